@@ -1,0 +1,35 @@
+"""labelr: a folder of images and a spreadsheet of labels become a multi-label image tagger."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labelr.config import TrainConfig as TrainConfig
+    from labelr.model.store import load as load
+    from labelr.scoring.evaluate import evaluate as evaluate
+    from labelr.tagging.tag import tag as tag
+    from labelr.training.fit import fit as fit
+    from labelr.version import __version__ as __version__
+
+_HOMES = {
+    "TrainConfig": "labelr.config",
+    "__version__": "labelr.version",
+    "evaluate": "labelr.scoring.evaluate",
+    "fit": "labelr.training.fit",
+    "load": "labelr.model.store",
+    "tag": "labelr.tagging.tag",
+}
+__all__ = ["TrainConfig", "__version__", "evaluate", "fit", "load", "tag"]
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used, so that ``import labelr`` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'labelr' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,75 @@
+"""The command ``labelr``: its commands, and what becomes of errors and signals."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from labelr import console
+from labelr.cli.evaluate import evaluate
+from labelr.cli.fit import FitCommand, fit
+from labelr.cli.models import models
+from labelr.cli.tag import tag
+from labelr.config import SettingError
+from labelr.errors import LabelrError
+from labelr.version import __version__
+
+app = typer.Typer(
+    name="labelr",
+    help="Trains a multi-label image tagger on a folder of images and a spreadsheet of labels, and tags folders.",
+    epilog="Every option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command(cls=FitCommand, context_settings={"auto_envvar_prefix": "LABELR_FIT"})(fit)
+app.command(context_settings={"auto_envvar_prefix": "LABELR_EVALUATE"})(evaluate)
+app.command(context_settings={"auto_envvar_prefix": "LABELR_TAG"})(tag)
+app.add_typer(models)
+
+
+class Stopped(BaseException):
+    """A signal asked the process to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.show_line(f"labelr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def labelr(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options before a command."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 error, 2 wrong usage, 3 done with failures, 128 + n on signal n."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except LabelrError as error:
+        console.show_error(error)
+        sys.exit(2 if isinstance(error, SettingError) else 1)
+    except Stopped as stopped:
+        console.show_stopped(signal.Signals(stopped.number).name)
+        sys.exit(128 + stopped.number)
+    sys.exit(0)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwinds the work; a second signal ends the process at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number)

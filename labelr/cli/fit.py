@@ -1,0 +1,106 @@
+"""``labelr fit``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from labelr import console
+from labelr.cli import options as opt
+from labelr.config import SettingError, TrainConfig
+
+
+class FitCommand(TyperCommand):
+    """A command whose option ``--synthetic`` may stand without its number."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        """Puts the default number behind a ``--synthetic`` that stands alone."""
+        filled = []
+        for position, argument in enumerate(args):
+            follower = args[position + 1] if position + 1 < len(args) else ""
+            alone = argument == "--synthetic" and not follower.isdecimal()
+            filled.append(f"--synthetic={opt.DEFAULTS.synthetic}" if alone else argument)
+        return super().parse_args(ctx, filled)
+
+
+def fit(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="A folder of images with a label file.", show_default=False),
+    ] = None,
+    synthetic: Annotated[
+        int | None,
+        opt.option(
+            "--synthetic",
+            metavar="[N]",
+            help=f"Train on N drawn images instead of DATA (N is {opt.DEFAULTS.synthetic} unless given).",
+            panel=opt.DATA,
+        ),
+    ] = None,
+    labels_count: opt.LabelsCount = opt.DEFAULTS.labels_count,
+    labels: opt.Labels = opt.DEFAULTS.labels,
+    images: opt.Images = opt.DEFAULTS.images,
+    val_fraction: opt.ValFraction = opt.DEFAULTS.val_fraction,
+    test_fraction: opt.TestFraction = opt.DEFAULTS.test_fraction,
+    skip_missing: opt.SkipMissing = opt.DEFAULTS.skip_missing,
+    skip_invalid: opt.SkipInvalid = opt.DEFAULTS.skip_invalid,
+    on_error: opt.OnError = opt.DEFAULTS.on_error,
+    max_pixels: opt.MaxPixels = opt.DEFAULTS.max_pixels,
+    image_size: opt.ImageSize = opt.DEFAULTS.image_size,
+    resize: opt.Resize = opt.DEFAULTS.resize,
+    flip: opt.Flip = opt.DEFAULTS.flip,
+    stem: opt.Stem = opt.DEFAULTS.stem,
+    width: opt.Width = opt.DEFAULTS.width,
+    dropout: opt.Dropout = opt.DEFAULTS.dropout,
+    epochs: opt.Epochs = opt.DEFAULTS.epochs,
+    batch_size: opt.BatchSize = opt.DEFAULTS.batch_size,
+    lr: opt.Lr = opt.DEFAULTS.lr,
+    weight_decay: opt.WeightDecay = opt.DEFAULTS.weight_decay,
+    ema: opt.Ema = opt.DEFAULTS.ema,
+    patience: opt.Patience = opt.DEFAULTS.patience,
+    select: opt.Select = opt.DEFAULTS.select,
+    seed: opt.Seed = opt.DEFAULTS.seed,
+    device: opt.Device = opt.DEFAULTS.device,
+    amp: opt.Amp = opt.DEFAULTS.amp,
+    threads: opt.Threads = opt.DEFAULTS.threads,
+    workers: opt.Workers = opt.DEFAULTS.workers,
+    name: Annotated[
+        str | None,
+        opt.option(
+            "--name", help="The model's name.", default="the data folder's, with a number if taken", panel=opt.OUTPUT
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        opt.option(
+            "--output", "-o", metavar="DIR", help="Save the model here instead of the user's cache.", panel=opt.OUTPUT
+        ),
+    ] = None,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Train a model on a folder of images and its label file.
+
+    Prints the model's directory as the only line on stdout. DATA holds images (in a folder `images`, or anywhere in
+    it) and one CSV: a column `filename` and one column a label of 1 (yes), 0 (no) or nothing (unknown).
+    """
+    if (data is None) == (synthetic is None):
+        raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
+    if name is not None and output is not None:
+        raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
+    chosen = {key: value for key, value in opt.given(context).items() if key != "synthetic" or value is not None}
+    config = TrainConfig.of(chosen)
+    from labelr.training.fit import fit as train
+
+    with console.session(quiet=quiet, verbose=verbose) as track:
+        result = train(data, config, name=name, output=output, force=force, track=track).to_json()
+    if not quiet:
+        console.show_evaluation(result, to=console.stderr)
+    if json:
+        console.show_json(result)
+    else:
+        console.show_line(result["model"])

@@ -1,0 +1,51 @@
+"""``labelr models``: looks after saved models."""
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from labelr import console
+from labelr.cli import options as opt
+
+models = typer.Typer(name="models", help="Look after saved models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A model by its name or directory.", show_default=False)]
+
+
+@models.command("list")
+def list_(json: opt.Json = False) -> None:
+    """List the saved models, the newest last."""
+    from labelr.model import shelf
+
+    rows = sorted((shelf.summarise(path, info) for path, info in shelf.list_models()), key=lambda row: row["created"])
+    if json:
+        console.show_json(rows)
+    else:
+        console.show_models(rows)
+
+
+@models.command()
+def show(name: Name, json: opt.Json = False) -> None:
+    """Show what a model is: its labels, settings and scores."""
+    from labelr.model import shelf
+
+    folder = shelf.find(name)
+    info = shelf.read_info(folder)
+    description = {**shelf.summarise(folder, info), **dataclasses.asdict(info)}
+    if json:
+        console.show_json(description)
+    else:
+        console.show_model(description)
+
+
+@models.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models by name.", show_default=False)],
+) -> None:
+    """Delete models."""
+    from labelr.model import shelf
+
+    for folder in [shelf.find(shelf.check_name(name)) for name in names]:
+        shelf.remove(folder)
+        console.show_line(str(folder))

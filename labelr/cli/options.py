@@ -1,0 +1,124 @@
+"""Every option, defined once: its flags, its help, and the panel of ``--help`` that it stands in."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labelr.config import ReadOptions, SettingError, TrainConfig
+
+if TYPE_CHECKING:
+    from labelr.model import device
+
+DEFAULTS = TrainConfig()
+HELP = {field.name: str(field.metadata["help"]) for field in dataclasses.fields(TrainConfig)}
+CHOICES = {field.name: field.metadata.get("choices") for field in dataclasses.fields(TrainConfig)}
+
+
+def option(*flags: str, help: str, panel: str, metavar: str | None = None, default: str | bool = True) -> Any:
+    """An option of a command alone; `default` is how its default is shown."""
+    return typer.Option(
+        *flags, help=help, metavar=metavar, rich_help_panel=panel, show_default=default, show_envvar=False
+    )
+
+
+def setting(name: str, *flags: str, panel: str) -> Any:
+    """The option of a setting of `TrainConfig`, its help taken from there; None is shown as "auto"."""
+    choices = CHOICES[name]
+    return option(
+        *flags or (f"--{name.replace('_', '-')}",),
+        help=HELP[name],
+        panel=panel,
+        metavar=f"[{'|'.join(choices)}]" if choices else None,
+        default="auto" if getattr(DEFAULTS, name) is None else True,
+    )
+
+
+def given(context: typer.Context) -> dict[str, Any]:
+    """The settings of `TrainConfig` among a command's options, by name."""
+    return {name: value for name, value in context.params.items() if name in HELP}
+
+
+DATA, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Network", "Training", "Machine", "Output"
+
+Labels = Annotated[str | None, setting("labels", panel=DATA)]
+Images = Annotated[str | None, setting("images", panel=DATA)]
+SkipMissing = Annotated[bool, setting("skip_missing", "--skip-missing", panel=DATA)]
+SkipInvalid = Annotated[bool, setting("skip_invalid", "--skip-invalid", panel=DATA)]
+OnError = Annotated[str, setting("on_error", panel=DATA)]
+MaxPixels = Annotated[int, setting("max_pixels", panel=DATA)]
+ValFraction = Annotated[float, setting("val_fraction", panel=DATA)]
+TestFraction = Annotated[float, setting("test_fraction", panel=DATA)]
+LabelsCount = Annotated[int, setting("labels_count", panel=DATA)]
+
+ImageSize = Annotated[int | None, setting("image_size", panel=NETWORK)]
+Resize = Annotated[str, setting("resize", panel=NETWORK)]
+Flip = Annotated[bool, setting("flip", "--flip/--no-flip", panel=NETWORK)]
+Stem = Annotated[str, setting("stem", panel=NETWORK)]
+Width = Annotated[float, setting("width", panel=NETWORK)]
+Dropout = Annotated[float, setting("dropout", panel=NETWORK)]
+
+Epochs = Annotated[int, setting("epochs", panel=TRAINING)]
+BatchSize = Annotated[int, setting("batch_size", "--batch-size", "-b", panel=TRAINING)]
+Lr = Annotated[float, setting("lr", panel=TRAINING)]
+WeightDecay = Annotated[float, setting("weight_decay", panel=TRAINING)]
+Ema = Annotated[float, setting("ema", panel=TRAINING)]
+Patience = Annotated[int, setting("patience", panel=TRAINING)]
+Select = Annotated[str, setting("select", panel=TRAINING)]
+Seed = Annotated[int, setting("seed", panel=TRAINING)]
+
+Device = Annotated[str, setting("device", panel=MACHINE)]
+Amp = Annotated[bool | None, setting("amp", "--amp/--no-amp", panel=MACHINE)]
+Threads = Annotated[int | None, setting("threads", panel=MACHINE)]
+Workers = Annotated[int | None, setting("workers", "--workers", "-j", panel=MACHINE)]
+
+Model = Annotated[
+    str | None,
+    option(
+        "--model", metavar="NAME|DIR", help="A model by its name or directory.", default="the newest", panel="Model"
+    ),
+]
+Threshold = Annotated[
+    str,
+    option(
+        "--threshold",
+        metavar="auto|0..1",
+        help="A label applies where its probability is at least this; auto: the model's own threshold of each label.",
+        panel="Model",
+    ),
+]
+Json = Annotated[bool, option("--json", help="Print the result as JSON.", panel=OUTPUT)]
+Force = Annotated[bool, option("--force", help="Replace a result that is there.", panel=OUTPUT)]
+Quiet = Annotated[bool, option("--quiet", "-q", help="Only warnings and errors.", panel=OUTPUT)]
+Verbose = Annotated[bool, option("--verbose", "-v", help="Say more.", panel=OUTPUT)]
+
+
+def read_threshold(text: str) -> float | None:
+    """The number that an option ``--threshold`` holds; None for ``auto``.
+
+    Raises:
+        SettingError: If it is neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise SettingError(f"threshold: expected auto or a number from 0 to 1, got {text!r}")
+    return value
+
+
+def reading(context: typer.Context) -> ReadOptions:
+    """How a command's data is read, from its options."""
+    names = {field.name for field in dataclasses.fields(ReadOptions)}
+    return ReadOptions.of({name: value for name, value in given(context).items() if name in names})
+
+
+def machine(context: typer.Context) -> "device.Machine":
+    """What a command runs on, from its options."""
+    from labelr.model.device import pick_machine
+
+    chosen = TrainConfig.of(given(context))  # checks the values
+    return pick_machine(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)

@@ -1,0 +1,223 @@
+"""The settings of a training run: each with its one default, checked once."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from labelr.errors import LabelrError, nearest
+
+MAX_PIXELS = 200_000_000
+ResizeRule = Literal["squish", "letterbox", "crop"]
+RESIZE_RULES: tuple[ResizeRule, ...] = ("squish", "letterbox", "crop")
+STEMS = ("deep", "classic")
+
+
+class SettingError(LabelrError):
+    """A setting that does not exist, or a value that it cannot have: wrong usage."""
+
+
+def _number(
+    default: float | None, *, help: str, low: float = -math.inf, below: float = math.inf, auto: bool = False
+) -> Any:
+    """A number from `low` to under `below`; with `auto`, None leaves the choice to labelr."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "below": below, "auto": auto})
+
+
+def _switch(default: bool | None, *, help: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def _choice(default: str, *choices: str, help: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def _path(*, help: str) -> Any:
+    return dataclasses.field(default=None, metadata={"help": help, "path": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How a labelled data set is read.
+
+    Raises:
+        SettingError: If a value is of the wrong kind or out of range.
+    """
+
+    labels: str | None = _path(help="The label file; auto: the one file in the data folder that reads as labels.")
+    images: str | None = _path(
+        help="The folder that its file names are relative to; auto: `images` in the data folder, else the data folder."
+    )
+    skip_missing: bool = _switch(False, help="Leave rows out whose image is not there, instead of stopping.")
+    skip_invalid: bool = _switch(
+        False, help="Leave rows out that have a cell other than 0, 1 or nothing, instead of stopping."
+    )
+    on_error: str = _choice(
+        "skip", "skip", "fail", help="What to do with an image that cannot be opened: leave it out, or stop."
+    )
+    max_pixels: int = _number(
+        MAX_PIXELS, low=1, help="A picture with more pixels is not opened: a guard against decompression bombs."
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+
+    @classmethod
+    def of(cls, settings: "ReadOptions | Mapping[str, Any] | None") -> Self:
+        """Settings from what people pass: some already, a mapping by name, or nothing.
+
+        Names known from training scripts, such as `num_epochs`, are accepted for the settings in `ALIASES`.
+
+        Raises:
+            SettingError: If a name is unknown or given twice, or a value is out of range.
+        """
+        if isinstance(settings, cls):
+            return settings
+        if settings is not None and not isinstance(settings, Mapping):
+            raise SettingError(f"expected a {cls.__name__} or a mapping of settings, got {type(settings).__name__}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        named: dict[str, Any] = {}
+        for key, value in (settings or {}).items():
+            name = ALIASES.get(key, key)
+            if name not in known:
+                raise SettingError(f"unknown setting {key!r}", nearest(str(key), known | set(ALIASES)))
+            if name in named:
+                raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
+            named[name] = value
+        return cls(**named)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by name, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ReadOptions):
+    """The settings of a training run.
+
+    None stands for "auto": what is chosen then is stored with the model.
+
+    Raises:
+        SettingError: If a value is of the wrong kind or out of range.
+    """
+
+    val_fraction: float = _number(0.1, low=0, below=1, help="Share of the images that choose the best epoch.")
+    test_fraction: float = _number(0.1, low=0, below=1, help="Share of the images that the trained model is scored on.")
+    synthetic: int = _number(1000, low=20, help="How many images are drawn where no data is given.")
+    labels_count: int = _number(6, low=1, below=13, help="How many patterns these may show.")
+
+    image_size: int | None = _number(
+        None,
+        low=32,
+        below=2049,
+        auto=True,
+        help="Edge of what the network sees, in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for drawn images.",
+    )
+    resize: ResizeRule = _choice(
+        "squish", *RESIZE_RULES, help="How a picture becomes a square; only `crop` loses some of it."
+    )
+    flip: bool = _switch(
+        True,
+        help="Whether left and right may be exchanged: in training, and in averaging the two views' probabilities.",
+    )
+    stem: str = _choice("deep", *STEMS, help="How the network begins.")
+    width: float = _number(1.0, low=0.125, below=8.01, help="Scales every channel count of the network.")
+    dropout: float = _number(0.3, low=0, below=1, help="Probability of the dropout before the last layer.")
+
+    epochs: int = _number(30, low=1, help="How often training sees each image, at most.")
+    batch_size: int = _number(32, low=2, help="Images a step.")
+    lr: float = _number(3e-3, low=1e-8, below=10, help="Peak of the learning rate.")
+    weight_decay: float = _number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
+    ema: float = _number(
+        0.99,
+        low=0,
+        below=1,
+        help="Decay, per step, of the averaged weights that are scored and saved; 0 keeps the last weights.",
+    )
+    patience: int = _number(10, low=1, help="Stop after this many epochs without a better validation score.")
+    select: str = _choice(
+        "map", "map", "f1", help="The validation score that chooses the best epoch: mAP, or micro F1 at 0.5."
+    )
+    seed: int = _number(
+        0, low=0, below=2**31, help="Decides the split, the first weights, the order and the augmentation."
+    )
+
+    device: str = _choice(
+        "auto", "auto", "cpu", "cuda", "mps", help="Where the network runs; auto: cuda, then mps, then cpu."
+    )
+    amp: bool | None = _switch(None, help="Mixed precision; auto: where the processor computes in 16 bits.")
+    threads: int | None = _number(None, low=1, auto=True, help="CPU threads; auto: as many as this process may use.")
+    workers: int | None = _number(
+        None,
+        low=0,
+        auto=True,
+        help="Threads that open images, and processes that prepare batches for an accelerator; auto: one a CPU thread.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.val_fraction + self.test_fraction >= 1:
+            raise SettingError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on",
+                "make them smaller: their sum must be below 1",
+            )
+
+
+ALIASES: Mapping[str, str] = {
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "max_epochs": "epochs",
+    "learning_rate": "lr",
+    "bs": "batch_size",
+    "wd": "weight_decay",
+    "dropout_rate": "dropout",
+    "img_size": "image_size",
+    "num_samples": "synthetic",
+    "num_images": "synthetic",
+    "num_labels": "labels_count",
+    "num_classes": "labels_count",
+    "val_split": "val_fraction",
+    "val_size": "val_fraction",
+    "test_split": "test_fraction",
+    "test_size": "test_fraction",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "num_workers": "workers",
+    "num_threads": "threads",
+    "early_stopping_patience": "patience",
+    "mixed_precision": "amp",
+    "use_amp": "amp",
+}
+"""Names that people know from training scripts, where the meaning is the same."""
+
+
+def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
+    """Raises SettingError unless `value` is of the kind and in the range that the field's declaration states."""
+    choices = field.metadata.get("choices")
+    if choices:
+        _require(value in choices, field.name, f"one of {', '.join(choices)}", value)
+    elif "low" in field.metadata:
+        _check_number(field, value)
+    elif "path" in field.metadata:
+        _require(value is None or isinstance(value, str), field.name, "a path as text", value)
+    else:
+        optional = " | None" in str(field.type)
+        _require(isinstance(value, bool) or (optional and value is None), field.name, "true or false", value)
+
+
+def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:
+    if value is None and field.metadata["auto"]:
+        return
+    low, below = field.metadata["low"], field.metadata["below"]
+    whole = "int" in str(field.type)
+    numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    upper = "" if below == math.inf else f" to {below - 1:,}" if whole else f" to below {below:g}"
+    expected = f"a {'whole ' if whole else ''}number from {low:g}{upper}"
+    _require(numeric and low <= value < below, field.name, expected, value)
+
+
+def _require(holds: bool, name: str, expected: str, value: object) -> None:
+    if not holds:
+        raise SettingError(f"{name}: expected {expected}, got {value!r}")

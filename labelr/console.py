@@ -1,0 +1,201 @@
+"""Everything a person sees: tables, progress, notes, warnings and errors."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from labelr.errors import LabelrError
+from labelr.progress import Track, untracked
+
+T = TypeVar("T")
+UNLIMITED_WIDTH = 100_000
+PLAIN_INTERVAL_SECONDS = 10.0
+
+stdout = Console(highlight=False, markup=False)
+stderr = Console(stderr=True, highlight=False, markup=False)
+
+
+class _Notes(logging.Handler):
+    """Shows what the library logs: notes as they are, warnings with a word in front."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno >= logging.WARNING
+        prefix = Text("Warning: ", style="yellow") if warns else Text("")
+        stderr.print(prefix + Text(record.getMessage()), soft_wrap=True)
+
+
+@contextmanager
+def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
+    """Shows what the library says while a command runs, and gives the watcher of its progress."""
+    library = logging.getLogger("labelr")
+    notes = _Notes()
+    library.addHandler(notes)
+    library.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    library.propagate = False
+    try:
+        if quiet:
+            yield untracked
+        elif stderr.is_terminal and not stderr.is_dumb_terminal:
+            with _make_bars() as bars:
+                yield _track_on(bars)
+        else:
+            yield _track_in_lines
+    finally:
+        library.removeHandler(notes)
+
+
+def _make_bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=stderr, transient=True)
+
+
+def _track_on(bars: Progress) -> Track:
+    def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        task = bars.add_task(description, total=total)
+        try:
+            yield from bars.track(items, task_id=task)
+        finally:
+            bars.remove_task(task)
+
+    return track
+
+
+def _track_in_lines(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """The items; a line every few seconds says how many have gone by."""
+    last = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - last >= PLAIN_INTERVAL_SECONDS:
+            last = time.monotonic()
+            of_total = f" of {total:,}" if total is not None else ""
+            stderr.print(f"{description}: {done:,}{of_total}", soft_wrap=True)
+        yield item
+
+
+def show_error(error: LabelrError) -> None:
+    """What is wrong, and the hint of what to do."""
+    stderr.print(Text("Error: ", style="bold red") + Text(error.message), soft_wrap=True)
+    if error.hint:
+        stderr.print(Text("\nHint: ", style="bold") + Text(error.hint), soft_wrap=True)
+
+
+def show_stopped(signal_name: str) -> None:
+    """That the work was stopped from outside."""
+    stderr.print(f"Stopped by {signal_name}.")
+
+
+def show_line(text: str) -> None:
+    """One line of a result, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def show_json(result: Any) -> None:
+    """A result for machines."""
+    show_line(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Console = stdout) -> None:
+    """Rows as a table with their keys as headings; never cut where `to` is no terminal."""
+    table = Table(title=title or None, title_justify="left")
+    for name, value in (rows[0] if rows else {}).items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    to.print(table, width=None if to.is_terminal else UNLIMITED_WIDTH, crop=False)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "not evaluable"
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def show_note(text: str) -> None:
+    """A line beside the result."""
+    stderr.print(text, soft_wrap=True)
+
+
+def show_models(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The saved models."""
+    if not rows:
+        show_note("No models yet: train one with `labelr fit DATA`.")
+        return
+    shown = [
+        {
+            "name": row["name"],
+            "created": row["created"][:16].replace("T", " "),
+            "labels": row["labels"],
+            "mAP": row["map_macro"] if row["complete"] else "unfinished",
+            "MB": round(row["bytes"] / 1e6),
+            "path": row["path"],
+        }
+        for row in rows
+    ]
+    show_table(shown)
+
+
+def show_model(description: Mapping[str, Any]) -> None:
+    """What a model is."""
+    facts = {
+        "name": description["name"],
+        "path": description["path"],
+        "created": description["created"],
+        "complete": "yes" if description["complete"] else "no: its training was stopped",
+        "best epoch": description["best_epoch"],
+        "image size": description["preprocessing"]["image_size"],
+        "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
+    }
+    show_table([{"model": name, "": str(value)} for name, value in facts.items()])
+    labels = [
+        {"label": label, "threshold": threshold, **description["counts"].get(label, {})}
+        for label, threshold in zip(description["labels"], description["thresholds"], strict=True)
+    ]
+    show_table(labels)
+    scores = description["scores"] or {}
+    if scores:
+        show_table([{f"scores on {description['scored_on']}": name, "": value} for name, value in scores.items()])
+    show_table(
+        [
+            {"setting": name, "": "auto" if value is None else str(value)}
+            for name, value in description["config"].items()
+        ]
+    )
+
+
+METRIC_NAMES = {
+    "map_macro": "mAP",
+    "hamming_loss": "Hamming loss",
+    "exact_match": "exact match",
+    "loss": "loss (BCE)",
+}
+
+
+def show_evaluation(result: Mapping[str, Any], *, to: Console = stdout) -> None:
+    """The tables of an evaluation, from the same object that machines get."""
+    metrics = result["metrics"]
+    headline = [{"metric": name, "value": metrics[key]} for key, name in METRIC_NAMES.items()]
+    show_table(headline, to=to)
+    averages = ("micro", "macro", "weighted", "samples")
+    rows = [
+        {"average": average, **{name: metrics[f"{name}_{average}"] for name in ("precision", "recall", "f1")}}
+        for average in averages
+    ]
+    show_table(rows, to=to)
+    columns = ("label", "support", "precision", "recall", "f1", "ap", "threshold")
+    show_table([{name: row[name] for name in columns} for row in result["per_label"]], to=to)
+    missing = [row["label"] for row in result["per_label"] if row["ap"] is None]
+    if missing:
+        covered = len(result["labels"]) - len(missing)
+        to.print(
+            f"Macro averages cover {covered} of {len(result['labels'])} labels: "
+            "the others have no positive or no negative here.",
+            soft_wrap=True,
+        )

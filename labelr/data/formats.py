@@ -1,0 +1,199 @@
+"""Recognises and reads label files: today the wide CSV, one row an image and one column a label."""
+
+import csv
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labelr.config import ReadOptions
+from labelr.data.images import find_images, has_image_suffix
+from labelr.data.labels import LabelTable, Targets
+from labelr.errors import LabelrError, some
+
+FILE_COLUMNS = frozenset({
+    "file", "filename", "file_name", "filepath", "file_path",
+    "image", "image_name", "image_path", "img", "name", "path",
+})  # fmt: skip
+CELLS = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": np.nan}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+def read_dataset(data: Path, options: ReadOptions) -> LabelTable:
+    """The images of a folder and their labels.
+
+    Args:
+        data: The folder of the data set.
+        options: Where its label file and images are, and what to leave out.
+
+    Raises:
+        LabelrError: If the folder, the label file or the images are not there or cannot be understood.
+    """
+    if not data.is_dir():
+        what = "is a file" if data.exists() else "does not exist"
+        raise LabelrError(f"the data folder {data} {what}", "name a folder that holds images and a label file")
+    root = Path(options.images) if options.images else _image_folder(data)
+    if not root.is_dir():
+        raise LabelrError(f"the image folder {root} does not exist", "name the folder of the images with `--images`")
+    source = Path(options.labels) if options.labels else find_label_file(data)
+    return _without_missing(_read_wide(source, root, options.skip_invalid), options.skip_missing)
+
+
+def _image_folder(data: Path) -> Path:
+    return data / "images" if (data / "images").is_dir() else data
+
+
+def find_label_file(data: Path) -> Path:
+    """The one file in a data folder that reads as labels.
+
+    Raises:
+        LabelrError: If none does, or more than one.
+    """
+    found = [path for folder in (data, data / "annotations") if folder.is_dir() for path in sorted(folder.iterdir())]
+    tables = [path for path in found if path.suffix.lower() in (".csv", ".tsv") and path.is_file()]
+    candidates = tables if len(tables) <= 1 else [path for path in tables if _reads_as_labels(path)]
+    if len(candidates) == 1:
+        return candidates[0]
+    names = some([path.relative_to(data) for path in candidates or tables])
+    if candidates:
+        raise LabelrError(f"{len(candidates)} files in {data} read as labels: {names}", "name one with `--labels FILE`")
+    if tables:
+        raise LabelrError(
+            f"none of the tables in {data} reads as labels: {names}", "name the right one with `--labels`"
+        )
+    if next(find_images(data), None) is None:
+        raise LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")
+    raise LabelrError(
+        f"no label file in {data}",
+        "add a labels.csv (a column `filename` and one column of 0 and 1 a label), or name the file with `--labels`",
+    )
+
+
+def _reads_as_labels(path: Path) -> bool:
+    """Whether a table has a column of file names, and 0, 1 or nothing in most of its other cells."""
+    try:
+        cells, _ = _read_cells(path, rows=100)
+        file_column = _file_column(path, cells)
+    except LabelrError:
+        return False
+    others = cells.iloc[1:].drop(columns=file_column)
+    return others.size > 0 and bool(others.isin(CELLS).to_numpy().mean() > 0.5)
+
+
+def _read_cells(path: Path, rows: int | None = None) -> tuple[pd.DataFrame, str]:
+    """The cells of a table as stripped text, its header as row 0, and its separator.
+
+    Rows without any content are left out; the index keeps counting them, so that it gives the row in the file.
+    """
+    if not path.is_file():
+        raise LabelrError(f"the label file {path} does not exist", "name an existing file with `--labels`")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            separator = max(SEPARATORS, key=header.count)
+            file.seek(0)
+            width = len(next(csv.reader(file, delimiter=separator), []))
+            file.seek(0)
+            cells = pd.read_csv(
+                file, sep=separator, header=None, names=range(width), index_col=False, dtype=str,
+                keep_default_na=False, skip_blank_lines=False, nrows=rows, on_bad_lines="error",
+            )  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise LabelrError(f"{path} is not text in UTF-8: {error.reason}", "save the table as CSV in UTF-8") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, csv.Error) as error:
+        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
+        raise LabelrError(f"{path} is not a table: {reason}", "each row needs as many cells as the header") from error
+    except OSError as error:
+        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    cells = cells.fillna("").map(str.strip)
+    return cells[(cells != "").any(axis=1)], separator
+
+
+def _file_column(path: Path, cells: pd.DataFrame) -> int:
+    """The number of the column of file names: by its name, else the first one whose cells end like images."""
+    if len(cells) < 2:
+        raise LabelrError(f"{path} has no rows below its header", "give it one row an image")
+    for column in cells.columns:
+        if cells[column].iloc[0].lower() in FILE_COLUMNS:
+            return int(column)
+    for column in cells.columns:
+        if cells[column].iloc[1:101].map(has_image_suffix).all():
+            return int(column)
+    raise LabelrError(f"{path} has no column of file names: {some(list(cells.iloc[0]))}", "call it `filename`")
+
+
+def _read_wide(path: Path, root: Path, skip_invalid: bool) -> LabelTable:
+    """A table of one row an image: a column of file names, and a column of 0, 1 or nothing for each label."""
+    cells, separator = _read_cells(path)
+    file_column = _file_column(path, cells)
+    header = cells.iloc[0].drop(file_column)
+    _check_header(path, header)
+    rows = cells.iloc[1:]
+    values = rows.drop(columns=file_column).map(lambda cell: CELLS.get(cell, -1.0)).to_numpy(dtype=np.float32)
+    invalid = values == -1.0
+    if invalid.any() and not skip_invalid:
+        raise _invalid_cell(path, rows.drop(columns=file_column), header, invalid)
+    keep = ~invalid.any(axis=1)
+    names = rows[file_column][keep].map(lambda name: os.path.normpath(name) if name else "")
+    _check_names(path, names)
+    layout = f"one column a label, {SEPARATORS[separator]}-separated"
+    targets: Targets = values[keep]
+    return LabelTable(path, layout, root, tuple(names), tuple(header), targets)
+
+
+def _check_header(path: Path, header: "pd.Series[str]") -> None:
+    if header.empty:
+        raise LabelrError(f"{path} has no label columns", "add one column of 0 and 1 for each label")
+    if (header == "").any():
+        column = int(header.index[header == ""][0]) + 1
+        raise LabelrError(f"{path}, row 1, column {column}: a label without a name", "name the column, or delete it")
+    twice = sorted(set(header[header.duplicated()]))
+    if twice:
+        raise LabelrError(f"{path}: {len(twice)} labels stand twice in the header: {some(twice)}", "merge the columns")
+
+
+def _invalid_cell(
+    path: Path,
+    cells: pd.DataFrame,
+    header: "pd.Series[str]",
+    invalid: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]",
+) -> LabelrError:
+    row, column = (int(index) for index in np.argwhere(invalid)[0])
+    others = int(invalid.sum()) - 1
+    found = str(cells.iloc[row, column])
+    where = f'{path}, row {cells.index[row] + 1}, column "{header.iloc[column]}"'
+    message = f'{where}: expected 0, 1 or nothing, got "{found}"'
+    more = f" ({others:,} more cells like it)" if others else ""
+    return LabelrError(message + more, "correct the cell, or leave such rows out with `--skip-invalid`")
+
+
+def _check_names(path: Path, names: "pd.Series[str]") -> None:
+    unnamed = names.index[names == ""]
+    if len(unnamed):
+        raise LabelrError(f"{path}, row {unnamed[0] + 1}: no file name", "name the image, or delete the row")
+    twice = names[names.duplicated(keep=False)]
+    if not twice.empty:
+        rows = defaultdict(list)
+        for row, name in zip(twice.index, twice, strict=True):
+            rows[name].append(str(row + 1))
+        listed = some([f"{name} (rows {' and '.join(numbers)})" for name, numbers in rows.items()])
+        raise LabelrError(f"{path} lists {len(rows):,} images more than once: {listed}", "keep one row for each image")
+
+
+def _without_missing(table: LabelTable, skip_missing: bool) -> LabelTable:
+    present = [path.exists() for path in table.paths]
+    missing = [file for file, there in zip(table.files, present, strict=True) if not there]
+    if not missing:
+        return table
+    listed = (
+        f"{len(missing):,} of {len(table):,} images in {table.source.name} are not in {table.root}: {some(missing)}"
+    )
+    if len(missing) == len(table):
+        raise LabelrError(listed, "name the folder that the file's paths are relative to with `--images`")
+    if not skip_missing:
+        raise LabelrError(
+            listed, "paths in the file are relative to the folder; leave these rows out with `--skip-missing`"
+        )
+    return table.take([row for row, there in enumerate(present) if there])

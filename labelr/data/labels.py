@@ -1,0 +1,62 @@
+"""The label table: which image has which labels, and what is not known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Targets = NDArray[np.float32]
+"""1 where the label applies, 0 where not, NaN where unknown, ``(N, L)``."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Images with their labels, one row an image.
+
+    Attributes:
+        source: The label file.
+        layout: How it was read, in a few words.
+        root: The folder that `files` are relative to.
+        files: N image files as the label file names them.
+        labels: L label names, in order.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+    """
+
+    source: Path
+    layout: str
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[str, ...]
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the N images lie."""
+        return [self.root / file for file in self.files]
+
+    @property
+    def positives(self) -> NDArray[np.int64]:
+        """How many images are known to have each label, shape ``(L,)``."""
+        counts: NDArray[np.int64] = np.nansum(self.targets, axis=0).astype(np.int64)
+        return counts
+
+    @property
+    def num_unknown(self) -> int:
+        """How many cells are unknown."""
+        return int(np.isnan(self.targets).sum())
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
+        """The table of some rows, in the order given."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return replace(self, files=tuple(self.files[row] for row in chosen), targets=self.targets[chosen])
+
+    def with_labels(self, labels: Sequence[str]) -> Self:
+        """The table of some labels, in the order given."""
+        columns = [self.labels.index(label) for label in labels]
+        return replace(self, labels=tuple(labels), targets=self.targets[:, columns])

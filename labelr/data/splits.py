@@ -1,0 +1,105 @@
+"""Divides images into train, val and test: stratified by label, and the same for the same files."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr.data.labels import Targets
+
+PARTS = ("train", "val", "test")
+
+
+def stratified_split(
+    targets: Targets,
+    digests: Sequence[str],
+    fractions: tuple[float, float, float],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Which part each image belongs to, so that every part has its share of every label.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) over groups of images instead of single ones: the
+    rarest label is dealt out first, each group to the part that lacks that label most. Unlike theirs, a label's last
+    groups go to parts that have none of it yet, train first, so that no label is missing where it need not be; and
+    ties are broken by content and seed, so that the order of the rows does not matter.
+
+    Args:
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        digests: The content digest of each image.
+        fractions: The shares of train, val and test, with sum 1; a part of share 0 stays empty.
+        groups: A group number for each image, shape ``(N,)``; a group is never divided. None makes a group of the
+            images with one digest.
+        seed: Another seed gives another split.
+
+    Returns:
+        The part of each image as an index into ``PARTS``, shape ``(N,)``.
+    """
+    keys = np.array([_key(digest, seed) for digest in digests], dtype=np.uint64)
+    members = np.unique(keys, return_inverse=True)[1] if groups is None else groups
+    numbers, group_of = np.unique(members, return_inverse=True)
+    group_keys = np.full(len(numbers), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(group_keys, group_of, keys)
+    positives = np.zeros((len(numbers), targets.shape[1]))
+    np.add.at(positives, group_of, np.nan_to_num(targets))
+    sizes = np.bincount(group_of, minlength=len(numbers))
+    order = np.lexsort((group_keys, -sizes))  # large groups first, while there is room for them
+    parts = np.empty(len(numbers), dtype=np.int64)
+    parts[order] = _Dealer(positives[order], sizes[order], np.array(fractions)).deal()
+    return parts[group_of]
+
+
+def _key(digest: str, seed: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{digest}".encode(), digest_size=8).digest(), "little")
+
+
+class _Dealer:
+    """Deals groups out to parts; G groups, P parts, L labels."""
+
+    def __init__(
+        self, positives: NDArray[np.float64], sizes: NDArray[np.int64], fractions: NDArray[np.float64]
+    ) -> None:
+        self.positives = positives  # (G, L)
+        self.sizes = sizes  # (G,)
+        self.has_label = positives > 0  # (G, L)
+        self.usable = fractions > 0  # (P,)
+        self.wanted = fractions[:, None] * positives.sum(axis=0)  # (P, L) positives that a part still lacks
+        self.room = np.where(self.usable, fractions * sizes.sum(), -np.inf)  # (P,) images that a part still lacks
+        self.covered = np.zeros((len(fractions), positives.shape[1]), dtype=bool)  # (P, L)
+        self.parts = np.full(len(sizes), -1, dtype=np.int64)  # (G,)
+
+    def deal(self) -> NDArray[np.int64]:
+        """The part of each group, shape ``(G,)``."""
+        while True:
+            undealt = self.parts < 0
+            counts = self.has_label[undealt].sum(axis=0)
+            if not counts.any():
+                break
+            label = int(np.where(counts > 0, counts, np.iinfo(np.int64).max).argmin())
+            members = np.flatnonzero(undealt & self.has_label[:, label])
+            for done, group in enumerate(members.tolist()):
+                self._give(group, self._choose(label, left=len(members) - done))
+        for group in np.flatnonzero(self.parts < 0).tolist():  # groups without any positive
+            self._give(group, int(self.room.argmax()))
+        return self.parts
+
+    def _choose(self, label: int, left: int) -> int:
+        """The part for the next group with `label`, of which `left` groups are left."""
+        lacking = self.usable & ~self.covered[:, label]
+        if left <= lacking.sum():
+            if lacking[0]:
+                return 0
+            candidates = lacking
+        else:
+            candidates = self.usable
+        wanted = np.where(candidates, self.wanted[:, label], -np.inf)
+        most = candidates & (wanted == wanted.max())
+        return int(np.where(most, self.room, -np.inf).argmax())
+
+    def _give(self, group: int, part: int) -> None:
+        self.parts[group] = part
+        self.wanted[part] -= self.positives[group]
+        self.room[part] -= self.sizes[group]
+        self.covered[part] |= self.has_label[group]

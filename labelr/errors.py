@@ -1,0 +1,34 @@
+"""The mistakes that a user can correct, and how they are worded."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class LabelrError(Exception):
+    """A mistake in the input or the surroundings that the user can correct.
+
+    Attributes:
+        message: What is wrong, with file, row, column and the value found.
+        hint: One imperative that says what to do; empty where there is nothing to add.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\nHint: {self.hint}" if self.hint else self.message
+
+
+def some(names: Sequence[object], limit: int = 3) -> str:
+    """The first names as a sentence part: ``a, b, c, and 34 more``."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    rest = len(names) - limit
+    return f"{shown}, and {rest:,} more" if rest > 0 else shown
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint ``did you mean ...?`` with the known names that look most like `name`; empty if none does."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""

@@ -1,0 +1,166 @@
+"""The one inference loop, shared by training, scoring and tagging, and the model that people hold in their hands."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from labelr.config import MAX_PIXELS
+from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
+from labelr.data.loader import decode_in_order, in_batches
+from labelr.errors import LabelrError
+from labelr.model.decide import decide
+from labelr.model.device import Machine
+from labelr.model.info import ModelInfo, Preprocessing
+
+BATCH_SIZE = 64
+
+Probs = NDArray[np.float32]
+"""Probabilities in [0, 1], ``(N, L)``."""
+ImageLike = str | Path | Image.Image | NDArray[np.generic]
+
+
+class Predictions(NamedTuple):
+    """What a model says of N images.
+
+    Attributes:
+        labels: For each image the labels that apply, in the model's order.
+        probs: The probability of every label, shape ``(N, L)``.
+    """
+
+    labels: list[list[str]]
+    probs: Probs
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """The network's input, float32 and channels last on `device`, from uint8 images; both ``(N, 3, S, S)``."""
+    scale = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1) * 255
+    shift = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1) * 255
+    moved = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
+    return (moved - shift) / scale
+
+
+def predict_probs(
+    network: nn.Module, batches: Iterable[Sequence[Pixels]], preprocessing: Preprocessing, machine: Machine
+) -> Iterator[Probs]:
+    """The probabilities of each batch of images, one array ``(N, L)`` a batch.
+
+    Args:
+        network: On the machine's device; it is put into evaluation mode.
+        batches: Of pixels ``(S, S, 3)`` at the size that `preprocessing` names.
+        preprocessing: The model's.
+        machine: Where to compute, and in which precision.
+    """
+    network.eval()
+    for batch in batches:
+        pixels = torch.from_numpy(np.stack(list(batch))).permute(0, 3, 1, 2)
+        with torch.inference_mode(), machine.autocast():
+            images = normalise(pixels, preprocessing, machine.device)
+            probs = network(images).float().sigmoid()
+            if preprocessing.flip_averaging:
+                probs = (probs + network(images.flip(3)).float().sigmoid()) / 2
+        yield probs.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, ready to be applied.
+
+    Attributes:
+        path: Its directory.
+        info: What ``model.json`` says of it.
+        module: The network.
+        machine: What it runs on.
+    """
+
+    path: Path
+    info: ModelInfo
+    module: nn.Module
+    machine: Machine
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.path.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """L label names, in the order of the probabilities' columns."""
+        return self.info.labels
+
+    def predict(self, images: ImageLike | Sequence[ImageLike], *, threshold: float | None = None) -> Predictions:
+        """The labels and probabilities of images.
+
+        Args:
+            images: Paths, PIL images or arrays ``(H, W)`` or ``(H, W, 3)``: uint8, uint16, or floats in [0, 1]; one
+                alone, or a sequence of them.
+            threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
+
+        Raises:
+            LabelrError: If an image cannot be opened.
+        """
+        alone = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
+        several: Iterable[ImageLike] = [images] if alone else images  # type: ignore[list-item, assignment]
+        pixels = [self._pixels(image) for image in several]
+        batches = predict_probs(self.module, in_batches(pixels, BATCH_SIZE), self.info.preprocessing, self.machine)
+        probs = np.concatenate([np.empty((0, len(self.labels)), np.float32), *batches])
+        return Predictions([self.choose(row, threshold) for row in probs], probs)
+
+    def predict_files(
+        self, paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS
+    ) -> Iterator[NDArray[np.float32] | Unreadable]:
+        """For each file in order its probabilities ``(L,)``, or why there are none.
+
+        A batch is made of the readable files among a fixed number of neighbours, so that what stands beside an image,
+        and with it every last digit, depends on the list of files alone.
+        """
+        wanted = self.info.preprocessing
+        decoded = decode_in_order(
+            paths, wanted.image_size, rule=wanted.resize, max_pixels=max_pixels, threads=max(1, self.machine.workers)
+        )
+        for chunk in in_batches(decoded, BATCH_SIZE):
+            readable = [pixels for pixels in chunk if not isinstance(pixels, Unreadable)]
+            probs = iter(())
+            if readable:
+                probs = iter(next(predict_probs(self.module, [readable], wanted, self.machine)))
+            for pixels in chunk:
+                yield pixels if isinstance(pixels, Unreadable) else next(probs)
+
+    def choose(self, probs: NDArray[np.float32], threshold: float | None = None) -> list[str]:
+        """The labels of one image that apply, from its probabilities ``(L,)``."""
+        applies = decide(probs, self.thresholds(threshold))
+        return [label for label, one in zip(self.labels, applies, strict=True) if one]
+
+    def thresholds(self, threshold: float | None = None) -> NDArray[np.float64]:
+        """The threshold of each label, ``(L,)``: the model's own, or one number for all."""
+        own = np.array(self.info.thresholds, dtype=np.float64)
+        return own if threshold is None else np.full_like(own, threshold)
+
+    def _pixels(self, image: ImageLike) -> Pixels:
+        wanted = self.info.preprocessing
+        if isinstance(image, (str, Path)):
+            pixels = read_pixels(Path(image), wanted.image_size, rule=wanted.resize)
+            if isinstance(pixels, Unreadable):
+                raise LabelrError(f"cannot open the image {image}: {pixels.reason}")
+            return pixels
+        opened = image if isinstance(image, Image.Image) else Image.fromarray(_eight_bit(image))
+        return to_pixels(opened, wanted.image_size, wanted.resize)
+
+
+def _eight_bit(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """An image array as uint8: floats are taken to lie in [0, 1], 16 bits are divided by 257."""
+    if array.dtype == np.uint8:
+        return array  # type: ignore[return-value]
+    white = 1.0 if array.dtype.kind in "fb" else 65535.0 if array.dtype == np.uint16 else 0.0
+    if not white:
+        raise LabelrError(
+            f"cannot take an array of {array.dtype} as an image", "give uint8, uint16 or floats in [0, 1]"
+        )
+    scaled: NDArray[np.uint8] = np.rint(array.astype(np.float64).clip(0, white) * (255 / white)).astype(np.uint8)
+    return scaled

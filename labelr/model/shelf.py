@@ -1,0 +1,212 @@
+"""Where saved models stand: their names, and all of them but the weights. Without torch, so that looking is quick."""
+
+import csv
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from labelr import files
+from labelr.errors import LabelrError, nearest
+from labelr.model.info import ModelInfo
+
+INFO_FILE = "model.json"
+SPLITS_FILE = "splits.csv"
+METRICS_FILE = "metrics.json"
+HISTORY_FILE = "history.csv"
+ERRORS_FILE = "errors.csv"
+
+log = logging.getLogger(__name__)
+
+
+def models_folder() -> Path:
+    """Where models live that were not put elsewhere."""
+    return files.home() / "models"
+
+
+def reserve(name: str | None, *, default_name: str, output: Path | None = None, force: bool = False) -> Path:
+    """A directory for a new model, made at once, so that no other run takes it and a full disk is noticed early.
+
+    Args:
+        name: The model's name; None takes `default_name`, then ``-2``, ``-3``, ... until one is free.
+        default_name: Made into a name by leaving out what a name must not hold.
+        output: A directory elsewhere that is taken instead.
+        force: Whether a model that is there already may be replaced; it stays until the new one is saved.
+
+    Raises:
+        LabelrError: If the name cannot be one, is taken, or the directory cannot be made.
+    """
+    if output is not None:
+        return _make_new(output.absolute(), force)
+    if name is not None:
+        return _make_new(models_folder() / check_name(name), force)
+    stem = re.sub(r"[^\w.+-]+", "-", default_name).strip("-.") or "model"
+    number = 1
+    while True:
+        folder = models_folder() / (stem if number == 1 else f"{stem}-{number}")
+        if not folder.exists():
+            with suppress(FileExistsError):
+                return _make_folder(folder)
+        number += 1
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be a model's.
+
+    Raises:
+        LabelrError: If it is a path, begins with a dot, or holds what a file name should not.
+    """
+    if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name) or ".." in name:
+        raise LabelrError(
+            f"a model cannot be called {name!r}",
+            "use letters, digits, `-`, `_` and single dots, beginning with a letter or digit; "
+            "to save it elsewhere, name a directory with `--output`",
+        )
+    return name
+
+
+def _make_new(folder: Path, force: bool) -> Path:
+    try:
+        return _make_folder(folder)
+    except FileExistsError:
+        pass
+    is_model = (folder / INFO_FILE).is_file()
+    if force and (is_model or _is_empty(folder)):
+        return folder
+    if is_model:
+        raise LabelrError(f"there is a model in {folder} already", "choose another name, or replace it with `--force`")
+    if _is_empty(folder):
+        return folder
+    raise LabelrError(f"{folder} exists, and is no model", "choose another name or directory")
+
+
+def _make_folder(folder: Path) -> Path:
+    files.make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise
+    except OSError:
+        with files.writing(folder):
+            raise
+    return folder
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
+
+
+def release(folder: Path) -> None:
+    """Gives a reserved directory back, if no model was saved in it."""
+    if not (folder / INFO_FILE).exists():
+        for leftover in (SPLITS_FILE, ERRORS_FILE, HISTORY_FILE):
+            (folder / leftover).unlink(missing_ok=True)
+        for weights in folder.glob("weights-*.safetensors"):
+            weights.unlink(missing_ok=True)
+        with suppress(OSError):  # something of the user's own is in it
+            folder.rmdir()
+
+
+def save_info(folder: Path, info: ModelInfo) -> None:
+    """Writes ``model.json`` in one piece.
+
+    Raises:
+        LabelrError: If it cannot be written.
+    """
+    files.write_atomically(folder / INFO_FILE, info.to_json())
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """What the ``model.json`` in a directory says.
+
+    Raises:
+        LabelrError: If there is none, or it is damaged.
+    """
+    path = folder / INFO_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LabelrError(f"{path} is damaged: {error}", "train the model again, or restore the file") from error
+    return ModelInfo.from_json(text, str(path))
+
+
+def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], digests: Sequence[str]) -> None:
+    """Writes ``splits.csv``: which part each image was in, and its content digest.
+
+    Raises:
+        LabelrError: If it cannot be written.
+    """
+    table = files.csv_text(("image", "part", "digest"), zip(images, parts, digests, strict=True))
+    files.write_atomically(folder / SPLITS_FILE, table)
+
+
+def read_splits(folder: Path) -> dict[str, str]:
+    """The part of each image that a model was made with, by content digest; empty where that is not known."""
+    path = folder / SPLITS_FILE
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {row["digest"]: row["part"] for row in csv.DictReader(file)}
+
+
+def find(model: str | Path | None = None) -> Path:
+    """The directory of a model.
+
+    Raises:
+        LabelrError: If there is none of that name, with the names most like it.
+    """
+    if model is None:
+        complete = [(info.created, path) for path, info in list_models() if info.complete]
+        if not complete:
+            raise LabelrError(f"no trained model in {models_folder()}", "train one with `labelr fit DATA`")
+        return max(complete)[1]
+    directory = Path(model)
+    if (directory / INFO_FILE).is_file() and (isinstance(model, Path) or len(directory.parts) > 1):
+        return directory.absolute()
+    folder = models_folder() / model
+    if len(directory.parts) == 1 and (folder / INFO_FILE).is_file():
+        return folder
+    if (directory / INFO_FILE).is_file():
+        return directory.absolute()
+    known = [path.name for path, _ in list_models()]
+    hint = nearest(str(model), known) or "list the models with `labelr models list`"
+    raise LabelrError(f"no model called {str(model)!r}", hint)
+
+
+def list_models() -> Iterator[tuple[Path, ModelInfo]]:
+    """The models in the models folder by name, each with what its ``model.json`` says; damaged ones are passed over."""
+    folder = models_folder()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if (path / INFO_FILE).is_file():
+            try:
+                yield path, read_info(path)
+            except LabelrError as error:
+                log.warning("%s; the model is passed over", error.message)
+
+
+def summarise(path: Path, info: ModelInfo) -> dict[str, Any]:
+    """A model in one row."""
+    return {
+        "name": path.name,
+        "path": str(path),
+        "created": info.created,
+        "labels": len(info.labels),
+        "map_macro": (info.scores or {}).get("map_macro"),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "complete": info.complete,
+    }
+
+
+def remove(folder: Path) -> None:
+    """Deletes a model of the models folder.
+
+    Raises:
+        LabelrError: If it stands elsewhere, or cannot be deleted.
+    """
+    if folder.parent != models_folder():
+        raise LabelrError(f"{folder} is not in {models_folder()}", "delete a directory of your own yourself")
+    files.remove_folder(folder)

@@ -1,0 +1,1 @@
+"""Applies models to folders."""

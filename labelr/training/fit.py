@@ -1,0 +1,130 @@
+"""The main path of training: settings, place, data, network, epochs, score, model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from labelr import files
+from labelr.config import TrainConfig
+from labelr.data.labels import LabelTable
+from labelr.model import shelf, store
+from labelr.model.device import Machine, pick_machine
+from labelr.model.info import Architecture, ModelInfo, Preprocessing
+from labelr.model.predict import Model
+from labelr.progress import Track, untracked
+from labelr.scoring.evaluate import Evaluation, score_dataset, without_nan
+from labelr.training.epochs import train
+from labelr.training.prepare import Prepared, prepare, resolve
+from labelr.version import __version__
+
+
+class FitResult(NamedTuple):
+    """What training gives.
+
+    Attributes:
+        model: The best epoch's model, as it was saved.
+        history: A row for each epoch, by name.
+        metrics: The scores of the test part by name, or of the validation part where there is no test part.
+    """
+
+    model: Model
+    history: list[dict[str, float]]
+    metrics: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The model's directory, its name, the best epoch, the settings and the scores, ready for JSON."""
+        info = self.model.info
+        report = json.loads((self.model.path / shelf.METRICS_FILE).read_text(encoding="utf-8"))
+        return {
+            "model": str(self.model.path),
+            "name": self.model.name,
+            "best_epoch": info.best_epoch,
+            "settings": info.config,
+            **report,
+        }
+
+
+def fit(
+    data: str | Path | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
+    track: Track = untracked,
+) -> FitResult:
+    """Trains a model on a folder of labelled images and saves it.
+
+    Args:
+        data: A folder of images with a label file; None draws a data set.
+        config: The settings, as a `TrainConfig` or a mapping of its names.
+        name: The model's name; None takes the data folder's, with a number where that is taken.
+        output: A directory to save it in instead of the user's cache.
+        force: Whether a model of that name may be replaced.
+        track: Watches the progress.
+
+    Returns:
+        The model, the history of its training, and its scores.
+
+    Raises:
+        LabelrError: If settings, data or surroundings do not allow it.
+    """
+    given = TrainConfig.of(config)
+    machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
+    settings = resolve(given, machine, drawn=data is None)
+    default_name = "synthetic" if data is None else Path(data).resolve().name
+    folder = shelf.reserve(name, default_name=default_name, output=Path(output) if output else None, force=force)
+    try:
+        prepared = prepare(Path(data) if data is not None else None, settings, machine, track=track)
+        info, history = train(prepared, settings, _describe(prepared, settings), machine, folder, track)
+        model, evaluation = _finish(prepared, info, machine, folder, track)
+    finally:
+        shelf.release(folder)
+    return FitResult(model, [asdict(row) for row in history], evaluation.metrics)
+
+
+def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
+    """What is known of the model before it is trained."""
+    table = prepared.dataset.table
+    return ModelInfo(
+        labels=table.labels,
+        thresholds=(0.5,) * len(table.labels),
+        preprocessing=Preprocessing(
+            image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
+        ),
+        architecture=Architecture(stem=config.stem, width=config.width, dropout=config.dropout),
+        config=config.to_dict(),
+        counts=_counts(table),
+        versions={"labelr": __version__, "torch": torch.__version__},
+    )
+
+
+def _counts(table: LabelTable) -> dict[str, dict[str, int]]:
+    """Positives, negatives and unknown cells of each label."""
+    counts = {}
+    for label, column in zip(table.labels, table.targets.T, strict=True):
+        kinds = {"positives": column == 1, "negatives": column == 0, "unknown": np.isnan(column)}
+        counts[label] = {kind: int(cells.sum()) for kind, cells in kinds.items()}
+    return counts
+
+
+def _finish(
+    prepared: Prepared, info: ModelInfo, machine: Machine, folder: Path, track: Track
+) -> tuple[Model, Evaluation]:
+    """Scores the saved model on images that it has not learned from, and marks it as complete."""
+    model = store.load(folder, machine=machine)
+    scored_on = "test" if len(prepared.part("test").table) else "val"
+    evaluation = score_dataset(model, prepared.part(scored_on), track=track)
+    report = {"scored_on": scored_on, **evaluation.to_json()}
+    files.write_atomically(folder / shelf.METRICS_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    scores = without_nan(evaluation.metrics)
+    created = datetime.now(UTC).isoformat(timespec="milliseconds")
+    complete = replace(info, scores=scores, scored_on=scored_on, complete=True, created=created)
+    shelf.save_info(folder, complete)
+    return replace(model, info=complete), evaluation

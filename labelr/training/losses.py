@@ -1,0 +1,20 @@
+"""Losses: pure functions of logits and targets."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy over the known cells.
+
+    Args:
+        logits: Shape ``(N, L)``.
+        targets: 1 where the label applies, 0 where not, NaN where unknown, shape ``(N, L)``.
+
+    Returns:
+        The mean over all known cells, in nats, a scalar; 0 where nothing is known.
+    """
+    known = ~torch.isnan(targets)
+    losses = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)

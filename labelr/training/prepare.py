@@ -1,0 +1,98 @@
+"""What training needs before its first step: settings resolved, data read, labels chosen, images split."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr import files
+from labelr.config import TrainConfig
+from labelr.data import synthetic
+from labelr.data.dataset import Dataset
+from labelr.data.splits import PARTS, stratified_split
+from labelr.errors import LabelrError, some
+from labelr.model.device import Machine
+from labelr.progress import Track, untracked
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set ready to be trained on.
+
+    Attributes:
+        dataset: N images, with the labels that at least one of them has.
+        parts: Each image's part as an index into ``PARTS``, shape ``(N,)``.
+    """
+
+    dataset: Dataset
+    parts: NDArray[np.int64]
+
+    def part(self, name: str) -> Dataset:
+        """The images of ``"train"``, ``"val"`` or ``"test"``."""
+        return self.dataset.take(np.flatnonzero(self.parts == PARTS.index(name)))
+
+    @property
+    def part_names(self) -> list[str]:
+        """The name of each image's part."""
+        return [PARTS[part] for part in self.parts]
+
+
+def resolve(config: TrainConfig, machine: Machine, *, drawn: bool) -> TrainConfig:
+    """The settings with every "auto" replaced by what it stands for here.
+
+    Args:
+        config: The settings as given.
+        machine: What training will run on.
+        drawn: Whether the images will be drawn, and so be small.
+    """
+    usual_size = synthetic.SIZE if drawn else 128 if machine.device.type == "cpu" else 224
+    return replace(
+        config,
+        image_size=config.image_size or usual_size,
+        device=machine.device.type,
+        amp=machine.precision != "fp32",
+        threads=machine.threads,
+        workers=machine.workers,
+    )
+
+
+def prepare(data: Path | None, config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Prepared:
+    """Reads a data set, or draws one where `data` is None, and divides it into train, val and test.
+
+    Raises:
+        LabelrError: If there is nothing to learn from.
+    """
+    folder = _draw(config, track) if data is None else data
+    dataset = _with_learnable_labels(Dataset.load(folder, config, threads=machine.workers, track=track))
+    fractions = (1 - config.val_fraction - config.test_fraction, config.val_fraction, config.test_fraction)
+    parts = stratified_split(dataset.table.targets, dataset.digests, fractions, seed=config.seed)
+    sizes = np.bincount(parts, minlength=len(PARTS))
+    log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=True)))
+    if sizes[0] < 2:
+        raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
+    return Prepared(dataset, parts)
+
+
+def _draw(config: TrainConfig, track: Track) -> Path:
+    """A drawn data set, kept in the cache so that it can be looked at and tagged."""
+    name = f"{config.synthetic}-images-{config.labels_count}-labels-seed-{config.seed}"
+    folder = files.home() / "synthetic" / name
+    synthetic.draw_dataset(folder, config.synthetic, config.labels_count, seed=config.seed, track=track)
+    return folder
+
+
+def _with_learnable_labels(dataset: Dataset) -> Dataset:
+    """The data set without the labels that no image has."""
+    table = dataset.table
+    absent = [label for label, count in zip(table.labels, table.positives, strict=True) if count == 0]
+    if not absent:
+        return dataset
+    if len(absent) == len(table.labels):
+        raise LabelrError(f"{table.source}: no image has any label", "mark with 1 which labels an image has")
+    log.warning("%d labels have no positive and are left out: %s", len(absent), some(absent))
+    kept = [label for label in table.labels if label not in absent]
+    return replace(dataset, table=table.with_labels(kept))
