@@ -33,8 +33,8 @@ def _choice(default: str, *choices: str, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
 
 
-def _path(*, help: str) -> Any:
-    return dataclasses.field(default=None, metadata={"help": help, "path": True})
+def _text(*, help: str) -> Any:
+    return dataclasses.field(default=None, metadata={"help": help, "text": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,12 @@ class ReadOptions:
         SettingError: If a value is of the wrong kind or out of range.
     """
 
-    labels: str | None = _path(help="The label file; auto: the one file in the data folder that reads as labels.")
-    images: str | None = _path(
+    labels: str | None = _text(help="The label file; auto: the one file in the data folder that reads as labels.")
+    images: str | None = _text(
         help="The folder that its file names are relative to; auto: `images` in the data folder, else the data folder."
+    )
+    group: str | None = _text(
+        help="A column of the label file: images with the same entry (patient, scene, burst) are never divided."
     )
     skip_missing: bool = _switch(False, help="Leave rows out whose image is not there, instead of stopping.")
     skip_invalid: bool = _switch(
@@ -105,6 +108,9 @@ class TrainConfig(ReadOptions):
 
     val_fraction: float = _number(0.1, low=0, below=1, help="Share of the images that choose the best epoch.")
     test_fraction: float = _number(0.1, low=0, below=1, help="Share of the images that the trained model is scored on.")
+    splits: str | None = _text(
+        help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
+    )
     synthetic: int = _number(1000, low=20, help="How many images are drawn where no data is given.")
     labels_count: int = _number(6, low=1, below=13, help="How many patterns these may show.")
 
@@ -135,6 +141,11 @@ class TrainConfig(ReadOptions):
         low=0,
         below=1,
         help="Decay, per step, of the averaged weights that are scored and saved; 0 keeps the last weights.",
+    )
+    mixup: float = _number(
+        0.4,
+        low=0,
+        help="Each training image is laid over another, by a share from Beta(mixup, mixup); 0 leaves them as they are.",
     )
     patience: int = _number(10, low=1, help="Stop after this many epochs without a better validation score.")
     select: str = _choice(
@@ -200,8 +211,8 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
         _require(value in choices, field.name, f"one of {', '.join(choices)}", value)
     elif "low" in field.metadata:
         _check_number(field, value)
-    elif "path" in field.metadata:
-        _require(value is None or isinstance(value, str), field.name, "a path as text", value)
+    elif "text" in field.metadata:
+        _require(value is None or isinstance(value, str), field.name, "text", value)
     else:
         optional = " | None" in str(field.type)
         _require(isinstance(value, bool) or (optional and value is None), field.name, "true or false", value)

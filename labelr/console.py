@@ -109,7 +109,9 @@ def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Con
         table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
-    to.print(table, width=None if to.is_terminal else UNLIMITED_WIDTH, crop=False)
+    if not to.is_terminal:
+        to = Console(file=to.file, width=UNLIMITED_WIDTH)
+    to.print(table)
 
 
 def _cell(value: object) -> str:

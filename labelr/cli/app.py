@@ -59,7 +59,7 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app()
+        app(prog_name="labelr")
     except LabelrError as error:
         console.show_error(error)
         sys.exit(2 if isinstance(error, SettingError) else 1)

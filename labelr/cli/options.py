@@ -42,6 +42,8 @@ def given(context: typer.Context) -> dict[str, Any]:
 DATA, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Network", "Training", "Machine", "Output"
 
 Labels = Annotated[str | None, setting("labels", panel=DATA)]
+Group = Annotated[str | None, setting("group", panel=DATA)]
+Splits = Annotated[str | None, setting("splits", panel=DATA)]
 Images = Annotated[str | None, setting("images", panel=DATA)]
 SkipMissing = Annotated[bool, setting("skip_missing", "--skip-missing", panel=DATA)]
 SkipInvalid = Annotated[bool, setting("skip_invalid", "--skip-invalid", panel=DATA)]
@@ -63,6 +65,7 @@ BatchSize = Annotated[int, setting("batch_size", "--batch-size", "-b", panel=TRA
 Lr = Annotated[float, setting("lr", panel=TRAINING)]
 WeightDecay = Annotated[float, setting("weight_decay", panel=TRAINING)]
 Ema = Annotated[float, setting("ema", panel=TRAINING)]
+Mixup = Annotated[float, setting("mixup", panel=TRAINING)]
 Patience = Annotated[int, setting("patience", panel=TRAINING)]
 Select = Annotated[str, setting("select", panel=TRAINING)]
 Seed = Annotated[int, setting("seed", panel=TRAINING)]

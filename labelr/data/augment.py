@@ -8,6 +8,21 @@ MARGIN = 1.14
 """Training images are stored this much larger than the network sees them, so that a crop need not enlarge pixels."""
 
 
+def mix(images: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Each image laid over another one of the batch, and its targets likewise (mixup, Zhang et al. 2018).
+
+    Args:
+        images: Normalised, shape ``(N, 3, S, S)``.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``; what is unknown in either image is unknown in the mixture.
+        strength: The share of the first is drawn from Beta(strength, strength); 0 changes nothing.
+    """
+    if strength == 0:
+        return images, targets
+    share = float(torch.distributions.Beta(strength, strength).sample())
+    partner = torch.randperm(len(images)).to(images.device)
+    return torch.lerp(images[partner], images, share), torch.lerp(targets[partner], targets, share)
+
+
 class Augmentation:
     """Horizontal flip, rotation and shift, a crop of most of the picture, and a change of its brightness and contrast.
 

@@ -1,12 +1,13 @@
 """A labelled data set ready to be used: its table, what each file contains, and the files that do not open."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
 from labelr.data.formats import read_dataset
@@ -29,11 +30,13 @@ class Dataset:
     Attributes:
         table: N rows.
         digests: SHA-256 of each image file, N of them.
+        fingerprints: The perceptual hash of each image, N of them; None for one without.
         unreadable: The listed files that do not open, each with the reason.
     """
 
     table: LabelTable
     digests: tuple[str, ...]
+    fingerprints: tuple[int | None, ...]
     unreadable: Mapping[str, str]
 
     @classmethod
@@ -49,12 +52,19 @@ class Dataset:
         unreadable = {file: one.reason for file, one in zip(table.files, scanned, strict=True) if one.reason}
         _check_unreadable(unreadable, len(table), options.on_error)
         rows = [row for row, one in enumerate(scanned) if not one.reason]
-        return cls(table.take(rows), tuple(scanned[row].digest for row in rows), unreadable)
+        opened = [scanned[row] for row in rows]
+        return cls(
+            table.take(rows), tuple(one.digest for one in opened), tuple(one.fingerprint for one in opened), unreadable
+        )
 
-    def take(self, rows: Any) -> Self:
-        """The data set of some rows, given as an array of row numbers."""
-        digests = tuple(self.digests[row] for row in np.asarray(rows))
-        return type(self)(self.table.take(rows), digests, self.unreadable)
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
+        """The data set of some rows, in the order given."""
+        return replace(
+            self,
+            table=self.table.take(rows),
+            digests=tuple(self.digests[row] for row in rows),
+            fingerprints=tuple(self.fingerprints[row] for row in rows),
+        )
 
 
 def _describe(table: LabelTable) -> None:

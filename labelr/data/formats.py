@@ -10,14 +10,19 @@ import pandas as pd
 
 from labelr.config import ReadOptions
 from labelr.data.images import find_images, has_image_suffix
-from labelr.data.labels import LabelTable, Targets
-from labelr.errors import LabelrError, some
+from labelr.data.labels import LabelTable
+from labelr.errors import LabelrError, nearest, some
 
 FILE_COLUMNS = frozenset({
     "file", "filename", "file_name", "filepath", "file_path",
     "image", "image_name", "image_path", "img", "name", "path",
 })  # fmt: skip
 CELLS = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": np.nan}
+PART_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -38,7 +43,7 @@ def read_dataset(data: Path, options: ReadOptions) -> LabelTable:
     if not root.is_dir():
         raise LabelrError(f"the image folder {root} does not exist", "name the folder of the images with `--images`")
     source = Path(options.labels) if options.labels else find_label_file(data)
-    return _without_missing(_read_wide(source, root, options.skip_invalid), options.skip_missing)
+    return _without_missing(_read_wide(source, root, options), options.skip_missing)
 
 
 def _image_folder(data: Path) -> Path:
@@ -79,7 +84,7 @@ def _reads_as_labels(path: Path) -> bool:
     except LabelrError:
         return False
     others = cells.iloc[1:].drop(columns=file_column)
-    return others.size > 0 and bool(others.isin(CELLS).to_numpy().mean() > 0.5)
+    return others.size > 0 and bool(others.isin(list(CELLS)).to_numpy().mean() > 0.5)
 
 
 def _read_cells(path: Path, rows: int | None = None) -> tuple[pd.DataFrame, str]:
@@ -107,8 +112,14 @@ def _read_cells(path: Path, rows: int | None = None) -> tuple[pd.DataFrame, str]
         raise LabelrError(f"{path} is not a table: {reason}", "each row needs as many cells as the header") from error
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    cells = cells.fillna("").map(str.strip)
-    return cells[(cells != "").any(axis=1)], separator
+    cells = cells[(cells.fillna("").map(str.strip) != "").any(axis=1)]
+    short = cells.index[cells.isna().any(axis=1)]
+    if len(short):
+        found = int(cells.loc[short[0]].notna().sum())
+        raise LabelrError(
+            f"{path}, row {short[0] + 1}: expected {width} cells as in the header, got {found}", "complete the row"
+        )
+    return cells.map(str.strip), separator
 
 
 def _file_column(path: Path, cells: pd.DataFrame) -> int:
@@ -124,23 +135,67 @@ def _file_column(path: Path, cells: pd.DataFrame) -> int:
     raise LabelrError(f"{path} has no column of file names: {some(list(cells.iloc[0]))}", "call it `filename`")
 
 
-def _read_wide(path: Path, root: Path, skip_invalid: bool) -> LabelTable:
-    """A table of one row an image: a column of file names, and a column of 0, 1 or nothing for each label."""
+def _read_wide(path: Path, root: Path, options: ReadOptions) -> LabelTable:
+    """A table of one row an image: a column of file names, and a column of 0, 1 or nothing for each label.
+
+    A column that the user names as groups, and one called `split` that holds names of parts, are no labels.
+    """
     cells, separator = _read_cells(path)
     file_column = _file_column(path, cells)
-    header = cells.iloc[0].drop(file_column)
+    group_column = _group_column(path, cells, options.group)
+    part_column = _part_column(cells)
+    no_labels = [column for column in (file_column, group_column, part_column) if column is not None]
+    header = cells.iloc[0].drop(no_labels)
     _check_header(path, header)
     rows = cells.iloc[1:]
-    values = rows.drop(columns=file_column).map(lambda cell: CELLS.get(cell, -1.0)).to_numpy(dtype=np.float32)
+    values = rows[header.index].map(lambda cell: CELLS.get(cell, -1.0)).to_numpy(dtype=np.float32)
     invalid = values == -1.0
-    if invalid.any() and not skip_invalid:
-        raise _invalid_cell(path, rows.drop(columns=file_column), header, invalid)
-    keep = ~invalid.any(axis=1)
-    names = rows[file_column][keep].map(lambda name: os.path.normpath(name) if name else "")
+    if invalid.any() and not options.skip_invalid:
+        raise _invalid_cell(path, rows[header.index], header, invalid)
+    kept = rows[~invalid.any(axis=1)]
+    names = kept[file_column].map(lambda name: os.path.normpath(name) if name else "")
     _check_names(path, names)
-    layout = f"one column a label, {SEPARATORS[separator]}-separated"
-    targets: Targets = values[keep]
-    return LabelTable(path, layout, root, tuple(names), tuple(header), targets)
+    return LabelTable(
+        source=path,
+        layout=f"one column a label, {SEPARATORS[separator]}-separated",
+        root=root,
+        files=tuple(names),
+        labels=tuple(header),
+        targets=values[~invalid.any(axis=1)],
+        groups=None if group_column is None else tuple(kept[group_column]),
+        parts=None if part_column is None else _parts(path, kept[part_column]),
+    )
+
+
+def _group_column(path: Path, cells: pd.DataFrame, name: str | None) -> int | None:
+    """The number of the column that the user named as groups."""
+    if name is None:
+        return None
+    header = list(cells.iloc[0])
+    if name not in header:
+        raise LabelrError(f"{path} has no column {name!r}", nearest(name, header) or "name one with `--group`")
+    return header.index(name)
+
+
+def _part_column(cells: pd.DataFrame) -> int | None:
+    """The number of the column `split`, if most of what it holds are names of parts."""
+    for column in cells.columns:
+        if (
+            cells[column].iloc[0].lower() == "split"
+            and cells[column].iloc[1:].str.lower().isin(list(PART_NAMES)).mean() > 0.5
+        ):
+            return int(column)
+    return None
+
+
+def _parts(path: Path, cells: "pd.Series[str]") -> tuple[str, ...]:
+    """The part of each image, under labelr's names for them."""
+    parts = cells.str.lower().map(PART_NAMES)
+    unknown = cells[parts.isna()]
+    if not unknown.empty:
+        where = f'{path}, row {unknown.index[0] + 1}, column "split"'
+        raise LabelrError(f'{where}: expected train, val or test, got "{unknown.iloc[0]}"', "correct the cell")
+    return tuple(parts)
 
 
 def _check_header(path: Path, header: "pd.Series[str]") -> None:

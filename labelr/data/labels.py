@@ -23,6 +23,8 @@ class LabelTable:
         files: N image files as the label file names them.
         labels: L label names, in order.
         targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        groups: For each image what it belongs together with, empty for nothing; None where the file does not say.
+        parts: For each image ``train``, ``val`` or ``test``; None where the file does not say.
     """
 
     source: Path
@@ -31,6 +33,8 @@ class LabelTable:
     files: tuple[str, ...]
     labels: tuple[str, ...]
     targets: Targets
+    groups: tuple[str, ...] | None = None
+    parts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -54,7 +58,12 @@ class LabelTable:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """The table of some rows, in the order given."""
         chosen = np.asarray(rows, dtype=np.int64)
-        return replace(self, files=tuple(self.files[row] for row in chosen), targets=self.targets[chosen])
+        columns = {
+            name: tuple(column[row] for row in chosen)
+            for name, column in (("files", self.files), ("groups", self.groups), ("parts", self.parts))
+            if column is not None
+        }
+        return replace(self, targets=self.targets[chosen], **columns)  # type: ignore[arg-type]
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The table of some labels, in the order given."""

@@ -1,18 +1,32 @@
-"""Looks once at every image file: its content digest, and whether it opens."""
+"""Looks once at every image file: its content digest, its fingerprint, and whether it opens.
 
+What was seen is remembered by path, size and time of change, so that the next run does not read every byte again.
+"""
+
+import os
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from labelr import files
 from labelr.config import MAX_PIXELS
+from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import Unreadable, decode, open_file
 from labelr.progress import Track, untracked
 
-PROBE_SIZE = 32
-"""Edge of the image that is decoded to see whether the file opens, in pixels."""
+SETTLED_SECONDS = 2.0
+"""A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS scans_1 (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, max_pixels INTEGER, digest TEXT, fingerprint TEXT
+) WITHOUT ROWID
+"""
 
 
 @dataclass(frozen=True)
@@ -21,35 +35,102 @@ class Scanned:
 
     Attributes:
         digest: SHA-256 of its content, in hexadecimal; empty where the file cannot be read.
+        fingerprint: Its perceptual hash of 64 bits; None where it has none.
         reason: Why it cannot be opened as an image; empty where it can.
     """
 
     digest: str
-    reason: str
+    fingerprint: int | None = None
+    reason: str = ""
 
 
 def scan_images(
     paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS, threads: int = 1, track: Track = untracked
 ) -> list[Scanned]:
-    """The digest of each file, and the reason where it does not open, in the order of `paths`."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        results: Iterator[Scanned] = pool.map(partial(_scan, max_pixels=max_pixels), paths)
-        try:
-            return list(track(results, "reading images", len(paths)))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    """A look at each file, in the order of `paths`; files that have not changed since the last time are not read."""
+    keys = [_key(path, max_pixels) for path in paths]
+    found = _recall(keys)
+    unseen = [row for row, one in enumerate(found) if one is None]
+    with _pool(threads) as pool:
+        results = pool.map(partial(_scan, max_pixels=max_pixels), [paths[row] for row in unseen])
+        for row, scanned in zip(unseen, track(results, "reading images", len(unseen)), strict=True):
+            found[row] = scanned
+    _remember([(keys[row], one) for row in unseen if (one := found[row]) is not None])
+    return [one for one in found if one is not None]
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that does not finish its work first when it is left by an error or a signal."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="scan")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _scan(path: Path, max_pixels: int) -> Scanned:
     file = open_file(path)
     if isinstance(file, Unreadable):
-        return Scanned("", file.reason)
+        return Scanned("", reason=file.reason)
     with file:
         try:
             digest = files.digest(file)
         except OSError as error:  # a disk that fails while it is read
-            return Scanned("", (error.strerror or str(error)).lower())
+            return Scanned("", reason=(error.strerror or str(error)).lower())
         file.seek(0)
         pixels = decode(file, PROBE_SIZE, max_pixels=max_pixels)
-    return Scanned(digest, pixels.reason if isinstance(pixels, Unreadable) else "")
+    if isinstance(pixels, Unreadable):
+        return Scanned(digest, reason=pixels.reason)
+    return Scanned(digest, fingerprint(pixels))
+
+
+_Key = tuple[bytes, int, int, int]
+
+
+def _key(path: Path, max_pixels: int) -> _Key | None:
+    """What a file is remembered by; None for one that is not there, or has only just changed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if time.time() - status.st_mtime < SETTLED_SECONDS:
+        return None
+    return os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, max_pixels
+
+
+def _memory() -> sqlite3.Connection:
+    folder = files.home()
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(folder / "scans.sqlite", timeout=10)
+    connection.execute(_TABLE)
+    return connection
+
+
+def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
+    """What is remembered of each file, if anything; a memory that cannot be read is as good as none."""
+    query = "SELECT digest, fingerprint FROM scans_1 WHERE path = ? AND size = ? AND mtime_ns = ? AND max_pixels = ?"
+    found: list[Scanned | None] = [None] * len(keys)
+    try:
+        with closing(_memory()) as memory:
+            for row, key in enumerate(keys):
+                seen = memory.execute(query, key).fetchone() if key else None
+                if seen:
+                    found[row] = Scanned(seen[0], int(seen[1], 16) if seen[1] else None)
+    except (sqlite3.Error, OSError, ValueError):
+        return [None] * len(keys)
+    return found
+
+
+def _remember(seen: Sequence[tuple[_Key | None, Scanned]]) -> None:
+    """Keeps what was seen of images that open; the others are looked at again, since a decoder may come to help."""
+    rows = [
+        (*key, one.digest, f"{one.fingerprint:x}" if one.fingerprint is not None else "")
+        for key, one in seen
+        if key and not one.reason
+    ]
+    try:
+        with closing(_memory()) as memory, memory:
+            memory.executemany("REPLACE INTO scans_1 VALUES (?, ?, ?, ?, ?, ?)", rows)
+    except (sqlite3.Error, OSError):
+        return

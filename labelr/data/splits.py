@@ -1,14 +1,50 @@
 """Divides images into train, val and test: stratified by label, and the same for the same files."""
 
+import csv
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.data.labels import Targets
+from labelr.errors import LabelrError
 
 PARTS = ("train", "val", "test")
+SPLITS_FILE = "splits.csv"
+
+
+def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], digests: Sequence[str]) -> None:
+    """Writes ``splits.csv`` into a model's directory: which part each image was in, and its content digest.
+
+    Raises:
+        LabelrError: If it cannot be written.
+    """
+    table = files.csv_text(("image", "part", "digest"), zip(images, parts, digests, strict=True))
+    files.write_atomically(folder / SPLITS_FILE, table)
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """The part of each image of a ``splits.csv``, by its name, and by its content digest where the table has it.
+
+    Raises:
+        LabelrError: If it cannot be read, or is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error) as error:
+        raise LabelrError(f"cannot read {path}: {error}") from error
+    for number, row in enumerate(rows, start=2):
+        if row.get("part") not in PARTS or not row.get("image"):
+            raise LabelrError(
+                f"{path}, row {number}: expected an image and train, val or test, "
+                f"got {row.get('image')!r} and {row.get('part')!r}",
+                "give a table with the columns `image` and `part`",
+            )
+    return {row[key]: row["part"] for key in ("image", "digest") for row in rows if row.get(key)}
 
 
 def stratified_split(

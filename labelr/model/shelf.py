@@ -1,19 +1,18 @@
 """Where saved models stand: their names, and all of them but the weights. Without torch, so that looking is quick."""
 
-import csv
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from labelr import files
+from labelr.data.splits import SPLITS_FILE
 from labelr.errors import LabelrError, nearest
 from labelr.model.info import ModelInfo
 
 INFO_FILE = "model.json"
-SPLITS_FILE = "splits.csv"
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
 ERRORS_FILE = "errors.csv"
@@ -132,25 +131,6 @@ def read_info(folder: Path) -> ModelInfo:
     except UnicodeDecodeError as error:
         raise LabelrError(f"{path} is damaged: {error}", "train the model again, or restore the file") from error
     return ModelInfo.from_json(text, str(path))
-
-
-def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], digests: Sequence[str]) -> None:
-    """Writes ``splits.csv``: which part each image was in, and its content digest.
-
-    Raises:
-        LabelrError: If it cannot be written.
-    """
-    table = files.csv_text(("image", "part", "digest"), zip(images, parts, digests, strict=True))
-    files.write_atomically(folder / SPLITS_FILE, table)
-
-
-def read_splits(folder: Path) -> dict[str, str]:
-    """The part of each image that a model was made with, by content digest; empty where that is not known."""
-    path = folder / SPLITS_FILE
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return {row["digest"]: row["part"] for row in csv.DictReader(file)}
 
 
 def find(model: str | Path | None = None) -> Path:

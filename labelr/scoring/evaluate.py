@@ -14,8 +14,9 @@ from labelr.config import ReadOptions, SettingError
 from labelr.data.dataset import Dataset
 from labelr.data.images import Unreadable
 from labelr.data.labels import LabelTable, Targets
+from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, nearest, some
-from labelr.model import shelf, store
+from labelr.model import store
 from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.predict import Model, Probs
@@ -174,7 +175,8 @@ def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:
     """The images to score, chosen by their content and the parts of the model's training run."""
     if split == "all":
         return dataset
-    parts = shelf.read_splits(model.path)
+    recorded = model.path / SPLITS_FILE
+    parts = read_splits(recorded) if recorded.is_file() else {}
     if split == "auto":
         rows = [row for row, digest in enumerate(dataset.digests) if parts.get(digest) not in LEARNED]
     else:

@@ -16,6 +16,7 @@ from labelr.config import TrainConfig
 from labelr.data.augment import MARGIN, Augmentation
 from labelr.data.dataset import Dataset
 from labelr.data.loader import TrainImages, decode_all, in_batches
+from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
 from labelr.model import shelf, store
 from labelr.model.device import Machine
@@ -134,7 +135,7 @@ def _score(
 def _write_data_files(prepared: Prepared, folder: Path) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
     dataset = prepared.dataset
-    shelf.write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
+    write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
     files.write_atomically(
         folder / shelf.ERRORS_FILE, files.csv_text(("filename", "reason"), dataset.unreadable.items())
     )

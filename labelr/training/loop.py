@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 
 from labelr.config import TrainConfig
+from labelr.data.augment import mix
 from labelr.data.loader import Batch, TrainImages
 from labelr.errors import LabelrError
 from labelr.model.device import Machine
@@ -71,6 +72,7 @@ class Trainer:
         machine: Machine,
     ) -> None:
         self.machine = machine
+        self.mixup = config.mixup
         self.preprocessing = preprocessing
         self.network = machine.place(network)
         self.order = Order(len(images), config.batch_size, config.seed)
@@ -135,11 +137,13 @@ class Trainer:
         return float(values.mean())
 
     def _step(self, images: Tensor, targets: Tensor, epoch: int, step: int) -> Tensor:
-        torch.manual_seed(step_seed(self.order.seed, -epoch % 2**32, step))  # for dropout
+        torch.manual_seed(step_seed(self.order.seed, -epoch % 2**32, step))  # for mixup and dropout
         device = self.machine.device
+        normalised = normalise(images, self.preprocessing, device)
+        mixed, mixed_targets = mix(normalised, targets.to(device, non_blocking=True), self.mixup)
         with self.machine.autocast():
-            logits = self.network(normalise(images, self.preprocessing, device))
-        loss = masked_bce(logits.float(), targets.to(device, non_blocking=True))
+            logits = self.network(mixed)
+        loss = masked_bce(logits.float(), mixed_targets)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)

@@ -16,5 +16,5 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
         The mean over all known cells, in nats, a scalar; 0 where nothing is known.
     """
     known = ~torch.isnan(targets)
-    losses = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)

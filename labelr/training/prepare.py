@@ -11,7 +11,8 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data import synthetic
 from labelr.data.dataset import Dataset
-from labelr.data.splits import PARTS, stratified_split
+from labelr.data.duplicates import group_images
+from labelr.data.splits import PARTS, read_splits, stratified_split
 from labelr.errors import LabelrError, some
 from labelr.model.device import Machine
 from labelr.progress import Track, untracked
@@ -68,13 +69,49 @@ def prepare(data: Path | None, config: TrainConfig, machine: Machine, *, track: 
     """
     folder = _draw(config, track) if data is None else data
     dataset = _with_learnable_labels(Dataset.load(folder, config, threads=machine.workers, track=track))
-    fractions = (1 - config.val_fraction - config.test_fraction, config.val_fraction, config.test_fraction)
-    parts = stratified_split(dataset.table.targets, dataset.digests, fractions, seed=config.seed)
+    parts = _divide(dataset, config)
     sizes = np.bincount(parts, minlength=len(PARTS))
     log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=True)))
     if sizes[0] < 2:
         raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
     return Prepared(dataset, parts)
+
+
+def _divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
+    """The part of each image, shape ``(N,)``: as the user says, else stratified over groups that are not divided.
+
+    Where the user names no images for validation, they are taken from those for training.
+    """
+    given = _given_parts(dataset, config)
+    free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == PARTS.index("train"))
+    parts = np.zeros(len(dataset.table), dtype=np.int64) if given is None else given.copy()
+    if given is not None and (given == PARTS.index("val")).any():
+        return parts
+    test_fraction = config.test_fraction if given is None else 0.0
+    pool = dataset.take(free)
+    groups = group_images(pool.digests, pool.fingerprints, pool.table.groups)
+    kept_together = len(pool.table) - len(np.unique(groups))
+    if kept_together:
+        log.info("%s images are kept together with their copies or groups", f"{kept_together:,}")
+    fractions = (1 - config.val_fraction - test_fraction, config.val_fraction, test_fraction)
+    parts[free] = stratified_split(pool.table.targets, pool.digests, fractions, groups=groups, seed=config.seed)
+    return parts
+
+
+def _given_parts(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:
+    """The parts that the user names, by ``--splits`` or a column of the label file; None where neither does."""
+    table = dataset.table
+    if config.splits is None:
+        return None if table.parts is None else np.array([PARTS.index(part) for part in table.parts])
+    known = read_splits(Path(config.splits))
+    found = [known.get(digest) or known.get(file) for file, digest in zip(table.files, dataset.digests, strict=True)]
+    missing = [file for file, part in zip(table.files, found, strict=True) if part is None]
+    if missing:
+        raise LabelrError(
+            f"{len(missing):,} of {len(table):,} images are not in {config.splits}: {some(missing)}",
+            "add them to the table, or leave `--splits` out",
+        )
+    return np.array([PARTS.index(part) for part in found if part is not None])
 
 
 def _draw(config: TrainConfig, track: Track) -> Path:

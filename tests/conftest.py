@@ -1,0 +1,95 @@
+"""Fixtures: drawn data sets, a small trained model, and the command line in this process and in its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from labelr.cli.app import main
+from labelr.data.synthetic import draw_dataset
+from labelr.model.predict import Model
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+TINY = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "workers": 1}
+"""Settings with which training takes a second."""
+TINY_OPTIONS = ["--image-size", "32", "--width", "0.125", "--epochs", "2", "-b", "8", "--threads", "1", "-j", "1"]
+
+
+class Result(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory for each test, and no settings from outside."""
+    for name in [name for name in os.environ if name.startswith("LABELR_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("LABELR_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 60 drawn images with 3 labels; nobody changes it."""
+    return draw_dataset(tmp_path_factory.mktemp("data") / "drawn", 60, 3)
+
+
+@pytest.fixture(scope="session")
+def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A small model, trained for a moment on `drawn`; nobody changes it."""
+    from labelr.training.fit import fit
+
+    return fit(drawn, TINY, output=tmp_path_factory.mktemp("models") / "trained").model
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """Runs the command in this process, which spares the seconds that torch takes to start."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["labelr", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        streams = capfd.readouterr()
+        return Result(int(end.value.code or 0), streams.out, streams.err)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def process() -> Cli:
+    """Runs the command in a process of its own, as people do."""
+
+    def run(*arguments: object, **options: object) -> Result:
+        command = [sys.executable, "-m", "labelr", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload]
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def scenes() -> Path:
+    """The folder of real photographs beside the repository."""
+    folder = SHARED / "data" / "scenes"
+    if not folder.is_dir():
+        pytest.skip(f"the photographs are not at {folder}")
+    return folder

@@ -1,0 +1,80 @@
+"""Random changes of training images."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from labelr.data.augment import Augmentation
+
+
+def half_bright(count: int = 1) -> Tensor:
+    """Images that are dark on the left and bright on the right, ``(count, 3, 36, 36)``."""
+    ramp = torch.linspace(40, 200, 36).round().to(torch.uint8)
+    return ramp.expand(count, 3, 36, 36).clone()
+
+
+def brighter_on_the_right(images: Tensor) -> Tensor:
+    """Whether the right half of each image is brighter than the left, ``(N,)``."""
+    columns = images.float().mean(dim=(1, 2))
+    return columns[:, columns.shape[1] // 2 :].mean(dim=1) > columns[:, : columns.shape[1] // 2].mean(dim=1)
+
+
+@pytest.mark.parametrize(("stored", "size"), [(36, 32), (32, 32), (73, 64)])
+def test_batch_keeps_its_length_and_kind_and_takes_the_size_of_the_network(stored: int, size: int) -> None:
+    images = torch.randint(0, 256, (3, 3, stored, stored), dtype=torch.uint8)
+    changed = Augmentation(stored, size)(images)
+    assert changed.shape == (3, 3, size, size)
+    assert changed.dtype == torch.uint8
+
+
+def test_same_seed_changes_images_in_the_same_way() -> None:
+    augment = Augmentation(36, 32)
+    torch.manual_seed(3)
+    first = augment(half_bright(4))
+    torch.manual_seed(3)
+    assert torch.equal(augment(half_bright(4)), first)
+
+
+def test_another_seed_changes_images_in_another_way() -> None:
+    augment = Augmentation(36, 32)
+    torch.manual_seed(3)
+    first = augment(half_bright(4))
+    torch.manual_seed(4)
+    assert not torch.equal(augment(half_bright(4)), first)
+
+
+def test_each_image_of_a_batch_is_changed_in_its_own_way() -> None:
+    torch.manual_seed(0)
+    changed = Augmentation(36, 32)(half_bright(6))
+    assert len({image.numpy().tobytes() for image in changed}) == 6
+
+
+def test_images_given_stay_as_they_are() -> None:
+    images = half_bright(2)
+    Augmentation(36, 32)(images)
+    assert torch.equal(images, half_bright(2))
+
+
+def test_without_flip_no_image_is_mirrored() -> None:
+    torch.manual_seed(0)
+    assert brighter_on_the_right(Augmentation(36, 32, flip=False)(half_bright(100))).all()
+
+
+def test_with_flip_about_half_of_the_images_are_mirrored() -> None:
+    torch.manual_seed(0)
+    mirrored = ~brighter_on_the_right(Augmentation(36, 32)(half_bright(100)))
+    assert 30 <= int(mirrored.sum()) <= 70
+
+
+def test_white_image_stays_plain_without_black_corners() -> None:
+    torch.manual_seed(0)
+    changed = Augmentation(36, 32)(torch.full((60, 3, 36, 36), 255, dtype=torch.uint8)).float()
+    assert changed.min() >= 255 * 0.8 - 1
+    assert (changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3)) <= 1).all()
+
+
+def test_crop_keeps_most_of_the_picture() -> None:
+    torch.manual_seed(0)
+    changed = Augmentation(36, 32, flip=False)(half_bright(60)).float()
+    spread = changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3))
+    assert (spread >= 160 * 0.5).all()

@@ -1,0 +1,223 @@
+"""The command line: streams, exit codes, results for people and for machines."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import TINY_OPTIONS, Cli
+
+from labelr.data.synthetic import draw_dataset
+from labelr.model.predict import Model
+
+METRICS = {"loss", "hamming_loss", "exact_match", "map_macro"} | {
+    f"{name}_{average}"
+    for name in ("precision", "recall", "f1")
+    for average in ("micro", "macro", "weighted", "samples")
+}
+
+
+@pytest.fixture
+def model(trained: Model, home: Path) -> Path:
+    """The small model under the name `small`."""
+    return Path(shutil.copytree(trained.path, home / "models" / "small"))
+
+
+def test_version_is_on_stdout(cli: Cli) -> None:
+    assert re.fullmatch(r"labelr \d+\.\d+\.\d+\n", cli("--version").out)
+
+
+@pytest.mark.parametrize("command", [[], ["fit"], ["evaluate"], ["tag"], ["models"], ["models", "list"]])
+def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
+    result = cli(*command, "--help")
+    assert result.code == 0
+    assert "Usage: labelr" in result.out
+    assert result.err == ""
+
+
+def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, home: Path) -> None:
+    result = cli("fit", drawn, *TINY_OPTIONS)
+    assert result.code == 0
+    assert result.out == f"{home / 'models' / 'drawn'}\n"
+    assert (
+        f"{drawn / 'labels.csv'}: one column a label, comma-separated; 60 images, 3 labels, 0 unknown cells"
+        in result.err
+    )
+    assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
+    assert "mAP" in result.err
+
+
+def test_second_fit_takes_the_next_free_name(cli: Cli, drawn: Path, home: Path) -> None:
+    for name in ("drawn", "drawn-2"):
+        assert cli("fit", drawn, "--quiet", *TINY_OPTIONS).out == f"{home / 'models' / name}\n"
+
+
+def test_quiet_fit_says_nothing_on_stderr(cli: Cli, drawn: Path) -> None:
+    assert cli("fit", drawn, "--quiet", *TINY_OPTIONS).err == ""
+
+
+def test_fit_json_is_one_object_with_the_promised_keys(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    result = json.loads(cli("fit", drawn, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
+    assert result["model"] == str(tmp_path / "here")
+    assert result["name"] == "here"
+    assert result["best_epoch"] in (1, 2)
+    assert result["settings"]["seed"] == 3
+    assert set(result["metrics"]) == METRICS
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [(["--synthetic", "30"], 30), (["--synthetic=30"], 30), (["--synthetic"], 1000)],
+)
+def test_synthetic_stands_with_and_without_a_number(cli: Cli, home: Path, options: list[str], number: int) -> None:
+    for count in (30, 1000):  # drawn before, so that only the choice is tested
+        draw_dataset(home / "synthetic" / f"{count}-images-6-labels-seed-0", 30, 6)
+    result = cli("fit", *options, "--epochs", "1", *TINY_OPTIONS[2:4], "--image-size", "32", "--threads", "1")
+    assert result.code == 0
+    assert f"{number}-images-6-labels" in result.err
+
+
+def test_options_come_from_the_environment(cli: Cli, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELR_FIT_SEED", "5")
+    result = cli("fit", drawn, "--json", *TINY_OPTIONS)
+    assert json.loads(result.out)["settings"]["seed"] == 5
+
+
+def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, drawn: Path, model: Path) -> None:
+    result = cli("evaluate", drawn, "--json")
+    report = json.loads(result.out)
+    with (model / "splits.csv").open() as file:
+        unseen = [row for row in csv.DictReader(file) if row["part"] == "test"]
+    assert report["images"] == len(unseen)
+    assert f"{60 - len(unseen)} of 60 images that the model has learned from are left out" in result.err
+    assert report["metrics"] == json.loads((model / "metrics.json").read_text())["metrics"]
+
+
+def test_evaluate_knows_learned_images_by_content_not_by_name(
+    cli: Cli, drawn: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "renamed").mkdir()
+    lines = (drawn / "labels.csv").read_text().splitlines()
+    for line in lines[1:]:
+        shutil.copy(drawn / "images" / line.split(",")[0], tmp_path / "renamed" / f"new_{line.split(',')[0]}")
+    (tmp_path / "renamed" / "labels.csv").write_text("\n".join([lines[0], *(f"new_{line}" for line in lines[1:])]))
+    assert json.loads(cli("evaluate", tmp_path / "renamed", "--json").out)["images"] < 10
+
+
+@pytest.mark.parametrize(("split", "images"), [("all", 60), ("train", 48), ("val", 6), ("test", 6)])
+def test_evaluate_scores_the_part_asked_for(cli: Cli, drawn: Path, model: Path, split: str, images: int) -> None:
+    report = json.loads(cli("evaluate", drawn, "--split", split, "--json").out)
+    assert abs(report["images"] - images) <= 2
+
+
+def test_evaluate_json_has_the_promised_keys(cli: Cli, drawn: Path, model: Path) -> None:
+    report = json.loads(cli("evaluate", drawn, "--model", "small", "--threshold", "0.4", "--json").out)
+    assert {"model", "data", "images", "labels", "threshold", "metrics", "per_label"} <= set(report)
+    assert report["model"] == str(model)
+    assert report["threshold"] == 0.4
+    assert set(report["metrics"]) == METRICS
+    assert set(report["per_label"][0]) == {
+        "label", "support", "precision", "recall", "f1", "ap", "threshold", "tp", "fp", "fn", "tn",
+    }  # fmt: skip
+
+
+def test_evaluate_prints_a_table_that_is_not_cut(
+    cli: Cli, drawn: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    result = cli("evaluate", drawn, "--model", model)
+    assert re.search(r"horizontal_stripes .*\d\.\d{3} .*\d\.\d{3} .*0\.500", result.out)
+    assert "…" not in result.out
+
+
+def test_evaluate_refuses_when_every_image_was_learned_from(cli: Cli, drawn: Path, model: Path, tmp_path: Path) -> None:
+    with (model / "splits.csv").open() as file:
+        learned = {row["image"] for row in csv.DictReader(file) if row["part"] != "test"}
+    lines = (drawn / "labels.csv").read_text().splitlines()
+    table = tmp_path / "learned.csv"
+    table.write_text("\n".join(line for line in lines if line.split(",")[0] in learned | {"filename"}))
+    result = cli("evaluate", drawn, "--labels", table)
+    assert result.code == 1
+    assert "learned from every image" in result.err
+    assert "--split all" in result.err
+
+
+def test_evaluate_names_labels_that_the_data_lacks(cli: Cli, model: Path, tmp_path: Path, drawn: Path) -> None:
+    table = tmp_path / "other.csv"
+    table.write_text((drawn / "labels.csv").read_text().replace("disc", "disk", 1))
+    result = cli("evaluate", drawn, "--labels", table)
+    assert result.code == 1
+    assert "lacks 1 of the model's labels: disc" in result.err
+    assert "`disk`" in result.err
+
+
+def test_evaluate_ignores_labels_that_the_model_does_not_know(
+    cli: Cli, model: Path, tmp_path: Path, drawn: Path
+) -> None:
+    lines = (drawn / "labels.csv").read_text().splitlines()
+    table = tmp_path / "more.csv"
+    table.write_text("\n".join([f"{lines[0]},extra", *(f"{line},1" for line in lines[1:])]))
+    result = cli("evaluate", drawn, "--labels", table, "--json")
+    assert json.loads(result.out)["labels"] == ["horizontal_stripes", "disc", "triangle"]
+    assert "does not know 1 of the labels" in result.err
+
+
+def test_models_are_listed_shown_and_removed(cli: Cli, model: Path) -> None:
+    row = json.loads(cli("models", "list", "--json").out)[0]
+    assert {"name", "path", "created", "labels", "map_macro", "bytes"} <= set(row)
+    assert (row["name"], row["path"], row["labels"]) == ("small", str(model), 3)
+    assert row["bytes"] == sum(path.stat().st_size for path in model.iterdir())
+    assert "small" in cli("models", "list").out
+    description = json.loads(cli("models", "show", "small", "--json").out)
+    assert description["labels"] == ["horizontal_stripes", "disc", "triangle"]
+    assert description["config"]["epochs"] == 2
+    assert "horizontal_stripes" in cli("models", "show", model).out
+    assert cli("models", "rm", "small").code == 0
+    assert not model.exists()
+    assert cli("models", "rm", "small").code == 1
+
+
+def test_removing_several_models_removes_none_where_one_is_unknown(cli: Cli, model: Path) -> None:
+    result = cli("models", "rm", "small", "smal")
+    assert result.code == 1
+    assert "`small`" in result.err
+    assert model.exists()
+
+
+def test_list_without_models_says_how_to_train_one(cli: Cli) -> None:
+    result = cli("models", "list")
+    assert (result.code, result.out) == (0, "")
+    assert "labelr fit" in result.err
+    assert cli("models", "list", "--json").out == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit"],
+        ["fit", "data", "--synthetic"],
+        ["fit", "data", "--name", "a", "--output", "b"],
+        ["fit", "data", "--epochs", "none"],
+        ["fit", "data", "--epochs", "0"],
+        ["fit", "data", "--stem", "tall"],
+        ["fit", "data", "--device", "tpu"],
+        ["fit", "data", "--val-fraction", "0.7", "--test-fraction", "0.4"],
+        ["fit", "data", "--nonsense"],
+        ["evaluate"],
+        ["evaluate", "data", "--split", "half"],
+        ["evaluate", "data", "--threshold", "high"],
+        ["tag"],
+        ["tag", "photos", "--threshold", "1.5"],
+        ["tag", "photos", "--on-error", "ignore"],
+        ["tag", "one", "two"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments: list[str]) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Error" in result.err
+    assert "Traceback" not in result.err

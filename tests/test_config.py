@@ -1,0 +1,88 @@
+"""The settings of a run."""
+
+import dataclasses
+
+import pytest
+
+from labelr.cli.fit import fit as fit_command
+from labelr.config import ALIASES, SettingError, TrainConfig
+
+
+def test_names_from_training_scripts_are_accepted() -> None:
+    config = TrainConfig.of({"num_epochs": 3, "learning_rate": 0.01, "batch_size": 4, "num_samples": 50})
+    assert (config.epochs, config.lr, config.batch_size, config.synthetic) == (3, 0.01, 4, 50)
+
+
+def test_every_alias_means_a_setting_that_exists() -> None:
+    assert set(ALIASES.values()) <= {field.name for field in dataclasses.fields(TrainConfig)}
+    assert not set(ALIASES) & {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def test_unknown_name_is_an_error_with_the_nearest_one() -> None:
+    with pytest.raises(SettingError) as caught:
+        TrainConfig.of({"epoch": 3})
+    assert caught.value.message == "unknown setting 'epoch'"
+    assert "`epochs`" in caught.value.hint
+
+
+def test_setting_given_under_two_names_is_an_error() -> None:
+    with pytest.raises(SettingError, match="given twice"):
+        TrainConfig.of({"epochs": 3, "num_epochs": 4})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("epochs", 0, "epochs: expected a whole number from 1, got 0"),
+        ("epochs", 2.5, "epochs: expected a whole number from 1, got 2.5"),
+        ("epochs", True, "epochs: expected a whole number from 1, got True"),
+        ("dropout", 1, "dropout: expected a number from 0 to below 1, got 1"),
+        ("lr", float("nan"), "lr: expected a number from 1e-08 to below 10, got nan"),
+        ("lr", "fast", "lr: expected a number from 1e-08 to below 10, got 'fast'"),
+        ("labels_count", 13, "labels_count: expected a whole number from 1 to 12, got 13"),
+        ("stem", "wide", "stem: expected one of deep, classic, got 'wide'"),
+        ("flip", 1, "flip: expected true or false, got 1"),
+        ("flip", None, "flip: expected true or false, got None"),
+        ("labels", 3, "labels: expected text, got 3"),
+    ],
+)
+def test_value_out_of_range_is_an_error_that_says_what_was_expected(setting: str, value: object, expected: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        TrainConfig.of({setting: value})
+    assert caught.value.message == expected
+
+
+def test_none_leaves_the_choice_to_labelr_where_there_is_one() -> None:
+    assert TrainConfig(image_size=None, threads=None, amp=None).image_size is None
+    with pytest.raises(SettingError, match="epochs: expected a whole number from 1, got None"):
+        TrainConfig.of({"epochs": None})
+
+
+def test_fractions_must_leave_something_to_train_on() -> None:
+    with pytest.raises(SettingError, match="leave nothing to train on"):
+        TrainConfig(val_fraction=0.5, test_fraction=0.5)
+
+
+def test_config_is_made_of_a_config_a_mapping_or_nothing() -> None:
+    config = TrainConfig(epochs=3)
+    assert TrainConfig.of(config) is config
+    assert TrainConfig.of(None) == TrainConfig()
+    with pytest.raises(SettingError, match="expected a TrainConfig or a mapping of settings, got list"):
+        TrainConfig.of([("epochs", 3)])  # type: ignore[arg-type]
+
+
+def test_settings_survive_being_written_and_read() -> None:
+    config = TrainConfig(epochs=3, amp=False)
+    assert TrainConfig.of(config.to_dict()) == config
+
+
+def test_every_setting_is_an_option_of_fit_with_the_same_default() -> None:
+    code = fit_command.__code__
+    options = set(code.co_varnames[: code.co_argcount])
+    assert {field.name for field in dataclasses.fields(TrainConfig)} <= options
+    defaults = dict(
+        zip(reversed(code.co_varnames[: code.co_argcount]), reversed(fit_command.__defaults__ or ()), strict=False)
+    )
+    for name, value in TrainConfig().to_dict().items():
+        if name != "synthetic":  # whose default applies where the option stands without its number
+            assert defaults[name] == value, name

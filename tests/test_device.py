@@ -1,0 +1,55 @@
+"""Device, precision and threads."""
+
+import pytest
+import torch
+
+from labelr.errors import LabelrError
+from labelr.model.device import available_cpus, pick_machine
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> object:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_auto_takes_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    machine = pick_machine()
+    assert machine.device.type == "cpu"
+    assert machine.threads == machine.workers == available_cpus()
+
+
+def test_auto_prefers_cuda_then_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_machine().device.type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_machine(amp=False).device.type == "cuda"
+
+
+def test_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LabelrError, match=r"no device 'cuda' here: torch sees .*cpu"):
+        pick_machine("cuda")
+
+
+def test_cpu_precision_follows_the_processor_unless_told() -> None:
+    features = torch.cpu.get_capabilities()
+    natural = "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "fp32"
+    assert pick_machine("cpu").precision == natural
+    assert pick_machine("cpu", amp=True).precision == "bf16"
+    assert pick_machine("cpu", amp=False).precision == "fp32"
+
+
+def test_threads_and_workers_are_taken_as_given() -> None:
+    machine = pick_machine("cpu", threads=1, workers=3)
+    assert torch.get_num_threads() == 1
+    assert (machine.threads, machine.workers) == (1, 3)
+
+
+def test_network_is_placed_in_channels_last_order() -> None:
+    network = pick_machine("cpu").place(torch.nn.Conv2d(3, 8, 3))
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)

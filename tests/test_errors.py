@@ -1,0 +1,18 @@
+"""The mistakes that a user can correct."""
+
+from labelr.errors import LabelrError, nearest, some
+
+
+def test_some_shows_three_and_counts_the_rest() -> None:
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c, and 2 more"
+    assert some(["a", "b", "c"]) == "a, b, c"
+
+
+def test_nearest_names_what_looks_alike_and_nothing_else() -> None:
+    assert nearest("epoch", ["epochs", "lr"]) == "did you mean `epochs`?"
+    assert nearest("zebra", ["epochs", "lr"]) == ""
+
+
+def test_error_shows_message_and_hint() -> None:
+    assert str(LabelrError("it broke", "mend it")) == "it broke\n\nHint: mend it"
+    assert str(LabelrError("it broke")) == "it broke"

@@ -1,0 +1,75 @@
+"""Places, atomic writes and digests."""
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labelr import files
+from labelr.errors import LabelrError
+
+
+def test_home_is_the_cache_directory_unless_overridden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "there"))
+    assert files.home() == tmp_path / "there"
+    monkeypatch.delenv("LABELR_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert files.home().name == "labelr"
+
+
+def test_atomic_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    files.write_atomically(target, "old")
+    files.write_atomically(target, "new\n")
+    assert target.read_bytes() == b"new\n"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_write_makes_files_that_others_may_read(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        files.write_atomically(tmp_path / "a.txt", b"")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+def test_text_with_file_names_that_are_not_utf8_keeps_their_bytes(tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / "a.txt", os.fsdecode(b"caf\xe9.jpg"))
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\xe9.jpg"
+
+
+def test_write_into_a_folder_that_is_none_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabelrError) as caught:
+        files.write_atomically(tmp_path / "file" / "a.txt", "x")
+    assert "cannot write" in caught.value.message
+    assert "LABELR_HOME" in caught.value.hint
+
+
+def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom labelr import files\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "files.write_atomically(Path(sys.argv[1]), b'x' * 5000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=False)
+    assert "LabelrError: cannot write" in done.stderr
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    with (tmp_path / "a").open("rb") as file:
+        assert files.digest(file) == hashlib.sha256(b"hello").hexdigest()
+
+
+def test_csv_quotes_what_needs_it() -> None:
+    assert files.csv_text(["a", "b"], [('x,"y"', "1\n2")]) == 'a,b\n"x,""y""","1\n2"\n'

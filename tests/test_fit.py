@@ -1,0 +1,226 @@
+"""Training: what it gives, that it is repeatable, and what it does with labels that are rare."""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+
+import labelr
+from labelr.data.synthetic import draw_dataset
+from labelr.errors import LabelrError
+from labelr.model.predict import Model
+from labelr.training.epochs import EpochRow
+from labelr.training.fit import fit
+
+
+def write_dataset(folder: Path, rows: dict[str, list[str]], labels: list[str]) -> Path:
+    """Noise images with the cells given for each."""
+    folder.mkdir(parents=True)
+    lines = [",".join(["filename", *labels])]
+    for number, (name, cells) in enumerate(rows.items()):
+        noise = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / name)
+        lines.append(",".join([name, *cells]))
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def weights(model: Model) -> str:
+    return model.info.weights["sha256"]
+
+
+def test_result_is_model_history_and_metrics(drawn: Path) -> None:
+    model, history, metrics = labelr.fit(drawn, TINY)
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert 0 <= metrics["f1_micro"] <= 1
+    assert model.labels == ("horizontal_stripes", "disc", "triangle")
+    assert labelr.load(model.name).info == model.info
+
+
+def test_fit_without_data_draws_images(home: Path) -> None:
+    model, _, _ = labelr.fit(config={**TINY, "num_samples": 40, "num_labels": 2})
+    assert model.name == "synthetic"
+    assert model.labels == ("horizontal_stripes", "disc")
+    assert len(list((home / "synthetic").rglob("*.png"))) == 40
+
+
+def test_same_seed_gives_the_same_model_bit_for_bit(drawn: Path) -> None:
+    first, second = (fit(drawn, TINY) for _ in range(2))
+    assert weights(first.model) == weights(second.model)
+    other = fit(drawn, {**TINY, "seed": 1})
+    assert weights(other.model) != weights(first.model)
+
+
+def test_what_auto_chose_is_stored(trained: Model) -> None:
+    config = trained.info.config
+    assert config["device"] in ("cpu", "cuda", "mps")
+    assert isinstance(config["amp"], bool)
+    assert (config["image_size"], config["threads"], config["workers"]) == (32, 1, 1)
+
+
+def test_model_says_what_it_was_made_from(trained: Model, drawn: Path) -> None:
+    info = trained.info
+    assert info.complete
+    assert info.scored_on == "test"
+    assert set(info.versions) == {"labelr", "torch"}
+    with (drawn / "labels.csv").open() as file:
+        column = [row["disc"] for row in csv.DictReader(file)]
+    assert info.counts["disc"] == {"positives": column.count("1"), "negatives": column.count("0"), "unknown": 0}
+
+
+def test_history_and_splits_are_written(trained: Model, drawn: Path) -> None:
+    with (trained.path / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    with (trained.path / "splits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"] for row in rows} == {path.name for path in (drawn / "images").iterdir()}
+    assert {row["part"] for row in rows} == {"train", "val", "test"}
+    assert all(len(row["digest"]) == 64 for row in rows)
+
+
+def test_metrics_json_holds_the_scores_of_the_test_part(trained: Model) -> None:
+    report = json.loads((trained.path / "metrics.json").read_text())
+    assert report["scored_on"] == "test"
+    assert report["metrics"] == trained.info.scores
+    assert [row["label"] for row in report["per_label"]] == list(trained.labels)
+
+
+def test_saved_epoch_is_the_best_by_validation(drawn: Path) -> None:
+    model, history, _ = fit(drawn, {**TINY, "epochs": 5, "lr": 0.02})
+    best = max(history, key=lambda row: row["val_map"])
+    assert model.info.best_epoch == best["epoch"]
+
+
+def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None:
+    rows = {f"{number}.png": [str(number % 2)] for number in range(20)}
+    data = write_dataset(tmp_path / "noise", rows, ["a"])
+    _, history, _ = fit(data, {**TINY, "epochs": 40, "patience": 2})
+    assert len(history) < 40
+
+
+@pytest.mark.parametrize(
+    ("select", "row", "expected"),
+    [
+        ("map", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.7),
+        ("f1", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.2),
+        ("map", {"val_map": np.nan, "val_f1": 0.2, "val_loss": 0.5}, -0.5),
+        ("map", {"val_map": np.nan, "val_f1": np.nan, "val_loss": np.nan}, 3.0),
+    ],
+)
+def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
+    select: str, row: dict[str, float], expected: float
+) -> None:
+    epoch = EpochRow(epoch=3, train_loss=1, lr=1, seconds=1, images_per_second=1, **row)
+    assert epoch.criterion(select) == expected
+
+
+def test_label_without_positives_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = {f"{number}.png": [str(number % 2), "0"] for number in range(12)}
+    model, _, _ = fit(write_dataset(tmp_path / "d", rows, ["a", "never"]), TINY)
+    assert model.labels == ("a",)
+    assert "1 labels have no positive and are left out: never" in caplog.text
+
+
+def test_labels_that_no_image_has_are_an_error(tmp_path: Path) -> None:
+    rows = {f"{number}.png": ["0"] for number in range(12)}
+    with pytest.raises(LabelrError, match="no image has any label"):
+        fit(write_dataset(tmp_path / "d", rows, ["a"]), TINY)
+
+
+def test_unknown_cells_and_a_label_that_a_part_lacks_do_not_stop_training(tmp_path: Path) -> None:
+    cells = ["1", "0", ""]
+    rows = {f"{number}.png": [cells[number % 3], "1" if number == 0 else "0"] for number in range(36)}
+    model, history, metrics = fit(write_dataset(tmp_path / "d", rows, ["a", "rare"]), TINY)
+    assert model.info.counts["a"] == {"positives": 12, "negatives": 12, "unknown": 12}
+    assert np.isfinite(history[-1]["train_loss"])
+    report = json.loads((model.path / "metrics.json").read_text())
+    assert report["per_label"][1]["ap"] is None
+    assert 0 <= metrics["map_macro"] <= 1
+
+
+def test_without_val_and_test_parts_the_last_epoch_is_kept_and_nothing_is_scored(drawn: Path) -> None:
+    model, _, metrics = fit(drawn, {**TINY, "val_fraction": 0, "test_fraction": 0})
+    assert model.info.best_epoch == 2
+    assert all(np.isnan(value) for value in metrics.values())
+
+
+def test_without_a_test_part_the_validation_part_is_scored(drawn: Path) -> None:
+    model, history, metrics = fit(drawn, {**TINY, "test_fraction": 0})
+    assert model.info.scored_on == "val"
+    assert metrics["map_macro"] == pytest.approx(history[model.info.best_epoch - 1]["val_map"])
+
+
+def test_too_few_images_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabelrError, match="1 images leave 1 to train on"):
+        fit(write_dataset(tmp_path / "d", {"0.png": ["1"]}, ["a"]), TINY)
+
+
+def test_broken_images_are_left_out_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = draw_dataset(tmp_path / "d", 40, 2)
+    (data / "images" / "00005.png").write_bytes(b"")
+    model, _, _ = fit(data, TINY)
+    assert (model.path / "errors.csv").read_text() == "filename,reason\n00005.png,empty file (0 bytes)\n"
+    assert "1 of 40 images cannot be opened: 00005.png (empty file (0 bytes)); they are left out" in caplog.text
+    with pytest.raises(LabelrError, match=r"1 of 40 images cannot be opened"):
+        fit(data, {**TINY, "on_error": "fail"})
+
+
+def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
+    data = draw_dataset(tmp_path / "d", 20, 2)
+    for number in range(5):
+        (data / "images" / f"0000{number}.png").write_bytes(b"x")
+    with pytest.raises(LabelrError, match=r"5 of 20 images cannot be opened"):
+        fit(data, TINY)
+
+
+def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(drawn: Path, home: Path) -> None:
+    def track(items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
+        if description != "epoch 2/3":
+            return items
+        return ((images, torch.full_like(targets, np.inf)) for images, targets in items)
+
+    with pytest.raises(LabelrError, match=r"the loss became .* in epoch 2, step 1; the best model so far, of epoch 1"):
+        fit(drawn, {**TINY, "epochs": 3}, name="spoilt", track=track)
+    model = labelr.load("spoilt")
+    assert not model.info.complete
+    assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
+
+
+def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:
+    losses = [fit(drawn, {**TINY, "amp": amp}).history[-1]["train_loss"] for amp in (True, False)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+def test_failed_run_leaves_no_directory(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(LabelrError, match="does not exist"):
+        fit(tmp_path / "nowhere", TINY, name="gone")
+    assert list((home / "models").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_training_learns_drawn_patterns() -> None:
+    _, _, metrics = fit(config={"synthetic": 400, "labels_count": 3, "epochs": 20, "width": 0.5})
+    assert metrics["f1_micro"] > 0.9
+
+
+@pytest.mark.slow
+def test_photographs_are_learned_from(scenes: Path) -> None:
+    model, history, metrics = fit(scenes / "train", {"image_size": 64, "width": 0.5, "epochs": 5})
+    assert metrics["map_macro"] > 0.6
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert model.labels == ("desert", "mountains", "sea", "sunset", "trees")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_training_on_a_gpu_learns_drawn_patterns() -> None:
+    model, _, metrics = fit(config={"synthetic": 400, "labels_count": 3, "epochs": 20, "device": "cuda"})
+    assert model.info.config["amp"]
+    assert metrics["f1_micro"] > 0.9

@@ -1,0 +1,112 @@
+"""The house as built: floors, imports and what must exist only once."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "labelr"
+
+LAYERS = [
+    ["errors", "progress", "version"],
+    ["config", "files"],
+    ["data"],
+    ["model"],
+    ["scoring"],
+    ["tagging", "training"],
+    ["console"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+"""The floors from the ground up; rooms on one floor do not import each other."""
+
+HEAVY = ["PIL", "matplotlib", "numpy", "optuna", "pandas", "safetensors", "sklearn", "torch", "torchvision"]
+"""What takes long to import, and must not delay `--help`."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def floor_of(name: str) -> int:
+    return next(level for level, rooms in enumerate(LAYERS) if name in rooms)
+
+
+def imports_of(path: Path) -> set[str]:
+    """The labelr modules that a module imports at any depth of its code, as dotted names without ``labelr``."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "labelr":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("labelr."):
+            module = (node.module or "").removeprefix("labelr.")
+            inside = {f"{module}.{alias.name}" for alias in node.names if is_module(f"{module}.{alias.name}")}
+            found |= inside or {module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("labelr.") for alias in node.names if alias.name.startswith("labelr")}
+    return found
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_modules_import_only_from_floors_below_or_their_own_package(path: Path) -> None:
+    own = dotted(path).split(".")[0]
+    for name in imports_of(path):
+        package = name.split(".")[0]
+        assert package == own or floor_of(package) < floor_of(own), f"{dotted(path)} imports {name}"
+
+
+def test_no_module_imports_itself_over_others() -> None:
+    graph = {dotted(path): imports_of(path) for path in MODULES if path.name != "__init__.py"}
+    reached: dict[str, set[str]] = {}
+
+    def reach(name: str, trail: tuple[str, ...]) -> set[str]:
+        assert name not in trail, f"a cycle: {' -> '.join((*trail, name))}"
+        if name not in reached:
+            below = graph.get(name, set())
+            reached[name] = below.union(*(reach(other, (*trail, name)) for other in below))
+        return reached[name]
+
+    for name in graph:
+        reach(name, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_modules_stay_within_300_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_only_one_place_opens_images() -> None:
+    users = [dotted(path) for path in MODULES if "Image.open" in path.read_text(encoding="utf-8")]
+    assert users == ["data.images"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["tag", "--help"], ["--version"], ["models"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nsys.argv = ['labelr', *sys.argv[1:]]\n"
+        "from labelr.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', *sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def test_python_api_is_what_all_says() -> None:
+    import labelr
+
+    assert labelr.__all__ == sorted(labelr.__all__)
+    for name in labelr.__all__:
+        assert getattr(labelr, name) is not None
+    assert set(labelr.__all__) <= set(dir(labelr))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = labelr.nonsense

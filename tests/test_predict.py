@@ -1,0 +1,107 @@
+"""The inference loop, and the model that people hold in their hands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from labelr.data.images import Unreadable, find_images
+from labelr.errors import LabelrError
+from labelr.model.device import pick_machine
+from labelr.model.info import Preprocessing
+from labelr.model.predict import Model, normalise, predict_probs
+
+
+class Brightness(nn.Module):
+    """Two logits: the mean of the left half of the image, and of the right half."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        halves = torch.split(images.mean(dim=1), images.shape[3] // 2, dim=2)
+        return torch.stack([half.mean(dim=(1, 2)) for half in halves], dim=1)
+
+
+def test_normalised_images_have_the_mean_and_spread_of_the_preprocessing() -> None:
+    prep = Preprocessing(image_size=2, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
+    images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    assert normalise(images, prep, torch.device("cpu"))[0, :, 0, 0].tolist() == pytest.approx([1.0, 1.0, 0.0])
+
+
+def test_probabilities_are_averaged_over_the_mirror_image_where_the_model_says_so() -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:, 2:] = 255
+    machine = pick_machine("cpu", amp=False, threads=1)
+    plain, averaged = (
+        next(predict_probs(Brightness(), [[pixels]], Preprocessing(image_size=4, flip_averaging=flip), machine))[0]
+        for flip in (False, True)
+    )
+    assert plain[0] < plain[1]
+    assert averaged == pytest.approx([plain.mean()] * 2)
+
+
+def test_prediction_of_a_file_an_image_and_an_array_is_the_same(trained: Model, drawn: Path) -> None:
+    path = drawn / "images" / "00003.png"
+    image = Image.open(path)
+    for other in (
+        str(path),
+        image,
+        np.asarray(image),
+        np.asarray(image) / 255,
+        np.asarray(image).astype(np.uint16) * 257,
+    ):
+        assert trained.predict(other).probs == pytest.approx(trained.predict(path).probs)
+
+
+def test_several_images_give_a_row_each_in_order(trained: Model, drawn: Path) -> None:
+    paths = sorted((drawn / "images").iterdir())[:3]
+    labels, probs = trained.predict(paths)
+    assert probs.shape == (3, 3)
+    assert probs[1] == pytest.approx(trained.predict(paths[1]).probs[0], abs=0.02)
+    assert [set(one) for one in labels] == [
+        {label for label, prob in zip(trained.labels, row, strict=True) if prob >= 0.5} for row in probs
+    ]
+
+
+def test_threshold_overrides_the_models_own(trained: Model, drawn: Path) -> None:
+    path = drawn / "images" / "00003.png"
+    assert trained.predict(path, threshold=0).labels == [list(trained.labels)]
+    assert trained.predict(path, threshold=1).labels == [[]]
+
+
+def test_no_images_give_no_rows(trained: Model) -> None:
+    labels, probs = trained.predict([])
+    assert labels == []
+    assert probs.shape == (0, 3)
+
+
+def test_image_that_cannot_be_opened_is_an_error_that_names_it(trained: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(LabelrError, match=r"a\.jpg: empty file"):
+        trained.predict(tmp_path / "a.jpg")
+
+
+def test_array_of_an_unknown_kind_is_an_error(trained: Model) -> None:
+    with pytest.raises(LabelrError, match="int64"):
+        trained.predict(np.zeros((4, 4, 3), np.int64))
+
+
+def test_files_that_fail_keep_their_place(trained: Model, drawn: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    good = list(find_images(drawn / "images"))[:2]
+    results = list(trained.predict_files([good[0], broken, good[1], broken]))
+    assert [isinstance(result, Unreadable) for result in results] == [False, True, False, True]
+    probs = [result for result in results if not isinstance(result, Unreadable)]
+    assert np.stack(probs) == pytest.approx(trained.predict(good).probs)
+
+
+def test_files_that_all_fail_are_all_reported(trained: Model, tmp_path: Path) -> None:
+    results = list(trained.predict_files([tmp_path / "a.jpg", tmp_path / "b.jpg"]))
+    assert results == [Unreadable("no such file or directory")] * 2
+
+
+def test_module_is_the_network_in_evaluation_mode(trained: Model) -> None:
+    assert isinstance(trained.module, nn.Module)
+    assert not trained.module.training

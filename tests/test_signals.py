@@ -1,0 +1,81 @@
+"""Ctrl-C, SIGTERM and pipes, on real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_OPTIONS, Cli
+
+from labelr.model import shelf
+from labelr.model.predict import Model
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_stops_training_and_keeps_the_best_model_so_far(
+    drawn: Path, home: Path, number: signal.Signals, code: int
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "labelr",
+        "fit",
+        str(drawn),
+        *TINY_OPTIONS,
+        "--epochs",
+        "5000",
+        "--patience",
+        "5000",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("epoch 2/"):
+                break
+        running.send_signal(number)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert out == ""
+    assert err.splitlines()[-1] == f"Stopped by {number.name}."
+    assert "Traceback" not in err
+    info = shelf.read_info(home / "models" / "drawn")
+    assert not info.complete
+    assert not list((home / "models" / "drawn").glob(".*"))
+
+
+def test_signal_before_the_first_epoch_leaves_no_model(home: Path) -> None:
+    command = [sys.executable, "-m", "labelr", "fit", "--synthetic", "3000", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not (home / "models" / "synthetic").exists():
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert list((home / "models").iterdir()) == []
+
+
+def test_command_works_through_a_pipe_that_closes_early(trained: Model, drawn: Path) -> None:
+    command = f"{sys.executable} -m labelr models show {trained.path} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.stdout
+
+
+def test_main_job_through_real_processes(process: Cli, tmp_path: Path, home: Path) -> None:
+    fitted = process("fit", "--synthetic", "40", *TINY_OPTIONS)
+    assert (fitted.code, fitted.out) == (0, f"{home / 'models' / 'synthetic'}\n")
+    assert "\x1b" not in fitted.err
+    photos = next((home / "synthetic").iterdir()) / "images"
+    tagged = process("tag", photos, "--threshold", "0.5", "-o", "out", cwd=tmp_path)
+    assert (tagged.code, tagged.out) == (0, "out\n")
+    assert len(list((tmp_path / "out").glob("*.png.csv"))) == 40
+
+
+def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process: Cli, drawn: Path) -> None:
+    plain = process("tag", drawn / "nowhere", env={**os.environ, "NO_COLOR": "1"})
+    forced = process("tag", drawn / "nowhere", env={**os.environ, "FORCE_COLOR": "1"})
+    assert plain.code == forced.code == 1
+    assert "\x1b" not in plain.err
+    assert "\x1b[1;31mError: " in forced.err

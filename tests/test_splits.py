@@ -1,0 +1,200 @@
+"""The division into train, val and test."""
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labelr.data.labels import Targets
+from labelr.data.splits import PARTS, stratified_split
+
+Parts = NDArray[np.int64]
+
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+def make_targets(seed: int, rows: int, prevalences: NDArray[np.float64]) -> Targets:
+    rng = np.random.default_rng(seed)
+    return (rng.random((rows, len(prevalences))) < prevalences).astype(np.float32)
+
+
+def digests_of(contents: list[int]) -> list[str]:
+    return [hashlib.sha256(str(content).encode()).hexdigest() for content in contents]
+
+
+def split(targets: Targets, *, seed: int = 0, fractions: tuple[float, float, float] = FRACTIONS) -> Parts:
+    """The split of images that are all different."""
+    return stratified_split(targets, digests_of(list(range(len(targets)))), fractions, seed=seed)
+
+
+def shares(parts: Parts, targets: Targets) -> NDArray[np.float64]:
+    """Which share of each label's positives lies in each part, ``(P, L)``."""
+    totals = np.nansum(targets, axis=0)
+    return np.stack([np.nansum(targets[parts == part], axis=0) / totals for part in range(len(PARTS))])
+
+
+def imbalance(parts: Parts, targets: Targets) -> float:
+    """How far, on average, a part's share of a label is from the part's share of the images."""
+    images = np.bincount(parts, minlength=3)[:, None] / len(parts)
+    return float(np.abs(shares(parts, targets) - images).mean())
+
+
+def deviations(fractions: tuple[float, float, float]) -> NDArray[np.float64]:
+    """How far each part's share of each label is from its fraction, over ten data sets, ``(10, P, L)``."""
+    found = []
+    for seed in range(10):
+        targets = make_targets(seed, 2000, np.linspace(0.05, 0.5, 20))
+        parts = split(targets, seed=seed, fractions=fractions)
+        found.append(np.abs(shares(parts, targets) - np.array(fractions)[:, None]))
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.5, 0.1, 0.4)])
+def test_each_part_has_its_fraction_of_each_label(fractions: tuple[float, float, float]) -> None:
+    found = deviations(fractions)
+    assert found.mean(axis=0).max() <= 0.02
+    assert (found <= 0.02).mean() >= 0.98
+    assert found.max() <= 0.05
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_each_part_has_its_fraction_of_the_images(seed: int) -> None:
+    parts = split(make_targets(seed, 2000, np.linspace(0.05, 0.5, 20)), seed=seed)
+    np.testing.assert_allclose(np.bincount(parts) / 2000, FRACTIONS, atol=0.02)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_label_with_three_positives_or_more_is_in_every_part(seed: int) -> None:
+    targets = make_targets(seed, 2000, np.linspace(0.05, 0.5, 20))
+    rng = np.random.default_rng(seed)
+    for label, positives in enumerate([3, 3, 4, 5, 7]):
+        targets[:, label] = 0
+        targets[rng.choice(2000, positives, replace=False), label] = 1
+    parts = split(targets, seed=seed)
+    assert (shares(parts, targets) > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_single_positive_of_a_label_is_in_train(seed: int) -> None:
+    targets = make_targets(seed, 200, np.linspace(0.05, 0.5, 6))
+    targets[:, 3] = 0
+    targets[seed * 7, 3] = 1
+    assert split(targets, seed=seed, fractions=(0.4, 0.3, 0.3))[seed * 7] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_positives_of_a_label_are_in_train_and_in_another_part(seed: int) -> None:
+    targets = np.zeros((100, 2), dtype=np.float32)
+    targets[::2, 0] = 1
+    targets[[5, 60], 1] = 1
+    first, second = sorted(split(targets, seed=seed)[[5, 60]].tolist())
+    assert first == 0
+    assert second > 0
+
+
+def test_order_of_the_rows_makes_no_difference() -> None:
+    targets = make_targets(0, 500, np.linspace(0.02, 0.5, 10))
+    digests = digests_of(list(range(500)))
+    parts = stratified_split(targets, digests, FRACTIONS)
+    order = np.random.default_rng(1).permutation(500)
+    reordered = stratified_split(targets[order], [digests[row] for row in order], FRACTIONS)
+    np.testing.assert_array_equal(reordered, parts[order])
+
+
+def test_same_seed_gives_the_same_split() -> None:
+    targets = make_targets(0, 500, np.linspace(0.02, 0.5, 10))
+    np.testing.assert_array_equal(split(targets, seed=5), split(targets, seed=5))
+
+
+def test_another_seed_gives_another_split() -> None:
+    targets = make_targets(0, 500, np.linspace(0.02, 0.5, 10))
+    assert (split(targets, seed=5) != split(targets, seed=6)).any()
+
+
+def test_group_is_never_divided() -> None:
+    targets = make_targets(0, 1000, np.linspace(0.05, 0.5, 10))
+    groups = np.random.default_rng(1).integers(100, 300, 1000)
+    parts = stratified_split(targets, digests_of(list(range(1000))), FRACTIONS, groups=groups)
+    assert all(len(set(parts[groups == group])) == 1 for group in set(groups.tolist()))
+
+
+def test_groups_leave_each_part_about_its_fraction_of_the_images() -> None:
+    targets = make_targets(0, 1000, np.linspace(0.05, 0.5, 10))
+    groups = np.random.default_rng(1).integers(0, 200, 1000)
+    parts = stratified_split(targets, digests_of(list(range(1000))), FRACTIONS, groups=groups)
+    np.testing.assert_allclose(np.bincount(parts) / 1000, FRACTIONS, atol=0.03)
+
+
+def test_images_of_the_same_content_are_never_divided() -> None:
+    targets = make_targets(0, 1000, np.linspace(0.05, 0.5, 10))
+    contents = np.random.default_rng(1).integers(0, 300, 1000)
+    parts = stratified_split(targets, digests_of(contents.tolist()), FRACTIONS)
+    assert all(len(set(parts[contents == content])) == 1 for content in set(contents.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("fractions", "used"), [((0.9, 0.1, 0.0), {0, 1}), ((0.9, 0.0, 0.1), {0, 2}), ((1.0, 0.0, 0.0), {0})]
+)
+def test_part_of_fraction_zero_stays_empty(fractions: tuple[float, float, float], used: set[int]) -> None:
+    targets = make_targets(0, 300, np.linspace(0.0, 0.5, 10))
+    assert set(split(targets, fractions=fractions).tolist()) == used
+
+
+def test_one_label_is_divided_by_its_fractions() -> None:
+    targets = make_targets(0, 1000, np.array([0.3]))
+    np.testing.assert_allclose(shares(split(targets), targets)[:, 0], FRACTIONS, atol=0.01)
+
+
+def test_ninety_labels_are_all_in_every_part() -> None:
+    targets = make_targets(0, 2000, np.linspace(0.005, 0.1, 90))
+    assert (shares(split(targets), targets) > 0).all()
+
+
+def test_images_without_any_positive_are_divided_by_the_fractions() -> None:
+    parts = split(np.zeros((1000, 4), dtype=np.float32))
+    assert np.bincount(parts).tolist() == [800, 100, 100]
+
+
+def test_unknown_cells_count_as_no_positives() -> None:
+    targets = make_targets(0, 500, np.linspace(0.05, 0.5, 10))
+    unknown = np.where(np.random.default_rng(1).random(targets.shape) < 0.5, np.nan, 0).astype(np.float32)
+    with_holes = np.where(targets == 0, unknown, targets)
+    assert np.isnan(with_holes).any()
+    np.testing.assert_array_equal(split(with_holes), split(targets))
+
+
+def test_label_that_is_unknown_everywhere_changes_nothing() -> None:
+    targets = make_targets(0, 500, np.linspace(0.05, 0.5, 10))
+    unknown = np.full((500, 1), np.nan, dtype=np.float32)
+    np.testing.assert_array_equal(split(np.hstack([targets, unknown])), split(targets))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_very_few_images_go_to_train_first(rows: int) -> None:
+    assert split(np.ones((rows, 2), dtype=np.float32)).tolist().count(0) >= 1
+
+
+def test_no_images_give_an_empty_split() -> None:
+    assert split(np.zeros((0, 3), dtype=np.float32)).shape == (0,)
+
+
+def test_labels_are_better_balanced_than_by_chance() -> None:
+    stratified, random = [], []
+    for seed in range(5):
+        targets = make_targets(seed, 1000, np.linspace(0.02, 0.4, 20))
+        parts = split(targets, seed=seed)
+        stratified.append(imbalance(parts, targets))
+        random.append(imbalance(np.random.default_rng(seed).permutation(parts), targets))
+    assert np.mean(stratified) < 0.5 * np.mean(random)
+
+
+@pytest.mark.slow
+def test_hundred_thousand_images_are_divided_in_half_a_minute() -> None:
+    targets = make_targets(0, 100_000, np.linspace(0.01, 0.4, 50))
+    digests = digests_of(list(range(100_000)))
+    began = time.perf_counter()
+    parts = stratified_split(targets, digests, FRACTIONS)
+    assert time.perf_counter() - began < 30
+    assert np.abs(shares(parts, targets) - np.array(FRACTIONS)[:, None]).max() <= 0.02

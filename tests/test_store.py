@@ -1,0 +1,183 @@
+"""Models on disk: saved, found, loaded, refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from labelr.data.splits import write_splits
+from labelr.errors import LabelrError
+from labelr.model import shelf, store
+from labelr.model.predict import Model
+
+
+@pytest.fixture
+def copy(trained: Model, home: Path) -> Path:
+    """A copy of the small model in this test's models folder, free to be damaged."""
+    return Path(shutil.copytree(trained.path, home / "models" / "copy"))
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_model_holds_no_code_and_only_known_files(trained: Model) -> None:
+    names = sorted(path.name for path in trained.path.iterdir())
+    weights = trained.info.weights["file"]
+    assert names == ["errors.csv", "history.csv", "metrics.json", "model.json", "splits.csv", weights]
+    assert weights == f"weights-{trained.info.weights['sha256'][:12]}.safetensors"
+
+
+def test_loaded_model_is_the_one_saved(trained: Model, copy: Path) -> None:
+    loaded = store.load("copy")
+    assert loaded.info == trained.info
+    for name, tensor in trained.module.state_dict().items():
+        assert torch.equal(tensor, loaded.module.state_dict()[name]), name
+
+
+def test_saving_again_replaces_weights_and_leaves_one_file(trained: Model, copy: Path) -> None:
+    network = store.build_network(trained.info)
+    saved = store.save(copy, network, trained.info)
+    assert [path.name for path in copy.glob("weights-*")] == [saved.weights["file"]]
+    assert saved.weights != trained.info.weights
+    loaded = store.load("copy").module.state_dict()
+    assert torch.equal(loaded["head.4.weight"], network.state_dict()["head.4.weight"])
+
+
+def test_damaged_weights_are_refused(copy: Path) -> None:
+    weights = next(copy.glob("weights-*"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(LabelrError, match="its digest is not the one"):
+        store.load("copy")
+
+
+def test_missing_weights_are_an_error_that_says_so(copy: Path) -> None:
+    next(copy.glob("weights-*")).unlink()
+    with pytest.raises(LabelrError, match=r"cannot read .*No such file"):
+        store.load("copy")
+
+
+def test_weights_of_another_network_are_refused(copy: Path) -> None:
+    change(copy, architecture={"stem": "deep", "width": 0.25, "dropout": 0.3})
+    with pytest.raises(LabelrError, match="does not hold this model's weights"):
+        store.load("copy")
+
+
+def test_format_that_is_too_new_is_refused_with_what_to_do(copy: Path) -> None:
+    change(copy, format=99)
+    with pytest.raises(LabelrError) as caught:
+        store.load("copy")
+    assert "model format 99" in caught.value.message
+    assert "upgrade" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"labels": []},
+        {"labels": ["a"]},
+        {"labels": None},
+        {"thresholds": ["high", "low", "none"]},
+        {"weights": {"file": "../../other.safetensors", "sha256": "0" * 64}},
+        {"weights": {}},
+        {"architecture": {"stem": "deep", "width": 1e6, "dropout": 0.3}},
+        {"architecture": {"stem": "tall", "width": 1, "dropout": 0.3}},
+        {"preprocessing": {"image_size": 10**9}},
+        {"surprise": 1},
+    ],
+)
+def test_model_json_with_impossible_values_is_damaged(copy: Path, values: dict[str, Any]) -> None:
+    change(copy, **values)
+    with pytest.raises(LabelrError, match=r"model\.json is damaged"):
+        store.load("copy")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\xff"])
+def test_model_json_that_is_no_such_thing_is_damaged(copy: Path, text: str) -> None:
+    (copy / "model.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(LabelrError, match=r"model\.json is damaged"):
+        store.load("copy")
+
+
+def test_newest_complete_model_is_found_without_a_name(copy: Path) -> None:
+    newer = Path(shutil.copytree(copy, copy.with_name("newer")))
+    unfinished = Path(shutil.copytree(copy, copy.with_name("unfinished")))
+    change(newer, created="2999-01-01T00:00:00.000+00:00")
+    change(unfinished, created="2999-01-02T00:00:00.000+00:00", complete=False)
+    assert shelf.find() == newer
+
+
+def test_no_model_at_all_is_an_error_that_says_how_to_train_one() -> None:
+    with pytest.raises(LabelrError, match="no trained model") as caught:
+        shelf.find()
+    assert "labelr fit" in caught.value.hint
+
+
+def test_unknown_name_is_an_error_with_the_nearest_one(copy: Path) -> None:
+    with pytest.raises(LabelrError, match="no model called 'coppy'") as caught:
+        shelf.find("coppy")
+    assert "`copy`" in caught.value.hint
+
+
+def test_model_is_found_by_its_directory_too(trained: Model) -> None:
+    assert shelf.find(str(trained.path)) == trained.path
+    assert shelf.find(trained.path) == trained.path
+
+
+def test_names_are_counted_up_when_taken(home: Path) -> None:
+    folders = [shelf.reserve(None, default_name="My photos!") for _ in range(3)]
+    assert [folder.name for folder in folders] == ["My-photos", "My-photos-2", "My-photos-3"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "..", ".", "", ".hidden", "a\\b", "a\nb", "-x", "x" * 200, "a..b"])
+def test_name_that_is_a_path_or_hidden_is_refused(name: str) -> None:
+    with pytest.raises(LabelrError, match="cannot be called"):
+        shelf.reserve(name, default_name="x")
+
+
+def test_name_in_another_script_is_taken(home: Path) -> None:
+    assert shelf.reserve("Vögel-鳥_1.0", default_name="x").name == "Vögel-鳥_1.0"
+
+
+def test_model_that_is_there_is_replaced_only_by_force(copy: Path) -> None:
+    with pytest.raises(LabelrError, match="there is a model in") as caught:
+        shelf.reserve("copy", default_name="x")
+    assert "--force" in caught.value.hint
+    assert shelf.reserve("copy", default_name="x", force=True) == copy
+    assert (copy / "model.json").is_file()
+
+
+def test_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    for force in (False, True):
+        with pytest.raises(LabelrError, match="is no model"):
+            shelf.reserve(None, default_name="x", output=tmp_path / "mine", force=force)
+
+
+def test_released_directory_without_a_model_is_gone_and_one_with_a_model_stays(copy: Path) -> None:
+    folder = shelf.reserve("new", default_name="x")
+    write_splits(folder, ["a.jpg"], ["train"], ["00"])
+    shelf.release(folder)
+    assert not folder.exists()
+    shelf.release(copy)
+    assert (copy / "model.json").is_file()
+
+
+def test_damaged_models_are_passed_over_with_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (copy / "model.json").write_text("{")
+    assert list(shelf.list_models()) == []
+    assert "passed over" in caplog.text
+
+
+def test_only_models_of_the_models_folder_are_removed(trained: Model, copy: Path) -> None:
+    with pytest.raises(LabelrError, match="is not in"):
+        shelf.remove(trained.path)
+    shelf.remove(copy)
+    assert not copy.exists()
