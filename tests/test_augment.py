@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from labelr.data.augment import Augmentation
+from labelr.data.augment import Augmentation, mix
 
 
 def half_bright(count: int = 1) -> Tensor:
@@ -78,3 +78,53 @@ def test_crop_keeps_most_of_the_picture() -> None:
     changed = Augmentation(36, 32, flip=False)(half_bright(60)).float()
     spread = changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3))
     assert (spread >= 160 * 0.5).all()
+
+
+# --- mixtures --------------------------------------------------------------------------------------------------------
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Plain images whose brightness is their own target, and which all know their second target but one."""
+    targets = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0], [1.0, float("nan")]])
+    return targets[:, 0, None, None, None].expand(4, 3, 8, 8).clone(), targets
+
+
+def test_mixture_of_strength_zero_is_the_batch_itself() -> None:
+    images, targets = batch()
+    mixed_images, mixed_targets = mix(images, targets, 0.0)
+    assert mixed_images is images
+    assert mixed_targets is targets
+
+
+def test_targets_are_mixed_as_the_images_are() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        images, targets = mix(*batch(), 0.5)
+        torch.testing.assert_close(images[:, 0, 0, 0], targets[:, 0])
+
+
+def test_mixtures_lie_between_their_images() -> None:
+    found = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        images, _ = mix(*batch(), 1.0)
+        assert images.min() >= 0
+        assert images.max() <= 1
+        found |= set(images[:, 0, 0, 0].tolist())
+    assert found - {0.0, 1.0}
+
+
+def test_target_that_is_unknown_in_either_image_is_unknown_in_the_mixture() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        _, targets = mix(*batch(), 0.5)
+        assert torch.isnan(targets[3, 1])
+        assert int(torch.isnan(targets[:, 1]).sum()) in {1, 2}
+        assert not torch.isnan(targets[:, 0]).any()
+
+
+def test_same_seed_mixes_in_the_same_way() -> None:
+    torch.manual_seed(5)
+    first, _ = mix(*batch(), 0.5)
+    torch.manual_seed(5)
+    assert torch.equal(mix(*batch(), 0.5)[0], first)

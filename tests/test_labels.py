@@ -1,5 +1,6 @@
 """The label table: its counts, and tables of some of its rows and labels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,19 @@ def test_take_of_no_rows_is_an_empty_table_of_the_same_labels() -> None:
     assert len(empty) == 0
     assert empty.targets.shape == (0, 3)
     assert empty.positives.tolist() == [0, 0, 0]
+
+
+def test_take_takes_groups_and_parts_along() -> None:
+    table = replace(make_table(), groups=("x", "", "y"), parts=("train", "val", "test"))
+    taken = table.take([2, 0])
+    assert taken.groups == ("y", "x")
+    assert taken.parts == ("test", "train")
+
+
+def test_take_of_a_table_without_groups_and_parts_has_none() -> None:
+    taken = make_table().take([2, 0])
+    assert taken.groups is None
+    assert taken.parts is None
 
 
 def test_take_leaves_the_table_as_it_was() -> None:

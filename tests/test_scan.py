@@ -3,10 +3,12 @@
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,6 +20,35 @@ T = TypeVar("T")
 def save(path: Path, colour: int = 0) -> Path:
     Image.new("RGB", (40, 30), (colour, 0, 0)).save(path)
     return path
+
+
+def save_noise(path: Path, seed: int = 0, *, age_seconds: float = 0) -> Path:
+    """A picture of its own for each seed, last changed a while ago."""
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(path)
+    changed = time.time() - age_seconds
+    os.utime(path, (changed, changed))
+    return path
+
+
+class Watch:
+    """Counts the images that are read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+        assert description
+        for item in items:
+            self.reads += 1
+            yield item
+        assert total == self.reads
+
+
+def num_reads(paths: list[Path], max_pixels: int = 10_000) -> int:
+    watch = Watch()
+    scan_images(paths, max_pixels=max_pixels, track=watch)
+    return watch.reads
 
 
 def test_digest_is_the_sha256_of_the_whole_file(tmp_path: Path) -> None:
@@ -51,6 +82,17 @@ def test_damaged_image_has_a_digest_and_a_reason(tmp_path: Path) -> None:
     assert "truncated" in scanned.reason
 
 
+def test_damaged_image_has_no_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(save_noise(tmp_path / "a.png").read_bytes()[:60])
+    assert scan_images([tmp_path / "a.png"])[0].fingerprint is None
+
+
+def test_readable_image_has_a_fingerprint_of_64_bits(tmp_path: Path) -> None:
+    value = scan_images([save_noise(tmp_path / "a.png")])[0].fingerprint
+    assert value is not None
+    assert 0 <= value < 2**64
+
+
 def test_missing_image_has_a_reason_and_no_digest(tmp_path: Path) -> None:
     scanned = scan_images([tmp_path / "a.png"])[0]
     assert scanned.digest == ""
@@ -75,17 +117,7 @@ def test_no_paths_give_no_results() -> None:
 
 
 def test_progress_is_told_how_many_there_are(tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"{number}.png") for number in range(3)]
-    seen: list[tuple[int, int | None]] = []
-
-    def watch(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
-        assert description
-        for number, item in enumerate(items):
-            seen.append((number, total))
-            yield item
-
-    scan_images(paths, track=watch)
-    assert seen == [(0, 3), (1, 3), (2, 3)]
+    assert num_reads([save(tmp_path / f"{number}.png") for number in range(3)]) == 3
 
 
 def test_interruption_ends_the_scan_and_its_threads(tmp_path: Path) -> None:
@@ -99,3 +131,84 @@ def test_interruption_ends_the_scan_and_its_threads(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         scan_images(paths, threads=2, track=interrupt)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("scan")]
+
+
+# --- what is remembered ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A memory for each test alone."""
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "memory"))
+    return tmp_path / "memory" / "scans.sqlite"
+
+
+def test_image_that_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
+    paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(3)]
+    assert [num_reads(paths), num_reads(paths)] == [3, 0]
+
+
+def test_what_is_remembered_is_what_was_seen(tmp_path: Path) -> None:
+    paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(3)]
+    Image.new("RGB", (40, 30)).save(tmp_path / "plain.png")  # has no fingerprint
+    os.utime(tmp_path / "plain.png", (1, 1))
+    paths.append(tmp_path / "plain.png")
+    assert scan_images(paths) == scan_images(paths)
+
+
+def test_new_images_are_read_and_keep_their_place_among_known_ones(tmp_path: Path) -> None:
+    paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(6)]
+    scan_images(paths[::2])
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert [one.digest for one in scan_images(paths)] == expected
+
+
+@pytest.mark.parametrize("age_seconds", [60, 50], ids=["other_size", "other_time"])
+def test_image_that_has_changed_is_read_again(age_seconds: float, tmp_path: Path) -> None:
+    path = save_noise(tmp_path / "a.png", age_seconds=60)
+    before = scan_images([path])[0]
+    with path.open("ab") as file:
+        file.write(b"more")
+    os.utime(path, (time.time() - age_seconds,) * 2)
+    assert scan_images([path])[0].digest != before.digest
+
+
+def test_image_that_has_only_just_changed_is_not_remembered(tmp_path: Path) -> None:
+    paths = [save_noise(tmp_path / "a.png")]
+    assert [num_reads(paths), num_reads(paths)] == [1, 1]
+
+
+def test_unreadable_image_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    os.utime(tmp_path / "a.png", (1, 1))
+    paths = [tmp_path / "a.png"]
+    assert [num_reads(paths), num_reads(paths)] == [1, 1]
+
+
+def test_another_limit_of_pixels_looks_again(tmp_path: Path) -> None:
+    paths = [save_noise(tmp_path / "a.png", age_seconds=60)]
+    scan_images(paths, max_pixels=5000)
+    assert "1,199 pixels" in scan_images(paths, max_pixels=1199)[0].reason
+
+
+def test_image_is_remembered_by_its_place_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_noise(tmp_path / "a.png", age_seconds=60)
+    scan_images([path], max_pixels=10_000)
+    monkeypatch.chdir(tmp_path)
+    assert num_reads([Path("a.png")]) == 0
+
+
+@pytest.mark.parametrize("damage", [b"not a database, and long enough to be taken for one" * 20, b""])
+def test_damaged_memory_is_as_good_as_none(damage: bytes, memory: Path, tmp_path: Path) -> None:
+    path = save_noise(tmp_path / "a.png", age_seconds=60)
+    expected = scan_images([path])
+    memory.write_bytes(damage)
+    assert scan_images([path]) == expected
+
+
+def test_memory_that_cannot_be_made_is_done_without(memory: Path, tmp_path: Path) -> None:
+    memory.parent.write_text("a file where the folder should be")
+    path = save_noise(tmp_path / "a.png", age_seconds=60)
+    assert scan_images([path])[0].reason == ""

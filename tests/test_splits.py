@@ -1,14 +1,17 @@
 """The division into train, val and test."""
 
 import hashlib
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from labelr.data.labels import Targets
-from labelr.data.splits import PARTS, stratified_split
+from labelr.data.splits import PARTS, SPLITS_FILE, read_splits, stratified_split, write_splits
+from labelr.errors import LabelrError
 
 Parts = NDArray[np.int64]
 
@@ -81,7 +84,7 @@ def test_single_positive_of_a_label_is_in_train(seed: int) -> None:
     targets = make_targets(seed, 200, np.linspace(0.05, 0.5, 6))
     targets[:, 3] = 0
     targets[seed * 7, 3] = 1
-    assert split(targets, seed=seed, fractions=(0.4, 0.3, 0.3))[seed * 7] == 0
+    assert split(targets, seed=seed, fractions=(0.2, 0.4, 0.4))[seed * 7] == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -89,7 +92,7 @@ def test_two_positives_of_a_label_are_in_train_and_in_another_part(seed: int) ->
     targets = np.zeros((100, 2), dtype=np.float32)
     targets[::2, 0] = 1
     targets[[5, 60], 1] = 1
-    first, second = sorted(split(targets, seed=seed)[[5, 60]].tolist())
+    first, second = sorted(split(targets, seed=seed, fractions=(0.2, 0.4, 0.4))[[5, 60]].tolist())
     assert first == 0
     assert second > 0
 
@@ -118,6 +121,16 @@ def test_group_is_never_divided() -> None:
     groups = np.random.default_rng(1).integers(100, 300, 1000)
     parts = stratified_split(targets, digests_of(list(range(1000))), FRACTIONS, groups=groups)
     assert all(len(set(parts[groups == group])) == 1 for group in set(groups.tolist()))
+
+
+def test_numbers_of_the_groups_make_no_difference() -> None:
+    targets = make_targets(0, 500, np.linspace(0.02, 0.5, 10))
+    digests = digests_of(list(range(500)))
+    rng = np.random.default_rng(1)
+    groups = rng.integers(0, 100, 500)
+    parts = stratified_split(targets, digests, FRACTIONS, groups=groups)
+    renumbered = stratified_split(targets, digests, FRACTIONS, groups=rng.permutation(1000)[groups])
+    np.testing.assert_array_equal(renumbered, parts)
 
 
 def test_groups_leave_each_part_about_its_fraction_of_the_images() -> None:
@@ -198,3 +211,30 @@ def test_hundred_thousand_images_are_divided_in_half_a_minute() -> None:
     parts = stratified_split(targets, digests, FRACTIONS)
     assert time.perf_counter() - began < 30
     assert np.abs(shares(parts, targets) - np.array(FRACTIONS)[:, None]).max() <= 0.02
+
+
+# --- the table of parts ----------------------------------------------------------------------------------------------
+
+
+def test_table_of_parts_gives_what_was_written_by_name_and_by_digest(tmp_path: Path) -> None:
+    names = ["a.jpg", "sub/b,\n.jpg", os.fsdecode(b"caf\xe9.jpg")]
+    write_splits(tmp_path, names, ["train", "val", "test"], ["0a", "0b", "0c"])
+    by_name = dict(zip(names, ["train", "val", "test"], strict=True))
+    assert read_splits(tmp_path / SPLITS_FILE) == by_name | {"0a": "train", "0b": "val", "0c": "test"}
+
+
+def test_table_of_parts_made_by_hand_needs_no_digests(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("\ufeffpart,image\r\ntest,a.jpg\r\n")
+    assert read_splits(tmp_path / "mine.csv") == {"a.jpg": "test"}
+
+
+@pytest.mark.parametrize("row", ["b.jpg,holdout", ",train", "b.jpg"])
+def test_row_without_an_image_or_part_is_named(row: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(f"image,part\na.jpg,train\n{row}\n")
+    with pytest.raises(LabelrError, match=r"mine\.csv, row 3: expected an image and train, val or test"):
+        read_splits(tmp_path / "mine.csv")
+
+
+def test_table_of_parts_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabelrError, match=r"cannot read .*mine\.csv"):
+        read_splits(tmp_path / "mine.csv")
