@@ -38,11 +38,15 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise LabelrError(
-            f"cannot write {path}: {reason}",
-            "free some space, or choose another place with `--output` or the variable LABELR_HOME",
-        ) from error
+        raise write_error(path, error) from error
+
+
+def write_error(path: Path, error: OSError) -> LabelrError:
+    """What to tell the user when the system refuses a write."""
+    return LabelrError(
+        f"cannot write {path}: {error.strerror or error}",
+        "free some space, or choose another place with `--output` or the variable LABELR_HOME",
+    )
 
 
 def make_folder(folder: Path) -> Path:

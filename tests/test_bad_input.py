@@ -46,6 +46,15 @@ def test_missing_folder(cli: Cli, tmp_path: Path, home: Path) -> None:
     assert models(home) == []
 
 
+@pytest.mark.parametrize("command", [["fit"], ["evaluate"], ["tag"], ["fit", "--synthetic", "--output"]])
+def test_path_longer_than_any_file_system_takes(cli: Cli, trained: Model, home: Path, command: list[str]) -> None:
+    shutil.copytree(trained.path, home / "models" / "small")
+    result = cli(*command, "x" * 5000)
+    assert result.code == 1
+    assert "File name too long" in result.err
+    assert "Traceback" not in result.err
+
+
 def test_folder_without_images(cli: Cli, tmp_path: Path, home: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_clear_error(cli("fit", tmp_path / "empty"), "no images and no label file", "labels.csv")

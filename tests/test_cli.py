@@ -58,6 +58,13 @@ def test_quiet_fit_says_nothing_on_stderr(cli: Cli, drawn: Path) -> None:
     assert cli("fit", drawn, "--quiet", *TINY_OPTIONS).err == ""
 
 
+def test_verbose_fit_says_what_it_runs_on(cli: Cli, drawn: Path) -> None:
+    plain, verbose = (cli("fit", drawn, *options, *TINY_OPTIONS).err for options in ([], ["--verbose"]))
+    assert re.search(r"on (cpu|cuda|mps) in (fp32|bf16|fp16), 1 threads, 1 workers", verbose)
+    assert "parameters" in verbose
+    assert "parameters" not in plain
+
+
 def test_fit_json_is_one_object_with_the_promised_keys(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     result = json.loads(cli("fit", drawn, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
     assert result["model"] == str(tmp_path / "here")

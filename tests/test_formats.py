@@ -261,12 +261,43 @@ def test_empty_label_file_is_an_error(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["filename,dog\na.jpg,1\nb.jpg,1,0\n", "filename,dog\na.jpg,1\nb.jpg,1,\n"])
 def test_row_with_too_many_cells_is_named(text: str, tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, text))
-    assert error.message.endswith("labels.csv is not a table: Expected 2 fields in line 3, saw 3")
-    assert "as many cells as the header" in error.hint
+    assert error.message.endswith("labels.csv, row 3: expected 2 cells as in the header, got 3")
+    assert error.hint == "correct the row"
 
 
-def test_quote_that_is_never_closed_is_an_error(tmp_path: Path) -> None:
-    assert "is not a table" in error_of(make_data(tmp_path, 'filename,dog\na.jpg,1\n"b.jpg,0\n')).message
+def test_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog,cat\na.jpg,1,1\nb.jpg,1\n"))
+    assert error.message.endswith("labels.csv, row 3: expected 3 cells as in the header, got 2")
+
+
+def test_quote_that_is_never_closed_is_an_error_that_names_its_row(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, 'filename,dog\na.jpg,1\n"b.jpg,0\nc.jpg,1\n'))
+    assert error.message.endswith("labels.csv, row 3: expected 2 cells as in the header, got 1")
+
+
+def test_separators_inside_quotes_do_not_count(tmp_path: Path) -> None:
+    table = read(make_data(tmp_path, 'filename,"red; green; blue"\na.jpg,1\nb.jpg,0\n'))
+    assert table.labels == ("red; green; blue",)
+
+
+def test_blank_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
+    assert read(make_data(tmp_path, "\n\nfilename,dog\na.jpg,1\nb.jpg,0\n")).labels == ("dog",)
+
+
+def test_rows_that_are_all_wrong_are_an_error_even_when_wrong_rows_are_left_out(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog\na.jpg,x\nb.jpg,y\n"), skip_invalid=True)
+    assert 'got "x" (1 more cells like it)' in error.message
+
+
+def test_name_longer_than_any_file_system_takes_is_a_missing_image(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, f"filename,dog\na.jpg,1\n{'x' * 5000}.jpg,1\n"))
+    assert "1 of 2 images in labels.csv are not in" in error.message
+
+
+def test_label_file_with_a_name_longer_than_any_file_system_takes_does_not_exist(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n")
+    with pytest.raises(LabelrError, match="does not exist"):
+        read_dataset(data, ReadOptions(labels="x" * 5000))
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])

@@ -602,3 +602,11 @@ def test_folder_below_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
             list(find_images(tmp_path))
     finally:
         shutil.rmtree(tmp_path / ("n" * 250))
+
+
+def test_link_to_itself_is_reported_as_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to("a.jpg")
+    (path,) = find_images(tmp_path)
+    result = read_pixels(path, 8)
+    assert isinstance(result, Unreadable)
+    assert "symbolic links" in result.reason

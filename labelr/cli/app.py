@@ -1,7 +1,9 @@
 """The command ``labelr``: its commands, and what becomes of errors and signals."""
 
+import io
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -56,6 +58,9 @@ def labelr(
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 error, 2 wrong usage, 3 done with failures, 128 + n on signal n."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 keep their bytes
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -63,6 +68,9 @@ def main() -> NoReturn:
     except LabelrError as error:
         console.show_error(error)
         sys.exit(2 if isinstance(error, SettingError) else 1)
+    except OSError as error:  # what the system says of a path that nobody foresaw, such as a name that is too long
+        console.show_error(LabelrError(str(error)))
+        sys.exit(1)
     except Stopped as stopped:
         console.show_stopped(signal.Signals(stopped.number).name)
         sys.exit(128 + stopped.number)

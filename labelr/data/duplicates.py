@@ -81,6 +81,7 @@ def group_images(
     links = [copies, near[:, ~too_long[chains[near[0]]]]]
     if given is not None:
         links.append(_same([value or f"\0{row}" for row, value in enumerate(given)]))
+    log.debug("%d pairs of images look alike", near.shape[1])
     return _components(np.concatenate(links, axis=1), len(digests))
 
 

@@ -1,8 +1,11 @@
 """Recognises and reads label files: today the wide CSV, one row an image and one column a label."""
 
 import csv
+import io
 import os
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +59,7 @@ def find_label_file(data: Path) -> Path:
     Raises:
         LabelrError: If none does, or more than one.
     """
-    found = [path for folder in (data, data / "annotations") if folder.is_dir() for path in sorted(folder.iterdir())]
+    found = [path for folder in (data, data / "annotations") if folder.is_dir() for path in _list(folder)]
     tables = [path for path in found if path.suffix.lower() in (".csv", ".tsv") and path.is_file()]
     candidates = tables if len(tables) <= 1 else [path for path in tables if _reads_as_labels(path)]
     if len(candidates) == 1:
@@ -76,6 +79,13 @@ def find_label_file(data: Path) -> Path:
     )
 
 
+def _list(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
+
+
 def _reads_as_labels(path: Path) -> bool:
     """Whether a table has a column of file names, and 0, 1 or nothing in most of its other cells."""
     try:
@@ -88,38 +98,54 @@ def _reads_as_labels(path: Path) -> bool:
 
 
 def _read_cells(path: Path, rows: int | None = None) -> tuple[pd.DataFrame, str]:
-    """The cells of a table as stripped text, its header as row 0, and its separator.
+    """The cells of a table as stripped text, its header as the first row, and its separator.
 
-    Rows without any content are left out; the index keeps counting them, so that it gives the row in the file.
+    Rows without any content are left out. The index is the row in the file, counted in records from 1.
     """
-    if not path.is_file():
+    if not _is_there(path):
         raise LabelrError(f"the label file {path} does not exist", "name an existing file with `--labels`")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            separator = max(SEPARATORS, key=header.count)
-            file.seek(0)
-            width = len(next(csv.reader(file, delimiter=separator), []))
-            file.seek(0)
-            cells = pd.read_csv(
-                file, sep=separator, header=None, names=range(width), index_col=False, dtype=str,
-                keep_default_na=False, skip_blank_lines=False, nrows=rows, on_bad_lines="error",
-            )  # fmt: skip
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabelrError(f"{path} is not text in UTF-8: {error.reason}", "save the table as CSV in UTF-8") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, csv.Error) as error:
-        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        raise LabelrError(f"{path} is not a table: {reason}", "each row needs as many cells as the header") from error
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    cells = cells[(cells.fillna("").map(str.strip) != "").any(axis=1)]
-    short = cells.index[cells.isna().any(axis=1)]
-    if len(short):
-        found = int(cells.loc[short[0]].notna().sum())
-        raise LabelrError(
-            f"{path}, row {short[0] + 1}: expected {width} cells as in the header, got {found}", "complete the row"
-        )
-    return cells.map(str.strip), separator
+    separator = max(SEPARATORS, key=lambda one: _fitness(path, text, one))
+    records = dict(islice(_records(path, text, separator), None if rows is None else rows + 1))
+    if not records:
+        raise LabelrError(f"{path} is empty", "give it a header and one row an image")
+    width = len(next(iter(records.values())))
+    for row, cells in records.items():
+        if len(cells) != width:
+            raise LabelrError(
+                f"{path}, row {row}: expected {width} cells as in the header, got {len(cells)}", "correct the row"
+            )
+    return pd.DataFrame.from_dict(records, orient="index", dtype=str), separator
+
+
+def _fitness(path: Path, text: str, separator: str) -> tuple[int, int]:
+    """How well a separator fits a table: first rows as wide as the header, then the header's width."""
+    widths = [len(cells) for _, cells in islice(_records(path, text, separator), 20)]
+    return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
+
+
+def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that have any content, each with its number from 1."""
+    try:
+        for row, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator), start=1):
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield row, stripped
+    except csv.Error as error:
+        raise LabelrError(f"{path} is not a table: {error}", "save it as CSV again") from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something is at `path`; a name that no file system takes is nowhere."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _file_column(path: Path, cells: pd.DataFrame) -> int:
@@ -150,7 +176,7 @@ def _read_wide(path: Path, root: Path, options: ReadOptions) -> LabelTable:
     rows = cells.iloc[1:]
     values = rows[header.index].map(lambda cell: CELLS.get(cell, -1.0)).to_numpy(dtype=np.float32)
     invalid = values == -1.0
-    if invalid.any() and not options.skip_invalid:
+    if invalid.any() and (not options.skip_invalid or invalid.any(axis=1).all()):
         raise _invalid_cell(path, rows[header.index], header, invalid)
     kept = rows[~invalid.any(axis=1)]
     names = kept[file_column].map(lambda name: os.path.normpath(name) if name else "")
@@ -193,7 +219,7 @@ def _parts(path: Path, cells: "pd.Series[str]") -> tuple[str, ...]:
     parts = cells.str.lower().map(PART_NAMES)
     unknown = cells[parts.isna()]
     if not unknown.empty:
-        where = f'{path}, row {unknown.index[0] + 1}, column "split"'
+        where = f'{path}, row {unknown.index[0]}, column "split"'
         raise LabelrError(f'{where}: expected train, val or test, got "{unknown.iloc[0]}"', "correct the cell")
     return tuple(parts)
 
@@ -218,7 +244,7 @@ def _invalid_cell(
     row, column = (int(index) for index in np.argwhere(invalid)[0])
     others = int(invalid.sum()) - 1
     found = str(cells.iloc[row, column])
-    where = f'{path}, row {cells.index[row] + 1}, column "{header.iloc[column]}"'
+    where = f'{path}, row {cells.index[row]}, column "{header.iloc[column]}"'
     message = f'{where}: expected 0, 1 or nothing, got "{found}"'
     more = f" ({others:,} more cells like it)" if others else ""
     return LabelrError(message + more, "correct the cell, or leave such rows out with `--skip-invalid`")
@@ -227,18 +253,18 @@ def _invalid_cell(
 def _check_names(path: Path, names: "pd.Series[str]") -> None:
     unnamed = names.index[names == ""]
     if len(unnamed):
-        raise LabelrError(f"{path}, row {unnamed[0] + 1}: no file name", "name the image, or delete the row")
+        raise LabelrError(f"{path}, row {unnamed[0]}: no file name", "name the image, or delete the row")
     twice = names[names.duplicated(keep=False)]
     if not twice.empty:
         rows = defaultdict(list)
         for row, name in zip(twice.index, twice, strict=True):
-            rows[name].append(str(row + 1))
+            rows[name].append(str(row))
         listed = some([f"{name} (rows {' and '.join(numbers)})" for name, numbers in rows.items()])
         raise LabelrError(f"{path} lists {len(rows):,} images more than once: {listed}", "keep one row for each image")
 
 
 def _without_missing(table: LabelTable, skip_missing: bool) -> LabelTable:
-    present = [path.exists() for path in table.paths]
+    present = [_is_there(path) for path in table.paths]
     missing = [file for file, there in zip(table.files, present, strict=True) if not there]
     if not missing:
         return table

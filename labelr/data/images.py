@@ -64,11 +64,18 @@ def _walk(folder: Path, recursive: bool, ancestors: frozenset[tuple[int, int]]) 
     for entry in ordered:
         if entry.name.startswith(".") or entry.name in JUNK_NAMES:
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             if recursive:
                 yield from _walk(folder / entry.name, recursive, ancestors | {identity})
         elif has_image_suffix(entry.name):
             yield folder / entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: it will be reported as a file that cannot be read
+        return False
 
 
 def read_pixels(
@@ -122,6 +129,8 @@ def decode(
             image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but twice the target at least
             image.load()
             return to_pixels(image, size, rule)
+    except MemoryError:
+        return Unreadable("too large for this machine's memory")
     except UnidentifiedImageError:
         return Unreadable(_why_unidentified(file))
     except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged bytes: the file is at fault

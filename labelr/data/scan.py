@@ -3,6 +3,7 @@
 What was seen is remembered by path, size and time of change, so that the next run does not read every byte again.
 """
 
+import logging
 import os
 import sqlite3
 import time
@@ -18,6 +19,8 @@ from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import Unreadable, decode, open_file
 from labelr.progress import Track, untracked
+
+log = logging.getLogger(__name__)
 
 SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
@@ -51,6 +54,7 @@ def scan_images(
     keys = [_key(path, max_pixels) for path in paths]
     found = _recall(keys)
     unseen = [row for row, one in enumerate(found) if one is None]
+    log.debug("%s of %s images have not changed since they were last read", len(paths) - len(unseen), len(paths))
     with _pool(threads) as pool:
         results = pool.map(partial(_scan, max_pixels=max_pixels), [paths[row] for row in unseen])
         for row, scanned in zip(unseen, track(results, "reading images", len(unseen)), strict=True):

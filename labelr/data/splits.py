@@ -14,6 +14,7 @@ from labelr.errors import LabelrError
 
 PARTS = ("train", "val", "test")
 SPLITS_FILE = "splits.csv"
+MAX_MOVES = 200
 
 
 def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], digests: Sequence[str]) -> None:
@@ -103,22 +104,28 @@ class _Dealer:
         self.usable = fractions > 0  # (P,)
         self.wanted = fractions[:, None] * positives.sum(axis=0)  # (P, L) positives that a part still lacks
         self.room = np.where(self.usable, fractions * sizes.sum(), -np.inf)  # (P,) images that a part still lacks
+        self.weights = np.divide(1, fractions**2, out=np.zeros_like(fractions), where=self.usable)  # (P,)
         self.covered = np.zeros((len(fractions), positives.shape[1]), dtype=bool)  # (P, L)
         self.parts = np.full(len(sizes), -1, dtype=np.int64)  # (G,)
 
     def deal(self) -> NDArray[np.int64]:
         """The part of each group, shape ``(G,)``."""
+        totals = self.has_label.sum(axis=0)
         while True:
             undealt = self.parts < 0
             counts = self.has_label[undealt].sum(axis=0)
             if not counts.any():
                 break
-            label = int(np.where(counts > 0, counts, np.iinfo(np.int64).max).argmin())
+            rarest = np.lexsort((totals, np.where(counts > 0, counts, np.iinfo(np.int64).max)))
+            label = int(rarest[0])
             members = np.flatnonzero(undealt & self.has_label[:, label])
             for done, group in enumerate(members.tolist()):
                 self._give(group, self._choose(label, left=len(members) - done))
         for group in np.flatnonzero(self.parts < 0).tolist():  # groups without any positive
             self._give(group, int(self.room.argmax()))
+        for _ in range(MAX_MOVES):
+            if not self._move_best():
+                break
         return self.parts
 
     def _choose(self, label: int, left: int) -> int:
@@ -133,6 +140,35 @@ class _Dealer:
         wanted = np.where(candidates, self.wanted[:, label], -np.inf)
         most = candidates & (wanted == wanted.max())
         return int(np.where(most, self.room, -np.inf).argmax())
+
+    def _move_best(self) -> bool:
+        """Moves the group that brings the shares closest to the wanted ones; False where no move does.
+
+        The distance is the sum of squares, over parts and labels and the parts' sizes, of what a part lacks as a share
+        of what it is due. A part keeps one group of each label that it has.
+        """
+        lacks = np.column_stack([self.wanted, np.where(self.usable, self.room, 0.0)])  # (P, L + 1)
+        loads = np.column_stack([self.positives, self.sizes])  # (G, L + 1)
+        squares = (loads**2).sum(axis=1)
+        best, choice = -1e-9, None
+        for source in np.flatnonzero(self.usable).tolist():
+            members = np.flatnonzero(self.parts == source)
+            last = self.has_label[members].sum(axis=0) <= 1
+            members = members[~(self.has_label[members] & last).any(axis=1)]
+            for target in np.flatnonzero(self.usable).tolist():
+                if target == source or not len(members):
+                    continue
+                w, v = self.weights[source], self.weights[target]
+                change = loads[members] @ (2 * (w * lacks[source] - v * lacks[target])) + (w + v) * squares[members]
+                if change.min() < best:
+                    best, choice = float(change.min()), (int(members[change.argmin()]), source, target)
+        if choice is None:
+            return False
+        group, source, target = choice
+        self.wanted[source] += self.positives[group]
+        self.room[source] += self.sizes[group]
+        self._give(group, target)
+        return True
 
     def _give(self, group: int, part: int) -> None:
         self.parts[group] = part

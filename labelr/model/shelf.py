@@ -87,9 +87,8 @@ def _make_folder(folder: Path) -> Path:
         folder.mkdir()
     except FileExistsError:
         raise
-    except OSError:
-        with files.writing(folder):
-            raise
+    except OSError as error:
+        raise files.write_error(folder, error) from error
     return folder
 
 

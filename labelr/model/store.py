@@ -1,6 +1,7 @@
 """Saves models to disk and loads them again. Nothing in a saved model can execute code."""
 
 import hashlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from labelr.model.info import ModelInfo
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
 from labelr.model.shelf import find, read_info, save_info
+
+log = logging.getLogger(__name__)
 
 
 def save(folder: Path, network: nn.Module, info: ModelInfo) -> ModelInfo:
@@ -60,6 +63,7 @@ def load(model: str | Path | None = None, *, machine: Machine | None = None) -> 
     """
     folder = find(model)
     info = read_info(folder)
+    log.debug("the model in %s, of %s", folder, info.created)
     machine = machine or pick_machine()
     network = build_network(info)
     weights = folder / info.weights["file"]

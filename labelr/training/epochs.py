@@ -21,6 +21,7 @@ from labelr.errors import LabelrError
 from labelr.model import shelf, store
 from labelr.model.device import Machine
 from labelr.model.info import ModelInfo
+from labelr.model.network import count_parameters
 from labelr.model.predict import BATCH_SIZE, predict_probs
 from labelr.progress import Track
 from labelr.scoring.evaluate import Evaluation
@@ -109,7 +110,9 @@ def _make_trainer(part: Dataset, config: TrainConfig, info: ModelInfo, machine: 
     pixels = _decode(part, stored_size, config, machine, track)
     images = TrainImages(pixels, part.table.targets, Augmentation(stored_size, image_size, flip=config.flip))
     torch.manual_seed(config.seed)
-    return Trainer(store.build_network(info), images, config, info.preprocessing, machine)
+    network = store.build_network(info)
+    log.debug("%s parameters, %s steps an epoch", f"{count_parameters(network):,}", len(images) // config.batch_size)
+    return Trainer(network, images, config, info.preprocessing, machine)
 
 
 def _decode(part: Dataset, size: int, config: TrainConfig, machine: Machine, track: Track) -> NDArray[np.uint8]:

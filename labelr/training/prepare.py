@@ -51,6 +51,9 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool) -> TrainConfi
         drawn: Whether the images will be drawn, and so be small.
     """
     usual_size = synthetic.SIZE if drawn else 128 if machine.device.type == "cpu" else 224
+    log.debug(
+        "on %s in %s, %d threads, %d workers", machine.device.type, machine.precision, machine.threads, machine.workers
+    )
     return replace(
         config,
         image_size=config.image_size or usual_size,

@@ -1,9 +1,11 @@
-"""Ctrl-C, SIGTERM and pipes, on real processes."""
+"""Signals, terminals and pipes, on real processes."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,29 @@ def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process:
     assert plain.code == forced.code == 1
     assert "\x1b" not in plain.err
     assert "\x1b[1;31mError: " in forced.err
+
+
+def test_bars_are_shown_on_a_terminal_and_nothing_of_them_is_left(drawn: Path, home: Path) -> None:
+    terminal, other_end = pty.openpty()
+    command = [sys.executable, "-m", "labelr", "fit", str(drawn), *TINY_OPTIONS]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end, env=environment) as running:
+        os.close(other_end)
+        shown = b""
+        with suppress(OSError):  # how the end of a terminal is told
+            while chunk := os.read(terminal, 65536):
+                shown += chunk
+        out = running.stdout.read() if running.stdout else b""
+    os.close(terminal)
+    assert running.returncode == 0
+    assert out.decode() == f"{home / 'models' / 'drawn'}\n"
+    text = shown.decode()
+    assert "\u2501" in text  # the line that bars are drawn with
+    assert "epoch 2/2  train loss" in text
+
+
+def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, drawn: Path, tmp_path: Path) -> None:
+    output = os.fsencode(tmp_path) + b"/caf\xe9"
+    command = [sys.executable, "-m", "labelr", "tag", str(drawn / "images"), "--model", str(trained.path)]
+    done = subprocess.run([*command, "-o", os.fsdecode(output)], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, output + b"\n")
