@@ -193,11 +193,7 @@ def show_evaluation(result: Mapping[str, Any], *, to: Console = stdout) -> None:
     show_table(rows, to=to)
     columns = ("label", "support", "precision", "recall", "f1", "ap", "threshold")
     show_table([{name: row[name] for name in columns} for row in result["per_label"]], to=to)
-    missing = [row["label"] for row in result["per_label"] if row["ap"] is None]
-    if missing:
-        covered = len(result["labels"]) - len(missing)
-        to.print(
-            f"Macro averages cover {covered} of {len(result['labels'])} labels: "
-            "the others have no positive or no negative here.",
-            soft_wrap=True,
-        )
+    total, left_out = len(result["labels"]), len(result["not_evaluable"])
+    if left_out:
+        covered = f"Macro averages cover {total - left_out} of {total} labels"
+        to.print(f"{covered}: the others have no positive or no negative here.", soft_wrap=True)

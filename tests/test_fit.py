@@ -142,6 +142,7 @@ def test_unknown_cells_and_a_label_that_a_part_lacks_do_not_stop_training(tmp_pa
     assert np.isfinite(history[-1]["train_loss"])
     report = json.loads((model.path / "metrics.json").read_text())
     assert report["per_label"][1]["ap"] is None
+    assert report["not_evaluable"] == ["rare"]
     assert 0 <= metrics["map_macro"] <= 1
 
 

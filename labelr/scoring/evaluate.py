@@ -90,6 +90,7 @@ class Evaluation:
             "labels": list(self.labels),
             "threshold": self.threshold,
             "metrics": without_nan(self.metrics),
+            "not_evaluable": self.not_evaluable,
             "per_label": [without_nan(row) for row in self.per_label],
         }
 

@@ -115,8 +115,8 @@ def tag(
                 raise LabelrError(f"{name}: {probs.reason}", "go on without such images with `--on-error skip`")
             else:
                 results.add_failure(name, probs.reason)
-    summary.seconds = round(time.perf_counter() - start, 3)
-    summary.images_per_second = round(summary.ok / summary.seconds, 2)
+    elapsed = time.perf_counter() - start
+    summary.seconds, summary.images_per_second = round(elapsed, 3), round(summary.ok / elapsed, 2)
     summary.complete = True
     _write_summary(folder, summary)
     if summary.failed:
