@@ -84,7 +84,7 @@ def stratified_split(
     sizes = np.bincount(group_of, minlength=len(numbers))
     order = np.lexsort((group_keys, -sizes))  # large groups first, while there is room for them
     parts = np.empty(len(numbers), dtype=np.int64)
-    parts[order] = _Dealer(positives[order], sizes[order], np.array(fractions)).deal()
+    parts[order] = _Dealer(positives[order], sizes[order], np.array(fractions, dtype=np.float64)).deal()
     return parts[group_of]
 
 
