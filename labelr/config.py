@@ -134,7 +134,7 @@ class TrainConfig(ReadOptions):
 
     epochs: int = _number(30, low=1, help="How often training sees each image, at most.")
     batch_size: int = _number(32, low=2, help="Images a step.")
-    lr: float = _number(3e-3, low=1e-8, below=10, help="Peak of the learning rate.")
+    lr: float = _number(1.5e-3, low=1e-8, below=10, help="Peak of the learning rate.")
     weight_decay: float = _number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
     ema: float = _number(
         0.99,
@@ -143,7 +143,7 @@ class TrainConfig(ReadOptions):
         help="Decay, per step, of the averaged weights that are scored and saved; 0 keeps the last weights.",
     )
     mixup: float = _number(
-        0.4,
+        0.0,
         low=0,
         help="Each training image is laid over another, by a share from Beta(mixup, mixup); 0 leaves them as they are.",
     )
@@ -162,7 +162,7 @@ class TrainConfig(ReadOptions):
     threads: int | None = _number(None, low=1, auto=True, help="CPU threads; auto: as many as this process may use.")
     workers: int | None = _number(
         None,
-        low=0,
+        low=1,
         auto=True,
         help="Threads that open images, and processes that prepare batches for an accelerator; auto: one a CPU thread.",
     )

@@ -1,7 +1,7 @@
 """Everything a person sees: tables, progress, notes, warnings and errors."""
 
-import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from labelr import files
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
 
@@ -24,13 +25,18 @@ stdout = Console(highlight=False, markup=False)
 stderr = Console(stderr=True, highlight=False, markup=False)
 
 
+def _visible(text: str) -> Text:
+    """Text whose control characters are shown instead of obeyed: a file name may hold any."""
+    return Text(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text))
+
+
 class _Notes(logging.Handler):
     """Shows what the library logs: notes as they are, warnings with a word in front."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warns = record.levelno >= logging.WARNING
         prefix = Text("Warning: ", style="yellow") if warns else Text("")
-        stderr.print(prefix + Text(record.getMessage()), soft_wrap=True)
+        stderr.print(prefix + _visible(record.getMessage()), soft_wrap=True)
 
 
 @contextmanager
@@ -82,9 +88,9 @@ def _track_in_lines(items: Iterable[T], description: str, total: int | None = No
 
 def show_error(error: LabelrError) -> None:
     """What is wrong, and the hint of what to do."""
-    stderr.print(Text("Error: ", style="bold red") + Text(error.message), soft_wrap=True)
+    stderr.print(Text("Error: ", style="bold red") + _visible(error.message), soft_wrap=True)
     if error.hint:
-        stderr.print(Text("\nHint: ", style="bold") + Text(error.hint), soft_wrap=True)
+        stderr.print(Text("\nHint: ", style="bold") + _visible(error.hint), soft_wrap=True)
 
 
 def show_stopped(signal_name: str) -> None:
@@ -94,21 +100,23 @@ def show_stopped(signal_name: str) -> None:
 
 def show_line(text: str) -> None:
     """One line of a result, as it is."""
-    sys.stdout.write(text + "\n")
+    if sys.stdout:  # None where the caller has closed it
+        sys.stdout.write(text + "\n")
 
 
 def show_json(result: Any) -> None:
     """A result for machines."""
-    show_line(json.dumps(result, indent=2, ensure_ascii=False))
+    show_line(files.json_text(result).rstrip())
 
 
 def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Console = stdout) -> None:
     """Rows as a table with their keys as headings; never cut where `to` is no terminal."""
     table = Table(title=title or None, title_justify="left")
     for name, value in (rows[0] if rows else {}).items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")
+        is_text = isinstance(value, str)
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
+        table.add_row(*(_visible(_cell(value)) for value in row.values()))
     if not to.is_terminal:
         to = Console(file=to.file, width=UNLIMITED_WIDTH)
     to.print(table)
@@ -183,6 +191,8 @@ METRIC_NAMES = {
 def show_evaluation(result: Mapping[str, Any], *, to: Console = stdout) -> None:
     """The tables of an evaluation, from the same object that machines get."""
     metrics = result["metrics"]
+    part = f"the {result['scored_on']} part, " if result.get("scored_on") else ""
+    to.print(f"Scores on {part}{result['images']:,} images:", soft_wrap=True)
     headline = [{"metric": name, "value": metrics[key]} for key, name in METRIC_NAMES.items()]
     show_table(headline, to=to)
     averages = ("micro", "macro", "weighted", "samples")

@@ -1,8 +1,10 @@
 """Where models and caches live, writes that happen wholly or not at all, and digests of contents."""
 
 import csv
+import errno
 import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -43,9 +45,10 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_error(path: Path, error: OSError) -> LabelrError:
     """What to tell the user when the system refuses a write."""
+    place = "choose another place with `--output` or the variable LABELR_HOME"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return LabelrError(
-        f"cannot write {path}: {error.strerror or error}",
-        "free some space, or choose another place with `--output` or the variable LABELR_HOME",
+        f"cannot write {path}: {error.strerror or error}", f"free some space, or {place}" if full else place
     )
 
 
@@ -75,7 +78,7 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     with writing(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".labelr-", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -116,3 +119,9 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def json_text(value: object) -> str:
+    """A value as JSON of several lines; file names that were not valid UTF-8 are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"

@@ -46,7 +46,24 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, 
         in result.err
     )
     assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
-    assert "mAP" in result.err
+    assert "Scores on the test part, 6 images:" in result.err
+
+
+def test_fit_without_val_and_test_parts_shows_no_scores(cli: Cli, drawn: Path) -> None:
+    result = cli("fit", drawn, "--val-fraction", "0", "--test-fraction", "0", *TINY_OPTIONS)
+    assert result.code == 0
+    assert "nan" not in result.err
+    assert "Scores" not in result.err
+
+
+def test_new_model_in_the_place_of_an_old_one_does_not_keep_its_scores(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    cli("fit", drawn, "-o", here, *TINY_OPTIONS)
+    before = (here / "metrics.json").read_text()
+    assert cli("fit", drawn, "-o", here, "--force", "--seed", "9", *TINY_OPTIONS).code == 0
+    assert (here / "metrics.json").read_text() != before
+    assert len(list(here.glob("weights-*"))) == 1
+    assert not list(here.glob(".*"))
 
 
 def test_second_fit_takes_the_next_free_name(cli: Cli, drawn: Path, home: Path) -> None:
@@ -110,7 +127,8 @@ def test_evaluate_knows_learned_images_by_content_not_by_name(
     for line in lines[1:]:
         shutil.copy(drawn / "images" / line.split(",")[0], tmp_path / "renamed" / f"new_{line.split(',')[0]}")
     (tmp_path / "renamed" / "labels.csv").write_text("\n".join([lines[0], *(f"new_{line}" for line in lines[1:])]))
-    assert json.loads(cli("evaluate", tmp_path / "renamed", "--json").out)["images"] < 10
+    report = json.loads(cli("evaluate", tmp_path / "renamed", "--json").out)
+    assert report["metrics"] == json.loads((model / "metrics.json").read_text())["metrics"]
 
 
 @pytest.mark.parametrize(("split", "images"), [("all", 60), ("train", 48), ("val", 6), ("test", 6)])
@@ -149,6 +167,37 @@ def test_evaluate_refuses_when_every_image_was_learned_from(cli: Cli, drawn: Pat
     assert result.code == 1
     assert "learned from every image" in result.err
     assert "--split all" in result.err
+
+
+def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_part_the_copy_is_in(
+    cli: Cli, drawn: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+    lines = (data / "labels.csv").read_text().splitlines()
+    parts = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+    rows = [f"{line},{part}" for line, part in zip(lines[1:], parts, strict=True)]
+    for number in range(4):
+        shutil.copy(data / "images" / f"0000{number}.png", data / "images" / f"copy{number}.png")
+        rows.append(f"copy{number}.png,{lines[number + 1].split(',', 1)[1]},test")
+    (data / "labels.csv").write_text("\n".join([f"{lines[0]},split", *rows]))
+    fitted = cli("fit", data, *TINY_OPTIONS)
+    assert "8 images have a copy in another part" in fitted.err
+    assert json.loads(cli("evaluate", data, "--json").out)["images"] == 10
+
+
+def test_evaluate_without_the_table_of_parts_asks_for_split_all(cli: Cli, drawn: Path, model: Path) -> None:
+    (model / "splits.csv").unlink()
+    result = cli("evaluate", drawn)
+    assert result.code == 1
+    assert "has no splits.csv" in result.err
+    assert "--split all" in result.err
+    assert cli("evaluate", drawn, "--split", "all").code == 0
+
+
+def test_max_pixels_holds_in_training_and_scoring_alike(cli: Cli, drawn: Path, model: Path) -> None:
+    result = cli("evaluate", drawn, "--split", "all", "--max-pixels", "4095")
+    assert "too large: 64 x 64 pixels, the limit is 4,095 pixels" in result.err
+    assert cli("evaluate", drawn, "--split", "all", "--max-pixels", "4096").code == 0
 
 
 def test_evaluate_names_labels_that_the_data_lacks(cli: Cli, model: Path, tmp_path: Path, drawn: Path) -> None:
@@ -191,6 +240,20 @@ def test_removing_several_models_removes_none_where_one_is_unknown(cli: Cli, mod
     assert result.code == 1
     assert "`small`" in result.err
     assert model.exists()
+
+
+def test_models_read_their_options_from_the_environment(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELR_MODELS_LIST_JSON", "1")
+    assert cli("models", "list").out == "[]\n"
+
+
+def test_model_named_twice_is_removed_once(cli: Cli, model: Path) -> None:
+    assert cli("models", "rm", "small", "small") == (0, f"{model}\n", "")
+
+
+def test_damaged_model_is_warned_of_in_the_list(cli: Cli, model: Path) -> None:
+    (model / "model.json").write_text("{")
+    assert cli("models", "list").err.startswith("Warning: ")
 
 
 def test_list_without_models_says_how_to_train_one(cli: Cli) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -131,43 +134,78 @@ def test_model_is_found_by_its_directory_too(trained: Model) -> None:
 
 
 def test_names_are_counted_up_when_taken(home: Path) -> None:
-    folders = [shelf.reserve(None, default_name="My photos!") for _ in range(3)]
+    with ExitStack() as stack:
+        folders = [stack.enter_context(shelf.reserved(None, default_name="My photos!")) for _ in range(3)]
     assert [folder.name for folder in folders] == ["My-photos", "My-photos-2", "My-photos-3"]
+
+
+@pytest.mark.parametrize("name", ["_x", "+p", "a..b", "..", "...", "-", "x" * 300, "日本 写真", "a/b\n"])
+def test_name_that_is_made_from_a_folders_can_be_named_again(name: str) -> None:
+    with shelf.reserved(None, default_name=name) as folder:
+        assert shelf.check_name(folder.name) == folder.name
+
+
+def test_name_that_another_run_is_using_is_refused() -> None:
+    with shelf.reserved("mine", default_name="x"):
+        for force in (False, True):
+            with (
+                pytest.raises(LabelrError, match="another run is making the model"),
+                shelf.reserved("mine", default_name="x", force=force),
+            ):
+                pass
+
+
+def test_name_that_a_dead_run_has_left_behind_is_free(home: Path) -> None:
+    code = (
+        "import os\nfrom labelr.model import shelf\n"
+        "with shelf.reserved('mine', default_name='x'):\n    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert (home / "models" / "mine").is_dir()
+    with shelf.reserved("mine", default_name="x") as folder:
+        assert folder.name == "mine"
 
 
 @pytest.mark.parametrize("name", ["a/b", "../a", "..", ".", "", ".hidden", "a\\b", "a\nb", "-x", "x" * 200, "a..b"])
 def test_name_that_is_a_path_or_hidden_is_refused(name: str) -> None:
     with pytest.raises(LabelrError, match="cannot be called"):
-        shelf.reserve(name, default_name="x")
+        shelf.check_name(name)
 
 
 def test_name_in_another_script_is_taken(home: Path) -> None:
-    assert shelf.reserve("Vögel-鳥_1.0", default_name="x").name == "Vögel-鳥_1.0"
+    assert shelf.check_name("Vögel-鳥_1.0") == "Vögel-鳥_1.0"
 
 
 def test_model_that_is_there_is_replaced_only_by_force(copy: Path) -> None:
-    with pytest.raises(LabelrError, match="there is a model in") as caught:
-        shelf.reserve("copy", default_name="x")
+    with pytest.raises(LabelrError, match="there is a model in") as caught, shelf.reserved("copy", default_name="x"):
+        pass
     assert "--force" in caught.value.hint
-    assert shelf.reserve("copy", default_name="x", force=True) == copy
+    with shelf.reserved("copy", default_name="x", force=True) as folder:
+        assert folder == copy
+    assert sorted(path.name for path in copy.iterdir())[:2] == ["errors.csv", "history.csv"]
     assert (copy / "model.json").is_file()
 
 
 def test_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("")
     for force in (False, True):
-        with pytest.raises(LabelrError, match="is no model"):
-            shelf.reserve(None, default_name="x", output=tmp_path / "mine", force=force)
+        with (
+            pytest.raises(LabelrError, match="is no model"),
+            shelf.reserved(None, default_name="x", output=mine, force=force),
+        ):
+            pass
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
-def test_released_directory_without_a_model_is_gone_and_one_with_a_model_stays(copy: Path) -> None:
-    folder = shelf.reserve("new", default_name="x")
-    write_splits(folder, ["a.jpg"], ["train"], ["00"])
-    shelf.release(folder)
-    assert not folder.exists()
-    shelf.release(copy)
-    assert (copy / "model.json").is_file()
+def test_directory_without_a_model_is_removed_again_unless_it_was_there_before(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        with shelf.reserved(None, default_name="x", output=tmp_path / name) as folder:
+            write_splits(folder, ["a.jpg"], ["train"], ["00"])
+    assert list(tmp_path.glob("new")) == []
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_damaged_models_are_passed_over_with_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:

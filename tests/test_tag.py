@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import Cli
 
+from labelr.config import SettingError
 from labelr.model.predict import Model
 from labelr.tagging.tag import tag
 
@@ -178,3 +179,51 @@ def test_image_files_are_never_changed(photos: Path, tmp_path: Path) -> None:
 def test_json_summary_is_the_one_in_the_file(cli: Cli, photos: Path, tmp_path: Path) -> None:
     result = cli("tag", photos, "-o", tmp_path / "out", "--json")
     assert json.loads(result.out) == json.loads((tmp_path / "out" / "summary.json").read_text())
+
+
+def test_name_that_leaves_no_room_for_its_file_is_listed_and_stops_nothing(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    long = f"{'b' * 250}.png"
+    for name in (long, "a.png", "z.png"):
+        shutil.copy(drawn / "images" / "00000.png", folder / name)
+    summary = tag(folder, output=tmp_path / "out")
+    assert (summary.found, summary.ok, summary.failed) == (3, 2, 1)
+    (row,) = read(tmp_path / "out" / "errors.csv")[1:]
+    assert row[0] == long
+    assert "File name too long" in row[1]
+    assert [row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]] == ["a.png", "z.png"]
+
+
+def test_folder_with_a_summary_of_something_else_is_never_written_into(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "summary.json").write_text("{}")
+    (project / "labels.csv").write_text("my own labels\n")
+    result = cli("tag", photos, "-o", project, "--force")
+    assert result.code == 1
+    assert "no results of labelr" in result.err
+    assert (project / "labels.csv").read_text() == "my own labels\n"
+
+
+def test_output_directory_that_is_not_utf8_gives_valid_json(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / os.fsdecode(b"caf\xe9")
+    tag(photos, output=output)
+    assert json.loads((output / "summary.json").read_bytes())["output"] == str(output)
+
+
+@pytest.mark.parametrize("options", [{"on_error": "ignore"}, {"threshold": 7}, {"max_pixels": 0}])
+def test_values_that_cannot_be_are_refused_from_python_too(
+    photos: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    with pytest.raises(SettingError):
+        tag(photos, output=tmp_path / "out", **options)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="at least one"):
+        tag([], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    result = cli("tag", tmp_path / "\x1b[31mred", "-o", tmp_path / "out")
+    assert "\x1b" not in result.err
+    assert "\\x1b[31mred" in result.err

@@ -30,7 +30,7 @@ app = typer.Typer(
 app.command(cls=FitCommand, context_settings={"auto_envvar_prefix": "LABELR_FIT"})(fit)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_EVALUATE"})(evaluate)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_TAG"})(tag)
-app.add_typer(models)
+app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})
 
 
 class Stopped(BaseException):
@@ -58,8 +58,8 @@ def labelr(
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 error, 2 wrong usage, 3 done with failures, 128 + n on signal n."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 keep their bytes
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)

@@ -101,7 +101,7 @@ def fit(
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         result = train(data, config, name=name, output=output, force=force, track=track).to_json()
-    if not quiet:
+    if not quiet and result["scored_on"]:
         console.show_evaluation(result, to=console.stderr)
     if json:
         console.show_json(result)

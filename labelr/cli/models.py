@@ -14,11 +14,12 @@ Name = Annotated[str, typer.Argument(help="A model by its name or directory.", s
 
 
 @models.command("list")
-def list_(json: opt.Json = False) -> None:
+def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """List the saved models, the newest last."""
     from labelr.model import shelf
 
-    rows = sorted((shelf.summarise(path, info) for path, info in shelf.list_models()), key=lambda row: row["created"])
+    with console.session(quiet=quiet, verbose=verbose):
+        rows = sorted((shelf.summarise(*model) for model in shelf.list_models()), key=lambda row: row["created"])
     if json:
         console.show_json(rows)
     else:
@@ -26,12 +27,13 @@ def list_(json: opt.Json = False) -> None:
 
 
 @models.command()
-def show(name: Name, json: opt.Json = False) -> None:
+def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """Show what a model is: its labels, settings and scores."""
     from labelr.model import shelf
 
-    folder = shelf.find(name)
-    info = shelf.read_info(folder)
+    with console.session(quiet=quiet, verbose=verbose):
+        folder = shelf.find(name)
+        info = shelf.read_info(folder)
     description = {**shelf.summarise(folder, info), **dataclasses.asdict(info)}
     if json:
         console.show_json(description)
@@ -42,10 +44,14 @@ def show(name: Name, json: opt.Json = False) -> None:
 @models.command()
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models by name.", show_default=False)],
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Delete models."""
     from labelr.model import shelf
 
-    for folder in [shelf.find(shelf.check_name(name)) for name in names]:
-        shelf.remove(folder)
-        console.show_line(str(folder))
+    with console.session(quiet=quiet, verbose=verbose):
+        folders = dict.fromkeys(shelf.find(shelf.check_name(name)) for name in names)
+        for folder in folders:
+            shelf.remove(folder)
+            console.show_line(str(folder))

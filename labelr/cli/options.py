@@ -30,7 +30,7 @@ def setting(name: str, *flags: str, panel: str) -> Any:
         help=HELP[name],
         panel=panel,
         metavar=f"[{'|'.join(choices)}]" if choices else None,
-        default="auto" if getattr(DEFAULTS, name) is None else True,
+        default="auto" if "auto:" in HELP[name] else getattr(DEFAULTS, name) is not None,
     )
 
 

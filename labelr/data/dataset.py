@@ -1,6 +1,7 @@
 """A labelled data set ready to be used: its table, what each file contains, and the files that do not open."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,8 +73,8 @@ def _describe(table: LabelTable) -> None:
         "%s: %s; %s images, %s labels, %s unknown cells",
         table.source, table.layout, f"{len(table):,}", f"{len(table.labels):,}", f"{table.num_unknown:,}",
     )  # fmt: skip
-    listed = set(table.paths)
-    unlisted = [path for path in find_images(table.root) if path not in listed]
+    listed = {os.path.abspath(path) for path in table.paths}
+    unlisted = [path for path in find_images(table.root) if os.path.abspath(path) not in listed]
     if unlisted:
         names = some([path.relative_to(table.root) for path in unlisted])
         log.info("%s images in %s are not in the label file and are not used: %s", len(unlisted), table.root, names)

@@ -14,6 +14,7 @@ import pandas as pd
 from labelr.config import ReadOptions
 from labelr.data.images import find_images, has_image_suffix
 from labelr.data.labels import LabelTable
+from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError, nearest, some
 
 FILE_COLUMNS = frozenset({
@@ -21,11 +22,6 @@ FILE_COLUMNS = frozenset({
     "image", "image_name", "image_path", "img", "name", "path",
 })  # fmt: skip
 CELLS = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": np.nan}
-PART_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -272,7 +268,9 @@ def _without_missing(table: LabelTable, skip_missing: bool) -> LabelTable:
         f"{len(missing):,} of {len(table):,} images in {table.source.name} are not in {table.root}: {some(missing)}"
     )
     if len(missing) == len(table):
-        raise LabelrError(listed, "name the folder that the file's paths are relative to with `--images`")
+        above = table.root.parent
+        exact = f"`--images {above}`" if _is_there(above / missing[0]) else "`--images`"
+        raise LabelrError(listed, f"name the folder that the file's paths are relative to with {exact}")
     if not skip_missing:
         raise LabelrError(
             listed, "paths in the file are relative to the folder; leave these rows out with `--skip-missing`"

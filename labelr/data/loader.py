@@ -1,5 +1,6 @@
 """From files to batches: decodes ahead on several threads and hands pixels out in order."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,6 +78,12 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch
+
+
+def leave_signals_to_parent(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
+    """Lets a worker process ignore Ctrl-C, which its parent answers by ending it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Batch(NamedTuple):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,22 @@ from labelr.data.labels import Targets
 from labelr.errors import LabelrError
 
 PARTS = ("train", "val", "test")
+PART_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call the parts."""
 SPLITS_FILE = "splits.csv"
 MAX_MOVES = 200
+
+
+class SplitRow(NamedTuple):
+    """A row of ``splits.csv``: an image, its part, and its content digest, empty where it is not known."""
+
+    image: str
+    part: str
+    digest: str
 
 
 def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], digests: Sequence[str]) -> None:
@@ -27,8 +42,8 @@ def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], dige
     files.write_atomically(folder / SPLITS_FILE, table)
 
 
-def read_splits(path: Path) -> dict[str, str]:
-    """The part of each image of a ``splits.csv``, by its name, and by its content digest where the table has it.
+def read_splits(path: Path) -> list[SplitRow]:
+    """The rows of a ``splits.csv``; the digests may be left out.
 
     Raises:
         LabelrError: If it cannot be read, or is no such table.
@@ -37,15 +52,16 @@ def read_splits(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, csv.Error) as error:
-        raise LabelrError(f"cannot read {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise LabelrError(f"cannot read {path}: {reason}", "name a table of parts with `--splits FILE`") from error
     for number, row in enumerate(rows, start=2):
-        if row.get("part") not in PARTS or not row.get("image"):
+        if (row.get("part") or "").lower() not in PART_NAMES or not row.get("image"):
             raise LabelrError(
                 f"{path}, row {number}: expected an image and train, val or test, "
                 f"got {row.get('image')!r} and {row.get('part')!r}",
                 "give a table with the columns `image` and `part`",
             )
-    return {row[key]: row["part"] for key in ("image", "digest") for row in rows if row.get(key)}
+    return [SplitRow(row["image"], PART_NAMES[row["part"].lower()], row.get("digest") or "") for row in rows]
 
 
 def stratified_split(

@@ -53,7 +53,7 @@ def pick_machine(
     torch.set_num_threads(threads)
     if chosen.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    return Machine(chosen, _pick_precision(chosen, amp), threads, cpus if workers is None else max(1, workers))
+    return Machine(chosen, _pick_precision(chosen, amp), threads, workers or cpus)
 
 
 def available_cpus() -> int:

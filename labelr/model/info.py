@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from labelr import files
 from labelr.config import RESIZE_RULES, STEMS, ResizeRule
 from labelr.errors import LabelrError
 
@@ -77,7 +78,7 @@ class ModelInfo:
 
     def to_json(self) -> str:
         """The content of ``model.json``."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        return files.json_text({"format": FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:

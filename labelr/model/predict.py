@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from labelr.config import MAX_PIXELS
+from labelr.config import MAX_PIXELS, SettingError
 from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
 from labelr.data.loader import decode_in_order, in_batches
 from labelr.errors import LabelrError
@@ -122,7 +122,7 @@ class Model:
         """
         wanted = self.info.preprocessing
         decoded = decode_in_order(
-            paths, wanted.image_size, rule=wanted.resize, max_pixels=max_pixels, threads=max(1, self.machine.workers)
+            paths, wanted.image_size, rule=wanted.resize, max_pixels=max_pixels, threads=self.machine.workers
         )
         for chunk in in_batches(decoded, BATCH_SIZE):
             readable = [pixels for pixels in chunk if not isinstance(pixels, Unreadable)]
@@ -138,7 +138,13 @@ class Model:
         return [label for label, one in zip(self.labels, applies, strict=True) if one]
 
     def thresholds(self, threshold: float | None = None) -> NDArray[np.float64]:
-        """The threshold of each label, ``(L,)``: the model's own, or one number for all."""
+        """The threshold of each label, ``(L,)``: the model's own, or one number for all.
+
+        Raises:
+            SettingError: If the number is not from 0 to 1.
+        """
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise SettingError(f"threshold: expected a number from 0 to 1, got {threshold}")
         own = np.array(self.info.thresholds, dtype=np.float64)
         return own if threshold is None else np.full_like(own, threshold)
 
@@ -149,11 +155,11 @@ class Model:
             if isinstance(pixels, Unreadable):
                 raise LabelrError(f"cannot open the image {image}: {pixels.reason}")
             return pixels
-        opened = image if isinstance(image, Image.Image) else Image.fromarray(_eight_bit(image))
+        opened = image if isinstance(image, Image.Image) else Image.fromarray(_as_uint8(image))
         return to_pixels(opened, wanted.image_size, wanted.resize)
 
 
-def _eight_bit(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _as_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:
     """An image array as uint8: floats are taken to lie in [0, 1], 16 bits are divided by 257."""
     if array.dtype == np.uint8:
         return array  # type: ignore[return-value]

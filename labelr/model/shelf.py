@@ -3,11 +3,15 @@
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from labelr import files
+from labelr.config import SettingError
 from labelr.data.splits import SPLITS_FILE
 from labelr.errors import LabelrError, nearest
 from labelr.model.info import ModelInfo
@@ -16,6 +20,7 @@ INFO_FILE = "model.json"
 METRICS_FILE = "metrics.json"
 HISTORY_FILE = "history.csv"
 ERRORS_FILE = "errors.csv"
+LOCK_FILE = ".lock"
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +30,12 @@ def models_folder() -> Path:
     return files.home() / "models"
 
 
-def reserve(name: str | None, *, default_name: str, output: Path | None = None, force: bool = False) -> Path:
-    """A directory for a new model, made at once, so that no other run takes it and a full disk is noticed early.
+@contextmanager
+def reserved(name: str | None, *, default_name: str, output: Path | None = None, force: bool = False) -> Iterator[Path]:
+    """A directory for a new model, made at once and locked, so that no other run takes it meanwhile.
+
+    The lock is the kernel's: a process that dies does not keep it. A directory that was made here and holds no model
+    in the end is removed again.
 
     Args:
         name: The model's name; None takes `default_name`, then ``-2``, ``-3``, ... until one is free.
@@ -37,74 +46,86 @@ def reserve(name: str | None, *, default_name: str, output: Path | None = None, 
     Raises:
         LabelrError: If the name cannot be one, is taken, or the directory cannot be made.
     """
+    folder, is_new = _choose_folder(name, default_name, output)
+    lock = FileLock(folder / LOCK_FILE)
+    with files.writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LabelrError(f"another run is making the model in {folder}", "wait, or choose another name") from error
+    try:
+        _check_free(folder, force)
+        yield folder
+    finally:
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+        _clear(folder, is_new)
+
+
+def _choose_folder(name: str | None, default_name: str, output: Path | None) -> tuple[Path, bool]:
+    """The directory to save in, and whether it was made just now."""
     if output is not None:
-        return _make_new(output.absolute(), force)
+        return output.absolute(), _make_folder(output.absolute())
     if name is not None:
-        return _make_new(models_folder() / check_name(name), force)
-    stem = re.sub(r"[^\w.+-]+", "-", default_name).strip("-.") or "model"
-    number = 1
-    while True:
+        folder = models_folder() / check_name(name)
+        return folder, _make_folder(folder)
+    stem = re.sub(r"\.{2,}", ".", re.sub(r"[^\w.+-]+", "-", default_name))[:80].strip("-._+") or "model"
+    for number in count(1):
         folder = models_folder() / (stem if number == 1 else f"{stem}-{number}")
-        if not folder.exists():
-            with suppress(FileExistsError):
-                return _make_folder(folder)
-        number += 1
+        if _make_folder(folder):
+            break
+    return folder, True
+
+
+def _make_folder(folder: Path) -> bool:
+    """Makes a directory with its parents; False where it is there already."""
+    files.make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except OSError as error:
+        if folder.is_dir():
+            return False
+        raise files.write_error(folder, error) from error
+    return True
+
+
+def _check_free(folder: Path, force: bool) -> None:
+    """Raises LabelrError unless a model may be saved in a directory: it is empty, or its model may be replaced."""
+    if (folder / INFO_FILE).is_file():
+        if not force:
+            raise LabelrError(
+                f"there is a model in {folder} already", "choose another name, or replace it with `--force`"
+            )
+    elif any(path.name != LOCK_FILE for path in folder.iterdir()):
+        raise LabelrError(f"{folder} exists, and is no model", "choose another name or directory")
+
+
+def _clear(folder: Path, is_new: bool) -> None:
+    """Deletes what a run without a model has left in its directory, and the directory if the run made it."""
+    if (folder / INFO_FILE).exists():
+        return
+    for leftover in (SPLITS_FILE, ERRORS_FILE, HISTORY_FILE):
+        (folder / leftover).unlink(missing_ok=True)
+    for weights in folder.glob("weights-*.safetensors"):
+        weights.unlink(missing_ok=True)
+    if is_new:
+        with suppress(OSError):  # something of the user's own is in it
+            folder.rmdir()
 
 
 def check_name(name: str) -> str:
     """The name, if it can be a model's.
 
     Raises:
-        LabelrError: If it is a path, begins with a dot, or holds what a file name should not.
+        SettingError: If it is a path, begins with a dot, or holds what a file name should not.
     """
     if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name) or ".." in name:
-        raise LabelrError(
+        raise SettingError(
             f"a model cannot be called {name!r}",
             "use letters, digits, `-`, `_` and single dots, beginning with a letter or digit; "
             "to save it elsewhere, name a directory with `--output`",
         )
     return name
-
-
-def _make_new(folder: Path, force: bool) -> Path:
-    try:
-        return _make_folder(folder)
-    except FileExistsError:
-        pass
-    is_model = (folder / INFO_FILE).is_file()
-    if force and (is_model or _is_empty(folder)):
-        return folder
-    if is_model:
-        raise LabelrError(f"there is a model in {folder} already", "choose another name, or replace it with `--force`")
-    if _is_empty(folder):
-        return folder
-    raise LabelrError(f"{folder} exists, and is no model", "choose another name or directory")
-
-
-def _make_folder(folder: Path) -> Path:
-    files.make_folder(folder.parent)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise files.write_error(folder, error) from error
-    return folder
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and next(folder.iterdir(), None) is None
-
-
-def release(folder: Path) -> None:
-    """Gives a reserved directory back, if no model was saved in it."""
-    if not (folder / INFO_FILE).exists():
-        for leftover in (SPLITS_FILE, ERRORS_FILE, HISTORY_FILE):
-            (folder / leftover).unlink(missing_ok=True)
-        for weights in folder.glob("weights-*.safetensors"):
-            weights.unlink(missing_ok=True)
-        with suppress(OSError):  # something of the user's own is in it
-            folder.rmdir()
 
 
 def save_info(folder: Path, info: ModelInfo) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.config import ReadOptions, SettingError
+from labelr.config import MAX_PIXELS, ReadOptions, SettingError
 from labelr.data.dataset import Dataset
 from labelr.data.images import Unreadable
 from labelr.data.labels import LabelTable, Targets
@@ -73,10 +73,11 @@ class Evaluation:
             "ap": precisions, "threshold": self.thresholds,
             "tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn,
         }  # fmt: skip
+        usable = metrics.evaluable(self.targets)
         rows = []
         for index, label in enumerate(self.labels):
             row: dict[str, Any] = {name: column[index].item() for name, column in columns.items()}
-            if label in self.not_evaluable:
+            if not usable[index]:
                 row |= {"precision": math.nan, "recall": math.nan, "f1": math.nan}
             rows.append({"label": label, **row})
         return rows
@@ -132,11 +133,16 @@ def evaluate(
     dataset = Dataset.load(Path(data), reading, threads=loaded.machine.workers, track=track)
     matched = replace(dataset, table=_with_model_labels(dataset.table, loaded))
     chosen = _choose_split(matched, loaded, split)
-    return score_dataset(loaded, chosen, threshold=threshold, track=track)
+    return score_dataset(loaded, chosen, threshold=threshold, max_pixels=reading.max_pixels, track=track)
 
 
 def score_dataset(
-    model: Model, dataset: Dataset, *, threshold: float | None = None, track: Track = untracked
+    model: Model,
+    dataset: Dataset,
+    *,
+    threshold: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    track: Track = untracked,
 ) -> Evaluation:
     """Scores a model on all images of a data set that has the model's labels.
 
@@ -145,7 +151,8 @@ def score_dataset(
     """
     paths = dataset.table.paths
     rows = [np.empty((0, len(model.labels)), np.float32)]
-    for path, probs in zip(paths, track(model.predict_files(paths), "scoring", len(paths)), strict=True):
+    predicted = model.predict_files(paths, max_pixels=max_pixels)
+    for path, probs in zip(paths, track(predicted, "scoring", len(paths)), strict=True):
         if isinstance(probs, Unreadable):
             raise LabelrError(f"{path} has changed since it was first read: {probs.reason}", "run it again")
         rows.append(probs[None])
@@ -155,7 +162,7 @@ def score_dataset(
         dataset.table.targets,
         model.thresholds(threshold),
         model=str(model.path),
-        data=str(dataset.table.source),
+        data=str(dataset.table.source.absolute()),
         threshold="auto" if threshold is None else threshold,
     )
 
@@ -176,12 +183,14 @@ def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:
     """The images to score, chosen by their content and the parts of the model's training run."""
     if split == "all":
         return dataset
-    recorded = model.path / SPLITS_FILE
-    parts = read_splits(recorded) if recorded.is_file() else {}
-    if split == "auto":
-        rows = [row for row, digest in enumerate(dataset.digests) if parts.get(digest) not in LEARNED]
-    else:
-        rows = [row for row, digest in enumerate(dataset.digests) if parts.get(digest) == split]
+    if not (model.path / SPLITS_FILE).is_file():
+        raise LabelrError(
+            f"{model.path} has no {SPLITS_FILE}, which says what it has learned from",
+            "restore it, or score all images with `--split all`",
+        )
+    recorded = read_splits(model.path / SPLITS_FILE)
+    named = {row.digest for row in recorded if row.part in (LEARNED if split == "auto" else (split,))}
+    rows = [row for row, digest in enumerate(dataset.digests) if (digest in named) != (split == "auto")]
     if not rows:
         what = (
             "the model has learned from every image" if split == "auto" else f"no image is in the model's {split} part"

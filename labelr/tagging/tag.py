@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.config import MAX_PIXELS, SettingError
+from labelr.config import MAX_PIXELS, ReadOptions, SettingError
 from labelr.data.images import Unreadable, find_images
 from labelr.errors import LabelrError
 from labelr.model import store
@@ -22,7 +22,7 @@ from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.tagging.writers import ImageFiles, Table, Tables, Writer
+from labelr.tagging.writers import ImageFiles, Table, Tables, UnwritableNameError, Writer
 
 SUMMARY_FILE = "summary.json"
 TABLES = ("labels.csv", "probabilities.csv", "errors.csv")
@@ -95,13 +95,15 @@ def tag(
     Raises:
         LabelrError: If inputs, model or output cannot be used, or an image does not open under ``"fail"``.
     """
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise SettingError(f"threshold: expected a number from 0 to 1, got {threshold}")
+    ReadOptions(on_error=on_error, max_pixels=max_pixels)  # checks the values
     inputs = [Path(photos)] if isinstance(photos, (str, Path)) else [Path(photo) for photo in photos]
+    if not inputs:
+        raise SettingError("photos: expected at least one folder or image file, got none")
     folder = _output_folder(inputs, output)
     _check_output(folder, force=force)
     images = find_inputs(inputs, recursive=recursive)
     loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
+    thresholds = loaded.thresholds(threshold)
     _clear_output(folder)
     summary = TagSummary(str(folder), loaded.name, "auto" if threshold is None else threshold, found=len(images))
     _write_summary(folder, summary)
@@ -110,7 +112,7 @@ def tag(
         predicted = track(loaded.predict_files(images.values(), max_pixels=max_pixels), "tagging", len(images))
         for name, probs in zip(images, predicted, strict=True):
             if not isinstance(probs, Unreadable):
-                results.add(name, probs, decide(probs, loaded.thresholds(threshold)))
+                results.add(name, probs, decide(probs, thresholds))
             elif on_error == "fail":
                 raise LabelrError(f"{name}: {probs.reason}", "go on without such images with `--on-error skip`")
             else:
@@ -130,17 +132,21 @@ class _Results:
     def __init__(self, folder: Path, labels: Sequence[str], summary: TagSummary) -> None:
         self.summary = summary
         self.labels = labels
-        columns = {"labels.csv": labels, "probabilities.csv": labels, "errors.csv": ["reason"]}
-        tables = [Table(folder / name, ["filename", *columns[name]]) for name in TABLES]
-        self.tables = tables
-        self.errors = tables[2]
-        self.writers: list[Writer] = [ImageFiles(folder, labels), Tables(tables[0], tables[1])]
+        chosen = Table(folder / "labels.csv", ["filename", *labels])
+        probabilities = Table(folder / "probabilities.csv", ["filename", *labels])
+        self.errors = Table(folder / "errors.csv", ["filename", "reason"])
+        self.tables = (chosen, probabilities, self.errors)
+        self.writers: list[Writer] = [ImageFiles(folder, labels), Tables(chosen, probabilities)]
         summary.per_label = dict.fromkeys(labels, 0)
 
     def add(self, name: str, probs: NDArray[np.float32], applies: NDArray[np.bool_]) -> None:
-        """Writes the labels of one image."""
-        for writer in self.writers:
-            writer.write(name, probs, applies)
+        """Writes the labels of one image; one whose name leaves no room for its file is listed as failed."""
+        try:
+            for writer in self.writers:
+                writer.write(name, probs, applies)
+        except UnwritableNameError as error:
+            self.add_failure(name, error.message)
+            return
         for index in np.flatnonzero(applies).tolist():
             self.summary.per_label[self.labels[index]] += 1
         self.summary.ok += 1
@@ -161,8 +167,7 @@ class _Results:
 
 
 def _write_summary(folder: Path, summary: TagSummary) -> None:
-    text = json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n"
-    files.write_atomically(folder / SUMMARY_FILE, text)
+    files.write_atomically(folder / SUMMARY_FILE, files.json_text(summary.to_json()))
 
 
 def find_inputs(inputs: Sequence[Path], *, recursive: bool) -> dict[str, Path]:
@@ -205,7 +210,7 @@ def _check_output(folder: Path, *, force: bool) -> None:
         raise LabelrError(f"the output {folder} is a file", "name another directory with `--output DIR`")
     if next(folder.iterdir(), None) is None:
         return
-    if not (folder / SUMMARY_FILE).is_file():
+    if not _is_summary(folder / SUMMARY_FILE):
         raise LabelrError(
             f"{folder} holds files that are no results of labelr", "name another directory with `--output`"
         )
@@ -213,6 +218,15 @@ def _check_output(folder: Path, *, force: bool) -> None:
         raise LabelrError(
             f"there are results in {folder} already", "replace them with `--force`, or name another `--output`"
         )
+
+
+def _is_summary(path: Path) -> bool:
+    """Whether a file is the account of an earlier run."""
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and {"found", "ok", "failed", "skipped", "per_label"} <= set(said)
 
 
 def _clear_output(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """One writer for each output format; it is given one image after the other, in order."""
 
 import csv
+import errno
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
+from labelr.errors import LabelrError
+
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
+
+
+class UnwritableNameError(LabelrError):
+    """An image's name does not do for the file of its labels: too long, or taken by a folder."""
 
 
 class Writer(Protocol):
@@ -38,8 +46,13 @@ class ImageFiles:
         ranked = [index for index in np.argsort(-probs, kind="stable") if applies[index]]
         rows = [(self.labels[index], shown(probs[index])) for index in ranked]
         path = self.folder / f"{name}.csv"
-        files.make_folder(path.parent)
-        files.write_atomically(path, files.csv_text(("label", "probability"), rows), durable=False)
+        try:
+            files.make_folder(path.parent)
+            files.write_atomically(path, files.csv_text(("label", "probability"), rows), durable=False)
+        except LabelrError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
+                raise UnwritableNameError(error.message) from error
+            raise
 
 
 class Tables:

@@ -17,7 +17,6 @@ from labelr.data.augment import MARGIN, Augmentation
 from labelr.data.dataset import Dataset
 from labelr.data.loader import TrainImages, decode_all, in_batches
 from labelr.data.splits import write_splits
-from labelr.errors import LabelrError
 from labelr.model import shelf, store
 from labelr.model.device import Machine
 from labelr.model.info import ModelInfo
@@ -25,7 +24,7 @@ from labelr.model.network import count_parameters
 from labelr.model.predict import BATCH_SIZE, predict_probs
 from labelr.progress import Track
 from labelr.scoring.evaluate import Evaluation
-from labelr.training.loop import NonFiniteLossError, Trainer
+from labelr.training.loop import Trainer
 from labelr.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
@@ -46,11 +45,12 @@ class EpochRow:
 
     def line(self, epochs: int) -> str:
         """The row as people read it while they wait."""
-        return (
-            f"epoch {self.epoch}/{epochs}  train loss {self.train_loss:.3f}  val loss {self.val_loss:.3f}  "
-            f"mAP {self.val_map:.3f}  F1 {self.val_f1:.3f}  lr {self.lr:.1e}  {self.seconds:.1f} s  "
-            f"{self.images_per_second:.0f} images/s"
-        )
+        losses_and_scores = {
+            "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
+        }  # fmt: skip
+        shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
+        pace = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
+        return "  ".join([f"epoch {self.epoch}/{epochs}", *shown, *pace])
 
     def criterion(self, select: str) -> float:
         """What the best epoch has most of; where validation images cannot say, the loss decides, else the epoch."""
@@ -79,10 +79,7 @@ def train(
     for epoch in range(1, config.epochs + 1):
         start = time.perf_counter()
         lr = trainer.lr
-        try:
-            train_loss = trainer.run_epoch(epoch, track, f"epoch {epoch}/{config.epochs}")
-        except NonFiniteLossError as error:
-            raise _with_last_good(error, info, folder) from error
+        train_loss = trainer.run_epoch(epoch, track, f"epoch {epoch}/{config.epochs}")
         train_seconds = time.perf_counter() - start
         scores = _score(trainer, val_pixels, val, info, machine)
         row = EpochRow(
@@ -138,6 +135,7 @@ def _score(
 def _write_data_files(prepared: Prepared, folder: Path) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
     dataset = prepared.dataset
+    (folder / shelf.METRICS_FILE).unlink(missing_ok=True)  # of the model that is being replaced
     write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
     files.write_atomically(
         folder / shelf.ERRORS_FILE, files.csv_text(("filename", "reason"), dataset.unreadable.items())
@@ -146,12 +144,3 @@ def _write_data_files(prepared: Prepared, folder: Path) -> None:
 
 def _history_csv(history: Iterable[EpochRow]) -> str:
     return files.csv_text([field.name for field in fields(EpochRow)], (astuple(row) for row in history))
-
-
-def _with_last_good(error: NonFiniteLossError, info: ModelInfo, folder: Path) -> LabelrError:
-    """The error, with where the best model so far is."""
-    if not info.best_epoch:
-        return error
-    return LabelrError(
-        f"{error.message}; the best model so far, of epoch {info.best_epoch}, is in {folder}", error.hint
-    )

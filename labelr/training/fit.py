@@ -1,6 +1,7 @@
 """The main path of training: settings, place, data, network, epochs, score, model."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from labelr.scoring.evaluate import Evaluation, score_dataset, without_nan
 from labelr.training.epochs import train
 from labelr.training.prepare import Prepared, prepare, resolve
 from labelr.version import __version__
+
+log = logging.getLogger(__name__)
 
 
 class FitResult(NamedTuple):
@@ -79,14 +82,24 @@ def fit(
     machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
     settings = resolve(given, machine, drawn=data is None)
     default_name = "synthetic" if data is None else Path(data).resolve().name
-    folder = shelf.reserve(name, default_name=default_name, output=Path(output) if output else None, force=force)
-    try:
-        prepared = prepare(Path(data) if data is not None else None, settings, machine, track=track)
-        info, history = train(prepared, settings, _describe(prepared, settings), machine, folder, track)
-        model, evaluation = _finish(prepared, info, machine, folder, track)
-    finally:
-        shelf.release(folder)
+    place = Path(output) if output is not None else None
+    with shelf.reserved(name, default_name=default_name, output=place, force=force) as folder:
+        try:
+            prepared = prepare(Path(data) if data is not None else None, settings, machine, track=track)
+            info, history = train(prepared, settings, _describe(prepared, settings), machine, folder, track)
+            model, evaluation = _finish(prepared, info, machine, folder, track)
+        except BaseException:
+            _tell_what_is_kept(folder)
+            raise
     return FitResult(model, [asdict(row) for row in history], evaluation.metrics)
+
+
+def _tell_what_is_kept(folder: Path) -> None:
+    """Says where the best model of a run that was stopped is, if there is one."""
+    if (folder / shelf.INFO_FILE).is_file():
+        info = shelf.read_info(folder)
+        if not info.complete:
+            log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
 
 
 def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
@@ -119,10 +132,12 @@ def _finish(
 ) -> tuple[Model, Evaluation]:
     """Scores the saved model on images that it has not learned from, and marks it as complete."""
     model = store.load(folder, machine=machine)
-    scored_on = "test" if len(prepared.part("test").table) else "val"
-    evaluation = score_dataset(model, prepared.part(scored_on), track=track)
+    names = [name for name in ("test", "val") if len(prepared.part(name).table)]
+    scored_on = names[0] if names else None
+    part = prepared.part(scored_on or "test")
+    evaluation = score_dataset(model, part, max_pixels=info.config["max_pixels"], track=track)
     report = {"scored_on": scored_on, **evaluation.to_json()}
-    files.write_atomically(folder / shelf.METRICS_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    files.write_atomically(folder / shelf.METRICS_FILE, files.json_text(report))
     scores = without_nan(evaluation.metrics)
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     complete = replace(info, scores=scores, scored_on=scored_on, complete=True, created=created)

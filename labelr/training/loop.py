@@ -11,17 +11,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from labelr.config import TrainConfig
 from labelr.data.augment import mix
-from labelr.data.loader import Batch, TrainImages
+from labelr.data.loader import Batch, TrainImages, leave_signals_to_parent
 from labelr.errors import LabelrError
 from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
 from labelr.model.predict import normalise
 from labelr.progress import Track, untracked
 from labelr.training.losses import masked_bce
-
-
-class NonFiniteLossError(LabelrError):
-    """The loss was no number any more: the weights are lost."""
 
 
 class Order(Sampler[Batch]):
@@ -82,6 +78,7 @@ class Trainer:
             batch_size=None,
             sampler=self.order,
             num_workers=processes,
+            worker_init_fn=leave_signals_to_parent,
             persistent_workers=processes > 0,
             pin_memory=machine.device.type == "cuda",
         )
@@ -121,7 +118,7 @@ class Trainer:
             The mean training loss.
 
         Raises:
-            NonFiniteLossError: If the loss of a step was infinite or no number.
+            LabelrError: If the loss of a step was infinite or no number.
         """
         self.network.train()
         self.order.epoch = epoch
@@ -130,7 +127,7 @@ class Trainer:
         values = torch.stack(losses).cpu()  # only here, so that an accelerator is not waited for at every step
         if not values.isfinite().all():
             step = int((~values.isfinite()).nonzero()[0]) + 1
-            raise NonFiniteLossError(
+            raise LabelrError(
                 f"the loss became {values[step - 1]:g} in epoch {epoch}, step {step}",
                 f"use a smaller learning rate than `--lr {self.optimizer.defaults['lr']:g}`, or `--no-amp`",
             )

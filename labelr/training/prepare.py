@@ -1,6 +1,7 @@
 """What training needs before its first step: settings resolved, data read, labels chosen, images split."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,6 +87,8 @@ def _divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
     Where the user names no images for validation, they are taken from those for training.
     """
     given = _given_parts(dataset, config)
+    if given is not None:
+        _warn_of_copies(dataset.digests, given)
     free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == PARTS.index("train"))
     parts = np.zeros(len(dataset.table), dtype=np.int64) if given is None else given.copy()
     if given is not None and (given == PARTS.index("val")).any():
@@ -101,13 +104,24 @@ def _divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
     return parts
 
 
+def _warn_of_copies(digests: Sequence[str], parts: NDArray[np.int64]) -> None:
+    """Says how many images are in one of the user's parts and byte for byte in another."""
+    parts_of: dict[str, set[int]] = {}
+    for digest, part in zip(digests, parts.tolist(), strict=True):
+        parts_of.setdefault(digest, set()).add(part)
+    divided = sum(len(parts_of[digest]) > 1 for digest in digests)
+    if divided:
+        log.warning("%d images have a copy in another part: scores will be too good", divided)
+
+
 def _given_parts(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:
     """The parts that the user names, by ``--splits`` or a column of the label file; None where neither does."""
     table = dataset.table
     if config.splits is None:
         return None if table.parts is None else np.array([PARTS.index(part) for part in table.parts])
-    known = read_splits(Path(config.splits))
-    found = [known.get(digest) or known.get(file) for file, digest in zip(table.files, dataset.digests, strict=True)]
+    rows = read_splits(Path(config.splits))
+    by_name, by_digest = {row.image: row.part for row in rows}, {row.digest: row.part for row in rows if row.digest}
+    found = [by_name.get(file) or by_digest.get(one) for file, one in zip(table.files, dataset.digests, strict=True)]
     missing = [file for file, part in zip(table.files, found, strict=True) if part is None]
     if missing:
         raise LabelrError(
