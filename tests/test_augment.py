@@ -131,9 +131,9 @@ def test_same_seed_mixes_in_the_same_way() -> None:
 
 
 def test_mixture_is_between_two_images_and_so_are_its_targets() -> None:
-    torch.manual_seed(0)
     images = torch.rand(8, 3, 4, 4)
     targets = (torch.rand(8, 2) < 0.5).float()
+    torch.manual_seed(0)
     mixed, mixed_targets = mix(images, targets, 1.0)
     torch.manual_seed(0)
     share = float(torch.distributions.Beta(1.0, 1.0).sample())

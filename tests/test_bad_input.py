@@ -114,7 +114,7 @@ def test_corrupt_truncated_and_empty_images_are_counted_and_listed(cli: Cli, dat
 
 @pytest.mark.parametrize("name", ["a/b", "../a", ".."])
 def test_model_name_that_is_a_path(cli: Cli, data: Path, home: Path, name: str) -> None:
-    assert_clear_error(cli("fit", data, "--name", name), f"a model cannot be called {name!r}", "--output")
+    assert_clear_error(cli("fit", data, "--name", name), f"a model cannot be called {name!r}", "--output", code=2)
     assert models(home) == []
 
 
