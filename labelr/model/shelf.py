@@ -55,11 +55,16 @@ def reserved(name: str | None, *, default_name: str, output: Path | None = None,
             raise LabelrError(f"another run is making the model in {folder}", "wait, or choose another name") from error
     try:
         _check_free(folder, force)
-        yield folder
+        try:
+            yield folder
+        finally:
+            _clear(folder)
     finally:
         (folder / LOCK_FILE).unlink(missing_ok=True)
         lock.release()
-        _clear(folder, is_new)
+        if is_new:
+            with suppress(OSError):  # a model is in it, or something of the user's own
+                folder.rmdir()
 
 
 def _choose_folder(name: str | None, default_name: str, output: Path | None) -> tuple[Path, bool]:
@@ -100,17 +105,14 @@ def _check_free(folder: Path, force: bool) -> None:
         raise LabelrError(f"{folder} exists, and is no model", "choose another name or directory")
 
 
-def _clear(folder: Path, is_new: bool) -> None:
-    """Deletes what a run without a model has left in its directory, and the directory if the run made it."""
+def _clear(folder: Path) -> None:
+    """Deletes what a run that saved no model has left in its directory."""
     if (folder / INFO_FILE).exists():
         return
     for leftover in (SPLITS_FILE, ERRORS_FILE, HISTORY_FILE):
         (folder / leftover).unlink(missing_ok=True)
     for weights in folder.glob("weights-*.safetensors"):
         weights.unlink(missing_ok=True)
-    if is_new:
-        with suppress(OSError):  # something of the user's own is in it
-            folder.rmdir()
 
 
 def check_name(name: str) -> str:
