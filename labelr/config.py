@@ -111,7 +111,7 @@ class TrainConfig(ReadOptions):
     splits: str | None = _text(
         help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
     )
-    synthetic: int = _number(1000, low=20, help="How many images are drawn where no data is given.")
+    synthetic: int = _number(1500, low=20, help="How many images are drawn where no data is given.")
     labels_count: int = _number(6, low=1, below=13, help="How many patterns these may show.")
 
     image_size: int | None = _number(

@@ -151,8 +151,9 @@ def test_cache_directory_that_is_read_only(cli: Cli, data: Path, home: Path) -> 
 
 def test_full_disk_while_the_model_is_saved(data: Path, home: Path) -> None:
     code = (
-        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "sys.argv = ['labelr', *sys.argv[1:]]\nfrom labelr.cli.app import main\nmain()"
+        "import resource, sys\nfrom labelr.cli.app import main\n"
+        "sys.argv = ['labelr', *sys.argv[1:]]\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))\n"
+        "try:\n    main()\nfinally:\n    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))"
     )
     command = [sys.executable, "-c", code, "fit", str(data), *TINY_OPTIONS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -164,8 +165,9 @@ def test_full_disk_while_the_model_is_saved(data: Path, home: Path) -> None:
 def test_full_disk_while_tagging_leaves_no_half_table(trained: Model, home: Path, tmp_path: Path) -> None:
     photos = draw_dataset(tmp_path / "many", 400, 1) / "images"
     code = (
-        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))\n"
-        "sys.argv = ['labelr', *sys.argv[1:]]\nfrom labelr.cli.app import main\nmain()"
+        "import resource, sys\nfrom labelr.cli.app import main\n"
+        "sys.argv = ['labelr', *sys.argv[1:]]\nresource.setrlimit(resource.RLIMIT_FSIZE, (4_000, -1))\n"
+        "try:\n    main()\nfinally:\n    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))"
     )
     command = [
         sys.executable,

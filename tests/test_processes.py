@@ -52,7 +52,7 @@ def test_signal_stops_training_and_keeps_the_best_model_so_far(
 def test_signal_before_the_first_epoch_leaves_no_model(home: Path) -> None:
     command = [sys.executable, "-m", "labelr", "fit", "--synthetic", "3000", "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        while not (home / "models" / "synthetic").exists():
+        while not (home / "synthetic").exists():  # where drawing begins
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)

@@ -47,6 +47,22 @@ def reserved(name: str | None, *, default_name: str, output: Path | None = None,
         LabelrError: If the name cannot be one, is taken, or the directory cannot be made.
     """
     folder, is_new = _choose_folder(name, default_name, output)
+    try:
+        with _locked(folder):
+            _check_free(folder, force)
+            try:
+                yield folder
+            finally:
+                _clear(folder)
+    finally:
+        if is_new:
+            with suppress(OSError):  # a model is in it, or something of the user's own
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a directory, or says that another run does."""
     lock = FileLock(folder / LOCK_FILE)
     with files.writing(folder):
         try:
@@ -54,17 +70,10 @@ def reserved(name: str | None, *, default_name: str, output: Path | None = None,
         except Timeout as error:
             raise LabelrError(f"another run is making the model in {folder}", "wait, or choose another name") from error
     try:
-        _check_free(folder, force)
-        try:
-            yield folder
-        finally:
-            _clear(folder)
+        yield
     finally:
         (folder / LOCK_FILE).unlink(missing_ok=True)
         lock.release()
-        if is_new:
-            with suppress(OSError):  # a model is in it, or something of the user's own
-                folder.rmdir()
 
 
 def _choose_folder(name: str | None, default_name: str, output: Path | None) -> tuple[Path, bool]:

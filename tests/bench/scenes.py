@@ -2,7 +2,7 @@
 
     cd ../shared; python ../labelr/tests/bench/scenes.py data/scenes/train data/scenes/test --peer bench/seed_peer.py
 
-Options after `--` go to `labelr fit`. The peer, where one is named, trains for one epoch in the same run, so that its
+Other options go to `labelr fit`. The peer, where one is named, trains for one epoch in the same run, so that its
 seconds an epoch can be set beside labelr's. Run it alone on the machine.
 """
 
@@ -46,11 +46,10 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peer", type=Path)
-    parser.add_argument("options", nargs="*", help="options of labelr fit, after --")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
     runs = []
     for seed in range(arguments.seeds):
-        runs.append(run_seed(arguments.train, arguments.test, seed, arguments.options))
+        runs.append(run_seed(arguments.train, arguments.test, seed, options))
         print(json.dumps({"seed": seed, **{name: round(value, 4) for name, value in runs[-1].items()}}), flush=True)
     for name in runs[0]:
         values = [run[name] for run in runs]
