@@ -134,7 +134,9 @@ class TrainConfig(ReadOptions):
 
     epochs: int = _number(30, low=1, help="How often training sees each image, at most.")
     batch_size: int = _number(32, low=2, help="Images a step.")
-    lr: float = _number(1.5e-3, low=1e-8, below=10, help="Peak of the learning rate.")
+    lr: float | None = _number(
+        None, low=1e-8, below=10, auto=True, help="Peak of the learning rate; auto: 0.0015, and 0.004 for drawn images."
+    )
     weight_decay: float = _number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
     ema: float = _number(
         0.99,

@@ -62,7 +62,7 @@ Dropout = Annotated[float, setting("dropout", panel=NETWORK)]
 
 Epochs = Annotated[int, setting("epochs", panel=TRAINING)]
 BatchSize = Annotated[int, setting("batch_size", "--batch-size", "-b", panel=TRAINING)]
-Lr = Annotated[float, setting("lr", panel=TRAINING)]
+Lr = Annotated[float | None, setting("lr", panel=TRAINING)]
 WeightDecay = Annotated[float, setting("weight_decay", panel=TRAINING)]
 Ema = Annotated[float, setting("ema", panel=TRAINING)]
 Mixup = Annotated[float, setting("mixup", panel=TRAINING)]

@@ -1,6 +1,7 @@
 """One epoch of training: optimizer, schedule, averaging of weights."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -67,6 +68,7 @@ class Trainer:
         preprocessing: Preprocessing,
         machine: Machine,
     ) -> None:
+        lr = cast("float", config.lr)  # `resolve` has replaced "auto"
         self.machine = machine
         self.mixup = config.mixup
         self.preprocessing = preprocessing
@@ -83,11 +85,11 @@ class Trainer:
             pin_memory=machine.device.type == "cuda",
         )
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.network, config.weight_decay), lr=config.lr, betas=(0.95, 0.99), fused=True
+            _parameter_groups(self.network, config.weight_decay), lr=lr, betas=(0.95, 0.99), fused=True
         )
         self.schedule = OneCycleLR(
             self.optimizer,
-            config.lr,
+            lr,
             total_steps=max(config.epochs * len(self.order), 8),
             pct_start=0.25,
             base_momentum=0.85,

@@ -49,7 +49,7 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool) -> TrainConfi
     Args:
         config: The settings as given.
         machine: What training will run on.
-        drawn: Whether the images will be drawn, and so be small.
+        drawn: Whether the images will be drawn, and so be small, and easier to learn from.
     """
     usual_size = synthetic.SIZE if drawn else 128 if machine.device.type == "cpu" else 224
     log.debug(
@@ -58,6 +58,7 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool) -> TrainConfi
     return replace(
         config,
         image_size=config.image_size or usual_size,
+        lr=config.lr or (4e-3 if drawn else 1.5e-3),
         device=machine.device.type,
         amp=machine.precision != "fp32",
         threads=machine.threads,
