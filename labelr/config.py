@@ -12,6 +12,7 @@ MAX_PIXELS = 200_000_000
 ResizeRule = Literal["squish", "letterbox", "crop"]
 RESIZE_RULES: tuple[ResizeRule, ...] = ("squish", "letterbox", "crop")
 STEMS = ("deep", "classic")
+AUGMENTS = ("none", "light", "strong")
 
 
 class SettingError(LabelrError):
@@ -61,6 +62,12 @@ class ReadOptions:
     )
     max_pixels: int = _number(
         MAX_PIXELS, low=1, help="A picture with more pixels is not opened: a guard against decompression bombs."
+    )
+    cache_limit: float = _number(
+        20.0,
+        low=0,
+        help="Gigabytes of disk for decoded images; the longest unused go first, and what does not fit is decoded "
+        "whenever it is needed. 0 keeps none.",
     )
 
     def __post_init__(self) -> None:
@@ -132,8 +139,18 @@ class TrainConfig(ReadOptions):
     width: float = _number(1.0, low=0.125, below=8.01, help="Scales every channel count of the network.")
     dropout: float = _number(0.3, low=0, below=1, help="Probability of the dropout before the last layer.")
 
-    epochs: int = _number(30, low=1, help="How often training sees each image, at most.")
-    batch_size: int = _number(32, low=2, help="Images a step.")
+    epochs: int | None = _number(
+        None, low=1, auto=True, help="How often training sees each image, at most; auto: 30, or what `--time` allows."
+    )
+    time: float | None = _number(
+        None,
+        low=0.01,
+        auto=True,
+        help="Minutes that the whole command may take, instead of a number of epochs; the learning rate falls in time.",
+    )
+    batch_size: int | None = _number(
+        None, low=2, auto=True, help="Images a step; auto: 32 on a CPU, 64 on a GPU, fewer where there are few images."
+    )
     lr: float | None = _number(
         None, low=1e-8, below=10, auto=True, help="Peak of the learning rate; auto: 0.0015, and 0.004 for drawn images."
     )
@@ -149,6 +166,11 @@ class TrainConfig(ReadOptions):
         low=0,
         help="Each training image is laid over another, by a share from Beta(mixup, mixup); 0 leaves them as they are.",
     )
+    augment: str = _choice("light", *AUGMENTS, help="How far training images are changed at random.")
+    vertical_flip: bool = _switch(
+        False, help="Whether training images may be turned upside down, as pictures from above may."
+    )
+    progressive: bool = _switch(False, help="Train on small images first, and on full size in the last third.")
     patience: int = _number(10, low=1, help="Stop after this many epochs without a better validation score.")
     select: str = _choice(
         "map", "map", "f1", help="The validation score that chooses the best epoch: mAP, or micro F1 at 0.5."
@@ -166,11 +188,16 @@ class TrainConfig(ReadOptions):
         None,
         low=1,
         auto=True,
-        help="Threads that open images, and processes that prepare batches for an accelerator; auto: one a CPU thread.",
+        help="Threads that open images; auto: one a CPU thread.",
+    )
+    compile: bool = _switch(
+        False, help="Compile the network before training: it takes a minute, and pays in long runs on a GPU."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.epochs is not None and self.time is not None:
+            raise SettingError("a run has either a number of epochs or a time", "give `--epochs` or `--time`, not both")
         if self.val_fraction + self.test_fraction >= 1:
             raise SettingError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on",

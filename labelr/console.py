@@ -6,20 +6,22 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.progress import Track, untracked
+from labelr.progress import Description, Track, untracked
 
 T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
 PLAIN_INTERVAL_SECONDS = 10.0
+LIVE_INTERVAL_SECONDS = 0.5
 
 stdout = Console(highlight=False, markup=False)
 stderr = Console(stderr=True, highlight=False, markup=False)
@@ -60,29 +62,47 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
 
 
 def _make_bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _TimeLeft())
     return Progress(*columns, console=stderr, transient=True)
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """How long the task will take; nothing where its description says more than that."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.fields["live"] else super().render(task)
+
+
 def _track_on(bars: Progress) -> Track:
-    def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        task = bars.add_task(description, total=total)
+    def track(items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
+        live = callable(description)
+        task = bars.add_task(_say(description), total=total, live=live)
+        said = time.monotonic()
         try:
-            yield from bars.track(items, task_id=task)
+            for item in items:
+                yield item
+                bars.advance(task)
+                if live and time.monotonic() - said >= LIVE_INTERVAL_SECONDS:
+                    said = time.monotonic()
+                    bars.update(task, description=_say(description))
         finally:
             bars.remove_task(task)
 
     return track
 
 
-def _track_in_lines(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def _say(description: Description) -> str:
+    return description() if callable(description) else description
+
+
+def _track_in_lines(items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
     """The items; a line every few seconds says how many have gone by."""
     last = time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() - last >= PLAIN_INTERVAL_SECONDS:
             last = time.monotonic()
             of_total = f" of {total:,}" if total is not None else ""
-            stderr.print(f"{description}: {done:,}{of_total}", soft_wrap=True)
+            stderr.print(f"{_say(description)}: {done:,}{of_total}", soft_wrap=True)
         yield item
 
 
@@ -150,6 +170,24 @@ def show_models(rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows
     ]
     show_table(shown)
+
+
+def show_cache(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """What the pixel cache holds."""
+    if not rows:
+        show_note(f"The cache in {folder} is empty.")
+        return
+    shown = [
+        {
+            "pixels": row["name"],
+            "images": row["images"],
+            "MB": round(row["bytes"] / 1e6),
+            "last used": row["used"][:16].replace("T", " "),
+        }
+        for row in rows
+    ]
+    show_table(shown)
+    show_note(f"{sum(row['bytes'] for row in rows) / 1e6:,.0f} MB in {folder}")
 
 
 def show_model(description: Mapping[str, Any]) -> None:

@@ -1,10 +1,25 @@
-"""Random changes of training images."""
+"""Random changes of whole batches of training images."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from labelr.data.augment import Augmentation, mix
+from labelr.data.augment import STRENGTHS, Augmentation, Strength, mix
+
+SQUARE = torch.ones(60)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def change(images: Tensor, strength: Strength, seed: int = 0, size: int = 32, **flips: bool) -> Tensor:
+    """Images changed as a strength says, without flips unless asked for."""
+    augment = Augmentation(strength, **{"flip": False, **flips})
+    return augment(images, torch.ones(len(images)), size, seeded(seed))
 
 
 def half_bright(count: int = 1) -> Tensor:
@@ -13,71 +28,144 @@ def half_bright(count: int = 1) -> Tensor:
     return ramp.expand(count, 3, 36, 36).clone()
 
 
+def coloured(*colours: tuple[int, int, int]) -> Tensor:
+    """Plain images, ``(N, 3, 36, 36)``."""
+    return torch.tensor(colours, dtype=torch.uint8)[:, :, None, None].expand(-1, 3, 36, 36).clone()
+
+
 def brighter_on_the_right(images: Tensor) -> Tensor:
     """Whether the right half of each image is brighter than the left, ``(N,)``."""
     columns = images.float().mean(dim=(1, 2))
     return columns[:, columns.shape[1] // 2 :].mean(dim=1) > columns[:, : columns.shape[1] // 2].mean(dim=1)
 
 
-@pytest.mark.parametrize(("stored", "size"), [(36, 32), (32, 32), (73, 64)])
-def test_batch_keeps_its_length_and_kind_and_takes_the_size_of_the_network(stored: int, size: int) -> None:
+def luma(images: Tensor) -> Tensor:
+    return images[:, 0] * 0.299 + images[:, 1] * 0.587 + images[:, 2] * 0.114
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize(("stored", "size"), [(36, 32), (32, 32), (73, 48)])
+def test_batch_keeps_its_length_and_takes_the_size_asked_for(name: str, stored: int, size: int) -> None:
     images = torch.randint(0, 256, (3, 3, stored, stored), dtype=torch.uint8)
-    changed = Augmentation(stored, size)(images)
+    changed = Augmentation(STRENGTHS[name])(images, torch.tensor([1.0, 2.0, 0.5]), size, seeded())
     assert changed.shape == (3, 3, size, size)
-    assert changed.dtype == torch.uint8
+    assert changed.dtype == torch.float32
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    assert 0 <= float(changed.min()) <= float(changed.max()) <= 255
 
 
-def test_same_seed_changes_images_in_the_same_way() -> None:
-    augment = Augmentation(36, 32)
-    torch.manual_seed(3)
-    first = augment(half_bright(4))
-    torch.manual_seed(3)
-    assert torch.equal(augment(half_bright(4)), first)
+def test_none_changes_nothing() -> None:
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(change(images, STRENGTHS["none"]), images.float(), atol=0.01, rtol=0)
 
 
-def test_another_seed_changes_images_in_another_way() -> None:
-    augment = Augmentation(36, 32)
-    torch.manual_seed(3)
-    first = augment(half_bright(4))
-    torch.manual_seed(4)
-    assert not torch.equal(augment(half_bright(4)), first)
+@pytest.mark.parametrize("name", ["light", "strong"])
+def test_same_seed_changes_images_in_the_same_way_and_another_in_another(name: str) -> None:
+    first, again, other = (change(half_bright(4), STRENGTHS[name], seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_global_random_state_is_neither_used_nor_changed() -> None:
+    torch.manual_seed(1)
+    first, state = change(half_bright(4), STRENGTHS["strong"]), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(change(half_bright(4), STRENGTHS["strong"]), first)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_each_image_of_a_batch_is_changed_in_its_own_way() -> None:
-    torch.manual_seed(0)
-    changed = Augmentation(36, 32)(half_bright(6))
+    changed = change(half_bright(6), STRENGTHS["light"])
     assert len({image.numpy().tobytes() for image in changed}) == 6
 
 
 def test_images_given_stay_as_they_are() -> None:
     images = half_bright(2)
-    Augmentation(36, 32)(images)
+    change(images, STRENGTHS["strong"])
     assert torch.equal(images, half_bright(2))
 
 
-def test_without_flip_no_image_is_mirrored() -> None:
-    torch.manual_seed(0)
-    assert brighter_on_the_right(Augmentation(36, 32, flip=False)(half_bright(60))).all()
-
-
-def test_with_flip_about_half_of_the_images_are_mirrored() -> None:
-    torch.manual_seed(0)
-    mirrored = ~brighter_on_the_right(Augmentation(36, 32)(half_bright(60)))
+def test_without_flip_no_image_is_mirrored_and_with_it_about_half() -> None:
+    assert brighter_on_the_right(change(half_bright(60), STRENGTHS["light"])).all()
+    mirrored = ~brighter_on_the_right(change(half_bright(60), STRENGTHS["light"], flip=True))
     assert 18 <= int(mirrored.sum()) <= 42
 
 
+def test_vertical_flip_turns_about_half_upside_down_and_only_where_it_is_wanted() -> None:
+    images = half_bright(60).transpose(2, 3)
+    plain, flipped = (change(images, Strength(), vertical_flip=wanted).transpose(2, 3) for wanted in (False, True))
+    assert brighter_on_the_right(plain).all()
+    assert 18 <= int((~brighter_on_the_right(flipped)).sum()) <= 42
+
+
 def test_white_image_stays_plain_without_black_corners() -> None:
-    torch.manual_seed(0)
-    changed = Augmentation(36, 32)(torch.full((30, 3, 36, 36), 255, dtype=torch.uint8)).float()
+    changed = change(coloured(*[(255, 255, 255)] * 30), STRENGTHS["light"])
     assert changed.min() >= 255 * 0.8 - 1
     assert (changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3)) <= 1).all()
 
 
-def test_crop_keeps_most_of_the_picture() -> None:
-    torch.manual_seed(0)
-    changed = Augmentation(36, 32, flip=False)(half_bright(30)).float()
-    spread = changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3))
-    assert (spread >= 160 * 0.5).all()
+def test_crop_keeps_at_least_the_area_that_it_must() -> None:
+    images = torch.arange(36.0).expand(200, 3, 36, 36).clone()  # each column says where it is
+    changed = change(images, Strength(min_area=0.8))
+    seen = changed[:, 0, 0, -1] - changed[:, 0, 0, 0] + 36 / 32  # columns that the crop is wide
+    assert float(seen.min()) >= 36 * math.sqrt(0.8) - 0.5
+    assert float(seen.min()) < 36 * 0.93
+    assert float(seen.max()) <= 36.5
+    assert float(changed.min()) >= 0
+    assert float(changed.max()) <= 35
+
+
+def rotated_corner(aspect: float) -> Tensor:
+    """Where the right end of the picture's middle line comes to lie, in the picture's own proportions, as (x, y)."""
+    augment = Augmentation(Strength(rotation=30), flip=False)
+    places = augment._places(torch.ones(7, 1), torch.tensor([aspect]))[0]  # the farthest turn
+    x, y = places @ torch.tensor([1.0, 0.0, 1.0])
+    return torch.stack([x * aspect, y])
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
+def test_rotation_turns_a_squished_picture_in_its_true_proportions(aspect: float) -> None:
+    x, y = rotated_corner(aspect).tolist()
+    assert math.hypot(x, y) == pytest.approx(aspect, abs=1e-5)  # no length is changed
+    assert math.degrees(math.atan2(y, x)) == pytest.approx(30, abs=1e-3)
+
+
+def test_brightness_multiplies_and_stays_within_its_limit() -> None:
+    factors = change(coloured(*[(100, 50, 20)] * 200), Strength(brightness=0.2))[:, :, 0, 0] / torch.tensor(
+        [100, 50, 20]
+    )
+    torch.testing.assert_close(factors[:, 0], factors[:, 1], atol=1e-4, rtol=0)
+    assert 0.8 - 1e-4 <= float(factors.min()) < 0.85
+    assert 1.15 < float(factors.max()) <= 1.2 + 1e-4
+
+
+def test_contrast_changes_the_spread_and_keeps_the_mean_grey() -> None:
+    images = half_bright(100)
+    changed = change(images, Strength(contrast=0.3), size=36)
+    torch.testing.assert_close(luma(changed).mean(dim=(1, 2)), luma(images.float()).mean(dim=(1, 2)), atol=0.5, rtol=0)
+    spread = changed.std(dim=(1, 2, 3)) / images.float().std(dim=(1, 2, 3))
+    assert 0.69 <= float(spread.min()) < 0.8
+    assert 1.2 < float(spread.max()) <= 1.31
+
+
+@pytest.mark.parametrize("strength", [Strength(saturation=0.5), Strength(hue=0.1)])
+def test_saturation_and_hue_keep_the_luma_and_leave_grey_alone(strength: Strength) -> None:
+    images = coloured(*[(120, 100, 90)] * 50, (80, 80, 80))
+    changed = change(images, strength)
+    torch.testing.assert_close(luma(changed), luma(images.float())[:, :32, :32], atol=0.5, rtol=0)
+    torch.testing.assert_close(changed[-1], images[-1, :, :32, :32].float(), atol=0.2, rtol=0)
+    assert float(changed[:50, 0].std()) > 0.5
+
+
+def test_cutout_paints_a_square_with_the_mean_colour() -> None:
+    images = half_bright(60)
+    changed = change(images, Strength(cutout=0.5), size=36)
+    painted = (changed - images).abs() > 0.01
+    shares = painted[:, 0].float().mean(dim=(1, 2))
+    assert 0.01 < float(shares.mean()) <= 0.25
+    assert float(shares.max()) <= 0.25 + 0.03
+    assert changed[painted].sub(images.float().mean()).abs().max() < 1
 
 
 # --- mixtures --------------------------------------------------------------------------------------------------------
@@ -91,23 +179,21 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def test_mixture_of_strength_zero_is_the_batch_itself() -> None:
     images, targets = batch()
-    mixed_images, mixed_targets = mix(images, targets, 0.0)
-    assert mixed_images is images
-    assert mixed_targets is targets
+    mixed = mix(images, targets, 0.0, seeded())
+    assert mixed.images is images
+    assert mixed.targets is targets
 
 
 def test_targets_are_mixed_as_the_images_are() -> None:
     for seed in range(20):
-        torch.manual_seed(seed)
-        images, targets = mix(*batch(), 0.5)
-        torch.testing.assert_close(images[:, 0, 0, 0], targets[:, 0])
+        mixed = mix(*batch(), 0.5, seeded(seed))
+        torch.testing.assert_close(mixed.images[:, 0, 0, 0], mixed.targets[:, 0])
 
 
 def test_mixtures_lie_between_their_images() -> None:
     found = set()
     for seed in range(20):
-        torch.manual_seed(seed)
-        images, _ = mix(*batch(), 1.0)
+        images = mix(*batch(), 1.0, seeded(seed)).images
         assert images.min() >= 0
         assert images.max() <= 1
         found |= set(images[:, 0, 0, 0].tolist())
@@ -116,45 +202,22 @@ def test_mixtures_lie_between_their_images() -> None:
 
 def test_target_that_is_unknown_in_either_image_is_unknown_in_the_mixture() -> None:
     for seed in range(20):
-        torch.manual_seed(seed)
-        _, targets = mix(*batch(), 0.5)
+        targets = mix(*batch(), 0.5, seeded(seed)).targets
         assert torch.isnan(targets[3, 1])
         assert int(torch.isnan(targets[:, 1]).sum()) in {1, 2}
         assert not torch.isnan(targets[:, 0]).any()
 
 
 def test_same_seed_mixes_in_the_same_way() -> None:
-    torch.manual_seed(5)
-    first, _ = mix(*batch(), 0.5)
-    torch.manual_seed(5)
-    assert torch.equal(mix(*batch(), 0.5)[0], first)
+    first, again = (mix(*batch(), 0.5, seeded(5)) for _ in range(2))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.targets.nan_to_num(-1), again.targets.nan_to_num(-1))
 
 
-def test_mixture_is_between_two_images_and_so_are_its_targets() -> None:
-    images = torch.rand(8, 3, 4, 4)
-    targets = (torch.rand(8, 2) < 0.5).float()
-    torch.manual_seed(0)
-    mixed, mixed_targets = mix(images, targets, 1.0)
-    torch.manual_seed(0)
-    share = float(torch.distributions.Beta(1.0, 1.0).sample())
-    partner = torch.randperm(8)
-    assert torch.allclose(mixed, share * images + (1 - share) * images[partner], atol=1e-6)
-    assert torch.allclose(mixed_targets, share * targets + (1 - share) * targets[partner], atol=1e-6)
-    assert 0 < share < 1
-
-
-def test_what_is_unknown_in_either_image_is_unknown_in_the_mixture() -> None:
-    torch.manual_seed(0)
-    targets = torch.tensor([[float("nan"), 1.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
-    _, mixed = mix(torch.zeros(4, 3, 2, 2), targets, 0.4)
-    torch.manual_seed(0)
-    torch.distributions.Beta(0.4, 0.4).sample()
-    partner = torch.randperm(4)
-    assert torch.equal(mixed.isnan(), targets.isnan() | targets[partner].isnan())
-
-
-def test_mixture_of_strength_zero_changes_nothing() -> None:
-    images, targets = torch.rand(4, 3, 2, 2), torch.rand(4, 2)
-    mixed, mixed_targets = mix(images, targets, 0)
-    assert mixed is images
-    assert mixed_targets is targets
+def test_shares_follow_the_beta_distribution() -> None:
+    images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 1, 1)
+    values = [mix(images, torch.zeros(2, 1), 0.4, seeded(seed)).images[0, 0, 0, 0].item() for seed in range(2000)]
+    inner = np.array([value for value in values if 0 < value < 1])  # where the partner is the other one
+    # Beta(0.4, 0.4) has mean 1/2 and variance 1 / (4 * 1.8)
+    assert inner.mean() == pytest.approx(0.5, abs=0.05)
+    assert inner.var() == pytest.approx(1 / 7.2, abs=0.02)

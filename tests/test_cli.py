@@ -291,3 +291,41 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
     assert result.out == ""
     assert "Error" in result.err
     assert "Traceback" not in result.err
+
+
+def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, drawn: Path, home: Path) -> None:
+    empty = cli("cache", "ls")
+    assert (empty.out, empty.err) == ("", f"The cache in {home / 'pixels'} is empty.\n")
+    model = cli("fit", drawn, *TINY_OPTIONS).out.strip()
+    rows = json.loads(cli("cache", "ls", "--json").out)
+    assert {row["name"].split("-1-")[0]: row["images"] for row in rows} == {"squish-36px": 48, "squish-32px": 12}
+    assert f"MB in {home / 'pixels'}" in cli("cache", "ls").err
+    assert "squish-36px" in cli("cache", "ls").out
+    assert json.loads(cli("cache", "clear", "--json").out)["images"] == 60
+    assert cli("cache", "clear").err == "Deleted the pixels of 0 images, 0 MB.\n"
+    assert json.loads(cli("cache", "ls", "--json").out) == []
+    assert cli("evaluate", drawn, "--model", model).code == 0
+
+
+def test_without_a_cache_nothing_is_written_and_the_model_is_the_same(cli: Cli, drawn: Path, home: Path) -> None:
+    without = cli("fit", drawn, *TINY_OPTIONS, "--cache-limit", 0)
+    assert not (home / "pixels").exists()
+    assert "48 of 48 images are not in the pixel cache and are decoded whenever they are needed" in without.err
+    cached = cli("fit", drawn, *TINY_OPTIONS)
+    assert "are decoded whenever" not in cached.err
+    digests = [json.loads((Path(run.out.strip()) / "model.json").read_text())["weights"] for run in (without, cached)]
+    assert digests[0] == digests[1]
+
+
+def test_evaluation_is_the_same_with_and_without_the_cache(cli: Cli, drawn: Path, model: Path) -> None:
+    results = [
+        cli("evaluate", drawn, "--model", model, "--split", "all", "--json", *options).out
+        for options in (["--cache-limit", 0], [], [])
+    ]
+    assert len(set(results)) == 1
+
+
+def test_epochs_and_time_exclude_each_other(cli: Cli, drawn: Path) -> None:
+    done = cli("fit", drawn, "--epochs", 3, "--time", 1)
+    assert (done.code, done.out) == (2, "")
+    assert "Hint: give `--epochs` or `--time`, not both" in done.err

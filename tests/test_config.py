@@ -54,8 +54,15 @@ def test_value_out_of_range_is_an_error_that_says_what_was_expected(setting: str
 
 def test_none_leaves_the_choice_to_labelr_where_there_is_one() -> None:
     assert TrainConfig(image_size=None, threads=None, amp=None).image_size is None
-    with pytest.raises(SettingError, match="epochs: expected a whole number from 1, got None"):
-        TrainConfig.of({"epochs": None})
+    with pytest.raises(SettingError, match="patience: expected a whole number from 1, got None"):
+        TrainConfig.of({"patience": None})
+
+
+def test_run_has_either_a_number_of_epochs_or_a_time() -> None:
+    assert TrainConfig(time=5).epochs is None
+    with pytest.raises(SettingError, match="either a number of epochs or a time") as caught:
+        TrainConfig(time=5, epochs=3)
+    assert "`--epochs` or `--time`" in caught.value.hint
 
 
 def test_fractions_must_leave_something_to_train_on() -> None:

@@ -1,5 +1,9 @@
 """Device, precision and threads."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -48,6 +52,14 @@ def test_threads_and_workers_are_taken_as_given() -> None:
     machine = pick_machine("cpu", threads=1, workers=3)
     assert torch.get_num_threads() == 1
     assert (machine.threads, machine.workers) == (1, 3)
+
+
+def test_processors_are_those_that_this_process_may_use() -> None:
+    code = "from labelr.model.device import available_cpus; print(available_cpus())"
+    command = ["taskset", "-c", "0", sys.executable, "-c", code]
+    if not shutil.which("taskset"):
+        pytest.skip("taskset is not installed")
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 def test_network_is_placed_in_channels_last_order() -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import labelr
 from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.progress import Description
 from labelr.training.epochs import EpochRow
 from labelr.training.fit import fit
 
@@ -117,7 +120,8 @@ def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None
 def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
     select: str, row: dict[str, float], expected: float
 ) -> None:
-    epoch = EpochRow(epoch=3, train_loss=1, lr=1, seconds=1, images_per_second=1, **row)
+    rest = {"train_loss": 1.0, "lr": 1.0, "seconds": 1.0, "images_per_second": 1.0, "waited_seconds": 0.0}
+    epoch = EpochRow(epoch=3, image_size=32, **rest, **row)
     assert epoch.criterion(select) == expected
 
 
@@ -184,10 +188,10 @@ def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
 def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
     drawn: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def track(items: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-        if description != "epoch 2/3":
+    def track(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+        if not callable(description) or not description().startswith("epoch 2/3"):
             return items
-        return ((images, torch.full_like(targets, np.inf)) for images, targets in items)
+        return (batch._replace(targets=torch.full_like(batch.targets, np.inf)) for batch in items)
 
     with pytest.raises(LabelrError, match=r"the loss became .* in epoch 2, step 1"):
         fit(drawn, {**TINY, "epochs": 3, "mixup": 0}, name="spoilt", track=track)
@@ -200,6 +204,49 @@ def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
 def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:
     losses = [fit(drawn, {**TINY, "amp": amp}).history[-1]["train_loss"] for amp in (True, False)]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+def test_time_ends_the_run_and_the_learning_rate_falls_in_time(drawn: Path) -> None:
+    start = time.monotonic()
+    model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.1, "patience": 10_000})
+    assert 3 < time.monotonic() - start < 7
+    assert len(history) > 3
+    assert history[-1]["lr"] < 0.1 * max(row["lr"] for row in history)
+    assert model.info.config["epochs"] is None
+
+
+def test_time_that_is_too_short_still_gives_a_model(drawn: Path) -> None:
+    model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.01})
+    assert len(history) == 1
+    assert model.info.complete
+
+
+def test_progressive_run_begins_with_small_images(drawn: Path) -> None:
+    _, history, metrics = fit(drawn, {**TINY, "image_size": 64, "epochs": 6, "progressive": True})
+    assert [row["image_size"] for row in history] == [32, 48, 48, 64, 64, 64]
+    assert np.isfinite(metrics["map_macro"])
+
+
+def test_dial_of_augmentation_and_flips_change_the_model(drawn: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False}
+    ]  # fmt: skip
+    assert len({weights(fit(drawn, {**TINY, **change}).model) for change in changes}) == len(changes)
+
+
+def test_waiting_for_images_is_told_and_kept(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="labelr")
+    history = fit(drawn, TINY).history
+    assert re.search(r"trained for 2 epochs in \d+ s, \d+\.\d % of it spent in waiting for images", caplog.text)
+    assert all(0 <= row["waited_seconds"] <= row["seconds"] for row in history)
+
+
+@pytest.mark.slow
+def test_compiled_network_learns_alike(drawn: Path) -> None:
+    losses = [
+        fit(drawn, {**TINY, "compile": wanted, "amp": False}).history[-1]["train_loss"] for wanted in (True, False)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
 
 def test_failed_run_leaves_no_directory(tmp_path: Path, home: Path) -> None:

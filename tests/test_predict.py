@@ -26,7 +26,7 @@ class Brightness(nn.Module):
 def test_normalised_images_have_the_mean_and_spread_of_the_preprocessing() -> None:
     prep = Preprocessing(image_size=2, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
     images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    assert normalise(images, prep, torch.device("cpu"))[0, :, 0, 0].tolist() == pytest.approx([1.0, 1.0, 0.0])
+    assert normalise(images, prep)[0, :, 0, 0].tolist() == pytest.approx([1.0, 1.0, 0.0])
 
 
 def test_probabilities_are_averaged_over_the_mirror_image_where_the_model_says_so() -> None:
@@ -34,7 +34,7 @@ def test_probabilities_are_averaged_over_the_mirror_image_where_the_model_says_s
     pixels[:, 2:] = 255
     machine = pick_machine("cpu", amp=False, threads=1)
     plain, averaged = (
-        next(predict_probs(Brightness(), [[pixels]], Preprocessing(image_size=4, flip_averaging=flip), machine))[0]
+        next(predict_probs(Brightness(), [pixels[None]], Preprocessing(image_size=4, flip_averaging=flip), machine))[0]
         for flip in (False, True)
     )
     assert plain[0] < plain[1]

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -101,6 +102,7 @@ def test_bars_are_shown_on_a_terminal(drawn: Path, home: Path) -> None:
     text = shown.decode()
     assert "\u2501" in text  # the line that bars are drawn with
     assert "epoch 2/2  train loss" in text
+    assert re.search(r"epoch 1/2  lr [\d.e-]+", text)  # the live line
 
 
 def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, drawn: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from labelr import console
+from labelr.cli.cache import cache
 from labelr.cli.evaluate import evaluate
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.models import models
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command(cls=FitCommand, context_settings={"auto_envvar_prefix": "LABELR_FIT"})(fit)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_EVALUATE"})(evaluate)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_TAG"})(tag)
+app.add_typer(cache, context_settings={"auto_envvar_prefix": "LABELR_CACHE"})
 app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})
 
 

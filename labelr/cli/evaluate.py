@@ -35,6 +35,7 @@ def evaluate(
     amp: opt.Amp = opt.DEFAULTS.amp,
     threads: opt.Threads = opt.DEFAULTS.threads,
     workers: opt.Workers = opt.DEFAULTS.workers,
+    cache_limit: opt.CacheLimit = opt.DEFAULTS.cache_limit,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,

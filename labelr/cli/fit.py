@@ -57,11 +57,15 @@ def fit(
     width: opt.Width = opt.DEFAULTS.width,
     dropout: opt.Dropout = opt.DEFAULTS.dropout,
     epochs: opt.Epochs = opt.DEFAULTS.epochs,
+    time: opt.Time = opt.DEFAULTS.time,
     batch_size: opt.BatchSize = opt.DEFAULTS.batch_size,
     lr: opt.Lr = opt.DEFAULTS.lr,
     weight_decay: opt.WeightDecay = opt.DEFAULTS.weight_decay,
     ema: opt.Ema = opt.DEFAULTS.ema,
+    augment: opt.Augment = opt.DEFAULTS.augment,
+    vertical_flip: opt.VerticalFlip = opt.DEFAULTS.vertical_flip,
     mixup: opt.Mixup = opt.DEFAULTS.mixup,
+    progressive: opt.Progressive = opt.DEFAULTS.progressive,
     patience: opt.Patience = opt.DEFAULTS.patience,
     select: opt.Select = opt.DEFAULTS.select,
     seed: opt.Seed = opt.DEFAULTS.seed,
@@ -69,6 +73,8 @@ def fit(
     amp: opt.Amp = opt.DEFAULTS.amp,
     threads: opt.Threads = opt.DEFAULTS.threads,
     workers: opt.Workers = opt.DEFAULTS.workers,
+    cache_limit: opt.CacheLimit = opt.DEFAULTS.cache_limit,
+    compile: opt.Compile = opt.DEFAULTS.compile,
     name: Annotated[
         str | None,
         opt.option(
@@ -79,6 +85,12 @@ def fit(
         Path | None,
         opt.option(
             "--output", "-o", metavar="DIR", help="Save the model here instead of the user's cache.", panel=opt.OUTPUT
+        ),
+    ] = None,
+    log_dir: Annotated[
+        Path | None,
+        opt.option(
+            "--log-dir", metavar="DIR", help="Write the scores of each epoch here, for TensorBoard.", panel=opt.OUTPUT
         ),
     ] = None,
     force: opt.Force = False,
@@ -100,7 +112,7 @@ def fit(
     from labelr.training.fit import fit as train
 
     with console.session(quiet=quiet, verbose=verbose) as track:
-        result = train(data, config, name=name, output=output, force=force, track=track).to_json()
+        result = train(data, config, name=name, output=output, log_dir=log_dir, force=force, track=track).to_json()
     if not quiet and result["scored_on"]:
         console.show_evaluation(result, to=console.stderr)
     if json:

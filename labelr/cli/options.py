@@ -22,14 +22,14 @@ def option(*flags: str, help: str, panel: str, metavar: str | None = None, defau
     )
 
 
-def setting(name: str, *flags: str, panel: str) -> Any:
+def setting(name: str, *flags: str, panel: str, metavar: str | None = None) -> Any:
     """The option of a setting of `TrainConfig`, its help taken from there; None is shown as "auto"."""
     choices = CHOICES[name]
     return option(
         *flags or (f"--{name.replace('_', '-')}",),
         help=HELP[name],
         panel=panel,
-        metavar=f"[{'|'.join(choices)}]" if choices else None,
+        metavar=f"[{'|'.join(choices)}]" if choices else metavar,
         default="auto" if "auto:" in HELP[name] else getattr(DEFAULTS, name) is not None,
     )
 
@@ -49,6 +49,7 @@ SkipMissing = Annotated[bool, setting("skip_missing", "--skip-missing", panel=DA
 SkipInvalid = Annotated[bool, setting("skip_invalid", "--skip-invalid", panel=DATA)]
 OnError = Annotated[str, setting("on_error", panel=DATA)]
 MaxPixels = Annotated[int, setting("max_pixels", panel=DATA)]
+CacheLimit = Annotated[float, setting("cache_limit", panel=MACHINE)]
 ValFraction = Annotated[float, setting("val_fraction", panel=DATA)]
 TestFraction = Annotated[float, setting("test_fraction", panel=DATA)]
 LabelsCount = Annotated[int, setting("labels_count", panel=DATA)]
@@ -60,12 +61,16 @@ Stem = Annotated[str, setting("stem", panel=NETWORK)]
 Width = Annotated[float, setting("width", panel=NETWORK)]
 Dropout = Annotated[float, setting("dropout", panel=NETWORK)]
 
-Epochs = Annotated[int, setting("epochs", panel=TRAINING)]
-BatchSize = Annotated[int, setting("batch_size", "--batch-size", "-b", panel=TRAINING)]
+Epochs = Annotated[int | None, setting("epochs", panel=TRAINING)]
+Time = Annotated[float | None, setting("time", "--time", panel=TRAINING, metavar="MINUTES")]
+BatchSize = Annotated[int | None, setting("batch_size", "--batch-size", "-b", panel=TRAINING)]
 Lr = Annotated[float | None, setting("lr", panel=TRAINING)]
 WeightDecay = Annotated[float, setting("weight_decay", panel=TRAINING)]
 Ema = Annotated[float, setting("ema", panel=TRAINING)]
 Mixup = Annotated[float, setting("mixup", panel=TRAINING)]
+Augment = Annotated[str, setting("augment", panel=TRAINING)]
+VerticalFlip = Annotated[bool, setting("vertical_flip", "--vertical-flip/--no-vertical-flip", panel=TRAINING)]
+Progressive = Annotated[bool, setting("progressive", "--progressive/--no-progressive", panel=TRAINING)]
 Patience = Annotated[int, setting("patience", panel=TRAINING)]
 Select = Annotated[str, setting("select", panel=TRAINING)]
 Seed = Annotated[int, setting("seed", panel=TRAINING)]
@@ -74,6 +79,7 @@ Device = Annotated[str, setting("device", panel=MACHINE)]
 Amp = Annotated[bool | None, setting("amp", "--amp/--no-amp", panel=MACHINE)]
 Threads = Annotated[int | None, setting("threads", panel=MACHINE)]
 Workers = Annotated[int | None, setting("workers", "--workers", "-j", panel=MACHINE)]
+Compile = Annotated[bool, setting("compile", "--compile/--no-compile", panel=MACHINE)]
 
 Model = Annotated[
     str | None,

@@ -10,10 +10,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.config import ReadOptions
+from labelr.config import ReadOptions, ResizeRule
 from labelr.data.formats import read_dataset
 from labelr.data.images import find_images
 from labelr.data.labels import LabelTable
+from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.scan import scan_images
 from labelr.errors import LabelrError, some
 from labelr.progress import Track, untracked
@@ -32,12 +33,14 @@ class Dataset:
         table: N rows.
         digests: SHA-256 of each image file, N of them.
         fingerprints: The perceptual hash of each image, N of them; None for one without.
+        aspects: Width over height of each picture, shape ``(N,)``.
         unreadable: The listed files that do not open, each with the reason.
     """
 
     table: LabelTable
     digests: tuple[str, ...]
     fingerprints: tuple[int | None, ...]
+    aspects: NDArray[np.float32]
     unreadable: Mapping[str, str]
 
     @classmethod
@@ -55,7 +58,19 @@ class Dataset:
         rows = [row for row, one in enumerate(scanned) if not one.reason]
         opened = [scanned[row] for row in rows]
         return cls(
-            table.take(rows), tuple(one.digest for one in opened), tuple(one.fingerprint for one in opened), unreadable
+            table.take(rows),
+            digests=tuple(one.digest for one in opened),
+            fingerprints=tuple(one.fingerprint for one in opened),
+            aspects=np.array([one.width / one.height for one in opened], dtype=np.float32),
+            unreadable=unreadable,
+        )
+
+    def pixels(
+        self, size: int, *, rule: ResizeRule, options: ReadOptions, threads: int, track: Track = untracked
+    ) -> PixelSet:
+        """The pixels of its images; see `open_pixels`."""
+        return open_pixels(
+            self.table.paths, self.digests, size, rule=rule, options=options, threads=threads, track=track
         )
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
@@ -65,6 +80,7 @@ class Dataset:
             table=self.table.take(rows),
             digests=tuple(self.digests[row] for row in rows),
             fingerprints=tuple(self.fingerprints[row] for row in rows),
+            aspects=self.aspects[rows],
         )
 
 

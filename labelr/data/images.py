@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,20 @@ class Unreadable:
     """Why a file gave no pixels: a result like any other, never an exception."""
 
     reason: str
+
+
+class Decoded(NamedTuple):
+    """An image file as pixels.
+
+    Attributes:
+        pixels: Shape ``(S, S, 3)``.
+        width: Of the whole picture, turned as it is seen, in pixels.
+        height: Likewise.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
 
 
 def has_image_suffix(name: str) -> bool:
@@ -100,7 +115,8 @@ def read_pixels(
     if isinstance(file, Unreadable):
         return file
     with file:
-        return decode(file, size, rule=rule, max_pixels=max_pixels)
+        decoded = decode(file, size, rule=rule, max_pixels=max_pixels)
+    return decoded if isinstance(decoded, Unreadable) else decoded.pixels
 
 
 def open_file(path: Path) -> BufferedReader | Unreadable:
@@ -115,8 +131,8 @@ def open_file(path: Path) -> BufferedReader | Unreadable:
 
 def decode(
     file: BufferedReader, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS
-) -> Pixels | Unreadable:
-    """The pixels of an open image file; see `read_pixels`."""
+) -> Decoded | Unreadable:
+    """The pixels of an open image file, and the size of its picture; see `read_pixels`."""
     try:
         if not file.read(1):
             return Unreadable("empty file (0 bytes)")
@@ -126,9 +142,13 @@ def decode(
                 return Unreadable(
                     f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels"
                 )
+            whole = image.size
             image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but twice the target at least
             image.load()
-            return to_pixels(image, size, rule)
+            upright = _upright(image)
+            turned = (upright.width > upright.height) != (whole[0] > whole[1])
+            width, height = reversed(whole) if turned else whole
+            return Decoded(to_pixels(upright, size, rule), width, height)
     except MemoryError:
         return Unreadable("too large for this machine's memory")
     except UnidentifiedImageError:

@@ -26,8 +26,9 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS scans_1 (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, max_pixels INTEGER, digest TEXT, fingerprint TEXT
+CREATE TABLE IF NOT EXISTS scans_2 (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, max_pixels INTEGER, digest TEXT, fingerprint TEXT,
+    width INTEGER, height INTEGER
 ) WITHOUT ROWID
 """
 
@@ -40,11 +41,15 @@ class Scanned:
         digest: SHA-256 of its content, in hexadecimal; empty where the file cannot be read.
         fingerprint: Its perceptual hash of 64 bits; None where it has none.
         reason: Why it cannot be opened as an image; empty where it can.
+        width: Of the picture as it is seen, in pixels; 0 where it does not open.
+        height: Likewise.
     """
 
     digest: str
     fingerprint: int | None = None
     reason: str = ""
+    width: int = 0
+    height: int = 0
 
 
 def scan_images(
@@ -83,10 +88,10 @@ def _scan(path: Path, max_pixels: int) -> Scanned:
         except OSError as error:  # a disk that fails while it is read
             return Scanned("", reason=(error.strerror or str(error)).lower())
         file.seek(0)
-        pixels = decode(file, PROBE_SIZE, max_pixels=max_pixels)
-    if isinstance(pixels, Unreadable):
-        return Scanned(digest, reason=pixels.reason)
-    return Scanned(digest, fingerprint(pixels))
+        decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels)
+    if isinstance(decoded, Unreadable):
+        return Scanned(digest, reason=decoded.reason)
+    return Scanned(digest, fingerprint(decoded.pixels), width=decoded.width, height=decoded.height)
 
 
 _Key = tuple[bytes, int, int, int]
@@ -107,20 +112,27 @@ def _memory() -> sqlite3.Connection:
     folder = files.home()
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "scans.sqlite", timeout=10)
+    connection.execute("DROP TABLE IF EXISTS scans_1")  # of an earlier labelr
     connection.execute(_TABLE)
     return connection
 
 
 def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
     """What is remembered of each file, if anything; a memory that cannot be read is as good as none."""
-    query = "SELECT digest, fingerprint FROM scans_1 WHERE path = ? AND size = ? AND mtime_ns = ? AND max_pixels = ?"
+    query = (
+        "SELECT digest, fingerprint, width, height FROM scans_2 "
+        "WHERE path = ? AND size = ? AND mtime_ns = ? AND max_pixels = ?"
+    )
     found: list[Scanned | None] = [None] * len(keys)
     try:
         with closing(_memory()) as memory:
             for row, key in enumerate(keys):
                 seen = memory.execute(query, key).fetchone() if key else None
                 if seen:
-                    found[row] = Scanned(seen[0], int(seen[1], 16) if seen[1] else None)
+                    digest, hexadecimal, width, height = seen
+                    found[row] = Scanned(
+                        digest, int(hexadecimal, 16) if hexadecimal else None, width=width, height=height
+                    )
     except (sqlite3.Error, OSError, ValueError):
         return [None] * len(keys)
     return found
@@ -129,12 +141,12 @@ def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
 def _remember(seen: Sequence[tuple[_Key | None, Scanned]]) -> None:
     """Keeps what was seen of images that open; the others are looked at again, since a decoder may come to help."""
     rows = [
-        (*key, one.digest, f"{one.fingerprint:x}" if one.fingerprint is not None else "")
+        (*key, one.digest, f"{one.fingerprint:x}" if one.fingerprint is not None else "", one.width, one.height)
         for key, one in seen
         if key and not one.reason
     ]
     try:
         with closing(_memory()) as memory, memory:
-            memory.executemany("REPLACE INTO scans_1 VALUES (?, ?, ?, ?, ?, ?)", rows)
+            memory.executemany("REPLACE INTO scans_2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     except (sqlite3.Error, OSError):
         return

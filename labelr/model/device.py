@@ -1,6 +1,5 @@
 """Picks device, precision, threads and worker count; seeds everything."""
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -57,10 +56,10 @@ def pick_machine(
 
 
 def available_cpus() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many processors this process may use, by its affinity and the limits of its container."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def _pick_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ BATCH_SIZE = 64
 
 Probs = NDArray[np.float32]
 """Probabilities in [0, 1], ``(N, L)``."""
+Channels = tuple[float, float, float]
 ImageLike = str | Path | Image.Image | NDArray[np.generic]
 
 
@@ -38,30 +40,35 @@ class Predictions(NamedTuple):
     probs: Probs
 
 
-def normalise(images: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """The network's input, float32 and channels last on `device`, from uint8 images; both ``(N, 3, S, S)``."""
-    scale = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1) * 255
-    shift = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1) * 255
-    moved = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
-    return (moved - shift) / scale
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The network's input, float32, channels last, from values in [0, 255]; both ``(N, 3, S, S)``, on one device."""
+    shift, scale = _shift_and_scale(preprocessing.mean, preprocessing.std, images.device)
+    return (images.to(torch.float32, memory_format=torch.channels_last) - shift) / scale
+
+
+@cache
+def _shift_and_scale(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel, of values in [0, 255], on the device once and for all."""
+    shift, scale = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
+    return shift, scale
 
 
 def predict_probs(
-    network: nn.Module, batches: Iterable[Sequence[Pixels]], preprocessing: Preprocessing, machine: Machine
+    network: nn.Module, batches: Iterable[NDArray[np.uint8]], preprocessing: Preprocessing, machine: Machine
 ) -> Iterator[Probs]:
     """The probabilities of each batch of images, one array ``(N, L)`` a batch.
 
     Args:
         network: On the machine's device; it is put into evaluation mode.
-        batches: Of pixels ``(S, S, 3)`` at the size that `preprocessing` names.
+        batches: Of pixels, shape ``(N, S, S, 3)``, at the size that `preprocessing` names.
         preprocessing: The model's.
         machine: Where to compute, and in which precision.
     """
     network.eval()
     for batch in batches:
-        pixels = torch.from_numpy(np.stack(list(batch))).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(machine.device, non_blocking=True)
         with torch.inference_mode(), machine.autocast():
-            images = normalise(pixels, preprocessing, machine.device)
+            images = normalise(pixels, preprocessing)
             probs = network(images).float().sigmoid()
             if preprocessing.flip_averaging:
                 probs = (probs + network(images.flip(3)).float().sigmoid()) / 2
@@ -108,9 +115,13 @@ class Model:
         alone = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
         several: Iterable[ImageLike] = [images] if alone else images  # type: ignore[list-item, assignment]
         pixels = [self._pixels(image) for image in several]
-        batches = predict_probs(self.module, in_batches(pixels, BATCH_SIZE), self.info.preprocessing, self.machine)
-        probs = np.concatenate([np.empty((0, len(self.labels)), np.float32), *batches])
+        probs = self.predict_pixels(map(np.stack, in_batches(pixels, BATCH_SIZE)))
         return Predictions([self.choose(row, threshold) for row in probs], probs)
+
+    def predict_pixels(self, batches: Iterable[NDArray[np.uint8]]) -> Probs:
+        """The probabilities ``(N, L)`` of batches of pixels ``(B, S, S, 3)``, N images in all."""
+        probs = predict_probs(self.module, batches, self.info.preprocessing, self.machine)
+        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *probs])
 
     def predict_files(
         self, paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS
@@ -128,7 +139,7 @@ class Model:
             readable = [pixels for pixels in chunk if not isinstance(pixels, Unreadable)]
             probs = iter(())
             if readable:
-                probs = iter(next(predict_probs(self.module, [readable], wanted, self.machine)))
+                probs = iter(next(predict_probs(self.module, [np.stack(readable)], wanted, self.machine)))
             for pixels in chunk:
                 yield pixels if isinstance(pixels, Unreadable) else next(probs)
 

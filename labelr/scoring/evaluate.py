@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.config import MAX_PIXELS, ReadOptions, SettingError
+from labelr.config import ReadOptions, SettingError
 from labelr.data.dataset import Dataset
-from labelr.data.images import Unreadable
 from labelr.data.labels import LabelTable, Targets
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, nearest, some
 from labelr.model import store
 from labelr.model.decide import decide
 from labelr.model.device import Machine
-from labelr.model.predict import Model, Probs
+from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.progress import Track, untracked
 from labelr.scoring import metrics
 
@@ -133,15 +132,15 @@ def evaluate(
     dataset = Dataset.load(Path(data), reading, threads=loaded.machine.workers, track=track)
     matched = replace(dataset, table=_with_model_labels(dataset.table, loaded))
     chosen = _choose_split(matched, loaded, split)
-    return score_dataset(loaded, chosen, threshold=threshold, max_pixels=reading.max_pixels, track=track)
+    return score_dataset(loaded, chosen, options=reading, threshold=threshold, track=track)
 
 
 def score_dataset(
     model: Model,
     dataset: Dataset,
     *,
+    options: ReadOptions | None = None,
     threshold: float | None = None,
-    max_pixels: int = MAX_PIXELS,
     track: Track = untracked,
 ) -> Evaluation:
     """Scores a model on all images of a data set that has the model's labels.
@@ -149,16 +148,15 @@ def score_dataset(
     Raises:
         LabelrError: If an image does not open any more.
     """
-    paths = dataset.table.paths
-    rows = [np.empty((0, len(model.labels)), np.float32)]
-    predicted = model.predict_files(paths, max_pixels=max_pixels)
-    for path, probs in zip(paths, track(predicted, "scoring", len(paths)), strict=True):
-        if isinstance(probs, Unreadable):
-            raise LabelrError(f"{path} has changed since it was first read: {probs.reason}", "run it again")
-        rows.append(probs[None])
+    wanted = model.info.preprocessing
+    pixels = dataset.pixels(
+        wanted.image_size, rule=wanted.resize, options=options or ReadOptions(), threads=model.machine.workers,
+        track=track,
+    )  # fmt: skip
+    batches = track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE))
     return Evaluation(
         model.labels,
-        np.concatenate(rows),
+        model.predict_pixels(batches),
         dataset.table.targets,
         model.thresholds(threshold),
         model=str(model.path),

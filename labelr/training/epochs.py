@@ -3,19 +3,19 @@
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.augment import MARGIN, Augmentation
+from labelr.data.augment import MARGIN
 from labelr.data.dataset import Dataset
-from labelr.data.loader import TrainImages, decode_all, in_batches
+from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
 from labelr.model import shelf, store
 from labelr.model.device import Machine
@@ -24,8 +24,11 @@ from labelr.model.network import count_parameters
 from labelr.model.predict import BATCH_SIZE, predict_probs
 from labelr.progress import Track
 from labelr.scoring.evaluate import Evaluation
+from labelr.training.batches import TrainImages
+from labelr.training.events import event_log
 from labelr.training.loop import Trainer
 from labelr.training.prepare import Prepared
+from labelr.training.schedule import Budget, Minutes, Steps
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +45,17 @@ class EpochRow:
     lr: float
     seconds: float
     images_per_second: float
+    waited_seconds: float
+    image_size: int
 
-    def line(self, epochs: int) -> str:
+    def line(self, epochs: int | None) -> str:
         """The row as people read it while they wait."""
         losses_and_scores = {
             "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
         pace = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
-        return "  ".join([f"epoch {self.epoch}/{epochs}", *shown, *pace])
+        return "  ".join([f"epoch {_of(self.epoch, epochs)}", *shown, *pace])
 
     def criterion(self, select: str) -> float:
         """What the best epoch has most of; where validation images cannot say, the loss decides, else the epoch."""
@@ -61,9 +66,27 @@ class EpochRow:
 
 
 def train(
-    prepared: Prepared, config: TrainConfig, info: ModelInfo, machine: Machine, folder: Path, track: Track
+    prepared: Prepared,
+    config: TrainConfig,
+    info: ModelInfo,
+    machine: Machine,
+    folder: Path,
+    *,
+    deadline: float | None,
+    log_dir: Path | None,
+    track: Track,
 ) -> tuple[ModelInfo, list[EpochRow]]:
-    """Trains until the last epoch, or until validation has not improved for `patience` epochs.
+    """Trains until the last epoch or the deadline, or until validation has not improved for `patience` epochs.
+
+    Args:
+        prepared: The data.
+        config: The settings, as resolved.
+        info: What is known of the model.
+        machine: What to run on.
+        folder: Where the model is saved.
+        deadline: When all must be done, on the monotonic clock in seconds; None where epochs are counted.
+        log_dir: Where TensorBoard events go; None for nowhere.
+        track: Watches the progress.
 
     Returns:
         What was saved in `folder` with the best epoch's weights, and the history.
@@ -71,65 +94,125 @@ def train(
     Raises:
         LabelrError: If the loss is no number any more, or the model cannot be saved; the best one so far is whole.
     """
-    val = prepared.part("val")
-    val_pixels = _decode(val, info.preprocessing.image_size, config, machine, track)
-    trainer = _make_trainer(prepared.part("train"), config, info, machine, track)
+    val, val_pixels = prepared.part("val"), open_part(prepared, "val", info, config, track)
+    open_part(prepared, "test", info, config, track)  # decoded now, so that a file that has changed stops no long run
+    images = _open_train_images(prepared, info, config, machine, track)
+    trainer = _make_trainer(images, config, info, machine, _budget(config, images, deadline))
     history: list[EpochRow] = []
     best = -np.inf
-    for epoch in range(1, config.epochs + 1):
-        start = time.perf_counter()
-        lr = trainer.lr
-        train_loss = trainer.run_epoch(epoch, track, f"epoch {epoch}/{config.epochs}")
-        train_seconds = time.perf_counter() - start
-        scores = _score(trainer, val_pixels, val, info, machine)
-        row = EpochRow(
-            epoch, train_loss, scores["loss"], scores["map_macro"], scores["f1_micro"], lr,
-            time.perf_counter() - start, len(trainer.order) * trainer.order.batch_size / train_seconds,
-        )  # fmt: skip
-        log.info("%s", row.line(config.epochs))
-        history.append(row)
-        if row.criterion(config.select) > best:
-            best = row.criterion(config.select)
-            if not info.best_epoch:
-                _write_data_files(prepared, folder)
-            created = datetime.now(UTC).isoformat(timespec="milliseconds")
-            info = store.save(folder, trainer.averaged, replace(info, best_epoch=epoch, created=created))
-        files.write_atomically(folder / shelf.HISTORY_FILE, _history_csv(history))
-        if epoch - info.best_epoch >= config.patience:
-            log.info("stopped early: validation has not improved for %d epochs", config.patience)
-            break
+    with event_log(log_dir) as write_events:
+        while not history or trainer.progress < 1:
+            row = _run_epoch(trainer, history, (val, val_pixels), info, track)
+            log.info("%s", row.line(config.epochs))
+            history.append(row)
+            if row.criterion(config.select) > best:
+                best = row.criterion(config.select)
+                if not info.best_epoch:
+                    _write_data_files(prepared, folder)
+                created = datetime.now(UTC).isoformat(timespec="milliseconds")
+                info = store.save(folder, trainer.averaged, replace(info, best_epoch=row.epoch, created=created))
+            files.write_atomically(folder / shelf.HISTORY_FILE, _history_csv(history))
+            write_events(asdict(row), row.epoch)
+            if row.epoch - info.best_epoch >= config.patience:
+                log.info("stopped early: validation has not improved for %d epochs", config.patience)
+                break
+    _tell_pace(history)
     return info, history
 
 
-def _make_trainer(part: Dataset, config: TrainConfig, info: ModelInfo, machine: Machine, track: Track) -> Trainer:
-    image_size = info.preprocessing.image_size
-    stored_size = round(image_size * MARGIN)
-    pixels = _decode(part, stored_size, config, machine, track)
-    images = TrainImages(pixels, part.table.targets, Augmentation(stored_size, image_size, flip=config.flip))
-    torch.manual_seed(config.seed)
-    network = store.build_network(info)
-    log.debug("%s parameters, %s steps an epoch", f"{count_parameters(network):,}", len(images) // config.batch_size)
-    return Trainer(network, images, config, info.preprocessing, machine)
+def open_part(
+    prepared: Prepared, name: str, info: ModelInfo, config: TrainConfig, track: Track, *, margin: float = 1.0
+) -> PixelSet:
+    """The pixels of one part, `margin` times as large as the network sees them."""
+    size = round(info.preprocessing.image_size * margin)
+    threads = cast("int", config.workers)  # `resolve` has replaced "auto"
+    return prepared.part(name).pixels(size, rule=config.resize, options=config, threads=threads, track=track)
 
 
-def _decode(part: Dataset, size: int, config: TrainConfig, machine: Machine, track: Track) -> NDArray[np.uint8]:
-    return decode_all(
-        part.table.paths,
-        size,
-        rule=config.resize,
-        max_pixels=config.max_pixels,
-        threads=machine.workers,
-        track=track,
+def _open_train_images(
+    prepared: Prepared, info: ModelInfo, config: TrainConfig, machine: Machine, track: Track
+) -> TrainImages:
+    return TrainImages.of(
+        prepared.part("train"),
+        open_part(prepared, "train", info, config, track, margin=MARGIN),
+        batch_size=cast("int", config.batch_size),
+        seed=config.seed,
+        squished=config.resize == "squish",
+        pinned=machine.device.type == "cuda",
     )
 
 
-def _score(
-    trainer: Trainer, pixels: NDArray[np.uint8], part: Dataset, info: ModelInfo, machine: Machine
-) -> dict[str, float]:
-    """The metrics of the averaged weights on one part."""
-    batches = predict_probs(trainer.averaged, in_batches(pixels, BATCH_SIZE), info.preprocessing, machine)
+def _budget(config: TrainConfig, images: TrainImages, deadline: float | None) -> Budget:
+    return Minutes(deadline) if deadline is not None else Steps(cast("int", config.epochs) * images.steps)
+
+
+def _make_trainer(
+    images: TrainImages, config: TrainConfig, info: ModelInfo, machine: Machine, budget: Budget
+) -> Trainer:
+    torch.manual_seed(config.seed)
+    network = store.build_network(info)
+    log.debug(
+        "%s parameters, %s steps of %s images an epoch",
+        f"{count_parameters(network):,}", f"{images.steps:,}", images.batch_size,
+    )  # fmt: skip
+    return Trainer(network, images, config, info.preprocessing, machine, budget)
+
+
+def _run_epoch(
+    trainer: Trainer, history: list[EpochRow], val: tuple[Dataset, PixelSet], info: ModelInfo, track: Track
+) -> EpochRow:
+    """Trains for one epoch and scores the averaged weights on the validation part."""
+    epoch, start, lr, size = len(history) + 1, time.perf_counter(), trainer.lr, trainer.size
+    steps_before, waited_before = trainer.steps, trainer.waited_seconds
+
+    def describe() -> str:
+        seconds = time.perf_counter() - start
+        pace = (trainer.steps - steps_before) * trainer.images.batch_size / seconds
+        return _live_line(trainer, history, pace)
+
+    train_loss = trainer.run_epoch(epoch, track, describe)
+    train_seconds = time.perf_counter() - start
+    part, pixels = val
+    batches = predict_probs(trainer.averaged, pixels.batches(BATCH_SIZE), info.preprocessing, trainer.machine)
     probs = np.concatenate([np.empty((0, len(info.labels)), np.float32), *batches])
-    return Evaluation(info.labels, probs, part.table.targets, np.array(info.thresholds)).metrics
+    scores = Evaluation(info.labels, probs, part.table.targets, np.array(info.thresholds)).metrics
+    seconds = time.perf_counter() - start
+    trainer.budget.reserve(3 * (seconds - train_seconds) + 1)  # for this epoch's like, and for the test part
+    return EpochRow(
+        epoch=epoch, train_loss=train_loss, val_loss=scores["loss"], val_map=scores["map_macro"],
+        val_f1=scores["f1_micro"], lr=lr, seconds=seconds,
+        images_per_second=(trainer.steps - steps_before) * trainer.images.batch_size / train_seconds,
+        waited_seconds=trainer.waited_seconds - waited_before, image_size=size,
+    )  # fmt: skip
+
+
+def _live_line(trainer: Trainer, history: list[EpochRow], pace: float) -> str:
+    """What a person sees while an epoch goes by: where it is, the scores so far, and how long the rest will take."""
+    parts = [f"epoch {_of(len(history) + 1, trainer.config.epochs)}"]
+    if trainer.losses:
+        parts.append(f"loss {float(trainer.losses[-1]):.3f}")
+    if history:
+        parts += [f"mAP {history[-1].val_map:.3f}", f"F1 {history[-1].val_f1:.3f}"]
+    parts += [f"lr {trainer.lr:.1e}", f"{pace:.0f} images/s"]
+    left = trainer.budget.seconds_left(trainer.steps)
+    if np.isfinite(left):
+        parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+    return "  ".join(parts)
+
+
+def _of(epoch: int, epochs: int | None) -> str:
+    return f"{epoch}/{epochs}" if epochs else str(epoch)
+
+
+def _tell_pace(history: list[EpochRow]) -> None:
+    """Says how long training took, and how much of it went by in waiting for images."""
+    seconds, waited = (
+        sum(values) for values in zip(*((row.seconds, row.waited_seconds) for row in history), strict=True)
+    )
+    log.info(
+        "trained for %d epochs in %.0f s, %.1f %% of it spent in waiting for images",
+        len(history), seconds, 100 * waited / seconds,
+    )  # fmt: skip
 
 
 def _write_data_files(prepared: Prepared, folder: Path) -> None:

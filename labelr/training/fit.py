@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.scoring.evaluate import Evaluation, score_dataset, without_nan
 from labelr.training.epochs import train
+from labelr.training.events import check_event_log
 from labelr.training.prepare import Prepared, prepare, resolve
 from labelr.version import __version__
 
@@ -59,6 +61,7 @@ def fit(
     *,
     name: str | None = None,
     output: str | Path | None = None,
+    log_dir: str | Path | None = None,
     force: bool = False,
     track: Track = untracked,
 ) -> FitResult:
@@ -69,6 +72,7 @@ def fit(
         config: The settings, as a `TrainConfig` or a mapping of its names.
         name: The model's name; None takes the data folder's, with a number where that is taken.
         output: A directory to save it in instead of the user's cache.
+        log_dir: A directory for TensorBoard events; None writes none.
         force: Whether a model of that name may be replaced.
         track: Watches the progress.
 
@@ -78,16 +82,23 @@ def fit(
     Raises:
         LabelrError: If settings, data or surroundings do not allow it.
     """
+    start = time.monotonic()
     given = TrainConfig.of(config)
+    events = Path(log_dir) if log_dir is not None else None
+    check_event_log(events)
     machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
-    settings = resolve(given, machine, drawn=data is None)
     default_name = "synthetic" if data is None else Path(data).resolve().name
     place = Path(output) if output is not None else None
     with shelf.reserved(name, default_name=default_name, output=place, force=force) as folder:
         try:
-            prepared = prepare(Path(data) if data is not None else None, settings, machine, track=track)
-            info, history = train(prepared, settings, _describe(prepared, settings), machine, folder, track)
-            model, evaluation = _finish(prepared, info, machine, folder, track)
+            prepared = prepare(Path(data) if data is not None else None, given, machine, track=track)
+            settings = resolve(given, machine, drawn=data is None, num_train=len(prepared.part("train").table))
+            described = _describe(prepared, settings)
+            deadline = start + 60 * given.time if given.time else None
+            info, history = train(
+                prepared, settings, described, machine, folder, deadline=deadline, log_dir=events, track=track
+            )
+            model, evaluation = _finish(prepared, info, settings, machine, folder, track)
         except BaseException:
             _tell_what_is_kept(folder)
             raise
@@ -128,14 +139,14 @@ def _counts(table: LabelTable) -> dict[str, dict[str, int]]:
 
 
 def _finish(
-    prepared: Prepared, info: ModelInfo, machine: Machine, folder: Path, track: Track
+    prepared: Prepared, info: ModelInfo, settings: TrainConfig, machine: Machine, folder: Path, track: Track
 ) -> tuple[Model, Evaluation]:
     """Scores the saved model on images that it has not learned from, and marks it as complete."""
     model = store.load(folder, machine=machine)
     names = [name for name in ("test", "val") if len(prepared.part(name).table)]
     scored_on = names[0] if names else None
     part = prepared.part(scored_on or "test")
-    evaluation = score_dataset(model, part, max_pixels=info.config["max_pixels"], track=track)
+    evaluation = score_dataset(model, part, options=settings, track=track)
     report = {"scored_on": scored_on, **evaluation.to_json()}
     files.write_atomically(folder / shelf.METRICS_FILE, files.json_text(report))
     scores = without_nan(evaluation.metrics)

@@ -43,27 +43,37 @@ class Prepared:
         return [PARTS[part] for part in self.parts]
 
 
-def resolve(config: TrainConfig, machine: Machine, *, drawn: bool) -> TrainConfig:
+def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: int) -> TrainConfig:
     """The settings with every "auto" replaced by what it stands for here.
 
     Args:
         config: The settings as given.
         machine: What training will run on.
-        drawn: Whether the images will be drawn, and so be small, and easier to learn from.
+        drawn: Whether the images are drawn, and so are small, and easier to learn from.
+        num_train: How many images there are to train on.
     """
-    usual_size = synthetic.SIZE if drawn else 128 if machine.device.type == "cpu" else 224
+    on_cpu = machine.device.type == "cpu"
+    usual_size = synthetic.SIZE if drawn else 128 if on_cpu else 224
     log.debug(
         "on %s in %s, %d threads, %d workers", machine.device.type, machine.precision, machine.threads, machine.workers
     )
     return replace(
         config,
         image_size=config.image_size or usual_size,
+        epochs=config.epochs or (None if config.time else 30),
+        batch_size=config.batch_size or usual_batch_size(num_train, most=32 if on_cpu else 64),
         lr=config.lr or (4e-3 if drawn else 1.5e-3),
         device=machine.device.type,
         amp=machine.precision != "fp32",
         threads=machine.threads,
         workers=machine.workers,
     )
+
+
+def usual_batch_size(num_train: int, *, most: int) -> int:
+    """A power of two from 8 to `most` that gives an epoch at least 16 steps, where there are images enough."""
+    sizes = (size for size in (64, 32, 16) if size <= most and num_train >= 16 * size)
+    return next(sizes, 8)
 
 
 def prepare(data: Path | None, config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Prepared:

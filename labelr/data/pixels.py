@@ -1,0 +1,191 @@
+"""The pixels of a data set's images: from the cache where they are in it, else decoded when they are asked for."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from labelr import files
+from labelr.config import ReadOptions, ResizeRule
+from labelr.data import cache
+from labelr.data.images import Pixels, Unreadable, decode, open_file
+from labelr.data.loader import map_ahead
+from labelr.errors import LabelrError
+from labelr.progress import Track, untracked
+
+DECODER = 1
+"""Raised whenever labelr takes other pixels from the same file than before."""
+
+Rows = Sequence[int] | NDArray[np.int64]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a file becomes pixels, here and now."""
+
+    size: int
+    rule: ResizeRule
+    max_pixels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.size, self.size, 3
+
+    @property
+    def num_bytes(self) -> int:
+        return self.size * self.size * 3
+
+    @property
+    def store(self) -> Path:
+        """Where such pixels are cached; another version of Pillow may decode differently."""
+        return cache.cache_folder() / f"{self.rule}-{self.size}px-{DECODER}-pillow-{PIL.__version__}"
+
+    def __call__(self, source: tuple[Path, str]) -> Pixels:
+        """The pixels of a file.
+
+        Raises:
+            LabelrError: If its content is not what its digest says: it was opened before, and has changed since.
+        """
+        path, digest = source
+        pixels = self._read(path, digest)
+        if isinstance(pixels, Unreadable):
+            raise LabelrError(f"{path} has changed since it was first read: {pixels.reason}", "run it again")
+        return pixels
+
+    def _read(self, path: Path, digest: str) -> Pixels | Unreadable:
+        file = open_file(path)
+        if isinstance(file, Unreadable):
+            return file
+        with file:
+            try:
+                found = files.digest(file)
+            except OSError as error:  # a disk that fails while it is read
+                return Unreadable((error.strerror or str(error)).lower())
+            if found != digest:
+                return Unreadable("its content is another")
+            file.seek(0)
+            decoded = decode(file, self.size, rule=self.rule, max_pixels=self.max_pixels)
+        return decoded if isinstance(decoded, Unreadable) else decoded.pixels
+
+
+class PixelSet:
+    """The pixels of N images, in batches.
+
+    Attributes:
+        num_cached: How many of them are in the cache.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[Path, str]],
+        reader: _Reader,
+        segments: Sequence[cache.Segment],
+        places: dict[str, tuple[int, int]],
+        threads: int,
+    ) -> None:
+        self._sources = sources
+        self._reader = reader
+        self._segments = segments
+        absent = (-1, -1)
+        self._places = np.array([places.get(digest, absent) for _, digest in sources], np.int64).reshape(-1, 2)
+        self._threads = threads
+        self.num_cached = int((self._places[:, 0] >= 0).sum())
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def take(self, rows: Rows) -> NDArray[np.uint8]:
+        """The pixels of some images, shape ``(B, S, S, 3)``, in the order of `rows`.
+
+        Raises:
+            LabelrError: If a file that is not in the cache has changed since it was first read.
+        """
+        batch = np.empty((len(rows), *self._reader.shape), np.uint8)
+        segments, places = self._places[np.asarray(rows, np.int64)].T
+        for segment in set(segments[segments >= 0].tolist()):
+            here = segments == segment
+            batch[here] = self._segments[segment].images[places[here]]
+            self._segments[segment].release()
+        absent = np.flatnonzero(segments < 0)
+        if len(absent):
+            with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
+                sources = [self._sources[rows[position]] for position in absent.tolist()]
+                for position, pixels in zip(absent, pool.map(self._reader, sources), strict=True):
+                    batch[position] = pixels
+        return batch
+
+    def batches(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+        """All images in order, each batch taken while the one before it is in use."""
+        starts = range(0, len(self), batch_size)
+        rows = (range(start, min(start + batch_size, len(self))) for start in starts)
+        return map_ahead(self.take, rows, threads=1, ahead=2)
+
+
+def open_pixels(
+    paths: Sequence[Path],
+    digests: Sequence[str],
+    size: int,
+    *,
+    rule: ResizeRule = "squish",
+    options: ReadOptions | None = None,
+    threads: int = 1,
+    track: Track = untracked,
+) -> PixelSet:
+    """The pixels of images, those that are not in the cache decoded into it as far as there is room.
+
+    Args:
+        paths: N image files, which were seen to open.
+        digests: The SHA-256 of each.
+        size: S, the edge of the square in pixels.
+        rule: How a picture becomes a square.
+        options: Its `max_pixels` and `cache_limit`.
+        threads: How many images are decoded at a time.
+        track: Watches the decoding.
+
+    Raises:
+        LabelrError: If a file has changed since it was first read.
+    """
+    options = options or ReadOptions()
+    reader = _Reader(size, rule, options.max_pixels)
+    sources = list(zip(paths, digests, strict=True))
+    segments, places = cache.find(reader.store, digests, reader.shape)
+    if any(digest not in places for digest in digests) and options.cache_limit:
+        try:
+            with cache.writing(reader.store):
+                segments, places = cache.find(reader.store, digests, reader.shape)  # another run may have filled it
+                missing = {digest: path for path, digest in sources if digest not in places}
+                _fill(reader, missing, segments, options, threads, track)
+        except OSError as error:
+            log.warning("the pixel cache cannot be written: %s", error.strerror or error)
+        segments, places = cache.find(reader.store, digests, reader.shape)
+    pixels = PixelSet(sources, reader, segments, places, threads)
+    if pixels.num_cached < len(pixels):
+        log.info(
+            "%s of %s images are not in the pixel cache and are decoded whenever they are needed",
+            f"{len(pixels) - pixels.num_cached:,}", f"{len(pixels):,}",
+        )  # fmt: skip
+    return pixels
+
+
+def _fill(
+    reader: _Reader,
+    missing: dict[str, Path],
+    used: Iterable[cache.Segment],
+    options: ReadOptions,
+    threads: int,
+    track: Track,
+) -> None:
+    """Decodes what is missing into the cache, as far as there is room."""
+    limit = round(options.cache_limit * 1e9)
+    room = cache.make_room(len(missing) * reader.num_bytes, limit, spared=[segment.folder for segment in used])
+    digests = list(missing)[: room // reader.num_bytes]
+    sources = [(missing[digest], digest) for digest in digests]
+    decoded = map_ahead(reader, sources, threads=threads, ahead=8 * threads)
+    cache.write(reader.store, digests, iter(track(decoded, "decoding", len(sources))), reader.num_bytes)

@@ -1,0 +1,289 @@
+"""The pixel cache: the same pixels with it and without, within its limit, safe against kills and other runs."""
+
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelr.config import ReadOptions
+from labelr.data import cache
+from labelr.data.images import read_pixels
+from labelr.data.pixels import PixelSet, open_pixels
+from labelr.errors import LabelrError
+from labelr.progress import Description
+
+T = TypeVar("T")
+SIZE = 16
+BYTES = SIZE * SIZE * 3
+
+UNCACHED = ReadOptions(cache_limit=0)
+
+
+def save_noise(folder: Path, count: int, start: int = 0) -> list[Path]:
+    """Images of noise, each another one."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number in range(start, start + count):
+        noise = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(noise).save(paths[-1])
+    return paths
+
+
+def digests_of(paths: Iterable[Path]) -> list[str]:
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+class Decoded:
+    """Watches how many images are decoded into the cache."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
+        assert description
+        for item in items:
+            self.count += 1
+            assert total is None or self.count <= total
+            yield item
+
+
+def open_set(paths: list[Path], options: ReadOptions | None = None, track: Decoded | None = None) -> PixelSet:
+    return open_pixels(paths, digests_of(paths), SIZE, options=options, threads=2, track=track or Decoded())
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return save_noise(tmp_path / "images", 7)
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images a segment."""
+    monkeypatch.setattr(cache, "SEGMENT_BYTES", 3 * BYTES)
+
+
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("options", [ReadOptions(), UNCACHED, ReadOptions(cache_limit=4 * BYTES / 1e9)])
+def test_pixels_are_those_of_the_files_whether_all_none_or_some_are_cached(
+    options: ReadOptions, paths: list[Path]
+) -> None:
+    pixels = open_set(paths, options)
+    rows = [6, 0, 3, 3, 5]
+    expected = np.stack([np.asarray(read_pixels(paths[row], SIZE)) for row in rows])
+    np.testing.assert_array_equal(pixels.take(rows), expected)
+    assert pixels.num_cached == {20.0: 7, 0.0: 0}.get(options.cache_limit, 4)
+
+
+def test_batches_are_all_images_in_order(paths: list[Path]) -> None:
+    pixels = open_set(paths)
+    batches = list(pixels.batches(3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(batches), pixels.take(range(7)))
+
+
+def test_no_images_give_no_batches() -> None:
+    pixels = open_pixels([], [], SIZE)
+    assert len(pixels) == 0
+    assert list(pixels.batches(3)) == []
+
+
+def test_second_opening_decodes_nothing_and_one_more_image_decodes_one(paths: list[Path], tmp_path: Path) -> None:
+    first, second, third = Decoded(), Decoded(), Decoded()
+    open_set(paths, track=first)
+    open_set(paths[::-1], track=second)
+    open_set([*paths, *save_noise(tmp_path / "images", 1, start=7)], track=third)
+    assert (first.count, second.count, third.count) == (7, 0, 1)
+
+
+def test_image_is_found_by_its_content_wherever_it_lies(paths: list[Path], tmp_path: Path) -> None:
+    open_set(paths)
+    moved = Path(shutil.copy(paths[2], tmp_path / "other.png"))
+    again = Decoded()
+    pixels = open_set([moved, moved], track=again)
+    assert again.count == 0
+    np.testing.assert_array_equal(pixels.take([1])[0], read_pixels(paths[2], SIZE))
+
+
+def test_another_size_or_rule_is_another_store(paths: list[Path]) -> None:
+    open_set(paths)
+    pixels = open_pixels(paths, digests_of(paths), SIZE, rule="crop")
+    np.testing.assert_array_equal(pixels.take([0])[0], read_pixels(paths[0], SIZE, rule="crop"))
+    assert open_pixels(paths, digests_of(paths), 8).take([0]).shape == (1, 8, 8, 3)
+    assert len(cache.describe()) == 3
+
+
+@pytest.mark.parametrize("options", [ReadOptions(), UNCACHED])
+@pytest.mark.parametrize("change", ["other", "gone"])
+def test_file_that_has_changed_since_is_an_error_that_names_it(
+    change: str, options: ReadOptions, paths: list[Path]
+) -> None:
+    digests = digests_of(paths)
+    if change == "gone":
+        paths[3].unlink()
+    else:
+        shutil.copy(paths[2], paths[3])
+    reason = "no such file" if change == "gone" else "its content is another"
+    with pytest.raises(LabelrError, match=rf"3\.png has changed since it was first read: {reason}"):
+        open_pixels(paths, digests, SIZE, options=options).take([3])
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_limit_is_kept_by_throwing_away_what_was_not_used_for_longest(paths: list[Path]) -> None:
+    limit = ReadOptions(cache_limit=6 * BYTES / 1e9 + 1e-6)
+    for row, group in enumerate((paths[:3], paths[3:6])):
+        open_set(group, limit)
+        for folder in cache._segments(cache._stores()[0])[row:]:
+            os.utime(folder, (row + 1, row + 1))
+    used, seen, gone = Decoded(), Decoded(), Decoded()
+    open_set(paths[:3], limit, used)  # used now, so that the other three are the oldest
+    open_set(paths[6:], limit)
+    open_set(paths[:3], limit, seen)
+    open_set(paths[3:4], limit, gone)
+    assert (used.count, seen.count, gone.count) == (0, 0, 1)
+    assert sum(row["bytes"] for row in cache.describe()) <= limit.cache_limit * 1e9
+
+
+def test_cache_cleared_in_the_middle_of_a_run_is_still_read_from(paths: list[Path]) -> None:
+    pixels = open_set(paths)
+    expected = pixels.take(range(7))
+    assert cache.clear() == {"images": 7, "bytes": 7 * BYTES + 7 * 65 - 1}
+    assert cache.describe() == []
+    np.testing.assert_array_equal(pixels.take(range(7)), expected)
+
+
+@pytest.mark.parametrize("damage", ["shortened", "no pixels", "no digests"])
+def test_damaged_segment_is_as_good_as_none(damage: str, paths: list[Path]) -> None:
+    expected = open_set(paths).take(range(7))
+    (segment,) = cache._segments(cache._stores()[0])
+    if damage == "shortened":
+        with (segment / cache.PIXELS_FILE).open("r+b") as file:
+            file.truncate(5 * BYTES)
+    else:
+        (segment / (cache.PIXELS_FILE if damage == "no pixels" else cache.DIGESTS_FILE)).unlink()
+    again = Decoded()
+    np.testing.assert_array_equal(open_set(paths, track=again).take(range(7)), expected)
+    assert again.count == 7
+
+
+def test_cache_that_cannot_be_written_is_done_without(
+    home: Path, paths: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    home.write_text("a file where the folder should be")
+    pixels = open_set(paths)
+    assert pixels.num_cached == 0
+    assert "the pixel cache cannot be written" in caplog.text
+    np.testing.assert_array_equal(pixels.take([4])[0], read_pixels(paths[4], SIZE))
+
+
+FILL = """
+import hashlib, sys, time
+from pathlib import Path
+from labelr.data import cache
+from labelr.data.pixels import open_pixels
+cache.SEGMENT_BYTES = 3 * 16 * 16 * 3
+paths = sorted(Path(sys.argv[1]).iterdir())
+digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+def track(items, description, total=None):
+    for number, item in enumerate(items):
+        print(number, flush=True)
+        time.sleep(float(sys.argv[2]))
+        yield item
+pixels = open_pixels(paths, digests, 16, threads=1, track=track)
+print("cached", pixels.num_cached, flush=True)
+"""
+
+
+def start_filling(folder: Path, pause: float) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", FILL, str(folder), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_filling_keeps_whole_segments_and_leaves_no_rubbish(number: signal.Signals, paths: list[Path]) -> None:
+    killed = start_filling(paths[0].parent, 0.2)
+    assert killed.stdout is not None
+    while killed.stdout.readline() != "4\n":  # in the second segment
+        assert killed.poll() is None
+    killed.send_signal(number)
+    killed.communicate()
+    again = Decoded()
+    expected = np.stack([np.asarray(read_pixels(path, SIZE)) for path in paths])
+    np.testing.assert_array_equal(open_set(paths, track=again).take(range(7)), expected)
+    assert again.count == 4
+    assert not list(cache.cache_folder().glob(f"*/{cache.DRAFT}*"))
+
+
+def test_two_runs_that_fill_the_cache_at_once_decode_each_image_once(paths: list[Path]) -> None:
+    runs = [start_filling(paths[0].parent, 0.05) for _ in range(2)]
+    outputs = [run.communicate()[0].split("\n") for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert all(lines[-2] == "cached 7" for lines in outputs)
+    assert sum(len(lines) - 2 for lines in outputs) == 7
+
+
+def test_waiting_for_another_run_is_said(paths: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    other = start_filling(paths[0].parent, 0.1)
+    assert other.stdout is not None
+    other.stdout.readline()
+    assert open_set(paths).num_cached == 7
+    other.communicate()
+    assert "waiting for another run that is filling the pixel cache" in caplog.text
+
+
+def test_full_disk_is_told_and_what_is_missing_is_decoded_when_needed(paths: list[Path]) -> None:
+    """The limit on the size of files stands in for a full disk."""
+    code = FILL.replace(
+        "cache.SEGMENT_BYTES", "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n_"
+    )
+    command = [sys.executable, "-c", code, str(paths[0].parent), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("cached 0\n")
+    assert "the pixel cache cannot be written: File too large" in done.stderr
+    assert not list(cache.cache_folder().glob("*/*/*"))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np, resource, sys\nfrom pathlib import Path\nfrom labelr.data import cache\n"
+        "from labelr.data.pixels import PixelSet, _Reader\n"
+        "count = int(sys.argv[1]); reader = _Reader(128, 'squish', 1); digests = [f'{n:064x}' for n in range(count)]\n"
+        "with cache.writing(reader.store):\n"
+        "    image = np.zeros((128, 128, 3), np.uint8)\n"
+        "    cache.write(reader.store, digests, (image for _ in digests), reader.num_bytes)\n"
+        "segments, places = cache.find(reader.store, digests, reader.shape)\n"
+        "pixels = PixelSet([(Path('x'), one) for one in digests], reader, segments, places, 1)\n"
+        "assert sum(len(batch) for batch in pixels.batches(64)) == count\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks = []
+    for count in (1000, 10_000):
+        environment = {**os.environ, "LABELR_HOME": str(tmp_path / str(count))}
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(count)], env=environment, capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))
+    assert peaks[1] < peaks[0] + 30_000  # kilobytes; the pixels themselves are 442 MB more
+
+
+def test_description_says_what_there_is(paths: list[Path]) -> None:
+    before = time.time()
+    open_set(paths)
+    (row,) = cache.describe()
+    assert row["name"].startswith("squish-16px-")
+    assert row["images"] == 7
+    assert row["bytes"] == 7 * BYTES + 7 * 65 - 1
+    assert row["used"] >= time.strftime("%Y-%m-%dT%H:%M", time.gmtime(before))
