@@ -12,6 +12,7 @@ MAX_PIXELS = 200_000_000
 ResizeRule = Literal["squish", "letterbox", "crop"]
 RESIZE_RULES: tuple[ResizeRule, ...] = ("squish", "letterbox", "crop")
 STEMS = ("deep", "classic")
+OPTIMIZERS = ("muon", "adamw")
 AUGMENTS = ("none", "light", "strong")
 
 
@@ -149,10 +150,17 @@ class TrainConfig(ReadOptions):
         help="Minutes that the whole command may take, instead of a number of epochs; the learning rate falls in time.",
     )
     batch_size: int | None = _number(
-        None, low=2, auto=True, help="Images a step; auto: 32 on a CPU, 64 on a GPU, fewer where there are few images."
+        None, low=2, auto=True, help="Images a step; auto: 64, fewer where that would be less than 16 steps an epoch."
+    )
+    optimizer: str = _choice(
+        "muon", *OPTIMIZERS, help="What makes the steps: Muon, with AdamW for what is no convolution, or AdamW alone."
     )
     lr: float | None = _number(
-        None, low=1e-8, below=10, auto=True, help="Peak of the learning rate; auto: 0.0015, and 0.004 for drawn images."
+        None,
+        low=1e-8,
+        below=10,
+        auto=True,
+        help="Peak of the learning rate; auto: 0.004, and 0.0015 for AdamW on photographs.",
     )
     weight_decay: float = _number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
     ema: float = _number(

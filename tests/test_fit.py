@@ -227,9 +227,10 @@ def test_progressive_run_begins_with_small_images(drawn: Path) -> None:
     assert np.isfinite(metrics["map_macro"])
 
 
-def test_dial_of_augmentation_and_flips_change_the_model(drawn: Path) -> None:
+def test_augmentation_flips_and_optimizer_change_the_model(drawn: Path) -> None:
     changes: list[dict[str, Any]] = [
-        {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False}
+        {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False},
+        {"optimizer": "adamw"},
     ]  # fmt: skip
     assert len({weights(fit(drawn, {**TINY, **change}).model) for change in changes}) == len(changes)
 

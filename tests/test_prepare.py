@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from labelr.config import TrainConfig
 from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
-from labelr.model.device import pick_machine
+from labelr.model.device import Machine, pick_machine
 from labelr.training.fit import fit
-from labelr.training.prepare import Prepared, prepare
+from labelr.training.prepare import Prepared, prepare, resolve
+
+CPU = Machine(torch.device("cpu"), "fp32", 1, 1)
 
 
 def prepared(data: Path, **settings: object) -> Prepared:
@@ -157,3 +160,25 @@ def test_label_shares_of_real_data_are_within_two_points_and_better_than_at_rand
     at_random = np.mean([deviation(rng.permutation(parts)).mean() for _ in range(20)])
     assert deviation(parts).max() < 0.02
     assert deviation(parts).mean() < 0.5 * at_random
+
+
+@pytest.mark.parametrize(
+    ("num_train", "expected"), [(2, 8), (255, 8), (256, 16), (511, 16), (512, 32), (1023, 32), (1024, 64), (10**6, 64)]
+)
+def test_batches_are_smaller_where_an_epoch_would_have_few_steps(num_train: int, expected: int) -> None:
+    assert resolve(TrainConfig(), CPU, drawn=False, num_train=num_train).batch_size == expected
+    assert resolve(TrainConfig(batch_size=5), CPU, drawn=False, num_train=num_train).batch_size == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn", "lr"),
+    [({}, False, 4e-3), ({}, True, 4e-3), ({"optimizer": "adamw"}, False, 1.5e-3), ({"lr": 0.1}, False, 0.1)],
+)
+def test_learning_rate_suits_the_optimizer_unless_given(settings: dict[str, object], drawn: bool, lr: float) -> None:
+    assert resolve(TrainConfig.of(settings), CPU, drawn=drawn, num_train=100).lr == lr
+
+
+def test_number_of_epochs_is_open_where_a_time_is_given() -> None:
+    assert resolve(TrainConfig(), CPU, drawn=False, num_train=100).epochs == 30
+    assert resolve(TrainConfig(time=5), CPU, drawn=False, num_train=100).epochs is None
+    assert resolve(TrainConfig(epochs=3), CPU, drawn=False, num_train=100).epochs == 3

@@ -59,6 +59,7 @@ def fit(
     epochs: opt.Epochs = opt.DEFAULTS.epochs,
     time: opt.Time = opt.DEFAULTS.time,
     batch_size: opt.BatchSize = opt.DEFAULTS.batch_size,
+    optimizer: opt.Optimizer = opt.DEFAULTS.optimizer,
     lr: opt.Lr = opt.DEFAULTS.lr,
     weight_decay: opt.WeightDecay = opt.DEFAULTS.weight_decay,
     ema: opt.Ema = opt.DEFAULTS.ema,

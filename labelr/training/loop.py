@@ -1,4 +1,4 @@
-"""One epoch of training: the step, the optimizer, the averaging of weights."""
+"""One epoch of training: the step, the optimizers, the averaging of weights."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +17,12 @@ from labelr.model.predict import normalise
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
 from labelr.training.losses import masked_bce
+from labelr.training.muon import Muon
 from labelr.training.schedule import Budget, grown_size, one_cycle
 
 
 class Trainer:
-    """A network in training, with its optimizer, its schedule and the running average of its weights.
+    """A network in training, with its optimizers, its schedule and the running average of its weights.
 
     Args:
         network: Put on the machine's device.
@@ -57,9 +58,7 @@ class Trainer:
         self.network = machine.place(network)
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
         self.augment = Augmentation(STRENGTHS[config.augment], flip=config.flip, vertical_flip=config.vertical_flip)
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.network, config.weight_decay), betas=(0.95, 0.99), fused=True
-        )
+        self.optimizers = _make_optimizers(self.network, config, machine)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
 
@@ -135,18 +134,21 @@ class Trainer:
         with self.machine.autocast():
             logits = self.forward(mixed)
         loss = masked_bce(logits.float(), mixed_targets)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
         self.average.update_parameters(self.network)
         self.steps += 1
         return loss.detach()
 
     def _set_pace(self) -> None:
-        momentum = one_cycle(self.progress).momentum
-        for group in self.optimizer.param_groups:
-            group["lr"], group["betas"] = self.lr, (momentum, 0.99)
+        pace = one_cycle(self.progress)
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = cast("float", self.config.lr) * pace.lr
+            if "betas" in group:
+                group["betas"] = (pace.momentum, group["betas"][1])
 
     def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
         """An exponential moving average that forgets faster at first, so that a short run forgets its random start."""
@@ -158,10 +160,20 @@ class Trainer:
 Averager = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 
 
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """All weights with decay, and norms and biases without."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [weight for weight in parameters if weight.ndim > 1], "weight_decay": weight_decay},
-        {"params": [vector for vector in parameters if vector.ndim <= 1], "weight_decay": 0.0},
+def _make_optimizers(network: nn.Module, config: TrainConfig, machine: Machine) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters, or Muon for the convolutions but the first and AdamW for the rest.
+
+    Norms and biases are not decayed.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    inner = [weight for weight in weights if weight.ndim == 4][1:] if config.optimizer == "muon" else []
+    outer = [weight for weight in weights if not any(weight is one for one in inner)]
+    groups: list[dict[str, object]] = [
+        {"params": outer, "weight_decay": config.weight_decay},
+        {"params": [vector for vector in network.parameters() if vector.ndim <= 1], "weight_decay": 0.0},
     ]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.95, 0.99), fused=True)]
+    if inner:
+        dtype = torch.float32 if machine.precision == "fp32" else torch.bfloat16
+        optimizers.append(Muon(inner, weight_decay=config.weight_decay, dtype=dtype))
+    return optimizers

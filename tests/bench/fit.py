@@ -121,7 +121,7 @@ class Results:
 
 def mean(rows: list[Result], name: str) -> float:
     """The mean of one figure over seeds."""
-    return statistics.mean(row[name] for row in rows)
+    return float(statistics.mean(row[name] for row in rows))
 
 
 def show(title: str, rows: list[Result]) -> None:

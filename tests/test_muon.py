@@ -1,0 +1,91 @@
+"""The optimizer of the convolutions, against torch's own for matrices."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from labelr.training.muon import Muon, orthogonalise
+
+
+def matrix_of(singular_values: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """A matrix ``(R, columns)`` with these singular values, and the one with all of them at 1."""
+    generator = torch.Generator().manual_seed(0)
+    rows = len(singular_values)
+    left = torch.linalg.qr(torch.randn(rows, rows, generator=generator))[0]
+    right = torch.linalg.qr(torch.randn(columns, rows, generator=generator))[0]
+    return (left * singular_values) @ right.T, left @ right.T
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("wide", [True, False])
+def test_singular_values_come_close_to_one_and_vectors_stay(wide: bool, dtype: torch.dtype) -> None:
+    matrix, orthogonal = matrix_of(torch.linspace(0.3, 1, 48), 200)
+    if not wide:
+        matrix, orthogonal = matrix.T, orthogonal.T
+    result = orthogonalise(matrix.to(dtype)).float()
+    assert result.shape == matrix.shape
+    values = torch.linalg.svdvals(result)
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+    assert float((result * orthogonal).sum() / result.norm() / orthogonal.norm()) > 0.97
+
+
+@pytest.mark.parametrize("decades", [2, 4, 8])
+def test_matrix_that_is_nearly_of_low_rank_does_not_blow_up(decades: int) -> None:
+    matrix, _ = matrix_of(torch.logspace(0, -decades, 128), 1152)
+    assert float(torch.linalg.svdvals(orthogonalise(matrix.bfloat16()).float()).max()) < 1.4
+
+
+def test_zero_matrix_stays_zero() -> None:
+    assert not orthogonalise(torch.zeros(8, 20, dtype=torch.bfloat16)).any()
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24)])
+def test_steps_are_those_of_torchs_muon_on_matrices(shape: tuple[int, int]) -> None:
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizers = [
+        Muon([ours], lr=0.01, momentum=0.9, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.01, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for step in range(10):
+        for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
+            weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step))
+            optimizer.step()
+    moved = (theirs.detach() - start).norm()
+    assert float(moved) > 0.1
+    assert float((ours - theirs).detach().norm() / moved) < 0.03  # both in 16 bits, in another order
+
+
+def test_convolution_is_changed_as_the_matrix_of_its_output_channels() -> None:
+    weight = torch.randn(16, 8, 3, 3).to(memory_format=torch.channels_last)
+    grad = torch.randn(16, 8, 3, 3)
+    convolution, matrix = nn.Parameter(weight.clone()), nn.Parameter(weight.flatten(1).clone())
+    convolution.grad, matrix.grad = grad, grad.flatten(1).clone()
+    for parameter in (convolution, matrix):
+        Muon([parameter], lr=0.1, dtype=torch.float32).step()
+    torch.testing.assert_close(convolution.flatten(1), matrix, atol=1e-5, rtol=0)
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weight_decay_shrinks_and_a_weight_without_gradient_stays() -> None:
+    decayed, still = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4))
+    decayed.grad = torch.zeros(4, 4)
+    Muon([decayed, still], lr=0.5, weight_decay=0.1).step()
+    torch.testing.assert_close(decayed.data, torch.full((4, 4), 0.95))
+    assert torch.equal(still.data, torch.ones(4, 4))
+
+
+def test_state_can_be_saved_and_continued() -> None:
+    weights = [nn.Parameter(torch.ones(4, 6)) for _ in range(2)]
+    first, second = (Muon([weight], lr=0.1) for weight in weights)
+    weights[0].grad = torch.randn(4, 6)
+    first.step()
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    weights[1].data.copy_(weights[0].data)
+    grad = torch.randn(4, 6)
+    for weight, optimizer in zip(weights, (first, second), strict=True):
+        weight.grad = grad
+        optimizer.step()
+    assert torch.equal(*weights)
