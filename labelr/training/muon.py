@@ -80,15 +80,21 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalise(matrix.T).T
-    linear, cubic, quintic = COEFFICIENTS
     current: Tensor = matrix / (matrix.norm() + 1e-7)
     for iterations in ROUNDS:
         gram = current @ current.T
-        product = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        for _ in range(iterations):
-            factor = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
-            factor.diagonal().add_(linear)
-            product = factor @ product
+        factor = product = _factor(gram)
+        for _ in range(iterations - 1):
             gram = factor @ gram @ factor
+            factor = _factor(gram)
+            product = factor @ product
         current = product @ current
     return current
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What one iteration multiplies the matrix by, a polynomial of its Gram matrix; both ``(R, R)``."""
+    linear, cubic, quintic = COEFFICIENTS
+    factor = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
+    factor.diagonal().add_(linear)
+    return factor
