@@ -137,7 +137,13 @@ class TrainConfig(ReadOptions):
         help="Whether left and right may be exchanged: in training, and in averaging the two views' probabilities.",
     )
     stem: str = _choice("deep", *STEMS, help="How the network begins.")
-    width: float = _number(1.0, low=0.125, below=8.01, help="Scales every channel count of the network.")
+    width: float | None = _number(
+        None,
+        low=0.125,
+        below=8.01,
+        auto=True,
+        help="Scales every channel count of the network; auto: 1, and 0.5 for drawn images.",
+    )
     dropout: float = _number(0.3, low=0, below=1, help="Probability of the dropout before the last layer.")
 
     epochs: int | None = _number(
@@ -150,7 +156,10 @@ class TrainConfig(ReadOptions):
         help="Minutes that the whole command may take, instead of a number of epochs; the learning rate falls in time.",
     )
     batch_size: int | None = _number(
-        None, low=2, auto=True, help="Images a step; auto: 64, fewer where that would be less than 16 steps an epoch."
+        None,
+        low=2,
+        auto=True,
+        help="Images a step; auto: 64, and 32 for drawn images, fewer where an epoch would have less than 16 steps.",
     )
     optimizer: str = _choice(
         "muon", *OPTIMIZERS, help="What makes the steps: Muon, with AdamW for what is no convolution, or AdamW alone."

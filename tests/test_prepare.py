@@ -178,6 +178,13 @@ def test_learning_rate_suits_the_optimizer_unless_given(settings: dict[str, obje
     assert resolve(TrainConfig.of(settings), CPU, drawn=drawn, num_train=100).lr == lr
 
 
+def test_drawn_images_get_a_smaller_network_and_smaller_batches_unless_given() -> None:
+    drawn, photographs = (resolve(TrainConfig(), CPU, drawn=drawn, num_train=5000) for drawn in (True, False))
+    assert (drawn.width, drawn.batch_size, drawn.image_size) == (0.5, 32, 64)
+    assert (photographs.width, photographs.batch_size, photographs.image_size) == (1.0, 64, 128)
+    assert resolve(TrainConfig(width=2, batch_size=48), CPU, drawn=True, num_train=5000).width == 2
+
+
 def test_number_of_epochs_is_open_where_a_time_is_given() -> None:
     assert resolve(TrainConfig(), CPU, drawn=False, num_train=100).epochs == 30
     assert resolve(TrainConfig(time=5), CPU, drawn=False, num_train=100).epochs is None

@@ -58,7 +58,7 @@ ImageSize = Annotated[int | None, setting("image_size", panel=NETWORK)]
 Resize = Annotated[str, setting("resize", panel=NETWORK)]
 Flip = Annotated[bool, setting("flip", "--flip/--no-flip", panel=NETWORK)]
 Stem = Annotated[str, setting("stem", panel=NETWORK)]
-Width = Annotated[float, setting("width", panel=NETWORK)]
+Width = Annotated[float | None, setting("width", panel=NETWORK)]
 Dropout = Annotated[float, setting("dropout", panel=NETWORK)]
 
 Epochs = Annotated[int | None, setting("epochs", panel=TRAINING)]

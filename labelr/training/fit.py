@@ -122,7 +122,7 @@ def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
         preprocessing=Preprocessing(
             image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
         ),
-        architecture=Architecture(stem=config.stem, width=config.width, dropout=config.dropout),
+        architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
         config=config.to_dict(),
         counts=_counts(table),
         versions={"labelr": __version__, "torch": torch.__version__},

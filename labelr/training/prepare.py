@@ -61,7 +61,8 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
         config,
         image_size=config.image_size or usual_size,
         epochs=config.epochs or (None if config.time else 30),
-        batch_size=config.batch_size or usual_batch_size(num_train),
+        width=config.width or (0.5 if drawn else 1.0),
+        batch_size=config.batch_size or usual_batch_size(num_train, most=32 if drawn else 64),
         lr=config.lr or (4e-3 if drawn or config.optimizer == "muon" else 1.5e-3),
         device=machine.device.type,
         amp=machine.precision != "fp32",
@@ -70,9 +71,9 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
     )
 
 
-def usual_batch_size(num_train: int) -> int:
-    """A power of two from 8 to 64 that gives an epoch at least 16 steps, where there are images enough."""
-    return next((size for size in (64, 32, 16) if num_train >= 16 * size), 8)
+def usual_batch_size(num_train: int, *, most: int) -> int:
+    """A power of two from 8 to `most` that gives an epoch at least 16 steps, where there are images enough."""
+    return next((size for size in (64, 32, 16) if size <= most and num_train >= 16 * size), 8)
 
 
 def prepare(data: Path | None, config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Prepared:
