@@ -93,6 +93,14 @@ def test_batches_are_all_images_in_order(paths: list[Path]) -> None:
     np.testing.assert_array_equal(np.concatenate(batches), pixels.take(range(7)))
 
 
+@pytest.mark.parametrize("options", [ReadOptions(), UNCACHED])
+def test_part_is_the_pixels_of_its_rows(options: ReadOptions, paths: list[Path]) -> None:
+    pixels = open_set(paths, options)
+    part = pixels.part(np.array([5, 1, 2]))
+    assert len(part) == 3
+    np.testing.assert_array_equal(part.take([0, 2]), pixels.take([5, 2]))
+
+
 def test_no_images_give_no_batches() -> None:
     pixels = open_pixels([], [], SIZE)
     assert len(pixels) == 0
@@ -265,7 +273,8 @@ def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -
         "    image = np.zeros((128, 128, 3), np.uint8)\n"
         "    cache.write(reader.store, digests, (image for _ in digests), reader.num_bytes)\n"
         "segments, places = cache.find(reader.store, digests, reader.shape)\n"
-        "pixels = PixelSet([(Path('x'), one) for one in digests], reader, segments, places, 1)\n"
+        "found = np.array([places[one] for one in digests])\n"
+        "pixels = PixelSet([(Path('x'), one) for one in digests], reader, segments, found, 1)\n"
         "assert sum(len(batch) for batch in pixels.batches(64)) == count\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )

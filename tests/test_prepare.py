@@ -17,6 +17,7 @@ from labelr.training.fit import fit
 from labelr.training.prepare import Prepared, prepare, resolve
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, 1)
+GPU = Machine(torch.device("cuda"), "bf16", 1, 1)
 
 
 def prepared(data: Path, **settings: object) -> Prepared:
@@ -167,6 +168,7 @@ def test_label_shares_of_real_data_are_within_two_points_and_better_than_at_rand
 )
 def test_batches_are_smaller_where_an_epoch_would_have_few_steps(num_train: int, expected: int) -> None:
     assert resolve(TrainConfig(), CPU, drawn=False, num_train=num_train).batch_size == expected
+    assert resolve(TrainConfig(), CPU, drawn=True, num_train=num_train).batch_size == min(expected, 32)
     assert resolve(TrainConfig(batch_size=5), CPU, drawn=False, num_train=num_train).batch_size == 5
 
 
@@ -178,11 +180,12 @@ def test_learning_rate_suits_the_optimizer_unless_given(settings: dict[str, obje
     assert resolve(TrainConfig.of(settings), CPU, drawn=drawn, num_train=100).lr == lr
 
 
-def test_drawn_images_get_a_smaller_network_and_smaller_batches_unless_given() -> None:
+def test_drawn_images_get_a_smaller_network_unless_given() -> None:
     drawn, photographs = (resolve(TrainConfig(), CPU, drawn=drawn, num_train=5000) for drawn in (True, False))
-    assert (drawn.width, drawn.batch_size, drawn.image_size) == (0.5, 32, 64)
-    assert (photographs.width, photographs.batch_size, photographs.image_size) == (1.0, 64, 128)
-    assert resolve(TrainConfig(width=2, batch_size=48), CPU, drawn=True, num_train=5000).width == 2
+    assert (drawn.width, drawn.image_size) == (0.5, 64)
+    assert (photographs.width, photographs.image_size) == (1.0, 128)
+    assert resolve(TrainConfig(), GPU, drawn=False, num_train=5000).image_size == 224
+    assert resolve(TrainConfig(width=2), CPU, drawn=True, num_train=5000).width == 2
 
 
 def test_number_of_epochs_is_open_where_a_time_is_given() -> None:

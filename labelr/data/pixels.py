@@ -76,30 +76,34 @@ class _Reader:
 
 
 class PixelSet:
-    """The pixels of N images, in batches.
-
-    Attributes:
-        num_cached: How many of them are in the cache.
-    """
+    """The pixels of N images, in batches."""
 
     def __init__(
         self,
         sources: Sequence[tuple[Path, str]],
         reader: _Reader,
         segments: Sequence[cache.Segment],
-        places: dict[str, tuple[int, int]],
+        places: NDArray[np.int64],
         threads: int,
     ) -> None:
         self._sources = sources
         self._reader = reader
         self._segments = segments
-        absent = (-1, -1)
-        self._places = np.array([places.get(digest, absent) for _, digest in sources], np.int64).reshape(-1, 2)
+        self._places = places  # (N, 2): segment and row, both -1 where an image is not cached
         self._threads = threads
-        self.num_cached = int((self._places[:, 0] >= 0).sum())
 
     def __len__(self) -> int:
         return len(self._sources)
+
+    @property
+    def num_cached(self) -> int:
+        """How many of the images are in the cache."""
+        return int((self._places[:, 0] >= 0).sum())
+
+    def part(self, rows: NDArray[np.int64]) -> "PixelSet":
+        """The pixels of some of the images, in the order of `rows`."""
+        sources = [self._sources[row] for row in rows]
+        return PixelSet(sources, self._reader, self._segments, self._places[rows], self._threads)
 
     def take(self, rows: Rows) -> NDArray[np.uint8]:
         """The pixels of some images, shape ``(B, S, S, 3)``, in the order of `rows`.
@@ -165,7 +169,8 @@ def open_pixels(
         except OSError as error:
             log.warning("the pixel cache cannot be written: %s", error.strerror or error)
         segments, places = cache.find(reader.store, digests, reader.shape)
-    pixels = PixelSet(sources, reader, segments, places, threads)
+    found = np.array([places.get(digest, (-1, -1)) for digest in digests], np.int64).reshape(-1, 2)
+    pixels = PixelSet(sources, reader, segments, found, threads)
     if pixels.num_cached < len(pixels):
         log.info(
             "%s of %s images are not in the pixel cache and are decoded whenever they are needed",

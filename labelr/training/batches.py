@@ -38,7 +38,7 @@ class TrainImages:
     """The training images.
 
     Attributes:
-        pixels: N images, a margin larger than the network sees them.
+        pixels: N images, a margin larger than training sees them.
         targets: Shape ``(N, L)``.
         aspects: Shape ``(N,)``.
         batch_size: B, at most N.

@@ -13,7 +13,6 @@ import torch
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.augment import MARGIN
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
@@ -94,9 +93,14 @@ def train(
     Raises:
         LabelrError: If the loss is no number any more, or the model cannot be saved; the best one so far is whole.
     """
-    val, val_pixels = prepared.part("val"), open_part(prepared, "val", info, config, track)
-    open_part(prepared, "test", info, config, track)  # decoded now, so that a file that has changed stops no long run
-    images = _open_train_images(prepared, info, config, machine, track)
+    pixels = prepared.dataset.pixels(
+        info.preprocessing.image_size, rule=config.resize, options=config, threads=machine.workers, track=track
+    )
+    val, val_pixels = prepared.part("val"), pixels.part(prepared.rows("val"))
+    images = TrainImages.of(
+        prepared.part("train"), pixels.part(prepared.rows("train")), batch_size=cast("int", config.batch_size),
+        seed=config.seed, squished=config.resize == "squish", pinned=machine.device.type == "cuda",
+    )  # fmt: skip
     trainer = _make_trainer(images, config, info, machine, _budget(config, images, deadline))
     history: list[EpochRow] = []
     best = -np.inf
@@ -118,28 +122,6 @@ def train(
                 break
     _tell_pace(history)
     return info, history
-
-
-def open_part(
-    prepared: Prepared, name: str, info: ModelInfo, config: TrainConfig, track: Track, *, margin: float = 1.0
-) -> PixelSet:
-    """The pixels of one part, `margin` times as large as the network sees them."""
-    size = round(info.preprocessing.image_size * margin)
-    threads = cast("int", config.workers)  # `resolve` has replaced "auto"
-    return prepared.part(name).pixels(size, rule=config.resize, options=config, threads=threads, track=track)
-
-
-def _open_train_images(
-    prepared: Prepared, info: ModelInfo, config: TrainConfig, machine: Machine, track: Track
-) -> TrainImages:
-    return TrainImages.of(
-        prepared.part("train"),
-        open_part(prepared, "train", info, config, track, margin=MARGIN),
-        batch_size=cast("int", config.batch_size),
-        seed=config.seed,
-        squished=config.resize == "squish",
-        pinned=machine.device.type == "cuda",
-    )
 
 
 def _budget(config: TrainConfig, images: TrainImages, deadline: float | None) -> Budget:

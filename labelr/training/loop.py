@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelr.config import TrainConfig
-from labelr.data.augment import STRENGTHS, Augmentation, mix
+from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mix
 from labelr.errors import LabelrError
 from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
@@ -58,7 +58,7 @@ class Trainer:
         self.network = machine.place(network)
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
         self.augment = Augmentation(STRENGTHS[config.augment], flip=config.flip, vertical_flip=config.vertical_flip)
-        self.optimizers = _make_optimizers(self.network, config, machine)
+        self.optimizers = make_optimizers(self.network, config, machine)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
 
@@ -80,7 +80,7 @@ class Trainer:
     @property
     def size(self) -> int:
         """The edge of the images in the next epoch."""
-        full = self.preprocessing.image_size
+        full = round(self.preprocessing.image_size * TRAINING_SHARE)
         return grown_size(full, self.progress) if self.config.progressive else full
 
     def run_epoch(self, epoch: int, track: Track = untracked, description: Description = "training") -> float:
@@ -160,7 +160,7 @@ class Trainer:
 Averager = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 
 
-def _make_optimizers(network: nn.Module, config: TrainConfig, machine: Machine) -> list[torch.optim.Optimizer]:
+def make_optimizers(network: nn.Module, config: TrainConfig, machine: Machine) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters, or Muon for the convolutions but the first and AdamW for the rest.
 
     Norms and biases are not decayed.

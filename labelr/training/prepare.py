@@ -33,9 +33,13 @@ class Prepared:
     dataset: Dataset
     parts: NDArray[np.int64]
 
+    def rows(self, name: str) -> NDArray[np.int64]:
+        """Which images are ``"train"``, ``"val"`` or ``"test"``."""
+        return np.flatnonzero(self.parts == PARTS.index(name))
+
     def part(self, name: str) -> Dataset:
         """The images of ``"train"``, ``"val"`` or ``"test"``."""
-        return self.dataset.take(np.flatnonzero(self.parts == PARTS.index(name)))
+        return self.dataset.take(self.rows(name))
 
     @property
     def part_names(self) -> list[str]:

@@ -3,9 +3,9 @@
     python tests/bench/fit.py TRAIN TEST --peer seed_peer.py --peer fastai_peer.py --peer-python OTHER/bin/python
 
 Each peer trains for 15 epochs with every seed. Then labelr trains with all seeds for 3, 5, 8, 12, 15, 20 and 30 epochs
-(--epochs), on TRAIN without a test part. Printed are seconds an epoch, test scores, peak memory, and for each peer the shortest of
-these runs that reaches its mean mAP. What was measured is kept in a file (--results), a line a run, and not run again.
-Last comes the share of the bare step: the same network and batch on random tensors in memory, without images.
+(--epochs), on TRAIN without a test part. Printed are seconds an epoch, test scores, peak memory, and for each peer the
+shortest of these runs that reaches its mean mAP. What was measured is kept in a file (--results), a line a run, and not
+run again. Last comes the share of the bare step: the same network and batch on random tensors, without images.
 """
 
 import argparse
@@ -66,18 +66,22 @@ def run_labelr(data: list[str], epochs: int, seed: int, options: list[str]) -> R
     }  # fmt: skip
 
 
-def bare_images_per_second(num_labels: int) -> float:
-    """Images a second through forward, backward and optimizer alone, at the default size and batch of a CPU."""
+def bare_images_per_second(num_labels: int, num_train: int) -> float:
+    """Images a second through forward, backward and optimizers alone, as the default run on a CPU has them."""
     import torch
 
     from labelr.config import TrainConfig
     from labelr.model.device import pick_machine
     from labelr.model.network import ResidualNetwork
+    from labelr.training.loop import make_optimizers
     from labelr.training.losses import masked_bce
+    from labelr.training.prepare import resolve
 
-    machine, batch, size = pick_machine("cpu"), 32, 128
-    network = machine.place(ResidualNetwork(num_labels, dropout=TrainConfig().dropout))
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    machine = pick_machine("cpu")
+    config = resolve(TrainConfig(), machine, drawn=False, num_train=num_train)
+    batch, size = config.batch_size or 0, config.image_size or 0
+    network = machine.place(ResidualNetwork(num_labels, dropout=config.dropout))
+    optimizers = make_optimizers(network, config, machine)
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (batch, num_labels)).float()
 
@@ -85,10 +89,11 @@ def bare_images_per_second(num_labels: int) -> float:
         start = time.perf_counter()
         with machine.autocast():
             logits = network(images)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss: torch.Tensor = masked_bce(logits.float(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         return time.perf_counter() - start
 
     seconds = [step() for _ in range(45)][5:]
@@ -169,7 +174,8 @@ def main() -> None:
             ratio = mean(rows, "seconds") / mean(ours[PEER_EPOCHS], "seconds")
             print(f"{name} takes {ratio:.1f} times as long as labelr for {PEER_EPOCHS} epochs")
     last = ours[arguments.epochs[-1]]
-    bare = bare_images_per_second(num_labels=Path(arguments.train, "labels.csv").read_text().split("\n")[0].count(","))
+    header, *lines = Path(arguments.train, "labels.csv").read_text().splitlines()
+    bare = bare_images_per_second(header.count(","), round(0.9 * len(lines)))
     share = mean(last, "images_per_second") / bare
     print(
         f"bare step {bare:.0f} images/s; labelr trains at {share:.0%} of it, {mean(last, 'waited'):.1%} of it waiting"
