@@ -119,7 +119,7 @@ class TrainConfig(ReadOptions):
     splits: str | None = _text(
         help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
     )
-    synthetic: int = _number(1500, low=20, help="How many images are drawn where no data is given.")
+    synthetic: int = _number(1800, low=20, help="How many images are drawn where no data is given.")
     labels_count: int = _number(6, low=1, below=13, help="How many patterns these may show.")
 
     image_size: int | None = _number(
@@ -188,7 +188,12 @@ class TrainConfig(ReadOptions):
         False, help="Whether training images may be turned upside down, as pictures from above may."
     )
     progressive: bool = _switch(False, help="Train on small images first, and on full size in the last third.")
-    patience: int = _number(10, low=1, help="Stop after this many epochs without a better validation score.")
+    patience: int | None = _number(
+        None,
+        low=1,
+        auto=True,
+        help="Stop after this many epochs without a better validation score; auto: 10, and never with `--time`.",
+    )
     select: str = _choice(
         "map", "map", "f1", help="The validation score that chooses the best epoch: mAP, or micro F1 at 0.5."
     )
@@ -208,7 +213,7 @@ class TrainConfig(ReadOptions):
         help="Threads that open images; auto: one a CPU thread.",
     )
     compile: bool = _switch(
-        False, help="Compile the network before training: it takes a minute, and pays in long runs on a GPU."
+        False, help="Compile the network by torch.compile, which makes the first steps slow and needs a C++ compiler."
     )
 
     def __post_init__(self) -> None:

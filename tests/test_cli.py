@@ -93,10 +93,10 @@ def test_fit_json_is_one_object_with_the_promised_keys(cli: Cli, drawn: Path, tm
 
 @pytest.mark.parametrize(
     ("options", "number"),
-    [(["--synthetic", "30"], 30), (["--synthetic=30"], 30), (["--synthetic"], 1500)],
+    [(["--synthetic", "30"], 30), (["--synthetic=30"], 30), (["--synthetic"], 1800)],
 )
 def test_synthetic_stands_with_and_without_a_number(cli: Cli, home: Path, options: list[str], number: int) -> None:
-    for count in (30, 1500):  # drawn before, so that only the choice is tested
+    for count in (30, 1800):  # drawn before, so that only the choice is tested
         draw_dataset(home / "synthetic" / f"{count}-images-6-labels-seed-0", 30, 6)
     result = cli("fit", *options, "--epochs", "1", *TINY_OPTIONS[2:4], "--image-size", "32", "--threads", "1")
     assert result.code == 0

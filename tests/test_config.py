@@ -54,8 +54,8 @@ def test_value_out_of_range_is_an_error_that_says_what_was_expected(setting: str
 
 def test_none_leaves_the_choice_to_labelr_where_there_is_one() -> None:
     assert TrainConfig(image_size=None, threads=None, amp=None).image_size is None
-    with pytest.raises(SettingError, match="patience: expected a whole number from 1, got None"):
-        TrainConfig.of({"patience": None})
+    with pytest.raises(SettingError, match="seed: expected a whole number from 0 to 2,147,483,647, got None"):
+        TrainConfig.of({"seed": None})
 
 
 def test_run_has_either_a_number_of_epochs_or_a_time() -> None:

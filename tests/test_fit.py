@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, TINY_OPTIONS, Cli
 from PIL import Image
 
 import labelr
@@ -208,8 +209,8 @@ def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:
 
 def test_time_ends_the_run_and_the_learning_rate_falls_in_time(drawn: Path) -> None:
     start = time.monotonic()
-    model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.1, "patience": 10_000})
-    assert 3 < time.monotonic() - start < 7
+    model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.1})
+    assert 3 < time.monotonic() - start < 15  # of 6 s, on a machine that may be busy
     assert len(history) > 3
     assert history[-1]["lr"] < 0.1 * max(row["lr"] for row in history)
     assert model.info.config["epochs"] is None
@@ -223,7 +224,7 @@ def test_time_that_is_too_short_still_gives_a_model(drawn: Path) -> None:
 
 def test_progressive_run_begins_with_small_images(drawn: Path) -> None:
     _, history, metrics = fit(drawn, {**TINY, "image_size": 64, "epochs": 6, "progressive": True})
-    assert [row["image_size"] for row in history] == [32, 32, 48, 48, 56, 56]
+    assert [row["image_size"] for row in history] == [32, 48, 48, 48, 56, 56]
     assert np.isfinite(metrics["map_macro"])
 
 
@@ -248,6 +249,16 @@ def test_compiled_network_learns_alike(drawn: Path) -> None:
         fit(drawn, {**TINY, "compile": wanted, "amp": False}).history[-1]["train_loss"] for wanted in (True, False)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
+
+
+@pytest.mark.slow
+def test_network_that_cannot_be_compiled_is_an_error_that_says_what_to_do(process: Cli, drawn: Path) -> None:
+    environment = {**os.environ, "CXX": "/nowhere/c++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    done = process("fit", drawn, *TINY_OPTIONS, "--device", "cpu", "--compile", env=environment)
+    assert done.code == 1
+    assert "Error: the network cannot be compiled here: " in done.err
+    assert "Hint: leave `--compile` out" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_failed_run_leaves_no_directory(tmp_path: Path, home: Path) -> None:

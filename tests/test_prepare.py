@@ -188,7 +188,10 @@ def test_drawn_images_get_a_smaller_network_unless_given() -> None:
     assert resolve(TrainConfig(width=2), CPU, drawn=True, num_train=5000).width == 2
 
 
-def test_number_of_epochs_is_open_where_a_time_is_given() -> None:
+def test_number_of_epochs_and_patience_are_open_where_a_time_is_given() -> None:
     assert resolve(TrainConfig(), CPU, drawn=False, num_train=100).epochs == 30
-    assert resolve(TrainConfig(time=5), CPU, drawn=False, num_train=100).epochs is None
+    timed = resolve(TrainConfig(time=5), CPU, drawn=False, num_train=100)
+    assert (timed.epochs, timed.patience) == (None, None)
+    assert resolve(TrainConfig(), CPU, drawn=False, num_train=100).patience == 10
+    assert resolve(TrainConfig(time=5, patience=3), CPU, drawn=False, num_train=100).patience == 3
     assert resolve(TrainConfig(epochs=3), CPU, drawn=False, num_train=100).epochs == 3

@@ -72,7 +72,7 @@ Mixup = Annotated[float, setting("mixup", panel=TRAINING)]
 Augment = Annotated[str, setting("augment", panel=TRAINING)]
 VerticalFlip = Annotated[bool, setting("vertical_flip", "--vertical-flip/--no-vertical-flip", panel=TRAINING)]
 Progressive = Annotated[bool, setting("progressive", "--progressive/--no-progressive", panel=TRAINING)]
-Patience = Annotated[int, setting("patience", panel=TRAINING)]
+Patience = Annotated[int | None, setting("patience", panel=TRAINING)]
 Select = Annotated[str, setting("select", panel=TRAINING)]
 Seed = Annotated[int, setting("seed", panel=TRAINING)]
 

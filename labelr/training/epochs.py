@@ -117,7 +117,7 @@ def train(
                 info = store.save(folder, trainer.averaged, replace(info, best_epoch=row.epoch, created=created))
             files.write_atomically(folder / shelf.HISTORY_FILE, _history_csv(history))
             write_events(asdict(row), row.epoch)
-            if row.epoch - info.best_epoch >= config.patience:
+            if config.patience and row.epoch - info.best_epoch >= config.patience:
                 log.info("stopped early: validation has not improved for %d epochs", config.patience)
                 break
     _tell_pace(history)

@@ -38,12 +38,13 @@ def event_log(folder: Path | None) -> Iterator[EventLog]:
     with files.writing(folder):
         writer = SummaryWriter(str(folder))
 
-        def write(scores: Mapping[str, float], epoch: int) -> None:
+    def write(scores: Mapping[str, float], epoch: int) -> None:
+        with files.writing(folder):
             for name, value in scores.items():
                 writer.add_scalar(name, value, epoch)
             writer.flush()
 
-        try:
-            yield write
-        finally:
-            writer.close()
+    try:
+        yield write
+    finally:
+        writer.close()

@@ -131,9 +131,7 @@ class Trainer:
         changed = normalise(self.augment(images, batch.aspects, size, generator), self.preprocessing)
         mixed, mixed_targets = mix(changed, targets, self.config.mixup, generator)
         self._set_pace()
-        with self.machine.autocast():
-            logits = self.forward(mixed)
-        loss = masked_bce(logits.float(), mixed_targets)
+        loss = masked_bce(self._forward(mixed).float(), mixed_targets)
         self.network.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
@@ -142,6 +140,17 @@ class Trainer:
         self.average.update_parameters(self.network)
         self.steps += 1
         return loss.detach()
+
+    def _forward(self, images: Tensor) -> Tensor:
+        try:
+            with self.machine.autocast():
+                logits: Tensor = self.forward(images)
+        except RuntimeError as error:
+            if not self.config.compile:
+                raise
+            reason = str(error).strip().split("\n")[0]
+            raise LabelrError(f"the network cannot be compiled here: {reason}", "leave `--compile` out") from error
+        return logits
 
     def _set_pace(self) -> None:
         pace = one_cycle(self.progress)

@@ -65,6 +65,7 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
         config,
         image_size=config.image_size or usual_size,
         epochs=config.epochs or (None if config.time else 30),
+        patience=config.patience or (None if config.time else 10),
         width=config.width or (0.5 if drawn else 1.0),
         batch_size=config.batch_size or usual_batch_size(num_train, most=32 if drawn else 64),
         lr=config.lr or (4e-3 if drawn or config.optimizer == "muon" else 1.5e-3),

@@ -71,6 +71,7 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
     import torch
 
     from labelr.config import TrainConfig
+    from labelr.data.augment import TRAINING_SHARE
     from labelr.model.device import pick_machine
     from labelr.model.network import ResidualNetwork
     from labelr.training.loop import make_optimizers
@@ -79,7 +80,7 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
 
     machine = pick_machine("cpu")
     config = resolve(TrainConfig(), machine, drawn=False, num_train=num_train)
-    batch, size = config.batch_size or 0, config.image_size or 0
+    batch, size = config.batch_size or 0, round((config.image_size or 0) * TRAINING_SHARE)
     network = machine.place(ResidualNetwork(num_labels, dropout=config.dropout))
     optimizers = make_optimizers(network, config, machine)
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
