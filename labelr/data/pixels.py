@@ -173,7 +173,7 @@ def open_pixels(
     pixels = PixelSet(sources, reader, segments, found, threads)
     if pixels.num_cached < len(pixels):
         log.info(
-            "%s of %s images are not in the pixel cache and are decoded whenever they are needed",
+            "%s of %s images are not in the pixel cache and are decoded whenever they are needed (see `--cache-limit`)",
             f"{len(pixels) - pixels.num_cached:,}", f"{len(pixels):,}",
         )  # fmt: skip
     return pixels
