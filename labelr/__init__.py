@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from labelr.config import TrainConfig as TrainConfig
+    from labelr.data.check import check as check
     from labelr.model.store import load as load
     from labelr.scoring.evaluate import evaluate as evaluate
     from labelr.tagging.tag import tag as tag
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "TrainConfig": "labelr.config",
     "__version__": "labelr.version",
+    "check": "labelr.data.check",
     "evaluate": "labelr.scoring.evaluate",
     "fit": "labelr.training.fit",
     "load": "labelr.model.store",
     "tag": "labelr.tagging.tag",
 }
-__all__ = ["TrainConfig", "__version__", "evaluate", "fit", "load", "tag"]
+__all__ = ["TrainConfig", "__version__", "check", "evaluate", "fit", "load", "tag"]
 
 
 def __getattr__(name: str) -> object:

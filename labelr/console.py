@@ -218,6 +218,29 @@ def show_model(description: Mapping[str, Any]) -> None:
     )
 
 
+def show_check(found: Mapping[str, Any]) -> None:
+    """What was understood of a data set, and what needs attention, from the same object that machines get."""
+    stdout.print(_visible(f"{found['source']}: {found['layout']}"), soft_wrap=True)
+    for note in found["notes"]:
+        stdout.print(_visible(f"  {note}"), soft_wrap=True)
+    show_table(found["per_label"])
+    sizes = ", ".join(f"{name} {width} x {height}" for name, (width, height) in found["sizes"].items())
+    facts = {
+        "images": f"{found['images']:,}",
+        "split": ", ".join(f"{count:,} {part}" for part, count in found["split"].items()),
+        "pixels": sizes,
+        "formats": ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()),
+        "modes": ", ".join(f"{count:,} {name}" for name, count in found["modes"].items()),
+        "copies": f"{len(found['duplicates']):,} groups byte for byte, {len(found['near_duplicates']):,} look alike",
+    }
+    for name, value in facts.items():
+        stdout.print(_visible(f"{name}: {value}"), soft_wrap=True)
+    for problem in found["problems"]:
+        stdout.print(Text("Attention: ", style="yellow") + _visible(problem), soft_wrap=True)
+    if not found["problems"]:
+        stdout.print("Nothing needs attention.")
+
+
 METRIC_NAMES = {
     "map_macro": "mAP",
     "hamming_loss": "Hamming loss",

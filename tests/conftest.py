@@ -4,14 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from labelr.cli.app import main
+from labelr.config import ReadOptions
+from labelr.data.dataset import Dataset
+from labelr.data.labels import LabelTable
+from labelr.data.read import read_labels
 from labelr.data.synthetic import draw_dataset
+from labelr.errors import LabelrError
 from labelr.model.predict import Model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -93,3 +99,42 @@ def scenes() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the photographs are not at {folder}")
     return folder
+
+
+# --- label files -----------------------------------------------------------------------------------------------------
+
+
+def put(folder: Path, name: str, content: str | bytes = b"") -> Path:
+    """A file of this content, with the folders above it."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def make_data(folder: Path, text: str | bytes, images: Iterable[str] = ("a.jpg", "b.jpg")) -> Path:
+    """A data folder with a ``labels.csv`` of this content, and an empty file for each image."""
+    put(folder, "labels.csv", text)
+    for image in images:
+        put(folder, image)
+    return folder
+
+
+def read_table(data: Path, **options: object) -> LabelTable:
+    """What the label files of a folder say of the images that are there."""
+    return read_labels([data], ReadOptions.of(options)).table
+
+
+def error_of(data: Path, **options: object) -> LabelrError:
+    """Why a folder cannot be loaded."""
+    with pytest.raises(LabelrError) as caught:
+        Dataset.load([data], ReadOptions.of(options))
+    return caught.value
+
+
+def assert_table(table: LabelTable, files: Iterable[str], labels: Iterable[str], targets: list[list[float]]) -> None:
+    """Fails unless a table is just that."""
+    assert table.files == tuple(files)
+    assert table.labels == tuple(labels)
+    assert table.targets.dtype == np.float32
+    np.testing.assert_array_equal(table.targets, np.array(targets, dtype=np.float32).reshape(len(table.files), -1))

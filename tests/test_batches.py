@@ -1,6 +1,5 @@
 """Batches of training images."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.labels import LabelTable
 from labelr.data.pixels import open_pixels
@@ -26,9 +26,8 @@ def make_images(folder: Path, *, seed: int = 0, squished: bool = True) -> TrainI
         Image.new("L", (40, 20), 10 * number).save(path)
     targets = np.stack([np.arange(10), np.full(10, np.nan)], axis=1).astype(np.float32)
     table = LabelTable(folder / "labels.csv", "drawn", folder, tuple(path.name for path in paths), ("a", "b"), targets)
-    digests = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
-    dataset = Dataset(table, digests, (None,) * 10, np.full(10, 2.0, np.float32), {})
-    pixels = open_pixels(paths, digests, 8)
+    dataset = Dataset.scan(table, ReadOptions())
+    pixels = open_pixels(paths, dataset.digests, 8)
     return TrainImages.of(dataset, pixels, batch_size=3, seed=seed, squished=squished, pinned=False)
 
 

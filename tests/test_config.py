@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from labelr.cli.fit import fit as fit_command
-from labelr.config import ALIASES, SettingError, TrainConfig
+from labelr.config import ALIASES, TrainConfig
+from labelr.settings import SettingError
 
 
 def test_names_from_training_scripts_are_accepted() -> None:
@@ -43,7 +44,7 @@ def test_setting_given_under_two_names_is_an_error() -> None:
         ("stem", "wide", "stem: expected one of deep, classic, got 'wide'"),
         ("flip", 1, "flip: expected true or false, got 1"),
         ("flip", None, "flip: expected true or false, got None"),
-        ("labels", 3, "labels: expected text, got 3"),
+        ("labels", 3, "labels: expected a list of texts, got 3"),
     ],
 )
 def test_value_out_of_range_is_an_error_that_says_what_was_expected(setting: str, value: object, expected: str) -> None:
@@ -92,4 +93,4 @@ def test_every_setting_is_an_option_of_fit_with_the_same_default() -> None:
     )
     for name, value in TrainConfig().to_dict().items():
         if name != "synthetic":  # whose default applies where the option stands without its number
-            assert defaults[name] == value, name
+            assert defaults[name] == (list(value) if isinstance(value, tuple) else value), name

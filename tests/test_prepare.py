@@ -21,7 +21,7 @@ GPU = Machine(torch.device("cuda"), "bf16", 1, 1)
 
 
 def prepared(data: Path, **settings: object) -> Prepared:
-    return prepare(data, TrainConfig.of(settings), pick_machine("cpu", threads=1, workers=1))
+    return prepare([data], TrainConfig.of(settings), pick_machine("cpu", threads=1, workers=1))
 
 
 def parts_by_file(run: Prepared) -> dict[str, str]:

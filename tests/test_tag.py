@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import Cli
 
-from labelr.config import SettingError
+from labelr.settings import SettingError
 from labelr.model.predict import Model
 from labelr.tagging.tag import tag
 

@@ -11,12 +11,13 @@ import typer
 
 from labelr import console
 from labelr.cli.cache import cache
+from labelr.cli.check import check
 from labelr.cli.evaluate import evaluate
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.models import models
 from labelr.cli.tag import tag
-from labelr.config import SettingError
 from labelr.errors import LabelrError
+from labelr.settings import SettingError
 from labelr.version import __version__
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command(cls=FitCommand, context_settings={"auto_envvar_prefix": "LABELR_FIT"})(fit)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_EVALUATE"})(evaluate)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_TAG"})(tag)
+app.command(context_settings={"auto_envvar_prefix": "LABELR_CHECK"})(check)
 app.add_typer(cache, context_settings={"auto_envvar_prefix": "LABELR_CACHE"})
 app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})
 

@@ -11,9 +11,7 @@ from labelr.cli import options as opt
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A folder of images with a label file.", show_default=False)
-    ],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of labelled images.", show_default=False)],
     model: opt.Model = None,
     threshold: opt.Threshold = "auto",
     split: Annotated[
@@ -25,8 +23,14 @@ def evaluate(
             panel=opt.DATA,
         ),
     ] = "auto",
-    labels: opt.Labels = opt.DEFAULTS.labels,
+    labels: opt.Labels = opt.NOTHING,
+    layout: opt.Layout = opt.DEFAULTS.layout,
     images: opt.Images = opt.DEFAULTS.images,
+    only: opt.Only = opt.NOTHING,
+    exclude: opt.Exclude = opt.NOTHING,
+    minus_one: opt.MinusOne = opt.DEFAULTS.minus_one,
+    blank: opt.Blank = opt.DEFAULTS.blank,
+    tag_separator: opt.TagSeparator = opt.DEFAULTS.tag_separator,
     skip_missing: opt.SkipMissing = opt.DEFAULTS.skip_missing,
     skip_invalid: opt.SkipInvalid = opt.DEFAULTS.skip_invalid,
     on_error: opt.OnError = opt.DEFAULTS.on_error,

@@ -8,7 +8,8 @@ from typer.core import TyperCommand
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.config import SettingError, TrainConfig
+from labelr.config import TrainConfig
+from labelr.settings import SettingError
 
 
 class FitCommand(TyperCommand):
@@ -27,8 +28,8 @@ class FitCommand(TyperCommand):
 def fit(
     context: typer.Context,
     data: Annotated[
-        Path | None,
-        typer.Argument(metavar="DATA", help="A folder of images with a label file.", show_default=False),
+        list[Path] | None,
+        typer.Argument(metavar="DATA", help="Folders of labelled images, one data set.", show_default=False),
     ] = None,
     synthetic: Annotated[
         int | None,
@@ -40,8 +41,14 @@ def fit(
         ),
     ] = None,
     labels_count: opt.LabelsCount = opt.DEFAULTS.labels_count,
-    labels: opt.Labels = opt.DEFAULTS.labels,
+    labels: opt.Labels = opt.NOTHING,
+    layout: opt.Layout = opt.DEFAULTS.layout,
     images: opt.Images = opt.DEFAULTS.images,
+    only: opt.Only = opt.NOTHING,
+    exclude: opt.Exclude = opt.NOTHING,
+    minus_one: opt.MinusOne = opt.DEFAULTS.minus_one,
+    blank: opt.Blank = opt.DEFAULTS.blank,
+    tag_separator: opt.TagSeparator = opt.DEFAULTS.tag_separator,
     group: opt.Group = opt.DEFAULTS.group,
     splits: opt.Splits = opt.DEFAULTS.splits,
     val_fraction: opt.ValFraction = opt.DEFAULTS.val_fraction,
@@ -101,10 +108,11 @@ def fit(
 ) -> None:
     """Train a model on a folder of images and its label file.
 
-    Prints the model's directory as the only line on stdout. DATA holds images (in a folder `images`, or anywhere in
-    it) and one CSV: a column `filename` and one column a label of 1 (yes), 0 (no) or nothing (unknown).
+    Prints the model's directory as the only line on stdout. DATA holds images and their labels as you have them: a
+    table, an export of an annotation tool, text files beside the images, or folders named after labels. How it is read
+    stands in the first lines on stderr; `labelr check DATA` looks closer and trains nothing.
     """
-    if (data is None) == (synthetic is None):
+    if (not data) == (synthetic is None):
         raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
     if name is not None and output is not None:
         raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelr.config import ReadOptions, SettingError, TrainConfig
+from labelr.config import ReadOptions, TrainConfig
+from labelr.settings import SettingError
 
 if TYPE_CHECKING:
     from labelr.model import device
 
 DEFAULTS = TrainConfig()
+NOTHING: list[str] = []
+"""The default of options that may be given several times."""
 HELP = {field.name: str(field.metadata["help"]) for field in dataclasses.fields(TrainConfig)}
 CHOICES = {field.name: field.metadata.get("choices") for field in dataclasses.fields(TrainConfig)}
 
@@ -29,8 +32,8 @@ def setting(name: str, *flags: str, panel: str, metavar: str | None = None) -> A
         *flags or (f"--{name.replace('_', '-')}",),
         help=HELP[name],
         panel=panel,
-        metavar=f"[{'|'.join(choices)}]" if choices else metavar,
-        default="auto" if "auto:" in HELP[name] else getattr(DEFAULTS, name) is not None,
+        metavar=metavar or (f"[{'|'.join(choices)}]" if choices else None),
+        default="auto" if "auto:" in HELP[name] else getattr(DEFAULTS, name) not in (None, ()),
     )
 
 
@@ -41,7 +44,13 @@ def given(context: typer.Context) -> dict[str, Any]:
 
 DATA, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Network", "Training", "Machine", "Output"
 
-Labels = Annotated[str | None, setting("labels", panel=DATA)]
+Labels = Annotated[list[str], setting("labels", panel=DATA, metavar="FILE")]
+Layout = Annotated[str, setting("layout", panel=DATA, metavar="NAME")]
+Only = Annotated[list[str], setting("only", panel=DATA, metavar="LABEL")]
+Exclude = Annotated[list[str], setting("exclude", panel=DATA, metavar="LABEL")]
+MinusOne = Annotated[str, setting("minus_one", panel=DATA)]
+Blank = Annotated[str, setting("blank", panel=DATA)]
+TagSeparator = Annotated[str | None, setting("tag_separator", panel=DATA, metavar="TEXT")]
 Group = Annotated[str | None, setting("group", panel=DATA)]
 Splits = Annotated[str | None, setting("splits", panel=DATA)]
 Images = Annotated[str | None, setting("images", panel=DATA)]

@@ -1,7 +1,6 @@
 """A labelled data set ready to be used: its table, what each file contains, and the files that do not open."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions, ResizeRule
-from labelr.data.formats import read_dataset
-from labelr.data.images import find_images
-from labelr.data.labels import LabelTable
+from labelr.data.labels import LabelTable, look_alikes
 from labelr.data.pixels import PixelSet, open_pixels
-from labelr.data.scan import scan_images
+from labelr.data.read import Reading, missing_message, read_labels
+from labelr.data.scan import Scanned, scan_images
 from labelr.errors import LabelrError, some
 from labelr.progress import Track, untracked
 
@@ -31,39 +29,54 @@ class Dataset:
 
     Attributes:
         table: N rows.
-        digests: SHA-256 of each image file, N of them.
-        fingerprints: The perceptual hash of each image, N of them; None for one without.
-        aspects: Width over height of each picture, shape ``(N,)``.
+        scanned: What a look at each image file gave, N of them.
         unreadable: The listed files that do not open, each with the reason.
     """
 
     table: LabelTable
-    digests: tuple[str, ...]
-    fingerprints: tuple[int | None, ...]
-    aspects: NDArray[np.float32]
+    scanned: tuple[Scanned, ...]
     unreadable: Mapping[str, str]
 
     @classmethod
-    def load(cls, data: Path, options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
-        """Reads the label file, looks at every image, and says what was understood.
+    def load(cls, data: Sequence[Path], options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
+        """Reads the label files of one or more folders, looks at every image, and says what was understood.
 
         Raises:
-            LabelrError: If the data cannot be understood, or too many images do not open.
+            LabelrError: If the data cannot be understood, images are missing, or too many do not open.
         """
-        table = read_dataset(data, options)
-        _describe(table)
+        reading = read_labels(data, options)
+        if reading.missing and not options.skip_missing:
+            raise LabelrError(
+                missing_message(reading.table, reading.missing),
+                "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
+            )
+        _describe(reading)
+        dataset = cls.scan(reading.table, options, threads=threads, track=track)
+        _check_unreadable(dataset.unreadable, len(reading.table), options.on_error)
+        return dataset
+
+    @classmethod
+    def scan(cls, table: LabelTable, options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
+        """Looks at every image of a table; those that do not open are left out and listed."""
         scanned = scan_images(table.paths, max_pixels=options.max_pixels, threads=threads, track=track)
         unreadable = {file: one.reason for file, one in zip(table.files, scanned, strict=True) if one.reason}
-        _check_unreadable(unreadable, len(table), options.on_error)
         rows = [row for row, one in enumerate(scanned) if not one.reason]
-        opened = [scanned[row] for row in rows]
-        return cls(
-            table.take(rows),
-            digests=tuple(one.digest for one in opened),
-            fingerprints=tuple(one.fingerprint for one in opened),
-            aspects=np.array([one.width / one.height for one in opened], dtype=np.float32),
-            unreadable=unreadable,
-        )
+        return cls(table.take(rows), tuple(scanned[row] for row in rows), unreadable)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each image file, N of them."""
+        return tuple(one.digest for one in self.scanned)
+
+    @property
+    def fingerprints(self) -> tuple[int | None, ...]:
+        """The perceptual hash of each image, N of them; None for one without."""
+        return tuple(one.fingerprint for one in self.scanned)
+
+    @property
+    def aspects(self) -> NDArray[np.float32]:
+        """Width over height of each picture, shape ``(N,)``."""
+        return np.array([one.width / one.height for one in self.scanned], dtype=np.float32)
 
     def pixels(
         self, size: int, *, rule: ResizeRule, options: ReadOptions, threads: int, track: Track = untracked
@@ -75,25 +88,36 @@ class Dataset:
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """The data set of some rows, in the order given."""
-        return replace(
-            self,
-            table=self.table.take(rows),
-            digests=tuple(self.digests[row] for row in rows),
-            fingerprints=tuple(self.fingerprints[row] for row in rows),
-            aspects=self.aspects[rows],
-        )
+        return replace(self, table=self.table.take(rows), scanned=tuple(self.scanned[row] for row in rows))
 
 
-def _describe(table: LabelTable) -> None:
+def as_folders(data: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """The data folders in what people pass: one, several, or none."""
+    if data is None:
+        return []
+    return [Path(data)] if isinstance(data, (str, Path)) else [Path(folder) for folder in data]
+
+
+def _describe(reading: Reading) -> None:
+    table = reading.table
     log.info(
         "%s: %s; %s images, %s labels, %s unknown cells",
         table.source, table.layout, f"{len(table):,}", f"{len(table.labels):,}", f"{table.num_unknown:,}",
     )  # fmt: skip
-    listed = {os.path.abspath(path) for path in table.paths}
-    unlisted = [path for path in find_images(table.root) if os.path.abspath(path) not in listed]
-    if unlisted:
-        names = some([path.relative_to(table.root) for path in unlisted])
-        log.info("%s images in %s are not in the label file and are not used: %s", len(unlisted), table.root, names)
+    for note in reading.notes:
+        log.info("  %s", note)
+    if reading.missing:
+        log.warning("%s; they are left out", missing_message(table, reading.missing))
+    if reading.invalid:
+        log.warning("%s rows are left out: %s", f"{len(reading.invalid):,}", some(reading.invalid))
+    if reading.unlabelled:
+        number, names = f"{len(reading.unlabelled):,}", some(reading.unlabelled)
+        log.warning("%s images have no known label and are left out: %s", number, names)
+    if reading.unlisted:
+        names, number = some(reading.unlisted), f"{len(reading.unlisted):,}"
+        log.info("%s images in %s are not in the label file and are not used: %s", number, table.root, names)
+    for alike in look_alikes(table.labels):
+        log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))
 
 
 def _check_unreadable(unreadable: Mapping[str, str], total: int, on_error: str) -> None:

@@ -42,11 +42,15 @@ class Decoded(NamedTuple):
         pixels: Shape ``(S, S, 3)``.
         width: Of the whole picture, turned as it is seen, in pixels.
         height: Likewise.
+        format: Of the file, such as ``JPEG``.
+        mode: Of its pixels as Pillow calls it, such as ``RGB`` and ``L``.
     """
 
     pixels: Pixels
     width: int
     height: int
+    format: str
+    mode: str
 
 
 def has_image_suffix(name: str) -> bool:
@@ -142,13 +146,13 @@ def decode(
                 return Unreadable(
                     f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels"
                 )
-            whole = image.size
+            whole, kind, mode = image.size, image.format or "", image.mode
             image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but twice the target at least
             image.load()
             upright = _upright(image)
             turned = (upright.width > upright.height) != (whole[0] > whole[1])
             width, height = reversed(whole) if turned else whole
-            return Decoded(to_pixels(upright, size, rule), width, height)
+            return Decoded(to_pixels(upright, size, rule), width, height, kind, mode)
     except MemoryError:
         return Unreadable("too large for this machine's memory")
     except UnidentifiedImageError:

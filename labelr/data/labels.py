@@ -1,5 +1,7 @@
 """The label table: which image has which labels, and what is not known."""
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +9,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from labelr import files
 
 Targets = NDArray[np.float32]
 """1 where the label applies, 0 where not, NaN where unknown, ``(N, L)``."""
@@ -69,3 +73,27 @@ class LabelTable:
         """The table of some labels, in the order given."""
         columns = [self.labels.index(label) for label in labels]
         return replace(self, labels=tuple(labels), targets=self.targets[:, columns])
+
+
+def write_labels(path: Path, table: LabelTable) -> None:
+    """Writes a table as labelr's own layout: ``filename``, the part if the table says it, and one column a label.
+
+    Raises:
+        LabelrError: If it cannot be written.
+    """
+    parts = table.parts if "split" not in table.labels else None
+    header = ["filename", *(["split"] if parts else []), *table.labels]
+    marks = np.where(np.isnan(table.targets), "", np.where(table.targets == 1, "1", "0")).tolist()
+    rows = (
+        [file, *([parts[row]] if parts else []), *cells]
+        for row, (file, cells) in enumerate(zip(table.files, marks, strict=True))
+    )
+    files.write_atomically(path, files.csv_text(header, rows))
+
+
+def look_alikes(labels: Sequence[str]) -> list[list[str]]:
+    """Labels that differ only in case, spaces, ``_`` or ``-``, and may be one that was written in several ways."""
+    alike = defaultdict(list)
+    for label in labels:
+        alike[re.sub(r"[\s_-]+", "", label.casefold())].append(label)
+    return [several for several in alike.values() if len(several) > 1]

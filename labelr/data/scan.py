@@ -26,9 +26,9 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS scans_2 (
+CREATE TABLE IF NOT EXISTS scans_3 (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, max_pixels INTEGER, digest TEXT, fingerprint TEXT,
-    width INTEGER, height INTEGER
+    width INTEGER, height INTEGER, format TEXT, mode TEXT
 ) WITHOUT ROWID
 """
 
@@ -43,6 +43,8 @@ class Scanned:
         reason: Why it cannot be opened as an image; empty where it can.
         width: Of the picture as it is seen, in pixels; 0 where it does not open.
         height: Likewise.
+        format: Of the file, such as ``JPEG``.
+        mode: Of its pixels as Pillow calls it, such as ``RGB``.
     """
 
     digest: str
@@ -50,6 +52,8 @@ class Scanned:
     reason: str = ""
     width: int = 0
     height: int = 0
+    format: str = ""
+    mode: str = ""
 
 
 def scan_images(
@@ -91,7 +95,7 @@ def _scan(path: Path, max_pixels: int) -> Scanned:
         decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels)
     if isinstance(decoded, Unreadable):
         return Scanned(digest, reason=decoded.reason)
-    return Scanned(digest, fingerprint(decoded.pixels), width=decoded.width, height=decoded.height)
+    return Scanned(digest, fingerprint(decoded.pixels), "", *decoded[1:])
 
 
 _Key = tuple[bytes, int, int, int]
@@ -112,7 +116,7 @@ def _memory() -> sqlite3.Connection:
     folder = files.home()
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "scans.sqlite", timeout=10)
-    connection.execute("DROP TABLE IF EXISTS scans_1")  # of an earlier labelr
+    connection.execute("DROP TABLE IF EXISTS scans_2")  # of an earlier labelr
     connection.execute(_TABLE)
     return connection
 
@@ -120,7 +124,7 @@ def _memory() -> sqlite3.Connection:
 def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
     """What is remembered of each file, if anything; a memory that cannot be read is as good as none."""
     query = (
-        "SELECT digest, fingerprint, width, height FROM scans_2 "
+        "SELECT digest, fingerprint, width, height, format, mode FROM scans_3 "
         "WHERE path = ? AND size = ? AND mtime_ns = ? AND max_pixels = ?"
     )
     found: list[Scanned | None] = [None] * len(keys)
@@ -129,10 +133,8 @@ def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
             for row, key in enumerate(keys):
                 seen = memory.execute(query, key).fetchone() if key else None
                 if seen:
-                    digest, hexadecimal, width, height = seen
-                    found[row] = Scanned(
-                        digest, int(hexadecimal, 16) if hexadecimal else None, width=width, height=height
-                    )
+                    digest, hexadecimal, *shape = seen
+                    found[row] = Scanned(digest, int(hexadecimal, 16) if hexadecimal else None, "", *shape)
     except (sqlite3.Error, OSError, ValueError):
         return [None] * len(keys)
     return found
@@ -141,12 +143,20 @@ def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
 def _remember(seen: Sequence[tuple[_Key | None, Scanned]]) -> None:
     """Keeps what was seen of images that open; the others are looked at again, since a decoder may come to help."""
     rows = [
-        (*key, one.digest, f"{one.fingerprint:x}" if one.fingerprint is not None else "", one.width, one.height)
+        (
+            *key,
+            one.digest,
+            f"{one.fingerprint:x}" if one.fingerprint is not None else "",
+            one.width,
+            one.height,
+            one.format,
+            one.mode,
+        )
         for key, one in seen
         if key and not one.reason
     ]
     try:
         with closing(_memory()) as memory, memory:
-            memory.executemany("REPLACE INTO scans_2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            memory.executemany("REPLACE INTO scans_3 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     except (sqlite3.Error, OSError):
         return

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from labelr.config import MAX_PIXELS, SettingError
+from labelr.config import MAX_PIXELS
 from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
 from labelr.data.loader import decode_in_order, in_batches
 from labelr.errors import LabelrError
 from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.info import ModelInfo, Preprocessing
+from labelr.settings import SettingError
 
 BATCH_SIZE = 64
 

@@ -11,10 +11,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labelr import files
-from labelr.config import SettingError
 from labelr.data.splits import SPLITS_FILE
 from labelr.errors import LabelrError, nearest
 from labelr.model.info import ModelInfo
+from labelr.settings import SettingError
 
 INFO_FILE = "model.json"
 METRICS_FILE = "metrics.json"

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.config import ReadOptions, SettingError
-from labelr.data.dataset import Dataset
+from labelr.config import ReadOptions
+from labelr.data.dataset import Dataset, as_folders
 from labelr.data.labels import LabelTable, Targets
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, nearest, some
@@ -21,6 +21,7 @@ from labelr.model.device import Machine
 from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.progress import Track, untracked
 from labelr.scoring import metrics
+from labelr.settings import SettingError
 
 SPLITS = ("auto", "train", "val", "test", "all")
 LEARNED = ("train", "val")
@@ -101,7 +102,7 @@ def without_nan(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     model: str | Path | Model | None = None,
     *,
     options: ReadOptions | Mapping[str, Any] | None = None,
@@ -113,7 +114,7 @@ def evaluate(
     """Scores a saved model on labelled images.
 
     Args:
-        data: A folder of images with a label file.
+        data: A folder of labelled images, or several that are one data set.
         model: A name, a directory or a loaded model; None takes the newest complete one.
         options: How the data set is read.
         split: ``"auto"`` leaves out every image that the model has learned from, by content; ``"train"``, ``"val"``
@@ -129,7 +130,7 @@ def evaluate(
         raise SettingError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
     reading = ReadOptions.of(options)
-    dataset = Dataset.load(Path(data), reading, threads=loaded.machine.workers, track=track)
+    dataset = Dataset.load(as_folders(data), reading, threads=loaded.machine.workers, track=track)
     matched = replace(dataset, table=_with_model_labels(dataset.table, loaded))
     chosen = _choose_split(matched, loaded, split)
     return score_dataset(loaded, chosen, options=reading, threshold=threshold, track=track)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.config import MAX_PIXELS, ReadOptions, SettingError
+from labelr.config import MAX_PIXELS, ReadOptions
 from labelr.data.images import Unreadable, find_images
 from labelr.errors import LabelrError
 from labelr.model import store
@@ -22,6 +22,7 @@ from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
+from labelr.settings import SettingError
 from labelr.tagging.writers import ImageFiles, Table, Tables, UnwritableNameError, Writer
 
 SUMMARY_FILE = "summary.json"

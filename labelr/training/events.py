@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from labelr import files
-from labelr.config import SettingError
+from labelr.settings import SettingError
 
 
 class EventLog(Protocol):

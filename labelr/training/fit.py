@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from labelr import files
 from labelr.config import TrainConfig
+from labelr.data.dataset import as_folders
 from labelr.data.labels import LabelTable
 from labelr.model import shelf, store
 from labelr.model.device import Machine, pick_machine
@@ -56,7 +57,7 @@ class FitResult(NamedTuple):
 
 
 def fit(
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     config: TrainConfig | Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
@@ -68,7 +69,7 @@ def fit(
     """Trains a model on a folder of labelled images and saves it.
 
     Args:
-        data: A folder of images with a label file; None draws a data set.
+        data: A folder of labelled images, or several that are one data set; None draws one.
         config: The settings, as a `TrainConfig` or a mapping of its names.
         name: The model's name; None takes the data folder's, with a number where that is taken.
         output: A directory to save it in instead of the user's cache.
@@ -87,12 +88,13 @@ def fit(
     events = Path(log_dir) if log_dir is not None else None
     check_event_log(events)
     machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
-    default_name = "synthetic" if data is None else Path(data).resolve().name
+    folders = as_folders(data)
+    default_name = folders[0].resolve().name if folders else "synthetic"
     place = Path(output) if output is not None else None
     with shelf.reserved(name, default_name=default_name, output=place, force=force) as folder:
         try:
-            prepared = prepare(Path(data) if data is not None else None, given, machine, track=track)
-            settings = resolve(given, machine, drawn=data is None, num_train=len(prepared.part("train").table))
+            prepared = prepare(folders, given, machine, track=track)
+            settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.part("train").table))
             described = _describe(prepared, settings)
             deadline = start + 60 * given.time if given.time else None
             info, history = train(

@@ -12,8 +12,8 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data import synthetic
 from labelr.data.dataset import Dataset
-from labelr.data.duplicates import group_images
-from labelr.data.splits import PARTS, read_splits, stratified_split
+from labelr.data.divide import divide
+from labelr.data.splits import PARTS
 from labelr.errors import LabelrError, some
 from labelr.model.device import Machine
 from labelr.progress import Track, untracked
@@ -81,70 +81,20 @@ def usual_batch_size(num_train: int, *, most: int) -> int:
     return next((size for size in (64, 32, 16) if size <= most and num_train >= 16 * size), 8)
 
 
-def prepare(data: Path | None, config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Prepared:
-    """Reads a data set, or draws one where `data` is None, and divides it into train, val and test.
+def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Prepared:
+    """Reads the data set of some folders, or draws one where there are none, and divides it into train, val and test.
 
     Raises:
         LabelrError: If there is nothing to learn from.
     """
-    folder = _draw(config, track) if data is None else data
-    dataset = _with_learnable_labels(Dataset.load(folder, config, threads=machine.workers, track=track))
-    parts = _divide(dataset, config)
+    folders = data or [_draw(config, track)]
+    dataset = _with_learnable_labels(Dataset.load(folders, config, threads=machine.workers, track=track))
+    parts = divide(dataset, config)
     sizes = np.bincount(parts, minlength=len(PARTS))
     log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=True)))
     if sizes[0] < 2:
         raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
     return Prepared(dataset, parts)
-
-
-def _divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
-    """The part of each image, shape ``(N,)``: as the user says, else stratified over groups that are not divided.
-
-    Where the user names no images for validation, they are taken from those for training.
-    """
-    given = _given_parts(dataset, config)
-    if given is not None:
-        _warn_of_copies(dataset.digests, given)
-    free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == PARTS.index("train"))
-    parts = np.zeros(len(dataset.table), dtype=np.int64) if given is None else given.copy()
-    if given is not None and (given == PARTS.index("val")).any():
-        return parts
-    test_fraction = config.test_fraction if given is None else 0.0
-    pool = dataset.take(free)
-    groups = group_images(pool.digests, pool.fingerprints, pool.table.groups)
-    kept_together = len(pool.table) - len(np.unique(groups))
-    if kept_together:
-        log.info("%s images are kept together with their copies or groups", f"{kept_together:,}")
-    fractions = (1 - config.val_fraction - test_fraction, config.val_fraction, test_fraction)
-    parts[free] = stratified_split(pool.table.targets, pool.digests, fractions, groups=groups, seed=config.seed)
-    return parts
-
-
-def _warn_of_copies(digests: Sequence[str], parts: NDArray[np.int64]) -> None:
-    """Says how many images are in one of the user's parts and byte for byte in another."""
-    parts_of: dict[str, set[int]] = {}
-    for digest, part in zip(digests, parts.tolist(), strict=True):
-        parts_of.setdefault(digest, set()).add(part)
-    divided = sum(len(parts_of[digest]) > 1 for digest in digests)
-    if divided:
-        log.warning("%d images have a copy in another part: scores will be too good", divided)
-
-
-def _given_parts(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:
-    """The parts that the user names, by ``--splits`` or a column of the label file; None where neither does."""
-    table = dataset.table
-    if config.splits is None:
-        return None if table.parts is None else np.array([PARTS.index(part) for part in table.parts])
-    rows = read_splits(Path(config.splits))
-    by_name, by_digest = {row.image: row.part for row in rows}, {row.digest: row.part for row in rows if row.digest}
-    found = [by_name.get(file) or by_digest.get(one) for file, one in zip(table.files, dataset.digests, strict=True)]
-    missing = [file for file, part in zip(table.files, found, strict=True) if part is None]
-    if missing:
-        raise LabelrError(
-            f"{len(missing):,} of {len(table):,} images are not in {config.splits}: {some(missing)}",
-            "add them to the table, or leave `--splits` out",
-        )
-    return np.array([PARTS.index(part) for part in found if part is not None])
 
 
 def _draw(config: TrainConfig, track: Track) -> Path:

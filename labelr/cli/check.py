@@ -1,0 +1,67 @@
+"""``labelr check``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelr import console
+from labelr.cli import options as opt
+from labelr.config import TrainConfig
+from labelr.errors import LabelrError
+
+
+def check(
+    context: typer.Context,
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of labelled images.", show_default=False)],
+    labels: opt.Labels = opt.NOTHING,
+    layout: opt.Layout = opt.DEFAULTS.layout,
+    images: opt.Images = opt.DEFAULTS.images,
+    only: opt.Only = opt.NOTHING,
+    exclude: opt.Exclude = opt.NOTHING,
+    minus_one: opt.MinusOne = opt.DEFAULTS.minus_one,
+    blank: opt.Blank = opt.DEFAULTS.blank,
+    tag_separator: opt.TagSeparator = opt.DEFAULTS.tag_separator,
+    group: opt.Group = opt.DEFAULTS.group,
+    splits: opt.Splits = opt.DEFAULTS.splits,
+    val_fraction: opt.ValFraction = opt.DEFAULTS.val_fraction,
+    test_fraction: opt.TestFraction = opt.DEFAULTS.test_fraction,
+    seed: opt.Seed = opt.DEFAULTS.seed,
+    max_pixels: opt.MaxPixels = opt.DEFAULTS.max_pixels,
+    workers: opt.Workers = opt.DEFAULTS.workers,
+    write_labels: Annotated[
+        Path | None,
+        opt.option(
+            "--write-labels",
+            metavar="FILE",
+            help="Write the labels as a CSV of one row an image and one column a label.",
+            panel=opt.OUTPUT,
+        ),
+    ] = None,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Print what labelr understands of a data set, and what is wrong with it; trains and changes nothing.
+
+    Exit code 3 means that something needs attention: what it is stands at the end.
+    """
+    config = TrainConfig.of({**opt.given(context), "skip_invalid": True})
+    if write_labels is not None and write_labels.exists() and not force:
+        raise LabelrError(f"there is a file {write_labels} already", "replace it with `--force`")
+    from labelr.data import labels as tables
+    from labelr.data.check import check as look
+
+    with console.session(quiet=quiet, verbose=verbose) as track:
+        result = look(data, config, track=track)
+    found = result.to_json()
+    if json:
+        console.show_json(found)
+    else:
+        console.show_check(found)
+    if write_labels is not None:
+        tables.write_labels(write_labels, result.reading.table)
+        console.show_note(f"Wrote {write_labels}.")
+    if found["problems"]:
+        raise typer.Exit(3)

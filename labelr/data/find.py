@@ -1,0 +1,103 @@
+"""Finds the label files of a data folder."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from labelr.config import ReadOptions
+from labelr.data.formats.layouts import recognise
+from labelr.data.formats.records import part_in
+from labelr.data.formats.source import Source
+from labelr.data.images import find_images
+from labelr.data.names import is_there
+from labelr.data.splits import PART_NAMES
+from labelr.errors import LabelrError, some
+
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
+"""What label files end in; a text file is one only where the user names it."""
+FOLDERS = ("annotations", "labels", *PART_NAMES)
+"""Folders that label files may lie in, in lower case, beside the data folder itself."""
+MADE_BY_LABELR = frozenset({
+    "config.json", "errors.csv", "history.csv", "metrics.json", "model.json", "per_label.csv", "predictions.csv",
+    "probabilities.csv", "splits.csv", "summary.json",
+})  # fmt: skip
+"""Files that labelr writes and that hold no labels."""
+MOST_FILES = 50
+"""More files of one ending in a folder are one for each image, not label files of all."""
+
+
+def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]:
+    """The label files of a data folder: those that the user names, else the one that reads as labels.
+
+    Several are taken together where each is of another part by its name or its folder's, as ``train.csv`` and
+    ``val.csv``; where there is none, the folder itself may be a layout, as images with a text file beside each.
+
+    Raises:
+        LabelrError: If there is none, or it is open which is meant.
+    """
+    if options.labels:
+        return [_named(Path(name), images, options) for name in options.labels]
+    candidates = [Source(path, images, options) for path in _candidates(data)]
+    readable = [(source, names) for source in candidates if (names := recognise(source))]
+    if len(readable) == 1 or _are_parts(readable):
+        return [source for source, _ in readable]
+    if readable:
+        listed = some([source.path.relative_to(data) for source, _ in readable])
+        raise LabelrError(f"{len(readable)} files in {data} read as labels: {listed}", "name one with `--labels FILE`")
+    whole = Source(data, images, options)
+    if recognise(whole):
+        return [whole]
+    if len(candidates) == 1:  # let its reader say what is wrong with it
+        return candidates
+    raise _nothing_found(data, candidates)
+
+
+def _named(path: Path, images: Path, options: ReadOptions) -> Source:
+    if not is_there(path):
+        raise LabelrError(f"the label file {path} does not exist", "name an existing file with `--labels`")
+    return Source(path, images, options)
+
+
+def _candidates(data: Path) -> Iterator[Path]:
+    """The files in a data folder, and in those of its folders that usually hold label files, that end like one."""
+    below = [folder for folder in _list(data) if folder.is_dir() and folder.name.lower() in FOLDERS]
+    for folder in (data, *below):
+        of_suffix = defaultdict(list)
+        for path in _list(folder):
+            if path.suffix.lower() in SUFFIXES and path.name not in MADE_BY_LABELR and path.is_file():
+                of_suffix[path.suffix.lower()].append(path)
+        yield from (path for paths in of_suffix.values() if len(paths) <= MOST_FILES for path in paths)
+
+
+def _list(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
+
+
+def _are_parts(readable: list[tuple[Source, list[str]]]) -> bool:
+    """Whether label files have one layout and are each of another part."""
+    parts = [part_of(source) for source, _ in readable]
+    layouts = {tuple(names) for _, names in readable}
+    return len(layouts) == 1 and all(parts) and len(set(parts)) == len(parts)
+
+
+def part_of(source: Source) -> str:
+    """The part that a label file's name speaks of, or its folder's; empty for none."""
+    return part_in(source.path.stem) or part_in(source.path.parent.name)
+
+
+def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
+    if candidates:
+        names = some([source.path.relative_to(data) for source in candidates])
+        return LabelrError(
+            f"none of the {len(candidates)} files in {data} reads as labels: {names}",
+            "name the right one with `--labels`, and its layout with `--layout` if that does not help",
+        )
+    if next(find_images(data), None) is None:
+        return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")
+    return LabelrError(
+        f"no label file in {data}",
+        "add a labels.csv (a column `filename` and one column of 0 and 1 a label), or name the file with `--labels`",
+    )

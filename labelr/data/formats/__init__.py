@@ -1,0 +1,1 @@
+"""Label files as people have them: one reader a layout, and the table of them in `layouts`."""

@@ -1,0 +1,65 @@
+"""A text file of tags beside each image, as taggers and booru downloaders write them."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from labelr.data.formats.records import Entry, Records
+from labelr.data.formats.source import Source, read_text
+from labelr.data.formats.tags import divide
+from labelr.errors import LabelrError, some
+
+SUFFIXES = (".txt", ".caption", ".tags")
+BOX = re.compile(r"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
+"""A line of YOLO, which is not one of tags."""
+
+
+def fits(source: Source) -> int:
+    """Whether images have text files of tags beside them: 2 they have, 0 not."""
+    if not source.is_folder:
+        return 0
+    beside = _find(source)
+    if not beside:
+        return 0
+    probed = [read_text(path).content for path in list(beside.values())[:20]]
+    lines = [line for text in probed for line in text.splitlines() if line.strip()]
+    return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
+
+
+def read(source: Source) -> Records:
+    """The records of text files beside images; an image without one is not labelled, and left out.
+
+    Raises:
+        LabelrError: If there is no such file, or it is open what divides the tags.
+    """
+    beside = _find(source)
+    if not beside:
+        raise LabelrError(
+            f"no image in {source.images} has a text file beside it", "name another layout with `--layout`"
+        )
+    texts = [read_text(path).content.strip() for path in beside.values()]
+    separator = source.options.tag_separator or ("," if any("," in text for text in texts) else None)
+    tags, how = divide(texts, separator, f"the text files in {source.path}")
+    empty = [name for name, found in zip(beside, tags, strict=True) if not found]
+    notes = (
+        [f"images with an empty text file, to which no label applies: {len(empty):,} ({some(empty)})"] if empty else []
+    )
+    entries = (Entry(name, [_plain(tag) for tag in found]) for name, found in zip(beside, tags, strict=True))
+    return Records.of(entries, f"a text file of tags beside each image{how}", notes=notes)
+
+
+def _find(source: Source) -> dict[str, Path]:
+    """The text file of each image that has one: ``a.txt`` or ``a.jpg.txt`` beside ``a.jpg``."""
+    found = {}
+    for name in source.image_files:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        candidates = (source.images / f"{base}{suffix}" for suffix in SUFFIXES for base in (stem, name))
+        path = next((path for path in candidates if path.is_file()), None)
+        if path is not None:
+            found[name] = path
+    return found
+
+
+def _plain(tag: str) -> str:
+    r"""A tag without what prompts need: ``bird \(animal\)`` is ``bird (animal)``, and ``(bird:0.9)`` is ``bird``."""
+    weighted = re.fullmatch(r"\((.+):[\d.]+\)", tag)
+    return re.sub(r"\\([()])", r"\1", weighted[1] if weighted else tag)

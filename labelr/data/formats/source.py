@@ -1,0 +1,208 @@
+"""A label file, or a folder of them, opened once for all readers that look at it."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element, ParseError
+
+from labelr.config import ReadOptions
+from labelr.data.formats.sheet import Sheet, read_sheet, sheet_of
+from labelr.data.images import find_images
+from labelr.errors import LabelrError
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+class DecodedText(NamedTuple):
+    """The text of a file, and the encoding that it was read in; empty where that is UTF-8, as it should be."""
+
+    content: str
+    encoding: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A label file or a folder of label files.
+
+    Attributes:
+        path: Where it is.
+        images: The folder whose images it is about.
+        options: How the user wants it to be read.
+    """
+
+    path: Path
+    images: Path
+    options: ReadOptions
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name in lower case; empty for a folder."""
+        return "" if self.is_folder else self.path.suffix.lower()
+
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.path.is_dir()
+
+    @cached_property
+    def text(self) -> DecodedText:
+        """Its text.
+
+        Raises:
+            LabelrError: If it cannot be read, or is no text.
+        """
+        return read_text(self.path)
+
+    @cached_property
+    def sheet(self) -> Sheet | None:
+        """Its cells, of JSON Lines and of a list of objects too; None for a file that is no table by its ending.
+
+        Raises:
+            LabelrError: If it is not a table.
+        """
+        if self.objects:
+            return sheet_of(self.path, self.objects)
+        if self.is_folder or self.suffix in (".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"):
+            return None
+        return read_sheet(self.path, self.text.content)
+
+    @property
+    def table(self) -> Sheet:
+        """Its cells.
+
+        Raises:
+            LabelrError: If it is no table.
+        """
+        if self.sheet is None:
+            raise LabelrError(f"{self.path} is no table", "name a CSV with `--labels`")
+        return self.sheet
+
+    @cached_property
+    def document(self) -> Any:
+        """What a JSON, JSON Lines or YAML file says; None for any other file.
+
+        Raises:
+            LabelrError: If it cannot be parsed.
+        """
+        try:
+            if self.suffix == ".json":
+                return json.loads(self.text.content)
+            if self.suffix in (".jsonl", ".ndjson"):
+                return [json.loads(line) for line in self.text.content.split("\n") if line.strip()]
+            if self.suffix in (".yaml", ".yml"):
+                import yaml
+
+                return _parse_yaml(yaml, self.text.content)
+        except (ValueError, RecursionError) as error:
+            raise LabelrError(f"{self.path} cannot be parsed: {error}", "export or save it again") from error
+        return None
+
+    @cached_property
+    def objects(self) -> list[dict[str, Any]]:
+        """The objects of a JSON list or of JSON Lines; empty where it is anything else."""
+        document = self.document
+        if isinstance(document, list) and document and all(isinstance(one, dict) for one in document):
+            return document
+        return []
+
+    def xml_root(self) -> Element | None:
+        """The root of an XML file; None for any other file.
+
+        Raises:
+            LabelrError: If it cannot be parsed, or asks for entities, which no label file needs.
+        """
+        return parse_xml(self.path) if self.suffix == ".xml" else None
+
+    @cached_property
+    def image_files(self) -> list[str]:
+        """The images below `images`, relative to it, with forward slashes."""
+        return [path.relative_to(self.images).as_posix() for path in find_images(self.images)]
+
+    def first_lines(self, count: int = 3, width: int = 120) -> str:
+        """The beginning of a text file, indented, for a message; empty for a folder or what is no text."""
+        if self.is_folder:
+            return ""
+        try:
+            lines = islice((line for line in self.text.content.splitlines() if line.strip()), count)
+            return "\n".join(f"    {line[:width]}{'…' if len(line) > width else ''}" for line in lines)
+        except LabelrError:
+            return ""
+
+
+def read_text(path: Path) -> DecodedText:
+    """The text of a file in whichever encoding it is: by its first bytes, else UTF-8, else Windows-1252 or Latin-1.
+
+    File names that are not valid UTF-8 may stand in a file that else is: they keep their bytes.
+
+    Raises:
+        LabelrError: If it cannot be read, or is no text.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None) or _guess_encoding(data)
+    try:
+        content = data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
+    except UnicodeDecodeError as error:
+        raise LabelrError(f"{path} is not text: {error.reason}", "save the file as text in UTF-8") from error
+    if "\0" in content:
+        raise LabelrError(f"{path} is not text: it holds null characters", "save the file as text in UTF-8")
+    return DecodedText(content, "" if encoding.startswith("utf-8") else encoding)
+
+
+def _guess_encoding(data: bytes) -> str:
+    head = data[:1000]
+    zeros = head.count(0)
+    if zeros > len(head) / 4:  # every second byte of Western text in UTF-16
+        return "utf-16-le" if head[1::2].count(0) > zeros / 2 else "utf-16-be"
+    escaped = data.decode("utf-8", "surrogateescape")
+    stray = re.findall("[\udc80-\udcff]", escaped)
+    if not stray or re.search("[\x80-\ud7ff\ue000-\U0010ffff]", escaped):
+        return "utf-8"
+    undefined = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # in Windows-1252
+    return "latin-1" if undefined & {ord(one) - 0xDC00 for one in stray} else "cp1252"
+
+
+def _parse_yaml(yaml: Any, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def parse_xml(path: Path) -> Element:
+    """The root of an XML file.
+
+    Raises:
+        LabelrError: If it cannot be parsed, or asks for entities, which no label file needs.
+    """
+    import defusedxml
+    from defusedxml.ElementTree import parse
+
+    try:
+        root: Element | None = parse(path).getroot()
+    except (ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
+        raise LabelrError(f"{path} cannot be parsed: {error}", "export it again") from error
+    except OSError as error:
+        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    if root is None:
+        raise LabelrError(f"{path} is empty", "export it again")
+    return root
+
+
+def files_below(folder: Path, suffix: str) -> Iterator[Path]:
+    """The files below a folder that end like this, sorted, dot-files and their folders left out."""
+    found = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
+    return iter(
+        sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    )

@@ -1,0 +1,78 @@
+"""What `labelr tag` writes: a CSV of labels for each image, and a table of all."""
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from labelr.data.formats import wide
+from labelr.data.formats.records import Entry, Records
+from labelr.data.formats.source import Source, files_below
+from labelr.data.images import has_image_suffix
+from labelr.errors import LabelrError, some
+
+HEADER = ["label", "probability"]
+TABLE = "labels.csv"
+
+
+def fits(source: Source) -> int:
+    """Whether this is a folder of CSV files of images, ``a.jpg.csv``: 3 it is, 0 not."""
+    return 3 if source.is_folder and next(_find(source.path), None) is not None else 0
+
+
+def read(source: Source) -> Records:
+    """The records of a folder that `labelr tag` wrote: what a person corrected in it counts.
+
+    The files of images say which labels apply. The table beside them names the labels that no image has, and must say
+    the same, since else it is open which of the two was corrected.
+
+    Raises:
+        LabelrError: If a file is not what `labelr tag` writes, or the table says something else than the files.
+    """
+    entries = [
+        Entry(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read(path)) for path in _find(source.path)
+    ]
+    if not entries:
+        raise LabelrError(f"{source.path} holds no CSV files of images", "name a folder that `labelr tag` wrote")
+    table = source.path / TABLE
+    labels: tuple[str, ...] | None = None
+    if table.is_file():
+        said = wide.read(Source(table, source.images, source.options))
+        labels = said.labels
+        _check_same(source.path, entries, said)
+    return Records.of(entries, "files of images that `labelr tag` wrote", vocabulary=labels)
+
+
+def _find(folder: Path) -> Iterator[Path]:
+    return (path for path in files_below(folder, ".csv") if has_image_suffix(path.stem) and _header(path) == HEADER)
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _read(path: Path) -> set[str]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            return {row[0].strip() for row in islice(csv.reader(file), 1, None) if row and row[0].strip()}
+    except (OSError, csv.Error) as error:
+        raise LabelrError(f"cannot read {path}: {error}", "restore the file, or delete it") from error
+
+
+def _check_same(folder: Path, entries: list[Entry], said: Records) -> None:
+    """Raises LabelrError where the table and the files of images say different things."""
+    of_files = {entry.name: set(entry.present) for entry in entries}
+    differing = []
+    for name, row in zip(said.names, said.targets, strict=True):
+        of_table = {said.labels[column] for column in np.flatnonzero(row == 1)}
+        if of_files.get(name, set()) != of_table:
+            differing.append(name)
+    if differing:
+        what = f"say different things of {len(differing):,} images: {some(differing)}"
+        raise LabelrError(
+            f"{folder / TABLE} and the files of images {what}",
+            f"name the one that is right: `--labels {folder / TABLE}`, or delete the table and name the folder",
+        )

@@ -1,0 +1,57 @@
+"""Pascal VOC, a folder of one XML an image."""
+
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from labelr.data.formats.records import Entry, Records
+from labelr.data.formats.source import Source, files_below, parse_xml
+from labelr.data.splits import PART_NAMES
+from labelr.errors import LabelrError
+
+PROBED = 3
+
+
+def fits(source: Source) -> int:
+    """Whether this is a folder of XML files of Pascal VOC: 3 it is, 0 not."""
+    if not source.is_folder:
+        return 0
+    probed = list(islice(files_below(source.path, ".xml"), PROBED))
+    try:
+        return 3 if probed and all(parse_xml(path).tag == "annotation" for path in probed) else 0
+    except LabelrError:
+        return 0
+
+
+def read(source: Source) -> Records:
+    """The records of a folder of XML files: a label applies where the image has an object of it.
+
+    An image goes by the name of its XML, as the file name inside is often of another machine; the ending is taken
+    from there. Lists ``ImageSets/Main/train.txt`` and the like say which part it is in.
+
+    Raises:
+        LabelrError: If a file cannot be parsed.
+    """
+    parts = _read_parts(source.path)
+    entries = []
+    for path in files_below(source.path, ".xml"):
+        root = parse_xml(path)
+        if root.tag != "annotation":
+            raise LabelrError(f"{path} is no XML of Pascal VOC", "move it out of the folder")
+        labels = {name.strip() for name in (one.findtext("name") or "" for one in root.iterfind("object"))}
+        named = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/"))
+        stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
+        part = parts.get(stem) or PART_NAMES.get(stem.split("/")[0].lower(), "")
+        entries.append(Entry(stem + named.suffix, labels, part=part))
+    bare = sum(not entry.present for entry in entries)
+    notes = [f"images without an object, to which no label applies: {bare:,}"] if bare else []
+    return Records.of(entries, "Pascal VOC, the objects in an image", notes=notes)
+
+
+def _read_parts(folder: Path) -> dict[str, str]:
+    """The part of each image by its name without ending; empty where there are no lists of parts."""
+    parts = {}
+    for path in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
+        if path.stem.lower() in PART_NAMES:
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            parts.update({line.strip(): PART_NAMES[path.stem.lower()] for line in lines if line.strip()})
+    return parts

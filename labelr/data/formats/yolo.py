@@ -1,0 +1,160 @@
+"""YOLO: text files of numbered boxes beside images or in ``labels``, and a file that names the numbers."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from labelr.data.formats.records import Entry, Records
+from labelr.data.formats.sidecar import BOX
+from labelr.data.formats.source import Source, files_below, read_text
+from labelr.data.images import find_images
+from labelr.data.splits import PART_NAMES
+from labelr.errors import LabelrError, some
+
+NAME_FILES = ("obj.names", "classes.txt", "data.names")
+PROBED = 20
+
+
+def fits(source: Source) -> int:
+    """Whether this is a ``data.yaml``, or a folder of text files of boxes: 3 it is, 0 not."""
+    if not source.is_folder:
+        document = source.document
+        return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
+    if any((source.path / name).is_file() for name in NAME_FILES):
+        return 3
+    texts = (read_text(path).content for path in list(files_below(source.path, ".txt"))[:PROBED])
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
+    return 3 if lines and all(BOX.fullmatch(line) for line in lines) else 0
+
+
+def read(source: Source) -> Records:
+    """The records of boxes: a label applies where the image has a box of it; in images without boxes none does.
+
+    Raises:
+        LabelrError: If numbers have no names, or a line is no box (unless such images are to be left out).
+    """
+    names = _names(source)
+    images, notes = _images(source)
+    others = _text_files(source.path if source.is_folder else source.path.parent)
+    entries, invalid, bare = [], [], 0
+    for path, part in images:
+        try:
+            labels = _read_boxes(_find_box_file(path, others), names)
+        except LabelrError as error:
+            if not source.options.skip_invalid:
+                raise
+            invalid.append(error.message)
+            continue
+        bare += not labels
+        entries.append(Entry(_shown(path, source.images), labels, part=part))
+    if bare:
+        notes.append(f"images without a box, to which no label applies: {bare:,}")
+    vocabulary = [label for _, label in sorted(names.items())]
+    return Records.of(entries, "YOLO, the boxes in an image", vocabulary=vocabulary, notes=notes, invalid=invalid)
+
+
+def _names(source: Source) -> dict[int, str]:
+    """The label of each number.
+
+    Raises:
+        LabelrError: If there is no file of them, or it is no list.
+    """
+    if source.is_folder:
+        path = next((source.path / name for name in NAME_FILES if (source.path / name).is_file()), None)
+        if path is None:
+            raise LabelrError(
+                f"{source.path} holds boxes with numbers, and no file that names them",
+                "add a data.yaml with `names`, or a classes.txt with a line for each number",
+            )
+        lines = [line.strip() for line in read_text(path).content.splitlines()]
+        return {number: line for number, line in enumerate(lines) if line}
+    said = source.document.get("names") if isinstance(source.document, dict) else None
+    try:
+        pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said or [])
+        return {int(number): str(label).strip() for number, label in pairs}
+    except (TypeError, ValueError):
+        raise LabelrError(f"{source.path}: `names` is no list of labels", "write `names: [cat, dog]`") from None
+
+
+def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
+    """The images with the part that a ``data.yaml`` says they are in, and what to say of its entries."""
+    document: Mapping[str, Any] = {} if source.is_folder else source.document
+    found: dict[Path, str] = {}
+    lost = []
+    for key, said in document.items():
+        part = PART_NAMES.get(str(key).lower())
+        for entry in [said] if isinstance(said, str) else said if part and isinstance(said, list) else []:
+            place = _resolve(source, document, str(entry)) if part else None
+            if place is not None and part:
+                found.update({path: part for path in _images_at(place) if path not in found})
+            elif part:
+                lost.append(f"{key}: {entry}")
+    notes = [f"places that {source.path.name} names are not there: {some(lost)}"] if lost else []
+    if found:
+        return list(found.items()), notes
+    return [(source.images / name, "") for name in source.image_files], notes
+
+
+def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | None:
+    """Where an entry such as ``../train/images`` lies; exporters write it relative to another folder than their own."""
+    folder = source.path.parent
+    bases = [folder / str(document.get("path") or ""), folder, source.images]
+    plain = "/".join(part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in ("..", ".", "/"))
+    candidates = [base / one for one in (entry, plain) for base in bases]
+    return next((Path(os.path.normpath(path)) for path in candidates if path.exists()), None)
+
+
+def _images_at(place: Path) -> Iterator[Path]:
+    """The images in a folder, or those that a text file lists, relative to its folder or to one above it."""
+    if place.is_dir():
+        yield from find_images(place)
+        return
+    for line in read_text(place).content.splitlines():
+        parts = PurePosixPath(line.strip()).parts
+        tails = [place.parent.joinpath(*parts[start:]) for start in range(min(3, len(parts)))]
+        if tails:
+            yield Path(os.path.normpath(next((path for path in tails if path.is_file()), tails[0])))
+
+
+def _find_box_file(image: Path, others: Mapping[str, Path]) -> Path | None:
+    """The text file of an image: where its folder ``images`` is ``labels``, beside it, or the only one of its name."""
+    beside = image.with_suffix(".txt")
+    parts = list(beside.parts)
+    if "images" in parts:
+        last = len(parts) - 1 - parts[::-1].index("images")
+        moved = Path(*parts[:last], "labels", *parts[last + 1 :])
+        if moved.is_file():
+            return moved
+    return beside if beside.is_file() else others.get(image.stem)
+
+
+def _text_files(folder: Path) -> dict[str, Path]:
+    """The text files below a folder by their names without ending, as far as no two share one."""
+    of_name = defaultdict(list)
+    for path in files_below(folder, ".txt"):
+        of_name[path.stem].append(path)
+    return {name: paths[0] for name, paths in of_name.items() if len(paths) == 1}
+
+
+def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
+    """The labels of the boxes in a text file; none where there is no such file."""
+    if path is None:
+        return set()
+    labels = set()
+    for number, line in enumerate(read_text(path).content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        label = names.get(int(line.split()[0])) if BOX.fullmatch(line) else None
+        if label is None:
+            raise LabelrError(
+                f'{path}, line {number}: expected the number of a label and a box, got "{line.strip()[:60]}"',
+                "correct the line, or leave such images out with `--skip-invalid`",
+            )
+        labels.add(label)
+    return labels
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

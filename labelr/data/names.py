@@ -1,0 +1,173 @@
+"""From the names in a label file to image files: with or without ending, folder in front, or another machine's path."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from labelr.data.formats.records import part_in
+from labelr.data.images import find_images, has_image_suffix
+from labelr.errors import LabelrError, some
+
+MAX_DEPTH = 8
+"""At most so many folders in front of a name are of another machine."""
+UPLOADED = re.compile(r"[0-9a-f]{8}-")
+"""What Label Studio puts before the name of a file that is uploaded."""
+
+
+class Found(NamedTuple):
+    """Where images are.
+
+    Attributes:
+        files: The file of each of N names, relative to the finder's folder with forward slashes where it is inside of
+            it, else whole; None where there is none.
+        how: How names and files differ, in a few words; empty where they do not.
+    """
+
+    files: list[str | None]
+    how: str = ""
+
+    @property
+    def total(self) -> int:
+        """How many names have a file."""
+        return sum(file is not None for file in self.files)
+
+
+class ImageFinder:
+    """Finds the images that a label file names among the image files of a folder.
+
+    Attributes:
+        folder: The folder.
+        files: The image files below it, relative to it with forward slashes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        prefix = "" if folder == Path() else f"{folder}{os.sep}"
+        self.files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in find_images(folder)]
+        self._exact = set(self.files)
+
+    @cached_property
+    def _loose(self) -> dict[str, list[str]]:
+        return _index(self.files, str.casefold)
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda file: os.path.splitext(file)[0].casefold())  # noqa: PTH122
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda file: file.rpartition("/")[2].casefold())
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _index(self.files, lambda file: os.path.splitext(file.rpartition("/")[2])[0].casefold())  # noqa: PTH122
+
+    @cached_property
+    def _folders(self) -> set[str]:
+        """What folders with images are called."""
+        return {folder for file in self.files for folder in file.casefold().split("/")[:-1]}
+
+    def find(self, names: Sequence[str], bases: Iterable[Path], parts: Sequence[str] | None = None) -> Found:
+        """The files of names.
+
+        Names are taken to be relative to the first of `bases` under which most of them are found; where that leaves
+        some over, without as many folders in front as let most be found, and last by the file's own name alone, which
+        only one file may have. One rule holds for all names of a label file, and a folder that is there counts, so that
+        a missing ``cats/1.jpg`` is not taken for ``dogs/1.jpg``.
+
+        Args:
+            names: N names as the label file writes them.
+            bases: Folders that they may be relative to, the likeliest first.
+            parts: The part of each image, which decides between two files of the same name.
+
+        Raises:
+            LabelrError: If two files have a name that the label file names alone.
+        """
+        plain = [name if name in self._exact else _plain(name) for name in names]
+        deepest = min(MAX_DEPTH, max((name.count("/") for name in plain), default=0))
+        places = list(dict.fromkeys(os.path.relpath(base, self.folder).replace(os.sep, "/") for base in bases))
+        best = Found([None] * len(names))
+        for depth in range(deepest + 1):
+            for place in places:
+                how = f"without the first {depth} folders of each name" if depth else ""
+                found = Found([self._look(place, name, depth) for name in plain], how)
+                best = found if found.total > best.total else best
+                if best.total == len(names):
+                    return best
+        return self._find_alone(plain, places[0], parts or [""] * len(plain), best)
+
+    def _find_alone(self, names: Sequence[str], place: str, parts: Sequence[str], best: Found) -> Found:
+        """The files by their own names, whatever folder they are in, if that finds more than the best so far."""
+        owners = [self._owners(name, place, part) for name, part in zip(names, parts, strict=True)]
+        alone = Found([one[0] if len(one) == 1 else None for one in owners], "by the names of the files alone")
+        best = alone if alone.total > best.total else best
+        for name, file, several in zip(names, best.files, owners, strict=True):
+            if file is None and len(several) > 1 and ("/" not in name or best is alone):
+                raise LabelrError(
+                    f"{len(several)} images in {self.folder} may be meant by {name}: {some(several)}",
+                    "write names with their folders and endings, or name the right folder with `--images`",
+                )
+        return best
+
+    def _look(self, place: str, name: str, depth: int) -> str | None:
+        """The file of a name without its first `depth` folders, below a folder."""
+        tail = name.split("/", depth)[-1] if name.count("/") >= depth else ""
+        if not tail:
+            return None
+        inside = os.path.normpath(f"{place}/{tail}" if not tail.startswith("/") else tail).replace(os.sep, "/")
+        if inside in self._exact:
+            return inside
+        similar = self._loose.get(inside.casefold()) or self._stems.get(inside.casefold(), [])
+        if len(similar) == 1:
+            return similar[0]
+        whole = os.path.join(self.folder, inside)  # noqa: PTH118
+        if depth or not is_there(Path(whole)):
+            return None
+        return os.path.abspath(whole) if inside.startswith(("../", "/")) else inside
+
+    def _owners(self, name: str, place: str, part: str) -> list[str]:
+        """The image files that have a name, with or without ending, below its own folder if there is one so called."""
+        folders, _, own = name.casefold().rpartition("/")
+        above = folders.rpartition("/")[2]
+        index = self._by_name if has_image_suffix(own) else self._by_stem
+        found = index.get(own) or index.get(UPLOADED.sub("", own, count=1), [])
+        if above in self._folders:
+            found = [file for file in found if above in file.casefold().split("/")[:-1]]
+        for narrower in (
+            [file for file in found if file.startswith(f"{place}/")],
+            [file for file in found if part and part in map(part_in, file.split("/")[:-1])],
+        ):
+            if len(found) > 1 and narrower:
+                found = narrower
+        return found
+
+
+def _index(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    index = defaultdict(list)
+    for file in files:
+        index[key(file)].append(file)
+    return dict(index)
+
+
+def _plain(name: str) -> str:
+    """A name as a path with forward slashes: of an address its path, of Label Studio's local files the file's."""
+    if "://" in name or name.startswith("/data/local-files/"):
+        try:
+            address = urlsplit(name)
+        except ValueError:  # a bracket that would begin an IPv6 address
+            return name
+        return (parse_qs(address.query).get("d") or [unquote(address.path)])[0].lstrip("/")
+    return name.replace("\\", "/")
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`; a name that no file system takes is nowhere."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

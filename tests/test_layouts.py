@@ -1,0 +1,149 @@
+"""How layouts are recognised, and those that are folders rather than files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY_OPTIONS, Cli, assert_table, error_of, make_data, put, read_table
+
+from labelr.config import LAYOUTS, ReadOptions
+from labelr.data.formats import layouts
+from labelr.data.formats.records import Entry, Records
+from labelr.data.read import read_labels
+from labelr.model.predict import Model
+
+NAN = float("nan")
+
+
+def test_layout_option_knows_all_layouts() -> None:
+    assert tuple(layouts.LAYOUTS) == LAYOUTS
+
+
+def test_file_of_no_layout_is_shown_with_its_first_lines(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "when;who\n1815;Ada\n1912;Alan\n\n1903;" + "x" * 200))
+    assert error.message.endswith("it begins:\n    when;who\n    1815;Ada\n    1912;Alan")
+    assert "`--layout`: wide, tags, long" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("labels.json", '{"images": [', "cannot be parsed"),
+        ("labels.json", "[" * 100_000, "cannot be parsed"),
+        ("labels.xml", "<annotations><image></annotations>", "cannot be parsed"),
+        ("labels.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "cannot be parsed"),
+        ("labels.yaml", "names: [a", "cannot be parsed"),
+        ("labels.json", '{"a": 1}', "has no layout that labelr knows"),
+    ],
+)
+def test_file_that_cannot_be_parsed_is_named(name: str, text: str, said: str, tmp_path: Path) -> None:
+    put(tmp_path, name, text)
+    put(tmp_path, "a.jpg")
+    error = error_of(tmp_path)
+    assert said in error.message
+    assert str(tmp_path / name) in error.message
+
+
+def test_forced_layout_says_what_is_missing(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n")
+    assert "is no JSON of COCO" in error_of(data, layout="coco", labels=[str(data / "labels.csv")]).message
+    assert "is no XML of CVAT" in error_of(data, layout="cvat", labels=[str(data / "labels.csv")]).message
+
+
+# --- what annotations of one image say together ----------------------------------------------------------------------
+
+
+def test_majority_of_annotations_counts() -> None:
+    entries = [
+        Entry("a", {"dog"}),
+        Entry("a", {"dog", "cat"}),
+        Entry("a", {"dog"}),
+        Entry("b", {"cat"}),
+        Entry("b", set()),
+    ]
+    records = Records.of(entries, "votes")
+    assert records.labels == ("cat", "dog")
+    np.testing.assert_array_equal(records.targets, [[0, 1], [NAN, 0]])
+    assert records.notes == ("labels affirmed as often as denied of an image, which count as unknown: 1",)
+
+
+def test_label_that_an_incomplete_annotation_does_not_name_is_unknown() -> None:
+    records = Records.of([Entry("a", {"dog"}, {"cat"}, complete=False), Entry("b", {"cat"}, complete=False)], "some")
+    np.testing.assert_array_equal(records.targets, [[0, 1], [1, NAN]])
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_image_in_several_folders_has_several_labels(tmp_path: Path) -> None:
+    for name, content in (("cat/1.jpg", "x"), ("dog/1.jpg", "x"), ("dog/2.jpg", "y"), ("cow/1.jpg", "z")):
+        put(tmp_path, name, content)
+    reading = read_labels([tmp_path], ReadOptions())
+    files = ["cat/1.jpg", "cow/1.jpg", "dog/2.jpg"]
+    assert_table(reading.table, files, ["cat", "cow", "dog"], [[1, 0, 1], [0, 1, 0], [0, 0, 1]])
+    assert reading.notes == ("images that lie in several folders and have several labels: 1",)
+
+
+def test_folders_of_parts_are_no_labels(tmp_path: Path) -> None:
+    for name in ("train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/3.jpg"):
+        put(tmp_path, name, name)
+    table = read_table(tmp_path)
+    assert_table(
+        table, ["train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/3.jpg"], ["cat", "dog"], [[1, 0], [0, 1], [1, 0]]
+    )
+    assert table.parts == ("train", "train", "val")
+
+
+def test_folders_below_folders_are_labels_only_where_the_user_says_so(tmp_path: Path) -> None:
+    for name in ("2024/jan/1.jpg", "2024/feb/2.jpg"):
+        put(tmp_path, name, name)
+    assert error_of(tmp_path).message == f"no label file in {tmp_path}"
+    assert read_table(tmp_path, layout="folders").labels == ("2024", "feb", "jan")
+
+
+def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
+    for name in ("a.jpg", "x/b.png", "c.jpg"):
+        put(tmp_path, name)
+    put(tmp_path, "a.txt", "dog, big cat\n")
+    put(tmp_path, "x/b.png.txt", "dog\nbird \\(animal\\)\n")
+    reading = read_labels([tmp_path], ReadOptions())
+    assert_table(reading.table, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
+    assert reading.unlisted == ("c.jpg",)
+
+
+# --- tag, correct, fit -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tagged(trained: Model, drawn: Path, tmp_path: Path, cli: Cli) -> Path:
+    """What `labelr tag` wrote of the drawn images."""
+    output = tmp_path / "tagged"
+    assert cli("tag", drawn / "images", "--model", trained.path, "--threshold", "0.4", "-o", output).code == 0
+    return output
+
+
+@pytest.mark.parametrize("named", ["", "labels.csv"])
+def test_what_tag_writes_is_read_again(named: str, tagged: Path, drawn: Path, trained: Model) -> None:
+    table = read_table(drawn, labels=[str(tagged / named)])
+    rows = [line.split(",") for line in (tagged / "labels.csv").read_text().splitlines()[1:]]
+    assert len(rows) == 60
+    assert_table(table, [row[0] for row in rows], trained.labels, [[float(cell) for cell in row[1:]] for row in rows])
+
+
+def test_corrected_table_is_fitted(tagged: Path, drawn: Path, cli: Cli) -> None:
+    lines = (tagged / "labels.csv").read_text().splitlines()
+    flipped = [1 - int(cell) for cell in lines[1].split(",")[1:]]
+    corrected = ",".join(["00000.png", *map(str, flipped)])
+    (tagged / "labels.csv").write_text("\n".join([lines[0], corrected, *lines[2:]]) + "\n")
+    assert read_table(drawn, labels=[str(tagged / "labels.csv")]).targets[0].tolist() == flipped
+    assert cli("fit", drawn, "--labels", tagged / "labels.csv", *TINY_OPTIONS).code == 0
+    both = error_of(drawn, labels=[str(tagged)])
+    assert "say different things of 1 images: 00000.png" in both.message
+    assert f"--labels {tagged / 'labels.csv'}" in both.hint
+
+
+def test_corrected_files_of_images_are_read(tagged: Path, drawn: Path) -> None:
+    (tagged / "00000.png.csv").write_text("label,probability\nbird,\ndisc,1\n")
+    (tagged / "labels.csv").unlink()
+    table = read_table(drawn, labels=[str(tagged)])
+    assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]

@@ -1,0 +1,69 @@
+"""Tables of one row an image and label, and those of Open Images."""
+
+from pathlib import Path
+
+import pytest
+from conftest import assert_table, error_of, make_data, put, read_table
+
+NAN = float("nan")
+
+
+def test_rows_of_one_image_are_its_labels(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "image,label\na.jpg,dog\na.jpg,cat\nb.jpg,cat\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+
+
+def test_row_without_a_label_is_an_image_without_labels(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "image,label\na.jpg,dog\na.jpg,cat\nb.jpg,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
+
+
+def test_confidence_below_a_half_denies(tmp_path: Path) -> None:
+    text = "image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,0.4\nb.jpg,cat,0.5\n"
+    assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+
+
+def test_confidence_that_is_no_number_is_named(tmp_path: Path) -> None:
+    text = "image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,high\n"
+    assert 'row 3, column "confidence": expected a number, got "high"' in error_of(make_data(tmp_path, text)).message
+
+
+def test_boxes_are_the_labels_of_their_image(tmp_path: Path) -> None:
+    rows = "a.jpg,9,9,1,0,0,5,5\na.jpg,9,9,0,0,0,1,1\nb.jpg,9,9,1,0,0,1,1\n"
+    text = f"filename,width,height,class,xmin,ymin,xmax,ymax\n{rows}"
+    assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["0", "1"], [[1, 1], [0, 1]])
+
+
+def test_column_with_another_name_is_found_by_being_words(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "image,what,x\na.jpg,dog,1\na.jpg,cat,2\nb.jpg,dog,3\n"))
+    assert table.labels == ("cat", "dog")
+    assert table.layout.startswith('one row an image and label, in the column "what"')
+
+
+def test_part_column_is_taken_along(tmp_path: Path) -> None:
+    text = "image,label,split\na.jpg,dog,train\na.jpg,cat,train\nb.jpg,cat,val\n"
+    assert read_table(make_data(tmp_path, text)).parts == ("train", "val")
+
+
+def test_row_without_an_image_is_named(tmp_path: Path) -> None:
+    text = "image,label\na.jpg,dog\n,cat\na.jpg,cow\n"
+    assert "row 3: no file name" in error_of(make_data(tmp_path, text)).message
+
+
+OPEN_IMAGES = """ImageID,Source,LabelName,Confidence
+0a,verification,/m/01,1
+0a,verification,/m/02,0
+1e5,verification,/m/02,1.0
+"""
+
+
+def test_label_that_open_images_does_not_list_is_unknown(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, OPEN_IMAGES, images=["0a.jpg", "1e5.jpg"]))
+    assert_table(table, ["0a.jpg", "1e5.jpg"], ["/m/01", "/m/02"], [[1, 0], [NAN, 1]])
+
+
+@pytest.mark.parametrize("header", ["", "LabelName,DisplayName\n"])
+def test_class_descriptions_name_the_labels(header: str, tmp_path: Path) -> None:
+    put(tmp_path, "class-descriptions.csv", f'{header}/m/01,Dog\n/m/02,"Cat, big"\n')
+    table = read_table(make_data(tmp_path, OPEN_IMAGES, images=["0a.jpg", "1e5.jpg"]))
+    assert table.labels == ("Cat, big", "Dog")

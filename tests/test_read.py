@@ -1,0 +1,171 @@
+"""From data folders to a table: images that are missing, several label files, several folders."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_table, error_of, make_data, put, read_table
+
+from labelr.config import ReadOptions
+from labelr.data.labels import write_labels
+from labelr.data.read import read_labels
+from labelr.errors import LabelrError
+
+NAN = float("nan")
+LABELS = "filename,dog\na.jpg,1\nb.jpg,0\n"
+MISSING = "filename,dog\na.jpg,1\n" + "".join(f"sub/{number}.jpg,0\n" for number in range(5))
+
+
+def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, MISSING))
+    assert error.message == (
+        f"5 of 6 images in labels.csv are not in {tmp_path}: sub/0.jpg, sub/1.jpg, sub/2.jpg, and 2 more"
+    )
+    assert "--skip-missing" in error.hint
+
+
+def test_skip_missing_leaves_their_rows_out(tmp_path: Path) -> None:
+    assert_table(read_table(make_data(tmp_path, MISSING), skip_missing=True), ["a.jpg"], ["dog"], [[1]])
+
+
+@pytest.mark.parametrize("skip_missing", [False, True])
+def test_all_images_missing_points_at_the_folder(skip_missing: bool, tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, LABELS, images=[]), skip_missing=skip_missing)
+    assert error.message.startswith("2 of 2 images in labels.csv are not in ")
+    assert "--images" in error.hint
+
+
+def test_name_longer_than_any_file_system_takes_is_a_missing_image(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, f"filename,dog\na.jpg,1\n{'x' * 5000}.jpg,1\n"))
+    assert "1 of 2 images in labels.csv are not in" in error.message
+
+
+def test_label_file_with_a_name_longer_than_any_file_system_takes_does_not_exist(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n")
+    with pytest.raises(LabelrError, match="does not exist"):
+        read_table(data, labels="x" * 5000)
+
+
+# --- several label files and folders ---------------------------------------------------------------------------------
+
+
+def test_label_files_of_parts_are_taken_together(tmp_path: Path) -> None:
+    put(tmp_path, "train.csv", "filename,tags\na.jpg,dog|cat\nb.jpg,dog\n")
+    put(tmp_path, "val.csv", "filename,tags\nc.jpg,dog|cow\n")
+    for name in "abc":
+        put(tmp_path, f"{name}.jpg")
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog", "cow"], [[1, 1, 0], [0, 1, 0], [0, 1, 1]])
+    assert table.parts == ("train", "train", "val")
+    assert table.source == tmp_path
+
+
+def test_label_that_a_wide_file_does_not_have_is_unknown_for_its_images(tmp_path: Path) -> None:
+    put(tmp_path, "train/labels.csv", "filename,dog,cat\na.jpg,1,0\n")
+    put(tmp_path, "test/labels.csv", "filename,dog\na.jpg,0\n")
+    put(tmp_path, "train/a.jpg")
+    put(tmp_path, "test/a.jpg")
+    table = read_table(tmp_path)
+    assert_table(table, ["test/a.jpg", "train/a.jpg"], ["dog", "cat"], [[0, NAN], [1, 0]])
+    assert table.parts == ("test", "train")
+
+
+def test_label_files_that_the_user_names_are_taken_together(tmp_path: Path) -> None:
+    first = put(tmp_path, "one.csv", "filename,dog\na.jpg,1\n")
+    second = put(tmp_path, "two.csv", "filename,dog\nb.jpg,0\n")
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    table = read_table(tmp_path, labels=[str(first), str(second)])
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert table.parts is None
+
+
+def test_several_folders_are_one_data_set(tmp_path: Path) -> None:
+    one = make_data(tmp_path / "one", "filename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n")
+    two = make_data(tmp_path / "two", "filename,cow,dog\na.jpg,1,0\nb.jpg,0,1\n")
+    reading = read_labels([one, two], ReadOptions())
+    assert_table(
+        reading.table,
+        ["one/a.jpg", "one/b.jpg", "two/a.jpg", "two/b.jpg"],
+        ["dog", "cat", "cow"],
+        [[1, 0, NAN], [0, 1, NAN], [0, NAN, 1], [1, NAN, 0]],
+    )
+    assert reading.table.root == tmp_path
+    assert all(path.is_file() for path in reading.table.paths)
+    assert f"labels that {two / 'labels.csv'} does not name, unknown for its images: cat" in reading.notes
+
+
+def test_folder_given_twice_is_an_error(tmp_path: Path) -> None:
+    one = make_data(tmp_path / "one", LABELS)
+    with pytest.raises(LabelrError, match="names 2 images more than once"):
+        read_labels([one, one], ReadOptions())
+
+
+def test_two_names_of_one_image_are_an_error(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na,1\na.jpg,0\nb.jpg,0\n")
+    assert "names 1 images more than once: a.jpg (as a and a.jpg)" in error_of(data).message
+
+
+def test_images_that_are_not_named_and_of_which_nothing_is_known_are_listed(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\nc.jpg,\n", images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    reading = read_labels([data], ReadOptions())
+    assert reading.table.files == ("a.jpg", "b.jpg")
+    assert reading.unlabelled == ("c.jpg",)
+    assert reading.unlisted == ("d.jpg",)
+
+
+def test_file_that_knows_nothing_is_an_error(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,\nb.jpg,\n")
+    assert "no label columns" in error_of(data).message
+    assert "no image has a known label" in error_of(data, only=["dog"]).message
+
+
+def test_only_and_exclude_choose_labels(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,tags\na.jpg,dog|cat\nb.jpg,cow\n")
+    assert_table(read_table(data, only=["cow", "dog"]), ["a.jpg", "b.jpg"], ["cow", "dog"], [[0, 1], [1, 0]])
+    assert read_table(data, exclude=["cow"]).labels == ("cat", "dog")
+    error = error_of(data, only=["dgo"])
+    assert "has no label 'dgo'" in error.message
+    assert "`dog`" in error.hint
+    assert "no label is left" in error_of(data, only=["dog"], exclude=["dog"]).message
+
+
+def test_group_of_a_layout_without_columns_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "dog/a.jpg", b"a")
+    put(tmp_path, "cat/b.jpg", b"bb")
+    assert "--group" in error_of(tmp_path, group="scene").hint
+
+
+# --- the way around --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    data = make_data(tmp_path, 'filename,split,"a, b",group,NA\na.jpg,val,1,,0\nb.jpg,train,0,1,\n')
+    table = read_table(data)
+    copy = make_data(tmp_path / "copy", "")
+    write_labels(copy / "labels.csv", table)
+    again = read_table(copy)
+    assert again.files == table.files
+    assert again.labels == table.labels == ("a, b", "group", "NA")
+    assert again.parts == table.parts == ("val", "train")
+    np.testing.assert_array_equal(again.targets, table.targets)
+
+
+@pytest.mark.slow
+def test_hundred_thousand_rows_of_fifty_labels_are_read_in_five_seconds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.choice(np.array(["0", "1", ""]), (100_000, 50))
+    names = [f"{number:06d}.jpg" for number in range(len(cells))]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        (tmp_path / "images" / name).touch()
+    lines = [f"{name},{','.join(row)}" for name, row in zip(names, cells, strict=True)]
+    header = ",".join(["filename", *(f"label {number}" for number in range(50))])
+    put(tmp_path, "labels.csv", "\n".join([header, *lines]))
+    start = time.perf_counter()
+    table = read_table(tmp_path)
+    assert time.perf_counter() - start < 5
+    assert table.targets.shape == (100_000, 50)
+    np.testing.assert_array_equal(table.targets == 1, cells == "1")
+    np.testing.assert_array_equal(np.isnan(table.targets), cells == "")

@@ -1,0 +1,91 @@
+"""Tables of tags, and how a cell of tags is divided."""
+
+from pathlib import Path
+
+import pytest
+from conftest import assert_table, error_of, make_data, read_table
+
+from labelr.config import ReadOptions
+from labelr.data.formats.tags import divide
+from labelr.data.read import read_labels
+from labelr.errors import LabelrError
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["dog|cat", "dog"], [["dog", "cat"], ["dog"]]),
+        (["dog; cat", "big dog"], [["dog", "cat"], ["big dog"]]),
+        (["dog, cat", ""], [["dog", "cat"], []]),
+        (["dog\ncat", "dog"], [["dog", "cat"], ["dog"]]),
+        (["a|b;c", "d"], [["a", "b;c"], ["d"]]),
+        (["dog", "cat"], [["dog"], ["cat"]]),
+        (['["dog", "a, b"]', "[]"], [["a, b", "dog"], []]),
+        (["['dog', 'it\\'s']", ""], [["dog", "it's"], []]),
+        (["('dog',)", "{'cat', 'dog'}"], [["dog"], ["cat", "dog"]]),
+        (["['cat' 'dog']", "['dog']"], [["cat", "dog"], ["dog"]]),
+        (["a b", "a", "b c", "a c"], [["a", "b"], ["a"], ["b", "c"], ["a", "c"]]),
+        (["16 0", "7 1 2"], [["16", "0"], ["7", "1", "2"]]),
+        (["long_hair solo", "1girl"], [["long_hair", "solo"], ["1girl"]]),
+    ],
+)  # fmt: skip
+def test_cells_are_divided(cells: list[str], expected: list[list[str]]) -> None:
+    assert divide(cells, None, "here")[0] == expected
+
+
+def test_spaces_that_may_belong_to_labels_have_to_be_explained() -> None:
+    cells = ["golden retriever", "tabby cat", "golden hamster"]
+    with pytest.raises(LabelrError, match='"golden retriever" may be one label or several') as caught:
+        divide(cells, None, "here")
+    assert "--tag-separator" in caught.value.hint
+    assert divide(cells, "|", "here")[0] == [["golden retriever"], ["tabby cat"], ["golden hamster"]]
+    assert divide(cells, " ", "here")[0] == [["golden", "retriever"], ["tabby", "cat"], ["golden", "hamster"]]
+
+
+def test_separator_may_have_several_characters() -> None:
+    assert divide(["a :: b", "b"], "::", "here")[0] == [["a", "b"], ["b"]]
+
+
+def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,tags,note\na.jpg,dog,blurred\nb.jpg,,dark\n")
+    reading = read_labels([data], ReadOptions())
+    assert_table(reading.table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert reading.notes == ("no label columns, left out: note", "images without a tag, to which no label applies: 1")
+    assert read_labels([data], ReadOptions(blank="unknown")).unlabelled == ("b.jpg",)
+
+
+def test_tags_of_a_column_with_another_name_are_found_by_being_words(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "photo,what is seen,width\na.jpg,dog|cat,7\nb.jpg,cat,9\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+    assert 'column "what is seen", divided by `|`' in table.layout
+
+
+def test_groups_and_parts_are_taken_along(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,tags,split,scene\na.jpg,dog,train,1\nb.jpg,cat,test,2\n")
+    table = read_table(data, group="scene")
+    assert table.parts == ("train", "test")
+    assert table.groups == ("1", "2")
+
+
+def test_columns_of_tags_and_of_marks_are_two_ways_to_read_a_file(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,tags,dog\na.jpg,cat,1\nb.jpg,cow,0\n")
+    error = error_of(data)
+    assert "may be read in 2 ways; it begins:\n    filename,tags,dog\n    a.jpg,cat,1\n" in error.message
+    assert "`wide` (one row an image, one column a label) or `tags`" in error.hint
+    assert read_table(data, layout="wide").labels == ("dog",)
+    assert read_table(data, layout="tags").labels == ("cat", "cow")
+
+
+def test_column_called_label_of_zeros_and_ones_has_to_be_explained(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,label\na.jpg,0\nb.jpg,1\n")
+    assert "may be read in 2 ways" in error_of(data).message
+    assert_table(read_table(data, layout="tags"), ["a.jpg", "b.jpg"], ["0", "1"], [[1, 0], [0, 1]])
+    assert_table(read_table(data, layout="wide"), ["a.jpg", "b.jpg"], ["label"], [[0], [1]])
+
+
+def test_image_listed_twice_is_named(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,tags\na.jpg,dog|cat\na.jpg,cow\nb.jpg,dog\n")
+    assert "a.jpg (rows 2 and 3)" in error_of(data, layout="tags").message
+    assert_table(read_table(data, layout="long"), ["a.jpg", "b.jpg"], ["cow", "dog", "dog|cat"], [[1, 0, 1], [0, 1, 0]])

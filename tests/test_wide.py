@@ -1,0 +1,281 @@
+"""Wide tables as people have them, and what is said of those that cannot be understood."""
+
+from pathlib import Path
+
+import pytest
+from conftest import assert_table, error_of, make_data, read_table
+
+from labelr.config import ReadOptions
+from labelr.data.read import read_labels
+
+NAN = float("nan")
+
+
+# --- what can be read ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("separator", "name"), [(",", "comma"), (";", "semicolon"), ("\t", "tab")])
+def test_separator_is_recognised(separator: str, name: str, tmp_path: Path) -> None:
+    text = "filename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n".replace(",", separator)
+    table = read_table(make_data(tmp_path, text))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+    assert table.layout == f"one column a label, {name}-separated"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefffilename,dog\na.jpg,1\nb.jpg,0\n",
+        "filename,dog\r\na.jpg,1\r\nb.jpg,0\r\n",
+        "filename,dog\ra.jpg,1\rb.jpg,0\r",
+        "filename,dog\na.jpg,1\nb.jpg,0",
+        " filename , dog\n a.jpg , 1\nb.jpg, 0 \n",
+        '"filename","dog"\n"a.jpg","1"\n"b.jpg","0"\n',
+        "filename,dog\na.jpg,1.0\nb.jpg,0.0\n",
+        "filename,dog\na.jpg,1\nb.jpg,0\n\n\n",
+        "filename,dog\n\n,\na.jpg,1\n  \nb.jpg,0\n",
+        "dog,filename\n1,a.jpg\n0,b.jpg\n",
+        "FileName,dog\na.jpg,1\nb.jpg,0\n",
+    ],
+    ids=[
+        "bom", "crlf", "cr", "no_last_newline", "spaces", "quotes", "decimals", "blank_end", "blank_rows",
+        "file_column_last", "capitals",
+    ],
+)  # fmt: skip
+def test_way_of_writing_makes_no_difference(text: str, tmp_path: Path) -> None:
+    assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+
+
+def test_empty_cell_is_unknown(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,dog,cat\na.jpg,,1\nb.jpg,0,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[NAN, 1], [0, NAN]])
+
+
+@pytest.mark.parametrize("label", ["NA", "null", "nan", "None", "1", "red, green", 'a "b"', "hot\ndog", "été"])
+def test_label_may_be_called_anything(label: str, tmp_path: Path) -> None:
+    quoted = label.replace('"', '""')
+    table = read_table(make_data(tmp_path, f'filename,cat,"{quoted}"\na.jpg,0,1\n'))
+    assert_table(table, ["a.jpg"], ["cat", label], [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    "name", ["NA.jpg", "0007.jpg", "a,b.jpg", "a\nb.jpg", 'a"b.jpg', "=1.jpg", "1e5", "NA", "été.jpg"]
+)
+def test_image_may_be_called_anything(name: str, tmp_path: Path) -> None:
+    quoted = name.replace('"', '""')
+    table = read_table(make_data(tmp_path, f'filename,dog\n"{quoted}",1\n', images=[name]))
+    assert_table(table, [name], ["dog"], [[1]])
+
+
+def test_images_in_subfolders_are_named_by_their_path(tmp_path: Path) -> None:
+    names = ["cats/1.jpg", "dogs/big/1.jpg"]
+    table = read_table(make_data(tmp_path, "filename,dog\ncats/1.jpg,0\n./dogs//big/1.jpg,1\n", images=names))
+    assert_table(table, names, ["dog"], [[0], [1]])
+    assert table.paths == [tmp_path / "cats/1.jpg", tmp_path / "dogs/big/1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["filename", "file", "image_path", "Image", "name", "path"])
+def test_file_column_is_known_by_its_name(name: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"dog,{name}\n1,a\n", images=["a"]))
+    assert_table(table, ["a"], ["dog"], [[1]])
+
+
+def test_file_column_with_another_name_is_known_by_its_content(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "dog,photograph\n1,a.jpg\n0,b.JPG\n", images=["a.jpg", "b.JPG"]))
+    assert_table(table, ["a.jpg", "b.JPG"], ["dog"], [[1], [0]])
+
+
+# --- tables that cannot be understood --------------------------------------------------------------------------------
+
+
+def test_wrong_cell_is_named_by_file_row_column_and_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "".join(f"{number}.jpg,1,0\n" for number in range(2, 18))
+    make_data(tmp_path, f"filename,cat,dog\n{rows}18.jpg,1,yess\n", images=[])
+    monkeypatch.chdir(tmp_path)
+    error = error_of(Path())
+    assert error.message == 'labels.csv, row 18, column "dog": expected 0, 1 or nothing, got "yess"'
+    assert "--skip-invalid" in error.hint
+
+
+@pytest.mark.parametrize("cell", ["2", "0.5", "yess", "none", "1,0", "00", "-"])
+def test_cell_other_than_0_and_1_is_wrong(cell: str, tmp_path: Path) -> None:
+    assert f'got "{cell}"' in error_of(make_data(tmp_path, f'filename,dog\na.jpg,1\nb.jpg,"{cell}"\n')).message
+
+
+def test_row_numbers_count_blank_rows(tmp_path: Path) -> None:
+    text = "filename,dog\n\n\na.jpg,1\n,\n\nb.jpg,yess\n"
+    assert ", row 7, column" in error_of(make_data(tmp_path, text)).message
+
+
+def test_row_numbers_count_a_quoted_name_of_two_lines_once(tmp_path: Path) -> None:
+    text = 'filename,dog\n"a\nb.jpg",1\nb.jpg,yess\n'
+    assert ", row 3, column" in error_of(make_data(tmp_path, text)).message
+
+
+def test_further_wrong_cells_are_counted(tmp_path: Path) -> None:
+    text = "filename,dog,cat\na.jpg,p,1\nb.jpg,1,q\nc.jpg,r,0\nd.jpg,1,0\n"
+    message = error_of(make_data(tmp_path, text)).message
+    assert message.endswith('labels.csv, row 2, column "dog": expected 0, 1 or nothing, got "p" (2 more cells like it)')
+
+
+def test_skip_invalid_leaves_rows_with_wrong_cells_out(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,p\nb.jpg,0,\nc.jpg,1,1\n", images=["a.jpg", "b.jpg", "c.jpg"])
+    assert_table(read_table(data, skip_invalid=True), ["b.jpg", "c.jpg"], ["dog", "cat"], [[0, NAN], [1, 1]])
+
+
+def test_header_alone_has_no_rows(tmp_path: Path) -> None:
+    assert "has no rows below its header" in error_of(make_data(tmp_path, "filename,dog\n")).message
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\n"], ids=["nothing", "newline", "spaces"])
+def test_empty_label_file_is_an_error(text: str, tmp_path: Path) -> None:
+    assert str(tmp_path / "labels.csv") in error_of(make_data(tmp_path, text)).message
+
+
+@pytest.mark.parametrize("text", ["filename,dog\na.jpg,1\nb.jpg,1,0\n", "filename,dog\na.jpg,1\nb.jpg,1,\n"])
+def test_row_with_too_many_cells_is_named(text: str, tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, text))
+    assert error.message.endswith("labels.csv, row 3: expected 2 cells as in the header, got 3")
+    assert error.hint == "correct the row"
+
+
+def test_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog,cat\na.jpg,1,1\nb.jpg,1\n"))
+    assert error.message.endswith("labels.csv, row 3: expected 3 cells as in the header, got 2")
+
+
+def test_quote_that_is_never_closed_is_an_error_that_names_its_row(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, 'filename,dog\na.jpg,1\n"b.jpg,0\nc.jpg,1\n'))
+    assert error.message.endswith("labels.csv, row 3: expected 2 cells as in the header, got 1")
+
+
+def test_separators_inside_quotes_do_not_count(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, 'filename,"red; green; blue"\na.jpg,1\nb.jpg,0\n'))
+    assert table.labels == ("red; green; blue",)
+
+
+def test_blank_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
+    assert read_table(make_data(tmp_path, "\n\nfilename,dog\na.jpg,1\nb.jpg,0\n")).labels == ("dog",)
+
+
+def test_rows_that_are_all_wrong_are_an_error_even_when_wrong_rows_are_left_out(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,cat\na.jpg,p,1\nb.jpg,0,q\n")
+    assert 'got "p" (1 more cells like it)' in error_of(data, skip_invalid=True).message
+
+
+def test_labels_that_stand_twice_are_named(tmp_path: Path) -> None:
+    message = error_of(make_data(tmp_path, "filename,dog,cat,dog,cat,bird\na.jpg,1,0,1,0,1\n")).message
+    assert message.endswith("2 labels stand twice in the header: cat, dog")
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [("filename,dog,", 3), (",filename,dog", 1), ("filename, ,dog", 2)],
+    ids=["end", "start", "space"],
+)
+def test_column_without_a_name_is_named_by_its_number(header: str, column: int, tmp_path: Path) -> None:
+    text = f"{header}\n" + ("0,a.jpg,1\n" if column == 1 else "a.jpg,0,1\n")
+    assert f"row 1, column {column}: a label without a name" in error_of(make_data(tmp_path, text)).message
+
+
+def test_file_names_alone_are_no_labels(tmp_path: Path) -> None:
+    assert "has no label columns" in error_of(make_data(tmp_path, "filename\na.jpg\n")).message
+
+
+def test_table_without_file_names_lists_its_columns(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "number,dog,cat\n1,1,0\n2,0,1\n"))
+    assert "has no column of file names: number, dog, cat; it begins:\n    number,dog,cat\n" in error.message
+    assert "filename" in error.hint
+
+
+def test_row_without_a_file_name_is_named(tmp_path: Path) -> None:
+    assert "labels.csv, row 3: no file name" in error_of(make_data(tmp_path, "filename,dog\na.jpg,1\n,0\n")).message
+
+
+def test_images_listed_twice_are_named_with_their_rows(tmp_path: Path) -> None:
+    text = "filename,dog\na.jpg,1\nb.jpg,0\n./a.jpg,0\n\nb.jpg,1\n"
+    message = error_of(make_data(tmp_path, text)).message
+    assert message.endswith("lists 2 images more than once: a.jpg (rows 2 and 4), b.jpg (rows 3 and 6)")
+
+
+# --- what marks and columns mean -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("1", "0"), ("true", "false"), ("TRUE", "FALSE"), ("Yes", "No"), ("y", "n"), ("WAHR", "FALSCH")]
+)
+def test_marks_may_be_words(yes: str, no: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"filename,dog,cat\na.jpg,{yes},\nb.jpg,{no},{yes}\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [0, 1]])
+
+
+@pytest.mark.parametrize("mark", ["1", "x", "yes", "✓"])
+def test_one_mark_and_blanks_mean_that_blank_is_no_and_this_is_said(mark: str, tmp_path: Path) -> None:
+    reading = read_labels([make_data(tmp_path, f"filename,dog,cat\na.jpg,{mark},\nb.jpg,,{mark}\n")], ReadOptions())
+    assert_table(reading.table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+    assert any("an empty cell counts as no" in note for note in reading.notes)
+
+
+def test_blank_option_says_what_blank_means(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,\nb.jpg,,1\n")
+    assert_table(read_table(data, blank="unknown"), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [NAN, 1]])
+    data = make_data(tmp_path / "other", "filename,dog,cat\na.jpg,1,\nb.jpg,0,1\n")
+    assert_table(read_table(data, blank="no"), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("missing", ["NA", "nan", "NULL", "?"])
+def test_words_for_missing_are_unknown(missing: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"filename,dog,cat\na.jpg,1,{missing}\nb.jpg,0,1\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [0, 1]])
+
+
+MINUS = "filename,dog,cat\na.jpg,1,-1\nb.jpg,-1,1\n"
+
+
+def test_minus_one_without_zero_has_to_be_explained(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, MINUS))
+    assert "holds -1 but no 0" in error.message
+    assert "`--minus-one no`" in error.hint
+
+
+@pytest.mark.parametrize(("meaning", "value"), [("no", 0.0), ("unknown", NAN)])
+def test_minus_one_means_what_the_user_says(meaning: str, value: float, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, MINUS), minus_one=meaning)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, value], [value, 1]])
+
+
+def test_minus_one_beside_zero_is_unknown(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,dog,cat\na.jpg,1,-1\nb.jpg,0,1\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [0, 1]])
+
+
+def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path: Path) -> None:
+    text = ",filename,width,url,dog,notes,score\n0,a.jpg,640,http://x/a.jpg,1,,0\n1,b.jpg,480,http://x/b.jpg,0,,1\n"
+    reading = read_labels([make_data(tmp_path, text)], ReadOptions())
+    assert_table(reading.table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert reading.notes == ("no label columns, left out: width, url, notes, score",)
+
+
+def test_only_makes_a_label_of_any_column_and_exclude_of_none(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,score,size\na.jpg,1,0,7\nb.jpg,0,1,9\n")
+    assert read_table(data, only=["score"]).labels == ("score",)
+    assert read_table(data, only=["score", "dog"]).labels == ("score", "dog")
+    data = make_data(tmp_path / "other", "filename,dog,cat\na.jpg,1,1\nb.jpg,0,2\n")
+    assert "`--exclude cat`" in error_of(data).hint
+    assert read_table(data, exclude=["cat"]).labels == ("dog",)
+
+
+def test_label_of_which_nothing_is_known_yet_is_kept(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,dog,cat\na.jpg,1,\nb.jpg,0,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [0, NAN]])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "utf-8-sig", "utf-32"])
+def test_text_in_another_encoding_is_read(encoding: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,café\na.jpg,1\nb.jpg,0\n".encode(encoding)))
+    assert_table(table, ["a.jpg", "b.jpg"], ["café"], [[1], [0]])
+
+
+def test_line_that_excel_puts_first_says_the_separator(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, 'sep=;\r\nfilename;"a, b";c\r\na.jpg;1;0\r\nb.jpg;0;1\r\n'))
+    assert_table(table, ["a.jpg", "b.jpg"], ["a, b", "c"], [[1, 0], [0, 1]])
