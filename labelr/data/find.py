@@ -1,7 +1,7 @@
 """Finds the label files of a data folder."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labelr.config import ReadOptions
@@ -39,7 +39,8 @@ def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]
         return [_named(Path(name), images, options) for name in options.labels]
     candidates = [Source(path, images, options) for path in _candidates(data)]
     readable = [(source, names) for source in candidates if (names := recognise(source))]
-    if len(readable) == 1 or _are_parts(readable):
+    alike = len({tuple(names) for _, names in readable}) == 1
+    if len(readable) == 1 or (alike and are_parts([source for source, _ in readable])):
         return [source for source, _ in readable]
     if readable:
         listed = some([source.path.relative_to(data) for source, _ in readable])
@@ -76,11 +77,10 @@ def _list(folder: Path) -> list[Path]:
         raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
 
 
-def _are_parts(readable: list[tuple[Source, list[str]]]) -> bool:
-    """Whether label files have one layout and are each of another part."""
-    parts = [part_of(source) for source, _ in readable]
-    layouts = {tuple(names) for _, names in readable}
-    return len(layouts) == 1 and all(parts) and len(set(parts)) == len(parts)
+def are_parts(sources: Sequence[Source]) -> bool:
+    """Whether label files are each of another part by their names; one may be of CVAT's subset ``default``."""
+    parts = [part_of(source) or "default" * ("default" in source.path.stem) for source in sources]
+    return all(parts) and len(set(parts)) == len(parts)
 
 
 def part_of(source: Source) -> str:

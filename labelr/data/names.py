@@ -75,10 +75,10 @@ class ImageFinder:
     def find(self, names: Sequence[str], bases: Iterable[Path], parts: Sequence[str] | None = None) -> Found:
         """The files of names.
 
-        Names are taken to be relative to the first of `bases` under which most of them are found; where that leaves
-        some over, without as many folders in front as let most be found, and last by the file's own name alone, which
-        only one file may have. One rule holds for all names of a label file, and a folder that is there counts, so that
-        a missing ``cats/1.jpg`` is not taken for ``dogs/1.jpg``.
+        Names are taken to be relative to the first of `bases` under which most of them are found, without as many
+        folders in front as let most be found. A name that has no folder, and all of them where none is found in its
+        folder, may belong to a file in any folder, if only one is so called. So a missing ``cats/1.jpg`` is not taken
+        for ``dogs/1.jpg``.
 
         Args:
             names: N names as the label file writes them.
@@ -94,7 +94,7 @@ class ImageFinder:
         best = Found([None] * len(names))
         for depth in range(deepest + 1):
             for place in places:
-                how = f"without the first {depth} folders of each name" if depth else ""
+                how = f"without the first {f'{depth} folders' if depth > 1 else 'folder'} of each name" if depth else ""
                 found = Found([self._look(place, name, depth) for name in plain], how)
                 best = found if found.total > best.total else best
                 if best.total == len(names):
@@ -102,17 +102,19 @@ class ImageFinder:
         return self._find_alone(plain, places[0], parts or [""] * len(plain), best)
 
     def _find_alone(self, names: Sequence[str], place: str, parts: Sequence[str], best: Found) -> Found:
-        """The files by their own names, whatever folder they are in, if that finds more than the best so far."""
-        owners = [self._owners(name, place, part) for name, part in zip(names, parts, strict=True)]
-        alone = Found([one[0] if len(one) == 1 else None for one in owners], "by the names of the files alone")
-        best = alone if alone.total > best.total else best
-        for name, file, several in zip(names, best.files, owners, strict=True):
-            if file is None and len(several) > 1 and ("/" not in name or best is alone):
+        """The best so far, and files by their own names: of names without a folder, or of all if none is right."""
+        in_folders = any(file is not None and "/" in name for name, file in zip(names, best.files, strict=True))
+        files: list[str | None] = []
+        for name, file, part in zip(names, best.files, parts, strict=True):
+            several = [] if file is not None or ("/" in name and in_folders) else self._owners(name, place, part)
+            if len(several) > 1:
                 raise LabelrError(
                     f"{len(several)} images in {self.folder} may be meant by {name}: {some(several)}",
                     "write names with their folders and endings, or name the right folder with `--images`",
                 )
-        return best
+            files.append(several[0] if several else file)
+        alone = Found(files, "by the names of the files alone")
+        return alone if alone.total > best.total else best
 
     def _look(self, place: str, name: str, depth: int) -> str | None:
         """The file of a name without its first `depth` folders, below a folder."""
@@ -155,14 +157,14 @@ def _index(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
 
 
 def _plain(name: str) -> str:
-    """A name as a path with forward slashes: of an address its path, of Label Studio's local files the file's."""
+    """A name as a path with forward slashes: of an address its path, of Label Studio's files and uploads the file's."""
     if "://" in name or name.startswith("/data/local-files/"):
         try:
             address = urlsplit(name)
         except ValueError:  # a bracket that would begin an IPv6 address
             return name
         return (parse_qs(address.query).get("d") or [unquote(address.path)])[0].lstrip("/")
-    return name.replace("\\", "/")
+    return re.sub(r"^/data/upload/\d+/", "", name.replace("\\", "/"))
 
 
 def is_there(path: Path) -> bool:

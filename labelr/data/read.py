@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from labelr.config import ReadOptions
-from labelr.data.find import find_sources, part_of
+from labelr.data.find import are_parts, find_sources, part_of
 from labelr.data.formats.layouts import read_source
 from labelr.data.formats.records import Records
 from labelr.data.formats.source import Source
@@ -84,11 +84,10 @@ def _merge(sources: Sequence[Source], records: Sequence[Records]) -> Records:
     if len(records) == 1:
         return records[0]
     labels = tuple(dict.fromkeys(label for one in records for label in one.labels))
-    parts = [part_of(source) for source in sources]
-    are_parts = len(set(parts)) == len(parts) and all(parts)
-    spread = [
-        one.parts or ((part if are_parts else "",) * len(one.names)) for one, part in zip(records, parts, strict=True)
-    ]
+    if all(one.closed for one in records):
+        labels = tuple(sorted(labels))
+    parts = [part_of(source) for source in sources] if are_parts(sources) else [""] * len(sources)
+    spread = [one.parts or (part,) * len(one.names) for one, part in zip(records, parts, strict=True)]
     return Records(
         records[0].layout,
         tuple(name for one in records for name in one.names),
@@ -117,10 +116,8 @@ def _assemble(
     present = [row for row, file in enumerate(every) if file is not None]
     files = [file.removeprefix(prefix) for file in every if file is not None]
     _check_once(sources[0].path, files, [records.names[row] for row in present])
-    notes = [*records.notes, *(f"images are found {one.how}" for one in found if one.how)]
-    no_part = sum(not part for part in records.parts or ())
-    if no_part:
-        notes.append(f"images without a part, which count as train: {no_part:,}")
+    notes = [*records.notes, *dict.fromkeys(f"images are found {one.how}" for one in found if one.how)]
+    parts, note = _complete_parts([records.parts[row] for row in present] if records.parts else [])
     table = LabelTable(
         source=sources[0].path if len(sources) == 1 else data,
         layout=_layout(sources, records),
@@ -129,7 +126,7 @@ def _assemble(
         labels=records.labels,
         targets=records.targets[present],
         groups=tuple(records.groups[row] for row in present) if records.groups else None,
-        parts=tuple(records.parts[row] or "train" for row in present) if records.parts else None,
+        parts=parts,
     )
     missing = tuple(name for name, file in zip(records.names, every, strict=True) if file is None)
     if not records.names:
@@ -148,9 +145,18 @@ def _assemble(
         missing,
         unlisted=tuple(file for file in others if file not in listed),
         unlabelled=tuple(files[row] for row in np.flatnonzero(~known)),
-        notes=tuple(notes),
+        notes=(*notes, *note),
         invalid=records.invalid,
     )
+
+
+def _complete_parts(parts: Sequence[str]) -> tuple[tuple[str, ...] | None, list[str]]:
+    """The part of each image, and what is to be said of it; None where all are train, which says nothing."""
+    if not parts or set(parts) <= {"train", ""}:
+        return None, []
+    without = sum(not part for part in parts)
+    note = [f"images without a part, which count as train: {without:,}"] if without else []
+    return tuple(part or "train" for part in parts), note
 
 
 def _layout(sources: Sequence[Source], records: Records) -> str:

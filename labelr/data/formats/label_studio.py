@@ -25,41 +25,39 @@ def fits(source: Source) -> int:
 def read(source: Source) -> Records:
     """The records of an export; where annotators differ on a label, the majority counts.
 
-    A task without an annotation that was submitted is not labelled, and left out; in one that was submitted empty no
-    label applies.
+    Of a task without a submitted annotation nothing is known; in one that was submitted empty no label applies.
 
     Raises:
         LabelrError: If tasks have no image, or it is open which field holds the labels.
     """
     try:
-        entries, num_tasks = _read_nested(source) if _is_nested(source) else _read_flat(source)
+        entries = _read_nested(source) if _is_nested(source) else _read_flat(source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelrError(
             f"{source.path} is no export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
-    left_out = num_tasks - len({entry.name for entry in entries})
-    notes = [f"tasks without an annotation, left out: {left_out:,}"] if left_out else []
-    return Records.of(entries, "an export of Label Studio", notes=notes)
+    return Records.of(entries, "an export of Label Studio")
 
 
 def _is_nested(source: Source) -> bool:
     return source.suffix == ".json" and bool(source.objects) and "data" in source.objects[0]
 
 
-def _read_nested(source: Source) -> tuple[list[Entry], int]:
-    """What the annotations of JSON say, and the number of tasks."""
+def _read_nested(source: Source) -> list[Entry]:
+    """What the annotations of JSON say."""
     entries = []
     for task in source.objects:
         name = _image_of(source, task["data"])
+        entries.append(Entry(name, complete=False))
         for annotation in task.get("annotations", task.get("completions")) or []:
             if not annotation.get("was_cancelled") and not annotation.get("skipped"):
                 labels = {label for result in annotation["result"] for label in _labels_in(result.get("value"))}
                 entries.append(Entry(name, labels))
-    return entries, len(source.objects)
+    return entries
 
 
-def _read_flat(source: Source) -> tuple[list[Entry], int]:
-    """What the annotations of JSON-MIN or CSV say, and the number of tasks."""
+def _read_flat(source: Source) -> list[Entry]:
+    """What the annotations of JSON-MIN or CSV say."""
     rows = source.objects or [
         dict(zip(source.table.header, map(_parse_cell, row), strict=False)) for row in source.table.body
     ]
@@ -67,9 +65,9 @@ def _read_flat(source: Source) -> tuple[list[Entry], int]:
     fields = _label_fields(source, rows, names)
     entries = []
     for name, row in zip(names, rows, strict=True):
-        if row.get("annotation_id") not in (None, ""):
-            entries.append(Entry(name, {label for field in fields for label in _labels_in(row.get(field))}))
-    return entries, len(set(names))
+        labels = {label for field in fields for label in _labels_in(row.get(field))}
+        entries.append(Entry(name, labels, complete=row.get("annotation_id") not in (None, "")))
+    return entries
 
 
 def _parse_cell(cell: str) -> Any:

@@ -74,7 +74,7 @@ def read(source: Source) -> Records:
     left_out = [f"no label columns, left out: {some(others, 10)}"] if others else []
     return Records.of(
         (Entry(name, present, part=part_of[name]) for name, (present, _) in said.items()),
-        f'one row an image and label, in the column "{sheet.header[column]}", {sheet.separated}',
+        f'one row an image and label, in the column "{sheet.header[column]}"{sheet.separated}',
         notes=[*left_out, *note],
     )
 

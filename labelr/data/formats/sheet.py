@@ -22,9 +22,9 @@ FILE_COLUMNS = (
 """What the column of file names is called, the surest first, in lower case without spaces, `_` and `-`."""
 SURE_COLUMNS = FILE_COLUMNS[:8]
 NUMBERS = frozenset({
-    "age", "annotationid", "confidence", "depth", "filesize", "fold", "height", "id", "index", "isvalid", "number",
-    "partition", "patientid", "regioncount", "regionid", "score", "size", "subset", "width", "xmax", "xmin", "ymax",
-    "ymin",
+    "age", "annotationid", "confidence", "depth", "filesize", "fold", "followup#", "height", "id", "index", "isvalid",
+    "number", "partition", "patientid", "regioncount", "regionid", "score", "size", "subset", "width",
+    "xmax", "xmin", "ymax", "ymin",
 })  # fmt: skip
 """Columns of numbers that may happen to be 0 and 1: no labels, unless the user names them."""
 TEXTS = frozenset({
@@ -43,7 +43,7 @@ class Sheet:
 
     Attributes:
         path: Its file.
-        separator: What divides its cells.
+        separator: What divides its cells; empty for objects.
         rows: Its cells as text without spaces around it, the first row included; rows without content are left out.
         numbers: The number of each row in the file, counted in records from 1.
     """
@@ -65,8 +65,8 @@ class Sheet:
 
     @property
     def separated(self) -> str:
-        """How its cells are divided, in a word."""
-        return f"{SEPARATORS[self.separator]}-separated"
+        """How its cells are divided, as the end of a description; nothing for objects."""
+        return f", {SEPARATORS[self.separator]}-separated" if self.separator else ""
 
     @property
     def keys(self) -> list[str]:
@@ -142,7 +142,7 @@ def sheet_of(path: Path, objects: Sequence[Mapping[str, Any]]) -> Sheet:
     """
     header = list(dict.fromkeys(key for one in objects for key in one))
     rows = [header, *([_cell(one.get(key)) for key in header] for one in objects)]
-    return Sheet(path, ",", rows, list(range(len(rows))))
+    return Sheet(path, "", rows, list(range(len(rows))))
 
 
 def _cell(value: Any) -> str:

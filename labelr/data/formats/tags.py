@@ -75,7 +75,7 @@ def read(source: Source) -> Records:
     others = [name for number, name in enumerate(sheet.header) if number not in used and name]
     records = Records.of(
         entries,
-        f'tags in the column "{sheet.header[column]}"{how}, {sheet.separated}',
+        f'tags in the column "{sheet.header[column]}"{how}{sheet.separated}',
         notes=_notes(others, divided, empty),
     )
     return records if group is None else records.grouped(sheet.column(group))

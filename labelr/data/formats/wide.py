@@ -76,7 +76,7 @@ def read(source: Source) -> Records:
     kept = np.flatnonzero(~invalid).tolist()
     groups, parts = None if group is None else sheet.column(group), read_parts(sheet, part)
     return Records(
-        f"one column a label, {sheet.separated}",
+        f"one column a label{sheet.separated}",
         tuple(names[row] for row in kept),
         tuple(labels),
         targets[kept],
@@ -117,7 +117,7 @@ def _read_marks(sheet: Sheet, options: ReadOptions, rows: int | None = None) -> 
     is_label = (marked > 0) & (2 * marked >= filled.sum(axis=0))
     if is_label.any():
         words = columns_called(sheet, TEXTS)
-        named = np.array([column not in words for column in candidates], dtype=bool)
+        named = np.array([bool(sheet.header[one]) and one not in words for one in candidates], dtype=bool)
         is_label |= named & ~filled.any(axis=0)  # a label of which nothing is known yet
     is_label |= np.array([sheet.header[column] in wanted for column in candidates], dtype=bool)
     chosen = np.flatnonzero(is_label)

@@ -66,7 +66,7 @@ def _names(source: Source) -> dict[int, str]:
         if path is None:
             raise LabelrError(
                 f"{source.path} holds boxes with numbers, and no file that names them",
-                "add a data.yaml with `names`, or a classes.txt with a line for each number",
+                "write `names: [cat, dog]` into its data.yaml, or a classes.txt with a line for each number",
             )
         lines = [line.strip() for line in read_text(path).content.splitlines()]
         return {number: line for number, line in enumerate(lines) if line}
@@ -80,7 +80,7 @@ def _names(source: Source) -> dict[int, str]:
 
 def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
     """The images with the part that a ``data.yaml`` says they are in, and what to say of its entries."""
-    document: Mapping[str, Any] = {} if source.is_folder else source.document
+    document = _part_lists(source.path) if source.is_folder else source.document
     found: dict[Path, str] = {}
     lost = []
     for key, said in document.items():
@@ -97,9 +97,14 @@ def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
     return [(source.images / name, "") for name in source.image_files], notes
 
 
+def _part_lists(folder: Path) -> dict[str, str]:
+    """The lists ``train.txt``, ``valid.txt`` and the like of a folder, by the parts they speak of."""
+    return {path.stem: path.name for path in sorted(folder.glob("*.txt")) if path.stem.lower() in PART_NAMES}
+
+
 def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | None:
     """Where an entry such as ``../train/images`` lies; exporters write it relative to another folder than their own."""
-    folder = source.path.parent
+    folder = source.path if source.is_folder else source.path.parent
     bases = [folder / str(document.get("path") or ""), folder, source.images]
     plain = "/".join(part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in ("..", ".", "/"))
     candidates = [base / one for one in (entry, plain) for base in bases]
