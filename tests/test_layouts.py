@@ -147,3 +147,28 @@ def test_corrected_files_of_images_are_read(tagged: Path, drawn: Path) -> None:
     (tagged / "labels.csv").unlink()
     table = read_table(drawn, labels=[str(tagged)])
     assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]
+
+
+# --- Label Studio ----------------------------------------------------------------------------------------------------
+
+FIELDS = '"annotator": 1, "annotation_id": 1, "created_at": "", "updated_at": "", "lead_time": 1'
+
+
+def test_field_of_the_task_beside_choices_is_no_label(tmp_path: Path) -> None:
+    rows = ['"choice": {"choices": ["dog", "cat"]}', '"choice": "cat"']
+    text = ",".join(
+        f'{{"id": {number}, "image": "{name}.jpg", "meta": {{"size": 7}}, "caption": "x", {row}, {FIELDS}}}'
+        for number, (name, row) in enumerate(zip("ab", rows, strict=True))
+    )
+    put(tmp_path, "export.json", f"[{text}]")
+    for name in ("a.jpg", "b.jpg"):
+        put(tmp_path, name)
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+
+
+def test_fields_of_which_any_may_hold_the_labels_are_named(tmp_path: Path) -> None:
+    put(tmp_path, "export.json", f'[{{"id": 1, "image": "a.jpg", "caption": "x", "choice": "cat", {FIELDS}}}]')
+    put(tmp_path, "a.jpg")
+    error = error_of(tmp_path)
+    assert "may be in any of the fields caption, choice" in error.message
+    assert "as JSON" in error.hint

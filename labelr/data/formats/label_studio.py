@@ -83,26 +83,26 @@ def _parse_cell(cell: str) -> Any:
 def _label_fields(source: Source, rows: list[dict[str, Any]], names: list[str]) -> list[str]:
     """The fields that hold labels: those with lists of choices or shapes in any row, else the only one of text."""
     others = dict.fromkeys(key for row in rows for key in row if key not in FLAT_FIELDS)
-    fields = [
-        key for key in others if any(isinstance(row.get(key), (dict, list)) and _labels_in(row[key]) for row in rows)
-    ]
-    text = [
-        key
-        for key in others
-        if not fields
-        and _is_text(rows, key)
-        and any(row.get(key) != name for row, name in zip(rows, names, strict=True))
-    ]
+    fields = [key for key in others if any(_holds_lists(row.get(key)) for row in rows)]
+    if fields:
+        return fields
+    named = list(zip(rows, names, strict=True))
+    text = [key for key in others if any(_is_text(row.get(key)) and row[key] != name for row, name in named)]
     if len(text) > 1:
         raise LabelrError(
             f"{source.path}: the labels may be in any of the fields {some(text)}",
             "export the project as JSON, which says which of them are choices",
         )
-    return fields or text
+    return text
 
 
-def _is_text(rows: list[dict[str, Any]], key: str) -> bool:
-    return any(isinstance(row.get(key), str) and row[key] for row in rows)
+def _holds_lists(value: Any) -> bool:
+    """Whether a field is that of a control with several choices or with shapes."""
+    return isinstance(value, (dict, list)) and next(_labels_in(value), None) is not None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _image_of(source: Source, data: Mapping[str, Any]) -> str:
