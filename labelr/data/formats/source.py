@@ -16,6 +16,7 @@ from labelr.data.formats.sheet import Sheet, read_sheet, sheet_of
 from labelr.data.images import find_images
 from labelr.errors import LabelrError
 
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -109,7 +110,7 @@ class Source:
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
         """The objects of a JSON list or of JSON Lines; empty where it is anything else."""
-        document = self.document
+        document = self.document if self.suffix in JSON_SUFFIXES else None
         if isinstance(document, list) and document and all(isinstance(one, dict) for one in document):
             return document
         return []

@@ -73,8 +73,11 @@ def _names(source: Source) -> dict[int, str]:
     said = source.document.get("names") if isinstance(source.document, dict) else None
     try:
         pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said or [])
-        return {int(number): str(label).strip() for number, label in pairs}
-    except (TypeError, ValueError):
+        named = {int(number): label for number, label in pairs}
+        if any(isinstance(label, (list, dict)) for label in named.values()):
+            raise TypeError
+        return {number: str(label).strip() for number, label in named.items()}
+    except (TypeError, ValueError, OverflowError):
         raise LabelrError(f"{source.path}: `names` is no list of labels", "write `names: [cat, dog]`") from None
 
 
@@ -85,11 +88,11 @@ def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
     lost = []
     for key, said in document.items():
         part = PART_NAMES.get(str(key).lower())
-        for entry in [said] if isinstance(said, str) else said if part and isinstance(said, list) else []:
-            place = _resolve(source, document, str(entry)) if part else None
+        for entry in (said if isinstance(said, list) else [said]) if part else []:
+            place = _resolve(source, document, entry) if isinstance(entry, str) else None
             if place is not None and part:
                 found.update({path: part for path in _images_at(place) if path not in found})
-            elif part:
+            elif isinstance(entry, str):
                 lost.append(f"{key}: {entry}")
     notes = [f"places that {source.path.name} names are not there: {some(lost)}"] if lost else []
     if found:
@@ -105,7 +108,8 @@ def _part_lists(folder: Path) -> dict[str, str]:
 def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | None:
     """Where an entry such as ``../train/images`` lies; exporters write it relative to another folder than their own."""
     folder = source.path if source.is_folder else source.path.parent
-    bases = [folder / str(document.get("path") or ""), folder, source.images]
+    path = document.get("path")
+    bases = [folder / (path if isinstance(path, str) else ""), folder, source.images]
     plain = "/".join(part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in ("..", ".", "/"))
     candidates = [base / one for one in (entry, plain) for base in bases]
     return next((Path(os.path.normpath(path)) for path in candidates if path.exists()), None)
