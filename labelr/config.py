@@ -1,12 +1,25 @@
 """The settings of a training run: each with its one default, checked once."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from labelr.errors import LabelrError, nearest
+from labelr.errors import nearest
+from labelr.settings import SettingError, check, choice, number, switch, text
+
+__all__ = [
+    "ALIASES",
+    "AUGMENTS",
+    "MAX_PIXELS",
+    "OPTIMIZERS",
+    "RESIZE_RULES",
+    "STEMS",
+    "ReadOptions",
+    "ResizeRule",
+    "SettingError",
+    "TrainConfig",
+]
 
 MAX_PIXELS = 200_000_000
 ResizeRule = Literal["squish", "letterbox", "crop"]
@@ -14,29 +27,6 @@ RESIZE_RULES: tuple[ResizeRule, ...] = ("squish", "letterbox", "crop")
 STEMS = ("deep", "classic")
 OPTIMIZERS = ("muon", "adamw")
 AUGMENTS = ("none", "light", "strong")
-
-
-class SettingError(LabelrError):
-    """A setting that does not exist, or a value that it cannot have: wrong usage."""
-
-
-def _number(
-    default: float | None, *, help: str, low: float = -math.inf, below: float = math.inf, auto: bool = False
-) -> Any:
-    """A number from `low` to under `below`; with `auto`, None leaves the choice to labelr."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "below": below, "auto": auto})
-
-
-def _switch(default: bool | None, *, help: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help})
-
-
-def _choice(default: str, *choices: str, help: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
-
-
-def _text(*, help: str) -> Any:
-    return dataclasses.field(default=None, metadata={"help": help, "text": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +37,24 @@ class ReadOptions:
         SettingError: If a value is of the wrong kind or out of range.
     """
 
-    labels: str | None = _text(help="The label file; auto: the one file in the data folder that reads as labels.")
-    images: str | None = _text(
+    labels: str | None = text(help="The label file; auto: the one file in the data folder that reads as labels.")
+    images: str | None = text(
         help="The folder that its file names are relative to; auto: `images` in the data folder, else the data folder."
     )
-    group: str | None = _text(
+    group: str | None = text(
         help="A column of the label file: images with the same entry (patient, scene, burst) are never divided."
     )
-    skip_missing: bool = _switch(False, help="Leave rows out whose image is not there, instead of stopping.")
-    skip_invalid: bool = _switch(
+    skip_missing: bool = switch(False, help="Leave rows out whose image is not there, instead of stopping.")
+    skip_invalid: bool = switch(
         False, help="Leave rows out that have a cell other than 0, 1 or nothing, instead of stopping."
     )
-    on_error: str = _choice(
+    on_error: str = choice(
         "skip", "skip", "fail", help="What to do with an image that cannot be opened: leave it out, or stop."
     )
-    max_pixels: int = _number(
+    max_pixels: int = number(
         MAX_PIXELS, low=1, help="A picture with more pixels is not opened: a guard against decompression bombs."
     )
-    cache_limit: float = _number(
+    cache_limit: float = number(
         20.0,
         low=0,
         help="Gigabytes of disk for decoded images; the longest unused go first, and what does not fit is decoded "
@@ -73,7 +63,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            check(field, getattr(self, field.name))
 
     @classmethod
     def of(cls, settings: "ReadOptions | Mapping[str, Any] | None") -> Self:
@@ -114,105 +104,122 @@ class TrainConfig(ReadOptions):
         SettingError: If a value is of the wrong kind or out of range.
     """
 
-    val_fraction: float = _number(0.1, low=0, below=1, help="Share of the images that choose the best epoch.")
-    test_fraction: float = _number(0.1, low=0, below=1, help="Share of the images that the trained model is scored on.")
-    splits: str | None = _text(
+    val_fraction: float = number(0.1, low=0, below=1, help="Share of the images that choose the best epoch.")
+    test_fraction: float = number(0.1, low=0, below=1, help="Share of the images that the trained model is scored on.")
+    folds: int | None = number(
+        None,
+        low=2,
+        below=101,
+        auto=True,
+        help="Cross-validate: train so many models, each scored on its share of the images, then one on all of them.",
+    )
+    splits: str | None = text(
         help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
     )
-    synthetic: int = _number(1800, low=20, help="How many images are drawn where no data is given.")
-    labels_count: int = _number(6, low=1, below=13, help="How many patterns these may show.")
+    synthetic: int = number(1800, low=20, help="How many images are drawn where no data is given.")
+    labels_count: int = number(6, low=1, below=13, help="How many patterns these may show.")
 
-    image_size: int | None = _number(
+    image_size: int | None = number(
         None,
         low=32,
         below=2049,
         auto=True,
         help="Edge of what the network sees, in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for drawn images.",
     )
-    resize: ResizeRule = _choice(
+    resize: ResizeRule = choice(
         "squish", *RESIZE_RULES, help="How a picture becomes a square; only `crop` loses some of it."
     )
-    flip: bool = _switch(
+    flip: bool = switch(
         True,
         help="Whether left and right may be exchanged: in training, and in averaging the two views' probabilities.",
     )
-    stem: str = _choice("deep", *STEMS, help="How the network begins.")
-    width: float | None = _number(
+    stem: str = choice("deep", *STEMS, help="How the network begins.")
+    width: float | None = number(
         None,
         low=0.125,
         below=8.01,
         auto=True,
         help="Scales every channel count of the network; auto: 1, and 0.5 for drawn images.",
     )
-    dropout: float = _number(0.3, low=0, below=1, help="Probability of the dropout before the last layer.")
+    dropout: float = number(0.3, low=0, below=1, help="Probability of the dropout before the last layer.")
 
-    epochs: int | None = _number(
+    epochs: int | None = number(
         None, low=1, auto=True, help="How often training sees each image, at most; auto: 30, or what `--time` allows."
     )
-    time: float | None = _number(
+    time: float | None = number(
         None,
         low=0.01,
         auto=True,
         help="Minutes that the whole command may take, instead of a number of epochs; the learning rate falls in time.",
     )
-    batch_size: int | None = _number(
+    batch_size: int | None = number(
         None,
         low=2,
         auto=True,
         help="Images a step; auto: 64, and 32 for drawn images, fewer where an epoch would have less than 16 steps.",
     )
-    optimizer: str = _choice(
+    optimizer: str = choice(
         "muon", *OPTIMIZERS, help="What makes the steps: Muon, with AdamW for what is no convolution, or AdamW alone."
     )
-    lr: float | None = _number(
+    lr: float | None = number(
         None,
         low=1e-8,
         below=10,
         auto=True,
         help="Peak of the learning rate; auto: 0.004, and 0.0015 for AdamW on photographs.",
     )
-    weight_decay: float = _number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
-    ema: float = _number(
+    weight_decay: float = number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
+    ema: float = number(
         0.99,
         low=0,
         below=1,
         help="Decay, per step, of the averaged weights that are scored and saved; 0 keeps the last weights.",
     )
-    mixup: float = _number(
+    mixup: float = number(
         0.0,
         low=0,
         help="Each training image is laid over another, by a share from Beta(mixup, mixup); 0 leaves them as they are.",
     )
-    augment: str = _choice("light", *AUGMENTS, help="How far training images are changed at random.")
-    vertical_flip: bool = _switch(
+    augment: str = choice("light", *AUGMENTS, help="How far training images are changed at random.")
+    vertical_flip: bool = switch(
         False, help="Whether training images may be turned upside down, as pictures from above may."
     )
-    progressive: bool = _switch(False, help="Train on small images first, and on full size in the last third.")
-    patience: int | None = _number(
+    progressive: bool = switch(False, help="Train on small images first, and on full size in the last third.")
+    patience: int | None = number(
         None,
         low=1,
         auto=True,
         help="Stop after this many epochs without a better validation score; auto: 10, and never with `--time`.",
     )
-    select: str = _choice(
+    select: str = choice(
         "map", "map", "f1", help="The validation score that chooses the best epoch: mAP, or micro F1 at 0.5."
     )
-    seed: int = _number(
+    target_precision: float | None = number(
+        None,
+        low=0.01,
+        below=1.0001,
+        auto=True,
+        help="Choose thresholds so that each label has this precision on validation images, instead of the best F1.",
+    )
+    target_recall: float | None = number(
+        None, low=0.01, below=1.0001, auto=True, help="Choose thresholds so that each label has this recall there."
+    )
+    seed: int = number(
         0, low=0, below=2**31, help="Decides the split, the first weights, the order and the augmentation."
     )
 
-    device: str = _choice(
+    device: str = choice(
         "auto", "auto", "cpu", "cuda", "mps", help="Where the network runs; auto: cuda, then mps, then cpu."
     )
-    amp: bool | None = _switch(None, help="Mixed precision; auto: where the processor computes in 16 bits.")
-    threads: int | None = _number(None, low=1, auto=True, help="CPU threads; auto: as many as this process may use.")
-    workers: int | None = _number(
+    amp: bool | None = switch(None, help="Mixed precision; auto: where the processor computes in 16 bits.")
+    threads: int | None = number(None, low=1, auto=True, help="CPU threads; auto: as many as this process may use.")
+    workers: int | None = number(
         None,
         low=1,
         auto=True,
         help="Threads that open images; auto: one a CPU thread.",
     )
-    compile: bool = _switch(
+    compile: bool = switch(
         False, help="Compile the network by torch.compile, which makes the first steps slow and needs a C++ compiler."
     )
 
@@ -225,6 +232,29 @@ class TrainConfig(ReadOptions):
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on",
                 "make them smaller: their sum must be below 1",
             )
+        if self.target_precision is not None and self.target_recall is not None:
+            raise SettingError(
+                "thresholds are chosen for a precision or for a recall",
+                "give `--target-precision` or `--target-recall`, not both",
+            )
+        if self.folds is not None:
+            self._check_folds()
+
+    def _check_folds(self) -> None:
+        """Raises SettingError where a setting has no meaning beside folds."""
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("time", "splits", "test_fraction"):
+            if getattr(self, name) != usual[name]:
+                option = f"--{name.replace('_', '-')}"
+                raise SettingError(
+                    f"folds take all images in turn, for a number of epochs, and have no use for `{option}`",
+                    f"give `--folds` or `{option}`, not both",
+                )
+
+    @property
+    def has_target(self) -> bool:
+        """Whether thresholds are chosen for a precision or recall."""
+        return self.target_precision is not None or self.target_recall is not None
 
 
 ALIASES: Mapping[str, str] = {
@@ -253,33 +283,3 @@ ALIASES: Mapping[str, str] = {
     "use_amp": "amp",
 }
 """Names that people know from training scripts, where the meaning is the same."""
-
-
-def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
-    """Raises SettingError unless `value` is of the kind and in the range that the field's declaration states."""
-    choices = field.metadata.get("choices")
-    if choices:
-        _require(value in choices, field.name, f"one of {', '.join(choices)}", value)
-    elif "low" in field.metadata:
-        _check_number(field, value)
-    elif "text" in field.metadata:
-        _require(value is None or isinstance(value, str), field.name, "text", value)
-    else:
-        optional = " | None" in str(field.type)
-        _require(isinstance(value, bool) or (optional and value is None), field.name, "true or false", value)
-
-
-def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:
-    if value is None and field.metadata["auto"]:
-        return
-    low, below = field.metadata["low"], field.metadata["below"]
-    whole = "int" in str(field.type)
-    numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    upper = "" if below == math.inf else f" to {below - 1:,}" if whole else f" to below {below:g}"
-    expected = f"a {'whole ' if whole else ''}number from {low:g}{upper}"
-    _require(numeric and low <= value < below, field.name, expected, value)
-
-
-def _require(holds: bool, name: str, expected: str, value: object) -> None:
-    if not holds:
-        raise SettingError(f"{name}: expected {expected}, got {value!r}")

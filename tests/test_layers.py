@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "labelr"
 
 LAYERS = [
     ["errors", "progress", "version"],
-    ["config", "files"],
+    ["files", "settings"],
+    ["config"],
     ["data"],
     ["model"],
     ["scoring"],

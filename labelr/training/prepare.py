@@ -94,15 +94,28 @@ def prepare(data: Path | None, config: TrainConfig, machine: Machine, *, track: 
     log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=True)))
     if sizes[0] < 2:
         raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
+    if config.has_target and not (config.folds or sizes[PARTS.index("val")]):
+        raise LabelrError(
+            "there are no validation images on which thresholds could reach a target",
+            "set `--val-fraction` above 0, or leave `--target-precision` and `--target-recall` out",
+        )
     return Prepared(dataset, parts)
 
 
 def _divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
     """The part of each image, shape ``(N,)``: as the user says, else stratified over groups that are not divided.
 
-    Where the user names no images for validation, they are taken from those for training.
+    Where the user names no images for validation, they are taken from those for training. With folds, all images are
+    for training.
     """
     given = _given_parts(dataset, config)
+    if config.folds:
+        if given is not None:
+            raise LabelrError(
+                f"{dataset.table.source} says which images are train, val and test, and folds take all of them",
+                "leave `--folds` out, or the column",
+            )
+        return np.zeros(len(dataset.table), dtype=np.int64)
     if given is not None:
         _warn_of_copies(dataset.digests, given)
     free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == PARTS.index("train"))
