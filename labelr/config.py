@@ -116,6 +116,13 @@ class TrainConfig(ReadOptions):
 
     val_fraction: float = number(0.1, low=0, below=1, help="Share of the images that choose the best epoch.")
     test_fraction: float = number(0.1, low=0, below=1, help="Share of the images that the trained model is scored on.")
+    folds: int | None = number(
+        None,
+        low=2,
+        below=101,
+        auto=True,
+        help="Cross-validate: train so many models, each scored on its share of the images, then one on all of them.",
+    )
     splits: str | None = text(
         help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
     )
@@ -197,6 +204,16 @@ class TrainConfig(ReadOptions):
     select: str = choice(
         "map", "map", "f1", help="The validation score that chooses the best epoch: mAP, or micro F1 at 0.5."
     )
+    target_precision: float | None = number(
+        None,
+        low=0.01,
+        below=1.0001,
+        auto=True,
+        help="Choose thresholds so that each label has this precision on validation images, instead of the best F1.",
+    )
+    target_recall: float | None = number(
+        None, low=0.01, below=1.0001, auto=True, help="Choose thresholds so that each label has this recall there."
+    )
     seed: int = number(
         0, low=0, below=2**31, help="Decides the split, the first weights, the order and the augmentation."
     )
@@ -225,6 +242,29 @@ class TrainConfig(ReadOptions):
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on",
                 "make them smaller: their sum must be below 1",
             )
+        if self.target_precision is not None and self.target_recall is not None:
+            raise SettingError(
+                "thresholds are chosen for a precision or for a recall",
+                "give `--target-precision` or `--target-recall`, not both",
+            )
+        if self.folds is not None:
+            self._check_folds()
+
+    def _check_folds(self) -> None:
+        """Raises SettingError where a setting has no meaning beside folds."""
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("time", "splits", "test_fraction"):
+            if getattr(self, name) != usual[name]:
+                option = f"--{name.replace('_', '-')}"
+                raise SettingError(
+                    f"folds take all images in turn, for a number of epochs, and have no use for `{option}`",
+                    f"give `--folds` or `{option}`, not both",
+                )
+
+    @property
+    def has_target(self) -> bool:
+        """Whether thresholds are chosen for a precision or recall."""
+        return self.target_precision is not None or self.target_recall is not None
 
 
 ALIASES: Mapping[str, str] = {

@@ -199,6 +199,7 @@ def show_model(description: Mapping[str, Any]) -> None:
         "complete": "yes" if description["complete"] else "no: its training was stopped",
         "best epoch": description["best_epoch"],
         "image size": description["preprocessing"]["image_size"],
+        "temperature": f"{description['calibration']['temperature']:.2f}",
         "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
     }
     show_table([{"model": name, "": str(value)} for name, value in facts.items()])
@@ -239,32 +240,3 @@ def show_check(found: Mapping[str, Any]) -> None:
         stdout.print(Text("Attention: ", style="yellow") + _visible(problem), soft_wrap=True)
     if not found["problems"]:
         stdout.print("Nothing needs attention.")
-
-
-METRIC_NAMES = {
-    "map_macro": "mAP",
-    "hamming_loss": "Hamming loss",
-    "exact_match": "exact match",
-    "loss": "loss (BCE)",
-}
-
-
-def show_evaluation(result: Mapping[str, Any], *, to: Console = stdout) -> None:
-    """The tables of an evaluation, from the same object that machines get."""
-    metrics = result["metrics"]
-    part = f"the {result['scored_on']} part, " if result.get("scored_on") else ""
-    to.print(f"Scores on {part}{result['images']:,} images:", soft_wrap=True)
-    headline = [{"metric": name, "value": metrics[key]} for key, name in METRIC_NAMES.items()]
-    show_table(headline, to=to)
-    averages = ("micro", "macro", "weighted", "samples")
-    rows = [
-        {"average": average, **{name: metrics[f"{name}_{average}"] for name in ("precision", "recall", "f1")}}
-        for average in averages
-    ]
-    show_table(rows, to=to)
-    columns = ("label", "support", "precision", "recall", "f1", "ap", "threshold")
-    show_table([{name: row[name] for name in columns} for row in result["per_label"]], to=to)
-    total, left_out = len(result["labels"]), len(result["not_evaluable"])
-    if left_out:
-        covered = f"Macro averages cover {total - left_out} of {total} labels"
-        to.print(f"{covered}: the others have no positive or no negative here.", soft_wrap=True)

@@ -12,10 +12,14 @@ from conftest import TINY_OPTIONS, Cli
 from labelr.data.synthetic import draw_dataset
 from labelr.model.predict import Model
 
-METRICS = {"loss", "hamming_loss", "exact_match", "map_macro"} | {
-    f"{name}_{average}"
-    for name in ("precision", "recall", "f1")
-    for average in ("micro", "macro", "weighted", "samples")
+METRICS = {
+    *("loss", "hamming_loss", "exact_match", "jaccard_samples", "map_macro", "map_micro", "auroc_macro", "auroc_micro"),
+    *("lrap", "coverage_error", "ranking_loss", "one_error", "brier", "ece"),
+    *(
+        f"{name}_{average}"
+        for name in ("precision", "recall", "f1")
+        for average in ("micro", "macro", "weighted", "samples")
+    ),
 }
 
 
@@ -139,12 +143,15 @@ def test_evaluate_scores_the_part_asked_for(cli: Cli, drawn: Path, model: Path, 
 
 def test_evaluate_json_has_the_promised_keys(cli: Cli, drawn: Path, model: Path) -> None:
     report = json.loads(cli("evaluate", drawn, "--model", "small", "--threshold", "0.4", "--json").out)
-    assert {"model", "data", "images", "labels", "threshold", "metrics", "per_label"} <= set(report)
+    assert {
+        "model", "data", "images", "labels", "threshold", "metrics", "intervals", "baselines", "f1_at", "per_label",
+    } <= set(report)  # fmt: skip
     assert report["model"] == str(model)
     assert report["threshold"] == 0.4
     assert set(report["metrics"]) == METRICS
     assert set(report["per_label"][0]) == {
-        "label", "support", "precision", "recall", "f1", "ap", "threshold", "tp", "fp", "fn", "tn",
+        "label", "support", "predicted", "precision", "recall", "f1", "ap", "auroc", "threshold",
+        "tp", "fp", "fn", "tn",
     }  # fmt: skip
 
 
@@ -153,7 +160,7 @@ def test_evaluate_prints_a_table_that_is_not_cut(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     result = cli("evaluate", drawn, "--model", model)
-    assert re.search(r"horizontal_stripes .*\d\.\d{3} .*\d\.\d{3} .*0\.500", result.out)
+    assert re.search(r"horizontal_stripes .*\d\.\d{3} .*\d\.\d{3} .*0\.\d{3}", result.out)
     assert "…" not in result.out
 
 
@@ -274,12 +281,21 @@ def test_list_without_models_says_how_to_train_one(cli: Cli) -> None:
         ["fit", "data", "--stem", "tall"],
         ["fit", "data", "--device", "tpu"],
         ["fit", "data", "--val-fraction", "0.7", "--test-fraction", "0.4"],
+        ["fit", "data", "--target-precision", "0.9", "--target-recall", "0.9"],
+        ["fit", "data", "--target-precision", "1.1"],
+        ["fit", "data", "--folds", "1"],
+        ["fit", "data", "--folds", "3", "--time", "1"],
+        ["fit", "data", "--folds", "3", "--splits", "splits.csv"],
+        ["fit", "data", "--folds", "3", "--test-fraction", "0.2"],
         ["fit", "data", "--nonsense"],
         ["evaluate"],
         ["evaluate", "data", "--split", "half"],
         ["evaluate", "data", "--threshold", "high"],
+        ["evaluate", "data", "--threshold", "0.4", "--threshold-file", "thresholds.csv"],
+        ["evaluate", "data", "--sort", "name"],
         ["tag"],
         ["tag", "photos", "--threshold", "1.5"],
+        ["tag", "photos", "--threshold", "0.4", "--threshold-file", "thresholds.csv"],
         ["tag", "photos", "--on-error", "ignore"],
         ["tag", "one", "two"],
         ["nonsense"],

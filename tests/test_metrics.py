@@ -1,7 +1,13 @@
 """Metrics, compared with scikit-learn and with cases worked out by hand."""
 
+from collections.abc import Iterable
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
@@ -9,17 +15,73 @@ from labelr.model.decide import decide
 from labelr.scoring import metrics
 
 nan = np.nan
+Array = NDArray[np.float64]
 
 
-def random_case(
-    seed: int, num_images: int = 60, num_labels: int = 7
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def random_case(seed: int, num_images: int = 60, num_labels: int = 7) -> tuple[Array, Array]:
     """Probabilities that know something of targets that are all known; every label has both kinds."""
     rng = np.random.default_rng(seed)
     targets = (rng.random((num_images, num_labels)) < rng.uniform(0.1, 0.6, num_labels)).astype(float)
     targets[0], targets[1] = 0, 1
     probs = (0.5 * targets + rng.random(targets.shape)) / 1.5
     return probs, targets
+
+
+def rows_of(probs: Array, targets: Array) -> list[tuple[Array, Array]]:
+    """Each image's known cells."""
+    return [(row[~np.isnan(true)], true[~np.isnan(true)]) for row, true in zip(probs, targets, strict=True)]
+
+
+def mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return float(np.mean(listed)) if listed else nan
+
+
+def expected_scores(probs: Array, targets: Array, threshold: float) -> dict[str, float]:
+    """All metrics by scikit-learn's functions of one label, one image or all cells, called on the known cells alone."""
+    rows, columns = rows_of(probs, targets), rows_of(probs.T, targets.T)
+    seen = [(row, true) for row, true in rows if len(true)]
+    if not seen:
+        return dict.fromkeys(metrics.score(probs, targets, threshold), nan)
+    both = [(row, true) for row, true in rows if len(set(true)) == 2]
+    usable = [(column, true) for column, true in columns if len(set(true)) == 2]
+    cells, truth = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    mixed = len(set(truth)) == 2
+    expected = {
+        "loss": reference.log_loss(truth, cells.clip(1e-7, 1 - 1e-7), labels=[0, 1]),
+        "hamming_loss": reference.zero_one_loss(truth, cells >= threshold),
+        "exact_match": mean(float(((row >= threshold) == true).all()) for row, true in seen),
+        "jaccard_samples": mean(reference.jaccard_score(true, row >= threshold, zero_division=0) for row, true in seen),
+        "map_macro": mean(reference.average_precision_score(true, column) for column, true in usable),
+        "map_micro": reference.average_precision_score(truth, cells) if mixed else nan,
+        "auroc_macro": mean(reference.roc_auc_score(true, column) for column, true in usable),
+        "auroc_micro": reference.roc_auc_score(truth, cells) if mixed else nan,
+        "lrap": mean(reference.label_ranking_average_precision_score([true], [row]) for row, true in both),
+        "coverage_error": mean(reference.coverage_error([true], [row]) for row, true in both),
+        "ranking_loss": mean(reference.label_ranking_loss([true], [row]) for row, true in both),
+        "one_error": mean(1 - true[row.argmax()] for row, true in both),
+        "brier": reference.mean_squared_error(truth, cells),
+        "ece": calibration_error_by_hand(cells, truth),
+    }
+    for name in ("precision", "recall", "f1"):
+        quality = partial(getattr(reference, f"{name}_score"), zero_division=0)
+        weights = [true.sum() for _, true in columns]
+        by_label = [quality(true, column >= threshold) if len(true) else 0.0 for column, true in columns]
+        expected[f"{name}_micro"] = quality(truth, cells >= threshold)
+        expected[f"{name}_macro"] = mean(quality(true, column >= threshold) for column, true in usable)
+        expected[f"{name}_weighted"] = float(np.average(by_label, weights=weights)) if sum(weights) else nan
+        expected[f"{name}_samples"] = mean(quality(true, row >= threshold) for row, true in seen)
+    return expected
+
+
+def calibration_error_by_hand(probs: Array, targets: Array) -> float:
+    edges = [number / 15 for number in range(15)] + [1.1]
+    total = 0.0
+    for low, high in pairwise(edges):
+        inside = (probs >= low) & (probs < high)
+        if inside.any():
+            total += inside.mean() * abs(probs[inside].mean() - targets[inside].mean())
+    return total
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -31,14 +93,63 @@ def test_metrics_equal_those_of_scikit_learn(seed: int) -> None:
         "loss": reference.log_loss(targets.ravel(), probs.ravel()),
         "hamming_loss": reference.hamming_loss(targets, preds),
         "exact_match": reference.accuracy_score(targets, preds),
-        "map_macro": reference.average_precision_score(targets, probs, average="macro"),
+        "jaccard_samples": reference.jaccard_score(targets, preds, average="samples", zero_division=0),
+        "brier": reference.brier_score_loss(targets.ravel(), probs.ravel()),
     }
+    for average in ("micro", "macro"):
+        expected[f"map_{average}"] = reference.average_precision_score(targets, probs, average=average)
+        expected[f"auroc_{average}"] = reference.roc_auc_score(targets, probs, average=average)
     for average in ("micro", "macro", "weighted", "samples"):
         named = {"average": average, "zero_division": 0}
         expected[f"precision_{average}"] = reference.precision_score(targets, preds, **named)
         expected[f"recall_{average}"] = reference.recall_score(targets, preds, **named)
         expected[f"f1_{average}"] = reference.f1_score(targets, preds, **named)
-    assert scores == pytest.approx(expected, abs=1e-9)
+    mixed = (targets.min(axis=1) == 0) & (targets.max(axis=1) == 1)
+    expected["lrap"] = reference.label_ranking_average_precision_score(targets[mixed], probs[mixed])
+    expected["coverage_error"] = reference.coverage_error(targets[mixed], probs[mixed])
+    expected["ranking_loss"] = reference.label_ranking_loss(targets[mixed], probs[mixed])
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_images=st.integers(1, 12),
+    num_labels=st.integers(1, 5),
+    prevalence=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+    unknown=st.sampled_from([0.0, 0.4, 1.0]),
+    levels=st.sampled_from([1, 3, 1000]),  # of probabilities: all tied, many ties, hardly any
+)
+def test_metrics_equal_scikit_learns_whatever_is_unknown_tied_or_missing(
+    seed: int, num_images: int, num_labels: int, prevalence: float, unknown: float, levels: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((num_images, num_labels)) < prevalence).astype(float)
+    targets[rng.random(targets.shape) < unknown] = nan
+    probs = rng.integers(0, levels + 1, targets.shape) / levels
+    scores = metrics.score(probs, targets, 0.5)
+    assert scores == pytest.approx(expected_scores(probs, targets, 0.5), abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_error_is_that_of_fifteen_bins(seed: int) -> None:
+    probs, targets = random_case(seed)
+    expected = calibration_error_by_hand(probs.ravel(), targets.ravel())
+    assert metrics.calibration_error(probs, targets) == pytest.approx(expected, abs=1e-12)
+
+
+def test_cells_of_one_bin_are_calibrated_together() -> None:
+    probs = np.array([[0.0, 0.05], [0.95, 1.0], [0.5, 0.5]])
+    targets = np.array([[0.0, 0.0], [1.0, 1.0], [1.0, nan]])
+    assert metrics.calibration_error(probs, targets) == pytest.approx((0.05 + 0.05 + 0.5) / 5)
+
+
+def test_unknown_labels_are_no_rivals_of_an_images_known_ones() -> None:
+    probs, targets = np.array([[0.9, 0.8, 0.1, 0.7]]), np.array([[nan, 1.0, 0.0, 0.0]])
+    expected = {"lrap": 1.0, "coverage_error": 1.0, "ranking_loss": 0.0, "one_error": 0.0}
+    assert metrics.label_ranking(probs, targets) == expected
+    flipped = metrics.label_ranking(1 - probs, targets)
+    assert flipped == pytest.approx({"lrap": 1 / 3, "coverage_error": 3, "ranking_loss": 1, "one_error": 1})
 
 
 def test_unknown_cells_count_nowhere() -> None:

@@ -1,15 +1,18 @@
 """The inference loop, and the model that people hold in their hands."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from labelr.data.images import Unreadable, find_images
 from labelr.errors import LabelrError
+from labelr.model.calibration import Calibration
 from labelr.model.device import pick_machine
 from labelr.model.info import Preprocessing
 from labelr.model.predict import Model, normalise, predict_probs
@@ -60,7 +63,8 @@ def test_several_images_give_a_row_each_in_order(trained: Model, drawn: Path) ->
     assert probs.shape == (3, 3)
     assert probs[1] == pytest.approx(trained.predict(paths[1]).probs[0], abs=0.02)
     assert [set(one) for one in labels] == [
-        {label for label, prob in zip(trained.labels, row, strict=True) if prob >= 0.5} for row in probs
+        {label for label, *pair in zip(trained.labels, row, trained.thresholds(), strict=True) if pair[0] >= pair[1]}
+        for row in probs
     ]
 
 
@@ -68,6 +72,19 @@ def test_threshold_overrides_the_models_own(trained: Model, drawn: Path) -> None
     path = drawn / "images" / "00003.png"
     assert trained.predict(path, threshold=0).labels == [list(trained.labels)]
     assert trained.predict(path, threshold=1).labels == [[]]
+
+
+def test_probabilities_are_calibrated_wherever_they_come_from(trained: Model, drawn: Path) -> None:
+    paths = sorted((drawn / "images").iterdir())[:3]
+    plain, shifted = (
+        replace(trained, info=replace(trained.info, calibration=Calibration(temperature, bias)))
+        for temperature, bias in ((1.0, 0.0), (2.0, 0.5))
+    )
+    expected = expit(logit(plain.predict(paths).probs.astype(float)) / 2 + 0.5)
+    assert shifted.predict(paths).probs == pytest.approx(expected, abs=1e-6)
+    from_files = [probs for probs in shifted.predict_files(paths) if not isinstance(probs, Unreadable)]
+    assert np.stack(from_files) == pytest.approx(expected, abs=1e-6)
+    assert trained.info.calibration != Calibration()  # it was fitted
 
 
 def test_no_images_give_no_rows(trained: Model) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import Cli
 
-from labelr.settings import SettingError
 from labelr.model.predict import Model
+from labelr.settings import SettingError
 from labelr.tagging.tag import tag
 
 

@@ -7,6 +7,7 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
+from labelr.cli.scores import show_evaluation, warn_of_few_positives
 
 
 def evaluate(
@@ -14,6 +15,7 @@ def evaluate(
     data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of labelled images.", show_default=False)],
     model: opt.Model = None,
     threshold: opt.Threshold = "auto",
+    threshold_file: opt.ThresholdFile = None,
     split: Annotated[
         str,
         opt.option(
@@ -23,6 +25,14 @@ def evaluate(
             panel=opt.DATA,
         ),
     ] = "auto",
+    common_labels: Annotated[
+        bool,
+        opt.option(
+            "--common-labels",
+            help="Score the labels that data and model have in common where the data lacks some of the model's.",
+            panel=opt.DATA,
+        ),
+    ] = False,
     labels: opt.Labels = opt.NOTHING,
     layout: opt.Layout = opt.DEFAULTS.layout,
     images: opt.Images = opt.DEFAULTS.images,
@@ -40,6 +50,27 @@ def evaluate(
     threads: opt.Threads = opt.DEFAULTS.threads,
     workers: opt.Workers = opt.DEFAULTS.workers,
     cache_limit: opt.CacheLimit = opt.DEFAULTS.cache_limit,
+    sort: Annotated[
+        str | None,
+        opt.option(
+            "--sort",
+            metavar="COLUMN",
+            help="Sort the table of labels by one of its columns, such as f1: highest first.",
+            default="the model's order",
+            panel=opt.OUTPUT,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        opt.option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Write metrics.json, per_label.csv and predictions.csv here too.",
+            panel=opt.OUTPUT,
+        ),
+    ] = None,
+    force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -47,7 +78,9 @@ def evaluate(
     """Print how good a model is on labelled images.
 
     Precision, recall and F1 follow scikit-learn with zero_division=0: an image that rightly gets no label counts 0 in
-    the samples average. Unknown cells count nowhere.
+    the samples average. Unknown cells count nowhere. Intervals hold 95 % of what other images of the same kind would
+    give (bootstrap). The label prior takes each label for as probable as it was frequent in the model's own data,
+    random guessing any probability; both write labels from 0.5 on.
     """
     wanted = opt.read_threshold(threshold)
     reading = opt.reading(context)
@@ -56,9 +89,11 @@ def evaluate(
     with console.session(quiet=quiet, verbose=verbose) as track:
         machine = opt.machine(context)
         result = score(
-            data, model, options=reading, split=split, threshold=wanted, machine=machine, track=track
-        ).to_json()
+            data, model, options=reading, split=split, threshold=wanted, threshold_file=threshold_file,
+            common_labels=common_labels, sort=sort, output=output, force=force, machine=machine, track=track,
+        ).to_json()  # fmt: skip
     if json:
         console.show_json(result)
     else:
-        console.show_evaluation(result)
+        show_evaluation(result)
+    warn_of_few_positives(result)

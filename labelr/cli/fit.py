@@ -8,6 +8,7 @@ from typer.core import TyperCommand
 
 from labelr import console
 from labelr.cli import options as opt
+from labelr.cli.scores import show_evaluation, warn_of_few_positives
 from labelr.config import TrainConfig
 from labelr.settings import SettingError
 
@@ -50,6 +51,7 @@ def fit(
     blank: opt.Blank = opt.DEFAULTS.blank,
     tag_separator: opt.TagSeparator = opt.DEFAULTS.tag_separator,
     group: opt.Group = opt.DEFAULTS.group,
+    folds: opt.Folds = opt.DEFAULTS.folds,
     splits: opt.Splits = opt.DEFAULTS.splits,
     val_fraction: opt.ValFraction = opt.DEFAULTS.val_fraction,
     test_fraction: opt.TestFraction = opt.DEFAULTS.test_fraction,
@@ -76,6 +78,8 @@ def fit(
     progressive: opt.Progressive = opt.DEFAULTS.progressive,
     patience: opt.Patience = opt.DEFAULTS.patience,
     select: opt.Select = opt.DEFAULTS.select,
+    target_precision: opt.TargetPrecision = opt.DEFAULTS.target_precision,
+    target_recall: opt.TargetRecall = opt.DEFAULTS.target_recall,
     seed: opt.Seed = opt.DEFAULTS.seed,
     device: opt.Device = opt.DEFAULTS.device,
     amp: opt.Amp = opt.DEFAULTS.amp,
@@ -123,7 +127,8 @@ def fit(
     with console.session(quiet=quiet, verbose=verbose) as track:
         result = train(data, config, name=name, output=output, log_dir=log_dir, force=force, track=track).to_json()
     if not quiet and result["scored_on"]:
-        console.show_evaluation(result, to=console.stderr)
+        show_evaluation(result, to=console.stderr)
+        warn_of_few_positives(result)
     if json:
         console.show_json(result)
     else:

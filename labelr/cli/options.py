@@ -1,6 +1,7 @@
 """Every option, defined once: its flags, its help, and the panel of ``--help`` that it stands in."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,6 +62,7 @@ MaxPixels = Annotated[int, setting("max_pixels", panel=DATA)]
 CacheLimit = Annotated[float, setting("cache_limit", panel=MACHINE)]
 ValFraction = Annotated[float, setting("val_fraction", panel=DATA)]
 TestFraction = Annotated[float, setting("test_fraction", panel=DATA)]
+Folds = Annotated[int | None, setting("folds", panel=DATA)]
 LabelsCount = Annotated[int, setting("labels_count", panel=DATA)]
 
 ImageSize = Annotated[int | None, setting("image_size", panel=NETWORK)]
@@ -83,6 +85,8 @@ VerticalFlip = Annotated[bool, setting("vertical_flip", "--vertical-flip/--no-ve
 Progressive = Annotated[bool, setting("progressive", "--progressive/--no-progressive", panel=TRAINING)]
 Patience = Annotated[int | None, setting("patience", panel=TRAINING)]
 Select = Annotated[str, setting("select", panel=TRAINING)]
+TargetPrecision = Annotated[float | None, setting("target_precision", panel=TRAINING)]
+TargetRecall = Annotated[float | None, setting("target_recall", panel=TRAINING)]
 Seed = Annotated[int, setting("seed", panel=TRAINING)]
 
 Device = Annotated[str, setting("device", panel=MACHINE)]
@@ -103,6 +107,15 @@ Threshold = Annotated[
         "--threshold",
         metavar="auto|0..1",
         help="A label applies where its probability is at least this; auto: the model's own threshold of each label.",
+        panel="Model",
+    ),
+]
+ThresholdFile = Annotated[
+    Path | None,
+    option(
+        "--threshold-file",
+        metavar="FILE",
+        help="A CSV `label,threshold` instead; a label that it does not name keeps the model's own threshold.",
         panel="Model",
     ),
 ]

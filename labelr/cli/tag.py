@@ -18,6 +18,7 @@ def tag(
     ],
     model: opt.Model = None,
     threshold: opt.Threshold = "auto",
+    threshold_file: opt.ThresholdFile = None,
     recursive: Annotated[
         bool,
         opt.option("--recursive/--no-recursive", help="Whether to descend into subfolders.", panel=opt.DATA),
@@ -56,8 +57,9 @@ def tag(
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         summary = tag_images(
-            photos, model, output=output, threshold=wanted, recursive=recursive, on_error=reading.on_error,
-            max_pixels=reading.max_pixels, force=force, machine=opt.machine(context), track=track,
+            photos, model, output=output, threshold=wanted, threshold_file=threshold_file, recursive=recursive,
+            on_error=reading.on_error, max_pixels=reading.max_pixels, force=force, machine=opt.machine(context),
+            track=track,
         )  # fmt: skip
     if json:
         console.show_json(summary.to_json())

@@ -19,12 +19,20 @@ log = logging.getLogger(__name__)
 def divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
     """The part of each image, shape ``(N,)``: as the user says, else stratified over groups that are not divided.
 
-    Where the user names no images for validation, they are taken from those for training.
+    Where the user names no images for validation, they are taken from those for training. With folds, all images are
+    for training.
 
     Raises:
         LabelrError: If the user's table of parts cannot be read or lacks an image.
     """
     given = _given_parts(dataset, config)
+    if config.folds:
+        if given is not None:
+            raise LabelrError(
+                f"{dataset.table.source} says which images are train, val and test, and folds take all of them",
+                "leave `--folds` out, or the column",
+            )
+        return np.zeros(len(dataset.table), dtype=np.int64)
     if given is not None:
         _warn_of_copies(dataset.digests, given)
     free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == PARTS.index("train"))

@@ -67,7 +67,7 @@ def read_splits(path: Path) -> list[SplitRow]:
 def stratified_split(
     targets: Targets,
     digests: Sequence[str],
-    fractions: tuple[float, float, float],
+    fractions: Sequence[float],
     *,
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
@@ -82,13 +82,13 @@ def stratified_split(
     Args:
         targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
         digests: The content digest of each image.
-        fractions: The shares of train, val and test, with sum 1; a part of share 0 stays empty.
+        fractions: The shares of train, val and test, or of any other parts, with sum 1; a part of share 0 stays empty.
         groups: A group number for each image, shape ``(N,)``; a group is never divided. None makes a group of the
             images with one digest.
         seed: Another seed gives another split.
 
     Returns:
-        The part of each image as an index into ``PARTS``, shape ``(N,)``.
+        The part of each image as an index into `fractions`, and so into ``PARTS``, shape ``(N,)``.
     """
     keys = np.array([_key(digest, seed) for digest in digests], dtype=np.uint64)
     members = np.unique(keys, return_inverse=True)[1] if groups is None else groups

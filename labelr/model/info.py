@@ -8,8 +8,10 @@ from typing import Any, Self
 from labelr import files
 from labelr.config import RESIZE_RULES, STEMS, ResizeRule
 from labelr.errors import LabelrError
+from labelr.model.calibration import UNCALIBRATED, Calibration
 
-FORMAT = 1
+FORMAT = 2
+"""1 had no calibration: its probabilities are the network's own."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -51,6 +53,7 @@ class ModelInfo:
         thresholds: A label applies where its probability is at least its threshold, ``(L,)``.
         preprocessing: How an image becomes the network's input.
         architecture: What the network is built from.
+        calibration: What the network's probabilities go through before they are compared with thresholds or shown.
         config: The settings of the training run, as resolved.
         counts: For each label its positives, negatives and unknown cells in the whole data set.
         scores: The metrics on the part named by `scored_on`; None where it is not scored yet.
@@ -66,6 +69,7 @@ class ModelInfo:
     thresholds: tuple[float, ...]
     preprocessing: Preprocessing
     architecture: Architecture
+    calibration: Calibration = UNCALIBRATED
     config: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     scores: dict[str, float | None] | None = None
@@ -75,6 +79,12 @@ class ModelInfo:
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+
+    def prevalence(self, label: str) -> float:
+        """The share of images with a label in the whole data set, of those where it is known; 0.5 if none says."""
+        counts = self.counts.get(label, {})
+        known = counts.get("positives", 0) + counts.get("negatives", 0)
+        return counts["positives"] / known if known else 0.5
 
     def to_json(self) -> str:
         """The content of ``model.json``."""
@@ -106,6 +116,7 @@ class ModelInfo:
                     "labels": tuple(said["labels"]),
                     "thresholds": tuple(float(threshold) for threshold in said["thresholds"]),
                     "architecture": Architecture(**said["architecture"]),
+                    "calibration": Calibration(**said.get("calibration", {})),
                     "preprocessing": Preprocessing(**{
                         **preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"]),
                     }),
@@ -122,7 +133,8 @@ def _check(info: ModelInfo) -> None:
     preprocessing, architecture = info.preprocessing, info.architecture
     facts = {
         "labels": bool(info.labels) and all(isinstance(label, str) for label in info.labels),
-        "thresholds": len(info.thresholds) == len(info.labels),
+        "thresholds": len(info.thresholds) == len(info.labels) and all(0 <= one <= 1 for one in info.thresholds),
+        "calibration": info.calibration.usable,
         "image_size": isinstance(preprocessing.image_size, int) and 1 <= preprocessing.image_size <= 8192,
         "resize": preprocessing.resize in RESIZE_RULES,
         "mean and std": len(preprocessing.mean) == len(preprocessing.std) == 3,

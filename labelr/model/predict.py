@@ -16,6 +16,7 @@ from labelr.config import MAX_PIXELS
 from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
 from labelr.data.loader import decode_in_order, in_batches
 from labelr.errors import LabelrError
+from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
 from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.info import ModelInfo, Preprocessing
@@ -55,7 +56,11 @@ def _shift_and_scale(mean: Channels, std: Channels, device: torch.device) -> tup
 
 
 def predict_probs(
-    network: nn.Module, batches: Iterable[NDArray[np.uint8]], preprocessing: Preprocessing, machine: Machine
+    network: nn.Module,
+    batches: Iterable[NDArray[np.uint8]],
+    preprocessing: Preprocessing,
+    machine: Machine,
+    calibration: Calibration = UNCALIBRATED,
 ) -> Iterator[Probs]:
     """The probabilities of each batch of images, one array ``(N, L)`` a batch.
 
@@ -64,6 +69,7 @@ def predict_probs(
         batches: Of pixels, shape ``(N, S, S, 3)``, at the size that `preprocessing` names.
         preprocessing: The model's.
         machine: Where to compute, and in which precision.
+        calibration: What the network's probabilities, averaged where the model does so, are put through.
     """
     network.eval()
     for batch in batches:
@@ -73,7 +79,7 @@ def predict_probs(
             probs = network(images).float().sigmoid()
             if preprocessing.flip_averaging:
                 probs = (probs + network(images.flip(3)).float().sigmoid()) / 2
-        yield probs.cpu().numpy()
+        yield calibrate(probs.cpu().numpy(), calibration)
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,7 @@ class Model:
 
     def predict_pixels(self, batches: Iterable[NDArray[np.uint8]]) -> Probs:
         """The probabilities ``(N, L)`` of batches of pixels ``(B, S, S, 3)``, N images in all."""
-        probs = predict_probs(self.module, batches, self.info.preprocessing, self.machine)
-        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *probs])
+        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *self._predict(batches)])
 
     def predict_files(
         self, paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS
@@ -140,9 +145,13 @@ class Model:
             readable = [pixels for pixels in chunk if not isinstance(pixels, Unreadable)]
             probs = iter(())
             if readable:
-                probs = iter(next(predict_probs(self.module, [np.stack(readable)], wanted, self.machine)))
+                probs = iter(next(self._predict([np.stack(readable)])))
             for pixels in chunk:
                 yield pixels if isinstance(pixels, Unreadable) else next(probs)
+
+    def _predict(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Probs]:
+        info = self.info
+        return predict_probs(self.module, batches, info.preprocessing, self.machine, info.calibration)
 
     def choose(self, probs: NDArray[np.float32], threshold: float | None = None) -> list[str]:
         """The labels of one image that apply, from its probabilities ``(L,)``."""

@@ -18,6 +18,7 @@ from labelr.settings import SettingError
 
 INFO_FILE = "model.json"
 METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.csv"
 HISTORY_FILE = "history.csv"
 ERRORS_FILE = "errors.csv"
 LOCK_FILE = ".lock"
@@ -118,7 +119,7 @@ def _clear(folder: Path) -> None:
     """Deletes what a run that saved no model has left in its directory."""
     if (folder / INFO_FILE).exists():
         return
-    for leftover in (SPLITS_FILE, ERRORS_FILE, HISTORY_FILE):
+    for leftover in (SPLITS_FILE, ERRORS_FILE, HISTORY_FILE, PREDICTIONS_FILE):
         (folder / leftover).unlink(missing_ok=True)
     for weights in folder.glob("weights-*.safetensors"):
         weights.unlink(missing_ok=True)

@@ -1,104 +1,33 @@
-"""Scores probabilities against the truth, and a saved model on labelled images."""
+"""Scores a saved model on labelled images."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, as_folders
-from labelr.data.labels import LabelTable, Targets
+from labelr.data.labels import LabelTable
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, nearest, some
 from labelr.model import store
-from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.progress import Track, untracked
-from labelr.scoring import metrics
+from labelr.scoring.evaluation import COLUMNS, Evaluation
+from labelr.scoring.overrides import check_overrides, choose_thresholds
+from labelr.scoring.results import check_free, write_results
+from labelr.scoring.thresholds import Thresholds
 from labelr.settings import SettingError
 
 SPLITS = ("auto", "train", "val", "test", "all")
 LEARNED = ("train", "val")
-"""The parts that a model has learned from: its weights from one, its best epoch from the other."""
+"""The parts that a model has learned from: its weights from one, its best epoch and thresholds from the other."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How well a model does on N images with L labels.
-
-    Attributes:
-        labels: L label names.
-        probs: Shape ``(N, L)``.
-        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
-        thresholds: One for each label, shape ``(L,)``.
-        model: The model's directory.
-        data: The label file.
-        threshold: ``"auto"`` where `thresholds` are the model's own, else the number that they all are.
-    """
-
-    labels: tuple[str, ...]
-    probs: Probs
-    targets: Targets
-    thresholds: NDArray[np.float64]
-    model: str = ""
-    data: str = ""
-    threshold: str | float = "auto"
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """All metrics by name; NaN where nothing can be evaluated."""
-        return metrics.score(self.probs, self.targets, self.thresholds)
-
-    @property
-    def not_evaluable(self) -> list[str]:
-        """The labels that have no positive or no negative here; macro averages leave them out."""
-        usable = metrics.evaluable(self.targets)
-        return [label for label, one in zip(self.labels, usable, strict=True) if not one]
-
-    @property
-    def per_label(self) -> list[dict[str, Any]]:
-        """A row for each label: support, precision, recall, F1, AP, threshold and counts; NaN where not evaluable."""
-        counts = metrics.confusion(decide(self.probs, self.thresholds), self.targets, axis=0)
-        precisions = metrics.average_precision(self.probs, self.targets)
-        columns = {
-            "support": counts.support, "precision": counts.precision, "recall": counts.recall, "f1": counts.f1,
-            "ap": precisions, "threshold": self.thresholds,
-            "tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn,
-        }  # fmt: skip
-        usable = metrics.evaluable(self.targets)
-        rows = []
-        for index, label in enumerate(self.labels):
-            row: dict[str, Any] = {name: column[index].item() for name, column in columns.items()}
-            if not usable[index]:
-                row |= {"precision": math.nan, "recall": math.nan, "f1": math.nan}
-            rows.append({"label": label, **row})
-        return rows
-
-    def to_json(self) -> dict[str, Any]:
-        """Images, labels, metrics and the table of labels, ready for JSON: what is not evaluable is None."""
-        return {
-            "model": self.model,
-            "data": self.data,
-            "images": len(self.probs),
-            "labels": list(self.labels),
-            "threshold": self.threshold,
-            "metrics": without_nan(self.metrics),
-            "not_evaluable": self.not_evaluable,
-            "per_label": [without_nan(row) for row in self.per_label],
-        }
-
-
-def without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """The values, None in place of NaN, which JSON does not know."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
 def evaluate(
@@ -108,6 +37,11 @@ def evaluate(
     options: ReadOptions | Mapping[str, Any] | None = None,
     split: str = "auto",
     threshold: float | None = None,
+    threshold_file: str | Path | None = None,
+    common_labels: bool = False,
+    sort: str | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
     machine: Machine | None = None,
     track: Track = untracked,
 ) -> Evaluation:
@@ -120,20 +54,38 @@ def evaluate(
         split: ``"auto"`` leaves out every image that the model has learned from, by content; ``"train"``, ``"val"``
             and ``"test"`` take the images of that part of its training run; ``"all"`` takes everything.
         threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
+        threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
+        common_labels: Whether the labels that both data and model have are scored where the data lacks some.
+        sort: A column that the table of labels is sorted by; None keeps the model's order.
+        output: A directory for ``metrics.json``, ``per_label.csv`` and ``predictions.csv``; None writes nothing.
+        force: Whether such files may be replaced.
         machine: What to run on; None picks it.
         track: Watches the progress.
 
     Raises:
         LabelrError: If model or data cannot be used, or no image is left.
     """
-    if split not in SPLITS:
-        raise SettingError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    _check_choice("split", split, SPLITS)
+    _check_choice("sort", sort or COLUMNS[0], COLUMNS)
+    check_overrides(threshold, threshold_file)
+    if output is not None:
+        check_free(Path(output), force=force)
     loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
+    thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
     reading = ReadOptions.of(options)
     dataset = Dataset.load(as_folders(data), reading, threads=loaded.machine.workers, track=track)
-    matched = replace(dataset, table=_with_model_labels(dataset.table, loaded))
+    matched = replace(dataset, table=_match_labels(dataset.table, loaded, common_labels=common_labels))
     chosen = _choose_split(matched, loaded, split)
-    return score_dataset(loaded, chosen, options=reading, threshold=threshold, track=track)
+    scored = score_dataset(loaded, chosen, options=reading, thresholds=thresholds, track=track)
+    evaluation = replace(scored, threshold=said, sort=sort)
+    if output is not None:
+        write_results(Path(output), evaluation)
+    return evaluation
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise SettingError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
 
 
 def score_dataset(
@@ -141,10 +93,45 @@ def score_dataset(
     dataset: Dataset,
     *,
     options: ReadOptions | None = None,
-    threshold: float | None = None,
+    thresholds: Thresholds | None = None,
     track: Track = untracked,
 ) -> Evaluation:
-    """Scores a model on all images of a data set that has the model's labels.
+    """Scores a model on all images of a data set whose labels are the model's, or some of them.
+
+    Args:
+        model: The model.
+        dataset: The images.
+        options: How they are read.
+        thresholds: For all of the model's labels; None takes its own.
+        track: Watches the progress.
+
+    Raises:
+        LabelrError: If nothing is known of the images, or one does not open any more.
+    """
+    table, info = dataset.table, model.info
+    if len(table) and np.isnan(table.targets).all():
+        raise LabelrError(
+            f"{table.source}: no label is known of the {len(table):,} images to score", "mark labels with 1 and 0"
+        )
+    columns = [model.labels.index(label) for label in table.labels]
+    own = model.thresholds()
+    return Evaluation(
+        labels=table.labels,
+        probs=predict_dataset(model, dataset, options=options, track=track)[:, columns],
+        targets=table.targets,
+        thresholds=(own if thresholds is None else thresholds)[columns],
+        fitted=own[columns],
+        prevalence=np.array([info.prevalence(label) for label in table.labels]),
+        files=table.files,
+        model=str(model.path),
+        data=str(table.source.absolute()),
+    )
+
+
+def predict_dataset(
+    model: Model, dataset: Dataset, *, options: ReadOptions | None = None, track: Track = untracked
+) -> Probs:
+    """The probabilities ``(N, L)`` of the model's labels on all images of a data set.
 
     Raises:
         LabelrError: If an image does not open any more.
@@ -154,28 +141,26 @@ def score_dataset(
         wanted.image_size, rule=wanted.resize, options=options or ReadOptions(), threads=model.machine.workers,
         track=track,
     )  # fmt: skip
-    batches = track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE))
-    return Evaluation(
-        model.labels,
-        model.predict_pixels(batches),
-        dataset.table.targets,
-        model.thresholds(threshold),
-        model=str(model.path),
-        data=str(dataset.table.source.absolute()),
-        threshold="auto" if threshold is None else threshold,
-    )
+    return model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))
 
 
-def _with_model_labels(table: LabelTable, model: Model) -> LabelTable:
-    """The table with the model's labels in the model's order."""
+def _match_labels(table: LabelTable, model: Model, *, common_labels: bool) -> LabelTable:
+    """The table with the model's labels in the model's order, or with those that it has in common with the model."""
+    common = [label for label in model.labels if label in table.labels]
     missing = [label for label in model.labels if label not in table.labels]
-    if missing:
-        hint = nearest(missing[0], table.labels) or "name the label file of this model's labels with `--labels`"
-        raise LabelrError(f"{table.source} lacks {len(missing)} of the model's labels: {some(missing)}", hint)
     unknown = [label for label in table.labels if label not in model.labels]
+    beyond = f"the model does not know {len(unknown)} of the labels: {some(unknown)}"
+    if missing and (not common_labels or not common):
+        also = f"; {beyond}" if unknown else ""
+        hint = nearest(missing[0], unknown) or "name the label file of this model's labels with `--labels`"
+        if common:
+            hint += "; score the common ones with `--common-labels`"
+        raise LabelrError(f"{table.source} lacks {len(missing)} of the model's labels: {some(missing)}{also}", hint)
+    if missing:
+        log.warning("%s of the model's labels are not in %s: %s", len(missing), table.source, some(missing))
     if unknown:
-        log.warning("the model does not know %s of the labels, which are not scored: %s", len(unknown), some(unknown))
-    return table.with_labels(model.labels)
+        log.warning("%s; they are not scored", beyond)
+    return table.with_labels(common)
 
 
 def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:

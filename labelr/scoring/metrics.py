@@ -5,6 +5,7 @@ where not, NaN where unknown. What cannot be evaluated is NaN.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from labelr.model.decide import decide
 
 FloatArray = NDArray[np.floating]
 Counts = NDArray[np.int64]
+ECE_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class Confusion:
     def f1(self) -> FloatArray:
         """Harmonic mean of precision and recall, ``(K,)``; 0 where there is nothing to find and nothing written."""
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def jaccard(self) -> FloatArray:
+        """Labels both true and written, as a share of those that are either, ``(K,)``; 0 where there is none."""
+        return _ratio(self.tp, self.tp + self.fp + self.fn)
+
+    @property
+    def predicted(self) -> Counts:
+        """Labels written, ``(K,)``."""
+        return self.tp + self.fp
 
     @property
     def support(self) -> Counts:
@@ -72,11 +84,25 @@ def average_precision(probs: FloatArray, targets: FloatArray) -> FloatArray:
     """
     from sklearn.metrics import average_precision_score
 
+    return _for_each_label(average_precision_score, probs, targets)
+
+
+def auroc(probs: FloatArray, targets: FloatArray) -> FloatArray:
+    """Area under the ROC curve of each label, shape ``(L,)``; NaN where `average_precision` is."""
+    from sklearn.metrics import roc_auc_score
+
+    return _for_each_label(roc_auc_score, probs, targets)
+
+
+def _for_each_label(
+    quality: Callable[[FloatArray, FloatArray], float], probs: FloatArray, targets: FloatArray
+) -> FloatArray:
+    """A quality of the order that a label's probabilities bring the images into, ``(L,)``; NaN if not evaluable."""
     _check_shapes(probs, targets)
     values = np.full(targets.shape[1], np.nan)
     for label in np.flatnonzero(evaluable(targets)):
         known = ~np.isnan(targets[:, label])
-        values[label] = average_precision_score(targets[known, label], probs[known, label])
+        values[label] = quality(targets[known, label], probs[known, label])
     return values
 
 
@@ -85,13 +111,34 @@ def evaluable(targets: FloatArray) -> NDArray[np.bool_]:
     return np.asarray((targets == 1).any(axis=0) & (targets == 0).any(axis=0))
 
 
-def bce(probs: FloatArray, targets: FloatArray) -> float:
-    """Binary cross-entropy over the known cells in nats; probabilities are kept 1e-7 away from 0 and 1."""
+def cell_losses(probs: FloatArray, targets: FloatArray) -> FloatArray:
+    """Binary cross-entropy of each cell in nats, ``(N, L)``, NaN where unknown; no probability counts as below 1e-7."""
     _check_shapes(probs, targets)
+    safe = probs.astype(np.float64).clip(1e-7, 1 - 1e-7)
+    return -np.log(np.where(targets == 1, safe, np.where(targets == 0, 1 - safe, np.nan)))
+
+
+def bce(probs: FloatArray, targets: FloatArray) -> float:
+    """Binary cross-entropy over the known cells in nats; see `cell_losses`."""
+    return float(mean_or_nan(cell_losses(probs, targets)))
+
+
+def brier_score(probs: FloatArray, targets: FloatArray) -> float:
+    """Mean squared difference of probability and target over the known cells."""
+    return float(mean_or_nan((probs.astype(np.float64) - targets) ** 2))
+
+
+def calibration_error(probs: FloatArray, targets: FloatArray) -> float:
+    """Expected calibration error (Naeini et al. 2015): pooled over the known cells, in 15 bins of equal width.
+
+    The mean distance, over the cells, of their bin's mean probability to its share of positives.
+    """
     known = ~np.isnan(targets)
-    safe = probs[known].astype(np.float64).clip(1e-7, 1 - 1e-7)
-    true = targets[known]
-    return float(mean_or_nan(-(true * np.log(safe) + (1 - true) * np.log(1 - safe))))
+    if not known.any():
+        return np.nan
+    chances, true = probs[known].astype(np.float64), targets[known].astype(np.float64)
+    bins = np.minimum((chances * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=chances - true)).sum() / len(bins))
 
 
 def hamming_loss(preds: NDArray[np.bool_], targets: FloatArray) -> float:
@@ -107,6 +154,32 @@ def exact_match(preds: NDArray[np.bool_], targets: FloatArray) -> float:
     return float(mean_or_nan(right[known.any(axis=1)]))
 
 
+def label_ranking(probs: FloatArray, targets: FloatArray) -> dict[str, float]:
+    """How well an image's labels are ordered: ``lrap``, ``coverage_error``, ``ranking_loss`` and ``one_error``.
+
+    Each is a mean over the images with a known positive and a known negative, and looks at an image's known labels.
+    The first three are scikit-learn's, to which unknown cells are shown as negatives below all others: there they
+    change no positive's rank, and the ranking loss, a share of pairs, is weighted by how many pairs they add.
+    """
+    from sklearn.metrics import coverage_error, label_ranking_average_precision_score, label_ranking_loss
+
+    _check_shapes(probs, targets)
+    rows = evaluable(targets.T)
+    if not rows.any():
+        return dict.fromkeys(("lrap", "coverage_error", "ranking_loss", "one_error"), np.nan)
+    known = ~np.isnan(targets[rows])
+    true, ranked = targets[rows] == 1, np.where(known, probs[rows], -1.0)
+    positives = true.sum(axis=1)
+    added = (true.shape[1] - positives) / (known.sum(axis=1) - positives)
+    best = np.take_along_axis(true, ranked.argmax(axis=1)[:, None], axis=1)
+    return {
+        "lrap": float(label_ranking_average_precision_score(true, ranked)),
+        "coverage_error": float(coverage_error(true, ranked)),
+        "ranking_loss": float(label_ranking_loss(true, ranked, sample_weight=added) * added.mean()),
+        "one_error": float(1 - best.mean()),
+    }
+
+
 def score(probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> dict[str, float]:
     """All metrics of a set of images, by name.
 
@@ -116,29 +189,47 @@ def score(probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> dict
         thresholds: One for each label, shape ``(L,)``, or one number for all.
 
     Returns:
-        Fractions in [0, 1] (and ``loss`` in nats); NaN where nothing can be evaluated. Precision, recall and F1 follow
-        scikit-learn with ``zero_division=0``: macro is over the labels that `evaluable` names, weighted
-        by support, samples over the images with a known cell.
+        Fractions in [0, 1] (but ``loss`` in nats, ``coverage_error`` in labels); NaN where nothing can be evaluated.
+        Macro averages are over the labels that `evaluable` names; micro mAP and AUROC are over all known cells.
     """
     _check_shapes(probs, targets)
     preds = decide(probs, thresholds)
-    known = ~np.isnan(targets)
-    by_label, by_image = confusion(preds, targets, axis=0), confusion(preds, targets, axis=1)
-    over_all = confusion(preds, targets, axis=None)
-    metrics = {
+    cells = ~np.isnan(targets)
+    pooled = probs[cells][:, None], targets[cells][:, None]
+    return {
         "loss": bce(probs, targets),
         "hamming_loss": hamming_loss(preds, targets),
         "exact_match": exact_match(preds, targets),
+        **averages(preds, targets),
+        "map_macro": float(mean_or_nan(average_precision(probs, targets))),
+        "map_micro": float(average_precision(*pooled)[0]),
+        "auroc_macro": float(mean_or_nan(auroc(probs, targets))),
+        "auroc_micro": float(auroc(*pooled)[0]),
+        **label_ranking(probs, targets),
+        "brier": brier_score(probs, targets),
+        "ece": calibration_error(probs, targets),
     }
+
+
+def averages(preds: NDArray[np.bool_], targets: FloatArray) -> dict[str, float]:
+    """Precision, recall and F1 in four averages, and Jaccard over the images, by name.
+
+    They follow scikit-learn with ``zero_division=0``: macro is over the labels that `evaluable` names, weighted by
+    support, samples over the images with a known cell.
+    """
+    by_label, by_image = confusion(preds, targets, axis=0), confusion(preds, targets, axis=1)
+    over_all = confusion(preds, targets, axis=None)
+    seen, usable = (~np.isnan(targets)).any(axis=1), evaluable(targets)
+    support = by_label.support
+    found = {}
     for name in ("precision", "recall", "f1"):
-        of_labels, of_images = getattr(by_label, name), getattr(by_image, name)
-        support = by_label.support.sum()
-        metrics[f"{name}_micro"] = float(getattr(over_all, name)[0]) if known.any() else np.nan
-        metrics[f"{name}_macro"] = float(mean_or_nan(of_labels[evaluable(targets)]))
-        metrics[f"{name}_weighted"] = float((of_labels * by_label.support).sum() / support) if support else np.nan
-        metrics[f"{name}_samples"] = float(mean_or_nan(of_images[known.any(axis=1)]))
-    metrics["map_macro"] = float(mean_or_nan(average_precision(probs, targets)))
-    return metrics
+        of_labels = getattr(by_label, name)
+        found[f"{name}_micro"] = float(getattr(over_all, name)[0]) if seen.any() else np.nan
+        found[f"{name}_macro"] = float(mean_or_nan(of_labels[usable]))
+        found[f"{name}_weighted"] = float((of_labels * support).sum() / support.sum()) if support.any() else np.nan
+        found[f"{name}_samples"] = float(mean_or_nan(getattr(by_image, name)[seen]))
+    found["jaccard_samples"] = float(mean_or_nan(by_image.jaccard[seen]))
+    return found
 
 
 def mean_or_nan(values: FloatArray | NDArray[np.bool_]) -> np.floating:

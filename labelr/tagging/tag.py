@@ -22,6 +22,7 @@ from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
+from labelr.scoring.overrides import check_overrides, choose_thresholds
 from labelr.settings import SettingError
 from labelr.tagging.writers import ImageFiles, Table, Tables, UnwritableNameError, Writer
 
@@ -38,7 +39,7 @@ class TagSummary:
     Attributes:
         output: The directory of the results.
         model: The model's name.
-        threshold: ``"auto"`` for the model's own thresholds, or one number for all labels.
+        threshold: ``"auto"`` for the model's own thresholds, or one number for all labels, or the file they are from.
         found: Images found.
         ok: Images with labels written.
         failed: Images that could not be opened, listed in ``errors.csv``.
@@ -72,6 +73,7 @@ def tag(
     *,
     output: str | Path | None = None,
     threshold: float | None = None,
+    threshold_file: str | Path | None = None,
     recursive: bool = True,
     on_error: str = "skip",
     max_pixels: int = MAX_PIXELS,
@@ -86,6 +88,7 @@ def tag(
         model: A name, a directory or a loaded model; None takes the newest complete one.
         output: The directory of the results; None takes ``NAME_labels`` here, after the one input's name.
         threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
+        threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
         recursive: Whether to descend into subfolders.
         on_error: ``"skip"`` lists an image that does not open in ``errors.csv`` and goes on, ``"fail"`` stops.
         max_pixels: A picture with more pixels is not opened.
@@ -97,6 +100,7 @@ def tag(
         LabelrError: If inputs, model or output cannot be used, or an image does not open under ``"fail"``.
     """
     ReadOptions(on_error=on_error, max_pixels=max_pixels)  # checks the values
+    check_overrides(threshold, threshold_file)
     inputs = [Path(photos)] if isinstance(photos, (str, Path)) else [Path(photo) for photo in photos]
     if not inputs:
         raise SettingError("photos: expected at least one folder or image file, got none")
@@ -104,9 +108,9 @@ def tag(
     _check_output(folder, force=force)
     images = find_inputs(inputs, recursive=recursive)
     loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
-    thresholds = loaded.thresholds(threshold)
+    thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
     _clear_output(folder)
-    summary = TagSummary(str(folder), loaded.name, "auto" if threshold is None else threshold, found=len(images))
+    summary = TagSummary(str(folder), loaded.name, said, found=len(images))
     _write_summary(folder, summary)
     start = time.perf_counter()
     with _Results(folder, loaded.labels, summary) as results:

@@ -17,12 +17,14 @@ from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
 from labelr.model import shelf, store
+from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.info import ModelInfo
 from labelr.model.network import count_parameters
 from labelr.model.predict import BATCH_SIZE, predict_probs
 from labelr.progress import Track
-from labelr.scoring.evaluate import Evaluation
+from labelr.scoring import metrics
+from labelr.scoring.thresholds import USUAL
 from labelr.training.batches import TrainImages
 from labelr.training.events import event_log
 from labelr.training.loop import Trainer
@@ -34,7 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch: a row of ``history.csv``. Scores are of the validation part, labels applying from 0.5 on."""
+    """One epoch: a row of ``history.csv``.
+
+    Scores are of the validation part, not calibrated, labels applying from 0.5 on.
+    """
 
     epoch: int
     train_loss: float
@@ -157,12 +162,14 @@ def _run_epoch(
     part, pixels = val
     batches = predict_probs(trainer.averaged, pixels.batches(BATCH_SIZE), info.preprocessing, trainer.machine)
     probs = np.concatenate([np.empty((0, len(info.labels)), np.float32), *batches])
-    scores = Evaluation(info.labels, probs, part.table.targets, np.array(info.thresholds)).metrics
+    targets = part.table.targets
+    counts = metrics.confusion(decide(probs, USUAL), targets, axis=None)
     seconds = time.perf_counter() - start
-    trainer.budget.reserve(3 * (seconds - train_seconds) + 1)  # for this epoch's like, and for the test part
+    trainer.budget.reserve(4 * (seconds - train_seconds) + 1)  # for this epoch's like, the thresholds and the test part
     return EpochRow(
-        epoch=epoch, train_loss=train_loss, val_loss=scores["loss"], val_map=scores["map_macro"],
-        val_f1=scores["f1_micro"], lr=lr, seconds=seconds,
+        epoch=epoch, train_loss=train_loss, val_loss=metrics.bce(probs, targets),
+        val_map=float(metrics.mean_or_nan(metrics.average_precision(probs, targets))),
+        val_f1=float(counts.f1[0]) if len(part.table) else np.nan, lr=lr, seconds=seconds,
         images_per_second=(trainer.steps - steps_before) * trainer.images.batch_size / train_seconds,
         waited_seconds=trainer.waited_seconds - waited_before, image_size=size,
     )  # fmt: skip
@@ -200,7 +207,8 @@ def _tell_pace(history: list[EpochRow]) -> None:
 def _write_data_files(prepared: Prepared, folder: Path) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
     dataset = prepared.dataset
-    (folder / shelf.METRICS_FILE).unlink(missing_ok=True)  # of the model that is being replaced
+    for name in (shelf.METRICS_FILE, shelf.PREDICTIONS_FILE):  # of the model that is being replaced
+        (folder / name).unlink(missing_ok=True)
     write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
     files.write_atomically(
         folder / shelf.ERRORS_FILE, files.csv_text(("filename", "reason"), dataset.unreadable.items())

@@ -5,25 +5,25 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
-from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import as_folders
 from labelr.data.labels import LabelTable
-from labelr.model import shelf, store
-from labelr.model.device import Machine, pick_machine
+from labelr.model import shelf
+from labelr.model.device import pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.scoring.evaluate import Evaluation, score_dataset, without_nan
+from labelr.scoring.thresholds import USUAL
 from labelr.training.epochs import train
 from labelr.training.events import check_event_log
+from labelr.training.finish import finish
+from labelr.training.folds import cross_validate, finish_folds
 from labelr.training.prepare import Prepared, prepare, resolve
 from labelr.version import __version__
 
@@ -36,7 +36,8 @@ class FitResult(NamedTuple):
     Attributes:
         model: The best epoch's model, as it was saved.
         history: A row for each epoch, by name.
-        metrics: The scores of the test part by name, or of the validation part where there is no test part.
+        metrics: The scores of the test part by name, or of the validation part where there is no test part; with folds,
+            their mean over the folds.
     """
 
     model: Model
@@ -97,14 +98,24 @@ def fit(
             settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.part("train").table))
             described = _describe(prepared, settings)
             deadline = start + 60 * given.time if given.time else None
+            folds = None
+            if settings.folds:
+                folds = cross_validate(prepared, settings, described, machine, log_dir=events, track=track)
+                settings = replace(settings, epochs=folds.median_epoch)
+                described = _describe(prepared, settings)
+                log.info("training on all images for %d epochs", folds.median_epoch)
             info, history = train(
                 prepared, settings, described, machine, folder, deadline=deadline, log_dir=events, track=track
             )
-            model, evaluation = _finish(prepared, info, settings, machine, folder, track)
+            if folds is None:
+                model, report = finish(prepared, info, settings, machine, folder, track)
+            else:
+                model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder)
         except BaseException:
             _tell_what_is_kept(folder)
             raise
-    return FitResult(model, [asdict(row) for row in history], evaluation.metrics)
+    scores = {name: np.nan if value is None else value for name, value in report["metrics"].items()}
+    return FitResult(model, [asdict(row) for row in history], scores)
 
 
 def _tell_what_is_kept(folder: Path) -> None:
@@ -120,7 +131,7 @@ def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
     table = prepared.dataset.table
     return ModelInfo(
         labels=table.labels,
-        thresholds=(0.5,) * len(table.labels),
+        thresholds=(USUAL,) * len(table.labels),
         preprocessing=Preprocessing(
             image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
         ),
@@ -138,21 +149,3 @@ def _counts(table: LabelTable) -> dict[str, dict[str, int]]:
         kinds = {"positives": column == 1, "negatives": column == 0, "unknown": np.isnan(column)}
         counts[label] = {kind: int(cells.sum()) for kind, cells in kinds.items()}
     return counts
-
-
-def _finish(
-    prepared: Prepared, info: ModelInfo, settings: TrainConfig, machine: Machine, folder: Path, track: Track
-) -> tuple[Model, Evaluation]:
-    """Scores the saved model on images that it has not learned from, and marks it as complete."""
-    model = store.load(folder, machine=machine)
-    names = [name for name in ("test", "val") if len(prepared.part(name).table)]
-    scored_on = names[0] if names else None
-    part = prepared.part(scored_on or "test")
-    evaluation = score_dataset(model, part, options=settings, track=track)
-    report = {"scored_on": scored_on, **evaluation.to_json()}
-    files.write_atomically(folder / shelf.METRICS_FILE, files.json_text(report))
-    scores = without_nan(evaluation.metrics)
-    created = datetime.now(UTC).isoformat(timespec="milliseconds")
-    complete = replace(info, scores=scores, scored_on=scored_on, complete=True, created=created)
-    shelf.save_info(folder, complete)
-    return replace(model, info=complete), evaluation

@@ -94,6 +94,11 @@ def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, trac
     log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=True)))
     if sizes[0] < 2:
         raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
+    if config.has_target and not (config.folds or sizes[PARTS.index("val")]):
+        raise LabelrError(
+            "there are no validation images on which thresholds could reach a target",
+            "set `--val-fraction` above 0, or leave `--target-precision` and `--target-recall` out",
+        )
     return Prepared(dataset, parts)
 
 

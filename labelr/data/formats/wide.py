@@ -115,7 +115,7 @@ def _read_marks(sheet: Sheet, options: ReadOptions, rows: int | None = None) -> 
     filled = (codes != BLANK) & (codes != UNKNOWN)
     marked = (filled & (codes != OTHER)).sum(axis=0)
     is_label = (marked > 0) & (2 * marked >= filled.sum(axis=0))
-    if is_label.any():
+    if is_label.any() or not filled.any():
         words = columns_called(sheet, TEXTS)
         named = np.array([bool(sheet.header[one]) and one not in words for one in candidates], dtype=bool)
         is_label |= named & ~filled.any(axis=0)  # a label of which nothing is known yet

@@ -1,0 +1,84 @@
+"""The tables of an evaluation, from the same object that machines get."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from labelr import console
+from labelr.errors import some
+
+METRICS = {
+    "map_macro": "mAP",
+    "map_micro": "mAP micro",
+    "auroc_macro": "AUROC macro",
+    "auroc_micro": "AUROC micro",
+    "f1_micro": "F1 micro",
+    "f1_macro": "F1 macro",
+    "f1_samples": "F1 samples",
+    "jaccard_samples": "Jaccard samples",
+    "exact_match": "exact match",
+    "hamming_loss": "Hamming loss",
+    "loss": "loss (BCE)",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "lrap": "label ranking AP",
+    "ranking_loss": "ranking loss",
+    "coverage_error": "coverage error",
+    "one_error": "one-error",
+}
+HEADINGS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN", "f1": "F1", "ap": "AP", "auroc": "AUROC"}
+
+
+def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) -> None:
+    """The headline table, the averages with F1 at 0.5 beside F1 at the model's thresholds, and the table of labels."""
+    to.print(f"Scores {_where(result)}{result['images']:,} images:", soft_wrap=True)
+    console.show_table(_headline(result), to=to)
+    console.show_table(_averages(result), to=to)
+    rows = [{HEADINGS.get(name, name): value for name, value in row.items()} for row in result["per_label"]]
+    console.show_table(rows, to=to)
+    total, left_out = len(result["labels"]), len(result["not_evaluable"])
+    if left_out:
+        covered = f"Macro averages cover {total - left_out} of {total} labels"
+        to.print(f"{covered}: the others have no positive or no negative here.", soft_wrap=True)
+
+
+def warn_of_few_positives(result: Mapping[str, Any]) -> None:
+    """Says of how many labels the scores are not to be trusted."""
+    few, total = result["few_positives"], len(result["labels"])
+    if few:
+        found = f"{len(few)} of {total} labels have fewer than 10 positives here"
+        console.show_note(f"Warning: {found}; their scores say little: {some(few)}")
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    part = result.get("scored_on")
+    if part == "folds":
+        return f"over {len(result['folds']['images'])} folds of "
+    return f"on the {part} part, " if part else "on "
+
+
+def _headline(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a metric: its value, how sure it is, and what those get who do not look at the images."""
+    rows = []
+    for key, name in METRICS.items():
+        row: dict[str, Any] = {"metric": name, "value": result["metrics"][key]}
+        if "spread" in result:
+            row["spread"] = result["spread"][key]
+        else:
+            low, high = result["intervals"].get(key, (None, None))
+            row["95 % interval"] = "" if low is None else f"{low:.3f} .. {high:.3f}"
+        prior, guess = (result["baselines"][baseline][key] for baseline in ("prior", "random"))
+        rows.append({**row, "label prior": prior, "random guessing": guess})
+    return rows
+
+
+def _averages(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    metrics, f1_at = result["metrics"], result["f1_at"]
+    rows = []
+    for average in ("micro", "macro", "weighted", "samples"):
+        row = {"average": average, **{name: metrics[f"{name}_{average}"] for name in ("precision", "recall")}}
+        if result["threshold"] != "auto":
+            row[f"F1 at {result['threshold']}"] = metrics[f"f1_{average}"]
+        rows.append({**row, "F1 at 0.5": f1_at["0.5"][average], "F1 at fitted thresholds": f1_at["auto"][average]})
+    return rows

@@ -1,0 +1,164 @@
+"""Cross-validation: several models, each scored on the images that the others have learned from."""
+
+import logging
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr import files
+from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.data.duplicates import group_images
+from labelr.data.splits import PARTS, stratified_split
+from labelr.errors import LabelrError
+from labelr.model import shelf, store
+from labelr.model.calibration import calibrate
+from labelr.model.device import Machine
+from labelr.model.info import ModelInfo
+from labelr.model.predict import Model, Probs
+from labelr.progress import Track
+from labelr.scoring.evaluate import predict_dataset
+from labelr.scoring.evaluation import AVERAGES, Evaluation
+from labelr.scoring.metrics import mean_or_nan
+from labelr.scoring.results import predictions_csv
+from labelr.training.epochs import train
+from labelr.training.finish import Decisions, complete, decide_how, tell_decisions, with_decisions
+from labelr.training.prepare import Prepared
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What K models say of N images, each model of those that it was not trained on.
+
+    Attributes:
+        probs: Not calibrated, shape ``(N, L)``.
+        fold_of: The fold of each image, from 0 to K - 1, shape ``(N,)``.
+        best_epochs: Of each model, K of them.
+    """
+
+    probs: Probs
+    fold_of: NDArray[np.int64]
+    best_epochs: tuple[int, ...]
+
+    @property
+    def median_epoch(self) -> int:
+        """How long a model should train that has no images left to tell."""
+        return round(statistics.median(self.best_epochs))
+
+
+def cross_validate(
+    prepared: Prepared, config: TrainConfig, info: ModelInfo, machine: Machine, *, log_dir: Path | None, track: Track
+) -> Folds:
+    """Trains a model for each fold on the others, but for a validation part that chooses its best epoch.
+
+    Args:
+        prepared: The data; its parts are passed over.
+        config: The settings, as resolved, with the number of folds.
+        info: What is known of the models.
+        machine: What to run on.
+        log_dir: Where TensorBoard events go, a folder a fold; None for nowhere.
+        track: Watches the progress.
+
+    Raises:
+        LabelrError: If there are too few images, or a model cannot be trained.
+    """
+    dataset, num_folds = prepared.dataset, config.folds or 0
+    groups = group_images(dataset.digests, dataset.fingerprints, dataset.table.groups)
+    fold_of = _split(dataset, [1 / num_folds] * num_folds, groups, config.seed)
+    sizes = np.bincount(fold_of, minlength=num_folds)
+    if not sizes.all():
+        raise LabelrError(
+            f"{len(groups):,} images, copies and groups kept together, do not fill {num_folds} folds",
+            "take fewer `--folds`, or label more images",
+        )
+    probs = np.empty(dataset.table.targets.shape, np.float32)
+    best_epochs = []
+    for fold, size in enumerate(sizes.tolist()):
+        log.info("fold %d of %d: %s images are held out", fold + 1, num_folds, f"{size:,}")
+        held_out, rest = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
+        parts = np.full(len(groups), PARTS.index("test"))
+        shares = (1 - config.val_fraction, config.val_fraction)  # of train and val, the first of PARTS
+        parts[rest] = _split(dataset.take(rest), shares, groups[rest], config.seed)
+        events = log_dir / f"fold-{fold + 1}" if log_dir is not None else None
+        with tempfile.TemporaryDirectory(prefix="labelr-fold-") as name:
+            folder, part = Path(name), Prepared(dataset, parts)
+            trained, _ = train(part, config, info, machine, folder, deadline=None, log_dir=events, track=track)
+            model = store.load(folder, machine=machine)
+            probs[held_out] = predict_dataset(model, dataset.take(held_out), options=config, track=track)
+        best_epochs.append(trained.best_epoch)
+    return Folds(probs, fold_of, tuple(best_epochs))
+
+
+def _split(dataset: Dataset, shares: Sequence[float], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    return stratified_split(dataset.table.targets, dataset.digests, shares, groups=groups, seed=seed)
+
+
+def finish_folds(
+    folds: Folds, dataset: Dataset, info: ModelInfo, settings: TrainConfig, machine: Machine, folder: Path
+) -> tuple[Model, dict[str, Any]]:
+    """Gives the model that was trained on everything what the folds have taught, and completes it.
+
+    Calibration and thresholds are chosen on all out-of-fold predictions. Each fold is scored with those that the other
+    folds alone would give, so that no score is of images that anything was fitted on; the table of labels and
+    ``predictions.csv`` are of the model's own.
+
+    Returns:
+        The model, and the report: its metrics are means over the folds, with their spread (standard deviation).
+    """
+    targets = dataset.table.targets
+    decisions = decide_how(folds.probs, targets, settings)
+    tell_decisions(info.labels, decisions, settings)
+    model = store.load(folder, machine=machine)
+    model = replace(model, info=with_decisions(info, decisions))
+    per_fold = []
+    for fold in range(len(folds.best_epochs)):
+        mine, others = np.flatnonzero(folds.fold_of == fold), folds.fold_of != fold
+        fitted = decide_how(folds.probs[others], targets[others], settings)
+        per_fold.append(_evaluation(model, dataset.take(mine), folds.probs[mine], fitted))
+    pooled = _evaluation(model, dataset, folds.probs, decisions)
+    files.write_atomically(folder / shelf.PREDICTIONS_FILE, predictions_csv(pooled))
+    report = pooled.to_json() | {"f1_at": _mean_f1_at(per_fold)} | _means_and_spreads(per_fold)
+    del report["intervals"]  # the spread stands in their place
+    counts = {"images": [len(one.files) for one in per_fold], "best_epochs": list(folds.best_epochs)}
+    return complete(model, {"scored_on": "folds", **report, "folds": counts})
+
+
+def _evaluation(model: Model, dataset: Dataset, probs: Probs, decisions: Decisions) -> Evaluation:
+    table = dataset.table
+    return Evaluation(
+        labels=model.labels,
+        probs=calibrate(probs, decisions.calibration),
+        targets=table.targets,
+        thresholds=decisions.thresholds,
+        fitted=decisions.thresholds,
+        prevalence=np.array([model.info.prevalence(label) for label in model.labels]),
+        files=table.files,
+        model=str(model.path),
+        data=str(table.source.absolute()),
+    )
+
+
+def _means_and_spreads(per_fold: list[Evaluation]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of each metric over the folds where it can be evaluated."""
+    values = {name: np.array([one.metrics[name] for one in per_fold]) for name in per_fold[0].metrics}
+    finite = {name: column[~np.isnan(column)] for name, column in values.items()}
+    return {
+        "metrics": {name: float(mean_or_nan(column)) for name, column in finite.items()},
+        "spread": {name: float(column.std(ddof=1)) if len(column) > 1 else np.nan for name, column in finite.items()},
+    }
+
+
+def _mean_f1_at(per_fold: list[Evaluation]) -> dict[str, dict[str, float]]:
+    all_f1 = [one.f1_at for one in per_fold]
+    return {
+        name: {average: float(mean_or_nan(np.array([one[name][average] for one in all_f1]))) for average in AVERAGES}
+        for name in all_f1[0]
+    }

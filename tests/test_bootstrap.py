@@ -1,0 +1,126 @@
+"""Bootstrap intervals: each resample is scored as scikit-learn scores weighted images."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from labelr.scoring import bootstrap, metrics
+from labelr.scoring.metrics import FloatArray
+
+nan = np.nan
+
+
+def case(seed: int, num_images: int = 80, num_labels: int = 6, levels: int = 20) -> tuple[FloatArray, FloatArray]:
+    """Probabilities with ties, and targets of which some are unknown."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((num_images, num_labels)) < rng.uniform(0.05, 0.6, num_labels)).astype(float)
+    probs = np.round((targets + rng.random(targets.shape)) / 2 * levels) / levels
+    targets[rng.random(targets.shape) < 0.2] = nan
+    return probs, targets
+
+
+def weighted_by_scikit_learn(probs: FloatArray, targets: FloatArray, weights: FloatArray) -> dict[str, float]:
+    """The headline scores under one weighting ``(N,)``."""
+    known = ~np.isnan(targets)
+    spread = np.broadcast_to(weights[:, None], targets.shape)[known]
+    truth, preds = targets[known], probs[known] >= 0.5
+    precisions, f1 = [], []
+    for column, true in zip(probs.T, targets.T, strict=True):
+        rows = ~np.isnan(true) & (weights > 0)
+        if len(set(true[rows])) == 2:
+            named = {"sample_weight": weights[rows]}
+            precisions.append(reference.average_precision_score(true[rows], column[rows], **named))
+            f1.append(reference.f1_score(true[rows], column[rows] >= 0.5, zero_division=0, **named))
+    f1_score = partial(reference.f1_score, zero_division=0)
+    rows = [(row[mask], true[mask]) for row, true, mask in zip(probs, targets, known, strict=True)]
+    of_images = [f1_score(true, row >= 0.5) if len(true) else 0.0 for row, true in rows]
+    exact = [float(((row >= 0.5) == true).all()) for row, true in rows]
+    seen = weights * known.any(axis=1)
+    return {
+        "map_macro": float(np.mean(precisions)) if precisions else nan,
+        "f1_micro": f1_score(truth, preds, sample_weight=spread),
+        "f1_macro": float(np.mean(f1)) if f1 else nan,
+        "f1_samples": float(np.average(of_images, weights=seen)),
+        "hamming_loss": reference.zero_one_loss(truth, preds, sample_weight=spread),
+        "exact_match": float(np.average(exact, weights=seen)),
+        "loss": reference.log_loss(truth, probs[known].clip(1e-7, 1 - 1e-7), sample_weight=spread, labels=[0, 1]),
+    }
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_images=st.integers(2, 30),
+    num_labels=st.integers(1, 4),
+    levels=st.sampled_from([1, 4, 1000]),
+)
+def test_weighted_scores_equal_scikit_learns(seed: int, num_images: int, num_labels: int, levels: int) -> None:
+    probs, targets = case(seed, num_images, num_labels, levels)
+    targets[0, 0] = 1.0
+    weights = np.random.default_rng(seed).integers(0, 4, (num_images, 5)).astype(float)
+    weights[0] = 1
+    scores = bootstrap.weighted_scores(probs, targets, 0.5, weights)
+    for column in range(5):
+        expected = weighted_by_scikit_learn(probs, targets, weights[:, column])
+        found = {name: values[column] for name, values in scores.items()}
+        assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_scores_of_equal_weights_are_the_plain_ones() -> None:
+    probs, targets = case(1)
+    scores = bootstrap.weighted_scores(probs, targets, 0.5, np.ones((len(probs), 1)))
+    plain = metrics.score(probs, targets, 0.5)
+    assert {name: values[0] for name, values in scores.items()} == pytest.approx(
+        {name: plain[name] for name in bootstrap.HEADLINE}, abs=1e-12
+    )
+
+
+def test_fractions_of_an_image_count_as_such() -> None:
+    probs, targets = case(2)
+    once, half = (bootstrap.weighted_scores(probs, targets, 0.5, np.full((80, 1), weight)) for weight in (1, 0.01))
+    assert half == {name: pytest.approx(values, abs=1e-12) for name, values in once.items()}
+
+
+def test_interval_holds_the_score_and_narrows_with_more_images() -> None:
+    widths = []
+    for num_images in (50, 2000):
+        probs, targets = case(3, num_images)
+        scores, found = metrics.score(probs, targets, 0.5), bootstrap.intervals(probs, targets, 0.5)
+        assert set(found) == set(bootstrap.HEADLINE)
+        assert all(low <= scores[name] <= high for name, (low, high) in found.items())
+        widths.append(found["f1_micro"][1] - found["f1_micro"][0])
+    assert widths[1] < 0.3 * widths[0]
+
+
+def test_interval_of_a_share_is_the_binomials() -> None:
+    probs = np.zeros((400, 1))
+    targets = np.repeat([0.0, 1.0], [300, 100])[:, None]
+    low, high = bootstrap.intervals(probs, targets, 0.5)["exact_match"]
+    error = np.sqrt(0.75 * 0.25 / 400)
+    assert [low, high] == pytest.approx([0.75 - 1.96 * error, 0.75 + 1.96 * error], abs=0.008)
+
+
+def test_same_seed_gives_the_same_interval_and_memory_bounds_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    probs, targets = case(4)
+    first = bootstrap.intervals(probs, targets, 0.5, resamples=200)
+    assert bootstrap.intervals(probs, targets, 0.5, resamples=200, seed=1) != first
+    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 80 * 7)
+    assert bootstrap.intervals(probs, targets, 0.5, resamples=200) == {
+        name: pytest.approx(ends, abs=1e-12) for name, ends in first.items()
+    }
+
+
+def test_no_images_and_nothing_known_give_nan() -> None:
+    for shape in ((0, 2), (3, 2)):
+        found = bootstrap.intervals(np.full(shape, 0.5), np.full(shape, nan), 0.5)
+        assert all(np.isnan(end) for ends in found.values() for end in ends)
+
+
+def test_one_image_has_an_interval_of_no_width() -> None:
+    found = bootstrap.intervals(np.array([[0.9, 0.2]]), np.array([[1.0, 0.0]]), 0.5)
+    assert found["exact_match"] == (1.0, 1.0)
+    assert np.isnan(found["map_macro"][0])

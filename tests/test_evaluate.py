@@ -1,0 +1,162 @@
+"""Scoring a saved model: which labels, which thresholds, what is written, what is refused."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+
+import labelr
+from labelr.errors import LabelrError
+from labelr.model.predict import Model
+
+
+@pytest.fixture
+def table(drawn: Path, tmp_path: Path) -> Callable[[Callable[[list[str]], list[str]]], Path]:
+    """Makes a label file for the drawn images by changing each row's cells, the header's too."""
+
+    def make(change: Callable[[list[str]], list[str]]) -> Path:
+        lines = [change(line.split(",")) for line in (drawn / "labels.csv").read_text().splitlines()]
+        path = tmp_path / "other.csv"
+        path.write_text("\n".join(",".join(cells) for cells in lines))
+        return path
+
+    return make
+
+
+def without_disc(cells: list[str]) -> list[str]:
+    extra = "dog" if cells[0] == "filename" else "1"
+    return [cells[0], cells[3], cells[1], extra]  # another order, too
+
+
+def test_label_set_that_differs_is_an_error_that_names_both_sides(
+    cli: Cli, drawn: Path, trained: Model, table: Callable[..., Path]
+) -> None:
+    result = cli("evaluate", drawn, "--model", trained.path, "--labels", table(without_disc))
+    assert (result.code, result.out) == (1, "")
+    assert "lacks 1 of the model's labels: disc; the model does not know 1 of the labels: dog" in result.err
+    assert "`--common-labels`" in result.err
+
+
+def test_common_labels_are_scored_with_their_own_thresholds(
+    drawn: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = labelr.evaluate(drawn, trained, split="all")
+    common = labelr.evaluate(
+        drawn, trained, options={"labels": str(table(without_disc))}, split="all", common_labels=True
+    )
+    assert common.labels == ("horizontal_stripes", "triangle")
+    assert [row for row in whole.per_label if row["label"] != "disc"] == common.per_label
+    assert "1 of the model's labels are not in" in caplog.text
+    assert "does not know 1 of the labels: dog; they are not scored" in caplog.text
+
+
+def test_no_common_label_is_an_error(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
+    path = table(lambda cells: [cells[0], "dog" if cells[0] == "filename" else "1"])
+    with pytest.raises(LabelrError, match="lacks 3 of the model's labels") as caught:
+        labelr.evaluate(drawn, trained, options={"labels": str(path)}, common_labels=True)
+    assert "--common-labels" not in caught.value.hint
+
+
+def test_images_of_which_no_label_is_known_are_an_error(
+    drawn: Path, trained: Model, table: Callable[..., Path]
+) -> None:
+    path = table(lambda cells: [*cells, "dog"] if cells[0] == "filename" else [cells[0], "", "", "", "1"])
+    with pytest.raises(LabelrError, match="no label is known of the 60 images to score") as caught:
+        labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all")
+    assert "mark labels" in caught.value.hint
+
+
+def test_thresholds_of_a_file_decide(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.csv"
+    path.write_text("label,threshold\ndisc,0\ntriangle,1\n")
+    command = ("evaluate", drawn, "--model", trained.path, "--split", "all")
+    report = json.loads(cli(*command, "--threshold-file", path, "--json").out)
+    stripes, disc, triangle = report["per_label"]
+    assert report["threshold"] == str(path)
+    assert stripes["threshold"] == trained.info.thresholds[0]
+    assert (disc["threshold"], disc["predicted"]) == (0, 60)
+    assert (triangle["threshold"], triangle["predicted"]) == (1, 0)
+    tables = cli(*command, "--threshold-file", path).out
+    assert "F1 at 0.5" in tables
+    assert "F1 at fitted thresholds" in tables
+    assert f"F1 at {path}" in tables
+
+
+def test_results_are_written_sorted_and_can_give_thresholds_back(
+    cli: Cli, drawn: Path, trained: Model, tmp_path: Path
+) -> None:
+    command = ("evaluate", drawn, "--model", trained.path, "--split", "all", "--json")
+    report = json.loads(cli(*command, "--output", tmp_path / "out", "--sort", "ap").out)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report
+    precisions = [row["ap"] for row in report["per_label"]]
+    assert precisions == sorted(precisions, reverse=True)
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (drawn / "labels.csv").open() as file:
+        assert [(row["filename"], row["disc:target"]) for row in rows] == [
+            (row["filename"], row["disc"]) for row in csv.DictReader(file)
+        ]
+    again = cli(*command, "--output", tmp_path / "out")
+    assert again.code == 1
+    assert "--force" in again.err
+    again = cli(*command, "--threshold-file", tmp_path / "out" / "per_label.csv", "-o", tmp_path / "out", "--force")
+    assert json.loads(again.out)["metrics"] == report["metrics"]
+
+
+def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
+    cli: Cli, drawn: Path, trained: Model, tmp_path: Path
+) -> None:
+    evaluation = labelr.evaluate(drawn, trained, split="all")
+    labelr.tag(drawn / "images", trained, output=tmp_path / "tags")
+    with (tmp_path / "tags" / "probabilities.csv").open() as file:
+        tagged = {row["filename"]: [float(row[label]) for label in trained.labels] for row in csv.DictReader(file)}
+    with (tmp_path / "tags" / "labels.csv").open() as file:
+        chosen = {row["filename"]: [int(row[label]) for label in trained.labels] for row in csv.DictReader(file)}
+    assert np.array([tagged[name] for name in evaluation.files]) == pytest.approx(evaluation.probs, abs=1e-5)
+    decided = [row["predicted"] for row in evaluation.per_label]
+    assert np.sum([chosen[name] for name in evaluation.files], axis=0).tolist() == decided
+
+
+def test_tag_takes_thresholds_from_a_file(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.csv"
+    path.write_text("label,threshold\ndisc,0\n")
+    command = ("tag", drawn / "images", "--model", trained.path, "-o", tmp_path / "tags", "--json")
+    summary = json.loads(cli(*command, "--threshold-file", path).out)
+    assert summary["threshold"] == str(path)
+    assert summary["per_label"]["disc"] == 60
+
+
+def test_few_positives_are_warned_of_and_intervals_and_baselines_shown(cli: Cli, drawn: Path, trained: Model) -> None:
+    result = cli("evaluate", drawn, "--model", trained.path)
+    assert "Warning: 3 of 3 labels have fewer than 10 positives here; their scores say little: horiz" in result.err
+    assert "Warning" in cli("evaluate", drawn, "--model", trained.path, "--json").err
+    assert "95 % interval" in result.out
+    assert "label prior" in result.out
+    assert "random guessing" in result.out
+
+
+def test_labels_that_are_not_evaluable_are_counted_below_the_table(
+    cli: Cli, drawn: Path, trained: Model, table: Callable[..., Path]
+) -> None:
+    path = table(lambda cells: cells if cells[0] == "filename" else [*cells[:3], "0"])
+    result = cli("evaluate", drawn, "--model", trained.path, "--labels", path, "--split", "all")
+    assert "Macro averages cover 2 of 3 labels: the others have no positive or no negative here." in result.out
+    assert re.search(r"triangle .* not evaluable", result.out)
+
+
+def test_model_of_the_first_format_is_scored_by_what_its_network_says(drawn: Path, trained: Model, home: Path) -> None:
+    folder = Path(shutil.copytree(trained.path, home / "models" / "old"))
+    said = json.loads((folder / "model.json").read_text())
+    del said["calibration"]
+    (folder / "model.json").write_text(json.dumps({**said, "format": 1, "thresholds": [0.5, 0.5, 0.5]}))
+    old = labelr.evaluate(drawn, "old", split="all")
+    new = labelr.evaluate(drawn, trained, split="all")
+    assert not np.array_equal(old.probs, new.probs)
+    assert old.metrics["map_macro"] == pytest.approx(new.metrics["map_macro"])  # the order is the same
+    assert {row["threshold"] for row in old.per_label} == {0.5}

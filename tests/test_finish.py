@@ -1,0 +1,89 @@
+"""What a trained network needs to be a finished model: calibration, thresholds, scores."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from labelr.config import ReadOptions, TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.errors import LabelrError
+from labelr.model.calibration import UNCALIBRATED, calibrate
+from labelr.model.predict import Model
+from labelr.scoring.calibrate import fit_calibration
+from labelr.scoring.evaluate import predict_dataset
+from labelr.scoring.thresholds import fit_thresholds
+from labelr.training.finish import decide_how
+from labelr.training.fit import fit
+
+
+def validation(model: Model, data: Path) -> Dataset:
+    """The images of the model's validation part."""
+    dataset = Dataset.load([data], ReadOptions())
+    rows = (model.path / "splits.csv").read_text().splitlines()[1:]
+    named = {row.split(",")[0] for row in rows if row.split(",")[1] == "val"}
+    return dataset.take([row for row, file in enumerate(dataset.table.files) if file in named])
+
+
+def test_calibration_and_thresholds_are_those_of_the_validation_part(trained: Model, drawn: Path) -> None:
+    part = validation(trained, drawn)
+    raw = predict_dataset(replace(trained, info=replace(trained.info, calibration=UNCALIBRATED)), part)
+    calibration = fit_calibration(raw, part.table.targets)
+    assert trained.info.calibration.temperature == pytest.approx(calibration.temperature)
+    assert trained.info.calibration.temperature != 1
+    expected = fit_thresholds(calibrate(raw, calibration), part.table.targets)
+    assert trained.info.thresholds == pytest.approx(expected.values)
+    assert set(trained.info.thresholds) != {0.5}
+
+
+def test_what_was_fitted_is_stored_as_it_is_used(trained: Model) -> None:
+    said = json.loads((trained.path / "model.json").read_text())
+    assert said["calibration"] == asdict(trained.info.calibration)
+    assert said["thresholds"] == list(trained.info.thresholds)
+    report = json.loads((trained.path / "metrics.json").read_text())
+    assert {"intervals", "baselines", "f1_at", "few_positives"} <= set(report)
+    assert [row["threshold"] for row in report["per_label"]] == list(trained.info.thresholds)
+
+
+def test_recall_that_is_asked_for_is_reached_on_validation_images(drawn: Path) -> None:
+    model = fit(drawn, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
+    part = validation(model, drawn)
+    preds = predict_dataset(model, part) >= model.thresholds()
+    assert preds[part.table.targets == 1].all()
+    assert not preds.all()
+
+
+def test_labels_that_miss_the_precision_that_is_asked_for_are_named(
+    drawn: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = fit(drawn, {**TINY, "target_precision": 1.0, "epochs": 1, "val_fraction": 0.3}).model
+    part = validation(model, drawn)
+    preds = predict_dataset(model, part) >= model.thresholds()
+    true = part.table.targets == 1
+    missed = [label for label, p, t in zip(model.labels, preds.T, true.T, strict=True) if not p.any() or (p & ~t).any()]
+    assert missed
+    expected = f"{len(missed)} of 3 labels do not reach a precision of 1 on validation images: {missed[0]}"
+    assert expected in caplog.text
+
+
+def test_target_without_validation_images_is_an_error_before_training(drawn: Path, home: Path) -> None:
+    with pytest.raises(LabelrError, match="no validation images") as caught:
+        fit(drawn, {**TINY, "val_fraction": 0, "target_recall": 0.9})
+    assert "--val-fraction" in caught.value.hint
+    assert list((home / "models").iterdir()) == []
+
+
+def test_without_validation_images_nothing_is_fitted(drawn: Path) -> None:
+    info = fit(drawn, {**TINY, "val_fraction": 0}).model.info
+    assert info.calibration == UNCALIBRATED
+    assert info.thresholds == (0.5, 0.5, 0.5)
+
+
+def test_one_kind_of_target_leaves_probabilities_and_thresholds_alone() -> None:
+    probs = np.random.default_rng(0).random((5, 2)).astype(np.float32)
+    decisions = decide_how(probs, np.zeros((5, 2), np.float32), TrainConfig())
+    assert decisions.calibration == UNCALIBRATED
+    assert decisions.thresholds.tolist() == [0.5, 0.5]

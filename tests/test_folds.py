@@ -1,0 +1,112 @@
+"""Cross-validation: every image is predicted by a model that has not seen it."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from conftest import TINY, TINY_OPTIONS, Cli
+
+import labelr
+from labelr.errors import LabelrError
+from labelr.model.predict import Model
+from labelr.training.fit import fit
+
+
+class Fitted(NamedTuple):
+    """A cross-validated model and what it says of itself."""
+
+    model: Model
+    scores: dict[str, float]
+    epochs: int
+
+
+@pytest.fixture(scope="module")
+def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """Three folds of the drawn images, 4 epochs each."""
+    place = tmp_path_factory.mktemp("models") / "folded"
+    model, history, scores = fit(drawn, {**TINY, "epochs": 4, "folds": 3}, output=place)
+    return Fitted(model, scores, len(history))
+
+
+def report_of(model: Model) -> dict[str, object]:
+    report: dict[str, object] = json.loads((model.path / "metrics.json").read_text())
+    return report
+
+
+def test_last_model_learns_from_all_images_for_the_median_of_the_best_epochs(fitted: Fitted) -> None:
+    with (fitted.model.path / "splits.csv").open() as file:
+        assert [row["part"] for row in csv.DictReader(file)] == ["train"] * 60
+    best = report_of(fitted.model)["folds"]["best_epochs"]  # type: ignore[index]
+    assert len(best) == 3
+    assert fitted.epochs == fitted.model.info.best_epoch == round(statistics.median(best))
+    assert fitted.model.info.config["folds"] == 3
+
+
+def test_scores_are_means_over_folds_with_their_spread(fitted: Fitted) -> None:
+    report = report_of(fitted.model)
+    assert report["scored_on"] == fitted.model.info.scored_on == "folds"
+    assert fitted.scores == report["metrics"]
+    assert sum(report["folds"]["images"]) == report["images"] == 60  # type: ignore[index]
+    assert all(value >= 0 for value in report["spread"].values())  # type: ignore[attr-defined]
+    assert report["spread"]["loss"] > 0  # type: ignore[index]
+    assert "intervals" not in report
+
+
+def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them(fitted: Fitted, drawn: Path) -> None:
+    with (fitted.model.path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["filename"] for row in rows) == sorted(path.name for path in (drawn / "images").iterdir())
+    for label, threshold in zip(fitted.model.labels, fitted.model.info.thresholds, strict=True):
+        applies = [float(row[f"{label}:probability"]) >= threshold for row in rows]
+        assert applies == [row[f"{label}:prediction"] == "1" for row in rows]
+    with (drawn / "labels.csv").open() as file:
+        targets = {row["filename"]: row["disc"] for row in csv.DictReader(file)}
+    assert {row["filename"]: row["disc:target"] for row in rows} == targets
+
+
+def test_out_of_fold_predictions_are_not_those_of_the_last_model(fitted: Fitted, drawn: Path) -> None:
+    with (fitted.model.path / "predictions.csv").open() as file:
+        probs = np.array([float(row["disc:probability"]) for row in csv.DictReader(file)])
+    seen = labelr.evaluate(drawn, fitted.model, split="all").probs[:, 1]
+    assert np.abs(seen - probs).max() > 0.01
+
+
+def test_every_image_was_learned_from(fitted: Fitted, drawn: Path) -> None:
+    with pytest.raises(LabelrError, match="learned from every image"):
+        labelr.evaluate(drawn, fitted.model)
+
+
+def test_fit_shows_mean_and_spread_and_a_plain_model_in_its_place_drops_the_predictions(
+    cli: Cli, drawn: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "here"
+    folded = cli("fit", drawn, "--folds", 2, "-o", place, *TINY_OPTIONS)
+    assert folded.code == 0
+    assert "Scores over 2 folds of 60 images:" in folded.err
+    assert "spread" in folded.err
+    assert (place / "predictions.csv").is_file()
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == []
+    assert cli("fit", drawn, "-o", place, "--force", *TINY_OPTIONS).code == 0
+    assert not (place / "predictions.csv").exists()
+
+
+def test_images_of_one_group_are_kept_in_one_fold(drawn: Path, tmp_path: Path) -> None:
+    header, *rows = (drawn / "labels.csv").read_text().splitlines()
+    table = tmp_path / "groups.csv"
+    table.write_text("\n".join([f"{header},patient", *(f"{row},anna" for row in rows)]))
+    with pytest.raises(LabelrError, match="60 images, copies and groups kept together, do not fill 2 folds") as caught:
+        fit(drawn, {**TINY, "folds": 2, "labels": str(table), "group": "patient"})
+    assert "--folds" in caught.value.hint
+
+
+def test_parts_that_the_label_file_names_and_folds_exclude_each_other(drawn: Path, tmp_path: Path) -> None:
+    header, *rows = (drawn / "labels.csv").read_text().splitlines()
+    table = tmp_path / "parts.csv"
+    table.write_text("\n".join([f"{header},split", f"{rows[0]},val", *(f"{row},train" for row in rows[1:])]))
+    with pytest.raises(LabelrError, match="says which images are train, val and test") as caught:
+        fit(drawn, {**TINY, "folds": 2, "labels": str(table)})
+    assert "--folds" in caught.value.hint

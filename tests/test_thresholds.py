@@ -1,0 +1,174 @@
+"""Thresholds fitted to probabilities and targets, compared with every threshold that there is."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logit
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from labelr.model.decide import decide
+from labelr.scoring.metrics import FloatArray
+from labelr.scoring.thresholds import (
+    BEST_F1,
+    COMMON,
+    Goal,
+    best_threshold,
+    common_threshold,
+    fit_thresholds,
+    half_expected_f1,
+)
+
+nan = np.nan
+
+
+def case(seed: int, num_images: int, prevalences: list[float]) -> tuple[FloatArray, FloatArray]:
+    """Calibrated probabilities: targets come true as often as they say."""
+    rng = np.random.default_rng(seed)
+    probs = np.stack([rng.beta(6 * share, 6 * (1 - share), num_images) for share in prevalences], axis=1)
+    return probs, (rng.random(probs.shape) < probs).astype(float)
+
+
+small = st.tuples(st.integers(0, 2**32 - 1), st.integers(2, 15), st.sampled_from([2, 5, 1000]))
+
+
+def one_label(seed: int, num_images: int, levels: int) -> tuple[FloatArray, FloatArray]:
+    rng = np.random.default_rng(seed)
+    targets = (rng.random(num_images) < 0.4).astype(float)
+    targets[0] = 1
+    return np.ceil(rng.random(num_images) * levels) / levels, targets
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(small)
+def test_no_threshold_has_a_better_f1(drawn: tuple[int, int, int]) -> None:
+    probs, targets = one_label(*drawn)
+    best = max(f1_score(targets, probs >= cut) for cut in np.unique(probs))
+    assert f1_score(targets, decide(probs, best_threshold(probs, targets, BEST_F1))) == pytest.approx(best)
+
+
+def test_threshold_for_f1_is_half_of_the_best_f1_to_be_expected() -> None:
+    probs = np.array([[0.9, 0.2], [0.6, 0.0], [0.1, 0.0]])
+    best = [max(1.8 / 2.6, 3.0 / 3.6, 3.2 / 4.6), 0.4 / 1.2]  # with 1, 2 or 3 written
+    assert half_expected_f1(probs) == pytest.approx(np.array(best) / 2)
+    assert half_expected_f1(np.zeros((2, 1))) > 0
+
+
+@pytest.mark.parametrize("prevalence", [0.05, 0.3, 0.7])
+def test_half_the_expected_f1_gives_the_best_f1_where_probabilities_are_calibrated(prevalence: float) -> None:
+    probs, targets = case(7, 20_000, [prevalence])
+    best = max(f1_score(targets, probs >= cut, zero_division=0) for cut in COMMON)
+    assert f1_score(targets, decide(probs, half_expected_f1(probs))) > best - 0.01
+
+
+def test_probabilities_of_unknown_cells_count_nowhere() -> None:
+    probs, targets = case(8, 200, [0.2, 0.4])
+    targets[::3, 0] = nan
+    hidden = np.where(np.isnan(targets), 0.99, probs)
+    for goal in (BEST_F1, Goal(precision=0.8), Goal(recall=0.8)):
+        assert np.array_equal(fit_thresholds(probs, targets, goal).values, fit_thresholds(hidden, targets, goal).values)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(small, st.sampled_from([0.3, 0.5, 0.9, 1.0]))
+def test_target_is_reached_at_the_least_cost(drawn: tuple[int, int, int], target: float) -> None:
+    probs, targets = one_label(*drawn)
+    tried = [(precision_score(targets, probs >= cut), recall_score(targets, probs >= cut)) for cut in np.unique(probs)]
+    preds = decide(probs, best_threshold(probs, targets, Goal(precision=target)))
+    precise = [recall for precision, recall in tried if precision >= target]
+    if precise:
+        assert precision_score(targets, preds) >= target
+        assert recall_score(targets, preds) == max(precise)
+    else:  # none reaches it: the closest
+        assert precision_score(targets, preds) == max(precision for precision, _ in tried)
+    preds = decide(probs, best_threshold(probs, targets, Goal(recall=target)))
+    least = min(recall for _, recall in tried if recall >= target)
+    assert recall_score(targets, preds) == least
+
+
+def test_threshold_lies_between_two_probabilities() -> None:
+    probs, targets = np.array([0.1, 0.2, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
+    for goal in (Goal(precision=0.9), Goal(recall=0.9)):
+        assert best_threshold(probs, targets, goal) == pytest.approx(0.4)
+        assert best_threshold(np.array([0.0, 0.0]), np.array([0.0, 1.0]), goal) > 0
+        assert best_threshold(np.array([1.0, 1.0]), np.array([0.0, 1.0]), goal) < 1
+
+
+def test_common_threshold_is_the_best_of_those_tried_by_macro_f1() -> None:
+    probs, targets = case(0, 300, [0.1, 0.3, 0.5])
+    scores = [f1_score(targets, probs >= cut, average="macro", zero_division=0) for cut in COMMON]
+    assert common_threshold(probs, targets) == COMMON[np.argmax(scores)]
+
+
+def test_common_threshold_reaches_a_target_over_all_labels_together() -> None:
+    probs, targets = case(1, 300, [0.3, 0.5, 0.6])
+    precise = probs >= common_threshold(probs, targets, Goal(precision=0.7))
+    assert 0.7 <= precision_score(targets, precise, average="micro") < 0.72
+    complete = probs >= common_threshold(probs, targets, Goal(recall=0.8))
+    assert 0.8 <= recall_score(targets, complete, average="micro") < 0.82
+
+
+def test_label_with_many_positives_has_its_own_threshold_and_one_with_few_nearly_the_common_one() -> None:
+    probs, targets = case(2, 4000, [0.15, 0.5, 0.5])
+    probs[:, 2] /= 4000  # an expectation of half a positive
+    targets[:, 2] = 0
+    targets[:200, 2] = nan
+    values, common = fit_thresholds(probs, targets).values, common_threshold(probs, targets)
+    own = half_expected_f1(np.where(np.isnan(targets), 0, probs))
+    assert values[:2] == pytest.approx(own[:2], abs=0.01)
+    share = probs[200:, 2].sum() / (probs[200:, 2].sum() + 0.5)
+    assert share == pytest.approx(1 / 2, abs=0.03)
+    assert logit(values[2]) == pytest.approx(share * logit(own[2]) + (1 - share) * logit(common))
+
+
+@pytest.mark.parametrize("goal", [Goal(precision=0.8), Goal(recall=0.8)])
+def test_target_of_a_label_with_few_positives_is_sought_near_the_common_threshold(goal: Goal) -> None:
+    probs, targets = case(3, 200, [0.3, 0.4])
+    targets[:, 1] = [0.0] * 100 + [nan] * 100
+    values, common = fit_thresholds(probs, targets, goal).values, common_threshold(probs, targets, goal)
+    assert values[1] == pytest.approx(common)
+    own = best_threshold(probs[:, 0], targets[:, 0], goal)
+    assert min(own, common) <= values[0] <= max(own, common)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 3)])
+@pytest.mark.parametrize("target", [0.0, 1.0, nan])
+def test_nothing_to_learn_from_leaves_one_half(shape: tuple[int, int], target: float) -> None:
+    fitted = fit_thresholds(np.full(shape, 0.3), np.full(shape, target))
+    assert fitted.values.tolist() == [0.5] * 3
+    assert not fitted.missed.any()
+
+
+def test_labels_that_cannot_reach_a_target_are_told() -> None:
+    probs = np.array([[0.9, 0.9, 0.3], [0.8, 0.8, 0.2], [0.1, 0.7, 0.1]])
+    targets = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert fit_thresholds(probs, targets, Goal(precision=0.9)).missed.tolist() == [False, True, True]
+    assert fit_thresholds(probs, targets, Goal(recall=0.9)).missed.tolist() == [False, False, True]
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.9, 1.0]), st.booleans())
+def test_target_that_a_label_can_reach_is_reached_though_thresholds_are_mixed(
+    seed: int, target: float, precise: bool
+) -> None:
+    probs, targets = case(seed, 60, [0.05, 0.2, 0.5])
+    goal = Goal(precision=target) if precise else Goal(recall=target)
+    fitted = fit_thresholds(probs, targets, goal)
+    quality = precision_score if precise else recall_score
+    for label in range(3):
+        column, true = probs[:, label], targets[:, label]
+        best = max(quality(true, column >= cut, zero_division=0) for cut in np.unique(column))
+        reached = quality(true, decide(column, fitted.values[label]), zero_division=0)
+        assert fitted.missed[label] == (reached < target)
+        if len(set(true)) == 2 and best >= target:
+            assert reached >= target
+
+
+def test_fitted_thresholds_beat_one_half_on_images_that_they_were_not_fitted_on() -> None:
+    probs, targets = case(5, 3000, [0.05, 0.1, 0.2])
+    values = fit_thresholds(probs[:1500], targets[:1500]).values
+    scores = [
+        f1_score(targets[1500:], decide(probs[1500:], thresholds), average="macro", zero_division=0)
+        for thresholds in (values, 0.5)
+    ]
+    assert scores[0] > scores[1] + 0.05
