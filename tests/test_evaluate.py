@@ -66,7 +66,8 @@ def test_no_common_label_is_an_error(drawn: Path, trained: Model, table: Callabl
 def test_images_of_which_no_label_is_known_are_an_error(
     drawn: Path, trained: Model, table: Callable[..., Path]
 ) -> None:
-    path = table(lambda cells: [*cells, "dog"] if cells[0] == "filename" else [cells[0], "", "", "", "1"])
+    dog = {"filename": "dog", "00000.png": "1"}
+    path = table(lambda cells: [*(cells if cells[0] == "filename" else [cells[0], "", "", ""]), dog.get(cells[0], "0")])
     with pytest.raises(LabelrError, match="no label is known of the 60 images to score") as caught:
         labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all")
     assert "mark labels" in caught.value.hint
