@@ -232,7 +232,7 @@ def show_check(found: Mapping[str, Any]) -> None:
         "pixels": sizes,
         "formats": ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()),
         "modes": ", ".join(f"{count:,} {name}" for name, count in found["modes"].items()),
-        "copies": f"{len(found['duplicates']):,} groups byte for byte, {len(found['near_duplicates']):,} look alike",
+        "copies": f"{len(found['duplicates']):,} groups byte for byte, {len(found['near_duplicates']):,} alike",
     }
     for name, value in facts.items():
         stdout.print(_visible(f"{name}: {value}"), soft_wrap=True)

@@ -138,3 +138,43 @@ def test_layout_of_a_folder_is_taken_although_there_is_a_file(tmp_path: Path) ->
     put(tmp_path, "cat/b.jpg", b"bb")
     table = read_table(tmp_path, layout="folders")
     assert_table(table, ["cat/b.jpg", "dog/a.jpg"], ["cat", "dog"], [[1, 0], [0, 1]])
+
+
+def test_table_in_which_a_column_happens_to_hold_words_does_not_hide_text_files(tmp_path: Path) -> None:
+    put(tmp_path, "cameras.csv", "file;camera\na.jpg;Canon\nb.jpg;Nikon\n")
+    for name in ("a", "b"):
+        put(tmp_path, f"{name}.jpg")
+        put(tmp_path, f"{name}.txt", "dog, cat")
+    assert read_table(tmp_path).labels == ("cat", "dog")
+
+
+def test_table_in_which_a_column_happens_to_hold_words_and_folders_are_two_ways(tmp_path: Path) -> None:
+    put(tmp_path, "exif.csv", "SourceFile,Make\ndog/a.jpg,Canon\ncat/b.jpg,Nikon\n")
+    put(tmp_path, "dog/a.jpg", "a")
+    put(tmp_path, "cat/b.jpg", "bb")
+    error = error_of(tmp_path)
+    assert "exif.csv, or named by the folders" in error.message
+    assert "`--layout folders`" in error.hint
+    assert read_table(tmp_path, layout="folders").labels == ("cat", "dog")
+
+
+def test_folder_that_the_user_names_may_hold_the_label_file(tmp_path: Path) -> None:
+    put(tmp_path, "data/a.jpg")
+    put(tmp_path, "data/b.jpg")
+    put(tmp_path, "sheets/labels.csv", LABELS)
+    assert read_table(tmp_path / "data", labels=[str(tmp_path / "sheets")]).labels == ("dog",)
+
+
+def test_spreadsheet_that_is_no_text_is_told(tmp_path: Path) -> None:
+    sheet = put(tmp_path, "labels.xlsx", b"PK\x03\x04\x00")
+    put(tmp_path, "a.jpg")
+    assert "but a spreadsheet: labels.xlsx" in error_of(tmp_path).message
+    named = error_of(tmp_path, labels=[str(sheet)])
+    assert "is a spreadsheet or an archive" in named.message
+    assert "CSV" in named.hint
+
+
+def test_column_of_words_does_not_count_beside_a_surer_file(tmp_path: Path) -> None:
+    put(tmp_path, "cameras.csv", "file,camera\na.jpg,Canon\nb.jpg,Nikon\n")
+    path = put(tmp_path, "labels.csv", LABELS)
+    assert find_label_file(tmp_path) == path

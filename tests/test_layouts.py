@@ -82,6 +82,7 @@ def test_image_in_several_folders_has_several_labels(tmp_path: Path) -> None:
     files = ["cat/1.jpg", "cow/1.jpg", "dog/2.jpg"]
     assert_table(reading.table, files, ["cat", "cow", "dog"], [[1, 0, 1], [0, 1, 0], [0, 0, 1]])
     assert reading.notes == ("images that lie in several folders and have several labels: 1",)
+    assert reading.unlisted == ()
 
 
 def test_folders_of_parts_are_no_labels(tmp_path: Path) -> None:
@@ -109,6 +110,13 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     reading = read_labels([tmp_path], ReadOptions())
     assert_table(reading.table, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
     assert reading.unlisted == ("c.jpg",)
+
+
+def test_both_text_files_of_an_image_count(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "a.txt", "dog")
+    put(tmp_path, "a.jpg.txt", "cat")
+    assert read_table(tmp_path).labels == ("cat", "dog")
 
 
 # --- tag, correct, fit -----------------------------------------------------------------------------------------------
@@ -143,10 +151,17 @@ def test_corrected_table_is_fitted(tagged: Path, drawn: Path, cli: Cli) -> None:
 
 
 def test_corrected_files_of_images_are_read(tagged: Path, drawn: Path) -> None:
-    (tagged / "00000.png.csv").write_text("label,probability\nbird,\ndisc,1\n")
+    (tagged / "00000.png.csv").write_bytes("\ufefflabel;probability\r\nbird;\r\ndisc;1\r\ntriangle;0\r\n".encode())
     (tagged / "labels.csv").unlink()
     table = read_table(drawn, labels=[str(tagged)])
     assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]
+
+
+def test_file_of_an_image_that_was_spoilt_is_named(tagged: Path, drawn: Path) -> None:
+    (tagged / "00000.png.csv").write_text("disc\n")
+    (tagged / "labels.csv").unlink()
+    message = error_of(drawn, labels=[str(tagged)]).message
+    assert message == f'{tagged / "00000.png.csv"}: expected "label" as the first column, got "disc"'
 
 
 # --- Label Studio ----------------------------------------------------------------------------------------------------

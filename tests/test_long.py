@@ -23,9 +23,31 @@ def test_confidence_below_a_half_denies(tmp_path: Path) -> None:
     assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
 
 
+@pytest.mark.parametrize("cell", ["10", "-1", "nan", "1e999"])
+def test_confidence_out_of_range_is_named(cell: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,{cell}\n")
+    assert f'expected a number from 0 to 1, got "{cell}"' in error_of(data).message
+
+
+def test_confidence_may_have_a_decimal_comma_or_be_a_word(tmp_path: Path) -> None:
+    text = "image;label;confidence\na.jpg;dog;0,9\na.jpg;cat;0,4\nb.jpg;cat;yes\nb.jpg;dog;no\n"
+    assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+
+
+def test_further_column_of_yes_and_no_has_to_be_explained(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "image,label,value\na.jpg,dog,0\na.jpg,cat,1\nb.jpg,cat,1\n")
+    error = error_of(data)
+    assert 'the column "value" of yes and no may say whether the label of a row applies' in error.message
+    assert "`--exclude value`" in error.hint
+    assert read_table(data, exclude=["value"]).targets.tolist() == [[1, 1], [1, 0]]
+
+
 def test_confidence_that_is_no_number_is_named(tmp_path: Path) -> None:
     text = "image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,high\n"
-    assert 'row 3, column "confidence": expected a number, got "high"' in error_of(make_data(tmp_path, text)).message
+    assert (
+        'row 3, column "confidence": expected a number from 0 to 1, got "high"'
+        in error_of(make_data(tmp_path, text)).message
+    )
 
 
 def test_boxes_are_the_labels_of_their_image(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_only_and_exclude_choose_labels(tmp_path: Path) -> None:
     error = error_of(data, only=["dgo"])
     assert "has no label 'dgo'" in error.message
     assert "`dog`" in error.hint
+    assert "has no label 'cwo'" in error_of(data, exclude=["cwo"]).message
     assert "no label is left" in error_of(data, only=["dog"], exclude=["dog"]).message
 
 
@@ -134,6 +135,26 @@ def test_group_of_a_layout_without_columns_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "dog/a.jpg", b"a")
     put(tmp_path, "cat/b.jpg", b"bb")
     assert "--group" in error_of(tmp_path, group="scene").hint
+
+
+def test_assumption_of_one_file_is_not_said_of_all(tmp_path: Path) -> None:
+    put(tmp_path, "train.csv", "filename,dog,cat\na.jpg,x,\nb.jpg,,x\n")
+    put(tmp_path, "val.csv", "filename,dog,cat\nc.jpg,x,n\nd.jpg,n,\n")
+    for name in "abcd":
+        put(tmp_path, f"{name}.jpg")
+    reading = read_labels([tmp_path], ReadOptions())
+    assert_table(
+        reading.table, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"], ["dog", "cat"], [[1, 0], [0, 1], [1, 0], [0, NAN]]
+    )
+    assert len(reading.notes) == 1
+    assert reading.notes[0].startswith("train.csv: no cell says no")
+
+
+def test_images_of_which_a_wanted_label_is_unknown_are_left_out(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,\nb.jpg,0,1\n")
+    reading = read_labels([data], ReadOptions(only=("cat",)))
+    assert reading.table.files == ("b.jpg",)
+    assert reading.unlabelled == ("a.jpg",)
 
 
 # --- the way around --------------------------------------------------------------------------------------------------

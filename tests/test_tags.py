@@ -20,7 +20,6 @@ NAN = float("nan")
         (["dog; cat", "big dog"], [["dog", "cat"], ["big dog"]]),
         (["dog, cat", ""], [["dog", "cat"], []]),
         (["dog\ncat", "dog"], [["dog", "cat"], ["dog"]]),
-        (["a|b;c", "d"], [["a", "b;c"], ["d"]]),
         (["dog", "cat"], [["dog"], ["cat"]]),
         (['["dog", "a, b"]', "[]"], [["a, b", "dog"], []]),
         (["['dog', 'it\\'s']", ""], [["dog", "it's"], []]),
@@ -42,6 +41,17 @@ def test_spaces_that_may_belong_to_labels_have_to_be_explained() -> None:
     assert "--tag-separator" in caught.value.hint
     assert divide(cells, "|", "here")[0] == [["golden retriever"], ["tabby cat"], ["golden hamster"]]
     assert divide(cells, " ", "here")[0] == [["golden", "retriever"], ["tabby", "cat"], ["golden", "hamster"]]
+
+
+@pytest.mark.parametrize("cells", [["a|b;c", "d"], ["dog, cat", "dog; cow"]])
+def test_two_separators_have_to_be_explained(cells: list[str]) -> None:
+    with pytest.raises(LabelrError, match="stand in cells, and either may divide tags") as caught:
+        divide(cells, None, "here")
+    assert '`--tag-separator "' in caught.value.hint
+
+
+def test_list_among_other_cells_divides_nothing() -> None:
+    assert divide(["[1]", "dog, cat"], None, "here")[0] == [["[1]"], ["dog", "cat"]]
 
 
 def test_separator_may_have_several_characters() -> None:
@@ -83,6 +93,14 @@ def test_column_called_label_of_zeros_and_ones_has_to_be_explained(tmp_path: Pat
     assert "may be read in 2 ways" in error_of(data).message
     assert_table(read_table(data, layout="tags"), ["a.jpg", "b.jpg"], ["0", "1"], [[1, 0], [0, 1]])
     assert_table(read_table(data, layout="wide"), ["a.jpg", "b.jpg"], ["label"], [[0], [1]])
+
+
+def test_column_of_tags_may_be_chosen_by_excluding_the_others(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename;Ort;Motiv\na.jpg;Bonn;dog\nb.jpg;Berlin;cat\n")
+    error = error_of(data)
+    assert "tags may stand in any of the columns Ort, Motiv" in error.message
+    assert "`--exclude Motiv`" in error.hint
+    assert read_table(data, exclude=["Ort"]).labels == ("cat", "dog")
 
 
 def test_image_listed_twice_is_named(tmp_path: Path) -> None:

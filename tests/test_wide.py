@@ -97,7 +97,7 @@ def test_wrong_cell_is_named_by_file_row_column_and_value(tmp_path: Path, monkey
     assert "--skip-invalid" in error.hint
 
 
-@pytest.mark.parametrize("cell", ["2", "0.5", "yess", "none", "1,0", "00", "-"])
+@pytest.mark.parametrize("cell", ["2", "0.5", "yess", "none", "2,0", "00", "-"])
 def test_cell_other_than_0_and_1_is_wrong(cell: str, tmp_path: Path) -> None:
     assert f'got "{cell}"' in error_of(make_data(tmp_path, f'filename,dog\na.jpg,1\nb.jpg,"{cell}"\n')).message
 
@@ -202,7 +202,17 @@ def test_images_listed_twice_are_named_with_their_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("yes", "no"), [("1", "0"), ("true", "false"), ("TRUE", "FALSE"), ("Yes", "No"), ("y", "n"), ("WAHR", "FALSCH")]
+    ("yes", "no"),
+    [
+        ("1", "0"),
+        ("true", "false"),
+        ("TRUE", "FALSE"),
+        ("Yes", "No"),
+        ("y", "n"),
+        ("WAHR", "FALSCH"),
+        ("ja", "nein"),
+        ("J", "N"),
+    ],
 )
 def test_marks_may_be_words(yes: str, no: str, tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, f"filename,dog,cat\na.jpg,{yes},\nb.jpg,{no},{yes}\n"))
@@ -221,6 +231,22 @@ def test_blank_option_says_what_blank_means(tmp_path: Path) -> None:
     assert_table(read_table(data, blank="unknown"), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [NAN, 1]])
     data = make_data(tmp_path / "other", "filename,dog,cat\na.jpg,1,\nb.jpg,0,1\n")
     assert_table(read_table(data, blank="no"), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+def test_decimal_comma_is_a_mark_too(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename;dog\na.jpg;1,0\nb.jpg;0,0\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+
+
+def test_table_without_a_header_is_told_from_one_with(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "a.jpg,1,0\nb.jpg,0,1\n"))
+    assert "labels.csv has no header: its first row names an image, a.jpg" in error.message
+    assert "`filename`" in error.hint
+
+
+def test_cell_may_be_huge(tmp_path: Path) -> None:
+    text = f"filename,dog,note\na.jpg,1,{'x' * 200_000}\nb.jpg,0,y\n"
+    assert_table(read_table(make_data(tmp_path, text), exclude=["note"]), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
 
 
 @pytest.mark.parametrize("missing", ["NA", "nan", "NULL", "?"])

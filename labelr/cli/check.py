@@ -48,6 +48,8 @@ def check(
     Exit code 3 means that something needs attention: what it is stands at the end.
     """
     config = TrainConfig.of({**opt.given(context), "skip_invalid": True})
+    if write_labels is not None and write_labels.is_dir():
+        raise LabelrError(f"{write_labels} is a folder", "name a file in it with `--write-labels FILE`")
     if write_labels is not None and write_labels.exists() and not force:
         raise LabelrError(f"there is a file {write_labels} already", "replace it with `--force`")
     from labelr.data import labels as tables
@@ -61,7 +63,7 @@ def check(
     else:
         console.show_check(found)
     if write_labels is not None:
-        tables.write_labels(write_labels, result.reading.table)
+        tables.write_labels(write_labels, result.dataset.table)
         console.show_note(f"Wrote {write_labels}.")
     if found["problems"]:
         raise typer.Exit(3)

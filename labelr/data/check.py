@@ -16,7 +16,8 @@ from labelr.data.divide import divide
 from labelr.data.duplicates import group_images
 from labelr.data.formats.wide import MARKS
 from labelr.data.labels import look_alikes
-from labelr.data.read import Reading, read_labels
+from labelr.data.read import read_labels
+from labelr.data.reading import Reading
 from labelr.data.splits import PARTS
 from labelr.errors import LabelrError, some
 from labelr.progress import Track, untracked
@@ -164,7 +165,7 @@ def _oddity(label: str) -> str:
         "a number": re.fullmatch(r"-?[\d.]+", label),
         "the mark of a cell": label.lower() in MARKS,
         "a column that has no name": re.match(r"unnamed: ?\d", label, re.IGNORECASE),
-        "has a separator in it": re.search(r"[|;\t\n]", label),
+        "has a separator in it": re.search(r"[|;,\t\n]", label),
         "begins or ends with a quote or bracket": re.search(r"^[\[{\"']|[\]}\"']$", label),
         "a file or address": re.search(r"://|\.(jpe?g|png)$", label, re.IGNORECASE),
         f"longer than {MAX_NAME} characters": len(label) > MAX_NAME,
@@ -185,10 +186,10 @@ def _problems(found: Mapping[str, Any]) -> list[str]:
     unreadable = [f"{one['file']} ({one['reason']})" for one in found["unreadable"]]
     suspicious = [f"{one['label']!r} ({one['reason']})" for one in found["suspicious_labels"]]
     kinds = {
-        "images that are named and not there": found["missing"],
+        "images that are named and not there, where `fit` stops without `--skip-missing`": found["missing"],
         "images that are not named": found["unlisted"],
         "images of which no label is known": found["unlabelled"],
-        "rows that cannot be understood": found["invalid"],
+        "rows that cannot be understood, where `fit` stops without `--skip-invalid`": found["invalid"],
         "images that cannot be opened": unreadable,
         "copies or near-duplicates whose labels differ": disagreeing,
         f"labels with fewer than {FEW_POSITIVES} positives, too few to learn": found["rare"],

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data.labels import LabelTable, look_alikes
 from labelr.data.pixels import PixelSet, open_pixels
-from labelr.data.read import Reading, missing_message, read_labels
+from labelr.data.read import missing_message, read_labels
+from labelr.data.reading import Reading
 from labelr.data.scan import Scanned, scan_images
 from labelr.errors import LabelrError, some
 from labelr.progress import Track, untracked

@@ -7,14 +7,14 @@ from pathlib import Path
 from labelr.config import ReadOptions
 from labelr.data.formats.layouts import recognise
 from labelr.data.formats.records import part_in
-from labelr.data.formats.source import Source
+from labelr.data.formats.source import Source, is_there
 from labelr.data.images import find_images
-from labelr.data.names import is_there
 from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError, some
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
 """What label files end in; a text file is one only where the user names it."""
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 FOLDERS = ("annotations", "labels", *PART_NAMES)
 """Folders that label files may lie in, in lower case, beside the data folder itself."""
 MADE_BY_LABELR = frozenset({
@@ -22,6 +22,8 @@ MADE_BY_LABELR = frozenset({
     "probabilities.csv", "splits.csv", "summary.json",
 })  # fmt: skip
 """Files that labelr writes and that hold no labels."""
+WEAK = 1
+"""A file in which any column happens to hold words is a table of tags only if nothing speaks against it."""
 MOST_FILES = 50
 """More files of one ending in a folder are one for each image, not label files of all."""
 
@@ -36,27 +38,50 @@ def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]
         LabelrError: If there is none, or it is open which is meant.
     """
     if options.labels:
-        return [_named(Path(name), images, options) for name in options.labels]
+        return [source for name in options.labels for source in _named(Path(name), images, options)]
     candidates = [Source(path, images, options) for path in _candidates(data)]
-    readable = [(source, names) for source in candidates if (names := recognise(source))]
-    alike = len({tuple(names) for _, names in readable}) == 1
-    if len(readable) == 1 or (alike and are_parts([source for source, _ in readable])):
-        return [source for source, _ in readable]
-    if readable:
-        listed = some([source.path.relative_to(data) for source, _ in readable])
-        raise LabelrError(f"{len(readable)} files in {data} read as labels: {listed}", "name one with `--labels FILE`")
+    sources, sureness = _readable(data, candidates)
     whole = Source(data, images, options)
-    if recognise(whole):
-        return [whole]
+    sureness_of_whole, names = recognise(whole)
+    if sources and sureness == WEAK and names:
+        if sureness_of_whole == WEAK:
+            raise LabelrError(
+                f"labels may be in {some([source.path for source in sources])}, or named by the folders in {data}",
+                f"name the file with `--labels`, or say `--layout {names[0]}`",
+            )
+        sources = []
+    if sources or names:
+        return sources or [whole]
     if len(candidates) == 1:  # let its reader say what is wrong with it
         return candidates
     raise _nothing_found(data, candidates)
 
 
-def _named(path: Path, images: Path, options: ReadOptions) -> Source:
+def _readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source], int]:
+    """The label file among some, or the files of parts, and how surely it is one; none where none is.
+
+    Raises:
+        LabelrError: If it is open which is meant.
+    """
+    found = [(source, *recognise(source)) for source in candidates]
+    best = max((sureness for _, sureness, _ in found), default=0)
+    readable = [(source, names) for source, sureness, names in found if names and sureness >= min(best, WEAK + 1)]
+    sources = [source for source, _ in readable]
+    alike = len({tuple(names) for _, names in readable}) == 1
+    if len(sources) > 1 and not (alike and are_parts(sources)):
+        listed = some([source.path.relative_to(folder) for source in sources])
+        raise LabelrError(f"{len(sources)} files in {folder} read as labels: {listed}", "name one with `--labels FILE`")
+    return sources, best
+
+
+def _named(path: Path, images: Path, options: ReadOptions) -> list[Source]:
+    """A file that the user names, or a folder: it may be a layout, or hold label files."""
     if not is_there(path):
         raise LabelrError(f"the label file {path} does not exist", "name an existing file with `--labels`")
-    return Source(path, images, options)
+    source = Source(path, images, options)
+    if not source.is_folder or recognise(source)[1]:
+        return [source]
+    return _readable(path, [Source(one, images, options) for one in _candidates(path)])[0] or [source]
 
 
 def _candidates(data: Path) -> Iterator[Path]:
@@ -95,9 +120,15 @@ def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
             f"none of the {len(candidates)} files in {data} reads as labels: {names}",
             "name the right one with `--labels`, and its layout with `--layout` if that does not help",
         )
+    sheets = [path.name for path in _list(data) if path.suffix.lower() in SPREADSHEETS]
+    if sheets:
+        return LabelrError(
+            f"no label file in {data}, but a spreadsheet: {some(sheets)}", "save it as CSV in that folder"
+        )
     if next(find_images(data), None) is None:
         return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")
     return LabelrError(
         f"no label file in {data}",
-        "add a labels.csv (a column `filename` and one column of 0 and 1 a label), or name the file with `--labels`",
+        "add a labels.csv (a column `filename` and one column of 0 and 1 a label), name the file with `--labels`, "
+        "or say `--layout folders` if the names of folders are labels",
     )

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelr.data.formats.records import part_in
+from labelr.data.formats.source import is_file
 from labelr.data.images import find_images, has_image_suffix
 from labelr.errors import LabelrError, some
 
@@ -53,24 +55,24 @@ class ImageFinder:
 
     @cached_property
     def _loose(self) -> dict[str, list[str]]:
-        return _index(self.files, str.casefold)
+        return _index(self.files, _fold)
 
     @cached_property
     def _stems(self) -> dict[str, list[str]]:
-        return _index(self.files, lambda file: os.path.splitext(file)[0].casefold())  # noqa: PTH122
+        return _index(self.files, lambda file: _fold(os.path.splitext(file)[0]))  # noqa: PTH122
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        return _index(self.files, lambda file: file.rpartition("/")[2].casefold())
+        return _index(self.files, lambda file: _fold(file.rpartition("/")[2]))
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        return _index(self.files, lambda file: os.path.splitext(file.rpartition("/")[2])[0].casefold())  # noqa: PTH122
+        return _index(self.files, lambda file: _fold(os.path.splitext(file.rpartition("/")[2])[0]))  # noqa: PTH122
 
     @cached_property
     def _folders(self) -> set[str]:
         """What folders with images are called."""
-        return {folder for file in self.files for folder in file.casefold().split("/")[:-1]}
+        return {folder for file in self.files for folder in _fold(file).split("/")[:-1]}
 
     def find(self, names: Sequence[str], bases: Iterable[Path], parts: Sequence[str] | None = None) -> Found:
         """The files of names.
@@ -124,22 +126,22 @@ class ImageFinder:
         inside = os.path.normpath(f"{place}/{tail}" if not tail.startswith("/") else tail).replace(os.sep, "/")
         if inside in self._exact:
             return inside
-        similar = self._loose.get(inside.casefold()) or self._stems.get(inside.casefold(), [])
+        similar = self._loose.get(_fold(inside)) or self._stems.get(_fold(inside), [])
         if len(similar) == 1:
             return similar[0]
         whole = os.path.join(self.folder, inside)  # noqa: PTH118
-        if depth or not is_there(Path(whole)):
+        if depth or not is_file(Path(whole)):
             return None
         return os.path.abspath(whole) if inside.startswith(("../", "/")) else inside
 
     def _owners(self, name: str, place: str, part: str) -> list[str]:
         """The image files that have a name, with or without ending, below its own folder if there is one so called."""
-        folders, _, own = name.casefold().rpartition("/")
+        folders, _, own = _fold(name).rpartition("/")
         above = folders.rpartition("/")[2]
         index = self._by_name if has_image_suffix(own) else self._by_stem
         found = index.get(own) or index.get(UPLOADED.sub("", own, count=1), [])
         if above in self._folders:
-            found = [file for file in found if above in file.casefold().split("/")[:-1]]
+            found = [file for file in found if above in _fold(file).split("/")[:-1]]
         for narrower in (
             [file for file in found if file.startswith(f"{place}/")],
             [file for file in found if part and part in map(part_in, file.split("/")[:-1])],
@@ -156,6 +158,11 @@ def _index(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
     return dict(index)
 
 
+def _fold(name: str) -> str:
+    """A name without what file systems and machines differ in: case, and how accents are put together."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _plain(name: str) -> str:
     """A name as a path with forward slashes: of an address its path, of Label Studio's files and uploads the file's."""
     if "://" in name or name.startswith("/data/local-files/"):
@@ -165,11 +172,3 @@ def _plain(name: str) -> str:
             return name
         return (parse_qs(address.query).get("d") or [unquote(address.path)])[0].lstrip("/")
     return re.sub(r"^/data/upload/\d+/", "", name.replace("\\", "/"))
-
-
-def is_there(path: Path) -> bool:
-    """Whether something is at `path`; a name that no file system takes is nowhere."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False

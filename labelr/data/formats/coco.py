@@ -1,5 +1,6 @@
 """COCO, a JSON of images, categories and annotations."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from labelr.data.formats.records import Entry, Records
@@ -27,18 +28,32 @@ def read(source: Source) -> Records:
     document = source.document
     if not isinstance(document, dict):
         raise LabelrError(f"{source.path} is no JSON of COCO", "name another layout with `--layout`")
-    try:
-        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
-        categories = {one["id"]: str(one["name"]).strip() for one in document["categories"]}
-        present: dict[Any, set[str]] = {image: set() for image in names}
-        for annotation in document["annotations"]:
-            present[annotation["image_id"]].add(categories[annotation["category_id"]])
-        above = {one.get("supercategory") for one in document["categories"]}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise LabelrError(f"{source.path}: {error} is missing or wrong in an entry", "export it again") from error
+    names = dict(_pairs(source, "images", "id", "file_name"))
+    categories = {key: str(name).strip() for key, name in _pairs(source, "categories", "id", "name")}
+    present: dict[Any, set[str]] = {image: set() for image in names}
+    for number, (image, category) in enumerate(_pairs(source, "annotations", "image_id", "category_id"), start=1):
+        if image not in names or category not in categories:
+            lost = f"image {image}" if image not in names else f"category {category}"
+            raise LabelrError(f"{source.path}: annotation {number} is of {lost}, which there is not", "export it again")
+        present[image].add(categories[category])
+    above = {str(one.get("supercategory")) for one in document["categories"]}
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in above]
     bare = sum(not labels for labels in present.values())
     notes = [f"images without an object, to which no label applies: {bare:,}"] if bare else []
-    entries = (Entry(names[image], labels) for image, labels in present.items())
+    entries = (Entry(str(names[image]), labels) for image, labels in present.items())
     return Records.of(entries, "COCO, the objects in an image", vocabulary=vocabulary, notes=notes)
+
+
+def _pairs(source: Source, kind: str, first: str, second: str) -> Iterator[tuple[Any, Any]]:
+    """Two fields of each entry of a list."""
+    entries = source.document.get(kind)
+    for number, entry in enumerate(entries if isinstance(entries, list) else (), start=1):
+        try:
+            pair = entry[first], entry[second]
+            hash(pair)
+        except (KeyError, TypeError):
+            raise LabelrError(
+                f"{source.path}: entry {number} of `{kind}` has no usable {first} or {second}", "export it again"
+            ) from None
+        yield pair

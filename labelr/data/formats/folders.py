@@ -36,9 +36,10 @@ def read(source: Source) -> Records:
         Entry(names[0], {label for name in names for label in _folders_of(name)[1]}, part=part)
         for (part, _), names in copies.items()
     )
+    further = [name for names in copies.values() for name in names[1:]]
     shared = sum(len(names) > 1 for names in copies.values())
     notes = [f"images that lie in several folders and have several labels: {shared:,}"] if shared else []
-    return Records.of(entries, "folders named after labels", notes=notes)
+    return Records.of(entries, "folders named after labels", notes=notes, aside=further)
 
 
 def _folders_of(name: str) -> tuple[str, tuple[str, ...]]:

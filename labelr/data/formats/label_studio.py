@@ -75,7 +75,7 @@ def _parse_cell(cell: str) -> Any:
     if cell[:1] in ("{", "["):
         try:
             return json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cell
     return cell
 

@@ -18,6 +18,7 @@ from labelr.data.formats import (
     yolo,
 )
 from labelr.data.formats.records import Records
+from labelr.data.formats.sheet import find_file_column
 from labelr.data.formats.source import Source
 from labelr.errors import LabelrError
 
@@ -54,12 +55,14 @@ LAYOUTS = {
 """All layouts by the names that ``--layout`` has for them."""
 
 
-def recognise(source: Source) -> list[str]:
-    """The names of the layouts that fit a source best and equally well, among those that the user allows.
+def recognise(source: Source) -> tuple[int, list[str]]:
+    """How surely a source has a layout, and those that fit it so, among those that the user allows.
 
     A source that cannot be parsed fits none.
     """
     wanted = source.options.layout
+    if source.problem:
+        return 0, []
     fitness = {}
     for name in LAYOUTS if wanted == "auto" else [wanted]:
         try:
@@ -67,7 +70,7 @@ def recognise(source: Source) -> list[str]:
         except LabelrError:
             fitness[name] = 0
     best = max(fitness.values())
-    return [name for name, one in fitness.items() if one == best > 0]
+    return best, [name for name, one in fitness.items() if one == best > 0]
 
 
 def read_source(source: Source) -> Records:
@@ -76,8 +79,10 @@ def read_source(source: Source) -> Records:
     Raises:
         LabelrError: If no layout or more than one fits, or the source is not what its layout demands.
     """
+    if source.problem:
+        raise source.problem
     wanted = source.options.layout
-    names = recognise(source) if wanted == "auto" else [wanted]
+    names = recognise(source)[1] if wanted == "auto" else [wanted]
     if len(names) == 1:
         return LAYOUTS[names[0]].read(source)
     lines = source.first_lines()
@@ -92,9 +97,11 @@ def read_source(source: Source) -> Records:
 
 
 def _why_none(source: Source) -> tuple[str, str]:
-    """Why a source fits no layout, and the remedy: what keeps it from being parsed, or from being a wide table."""
+    """Why a source fits no layout, and the remedy: what it lacks to be a wide table, or one of tags."""
     try:
-        if source.document is None and source.sheet is not None:
+        if source.sheet is not None:
+            if len(tags.tag_columns(source.sheet, find_file_column(source.sheet), source.options)) > 1:
+                tags.read(source)
             wide.read(source)
     except LabelrError as error:
         return error.message, f"{error.hint}, or " if error.hint else ""

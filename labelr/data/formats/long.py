@@ -1,8 +1,10 @@
 """Long tables: one row an image and label, with an optional confidence; also those of Open Images."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from labelr.config import ReadOptions
 from labelr.data.formats.records import Entry, Records, normal
 from labelr.data.formats.sheet import (
     NUMBERS,
@@ -17,11 +19,17 @@ from labelr.data.formats.sheet import (
 )
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.tags import holds_text
+from labelr.data.formats.wide import BLANK, MARKS, NO, YES
 from labelr.errors import LabelrError, some
 
 LABEL_COLUMNS = frozenset({"category", "categoryname", "class", "classname", "label", "labelname", "tag", "tagname"})
 CONFIDENCE_COLUMNS = frozenset({"confidence", "prob", "probability", "score"})
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
+FLAGS = frozenset({
+    "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
+    "truncated", "verified",
+})  # fmt: skip
+"""Columns of 0 and 1 that speak of a box, not of its label."""
 PRESENT = 0.5
 """A row of at least this confidence says that the label applies, any other that it does not."""
 
@@ -62,6 +70,7 @@ def read(source: Source) -> Records:
     if unnamed is not None:
         raise LabelrError(f"{sheet.where(unnamed)}: no file name", "name the image, or delete the row")
     confidences, note = _confidences(sheet)
+    _check_marks(sheet, {file_column, column}, source.options)
     said = _gather(names, sheet.column(column), confidences)
     part_of = dict(zip(names, parts, strict=True))
     used = {
@@ -83,6 +92,8 @@ def read_open_images(source: Source) -> Records:
     """The records of a table of Open Images: a label that no row gives to an image is unknown."""
     sheet = source.table
     sheet.check_shape()
+    if not fits_open_images(source):
+        raise LabelrError(f"{sheet.path} is no table of Open Images: {some(sheet.header)}", "name another `--layout`")
     columns = {name: sheet.keys.index(name) for name in OPEN_IMAGES_COLUMNS}
     shown, notes = _display_names(source)
     labels = [shown.get(label, label) for label in sheet.column(columns["labelname"])]
@@ -110,13 +121,29 @@ def _confidences(sheet: Sheet) -> tuple[list[float], list[str]]:
     values = []
     for row, cell in enumerate(sheet.column(column)):
         try:
-            values.append(float(cell or 1))
+            code = MARKS.get(cell.lower())
+            values.append(float(code == YES) if code in (YES, NO) else float(cell.replace(",", ".") or 1))
         except ValueError:
+            values.append(math.nan)
+        if not 0 <= values[-1] <= 1:
             where = f'{sheet.where(row)}, column "{sheet.header[column]}"'
-            raise LabelrError(f'{where}: expected a number, got "{cell}"', "correct the cell") from None
+            raise LabelrError(f'{where}: expected a number from 0 to 1, got "{cell}"', "correct the cell")
     between = sum(0 < value < 1 for value in values)
     note = f"rows with a confidence between 0 and 1, which from {PRESENT} on count as yes, below as no: {between:,}"
     return values, [note] if between else []
+
+
+def _check_marks(sheet: Sheet, used: set[int], options: ReadOptions) -> None:
+    """Raises LabelrError where a further column of yes and no may deny the labels of its rows."""
+    known = used | columns_called(sheet, NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)
+    for number in sorted(set(range(len(sheet.header))) - known):
+        cells = {MARKS.get(cell.lower()) for cell in sheet.column(number)}
+        name = sheet.header[number]
+        if cells <= {YES, NO, BLANK} and NO in cells and name not in options.exclude:
+            raise LabelrError(
+                f'{sheet.path}: the column "{name}" of yes and no may say whether the label of a row applies',
+                f"call it `confidence` if it does, else leave it out with `--exclude {name}`",
+            )
 
 
 def _gather(

@@ -46,6 +46,7 @@ class Records:
         parts: For each image its part, empty where it is not said; None where the file says nothing of parts.
         notes: What was assumed, left out or odd, a sentence each.
         invalid: The rows that were left out, each with its reason.
+        aside: Further images that the file speaks of: of rows that were left out, and copies of those named.
     """
 
     layout: str
@@ -57,6 +58,7 @@ class Records:
     parts: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -67,6 +69,7 @@ class Records:
         vocabulary: Sequence[str] | None = None,
         notes: Sequence[str] = (),
         invalid: Sequence[str] = (),
+        aside: Sequence[str] = (),
     ) -> Self:
         """Records of what annotations say, those of one image taken together.
 
@@ -79,10 +82,15 @@ class Records:
             vocabulary: The labels that the file declares, in order; None takes those that are named, sorted.
             notes: What was assumed.
             invalid: What was left out.
+            aside: See there.
         """
-        said = list(entries)
-        named = {label for entry in said for label in (*entry.present, *entry.absent)} - {""}
-        declared = list(dict.fromkeys(vocabulary or ()))
+        said = [
+            entry._replace(present=_named(entry.present), absent=_named(entry.absent))
+            for entry in entries
+            if entry.name
+        ]
+        named = {label for entry in said for label in (*entry.present, *entry.absent)}
+        declared = list(dict.fromkeys(label.strip() for label in vocabulary or () if label.strip()))
         labels = (*declared, *sorted(named - set(declared)))
         rows: dict[str, int] = {}
         parts: list[str] = []
@@ -102,11 +110,17 @@ class Records:
             parts=tuple(parts) if any(parts) else None,
             notes=tuple(notes),
             invalid=tuple(invalid),
+            aside=tuple(aside),
         )  # fmt: skip
 
     def grouped(self, groups: Sequence[str]) -> Self:
         """The records with what each of N images belongs together with."""
         return replace(self, groups=tuple(groups))
+
+
+def _named(labels: Iterable[str]) -> set[str]:
+    """The labels without spaces around them, and without those that are nothing."""
+    return {label.strip() for label in labels} - {""}
 
 
 def _count_votes(entries: Sequence[Entry], rows: dict[str, int], labels: Sequence[str]) -> tuple[Targets, int]:
@@ -116,12 +130,12 @@ def _count_votes(entries: Sequence[Entry], rows: dict[str, int], labels: Sequenc
     ayes, noes = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
     for entry in entries:
         row = rows[entry.name]
-        present = [columns[label] for label in set(entry.present) if label]
+        present = [columns[label] for label in entry.present]
         if entry.complete:
             noes[row] += 1
             noes[row, present] -= 1
         else:
-            noes[row, [columns[label] for label in set(entry.absent) - set(entry.present) if label]] += 1
+            noes[row, [columns[label] for label in set(entry.absent) - set(entry.present)]] += 1
         ayes[row, present] += 1
     targets: NDArray[np.float32] = np.where(ayes > noes, 1, np.where(noes > ayes, 0, np.nan)).astype(np.float32)
     return targets, int(((ayes == noes) & (ayes > 0)).sum())

@@ -15,6 +15,7 @@ from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError, nearest, some
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+csv.field_size_limit(2**31 - 1)  # instead of 128 kB: a cell may hold the polygons of an image
 FILE_COLUMNS = (
     "filename", "file", "filepath", "imagename", "imagepath", "imagefile", "imagefilename", "imageindex", "image",
     "img", "imgname", "imgpath", "path", "sourcefile", "imageid", "photo", "name", "id", "key",
@@ -140,8 +141,8 @@ def sheet_of(path: Path, objects: Sequence[Mapping[str, Any]]) -> Sheet:
 
     Lists become JSON, true and false words, and null nothing; of an object with boxes their categories are taken.
     """
-    header = list(dict.fromkeys(key for one in objects for key in one))
-    rows = [header, *([_cell(one.get(key)) for key in header] for one in objects)]
+    fields = list(dict.fromkeys(field for one in objects for field in one))
+    rows = [[field.strip() for field in fields], *([_cell(one.get(field)) for field in fields] for one in objects)]
     return Sheet(path, "", rows, list(range(len(rows))))
 
 
@@ -162,6 +163,12 @@ def find_file_column(sheet: Sheet) -> int:
         LabelrError: If there is none.
     """
     keys = sheet.keys
+    first = next((name for name in sheet.header if has_image_suffix(name)), None)
+    if first is not None:
+        raise LabelrError(
+            f"{sheet.path} has no header: its first row names an image, {first}",
+            "put a row on top: `filename`, and a name for each label",
+        )
     named = [keys.index(name) for name in FILE_COLUMNS if name in keys]
     named += [number for number, name in enumerate(sheet.header) if name.lower().endswith("_file_name")]
     holding = [number for number in range(len(keys)) if _holds_files(sheet.column(number, PROBE_ROWS))]

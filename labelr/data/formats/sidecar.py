@@ -1,15 +1,16 @@
 """A text file of tags beside each image, as taggers and booru downloaders write them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.records import Entry, Records
-from labelr.data.formats.source import Source, read_text
+from labelr.data.formats.source import Source, is_file, read_text
 from labelr.data.formats.tags import divide
 from labelr.errors import LabelrError, some
 
 SUFFIXES = (".txt", ".caption", ".tags")
-BOX = re.compile(r"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
+BOX = re.compile(r"\s*\d{1,9}(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
 """A line of YOLO, which is not one of tags."""
 
 
@@ -20,7 +21,7 @@ def fits(source: Source) -> int:
     beside = _find(source)
     if not beside:
         return 0
-    probed = [read_text(path).content for path in list(beside.values())[:20]]
+    probed = [_read(paths) for paths in list(beside.values())[:20]]
     lines = [line for text in probed for line in text.splitlines() if line.strip()]
     return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
 
@@ -36,7 +37,7 @@ def read(source: Source) -> Records:
         raise LabelrError(
             f"no image in {source.images} has a text file beside it", "name another layout with `--layout`"
         )
-    texts = [read_text(path).content.strip() for path in beside.values()]
+    texts = [_read(paths) for paths in beside.values()]
     separator = source.options.tag_separator or ("," if any("," in text for text in texts) else None)
     tags, how = divide(texts, separator, f"the text files in {source.path}")
     empty = [name for name, found in zip(beside, tags, strict=True) if not found]
@@ -47,15 +48,19 @@ def read(source: Source) -> Records:
     return Records.of(entries, f"a text file of tags beside each image{how}", notes=notes)
 
 
-def _find(source: Source) -> dict[str, Path]:
-    """The text file of each image that has one: ``a.txt`` or ``a.jpg.txt`` beside ``a.jpg``."""
+def _read(paths: Sequence[Path]) -> str:
+    return "\n".join(read_text(path).content for path in paths).strip()
+
+
+def _find(source: Source) -> dict[str, list[Path]]:
+    """The text files of each image that has any: ``a.txt`` and ``a.jpg.txt`` beside ``a.jpg``."""
     found = {}
     for name in source.image_files:
         stem = PurePosixPath(name).with_suffix("").as_posix()
         candidates = (source.images / f"{base}{suffix}" for suffix in SUFFIXES for base in (stem, name))
-        path = next((path for path in candidates if path.is_file()), None)
-        if path is not None:
-            found[name] = path
+        paths = [path for path in candidates if is_file(path)]
+        if paths:
+            found[name] = paths
     return found
 
 

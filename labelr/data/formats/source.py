@@ -76,6 +76,16 @@ class Source:
             return None
         return read_sheet(self.path, self.text.content)
 
+    @cached_property
+    def problem(self) -> LabelrError | None:
+        """What keeps it from being read as what it is by its ending; None if nothing does."""
+        try:
+            if not self.is_folder and self.document is None and self.suffix != ".xml":
+                _ = self.sheet
+        except LabelrError as error:
+            return error
+        return None
+
     @property
     def table(self) -> Sheet:
         """Its cells.
@@ -98,11 +108,9 @@ class Source:
             if self.suffix == ".json":
                 return json.loads(self.text.content)
             if self.suffix in (".jsonl", ".ndjson"):
-                return [json.loads(line) for line in self.text.content.split("\n") if line.strip()]
+                return [_parse_line(*line) for line in enumerate(self.text.content.split("\n"), 1) if line[1].strip()]
             if self.suffix in (".yaml", ".yml"):
-                import yaml
-
-                return _parse_yaml(yaml, self.text.content)
+                return _parse_yaml(self.text.content)
         except (ValueError, RecursionError) as error:
             raise LabelrError(f"{self.path} cannot be parsed: {error}", "export or save it again") from error
         return None
@@ -151,6 +159,8 @@ def read_text(path: Path) -> DecodedText:
         data = path.read_bytes()
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    if data.startswith(b"PK\x03\x04"):
+        raise LabelrError(f"{path} is a spreadsheet or an archive, not text", "save the sheet as CSV")
     encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None) or _guess_encoding(data)
     try:
         content = data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
@@ -174,9 +184,21 @@ def _guess_encoding(data: bytes) -> str:
     return "latin-1" if undefined & {ord(one) - 0xDC00 for one in stray} else "cp1252"
 
 
-def _parse_yaml(yaml: Any, text: str) -> Any:
+def _parse_line(number: int, line: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+
+
+def _parse_yaml(text: str) -> Any:
+    """What YAML says, its scalars as text; aliases, with which a few lines become gigabytes, are refused."""
+    import yaml
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
+            raise ValueError("it has aliases, which labelr does not read")
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes nothing but text, lists and dicts
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
 
@@ -207,3 +229,19 @@ def files_below(folder: Path, suffix: str) -> Iterator[Path]:
     return iter(
         sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     )
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`; a name that no file system takes is nowhere."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is at `path`; a name that no file system takes is nowhere."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

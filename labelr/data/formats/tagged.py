@@ -1,15 +1,14 @@
 """What `labelr tag` writes: a CSV of labels for each image, and a table of all."""
 
-import csv
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from labelr.data.formats import wide
 from labelr.data.formats.records import Entry, Records
-from labelr.data.formats.source import Source, files_below
+from labelr.data.formats.sheet import read_sheet
+from labelr.data.formats.source import Source, files_below, read_text
 from labelr.data.images import has_image_suffix
 from labelr.errors import LabelrError, some
 
@@ -19,7 +18,14 @@ TABLE = "labels.csv"
 
 def fits(source: Source) -> int:
     """Whether this is a folder of CSV files of images, ``a.jpg.csv``: 3 it is, 0 not."""
-    return 3 if source.is_folder and next(_find(source.path), None) is not None else 0
+    if not source.is_folder:
+        return 0
+    return 3 if any(_header(path) == HEADER for path in _find(source.path)) else 0
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        return file.readline().strip().lower().replace(";", ",").split(",")
 
 
 def read(source: Source) -> Records:
@@ -46,20 +52,17 @@ def read(source: Source) -> Records:
 
 
 def _find(folder: Path) -> Iterator[Path]:
-    return (path for path in files_below(folder, ".csv") if has_image_suffix(path.stem) and _header(path) == HEADER)
-
-
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        return next(csv.reader(file), [])
+    return (path for path in files_below(folder, ".csv") if has_image_suffix(path.stem))
 
 
 def _read(path: Path) -> set[str]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            return {row[0].strip() for row in islice(csv.reader(file), 1, None) if row and row[0].strip()}
-    except (OSError, csv.Error) as error:
-        raise LabelrError(f"cannot read {path}: {error}", "restore the file, or delete it") from error
+    """The labels that a file of an image says apply; a probability of 0 takes one back."""
+    sheet = read_sheet(path, read_text(path).content)
+    if sheet.keys[0] != HEADER[0]:
+        raise LabelrError(
+            f'{path}: expected "label" as the first column, got "{sheet.header[0]}"', "name it so, or delete the file"
+        )
+    return {row[0] for row in sheet.body if row[0] and (len(row) < 2 or row[1] not in ("0", "0.0"))}
 
 
 def _check_same(folder: Path, entries: list[Entry], said: Records) -> None:

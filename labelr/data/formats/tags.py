@@ -3,7 +3,9 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from labelr.config import ReadOptions
 from labelr.data.formats.records import Entry, Records, normal
@@ -41,8 +43,6 @@ def fits(source: Source) -> int:
         column = _tag_column(sheet, file_column, source.options)
     except LabelrError:
         return 0
-    if column is None:
-        return 0
     names = sheet.column(file_column, 2 * PROBE_ROWS)
     if len(set(names)) < len(names):  # one row an image and label
         return 0
@@ -59,8 +59,6 @@ def read(source: Source) -> Records:
     sheet.check_shape()
     file_column = find_file_column(sheet)
     column = _tag_column(sheet, file_column, options)
-    if column is None:
-        raise LabelrError(f"{sheet.path} has no column of tags: {some(sheet.header)}", "call it `tags`")
     names = [normal(name) for name in sheet.column(file_column)]
     check_unique(sheet, names)
     divided, how = divide(sheet.column(column), options.tag_separator, f'{sheet.path}, column "{sheet.header[column]}"')
@@ -90,19 +88,36 @@ def _notes(others: Sequence[str], divided: Sequence[Sequence[str]], empty_is_unk
     return notes
 
 
-def _tag_column(sheet: Sheet, file_column: int, options: ReadOptions) -> int | None:
-    """The column of tags: the one that is called so, else the only one of text; None where there is no such."""
+def _tag_column(sheet: Sheet, file_column: int, options: ReadOptions) -> int:
+    """The column of tags: the one that is called so, else the only one of text.
+
+    Raises:
+        LabelrError: If there is none, or several that differ.
+    """
+    candidates = tag_columns(sheet, file_column, options)
+    if not candidates:
+        raise LabelrError(f"{sheet.path} has no column of tags: {some(sheet.header)}", "call it `tags`")
+    cells = sheet.column(candidates[0])
+    if any(sheet.column(column) != cells for column in candidates[1:]):
+        names = [sheet.header[column] for column in candidates]
+        raise LabelrError(
+            f"{sheet.path}: tags may stand in any of the columns {some(names)}",
+            f"leave the others out, such as with `--exclude {names[-1]}`",
+        )
+    return candidates[0]
+
+
+def tag_columns(sheet: Sheet, file_column: int, options: ReadOptions) -> list[int]:
+    """The columns that are called as tags are, else those of text."""
     special = {file_column, find_part_column(sheet), find_group_column(sheet, options.group)}
-    columns = [column for column in range(len(sheet.header)) if column not in special]
+    columns = [
+        column for column, name in enumerate(sheet.header) if column not in special and name not in options.exclude
+    ]
     named = [column for column in columns if sheet.keys[column] in TAG_COLUMNS]
-    if len(named) == 1:
-        return named[0]
-    if named:
-        cells = sheet.column(named[0])
-        return named[0] if all(sheet.column(column) == cells for column in named[1:]) else None
     metadata = columns_called(sheet, NUMBERS | TEXTS)
-    text = [column for column in columns if column not in metadata and holds_text(sheet.column(column, PROBE_ROWS))]
-    return text[0] if len(text) == 1 else None
+    return named or [
+        column for column in columns if column not in metadata and holds_text(sheet.column(column, PROBE_ROWS))
+    ]
 
 
 def holds_text(cells: Sequence[str]) -> bool:
@@ -115,9 +130,9 @@ def holds_text(cells: Sequence[str]) -> bool:
 def divide(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
     """The tags of each cell, and how they were divided, in words.
 
-    A cell may be a list as JSON or Python write it. Else the first of ``|``, ``;``, ``,`` and line breaks that stands
-    in any cell divides all. Spaces do only where words are numbers or joined by ``_``, or where there are fewer words
-    than cells with different content, as then the same words come again in other company.
+    Cells may be lists as JSON or Python write them. Else ``|``, ``;`` or ``,`` divides them, whichever is in any, or
+    line breaks. Spaces do only where words are numbers or joined by ``_``, or where there are fewer words than cells
+    with different content, as then the same words come again in other company.
 
     Args:
         cells: N cells.
@@ -125,11 +140,17 @@ def divide(cells: Sequence[str], separator: str | None, where: str) -> tuple[lis
         where: How messages name the cells.
 
     Raises:
-        LabelrError: If it is open whether spaces divide tags or stand inside of them.
+        LabelrError: If it is open what divides tags.
     """
-    lists = [_as_list(cell) for cell in cells]
-    if any(one is not None for one in lists):
-        return [one if one is not None else [cell] * bool(cell) for one, cell in zip(lists, cells, strict=True)], ""
+    lists = [_as_list(cell) if cell else [] for cell in cells]
+    if any(cells) and all(one is not None for one in lists):
+        return [one or [] for one in lists], ""
+    several = [one for one in "|;," if any(one in cell for cell in cells)]
+    if separator is None and len(several) > 1:
+        raise LabelrError(
+            f"{where}: {' and '.join(SEPARATORS[one] for one in several)} stand in cells, and either may divide tags",
+            f'say which, with `--tag-separator "{several[0]}"`',
+        )
     found = separator or next((one for one in "|;,\n" if any(one in cell for cell in cells)), None)
     if found is None and any(" " in cell for cell in cells):
         distinct = set(cells) - {""}
@@ -159,12 +180,12 @@ def _as_list(cell: str) -> list[str] | None:
     if cell[:1] + cell[-1:] not in ("[]", "()", "{}"):
         return None
     if re.search(r"""['"]\s+['"]""", cell):  # NumPy writes no commas, and Python would take two words as one
-        return [first or second for first, second in re.findall(r"""'([^']*)'|"([^"]*)\"""", cell)]
+        quoted = re.findall(r"""'([^']*)'|"([^"]*)\"""", cell)
+        return [tag for first, second in quoted if (tag := (first or second).strip())]
     for parse in (json.loads, ast.literal_eval):
-        try:
+        with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # a backslash that Python does not know
             value = parse(cell)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        is_list = isinstance(value, (list, tuple, set))
-        return sorted({str(tag).strip() for tag in value} - {""}) if is_list else None
+            if isinstance(value, (list, tuple, set)):
+                return sorted({str(tag).strip() for tag in value} - {""})
     return None

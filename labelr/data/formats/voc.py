@@ -55,7 +55,7 @@ def _read_lists(folder: Path) -> dict[str, set[str]]:
     tagged = defaultdict(set)
     for path in sorted((folder / "ImageSets" / "Main").glob("*_*.txt")):
         label = path.stem.rpartition("_")[0]
-        for line in read_text(path).content.split("\n"):
+        for line in read_text(path).content.split("\n") if path.is_file() else ():
             name, _, mark = line.strip().rpartition(" ")
             if mark == "1" and label != "background":
                 tagged[name.strip()].add(label)
@@ -66,7 +66,7 @@ def _read_parts(folder: Path) -> dict[str, str]:
     """The part of each image by its name without ending; empty where there are no lists of parts."""
     parts = {}
     for path in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
-        if path.stem.lower() in PART_NAMES:
+        if path.stem.lower() in PART_NAMES and path.is_file():
             lines = read_text(path).content.split("\n")
             parts.update({line.strip(): PART_NAMES[path.stem.lower()] for line in lines if line.strip()})
     return parts

@@ -27,11 +27,11 @@ from labelr.errors import LabelrError, some
 
 YES, NO, BLANK, UNKNOWN, MINUS, OTHER = range(6)
 _WAYS = {
-    YES: ("1", "1.0", "true", "t", "yes", "y", "x", "✓", "✔", "wahr", "vrai", "verdadero"),
-    NO: ("0", "0.0", "false", "f", "no", "n", "falsch", "faux", "falso"),
-    BLANK: ("",),
-    UNKNOWN: ("na", "nan", "null", "n/a", "?"),
-    MINUS: ("-1", "-1.0"),
+    YES: ["1", "1.0", "1,0", "true", "t", "yes", "y", "x", "✓", "✔", "wahr", "ja", "j", "vrai", "oui", "verdadero"],
+    NO: ["0", "0.0", "0,0", "false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso"],
+    BLANK: [""],
+    UNKNOWN: ["na", "nan", "null", "n/a", "?"],
+    MINUS: ["-1", "-1.0"],
 }
 MARKS = {way: code for code, ways in _WAYS.items() for way in ways}
 """What a cell of a label column may hold, in lower case; spreadsheets write true and false in their own language."""
@@ -84,6 +84,7 @@ def read(source: Source) -> Records:
         parts=tuple(parts[row] for row in kept) if parts else None,
         notes=(*left_out, *assumed),
         invalid=tuple(_describe_cell(sheet, table, row) for row in np.flatnonzero(invalid).tolist()),
+        aside=tuple(names[row] for row in np.flatnonzero(invalid)),
     )
 
 

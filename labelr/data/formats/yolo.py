@@ -8,7 +8,7 @@ from typing import Any
 
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source, files_below, read_text
+from labelr.data.formats.source import Source, files_below, is_file, read_text
 from labelr.data.images import find_images
 from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError, some
@@ -22,7 +22,7 @@ def fits(source: Source) -> int:
     if not source.is_folder:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
-    if any((source.path / name).is_file() for name in NAME_FILES):
+    if _name_file(source.path) is not None:
         return 3
     texts = (read_text(path).content for path in list(files_below(source.path, ".txt"))[:PROBED])
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
@@ -38,7 +38,7 @@ def read(source: Source) -> Records:
     names = _names(source)
     images, notes = _images(source)
     others = _text_files(source.path if source.is_folder else source.path.parent)
-    entries, invalid, bare = [], [], 0
+    entries, invalid, aside, bare = [], [], [], 0
     for path, part in images:
         try:
             labels = _read_boxes(_find_box_file(path, others), names)
@@ -46,13 +46,21 @@ def read(source: Source) -> Records:
             if not source.options.skip_invalid:
                 raise
             invalid.append(error.message)
+            aside.append(_shown(path, source.images))
             continue
         bare += not labels
         entries.append(Entry(_shown(path, source.images), labels, part=part))
     if bare:
         notes.append(f"images without a box, to which no label applies: {bare:,}")
     vocabulary = [label for _, label in sorted(names.items())]
-    return Records.of(entries, "YOLO, the boxes in an image", vocabulary=vocabulary, notes=notes, invalid=invalid)
+    layout = "YOLO, the boxes in an image"
+    return Records.of(entries, layout, vocabulary=vocabulary, notes=notes, invalid=invalid, aside=aside)
+
+
+def _name_file(folder: Path) -> Path | None:
+    """The file of a folder, or of ``labels`` in it, that names the numbers, a line each."""
+    places = [place / name for place in (folder, folder / "labels") for name in NAME_FILES]
+    return next((path for path in places if path.is_file()), None)
 
 
 def _names(source: Source) -> dict[int, str]:
@@ -62,7 +70,9 @@ def _names(source: Source) -> dict[int, str]:
         LabelrError: If there is no file of them, or it is no list.
     """
     if source.is_folder:
-        path = next((source.path / name for name in NAME_FILES if (source.path / name).is_file()), None)
+        if (source.path / "data.yaml").is_file():
+            return _names(Source(source.path / "data.yaml", source.images, source.options))
+        path = _name_file(source.path)
         if path is None:
             raise LabelrError(
                 f"{source.path} holds boxes with numbers, and no file that names them",
@@ -70,13 +80,17 @@ def _names(source: Source) -> dict[int, str]:
             )
         lines = [line.strip() for line in read_text(path).content.splitlines()]
         return {number: line for number, line in enumerate(lines) if line}
-    said = source.document.get("names") if isinstance(source.document, dict) else None
+    if not isinstance(source.document, dict):
+        raise LabelrError(f"{source.path} is no data.yaml of YOLO", "name another layout with `--layout`")
+    said = source.document.get("names")
+    if not said:
+        raise LabelrError(f"{source.path} does not name its labels", "write `names: [cat, dog]` into it")
     try:
         pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said or [])
         named = {int(number): label for number, label in pairs}
         if any(isinstance(label, (list, dict)) for label in named.values()):
             raise TypeError
-        return {number: str(label).strip() for number, label in named.items()}
+        return {number: str(label).strip() for number, label in named.items() if str(label).strip()}
     except (TypeError, ValueError, OverflowError):
         raise LabelrError(f"{source.path}: `names` is no list of labels", "write `names: [cat, dog]`") from None
 
@@ -89,10 +103,10 @@ def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
     for key, said in document.items():
         part = PART_NAMES.get(str(key).lower())
         for entry in (said if isinstance(said, list) else [said]) if part else []:
-            place = _resolve(source, document, entry) if isinstance(entry, str) else None
+            place = _resolve(source, document, entry) if isinstance(entry, str) and entry else None
             if place is not None and part:
                 found.update({path: part for path in _images_at(place) if path not in found})
-            elif isinstance(entry, str):
+            elif isinstance(entry, str) and entry:
                 lost.append(f"{key}: {entry}")
     notes = [f"places that {source.path.name} names are not there: {some(lost)}"] if lost else []
     if found:
@@ -119,12 +133,11 @@ def _images_at(place: Path) -> Iterator[Path]:
     """The images in a folder, or those that a text file lists, relative to its folder or to one above it."""
     if place.is_dir():
         yield from find_images(place)
-        return
-    for line in read_text(place).content.splitlines():
+    for line in read_text(place).content.splitlines() if is_file(place) else ():
         parts = PurePosixPath(line.strip()).parts
         tails = [place.parent.joinpath(*parts[start:]) for start in range(min(3, len(parts)))]
         if tails:
-            yield Path(os.path.normpath(next((path for path in tails if path.is_file()), tails[0])))
+            yield Path(os.path.normpath(next((path for path in tails if is_file(path)), tails[0])))
 
 
 def _find_box_file(image: Path, others: Mapping[str, Path]) -> Path | None:
@@ -134,9 +147,9 @@ def _find_box_file(image: Path, others: Mapping[str, Path]) -> Path | None:
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
         moved = Path(*parts[:last], "labels", *parts[last + 1 :])
-        if moved.is_file():
+        if is_file(moved):
             return moved
-    return beside if beside.is_file() else others.get(image.stem)
+    return beside if is_file(beside) else others.get(image.stem)
 
 
 def _text_files(folder: Path) -> dict[str, Path]:
