@@ -29,7 +29,7 @@ class ReadOptions:
     """
 
     labels: tuple[str, ...] = texts(
-        help="A label file or folder of them, several times for several; auto: what reads as labels in the data folder."
+        help="A label file or a folder of them, once for each; auto: what reads as labels in the data folder."
     )
     layout: str = choice(
         "auto", "auto", *LAYOUTS, help=f"How labels are written: {', '.join(LAYOUTS)}; auto: recognised by their shape."

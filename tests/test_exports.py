@@ -369,7 +369,7 @@ def test_folders_name_the_labels_of_the_images_in_them(tmp_path: Path) -> None:
         ("sidecar/caption", "img1.jpg", 'standing in a field" may be one label or several', '`--tag-separator "|"` if'),
         ("tables/google-sheets", "img1.jpg", "may be read in 2 ways; it begins:", "with `--layout`: `wide` ("),
         ("data-sets/celeba", "000001.jpg", "holds -1 but no 0, so that -1 may mean no or unknown", "`--minus-one no`"),
-        ("ultralytics/no-names", "images/train/a.jpg", "data.yaml does not name its labels", "write `names: [cat, dog]` into it"),
+        ("ultralytics/no-names", "images/train/a.jpg", "does not name its labels", "write `names: [cat, dog]`"),
     ],
 )  # fmt: skip
 def test_what_is_open_or_no_labels_is_said(export: str, image: str, message: str, hint: str, tmp_path: Path) -> None:

@@ -96,6 +96,16 @@ def test_several_folders_are_one_data_set(tmp_path: Path) -> None:
     assert f"labels that {two / 'labels.csv'} does not name, unknown for its images: cat" in reading.notes
 
 
+def test_label_files_are_those_of_the_folders_in_their_order(tmp_path: Path) -> None:
+    one = put(tmp_path, "one.csv", "filename,dog\na.jpg,1\nb.jpg,0\n")
+    two = put(tmp_path, "two.csv", "filename,dog\na.jpg,0\nb.jpg,1\n")
+    folders = [put(tmp_path, f"{name}/{file}.jpg").parent for name in "xy" for file in "ab"][::2]
+    table = read_labels(folders, ReadOptions(labels=(str(one), str(two)))).table
+    assert_table(table, ["x/a.jpg", "x/b.jpg", "y/a.jpg", "y/b.jpg"], ["dog"], [[1], [0], [0], [1]])
+    with pytest.raises(LabelrError, match="2 data folders, and 1 label files for them"):
+        read_labels(folders, ReadOptions(labels=(str(one),)))
+
+
 def test_folder_given_twice_is_an_error(tmp_path: Path) -> None:
     one = make_data(tmp_path / "one", LABELS)
     with pytest.raises(LabelrError, match="names 2 images more than once"):

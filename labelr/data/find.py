@@ -41,9 +41,11 @@ def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]
         return [source for name in options.labels for source in _named(Path(name), images, options)]
     candidates = [Source(path, images, options) for path in _candidates(data)]
     sources, sureness = _readable(data, candidates)
+    if sources and sureness > WEAK:
+        return sources
     whole = Source(data, images, options)
     sureness_of_whole, names = recognise(whole)
-    if sources and sureness == WEAK and names:
+    if sources and names:
         if sureness_of_whole == WEAK:
             raise LabelrError(
                 f"labels may be in {some([source.path for source in sources])}, or named by the folders in {data}",

@@ -22,13 +22,13 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Reading:
     """What the label files of data folders say; several folders are one data set.
 
     Args:
-        data: The folders.
+        data: The folders; where label files are named, one for each.
         options: Where label files and images are, how they are read, and which labels are wanted.
 
     Raises:
         LabelrError: If a folder or label file is not there or cannot be understood, or none of the images is there.
     """
-    readings = [_read_folder(folder, options) for folder in data]
+    readings = [_read_folder(folder, one) for folder, one in zip(data, _options_of_each(data, options), strict=True)]
     whole = readings[0] if len(readings) == 1 else join_readings(readings)
     table = _with_wanted_labels(whole, options)
     known = ~np.isnan(table.targets).all(axis=1)
@@ -36,6 +36,18 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Reading:
         raise LabelrError(f"{table.source}: no image has a known label", "mark with 1 which labels an image has")
     unlabelled = tuple(table.files[row] for row in np.flatnonzero(~known))
     return replace(whole, table=table.take(np.flatnonzero(known)), unlabelled=unlabelled)
+
+
+def _options_of_each(data: Sequence[Path], options: ReadOptions) -> list[ReadOptions]:
+    """The options of each of several folders: label files that the user names belong to them in their order."""
+    if len(data) == 1 or not options.labels:
+        return [options] * len(data)
+    if len(options.labels) != len(data):
+        raise LabelrError(
+            f"{len(data)} data folders, and {len(options.labels)} label files for them",
+            "give `--labels` once for each folder, in the same order, or leave it out",
+        )
+    return [replace(options, labels=(file,)) for file in options.labels]
 
 
 def _read_folder(data: Path, options: ReadOptions) -> Reading:

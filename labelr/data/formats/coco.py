@@ -26,7 +26,7 @@ def read(source: Source) -> Records:
         LabelrError: If an entry lacks what it must have, or names an image or a category that the file does not have.
     """
     document = source.document
-    if not isinstance(document, dict):
+    if not fits(source):
         raise LabelrError(f"{source.path} is no JSON of COCO", "name another layout with `--layout`")
     names = dict(_pairs(source, "images", "id", "file_name"))
     categories = {key: str(name).strip() for key, name in _pairs(source, "categories", "id", "name")}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.records import Entry, Records
-from labelr.data.formats.source import Source, is_file, read_text
+from labelr.data.formats.source import Source, files_below, read_text
 from labelr.data.formats.tags import divide
 from labelr.errors import LabelrError, some
 
@@ -54,11 +54,14 @@ def _read(paths: Sequence[Path]) -> str:
 
 def _find(source: Source) -> dict[str, list[Path]]:
     """The text files of each image that has any: ``a.txt`` and ``a.jpg.txt`` beside ``a.jpg``."""
+    texts = {path for suffix in SUFFIXES for path in files_below(source.images, suffix)}
+    if not texts:
+        return {}
     found = {}
     for name in source.image_files:
         stem = PurePosixPath(name).with_suffix("").as_posix()
         candidates = (source.images / f"{base}{suffix}" for suffix in SUFFIXES for base in (stem, name))
-        paths = [path for path in candidates if is_file(path)]
+        paths = [path for path in candidates if path in texts]
         if paths:
             found[name] = paths
     return found

@@ -1,0 +1,53 @@
+"""Reads damaged label files, and prints each way in which that goes wrong, with the bytes that lead there.
+
+python tests/bench/mutations.py 20000
+"""
+
+import argparse
+import random
+import re
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from test_mutations import SEEDS, read_damaged
+
+
+def main() -> None:
+    """Prints the failures, each once with its first example, and what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("examples", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    dice, started, slowest = random.Random(arguments.seed), time.perf_counter(), 0.0
+    failures, outcomes = Counter[str](), Counter[str]()
+    for _ in range(arguments.examples):
+        name, data = dice.choice(list(SEEDS)), dice.randbytes(96)
+        before = time.perf_counter()
+        try:
+            outcomes["said to be wrong" if read_damaged(name, data) else "understood"] += 1
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            frames = [one for one in traceback.extract_tb(error.__traceback__) if "labelr" in Path(one.filename).parts]
+            frame = frames[-1] if frames else last
+            where = f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})"
+            what = re.split(r"['/(]", str(error))[0][:80].strip()
+            failure = f"{where} {type(error).__name__}: {what}"
+            failures[failure] += 1
+            if failures[failure] == 1:
+                print(f"{failure}\n    read_damaged({name!r}, bytes.fromhex({data.hex()!r}))", flush=True)
+        slowest = max(slowest, time.perf_counter() - before)
+    seconds = time.perf_counter() - started
+    print(f"\n{arguments.examples:,} examples in {seconds:.1f} s, slowest {slowest:.2f} s; {dict(outcomes)}")
+    for failure, count in failures.most_common():
+        print(f"{count:7,}  {failure}")
+
+
+if __name__ == "__main__":
+    main()
