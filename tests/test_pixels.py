@@ -206,21 +206,21 @@ digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 def track(items, description, total=None):
     for number, item in enumerate(items):
         print(number, flush=True)
-        time.sleep(float(sys.argv[2]))
+        time.sleep(float(sys.argv[3 if number == 4 else 2]))
         yield item
 pixels = open_pixels(paths, digests, 16, threads=1, track=track)
 print("cached", pixels.num_cached, flush=True)
 """
 
 
-def start_filling(folder: Path, pause: float) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", FILL, str(folder), str(pause)]
+def start_filling(folder: Path, pause: float, pause_at_fifth: float | None = None) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", FILL, str(folder), str(pause), str(pause_at_fifth or pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_filling_keeps_whole_segments_and_leaves_no_rubbish(number: signal.Signals, paths: list[Path]) -> None:
-    killed = start_filling(paths[0].parent, 0.2)
+    killed = start_filling(paths[0].parent, 0.0, 30.0)  # however long this process is kept waiting
     assert killed.stdout is not None
     while killed.stdout.readline() != "4\n":  # in the second segment
         assert killed.poll() is None
