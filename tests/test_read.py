@@ -1,5 +1,6 @@
 """From data folders to a table: images that are missing, several label files, several folders."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def test_hundred_thousand_rows_of_fifty_labels_are_read_in_five_seconds(tmp_path
     put(tmp_path, "labels.csv", "\n".join([header, *lines]))
     start = time.perf_counter()
     table = read_table(tmp_path)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < (5 if sys.gettrace() is None else 20)  # measuring coverage takes its time
     assert table.targets.shape == (100_000, 50)
     np.testing.assert_array_equal(table.targets == 1, cells == "1")
     np.testing.assert_array_equal(np.isnan(table.targets), cells == "")
