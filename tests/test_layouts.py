@@ -187,3 +187,21 @@ def test_fields_of_which_any_may_hold_the_labels_are_named(tmp_path: Path) -> No
     error = error_of(tmp_path)
     assert "may be in any of the fields caption, choice" in error.message
     assert "as JSON" in error.hint
+
+
+# --- YOLO ------------------------------------------------------------------------------------------------------------
+
+
+def test_place_with_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path) -> None:
+    put(tmp_path, "data.yaml", f"names: [cat]\ntrain: {'x' * 5000}\n")
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "a.txt", "0 0.5 0.5 0.1 0.1\n")
+    reading = read_labels([tmp_path], ReadOptions())
+    assert_table(reading.table, ["a.jpg"], ["cat"], [[1]])
+    assert reading.notes[0].startswith("places that data.yaml names are not there: train: xxx")
+
+
+def test_names_that_are_one_word_are_no_list(tmp_path: Path) -> None:
+    put(tmp_path, "data.yaml", "names: cat\n")
+    put(tmp_path, "a.jpg")
+    assert "does not name its labels" in error_of(tmp_path, layout="yolo").message

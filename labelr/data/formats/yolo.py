@@ -8,7 +8,7 @@ from typing import Any
 
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source, files_below, is_file, read_text
+from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
 from labelr.data.images import find_images
 from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError, some
@@ -83,10 +83,10 @@ def _names(source: Source) -> dict[int, str]:
     if not isinstance(source.document, dict):
         raise LabelrError(f"{source.path} is no data.yaml of YOLO", "name another layout with `--layout`")
     said = source.document.get("names")
-    if not said:
+    if not said or not isinstance(said, (list, dict)):
         raise LabelrError(f"{source.path} does not name its labels", "write `names: [cat, dog]` into it")
     try:
-        pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said or [])
+        pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
         named = {int(number): label for number, label in pairs}
         if any(isinstance(label, (list, dict)) for label in named.values()):
             raise TypeError
@@ -126,7 +126,7 @@ def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | 
     bases = [folder / (path if isinstance(path, str) else ""), folder, source.images]
     plain = "/".join(part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in ("..", ".", "/"))
     candidates = [base / one for one in (entry, plain) for base in bases]
-    return next((Path(os.path.normpath(path)) for path in candidates if path.exists()), None)
+    return next((Path(os.path.normpath(path)) for path in candidates if is_there(path)), None)
 
 
 def _images_at(place: Path) -> Iterator[Path]:
