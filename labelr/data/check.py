@@ -45,12 +45,12 @@ class Check:
     @property
     def per_label(self) -> list[dict[str, Any]]:
         """A row for each label: how many images have it, have it not, are unknown, and have it in each part."""
-        rows = []
-        for label, column in zip(self.dataset.table.labels, self.dataset.table.targets.T, strict=True):
-            counts = {"positives": column == 1, "negatives": column == 0, "unknown": np.isnan(column)}
-            counts |= {part: (column == 1) & (self.parts == index) for index, part in enumerate(PARTS)}
-            rows.append({"label": label, **{name: int(cells.sum()) for name, cells in counts.items()}})
-        return rows
+        table = self.dataset.table
+        of_part = {part: table.take(np.flatnonzero(self.parts == row)).positives for row, part in enumerate(PARTS)}
+        return [
+            {"label": label, **counts, **{part: int(positives[row]) for part, positives in of_part.items()}}
+            for row, (label, counts) in enumerate(table.counts.items())
+        ]
 
     @property
     def rare(self) -> list[str]:

@@ -55,6 +55,13 @@ class LabelTable:
         return counts
 
     @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many images have each label, have it not, and are unknown."""
+        kinds = {"positives": self.targets == 1, "negatives": self.targets == 0, "unknown": np.isnan(self.targets)}
+        totals = {kind: cells.sum(axis=0).tolist() for kind, cells in kinds.items()}
+        return {label: {kind: totals[kind][row] for kind in kinds} for row, label in enumerate(self.labels)}
+
+    @property
     def num_unknown(self) -> int:
         """How many cells are unknown."""
         return int(np.isnan(self.targets).sum())

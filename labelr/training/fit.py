@@ -13,7 +13,6 @@ import torch
 
 from labelr.config import TrainConfig
 from labelr.data.dataset import as_folders
-from labelr.data.labels import LabelTable
 from labelr.model import shelf
 from labelr.model.device import pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
@@ -137,15 +136,6 @@ def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
         ),
         architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
         config=config.to_dict(),
-        counts=_counts(table),
+        counts=table.counts,
         versions={"labelr": __version__, "torch": torch.__version__},
     )
-
-
-def _counts(table: LabelTable) -> dict[str, dict[str, int]]:
-    """Positives, negatives and unknown cells of each label."""
-    counts = {}
-    for label, column in zip(table.labels, table.targets.T, strict=True):
-        kinds = {"positives": column == 1, "negatives": column == 0, "unknown": np.isnan(column)}
-        counts[label] = {kind: int(cells.sum()) for kind, cells in kinds.items()}
-    return counts

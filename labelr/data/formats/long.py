@@ -79,12 +79,10 @@ def read(source: Source) -> Records:
         part,
         *(number for number, name in enumerate(sheet.keys) if name in CONFIDENCE_COLUMNS),
     }
-    others = [name for number, name in enumerate(sheet.header) if number not in used and name]
-    left_out = [f"no label columns, left out: {some(others, 10)}"] if others else []
     return Records.of(
         (Entry(name, present, part=part_of[name]) for name, (present, _) in said.items()),
         f'one row an image and label, in the column "{sheet.header[column]}"{sheet.separated}',
-        notes=[*left_out, *note],
+        notes=[*sheet.left_out(used), *note],
     )
 
 

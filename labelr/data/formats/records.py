@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -113,10 +113,6 @@ class Records:
             aside=tuple(aside),
         )  # fmt: skip
 
-    def grouped(self, groups: Sequence[str]) -> Self:
-        """The records with what each of N images belongs together with."""
-        return replace(self, groups=tuple(groups))
-
 
 def _named(labels: Iterable[str]) -> set[str]:
     """The labels without spaces around them, and without those that are nothing."""
@@ -135,7 +131,7 @@ def _count_votes(entries: Sequence[Entry], rows: dict[str, int], labels: Sequenc
             noes[row] += 1
             noes[row, present] -= 1
         else:
-            noes[row, [columns[label] for label in set(entry.absent) - set(entry.present)]] += 1
+            noes[row, [columns[label] for label in entry.absent if label not in entry.present]] += 1
         ayes[row, present] += 1
     targets: NDArray[np.float32] = np.where(ayes > noes, 1, np.where(noes > ayes, 0, np.nan)).astype(np.float32)
     return targets, int(((ayes == noes) & (ayes > 0)).sum())

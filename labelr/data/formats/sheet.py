@@ -78,6 +78,11 @@ class Sheet:
         """The cells of a column below the header; a row that is too short has an empty one."""
         return [row[number] if number < len(row) else "" for row in islice(self.rows, 1, rows and rows + 1)]
 
+    def left_out(self, used: Collection[int | None]) -> list[str]:
+        """A sentence that names the columns that are not among those used; none where there are no such."""
+        others = [name for number, name in enumerate(self.header) if number not in used and name]
+        return [f"no label columns, left out: {some(others, 10)}"] if others else []
+
     def where(self, row: int) -> str:
         """How messages name a row of the body."""
         return f"{self.path}, row {self.numbers[row + 1]}"
@@ -185,12 +190,13 @@ def _holds_files(cells: Sequence[str]) -> bool:
 
 def columns_called(sheet: Sheet, names: Collection[str]) -> set[int]:
     """The columns with one of these names, and a nameless one that counts the rows."""
-    counted = [[str(first + number) for number in range(len(sheet.body))] for first in (0, 1)]
-    return {
-        number
-        for number, name in enumerate(sheet.keys)
-        if name in names or (not name and len(sheet.body) > 1 and sheet.column(number) in counted)
-    }
+    return {number for number, name in enumerate(sheet.keys) if name in names or (not name and _counts(sheet, number))}
+
+
+def _counts(sheet: Sheet, number: int) -> bool:
+    """Whether a column of several rows counts them, from 0 or 1."""
+    cells = sheet.column(number)
+    return len(cells) > 1 and any(cells == [str(first + row) for row in range(len(cells))] for first in (0, 1))
 
 
 def check_unique(sheet: Sheet, names: Sequence[str]) -> None:

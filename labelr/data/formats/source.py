@@ -17,6 +17,7 @@ from labelr.data.images import find_images
 from labelr.errors import LabelrError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+YAML_SUFFIXES = (".yaml", ".yml")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -72,7 +73,7 @@ class Source:
         """
         if self.objects:
             return sheet_of(self.path, self.objects)
-        if self.is_folder or self.suffix in (".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"):
+        if self.is_folder or self.suffix in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".xml"):
             return None
         return read_sheet(self.path, self.text.content)
 
@@ -109,7 +110,7 @@ class Source:
                 return json.loads(self.text.content)
             if self.suffix in (".jsonl", ".ndjson"):
                 return [_parse_line(*line) for line in enumerate(self.text.content.split("\n"), 1) if line[1].strip()]
-            if self.suffix in (".yaml", ".yml"):
+            if self.suffix in YAML_SUFFIXES:
                 return _parse_yaml(self.text.content)
         except (ValueError, RecursionError) as error:
             raise LabelrError(f"{self.path} cannot be parsed: {error}", "export or save it again") from error

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from labelr.config import ReadOptions
 from labelr.data.formats.records import Entry, Records, normal
@@ -70,22 +71,18 @@ def read(source: Source) -> Records:
         for name, tags, part_name in zip(names, divided, parts, strict=True)
     ]
     used = {file_column, column, group, part}
-    others = [name for number, name in enumerate(sheet.header) if number not in used and name]
     records = Records.of(
         entries,
         f'tags in the column "{sheet.header[column]}"{how}{sheet.separated}',
-        notes=_notes(others, divided, empty),
+        notes=[*sheet.left_out(used), *_notes(divided, empty)],
     )
-    return records if group is None else records.grouped(sheet.column(group))
+    return records if group is None else replace(records, groups=tuple(sheet.column(group)))
 
 
-def _notes(others: Sequence[str], divided: Sequence[Sequence[str]], empty_is_unknown: bool) -> list[str]:
-    notes = [f"no label columns, left out: {some(others, 10)}"] if others else []
+def _notes(divided: Sequence[Sequence[str]], empty_is_unknown: bool) -> list[str]:
     num_empty = sum(not tags for tags in divided)
-    if num_empty:
-        meaning = "of which nothing is known" if empty_is_unknown else "to which no label applies"
-        notes.append(f"images without a tag, {meaning}: {num_empty:,}")
-    return notes
+    meaning = "of which nothing is known" if empty_is_unknown else "to which no label applies"
+    return [f"images without a tag, {meaning}: {num_empty:,}"] if num_empty else []
 
 
 def _tag_column(sheet: Sheet, file_column: int, options: ReadOptions) -> int:

@@ -71,8 +71,6 @@ def read(source: Source) -> Records:
     check_unique(sheet, names)
     group, part = find_group_column(sheet, options.group), find_part_column(sheet)
     used = {table.file_column, group, part, *table.columns}
-    others = [name for column, name in enumerate(sheet.header) if column not in used and name]
-    left_out = [f"no label columns, left out: {some(others, 10)}"] if others else []
     kept = np.flatnonzero(~invalid).tolist()
     groups, parts = None if group is None else sheet.column(group), read_parts(sheet, part)
     return Records(
@@ -82,7 +80,7 @@ def read(source: Source) -> Records:
         targets[kept],
         groups=tuple(groups[row] for row in kept) if groups else None,
         parts=tuple(parts[row] for row in kept) if parts else None,
-        notes=(*left_out, *assumed),
+        notes=(*sheet.left_out(used), *assumed),
         invalid=tuple(_describe_cell(sheet, table, row) for row in np.flatnonzero(invalid).tolist()),
         aside=tuple(names[row] for row in np.flatnonzero(invalid)),
     )
