@@ -17,7 +17,7 @@ from rich.text import Text
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.progress import Description, Track, untracked
+from labelr.progress import Description, Total, Track, untracked
 
 T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
@@ -75,9 +75,9 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 def _track_on(bars: Progress) -> Track:
-    def track(items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
+    def track(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
         live = callable(description)
-        task = bars.add_task(_say(description), total=total, live=live)
+        task = bars.add_task(_say(description), total=_known(total), live=live)
         said = time.monotonic()
         try:
             for item in items:
@@ -85,24 +85,29 @@ def _track_on(bars: Progress) -> Track:
                 bars.advance(task)
                 if live and time.monotonic() - said >= LIVE_INTERVAL_SECONDS:
                     said = time.monotonic()
-                    bars.update(task, description=_say(description))
+                    bars.update(task, description=_say(description), total=_known(total))
         finally:
             bars.remove_task(task)
 
     return track
 
 
+def _known(total: Total) -> int | None:
+    return total() if callable(total) else total
+
+
 def _say(description: Description) -> str:
     return description() if callable(description) else description
 
 
-def _track_in_lines(items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
+def _track_in_lines(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
     """The items; a line every few seconds says how many have gone by."""
     last = time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() - last >= PLAIN_INTERVAL_SECONDS:
             last = time.monotonic()
-            of_total = f" of {total:,}" if total is not None else ""
+            known = _known(total)
+            of_total = f" of {known:,}" if known is not None else ""
             stderr.print(f"{_say(description)}: {done:,}{of_total}", soft_wrap=True)
         yield item
 
@@ -132,6 +137,30 @@ def show_line(text: str) -> None:
     """One line of a result, as it is."""
     if sys.stdout:  # None where the caller has closed it
         sys.stdout.write(text + "\n")
+
+
+def show_text(text: str) -> None:
+    """A piece of a result that has its line breaks."""
+    if sys.stdout:
+        sys.stdout.write(text)
+
+
+def show_account(summary: Mapping[str, Any], *, dry_run: bool) -> None:
+    """What became of the images that were found."""
+    if dry_run:
+        to_do = summary["found"] - summary["skipped"] - summary["unchanged"]
+        show_note(
+            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} have not changed, "
+            f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
+        )
+        return
+    parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
+    line = f"{summary['found']:,} images found: {', '.join(parts)}"
+    if summary["unchanged"]:
+        line += f"; {summary['unchanged']:,} had not changed"
+    if summary["vanished"]:
+        line += f"; results of {summary['vanished']:,} that are gone were deleted"
+    show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
 
 
 def show_json(result: Any) -> None:

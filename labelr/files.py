@@ -139,7 +139,33 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return buffer.getvalue()
 
 
+_FORMULA = ("=", "+", "-", "@")
+
+
+def guarded(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: one that begins like one gets an apostrophe in front."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def unguarded(cell: str) -> str:
+    """What `guarded` made the cell from."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+
+
+def guarded_path(name: str) -> str:
+    """A relative path that no spreadsheet takes for a formula, and that is still the same path."""
+    return f"./{name}" if name.startswith(_FORMULA) else name
+
+
 def json_text(value: object) -> str:
     """A value as JSON of several lines; file names that were not valid UTF-8 are escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _valid(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_line(value: object) -> str:
+    """A value as JSON of one line; file names that were not valid UTF-8 are escaped."""
+    return _valid(json.dumps(value, ensure_ascii=False))
+
+
+def _valid(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"

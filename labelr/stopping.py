@@ -12,13 +12,14 @@ class Stopped(BaseException):
 
     Attributes:
         number: The signal's.
-        resumable: Whether what was done so far is kept, so that the same command can go on with it.
+        go_on: What the same command needs more to go on with what is kept so far, an option or nothing; None if
+            nothing is kept.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.resumable = False
+        self.go_on: str | None = None
 
 
 @dataclass

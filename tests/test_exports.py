@@ -16,7 +16,9 @@ from conftest import put
 from labelr.config import ReadOptions
 from labelr.data.read import read_labels
 from labelr.errors import LabelrError
-from labelr.tagging.writers import ImageFiles, Table, Tables
+from labelr.tagging import writers
+from labelr.tagging.choice import Choice
+from labelr.tagging.journal import Result
 
 EXPORTS = Path(__file__).parent / "exports"
 
@@ -329,14 +331,15 @@ def test_correction_of_one_of_two_things_that_labelr_wrote_is_asked_about(tmp_pa
 def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, str]) -> None:
     """Reads what `labelr tag` writes, both as files of images and as a table, after some files were corrected."""
     labels = ["dog", "cat", "cow"]
-    tables = Tables(*(Table(folder / f"{name}.csv", ["filename", *labels]) for name in ("labels", "probabilities")))
+    choice = Choice(tuple(labels), np.arange(3), np.full(3, 0.5))
+    images = []
     for name, row in rows.items():
         put(folder, name)
-        applies = np.array(targets_of(row, labels)) == 1
-        for writer in (ImageFiles(folder, labels), tables):
-            writer.write(name, np.where(applies, 0.9, 0.1).astype(np.float32), applies)
-    for part in (tables.labels, tables.probabilities):
-        part.finish()
+        probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
+        images.append(writers.Tagged.of(Result(name, 1, 1, "", 8, 8, "", probs), choice))
+        writers.ImageCsv(folder, labels).write(images[-1], ours=False)
+    writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images, choice))
+    writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images, choice))
     for name, text in corrected.items():
         put(folder, name, text)
     table = read_labels([folder], ReadOptions(labels=(str(folder),))).table

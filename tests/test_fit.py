@@ -24,7 +24,7 @@ from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
-from labelr.progress import Description
+from labelr.progress import Description, Total
 from labelr.training.batches import TrainImages
 from labelr.training.fit import fit
 from labelr.training.history import EpochRow
@@ -197,7 +197,7 @@ def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
 def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
     drawn: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def track(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         if not callable(description) or not description().startswith("epoch 2/3"):
             return items
         return (batch._replace(targets=torch.full_like(batch.targets, np.inf)) for batch in items)

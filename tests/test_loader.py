@@ -3,15 +3,23 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from labelr.data.images import Unreadable, read_pixels
-from labelr.data.loader import decode_in_order, in_batches, map_ahead
+from labelr.data.images import Pixels, Unreadable, read_pixels
+from labelr.data.loader import in_batches, map_ahead
+
+
+def decode_in_order(
+    paths: Iterable[Path], size: int, *, threads: int = 1, **options: Any
+) -> Iterator[Pixels | Unreadable]:
+    return map_ahead(partial(read_pixels, size=size, **options), paths, threads=threads, ahead=8 * threads)
 
 
 def save(path: Path, grey: int, size: int = 12) -> Path:

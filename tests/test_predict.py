@@ -10,12 +10,12 @@ from PIL import Image
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
-from labelr.data.images import Unreadable, find_images
+from labelr.data.images import read_pixels
 from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
-from labelr.model.device import pick_machine
+from labelr.model.device import Machine, pick_machine
 from labelr.model.info import Preprocessing
-from labelr.model.predict import Model, normalise, predict_probs
+from labelr.model.predict import Model, for_prediction, normalise, predict_probs
 
 
 class Brightness(nn.Module):
@@ -82,8 +82,6 @@ def test_probabilities_are_calibrated_wherever_they_come_from(trained: Model, dr
     )
     expected = expit(logit(plain.predict(paths).probs.astype(float)) / 2 + 0.5)
     assert shifted.predict(paths).probs == pytest.approx(expected, abs=1e-6)
-    from_files = [probs for probs in shifted.predict_files(paths) if not isinstance(probs, Unreadable)]
-    assert np.stack(from_files) == pytest.approx(expected, abs=1e-6)
     assert trained.info.calibration != Calibration()  # it was fitted
 
 
@@ -104,19 +102,35 @@ def test_array_of_an_unknown_kind_is_an_error(trained: Model) -> None:
         trained.predict(np.zeros((4, 4, 3), np.int64))
 
 
-def test_files_that_fail_keep_their_place(trained: Model, drawn: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no image")
-    good = list(find_images(drawn / "images"))[:2]
-    results = list(trained.predict_files([good[0], broken, good[1], broken]))
-    assert [isinstance(result, Unreadable) for result in results] == [False, True, False, True]
-    probs = [result for result in results if not isinstance(result, Unreadable)]
-    assert np.stack(probs) == pytest.approx(trained.predict(good).probs)
+def test_prepared_network_says_the_same_as_the_one_that_was_trained(trained: Model, drawn: Path) -> None:
+    paths = sorted((drawn / "images").iterdir())[:8]
+    wanted = trained.info.preprocessing
+    pixels = np.stack(
+        [image for path in paths if isinstance(image := read_pixels(path, wanted.image_size), np.ndarray)]
+    )
+    images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), wanted)
+    with torch.inference_mode():
+        plain = (trained.module(images).sigmoid() + trained.module(images.flip(3)).sigmoid()) / 2
+    exact = Machine(torch.device("cpu"), "fp32", 1, 1)
+    said = next(predict_probs(for_prediction(trained.module, exact), [pixels], wanted, exact))
+    np.testing.assert_allclose(said, plain.numpy(), atol=1e-5)
+    half = Machine(torch.device("cpu"), "bf16", 1, 1)
+    said = next(predict_probs(for_prediction(trained.module, half), [pixels], wanted, half))
+    np.testing.assert_allclose(said, plain.numpy(), atol=0.02)
 
 
-def test_files_that_all_fail_are_all_reported(trained: Model, tmp_path: Path) -> None:
-    results = list(trained.predict_files([tmp_path / "a.jpg", tmp_path / "b.jpg"]))
-    assert results == [Unreadable("no such file or directory")] * 2
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_said_of_an_image_does_not_depend_on_those_beside_it(
+    trained: Model, drawn: Path, precision: str
+) -> None:
+    model = replace(trained, machine=Machine(torch.device("cpu"), precision, 1, 1))
+    paths = sorted((drawn / "images").iterdir())[:16]
+    pixels = np.stack([image for path in paths if isinstance(image := read_pixels(path, 32), np.ndarray)])
+    whole = model.predict_pixels([pixels])
+    order = np.random.default_rng(0).permutation(16)
+    np.testing.assert_array_equal(model.predict_pixels([pixels[order]]), whole[order])
+    filled = np.concatenate([pixels[5:7], np.zeros_like(pixels[:14])])
+    np.testing.assert_array_equal(model.predict_pixels([filled])[:2], whole[5:7])
 
 
 def test_module_is_the_network_in_evaluation_mode(trained: Model) -> None:

@@ -21,7 +21,7 @@ from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
 from labelr.model import shelf
 from labelr.model.reservation import reserved
-from labelr.progress import Description, Track, untracked
+from labelr.progress import Description, Total, Track, untracked
 from labelr.training.fit import FitResult, fit
 
 FOUR: dict[str, Any] = {**TINY, "epochs": 4}
@@ -41,7 +41,7 @@ def at(epoch: int, step: int, action: Callable[[], object]) -> Track:
     """Does something before a step of an epoch, both counted from 1; step 0 is before the first batch is fetched."""
     number = 0
 
-    def track(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         nonlocal number
         if not callable(description):
             return items
@@ -65,7 +65,7 @@ def stopped(data: Path | None, config: dict[str, Any], *, epoch: int = 2, step: 
     """A run that a signal stops in the middle of an epoch."""
     with pytest.raises(stopping.Stopped) as caught:
         fit(data, config, track=at(epoch, step, stop), **options)
-    assert caught.value.resumable
+    assert caught.value.go_on == "--resume"
     stopping.obey(signal.SIGTERM, first=lambda: None)
 
 
@@ -155,7 +155,7 @@ def test_folds_that_are_done_are_not_trained_again(drawn: Path) -> None:
     assert sorted(path.name for path in (shelf.models_folder() / "run" / "folds").iterdir()) == ["1.npz", "2"]
     epochs = []
 
-    def count(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+    def count(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         epochs.extend([total] if callable(description) else [])
         return items
 
@@ -332,7 +332,7 @@ def test_finished_run_gives_its_result_again(drawn: Path, name: str | None, capl
     caplog.set_level("INFO", logger="labelr")
     first = fit(drawn, TINY, name=name)
 
-    def track(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         assert not callable(description), "trained again"
         return items
 
@@ -360,7 +360,7 @@ def test_run_with_a_time_keeps_nothing_to_go_on_with(drawn: Path) -> None:
     config = {**TINY, "epochs": None, "time": 1}
     with pytest.raises(stopping.Stopped) as caught:
         fit(drawn, config, name="timed", track=at(2, 1, stop))
-    assert not caught.value.resumable
+    assert caught.value.go_on is None
     folder = shelf.models_folder() / "timed"
     assert not shelf.read_info(folder).complete
     assert not (folder / "checkpoint.pt").exists()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from labelr.data.scan import scan_images
-from labelr.progress import Description
+from labelr.progress import Description, Total
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Watch:
     def __init__(self) -> None:
         self.reads = 0
 
-    def __call__(self, items: Iterable[T], description: Description, total: int | None = None) -> Iterable[T]:
+    def __call__(self, items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
         assert description
         for item in items:
             self.reads += 1
@@ -131,7 +131,7 @@ def test_progress_is_told_how_many_there_are(tmp_path: Path) -> None:
 def test_interruption_ends_the_scan_and_its_threads(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{number}.png") for number in range(50)]
 
-    def interrupt(items: Iterable[T], description: Description, total: int | None = None) -> Iterable[T]:
+    def interrupt(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
         for item in items:
             yield item
             raise KeyboardInterrupt(description, total)

@@ -25,7 +25,7 @@ def test_signal_stops_the_work_at_once(handlers: list[str]) -> None:
     with pytest.raises(stopping.Stopped) as caught:
         signal.raise_signal(signal.SIGTERM)
     assert caught.value.number == signal.SIGTERM
-    assert not caught.value.resumable
+    assert caught.value.go_on is None
     assert handlers == ["first"]
 
 

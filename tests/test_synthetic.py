@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from labelr.data import synthetic
 from labelr.data.synthetic import PATTERNS, draw_dataset, draw_image, prevalences
 from labelr.errors import LabelrError
-from labelr.progress import Description
+from labelr.progress import Description, Total
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def test_folder_with_other_things_in_it_is_an_error_and_stays(tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
 def test_interrupted_drawing_leaves_nothing_behind(kind: type[BaseException], tmp_path: Path) -> None:
-    def interrupt(items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
+    def interrupt(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
         for number, item in enumerate(items):
             if number == 3:
                 raise kind(description, total)
@@ -186,9 +186,9 @@ def test_interrupted_drawing_leaves_nothing_behind(kind: type[BaseException], tm
 
 
 def test_progress_is_told_how_many_there_are(tmp_path: Path) -> None:
-    totals: list[int | None] = []
+    totals: list[Total] = []
 
-    def watch(items: Iterable[T], description: Description, total: int | None = None) -> Iterator[T]:
+    def watch(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
         assert description
         for item in items:
             totals.append(total)

@@ -3,16 +3,33 @@
 import csv
 import json
 import os
+import re
 import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Cli
+from conftest import TINY, Cli
+from filelock import FileLock
+from scipy.special import logit
 
+from labelr import stopping
+from labelr.config import ReadOptions
+from labelr.data.read import read_labels
+from labelr.data.synthetic import draw_dataset
+from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.progress import Description, Total
 from labelr.settings import SettingError
 from labelr.tagging.tag import tag
+from labelr.training.fit import fit
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +58,11 @@ def test_results_mirror_the_tree_and_account_for_every_file(cli: Cli, photos: Pa
     result = cli("tag", photos, "--threshold", "0.3", "-o", out)
     assert result.code == 3
     assert result.out == f"{out}\n"
-    assert "1 of 5 images could not be opened" in result.err
+    assert "1 of 5 images could not be tagged" in result.err
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert names == [
-        "a.png.csv", "deep/b.png.csv", "deep/er/d.PNG.csv", "errors.csv", "labels.csv", "probabilities.csv",
-        "summary.json", "z.png.csv",
+        ".labelr/journal.sqlite", ".labelr/lock", "a.png.csv", "deep/b.png.csv", "deep/er/d.PNG.csv", "errors.csv",
+        "labels.csv", "probabilities.csv", "summary.json", "z.png.csv",
     ]  # fmt: skip
     reason = "not an image in a format that labelr reads, or damaged at its beginning"
     assert read(out / "errors.csv") == [["filename", "reason"], ["deep/broken.jpg", reason]]
@@ -124,7 +141,8 @@ def test_strange_names_are_written_as_they_are(drawn: Path, tmp_path: Path) -> N
         shutil.copy(drawn / "images" / "00000.png", folder / name)
     summary = tag(folder, output=tmp_path / "out")
     assert summary.ok == len(names)
-    assert {row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]} == set(names)
+    written = {"./=x.png" if name == "=x.png" else "./-o.png" if name == "-o.png" else name for name in names}
+    assert {row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]} == written
     assert all((tmp_path / "out" / f"{name}.csv").is_file() for name in names)
 
 
@@ -135,11 +153,13 @@ def test_existing_results_are_replaced_only_by_force_and_nothing_else_is_deleted
     tag(photos, output=out)
     (out / "notes.csv").write_text("my own notes\n")
     (photos / "z.png").unlink()
-    refused = cli("tag", photos, "-o", out)
+    refused = cli("tag", photos, "-o", out, "--threshold", "0.5")
     assert refused.code == 1
+    assert "the results in" in refused.err
+    assert re.search(r"threshold was auto \(\w+\) and is 0\.5", refused.err)
     assert "--force" in refused.err
     assert (out / "z.png.csv").exists()
-    assert cli("tag", photos, "-o", out, "--force").code == 3
+    assert cli("tag", photos, "-o", out, "--threshold", "0.5", "--force").code == 3
     assert not (out / "z.png.csv").exists()
     assert (out / "notes.csv").read_text() == "my own notes\n"
 
@@ -227,3 +247,383 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(cli: Cli, tmp_pa
     result = cli("tag", tmp_path / "\x1b[31mred", "-o", tmp_path / "out")
     assert "\x1b" not in result.err
     assert "\\x1b[31mred" in result.err
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All results by name, but for the account and the journal."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".labelr" not in path.parts and path.name != "summary.json"
+    }
+
+
+def account(folder: Path) -> dict[str, int]:
+    said = json.loads((folder / "summary.json").read_text())
+    return {name: said[name] for name in ("found", "ok", "failed", "skipped", "unchanged", "vanished")}
+
+
+ALL = ("csv", "table", "jsonl", "txt")
+
+
+def test_same_command_again_tags_nothing_again(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out, format=ALL)
+    before = tree(out)
+    tag(photos, output=out, format=ALL)
+    assert account(out) == {"found": 5, "ok": 4, "failed": 1, "skipped": 0, "unchanged": 4, "vanished": 0}
+    assert tree(out) == before
+
+
+def test_folder_that_has_changed_ends_like_a_fresh_run(photos: Path, drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out, format=ALL)
+    images = drawn / "images"
+    shutil.copy(images / "00007.png", photos / "b_new.png")  # new
+    shutil.copy(images / "00008.png", photos / "a.png")  # another content
+    shutil.copy(images / "00009.png", photos / "deep" / "broken.jpg")  # mended
+    (photos / "deep" / "er" / "d.PNG").unlink()  # gone, and its folder with it
+    os.utime(photos / "z.png", (1, 1))  # touched
+    (out / "deep" / "b.png.csv").unlink()  # deleted by hand
+    tag(photos, output=out, format=ALL)
+    assert account(out) == {"found": 5, "ok": 5, "failed": 0, "skipped": 0, "unchanged": 1, "vanished": 1}
+    tag(photos, output=tmp_path / "fresh", format=ALL)
+    assert tree(out) == tree(tmp_path / "fresh")
+    assert not (out / "deep" / "er").exists()
+
+
+def test_content_that_has_only_been_touched_is_not_opened_again(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out)
+    database = sqlite3.connect(out / ".labelr" / "journal.sqlite")
+    with database:  # a mark that only a result from before can have
+        database.execute("UPDATE results SET width = 12345 WHERE name = ?", (b"z.png",))
+    database.close()
+    os.utime(photos / "z.png", (1, 1))
+    tag(photos, output=out)
+    database = sqlite3.connect(out / ".labelr" / "journal.sqlite")
+    row = database.execute("SELECT width, mtime_ns FROM results WHERE name = ?", (b"z.png",)).fetchone()
+    database.close()
+    assert row == (12345, 1_000_000_000)
+
+
+def test_run_that_was_stopped_goes_on_to_the_same_files(photos: Path, drawn: Path, tmp_path: Path) -> None:
+    for number in range(10, 60):
+        shutil.copy(drawn / "images" / f"{number:05d}.png", photos / f"n{number}.png")
+    tag(photos, output=tmp_path / "calm", format=ALL)
+    before = signal.getsignal(signal.SIGTERM)
+    stopping.obey(signal.SIGTERM, first=lambda: None)
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        for count, item in enumerate(items):
+            if count == 20:
+                signal.raise_signal(signal.SIGTERM)
+            yield item
+
+    with pytest.raises(stopping.Stopped) as caught:
+        tag(photos, output=tmp_path / "out", format=ALL, track=track)
+    signal.signal(signal.SIGTERM, before)
+    assert caught.value.go_on == ""
+    assert not (tmp_path / "out" / "labels.csv").exists()
+    tag(photos, output=tmp_path / "out", format=ALL)
+    assert account(tmp_path / "out")["unchanged"] >= 19
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"threshold": 0.3}, r"threshold was auto \(\w+\) and is 0\.3"),
+        ({"top_k": 2}, "top k was none and is 2"),
+        ({"format": ("txt",)}, "formats was csv, table and is txt"),
+        ({"exclude": ("disc",)}, "labels was horizontal_stripes, disc, triangle and is horizontal_stripes, triangle"),
+    ],
+)
+def test_results_of_another_kind_are_refused_with_the_difference(
+    photos: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    tag(photos, output=tmp_path / "out")
+    before = tree(tmp_path / "out")
+    with pytest.raises(LabelrError, match=said) as caught:
+        tag(photos, output=tmp_path / "out", **options)
+    assert "--force" in caught.value.hint
+    assert tree(tmp_path / "out") == before
+    tag(photos, output=tmp_path / "out", force=True, **options)
+    tag(photos, output=tmp_path / "fresh", **options)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_photos_of_another_folder_do_not_replace_the_results_of_this_one(
+    photos: Path, drawn: Path, tmp_path: Path
+) -> None:
+    tag(photos, output=tmp_path / "out")
+    with pytest.raises(LabelrError, match=r"photos was .*photos and is .*images"):
+        tag(drawn / "images", output=tmp_path / "out")
+
+
+def test_second_run_on_one_output_is_refused(photos: Path, tmp_path: Path) -> None:
+    tag(photos, output=tmp_path / "out")
+    with (
+        FileLock(tmp_path / "out" / ".labelr" / "lock"),
+        pytest.raises(LabelrError, match="another run is writing into"),
+    ):
+        tag(photos, output=tmp_path / "out")
+
+
+def test_results_of_an_earlier_version_are_replaced_by_force_only(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out)
+    shutil.rmtree(out / ".labelr")
+    (out / "gone.png.csv").write_text("label,probability\n")
+    with pytest.raises(LabelrError, match="of an earlier version of labelr"):
+        tag(photos, output=out)
+    shutil.rmtree(out / ".labelr")
+    tag(photos, output=out, force=True)
+    assert not (out / "gone.png.csv").exists()
+
+
+def test_lists_of_lines_and_of_nul_bytes_name_images(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    paths = [photos / "a.png", photos / "deep", photos / "missing.jpg"]
+    (tmp_path / "lines").write_text("\n".join(map(str, paths)) + "\n\n")
+    (tmp_path / "nul").write_text("\0".join(map(str, paths)) + "\0")
+    results = []
+    for name in ("lines", "nul"):
+        done = cli("tag", "--files-from", tmp_path / name, "-o", tmp_path / f"out-{name}")
+        assert done.code == 3
+        results.append(tree(tmp_path / f"out-{name}"))
+    assert results[0] == results[1]
+    assert [row[0] for row in read(tmp_path / "out-nul" / "labels.csv")[1:]] == ["a.png", "deep/b.png", "deep/er/d.PNG"]
+    assert ["missing.jpg", "no such file or directory"] in read(tmp_path / "out-nul" / "errors.csv")
+    refused = cli("tag", "--files-from", tmp_path / "lines")
+    assert (refused.code, "--output DIR" in refused.err) == (2, True)
+
+
+def test_list_comes_from_stdin(photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "labelr", "tag", "--files-from", "-", "-o", "out"]
+    names = b"\n".join(os.fsencode(photos / name) for name in ("a.png", "z.png"))
+    done = subprocess.run(command, input=names, capture_output=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (0, b"out\n"), done.stderr
+    assert [row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]] == ["a.png", "z.png"]
+
+
+def test_ignored_images_are_skipped_and_counted(photos: Path, tmp_path: Path) -> None:
+    summary = tag(photos, output=tmp_path / "out", ignore=("deep/er/*", "z.*"))
+    assert (summary.found, summary.ok, summary.failed, summary.skipped) == (5, 2, 1, 2)
+    assert [row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]] == ["a.png", "deep/b.png"]
+
+
+def test_folder_whose_name_looks_like_an_option_or_a_pattern_is_a_folder(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    for name in ("[set]", "-x"):
+        (tmp_path / name).mkdir()
+        shutil.copy(drawn / "images" / "00000.png", tmp_path / name / "a.png")
+    done = cli("tag", "-o", tmp_path / "out", "--", tmp_path / "[set]", tmp_path / "-x")
+    assert done.code == 0
+    assert [row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]] == ["[set]/a.png", "./-x/a.png"]
+
+
+def test_json_lines_say_all_of_each_image(photos: Path, tmp_path: Path, trained: Model) -> None:
+    tag(photos, output=tmp_path / "out", format=("jsonl",), threshold=0.3)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == ["a.png", "deep/b.png", "deep/broken.jpg", "deep/er/d.PNG", "z.png"]
+    first = lines[0]
+    assert (first["size"], first["error"], first["model"]) == ([64, 64], None, trained.info.digest)
+    assert set(first["labels"]) == {label for label, prob in first["probabilities"].items() if prob >= 0.3}
+    assert list(first["probabilities"]) == list(trained.labels)
+    assert lines[2]["labels"] is None
+    assert "not an image" in lines[2]["error"]
+    assert not (tmp_path / "out" / "labels.csv").exists()
+
+
+def test_text_files_hold_the_labels_as_training_tools_read_them(photos: Path, tmp_path: Path, trained: Model) -> None:
+    tag(photos, output=tmp_path / "out", format=("txt",), threshold=0)
+    probs = dict(zip(trained.labels, trained.predict(photos / "a.png").probs[0], strict=True))
+    assert (tmp_path / "out" / "a.txt").read_text() == ", ".join(sorted(probs, key=lambda label: -probs[label])) + "\n"
+
+
+def test_text_files_beside_the_images_keep_a_persons_tags_only_when_asked(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.txt").write_text("disc, holiday\n")
+    summary = tag(photos, output=tmp_path / "out", format=("txt",), in_place=True, threshold=0)
+    assert (summary.ok, summary.failed) == (3, 2)
+    assert (photos / "a.txt").read_text() == "disc, holiday\n"
+    assert "a.txt is there already" in dict(read(tmp_path / "out" / "errors.csv")[1:])["a.png"]
+    assert (photos / "deep" / "b.txt").exists()
+    for _ in range(2):  # a second time adds nothing
+        tag(photos, output=tmp_path / "other", format=("txt",), in_place=True, append=True, threshold=0)
+        tags = (photos / "a.txt").read_text().strip().split(", ")
+        assert tags[:2] == ["disc", "holiday"]
+        assert sorted(tags) == ["disc", "holiday", "horizontal_stripes", "triangle"]
+
+
+def test_text_file_of_an_image_is_not_overwritten_by_that_of_another(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg.png", "a.jpg.webp"):
+        shutil.copy(drawn / "images" / "00000.png", folder / name)
+    summary = tag(folder, output=tmp_path / "out", format=("txt",), threshold=0)
+    assert (summary.ok, summary.failed) == (1, 1)
+    assert "another image's" in read(tmp_path / "out" / "errors.csv")[1][1]
+
+
+def test_csv_beside_an_image_that_is_not_labelrs_is_kept(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png.csv").write_text("my,own\n")
+    summary = tag(photos, output=tmp_path / "out", in_place=True)
+    assert summary.failed == 2
+    assert (photos / "a.png.csv").read_text() == "my,own\n"
+    assert (photos / "z.png.csv").exists()
+    assert (tmp_path / "out" / "labels.csv").exists()
+
+
+def test_labels_are_chosen_by_number_and_by_name(photos: Path, tmp_path: Path, trained: Model) -> None:
+    probs = trained.predict(photos / "a.png").probs[0]
+    best = [trained.labels[index] for index in np.argsort(-probs)]
+    tag(photos, output=tmp_path / "two", threshold=0, top_k=2)
+    assert [row[0] for row in read(tmp_path / "two" / "a.png.csv")[1:]] == best[:2]
+    tag(photos, output=tmp_path / "one", threshold=1, min_labels=1)
+    assert [row[0] for row in read(tmp_path / "one" / "a.png.csv")[1:]] == best[:1]
+    tag(photos, output=tmp_path / "only", threshold=0, only=("disc",))
+    assert read(tmp_path / "only" / "labels.csv")[0] == ["filename", "disc"]
+    tag(photos, output=tmp_path / "without", threshold=0, exclude=("disc",))
+    assert read(tmp_path / "without" / "labels.csv")[0] == ["filename", "horizontal_stripes", "triangle"]
+    with pytest.raises(SettingError, match="no label 'disk'") as caught:
+        tag(photos, output=tmp_path / "wrong", only=("disk",))
+    assert "`disc`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--format", "xml"], ["--append"], ["--in-place", "--format", "table"], ["--top-k", "1", "--min-labels", "2"],
+     ["--top-k", "0"], ["-o", "-", "--format", "csv"], ["-o", "-", "--json"], ["--uncertain", "-1"]],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_wrong_usage(cli: Cli, photos: Path, arguments: list[str]) -> None:
+    done = cli("tag", photos, *arguments)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_table_and_json_lines_go_to_stdout(
+    cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = cli("tag", photos, "-o", "-", "--threshold", "0.3")
+    assert done.code == 3
+    rows = list(csv.reader(done.out.splitlines()))
+    assert rows[0] == ["filename", "horizontal_stripes", "disc", "triangle"]
+    assert [row[0] for row in rows[1:]] == ["a.png", "deep/b.png", "deep/er/d.PNG", "z.png"]
+    assert "deep/broken.jpg: not an image" in done.err
+    done = cli("tag", photos, "-o", "-", "--threshold", "0.3", "--format", "jsonl", "--quiet")
+    assert [json.loads(line)["path"] for line in done.out.splitlines()][2] == "deep/broken.jpg"
+    assert sorted(path for path in tmp_path.rglob("*") if "home" not in path.parts) == [
+        path for path in before if "home" not in path.parts
+    ]
+
+
+def test_reader_that_has_read_enough_is_no_error(photos: Path) -> None:
+    command = f"{sys.executable} -m labelr tag {photos} -o - | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "filename,horizontal_stripes,disc,triangle\n"
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+
+
+def test_dry_run_counts_and_writes_nothing(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    done = cli("tag", photos, "-o", tmp_path / "out", "--dry-run", "--ignore", "z.*")
+    assert done.code == 0
+    assert "5 images found: 4 would be tagged, 0 have not changed, 1 would be skipped" in done.err
+    assert not (tmp_path / "out").exists()
+    tag(photos, output=tmp_path / "out")
+    before = tree(tmp_path / "out")
+    (photos / "z.png").unlink()
+    os.utime(photos / "a.png", (1, 1))
+    done = cli("tag", photos, "-o", tmp_path / "out", "--dry-run", "--json")
+    said = json.loads(done.out)
+    assert (said["found"], said["unchanged"], said["vanished"], said["complete"]) == (4, 2, 1, False)
+    assert tree(tmp_path / "out") == before
+
+
+def test_names_that_a_spreadsheet_would_compute_are_guarded_and_read_again(drawn: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn / "images", data / "images")
+    shutil.copy(drawn / "images" / "00000.png", data / "images" / "=1+1.png")
+    text = (drawn / "labels.csv").read_text().replace("disc", "@disc", 1)
+    (data / "labels.csv").write_text(text + "=1+1.png,1,0,1\n")
+    model = fit(data, TINY).model
+    tag(data / "images", model, output=tmp_path / "out", threshold=0)
+    rows = read(tmp_path / "out" / "labels.csv")
+    assert rows[0] == ["filename", "horizontal_stripes", "'@disc", "triangle"]
+    assert rows[-1][0] == "./=1+1.png" or "./=1+1.png" in [row[0] for row in rows]
+    assert ["'@disc"] in [row[:1] for row in read(tmp_path / "out" / "00000.png.csv")]
+    table = read_labels([data], ReadOptions(labels=(str(tmp_path / "out" / "labels.csv"),))).table
+    assert table.labels == ("horizontal_stripes", "@disc", "triangle")
+    assert "=1+1.png" in table.files
+    table = read_labels([data], ReadOptions(labels=(str(tmp_path / "out"),))).table
+    assert "@disc" in table.labels
+
+
+def test_most_uncertain_images_come_as_a_table_to_fill_in(
+    photos: Path, drawn: Path, tmp_path: Path, trained: Model
+) -> None:
+    for number in range(10, 40):
+        shutil.copy(drawn / "images" / f"{number:05d}.png", photos / f"n{number}.png")
+    shutil.copy(photos / "n10.png", photos / "n10_copy.png")
+    tag(photos, output=tmp_path / "out", uncertain=9)
+    rows = read(tmp_path / "out" / "uncertain.csv")
+    assert rows[0] == ["filename", *trained.labels]
+    assert len(rows) == 10
+    assert len({row[0] for row in rows}) == 10
+    assert all(cell == "" for row in rows[1:] for cell in row[1:])
+    assert not {"n10.png", "n10_copy.png"} <= {row[0] for row in rows}
+    names = [line[0] for line in read(tmp_path / "out" / "probabilities.csv")[1:]]
+    probs = np.array([line[1:] for line in read(tmp_path / "out" / "probabilities.csv")[1:]], float)
+    distance = np.abs(logit(probs) - logit(trained.thresholds()))
+    nearest = {names[row] for row in distance.argmin(axis=0)}
+    assert nearest - {"n10_copy.png", "n10.png"} <= {row[0] for row in rows[1:4]} | {"n10.png", "n10_copy.png"}
+    filled = [[row[0], "1", "0", "1"] for row in rows[1:]]
+    lines = [",".join(row) for row in [rows[0], *filled]]
+    (tmp_path / "filled.csv").write_text("\n".join(lines) + "\n")
+    table = read_labels([photos], ReadOptions(labels=(str(tmp_path / "filled.csv"),))).table
+    assert len(table.files) == 9
+
+
+def test_progress_says_how_many_there_are_and_how_long_it_takes(photos: Path, tmp_path: Path) -> None:
+    said: list[tuple[str, int | None]] = []
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        for item in items:
+            yield item
+            assert callable(description)
+            assert callable(total)
+            said.append((description(), total()))
+
+    tag(photos, output=tmp_path / "out", track=track)
+    assert len(said) == 5
+    text, total = said[-1]
+    assert total == 5
+    assert re.fullmatch(r"tagging  [\d.]+ images/s  1 failed  0:00 left", text)
+
+
+def killed_runs(photos: Path, out: Path, delays: list[float]) -> int:
+    """Tags a folder, killed after so many seconds again and again, and lets the last run come to its end."""
+    command = [sys.executable, "-m", "labelr", "tag", str(photos), "-o", str(out), "--threads", "1", "-j", "1"]
+    command += [part for name in ALL for part in ("--format", name)]
+    hits = 0
+    for delay in delays:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            deadline = time.monotonic() + 60
+            while not (out / "summary.json").exists() and time.monotonic() < deadline and running.poll() is None:
+                time.sleep(0.01)
+            try:
+                running.wait(delay)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                hits += 1
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return hits
+
+
+@pytest.mark.slow
+def test_run_that_is_killed_again_and_again_ends_with_the_files_of_a_calm_one(tmp_path: Path) -> None:
+    photos = draw_dataset(tmp_path / "many", 1500, 3) / "images"
+    tag(photos, output=tmp_path / "calm", format=ALL)
+    assert killed_runs(photos, tmp_path / "out", [0.1, 2.6, 3.0]) >= 2
+    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
+    assert not list((tmp_path / "out").rglob("*.tmp"))

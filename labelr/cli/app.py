@@ -1,6 +1,7 @@
 """The command ``labelr``: its commands, and what becomes of errors and signals."""
 
 import io
+import os
 import shlex
 import signal
 import sys
@@ -63,6 +64,9 @@ def main() -> NoReturn:
     except LabelrError as error:
         console.show_error(error)
         sys.exit(2 if isinstance(error, SettingError) else 1)
+    except BrokenPipeError:  # whoever was to read the results has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter finds nothing to complain of either
+        sys.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1)
     except OSError as error:  # what the system says of a path that nobody foresaw, such as a name that is too long
         console.show_error(LabelrError(str(error)))
         sys.exit(1)
@@ -70,12 +74,14 @@ def main() -> NoReturn:
         console.show_error(LabelrError("memory ran out", "free some, or use fewer `--workers`"))
         sys.exit(1)
     except stopping.Stopped as stopped:
-        console.show_stopped(signal.Signals(stopped.number).name, _command_to_go_on() if stopped.resumable else None)
+        console.show_stopped(signal.Signals(stopped.number).name, _command_to_go_on(stopped.go_on))
         sys.exit(128 + stopped.number)
     sys.exit(0)
 
 
-def _command_to_go_on() -> str:
-    """The command line as it was given, but for going on with what it has begun."""
-    arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", "--resume")]
-    return shlex.join(["labelr", *arguments, "--resume"])
+def _command_to_go_on(option: str | None) -> str | None:
+    """The command line as it was given, but for going on with what it has begun; None where nothing is kept."""
+    if option is None:
+        return None
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", option)]
+    return shlex.join(["labelr", *arguments, *option.split()])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labelr.config import ReadOptions, TrainConfig
-from labelr.settings import SettingError
+from labelr.settings import SettingError, Settings
+from labelr.tagging.options import TagOptions
 
 if TYPE_CHECKING:
     from labelr.model import device
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 DEFAULTS = TrainConfig()
 NOTHING: list[str] = []
 """The default of options that may be given several times."""
-HELP = {field.name: str(field.metadata["help"]) for field in dataclasses.fields(TrainConfig)}
-CHOICES = {field.name: field.metadata.get("choices") for field in dataclasses.fields(TrainConfig)}
+TAG_DEFAULTS = TagOptions()
 
 
 def option(*flags: str, help: str, panel: str, metavar: str | None = None, default: str | bool = True) -> Any:
@@ -26,21 +26,28 @@ def option(*flags: str, help: str, panel: str, metavar: str | None = None, defau
     )
 
 
-def setting(name: str, *flags: str, panel: str, metavar: str | None = None) -> Any:
-    """The option of a setting of `TrainConfig`, its help taken from there; None is shown as "auto"."""
-    choices = CHOICES[name]
+def setting(name: str, *flags: str, panel: str, metavar: str | None = None, of: type[Settings] = TrainConfig) -> Any:
+    """The option of a setting, its help taken from where it is defined; None is shown as "auto"."""
+    field = next(field for field in dataclasses.fields(of) if field.name == name)
+    choices, help_text = field.metadata.get("choices"), str(field.metadata["help"])
     return option(
         *flags or (f"--{name.replace('_', '-')}",),
-        help=HELP[name],
+        help=help_text,
         panel=panel,
         metavar=metavar or (f"[{'|'.join(choices)}]" if choices else None),
-        default="auto" if "auto:" in HELP[name] else getattr(DEFAULTS, name) not in (None, ()),
+        default="auto" if "auto:" in help_text else field.default not in (None, ()),
     )
 
 
-def given(context: typer.Context) -> dict[str, Any]:
-    """The settings of `TrainConfig` among a command's options that were given, on the line or in the environment."""
-    chosen = {name: value for name, value in context.params.items() if name in HELP}
+def tag_setting(name: str, *flags: str, panel: str, metavar: str | None = None) -> Any:
+    """The option of a setting of `TagOptions`."""
+    return setting(name, *flags, panel=panel, metavar=metavar, of=TagOptions)
+
+
+def given(context: typer.Context, of: type[Settings] = TrainConfig) -> dict[str, Any]:
+    """The settings among a command's options that were given, on the line or in the environment."""
+    names = {field.name for field in dataclasses.fields(of)}
+    chosen = {name: value for name, value in context.params.items() if name in names}
     return {name: value for name, value in chosen.items() if _source(context, name) != "DEFAULT"}
 
 
@@ -49,7 +56,7 @@ def _source(context: typer.Context, name: str) -> str:
     return source.name if source else "DEFAULT"
 
 
-DATA, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Network", "Training", "Machine", "Output"
+DATA, LABELS, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Labels", "Network", "Training", "Machine", "Output"
 
 Labels = Annotated[list[str], setting("labels", panel=DATA, metavar="FILE")]
 Layout = Annotated[str, setting("layout", panel=DATA, metavar="NAME")]

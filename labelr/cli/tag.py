@@ -7,6 +7,9 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
+from labelr.config import TrainConfig
+from labelr.settings import SettingError
+from labelr.tagging.options import TagOptions
 
 EXIT_ATTENTION = 3
 
@@ -14,17 +17,31 @@ EXIT_ATTENTION = 3
 def tag(
     context: typer.Context,
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTOS", help="A folder of images, or image files.", show_default=False)
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="PHOTOS", help="Folders of images, or image files.", show_default=False),
+    ] = None,
+    files_from: Annotated[
+        str | None,
+        opt.option(
+            "--files-from",
+            metavar="FILE|-",
+            help="Take images and folders from a list too, one a line or divided by NUL bytes; - is stdin.",
+            panel=opt.DATA,
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool, opt.tag_setting("recursive", "--recursive/--no-recursive", panel=opt.DATA)
+    ] = opt.TAG_DEFAULTS.recursive,
+    ignore: Annotated[list[str], opt.tag_setting("ignore", panel=opt.DATA, metavar="GLOB")] = opt.NOTHING,
+    on_error: Annotated[str, opt.tag_setting("on_error", panel=opt.DATA)] = opt.TAG_DEFAULTS.on_error,
+    max_pixels: Annotated[int, opt.tag_setting("max_pixels", panel=opt.DATA)] = opt.TAG_DEFAULTS.max_pixels,
     model: opt.Model = None,
     threshold: opt.Threshold = "auto",
     threshold_file: opt.ThresholdFile = None,
-    recursive: Annotated[
-        bool,
-        opt.option("--recursive/--no-recursive", help="Whether to descend into subfolders.", panel=opt.DATA),
-    ] = True,
-    on_error: opt.OnError = opt.DEFAULTS.on_error,
-    max_pixels: opt.MaxPixels = opt.DEFAULTS.max_pixels,
+    top_k: Annotated[int | None, opt.tag_setting("top_k", panel=opt.LABELS)] = opt.TAG_DEFAULTS.top_k,
+    min_labels: Annotated[int, opt.tag_setting("min_labels", panel=opt.LABELS)] = opt.TAG_DEFAULTS.min_labels,
+    only: Annotated[list[str], opt.tag_setting("only", panel=opt.LABELS, metavar="LABEL")] = opt.NOTHING,
+    exclude: Annotated[list[str], opt.tag_setting("exclude", panel=opt.LABELS, metavar="LABEL")] = opt.NOTHING,
     device: opt.Device = opt.DEFAULTS.device,
     amp: opt.Amp = opt.DEFAULTS.amp,
     threads: opt.Threads = opt.DEFAULTS.threads,
@@ -34,12 +51,19 @@ def tag(
         opt.option(
             "--output",
             "-o",
-            metavar="DIR",
-            help="The directory of the results.",
+            metavar="DIR|-",
+            help="The directory of the results; - writes labels.csv, or JSON Lines, to stdout and keeps nothing.",
             default="./NAME_labels, after the folder's name",
             panel=opt.OUTPUT,
         ),
     ] = None,
+    format: Annotated[list[str], opt.tag_setting("format", panel=opt.OUTPUT, metavar="NAME")] = opt.NOTHING,
+    in_place: Annotated[bool, opt.tag_setting("in_place", "--in-place", panel=opt.OUTPUT)] = opt.TAG_DEFAULTS.in_place,
+    append: Annotated[bool, opt.tag_setting("append", "--append", panel=opt.OUTPUT)] = opt.TAG_DEFAULTS.append,
+    uncertain: Annotated[int, opt.tag_setting("uncertain", panel=opt.OUTPUT, metavar="N")] = opt.TAG_DEFAULTS.uncertain,
+    dry_run: Annotated[
+        bool, opt.option("--dry-run", help="Say what would be done, and write nothing.", panel=opt.OUTPUT)
+    ] = False,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -48,22 +72,48 @@ def tag(
     """Write the labels of each image in a folder.
 
     Each image gets a CSV `label,probability` in a tree like the folder's; `labels.csv` and `probabilities.csv` hold
-    all images, `errors.csv` those that could not be opened, `summary.json` the account. Prints the directory. The
-    exit code is 3 if an image could not be opened.
+    all images, `errors.csv` those that could not be opened, `summary.json` the account. Prints the directory. The same
+    command goes on where it was stopped, and brings finished results up to date: only images that are new or have
+    changed are tagged again. The exit code is 3 if an image failed.
     """
     wanted = opt.read_threshold(threshold)
-    reading = opt.reading(context)
+    chosen = TagOptions.of(opt.given(context, TagOptions))
+    to_stdout = output is not None and str(output) == "-"
+    _check(chosen, to_stdout=to_stdout, json=json, dry_run=dry_run)
+    machine_given = {name: context.params[name] for name in ("device", "amp", "threads", "workers")}
+    TrainConfig.of(machine_given)  # checks the values before anything heavy is loaded
+    from labelr.tagging.tag import stream
     from labelr.tagging.tag import tag as tag_images
 
+    settings = chosen.to_dict()
     with console.session(quiet=quiet, verbose=verbose) as track:
-        summary = tag_images(
-            photos, model, output=output, threshold=wanted, threshold_file=threshold_file, recursive=recursive,
-            on_error=reading.on_error, max_pixels=reading.max_pixels, force=force, machine=opt.machine(context),
-            track=track,
-        )  # fmt: skip
+        machine = opt.machine(context)
+        if to_stdout:
+            summary = stream(
+                photos or [], model, console.show_text, files_from=files_from, threshold=wanted,
+                threshold_file=threshold_file, machine=machine, track=track, **settings,
+            )  # fmt: skip
+        else:
+            summary = tag_images(
+                photos or [], model, files_from=files_from, output=output, threshold=wanted,
+                threshold_file=threshold_file, force=force, dry_run=dry_run, machine=machine, track=track, **settings,
+            )  # fmt: skip
+    if not quiet:
+        console.show_account(summary.to_json(), dry_run=dry_run)
     if json:
         console.show_json(summary.to_json())
-    else:
+    elif not to_stdout and not dry_run:
         console.show_line(summary.output)
     if summary.failed:
         raise typer.Exit(EXIT_ATTENTION)
+
+
+def _check(options: TagOptions, *, to_stdout: bool, json: bool, dry_run: bool) -> None:
+    """Raises SettingError where options exclude each other that only the command line has."""
+    if not to_stdout:
+        return
+    if (len(options.formats) > 1 and options.format) or not set(options.format) <= {"table", "jsonl"}:
+        raise SettingError("stdout takes one table or JSON Lines", "give `--format table` or `--format jsonl`")
+    for wrong, name in ((json, "--json"), (dry_run, "--dry-run"), (options.uncertain, "--uncertain")):
+        if wrong:
+            raise SettingError(f"results on stdout leave no place for `{name}`", "name a directory with `--output DIR`")

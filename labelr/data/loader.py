@@ -1,15 +1,10 @@
-"""Work done ahead on threads and handed out in order: files decoded, batches gathered."""
+"""Work done ahead on threads and handed out in order: batches gathered, files decoded."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
-
-from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data.images import Pixels, Unreadable, read_pixels
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,14 +27,6 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, a
             yield done
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def decode_in_order(
-    paths: Iterable[Path], size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS, threads: int = 1
-) -> Iterator[Pixels | Unreadable]:
-    """The pixels of each file, or the reason why there are none, in the order of `paths`."""
-    read = partial(read_pixels, size=size, rule=rule, max_pixels=max_pixels)
-    return map_ahead(read, paths, threads=threads, ahead=8 * threads)
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -29,7 +29,7 @@ UNCALIBRATED = Calibration()
 """Leaves probabilities as they are."""
 
 
-def calibrate(probs: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+def calibrate(probs: NDArray[np.floating], calibration: Calibration) -> NDArray[np.float32]:
     """Calibrated probabilities.
 
     They are a function of the probability alone, so that it does not matter whether that is one view's or, as with
@@ -45,7 +45,7 @@ def calibrate(probs: NDArray[np.float32], calibration: Calibration) -> NDArray[n
     from scipy.special import expit, logit
 
     if calibration == UNCALIBRATED:
-        return probs
+        return probs.astype(np.float32)
     logits = logit(probs.astype(np.float64)) / calibration.temperature + calibration.bias
     calibrated: NDArray[np.float32] = expit(logits).astype(np.float32)
     return calibrated

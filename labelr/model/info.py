@@ -1,6 +1,7 @@
 """What ``model.json`` says of a model: all that its weights do not."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -85,6 +86,17 @@ class ModelInfo:
         counts = self.counts.get(label, {})
         known = counts.get("positives", 0) + counts.get("negatives", 0)
         return counts["positives"] / known if known else 0.5
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all that probabilities depend on."""
+        parts = [
+            self.weights,
+            self.labels,
+            dataclasses.asdict(self.preprocessing),
+            dataclasses.asdict(self.calibration),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The content of ``model.json``."""

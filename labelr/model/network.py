@@ -1,6 +1,11 @@
 """The residual network: images in, one logit a label out."""
 
+from copy import deepcopy
+from itertools import pairwise
+from typing import cast
+
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ResidualBlock(nn.Module):
@@ -14,9 +19,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, refined: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.norm1: nn.Module = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.norm2: nn.Module = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.skip = nn.Identity() if stride == 1 else _projection(in_channels, out_channels, stride, pool=refined)
 
@@ -63,8 +68,26 @@ class ResidualNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, L)
         """The logits of normalised images."""
-        logits: Tensor = self.head(self.pool(self.stages(self.stem(images))))
+        pooled = self.pool(self.stages(self.stem(images)))
+        logits: Tensor = self.head(pooled.to(self.head[1].weight.dtype))
         return logits
+
+
+def folded(network: ResidualNetwork) -> ResidualNetwork:
+    """A copy for prediction alone: each BatchNorm is folded into the convolution before it, which gives the same."""
+    copy = deepcopy(network).eval()
+    for module in copy.modules():
+        if isinstance(module, ResidualBlock):
+            module.conv1, module.conv2 = (
+                fuse_conv_bn_eval(conv, cast("nn.BatchNorm2d", norm))
+                for conv, norm in ((module.conv1, module.norm1), (module.conv2, module.norm2))
+            )
+            module.norm1 = module.norm2 = nn.Identity()
+        elif isinstance(module, nn.Sequential):
+            for (place, conv), (after, norm) in pairwise(list(module.named_children())):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[int(place)], module[int(after)] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return copy
 
 
 def scaled(channels: int, width: float) -> int:
@@ -110,7 +133,7 @@ def _initialise(network: nn.Module, *, refined: bool) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
         elif isinstance(module, ResidualBlock) and refined:
-            nn.init.zeros_(module.norm2.weight)
+            nn.init.zeros_(cast("nn.BatchNorm2d", module.norm2).weight)
 
 
 def count_parameters(network: nn.Module) -> int:

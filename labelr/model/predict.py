@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from labelr.config import MAX_PIXELS
 from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
-from labelr.data.loader import decode_in_order, in_batches
+from labelr.data.loader import in_batches
 from labelr.errors import LabelrError
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
 from labelr.model.decide import decide
-from labelr.model.device import Machine
+from labelr.model.device import PRECISIONS, Machine
 from labelr.model.info import ModelInfo, Preprocessing
 from labelr.model.memory import Portions
+from labelr.model.network import ResidualNetwork, folded
 from labelr.settings import SettingError
 
 BATCH_SIZE = 64
@@ -56,6 +56,17 @@ def _shift_and_scale(mean: Channels, std: Channels, device: torch.device) -> tup
     return shift, scale
 
 
+def for_prediction(network: ResidualNetwork, machine: Machine) -> ResidualNetwork:
+    """A copy of a network for prediction alone, in the machine's precision but for its head.
+
+    The head is computed in 64 bits, where the device has them: so finely that the last digits of what is shown do not
+    depend on an image's place in its batch.
+    """
+    copy = folded(network).to(PRECISIONS[machine.precision])
+    copy.head.to(torch.float32 if machine.device.type == "mps" else torch.float64)
+    return machine.place(copy).eval()
+
+
 def predict_probs(
     network: nn.Module,
     batches: Iterable[NDArray[np.uint8]],
@@ -66,7 +77,7 @@ def predict_probs(
     """The probabilities of each batch of images, one array ``(N, L)`` a batch.
 
     Args:
-        network: On the machine's device; it is put into evaluation mode.
+        network: As `for_prediction` gives it.
         batches: Of pixels, shape ``(N, S, S, 3)``, at the size that `preprocessing` names.
         preprocessing: The model's.
         machine: Where to compute, and in which precision.
@@ -75,9 +86,8 @@ def predict_probs(
     Raises:
         LabelrError: If memory does not suffice for a single image.
     """
-    network.eval()
 
-    def predict(batch: NDArray[np.uint8], most: int) -> Probs:
+    def predict(batch: NDArray[np.uint8], most: int) -> NDArray[np.floating]:
         parts = [batch[start : start + most] for start in range(0, len(batch), most)]
         return np.concatenate([_predict_batch(network, part, preprocessing, machine) for part in parts])
 
@@ -88,14 +98,14 @@ def predict_probs(
 
 def _predict_batch(
     network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, machine: Machine
-) -> Probs:
+) -> NDArray[np.floating]:
     pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(machine.device, non_blocking=True)
-    with torch.inference_mode(), machine.autocast():
-        images = normalise(pixels, preprocessing)
-        probs = network(images).float().sigmoid()
+    with torch.inference_mode():
+        images = normalise(pixels, preprocessing).to(PRECISIONS[machine.precision])
+        probs = network(images).sigmoid()
         if preprocessing.flip_averaging:
-            probs = (probs + network(images.flip(3)).float().sigmoid()) / 2
-    result: Probs = probs.cpu().numpy()
+            probs = (probs + network(images.flip(3)).sigmoid()) / 2
+    result: NDArray[np.floating] = probs.cpu().numpy()
     return result
 
 
@@ -112,8 +122,13 @@ class Model:
 
     path: Path
     info: ModelInfo
-    module: nn.Module
+    module: ResidualNetwork
     machine: Machine
+
+    @cached_property
+    def ready(self) -> ResidualNetwork:
+        """The network as it predicts; see `for_prediction`. Changes of `module` do not reach it."""
+        return for_prediction(self.module, self.machine)
 
     @property
     def name(self) -> str:
@@ -146,29 +161,9 @@ class Model:
         """The probabilities ``(N, L)`` of batches of pixels ``(B, S, S, 3)``, N images in all."""
         return np.concatenate([np.empty((0, len(self.labels)), np.float32), *self._predict(batches)])
 
-    def predict_files(
-        self, paths: Iterable[Path], *, max_pixels: int = MAX_PIXELS
-    ) -> Iterator[NDArray[np.float32] | Unreadable]:
-        """For each file in order its probabilities ``(L,)``, or why there are none.
-
-        A batch is made of the readable files among a fixed number of neighbours, so that what stands beside an image,
-        and with it every last digit, depends on the list of files alone.
-        """
-        wanted = self.info.preprocessing
-        decoded = decode_in_order(
-            paths, wanted.image_size, rule=wanted.resize, max_pixels=max_pixels, threads=self.machine.workers
-        )
-        for chunk in in_batches(decoded, BATCH_SIZE):
-            readable = [pixels for pixels in chunk if not isinstance(pixels, Unreadable)]
-            probs = iter(())
-            if readable:
-                probs = iter(next(self._predict([np.stack(readable)])))
-            for pixels in chunk:
-                yield pixels if isinstance(pixels, Unreadable) else next(probs)
-
     def _predict(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Probs]:
         info = self.info
-        return predict_probs(self.module, batches, info.preprocessing, self.machine, info.calibration)
+        return predict_probs(self.ready, batches, info.preprocessing, self.machine, info.calibration)
 
     def choose(self, probs: NDArray[np.float32], threshold: float | None = None) -> list[str]:
         """The labels of one image that apply, from its probabilities ``(L,)``."""

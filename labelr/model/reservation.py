@@ -47,7 +47,7 @@ def reserved(
             try:
                 yield folder
             except Stopped as stopped:
-                stopped.resumable = is_resumable(folder)
+                stopped.go_on = "--resume" if is_resumable(folder) else None
                 raise
             finally:
                 _clear(folder)

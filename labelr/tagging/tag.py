@@ -1,248 +1,233 @@
 """Runs a model over folders of images and accounts for every file."""
 
-import json
 import logging
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from labelr import files
-from labelr.config import MAX_PIXELS, ReadOptions
-from labelr.data.images import Unreadable, find_images
-from labelr.errors import LabelrError
-from labelr.model import store
-from labelr.model.decide import decide
+from labelr import files, stopping
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.scoring.overrides import check_overrides, choose_thresholds
 from labelr.settings import SettingError
-from labelr.tagging.writers import ImageFiles, Table, Tables, UnwritableNameError, Writer
-
-SUMMARY_FILE = "summary.json"
-TABLES = ("labels.csv", "probabilities.csv", "errors.csv")
+from labelr.tagging import writers
+from labelr.tagging.choice import Choice
+from labelr.tagging.job import Job, TagSummary, one_thread
+from labelr.tagging.journal import FOLDER, Journal, Result
+from labelr.tagging.options import TagOptions
+from labelr.tagging.output import SUMMARY_FILE, check, image_writers, opened
+from labelr.tagging.pipeline import Task
+from labelr.tagging.uncertain import UNCERTAIN_FILE, most_uncertain
+from labelr.tagging.walk import Walk
+from labelr.tagging.writers import ImageWriter, Tagged, UnwritableNameError
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class TagSummary:
-    """The account of a run: found = ok + failed + skipped.
-
-    Attributes:
-        output: The directory of the results.
-        model: The model's name.
-        threshold: ``"auto"`` for the model's own thresholds, or one number for all labels, or the file they are from.
-        found: Images found.
-        ok: Images with labels written.
-        failed: Images that could not be opened, listed in ``errors.csv``.
-        skipped: Images left out on purpose.
-        seconds: Wall time.
-        images_per_second: ok / seconds.
-        per_label: How many images each label was written for.
-        complete: False while the run goes on, and after it was stopped.
-    """
-
-    output: str
-    model: str
-    threshold: str | float
-    found: int = 0
-    ok: int = 0
-    failed: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    images_per_second: float = 0.0
-    per_label: dict[str, int] = field(default_factory=dict)
-    complete: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The account, ready for JSON."""
-        return asdict(self)
-
-
 def tag(
-    photos: str | Path | Sequence[str | Path],
+    photos: str | Path | Sequence[str | Path] = (),
     model: str | Path | Model | None = None,
     *,
+    files_from: str | Path | None = None,
     output: str | Path | None = None,
     threshold: float | None = None,
     threshold_file: str | Path | None = None,
-    recursive: bool = True,
-    on_error: str = "skip",
-    max_pixels: int = MAX_PIXELS,
     force: bool = False,
+    dry_run: bool = False,
     machine: Machine | None = None,
     track: Track = untracked,
+    **options: Any,
 ) -> TagSummary:
     """Writes the labels of each image: one CSV an image in a mirrored tree, and tables of all.
+
+    The same call again goes on where it was stopped; where it came to its end, it brings the results up to date with
+    the images as they are now.
 
     Args:
         photos: A folder or an image file, or several.
         model: A name, a directory or a loaded model; None takes the newest complete one.
+        files_from: A file that lists images and folders, one a line or divided by NUL bytes; ``-`` for stdin.
         output: The directory of the results; None takes ``NAME_labels`` here, after the one input's name.
         threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
         threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
-        recursive: Whether to descend into subfolders.
-        on_error: ``"skip"`` lists an image that does not open in ``errors.csv`` and goes on, ``"fail"`` stops.
-        max_pixels: A picture with more pixels is not opened.
-        force: Whether results that are there already may be replaced.
+        force: Whether results that are there already are deleted first.
+        dry_run: Whether to say only what would be done.
         machine: What to run on; None picks it.
         track: Watches the progress.
+        options: Those of `TagOptions`, by name.
 
     Raises:
-        LabelrError: If inputs, model or output cannot be used, or an image does not open under ``"fail"``.
+        LabelrError: If inputs, model or output cannot be used, or an image does not open under ``on_error="fail"``.
+        Stopped: If a signal has asked for it; what was done is kept.
     """
-    ReadOptions(on_error=on_error, max_pixels=max_pixels)  # checks the values
-    check_overrides(threshold, threshold_file)
-    inputs = [Path(photos)] if isinstance(photos, (str, Path)) else [Path(photo) for photo in photos]
-    if not inputs:
-        raise SettingError("photos: expected at least one folder or image file, got none")
-    folder = _output_folder(inputs, output)
-    _check_output(folder, force=force)
-    images = find_inputs(inputs, recursive=recursive)
-    loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
-    thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
-    _clear_output(folder)
-    summary = TagSummary(str(folder), loaded.name, said, found=len(images))
-    _write_summary(folder, summary)
-    start = time.perf_counter()
-    with _Results(folder, loaded.labels, summary) as results:
-        predicted = track(loaded.predict_files(images.values(), max_pixels=max_pixels), "tagging", len(images))
-        for name, probs in zip(images, predicted, strict=True):
-            if not isinstance(probs, Unreadable):
-                results.add(name, probs, decide(probs, thresholds))
-            elif on_error == "fail":
-                raise LabelrError(f"{name}: {probs.reason}", "go on without such images with `--on-error skip`")
-            else:
-                results.add_failure(name, probs.reason)
-    elapsed = time.perf_counter() - start
-    summary.seconds, summary.images_per_second = round(elapsed, 3), round(summary.ok / elapsed, 2)
-    summary.complete = True
-    _write_summary(folder, summary)
+    chosen = TagOptions.of(options)
+    named = _paths(photos)
+    folder = _output_folder(named, output, several=files_from is not None)
+    check(folder)
+    job = Job.of(
+        named, model, chosen, files_from=files_from, threshold=threshold, threshold_file=threshold_file,
+        machine=machine, track=track,
+    )  # fmt: skip
+    summary = job.account(str(folder))
+    if dry_run:
+        _look_ahead(job, folder, summary, force=force)
+        return summary
+    with opened(folder, job.made_by, force=force) as journal, one_thread(job.model.machine):
+        _run(job, journal, folder, summary)
     if summary.failed:
-        log.warning("%d of %d images could not be opened; see %s", summary.failed, summary.found, folder / "errors.csv")
+        log.warning("%d of %d images could not be tagged; see %s", summary.failed, summary.found, folder / "errors.csv")
     return summary
 
 
-class _Results:
-    """All that is written of a run but its summary: files and tables of the images, and the list of failures."""
-
-    def __init__(self, folder: Path, labels: Sequence[str], summary: TagSummary) -> None:
-        self.summary = summary
-        self.labels = labels
-        chosen = Table(folder / "labels.csv", ["filename", *labels])
-        probabilities = Table(folder / "probabilities.csv", ["filename", *labels])
-        self.errors = Table(folder / "errors.csv", ["filename", "reason"])
-        self.tables = (chosen, probabilities, self.errors)
-        self.writers: list[Writer] = [ImageFiles(folder, labels), Tables(chosen, probabilities)]
-        summary.per_label = dict.fromkeys(labels, 0)
-
-    def add(self, name: str, probs: NDArray[np.float32], applies: NDArray[np.bool_]) -> None:
-        """Writes the labels of one image; one whose name leaves no room for its file is listed as failed."""
+def _run(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
+    start = time.perf_counter()
+    _write_summary(folder, summary)
+    image_files = image_writers(folder, job.inputs.base, job.choice.labels, job.options)
+    with stopping.held(), Walk(job.inputs) as walk:
+        journal.begin(job.made_by)
         try:
-            for writer in self.writers:
-                writer.write(name, probs, applies)
-        except UnwritableNameError as error:
-            self.add_failure(name, error.message)
-            return
-        for index in np.flatnonzero(applies).tolist():
-            self.summary.per_label[self.labels[index]] += 1
-        self.summary.ok += 1
+            for task, result in job.results(walk, job.tasks(walk, summary, journal.get), summary):
+                journal.put(_written(task, result, image_files, journal, job.choice, summary))
+                if stopping.asked():
+                    break
+        finally:
+            journal.commit()
+        _leave_if_asked()
+        _finish(job, journal, folder, image_files, summary)
+    summary.end(time.perf_counter() - start)
+    _write_summary(folder, summary)
 
-    def add_failure(self, name: str, reason: str) -> None:
-        """Lists an image that could not be opened."""
-        self.errors.add([name, reason])
-        self.summary.failed += 1
 
-    def __enter__(self) -> Self:
-        return self
+def _leave_if_asked() -> None:
+    try:
+        stopping.leave_if_asked()
+    except stopping.Stopped as stopped:
+        stopped.go_on = ""
+        raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for table in self.tables:
-            table.finish() if kind is None else table.discard()
+
+def _written(
+    task: Task, result: Result, image_files: list[ImageWriter], journal: Journal, choice: Choice, summary: TagSummary
+) -> Result:
+    """The result of an image whose files are written now; as failed, where they cannot be."""
+    if result.failed:
+        summary.failed += 1
+        return result
+    tagged = Tagged.of(result, choice)
+    ours = journal.claim(result.name) if image_files else True
+    try:
+        for writer in image_files:
+            if not task.unchanged or not writer.path(result.name).exists():
+                writer.write(tagged, ours=ours)
+    except UnwritableNameError as error:
+        summary.failed += 1
+        return result._replace(reason=error.message)
+    summary.count(choice.labels, tagged)
+    summary.unchanged += task.unchanged
+    return result
+
+
+def _finish(job: Job, journal: Journal, folder: Path, image_files: list[ImageWriter], summary: TagSummary) -> None:
+    """Deletes what belongs to images that are gone, and writes the tables of all."""
+    choice, options = job.choice, job.options
+
+    def images() -> Iterator[Tagged]:
+        return (Tagged.of(result, choice) for result in journal.results() if not result.failed)
+
+    for result in journal.vanished():
+        summary.vanished += 1
+        for writer in image_files if not result.failed else ():
+            writer.remove(result.name)
+    if "table" in options.formats:
+        writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images(), choice))
+        writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images(), choice))
+    if "jsonl" in options.formats:
+        lines = (writers.json_line(result, choice, summary.model_digest) for result in journal.results())
+        writers.write_lines(folder / writers.JSONL_FILE, lines)
+    if options.uncertain:
+        names = most_uncertain(images(), choice, job.inputs.base, options.uncertain)
+        writers.write_table(folder / UNCERTAIN_FILE, writers.blank_rows(names, choice))
+    writers.write_table(folder / writers.ERRORS_FILE, writers.error_rows(journal.results()))
+    journal.end()
+
+
+def _look_ahead(job: Job, folder: Path, summary: TagSummary, *, force: bool) -> None:
+    """Counts what there is to do: images found, skipped, unchanged and vanished; the rest would be tagged."""
+    if force or not (folder / FOLDER).is_dir():
+        for _ in job.tasks(job.inputs.walk(), summary):
+            pass
+        return
+    with opened(folder, job.made_by, force=False) as journal:
+        names = set()
+        for task in job.tasks(job.inputs.walk(), summary, journal.get):
+            summary.unchanged += task.unchanged
+            names.add(task.found.name)
+        summary.vanished = sum(result.name not in names for result in journal.everything())
 
 
 def _write_summary(folder: Path, summary: TagSummary) -> None:
     files.write_atomically(folder / SUMMARY_FILE, files.json_text(summary.to_json()))
 
 
-def find_inputs(inputs: Sequence[Path], *, recursive: bool) -> dict[str, Path]:
-    """The images of all inputs by the name they have in the results.
-
-    Names are relative to the one folder given, or to the folder that all inputs have in common.
-
-    Raises:
-        LabelrError: If an input does not exist, or there is no image in them.
-    """
-    for path in inputs:
-        if not path.exists():
-            raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
-    absolute = [Path(os.path.abspath(path)) for path in inputs]
-    base = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in absolute]))
-    found = {
-        image.relative_to(base).as_posix(): image
-        for path in absolute
-        for image in (find_images(path, recursive=recursive) if path.is_dir() else [path])
-    }
-    if not found:
-        where = ", ".join(str(path) for path in inputs)
-        raise LabelrError(f"no images in {where}", "labelr takes JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files")
-    return found
+def _paths(photos: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(photos)] if isinstance(photos, (str, Path)) else [Path(photo) for photo in photos]
 
 
-def _output_folder(inputs: Sequence[Path], output: str | Path | None) -> Path:
+def _output_folder(photos: Sequence[Path], output: str | Path | None, *, several: bool) -> Path:
     if output is not None:
         return Path(output)
-    if len(inputs) > 1:
+    if several or len(photos) != 1:
         raise SettingError("several inputs have no common name for the results", "name a directory with `--output DIR`")
-    return Path(f"{Path(os.path.abspath(inputs[0])).name}_labels")
+    return Path(f"{Path(os.path.abspath(photos[0])).name}_labels")
 
 
-def _check_output(folder: Path, *, force: bool) -> None:
-    """Raises LabelrError unless results may be written into `folder`: it is new, empty, or may be replaced."""
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
-        raise LabelrError(f"the output {folder} is a file", "name another directory with `--output DIR`")
-    if next(folder.iterdir(), None) is None:
-        return
-    if not _is_summary(folder / SUMMARY_FILE):
-        raise LabelrError(
-            f"{folder} holds files that are no results of labelr", "name another directory with `--output`"
-        )
-    if not force:
-        raise LabelrError(
-            f"there are results in {folder} already", "replace them with `--force`, or name another `--output`"
-        )
+def stream(
+    photos: str | Path | Sequence[str | Path],
+    model: str | Path | Model | None,
+    write: Callable[[str], None],
+    *,
+    files_from: str | Path | None = None,
+    threshold: float | None = None,
+    threshold_file: str | Path | None = None,
+    machine: Machine | None = None,
+    track: Track = untracked,
+    **options: Any,
+) -> TagSummary:
+    """Gives the labels of each image to a function, line by line, and keeps nothing: see `tag`.
 
-
-def _is_summary(path: Path) -> bool:
-    """Whether a file is the account of an earlier run."""
-    try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(said, dict) and {"found", "ok", "failed", "skipped", "per_label"} <= set(said)
-
-
-def _clear_output(folder: Path) -> None:
-    """Makes `folder`, or deletes from it the results of an earlier run, and nothing else that may lie there."""
-    files.make_folder(folder)
-    with files.writing(folder):
-        for path in folder.rglob("*.csv"):
-            if (path.parent == folder and path.name in TABLES) or (path.is_file() and _is_image_csv(path)):
-                path.unlink()
-
-
-def _is_image_csv(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.readline(64) == b"label,probability\n"
+    Args:
+        photos: As `tag`.
+        model: As `tag`.
+        write: Takes a line of ``labels.csv`` or, where the format is ``jsonl``, of JSON, with its line break.
+        files_from: As `tag`.
+        threshold: As `tag`.
+        threshold_file: As `tag`.
+        machine: As `tag`.
+        track: As `tag`.
+        options: As `tag`.
+    """
+    chosen = TagOptions.of(options)
+    job = Job.of(
+        _paths(photos), model, chosen, files_from=files_from, threshold=threshold, threshold_file=threshold_file,
+        machine=machine, track=track,
+    )  # fmt: skip
+    summary, choice, start = job.account("-"), job.choice, time.perf_counter()
+    as_json = "jsonl" in chosen.formats
+    if not as_json:
+        write(files.csv_text(next(writers.label_rows((), choice)), ()))
+    with one_thread(job.model.machine), Walk(job.inputs) as walk:
+        for _, result in job.results(walk, job.tasks(walk, summary), summary):
+            if result.failed:
+                summary.failed += 1
+                log.warning("%s: %s", result.name, result.reason)
+            else:
+                tagged = Tagged.of(result, choice)
+                summary.count(choice.labels, tagged)
+            if as_json:
+                write(writers.json_line(result, choice, summary.model_digest))
+            elif not result.failed:
+                write(files.csv_text(writers.label_row(tagged), ()))
+    summary.end(time.perf_counter() - start)
+    return summary

@@ -1,108 +1,254 @@
-"""One writer for each output format; it is given one image after the other, in order."""
+"""One writer for each output format: files of single images as they come, tables of all at the end."""
 
 import csv
 import errno
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
 from labelr.errors import LabelrError
+from labelr.tagging.choice import Choice
+from labelr.tagging.journal import Result
 
 _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
+LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE = (
+    "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv",
+)  # fmt: skip
 
 
 class UnwritableNameError(LabelrError):
-    """An image's name does not do for the file of its labels: too long, or taken by a folder."""
+    """The file of an image cannot be written: its name is too long, or taken by something else."""
 
 
-class Writer(Protocol):
-    """Takes the results of images one after the other."""
+class Tagged(NamedTuple):
+    """An image with its labels.
 
-    def write(self, name: str, probs: NDArray[np.float32], applies: NDArray[np.bool_]) -> None:
-        """Takes one image.
+    Attributes:
+        result: What is known of it.
+        probs: Of the K labels that are written, shape ``(K,)``.
+        applies: Which of them apply, shape ``(K,)``.
+    """
+
+    result: Result
+    probs: NDArray[np.float32]
+    applies: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, result: Result, choice: Choice) -> "Tagged":
+        """A result that did not fail, with the labels that a choice makes of it."""
+        probs = result.probs[choice.columns]
+        return cls(result, probs, choice.applies(probs))
+
+    @property
+    def ranked(self) -> list[int]:
+        """The labels that apply, the most probable first."""
+        return [index for index in np.argsort(-self.probs, kind="stable").tolist() if self.applies[index]]
+
+
+class ImageWriter(Protocol):
+    """Writes a file for each image."""
+
+    def path(self, name: str) -> Path:
+        """Where the file of an image is."""
+        ...
+
+    def write(self, tagged: Tagged, *, ours: bool) -> None:
+        """Writes the file of an image.
 
         Args:
-            name: The image's path relative to the input folder, with forward slashes.
-            probs: The probability of each label, shape ``(L,)``.
-            applies: Whether each label applies, shape ``(L,)``.
+            tagged: The image.
+            ours: Whether a file that is there already was written by an earlier run.
+
+        Raises:
+            UnwritableNameError: If there can be no such file.
+            LabelrError: If it cannot be written.
         """
         ...
 
+    def remove(self, name: str) -> None:
+        """Deletes the file of an image that is not there any more."""
+        ...
 
-class ImageFiles:
-    """One CSV an image, ``a/b.jpg.csv``: the labels that apply, ``label,probability``, the most probable first."""
+
+class ImageCsv:
+    """``a/b.jpg.csv``: the labels that apply, ``label,probability``, the most probable first.
+
+    Args:
+        folder: Of the tree of files.
+        labels: K label names.
+    """
 
     def __init__(self, folder: Path, labels: Sequence[str]) -> None:
         self.folder = folder
         self.labels = labels
 
-    def write(self, name: str, probs: NDArray[np.float32], applies: NDArray[np.bool_]) -> None:
-        """Writes the file of one image; see `Writer.write`."""
-        ranked = [index for index in np.argsort(-probs, kind="stable") if applies[index]]
-        rows = [(self.labels[index], shown(probs[index])) for index in ranked]
-        path = self.folder / f"{name}.csv"
-        try:
-            files.make_folder(path.parent)
-            files.write_atomically(path, files.csv_text(("label", "probability"), rows), durable=False)
-        except LabelrError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
-                raise UnwritableNameError(error.message) from error
-            raise
+    def path(self, name: str) -> Path:
+        """As `ImageWriter`."""
+        return self.folder / f"{name}.csv"
+
+    def write(self, tagged: Tagged, *, ours: bool) -> None:
+        """As `ImageWriter`."""
+        path = self.path(tagged.result.name)
+        if not ours and _is_there(path) and not _begins(path, b"label,probability\n"):
+            raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
+        rows = [(files.guarded(self.labels[index]), shown(tagged.probs[index])) for index in tagged.ranked]
+        _write(path, files.csv_text(("label", "probability"), rows))
+
+    def remove(self, name: str) -> None:
+        """As `ImageWriter`."""
+        _remove(self.path(name), self.folder)
 
 
-class Tables:
-    """``labels.csv`` with 0 or 1 and ``probabilities.csv``, a row an image and a column a label."""
+class ImageTxt:
+    """``a/b.txt``: the labels that apply, the most probable first, divided by commas, as training tools read them.
 
-    def __init__(self, labels: "Table", probabilities: "Table") -> None:
+    Args:
+        folder: Of the tree of files.
+        labels: K label names.
+        append: Whether the tags in a file that is there already are kept, before those that are new.
+    """
+
+    def __init__(self, folder: Path, labels: Sequence[str], *, append: bool) -> None:
+        self.folder = folder
         self.labels = labels
-        self.probabilities = probabilities
+        self.append = append
 
-    def write(self, name: str, probs: NDArray[np.float32], applies: NDArray[np.bool_]) -> None:
-        """Adds a row to both tables; see `Writer.write`."""
-        self.labels.add([name, *applies.astype(int)])
-        self.probabilities.add([name, *map(shown, probs)])
+    def path(self, name: str) -> Path:
+        """As `ImageWriter`."""
+        return (self.folder / name).with_suffix(".txt")
+
+    def write(self, tagged: Tagged, *, ours: bool) -> None:
+        """As `ImageWriter`."""
+        path = self.path(tagged.result.name)
+        tags = [self.labels[index] for index in tagged.ranked]
+        if self.append and _is_there(path):
+            before = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+            kept = [tag.strip() for tag in before.replace("\n", ",").split(",") if tag.strip()]
+            tags = list(dict.fromkeys([*kept, *tags]))
+        elif not ours and _is_there(path):
+            raise UnwritableNameError(
+                f"{path.name} is there already, a person's or another image's: `--append` keeps its tags"
+            )
+        _write(path, ", ".join(tags) + "\n" if tags else "")
+
+    def remove(self, name: str) -> None:
+        """As `ImageWriter`; a person's tags are kept."""
+        if not self.append:
+            _remove(self.path(name), self.folder)
 
 
-class Table:
-    """A CSV file that grows under a temporary name and is put in place when it is whole."""
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
-    def __init__(self, path: Path, header: Iterable[str]) -> None:
-        self.path = path
-        self.draft = path.with_name(f".{path.name}.tmp")
-        with files.writing(path):
-            self.file = self.draft.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-        self.rows = csv.writer(self.file, lineterminator="\n")
-        self.add(header)
 
-    def add(self, row: Iterable[object]) -> None:
-        """Adds a row.
+def _begins(path: Path, beginning: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(beginning)) == beginning
+    except OSError:  # a folder
+        return False
 
-        Raises:
-            LabelrError: If it cannot be written.
-        """
-        with files.writing(self.path):
-            self.rows.writerow(row)
 
-    def finish(self) -> None:
-        """Puts the table in place.
+def _write(path: Path, text: str) -> None:
+    try:
+        files.make_folder(path.parent)
+        files.write_atomically(path, text, durable=False)
+    except LabelrError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
+            raise UnwritableNameError(error.message) from error
+        raise
 
-        Raises:
-            LabelrError: If it cannot be written.
-        """
-        with files.writing(self.path):
-            self.file.close()
-            self.draft.replace(self.path)
 
-    def discard(self) -> None:
-        """Deletes what was written."""
-        with suppress(OSError):  # a full disk may not take the last of it
-            self.file.close()
-        self.draft.unlink(missing_ok=True)
+def _remove(path: Path, folder: Path) -> None:
+    """Deletes a file, and the folders above it that are empty then, up to the folder of all."""
+    with suppress(OSError):
+        path.unlink()
+        for parent in path.parents:
+            if parent == folder:
+                break
+            parent.rmdir()
+
+
+Rows = Iterator[list[Any]]
+
+
+def label_rows(images: Iterable[Tagged], choice: Choice) -> Rows:
+    """The rows of ``labels.csv``: a column a label, 1 where it applies and 0 where not."""
+    yield ["filename", *map(files.guarded, choice.labels)]
+    yield from map(label_row, images)
+
+
+def label_row(image: Tagged) -> list[Any]:
+    """A row of ``labels.csv``."""
+    return [files.guarded_path(image.result.name), *image.applies.astype(int).tolist()]
+
+
+def probability_rows(images: Iterable[Tagged], choice: Choice) -> Rows:
+    """The rows of ``probabilities.csv``: a column a label."""
+    yield ["filename", *map(files.guarded, choice.labels)]
+    for image in images:
+        yield [files.guarded_path(image.result.name), *map(shown, image.probs.tolist())]
+
+
+def error_rows(results: Iterable[Result]) -> Rows:
+    """The rows of ``errors.csv``: each image of which nothing could be written, and why."""
+    yield ["filename", "reason"]
+    for result in results:
+        if result.failed:
+            yield [files.guarded_path(result.name), result.reason]
+
+
+def blank_rows(names: Iterable[str], choice: Choice) -> Rows:
+    """A table to be filled in: a column a label, whose cells are empty, and so unknown."""
+    yield ["filename", *map(files.guarded, choice.labels)]
+    yield from ([files.guarded_path(name), *[""] * len(choice.labels)] for name in names)
+
+
+def json_line(result: Result, choice: Choice, model: str) -> str:
+    """An image as one line of JSON; without labels and probabilities where it failed."""
+    said: dict[str, Any] = {"path": result.name, "model": model}
+    if result.failed:
+        said |= {"size": None, "labels": None, "probabilities": None, "error": result.reason}
+    else:
+        tagged = Tagged.of(result, choice)
+        probs = {label: round(prob, 6) for label, prob in zip(choice.labels, tagged.probs.tolist(), strict=True)}
+        said |= {
+            "size": [result.width, result.height], "labels": [choice.labels[index] for index in tagged.ranked],
+            "probabilities": probs, "error": None,
+        }  # fmt: skip
+    return files.json_line(said)
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Writes a CSV of any length in one piece.
+
+    Raises:
+        LabelrError: If it cannot be written; what was there before is whole.
+    """
+    with files.replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        text.detach()
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes a text of any length in one piece.
+
+    Raises:
+        LabelrError: If it cannot be written; what was there before is whole.
+    """
+    with files.replacing(path) as file:
+        for line in lines:
+            file.write(line.encode("utf-8"))
 
 
 def shown(prob: float) -> str:

@@ -14,7 +14,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
 from labelr.errors import LabelrError
 from labelr.model.decide import decide
-from labelr.model.predict import BATCH_SIZE, Probs, predict_probs
+from labelr.model.predict import BATCH_SIZE, Probs, for_prediction, predict_probs
 from labelr.progress import Track
 from labelr.scoring import metrics
 from labelr.scoring.thresholds import USUAL
@@ -102,7 +102,10 @@ class Course:
         trainer = self.trainer
         batches = [np.empty((0, len(self._val.table.labels)), np.float32)]
         for probs in predict_probs(
-            trainer.averaged, self._val_pixels.batches(BATCH_SIZE), trainer.preprocessing, trainer.machine
+            for_prediction(trainer.averaged, trainer.machine),
+            self._val_pixels.batches(BATCH_SIZE),
+            trainer.preprocessing,
+            trainer.machine,
         ):
             batches.append(probs)
             look()

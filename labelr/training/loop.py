@@ -16,6 +16,7 @@ from labelr.errors import LabelrError, first_line
 from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
 from labelr.model.memory import Portions, is_out_of_memory
+from labelr.model.network import ResidualNetwork
 from labelr.model.predict import normalise
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
@@ -50,7 +51,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: ResidualNetwork,
         images: TrainImages,
         config: TrainConfig,
         preprocessing: Preprocessing,
@@ -77,9 +78,9 @@ class Trainer:
         self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
 
     @property
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> ResidualNetwork:
         """The network with averaged weights: the one that is scored and saved."""
-        return self.average.module
+        return cast("ResidualNetwork", self.average.module)
 
     @property
     def progress(self) -> float:

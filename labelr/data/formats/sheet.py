@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from labelr import files
 from labelr.data.images import has_image_suffix
 from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError, nearest, some
@@ -133,8 +134,11 @@ def _fitness(path: Path, text: str, separator: str) -> tuple[int, int]:
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table that have any content, each with its number from 1."""
     try:
+        guarded = "'" in text  # what labelr writes for spreadsheets
         for row, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator), start=1):
             stripped = [cell.strip() for cell in cells]
+            if guarded:
+                stripped = [files.unguarded(cell) for cell in stripped]
             if any(stripped):
                 yield row, stripped
     except csv.Error as error:

@@ -1,0 +1,150 @@
+"""The output directory: of one run at a time, one model and one choice of labels, and of nothing else."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from labelr import files
+from labelr.errors import LabelrError
+from labelr.tagging.journal import FOLDER, Journal
+from labelr.tagging.options import TagOptions
+from labelr.tagging.uncertain import UNCERTAIN_FILE
+from labelr.tagging.writers import (
+    ERRORS_FILE,
+    JSONL_FILE,
+    LABELS_FILE,
+    PROBABILITIES_FILE,
+    ImageCsv,
+    ImageTxt,
+    ImageWriter,
+)
+
+SUMMARY_FILE = "summary.json"
+TABLES = (LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE)
+
+
+@contextmanager
+def opened(folder: Path, made_by: Mapping[str, Any], *, force: bool) -> Iterator[Journal]:
+    """The journal of an output directory, locked, which is new or of a run of the same kind.
+
+    Args:
+        folder: The directory; made where it is not there.
+        made_by: What results depend on beside the images.
+        force: Whether results that are there already are deleted first.
+
+    Raises:
+        LabelrError: If the directory holds something else, is in use, or its results are of another kind.
+    """
+    check(folder)
+    files.make_folder(folder / FOLDER)
+    with _locked(folder):
+        if force:
+            _clear(folder)
+        elif not (folder / FOLDER / "journal.sqlite").exists() and _is_summary(folder / SUMMARY_FILE):
+            raise LabelrError(
+                f"the results in {folder} are of an earlier version of labelr, and cannot be gone on with",
+                "replace them with `--force`, or name another `--output`",
+            )
+        journal = Journal(folder)
+        try:
+            _check_same(folder, journal.made_by, made_by)
+            if not journal.is_complete:
+                _clear_drafts(folder, journal)
+            yield journal
+        finally:
+            journal.close()
+
+
+def check(folder: Path) -> None:
+    """Raises LabelrError unless a directory is new, empty, or holds results of labelr."""
+    if folder.exists() and not folder.is_dir():
+        raise LabelrError(f"the output {folder} is a file", "name another directory with `--output DIR`")
+    if not folder.is_dir() or next(folder.iterdir(), None) is None:
+        return
+    if not (folder / FOLDER).is_dir() and not _is_summary(folder / SUMMARY_FILE):
+        raise LabelrError(
+            f"{folder} holds files that are no results of labelr", "name another directory with `--output`"
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / FOLDER / "lock")
+    with files.writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LabelrError(
+                f"another run is writing into {folder}", "wait for it, or name another `--output`"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name} was {_said(before[name])} and is {_said(value)}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    ]
+    if differences:
+        raise LabelrError(
+            f"the results in {folder} were made otherwise: {'; '.join(differences)}",
+            "replace them with `--force`, or name another `--output`",
+        )
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+
+
+def image_writers(folder: Path, base: Path, labels: tuple[str, ...], options: TagOptions) -> list[ImageWriter]:
+    """The writers of a file for each image, in the output directory or beside the images."""
+    tree = base if options.in_place else folder
+    made: dict[str, ImageWriter] = {
+        "csv": ImageCsv(tree, labels), "txt": ImageTxt(tree, labels, append=options.append),
+    }  # fmt: skip
+    return [made[name] for name in options.formats if name in made]
+
+
+def _clear(folder: Path) -> None:
+    """Deletes the results of an earlier run, and nothing else that may lie there."""
+    journal = Journal(folder)
+    before = journal.made_by
+    if before:
+        options = TagOptions(format=tuple(before["formats"]), in_place=before["in place"])
+        for writer in image_writers(folder, Path(before["photos"]), (), options):
+            for result in journal.everything():
+                if not result.failed:
+                    writer.remove(result.name)
+    journal.close()
+    with files.writing(folder):
+        for path in (*(folder / name for name in TABLES), *(folder / FOLDER).glob("journal.sqlite*")):
+            path.unlink(missing_ok=True)
+        for path in folder.rglob("*.csv") if not before else ():  # of a version that kept no journal
+            if path.is_file() and path.read_bytes()[:18] == b"label,probability\n":
+                path.unlink()
+
+
+def _clear_drafts(folder: Path, journal: Journal) -> None:
+    """Deletes what a run that was killed was writing."""
+    before = journal.made_by
+    trees = {folder, Path(before["photos"])} if before and before["in place"] else {folder}
+    for tree in trees:
+        for path in tree.rglob(f"{files.DRAFT_PREFIX}*{files.DRAFT_SUFFIX}"):
+            path.unlink(missing_ok=True)
+
+
+def _is_summary(path: Path) -> bool:
+    """Whether a file is the account of an earlier run."""
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and {"found", "ok", "failed", "skipped", "per_label"} <= set(said)
