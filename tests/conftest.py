@@ -22,9 +22,12 @@ from labelr.model.predict import Model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-TINY = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "workers": 1}
+TINY = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "workers": 1, "report": False}
 """Settings with which training takes a second."""
-TINY_OPTIONS = ["--image-size", "32", "--width", "0.125", "--epochs", "2", "-b", "8", "--threads", "1", "-j", "1"]
+TINY_OPTIONS = [
+    *("--image-size", "32", "--width", "0.125", "--epochs", "2", "-b", "8", "--threads", "1", "-j", "1"),
+    "--no-report",
+]
 
 
 class Result(NamedTuple):

@@ -105,6 +105,9 @@ def fit(
             "--log-dir", metavar="DIR", help="Write the scores of each epoch here, for TensorBoard.", panel=opt.OUTPUT
         ),
     ] = None,
+    report: opt.Report = opt.DEFAULTS.report,
+    plot_format: opt.PlotFormat = opt.DEFAULTS.plot_format,
+    suspects: opt.Suspects = None,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -112,7 +115,8 @@ def fit(
 ) -> None:
     """Train a model on a folder of images and its label file.
 
-    Prints the model's directory as the only line on stdout. DATA holds images and their labels as you have them: a
+    Prints the model's directory as the only line on stdout; the page in its folder `report` shows how good the model
+    is. DATA holds images and their labels as you have them: a
     table, an export of an annotation tool, text files beside the images, or folders named after labels. How it is read
     stands in the first lines on stderr; `labelr check DATA` looks closer and trains nothing.
     """
@@ -125,7 +129,9 @@ def fit(
     from labelr.training.fit import fit as train
 
     with console.session(quiet=quiet, verbose=verbose) as track:
-        result = train(data, config, name=name, output=output, log_dir=log_dir, force=force, track=track).to_json()
+        result = train(
+            data, config, name=name, output=output, log_dir=log_dir, suspects=suspects, force=force, track=track
+        ).to_json()
     if not quiet and result["scored_on"]:
         show_evaluation(result, to=console.stderr)
         warn_of_few_positives(result)

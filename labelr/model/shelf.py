@@ -21,6 +21,7 @@ METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.csv"
 HISTORY_FILE = "history.csv"
 ERRORS_FILE = "errors.csv"
+REPORT_FOLDER = "report"
 LOCK_FILE = ".lock"
 
 log = logging.getLogger(__name__)

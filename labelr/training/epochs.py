@@ -24,6 +24,7 @@ from labelr.model.network import count_parameters
 from labelr.model.predict import BATCH_SIZE, predict_probs
 from labelr.progress import Track
 from labelr.scoring import metrics
+from labelr.scoring.report.page import report_files
 from labelr.scoring.thresholds import USUAL
 from labelr.training.batches import TrainImages
 from labelr.training.events import event_log
@@ -46,6 +47,8 @@ class EpochRow:
     val_loss: float
     val_map: float
     val_f1: float
+    val_precision: float
+    val_recall: float
     lr: float
     seconds: float
     images_per_second: float
@@ -169,7 +172,9 @@ def _run_epoch(
     return EpochRow(
         epoch=epoch, train_loss=train_loss, val_loss=metrics.bce(probs, targets),
         val_map=float(metrics.mean_or_nan(metrics.average_precision(probs, targets))),
-        val_f1=float(counts.f1[0]) if len(part.table) else np.nan, lr=lr, seconds=seconds,
+        val_f1=float(counts.f1[0]) if len(part.table) else np.nan,
+        val_precision=float(counts.precision[0]) if len(part.table) else np.nan,
+        val_recall=float(counts.recall[0]) if len(part.table) else np.nan, lr=lr, seconds=seconds,
         images_per_second=(trainer.steps - steps_before) * trainer.images.batch_size / train_seconds,
         waited_seconds=trainer.waited_seconds - waited_before, image_size=size,
     )  # fmt: skip
@@ -207,8 +212,9 @@ def _tell_pace(history: list[EpochRow]) -> None:
 def _write_data_files(prepared: Prepared, folder: Path) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
     dataset = prepared.dataset
-    for name in (shelf.METRICS_FILE, shelf.PREDICTIONS_FILE):  # of the model that is being replaced
-        (folder / name).unlink(missing_ok=True)
+    replaced = (folder / shelf.METRICS_FILE, folder / shelf.PREDICTIONS_FILE, *report_files(folder))
+    for old in replaced:  # of the model that was here before
+        old.unlink(missing_ok=True)
     write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
     files.write_atomically(
         folder / shelf.ERRORS_FILE, files.csv_text(("filename", "reason"), dataset.unreadable.items())

@@ -18,6 +18,7 @@ from labelr.model.device import pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
+from labelr.scoring.suspects import check_suspects_free
 from labelr.scoring.thresholds import USUAL
 from labelr.training.epochs import train
 from labelr.training.events import check_event_log
@@ -63,6 +64,7 @@ def fit(
     name: str | None = None,
     output: str | Path | None = None,
     log_dir: str | Path | None = None,
+    suspects: str | Path | None = None,
     force: bool = False,
     track: Track = untracked,
 ) -> FitResult:
@@ -74,7 +76,8 @@ def fit(
         name: The model's name; None takes the data folder's, with a number where that is taken.
         output: A directory to save it in instead of the user's cache.
         log_dir: A directory for TensorBoard events; None writes none.
-        force: Whether a model of that name may be replaced.
+        suspects: A file for the given labels that are probably wrong, as a table; None writes none.
+        force: Whether a model of that name, and the table of suspects, may be replaced.
         track: Watches the progress.
 
     Returns:
@@ -87,6 +90,8 @@ def fit(
     given = TrainConfig.of(config)
     events = Path(log_dir) if log_dir is not None else None
     check_event_log(events)
+    doubts = Path(suspects) if suspects is not None else None
+    check_suspects_free(doubts, force=force)
     machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
     folders = as_folders(data)
     default_name = folders[0].resolve().name if folders else "synthetic"
@@ -107,9 +112,9 @@ def fit(
                 prepared, settings, described, machine, folder, deadline=deadline, log_dir=events, track=track
             )
             if folds is None:
-                model, report = finish(prepared, info, settings, machine, folder, track)
+                model, report = finish(prepared, info, settings, machine, folder, suspects=doubts, track=track)
             else:
-                model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder)
+                model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder, suspects=doubts)
         except BaseException:
             _tell_what_is_kept(folder)
             raise
