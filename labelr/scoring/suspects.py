@@ -22,14 +22,13 @@ class Suspects:
     Attributes:
         rows: The image of each, shape ``(K,)``.
         columns: The label of each, shape ``(K,)``.
-        estimate: How many given labels are wrong, as far as the probabilities can tell: those off the diagonal of the
-            confident joint.
+        clear: How many of them are off the diagonal of the confident joint; see `find_suspects`.
         known: How many labels are given at all.
     """
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
-    estimate: int
+    clear: int
     known: int
 
     def __len__(self) -> int:
@@ -41,8 +40,8 @@ def find_suspects(probs: FloatArray, targets: FloatArray) -> Suspects:
 
     Each label is a question of its own with two answers, as in the multi-label form (Thyagarajan et al. 2023). How sure
     the model usually is of an answer is its mean probability over the images that were given it. Where it is as sure of
-    the other answer than the given one, and surer by comparison, the pair is off the diagonal of the confident joint,
-    and is counted. Suspects are ordered by the probability of the given answer alone (their "self-confidence"): with
+    the other answer than the given one, and surer by comparison, the pair is off the diagonal of the confident joint.
+    Suspects are ordered by the probability of the given answer alone (their "self-confidence"): with
     5 % of real labels flipped, that found more of them than the margins by which the usual is exceeded.
 
     Args:
@@ -59,11 +58,11 @@ def find_suspects(probs: FloatArray, targets: FloatArray) -> Suspects:
     surplus_no = 1 - chances - _mean_where(1 - chances, known & ~given)
     other, own = np.where(given, surplus_no, surplus_yes), np.where(given, surplus_yes, surplus_no)
     judged = known & evaluable(targets)
-    confident = judged & (other >= 0) & (other > own)
+    off = judged & (other >= 0) & (other > own)
     certainty = np.where(given, chances, 1 - chances)
-    rows, columns = np.nonzero(confident | (judged & (certainty < 0.5)))
+    rows, columns = np.nonzero(off | (judged & (certainty < 0.5)))
     order = np.argsort(certainty[rows, columns], kind="stable")
-    return Suspects(rows[order], columns[order], int(confident.sum()), int(known.sum()))
+    return Suspects(rows[order], columns[order], int(off.sum()), int(known.sum()))
 
 
 def suspect_rows(evaluation: Evaluation, found: Suspects, most: int | None = None) -> Iterable[tuple[object, ...]]:

@@ -119,8 +119,8 @@ def finish(
     doubted = evaluation
     if scored_on == "test":
         doubted = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration)).joined(evaluation)
-    parts = "of the validation and test parts" if scored_on == "test" else "of the validation part"
-    whence = f"{parts}, which the network was not trained on,"
+    parts = "the validation and test parts" if scored_on == "test" else "the validation part"
+    whence = f"of {parts}, which the network was not trained on"
     source = Source(model, evaluation, SCORED.get(scored_on or "", ""), doubted, whence, numbers=report)
     show(source, settings, suspects)
     return model, report

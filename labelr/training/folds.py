@@ -138,7 +138,7 @@ def finish_folds(
     counts = {"images": [len(one.files) for one in per_fold], "best_epochs": list(folds.best_epochs)}
     model, report = complete(model, {"scored_on": "folds", **report, "folds": counts})
     scored = "in all, each by one of several models that had not seen it"
-    whence = "was given by a model that has not seen the image, and"
+    whence = "(each shown to a model that had not seen it)"
     show(Source(model, pooled, scored, pooled, whence, numbers=report), settings, suspects)
     return model, report
 

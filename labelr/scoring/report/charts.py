@@ -146,7 +146,7 @@ def curve_panels(evaluation: Evaluation) -> list[Panel | None]:
                 title=label, x_label="recall", y_label="precision",
                 lines=(Line("", ((0.0, share), (1.0, share)), "guide"), Line("", points)),
                 x_range=UNIT, y_range=UNIT, x_ticks=(0.0, 0.5, 1.0), y_ticks=(0.0, 0.5, 1.0),
-                mark=(row["recall"], row["precision"]),
+                mark=(row["recall"], row["precision"]) if row["predicted"] else None,
                 said=f"Precision-recall curve of {label}: average precision {row['ap']:.3f}; at the threshold "
                 f"{row['threshold']:.3f}, precision {row['precision']:.3f} and recall {row['recall']:.3f}.",
             )
@@ -155,21 +155,24 @@ def curve_panels(evaluation: Evaluation) -> list[Panel | None]:
 
 
 def precision_recall(probs: FloatArray, targets: FloatArray) -> Points:
-    """Recall and precision of one label at falling thresholds, at most `CURVE_POINTS` of them.
+    """Recall and precision of one label, from one label written to every image's, at most twice `CURVE_POINTS`.
+
+    Unlike scikit-learn's, the curve goes on below the threshold at which all is found, so that any threshold lies on
+    it, and begins with the precision of the most probable images instead of 1.
 
     Args:
         probs: Shape ``(N,)``.
         targets: 1 or 0, at least one of them 1, shape ``(N,)``.
     """
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(targets, probs.astype(np.float64))
-    precision, recall = precision[::-1], recall[::-1]  # from no label written to every one
-    if len(recall) > CURVE_POINTS:
-        wanted = np.linspace(0, 1, CURVE_POINTS)
-        kept = np.unique(np.searchsorted(recall, wanted).clip(0, len(recall) - 1))
-        precision, recall = precision[kept], recall[kept]
-    return tuple(zip(recall.tolist(), precision.tolist(), strict=True))
+    order = np.argsort(-probs, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(probs[order]) != 0, [True]))  # images of one probability are one step
+    hits = (targets[order] == 1).cumsum()[ends]
+    precision, recall = hits / (ends + 1), hits / hits[-1]
+    bins = np.rint(recall * CURVE_POINTS)
+    turns = np.flatnonzero(np.diff(bins) != 0)
+    kept = np.unique(np.concatenate([[0], turns, turns + 1, [len(bins) - 1]]))
+    points = zip(recall[kept].tolist(), precision[kept].tolist(), strict=True)
+    return ((0.0, float(precision[0])), *points)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.scoring.report.source import Source
+from labelr.scoring.report.source import Source, read_history
 from labelr.version import __version__
 
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "scipy")
@@ -24,9 +24,11 @@ def made(source: Source, now: datetime) -> list[tuple[str, Facts]]:
     """Titles, each with names and values: of the model, its data, what was scored, and where it ran."""
     model = source.model
     info, evaluation = model.info, source.evaluation
+    seconds = sum(read_history(model.path).get("seconds", ()))
     network: Facts = [
         ("Model", str(model.path)),
         ("Finished", info.created),
+        *([("Trained for", f"{seconds / 60:.1f} minutes")] if seconds else []),
         ("Epoch", f"{info.best_epoch}"),
         ("Weights, SHA-256", info.weights.get("sha256", "")),
         ("Seed", str(info.config.get("seed", ""))),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelr import files
+from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
 from labelr.scoring.report.charts import Panel
 from labelr.scoring.report.examples import Thumbnail, random_rows
@@ -168,16 +169,28 @@ def draw_confusion(source: Source, lettering: Lettering) -> "Figure":
     for number, (axes, label) in enumerate(zip(every, labels, strict=True), start=1):
         counts = np.array([[rows[label]["tp"], rows[label]["fn"]], [rows[label]["fp"], rows[label]["tn"]]])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of the true ones, and of the others
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
+        axes.imshow(_shades(shares), aspect="auto")
         for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.75 else INK
+            colour = "white" if shares[row, column] > 0.6 else INK
             axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
         axes.set_xticks([0, 1], ["written", "not"], fontsize=7)
         axes.set_yticks([0, 1], ["true", "not"], fontsize=7)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         _title(axes, lettering.write(label, number, 22), lettering)
+    figure.suptitle("Rows: true or not. Columns: written or not. Blue: right. Orange: wrong.", fontsize=9, color=SOFT)
     return figure
+
+
+def _shades(shares: FloatArray) -> FloatArray:
+    """Colours ``(2, 2, 3)`` of a confusion matrix: blue where right and orange where wrong, the deeper the more."""
+    from matplotlib.colors import to_rgb
+
+    right, wrong = (np.array(to_rgb(COLOURS[role])) for role in ("first", "second"))
+    full = np.array([[right, wrong], [wrong, right]])
+    depth = 0.06 + 0.94 * shares[..., None]
+    shades: FloatArray = 1 - depth * (1 - full)
+    return shades
 
 
 def draw_predictions(
@@ -194,6 +207,11 @@ def draw_predictions(
             axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=SOFT, transform=axes.transAxes)
         else:
             axes.imshow(pixels)
+            height, width = pixels.shape[:2]
+            edge = max(height, width)  # a square for each, at whose foot the picture stands
+            axes.set(
+                xlim=((width - edge) / 2 - 0.5, (width + edge) / 2 - 0.5), ylim=(height - 0.5, height - edge - 0.5)
+            )
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         _title(axes, lettering.write(one["file"], row + 1, 34), lettering)
@@ -209,12 +227,16 @@ def draw_predictions(
 
 def _said(says: Sequence[dict[str, Any]], numbers: dict[str, int], lettering: Lettering) -> list[tuple[str, str]]:
     """A line a label, as ``✗ sea 61 %, but not given``, with its colour."""
-    signs = {"right": ("✓", COLOURS["first"]), "wrong": ("✗", COLOURS["second"]), "unknown": ("?", SOFT)}
+    signs = {
+        "right": ("✓", COLOURS["first"]),
+        "wrong": ("✗", COLOURS["second"]),
+        "unknown": ("?", SOFT),
+        "quiet": ("-", SOFT),
+    }
     lines = []
     for say in says[:5]:
         sign, colour = signs[say["kind"]]
-        matters = say["kind"] != "right" or say["verdict"].startswith("written")
         name = lettering.write(say["label"], numbers[say["label"]], 20)
-        wrong = f": {say['verdict'].split(', ')[-1]}" if say["kind"] == "wrong" else ""
-        lines.append((f"{sign} {name} {say['percent']}{wrong}", colour if matters else SOFT))
+        wrong = f": {say['verdict']}" if say["kind"] == "wrong" else ""
+        lines.append((f"{sign} {name} {say['percent']}{wrong}", colour))
     return lines

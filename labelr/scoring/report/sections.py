@@ -109,12 +109,14 @@ def shot(evaluation: Evaluation, album: Callable[[int], Thumbnail], row: int, as
 
 
 def verdict(written: bool, target: float) -> dict[str, str]:
-    """Whether a decision is right, as a kind and in words."""
+    """Whether a decision is right, as a kind and in words; none where there was nothing to write."""
     if math.isnan(target):
-        return {"kind": "unknown", "verdict": "written; not known" if written else "not written; not known"}
-    if written == (target == 1):
-        return {"kind": "right", "verdict": "written, rightly" if written else "not written, rightly"}
-    return {"kind": "wrong", "verdict": "written, but not given" if written else "given, but not written"}
+        return {"kind": "unknown", "verdict": "written; not known" if written else "not known"}
+    if written and target == 1:
+        return {"kind": "right", "verdict": "right"}
+    if written:
+        return {"kind": "wrong", "verdict": "not given"}
+    return {"kind": "wrong", "verdict": "given, but missed"} if target == 1 else {"kind": "quiet", "verdict": ""}
 
 
 def suspects(source: Source, album: Callable[[int], Thumbnail]) -> dict[str, Any] | None:
@@ -122,23 +124,22 @@ def suspects(source: Source, album: Callable[[int], Thumbnail]) -> dict[str, Any
     doubted, found = source.doubted, source.suspects
     if not found.known:
         return None
-    number, images = f"{found.known:,}", counted(len(doubted.files), "image")
-    checked = f"Each of the {number} answers given for {images} {source.whence} was compared with what the model says"
+    images = counted(len(doubted.files), "image")
+    looked = f"{found.known:,} answers, yes or no, are given for {images} {source.whence}."
     if not len(found):
-        return {"said": f"{checked}. It contradicts none.", "shots": [], "rows": []}
+        return {"said": f"{looked} The model contradicts none of them.", "shots": [], "rows": []}
     said = (
-        f"{checked}. It contradicts {len(found):,} of them, and is sure in {found.estimate:,} cases. Here are the "
-        "first. It may be mistaken itself, so look before you change the spreadsheet. The option --suspects FILE "
-        "writes the whole list as a table."
+        f"{looked} The model contradicts {len(found):,} of them, {found.clear:,} clearly. It may be mistaken "
+        "itself, so look before you change the spreadsheet. Here are the first; the option --suspects FILE "
+        "writes all of them as a table."
     )
     rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(doubted, found, SUSPECTS_LISTED)]
     shots = []
     for i, j in list(zip(found.rows, found.columns, strict=True))[:SUSPECTS_SHOWN]:
         given = "yes" if doubted.targets[i, j] == 1 else "no"
-        chance = f"{percent(doubted.probs[i, j])} {'yes' if given == 'no' else 'probable'}"
         shots.append({
             "file": doubted.files[i], "thumbnail": album(int(i)), "label": doubted.labels[j], "given": given,
-            "percent": chance,
+            "percent": percent(doubted.probs[i, j]),
         })  # fmt: skip
     listed = f"The first {len(rows)} of {len(found):,} as a list" if len(rows) < len(found) else "All as a list"
     return {"said": said, "shots": shots, "rows": rows, "listed": listed}
@@ -181,7 +182,8 @@ def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
     found.sort(key=lambda row: (-abs(row["written"] - row["true"]), -row["true"]))
     said = (
         f"On how many images two labels stand together, as they are given and as labelr writes them: {len(found):,} "
-        f"pairs are found at all. {'The largest differences first.' if found else ''}"
+        f"pairs are found at all. {'The largest differences first.' if found else ''} In the squares, each row and "
+        "each column is a label, in the model's order."
     )
     both = (("As given", true), ("As written", written))
     maps = [(title, _square(counts, names, title)) for title, counts in both]
@@ -189,7 +191,7 @@ def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def _square(counts: np.ndarray, names: Iterable[str], title: str) -> Markup:
-    return svg.heat_map(counts, list(names), f"{title}: the darker a square, the more images have both labels.")
+    return svg.heat_map(counts, list(names), f"{title}: the stronger a square, the more images have both labels.")
 
 
 def reliability(evaluation: Evaluation) -> dict[str, Any] | None:

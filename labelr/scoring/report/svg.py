@@ -5,7 +5,7 @@ from markupsafe import Markup
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report.charts import Line, Panel, tick_text
 
-WIDE = (340, 220, (46, 12, 38, 12))
+WIDE = (350, 220, (58, 12, 38, 12))
 """Width, height, and what is left at the left, right, bottom and top, in units of the picture."""
 SMALL = (150, 130, (24, 8, 20, 8))
 LEVELS = 8
@@ -64,7 +64,7 @@ def _axes(panel: Panel, place: Place, *, small: bool) -> list[Markup]:
         middle = (place.left + place.right) / 2
         parts.append(text.format(kind="xl", x=middle, y=place.height - 6, said=panel.x_label))
         height = (place.top + place.bottom) / 2
-        turned = Markup('<text class="xl" transform="translate(10 {y}) rotate(-90)">{said}</text>')
+        turned = Markup('<text class="xl" transform="translate(9 {y}) rotate(-90)">{said}</text>')
         parts.append(turned.format(y=height, said=panel.y_label))
     return parts
 

@@ -83,8 +83,8 @@ def _more(report: Report) -> tuple[str, ...]:
     exact, prior = (of["exact_match"] for of in (report["metrics"], report["baselines"]["prior"]))
     if exact is None:
         return ()
-    every = f"On {100 * exact:.0f} of 100 images every label is right"
-    return (f"{every}; who does not look at the images gets {100 * (prior or 0):.0f}.",)
+    without = f"guessing by how frequent each label is would reach {100 * (prior or 0):.0f}"
+    return (f"Every label is right on {100 * exact:.0f} of 100 images; {without}.",)
 
 
 def counted(number: int, noun: str) -> str:
@@ -108,7 +108,10 @@ HEADLINE_METRICS = {
     "f1_macro": ("F1, each label alike", "The mean of the labels' F1, in which a rare label counts as much as any."),
     "exact_match": ("Images wholly right", "The share of images on which every single label is right."),
     "hamming_loss": ("Wrong decisions", "The share of yes-or-no decisions that are wrong: here 0 is perfect."),
-    "ece": ("Calibration error", "How far a stated probability is from how often it comes true: 0 is perfect."),
+    "auroc_macro": (
+        "AUROC",
+        "How often an image with a label gets a higher probability for it than one without: 1 is perfect.",
+    ),
 }
 MEASURES = {
     "map_macro": "mAP", "map_micro": "mAP micro", "auroc_macro": "AUROC macro", "auroc_micro": "AUROC micro",
