@@ -24,7 +24,7 @@ from labelr.model.network import count_parameters
 from labelr.model.predict import BATCH_SIZE, predict_probs
 from labelr.progress import Track
 from labelr.scoring import metrics
-from labelr.scoring.report.page import report_files
+from labelr.scoring.report.page import remove_report
 from labelr.scoring.thresholds import USUAL
 from labelr.training.batches import TrainImages
 from labelr.training.events import event_log
@@ -212,9 +212,9 @@ def _tell_pace(history: list[EpochRow]) -> None:
 def _write_data_files(prepared: Prepared, folder: Path) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
     dataset = prepared.dataset
-    replaced = (folder / shelf.METRICS_FILE, folder / shelf.PREDICTIONS_FILE, *report_files(folder))
-    for old in replaced:  # of the model that was here before
-        old.unlink(missing_ok=True)
+    for name in (shelf.METRICS_FILE, shelf.PREDICTIONS_FILE):  # of the model that is being replaced
+        (folder / name).unlink(missing_ok=True)
+    remove_report(folder)
     write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
     files.write_atomically(
         folder / shelf.ERRORS_FILE, files.csv_text(("filename", "reason"), dataset.unreadable.items())

@@ -170,7 +170,7 @@ def precision_recall(probs: FloatArray, targets: FloatArray) -> Points:
     precision, recall = hits / (ends + 1), hits / hits[-1]
     bins = np.rint(recall * CURVE_POINTS)
     turns = np.flatnonzero(np.diff(bins) != 0)
-    kept = np.unique(np.concatenate([[0], turns, turns + 1, [len(bins) - 1]]))
+    kept = np.unique(np.concatenate([[0], turns, turns + 1, [hits.argmax(), len(bins) - 1]]))
     points = zip(recall[kept].tolist(), precision[kept].tolist(), strict=True)
     return ((0.0, float(precision[0])), *points)
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / shelf.REPORT_FOLDER / name for name in (PAGE_FILE, *names)]
 
 
+def remove_report(folder: Path) -> None:
+    """Deletes the report in a directory, which is of a model or of numbers that are being replaced."""
+    for old in report_files(folder):
+        with suppress(NotADirectoryError):  # something of the user's own is called so: writing the next one will say it
+            old.unlink(missing_ok=True)
+
+
 def write_report(folder: Path, source: Source, *, plot_format: str = "png") -> Path:
     """Writes ``report/report.html`` and the charts beside it into a directory, in place of what was there.
 
@@ -40,11 +48,10 @@ def write_report(folder: Path, source: Source, *, plot_format: str = "png") -> P
     Raises:
         LabelrError: If it cannot be written.
     """
-    page, *others = report_files(folder)
+    page = folder / shelf.REPORT_FOLDER / PAGE_FILE
     files.make_folder(page.parent)
     with files.writing(page.parent):
-        for old in others:
-            old.unlink(missing_ok=True)
+        remove_report(folder)
     album = sections.Album(source.evaluation)
     files.write_atomically(page, render(source, album), durable=False)
     write_charts(page.parent, source, album, plot_format)
