@@ -32,6 +32,9 @@ from labelr.training.loop import Trainer
 from labelr.training.prepare import Prepared
 from labelr.training.schedule import Budget, Minutes, Steps
 
+PAGE_SECONDS = 2
+"""What the page takes that is written at the end."""
+
 log = logging.getLogger(__name__)
 
 
@@ -168,7 +171,8 @@ def _run_epoch(
     targets = part.table.targets
     counts = metrics.confusion(decide(probs, USUAL), targets, axis=None)
     seconds = time.perf_counter() - start
-    trainer.budget.reserve(4 * (seconds - train_seconds) + 1)  # for this epoch's like, the thresholds and the test part
+    page = PAGE_SECONDS if trainer.config.report else 0  # beside an epoch's like, the thresholds and the test part
+    trainer.budget.reserve(4 * (seconds - train_seconds) + 1 + page)
     return EpochRow(
         epoch=epoch, train_loss=train_loss, val_loss=metrics.bce(probs, targets),
         val_map=float(metrics.mean_or_nan(metrics.average_precision(probs, targets))),

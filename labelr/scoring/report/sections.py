@@ -29,8 +29,6 @@ LABELS_SHOWN = 5
 MOST_SAID = 8
 LABEL_COLUMNS = ("True", "Written", "Precision", "Recall", "F1", "AP", "AUROC", "Threshold")
 PAIRS_SHOWN = 10
-FEW_LABELS = 12
-"""So many can be named in a square of pairs on a phone."""
 
 WRITTEN = (
     "The labels that it writes with most certainty and that are not given, one an image. Where the picture shows the "
@@ -128,11 +126,7 @@ def suspects(source: Source, album: Callable[[int], Thumbnail]) -> dict[str, Any
     looked = f"{found.known:,} answers, yes or no, are given for {images} {source.whence}."
     if not len(found):
         return {"said": f"{looked} The model contradicts none of them.", "shots": [], "rows": []}
-    said = (
-        f"{looked} The model contradicts {len(found):,} of them, {found.clear:,} clearly. It may be mistaken "
-        "itself, so look before you change the spreadsheet. Here are the first; the option --suspects FILE "
-        "writes all of them as a table."
-    )
+    said = f"{looked} The model contradicts {len(found):,} of them, {found.clear:,} clearly."
     rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(doubted, found, SUSPECTS_LISTED)]
     shots = []
     for i, j in list(zip(found.rows, found.columns, strict=True))[:SUSPECTS_SHOWN]:
