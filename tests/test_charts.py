@@ -48,7 +48,7 @@ def test_label_that_is_never_written_has_no_mark_and_one_without_positives_no_cu
     evaluation = make_evaluation(drawn, ["usual", "silent", "absent"])
     evaluation.probs[:, 1] *= 0.5
     evaluation.targets[:, 2] = 0
-    usual, silent, absent = curve_panels(evaluation)
+    usual, silent, absent = curve_panels(evaluation, [0, 1, 2])
     assert usual is not None
     assert usual.mark is not None
     assert silent is not None

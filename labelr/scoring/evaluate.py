@@ -22,7 +22,7 @@ from labelr.scoring.overrides import check_overrides, choose_thresholds
 from labelr.scoring.report.page import write_report
 from labelr.scoring.report.source import Source
 from labelr.scoring.results import check_free, write_results
-from labelr.scoring.suspects import check_suspects_free, write_suspects
+from labelr.scoring.suspects import check_suspects_free, find_suspects, write_suspects
 from labelr.scoring.thresholds import Thresholds
 from labelr.settings import SettingError
 
@@ -89,12 +89,12 @@ def evaluate(
     chosen = _choose_split(matched, loaded, split)
     scored = score_dataset(loaded, chosen, options=reading, thresholds=thresholds, track=track)
     evaluation = replace(scored, threshold=said, sort=sort)
-    source = _source(loaded, evaluation, split)
     if doubts is not None:
-        write_suspects(doubts, evaluation, source.suspects)
+        write_suspects(doubts, evaluation, find_suspects(evaluation.probs, evaluation.targets))
     if output is not None:
         write_results(Path(output), evaluation)
-        write_report(Path(output), source, plot_format=plot_format)
+        page = write_report(Path(output), _source(loaded, evaluation, split), plot_format=plot_format)
+        log.info("a page to look at: %s", page)
     return evaluation
 
 

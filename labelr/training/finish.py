@@ -145,7 +145,8 @@ def show(source: Source, settings: TrainConfig, suspects: Path | None) -> None:
         if suspects is not None:
             write_suspects(suspects, source.doubted, source.suspects)
         if settings.report:
-            write_report(source.model.path, source, plot_format=settings.plot_format)
+            page = write_report(source.model.path, source, plot_format=settings.plot_format)
+            log.info("a page to look at: %s", page)
     except (LabelrError, OSError) as error:
         reason = error.message if isinstance(error, LabelrError) else str(error)
         log.warning(

@@ -129,12 +129,19 @@ def _history_panel(title: str, y_label: str, lines: tuple[Line, ...], best_epoch
     )  # fmt: skip
 
 
-def curve_panels(evaluation: Evaluation) -> list[Panel | None]:
-    """The precision-recall curve of each label, its threshold marked, in the model's order; None if not evaluable."""
+def most_frequent(evaluation: Evaluation, most: int) -> list[int]:
+    """The labels that the most images have, as columns in the model's order, at most so many."""
+    support = (evaluation.targets == 1).sum(axis=0)
+    return sorted(np.argsort(-support, kind="stable")[:most].tolist())
+
+
+def curve_panels(evaluation: Evaluation, columns: Sequence[int]) -> list[Panel | None]:
+    """The precision-recall curves of some labels, each with its threshold marked; None if not evaluable."""
     usable = evaluable(evaluation.targets)
     rows = {row["label"]: row for row in evaluation.per_label}
     panels: list[Panel | None] = []
-    for index, label in enumerate(evaluation.labels):
+    for index in columns:
+        label = evaluation.labels[index]
         if not usable[index]:
             panels.append(None)
             continue

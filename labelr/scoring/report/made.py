@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from labelr import files
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError
+from labelr.model.info import ModelInfo
 from labelr.model.predict import Model
 from labelr.scoring.report.source import Source, read_history
 from labelr.version import __version__
@@ -38,6 +41,7 @@ def made(source: Source, now: datetime) -> list[tuple[str, Facts]]:
     ]
     scored: Facts = [
         ("Label file", evaluation.data),
+        *_file_digest(Path(evaluation.data)),
         ("Images", f"{len(evaluation.files):,}"),
         ("Labels", f"{len(evaluation.labels):,}"),
         ("Thresholds", "the model's own" if evaluation.threshold == "auto" else str(evaluation.threshold)),
@@ -49,6 +53,14 @@ def made(source: Source, now: datetime) -> list[tuple[str, Facts]]:
         ("What was scored", scored),
         _where(model, now),
     ]
+
+
+def _file_digest(path: Path) -> Facts:
+    try:
+        with path.open("rb") as file:
+            return [("Label file, SHA-256", files.digest(file))]
+    except OSError:  # a folder of files, or gone
+        return []
 
 
 def contents_digest(digests: Iterable[str]) -> str:
@@ -99,6 +111,13 @@ def _installed() -> dict[str, str]:
         except PackageNotFoundError:  # installed by other means than pip
             continue
     return found
+
+
+def counts(info: ModelInfo, most: int) -> Facts:
+    """How often each label, or the first `most`, is given as yes and as no, and how often it is not known."""
+    shown = list(info.counts.items())[:most]
+    kinds = {"positives": "yes", "negatives": "no", "unknown": "unknown"}
+    return [(label, ", ".join(f"{of.get(kind, 0):,} {word}" for kind, word in kinds.items())) for label, of in shown]
 
 
 def settings(config: dict[str, Any]) -> Facts:

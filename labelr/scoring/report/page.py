@@ -11,7 +11,7 @@ from labelr import files
 from labelr.config import PLOT_FORMATS
 from labelr.model import shelf
 from labelr.scoring.report import sections
-from labelr.scoring.report.made import made, settings
+from labelr.scoring.report.made import counts, made, settings
 from labelr.scoring.report.plots import CHARTS, write_charts
 from labelr.scoring.report.source import Source
 from labelr.scoring.report.words import cards, headline, how_to_read, measures
@@ -53,7 +53,8 @@ def write_report(folder: Path, source: Source, *, plot_format: str = "png") -> P
     with files.writing(page.parent):
         remove_report(folder)
     album = sections.Album(source.evaluation)
-    files.write_atomically(page, render(source, album), durable=False)
+    content = render(source, album).encode("utf-8", "replace")  # names may hold what UTF-8 cannot
+    files.write_atomically(page, content, durable=False)
     write_charts(page.parent, source, album, plot_format)
     return page
 
@@ -99,6 +100,8 @@ def _context(source: Source, album: sections.Album) -> dict[str, Any]:
         "columns": sections.LABEL_COLUMNS,
         "few": source.report["few_positives"],
         "made": made(source, datetime.now(UTC)),
+        "total": len(source.evaluation.labels),
+        "counts": counts(source.model.info, sections.ROWS_SHOWN),
         "settings": settings(source.model.info.config),
         "version": __version__,
         "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own

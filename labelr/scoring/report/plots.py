@@ -29,6 +29,8 @@ COLOURS = {"first": "#0072b2", "second": "#c04f00", "third": "#00785a", "guide":
 DASHES = {"first": "-", "second": "--", "third": ":", "guide": (0, (4, 4))}
 INK, SOFT, EDGE = "#1d1f23", "#5b6068", "#dcd9d2"
 DPI = 110
+LABELS_DRAWN = 120
+"""So many are drawn at most: the most frequent ones."""
 
 
 def write_charts(folder: Path, source: Source, album: Callable[[int], Thumbnail], plot_format: str) -> None:
@@ -122,6 +124,12 @@ def _grid(
     return figure, every
 
 
+def _left_out(source: Source) -> str:
+    """That there are more labels than are drawn, as the end of a caption; nothing where there are not."""
+    total = len(source.evaluation.labels)
+    return f"\nThe {LABELS_DRAWN} most frequent of {total:,} labels." if total > LABELS_DRAWN else ""
+
+
 def _caption(figure: "Figure", text: str) -> None:
     """A line at the foot of a figure."""
     figure.text(0.1 / figure.get_figwidth(), 0.1 / figure.get_figheight(), text, fontsize=9, color=SOFT, va="bottom")
@@ -141,16 +149,18 @@ def draw_history(panels: Sequence[Panel]) -> "Figure":
 
 def draw_curves(source: Source, lettering: Lettering) -> "Figure":
     """The precision-recall curve of each label, its threshold marked."""
-    labels = source.evaluation.labels
-    figure, every = _grid(len(labels), 4 if len(labels) <= 12 else 8, (2.15, 2.1), Pads(0.4, 0.15, 0.3, 0.3), foot=0.4)
-    for number, (axes, panel) in enumerate(zip(every, charts.curve_panels(source.evaluation), strict=True), start=1):
-        _title(axes, lettering.write(labels[number - 1], number), lettering)
+    columns = charts.most_frequent(source.evaluation, LABELS_DRAWN)
+    figure, every = _grid(
+        len(columns), 4 if len(columns) <= 12 else 8, (2.15, 2.1), Pads(0.4, 0.15, 0.3, 0.3), foot=0.5
+    )
+    for axes, panel, column in zip(every, charts.curve_panels(source.evaluation, columns), columns, strict=True):
+        _title(axes, lettering.write(source.evaluation.labels[column], column + 1), lettering)
         if panel is None:
             axes.text(0.5, 0.5, "not evaluable", ha="center", va="center", color=SOFT, transform=axes.transAxes)
             axes.set(xticks=[], yticks=[])
             continue
         _draw(axes, panel)
-    _caption(figure, "Up: precision. Along: recall. Dot: threshold in use.")
+    _caption(figure, f"Up: precision. Along: recall. Dot: threshold in use.{_left_out(source)}")
     return figure
 
 
@@ -185,23 +195,24 @@ def _title(axes: "Axes", text: str, lettering: Lettering) -> None:
 def draw_confusion(source: Source, lettering: Lettering) -> "Figure":
     """What was written beside what is true, four counts a label."""
     rows = {row["label"]: row for row in source.evaluation.per_label}
-    labels = source.evaluation.labels
+    columns = charts.most_frequent(source.evaluation, LABELS_DRAWN)
+    labels = [source.evaluation.labels[column] for column in columns]
     figure, every = _grid(
-        len(labels), 5 if len(labels) <= 15 else 10, (1.8, 1.65), Pads(0.4, 0.15, 0.25, 0.3), foot=0.6
+        len(labels), 5 if len(labels) <= 15 else 10, (1.8, 1.65), Pads(0.4, 0.15, 0.25, 0.3), foot=0.8
     )
-    for number, (axes, label) in enumerate(zip(every, labels, strict=True), start=1):
+    for axes, label, column in zip(every, labels, columns, strict=True):
         counts = np.array([[rows[label]["tp"], rows[label]["fn"]], [rows[label]["fp"], rows[label]["tn"]]])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of the true ones, and of the others
         axes.imshow(_shades(shares), aspect="auto")
-        for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.6 else INK
-            axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
+        for (down, along), count in np.ndenumerate(counts):
+            colour = "white" if shares[down, along] > 0.6 else INK
+            axes.text(along, down, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
         axes.set_xticks([0, 1], ["written", "not"], fontsize=7)
         axes.set_yticks([0, 1], ["true", "not"], fontsize=7)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        _title(axes, lettering.write(label, number, 22), lettering)
-    _caption(figure, "Rows: true or not.\nColumns: written or not.\nBlue: right. Orange: wrong.")
+        _title(axes, lettering.write(label, column + 1, 22), lettering)
+    _caption(figure, "Rows: true or not.\nColumns: written or not.\nBlue: right. Orange: wrong." + _left_out(source))
     return figure
 
 

@@ -29,6 +29,8 @@ LABELS_SHOWN = 5
 MOST_SAID = 8
 LABEL_COLUMNS = ("True", "Written", "Precision", "Recall", "F1", "AP", "AUROC", "Threshold")
 PAIRS_SHOWN = 10
+ROWS_SHOWN, CURVES_SHOWN, PAIRED = 2000, 200, 200
+"""Labels in the table, and those, the most frequent ones, with a curve and in the squares of pairs."""
 
 WRITTEN = (
     "The labels that it writes with most certainty and that are not given, one an image. Where the picture shows the "
@@ -143,16 +145,19 @@ def labels(source: Source) -> list[dict[str, Any]]:
     """A row a label, and its curve; in the order of the report's table."""
     if not len(source.evaluation.probs):
         return []
-    curves = dict(zip(source.evaluation.labels, charts.curve_panels(source.evaluation), strict=True))
+    of = source.evaluation
+    drawn = charts.most_frequent(of, CURVES_SHOWN)
+    curves = dict(zip((of.labels[one] for one in drawn), charts.curve_panels(of, drawn), strict=True))
     found = []
-    for number, row in enumerate(source.report["per_label"], start=1):
-        curve = curves[row["label"]]
+    for number, row in enumerate(source.report["per_label"][:ROWS_SHOWN], start=1):
+        curve = curves.get(row["label"])
         found.append({
             "number": number,
             "label": row["label"],
             "few": row["support"] < FEW_POSITIVES,
             "counts": (row["support"], row["predicted"]),
             "scores": tuple(row[name] for name in ("precision", "recall", "f1", "ap", "auroc", "threshold")),
+            "shown": row["label"] in curves,
             "chart": svg.draw(curve, small=True) if curve else None,
             **{name: row[name] for name in ("tp", "fp", "fn", "tn")},
         })  # fmt: skip
@@ -163,12 +168,13 @@ def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
     """Which labels go together, in truth and as written; None where there is one label or no image."""
     if len(evaluation.labels) < 2 or not len(evaluation.probs):
         return None
-    known = ~np.isnan(evaluation.targets)
-    true = charts.together(evaluation.targets == 1)
-    written = charts.together(decide(evaluation.probs, evaluation.thresholds) & known)
+    chosen = charts.most_frequent(evaluation, PAIRED)
+    targets = evaluation.targets[:, chosen]
+    preds = decide(evaluation.probs[:, chosen], evaluation.thresholds[chosen])
+    true, written = charts.together(targets == 1), charts.together(preds & ~np.isnan(targets))
     upper = np.triu(np.ones_like(true), 1) > 0
     rows, columns = np.nonzero(upper & ((true > 0) | (written > 0)))
-    names = evaluation.labels
+    names = [evaluation.labels[column] for column in chosen]
     found: list[dict[str, Any]] = [
         {"first": names[i], "second": names[j], "true": int(true[i, j]), "written": int(written[i, j])}
         for i, j in zip(rows, columns, strict=True)
