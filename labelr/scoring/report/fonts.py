@@ -10,6 +10,8 @@ log = logging.getLogger(__name__)
 
 USUAL = "DejaVu Sans"
 """It comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and more."""
+LAST_RESORT = ("Last Resort", "LastResort", ".LastResort")
+"""Fonts that have every character, but show only which script it is of."""
 MISSING = "\N{WHITE VERTICAL RECTANGLE}"
 LONGEST = 28
 """Characters of a name that a chart has room for."""
@@ -44,6 +46,12 @@ class Lettering:
         return text
 
 
+def left_to_right(before: str, name: str, after: str) -> str:
+    """A line with a name in it that runs from left to right also where the name is Arabic or Hebrew."""
+    mark = "\N{LEFT-TO-RIGHT MARK}" if any(unicodedata.bidirectional(one) in ("R", "AL") for one in name) else ""
+    return f"{mark}{before}{name}{mark}{after}"
+
+
 def printable(name: str) -> str:
     """A name without line breaks, control characters and signs that have no shape of their own."""
     spaced = re.sub(r"\s+", " ", name)
@@ -56,7 +64,11 @@ def choose_lettering(names: Iterable[str]) -> Lettering:
     from matplotlib import font_manager
 
     wanted = set("".join(map(printable, names)))
-    entries = [(entry.name, entry.fname) for entry in font_manager.fontManager.ttflist if entry.style == "normal"]
+    entries = [
+        (entry.name, entry.fname)
+        for entry in font_manager.fontManager.ttflist
+        if entry.style == "normal" and not entry.name.startswith(LAST_RESORT)
+    ]
     usual = next((path for name, path in entries if name == USUAL), None)
     left = wanted - (_covered(usual, wanted) if usual else set())
     families, seen = [USUAL], {USUAL}

@@ -15,7 +15,7 @@ from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
 from labelr.scoring.report.charts import Panel
 from labelr.scoring.report.examples import Thumbnail, random_rows
-from labelr.scoring.report.fonts import Lettering, choose_lettering, tell_missing
+from labelr.scoring.report.fonts import Lettering, choose_lettering, left_to_right, tell_missing
 from labelr.scoring.report.sections import shot
 from labelr.scoring.report.source import Source, read_history
 
@@ -270,5 +270,5 @@ def _said(says: Sequence[dict[str, Any]], numbers: dict[str, int], lettering: Le
         sign, colour = signs[say["kind"]]
         name = lettering.write(say["label"], numbers[say["label"]], 20)
         wrong = f": {say['verdict']}" if say["kind"] == "wrong" else ""
-        lines.append((f"{sign} {name} {say['percent']}{wrong}", colour))
+        lines.append((left_to_right(f"{sign} ", name, f" {say['percent']}{wrong}"), colour))
     return lines

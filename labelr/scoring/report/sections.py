@@ -128,7 +128,8 @@ def suspects(source: Source, album: Callable[[int], Thumbnail]) -> dict[str, Any
     looked = f"{found.known:,} answers, yes or no, are given for {images} {source.whence}."
     if not len(found):
         return {"said": f"{looked} The model contradicts none of them.", "shots": [], "rows": []}
-    said = f"{looked} The model contradicts {len(found):,} of them, {found.clear:,} clearly."
+    clear = f"{found.clear:,}" if found.clear else "none"
+    said = f"{looked} The model contradicts {len(found):,} of them, {clear} clearly."
     rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(doubted, found, SUSPECTS_LISTED)]
     shots = []
     for i, j in list(zip(found.rows, found.columns, strict=True))[:SUSPECTS_SHOWN]:
