@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -249,6 +250,7 @@ def test_fit_writes_a_page_and_evaluate_another(cli: Cli, drawn: Path, tmp_path:
     assert "there is report.html" in again.err
 
 
+@pytest.mark.slow
 def test_folds_have_a_page_with_means_and_spreads(drawn: Path, tmp_path: Path) -> None:
     model = fit(drawn, {**TINY, "folds": 2, "report": True}, output=tmp_path / "here").model
     report = json.loads((model.path / "metrics.json").read_text())
@@ -273,6 +275,32 @@ def test_model_is_complete_where_the_page_cannot_be_written_and_the_old_page_is_
     fit(drawn, {**TINY, "report": True}, output=here, force=True)
     fit(drawn, {**TINY, "report": False}, output=here, force=True)
     assert [path for path in report_files(here) if path.exists()] == []
+
+
+@pytest.mark.slow
+def test_page_of_90_labels_and_10000_images_is_written_in_20_seconds(
+    drawn: Path, trained: Model, tmp_path: Path
+) -> None:
+    labels = [f"label number {index}" for index in range(90)]
+    numbers = make_evaluation(drawn, labels, 500).to_json()
+    source = make_source(trained, make_evaluation(drawn, labels, 10_000), numbers=numbers)
+    start = time.process_time()
+    page = write_report(tmp_path, source)
+    assert time.process_time() - start < 20
+    assert page.stat().st_size < 5_000_000
+
+
+@pytest.mark.slow
+def test_thousands_of_labels_are_bounded(drawn: Path, trained: Model) -> None:
+    labels = [f"tag {index}" for index in range(2100)]
+    evaluation = make_evaluation(drawn, labels, 20)
+    numbers = make_evaluation(drawn, labels[:3], 20).to_json()
+    rows = [{**numbers["per_label"][0], "label": label} for label in labels]
+    page = page_of(make_source(trained, evaluation, numbers={**numbers, "per_label": rows}))
+    assert len(table_of(page, "label-table")) == 2000
+    assert "The first 2000 of 2,100 labels." in page
+    assert "The 200 most frequent of 2100 labels" in page
+    assert len(page) < 5_000_000
 
 
 def test_unknown_plot_format_is_an_error(drawn: Path, trained: Model) -> None:

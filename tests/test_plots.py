@@ -117,6 +117,7 @@ def test_drawing_leaves_no_trace_and_needs_no_display(drawn: Path, trained: Mode
     assert not {"matplotlib", "jinja2"} & set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_style_of_the_users_own_does_not_show(drawn: Path, trained: Model, tmp_path: Path) -> None:
     source = make_source(trained, make_evaluation(drawn, ["sea", "sun"]))
     plain = write(source, tmp_path)["pr_curves"].read_bytes()

@@ -56,27 +56,26 @@ def _promise(found: int, missed: int, wrong: int) -> str:
     """What share of the labels written is right, and what share of the true ones is written, from their counts."""
     written, true = found + wrong, found + missed
     if not written:
-        return (
-            "On these images it writes no label at all." if true else "There was nothing to find, and it wrote nothing."
-        )
-    right = f"Of 100 labels it writes, about {_of_100(found, written)} {_are(found, written)} right"
+        return "It writes no label at all." if true else "There was nothing to find, and it writes nothing."
+    right = f"Of 100 labels it writes, {_of_100(found, written)} right"
     if not true:
         return f"{right}: none of these images has any of the labels."
-    return f"{right}; it finds {_of_100(found, true)} of 100."
+    return f"{right}; it finds {_number(found, true)} of 100."
 
 
 def _of_100(part: int, whole: int) -> str:
-    """A share of 100 that is "all" or "none" only where it is."""
+    """How many of 100, with the verb."""
+    number = _number(part, whole)
+    about = "" if number.startswith("less") else "about "
+    return f"{about}{number} {'is' if number.endswith(' 1') or number == '1' else 'are'}"
+
+
+def _number(part: int, whole: int) -> str:
+    """A share of 100 that is 0 or 100 only where it is nothing or all."""
     share = 100 * part / whole
     if 0 < share < 1:
         return "less than 1"
-    if 99 < share < 100:
-        return "99"
-    return f"{share:.0f}"
-
-
-def _are(part: int, whole: int) -> str:
-    return "is" if round(100 * part / whole) == 1 else "are"
+    return "99" if 99 < share < 100 else f"{share:.0f}"
 
 
 def _more(report: Report) -> tuple[str, ...]:
