@@ -270,7 +270,7 @@ def test_model_is_complete_where_the_page_cannot_be_written_and_the_old_page_is_
     model = fit(drawn, {**TINY, "report": True, "seed": 5}, output=here, force=True).model
     assert model.info.complete
     assert model.info.weights != first.info.weights
-    assert "the model is complete, but what shows it is not" in caplog.text
+    assert "the model is complete, but its page is not: cannot write" in caplog.text
     (here / "report").unlink()
     fit(drawn, {**TINY, "report": True}, output=here, force=True)
     fit(drawn, {**TINY, "report": False}, output=here, force=True)

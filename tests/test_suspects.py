@@ -140,3 +140,13 @@ def test_evaluate_looks_at_the_images_that_it_scores(cli: Cli, drawn: Path, trai
         assert given[row["filename"]][row["label"]] == row["given"]
     assert cli(*command, "--suspects", tmp_path / "s.csv").code == 1
     assert cli(*command, "--suspects", tmp_path / "s.csv", "--force").code == 0
+
+
+def test_table_of_a_training_that_left_nothing_out_is_empty_and_said_to_be(
+    cli: Cli, drawn: Path, tmp_path: Path
+) -> None:
+    options = ("--val-fraction", 0, "--test-fraction", 0, "--suspects", tmp_path / "s.csv")
+    result = cli("fit", drawn, *options, *TINY_OPTIONS)
+    assert result.code == 0
+    assert "s.csv is empty: training left no image out; look at all with `--folds`" in result.err
+    assert rows_of(tmp_path / "s.csv") == []

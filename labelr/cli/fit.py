@@ -115,10 +115,10 @@ def fit(
 ) -> None:
     """Train a model on a folder of images and its label file.
 
-    Prints the model's directory as the only line on stdout; the page in its folder `report` shows how good the model
-    is. DATA holds images and their labels as you have them: a
-    table, an export of an annotation tool, text files beside the images, or folders named after labels. How it is read
-    stands in the first lines on stderr; `labelr check DATA` looks closer and trains nothing.
+    Prints the model's directory as the only line on stdout; `report/report.html` in it shows how good the model is.
+    DATA holds images and their labels as you have them: a table, an export of an annotation tool, text files beside
+    the images, or folders named after labels. How it is read stands in the first lines on stderr; `labelr check DATA`
+    looks closer and trains nothing.
     """
     if (not data) == (synthetic is None):
         raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")

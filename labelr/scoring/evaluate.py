@@ -89,10 +89,11 @@ def evaluate(
     chosen = _choose_split(matched, loaded, split)
     scored = score_dataset(loaded, chosen, options=reading, thresholds=thresholds, track=track)
     evaluation = replace(scored, threshold=said, sort=sort)
+    if output is not None:
+        write_results(Path(output), evaluation)
     if doubts is not None:
         write_suspects(doubts, evaluation, find_suspects(evaluation.probs, evaluation.targets))
     if output is not None:
-        write_results(Path(output), evaluation)
         page = write_report(Path(output), _source(loaded, evaluation, split), plot_format=plot_format)
         log.info("a page to look at: %s", page)
     return evaluation

@@ -42,8 +42,8 @@ class Evaluation:
         data: The label file.
         threshold: ``"auto"`` where `thresholds` are the model's own, else the number that they all are, or their file.
         sort: The column that the table of labels is sorted by; None keeps the model's order.
-        paths: Where the N image files lie; empty where that is not known.
-        digests: SHA-256 of each image file, N of them; empty likewise.
+        paths: Where the N image files lie; only numbers can be had where it is empty.
+        digests: SHA-256 of each image file, N of them; or none.
     """
 
     labels: tuple[str, ...]

@@ -1,7 +1,8 @@
 """What makes a trained network a finished model: how certain it is, from where on labels apply, how good it is."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,16 +142,22 @@ def show(source: Source, settings: TrainConfig, suspects: Path | None) -> None:
 
     What cannot be written is warned of: the model is whole without it.
     """
-    try:
-        if suspects is not None:
+    if suspects is not None:
+        with _warned("the table of suspects"):
             write_suspects(suspects, source.doubted, source.suspects)
-        if settings.report:
+            if not source.suspects.known:
+                log.warning("%s is empty: training left no image out; look at all with `--folds`", suspects)
+    if settings.report:
+        with _warned("its page"):
             page = write_report(source.model.path, source, plot_format=settings.plot_format)
             log.info("a page to look at: %s", page)
+
+
+@contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """Turns an error of writing into a warning that the model is whole all the same."""
+    try:
+        yield
     except (LabelrError, OSError) as error:
         reason = error.message if isinstance(error, LabelrError) else str(error)
-        log.warning(
-            "the model is complete, but what shows it is not: %s; `labelr evaluate DATA --model %s --output DIR` "
-            "writes such a page elsewhere",
-            reason, source.model.path,
-        )  # fmt: skip
+        log.warning("the model is complete, but %s is not: %s; see `labelr evaluate --help` to make it", what, reason)

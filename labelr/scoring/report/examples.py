@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -76,9 +77,9 @@ def _first_of_each_image(strength: NDArray[np.floating]) -> list[Cell]:
     return [Cell(int(row), int(columns[row])) for row in order]
 
 
-def thumbnail(evaluation: Evaluation, row: int) -> Thumbnail:
+def thumbnail(path: Path) -> Thumbnail:
     """The thumbnail of one image, turned as it is seen."""
-    pixels = read_thumbnail(evaluation.paths[row], EDGE) if evaluation.paths else Unreadable("its place is not known")
+    pixels = read_thumbnail(path, EDGE)
     if isinstance(pixels, Unreadable):
         return Thumbnail("", None, pixels.reason)
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(_jpeg(pixels)).decode()}", pixels)

@@ -74,10 +74,9 @@ def _context(source: Source, album: sections.Album) -> dict[str, Any]:
     from markupsafe import Markup
 
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    doubted = album if source.doubted is source.evaluation else sections.Album(source.doubted)
     scored = bool(len(source.evaluation.probs))
     parts = {
-        "suspects": sections.suspects(source, doubted),
+        "suspects": sections.suspects(source, sections.Album(source.doubted, album)),
         "galleries": sections.galleries(source, album),
         "labels": sections.labels(source),
         "pairs": sections.pairs(source.evaluation),

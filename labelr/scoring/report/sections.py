@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,23 @@ Shot = dict[str, Any]
 
 
 class Album:
-    """Thumbnails of the images of an evaluation, each opened once."""
+    """Thumbnails of the images of an evaluation, each file opened once.
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self.evaluation = evaluation
-        self.opened: dict[int, Thumbnail] = {}
+    Args:
+        evaluation: Its images are asked for by their row.
+        other: An album with some of the same files.
+    """
+
+    def __init__(self, evaluation: Evaluation, other: "Album | None" = None) -> None:
+        self.paths = evaluation.paths
+        self.opened: dict[Path, Thumbnail] = other.opened if other else {}
 
     def __call__(self, row: int) -> Thumbnail:
         """The thumbnail of an image by its row."""
-        if row not in self.opened:
-            self.opened[row] = thumbnail(self.evaluation, row)
-        return self.opened[row]
+        path = self.paths[row]
+        if path not in self.opened:
+            self.opened[path] = thumbnail(path)
+        return self.opened[path]
 
 
 def galleries(source: Source, album: Callable[[int], Thumbnail]) -> list[dict[str, Any]]:
