@@ -325,7 +325,7 @@ class Shown(NamedTuple):
     requests: list[str]
 
 
-Browser = Callable[[str], Shown]
+Browser = Callable[..., Shown]
 
 
 class Requests(BaseHTTPRequestHandler):
@@ -355,7 +355,7 @@ def browser(tmp_path: Path) -> Browser:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
 
-    def show(page: str) -> Shown:
+    def show(page: str, *options: str) -> Shown:
         Requests.page = page.encode()
         Requests.asked.clear()
         server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
@@ -365,7 +365,7 @@ def browser(tmp_path: Path) -> Browser:
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
             "--disable-component-update", "--no-first-run", "--enable-logging=stderr",
             f"--user-data-dir={tmp_path / 'browser'}", f"--proxy-server=127.0.0.1:{server.server_port}",
-            "--dump-dom", "http://page.test/report.html",
+            *options, "--dump-dom", "http://page.test/report.html",
         ]  # fmt: skip
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -397,3 +397,32 @@ def test_browser_would_tell_of_requests_and_of_errors(browser: Browser) -> None:
     shown = browser("<!doctype html><img src=http://evil.test/a.png><script>nonsense()</script>")
     assert "http://evil.test/a.png" in shown.requests
     assert "nonsense is not defined" in shown.console
+
+
+def test_click_on_a_heading_sorts_the_labels_and_another_turns_them(browser: Browser, source: Source) -> None:
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page_of(source))  # for the clicks below
+    clicks = """<script>
+      const heading = document.querySelectorAll("#label-table th button")[3];
+      const rows = () => [...document.querySelectorAll("#label-table tbody tr")];
+      const column = () => rows().map((row) => row.cells[3].textContent);
+      heading.click(); const down = column(); heading.click();
+      document.title = JSON.stringify([down, column()]);
+    </script></body>"""
+    shown = browser(page.replace("</body>", clicks))
+    down, up = json.loads(re.findall(r"<title>(.*?)</title>", shown.page)[0])
+    precisions = sorted((f"{row['precision']:.3f}" for row in source.evaluation.per_label), reverse=True)
+    assert down == precisions
+    assert up == precisions[::-1]
+
+
+def test_page_is_no_wider_than_a_telephone_however_long_the_names(
+    browser: Browser, drawn: Path, trained: Model
+) -> None:
+    names = [*HOSTILE, "x" * 120, "日本語" * 30]
+    evaluation = replace(make_evaluation(drawn, names), files=tuple(names[row % 6] * 3 for row in range(40)))
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page_of(make_source(trained, evaluation)))
+    measured = "<script>document.title = [document.documentElement.scrollWidth, innerWidth]</script></body>"
+    shown = browser(page.replace("</body>", measured), "--window-size=390,900")
+    inner, outer = re.findall(r"<title>(\d+),(\d+)</title>", shown.page)[0]
+    assert int(inner) <= int(outer)
+    assert int(outer) < 600
