@@ -66,10 +66,10 @@ def write_charts(folder: Path, source: Source, album: Callable[[int], Thumbnail]
 @contextmanager
 def _own_style() -> Iterator[None]:
     """Draws as the style of matplotlib's own defaults says, whatever the user's is, and without its remarks."""
+    chatty, level = logging.getLogger("matplotlib"), logging.getLogger("matplotlib").level
+    chatty.setLevel(logging.ERROR)  # where it keeps its list of fonts is of no interest, nor that it makes one
     import matplotlib as mpl
 
-    chatty, level = logging.getLogger("matplotlib"), logging.getLogger("matplotlib").level
-    chatty.setLevel(logging.ERROR)  # that it builds a list of fonts is of no interest
     defaults: dict[str, Any] = {
         name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
     }
