@@ -122,7 +122,7 @@ def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None
 def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
     select: str, row: dict[str, float], expected: float
 ) -> None:
-    rest = {field.name: 1.0 for field in dataclasses.fields(EpochRow) if field.name not in row}
+    rest: dict[str, Any] = {field.name: 1.0 for field in dataclasses.fields(EpochRow) if field.name not in row}
     epoch = EpochRow(**{**rest, **row, "epoch": 3})
     assert epoch.criterion(select) == expected
 
