@@ -10,6 +10,7 @@ from labelr.scoring.report.words import cards, counted, headline, how_to_read, p
 def report_of(tp: int, fp: int, fn: int, images: int = 200, **metrics: float | None) -> dict[str, Any]:
     """A report whose one label has these counts."""
     scores = dict.fromkeys(("map_macro", "f1_micro", "f1_macro", "exact_match", "hamming_loss", "auroc_macro"), 0.5)
+    scores |= {"precision_micro": tp / max(tp + fp, 1), "recall_micro": tp / max(tp + fn, 1)}
     return {
         "images": images,
         "metrics": {**scores, **metrics},
@@ -36,6 +37,12 @@ def test_headline_counts_in_hundreds_and_says_all_only_where_it_is_all(
     counts: tuple[int, int, int], expected: str
 ) -> None:
     assert headline(report_of(*counts), "", learned_from=False).first == expected
+
+
+def test_means_over_folds_are_stated_instead_of_the_pooled_counts() -> None:
+    report = report_of(90, 10, 10, precision_micro=0.803, recall_micro=0.7)
+    said = headline(report, "", learned_from=False).first
+    assert said == "Of 100 labels it writes, about 80 are right; it finds 70 of 100."
 
 
 def test_few_labels_and_images_learned_from_are_warned_of() -> None:

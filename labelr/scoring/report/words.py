@@ -49,33 +49,28 @@ def headline(report: Report, scored: str, *, learned_from: bool) -> Headline:
             f"These images have {counted(found + missed, 'label')} to be found in all, so the numbers are rough: "
             "other images would give somewhat different ones."
         )
-    return Headline(_promise(found, missed, wrong), _more(report), measured, tuple(warnings))
+    return Headline(_promise(report, found + wrong, found + missed), _more(report), measured, tuple(warnings))
 
 
-def _promise(found: int, missed: int, wrong: int) -> str:
-    """What share of the labels written is right, and what share of the true ones is written, from their counts."""
-    written, true = found + wrong, found + missed
+def _promise(report: Report, written: int, true: int) -> str:
+    """What share of the labels written is right, and what share of the true ones is written.
+
+    With folds these are means, of thresholds that the other folds gave; the counts are of the model's own.
+    """
     if not written:
         return "It writes no label at all." if true else "There was nothing to find, and it writes nothing."
-    right = f"Of 100 labels it writes, {_of_100(found, written)} right"
-    if not true:
-        return f"{right}: none of these images has any of the labels."
-    return f"{right}; it finds {_number(found, true)} of 100."
+    precision, recall = (_of_100(report["metrics"][f"{name}_micro"]) for name in ("precision", "recall"))
+    about = "" if precision.startswith("less") else "about "
+    verb = "is" if precision in ("1", "less than 1") else "are"
+    right = f"Of 100 labels it writes, {about}{precision} {verb} right"
+    return f"{right}; it finds {recall} of 100." if true else f"{right}: none of these images has any of the labels."
 
 
-def _of_100(part: int, whole: int) -> str:
-    """How many of 100, with the verb."""
-    number = _number(part, whole)
-    about = "" if number.startswith("less") else "about "
-    return f"{about}{number} {'is' if number.endswith(' 1') or number == '1' else 'are'}"
-
-
-def _number(part: int, whole: int) -> str:
+def _of_100(share: float) -> str:
     """A share of 100 that is 0 or 100 only where it is nothing or all."""
-    share = 100 * part / whole
-    if 0 < share < 1:
+    if 0 < share < 0.01:
         return "less than 1"
-    return "99" if 99 < share < 100 else f"{share:.0f}"
+    return "99" if 0.99 < share < 1 else f"{100 * share:.0f}"
 
 
 def _more(report: Report) -> tuple[str, ...]:
