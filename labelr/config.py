@@ -1,12 +1,10 @@
 """The settings of a training run: each with its one default, checked once."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
-from labelr.errors import nearest
-from labelr.settings import SettingError, checked, choice, number, switch, text, texts
+from labelr.settings import SettingError, Settings, choice, number, switch, text, texts
 
 MAX_PIXELS = 200_000_000
 ResizeRule = Literal["squish", "letterbox", "crop"]
@@ -22,7 +20,7 @@ LAYOUTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
+class ReadOptions(Settings):
     """How a labelled data set is read.
 
     Raises:
@@ -70,39 +68,6 @@ class ReadOptions:
         help="Gigabytes of disk for decoded images; the longest unused go first, and what does not fit is decoded "
         "whenever it is needed. 0 keeps none.",
     )
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
-
-    @classmethod
-    def of(cls, settings: "ReadOptions | Mapping[str, Any] | None") -> Self:
-        """Settings from what people pass: some already, a mapping by name, or nothing.
-
-        Names known from training scripts, such as `num_epochs`, are accepted for the settings in `ALIASES`.
-
-        Raises:
-            SettingError: If a name is unknown or given twice, or a value is out of range.
-        """
-        if isinstance(settings, cls):
-            return settings
-        if settings is not None and not isinstance(settings, Mapping):
-            raise SettingError(f"expected a {cls.__name__} or a mapping of settings, got {type(settings).__name__}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        named: dict[str, Any] = {}
-        for key, value in (settings or {}).items():
-            name = ALIASES.get(key, key)
-            if name not in known:
-                raise SettingError(f"unknown setting {key!r}", nearest(str(key), known | set(ALIASES)))
-            if name in named:
-                raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
-            named[name] = value
-        return cls(**named)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings by name, ready for JSON."""
-        settings = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +134,13 @@ class TrainConfig(ReadOptions):
         auto=True,
         help="Images a step; auto: 64, and 32 for drawn images, fewer where an epoch would have less than 16 steps.",
     )
+    micro_batch: int | None = number(
+        None,
+        low=2,
+        auto=True,
+        help="Images that go through the network at a time, their gradients added up to a step; auto: the whole batch, "
+        "and fewer once memory has run out.",
+    )
     optimizer: str = choice(
         "muon", *OPTIMIZERS, help="What makes the steps: Muon, with AdamW for what is no convolution, or AdamW alone."
     )
@@ -217,6 +189,12 @@ class TrainConfig(ReadOptions):
     )
     seed: int = number(
         0, low=0, below=2**31, help="Decides the split, the first weights, the order and the augmentation."
+    )
+
+    checkpoint_minutes: float = number(
+        5.0,
+        low=0,
+        help="Minutes after which a long epoch is saved in its middle; each epoch is saved at its end anyway.",
     )
 
     device: str = choice(
@@ -269,31 +247,3 @@ class TrainConfig(ReadOptions):
     def has_target(self) -> bool:
         """Whether thresholds are chosen for a precision or recall."""
         return self.target_precision is not None or self.target_recall is not None
-
-
-ALIASES: Mapping[str, str] = {
-    "num_epochs": "epochs",
-    "n_epochs": "epochs",
-    "max_epochs": "epochs",
-    "learning_rate": "lr",
-    "bs": "batch_size",
-    "wd": "weight_decay",
-    "dropout_rate": "dropout",
-    "img_size": "image_size",
-    "num_samples": "synthetic",
-    "num_images": "synthetic",
-    "num_labels": "labels_count",
-    "num_classes": "labels_count",
-    "val_split": "val_fraction",
-    "val_size": "val_fraction",
-    "test_split": "test_fraction",
-    "test_size": "test_fraction",
-    "random_seed": "seed",
-    "random_state": "seed",
-    "num_workers": "workers",
-    "num_threads": "threads",
-    "early_stopping_patience": "patience",
-    "mixed_precision": "amp",
-    "use_amp": "amp",
-}
-"""Names that people know from training scripts, where the meaning is the same."""

@@ -1,11 +1,12 @@
 """Everything a person sees: tables, progress, notes, warnings and errors."""
 
 import logging
+import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,9 +114,18 @@ def show_error(error: LabelrError) -> None:
         stderr.print(Text("\nHint: ", style="bold") + _visible(error.hint), soft_wrap=True)
 
 
-def show_stopped(signal_name: str) -> None:
-    """That the work was stopped from outside."""
-    stderr.print(f"Stopped by {signal_name}.")
+def show_stopped(signal_name: str, command: str | None = None) -> None:
+    """That the work was stopped from outside, and by which command it goes on if it can."""
+    stderr.print(f"Stopped by {signal_name}.", end=" " if command else "\n")
+    if command:
+        stderr.print(Text("Go on with: ") + _visible(command), soft_wrap=True)
+
+
+def release_terminal() -> None:
+    """Gives the terminal its cursor back, which bars hide, in case that nobody comes to clear up; safe in a handler."""
+    if stderr.is_terminal:
+        with suppress(OSError):
+            os.write(2, b"\x1b[?25h")
 
 
 def show_line(text: str) -> None:
@@ -163,13 +173,22 @@ def show_models(rows: Sequence[Mapping[str, Any]]) -> None:
             "name": row["name"],
             "created": row["created"][:16].replace("T", " "),
             "labels": row["labels"],
-            "mAP": row["map_macro"] if row["complete"] else "unfinished",
+            "mAP": row["map_macro"] if row["complete"] else _how_far(row),
             "MB": round(row["bytes"] / 1e6),
             "path": row["path"],
         }
         for row in rows
     ]
     show_table(shown)
+    if any(row["resumable"] for row in rows):
+        show_note("An unfinished run goes on by the same `labelr fit` command with `--resume`.")
+
+
+def _how_far(row: Mapping[str, Any]) -> str:
+    """How far a run is that is not finished."""
+    if not row["resumable"]:
+        return "unfinished"
+    return f"unfinished, {row['epochs_done']} of {row['epochs']} epochs"
 
 
 def show_cache(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

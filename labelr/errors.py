@@ -21,6 +21,11 @@ class LabelrError(Exception):
         return f"{self.message}\n\nHint: {self.hint}" if self.hint else self.message
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that only its authors understand."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def some(names: Sequence[object], limit: int = 3) -> str:
     """The first names as a sentence part: ``a, b, c, and 34 more``."""
     shown = ", ".join(str(name) for name in names[:limit])

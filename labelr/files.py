@@ -14,6 +14,8 @@ from pathlib import Path
 
 from labelr.errors import LabelrError
 
+DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
+
 
 def home() -> Path:
     """The folder of models and caches: ``LABELR_HOME``, else the user's cache directory."""
@@ -77,12 +79,23 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
         LabelrError: If it cannot be written; nothing is left behind.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    with replacing(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter]:
+    """A file to write in that takes the place of `path` at the end, in one piece; where an error comes, not at all.
+
+    Raises:
+        LabelrError: If it cannot be written; nothing is left behind.
+    """
     with writing(path):
-        handle, name = tempfile.mkstemp(prefix=".labelr-", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=DRAFT_PREFIX, suffix=DRAFT_SUFFIX, dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
@@ -91,6 +104,11 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file is what a process that was killed while it wrote has left behind."""
+    return path.name.startswith(DRAFT_PREFIX) and path.name.endswith(DRAFT_SUFFIX)
 
 
 def _umask() -> int:

@@ -1,10 +1,42 @@
-"""What a setting may be: kinds of dataclass fields with a default, a range and a help text, and their check."""
+"""What a setting may be: kinds of dataclass fields with a default, a range and a help text; their check, their file."""
 
 import dataclasses
+import json
 import math
-from typing import Any
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, nearest
+
+ALIASES: Mapping[str, str] = {
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "max_epochs": "epochs",
+    "learning_rate": "lr",
+    "bs": "batch_size",
+    "wd": "weight_decay",
+    "dropout_rate": "dropout",
+    "img_size": "image_size",
+    "num_samples": "synthetic",
+    "num_images": "synthetic",
+    "num_labels": "labels_count",
+    "num_classes": "labels_count",
+    "val_split": "val_fraction",
+    "val_size": "val_fraction",
+    "test_split": "test_fraction",
+    "test_size": "test_fraction",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "num_workers": "workers",
+    "num_threads": "threads",
+    "early_stopping_patience": "patience",
+    "mixed_precision": "amp",
+    "use_amp": "amp",
+}
+"""Names that people know from training scripts, where the meaning is the same."""
 
 
 class SettingError(LabelrError):
@@ -76,3 +108,65 @@ def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:
 def _require(holds: bool, name: str, expected: str, value: object) -> None:
     if not holds:
         raise SettingError(f"{name}: expected {expected}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings by name, each checked when it is set.
+
+    Raises:
+        SettingError: If a value is of the wrong kind or out of range.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+
+    @classmethod
+    def of(cls, settings: "Settings | Mapping[str, Any] | None") -> Self:
+        """Settings from what people pass: some already, a mapping by name, or nothing.
+
+        Names known from training scripts, such as `num_epochs`, are accepted for the settings in `ALIASES`.
+
+        Raises:
+            SettingError: If a name is unknown or given twice, or a value is out of range.
+        """
+        if isinstance(settings, cls):
+            return settings
+        if settings is not None and not isinstance(settings, Mapping):
+            raise SettingError(f"expected a {cls.__name__} or a mapping of settings, got {type(settings).__name__}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        named: dict[str, Any] = {}
+        for key, value in (settings or {}).items():
+            name = ALIASES.get(key, key)
+            if name not in known:
+                raise SettingError(f"unknown setting {key!r}", nearest(str(key), known | set(ALIASES)))
+            if name in named:
+                raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
+            named[name] = value
+        return cls(**named)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The settings in a TOML or JSON file, under their names.
+
+        Raises:
+            SettingError: If there is no such file, it is neither, or it names what is no setting.
+        """
+        kind, parse = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
+        try:
+            said = parse(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise SettingError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:  # of the encoding or the syntax
+            hint = "a file that does not end in .json is read as TOML" if kind == "TOML" else ""
+            raise SettingError(f"{path} is no {kind}: {error}", hint) from error
+        try:
+            return cls.of(said)
+        except SettingError as error:
+            raise SettingError(f"{path}: {error.message}", error.hint) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by name, ready for JSON."""
+        settings = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

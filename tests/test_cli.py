@@ -113,6 +113,49 @@ def test_options_come_from_the_environment(cli: Cli, drawn: Path, monkeypatch: p
     assert json.loads(result.out)["settings"]["seed"] == 5
 
 
+def test_settings_come_from_a_file_and_options_win(
+    cli: Cli, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.toml").write_text(
+        "image_size = 32\nwidth = 0.125\nepochs = 3\nbatch_size = 8\nseed = 7\nthreads = 1"
+    )
+    monkeypatch.setenv("LABELR_FIT_SEED", "9")
+    done = cli("fit", drawn, "--config", tmp_path / "s.toml", "--epochs", "1", "--json")
+    settings = json.loads(done.out)["settings"]
+    assert {name: settings[name] for name in ("image_size", "width", "epochs", "batch_size", "seed")} == {
+        "image_size": 32, "width": 0.125, "epochs": 1, "batch_size": 8, "seed": 9,
+    }  # fmt: skip
+
+
+def test_option_with_the_value_of_its_default_wins_over_a_file_too(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"dropout": 0.5, "augment": "none"}')
+    done = cli("fit", drawn, *TINY_OPTIONS, "--config", tmp_path / "s.json", "--dropout", "0.3", "--json")
+    settings = json.loads(done.out)["settings"]
+    assert (settings["dropout"], settings["augment"]) == (0.3, "none")
+
+
+def test_number_of_drawn_images_comes_from_a_file_where_it_is_not_given(cli: Cli, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"synthetic": 40, "labels_count": 2}')
+    assert cli("fit", "--synthetic", *TINY_OPTIONS, "--config", tmp_path / "s.json").code == 0
+    assert len(list((home / "synthetic").rglob("*.png"))) == 40
+
+
+def test_model_is_made_again_by_its_config_json(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    weights = []
+    first = cli("fit", drawn, *TINY_OPTIONS, "--seed", "3").out.strip()
+    for folder in (first, cli("fit", drawn, "--config", f"{first}/config.json").out.strip()):
+        weights += [path.name for path in Path(folder).glob("weights-*")]
+    assert weights[0] == weights[1]
+
+
+def test_unknown_setting_in_a_file_is_wrong_usage(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("epoch = 3")
+    done = cli("fit", drawn, "--config", tmp_path / "s.toml")
+    assert (done.code, done.out) == (2, "")
+    assert "s.toml: unknown setting 'epoch'" in done.err
+    assert "did you mean `epochs`" in done.err
+
+
 def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, drawn: Path, model: Path) -> None:
     result = cli("evaluate", drawn, "--json")
     report = json.loads(result.out)

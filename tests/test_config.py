@@ -1,12 +1,13 @@
 """The settings of a run."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from labelr.cli.fit import fit as fit_command
-from labelr.config import ALIASES, TrainConfig
-from labelr.settings import SettingError
+from labelr.config import TrainConfig
+from labelr.settings import ALIASES, SettingError
 
 
 def test_names_from_training_scripts_are_accepted() -> None:
@@ -94,3 +95,46 @@ def test_every_setting_is_an_option_of_fit_with_the_same_default() -> None:
     for name, value in TrainConfig().to_dict().items():
         if name != "synthetic":  # whose default applies where the option stands without its number
             assert defaults[name] == (list(value) if isinstance(value, tuple) else value), name
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("s.toml", 'epochs = 3\nlearning_rate = 1e-2\nonly = ["dog", "cat"]\namp = false\n'),
+        ("s.json", '{"epochs": 3, "lr": 0.01, "only": ["dog", "cat"], "amp": false, "width": null}'),
+        ("settings", "\ufeffepochs = 3\nlr = 0.01\nonly = ['dog', 'cat']\namp = false"),
+    ],
+)
+def test_settings_are_read_from_toml_and_json(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert TrainConfig.read(tmp_path / name) == TrainConfig(epochs=3, lr=0.01, only=("dog", "cat"), amp=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said", "hint"),
+    [
+        ("s.toml", "epoch = 3", "s.toml: unknown setting 'epoch'", "`epochs`"),
+        ("s.toml", "epochs = 0", "s.toml: epochs: expected a whole number from 1, got 0", ""),
+        ("s.toml", "epochs = 3\nepochs = 4", "s.toml is no TOML: ", "read as TOML"),
+        ("s.json", '{"epochs": 3', "s.json is no JSON: ", ""),
+        ("s.json", "[3]", "s.json: expected a TrainConfig or a mapping of settings, got list", ""),
+        ("s.toml", "[training]\nepochs = 3", "s.toml: unknown setting 'training'", ""),
+        ("s.yaml", "epochs: 3", "s.yaml is no TOML: ", "read as TOML"),
+    ],
+)
+def test_file_that_holds_no_settings_is_an_error_that_names_it(
+    tmp_path: Path, name: str, text: str, said: str, hint: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingError) as caught:
+        TrainConfig.read(tmp_path / name)
+    assert f"{tmp_path}/{said}" in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_file_that_is_not_there_or_no_text_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"cannot read .*gone\.toml: No such file"):
+        TrainConfig.read(tmp_path / "gone.toml")
+    (tmp_path / "s.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingError, match="is no TOML"):
+        TrainConfig.read(tmp_path / "s.toml")

@@ -17,12 +17,20 @@ from conftest import TINY, TINY_OPTIONS, Cli
 from PIL import Image
 
 import labelr
+from labelr.config import ReadOptions, TrainConfig
+from labelr.data.dataset import Dataset
 from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
+from labelr.model.device import Machine
+from labelr.model.info import Preprocessing
+from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
 from labelr.progress import Description
-from labelr.training.epochs import EpochRow
+from labelr.training.batches import TrainImages
 from labelr.training.fit import fit
+from labelr.training.history import EpochRow
+from labelr.training.loop import Trainer
+from labelr.training.schedule import Steps
 
 
 def write_dataset(folder: Path, rows: dict[str, list[str]], labels: list[str]) -> Path:
@@ -201,6 +209,31 @@ def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
     assert f"the best model so far, of epoch 1, is in {model.path}" in caplog.text
     assert not model.info.complete
     assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
+
+
+@pytest.mark.parametrize(("precision", "row", "stops"), [
+    ("fp32", [1.0, np.inf], True), ("bf16", [np.nan, 1.0], True), ("fp16", [np.inf, np.nan, 1.0, np.inf], False),
+    ("fp16", [1.0, np.inf, np.nan, np.inf, 1.0], True),
+])  # fmt: skip
+def test_losses_without_a_number_stop_at_once_and_at_the_third_in_a_row_where_gradients_are_scaled(
+    drawn: Path, precision: str, row: list[float], stops: bool
+) -> None:
+    dataset = Dataset.load([drawn], ReadOptions())
+    pixels = dataset.pixels(37, rule="squish", options=ReadOptions(), threads=1)
+    images = TrainImages.of(dataset, pixels, batch_size=8, seed=0, squished=True, pinned=False)
+    trainer = Trainer(
+        ResidualNetwork(3, width=0.125), images, TrainConfig(width=0.125, lr=1e-3), Preprocessing(image_size=32),
+        Machine(torch.device("cpu"), precision, 1, 1), Steps(10),
+    )  # fmt: skip
+    trainer.losses = list(torch.tensor(row))
+    if not stops:
+        assert trainer.state()["losses"].shape == (len(row),)
+        return
+    with pytest.raises(
+        LabelrError, match=rf"the loss became (inf|nan) in epoch 1, step {2 if row[0] == 1 else 1}"
+    ) as caught:
+        trainer.state()
+    assert "--lr 0.001" in caught.value.hint
 
 
 def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:

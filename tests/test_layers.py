@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "labelr"
 
 LAYERS = [
-    ["errors", "progress", "version"],
+    ["errors", "progress", "stopping", "version"],
     ["files", "settings"],
     ["config"],
     ["data"],

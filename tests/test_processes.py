@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,38 +17,129 @@ from conftest import TINY_OPTIONS, Cli
 from labelr.model import shelf
 from labelr.model.predict import Model
 
+LONG = ["--epochs", "5000", "--patience", "5000"]
+
+
+def fitting(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "labelr", "fit", *map(str, arguments)]
+
+
+def wait_for(running: "subprocess.Popen[str]", beginning: str) -> None:
+    """Reads what a process says until a line begins like this."""
+    assert running.stderr is not None
+    said = []
+    for line in running.stderr:
+        said.append(line)
+        if line.startswith(beginning):
+            return
+    pytest.fail("".join(said))
+
+
+def end_of(running: "subprocess.Popen[str]") -> tuple[str, str]:
+    """What a process says until its end, which must come soon."""
+    try:
+        return running.communicate(timeout=60)
+    finally:
+        running.kill()
+
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_stops_training_and_keeps_the_best_model_so_far(
-    drawn: Path, home: Path, number: signal.Signals, code: int
+def test_signal_stops_training_and_says_how_to_go_on(
+    process: Cli, drawn: Path, home: Path, number: signal.Signals, code: int
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "labelr",
-        "fit",
-        str(drawn),
-        *TINY_OPTIONS,
-        "--epochs",
-        "5000",
-        "--patience",
-        "5000",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        for line in running.stderr:
-            if line.startswith("epoch 2/"):
-                break
+    options = [drawn, *TINY_OPTIONS, *LONG, "-j", "3", "--cache-limit", "0"]  # threads that open images all the time
+    with subprocess.Popen(fitting(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        wait_for(running, "epoch 2/")
         running.send_signal(number)
-        out, err = running.communicate(timeout=60)
+        out, err = end_of(running)
     assert running.returncode == code
     assert out == ""
     assert "the best model so far, of epoch" in err
-    assert err.splitlines()[-1] == f"Stopped by {number.name}."
+    said = " ".join(map(str, options))
+    assert err.splitlines()[-1] == f"Stopped by {number.name}. Go on with: labelr fit {said} --resume"
     assert "Traceback" not in err
-    info = shelf.read_info(home / "models" / "drawn")
-    assert not info.complete
+    assert not shelf.read_info(home / "models" / "drawn").complete
     assert not list((home / "models" / "drawn").glob(".*"))
+    listed = process("models", "list")
+    assert re.search(r"drawn .* unfinished, \d+ of 5000 epochs", listed.out)
+    assert process("fit", *options).err.startswith("Error: there is an unfinished run in ")
+
+
+def test_second_interrupt_stops_in_the_middle_of_a_step(home: Path) -> None:
+    options = ["--synthetic", "300", "--image-size", "192", "--width", "2", "-b", "64", "--threads", "1", "--no-amp"]
+    with subprocess.Popen(fitting(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        wait_for(running, "split: ")
+        while not any((home / "pixels").glob("*/*/digests.txt")):
+            assert running.poll() is None
+        time.sleep(2)  # the first step is under way, and takes longer than all that follows
+        start = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        running.send_signal(signal.SIGINT)
+        end_of(running)
+    assert running.returncode == -signal.SIGINT
+    assert time.monotonic() - start < 2
+
+
+def mount(folder: Path, megabytes: int) -> None:
+    """A file system of that size; skips where this user may not mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+
+
+@pytest.mark.slow
+def test_full_disk_leaves_the_best_model_whole_and_the_run_goes_on_when_there_is_room(
+    process: Cli, drawn: Path, home: Path, tmp_path: Path
+) -> None:
+    options = [drawn, *TINY_OPTIONS, "--epochs", "30", "--patience", "30"]
+    assert process("fit", *options, "--output", tmp_path / "calm").code == 0
+    disk = tmp_path / "disk"
+    mount(disk, 12)
+    try:
+        command = fitting(*options, "--output", disk / "model")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            wait_for(running, "epoch 2/")
+            with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            _, err = end_of(running)
+        assert running.returncode == 1
+        assert re.search(r"Error: cannot write .*/disk/model/[^ ]+: No space left on device", err)
+        assert "what was done so far is kept: the same command with `--resume` goes on" in err
+        assert process("evaluate", drawn, "--model", disk / "model").code == 0
+        (disk / "filler").unlink()
+        assert process("fit", *options, "--output", disk / "model", "--resume").code == 0
+        ends = [shelf.read_info(folder) for folder in (tmp_path / "calm", disk / "model")]
+        assert ends[0].weights == ends[1].weights
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def test_file_that_may_not_grow_is_an_error_that_names_it(drawn: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits on files are a matter of Unix")
+    command = fitting(drawn, *TINY_OPTIONS, "--output", tmp_path / "model")
+    limit = (1_000_000, 1_000_000)  # less than the checkpoint has
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.search(r"Error: cannot write .*checkpoint\.pt: File too large\n\nHint: free some space", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+def test_output_that_goes_away_is_an_error_that_names_it(drawn: Path, tmp_path: Path) -> None:
+    command = fitting(drawn, *TINY_OPTIONS, *LONG, "--output", tmp_path / "model")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        wait_for(running, "epoch 2/")
+        (tmp_path / "model").rename(tmp_path / "elsewhere")
+        _, err = end_of(running)
+    assert running.returncode == 1
+    assert re.search(r"Error: cannot write .*/model/[^ ]+: No such file or directory", err)
 
 
 def test_signal_before_the_first_epoch_leaves_no_model(home: Path) -> None:

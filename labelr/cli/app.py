@@ -1,15 +1,15 @@
 """The command ``labelr``: its commands, and what becomes of errors and signals."""
 
 import io
+import shlex
 import signal
 import sys
 import warnings
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
-from labelr import console
+from labelr import console, stopping
 from labelr.cli.cache import cache
 from labelr.cli.check import check
 from labelr.cli.evaluate import evaluate
@@ -37,14 +37,6 @@ app.add_typer(cache, context_settings={"auto_envvar_prefix": "LABELR_CACHE"})
 app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})
 
 
-class Stopped(BaseException):
-    """A signal asked the process to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         console.show_line(f"labelr {__version__}")
@@ -65,8 +57,7 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stopping.obey(signal.SIGINT, signal.SIGTERM, first=console.release_terminal)
     try:
         app(prog_name="labelr")
     except LabelrError as error:
@@ -75,13 +66,16 @@ def main() -> NoReturn:
     except OSError as error:  # what the system says of a path that nobody foresaw, such as a name that is too long
         console.show_error(LabelrError(str(error)))
         sys.exit(1)
-    except Stopped as stopped:
-        console.show_stopped(signal.Signals(stopped.number).name)
+    except MemoryError:
+        console.show_error(LabelrError("memory ran out", "free some, or use fewer `--workers`"))
+        sys.exit(1)
+    except stopping.Stopped as stopped:
+        console.show_stopped(signal.Signals(stopped.number).name, _command_to_go_on() if stopped.resumable else None)
         sys.exit(128 + stopped.number)
     sys.exit(0)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwinds the work; a second signal ends the process at once."""
-    signal.signal(number, signal.SIG_DFL)
-    raise Stopped(number)
+def _command_to_go_on() -> str:
+    """The command line as it was given, but for going on with what it has begun."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", "--resume")]
+    return shlex.join(["labelr", *arguments, "--resume"])

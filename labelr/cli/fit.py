@@ -1,5 +1,6 @@
 """``labelr fit``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +13,20 @@ from labelr.cli.scores import show_evaluation, warn_of_few_positives
 from labelr.config import TrainConfig
 from labelr.settings import SettingError
 
+AS_MANY_AS_SET = -1
+"""The number of an option ``--synthetic`` that stands alone."""
+
 
 class FitCommand(TyperCommand):
     """A command whose option ``--synthetic`` may stand without its number."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
-        """Puts the default number behind a ``--synthetic`` that stands alone."""
+        """Puts a number behind a ``--synthetic`` that stands alone."""
         filled = []
         for position, argument in enumerate(args):
             follower = args[position + 1] if position + 1 < len(args) else ""
             alone = argument == "--synthetic" and not follower.isdecimal()
-            filled.append(f"--synthetic={opt.DEFAULTS.synthetic}" if alone else argument)
+            filled.append(f"--synthetic={AS_MANY_AS_SET}" if alone else argument)
         return super().parse_args(ctx, filled)
 
 
@@ -68,6 +72,7 @@ def fit(
     epochs: opt.Epochs = opt.DEFAULTS.epochs,
     time: opt.Time = opt.DEFAULTS.time,
     batch_size: opt.BatchSize = opt.DEFAULTS.batch_size,
+    micro_batch: opt.MicroBatch = opt.DEFAULTS.micro_batch,
     optimizer: opt.Optimizer = opt.DEFAULTS.optimizer,
     lr: opt.Lr = opt.DEFAULTS.lr,
     weight_decay: opt.WeightDecay = opt.DEFAULTS.weight_decay,
@@ -87,6 +92,15 @@ def fit(
     workers: opt.Workers = opt.DEFAULTS.workers,
     cache_limit: opt.CacheLimit = opt.DEFAULTS.cache_limit,
     compile: opt.Compile = opt.DEFAULTS.compile,
+    config: Annotated[
+        Path | None,
+        opt.option(
+            "--config",
+            metavar="FILE",
+            help="Take settings from a TOML or JSON file, such as a model's config.json; options win over it.",
+            panel=opt.TRAINING,
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         opt.option(
@@ -105,6 +119,15 @@ def fit(
             "--log-dir", metavar="DIR", help="Write the scores of each epoch here, for TensorBoard.", panel=opt.OUTPUT
         ),
     ] = None,
+    checkpoint_minutes: opt.CheckpointMinutes = opt.DEFAULTS.checkpoint_minutes,
+    resume: Annotated[
+        bool,
+        opt.option(
+            "--resume",
+            help="Go on with the run that was stopped, to the same result; without one, begin. Not with `--time`.",
+            panel=opt.OUTPUT,
+        ),
+    ] = False,
     report: opt.Report = opt.DEFAULTS.report,
     plot_format: opt.PlotFormat = opt.DEFAULTS.plot_format,
     suspects: opt.Suspects = None,
@@ -124,13 +147,23 @@ def fit(
         raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
     if name is not None and output is not None:
         raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
-    chosen = {key: value for key, value in opt.given(context).items() if key != "synthetic" or value is not None}
-    config = TrainConfig.of(chosen)
+    chosen = opt.given(context)
+    if synthetic == AS_MANY_AS_SET:
+        del chosen["synthetic"]
+    settings = replace(TrainConfig.read(config), **chosen) if config else TrainConfig.of(chosen)
     from labelr.training.fit import fit as train
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         result = train(
-            data, config, name=name, output=output, log_dir=log_dir, suspects=suspects, force=force, track=track
+            data,
+            settings,
+            name=name,
+            output=output,
+            log_dir=log_dir,
+            suspects=suspects,
+            force=force,
+            resume=resume,
+            track=track,
         ).to_json()
     if not quiet and result["scored_on"]:
         show_evaluation(result, to=console.stderr)

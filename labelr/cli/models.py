@@ -15,11 +15,11 @@ Name = Annotated[str, typer.Argument(help="A model by its name or directory.", s
 
 @models.command("list")
 def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """List the saved models, the newest last."""
+    """List the saved models and the unfinished runs, the newest last."""
     from labelr.model import shelf
 
     with console.session(quiet=quiet, verbose=verbose):
-        rows = sorted((shelf.summarise(*model) for model in shelf.list_models()), key=lambda row: row["created"])
+        rows = shelf.list_all()
     if json:
         console.show_json(rows)
     else:
@@ -47,11 +47,12 @@ def rm(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Delete models."""
+    """Delete models and unfinished runs."""
     from labelr.model import shelf
+    from labelr.model.reservation import remove
 
     with console.session(quiet=quiet, verbose=verbose):
-        folders = dict.fromkeys(shelf.find(shelf.check_name(name)) for name in names)
+        folders = dict.fromkeys(shelf.find(shelf.check_name(name), runs=True) for name in names)
         for folder in folders:
-            shelf.remove(folder)
+            remove(folder)
             console.show_line(str(folder))

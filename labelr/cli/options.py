@@ -39,8 +39,14 @@ def setting(name: str, *flags: str, panel: str, metavar: str | None = None) -> A
 
 
 def given(context: typer.Context) -> dict[str, Any]:
-    """The settings of `TrainConfig` among a command's options, by name."""
-    return {name: value for name, value in context.params.items() if name in HELP}
+    """The settings of `TrainConfig` among a command's options that were given, on the line or in the environment."""
+    chosen = {name: value for name, value in context.params.items() if name in HELP}
+    return {name: value for name, value in chosen.items() if _source(context, name) != "DEFAULT"}
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return source.name if source else "DEFAULT"
 
 
 DATA, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Network", "Training", "Machine", "Output"
@@ -75,6 +81,7 @@ Dropout = Annotated[float, setting("dropout", panel=NETWORK)]
 Epochs = Annotated[int | None, setting("epochs", panel=TRAINING)]
 Time = Annotated[float | None, setting("time", "--time", panel=TRAINING, metavar="MINUTES")]
 BatchSize = Annotated[int | None, setting("batch_size", "--batch-size", "-b", panel=TRAINING)]
+MicroBatch = Annotated[int | None, setting("micro_batch", panel=TRAINING)]
 Optimizer = Annotated[str, setting("optimizer", panel=TRAINING)]
 Lr = Annotated[float | None, setting("lr", panel=TRAINING)]
 WeightDecay = Annotated[float, setting("weight_decay", panel=TRAINING)]
@@ -105,6 +112,7 @@ Device = Annotated[str, setting("device", panel=MACHINE)]
 Amp = Annotated[bool | None, setting("amp", "--amp/--no-amp", panel=MACHINE)]
 Threads = Annotated[int | None, setting("threads", panel=MACHINE)]
 Workers = Annotated[int | None, setting("workers", "--workers", "-j", panel=MACHINE)]
+CheckpointMinutes = Annotated[float, setting("checkpoint_minutes", panel=OUTPUT, metavar="MINUTES")]
 Compile = Annotated[bool, setting("compile", "--compile/--no-compile", panel=MACHINE)]
 
 Model = Annotated[

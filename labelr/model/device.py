@@ -21,7 +21,7 @@ class Machine:
         device: Where the network and its batches live.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``: the type that autocast computes in.
         threads: CPU threads of one torch operation.
-        workers: Threads that decode images, and processes that augment them where `device` is no CPU.
+        workers: Threads that decode images.
     """
 
     device: torch.device

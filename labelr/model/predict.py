@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
 from labelr.model.decide import decide
 from labelr.model.device import Machine
 from labelr.model.info import ModelInfo, Preprocessing
+from labelr.model.memory import Portions
 from labelr.settings import SettingError
 
 BATCH_SIZE = 64
@@ -70,16 +71,32 @@ def predict_probs(
         preprocessing: The model's.
         machine: Where to compute, and in which precision.
         calibration: What the network's probabilities, averaged where the model does so, are put through.
+
+    Raises:
+        LabelrError: If memory does not suffice for a single image.
     """
     network.eval()
+
+    def predict(batch: NDArray[np.uint8], most: int) -> Probs:
+        parts = [batch[start : start + most] for start in range(0, len(batch), most)]
+        return np.concatenate([_predict_batch(network, part, preprocessing, machine) for part in parts])
+
+    portions = Portions(BATCH_SIZE, "prediction")
     for batch in batches:
-        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(machine.device, non_blocking=True)
-        with torch.inference_mode(), machine.autocast():
-            images = normalise(pixels, preprocessing)
-            probs = network(images).float().sigmoid()
-            if preprocessing.flip_averaging:
-                probs = (probs + network(images.flip(3)).float().sigmoid()) / 2
-        yield calibrate(probs.cpu().numpy(), calibration)
+        yield calibrate(portions.run(partial(predict, batch)), calibration)
+
+
+def _predict_batch(
+    network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, machine: Machine
+) -> Probs:
+    pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(machine.device, non_blocking=True)
+    with torch.inference_mode(), machine.autocast():
+        images = normalise(pixels, preprocessing)
+        probs = network(images).float().sigmoid()
+        if preprocessing.flip_averaging:
+            probs = (probs + network(images.flip(3)).float().sigmoid()) / 2
+    result: Probs = probs.cpu().numpy()
+    return result
 
 
 @dataclass(frozen=True)

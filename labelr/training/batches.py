@@ -67,11 +67,12 @@ class TrainImages:
         """Batches an epoch; the rest of the images, less than a batch, waits for the next epoch's order."""
         return len(self.pixels) // self.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, each gathered while the one before it is in use."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from a step on, each gathered while the one before it is in use."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
-        rows = enumerate(order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size))
-        return map_ahead(lambda step: self._batch(epoch, *step), rows, threads=1, ahead=PREPARED_AHEAD)
+        rows = order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size)
+        steps = range(start, self.steps)
+        return map_ahead(lambda step: self._batch(epoch, step, rows[step]), steps, threads=1, ahead=PREPARED_AHEAD)
 
     def _batch(self, epoch: int, step: int, rows: NDArray[np.int64]) -> Batch:
         images = torch.from_numpy(self.pixels.take(rows))

@@ -131,6 +131,7 @@ def complete(model: Model, report: dict[str, Any]) -> tuple[Model, dict[str, Any
     """Stores a model's scores beside it and marks it as complete."""
     report = without_nan(report)
     files.write_atomically(model.path / shelf.METRICS_FILE, files.json_text(report))
+    files.write_atomically(model.path / shelf.CONFIG_FILE, files.json_text(model.info.config))
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     info = replace(model.info, scores=report["metrics"], scored_on=report["scored_on"], complete=True, created=created)
     shelf.save_info(model.path, info)

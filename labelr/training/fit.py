@@ -1,31 +1,36 @@
 """The main path of training: settings, place, data, network, epochs, score, model."""
 
+import csv
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 
 from labelr.config import TrainConfig
 from labelr.data.dataset import as_folders
-from labelr.model import shelf
-from labelr.model.device import pick_machine
+from labelr.errors import LabelrError, first_line
+from labelr.model import shelf, store
+from labelr.model.device import Machine, pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
+from labelr.model.memory import is_out_of_memory
 from labelr.model.predict import Model
+from labelr.model.reservation import finish_run, is_resumable, reserved
 from labelr.progress import Track, untracked
 from labelr.scoring.suspects import check_suspects_free
 from labelr.scoring.thresholds import USUAL
+from labelr.settings import SettingError
 from labelr.training.epochs import train
 from labelr.training.events import check_event_log
 from labelr.training.finish import finish
 from labelr.training.folds import cross_validate, finish_folds
 from labelr.training.prepare import Prepared, prepare, resolve
-from labelr.version import __version__
+from labelr.training.resume import is_finished, name_of_run, record, resumed_settings, versions, with_recorded_parts
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,7 @@ def fit(
     log_dir: str | Path | None = None,
     suspects: str | Path | None = None,
     force: bool = False,
+    resume: bool = False,
     track: Track = untracked,
 ) -> FitResult:
     """Trains a model on a folder of labelled images and saves it.
@@ -77,7 +83,9 @@ def fit(
         output: A directory to save it in instead of the user's cache.
         log_dir: A directory for TensorBoard events; None writes none.
         suspects: A file for the given labels that are probably wrong, as a table; None writes none.
-        force: Whether a model of that name, and the table of suspects, may be replaced.
+        force: Whether a model or an unfinished run of that name, and the table of suspects, may be replaced.
+        resume: Whether to go on with the unfinished run of that name; where there is none, a new one begins, and where
+            it is finished already, its result is given again.
         track: Watches the progress.
 
     Returns:
@@ -88,46 +96,87 @@ def fit(
     """
     start = time.monotonic()
     given = TrainConfig.of(config)
+    _check_resume(given, force=force, resume=resume)
     events = Path(log_dir) if log_dir is not None else None
     check_event_log(events)
     doubts = Path(suspects) if suspects is not None else None
     check_suspects_free(doubts, force=force)
-    machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
     folders = as_folders(data)
     default_name = folders[0].resolve().name if folders else "synthetic"
     place = Path(output) if output is not None else None
-    with shelf.reserved(name, default_name=default_name, output=place, force=force) as folder:
-        try:
-            prepared = prepare(folders, given, machine, track=track)
-            settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.part("train").table))
-            described = _describe(prepared, settings)
-            deadline = start + 60 * given.time if given.time else None
+    if name is None and place is None:
+        name = name_of_run(default_name, folders, given, resume=resume)
+    with reserved(name, default_name=default_name, output=place, force=force, resume=resume) as folder:
+        chosen, begun = resumed_settings(folder, given) if resume else (given, None)
+        machine = pick_machine(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
+        prepared = prepare(folders, chosen, machine, track=track)
+        if begun:
+            prepared = with_recorded_parts(prepared, begun, folder)
+            if is_finished(folder):
+                log.info("the model in %s is finished already, from the same data and settings", folder)
+                return _read_result(folder, machine)
+        settings = resolve(chosen, machine, drawn=not folders, num_train=len(prepared.part("train").table))
+        info = _describe(prepared, settings)
+        deadline = start + 60 * given.time if given.time else None
+        if deadline is None:
+            record(folder, folders, given, settings, prepared)
+        with _telling_what_is_kept(folder):
             folds = None
             if settings.folds:
-                folds = cross_validate(prepared, settings, described, machine, log_dir=events, track=track)
+                place = folder / shelf.FOLDS_FOLDER
+                folds = cross_validate(prepared, settings, info, machine, place, log_dir=events, track=track)
                 settings = replace(settings, epochs=folds.median_epoch)
-                described = _describe(prepared, settings)
                 log.info("training on all images for %d epochs", folds.median_epoch)
             info, history = train(
-                prepared, settings, described, machine, folder, deadline=deadline, log_dir=events, track=track
+                prepared, settings, info, machine, folder, deadline=deadline, log_dir=events, track=track
             )
             if folds is None:
                 model, report = finish(prepared, info, settings, machine, folder, suspects=doubts, track=track)
             else:
                 model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder, suspects=doubts)
-        except BaseException:
-            _tell_what_is_kept(folder)
-            raise
-    scores = {name: np.nan if value is None else value for name, value in report["metrics"].items()}
-    return FitResult(model, [asdict(row) for row in history], scores)
+        finish_run(folder)
+    return FitResult(model, [asdict(row) for row in history], _scores(report))
 
 
-def _tell_what_is_kept(folder: Path) -> None:
-    """Says where the best model of a run that was stopped is, if there is one."""
-    if (folder / shelf.INFO_FILE).is_file():
-        info = shelf.read_info(folder)
-        if not info.complete:
-            log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
+def _read_result(folder: Path, machine: Machine) -> FitResult:
+    """What training gave that is finished."""
+    with (folder / shelf.HISTORY_FILE).open(encoding="utf-8", newline="") as file:
+        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    report = json.loads((folder / shelf.METRICS_FILE).read_text(encoding="utf-8"))
+    return FitResult(store.load(folder, machine=machine), history, _scores(report))
+
+
+def _scores(report: Mapping[str, Any]) -> dict[str, float]:
+    return {name: np.nan if value is None else value for name, value in report["metrics"].items()}
+
+
+def _check_resume(given: TrainConfig, *, force: bool, resume: bool) -> None:
+    if resume and force:
+        raise SettingError("a run is either gone on with or begun anew", "give `--resume` or `--force`, not both")
+    if resume and given.time:
+        raise SettingError(
+            "a run with a time follows the clock, and keeps nothing to go on with", "leave `--resume` or `--time` out"
+        )
+
+
+@contextmanager
+def _telling_what_is_kept(folder: Path) -> Iterator[None]:
+    """Says what is kept of a run that ends before its time."""
+    try:
+        yield
+    except BaseException as error:
+        if (folder / shelf.INFO_FILE).is_file():
+            info = shelf.read_info(folder)
+            if not info.complete:
+                log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
+        if isinstance(error, Exception) and is_resumable(folder):
+            log.warning("what was done so far is kept: the same command with `--resume` goes on with it")
+        if is_out_of_memory(error):
+            raise LabelrError(
+                f"memory ran out: {first_line(error)}",
+                "free some memory, or use a smaller `--batch-size`, `--image-size` or `--width`, or fewer `--workers`",
+            ) from error
+        raise
 
 
 def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
@@ -142,5 +191,5 @@ def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
         architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
         config=config.to_dict(),
         counts=table.counts,
-        versions={"labelr": __version__, "torch": torch.__version__},
+        versions=versions(),
     )

@@ -1,8 +1,8 @@
 """Cross-validation: several models, each scored on the images that the others have learned from."""
 
 import logging
+import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,15 +56,25 @@ class Folds:
 
 
 def cross_validate(
-    prepared: Prepared, config: TrainConfig, info: ModelInfo, machine: Machine, *, log_dir: Path | None, track: Track
+    prepared: Prepared,
+    config: TrainConfig,
+    info: ModelInfo,
+    machine: Machine,
+    folder: Path,
+    *,
+    log_dir: Path | None,
+    track: Track,
 ) -> Folds:
     """Trains a model for each fold on the others, but for a validation part that chooses its best epoch.
+
+    What a run that was stopped has left in the folder is not trained again.
 
     Args:
         prepared: The data; its parts are passed over.
         config: The settings, as resolved, with the number of folds.
         info: What is known of the models.
         machine: What to run on.
+        folder: Where what each model says of its fold is kept until all is done.
         log_dir: Where TensorBoard events go, a folder a fold; None for nowhere.
         track: Watches the progress.
 
@@ -88,13 +98,20 @@ def cross_validate(
         parts = np.full(len(groups), PARTS.index("test"))
         shares = (1 - config.val_fraction, config.val_fraction)  # of train and val, the first of PARTS
         parts[rest] = _split(dataset.take(rest), shares, groups[rest], config.seed)
-        events = log_dir / f"fold-{fold + 1}" if log_dir is not None else None
-        with tempfile.TemporaryDirectory(prefix="labelr-fold-") as name:
-            folder, part = Path(name), Prepared(dataset, parts)
-            trained, _ = train(part, config, info, machine, folder, deadline=None, log_dir=events, track=track)
-            model = store.load(folder, machine=machine)
-            probs[held_out] = predict_dataset(model, dataset.take(held_out), options=config, track=track)
-        best_epochs.append(trained.best_epoch)
+        done = folder / f"{fold + 1}.npz"
+        if not done.exists():
+            events = log_dir / f"fold-{fold + 1}" if log_dir is not None else None
+            place = files.make_folder(folder / str(fold + 1))
+            part = Prepared(dataset, parts)
+            trained, _ = train(part, config, info, machine, place, deadline=None, log_dir=events, track=track)
+            model = store.load(place, machine=machine)
+            said = predict_dataset(model, dataset.take(held_out), options=config, track=track)
+            with files.replacing(done) as file:
+                np.savez(file, probs=said, best_epoch=trained.best_epoch)
+        with np.load(done) as kept:
+            probs[held_out] = kept["probs"]
+            best_epochs.append(int(kept["best_epoch"]))
+        shutil.rmtree(folder / str(fold + 1), ignore_errors=True)
     return Folds(probs, fold_of, tuple(best_epochs))
 
 

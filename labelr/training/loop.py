@@ -1,8 +1,10 @@
 """One epoch of training: the step, the optimizers, the averaging of weights."""
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +12,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mix
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, first_line
 from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
+from labelr.model.memory import Portions, is_out_of_memory
 from labelr.model.predict import normalise
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
 from labelr.training.losses import masked_bce
 from labelr.training.muon import Muon
 from labelr.training.schedule import Budget, grown_size, one_cycle
+
+CHECKED_EVERY = 16
+"""Steps after which the losses are looked at: an accelerator would have to be waited for at every one."""
+SPARED_IN_A_ROW = 2
+"""So many steps without a finite loss are skipped where gradients are scaled: the scale is too large then."""
 
 
 class Trainer:
@@ -33,9 +41,11 @@ class Trainer:
         budget: How long to train.
 
     Attributes:
+        epoch: The present one, from 1.
         steps: How many were made.
-        waited_seconds: How much time was spent in waiting for batches.
         losses: Of the steps of the present epoch, each a scalar on the device.
+        waited_seconds: How much time of the present epoch was spent in waiting for batches.
+        portions: How many images of a batch go through the network at a time.
     """
 
     def __init__(
@@ -52,9 +62,13 @@ class Trainer:
         self.preprocessing = preprocessing
         self.images = images
         self.budget = budget
+        self.epoch = 1
         self.steps = 0
-        self.waited_seconds = 0.0
         self.losses: list[Tensor] = []
+        self.waited_seconds = 0.0
+        batch_size = images.batch_size
+        added_up = f", their gradients added up, so that a step is still of {batch_size}"
+        self.portions = Portions(min(config.micro_batch or batch_size, batch_size), "training", added_up, least=2)
         self.network = machine.place(network)
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
         self.augment = Augmentation(STRENGTHS[config.augment], flip=config.flip, vertical_flip=config.vertical_flip)
@@ -75,43 +89,114 @@ class Trainer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        return cast("float", self.config.lr) * one_cycle(self.progress).lr  # `resolve` has replaced "auto"
+        return self._lr_at(self.progress)
+
+    @property
+    def first_lr(self) -> float:
+        """The learning rate of the present epoch's first step."""
+        return self._lr_at(self._begun_at)
 
     @property
     def size(self) -> int:
-        """The edge of the images in the next epoch."""
+        """The edge of the images in the present epoch."""
         full = round(self.preprocessing.image_size * TRAINING_SHARE)
-        return grown_size(full, self.progress) if self.config.progressive else full
+        return grown_size(full, self._begun_at) if self.config.progressive else full
 
-    def run_epoch(self, epoch: int, track: Track = untracked, description: Description = "training") -> float:
-        """Trains on each image once, or until the budget is used up.
+    @property
+    def _begun_at(self) -> float:
+        """The share of the run that was done when the present epoch began."""
+        return self.budget.progress(self.steps - len(self.losses))
+
+    def _lr_at(self, progress: float) -> float:
+        return cast("float", self.config.lr) * one_cycle(progress).lr  # `resolve` has replaced "auto"
+
+    @property
+    def micro_batch(self) -> int | None:
+        """The setting of that name as it was reached: None where whole batches go through the network."""
+        return self.portions.size if self.portions.size < self.images.batch_size else None
+
+    def run_epoch(
+        self,
+        track: Track = untracked,
+        description: Description = "training",
+        after_step: Callable[[], None] = lambda: None,
+    ) -> float:
+        """Trains on each image once, or on what is left of an epoch that was begun, or until the budget is used up.
 
         Args:
-            epoch: From 1.
             track: Watches the steps go by.
             description: What the watcher is told.
+            after_step: Called after each step.
 
         Returns:
             The mean training loss.
 
         Raises:
-            LabelrError: If the loss of a step was infinite or no number.
+            LabelrError: If the loss of a step was infinite or no number, or memory does not suffice.
         """
         self.network.train()
-        self.losses = []
-        size = self.size
-        for batch in track(self._waited(self.images.epoch(epoch)), description, self.images.steps):
+        size, begun = self.size, len(self.losses)
+        batches = self._waited(self.images.epoch(self.epoch, begun))
+        for batch in track(batches, description, self.images.steps - begun):
             self.losses.append(self._step(batch, size))
+            if len(self.losses) % CHECKED_EVERY == 0:
+                self._check_losses()
+            after_step()
             if self.progress >= 1:
                 break
-        values = torch.stack(self.losses).cpu()  # only here, so that an accelerator is not waited for at every step
-        if not values.isfinite().all():
-            step = int((~values.isfinite()).nonzero()[0]) + 1
-            raise LabelrError(
-                f"the loss became {values[step - 1]:g} in epoch {epoch}, step {step}",
-                f"use a smaller learning rate than `--lr {self.config.lr:g}`, or `--no-amp`",
-            )
-        return float(values.mean())
+        self._check_losses()
+        losses = torch.stack(self.losses)
+        return float(losses[losses.isfinite()].mean())
+
+    def end_epoch(self) -> None:
+        """Makes the next epoch the present one."""
+        self.epoch += 1
+        self.losses = []
+        self.waited_seconds = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how training goes on, in what `torch.load` takes without executing code.
+
+        Raises:
+            LabelrError: If the loss was infinite or no number: nobody can go on from there.
+        """
+        self._check_losses()
+        return {
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
+            "waited_seconds": self.waited_seconds,
+            "micro_batch": self.portions.size,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to where `state` was taken."""
+        self.epoch, self.steps, self.waited_seconds = state["epoch"], state["steps"], state["waited_seconds"]
+        self.losses = list(state["losses"].to(self.machine.device))
+        self.portions.size = min(self.portions.size, state["micro_batch"])
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, one in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(one)
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _check_losses(self) -> None:
+        """Raises LabelrError where the last losses say that training is lost."""
+        first = max(0, len(self.losses) - CHECKED_EVERY - SPARED_IN_A_ROW)
+        if not self.losses:
+            return
+        spared, in_a_row = SPARED_IN_A_ROW if self.scaler.is_enabled() else 0, 0
+        for step, loss in enumerate(torch.stack(self.losses[first:]).tolist(), start=first + 1):
+            in_a_row = 0 if math.isfinite(loss) else in_a_row + 1
+            if in_a_row > spared:
+                raise LabelrError(
+                    f"the loss became {loss:g} in epoch {self.epoch}, step {step - spared}",
+                    f"use a smaller learning rate than `--lr {self.config.lr:g}`, or `--no-amp`",
+                )
 
     def _waited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches, the time until each is there added up."""
@@ -124,32 +209,43 @@ class Trainer:
             yield batch
 
     def _step(self, batch: Batch, size: int) -> Tensor:
-        torch.manual_seed(batch.seed ^ 1)  # for dropout
         generator = torch.Generator().manual_seed(batch.seed)
         images = batch.images.to(self.machine.device, non_blocking=True)
         targets = batch.targets.to(self.machine.device, non_blocking=True)
         changed = normalise(self.augment(images, batch.aspects, size, generator), self.preprocessing)
         mixed, mixed_targets = mix(changed, targets, self.config.mixup, generator)
         self._set_pace()
-        loss = masked_bce(self._forward(mixed).float(), mixed_targets)
-        self.network.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = self.portions.run(partial(self._add_gradients, mixed, mixed_targets, batch.seed))
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
         self.average.update_parameters(self.network)
         self.steps += 1
-        return loss.detach()
+        return loss
+
+    def _add_gradients(self, images: Tensor, targets: Tensor, seed: int, most: int) -> Tensor:
+        """The loss of a batch, its gradients those of the whole, though at most `most` images are in use at a time."""
+        torch.manual_seed(seed ^ 1)  # for dropout
+        self.network.zero_grad(set_to_none=True)
+        num_known = (~targets.isnan()).sum()
+        portions = max(1, min(-(-len(images) // most), len(images) // 2))  # BatchNorm needs more than one image
+        losses = []
+        for some, their in zip(images.tensor_split(portions), targets.tensor_split(portions), strict=True):
+            loss = masked_bce(self._forward(some).float(), their, num_known)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def _forward(self, images: Tensor) -> Tensor:
         try:
             with self.machine.autocast():
                 logits: Tensor = self.forward(images)
         except RuntimeError as error:
-            if not self.config.compile:
+            if not self.config.compile or is_out_of_memory(error):
                 raise
-            reason = str(error).strip().split("\n")[0]
-            raise LabelrError(f"the network cannot be compiled here: {reason}", "leave `--compile` out") from error
+            raise LabelrError(
+                f"the network cannot be compiled here: {first_line(error)}", "leave `--compile` out"
+            ) from error
         return logits
 
     def _set_pace(self) -> None:

@@ -69,9 +69,15 @@ class Budget(Protocol):
 
 @dataclass
 class Steps:
-    """A number of steps."""
+    """A number of steps.
+
+    Attributes:
+        total: All of them.
+        made: How many of them an earlier run has made.
+    """
 
     total: int
+    made: int = 0
     start: float = field(default_factory=time.monotonic)
 
     def progress(self, steps: int) -> float:
@@ -80,7 +86,8 @@ class Steps:
 
     def seconds_left(self, steps: int) -> float:
         """As `Budget`, at the pace so far."""
-        return (time.monotonic() - self.start) * (self.total - steps) / steps if steps else math.inf
+        here = steps - self.made
+        return (time.monotonic() - self.start) * (self.total - steps) / here if here else math.inf
 
     def reserve(self, seconds: float) -> None:
         """As `Budget`: the steps are as many as they are."""

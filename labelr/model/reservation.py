@@ -1,0 +1,189 @@
+"""The right to make a model in a directory: taken by one run at a time, and given back with nothing useless left."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from labelr import files
+from labelr.data.splits import SPLITS_FILE
+from labelr.errors import LabelrError
+from labelr.model import shelf
+from labelr.stopping import Stopped
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def reserved(
+    name: str | None, *, default_name: str, output: Path | None = None, force: bool = False, resume: bool = False
+) -> Iterator[Path]:
+    """A directory for a new model, made at once and locked, so that no other run takes it meanwhile.
+
+    The lock is the kernel's: a process that dies does not keep it. A directory that was made here and holds neither a
+    model nor an unfinished run in the end is removed again.
+
+    Args:
+        name: The model's name; None takes `default_name`, then ``-2``, ``-3``, ... until one is free.
+        default_name: Made into a name by leaving out what a name must not hold.
+        output: A directory elsewhere that is taken instead.
+        force: Whether a model that is there already may be replaced; it stays until the new one is saved.
+        resume: Whether the run that is there is kept, to go on with it.
+
+    Raises:
+        LabelrError: If the name cannot be one, is taken, or the directory cannot be made.
+    """
+    folder, is_new = _choose_folder(name, default_name, output)
+    try:
+        with _locked(folder):
+            _check_free(folder, force=force, resume=resume)
+            if not resume:
+                forget_run(folder)
+                (folder / shelf.RECORD_FILE).unlink(missing_ok=True)
+            try:
+                yield folder
+            except Stopped as stopped:
+                stopped.resumable = is_resumable(folder)
+                raise
+            finally:
+                _clear(folder)
+    finally:
+        if is_new:
+            with suppress(OSError):  # a model is in it, or something of the user's own
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a directory, or says that another run does; clears away what a killed run was writing."""
+    lock = FileLock(folder / LOCK_FILE)
+    with files.writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LabelrError(f"another run is making the model in {folder}", "wait, or choose another name") from error
+    try:
+        for path in filter(files.is_draft, folder.iterdir()):
+            path.unlink(missing_ok=True)
+        yield
+    finally:
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run is making the model in a directory now."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        with _locked(folder):
+            return False
+    except LabelrError:
+        return True
+
+
+def _choose_folder(name: str | None, default_name: str, output: Path | None) -> tuple[Path, bool]:
+    """The directory to save in, and whether it holds nothing yet."""
+    if output is not None:
+        return output.absolute(), _make_folder(output.absolute())
+    if name is not None:
+        folder = shelf.models_folder() / shelf.check_name(name)
+        return folder, _make_folder(folder)
+    stem = default_stem(default_name)
+    for number in count(1):
+        folder = shelf.models_folder() / (stem if number == 1 else f"{stem}-{number}")
+        if _make_folder(folder) or (_is_vacant(folder) and not is_locked(folder)):
+            break
+    return folder, True
+
+
+def default_stem(default_name: str) -> str:
+    """A name for a model, from one that may hold anything."""
+    return re.sub(r"\.{2,}", ".", re.sub(r"[^\w.+-]+", "-", default_name))[:80].strip("-._+") or "model"
+
+
+def _make_folder(folder: Path) -> bool:
+    """Makes a directory with its parents; False where it is there already."""
+    files.make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except OSError as error:
+        if folder.is_dir():
+            return False
+        raise files.write_error(folder, error) from error
+    return True
+
+
+def _is_vacant(folder: Path) -> bool:
+    """Whether a directory holds nothing but what a run leaves that was killed before it had anything to keep."""
+    return all(path.name == LOCK_FILE or files.is_draft(path) for path in folder.iterdir())
+
+
+def _check_free(folder: Path, *, force: bool, resume: bool) -> None:
+    """Raises LabelrError unless a directory is empty, or what is in it may be replaced or gone on with."""
+    if (folder / shelf.RUN_FILE).is_file():
+        if not force and not resume:
+            raise LabelrError(
+                f"there is an unfinished run in {folder}",
+                "go on with it by the same command and `--resume`, or start anew with `--force`",
+            )
+    elif (folder / shelf.INFO_FILE).is_file():
+        if resume and not (folder / shelf.RECORD_FILE).is_file():
+            raise LabelrError(
+                f"the model in {folder} keeps nothing to go on from",
+                "choose another name, or start anew with `--force`",
+            )
+        if not force and not resume:
+            raise LabelrError(
+                f"there is a model in {folder} already", "choose another name, or replace it with `--force`"
+            )
+    elif not _is_vacant(folder):
+        raise LabelrError(f"{folder} exists, and is no model", "choose another name or directory")
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what a run has left that saved nothing to keep or to go on with."""
+    if not is_resumable(folder):
+        forget_run(folder)
+    if (folder / shelf.INFO_FILE).exists() or (folder / shelf.RUN_FILE).exists():
+        return
+    for leftover in (shelf.CONFIG_FILE, SPLITS_FILE, shelf.ERRORS_FILE, shelf.HISTORY_FILE, shelf.PREDICTIONS_FILE):
+        (folder / leftover).unlink(missing_ok=True)
+    for weights in folder.glob("weights-*.safetensors"):
+        weights.unlink(missing_ok=True)
+
+
+def is_resumable(folder: Path) -> bool:
+    """Whether the run in a directory has come so far that there is something to go on with."""
+    return any((folder / name).exists() for name in (shelf.CHECKPOINT_FILE, shelf.FOLDS_FOLDER))
+
+
+def finish_run(folder: Path) -> None:
+    """Keeps what a finished run was begun with, and deletes what it would have gone on from."""
+    if (folder / shelf.RUN_FILE).exists():
+        (folder / shelf.RUN_FILE).replace(folder / shelf.RECORD_FILE)
+    forget_run(folder)
+
+
+def forget_run(folder: Path) -> None:
+    """Deletes what an unfinished run has left to go on with; the best model so far stays."""
+    for leftover in (shelf.RUN_FILE, shelf.CHECKPOINT_FILE):
+        (folder / leftover).unlink(missing_ok=True)
+    shutil.rmtree(folder / shelf.FOLDS_FOLDER, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Deletes a model of the models folder.
+
+    Raises:
+        LabelrError: If it stands elsewhere, is being made now, or cannot be deleted.
+    """
+    if folder.parent != shelf.models_folder():
+        raise LabelrError(f"{folder} is not in {shelf.models_folder()}", "delete a directory of your own yourself")
+    if is_locked(folder):
+        raise LabelrError(f"a run is making the model in {folder} now", "stop it first, or wait")
+    files.remove_folder(folder)

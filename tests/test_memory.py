@@ -1,0 +1,148 @@
+"""Memory that runs out: halved, added up, told once, stored."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from torch import nn
+
+from labelr.errors import LabelrError
+from labelr.model.memory import Portions, is_out_of_memory
+from labelr.model.network import ResidualNetwork
+from labelr.model.predict import Model
+from labelr.training.fit import fit
+
+
+@contextmanager
+def memory_for(images: int, error: BaseException | None = None) -> Iterator[list[int]]:
+    """A machine whose memory runs out where more images go through the network at a time; those that did, in order."""
+    sizes = []
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, ResidualNetwork):
+            if len(inputs[0]) > images:
+                raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+            sizes.append(len(inputs[0]))
+
+    handle = nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        yield sizes
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_errors_of_memory_are_known_by_what_they_say(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
+
+
+def test_size_is_halved_until_memory_suffices_and_stays_there(caplog: pytest.LogCaptureFixture) -> None:
+    tried = []
+
+    def work(most: int) -> int:
+        tried.append(most)
+        if most > 10:
+            raise MemoryError
+        return most
+
+    portions = Portions(64, "a test", ", which is fine")
+    assert [portions.run(work) for _ in range(2)] == [8, 8]
+    assert tried == [64, 32, 16, 8, 8]
+    assert caplog.messages == ["memory ran out in a test: going on with 8 images at a time, which is fine"]
+
+
+def test_memory_for_nothing_at_all_is_an_error_that_says_what_to_do() -> None:
+    def work(most: int) -> int:
+        raise RuntimeError("out of memory\nand more")
+
+    with pytest.raises(
+        LabelrError, match="does not suffice for a test with 1 images at a time: out of memory\n"
+    ) as caught:
+        Portions(4, "a test").run(work)
+    assert "--image-size" in caught.value.hint
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        Portions(4, "a test").run(lambda most: torch.ones(most, 3) @ torch.ones(2, 3))
+
+
+def test_training_goes_on_with_smaller_portions_and_steps_of_the_same_size(
+    drawn: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with memory_for(5) as sizes:
+        result = fit(drawn, {**TINY, "epochs": 3}, name="small")
+    told = [message for message in caplog.messages if "memory ran out in training" in message]
+    expected = "going on with 4 images at a time, their gradients added up, so that a step is still of 8"
+    assert told == [f"memory ran out in training: {expected}"]
+    assert max(sizes) <= 5
+    assert result.model.info.config["micro_batch"] == 4
+    assert result.model.info.config["batch_size"] == 8
+    whole = fit(drawn, {**TINY, "epochs": 3}, name="whole")
+    losses = [one.history[-1]["train_loss"] for one in (result, whole)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)
+
+
+def test_memory_that_runs_out_in_the_middle_of_an_epoch_does_not_end_it(drawn: Path) -> None:
+    limits = iter([100] * 8 + [4] * 1000)  # of each forward pass; the ninth is in the second epoch
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, ResidualNetwork) and len(inputs[0]) > next(limits):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    handle = nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        result = fit(drawn, TINY, name="middle")
+    finally:
+        handle.remove()
+    assert len(result.history) == 2
+    assert result.model.info.config["micro_batch"] == 4
+
+
+@pytest.mark.parametrize("micro_batch", [2, 3, 5])
+def test_portions_of_a_batch_give_the_gradients_of_the_whole(drawn: Path, micro_batch: int) -> None:
+    config = {**TINY, "amp": False, "dropout": 0.0, "epochs": 1}
+    whole, parts = (fit(drawn, {**config, "micro_batch": size}) for size in (None, micro_batch))
+    losses = [one.history[0]["train_loss"] for one in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)  # BatchNorm sees fewer images at a time
+
+
+def test_prediction_in_smaller_portions_is_the_same(
+    trained: Model, drawn: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    paths = sorted((drawn / "images").iterdir())[:30]
+    expected = trained.predict(paths).probs
+    with memory_for(7) as sizes:
+        probs = trained.predict(paths).probs
+    assert max(sizes) <= 7
+    np.testing.assert_allclose(probs, expected, atol=0.01)
+    assert [message for message in caplog.messages if "memory ran out in prediction" in message]
+
+
+def test_network_that_is_too_large_for_any_memory_is_an_error(drawn: Path) -> None:
+    with (
+        memory_for(1),
+        pytest.raises(LabelrError, match="memory does not suffice for training with 2 images at a time"),
+    ):
+        fit(drawn, TINY, name="large")

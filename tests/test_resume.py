@@ -1,0 +1,441 @@
+"""Exact resume: what goes on is what was stopped, to the last bit, and nothing else is gone on with."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Cli
+from PIL import Image
+
+import labelr
+from labelr import stopping
+from labelr.config import TrainConfig
+from labelr.data.synthetic import draw_dataset
+from labelr.errors import LabelrError
+from labelr.model import shelf
+from labelr.model.reservation import reserved
+from labelr.progress import Description, Track, untracked
+from labelr.training.fit import FitResult, fit
+
+FOUR: dict[str, Any] = {**TINY, "epochs": 4}
+CLOCK = ("seconds", "images_per_second", "waited_seconds")
+
+
+@pytest.fixture(autouse=True)
+def obedient() -> Iterator[None]:
+    """SIGTERM is obeyed as the command line does."""
+    before = signal.getsignal(signal.SIGTERM)
+    stopping.obey(signal.SIGTERM, first=lambda: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def at(epoch: int, step: int, action: Callable[[], object]) -> Track:
+    """Does something before a step of an epoch, both counted from 1; step 0 is before the first batch is fetched."""
+    number = 0
+
+    def track(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+        nonlocal number
+        if not callable(description):
+            return items
+        number += 1
+        return watched(items) if number == epoch else items
+
+    def watched(items: Iterable[Any]) -> Iterator[Any]:
+        for count, item in enumerate(items, start=1):
+            if count == step:
+                action()
+            yield item
+
+    return track
+
+
+def stop() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def stopped(data: Path | None, config: dict[str, Any], *, epoch: int = 2, step: int = 3, **options: Any) -> None:
+    """A run that a signal stops in the middle of an epoch."""
+    with pytest.raises(stopping.Stopped) as caught:
+        fit(data, config, track=at(epoch, step, stop), **options)
+    assert caught.value.resumable
+    stopping.obey(signal.SIGTERM, first=lambda: None)
+
+
+def essence(result: FitResult) -> str:
+    """All that must not depend on whether a run was stopped."""
+    info = result.model.info
+    history = [{name: value for name, value in row.items() if name not in CLOCK} for row in result.history]
+    return repr((info.weights["sha256"], history, result.metrics, info.thresholds))
+
+
+@pytest.fixture(scope="module")
+def calm(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    """The run that was never stopped."""
+    return fit(drawn, FOUR, output=tmp_path_factory.mktemp("models") / "calm")
+
+
+@pytest.fixture(scope="module")
+def begun(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in its second epoch; nobody changes it."""
+    before = signal.getsignal(signal.SIGTERM)
+    stopping.obey(signal.SIGTERM, first=lambda: None)
+    folder = tmp_path_factory.mktemp("models") / "begun"
+    stopped(drawn, FOUR, output=folder)
+    signal.signal(signal.SIGTERM, before)
+    return folder
+
+
+@pytest.fixture
+def run(begun: Path, home: Path) -> Path:
+    """A copy of that run in this test's models folder, free to be gone on with."""
+    return Path(shutil.copytree(begun, home / "models" / "run"))
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 6), (4, 6)])
+def test_run_that_was_stopped_comes_to_the_same_model(calm: FitResult, drawn: Path, epoch: int, step: int) -> None:
+    stopped(drawn, FOUR, epoch=epoch, step=step, name="run")
+    result = fit(drawn, FOUR, name="run", resume=True)
+    assert essence(result) == essence(calm)
+    names = {path.name.split("-")[0] for path in result.model.path.iterdir()}
+    assert names == {path.name.split("-")[0] for path in calm.model.path.iterdir()}
+
+
+def test_run_that_was_stopped_again_and_again_comes_to_the_same_model(calm: FitResult, drawn: Path) -> None:
+    stopped(drawn, FOUR, epoch=1, step=4, name="run")
+    for epoch, step in [(1, 2), (2, 1), (1, 3)]:  # of what is left each time
+        stopped(drawn, FOUR, epoch=epoch, step=step, name="run", resume=True)
+    assert essence(fit(drawn, FOUR, name="run", resume=True)) == essence(calm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "adamw", "mixup": 0.3, "augment": "strong"},
+        {"progressive": True, "image_size": 64},
+        {"amp": False, "dropout": 0.6, "ema": 0.0},
+        {"micro_batch": 3, "cache_limit": 0.0, "workers": 3},
+        {"val_fraction": 0.0},
+    ],
+    ids="-".join,
+)
+def test_whatever_the_settings_a_stopped_run_comes_to_the_same_model(drawn: Path, change: dict[str, Any]) -> None:
+    config = {**FOUR, "epochs": 3, **change}
+    calm = fit(drawn, config, name="calm")
+    stopped(drawn, config, name="run")
+    assert essence(fit(drawn, config, name="run", resume=True)) == essence(calm)
+
+
+def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:
+    data = tmp_path / "noise"
+    data.mkdir()
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(data / f"{number}.png")
+    (data / "labels.csv").write_text("filename,a\n" + "".join(f"{n}.png,{n % 2}\n" for n in range(20)))
+    config = {**TINY, "epochs": 40, "patience": 3}
+    calm = fit(data, config, name="calm")
+    assert len(calm.history) < 40
+    stopped(data, config, epoch=len(calm.history) - 1, step=1, name="run")
+    assert essence(fit(data, config, name="run", resume=True)) == essence(calm)
+
+
+def test_folds_that_are_done_are_not_trained_again(drawn: Path) -> None:
+    config = {**TINY, "folds": 3}
+    calm = fit(drawn, config, name="calm")
+    stopped(drawn, config, epoch=3, step=2, name="run")  # the second fold's first
+    assert sorted(path.name for path in (shelf.models_folder() / "run" / "folds").iterdir()) == ["1.npz", "2"]
+    epochs = []
+
+    def count(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+        epochs.extend([total] if callable(description) else [])
+        return items
+
+    result = fit(drawn, config, name="run", resume=True, track=count)
+    assert essence(result) == essence(calm)
+    assert len(epochs) == 2 + 2 + calm.model.info.best_epoch
+    assert not (result.model.path / "folds").exists()
+    stored = [json.loads((one.model.path / "metrics.json").read_text())["folds"] for one in (calm, result)]
+    assert stored[0] == stored[1]
+
+
+def test_model_that_a_killed_run_had_not_saved_yet_is_saved_when_it_goes_on(calm: FitResult, drawn: Path) -> None:
+    folder = shelf.models_folder() / "run"
+    with pytest.raises(LabelrError, match=r"cannot write .*config\.json"):  # after the checkpoint of the first epoch
+        fit(drawn, FOUR, name="run", track=at(1, 1, (folder / "config.json").mkdir))
+    assert not (folder / "model.json").exists()
+    (folder / "config.json").rmdir()
+    assert essence(fit(drawn, FOUR, name="run", resume=True)) == essence(calm)
+
+
+def test_best_model_that_is_gone_is_an_error_that_says_so(drawn: Path, run: Path) -> None:
+    (run / "model.json").unlink()
+    with pytest.raises(LabelrError, match="the best model so far is gone"):
+        fit(drawn, FOUR, name="run", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"x" * 1000], ids=["empty", "cut", "noise"])
+def test_damaged_checkpoint_is_an_error_that_says_what_to_do(drawn: Path, content: bytes, run: Path) -> None:
+    (run / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(LabelrError, match=r"the checkpoint .* cannot be read") as caught:
+        fit(drawn, FOUR, name="run", resume=True)
+    assert "--force" in caught.value.hint
+
+
+def test_checkpoint_that_would_execute_code_is_refused(drawn: Path, tmp_path: Path, run: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"format": 1, "network": Evil()}, run / "checkpoint.pt")
+    with pytest.raises(LabelrError, match=r"the checkpoint .* cannot be read"):
+        fit(drawn, FOUR, name="run", resume=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_other_settings_are_refused_with_their_names(drawn: Path, run: Path) -> None:
+    with pytest.raises(LabelrError) as caught:
+        fit(drawn, {**FOUR, "lr": 0.1, "width": 0.25, "exclude": ["disc"]}, name="run", resume=True)
+    for part in ("lr was auto and is 0.1", "width was 0.125 and is 0.25", "exclude was none and is disc"):
+        assert part in caught.value.message
+    assert "--force" in caught.value.hint
+
+
+def test_what_auto_chose_may_be_named_and_what_does_not_matter_may_change(
+    calm: FitResult, drawn: Path, run: Path
+) -> None:
+    named = {**FOUR, "lr": 4e-3, "patience": 10, "checkpoint_minutes": 1.0, "cache_limit": 1.0, "workers": 2}
+    assert essence(fit(drawn, named, name="run", resume=True)) == essence(calm)
+
+
+def test_what_auto_chose_is_kept_on_another_machine(drawn: Path, tmp_path: Path) -> None:
+    config = {name: value for name, value in FOUR.items() if name not in ("threads", "amp")}
+    stopped(drawn, config, name="run")
+    path = shelf.models_folder() / "run" / "run.json"
+    run = json.loads(path.read_text())
+    other = {"threads": run["settings"]["threads"] + 1, "amp": not run["settings"]["amp"]}
+    path.write_text(json.dumps({**run, "settings": {**run["settings"], **other}}))
+    config = fit(drawn, config, name="run", resume=True).model.info.config
+    assert {name: config[name] for name in other} == other
+
+
+def test_epochs_may_grow_and_not_shrink(drawn: Path, run: Path) -> None:
+    with pytest.raises(LabelrError, match="epochs was 4 and is 3"):
+        fit(drawn, {**FOUR, "epochs": 3}, name="run", resume=True)
+    result = fit(drawn, {**FOUR, "epochs": 6}, name="run", resume=True)
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4, 5, 6]
+    assert result.model.info.config["epochs"] == 6
+
+
+def change_label(data: Path) -> None:
+    lines = (data / "labels.csv").read_text().splitlines()
+    cells = lines[3].split(",")
+    lines[3] = ",".join([*cells[:-1], "0" if cells[-1] == "1" else "1"])
+    (data / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def change_image(data: Path) -> None:
+    shutil.copy(data / "images" / "00001.png", data / "images" / "00002.png")
+
+
+def add_image(data: Path) -> None:
+    shutil.copy(data / "images" / "00001.png", data / "images" / "new.png")
+    with (data / "labels.csv").open("a") as file:
+        file.write("new.png,1,0,0\n")
+
+
+def drop_image(data: Path) -> None:
+    lines = (data / "labels.csv").read_text().splitlines()
+    (data / "labels.csv").write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+
+
+def rename_label(data: Path) -> None:
+    text = (data / "labels.csv").read_text()
+    (data / "labels.csv").write_text(text.replace("disc", "disk", 1))
+
+
+def reverse_rows(data: Path) -> None:
+    header, *rows = (data / "labels.csv").read_text().splitlines()
+    (data / "labels.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (change_label, "1 images have other labels: 00002.png"),
+        (change_image, "1 images have another content: 00002.png"),
+        (add_image, "1 images are new: new.png"),
+        (drop_image, "1 images are gone or do not open: 00000.png"),
+        (rename_label, "the labels were horizontal_stripes, disc, triangle and are horizontal_stripes, disk, triangle"),
+        (reverse_rows, "the images are listed in another order"),
+    ],
+)
+def test_other_data_is_refused_with_what_has_changed(
+    drawn: Path, run: Path, tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+    change(data)
+    with pytest.raises(LabelrError, match="the data has changed since the run") as caught:
+        fit(data, FOUR, name="run", resume=True)
+    assert said in caught.value.message
+
+
+def test_data_that_has_only_moved_is_gone_on_with(calm: FitResult, drawn: Path, run: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(drawn, tmp_path / "moved"))
+    assert essence(fit(moved, FOUR, name="run", resume=True)) == essence(calm)
+
+
+def test_same_run_again_asks_whether_to_go_on_or_to_start_anew(calm: FitResult, drawn: Path) -> None:
+    stopped(drawn, FOUR)
+    with pytest.raises(LabelrError, match="there is an unfinished run in") as caught:
+        fit(drawn, FOUR)
+    assert "`--resume`" in caught.value.hint
+    assert "`--force`" in caught.value.hint
+    anew = fit(drawn, FOUR, force=True)
+    assert (anew.model.name, essence(anew)) == ("drawn", essence(calm))
+    assert not (anew.model.path / "checkpoint.pt").exists()
+
+
+def test_run_without_a_name_finds_its_own_unfinished_one(calm: FitResult, drawn: Path) -> None:
+    other = {**FOUR, "seed": 5}
+    stopped(drawn, FOUR)
+    stopped(drawn, other)
+    assert sorted(path.name for path in shelf.models_folder().iterdir()) == ["drawn", "drawn-2"]
+    result = fit(drawn, other, resume=True)
+    assert (result.model.name, result.model.info.config["seed"]) == ("drawn-2", 5)
+    result = fit(drawn, FOUR, resume=True)
+    assert (result.model.name, essence(result)) == ("drawn", essence(calm))
+
+
+def test_run_of_other_data_with_the_same_name_is_not_in_the_way(drawn: Path, tmp_path: Path) -> None:
+    stopped(drawn, FOUR)
+    data = draw_dataset(tmp_path / "drawn", 40, 2)
+    assert fit(data, TINY, resume=True).model.name == "drawn-2"
+
+
+def test_without_an_unfinished_run_a_new_one_begins(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="labelr")
+    assert len(fit(drawn, TINY, name="new", resume=True).history) == 2
+    assert "there is no unfinished run to go on with: a new one begins" in caplog.text
+
+
+@pytest.mark.parametrize("name", [None, "run"])
+def test_finished_run_gives_its_result_again(drawn: Path, name: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="labelr")
+    first = fit(drawn, TINY, name=name)
+
+    def track(items: Iterable[Any], description: Description, total: int | None = None) -> Iterable[Any]:
+        assert not callable(description), "trained again"
+        return items
+
+    again = fit(drawn, TINY, name=name, resume=True, track=track)
+    assert again.history == first.history
+    assert again.metrics == first.metrics
+    assert again.model.info == first.model.info
+    assert "is finished already, from the same data and settings" in caplog.text
+
+
+def test_finished_run_is_not_the_result_of_other_settings(drawn: Path) -> None:
+    fit(drawn, TINY, name="run")
+    with pytest.raises(LabelrError, match=r"the finished run in .* other settings: epochs was 2 and is 3"):
+        fit(drawn, {**TINY, "epochs": 3}, name="run", resume=True)
+
+
+def test_resume_and_force_exclude_each_other_and_time_excludes_resume(drawn: Path) -> None:
+    with pytest.raises(LabelrError, match="either gone on with or begun anew"):
+        fit(drawn, TINY, resume=True, force=True)
+    with pytest.raises(LabelrError, match="a run with a time follows the clock"):
+        fit(drawn, {**TINY, "epochs": None, "time": 1}, resume=True)
+
+
+def test_run_with_a_time_keeps_nothing_to_go_on_with(drawn: Path) -> None:
+    config = {**TINY, "epochs": None, "time": 1}
+    with pytest.raises(stopping.Stopped) as caught:
+        fit(drawn, config, name="timed", track=at(2, 1, stop))
+    assert not caught.value.resumable
+    folder = shelf.models_folder() / "timed"
+    assert not shelf.read_info(folder).complete
+    assert not (folder / "checkpoint.pt").exists()
+    stopping.obey(signal.SIGTERM, first=lambda: None)
+    with pytest.raises(LabelrError, match="keeps nothing to go on from"):
+        fit(drawn, TINY, name="timed", resume=True)
+
+
+def test_long_epoch_is_saved_in_its_middle(drawn: Path) -> None:
+    folder = shelf.models_folder() / "run"
+    there: list[bool] = []
+    fit(
+        drawn, {**TINY, "checkpoint_minutes": 0.0}, name="run",
+        track=at(1, 3, lambda: there.append((folder / "checkpoint.pt").exists())),
+    )  # fmt: skip
+    fit(
+        drawn, {**TINY, "checkpoint_minutes": 60.0}, name="other",
+        track=at(1, 3, lambda: there.append((folder.with_name("other") / "checkpoint.pt").exists())),
+    )  # fmt: skip
+    assert there == [True, False]
+
+
+def test_config_json_makes_the_model_again(calm: FitResult, drawn: Path) -> None:
+    config = TrainConfig.read(calm.model.path / "config.json")
+    assert config.to_dict() == calm.model.info.config
+    assert essence(fit(drawn, config, name="again", track=untracked)) == essence(calm)
+
+
+def test_other_versions_are_told(drawn: Path, caplog: pytest.LogCaptureFixture, run: Path) -> None:
+    path = run / "run.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({**said, "versions": {"labelr": "0.0.1", "torch": "1.0"}}))
+    fit(drawn, FOUR, name="run", resume=True)
+    assert "begun with labelr 0.0.1, torch 1.0 and goes on with labelr" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
+def test_damaged_run_json_is_an_error_that_says_what_to_do(drawn: Path, text: str, run: Path) -> None:
+    (run / "run.json").write_text(text)
+    with pytest.raises(LabelrError, match=r"run\.json is (damaged|of another version)") as caught:
+        fit(drawn, FOUR, name="run", resume=True)
+    assert "--force" in caught.value.hint
+    assert labelr.fit(drawn, TINY, name="run", force=True).model.info.complete
+
+
+def test_unfinished_run_is_listed_and_removed(cli: Cli, run: Path) -> None:
+    row = json.loads(cli("models", "list", "--json").out)[0]
+    assert (row["name"], row["complete"], row["resumable"], row["map_macro"]) == ("run", False, True, None)
+    assert (row["epochs_done"], row["epochs"]) == (1, 4)
+    listed = cli("models", "list")
+    assert "unfinished, 1 of 4 epochs" in listed.out
+    assert "`--resume`" in listed.err
+    assert cli("models", "rm", "run").code == 0
+    assert not run.exists()
+
+
+def test_run_without_a_model_yet_says_how_to_get_one(cli: Cli, run: Path, drawn: Path) -> None:
+    (run / "model.json").unlink()
+    done = cli("tag", drawn, "--model", "run")
+    assert (done.code, done.err.splitlines()[0]) == (1, "Error: 'run' has no model yet: its training was stopped")
+    assert "`--resume`" in done.err
+    assert json.loads(cli("models", "list", "--json").out)[0]["name"] == "run"
+    assert cli("models", "rm", "run").code == 0
+
+
+def test_model_that_is_being_made_is_not_removed(cli: Cli, home: Path) -> None:
+    with reserved("run", default_name="x") as folder:
+        (folder / "run.json").write_text("{}")
+        done = cli("models", "rm", "run")
+        assert (done.code, folder.is_dir()) == (1, True)
+    assert "a run is making the model in" in done.err
+
+
+def test_damaged_run_is_warned_of_in_the_list(cli: Cli, run: Path) -> None:
+    (run / "run.json").write_text("{")
+    done = cli("models", "list")
+    assert "run.json is damaged" in done.err
+    assert "the run is passed over" in done.err
