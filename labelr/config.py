@@ -12,6 +12,7 @@ RESIZE_RULES: tuple[ResizeRule, ...] = ("squish", "letterbox", "crop")
 STEMS = ("deep", "classic")
 OPTIMIZERS = ("muon", "adamw")
 AUGMENTS = ("none", "light", "strong")
+PLOT_FORMATS = ("png", "svg")
 LAYOUTS = (
     "wide", "tags", "long", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo", "tagged", "sidecar",
     "folders",
@@ -210,6 +211,9 @@ class TrainConfig(ReadOptions):
     compile: bool = switch(
         False, help="Compile the network by torch.compile, which makes the first steps slow and needs a C++ compiler."
     )
+
+    report: bool = switch(True, help="Whether a page to look at, report/report.html, and charts are written as well.")
+    plot_format: str = choice("png", *PLOT_FORMATS, help="Format of the charts that stand beside the page.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

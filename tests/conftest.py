@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,12 +19,17 @@ from labelr.data.read import read_labels
 from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.scoring.evaluation import Evaluation
+from labelr.scoring.report.source import Source
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-TINY = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "workers": 1}
+TINY = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "workers": 1, "report": False}
 """Settings with which training takes a second."""
-TINY_OPTIONS = ["--image-size", "32", "--width", "0.125", "--epochs", "2", "-b", "8", "--threads", "1", "-j", "1"]
+TINY_OPTIONS = [
+    *("--image-size", "32", "--width", "0.125", "--epochs", "2", "-b", "8", "--threads", "1", "-j", "1"),
+    "--no-report",
+]
 
 
 class Result(NamedTuple):
@@ -138,3 +143,29 @@ def assert_table(table: LabelTable, files: Iterable[str], labels: Iterable[str],
     assert table.labels == tuple(labels)
     assert table.targets.dtype == np.float32
     np.testing.assert_array_equal(table.targets, np.array(targets, dtype=np.float32).reshape(len(table.files), -1))
+
+
+# --- evaluations to look at ------------------------------------------------------------------------------------------
+
+
+def make_evaluation(data: Path, labels: Sequence[str], num_images: int = 40, *, seed: int = 0) -> Evaluation:
+    """An evaluation of drawn images under any labels: its probabilities are good guesses, and some cells unknown."""
+    rng = np.random.default_rng(seed)
+    paths = sorted((data / "images").iterdir())
+    shape = (num_images, len(labels))
+    targets = (rng.random(shape) < np.linspace(0.5, 0.2, len(labels))).astype(np.float32)
+    probs = np.clip(0.4 * targets + 0.6 * rng.random(shape), 0.001, 0.999).astype(np.float32)
+    targets[rng.random(shape) < 0.05] = np.nan
+    thresholds = np.full(len(labels), 0.55)
+    chosen = [paths[row % len(paths)] for row in range(num_images)]
+    return Evaluation(
+        tuple(labels), probs, targets, thresholds, thresholds, np.full(len(labels), 0.3),
+        tuple(path.name for path in chosen), model="/models/some", data="/data/labels.csv", paths=tuple(chosen),
+        digests=tuple(f"{row:064x}" for row in range(num_images)),
+    )  # fmt: skip
+
+
+def make_source(model: Model, evaluation: Evaluation, **changes: Any) -> Source:
+    """What a page of an evaluation is made from."""
+    facts = {"scored": "of the test part", "doubted": evaluation, "whence": "of the test part", **changes}
+    return Source(model, evaluation, **facts)

@@ -1,6 +1,7 @@
 """Training: what it gives, that it is repeatable, and what it does with labels that are rare."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -129,8 +130,8 @@ def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None
 def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
     select: str, row: dict[str, float], expected: float
 ) -> None:
-    rest = {"train_loss": 1.0, "lr": 1.0, "seconds": 1.0, "images_per_second": 1.0, "waited_seconds": 0.0}
-    epoch = EpochRow(epoch=3, image_size=32, **rest, **row)
+    rest: dict[str, Any] = {field.name: 1.0 for field in dataclasses.fields(EpochRow) if field.name not in row}
+    epoch = EpochRow(**{**rest, **row, "epoch": 3})
     assert epoch.criterion(select) == expected
 
 

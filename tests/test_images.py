@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from labelr.config import RESIZE_RULES, ResizeRule
-from labelr.data.images import Pixels, Unreadable, find_images, has_image_suffix, read_pixels, to_pixels
+from labelr.data.images import (
+    Pixels,
+    Unreadable,
+    find_images,
+    has_image_suffix,
+    read_pixels,
+    read_thumbnail,
+    to_pixels,
+)  # fmt: skip
 from labelr.errors import LabelrError
 
 Colour = tuple[int, int, int]
@@ -640,3 +648,20 @@ def test_heic_without_its_decoder_names_the_command_that_installs_it(heic: Path)
     )
     done = subprocess.run([sys.executable, "-c", code, heic], capture_output=True, text=True, check=True)
     assert done.stdout == "a HEIC image, for which the decoder is missing: `pip install 'labelr[heif]'`\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((300, 100), (24, 72)), ((100, 300), (72, 24)), ((10, 10), (72, 72)), ((900, 2), (1, 72))]
+)
+def test_thumbnail_keeps_the_proportions_without_bars(
+    size: tuple[int, int], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "a.png")
+    pixels = read_thumbnail(tmp_path / "a.png", 72)
+    assert not isinstance(pixels, Unreadable)
+    assert pixels.shape == (*expected, 3)
+    assert (pixels == (255, 0, 0)).all()
+
+
+def test_thumbnail_of_a_file_that_is_gone_is_a_reason(tmp_path: Path) -> None:
+    assert read_thumbnail(tmp_path / "gone.png", 72) == Unreadable("no such file or directory")

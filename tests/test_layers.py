@@ -23,7 +23,10 @@ LAYERS = [
 ]
 """The floors from the ground up; rooms on one floor do not import each other."""
 
-HEAVY = ["PIL", "matplotlib", "numpy", "optuna", "pandas", "safetensors", "sklearn", "torch", "torchvision"]
+HEAVY = [
+    "PIL", "jinja2", "markupsafe", "matplotlib", "numpy", "optuna", "pandas", "safetensors", "sklearn", "torch",
+    "torchvision",
+]  # fmt: skip
 """What takes long to import, and must not delay `--help`."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

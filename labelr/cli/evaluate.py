@@ -66,10 +66,12 @@ def evaluate(
             "--output",
             "-o",
             metavar="DIR",
-            help="Write metrics.json, per_label.csv and predictions.csv here too.",
+            help="Write metrics.json, per_label.csv, predictions.csv and the page report/report.html here too.",
             panel=opt.OUTPUT,
         ),
     ] = None,
+    plot_format: opt.PlotFormat = opt.DEFAULTS.plot_format,
+    suspects: opt.Suspects = None,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -90,7 +92,8 @@ def evaluate(
         machine = opt.machine(context)
         result = score(
             data, model, options=reading, split=split, threshold=wanted, threshold_file=threshold_file,
-            common_labels=common_labels, sort=sort, output=output, force=force, machine=machine, track=track,
+            common_labels=common_labels, sort=sort, output=output, suspects=suspects,
+            plot_format=plot_format, force=force, machine=machine, track=track,
         ).to_json()  # fmt: skip
     if json:
         console.show_json(result)

@@ -128,6 +128,9 @@ def fit(
             panel=opt.OUTPUT,
         ),
     ] = False,
+    report: opt.Report = opt.DEFAULTS.report,
+    plot_format: opt.PlotFormat = opt.DEFAULTS.plot_format,
+    suspects: opt.Suspects = None,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -135,9 +138,10 @@ def fit(
 ) -> None:
     """Train a model on a folder of images and its label file.
 
-    Prints the model's directory as the only line on stdout. DATA holds images and their labels as you have them: a
-    table, an export of an annotation tool, text files beside the images, or folders named after labels. How it is read
-    stands in the first lines on stderr; `labelr check DATA` looks closer and trains nothing.
+    Prints the model's directory as the only line on stdout; `report/report.html` in it shows how good the model is.
+    DATA holds images and their labels as you have them: a table, an export of an annotation tool, text files beside
+    the images, or folders named after labels. How it is read stands in the first lines on stderr; `labelr check DATA`
+    looks closer and trains nothing.
     """
     if (not data) == (synthetic is None):
         raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
@@ -151,7 +155,15 @@ def fit(
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         result = train(
-            data, settings, name=name, output=output, log_dir=log_dir, force=force, resume=resume, track=track
+            data,
+            settings,
+            name=name,
+            output=output,
+            log_dir=log_dir,
+            suspects=suspects,
+            force=force,
+            resume=resume,
+            track=track,
         ).to_json()
     if not quiet and result["scored_on"]:
         show_evaluation(result, to=console.stderr)

@@ -103,6 +103,18 @@ TargetPrecision = Annotated[float | None, setting("target_precision", panel=TRAI
 TargetRecall = Annotated[float | None, setting("target_recall", panel=TRAINING)]
 Seed = Annotated[int, setting("seed", panel=TRAINING)]
 
+Report = Annotated[bool, setting("report", "--report/--no-report", panel=OUTPUT)]
+PlotFormat = Annotated[str, setting("plot_format", panel=OUTPUT)]
+Suspects = Annotated[
+    Path | None,
+    option(
+        "--suspects",
+        metavar="FILE",
+        help="Write the given labels that are probably wrong here, the most doubtful first, as a CSV.",
+        panel=OUTPUT,
+    ),
+]
+
 Device = Annotated[str, setting("device", panel=MACHINE)]
 Amp = Annotated[bool | None, setting("amp", "--amp/--no-amp", panel=MACHINE)]
 Threads = Annotated[int | None, setting("threads", panel=MACHINE)]

@@ -22,7 +22,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF")
 JUNK_NAMES = frozenset({"Thumbs.db", "__MACOSX"})
 
 Pixels = NDArray[np.uint8]
-"""One square RGB image, ``(S, S, 3)``."""
+"""One RGB image, ``(S, S, 3)``: square, but for thumbnails."""
 
 # Pillow's own limit holds for the whole process and only warns; ours is checked before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -121,6 +121,25 @@ def read_pixels(
     with file:
         decoded = decode(file, size, rule=rule, max_pixels=max_pixels)
     return decoded if isinstance(decoded, Unreadable) else decoded.pixels
+
+
+def read_thumbnail(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> Pixels | Unreadable:
+    """The picture in a file in its true proportions, its longer edge `size` pixels, to be looked at.
+
+    Returns:
+        Pixels of shape ``(H, W, 3)``, or the reason why there are none; see `read_pixels`.
+    """
+    file = open_file(path)
+    if isinstance(file, Unreadable):
+        return file
+    with file:
+        decoded = decode(file, size, rule="letterbox", max_pixels=max_pixels)
+    if isinstance(decoded, Unreadable):
+        return decoded
+    scale = size / max(decoded.width, decoded.height)
+    width, height = (max(1, round(edge * scale)) for edge in (decoded.width, decoded.height))
+    left, top = (size - width) // 2, (size - height) // 2
+    return decoded.pixels[top : top + height, left : left + width]
 
 
 def open_file(path: Path) -> BufferedReader | Unreadable:

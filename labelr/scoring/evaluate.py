@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from labelr.config import ReadOptions
+from labelr.config import PLOT_FORMATS, ReadOptions
 from labelr.data.dataset import Dataset, as_folders
 from labelr.data.labels import LabelTable
 from labelr.data.splits import SPLITS_FILE, read_splits
@@ -19,7 +19,10 @@ from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.progress import Track, untracked
 from labelr.scoring.evaluation import COLUMNS, Evaluation
 from labelr.scoring.overrides import check_overrides, choose_thresholds
+from labelr.scoring.report.page import write_report
+from labelr.scoring.report.source import Source
 from labelr.scoring.results import check_free, write_results
+from labelr.scoring.suspects import check_suspects_free, find_suspects, write_suspects
 from labelr.scoring.thresholds import Thresholds
 from labelr.settings import SettingError
 
@@ -41,6 +44,8 @@ def evaluate(
     common_labels: bool = False,
     sort: str | None = None,
     output: str | Path | None = None,
+    suspects: str | Path | None = None,
+    plot_format: str = PLOT_FORMATS[0],
     force: bool = False,
     machine: Machine | None = None,
     track: Track = untracked,
@@ -57,7 +62,10 @@ def evaluate(
         threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
         common_labels: Whether the labels that both data and model have are scored where the data lacks some.
         sort: A column that the table of labels is sorted by; None keeps the model's order.
-        output: A directory for ``metrics.json``, ``per_label.csv`` and ``predictions.csv``; None writes nothing.
+        output: A directory for ``metrics.json``, ``per_label.csv`` and ``predictions.csv``, and for a page to look at,
+            ``report/report.html``, with charts beside it; None writes nothing.
+        suspects: A file for the given labels that are probably wrong, as a table; None writes none.
+        plot_format: Of the charts: ``"png"`` or ``"svg"``.
         force: Whether such files may be replaced.
         machine: What to run on; None picks it.
         track: Watches the progress.
@@ -67,7 +75,10 @@ def evaluate(
     """
     _check_choice("split", split, SPLITS)
     _check_choice("sort", sort or COLUMNS[0], COLUMNS)
+    _check_choice("plot_format", plot_format, PLOT_FORMATS)
     check_overrides(threshold, threshold_file)
+    doubts = Path(suspects) if suspects is not None else None
+    check_suspects_free(doubts, force=force)
     if output is not None:
         check_free(Path(output), force=force)
     loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
@@ -80,7 +91,31 @@ def evaluate(
     evaluation = replace(scored, threshold=said, sort=sort)
     if output is not None:
         write_results(Path(output), evaluation)
+    if doubts is not None:
+        write_suspects(doubts, evaluation, find_suspects(evaluation.probs, evaluation.targets))
+    if output is not None:
+        page = write_report(Path(output), _source(loaded, evaluation, split), plot_format=plot_format)
+        log.info("a page to look at: %s", page)
     return evaluation
+
+
+def _source(model: Model, evaluation: Evaluation, split: str) -> Source:
+    """What a page says of an evaluation of some part of the data."""
+    learned = set()
+    if (model.path / SPLITS_FILE).is_file():
+        learned = {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.part in LEARNED}
+    name = Path(evaluation.data).name
+    scored = {
+        "auto": f"of {name} that the model has not learned from",
+        "train": "that the model was trained on",
+        "val": "that chose the model's best epoch and thresholds",
+        "test": "of the test part of the model's training run",
+        "all": f"of {name}",
+    }[split]
+    return Source(
+        model, evaluation, scored, doubted=evaluation, whence=scored, own=False,
+        learned_from=not learned.isdisjoint(evaluation.digests),
+    )  # fmt: skip
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -108,23 +143,39 @@ def score_dataset(
     Raises:
         LabelrError: If nothing is known of the images, or one does not open any more.
     """
-    table, info = dataset.table, model.info
+    table = dataset.table
     if len(table) and np.isnan(table.targets).all():
         raise LabelrError(
             f"{table.source}: no label is known of the {len(table):,} images to score", "mark labels with 1 and 0"
         )
     columns = [model.labels.index(label) for label in table.labels]
-    own = model.thresholds()
+    probs = predict_dataset(model, dataset, options=options, track=track)[:, columns]
+    return evaluate_probs(model, dataset, probs, thresholds=thresholds)
+
+
+def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None) -> Evaluation:
+    """The evaluation of calibrated probabilities, wherever they come from.
+
+    Args:
+        model: What they are of.
+        dataset: N images whose labels are the model's, or L of them.
+        probs: Shape ``(N, L)``.
+        thresholds: For all of the model's labels; None takes its own.
+    """
+    table, own = dataset.table, model.thresholds()
+    columns = [model.labels.index(label) for label in table.labels]
     return Evaluation(
         labels=table.labels,
-        probs=predict_dataset(model, dataset, options=options, track=track)[:, columns],
+        probs=probs,
         targets=table.targets,
         thresholds=(own if thresholds is None else thresholds)[columns],
         fitted=own[columns],
-        prevalence=np.array([info.prevalence(label) for label in table.labels]),
+        prevalence=np.array([model.info.prevalence(label) for label in table.labels]),
         files=table.files,
         model=str(model.path),
         data=str(table.source.absolute()),
+        paths=tuple(table.paths),
+        digests=dataset.digests,
     )
 
 

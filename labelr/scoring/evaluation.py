@@ -1,9 +1,10 @@
 """How well a model does on a set of images: all figures of one evaluation, computed when they are asked for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Evaluation:
         data: The label file.
         threshold: ``"auto"`` where `thresholds` are the model's own, else the number that they all are, or their file.
         sort: The column that the table of labels is sorted by; None keeps the model's order.
+        paths: Where the N image files lie; only numbers can be had where it is empty.
+        digests: SHA-256 of each image file, N of them; or none.
     """
 
     labels: tuple[str, ...]
@@ -54,6 +57,19 @@ class Evaluation:
     data: str = ""
     threshold: str | float = "auto"
     sort: str | None = None
+    paths: tuple[Path, ...] = ()
+    digests: tuple[str, ...] = ()
+
+    def joined(self, other: Self) -> Self:
+        """This evaluation with the images of another one behind its own; both are of the same labels."""
+        return replace(
+            self,
+            probs=np.concatenate([self.probs, other.probs]),
+            targets=np.concatenate([self.targets, other.targets]),
+            files=self.files + other.files,
+            paths=self.paths + other.paths,
+            digests=self.digests + other.digests,
+        )
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -101,7 +117,7 @@ class Evaluation:
         support = (self.targets == 1).sum(axis=0)
         return [label for label, one in zip(self.labels, support, strict=True) if one < FEW_POSITIVES]
 
-    @property
+    @cached_property
     def per_label(self) -> list[dict[str, Any]]:
         """A row of `COLUMNS` for each label; NaN where not evaluable. Sorted numbers begin with the highest."""
         counts = metrics.confusion(decide(self.probs, self.thresholds), self.targets, axis=0)

@@ -10,13 +10,15 @@ from labelr.errors import LabelrError
 from labelr.model.decide import decide
 from labelr.model.shelf import METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring.evaluation import COLUMNS, Evaluation, without_nan
+from labelr.scoring.report.page import report_files
 
 PER_LABEL_FILE = "per_label.csv"
 
 
 def check_free(folder: Path, *, force: bool) -> None:
     """Raises LabelrError where a directory holds results already that may not be replaced."""
-    there = [name for name in (METRICS_FILE, PER_LABEL_FILE, PREDICTIONS_FILE) if (folder / name).exists()]
+    written = [folder / name for name in (METRICS_FILE, PER_LABEL_FILE, PREDICTIONS_FILE)]
+    there = [path.name for path in (*written, *report_files(folder)) if path.exists()]
     if there and not force:
         raise LabelrError(
             f"there is {there[0]} in {folder} already", "replace it with `--force`, or name another `--output`"

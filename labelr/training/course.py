@@ -22,6 +22,9 @@ from labelr.training.checkpoint import Checkpoints
 from labelr.training.history import EpochRow, out_of
 from labelr.training.loop import Trainer
 
+PAGE_SECONDS = 2
+"""What the page takes that is written at the end."""
+
 
 class Course:
     """The course of a run.
@@ -80,13 +83,14 @@ class Course:
         probs, targets = self._val_probs(look), self._val.table.targets
         counts = metrics.confusion(decide(probs, USUAL), targets, axis=None)
         seconds = time.perf_counter() - start
-        trainer.budget.reserve(
-            4 * (seconds - train_seconds) + 1
-        )  # for the next epoch's, the thresholds and the test part
+        page = PAGE_SECONDS if trainer.config.report else 0  # beside the next epoch's, the thresholds and the test part
+        trainer.budget.reserve(4 * (seconds - train_seconds) + 1 + page)
         row = EpochRow(
             epoch=trainer.epoch, train_loss=train_loss, val_loss=metrics.bce(probs, targets),
             val_map=float(metrics.mean_or_nan(metrics.average_precision(probs, targets))),
-            val_f1=float(counts.f1[0]) if len(targets) else np.nan, lr=lr, seconds=seconds,
+            val_f1=float(counts.f1[0]) if len(targets) else np.nan,
+            val_precision=float(counts.precision[0]) if len(targets) else np.nan,
+            val_recall=float(counts.recall[0]) if len(targets) else np.nan, lr=lr, seconds=seconds,
             images_per_second=len(trainer.losses) * trainer.images.batch_size / train_seconds,
             waited_seconds=trainer.waited_seconds, image_size=size,
         )  # fmt: skip

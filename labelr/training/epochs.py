@@ -17,6 +17,7 @@ from labelr.model.device import Machine
 from labelr.model.info import ModelInfo
 from labelr.model.network import count_parameters
 from labelr.progress import Track
+from labelr.scoring.report.page import remove_report
 from labelr.training.batches import TrainImages
 from labelr.training.checkpoint import Checkpoints
 from labelr.training.course import Course
@@ -161,6 +162,7 @@ def _write_data_files(prepared: Prepared, folder: Path, info: ModelInfo) -> None
     dataset = prepared.dataset
     for name in (shelf.METRICS_FILE, shelf.PREDICTIONS_FILE):  # of the model that is being replaced
         (folder / name).unlink(missing_ok=True)
+    remove_report(folder)
     files.write_atomically(folder / shelf.CONFIG_FILE, files.json_text(info.config))
     write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
     files.write_atomically(

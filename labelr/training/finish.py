@@ -1,7 +1,8 @@
 """What makes a trained network a finished model: how certain it is, from where on labels apply, how good it is."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.labels import Targets
-from labelr.errors import some
+from labelr.errors import LabelrError, some
 from labelr.model import shelf, store
 from labelr.model.calibration import Calibration, calibrate
 from labelr.model.device import Machine
@@ -20,10 +21,19 @@ from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
 from labelr.scoring.calibrate import fit_calibration
-from labelr.scoring.evaluate import predict_dataset, score_dataset
+from labelr.scoring.evaluate import evaluate_probs, predict_dataset, score_dataset
 from labelr.scoring.evaluation import without_nan
+from labelr.scoring.report.page import write_report
+from labelr.scoring.report.source import Source
+from labelr.scoring.suspects import write_suspects
 from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
 from labelr.training.prepare import Prepared
+
+SCORED = {
+    "test": "of the test part, which it has not learned from",
+    "val": "of the validation part, which chose its best epoch and thresholds, so that it looks somewhat too good",
+}
+"""Which images the page is of."""
 
 log = logging.getLogger(__name__)
 
@@ -73,23 +83,48 @@ def tell_decisions(labels: Sequence[str], decisions: Decisions, config: TrainCon
 
 
 def finish(
-    prepared: Prepared, info: ModelInfo, settings: TrainConfig, machine: Machine, folder: Path, track: Track
+    prepared: Prepared,
+    info: ModelInfo,
+    settings: TrainConfig,
+    machine: Machine,
+    folder: Path,
+    *,
+    suspects: Path | None,
+    track: Track,
 ) -> tuple[Model, dict[str, Any]]:
     """Chooses calibration and thresholds on the validation part, scores the test part, and completes the model.
+
+    Args:
+        prepared: The data.
+        info: What was saved.
+        settings: The settings, as resolved.
+        machine: What to run on.
+        folder: The model's directory.
+        suspects: Where to write the given labels of the validation and test parts that are doubtful; None for nowhere.
+        track: Watches the progress.
 
     Returns:
         The model, and the report that stands in its ``metrics.json``; on the validation part where there is no other.
     """
     model = store.load(folder, machine=machine)
     val = prepared.part("val")
-    decisions = decide_how(predict_dataset(model, val, options=settings, track=track), val.table.targets, settings)
+    val_probs = predict_dataset(model, val, options=settings, track=track)
+    decisions = decide_how(val_probs, val.table.targets, settings)
     if len(val.table):
         tell_decisions(info.labels, decisions, settings)
     model = replace(model, info=with_decisions(info, decisions))
     names = [name for name in ("test", "val") if len(prepared.part(name).table)]
     scored_on = names[0] if names else None
     evaluation = score_dataset(model, prepared.part(scored_on or "test"), options=settings, track=track)
-    return complete(model, {"scored_on": scored_on, **evaluation.to_json()})
+    model, report = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
+    doubted = evaluation
+    if scored_on == "test":
+        doubted = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration)).joined(evaluation)
+    parts = "the validation and test parts" if scored_on == "test" else "the validation part"
+    whence = f"of {parts}, which the network was not trained on"
+    source = Source(model, evaluation, SCORED.get(scored_on or "", ""), doubted, whence, numbers=report)
+    show(source, settings, suspects)
+    return model, report
 
 
 def complete(model: Model, report: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
@@ -101,3 +136,29 @@ def complete(model: Model, report: dict[str, Any]) -> tuple[Model, dict[str, Any
     info = replace(model.info, scores=report["metrics"], scored_on=report["scored_on"], complete=True, created=created)
     shelf.save_info(model.path, info)
     return replace(model, info=info), report
+
+
+def show(source: Source, settings: TrainConfig, suspects: Path | None) -> None:
+    """Writes what shows a complete model to people: the page, its charts, and the table of suspects if asked for.
+
+    What cannot be written is warned of: the model is whole without it.
+    """
+    if suspects is not None:
+        with _warned("the table of suspects"):
+            write_suspects(suspects, source.doubted, source.suspects)
+            if not source.suspects.known:
+                log.warning("%s is empty: training left no image out; look at all with `--folds`", suspects)
+    if settings.report:
+        with _warned("its page"):
+            page = write_report(source.model.path, source, plot_format=settings.plot_format)
+            log.info("a page to look at: %s", page)
+
+
+@contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """Turns an error of writing into a warning that the model is whole all the same."""
+    try:
+        yield
+    except (LabelrError, OSError) as error:
+        reason = error.message if isinstance(error, LabelrError) else str(error)
+        log.warning("the model is complete, but %s is not: %s; see `labelr evaluate --help` to make it", what, reason)

@@ -22,6 +22,7 @@ from labelr.model.memory import is_out_of_memory
 from labelr.model.predict import Model
 from labelr.model.reservation import finish_run, is_resumable, reserved
 from labelr.progress import Track, untracked
+from labelr.scoring.suspects import check_suspects_free
 from labelr.scoring.thresholds import USUAL
 from labelr.settings import SettingError
 from labelr.training.epochs import train
@@ -68,6 +69,7 @@ def fit(
     name: str | None = None,
     output: str | Path | None = None,
     log_dir: str | Path | None = None,
+    suspects: str | Path | None = None,
     force: bool = False,
     resume: bool = False,
     track: Track = untracked,
@@ -80,7 +82,8 @@ def fit(
         name: The model's name; None takes the data folder's, with a number where that is taken.
         output: A directory to save it in instead of the user's cache.
         log_dir: A directory for TensorBoard events; None writes none.
-        force: Whether a model or an unfinished run of that name may be replaced.
+        suspects: A file for the given labels that are probably wrong, as a table; None writes none.
+        force: Whether a model or an unfinished run of that name, and the table of suspects, may be replaced.
         resume: Whether to go on with the unfinished run of that name; where there is none, a new one begins, and where
             it is finished already, its result is given again.
         track: Watches the progress.
@@ -96,6 +99,8 @@ def fit(
     _check_resume(given, force=force, resume=resume)
     events = Path(log_dir) if log_dir is not None else None
     check_event_log(events)
+    doubts = Path(suspects) if suspects is not None else None
+    check_suspects_free(doubts, force=force)
     folders = as_folders(data)
     default_name = folders[0].resolve().name if folders else "synthetic"
     place = Path(output) if output is not None else None
@@ -126,9 +131,9 @@ def fit(
                 prepared, settings, info, machine, folder, deadline=deadline, log_dir=events, track=track
             )
             if folds is None:
-                model, report = finish(prepared, info, settings, machine, folder, track)
+                model, report = finish(prepared, info, settings, machine, folder, suspects=doubts, track=track)
             else:
-                model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder)
+                model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder, suspects=doubts)
         finish_run(folder)
     return FitResult(model, [asdict(row) for row in history], _scores(report))
 

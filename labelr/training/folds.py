@@ -23,12 +23,13 @@ from labelr.model.device import Machine
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
-from labelr.scoring.evaluate import predict_dataset
+from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.evaluation import AVERAGES, Evaluation
 from labelr.scoring.metrics import mean_or_nan
+from labelr.scoring.report.source import Source
 from labelr.scoring.results import predictions_csv
 from labelr.training.epochs import train
-from labelr.training.finish import Decisions, complete, decide_how, tell_decisions, with_decisions
+from labelr.training.finish import Decisions, complete, decide_how, show, tell_decisions, with_decisions
 from labelr.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
@@ -119,13 +120,20 @@ def _split(dataset: Dataset, shares: Sequence[float], groups: NDArray[np.int64],
 
 
 def finish_folds(
-    folds: Folds, dataset: Dataset, info: ModelInfo, settings: TrainConfig, machine: Machine, folder: Path
+    folds: Folds,
+    dataset: Dataset,
+    info: ModelInfo,
+    settings: TrainConfig,
+    machine: Machine,
+    folder: Path,
+    *,
+    suspects: Path | None,
 ) -> tuple[Model, dict[str, Any]]:
     """Gives the model that was trained on everything what the folds have taught, and completes it.
 
     Calibration and thresholds are chosen on all out-of-fold predictions. Each fold is scored with those that the other
     folds alone would give, so that no score is of images that anything was fitted on; the table of labels and
-    ``predictions.csv`` are of the model's own.
+    ``predictions.csv`` are of the model's own. Doubtful labels are sought among all images, and go to `suspects`.
 
     Returns:
         The model, and the report: its metrics are means over the folds, with their spread (standard deviation).
@@ -145,22 +153,16 @@ def finish_folds(
     report = pooled.to_json() | {"f1_at": _mean_f1_at(per_fold)} | _means_and_spreads(per_fold)
     del report["intervals"]  # the spread stands in their place
     counts = {"images": [len(one.files) for one in per_fold], "best_epochs": list(folds.best_epochs)}
-    return complete(model, {"scored_on": "folds", **report, "folds": counts})
+    model, report = complete(model, {"scored_on": "folds", **report, "folds": counts})
+    scored = "in all, each by one of several models that had not seen it"
+    whence = "(each shown to a model that had not seen it)"
+    show(Source(model, pooled, scored, pooled, whence, numbers=report), settings, suspects)
+    return model, report
 
 
 def _evaluation(model: Model, dataset: Dataset, probs: Probs, decisions: Decisions) -> Evaluation:
-    table = dataset.table
-    return Evaluation(
-        labels=model.labels,
-        probs=calibrate(probs, decisions.calibration),
-        targets=table.targets,
-        thresholds=decisions.thresholds,
-        fitted=decisions.thresholds,
-        prevalence=np.array([model.info.prevalence(label) for label in model.labels]),
-        files=table.files,
-        model=str(model.path),
-        data=str(table.source.absolute()),
-    )
+    decided = replace(model, info=with_decisions(model.info, decisions))
+    return evaluate_probs(decided, dataset, calibrate(probs, decisions.calibration))
 
 
 def _means_and_spreads(per_fold: list[Evaluation]) -> dict[str, dict[str, float]]:

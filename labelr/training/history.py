@@ -20,6 +20,8 @@ class EpochRow:
     val_loss: float
     val_map: float
     val_f1: float
+    val_precision: float
+    val_recall: float
     lr: float
     seconds: float
     images_per_second: float

@@ -22,7 +22,7 @@ from labelr.model.runs import Run, RunImage
 from labelr.training.prepare import Prepared
 from labelr.version import __version__
 
-FREE = ("cache_limit", "checkpoint_minutes", "micro_batch", "workers")
+FREE = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "workers")
 """Settings that may change on the way: they do not change what is computed, but for rounding."""
 ANEW = "start the run anew with `--force`"
 

@@ -1,0 +1,110 @@
+"""Writes the page: one file that asks nothing of the network."""
+
+import base64
+import hashlib
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labelr import files
+from labelr.config import PLOT_FORMATS
+from labelr.model import shelf
+from labelr.scoring.report import sections
+from labelr.scoring.report.made import counts, made, settings
+from labelr.scoring.report.plots import CHARTS, write_charts
+from labelr.scoring.report.source import Source
+from labelr.scoring.report.words import cards, headline, how_to_read, measures
+from labelr.version import __version__
+
+PAGE_FILE = "report.html"
+HERE = Path(__file__).parent
+
+
+def report_files(folder: Path) -> list[Path]:
+    """What a report in a directory consists of, charts in any format, whether it is there or not."""
+    names = [f"{chart}.{suffix}" for chart in CHARTS for suffix in PLOT_FORMATS]
+    return [folder / shelf.REPORT_FOLDER / name for name in (PAGE_FILE, *names)]
+
+
+def remove_report(folder: Path) -> None:
+    """Deletes the report in a directory, which is of a model or of numbers that are being replaced."""
+    for old in report_files(folder):
+        with suppress(NotADirectoryError):  # something of the user's own is called so: writing the next one will say it
+            old.unlink(missing_ok=True)
+
+
+def write_report(folder: Path, source: Source, *, plot_format: str = "png") -> Path:
+    """Writes ``report/report.html`` and the charts beside it into a directory, in place of what was there.
+
+    Args:
+        folder: The directory of the numbers.
+        source: What the page is made from.
+        plot_format: ``"png"`` or ``"svg"``, of the charts that stand beside the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        LabelrError: If it cannot be written.
+    """
+    page = folder / shelf.REPORT_FOLDER / PAGE_FILE
+    files.make_folder(page.parent)
+    with files.writing(page.parent):
+        remove_report(folder)
+    album = sections.Album(source.evaluation)
+    content = render(source, album).encode("utf-8", "replace")  # names may hold what UTF-8 cannot
+    files.write_atomically(page, content, durable=False)
+    write_charts(page.parent, source, album, plot_format)
+    return page
+
+
+def render(source: Source, album: sections.Album) -> str:
+    """The page as text."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(HERE)
+    environment = jinja2.Environment(
+        autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(_context(source, album)) + "\n"
+
+
+def _context(source: Source, album: sections.Album) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    scored = bool(len(source.evaluation.probs))
+    parts = {
+        "suspects": sections.suspects(source, sections.Album(source.doubted, album)),
+        "galleries": sections.galleries(source, album),
+        "labels": sections.labels(source),
+        "pairs": sections.pairs(source.evaluation),
+        "reliability": sections.reliability(source.evaluation),
+        "history": sections.history(source),
+        "cards": cards(source.report) if scored else [],
+    }
+    titles = {
+        "cards": ("numbers", "Numbers"), "suspects": ("suspects", "Labels to look at again"),
+        "galleries": ("images", "Images"), "labels": ("labels", "Each label"), "pairs": ("together", "Together"),
+        "reliability": ("probabilities", "Probabilities"), "history": ("training", "Training"),
+    }  # fmt: skip
+    return {
+        "name": source.model.name,
+        "headline": headline(source.report, source.scored, learned_from=source.learned_from),
+        "sections": [*(titles[name] for name in titles if parts[name]), ("made", "How it was made")],
+        "measures": measures(source.report),
+        "reading": how_to_read(source.report) if scored else "",
+        "folds": "spread" in source.report,
+        "columns": sections.LABEL_COLUMNS,
+        "few": source.report["few_positives"],
+        "made": made(source, datetime.now(UTC)),
+        "total": len(source.evaluation.labels),
+        "counts": counts(source.model.info, sections.ROWS_SHOWN),
+        "settings": settings(source.model.info.config),
+        "version": __version__,
+        "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own
+        "script": Markup(script),  # noqa: S704 - our own
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **parts,
+    }
