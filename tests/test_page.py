@@ -203,6 +203,10 @@ def test_model_without_history_has_a_page_without_it_and_an_older_one_has_what_i
     assert "How the model's training went" in said
     assert "Mean average precision" in said
     assert "F1, precision and recall" not in said
+    (older / "history.csv").write_text("epoch,train_loss,val_loss\n1,0.5,nan\n2,0.4,nan\n")
+    alone = Elements(page_of(replace(source, model=replace(source.model, path=older)))).said
+    assert "2 epochs" in alone
+    assert "No images were set aside to score each epoch on." in alone
 
 
 def test_no_scored_images_leave_a_page_of_the_training(source: Source, drawn: Path) -> None:
