@@ -1,8 +1,9 @@
 """The settings of a training run: each with its one default, checked once."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from labelr.settings import SettingError, Settings, choice, number, switch, text, texts
 
@@ -13,6 +14,7 @@ STEMS = ("deep", "classic")
 OPTIMIZERS = ("muon", "adamw")
 AUGMENTS = ("none", "light", "strong")
 PLOT_FORMATS = ("png", "svg")
+EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"))
 LAYOUTS = (
     "wide", "tags", "long", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo", "tagged", "sidecar",
     "folders",
@@ -242,6 +244,13 @@ class TrainConfig(ReadOptions):
                     f"folds take all images in turn, for a number of epochs, and have no use for `{option}`",
                     f"give `--folds` or `{option}`, not both",
                 )
+
+    def overridden(self, chosen: Mapping[str, Any]) -> "TrainConfig":
+        """The settings with some replaced, each of which also takes the place of the one that it excludes."""
+        excluded = {
+            other: None for pair in EXCLUSIVE for name, other in (pair, pair[::-1]) if chosen.get(name) is not None
+        }
+        return dataclasses.replace(self, **{**excluded, **chosen})
 
     @property
     def has_target(self) -> bool:

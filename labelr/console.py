@@ -25,7 +25,20 @@ PLAIN_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
 
 stdout = Console(highlight=False, markup=False)
-stderr = Console(stderr=True, highlight=False, markup=False)
+
+
+class _Stderr(Console):
+    """Standard error; where whoever reads it is gone, the work goes on without being watched."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As `Console.print`."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+stderr = _Stderr(stderr=True, highlight=False, markup=False)
 
 
 def _visible(text: str) -> Text:
@@ -126,11 +139,11 @@ def show_stopped(signal_name: str, command: str | None = None) -> None:
         stderr.print(Text("Go on with: ") + _visible(command), soft_wrap=True)
 
 
-def release_terminal() -> None:
-    """Gives the terminal its cursor back, which bars hide, in case that nobody comes to clear up; safe in a handler."""
+def show_stopping() -> None:
+    """That the work ends soon; gives the terminal its cursor back, which bars hide. Safe in a signal's handler."""
     if stderr.is_terminal:
         with suppress(OSError):
-            os.write(2, b"\x1b[?25h")
+            os.write(2, b"\x1b[?25h\r\nStopping as soon as this step is done; another Ctrl-C stops at once.\r\n")
 
 
 def show_line(text: str) -> None:
@@ -143,24 +156,6 @@ def show_text(text: str) -> None:
     """A piece of a result that has its line breaks."""
     if sys.stdout:
         sys.stdout.write(text)
-
-
-def show_account(summary: Mapping[str, Any], *, dry_run: bool) -> None:
-    """What became of the images that were found."""
-    if dry_run:
-        to_do = summary["found"] - summary["skipped"] - summary["unchanged"]
-        show_note(
-            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} have not changed, "
-            f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
-        )
-        return
-    parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
-    line = f"{summary['found']:,} images found: {', '.join(parts)}"
-    if summary["unchanged"]:
-        line += f"; {summary['unchanged']:,} had not changed"
-    if summary["vanished"]:
-        line += f"; results of {summary['vanished']:,} that are gone were deleted"
-    show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
 
 
 def show_json(result: Any) -> None:
@@ -215,9 +210,10 @@ def show_models(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _how_far(row: Mapping[str, Any]) -> str:
     """How far a run is that is not finished."""
-    if not row["resumable"]:
+    if not row["resumable"] and not row["running"]:
         return "unfinished"
-    return f"unfinished, {row['epochs_done']} of {row['epochs']} epochs"
+    state = "running" if row["running"] else "unfinished"
+    return f"{state}, {row['epochs_done']} of {row['epochs']} epochs"
 
 
 def show_cache(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

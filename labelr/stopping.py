@@ -22,6 +22,10 @@ class Stopped(BaseException):
         self.go_on: str | None = None
 
 
+SPARED = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
+"""Signals that stay ignored where whoever began the process wants it so, as `nohup` does."""
+
+
 @dataclass
 class _State:
     """What was asked for and not yet obeyed, and how many holds there are that keep it waiting."""
@@ -38,20 +42,22 @@ def obey(*numbers: int, first: Callable[[], None]) -> None:
 
     Args:
         numbers: Of the signals.
-        first: Called when the first one comes, in the signal's handler.
+        first: Called, in the signal's handler, when the first one comes while work is held.
     """
 
     def receive(number: int, _: FrameType | None) -> None:
         for one in numbers:
-            signal.signal(one, signal.SIG_DFL)
-        first()
+            if signal.getsignal(one) is receive:
+                signal.signal(one, signal.SIG_DFL)
         _state.asked = number
         if not _state.holds:
             leave_if_asked()
+        first()
 
     _state.asked, _state.holds = None, 0
     for number in numbers:
-        signal.signal(number, receive)
+        if number not in SPARED or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, receive)
 
 
 @contextmanager

@@ -4,11 +4,13 @@ import csv
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import TINY_OPTIONS, Cli
 
+from labelr.cli.app import command_to_go_on
 from labelr.data.synthetic import draw_dataset
 from labelr.model.predict import Model
 
@@ -125,6 +127,25 @@ def test_settings_come_from_a_file_and_options_win(
     assert {name: settings[name] for name in ("image_size", "width", "epochs", "batch_size", "seed")} == {
         "image_size": 32, "width": 0.125, "epochs": 1, "batch_size": 8, "seed": 9,
     }  # fmt: skip
+
+
+def test_option_takes_the_place_of_the_setting_that_it_excludes(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("time = 1\ntarget_recall = 0.9")
+    options = [*TINY_OPTIONS, "--target-precision", "0.5", "--config", tmp_path / "s.toml", "--json"]
+    settings = json.loads(cli("fit", drawn, *options).out)["settings"]
+    assert (settings["epochs"], settings["time"]) == (2, None)
+    assert (settings["target_precision"], settings["target_recall"]) == (0.5, None)
+
+
+def test_command_to_go_on_with_keeps_what_came_from_the_environment_and_the_end_of_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LABELR_FIT_LR", "0.1")
+    monkeypatch.setenv("LABELR_FIT_FORCE", "1")
+    monkeypatch.setattr(sys, "argv", ["labelr", "fit", "--force", "--name", "my model", "--", "-photos"])
+    expected = "LABELR_FIT_LR=0.1 labelr fit --name 'my model' --resume -- -photos"
+    assert command_to_go_on("--resume") == expected
+    assert command_to_go_on(None) is None
 
 
 def test_option_with_the_value_of_its_default_wins_over_a_file_too(cli: Cli, drawn: Path, tmp_path: Path) -> None:

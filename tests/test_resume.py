@@ -439,3 +439,106 @@ def test_damaged_run_is_warned_of_in_the_list(cli: Cli, run: Path) -> None:
     done = cli("models", "list")
     assert "run.json is damaged" in done.err
     assert "the run is passed over" in done.err
+
+
+def test_force_deletes_nothing_until_the_new_run_has_begun(calm: FitResult, drawn: Path, run: Path) -> None:
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(LabelrError, match="does not exist"):
+        fit(drawn, {**FOUR, "labels": [str(drawn / "lables.csv")]}, name="run", force=True)
+    with pytest.raises(LabelrError, match="no device 'mps' here"):
+        fit(drawn, {**FOUR, "device": "mps"}, name="run", force=True)
+    assert sorted(path.name for path in run.iterdir()) == before
+    assert essence(fit(drawn, FOUR, name="run", resume=True)) == essence(calm)
+    with pytest.raises(LabelrError, match="no device 'mps' here"):
+        fit(drawn, {**FOUR, "device": "mps"}, name="run", force=True)
+    assert essence(fit(drawn, FOUR, name="run", resume=True)) == essence(calm)
+
+
+def test_other_groups_and_parts_are_refused(drawn: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+    header, *rows = (data / "labels.csv").read_text().splitlines()
+
+    def write(group: int, parts: str) -> None:
+        lines = [f"{row},g{number // group},{parts[number % len(parts)]}" for number, row in enumerate(rows)]
+        text = "\n".join([f"{header},patient,split", *lines]) + "\n"
+        (data / "labels.csv").write_text(
+            text.replace(",a\n", ",train\n").replace(",v\n", ",val\n").replace(",t\n", ",test\n")
+        )
+
+    config = {**FOUR, "group": "patient"}
+    write(1, "aaavt")
+    stopped(data, config, name="run")
+    write(2, "aaavt")
+    with pytest.raises(LabelrError, match=r"60? images are in another group|images are in another group"):
+        fit(data, config, name="run", resume=True)
+    write(1, "aaatv")
+    with pytest.raises(LabelrError, match="24 images would be in another part"):
+        fit(data, config, name="run", resume=True)
+
+
+def test_epochs_of_folds_do_not_grow(drawn: Path) -> None:
+    config = {**TINY, "folds": 3}
+    stopped(drawn, config, epoch=2, step=2, name="run")
+    with pytest.raises(LabelrError, match="epochs was 2 and is 3"):
+        fit(drawn, {**config, "epochs": 3}, name="run", resume=True)
+
+
+def test_run_that_was_killed_before_it_had_anything_to_keep_is_not_in_the_way(drawn: Path, run: Path) -> None:
+    for path in run.iterdir():
+        if path.name != "run.json":
+            path.unlink()
+    (run / ".labelr-abc.tmp").write_bytes(b"half a checkpoint")
+    result = fit(drawn, {**TINY, "lr": 0.01}, name="run", resume=True)
+    assert result.model.info.complete
+    assert not list(run.glob(".labelr*"))
+
+
+def test_checkpoint_of_another_network_is_an_error_that_says_what_to_do(drawn: Path, run: Path) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    damages: list[dict[str, Any]] = [{"network": {}}, {"epoch": None, "losses": None}, {"history": [{"epoch": 1}]}]
+    for damage in damages:
+        torch.save({**state, **damage}, run / "checkpoint.pt")
+        with pytest.raises(LabelrError, match=r"the checkpoint .* is damaged") as caught:
+            fit(drawn, FOUR, name="run", resume=True)
+        assert "--force" in caught.value.hint
+
+
+def test_error_that_resuming_would_meet_again_does_not_advise_it(
+    drawn: Path, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(LabelrError):
+        fit(drawn, FOUR, name="run", resume=True)
+    assert "`--resume` goes on" not in caplog.text
+
+
+def test_micro_batch_that_is_named_anew_counts_and_is_warned_of(
+    drawn: Path, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = fit(drawn, {**FOUR, "micro_batch": 4}, name="run", resume=True)
+    assert result.model.info.config["micro_batch"] == 4
+    assert "the result will not be the same" in caplog.text
+
+
+def test_history_of_a_model_that_is_to_be_replaced_does_not_count(cli: Cli, drawn: Path, home: Path) -> None:
+    fit(drawn, FOUR, name="run")
+    os.utime(home / "models" / "run" / "history.csv", (1, 1))
+    stopped(drawn, {**FOUR, "seed": 3}, epoch=1, step=2, name="run", force=True)
+    row = json.loads(cli("models", "list", "--json").out)[0]
+    assert (row["resumable"], row["epochs_done"]) == (True, 0)
+
+
+def test_bytes_that_are_no_text_do_not_stop_the_list(cli: Cli, run: Path) -> None:
+    (run / "run.json").write_bytes(b"\xff\xfe")
+    done = cli("models", "list")
+    assert done.code == 0
+    assert "run.json is damaged" in done.err
+
+
+def test_run_that_is_going_on_is_listed_as_running(cli: Cli, run: Path) -> None:
+    (run / "run.json").rename(run / "kept")
+    with reserved("run", default_name="x", resume=False, force=True) as folder:
+        (folder / "kept").rename(folder / "run.json")
+        row = json.loads(cli("models", "list", "--json").out)[0]
+        assert (row["running"], row["resumable"]) == (True, False)
+        assert "running, 1 of 4 epochs" in cli("models", "list").out

@@ -84,7 +84,8 @@ def test_table_names_files_as_the_label_file_does_and_ranks_from_1(drawn: Path, 
     assert list(rows[0]) == ["filename", "label", "given", "probability", "rank"]
     assert [row["rank"] for row in rows] == [str(number) for number in range(1, len(found) + 1)]
     for row, image, label in zip(rows, found.rows, found.columns, strict=True):
-        assert (row["filename"], row["label"]) == (evaluation.files[image], evaluation.labels[label])
+        assert row["filename"] == evaluation.files[image]
+        assert row["label"] == {"=1+1": "'=1+1"}.get(evaluation.labels[label], evaluation.labels[label])
         assert float(row["given"]) == evaluation.targets[image, label]
         assert float(row["probability"]) == pytest.approx(evaluation.probs[image, label], abs=1e-6)
     certainty = [float(row["probability"]) if row["given"] == "1" else 1 - float(row["probability"]) for row in rows]

@@ -38,6 +38,9 @@ app.add_typer(cache, context_settings={"auto_envvar_prefix": "LABELR_CACHE"})
 app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})
 
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         console.show_line(f"labelr {__version__}")
@@ -58,7 +61,7 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
-    stopping.obey(signal.SIGINT, signal.SIGTERM, first=console.release_terminal)
+    stopping.obey(*SIGNALS, first=console.show_stopping)
     try:
         app(prog_name="labelr")
     except LabelrError as error:
@@ -74,14 +77,22 @@ def main() -> NoReturn:
         console.show_error(LabelrError("memory ran out", "free some, or use fewer `--workers`"))
         sys.exit(1)
     except stopping.Stopped as stopped:
-        console.show_stopped(signal.Signals(stopped.number).name, _command_to_go_on(stopped.go_on))
+        console.show_stopped(signal.Signals(stopped.number).name, command_to_go_on(stopped.go_on))
         sys.exit(128 + stopped.number)
     sys.exit(0)
 
 
-def _command_to_go_on(option: str | None) -> str | None:
+def command_to_go_on(option: str | None) -> str | None:
     """The command line as it was given, but for going on with what it has begun; None where nothing is kept."""
     if option is None:
         return None
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", option)]
-    return shlex.join(["labelr", *arguments, *option.split()])
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    arguments[end:end] = option.split()
+    prefix = f"LABELR_{arguments[0].upper()}_" if arguments else "LABELR_"
+    of_environment = [
+        f"{name}={shlex.quote(value)}"
+        for name, value in os.environ.items()
+        if name.startswith(prefix) and name != f"{prefix}FORCE"
+    ]
+    return " ".join([*of_environment, shlex.join(["labelr", *arguments])])

@@ -1,6 +1,5 @@
 """``labelr fit``."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -150,7 +149,7 @@ def fit(
     chosen = opt.given(context)
     if synthetic == AS_MANY_AS_SET:
         del chosen["synthetic"]
-    settings = replace(TrainConfig.read(config), **chosen) if config else TrainConfig.of(chosen)
+    settings = TrainConfig.read(config).overridden(chosen) if config else TrainConfig.of(chosen)
     from labelr.training.fit import fit as train
 
     with console.session(quiet=quiet, verbose=verbose) as track:

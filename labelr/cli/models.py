@@ -49,10 +49,12 @@ def rm(
 ) -> None:
     """Delete models and unfinished runs."""
     from labelr.model import shelf
-    from labelr.model.reservation import remove
+    from labelr.model.reservation import check_removable, remove
 
     with console.session(quiet=quiet, verbose=verbose):
         folders = dict.fromkeys(shelf.find(shelf.check_name(name), runs=True) for name in names)
+        for folder in folders:
+            check_removable(folder)
         for folder in folders:
             remove(folder)
             console.show_line(str(folder))

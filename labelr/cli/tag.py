@@ -1,7 +1,8 @@
 """``labelr tag``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -99,13 +100,31 @@ def tag(
                 threshold_file=threshold_file, force=force, dry_run=dry_run, machine=machine, track=track, **settings,
             )  # fmt: skip
     if not quiet:
-        console.show_account(summary.to_json(), dry_run=dry_run)
+        _show_account(summary.to_json(), dry_run=dry_run)
     if json:
         console.show_json(summary.to_json())
     elif not to_stdout and not dry_run:
         console.show_line(summary.output)
     if summary.failed:
         raise typer.Exit(EXIT_ATTENTION)
+
+
+def _show_account(summary: Mapping[str, Any], *, dry_run: bool) -> None:
+    """What became of the images that were found."""
+    if dry_run:
+        to_do = summary["found"] - summary["skipped"] - summary["unchanged"]
+        console.show_note(
+            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} have not changed, "
+            f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
+        )
+        return
+    parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
+    line = f"{summary['found']:,} images found: {', '.join(parts)}"
+    if summary["unchanged"]:
+        line += f"; {summary['unchanged']:,} had not changed"
+    if summary["vanished"]:
+        line += f"; results of {summary['vanished']:,} that are gone were deleted"
+    console.show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
 
 
 def _check(options: TagOptions, *, to_stdout: bool, json: bool, dry_run: bool) -> None:

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 _SIGNS = (
     "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
+    "cublas_status_alloc_failed", "cudnn_status_alloc_failed", "unable to find a valid cudnn",
     "could not create a primitive", "could not create a memory", "could not execute a primitive",
 )  # fmt: skip
 """What MPS, a CPU's allocators and its library of convolutions say, in lower case; CUDA has an error of its own."""

@@ -7,15 +7,11 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from labelr import files
 from labelr.data.splits import SPLITS_FILE
 from labelr.errors import LabelrError
-from labelr.model import shelf
+from labelr.model import locks, shelf
 from labelr.stopping import Stopped
-
-LOCK_FILE = ".lock"
 
 
 @contextmanager
@@ -31,7 +27,8 @@ def reserved(
         name: The model's name; None takes `default_name`, then ``-2``, ``-3``, ... until one is free.
         default_name: Made into a name by leaving out what a name must not hold.
         output: A directory elsewhere that is taken instead.
-        force: Whether a model that is there already may be replaced; it stays until the new one is saved.
+        force: Whether a model or run that is there already may be replaced; it stays until the new one has something
+            to take its place.
         resume: Whether the run that is there is kept, to go on with it.
 
     Raises:
@@ -39,15 +36,12 @@ def reserved(
     """
     folder, is_new = _choose_folder(name, default_name, output)
     try:
-        with _locked(folder):
+        with locks.locked(folder):
             _check_free(folder, force=force, resume=resume)
-            if not resume:
-                forget_run(folder)
-                (folder / shelf.RECORD_FILE).unlink(missing_ok=True)
             try:
                 yield folder
             except Stopped as stopped:
-                stopped.go_on = "--resume" if is_resumable(folder) else None
+                stopped.go_on = "--resume" if shelf.is_resumable(folder) else None
                 raise
             finally:
                 _clear(folder)
@@ -55,35 +49,6 @@ def reserved(
         if is_new:
             with suppress(OSError):  # a model is in it, or something of the user's own
                 folder.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a directory, or says that another run does; clears away what a killed run was writing."""
-    lock = FileLock(folder / LOCK_FILE)
-    with files.writing(folder):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise LabelrError(f"another run is making the model in {folder}", "wait, or choose another name") from error
-    try:
-        for path in filter(files.is_draft, folder.iterdir()):
-            path.unlink(missing_ok=True)
-        yield
-    finally:
-        (folder / LOCK_FILE).unlink(missing_ok=True)
-        lock.release()
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a run is making the model in a directory now."""
-    if not (folder / LOCK_FILE).exists():
-        return False
-    try:
-        with _locked(folder):
-            return False
-    except LabelrError:
-        return True
 
 
 def _choose_folder(name: str | None, default_name: str, output: Path | None) -> tuple[Path, bool]:
@@ -96,7 +61,7 @@ def _choose_folder(name: str | None, default_name: str, output: Path | None) -> 
     stem = default_stem(default_name)
     for number in count(1):
         folder = shelf.models_folder() / (stem if number == 1 else f"{stem}-{number}")
-        if _make_folder(folder) or (_is_vacant(folder) and not is_locked(folder)):
+        if _make_folder(folder) or (_is_vacant(folder) and not locks.is_locked(folder)):
             break
     return folder, True
 
@@ -120,12 +85,12 @@ def _make_folder(folder: Path) -> bool:
 
 def _is_vacant(folder: Path) -> bool:
     """Whether a directory holds nothing but what a run leaves that was killed before it had anything to keep."""
-    return all(path.name == LOCK_FILE or files.is_draft(path) for path in folder.iterdir())
+    return all(path.name in (locks.LOCK_FILE, shelf.RUN_FILE) or files.is_draft(path) for path in folder.iterdir())
 
 
 def _check_free(folder: Path, *, force: bool, resume: bool) -> None:
     """Raises LabelrError unless a directory is empty, or what is in it may be replaced or gone on with."""
-    if (folder / shelf.RUN_FILE).is_file():
+    if shelf.is_resumable(folder):
         if not force and not resume:
             raise LabelrError(
                 f"there is an unfinished run in {folder}",
@@ -147,8 +112,8 @@ def _check_free(folder: Path, *, force: bool, resume: bool) -> None:
 
 def _clear(folder: Path) -> None:
     """Deletes what a run has left that saved nothing to keep or to go on with."""
-    if not is_resumable(folder):
-        forget_run(folder)
+    if not shelf.is_resumable(folder):
+        (folder / shelf.RUN_FILE).unlink(missing_ok=True)
     if (folder / shelf.INFO_FILE).exists() or (folder / shelf.RUN_FILE).exists():
         return
     for leftover in (shelf.CONFIG_FILE, SPLITS_FILE, shelf.ERRORS_FILE, shelf.HISTORY_FILE, shelf.PREDICTIONS_FILE):
@@ -157,9 +122,10 @@ def _clear(folder: Path) -> None:
         weights.unlink(missing_ok=True)
 
 
-def is_resumable(folder: Path) -> bool:
-    """Whether the run in a directory has come so far that there is something to go on with."""
-    return any((folder / name).exists() for name in (shelf.CHECKPOINT_FILE, shelf.FOLDS_FOLDER))
+def begin_run(folder: Path) -> None:
+    """Deletes what earlier runs have left to go on with, now that a new one begins; a model stays."""
+    forget_run(folder)
+    (folder / shelf.RECORD_FILE).unlink(missing_ok=True)
 
 
 def finish_run(folder: Path) -> None:
@@ -176,14 +142,19 @@ def forget_run(folder: Path) -> None:
     shutil.rmtree(folder / shelf.FOLDS_FOLDER, ignore_errors=True)
 
 
+def check_removable(folder: Path) -> None:
+    """Raises LabelrError where a model stands elsewhere than in the models folder, or is being made now."""
+    if folder.parent != shelf.models_folder():
+        raise LabelrError(f"{folder} is not in {shelf.models_folder()}", "delete a directory of your own yourself")
+    if locks.is_locked(folder):
+        raise LabelrError(f"a run is making the model in {folder} now", "stop it first, or wait")
+
+
 def remove(folder: Path) -> None:
     """Deletes a model of the models folder.
 
     Raises:
         LabelrError: If it stands elsewhere, is being made now, or cannot be deleted.
     """
-    if folder.parent != shelf.models_folder():
-        raise LabelrError(f"{folder} is not in {shelf.models_folder()}", "delete a directory of your own yourself")
-    if is_locked(folder):
-        raise LabelrError(f"a run is making the model in {folder} now", "stop it first, or wait")
+    check_removable(folder)
     files.remove_folder(folder)

@@ -16,11 +16,13 @@ class RunImage(NamedTuple):
         part: The one that it is in.
         digest: SHA-256 of its file.
         targets: A character for each label: 1, 0, or ? where it is not known.
+        group: What the label file says that it belongs to; empty where it says nothing.
     """
 
     part: str
     digest: str
     targets: str
+    group: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,14 @@
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from labelr import files
 from labelr.errors import LabelrError, nearest
 from labelr.model.info import ModelInfo
+from labelr.model.locks import is_locked
 from labelr.model.runs import Run
 from labelr.settings import SettingError
 
@@ -84,6 +86,8 @@ def read_run(path: Path) -> Run:
         return Run.from_json(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LabelrError(f"{path} is damaged: {error}", "start the run anew with `--force`") from error
 
 
 def find(model: str | Path | None = None, *, runs: bool = False) -> Path:
@@ -126,9 +130,17 @@ def list_models() -> Iterator[tuple[Path, ModelInfo]]:
             log.warning("%s; the model is passed over", error.message)
 
 
+def is_resumable(folder: Path) -> bool:
+    """Whether the unfinished run in a directory has come so far that there is something to go on with."""
+    has_progress = (folder / CHECKPOINT_FILE).exists() or (folder / FOLDS_FOLDER).exists()
+    return has_progress and (folder / RUN_FILE).is_file()
+
+
 def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, Run]]:
     """The runs in the models folder by name, unfinished ones unless asked otherwise; damaged ones are passed over."""
     for path in _folders_with(name):
+        if name == RUN_FILE and not (is_resumable(path) or is_locked(path)):
+            continue
         try:
             yield path, read_run(path / name)
         except LabelrError as error:
@@ -159,6 +171,7 @@ def summarise(path: Path, info: ModelInfo) -> dict[str, Any]:
         "bytes": _size(path),
         "complete": info.complete,
         "resumable": False,
+        "running": False,
     }
 
 
@@ -172,16 +185,19 @@ def summarise_run(path: Path, run: Run) -> dict[str, Any]:
         "map_macro": None,
         "bytes": _size(path),
         "complete": False,
-        "resumable": True,
-        "epochs_done": epochs_done(path),
+        "resumable": not is_locked(path),
+        "running": is_locked(path),
+        "epochs_done": epochs_done(path, run),
         "epochs": run.settings.get("epochs"),
     }
 
 
-def epochs_done(folder: Path) -> int:
+def epochs_done(folder: Path, run: Run) -> int:
     """How many epochs the unfinished run in a directory has behind it; those of folds do not count."""
     history = folder / HISTORY_FILE
     if not (folder / CHECKPOINT_FILE).exists() or not history.exists():
+        return 0
+    if history.stat().st_mtime < datetime.fromisoformat(run.created).timestamp():  # of the model that is to be replaced
         return 0
     return len(history.read_text(encoding="utf-8").splitlines()) - 1
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labelr import files
 from labelr.errors import LabelrError, nearest
 from labelr.model.predict import Model
 from labelr.scoring.thresholds import Thresholds
@@ -52,9 +53,9 @@ def read_thresholds(path: Path, labels: Sequence[str], usual: Thresholds) -> Thr
     """
     chosen: dict[str, float] = {}
     for number, row in enumerate(_read_rows(path), start=2):
-        label, where = row["label"], f"{path}, row {number}"
+        label, where = files.unguarded(row["label"] or ""), f"{path}, row {number}"
         if label not in labels:
-            hint = nearest(label or "", labels) or "leave the row out"
+            hint = nearest(label, labels) or "leave the row out"
             raise LabelrError(f"{where}: the model has no label {label!r}", hint)
         if label in chosen:
             raise LabelrError(f"{where}: {label!r} is there twice", "keep one of the rows")

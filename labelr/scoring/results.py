@@ -33,7 +33,8 @@ def write_results(folder: Path, evaluation: Evaluation) -> None:
     """
     files.make_folder(folder)
     rows = [without_nan(row) for row in evaluation.per_label]
-    per_label = files.csv_text(COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
+    table = ([files.guarded(str(row["label"])), *(row[name] for name in COLUMNS[1:])] for row in rows)
+    per_label = files.csv_text(COLUMNS, table)
     files.write_atomically(folder / PER_LABEL_FILE, per_label)
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))
     files.write_atomically(folder / METRICS_FILE, files.json_text(evaluation.to_json()))
@@ -41,7 +42,8 @@ def write_results(folder: Path, evaluation: Evaluation) -> None:
 
 def predictions_csv(evaluation: Evaluation) -> str:
     """A row an image: for each label its target (empty where unknown), its probability, and whether it applies."""
-    header = [f"{label}:{name}" for label in evaluation.labels for name in ("target", "probability", "prediction")]
+    parts = ("target", "probability", "prediction")
+    header = [files.guarded(f"{label}:{name}") for label in evaluation.labels for name in parts]
     preds = decide(evaluation.probs, evaluation.thresholds)
 
     def rows() -> Iterable[list[object]]:
@@ -50,6 +52,6 @@ def predictions_csv(evaluation: Evaluation) -> str:
         ):
             cells = zip(targets.tolist(), probs.tolist(), chosen.astype(int).tolist(), strict=True)
             shown = (("" if np.isnan(true) else int(true), f"{prob:.6f}", one) for true, prob, one in cells)
-            yield [file, *(value for cell in shown for value in cell)]
+            yield [files.guarded_path(file), *(value for cell in shown for value in cell)]
 
     return files.csv_text(["filename", *header], rows())

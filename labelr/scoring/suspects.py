@@ -89,8 +89,12 @@ def write_suspects(path: Path, evaluation: Evaluation, found: Suspects) -> None:
     Raises:
         LabelrError: If it cannot be written.
     """
+    rows = (
+        (files.guarded_path(str(file)), files.guarded(str(label)), *rest)
+        for file, label, *rest in suspect_rows(evaluation, found)
+    )
     files.make_folder(path.parent)
-    files.write_atomically(path, files.csv_text(COLUMNS, suspect_rows(evaluation, found)))
+    files.write_atomically(path, files.csv_text(COLUMNS, rows))
 
 
 def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> FloatArray:

@@ -12,8 +12,12 @@ from labelr.model.predict import Model
 from labelr.tagging.journal import Result
 from labelr.tagging.walk import Found
 
-BATCH_SIZE = 16
-"""Images that go through the network at a time, always as many: what it says of one is then the same among others."""
+BATCH_SIZES = {"cpu": 8}
+"""Images that go through the network at a time, always as many: what it says of one is then the same among others.
+
+Small ones on a CPU, which computes them as fast, and whose cores end their last batches at nearly the same time then.
+"""
+USUAL_BATCH_SIZE = 64
 MOST_AT_A_TIME = 512
 """Images of which nothing has to be done, and which are passed on together."""
 NO_PROBS = np.empty(0, np.float32)
@@ -73,17 +77,22 @@ def results(model: Model, tasks: Iterable[Task], *, max_pixels: int) -> Iterator
         return list(zip(batch, _batch_results(model, batch, max_pixels), strict=True))
 
     threads = max(model.machine.threads, model.machine.workers)
-    return map_ahead(work, _batches(tasks), threads=threads, ahead=2 * threads)
+    return map_ahead(work, _batches(tasks, batch_size(model)), threads=threads, ahead=2 * threads)
 
 
-def _batches(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+def batch_size(model: Model) -> int:
+    """How many images go through a model at a time."""
+    return BATCH_SIZES.get(model.machine.device.type, USUAL_BATCH_SIZE)
+
+
+def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
     """The tasks in lists, of which as many have to be done as fit the network."""
     batch: list[Task] = []
     to_do = 0
     for task in tasks:
         batch.append(task)
         to_do += not task.unchanged
-        if to_do == BATCH_SIZE or len(batch) == MOST_AT_A_TIME:
+        if to_do == size or len(batch) == MOST_AT_A_TIME:
             yield batch
             batch, to_do = [], 0
     if batch:
@@ -127,7 +136,9 @@ def _probs(model: Model, images: list[Decoded]) -> Iterator[np.ndarray[tuple[int
     if not images:
         return iter(())
     side = model.info.preprocessing.image_size
-    batch = np.zeros((BATCH_SIZE, side, side, 3), np.uint8)  # filled up, since a batch's size shows in the last digits
+    batch = np.zeros(
+        (batch_size(model), side, side, 3), np.uint8
+    )  # filled up, since a batch's size shows in the last digits
     for row, image in enumerate(images):
         batch[row] = image.pixels
     return iter(model.predict_pixels([batch])[: len(images)])

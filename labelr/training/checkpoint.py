@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,19 @@ class Checkpoints:
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", again)
         return state
+
+    def restore(self, restore: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:
+        """Lets a course go back to where a state was saved.
+
+        Raises:
+            LabelrError: If the state is not that of such a course.
+        """
+        try:
+            restore(state)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise LabelrError(
+                f"the checkpoint {self.path} is damaged: {first_line(error)}", "start the run anew with `--force`"
+            ) from error
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Saves a state in the place of the last one.

@@ -76,7 +76,7 @@ def train(
         trainer = _make_trainer(images, config, info, machine, _budget(config, images, deadline, state))
         course = Course(trainer, (val, val_pixels), checkpoints, track)
         if state:
-            course.restore(state)
+            checkpoints.restore(course.restore, state)
             log.info("going on in epoch %s, after %s steps", out_of(trainer.epoch, config.epochs), f"{trainer.steps:,}")
             info = _restored_best(info, course, prepared, folder)
         while not course.is_over:
@@ -114,7 +114,7 @@ def _restored_best(info: ModelInfo, course: Course, prepared: Prepared, folder: 
     if (folder / shelf.INFO_FILE).is_file():
         saved = shelf.read_info(folder)
         if saved.created >= course.best_created:  # not one that this run is to replace
-            saved = replace(saved, config=_reached(info, course))
+            saved = replace(saved, complete=False, config=_reached(info, course))
             shelf.save_info(folder, saved)
             return saved
     if course.trainer.losses or len(course.history) > course.best.epoch:

@@ -1,6 +1,5 @@
 """The main path of training: settings, place, data, network, epochs, score, model."""
 
-import csv
 import json
 import logging
 import time
@@ -20,7 +19,7 @@ from labelr.model.device import Machine, pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.memory import is_out_of_memory
 from labelr.model.predict import Model
-from labelr.model.reservation import finish_run, is_resumable, reserved
+from labelr.model.reservation import begin_run, finish_run, forget_run, reserved
 from labelr.progress import Track, untracked
 from labelr.scoring.suspects import check_suspects_free
 from labelr.scoring.thresholds import USUAL
@@ -29,6 +28,7 @@ from labelr.training.epochs import train
 from labelr.training.events import check_event_log
 from labelr.training.finish import finish
 from labelr.training.folds import cross_validate, finish_folds
+from labelr.training.history import read_history
 from labelr.training.prepare import Prepared, prepare, resolve
 from labelr.training.resume import is_finished, name_of_run, record, resumed_settings, versions, with_recorded_parts
 
@@ -113,11 +113,14 @@ def fit(
         if begun:
             prepared = with_recorded_parts(prepared, begun, folder)
             if is_finished(folder):
+                forget_run(folder)
                 log.info("the model in %s is finished already, from the same data and settings", folder)
                 return _read_result(folder, machine)
         settings = resolve(chosen, machine, drawn=not folders, num_train=len(prepared.part("train").table))
         info = _describe(prepared, settings)
         deadline = start + 60 * given.time if given.time else None
+        if not begun:
+            begin_run(folder)
         if deadline is None:
             record(folder, folders, given, settings, prepared)
         with _telling_what_is_kept(folder):
@@ -140,8 +143,7 @@ def fit(
 
 def _read_result(folder: Path, machine: Machine) -> FitResult:
     """What training gave that is finished."""
-    with (folder / shelf.HISTORY_FILE).open(encoding="utf-8", newline="") as file:
-        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    history = [asdict(row) for row in read_history(folder / shelf.HISTORY_FILE)]
     report = json.loads((folder / shelf.METRICS_FILE).read_text(encoding="utf-8"))
     return FitResult(store.load(folder, machine=machine), history, _scores(report))
 
@@ -169,7 +171,8 @@ def _telling_what_is_kept(folder: Path) -> Iterator[None]:
             info = shelf.read_info(folder)
             if not info.complete:
                 log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
-        if isinstance(error, Exception) and is_resumable(folder):
+        helps = not isinstance(error, LabelrError) or isinstance(error.__cause__, OSError)
+        if isinstance(error, Exception) and helps and shelf.is_resumable(folder):
             log.warning("what was done so far is kept: the same command with `--resume` goes on with it")
         if is_out_of_memory(error):
             raise LabelrError(

@@ -1,7 +1,10 @@
 """The history of a run: an epoch in numbers, as people read it and as ``history.csv`` keeps it."""
 
-from collections.abc import Iterable
+import csv
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +51,16 @@ class EpochRow:
 def out_of(epoch: int, epochs: int | None) -> str:
     """``3/30``, or only the number where nobody knows how many there will be."""
     return f"{epoch}/{epochs}" if epochs else str(epoch)
+
+
+def read_history(path: Path) -> list[EpochRow]:
+    """The epochs in a ``history.csv``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds: dict[str, Callable[[str], Any]] = {
+        field.name: int if field.type is int else float for field in fields(EpochRow)
+    }
+    return [EpochRow(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
 
 
 def history_csv(history: Iterable[EpochRow]) -> str:

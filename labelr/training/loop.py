@@ -167,7 +167,7 @@ class Trainer:
             "steps": self.steps,
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
             "waited_seconds": self.waited_seconds,
-            "micro_batch": self.portions.size,
+            "micro_batch": (self.config.micro_batch, self.portions.size),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -178,7 +178,9 @@ class Trainer:
         """Goes back to where `state` was taken."""
         self.epoch, self.steps, self.waited_seconds = state["epoch"], state["steps"], state["waited_seconds"]
         self.losses = list(state["losses"].to(self.machine.device))
-        self.portions.size = min(self.portions.size, state["micro_batch"])
+        wanted, reached = state["micro_batch"]
+        if wanted == self.config.micro_batch:
+            self.portions.size = reached
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, one in zip(self.optimizers, state["optimizers"], strict=True):

@@ -13,17 +13,17 @@ import torch
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.dataset import Dataset
 from labelr.data.splits import PARTS
 from labelr.errors import LabelrError, some
 from labelr.model import shelf
-from labelr.model.reservation import default_stem, is_locked
+from labelr.model.locks import is_locked
+from labelr.model.reservation import default_stem
 from labelr.model.runs import Run, RunImage
 from labelr.training.prepare import Prepared
 from labelr.version import __version__
 
 FREE = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "workers")
-"""Settings that may change on the way: they do not change what is computed, but for rounding."""
+"""Settings that may change on the way: they say how something is computed, not what; but see `micro_batch`."""
 ANEW = "start the run anew with `--force`"
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,12 @@ def record(folder: Path, data: Sequence[Path], given: TrainConfig, settings: Tra
     Raises:
         LabelrError: If it cannot be written.
     """
-    table = prepared.dataset.table
-    columns = zip(table.files, prepared.part_names, prepared.dataset.digests, _target_texts(table.targets), strict=True)
     run = Run(
         data=_absolute(data),
         given=given.to_dict(),
         settings=settings.to_dict(),
-        labels=table.labels,
-        images={file: RunImage(part, digest, targets) for file, part, digest, targets in columns},
+        labels=prepared.dataset.table.labels,
+        images=_images(prepared),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
@@ -68,7 +66,7 @@ def name_of_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, 
     found = []
     for rank, name in enumerate((shelf.RECORD_FILE, shelf.RUN_FILE) if resume else (shelf.RUN_FILE,)):
         for path, run in shelf.list_runs(name):
-            same = not setting_differences(run, given)
+            same = not setting_differences(run, given, may_grow=name == shelf.RUN_FILE)
             wanted = same or (resume and name == shelf.RUN_FILE)
             if (
                 wanted
@@ -92,7 +90,7 @@ def resumed_settings(folder: Path, given: TrainConfig) -> tuple[TrainConfig, Run
         LabelrError: If it was begun with other settings than those given now.
     """
     finished = is_finished(folder)
-    if not finished and not (folder / shelf.RUN_FILE).is_file():
+    if not finished and not shelf.is_resumable(folder):
         log.info("there is no unfinished run to go on with: a new one begins in %s", folder)
         return given, None
     run = shelf.read_run(folder / (shelf.RECORD_FILE if finished else shelf.RUN_FILE))
@@ -108,6 +106,8 @@ def resumed_settings(folder: Path, given: TrainConfig) -> tuple[TrainConfig, Run
             "the run was begun with %s and goes on with %s: the result will not be the same to the last bit",
             _named(run.versions), _named(versions()),
         )  # fmt: skip
+    if given.micro_batch not in (None, run.settings.get("micro_batch")):
+        log.warning("with another micro_batch the result will not be the same: BatchNorm sees other images together")
     changed = {name: value for name in (*FREE, "epochs") if (value := getattr(given, name)) is not None}
     return replace(TrainConfig.of(run.settings), **changed), run
 
@@ -119,7 +119,7 @@ def setting_differences(run: Run, given: TrainConfig, *, may_grow: bool = True) 
         before, chosen = run.given.get(name), run.settings.get(name)
         if name in FREE or value == before or (value is not None and value == chosen):
             continue
-        if name == "epochs" and may_grow and (value is None or value >= chosen):
+        if name == "epochs" and may_grow and not given.folds and (value is None or value >= chosen):
             continue
         parts.append(f"{name} was {_said(before)} and is {_said(value)}")
     return parts
@@ -131,7 +131,7 @@ def with_recorded_parts(prepared: Prepared, run: Run, folder: Path) -> Prepared:
     Raises:
         LabelrError: If images or labels are others than then.
     """
-    differences = list(_data_differences(prepared.dataset, run))
+    differences = list(_data_differences(prepared, run))
     if differences:
         raise LabelrError(
             f"the data has changed since the run in {folder} was begun: {'; '.join(differences)}",
@@ -141,24 +141,36 @@ def with_recorded_parts(prepared: Prepared, run: Run, folder: Path) -> Prepared:
     return replace(prepared, parts=np.array(parts, np.int64))
 
 
-def _data_differences(dataset: Dataset, run: Run) -> Iterable[str]:
-    table = dataset.table
+def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
+    table = prepared.dataset.table
     if table.labels != run.labels:
         yield f"the labels were {some(run.labels)} and are {some(table.labels)}"
         return
-    now = dict(zip(table.files, zip(dataset.digests, _target_texts(table.targets), strict=True), strict=True))
+    now = _images(prepared)
     gone = [file for file in run.images if file not in now]
     new = [file for file in now if file not in run.images]
     both = [file for file in now if file in run.images]
-    content = [file for file in both if now[file][0] != run.images[file].digest]
-    relabelled = [file for file in both if now[file][1] != run.images[file].targets]
+
+    def other(field: str) -> list[str]:
+        return [file for file in both if getattr(now[file], field) != getattr(run.images[file], field)]
+
     found = {
-        "images are gone or do not open": gone, "images are new": new, "images have another content": content,
-        "images have other labels": relabelled,
+        "images are gone or do not open": gone, "images are new": new, "images have another content": other("digest"),
+        "images have other labels": other("targets"), "images are in another group": other("group"),
     }  # fmt: skip
+    if run.versions == versions() and not any(found.values()):  # another version may divide otherwise
+        found["images would be in another part of train, val and test"] = other("part")
     yield from (f"{len(names):,} {what}: {some(names)}" for what, names in found.items() if names)
     if not any(found.values()) and list(now) != list(run.images):
         yield "the images are listed in another order"
+
+
+def _images(prepared: Prepared) -> dict[str, RunImage]:
+    """What a run is made of, image by image."""
+    table = prepared.dataset.table
+    groups = table.groups or [""] * len(table)
+    columns = zip(prepared.part_names, prepared.dataset.digests, _target_texts(table.targets), groups, strict=True)
+    return {file: RunImage(*image) for file, image in zip(table.files, columns, strict=True)}
 
 
 def _target_texts(targets: np.ndarray[Any, np.dtype[np.float32]]) -> list[str]:

@@ -1,26 +1,56 @@
-"""Kills training runs with SIGKILL at random moments, goes on with `--resume`, and compares with a calm run.
+"""Kills runs with SIGKILL at random moments, goes on with them, and compares with a calm run.
 
-    python tests/bench/kills.py 30 --seed 0
+    python tests/bench/kills.py fit 30 --seed 0
+    python tests/bench/kills.py tag 30
 
 Each run is killed at moments that are evenly spread over the time of a calm one, up to three times in a row. A kill is
-survived when the run that goes on comes to the same weights, thresholds, scores, history and files.
+survived when the run that goes on comes to the same: weights, thresholds, scores, history and files of a model, or
+every byte of what is written of photographs.
 """
 
 import argparse
 import random
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_kills import calm_run, killed_run
+import test_kills
+import test_tag
+from conftest import TINY
 
 from labelr.data.synthetic import draw_dataset
+from labelr.training.fit import fit
+
+Run = Callable[[Path, list[float]], tuple[Any, int]]
+"""Writes into a folder, killed after so many seconds again and again; what it comes to, and the kills that hit it."""
+
+
+def training(folder: Path) -> Run:
+    """Training runs on drawn images."""
+    data = draw_dataset(folder / "data", 300, 3)
+    return lambda output, delays: test_kills.killed_run(data, output, delays)
+
+
+def tagging(folder: Path) -> Run:
+    """Runs over drawn images, by a model that has hardly been trained."""
+    photos = draw_dataset(folder / "data", 4000, 3) / "images"
+    fit(draw_dataset(folder / "few", 60, 3), TINY, output=folder / "model")
+
+    def run(output: Path, delays: list[float]) -> tuple[Any, int]:
+        hits = test_tag.killed_runs(photos, output, delays, "--model", str(folder / "model"))
+        return test_tag.tree(output), hits
+
+    return run
 
 
 def main() -> None:
     """Kills so often, and prints what became of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=["fit", "tag"])
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -28,18 +58,22 @@ def main() -> None:
     survived = runs = broken = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = draw_dataset(folder / "data", 300, 3)
-        calm, seconds = calm_run(data, folder / "calm")
+        run = {"fit": training, "tag": tagging}[arguments.command](folder)
+        start = time.monotonic()
+        calm, _ = run(folder / "calm", [])
+        seconds = time.monotonic() - start
         print(f"a calm run takes {seconds:.1f} s", flush=True)
         while survived + broken < arguments.kills:
             runs += 1
             most = min(rng.randint(1, 3), arguments.kills - survived - broken)
             delays = [rng.uniform(0, seconds) for _ in range(most)]
-            end, hits = killed_run(data, folder / f"run-{runs}", delays)
+            end, hits = run(folder / f"run-{runs}", delays)
             same = end == calm
             survived, broken = survived + hits * same, broken + hits * (not same)
             said = "the same" if same else "ANOTHER RESULT"
-            print(f"run {runs}, killed after {', '.join(f'{one:.2f} s' for one in delays[:hits])}: {said}", flush=True)
+            print(
+                f"run {runs}, killed {hits} times of {', '.join(f'{one:.2f} s' for one in delays)}: {said}", flush=True
+            )
     print(f"{survived} of {survived + broken} kills survived, in {runs} runs")
     sys.exit(1 if broken else 0)
 

@@ -8,7 +8,6 @@ beyond `import torch`, and how far probabilities are from plain fp32. Run it alo
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from labelr.model.decide import decide
 from labelr.model.device import Machine, available_cpus, pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model, for_prediction, normalise, predict_probs
-from labelr.tagging.pipeline import BATCH_SIZE
+from labelr.tagging.pipeline import batch_size
 
 LABELS = tuple(f"label {number}" for number in range(5))
 
@@ -49,16 +48,24 @@ def make_model(folder: Path, size: int, *, flip: bool) -> Path:
     return folder
 
 
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+"""Runs a command from a small process: a child's peak memory counts from that of the process that it was made by."""
+
+
 def run(*command: object) -> tuple[str, float, float]:
     """What a process prints, the seconds it takes, and the most memory it holds in megabytes."""
+    words = [sys.executable, *map(str, command)]
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True) as running:
-        out = running.stdout.read() if running.stdout else ""
-        _, status, usage = os.wait4(running.pid, 0)
-        running.returncode = status
-    if status:
-        sys.exit(f"{command}: exit status {status}")
-    return out, time.perf_counter() - start, usage.ru_maxrss / 1024
+    done = subprocess.run([sys.executable, "-S", "-c", MEASURED, *words], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(f"{words}: exit status {done.returncode}\n{done.stderr}")
+    return done.stdout, seconds, int(done.stderr.split()[-1]) / 1024
 
 
 def tag(photos: Path, model: Path, *options: object) -> tuple[float, float, float]:
@@ -81,16 +88,16 @@ def limits(photos: Path, model: Path) -> tuple[float, float]:
     loaded = store.load(model, machine=pick_machine())
     size, paths = loaded.info.preprocessing.image_size, list(find_images(photos))
     torch.set_num_threads(1)
-    batch = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, size, size, 3), np.uint8)
+    batch = np.random.default_rng(0).integers(0, 256, (batch_size(loaded), size, size, 3), np.uint8)
     loaded.predict_pixels([batch])
     with ThreadPoolExecutor(available_cpus()) as pool:
         start = time.perf_counter()
         list(pool.map(lambda path: read_pixels(path, size), paths))
         decoding = len(paths) / (time.perf_counter() - start)
-        rounds = 8 * available_cpus()
+        rounds = 16 * available_cpus()
         start = time.perf_counter()
         list(pool.map(lambda _: loaded.predict_pixels([batch]), range(rounds)))
-        return decoding, rounds * BATCH_SIZE / (time.perf_counter() - start)
+        return decoding, rounds * batch_size(loaded) / (time.perf_counter() - start)
 
 
 def compare(title: str, photos: Path, peer_script: Path, modes: tuple[str, ...], size: int, folder: Path) -> None:
@@ -113,11 +120,30 @@ def compare(title: str, photos: Path, peer_script: Path, modes: tuple[str, ...],
         )
 
 
+def small_things(folder: Path, small: Path) -> None:
+    """Memory for few and for many images, and the time of ten."""
+    many = draw_dataset(folder / "many", 20000, 5) / "images"
+    few = folder / "few"
+    few.mkdir()
+    for path in list(many.iterdir())[:1000]:
+        (few / path.name).hardlink_to(path)
+    model = make_model(folder / "memory", 64, flip=True)
+    memory = [tag(photos, model)[2] for photos in (few, many)]
+    print(f"peak memory: {memory[0]:.0f} MB for 1,000 images, {memory[1]:.0f} MB for 20,000", flush=True)
+    ten = folder / "ten"
+    ten.mkdir()
+    for path in list(small.iterdir())[:10]:
+        (ten / path.name).hardlink_to(path)
+    torch_seconds = min(run("-c", "import torch")[1] for _ in range(3))
+    whole = min(tag(ten, model)[1] for _ in range(3))
+    print(f"10 images: {whole - torch_seconds:.2f} s beyond `import torch` ({torch_seconds:.2f} s)", flush=True)
+
+
 def agreement(photos: Path, model: Path) -> None:
     """How far probabilities and decisions are from those of the plain network in fp32, on the same pixels."""
     loaded: Model = store.load(model, machine=pick_machine())
     preprocessing = loaded.info.preprocessing
-    paths = list(find_images(photos))[:512]
+    paths = list(find_images(photos))
     pixels = np.stack([p for path in paths if isinstance(p := read_pixels(path, preprocessing.image_size), np.ndarray)])
 
     def plain() -> Iterator[np.ndarray[Any, Any]]:
@@ -162,21 +188,7 @@ def main() -> None:
         compare("photographs of 12 megapixels", photos, arguments.peer, ("single", "loader"), arguments.size, folder)
         small = draw_dataset(folder / "small", 5000, 5, size=256) / "images"
         compare("5,000 images of 256 px", small, arguments.peer, ("loader",), arguments.size, folder)
-        many = draw_dataset(folder / "many", 20000, 5) / "images"
-        few = folder / "few"
-        few.mkdir()
-        for path in list(many.iterdir())[:1000]:
-            (few / path.name).hardlink_to(path)
-        model = make_model(folder / "memory", 64, flip=True)
-        memory = [tag(photos, model)[2] for photos in (few, many)]
-        print(f"peak memory: {memory[0]:.0f} MB for 1,000 images, {memory[1]:.0f} MB for 20,000", flush=True)
-        ten = folder / "ten"
-        ten.mkdir()
-        for path in list(small.iterdir())[:10]:
-            (ten / path.name).hardlink_to(path)
-        torch_seconds = min(run("-c", "import torch")[1] for _ in range(3))
-        whole = min(tag(ten, model)[1] for _ in range(3))
-        print(f"10 images: {whole - torch_seconds:.2f} s beyond `import torch` ({torch_seconds:.2f} s)", flush=True)
+        small_things(folder, small)
     if arguments.model:
         print(f"{arguments.model.name} on {arguments.data}")
         agreement(arguments.data, arguments.model)
