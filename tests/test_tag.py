@@ -454,6 +454,16 @@ def test_text_files_beside_the_images_keep_a_persons_tags_only_when_asked(photos
         assert sorted(tags) == ["disc", "holiday", "horizontal_stripes", "triangle"]
 
 
+def test_tags_of_a_person_survive_force(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.txt").write_text("holiday\n")
+    for threshold in (0, 1):
+        tag(
+            photos, output=tmp_path / "out", format=("txt",), in_place=True, append=True, threshold=threshold,
+            force=bool(threshold),
+        )  # fmt: skip
+    assert (photos / "a.txt").read_text().startswith("holiday, ")
+
+
 def test_text_file_of_an_image_is_not_overwritten_by_that_of_another(drawn: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

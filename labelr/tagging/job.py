@@ -144,6 +144,7 @@ class Job:
             "min labels": options.min_labels,
             "formats": list(options.formats),
             "in place": options.in_place,
+            "append": options.append,
             "max pixels": options.max_pixels,
             "precision": f"{model.machine.precision} on {model.machine.device.type}",
             "photos": str(self.inputs.base),

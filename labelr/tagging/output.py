@@ -118,7 +118,7 @@ def _clear(folder: Path) -> None:
     journal = Journal(folder)
     before = journal.made_by
     if before:
-        options = TagOptions(format=tuple(before["formats"]), in_place=before["in place"])
+        options = TagOptions(format=tuple(before["formats"]), in_place=before["in place"], append=before["append"])
         for writer in image_writers(folder, Path(before["photos"]), (), options):
             for result in journal.everything():
                 if not result.failed:
