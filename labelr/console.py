@@ -27,6 +27,10 @@ LIVE_INTERVAL_SECONDS = 0.5
 stdout = Console(highlight=False, markup=False)
 
 
+class ReaderGoneError(Exception):
+    """Whoever was to read the results has read enough; no OSError, which Typer takes for its own."""
+
+
 class _Stderr(Console):
     """Standard error; where whoever reads it is gone, the work goes on without being watched."""
 
@@ -148,14 +152,20 @@ def show_stopping() -> None:
 
 def show_line(text: str) -> None:
     """One line of a result, as it is."""
-    if sys.stdout:  # None where the caller has closed it
-        sys.stdout.write(text + "\n")
+    show_text(text + "\n")
 
 
 def show_text(text: str) -> None:
-    """A piece of a result that has its line breaks."""
-    if sys.stdout:
-        sys.stdout.write(text)
+    """A piece of a result that has its line breaks.
+
+    Raises:
+        ReaderGoneError: If nobody reads it any more.
+    """
+    try:
+        if sys.stdout:  # None where the caller has closed it
+            sys.stdout.write(text)
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
 
 
 def show_json(result: Any) -> None:

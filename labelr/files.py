@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from labelr.errors import LabelrError
 
@@ -133,10 +134,17 @@ def remove_folder(folder: Path) -> None:
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A CSV table as text, its lines ending in a newline alone."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    write_rows(buffer, [header])
+    write_rows(buffer, rows)
     return buffer.getvalue()
+
+
+def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Writes rows of a CSV table, their lines ending in a newline alone."""
+    usual, quoted = (csv.writer(file, lineterminator="\n", quoting=way) for way in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    for row in map(list, rows):
+        # a carriage return is a line break to whoever reads, but is not quoted where lines end otherwise
+        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in row) else usual).writerow(row)
 
 
 _FORMULA = ("=", "+", "-", "@")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Cli
 from filelock import FileLock
+from PIL import Image
 from scipy.special import logit
 
 from labelr import stopping
@@ -445,6 +446,8 @@ def test_text_files_beside_the_images_keep_a_persons_tags_only_when_asked(photos
     summary = tag(photos, output=tmp_path / "out", format=("txt",), in_place=True, threshold=0)
     assert (summary.ok, summary.failed) == (3, 2)
     assert (photos / "a.txt").read_text() == "disc, holiday\n"
+    tag(photos, output=tmp_path / "out", format=("txt",), in_place=True, threshold=0)  # again: it is still a person's
+    assert (photos / "a.txt").read_text() == "disc, holiday\n"
     assert "a.txt is there already" in dict(read(tmp_path / "out" / "errors.csv")[1:])["a.png"]
     assert (photos / "deep" / "b.txt").exists()
     for _ in range(2):  # a second time adds nothing
@@ -471,7 +474,107 @@ def test_text_file_of_an_image_is_not_overwritten_by_that_of_another(drawn: Path
         shutil.copy(drawn / "images" / "00000.png", folder / name)
     summary = tag(folder, output=tmp_path / "out", format=("txt",), threshold=0)
     assert (summary.ok, summary.failed) == (1, 1)
-    assert "another image's" in read(tmp_path / "out" / "errors.csv")[1][1]
+    assert "is that of a.jpg.png already" in read(tmp_path / "out" / "errors.csv")[1][1]
+    (folder / "a.jpg.png").unlink()  # as if it had been given another ending
+    assert tag(folder, output=tmp_path / "out", format=("txt",), threshold=0).ok == 1
+    assert (tmp_path / "out" / "a.jpg.txt").exists()
+    assert tag(folder, output=tmp_path / "out", format=("txt",), threshold=0).unchanged == 1
+    assert (tmp_path / "out" / "a.jpg.txt").exists()
+
+
+def test_swapped_images_of_the_same_size_and_time_are_tagged_again(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, number in (("a.bmp", 1), ("b.bmp", 2)):
+        with Image.open(drawn / "images" / f"{number:05d}.png") as image:
+            image.convert("RGB").save(folder / name)
+        os.utime(folder / name, (1, 1))
+    tag(folder, output=tmp_path / "out")
+    before = read(tmp_path / "out" / "probabilities.csv")
+    (folder / "a.bmp").rename(folder / "c")
+    (folder / "b.bmp").rename(folder / "a.bmp")
+    (folder / "c").rename(folder / "b.bmp")
+    tag(folder, output=tmp_path / "out")
+    after = read(tmp_path / "out" / "probabilities.csv")
+    assert after[1][1:] == before[2][1:] != before[1][1:] == after[2][1:]
+
+
+def test_image_that_does_not_open_any_more_keeps_no_old_labels(photos: Path, tmp_path: Path) -> None:
+    tag(photos, output=tmp_path / "out")
+    (photos / "a.png").write_bytes(b"junk")
+    assert tag(photos, output=tmp_path / "out").failed == 2
+    assert not (tmp_path / "out" / "a.png.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "uncertain.csv"])
+def test_table_that_a_person_has_changed_is_not_lost(photos: Path, tmp_path: Path, name: str) -> None:
+    tag(photos, output=tmp_path / "out", uncertain=2)
+    with (tmp_path / "out" / name).open("a") as file:
+        file.write("z.png,1,1,1\n")
+    with pytest.raises(LabelrError, match=rf"{name} has been changed since labelr wrote it") as caught:
+        tag(photos, output=tmp_path / "out", uncertain=2)
+    assert "--force" in caught.value.hint
+    tag(photos, output=tmp_path / "out", uncertain=2, force=True)
+    tag(photos, output=tmp_path / "out", uncertain=2)
+
+
+def test_touched_image_leaves_a_corrected_file_alone(photos: Path, tmp_path: Path) -> None:
+    tag(photos, output=tmp_path / "out", format=("txt",))
+    (tmp_path / "out" / "a.txt").write_text("corrected\n")
+    os.utime(photos / "a.png", (1, 1))
+    tag(photos, output=tmp_path / "out", format=("txt",))
+    assert (tmp_path / "out" / "a.txt").read_text() == "corrected\n"
+
+
+@pytest.mark.parametrize("damage", ["version", "noise"])
+def test_journal_that_cannot_be_used_is_replaced_by_force(photos: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out)
+    before = tree(out)
+    if damage == "version":
+        database = sqlite3.connect(out / ".labelr" / "journal.sqlite")
+        with database:
+            database.execute("UPDATE facts SET value = 99 WHERE name = 'format'")
+        database.close()
+    else:
+        (out / ".labelr" / "journal.sqlite").write_bytes(b"x" * 5000)
+    with pytest.raises(LabelrError):
+        tag(photos, output=out)
+    tag(photos, output=out, force=True)
+    assert tree(out) == before
+
+
+def test_caption_is_kept_word_for_word_and_a_folder_in_its_place_is_an_error_of_that_image(
+    photos: Path, tmp_path: Path
+) -> None:
+    (photos / "a.txt").write_text("A photo, of me.\nSecond sentence\n")
+    (photos / "z.txt").mkdir()
+    summary = tag(photos, output=tmp_path / "out", format=("txt",), in_place=True, append=True, threshold=0)
+    assert (photos / "a.txt").read_text().startswith("A photo, of me.\nSecond sentence, ")
+    assert (summary.ok, summary.failed) == (3, 2)
+    assert "z.txt" in dict(read(tmp_path / "out" / "errors.csv")[1:])["z.png"]
+
+
+def test_folders_of_photographs_are_never_deleted(photos: Path, tmp_path: Path) -> None:
+    tag(photos, output=tmp_path / "out", in_place=True)
+    (photos / "deep" / "er" / "d.PNG").unlink()
+    tag(photos, output=tmp_path / "out", in_place=True)
+    assert not (photos / "deep" / "er" / "d.PNG.csv").exists()
+    assert (photos / "deep" / "er").is_dir()
+
+
+def test_images_that_failed_say_nothing_when_json_lines_are_learned_from(photos: Path, tmp_path: Path) -> None:
+    tag(photos, output=tmp_path / "out", format=("jsonl",), threshold=0.3)
+    table = read_labels([photos], ReadOptions(labels=(str(tmp_path / "out" / "labels.jsonl"),))).table
+    assert table.files == ("a.png", "deep/b.png", "deep/er/d.PNG", "z.png")
+
+
+def test_name_with_a_carriage_return_is_written_so_that_it_can_be_read(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(drawn / "images" / "00000.png", folder / "c\rd.png")
+    tag(folder, output=tmp_path / "out", threshold=0)
+    assert read(tmp_path / "out" / "labels.csv")[1] == ["c\rd.png", "1", "1", "1"]
 
 
 def test_csv_beside_an_image_that_is_not_labelrs_is_kept(photos: Path, tmp_path: Path) -> None:
@@ -531,6 +634,7 @@ def test_reader_that_has_read_enough_is_no_error(photos: Path) -> None:
     command = f"{sys.executable} -m labelr tag {photos} -o - | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout == "filename,horizontal_stripes,disc,triangle\n"
+    assert done.returncode in (0, 3, 141)  # as much as there is may fit the pipe
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
 

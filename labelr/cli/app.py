@@ -67,7 +67,7 @@ def main() -> NoReturn:
     except LabelrError as error:
         console.show_error(error)
         sys.exit(2 if isinstance(error, SettingError) else 1)
-    except BrokenPipeError:  # whoever was to read the results has read enough
+    except (console.ReaderGoneError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter finds nothing to complain of either
         sys.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1)
     except OSError as error:  # what the system says of a path that nobody foresaw, such as a name that is too long

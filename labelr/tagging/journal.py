@@ -22,12 +22,13 @@ COMMIT_SECONDS = 1.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
-    name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER, reason TEXT,
-    probs BLOB
+    name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
+    reason TEXT, probs BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS found (place INTEGER PRIMARY KEY, name BLOB UNIQUE);
-CREATE TABLE IF NOT EXISTS claimed (name BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claimed (path BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID;
 """
+_ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
 
 
 class Result(NamedTuple):
@@ -37,6 +38,7 @@ class Result(NamedTuple):
         name: Its path relative to the folder of all.
         size: Of its file, in bytes.
         mtime_ns: When the file was last changed.
+        ctime_ns: When the file or its name was last changed, where the system says so.
         digest: SHA-256 of the file, in hexadecimal; empty where it cannot be read.
         width: Of the picture as it is seen, in pixels; 0 where it does not open.
         height: Likewise.
@@ -47,6 +49,7 @@ class Result(NamedTuple):
     name: str
     size: int
     mtime_ns: int
+    ctime_ns: int
     digest: str
     width: int
     height: int
@@ -64,12 +67,17 @@ class Journal:
 
     Args:
         output: The output directory.
+        looked_at: Whether it is only looked at, and nothing may be written.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, *, looked_at: bool = False) -> None:
+        self._output = output.absolute()
         self.path = output / FOLDER / "journal.sqlite"
         self._committed = time.monotonic()
         with self._told():
+            if looked_at:
+                self._database = sqlite3.connect(f"{self.path.absolute().as_uri()}?immutable=1", uri=True)
+                return
             self._database = sqlite3.connect(self.path, timeout=10)
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")  # so that it works on a network's disk too
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -114,12 +122,21 @@ class Journal:
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._database.execute("DELETE FROM found")
 
-    def end(self) -> None:
-        """Notes that the run came to its end, and forgets what `vanished` gives."""
+    def end(self, tables: Mapping[str, str]) -> None:
+        """Notes that the run came to its end, and forgets what `vanished` and `orphans` give.
+
+        Args:
+            tables: The digest of each table that was written.
+        """
+        facts = {"complete": "yes", **{f"table {name}": digest for name, digest in tables.items()}}
         with self._told(), self._database:
-            for table in ("results", "claimed"):
-                self._database.execute(f"DELETE FROM {table} WHERE name NOT IN (SELECT name FROM found)")  # noqa: S608
-            self._database.execute("REPLACE INTO facts VALUES ('complete', 'yes')")
+            self._database.execute(f"DELETE FROM claimed WHERE {_ORPHAN}")  # noqa: S608
+            self._database.execute("DELETE FROM results WHERE name NOT IN (SELECT name FROM found)")
+            self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+
+    def table_digest(self, name: str) -> str | None:
+        """The digest of a table as it was written last; None if it never was."""
+        return self._fact(f"table {name}")
 
     def get(self, name: str) -> Result | None:
         """What is known of an image."""
@@ -127,19 +144,37 @@ class Journal:
             row = self._database.execute("SELECT * FROM results WHERE name = ?", (os.fsencode(name),)).fetchone()
         return None if row is None else _result(row)
 
-    def claim(self, name: str) -> bool:
-        """Notes at once that the files of an image are going to be written; whether that was noted before."""
+    def _key(self, path: Path) -> bytes:
+        """A file as it is noted: by its place in the output directory, which may be moved, or wherever else it is."""
+        inside = path.is_relative_to(self._output)
+        return os.fsencode(path.relative_to(self._output) if inside else path)
+
+    def owner(self, path: Path) -> str | None:
+        """The image whose labels a file was written for; None if it is not labelr's."""
         with self._told():
-            added = self._database.execute("INSERT OR IGNORE INTO claimed VALUES (?)", (os.fsencode(name),)).rowcount
-            if added:
-                self._database.commit()
-        return not added
+            row = self._database.execute("SELECT name FROM claimed WHERE path = ?", (self._key(path),)).fetchone()
+        return None if row is None else os.fsdecode(row[0])
+
+    def claim(self, path: Path, name: str) -> None:
+        """Notes, at once, that a file is going to be written for an image."""
+        with self._told(), self._database:
+            self._database.execute("REPLACE INTO claimed VALUES (?, ?)", (self._key(path), os.fsencode(name)))
+
+    def orphans(self) -> Iterator[Path]:
+        """The files that were written for images that are gone, or of which nothing can be said any more."""
+        with self._told(), closing(self._database.execute(f"SELECT path FROM claimed WHERE {_ORPHAN}")) as rows:  # noqa: S608
+            yield from (self._output / os.fsdecode(path) for (path,) in rows)
+
+    def files(self) -> list[Path]:
+        """All files that were written for images."""
+        with self._told():
+            return [self._output / os.fsdecode(path) for (path,) in self._database.execute("SELECT path FROM claimed")]
 
     def put(self, result: Result) -> None:
         """Keeps that an image was found, next in order, and what it gave; on disk after a second at most."""
         with self._told():
             self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
-            self._database.execute("REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(result))
+            self._database.execute("REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(result))
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
@@ -176,5 +211,4 @@ def _row(result: Result) -> tuple[Any, ...]:
 
 
 def _result(row: tuple[Any, ...]) -> Result:
-    name, size, mtime_ns, digest, width, height, reason, probs = row
-    return Result(os.fsdecode(name), size, mtime_ns, digest, width, height, reason, np.frombuffer(probs, "<f4"))
+    return Result._make((os.fsdecode(row[0]), *row[1:-1], np.frombuffer(row[-1], "<f4")))

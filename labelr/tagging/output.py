@@ -21,6 +21,7 @@ from labelr.tagging.writers import (
     ImageCsv,
     ImageTxt,
     ImageWriter,
+    remove,
 )
 
 SUMMARY_FILE = "summary.json"
@@ -52,6 +53,7 @@ def opened(folder: Path, made_by: Mapping[str, Any], *, force: bool) -> Iterator
         journal = Journal(folder)
         try:
             _check_same(folder, journal.made_by, made_by)
+            check_tables(folder, journal)
             if not journal.is_complete:
                 _clear_drafts(folder, journal)
             yield journal
@@ -69,6 +71,21 @@ def check(folder: Path) -> None:
         raise LabelrError(
             f"{folder} holds files that are no results of labelr", "name another directory with `--output`"
         )
+
+
+@contextmanager
+def looked_at(folder: Path, made_by: Mapping[str, Any]) -> Iterator[Journal]:
+    """The journal of an output directory that is there, in which nothing is written.
+
+    Raises:
+        LabelrError: If its results are of another kind.
+    """
+    journal = Journal(folder, looked_at=True)
+    try:
+        _check_same(folder, journal.made_by, made_by)
+        yield journal
+    finally:
+        journal.close()
 
 
 @contextmanager
@@ -106,7 +123,7 @@ def _said(value: object) -> str:
 
 def image_writers(folder: Path, base: Path, labels: tuple[str, ...], options: TagOptions) -> list[ImageWriter]:
     """The writers of a file for each image, in the output directory or beside the images."""
-    tree = base if options.in_place else folder
+    tree = base if options.in_place else folder.absolute()
     made: dict[str, ImageWriter] = {
         "csv": ImageCsv(tree, labels), "txt": ImageTxt(tree, labels, append=options.append),
     }  # fmt: skip
@@ -115,21 +132,37 @@ def image_writers(folder: Path, base: Path, labels: tuple[str, ...], options: Ta
 
 def _clear(folder: Path) -> None:
     """Deletes the results of an earlier run, and nothing else that may lie there."""
-    journal = Journal(folder)
-    before = journal.made_by
-    if before:
-        options = TagOptions(format=tuple(before["formats"]), in_place=before["in place"], append=before["append"])
-        for writer in image_writers(folder, Path(before["photos"]), (), options):
-            for result in journal.everything():
-                if not result.failed:
-                    writer.remove(result.name)
-    journal.close()
+    try:
+        journal = Journal(folder)
+        ours = journal.files()
+        journal.close()
+    except LabelrError:  # damaged, or of another version: what it knew is lost
+        ours = []
     with files.writing(folder):
+        for path in ours:
+            remove(path, folder.absolute())
         for path in (*(folder / name for name in TABLES), *(folder / FOLDER).glob("journal.sqlite*")):
             path.unlink(missing_ok=True)
-        for path in folder.rglob("*.csv") if not before else ():  # of a version that kept no journal
+        for path in folder.rglob("*.csv") if not ours else ():
             if path.is_file() and path.read_bytes()[:18] == b"label,probability\n":
                 path.unlink()
+
+
+def check_tables(folder: Path, journal: Journal) -> None:
+    """Raises LabelrError where a person has changed a table since it was written, which is not to be lost."""
+    for name in TABLES:
+        written = journal.table_digest(name)
+        if written is not None and (folder / name).is_file() and table_digest(folder / name) != written:
+            raise LabelrError(
+                f"{folder / name} has been changed since labelr wrote it",
+                "move it elsewhere to keep it, such as to your own labels; `--force` replaces it",
+            )
+
+
+def table_digest(path: Path) -> str:
+    """SHA-256 of a file that labelr wrote."""
+    with path.open("rb") as file:
+        return files.digest(file)
 
 
 def _clear_drafts(folder: Path, journal: Journal) -> None:

@@ -30,12 +30,14 @@ class Task(NamedTuple):
         found: The image.
         size: Of its file, in bytes; -1 where it cannot be looked at.
         mtime_ns: When the file was last changed.
+        ctime_ns: When the file or its name was last changed.
         known: Its result from before, if there is one.
     """
 
     found: Found
     size: int
     mtime_ns: int
+    ctime_ns: int
     known: Result | None
 
     @classmethod
@@ -44,14 +46,14 @@ class Task(NamedTuple):
         try:
             status = found.path.stat()
         except OSError:
-            return cls(found, -1, 0, known)
-        return cls(found, status.st_size, status.st_mtime_ns, known)
+            return cls(found, -1, 0, 0, known)
+        return cls(found, status.st_size, status.st_mtime_ns, status.st_ctime_ns, known)
 
     @property
     def unchanged(self) -> bool:
         """Whether its result from before still holds; one that failed is looked at again."""
         known = self.known
-        return known is not None and not known.failed and (known.size, known.mtime_ns) == (self.size, self.mtime_ns)
+        return known is not None and not known.failed and known[1:4] == self[1:4]
 
 
 class Looked(NamedTuple):
@@ -105,13 +107,13 @@ def _batch_results(model: Model, batch: list[Task], max_pixels: int) -> Iterator
     probs = _probs(model, [image for image in images if isinstance(image, Decoded)])
     for task, one in zip(batch, looked, strict=True):
         if one is None or one.image is None:
-            yield cast("Result", task.known)._replace(size=task.size, mtime_ns=task.mtime_ns)
+            yield cast("Result", task.known)._replace(size=task.size, mtime_ns=task.mtime_ns, ctime_ns=task.ctime_ns)
         elif isinstance(one.image, Unreadable):
             reason = one.image.reason
-            yield Result(task.found.name, task.size, task.mtime_ns, one.digest, 0, 0, reason, NO_PROBS)
+            yield Result(task.found.name, *task[1:4], one.digest, 0, 0, reason, NO_PROBS)
         else:
             width, height = one.image.width, one.image.height
-            yield Result(task.found.name, task.size, task.mtime_ns, one.digest, width, height, "", next(probs))
+            yield Result(task.found.name, *task[1:4], one.digest, width, height, "", next(probs))
 
 
 def _look(task: Task, model: Model, max_pixels: int) -> Looked:

@@ -13,15 +13,14 @@ from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.settings import SettingError
 from labelr.tagging import writers
-from labelr.tagging.choice import Choice
 from labelr.tagging.job import Job, TagSummary, one_thread
 from labelr.tagging.journal import FOLDER, Journal, Result
 from labelr.tagging.options import TagOptions
-from labelr.tagging.output import SUMMARY_FILE, check, image_writers, opened
+from labelr.tagging.output import SUMMARY_FILE, TABLES, check, image_writers, looked_at, opened, table_digest
 from labelr.tagging.pipeline import Task
 from labelr.tagging.uncertain import UNCERTAIN_FILE, most_uncertain
 from labelr.tagging.walk import Walk
-from labelr.tagging.writers import ImageWriter, Tagged, UnwritableNameError
+from labelr.tagging.writers import ImageWriter, Tagged, UnwritableNameError, exists
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +88,13 @@ def _run(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
         journal.begin(job.made_by)
         try:
             for task, result in job.results(walk, job.tasks(walk, summary, journal.get), summary):
-                journal.put(_written(task, result, image_files, journal, job.choice, summary))
+                journal.put(_written(task, result, image_files, journal, job, summary))
                 if stopping.asked():
                     break
         finally:
             journal.commit()
         _leave_if_asked()
-        _finish(job, journal, folder, image_files, summary)
+        _finish(job, journal, folder, summary)
     summary.end(time.perf_counter() - start)
     _write_summary(folder, summary)
 
@@ -109,37 +108,54 @@ def _leave_if_asked() -> None:
 
 
 def _written(
-    task: Task, result: Result, image_files: list[ImageWriter], journal: Journal, choice: Choice, summary: TagSummary
+    task: Task, result: Result, image_files: list[ImageWriter], journal: Journal, job: Job, summary: TagSummary
 ) -> Result:
     """The result of an image whose files are written now; as failed, where they cannot be."""
-    if result.failed:
-        summary.failed += 1
-        return result
-    tagged = Tagged.of(result, choice)
-    ours = journal.claim(result.name) if image_files else True
-    try:
-        for writer in image_files:
-            if not task.unchanged or not writer.path(result.name).exists():
-                writer.write(tagged, ours=ours)
-    except UnwritableNameError as error:
-        summary.failed += 1
-        return result._replace(reason=error.message)
-    summary.count(choice.labels, tagged)
-    summary.unchanged += task.unchanged
+    if not result.failed:
+        tagged = Tagged.of(result, job.choice)
+        is_new = task.known is None or task.known.failed or task.known.digest != result.digest
+        try:
+            for writer in image_files:
+                _write_file(writer, tagged, journal, job, is_new=is_new)
+        except UnwritableNameError as error:
+            if job.options.on_error == "fail":
+                raise
+            result = result._replace(reason=error.message)
+        else:
+            summary.count(job.choice.labels, tagged)
+            summary.unchanged += task.unchanged
+    summary.failed += result.failed
     return result
 
 
-def _finish(job: Job, journal: Journal, folder: Path, image_files: list[ImageWriter], summary: TagSummary) -> None:
+def _write_file(writer: ImageWriter, tagged: Tagged, journal: Journal, job: Job, *, is_new: bool) -> None:
+    """Writes the file of an image, unless it is there and up to date, or something is there that is not its own."""
+    name = tagged.result.name
+    path = writer.path(name)
+    there = exists(path)
+    if not is_new and there:
+        return
+    if not writer.shared:
+        owner = journal.owner(path)
+        if owner is None and there:
+            raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
+        if owner not in (None, name) and exists(job.inputs.base / str(owner)):
+            raise UnwritableNameError(f"{path.name} is that of {owner} already")
+        if owner != name:
+            journal.claim(path, name)
+    writer.write(tagged)
+
+
+def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
     """Deletes what belongs to images that are gone, and writes the tables of all."""
     choice, options = job.choice, job.options
 
     def images() -> Iterator[Tagged]:
         return (Tagged.of(result, choice) for result in journal.results() if not result.failed)
 
-    for result in journal.vanished():
-        summary.vanished += 1
-        for writer in image_files if not result.failed else ():
-            writer.remove(result.name)
+    summary.vanished = sum(1 for _ in journal.vanished())
+    for path in journal.orphans():
+        writers.remove(path, folder.absolute())
     if "table" in options.formats:
         writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images(), choice))
         writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images(), choice))
@@ -150,19 +166,21 @@ def _finish(job: Job, journal: Journal, folder: Path, image_files: list[ImageWri
         names = most_uncertain(images(), choice, job.inputs.base, options.uncertain)
         writers.write_table(folder / UNCERTAIN_FILE, writers.blank_rows(names, choice))
     writers.write_table(folder / writers.ERRORS_FILE, writers.error_rows(journal.results()))
-    journal.end()
+    there = {name: folder / name for name in TABLES if (folder / name).is_file()}
+    journal.end({name: table_digest(path) for name, path in there.items()})
 
 
 def _look_ahead(job: Job, folder: Path, summary: TagSummary, *, force: bool) -> None:
     """Counts what there is to do: images found, skipped, unchanged and vanished; the rest would be tagged."""
-    if force or not (folder / FOLDER).is_dir():
+    if not (folder / FOLDER / "journal.sqlite").exists():
         for _ in job.tasks(job.inputs.walk(), summary):
             pass
         return
-    with opened(folder, job.made_by, force=False) as journal:
+    made_by = {} if force else job.made_by
+    with looked_at(folder, made_by) as journal:
         names = set()
         for task in job.tasks(job.inputs.walk(), summary, journal.get):
-            summary.unchanged += task.unchanged
+            summary.unchanged += task.unchanged and not force
             names.add(task.found.name)
         summary.vanished = sum(result.name not in names for result in journal.everything())
 

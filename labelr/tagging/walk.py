@@ -145,5 +145,6 @@ def read_list(source: str) -> list[Path]:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
+    content = content.removeprefix(b"\xef\xbb\xbf")  # as editors of Windows begin a file
     parts = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [Path(os.fsdecode(part)) for part in parts if part.strip()]

@@ -1,6 +1,5 @@
 """One writer for each output format: files of single images as they come, tables of all at the end."""
 
-import csv
 import errno
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,27 +51,25 @@ class Tagged(NamedTuple):
 
 
 class ImageWriter(Protocol):
-    """Writes a file for each image."""
+    """Writes a file for each image.
+
+    Attributes:
+        shared: Whether a file that is there already is a person's too, and is never deleted.
+    """
+
+    shared: bool
 
     def path(self, name: str) -> Path:
         """Where the file of an image is."""
         ...
 
-    def write(self, tagged: Tagged, *, ours: bool) -> None:
-        """Writes the file of an image.
-
-        Args:
-            tagged: The image.
-            ours: Whether a file that is there already was written by an earlier run.
+    def write(self, tagged: Tagged) -> None:
+        """Writes the file of an image, in place of what is there.
 
         Raises:
             UnwritableNameError: If there can be no such file.
             LabelrError: If it cannot be written.
         """
-        ...
-
-    def remove(self, name: str) -> None:
-        """Deletes the file of an image that is not there any more."""
         ...
 
 
@@ -84,6 +81,8 @@ class ImageCsv:
         labels: K label names.
     """
 
+    shared = False
+
     def __init__(self, folder: Path, labels: Sequence[str]) -> None:
         self.folder = folder
         self.labels = labels
@@ -92,17 +91,10 @@ class ImageCsv:
         """As `ImageWriter`."""
         return self.folder / f"{name}.csv"
 
-    def write(self, tagged: Tagged, *, ours: bool) -> None:
+    def write(self, tagged: Tagged) -> None:
         """As `ImageWriter`."""
-        path = self.path(tagged.result.name)
-        if not ours and _is_there(path) and not _begins(path, b"label,probability\n"):
-            raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
         rows = [(files.guarded(self.labels[index]), shown(tagged.probs[index])) for index in tagged.ranked]
-        _write(path, files.csv_text(("label", "probability"), rows))
-
-    def remove(self, name: str) -> None:
-        """As `ImageWriter`."""
-        _remove(self.path(name), self.folder)
+        _write(self.path(tagged.result.name), files.csv_text(("label", "probability"), rows))
 
 
 class ImageTxt:
@@ -111,50 +103,39 @@ class ImageTxt:
     Args:
         folder: Of the tree of files.
         labels: K label names.
-        append: Whether the tags in a file that is there already are kept, before those that are new.
+        append: Whether what a file holds already is kept, and only tags that are new are added behind it.
     """
 
     def __init__(self, folder: Path, labels: Sequence[str], *, append: bool) -> None:
         self.folder = folder
         self.labels = labels
-        self.append = append
+        self.shared = append
 
     def path(self, name: str) -> Path:
         """As `ImageWriter`."""
         return (self.folder / name).with_suffix(".txt")
 
-    def write(self, tagged: Tagged, *, ours: bool) -> None:
+    def write(self, tagged: Tagged) -> None:
         """As `ImageWriter`."""
         path = self.path(tagged.result.name)
-        tags = [self.labels[index] for index in tagged.ranked]
-        if self.append and _is_there(path):
-            before = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-            kept = [tag.strip() for tag in before.replace("\n", ",").split(",") if tag.strip()]
-            tags = list(dict.fromkeys([*kept, *tags]))
-        elif not ours and _is_there(path):
-            raise UnwritableNameError(
-                f"{path.name} is there already, a person's or another image's: `--append` keeps its tags"
-            )
-        _write(path, ", ".join(tags) + "\n" if tags else "")
-
-    def remove(self, name: str) -> None:
-        """As `ImageWriter`; a person's tags are kept."""
-        if not self.append:
-            _remove(self.path(name), self.folder)
+        tags, before = [self.labels[index] for index in tagged.ranked], ""
+        if self.shared and exists(path):
+            try:
+                before = path.read_text(encoding="utf-8", errors="surrogateescape").rstrip()
+            except OSError as error:
+                raise UnwritableNameError(f"cannot read {path.name}: {error.strerror}") from error
+            there = {tag.strip() for tag in before.removeprefix("\ufeff").replace("\n", ",").split(",")}
+            tags = [tag for tag in tags if tag not in there]
+            if not tags:
+                return
+        _write(path, ", ".join([*([before] if before else []), *tags]) + "\n" if tags else "")
 
 
-def _is_there(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is something of that name; not where the name is too long for anything."""
     try:
         return path.exists()
-    except OSError:  # a name that is too long
-        return False
-
-
-def _begins(path: Path, beginning: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(beginning)) == beginning
-    except OSError:  # a folder
+    except OSError:
         return False
 
 
@@ -168,14 +149,20 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def _remove(path: Path, folder: Path) -> None:
-    """Deletes a file, and the folders above it that are empty then, up to the folder of all."""
+def remove(path: Path, folder: Path) -> None:
+    """Deletes the file of an image, and the folders above it that are empty then, up to the output directory.
+
+    Args:
+        path: The file.
+        folder: The output directory; folders elsewhere are people's own.
+    """
     with suppress(OSError):
         path.unlink()
-        for parent in path.parents:
-            if parent == folder:
-                break
-            parent.rmdir()
+        if folder in path.parents:
+            for parent in path.parents:
+                if parent == folder:
+                    break
+                parent.rmdir()
 
 
 Rows = Iterator[list[Any]]
@@ -236,7 +223,7 @@ def write_table(path: Path, rows: Rows) -> None:
     """
     with files.replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        files.write_rows(text, rows)
         text.detach()
 
 

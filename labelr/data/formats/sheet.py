@@ -148,11 +148,13 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[
 def sheet_of(path: Path, objects: Sequence[Mapping[str, Any]]) -> Sheet:
     """Objects as a table, a column a key and a row an object, numbered from 1, as in ``metadata.jsonl``.
 
-    Lists become JSON, true and false words, and null nothing; of an object with boxes their categories are taken.
+    Lists become JSON, true and false words, and null nothing; of an object with boxes their categories are taken. One
+    with an error, as `labelr tag` writes of images that do not open, says nothing of its image and is left out.
     """
-    fields = list(dict.fromkeys(field for one in objects for field in one))
-    rows = [[field.strip() for field in fields], *([_cell(one.get(field)) for field in fields] for one in objects)]
-    return Sheet(path, "", rows, list(range(len(rows))))
+    said = {number: one for number, one in enumerate(objects, start=1) if not one.get("error")}
+    fields = list(dict.fromkeys(field for one in said.values() for field in one))
+    rows = [[_cell(one.get(field)) for field in fields] for one in said.values()]
+    return Sheet(path, "", [[field.strip() for field in fields], *rows], [0, *said])
 
 
 def _cell(value: Any) -> str:

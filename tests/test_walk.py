@@ -1,0 +1,128 @@
+"""The images to tag: one order, one name each, found while tagging goes on."""
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import put
+
+from labelr.data.images import find_images
+from labelr.errors import LabelrError
+from labelr.settings import SettingError
+from labelr.tagging.walk import Found, Inputs, Walk, read_list
+
+
+def inputs_of(*photos: Path, listed: tuple[Path, ...] = (), ignore: tuple[str, ...] = ()) -> Inputs:
+    return Inputs.of(photos, listed=listed, recursive=True, ignore=ignore)
+
+
+def names_of(inputs: Inputs) -> list[str]:
+    return [found.name for found in inputs.walk()]
+
+
+class Slow(Inputs):
+    """Inputs whose walk waits after the first image until it may go on."""
+
+    go_on = threading.Event()
+
+    def walk(self) -> Iterator[Found]:
+        found = super().walk()
+        yield next(found)
+        assert self.go_on.wait(10)
+        yield from found
+
+
+def test_first_image_comes_before_the_walk_has_ended(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name)
+    with Walk(Slow(*inputs_of(tmp_path))) as walk:
+        images = iter(walk)
+        assert next(images).name == "a.jpg"
+        assert walk.total is None
+        Slow.go_on.set()
+        assert [found.name for found in images] == ["b.jpg", "c.jpg"]
+        assert walk.total == 3
+
+
+def test_folder_that_cannot_be_listed_is_an_error_where_images_are_asked_for(tmp_path: Path) -> None:
+    put(tmp_path, "photos/a.jpg")
+
+    class Vanishing(Inputs):
+        def walk(self) -> Iterator[Found]:
+            yield from super().walk()
+            yield from find(tmp_path / "gone")
+
+    def find(folder: Path) -> Iterator[Found]:
+        return (Found(path.name, path) for path in find_images(folder))
+
+    with (
+        Walk(Vanishing(*inputs_of(tmp_path / "photos"))) as walk,
+        pytest.raises(LabelrError, match="cannot list the folder"),
+    ):
+        list(walk)
+
+
+def test_walk_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
+    class Endless(Inputs):
+        def walk(self) -> Iterator[Found]:
+            return (Found(f"{number}.jpg", tmp_path) for number in itertools.count())
+
+    with Walk(Endless(*inputs_of(tmp_path))) as walk:
+        assert next(iter(walk)).name == "0.jpg"
+    for thread in threading.enumerate():
+        if thread.name == "walk":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_names_are_relative_to_what_all_inputs_have_in_common_and_each_is_there_once(tmp_path: Path) -> None:
+    for name in ("one/a.jpg", "one/sub/b.jpg", "two/c.jpg"):
+        put(tmp_path, name)
+    both = inputs_of(tmp_path / "one", tmp_path / "two", listed=(tmp_path / "one" / "a.jpg",))
+    assert names_of(both) == ["one/a.jpg", "one/sub/b.jpg", "two/c.jpg"]
+    assert names_of(inputs_of(tmp_path / "one")) == ["a.jpg", "sub/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ignored"),
+    [
+        ("*.png", {"x.png"}),
+        ("sub/*", {"sub/a.jpg"}),
+        ("a.jpg", {"a.jpg", "sub/a.jpg"}),
+        ("[ab].jpg", {"a.jpg", "sub/a.jpg"}),
+    ],
+)
+def test_patterns_are_of_paths_and_of_names(tmp_path: Path, pattern: str, ignored: set[str]) -> None:
+    names = ["a.jpg", "sub/a.jpg", "x.png"]
+    inputs = inputs_of(tmp_path, ignore=(pattern,))
+    assert {name for name in names if inputs.ignores(name)} == ignored
+
+
+def test_nothing_to_tag_and_what_is_not_there_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="at least one"):
+        inputs_of()
+    with pytest.raises(LabelrError, match="does not exist"):
+        inputs_of(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a.jpg\nb c.jpg\n", ["a.jpg", "b c.jpg"]),
+        (b"a.jpg\r\n\r\nb.jpg", ["a.jpg", "b.jpg"]),
+        (b"a\nb.jpg\0c.jpg\0", ["a\nb.jpg", "c.jpg"]),
+        (b"caf\xe9.jpg\n", [os.fsdecode(b"caf\xe9.jpg")]),
+        (b"", []),
+    ],
+)
+def test_lists_are_divided_by_lines_or_nul_bytes(tmp_path: Path, content: bytes, expected: list[str]) -> None:
+    path = put(tmp_path, "list", content)
+    assert read_list(str(path)) == [Path(name) for name in expected]
+
+
+def test_list_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabelrError, match="cannot read the list"):
+        read_list(str(tmp_path / "gone"))
