@@ -518,6 +518,20 @@ def test_table_that_a_person_has_changed_is_not_lost(photos: Path, tmp_path: Pat
     tag(photos, output=tmp_path / "out", uncertain=2)
 
 
+def test_table_of_a_run_that_was_killed_before_its_end_is_not_taken_for_a_persons(photos: Path, tmp_path: Path) -> None:
+    tag(photos, output=tmp_path / "out")
+    (photos / "a.png").unlink()
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        yield from items
+        (tmp_path / "out" / "labels.csv").write_text("as if it had just been written")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tag(photos, output=tmp_path / "out", track=track)
+    assert tag(photos, output=tmp_path / "out").ok == 3
+
+
 def test_touched_image_leaves_a_corrected_file_alone(photos: Path, tmp_path: Path) -> None:
     tag(photos, output=tmp_path / "out", format=("txt",))
     (tmp_path / "out" / "a.txt").write_text("corrected\n")

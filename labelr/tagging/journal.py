@@ -121,6 +121,7 @@ class Journal:
         with self._told(), self._database:
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._database.execute("DELETE FROM found")
+            self._database.execute("DELETE FROM facts WHERE name LIKE 'table %'")  # they are going to be written anew
 
     def end(self, tables: Mapping[str, str]) -> None:
         """Notes that the run came to its end, and forgets what `vanished` and `orphans` give.
