@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
 from labelr.errors import LabelrError
 
@@ -150,6 +151,16 @@ def open_file(path: Path) -> BufferedReader | Unreadable:
         return path.open("rb")
     except OSError as error:
         return Unreadable((error.strerror or str(error)).lower())
+
+
+def content_digest(file: BufferedReader) -> str | Unreadable:
+    """The SHA-256 of an open file, which is at its beginning again, or the reason why it cannot be read."""
+    try:
+        digest = files.digest(file)
+        file.seek(0)
+    except OSError as error:  # a disk that fails while it is read
+        return Unreadable((error.strerror or str(error)).lower())
+    return digest
 
 
 def decode(

@@ -10,10 +10,9 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from labelr import files
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import cache
-from labelr.data.images import Pixels, Unreadable, decode, open_file
+from labelr.data.images import Pixels, Unreadable, content_digest, decode, open_file
 from labelr.data.loader import map_ahead
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
@@ -64,13 +63,11 @@ class _Reader:
         if isinstance(file, Unreadable):
             return file
         with file:
-            try:
-                found = files.digest(file)
-            except OSError as error:  # a disk that fails while it is read
-                return Unreadable((error.strerror or str(error)).lower())
+            found = content_digest(file)
+            if isinstance(found, Unreadable):
+                return found
             if found != digest:
                 return Unreadable("its content is another")
-            file.seek(0)
             decoded = decode(file, self.size, rule=self.rule, max_pixels=self.max_pixels)
         return decoded if isinstance(decoded, Unreadable) else decoded.pixels
 

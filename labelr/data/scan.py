@@ -17,7 +17,7 @@ from pathlib import Path
 from labelr import files
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
-from labelr.data.images import Unreadable, decode, open_file
+from labelr.data.images import Unreadable, content_digest, decode, open_file
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
@@ -87,11 +87,9 @@ def _scan(path: Path, max_pixels: int) -> Scanned:
     if isinstance(file, Unreadable):
         return Scanned("", reason=file.reason)
     with file:
-        try:
-            digest = files.digest(file)
-        except OSError as error:  # a disk that fails while it is read
-            return Scanned("", reason=(error.strerror or str(error)).lower())
-        file.seek(0)
+        digest = content_digest(file)
+        if isinstance(digest, Unreadable):
+            return Scanned("", reason=digest.reason)
         decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels)
     if isinstance(decoded, Unreadable):
         return Scanned(digest, reason=decoded.reason)

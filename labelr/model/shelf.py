@@ -67,13 +67,7 @@ def read_info(folder: Path) -> ModelInfo:
         LabelrError: If there is none, or it is damaged.
     """
     path = folder / INFO_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LabelrError(f"{path} is damaged: {error}", "train the model again, or restore the file") from error
-    return ModelInfo.from_json(text, str(path))
+    return ModelInfo.from_json(_read(path, "train the model again, or restore the file"), str(path))
 
 
 def read_run(path: Path) -> Run:
@@ -82,12 +76,17 @@ def read_run(path: Path) -> Run:
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
+    return Run.from_json(_read(path, "start the run anew with `--force`"), str(path))
+
+
+def _read(path: Path, hint: str) -> str:
+    """The text of a file of ours; the hint is for where it is none."""
     try:
-        return Run.from_json(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise LabelrError(f"{path} is damaged: {error}", "start the run anew with `--force`") from error
+        raise LabelrError(f"{path} is damaged: {error}", hint) from error
 
 
 def find(model: str | Path | None = None, *, runs: bool = False) -> Path:
@@ -177,6 +176,7 @@ def summarise(path: Path, info: ModelInfo) -> dict[str, Any]:
 
 def summarise_run(path: Path, run: Run) -> dict[str, Any]:
     """An unfinished run in one row, with the keys of a model's, and how far it is."""
+    running = is_locked(path)
     return {
         "name": path.name,
         "path": str(path),
@@ -185,8 +185,8 @@ def summarise_run(path: Path, run: Run) -> dict[str, Any]:
         "map_macro": None,
         "bytes": _size(path),
         "complete": False,
-        "resumable": not is_locked(path),
-        "running": is_locked(path),
+        "resumable": not running,
+        "running": running,
         "epochs_done": epochs_done(path, run),
         "epochs": run.settings.get("epochs"),
     }

@@ -5,8 +5,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from labelr import files
-from labelr.data.images import Decoded, Unreadable, decode, open_file
+from labelr.data.images import Decoded, Unreadable, content_digest, decode, open_file
 from labelr.data.loader import map_ahead
 from labelr.model.predict import Model
 from labelr.tagging.journal import Result
@@ -122,13 +121,11 @@ def _look(task: Task, model: Model, max_pixels: int) -> Looked:
     if isinstance(file, Unreadable):
         return Looked("", file)
     with file:
-        try:
-            digest = files.digest(file)
-        except OSError as error:  # a disk that fails while it is read
-            return Looked("", Unreadable((error.strerror or str(error)).lower()))
+        digest = content_digest(file)
+        if isinstance(digest, Unreadable):
+            return Looked("", digest)
         if task.known and not task.known.failed and task.known.digest == digest:
             return Looked(digest, None)
-        file.seek(0)
         wanted = model.info.preprocessing
         return Looked(digest, decode(file, wanted.image_size, rule=wanted.resize, max_pixels=max_pixels))
 
@@ -138,9 +135,8 @@ def _probs(model: Model, images: list[Decoded]) -> Iterator[np.ndarray[tuple[int
     if not images:
         return iter(())
     side = model.info.preprocessing.image_size
-    batch = np.zeros(
-        (batch_size(model), side, side, 3), np.uint8
-    )  # filled up, since a batch's size shows in the last digits
+    # filled up with nothing, since a batch's size shows in the last digits
+    batch = np.zeros((batch_size(model), side, side, 3), np.uint8)
     for row, image in enumerate(images):
         batch[row] = image.pixels
     return iter(model.predict_pixels([batch])[: len(images)])
