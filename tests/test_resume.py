@@ -336,7 +336,8 @@ def test_finished_run_gives_its_result_again(drawn: Path, name: str | None, capl
         assert not callable(description), "trained again"
         return items
 
-    again = fit(drawn, TINY, name=name, resume=True, track=track)
+    again = fit(drawn, TINY, name=name, resume=True, track=track, suspects=shelf.models_folder() / "suspects.csv")
+    assert "no table of suspects is written" in caplog.text
     assert again.history == first.history
     assert again.metrics == first.metrics
     assert again.model.info == first.model.info

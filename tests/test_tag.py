@@ -619,7 +619,8 @@ def test_labels_are_chosen_by_number_and_by_name(photos: Path, tmp_path: Path, t
 @pytest.mark.parametrize(
     "arguments",
     [["--format", "xml"], ["--append"], ["--in-place", "--format", "table"], ["--top-k", "1", "--min-labels", "2"],
-     ["--top-k", "0"], ["-o", "-", "--format", "csv"], ["-o", "-", "--json"], ["--uncertain", "-1"]],
+     ["--top-k", "0"], ["-o", "-", "--format", "csv"], ["-o", "-", "--json"], ["-o", "-", "--force"],
+     ["-o", "-", "--in-place"], ["--uncertain", "-1"]],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_wrong_usage(cli: Cli, photos: Path, arguments: list[str]) -> None:
     done = cli("tag", photos, *arguments)

@@ -80,7 +80,8 @@ def tag(
     wanted = opt.read_threshold(threshold)
     chosen = TagOptions.of(opt.given(context, TagOptions))
     to_stdout = output is not None and str(output) == "-"
-    _check(chosen, to_stdout=to_stdout, json=json, dry_run=dry_run)
+    if to_stdout:
+        _check_stdout(chosen, {"--json": json, "--dry-run": dry_run, "--force": force})
     machine_given = {name: context.params[name] for name in ("device", "amp", "threads", "workers")}
     TrainConfig.of(machine_given)  # checks the values before anything heavy is loaded
     from labelr.tagging.tag import stream
@@ -127,12 +128,11 @@ def _show_account(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     console.show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
 
 
-def _check(options: TagOptions, *, to_stdout: bool, json: bool, dry_run: bool) -> None:
-    """Raises SettingError where options exclude each other that only the command line has."""
-    if not to_stdout:
-        return
+def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
+    """Raises SettingError where an option, or one of the others by its flag, has no meaning for results on stdout."""
     if (len(options.formats) > 1 and options.format) or not set(options.format) <= {"table", "jsonl"}:
         raise SettingError("stdout takes one table or JSON Lines", "give `--format table` or `--format jsonl`")
-    for wrong, name in ((json, "--json"), (dry_run, "--dry-run"), (options.uncertain, "--uncertain")):
+    chosen = {**others, "--in-place": options.in_place, "--uncertain": options.uncertain > 0}
+    for flag, wrong in chosen.items():
         if wrong:
-            raise SettingError(f"results on stdout leave no place for `{name}`", "name a directory with `--output DIR`")
+            raise SettingError(f"results on stdout leave no place for `{flag}`", "name a directory with `--output DIR`")

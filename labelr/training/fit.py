@@ -115,6 +115,8 @@ def fit(
             if is_finished(folder):
                 forget_run(folder)
                 log.info("the model in %s is finished already, from the same data and settings", folder)
+                if doubts:
+                    log.warning("no table of suspects is written: `labelr evaluate --suspects` writes one of a model")
                 return _read_result(folder, machine)
         settings = resolve(chosen, machine, drawn=not folders, num_train=len(prepared.part("train").table))
         info = _describe(prepared, settings)
