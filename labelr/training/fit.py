@@ -113,11 +113,7 @@ def fit(
         if begun:
             prepared = with_recorded_parts(prepared, begun, folder)
             if is_finished(folder):
-                forget_run(folder)
-                log.info("the model in %s is finished already, from the same data and settings", folder)
-                if doubts:
-                    log.warning("no table of suspects is written: `labelr evaluate --suspects` writes one of a model")
-                return _read_result(folder, machine)
+                return _finished_before(folder, machine, suspects=doubts)
         settings = resolve(chosen, machine, drawn=not folders, num_train=len(prepared.part("train").table))
         info = _describe(prepared, settings)
         deadline = start + 60 * given.time if given.time else None
@@ -143,8 +139,12 @@ def fit(
     return FitResult(model, [asdict(row) for row in history], _scores(report))
 
 
-def _read_result(folder: Path, machine: Machine) -> FitResult:
-    """What training gave that is finished."""
+def _finished_before(folder: Path, machine: Machine, *, suspects: Path | None) -> FitResult:
+    """What a run gave that has nothing left to do."""
+    forget_run(folder)  # which a kill may have left
+    log.info("the model in %s is finished already, from the same data and settings", folder)
+    if suspects:
+        log.warning("no table of suspects is written: `labelr evaluate --suspects` writes one of a model")
     history = [asdict(row) for row in read_history(folder / shelf.HISTORY_FILE)]
     report = json.loads((folder / shelf.METRICS_FILE).read_text(encoding="utf-8"))
     return FitResult(store.load(folder, machine=machine), history, _scores(report))
