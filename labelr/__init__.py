@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from labelr.scoring.evaluate import evaluate as evaluate
     from labelr.tagging.tag import tag as tag
     from labelr.training.fit import fit as fit
+    from labelr.tuning.tune import tune as tune
     from labelr.version import __version__ as __version__
 
 _HOMES = {
@@ -20,8 +21,9 @@ _HOMES = {
     "fit": "labelr.training.fit",
     "load": "labelr.model.store",
     "tag": "labelr.tagging.tag",
+    "tune": "labelr.tuning.tune",
 }
-__all__ = ["TrainConfig", "__version__", "check", "evaluate", "fit", "load", "tag"]
+__all__ = ["TrainConfig", "__version__", "check", "evaluate", "fit", "load", "tag", "tune"]
 
 
 def __getattr__(name: str) -> object:

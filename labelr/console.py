@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -71,17 +71,12 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
         if quiet:
             yield untracked
         elif stderr.is_terminal and not stderr.is_dumb_terminal:
-            with _make_bars() as bars:
-                yield _track_on(bars)
+            with _bars:
+                yield _track_on(_bars)
         else:
             yield _track_in_lines
     finally:
         library.removeHandler(notes)
-
-
-def _make_bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _TimeLeft())
-    return Progress(*columns, console=stderr, transient=True)
 
 
 class _TimeLeft(TimeRemainingColumn):
@@ -89,6 +84,27 @@ class _TimeLeft(TimeRemainingColumn):
 
     def render(self, task: Task) -> Text:
         return Text("") if task.fields["live"] else super().render(task)
+
+
+class _Bars(Progress):
+    """Bars of what goes on, below a table."""
+
+    table: Table | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The table if there is one, and the bars."""
+        if self.table is not None:
+            yield self.table
+        yield from super().get_renderables()
+
+
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _TimeLeft())
+_bars = _Bars(*_COLUMNS, console=stderr, transient=True)
+
+
+def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
+    """Rows as a table that takes the place of the last one as long as a session lasts; none clears it away."""
+    _bars.table = _make_table(rows, title) if rows else None
 
 
 def _track_on(bars: Progress) -> Track:
@@ -175,15 +191,20 @@ def show_json(result: Any) -> None:
 
 def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Console = stdout) -> None:
     """Rows as a table with their keys as headings; never cut where `to` is no terminal."""
+    table = _make_table(rows, title)
+    if not to.is_terminal:
+        to = Console(file=to.file, width=UNLIMITED_WIDTH)
+    to.print(table)
+
+
+def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
     table = Table(title=title or None, title_justify="left")
     for name, value in (rows[0] if rows else {}).items():
         is_text = isinstance(value, str)
         table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in rows:
         table.add_row(*(_visible(_cell(value)) for value in row.values()))
-    if not to.is_terminal:
-        to = Console(file=to.file, width=UNLIMITED_WIDTH)
-    to.print(table)
+    return table
 
 
 def _cell(value: object) -> str:

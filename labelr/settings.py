@@ -5,6 +5,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -92,6 +93,23 @@ def checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
         optional = " | None" in str(field.type)
         _require(isinstance(value, bool) or (optional and value is None), field.name, "true or false", value)
     return value
+
+
+def parsed(field: "dataclasses.Field[Any]", text: str) -> Any:
+    """The value that a text stands for, as on a command line.
+
+    Raises:
+        SettingError: If the field cannot have such a value.
+    """
+    value: Any = text
+    if text == "auto" and field.default is None:
+        value = None
+    elif "low" in field.metadata:
+        with suppress(ValueError):
+            value = (int if "int" in str(field.type) else float)(text)
+    elif "choices" not in field.metadata and "bool" in str(field.type):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    return checked(field, value)
 
 
 def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:

@@ -122,7 +122,9 @@ def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None
     ("select", "row", "expected"),
     [
         ("map", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.7),
-        ("f1", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.2),
+        ("f1_micro", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.2),
+        ("f1_macro", {"val_f1": 0.7, "val_f1_macro": 0.3}, 0.3),
+        ("exact_match", {"val_f1": 0.7, "val_exact_match": 0.1}, 0.1),
         ("map", {"val_map": np.nan, "val_f1": 0.2, "val_loss": 0.5}, -0.5),
         ("map", {"val_map": np.nan, "val_f1": np.nan, "val_loss": np.nan}, 3.0),
     ],

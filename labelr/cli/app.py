@@ -17,6 +17,7 @@ from labelr.cli.evaluate import evaluate
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.models import models
 from labelr.cli.tag import tag
+from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError
 from labelr.settings import SettingError
 from labelr.version import __version__
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command(cls=FitCommand, context_settings={"auto_envvar_prefix": "LABELR_FIT"})(fit)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_EVALUATE"})(evaluate)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_TAG"})(tag)
+app.command(cls=TuneCommand, context_settings={"auto_envvar_prefix": "LABELR_TUNE"})(tune)
 app.command(context_settings={"auto_envvar_prefix": "LABELR_CHECK"})(check)
 app.add_typer(cache, context_settings={"auto_envvar_prefix": "LABELR_CACHE"})
 app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})

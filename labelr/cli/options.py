@@ -56,6 +56,7 @@ def _source(context: typer.Context, name: str) -> str:
     return source.name if source else "DEFAULT"
 
 
+SEARCH = "Search"
 DATA, LABELS, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Labels", "Network", "Training", "Machine", "Output"
 
 Labels = Annotated[list[str], setting("labels", panel=DATA, metavar="FILE")]

@@ -139,6 +139,9 @@ def draw_dataset(
             _draw_into(draft, num_images, labels, seed, size, track)
             draft.chmod(0o755)
             draft.rename(folder)
+        except OSError:
+            if not (folder / "labels.csv").is_file():  # another process was faster, and drew the same
+                raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder

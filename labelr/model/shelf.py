@@ -36,17 +36,17 @@ def models_folder() -> Path:
     return files.home() / "models"
 
 
-def check_name(name: str) -> str:
-    """The name, if it can be a model's.
+def check_name(name: str, what: str = "model") -> str:
+    """The name, if it can be a model's, or a study's.
 
     Raises:
         SettingError: If it is a path, begins with a dot, or holds what a file name should not.
     """
     if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name) or ".." in name:
         raise SettingError(
-            f"a model cannot be called {name!r}",
-            "use letters, digits, `-`, `_` and single dots, beginning with a letter or digit; "
-            "to save it elsewhere, name a directory with `--output`",
+            f"a {what} cannot be called {name!r}",
+            "use letters, digits, `-`, `_` and single dots, beginning with a letter or digit"
+            + ("; to save it elsewhere, name a directory with `--output`" if what == "model" else ""),
         )
     return name
 

@@ -81,16 +81,17 @@ class Course:
         train_loss = trainer.run_epoch(self._track, lambda: _live_line(trainer, self.history, start), look)
         train_seconds = time.perf_counter() - start
         probs, targets = self._val_probs(look), self._val.table.targets
-        counts = metrics.confusion(decide(probs, USUAL), targets, axis=None)
+        preds = decide(probs, USUAL)
+        scores = metrics.averages(preds, targets)
         seconds = time.perf_counter() - start
         page = PAGE_SECONDS if trainer.config.report else 0  # beside the next epoch's, the thresholds and the test part
         trainer.budget.reserve(4 * (seconds - train_seconds) + 1 + page)
         row = EpochRow(
             epoch=trainer.epoch, train_loss=train_loss, val_loss=metrics.bce(probs, targets),
             val_map=float(metrics.mean_or_nan(metrics.average_precision(probs, targets))),
-            val_f1=float(counts.f1[0]) if len(targets) else np.nan,
-            val_precision=float(counts.precision[0]) if len(targets) else np.nan,
-            val_recall=float(counts.recall[0]) if len(targets) else np.nan, lr=lr, seconds=seconds,
+            val_f1=scores["f1_micro"], val_precision=scores["precision_micro"],
+            val_recall=scores["recall_micro"], val_f1_macro=scores["f1_macro"],
+            val_exact_match=metrics.exact_match(preds, targets), lr=lr, seconds=seconds,
             images_per_second=len(trainer.losses) * trainer.images.batch_size / train_seconds,
             waited_seconds=trainer.waited_seconds, image_size=size,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Trains epoch after epoch, keeps the best one on disk, and stops when it gets no better."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +40,7 @@ def train(
     deadline: float | None,
     log_dir: Path | None,
     track: Track,
+    after_epoch: Callable[[Sequence[EpochRow]], None] = lambda _: None,
 ) -> tuple[ModelInfo, list[EpochRow]]:
     """Trains until the last epoch or the deadline, or until validation has not improved for `patience` epochs.
 
@@ -54,6 +55,7 @@ def train(
         deadline: When all must be done, on the monotonic clock in seconds; None where epochs are counted.
         log_dir: Where TensorBoard events go; None for nowhere.
         track: Watches the progress.
+        after_epoch: Called with the history after each epoch, and once before the first where there is one already.
 
     Returns:
         What was saved in `folder` with the best epoch's weights, and the history.
@@ -79,6 +81,7 @@ def train(
             checkpoints.restore(course.restore, state)
             log.info("going on in epoch %s, after %s steps", out_of(trainer.epoch, config.epochs), f"{trainer.steps:,}")
             info = _restored_best(info, course, prepared, folder)
+            after_epoch(course.history)
         while not course.is_over:
             row = course.next_epoch()
             log.info("%s", row.line(config.epochs))
@@ -86,6 +89,7 @@ def train(
                 info = _keep(info, course, prepared, folder)
             _write_history(course, folder)
             write_events(asdict(row), row.epoch)
+            after_epoch(course.history)
             stopping.leave_if_asked()
     if trainer.progress < 1:
         log.info("stopped early: validation has not improved for %d epochs", config.patience)

@@ -115,7 +115,7 @@ def fit(
             if is_finished(folder):
                 return _finished_before(folder, machine, suspects=doubts)
         settings = resolve(chosen, machine, drawn=not folders, num_train=len(prepared.part("train").table))
-        info = _describe(prepared, settings)
+        info = describe(prepared, settings)
         deadline = start + 60 * given.time if given.time else None
         if not begun:
             begin_run(folder)
@@ -184,7 +184,7 @@ def _telling_what_is_kept(folder: Path) -> Iterator[None]:
         raise
 
 
-def _describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
+def describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
     """What is known of the model before it is trained."""
     table = prepared.dataset.table
     return ModelInfo(

@@ -30,6 +30,8 @@ class EpochRow:
     images_per_second: float
     waited_seconds: float
     image_size: int
+    val_f1_macro: float = np.nan
+    val_exact_match: float = np.nan
 
     def line(self, epochs: int | None) -> str:
         """The row as people read it while they wait."""
@@ -40,9 +42,16 @@ class EpochRow:
         pace = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
         return "  ".join([f"epoch {out_of(self.epoch, epochs)}", *shown, *pace])
 
+    def score(self, name: str) -> float:
+        """One of the `config.SCORES`; NaN where validation images cannot say."""
+        return {
+            "map": self.val_map, "f1_micro": self.val_f1, "f1_macro": self.val_f1_macro,
+            "exact_match": self.val_exact_match,
+        }[name]  # fmt: skip
+
     def criterion(self, select: str) -> float:
         """What the best epoch has most of; where validation images cannot say, the loss decides, else the epoch."""
-        score = self.val_map if select == "map" else self.val_f1
+        score = self.score(select)
         if np.isfinite(score):
             return score
         return -self.val_loss if np.isfinite(self.val_loss) else float(self.epoch)

@@ -18,6 +18,8 @@ from labelr.errors import LabelrError, some
 from labelr.model.device import Machine
 from labelr.progress import Track, untracked
 
+USUAL_EPOCHS = 30
+
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +66,7 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
     return replace(
         config,
         image_size=config.image_size or usual_size,
-        epochs=config.epochs or (None if config.time else 30),
+        epochs=config.epochs or (None if config.time else USUAL_EPOCHS),
         patience=config.patience or (None if config.time else 10),
         width=config.width or (0.5 if drawn else 1.0),
         batch_size=config.batch_size or usual_batch_size(num_train, most=32 if drawn else 64),

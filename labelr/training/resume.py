@@ -40,7 +40,7 @@ def record(folder: Path, data: Sequence[Path], given: TrainConfig, settings: Tra
         given=given.to_dict(),
         settings=settings.to_dict(),
         labels=prepared.dataset.table.labels,
-        images=_images(prepared),
+        images=images_of(prepared),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
@@ -121,7 +121,7 @@ def setting_differences(run: Run, given: TrainConfig, *, may_grow: bool = True) 
             continue
         if name == "epochs" and may_grow and not given.folds and (value is None or value >= chosen):
             continue
-        parts.append(f"{name} was {_said(before)} and is {_said(value)}")
+        parts.append(f"{name} was {said_setting(before)} and is {said_setting(value)}")
     return parts
 
 
@@ -146,7 +146,7 @@ def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
     if table.labels != run.labels:
         yield f"the labels were {some(run.labels)} and are {some(table.labels)}"
         return
-    now = _images(prepared)
+    now = images_of(prepared)
     gone = [file for file in run.images if file not in now]
     new = [file for file in now if file not in run.images]
     both = [file for file in now if file in run.images]
@@ -165,7 +165,7 @@ def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
         yield "the images are listed in another order"
 
 
-def _images(prepared: Prepared) -> dict[str, RunImage]:
+def images_of(prepared: Prepared) -> dict[str, RunImage]:
     """What a run is made of, image by image."""
     table = prepared.dataset.table
     groups = table.groups or [""] * len(table)
@@ -183,7 +183,8 @@ def _absolute(data: Sequence[Path]) -> tuple[str, ...]:
     return tuple(str(folder.resolve()) for folder in data)
 
 
-def _said(value: object) -> str:
+def said_setting(value: object) -> str:
+    """A setting's value, or a list of them, as a sentence has it."""
     return "auto" if value is None else ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 

@@ -1,0 +1,1 @@
+"""Searches settings: many runs, of which the best one shows which settings suit the data."""

@@ -1,0 +1,68 @@
+"""What a search has to do, as every process of it is told."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labelr.config import TrainConfig
+from labelr.model.device import Machine
+from labelr.training.prepare import USUAL_EPOCHS, Prepared, resolve
+from labelr.tuning.options import USUAL_TRIALS, TuneOptions
+from labelr.tuning.space import Point, Space, Values
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all workers of a search do; it travels to each of them.
+
+    Attributes:
+        name: Of the study.
+        folder: Of the study.
+        url: Of the study's storage.
+        prepared: The data.
+        drawn: Whether its images are drawn.
+        given: The settings that all trials have.
+        space: Those that are searched.
+        options: How.
+        sampler: ``"grid"``, ``"random"`` or ``"tpe"``.
+        threads: CPU threads of each worker.
+        deadline: When no trial goes on, in seconds since 1970; None for never.
+    """
+
+    name: str
+    folder: Path
+    url: str | None
+    prepared: Prepared
+    drawn: bool
+    given: TrainConfig
+    space: Space
+    options: TuneOptions
+    sampler: str
+    threads: int
+    deadline: float | None
+
+    @property
+    def num_points(self) -> int | None:
+        """How many points are tried in all; None where only time ends the search."""
+        size, most = self.space.size, self.options.trials
+        if most is None and self.sampler != "grid" and not self.options.time:
+            most = USUAL_TRIALS
+        return size if most is None else most if size is None else min(size, most)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and time.time() >= self.deadline
+
+    def point_settings(self, point: Point, machine: Machine) -> TrainConfig:
+        """The settings of a point, every "auto" replaced."""
+        config = replace(self.given, **point)
+        return resolve(config, machine, drawn=self.drawn, num_train=len(self.prepared.rows("train")))
+
+    @property
+    def most_epochs(self) -> int:
+        """How long the longest trial is trained."""
+        searched = self.space.dimensions.get("epochs")
+        if isinstance(searched, Values):
+            return max(choice or USUAL_EPOCHS for choice in searched.choices)
+        return int(searched.high) if searched else self.given.epochs or USUAL_EPOCHS

@@ -1,0 +1,88 @@
+"""The best settings trained once more, as a model like any other, and scored on images that chose nothing."""
+
+import logging
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from labelr.errors import LabelrError
+from labelr.model import shelf
+from labelr.progress import Track
+from labelr.scoring import metrics
+from labelr.scoring.evaluate import predict_dataset
+from labelr.scoring.thresholds import USUAL
+from labelr.training.fit import FitResult, fit
+from labelr.training.history import EpochRow
+from labelr.training.prepare import Prepared
+from labelr.tuning.outcome import Flattery, Outcome
+from labelr.tuning.study import Study
+
+REFIT = "refit"
+"""What is written beside a study whose best settings are being trained, or were."""
+
+log = logging.getLogger(__name__)
+
+
+def check_place(study: Study, place: Path | None, *, force: bool) -> None:
+    """Raises LabelrError where a model stands in the way that is not of this study, before any time is spent."""
+    if place is None or not (place / shelf.INFO_FILE).is_file() or force:
+        return
+    if _noted(study).get("path") != str(place.absolute()):
+        raise LabelrError(f"there is a model in {place} already", "choose another place for the best one")
+
+
+def refit(study: Study, outcome: Outcome, prepared: Prepared, place: Path | None, *, track: Track) -> Outcome:
+    """Trains the best settings, scores them on the test part, and says how far the validation part flattered them.
+
+    Of several processes of one study on this machine the first does it, and the others get what it gives.
+
+    Args:
+        study: The study.
+        outcome: What it has found.
+        prepared: The data.
+        place: Where to save the model; None for the user's cache.
+        track: Watches the progress.
+
+    Returns:
+        The outcome with its model; without, where another machine trains it.
+    """
+    noted, settings = _noted(study), outcome.best_config.to_dict()
+    if noted and noted["settings"] == settings and noted["host"] != socket.gethostname():
+        log.warning("the best settings are trained on %s; to train them here: %s", noted["host"], outcome.command)
+        return outcome
+    with FileLock(study.folder / ".refit.lock"):
+        noted = _noted(study)
+        replaces = place is not None and noted.get("path") == str(place.absolute()) and noted["settings"] != settings
+        log.info("training the best settings, of trial %d", outcome.best.number)
+        _note(study, settings, place)
+        result = fit(
+            list(outcome.data) or None, outcome.best_config, output=place, force=replaces, resume=not replaces,
+            track=track,
+        )  # fmt: skip
+        _note(study, settings, result.model.path)
+    return replace(outcome, model=result.to_json(), flattery=flattery(result, prepared, outcome, track))
+
+
+def _noted(study: Study) -> dict[str, Any]:
+    return dict(study.shared.user_attrs.get(REFIT, {}))
+
+
+def _note(study: Study, settings: dict[str, Any], place: Path | None) -> None:
+    path = str(place.absolute()) if place else None
+    study.shared.set_user_attr(REFIT, {"host": socket.gethostname(), "path": path, "settings": settings})
+
+
+def flattery(result: FitResult, prepared: Prepared, outcome: Outcome, track: Track) -> Flattery | None:
+    """The model's score on the validation part, and the same score on the test part; None without a test part."""
+    test, metric = prepared.part("test"), outcome.options.metric
+    if not len(test.table):
+        return None
+    probs = predict_dataset(result.model, test, options=outcome.given, track=track)
+    scores = metrics.score(probs, test.table.targets, USUAL)
+    val = max(EpochRow(**row).score(metric) for row in result.history)  # type: ignore[arg-type]
+    found = Flattery(val, scores["map_macro" if metric == "map" else metric])
+    log.info("%s of the best settings: %s", metric, found)
+    return found

@@ -1,0 +1,186 @@
+"""What a search goes over: settings that have several values, or a range of them."""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from labelr.config import ReadOptions, TrainConfig
+from labelr.errors import nearest
+from labelr.settings import ALIASES, SettingError, checked, parsed
+
+if TYPE_CHECKING:
+    import optuna
+
+_FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
+_FIXED = {
+    *(field.name for field in dataclasses.fields(ReadOptions)),
+    *("val_fraction", "test_fraction", "folds", "splits", "synthetic", "labels_count", "time", "micro_batch"),
+    *("select", "target_precision", "target_recall", "seed", "checkpoint_minutes", "device", "amp", "threads"),
+    *("workers", "compile", "report", "plot_format"),
+}
+"""Settings that are the same for all trials: they say what is learned from and how it is computed, not how well."""
+SEARCHABLE = tuple(name for name in _FIELDS if name not in _FIXED)
+
+Point = Mapping[str, Any]
+"""A value for each setting that is searched."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """A setting's values, each of which is tried.
+
+    Attributes:
+        choices: At least one, each once.
+    """
+
+    choices: tuple[Any, ...]
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> Any:
+        """The value that a trial has."""
+        return trial.suggest_categorical(name, self.choices)
+
+    def __str__(self) -> str:
+        return ",".join(map(said, self.choices))
+
+
+@dataclass(frozen=True)
+class Range:
+    """A setting's values from one number to another.
+
+    Attributes:
+        low: The lowest.
+        high: The highest.
+        log: Whether equal ratios are equally likely, instead of equal differences.
+        whole: Whether only whole numbers are meant.
+    """
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> float:
+        """The value that a trial has."""
+        if self.whole:
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def __str__(self) -> str:
+        return f"{said(self.low)}..{said(self.high)}{':log' if self.log else ''}"
+
+
+Dimension = Values | Range
+
+
+def said(value: Any) -> str:
+    """A setting's value as it is written on a command line."""
+    if value is None:
+        return "auto"
+    return str(value).lower() if isinstance(value, bool) else f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The settings that are searched.
+
+    Attributes:
+        dimensions: What each may be, by name, in the order of `SEARCHABLE`.
+    """
+
+    dimensions: Mapping[str, Dimension]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """What is searched, and what has one value only.
+
+        Args:
+            given: For each setting a text as on the command line (``"0.1,0.2"``, ``"1e-4..1e-2:log"``), a sequence of
+                values, or one value.
+
+        Raises:
+            SettingError: If a setting is unknown or cannot be searched, or one of its values is out of range.
+        """
+        named: dict[str, Dimension] = {}
+        for key, wanted in given.items():
+            name = ALIASES.get(key, key)
+            _check_searchable(name, key)
+            if name in named:
+                raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
+            named[name] = _dimension(name, wanted)
+        single = {
+            name: one.choices[0] for name, one in named.items() if isinstance(one, Values) and len(one.choices) == 1
+        }
+        return cls({name: named[name] for name in SEARCHABLE if name in named and name not in single}), single
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """The settings that have a range."""
+        return tuple(name for name, dimension in self.dimensions.items() if isinstance(dimension, Range))
+
+    @property
+    def size(self) -> int | None:
+        """How many points there are; None where nobody can count them."""
+        if self.ranges:
+            return None
+        return math.prod(len(one.choices) for one in self.dimensions.values() if isinstance(one, Values))
+
+    def grid(self, seed: int) -> list[Point]:
+        """All points, in an order drawn by the seed, so that the first of them say something of every value."""
+        choices = [one.choices for one in self.dimensions.values() if isinstance(one, Values)]
+        points = [dict(zip(self.dimensions, values, strict=True)) for values in itertools.product(*choices)]
+        random.Random(seed).shuffle(points)  # noqa: S311 - no secret
+        return list(points)
+
+    def suggest(self, trial: "optuna.Trial") -> Point:
+        """The point that a trial is of: the one it was queued with, or one that the study's sampler chooses."""
+        return {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
+
+    def to_dict(self) -> dict[str, str]:
+        """What is searched, by name, as on a command line."""
+        return {name: str(dimension) for name, dimension in self.dimensions.items()}
+
+
+def _check_searchable(name: str, key: str) -> None:
+    if name not in _FIELDS:
+        raise SettingError(f"unknown setting {key!r}", nearest(key, {*SEARCHABLE, *ALIASES}))
+    if name in _FIXED:
+        hint = "train each point several times with `--seeds`" if name == "seed" else "give it one value"
+        raise SettingError(f"{name} cannot be searched: it is the same for all trials", hint)
+
+
+def _dimension(name: str, wanted: Any) -> Dimension:
+    field = _FIELDS[name]
+    if isinstance(wanted, str):
+        if ".." in wanted:
+            return _range(name, wanted)
+        values: Iterable[Any] = [parsed(field, part.strip()) for part in wanted.split(",")]
+    elif isinstance(wanted, Sequence):
+        values = [checked(field, value) for value in wanted]
+    else:
+        values = [checked(field, wanted)]
+    choices = tuple(values)
+    if not choices:
+        raise SettingError(f"{name}: there is no value to try", "give at least one")
+    for value in choices:
+        if choices.count(value) > 1:
+            raise SettingError(f"{name}: {said(value)} is given twice", "give each value once")
+    return Values(choices)
+
+
+def _range(name: str, text: str) -> Range:
+    field = _FIELDS[name]
+    numbers, _, scale = text.partition(":")
+    low, _, high = numbers.partition("..")
+    if "low" not in field.metadata or scale not in ("", "log"):
+        raise SettingError(f"{name}: {text!r} is no range of values", _RANGE_HINT)
+    first, last = parsed(field, low.strip()), parsed(field, high.strip())
+    if first is None or last is None or not first < last or (scale and first <= 0):
+        raise SettingError(f"{name}: {text!r} is no range of values", _RANGE_HINT)
+    return Range(first, last, log=bool(scale), whole="int" in str(field.type))
+
+
+_RANGE_HINT = "write LOW..HIGH, or LOW..HIGH:log for numbers above 0 such as a learning rate"

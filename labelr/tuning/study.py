@@ -1,0 +1,263 @@
+"""The study: all that is known of a search, where every process that works on it finds it."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from labelr import files
+from labelr.errors import LabelrError, first_line
+from labelr.settings import SettingError
+from labelr.tuning.space import Point
+from labelr.tuning.trials import MAX_DEATHS, REASON, STOPPED, TICKET, WORKER, count_deaths
+
+JOURNAL_FILE = "study.log"
+IDENTITY = "identity"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
+"""How often a worker tells a database that it lives, and after what silence it counts as dead."""
+DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000", "mysql": "mysql+pymysql"}
+"""The drivers of the extra ``labelr[storage]``, which need no compiler."""
+
+log = logging.getLogger(__name__)
+
+
+class _KernelLock(JournalFileOpenLock):
+    """The lock of a journal that the kernel takes back from a process that dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        """Waits until it is free."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._lock.release()
+
+
+@dataclass
+class Study:
+    """A study, and the folder of what this machine keeps of it.
+
+    Attributes:
+        name: Its name.
+        folder: Where its files are.
+        url: The database that it lives in; None for a journal in its folder.
+        shared: What all who work on it share.
+    """
+
+    name: str
+    folder: Path
+    url: str | None
+    shared: optuna.Study = field(repr=False)
+
+    @property
+    def claiming(self) -> FileLock:
+        """Held while a point is claimed or put back, so that no two processes of this machine do so at once."""
+        return FileLock(self.folder / ".claim.lock")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What it was begun with; empty if nobody has begun it."""
+        return dict(self.shared.user_attrs.get(IDENTITY, {}))
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Says what is searched, and on what."""
+        self.shared.set_user_attr(IDENTITY, dict(identity))
+
+    def attempts(self, *states: TrialState) -> list[FrozenTrial]:
+        """What was begun so far, in any state or in some."""
+        return self.shared.get_trials(deepcopy=False, states=states or None)
+
+    @contextmanager
+    def at_work(self, worker: str) -> Iterator[None]:
+        """Holds the lock by which others see that a worker lives."""
+        lock = self._lock_of(worker)
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def is_at_work(self, worker: str | None) -> bool:
+        """Whether a worker of this machine lives."""
+        if worker is None:
+            return False
+        lock = self._lock_of(worker)
+        if not Path(lock.lock_file).exists():
+            return False
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def has_workers(self) -> bool:
+        """Whether any worker of this machine is at work on it."""
+        return any(self.is_at_work(path.stem) for path in (self.folder / "workers").glob("*.lock"))
+
+    def _lock_of(self, worker: str) -> FileLock:
+        return FileLock(files.make_folder(self.folder / "workers") / f"{worker}.lock")
+
+    def put_back(self, attempt: optuna.Trial) -> None:
+        """Ends an attempt that was asked to stop: its point is tried again."""
+        attempt.set_user_attr(STOPPED, True)
+        self.shared.tell(attempt, state=TrialState.FAIL)
+
+    def bury_the_dead(self) -> None:
+        """Ends the attempts whose process is gone, so that their points are tried again.
+
+        The journal knows no heartbeat: there the dead are those who hold no lock any more. To be called with
+        `claiming` held.
+        """
+        if self.url:
+            fail_stale_trials(self.shared)
+            return
+        for attempt in self.attempts(TrialState.RUNNING):
+            if not self.is_at_work(attempt.user_attrs.get(WORKER)):
+                self.shared.tell(attempt.number, state=TrialState.FAIL)
+
+    def queue(self, points: Sequence[Point]) -> None:
+        """Queues each point that nobody is trying, has tried to its end, or has queued.
+
+        A point that was begun is gone on with as it was begun, though it may be the sampler that has chosen it. To be
+        called with `claiming` held.
+
+        Args:
+            points: By number; an empty one is left to the sampler.
+        """
+        attempts: dict[int, list[FrozenTrial]] = {}
+        for attempt in self.attempts():
+            if TICKET in attempt.user_attrs:
+                attempts.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
+        for number, point in enumerate(points):
+            tried = attempts.get(number, [])
+            cut_short = [one for one in tried if one.state == TrialState.FAIL and REASON not in one.user_attrs]
+            if len(cut_short) < len(tried) or count_deaths(tried) >= MAX_DEATHS:
+                continue
+            begun = tried[-1].params if tried else {}  # only some of them, if it was cut short at once
+            self.shared.enqueue_trial({**point, **begun}, user_attrs={TICKET: number})
+
+
+def open_study(name: str, folder: Path, url: str | None) -> Study:
+    """A study, made where there is none of that name.
+
+    Args:
+        name: Its name.
+        folder: Where its files are.
+        url: The database that it lives in; None for a journal in its folder.
+
+    Raises:
+        LabelrError: If its storage cannot be reached, or is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    files.make_folder(folder)
+    storage = _connect(url) if url else _open_journal(folder / JOURNAL_FILE)
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+    return Study(name, folder, url, study)
+
+
+def check_storage(url: str) -> None:
+    """Raises LabelrError if a storage cannot be reached, before any time is spent."""
+    _connect(url)
+
+
+def delete_study(study: Study) -> None:
+    """Deletes a study with all that it has found.
+
+    Raises:
+        LabelrError: If someone is at work on it.
+    """
+    if study.has_workers():
+        raise LabelrError(f"the study {study.name!r} is being worked on", "stop that first, or choose another name")
+    if study.url:
+        optuna.delete_study(study_name=study.name, storage=_connect(study.url))
+    files.remove_folder(study.folder)
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    lock = _KernelLock(path.with_name(".journal.lock"))
+    try:
+        _mend(path, lock)
+        return JournalStorage(JournalFileBackend(str(path), lock))
+    except (ValueError, KeyError) as error:
+        raise LabelrError(
+            f"the study in {path} is damaged: {first_line(error)}", "begin it anew with `--force`"
+        ) from error
+    except OSError as error:
+        raise files.write_error(path, error) from error
+
+
+def _mend(path: Path, lock: _KernelLock) -> None:
+    """Cuts off what a full disk or a power cut has left of a last line, which the journal would stumble over."""
+    if not path.exists():
+        return
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
+    finally:
+        lock.release()
+
+
+def _connect(url: str) -> RDBStorage:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        address = make_url(url)
+        address = address.set(drivername=DRIVERS.get(address.drivername, address.drivername))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(
+                address.render_as_string(hide_password=False),
+                heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
+            )  # fmt: skip
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise SettingError(
+            f"storage: {without_password(url)} is no address of a database: {first_line(error)}",
+            "write it as `postgresql://USER:PASSWORD@HOST/DATABASE`, or mysql:// likewise",
+        ) from error
+    except ImportError as error:
+        raise SettingError(
+            f"the driver of the storage {without_password(url)} is not installed: {first_line(error)}",
+            "install it with `pip install 'labelr[storage]'`",
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        raise LabelrError(
+            f"the storage {without_password(url)} cannot be reached: {_reason(error)}",
+            "see whether the server runs, and whether host, port, user, password and database are right",
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What lies at the bottom of an error of a database."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return first_line(error)
+
+
+def without_password(url: str) -> str:
+    """An address that can be shown."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return repr(url)

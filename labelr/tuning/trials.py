@@ -1,0 +1,109 @@
+"""What became of each point of a search, read from the study that all of its processes share."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+MAX_DEATHS = 3
+"""A point whose process died so often is not tried again."""
+TICKET, WORKER, REASON, STOPPED, SCORES, EPOCHS, SECONDS = (
+    "ticket", "worker", "reason", "stopped", "scores", "epochs", "seconds",
+)  # fmt: skip
+"""What is written beside a trial: the number of its point, who tries it, why it failed, whether it was put back, and
+for each time that it was trained the score, the epochs and the time."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a search, and what became of it.
+
+    Attributes:
+        number: From 1.
+        state: ``"complete"``, ``"pruned"``, ``"failed"``, ``"running"`` or ``"waiting"``.
+        settings: The values of what is searched, by name; empty as long as they are not chosen.
+        scores: On validation images, of each time it was trained; of a trial that is not complete what is known.
+        epochs: How many epochs were trained, in all.
+        seconds: What they took.
+        reason: Why it failed.
+        curve: The score after each epoch, by its number; those of the second seed follow those of the first.
+    """
+
+    number: int
+    state: str
+    settings: Mapping[str, Any]
+    scores: tuple[float, ...] = ()
+    epochs: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    curve: Mapping[int, float] | None = None
+
+    @property
+    def score(self) -> float:
+        """The mean of its scores; NaN where there is none."""
+        return sum(self.scores) / len(self.scores) if self.scores else math.nan
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of its scores; NaN of fewer than two."""
+        if len(self.scores) < 2:
+            return math.nan
+        return math.sqrt(sum((score - self.score) ** 2 for score in self.scores) / (len(self.scores) - 1))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.state in ("complete", "pruned", "failed")
+
+
+def read_trials(study: optuna.Study) -> list[Trial]:
+    """All points that were queued so far, by number, each once however often it was begun."""
+    attempts: dict[int, list[FrozenTrial]] = {}
+    for attempt in study.get_trials(deepcopy=False):
+        if TICKET in attempt.user_attrs:
+            attempts.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
+    return [_trial(number, attempts[number]) for number in sorted(attempts)]
+
+
+def _trial(number: int, attempts: Sequence[FrozenTrial]) -> Trial:
+    """What became of a point: the best that any attempt says of it."""
+    deaths = count_deaths(attempts)
+    order = {name: rank for rank, name in enumerate(("complete", "pruned", "failed", "running", "waiting", ""))}
+    states = [(order[_state(attempt)], attempt.number, attempt) for attempt in attempts]
+    rank, _, attempt = min(states)
+    state, reason = list(order)[rank], str(attempt.user_attrs.get(REASON, ""))
+    if not state:
+        state = "failed" if deaths >= MAX_DEATHS else "waiting"
+        reason = f"its process died {deaths} times; memory may not suffice" if deaths >= MAX_DEATHS else ""
+    curve = dict(attempt.intermediate_values)
+    scores = tuple(attempt.user_attrs.get(SCORES, ()))
+    if state != "complete" and curve:
+        scores = (curve[max(curve)],)
+    return Trial(
+        number=number + 1, state=state, settings=attempt.params or attempt.system_attrs.get("fixed_params", {}),
+        scores=scores, epochs=attempt.user_attrs.get(EPOCHS, len(curve)),
+        seconds=attempt.user_attrs.get(SECONDS, 0.0), reason=reason, curve=curve,
+    )  # fmt: skip
+
+
+def _state(attempt: FrozenTrial) -> str:
+    """What became of one attempt; nothing where it was cut short and so says nothing of its point."""
+    if attempt.state == TrialState.FAIL:
+        return "failed" if REASON in attempt.user_attrs else ""
+    return attempt.state.name.lower()
+
+
+def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
+    """How many attempts ended with their process, unasked."""
+    return sum(not _state(attempt) and STOPPED not in attempt.user_attrs for attempt in attempts)
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials from the best on: complete ones by score, then pruned ones, then the others by number."""
+    order = ("complete", "pruned", "failed", "running", "waiting")
+    return sorted(
+        trials, key=lambda trial: (order.index(trial.state), -trial.score if trial.scores else 0.0, trial.number)
+    )

@@ -1,0 +1,194 @@
+"""The main path of a search: settings, data, study, workers, ranking, the best trained again, report."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+
+from labelr import files
+from labelr.config import TrainConfig
+from labelr.data.dataset import as_folders
+from labelr.errors import LabelrError, some
+from labelr.model import shelf
+from labelr.model.device import Machine, pick_machine
+from labelr.progress import Track, untracked
+from labelr.stopping import Stopped
+from labelr.training.prepare import Prepared, prepare, resolve
+from labelr.tuning.crew import Crew
+from labelr.tuning.identity import begin_study, identity_of
+from labelr.tuning.job import Job
+from labelr.tuning.options import TuneOptions, check_search
+from labelr.tuning.outcome import TRIALS_FILE, Outcome, trials_csv
+from labelr.tuning.page import write_study_page
+from labelr.tuning.refit import check_place, refit
+from labelr.tuning.space import Space, Values
+from labelr.tuning.study import Study, check_storage
+from labelr.tuning.trials import Trial, ranked, read_trials
+from labelr.tuning.words import Teller, describe_search, summarise
+
+LOOK_SECONDS = 0.5
+"""How often it is looked how far the workers are."""
+Watch = Callable[[Sequence[Trial]], None]
+"""Is shown all trials again and again while the search goes on, and none once it is over."""
+
+log = logging.getLogger(__name__)
+
+
+def tune(
+    data: str | Path | Sequence[str | Path] | None = None,
+    space: Mapping[str, Any] | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
+    *,
+    study: str | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
+    track: Track = untracked,
+    watch: Watch = lambda _: None,
+    **options: Any,
+) -> Outcome:
+    """Searches the settings that suit a data set best, and trains a model with them.
+
+    The study is kept on disk: the same call goes on with it, and several at once share it. Trials are trained in
+    processes of their own, so that a script that calls this needs ``if __name__ == "__main__":`` around it.
+
+    Args:
+        data: A folder of labelled images, or several that are one data set; None draws one.
+        space: For each setting that is searched its values: a sequence, or a text such as ``"0.2,0.5"`` or
+            ``"1e-4..1e-2:log"``; those of one value are the same for all trials.
+        config: The settings that all trials have, as a `TrainConfig` or a mapping of its names.
+        study: The study's name; None takes the data folder's.
+        storage: The address of a database that several machines share; None keeps the study in the cache directory.
+        name: The best model's name; None takes the data folder's, with a number where that is taken.
+        output: A directory to save it in instead of the user's cache.
+        force: Whether a study of that name is begun anew.
+        track: Watches the progress of what is done here.
+        watch: Is shown the trials while they go on.
+        options: How to search, by the names of `TuneOptions`.
+
+    Returns:
+        What was found; its page and tables are in the study's directory.
+
+    Raises:
+        LabelrError: If settings, data or surroundings do not allow it, or no trial came to its end.
+    """
+    searched, single = Space.of(space or {})
+    chosen = TuneOptions.of(options)
+    given = replace(TrainConfig.of(config).overridden(single), select=chosen.metric)
+    sampler = check_search(given, searched, chosen)
+    place = Path(output) if output is not None else shelf.models_folder() / shelf.check_name(name) if name else None
+    if study is not None:
+        shelf.check_name(study, "study")
+    if storage is not None:
+        check_storage(storage)
+    folders = as_folders(data)
+    deadline = time.time() + 60 * chosen.time if chosen.time else None
+    machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
+    prepared = prepare(folders, given, machine, track=track)
+    _check_scorable(prepared)
+    settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.rows("train")))
+    identity = identity_of(prepared, settings, searched, chosen, sampler)
+    default_name = folders[0].resolve().name if folders else "synthetic"
+    with _going_on():
+        found = begin_study(study, default_name, storage, identity, force=force)
+        check_place(found, place, force=force)
+        threads = max(1, machine.threads // chosen.jobs)
+        job = Job(
+            found.name, found.folder, found.url, prepared, not folders, given, searched, chosen, sampler, threads,
+            deadline,
+        )  # fmt: skip
+        search(found, job, machine, track=track, watch=watch)
+        outcome = conclude(found, job, tuple(map(str, folders)))
+        if chosen.refit:
+            outcome = refit(found, outcome, prepared, place, track=track)
+        log.info("a page to look at: %s", write_study_page(outcome))
+    return outcome
+
+
+def _check_scorable(prepared: Prepared) -> None:
+    targets = prepared.part("val").table.targets
+    if not len(targets):
+        raise LabelrError(
+            "there are no validation images on which trials could be compared", "set `--val-fraction` above 0"
+        )
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Lets whoever stops the search know that the same command goes on with it."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.go_on = ""
+        raise
+
+
+def search(study: Study, job: Job, machine: Machine, *, track: Track, watch: Watch) -> None:
+    """Lets workers try what is left to try, until all is done or the time is over."""
+    trials = read_trials(study.shared)
+    num_over = sum(trial.is_over for trial in trials)
+    log.info("%s", describe_search(job, study.folder, num_over))
+    if job.num_points is not None and num_over >= job.num_points:
+        return
+    _fill_cache(job, machine, track)
+    teller = Teller(job, trials)
+    size = job.options.jobs if job.num_points is None else min(job.options.jobs, job.num_points - num_over)
+    with Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
+        while crew.look_after():
+            trials = read_trials(study.shared)
+            teller.tell(trials)
+            watch(trials)
+            time.sleep(LOOK_SECONDS)
+    watch(())
+    teller.tell(read_trials(study.shared))
+
+
+def _fill_cache(job: Job, machine: Machine, track: Track) -> None:
+    """Decodes the images once for all trials, at each size and by each rule that they will have."""
+    searched = {name: job.space.dimensions[name] for name in ("image_size", "resize") if name in job.space.dimensions}
+    axes = {name: dimension.choices for name, dimension in searched.items() if isinstance(dimension, Values)}
+    if len(axes) < len(searched):
+        return  # nobody knows which sizes a range will give
+    for values in product(*axes.values()):
+        settings = job.point_settings(dict(zip(axes, values, strict=True)), machine)
+        size = cast("int", settings.image_size)
+        job.prepared.dataset.pixels(size, rule=settings.resize, options=settings, threads=machine.workers, track=track)
+
+
+def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
+    """What a study has found so far, written into its directory as tables and settings.
+
+    Raises:
+        LabelrError: If no trial is complete.
+    """
+    trials = ranked(read_trials(study.shared))
+    log.info("%s", summarise(trials))
+    if not trials or trials[0].state != "complete":
+        reasons = list(dict.fromkeys(trial.reason for trial in trials if trial.reason))
+        why = f": {some(reasons, 2)}" if reasons else ""
+        hint = (
+            "change what they say, and give the study another name with `--study`" if reasons else "allow more `--time`"
+        )
+        raise LabelrError(f"no trial came to its end{why}", hint)
+    outcome = Outcome(
+        study.name, study.folder, data, job.given, job.space, job.options, job.sampler, tuple(trials), importance(study)
+    )
+    files.write_atomically(study.folder / TRIALS_FILE, trials_csv(outcome))
+    files.write_atomically(study.folder / shelf.CONFIG_FILE, files.json_text(outcome.best_config.to_dict()))
+    return outcome
+
+
+def importance(study: Study) -> dict[str, float]:
+    """How much of the differences between complete trials each setting explains (fANOVA, Hutter et al. 2014)."""
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    try:
+        return dict(optuna.importance.get_param_importances(study.shared, evaluator=evaluator))
+    except (ValueError, RuntimeError):  # too few trials, or all of one score
+        return {}
