@@ -17,6 +17,7 @@ LAYERS = [
     ["model"],
     ["scoring"],
     ["tagging", "training"],
+    ["tuning"],
     ["console"],
     ["cli"],
     ["__init__", "__main__"],
