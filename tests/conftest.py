@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from pages import CHROMIUM, Browser, browser_in
 
 from labelr.cli.app import main
 from labelr.config import ReadOptions
@@ -169,3 +170,11 @@ def make_source(model: Model, evaluation: Evaluation, **changes: Any) -> Source:
     """What a page of an evaluation is made from."""
     facts = {"scored": "of the test part", "doubted": evaluation, "whence": "of the test part", **changes}
     return Source(model, evaluation, **facts)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Browser:
+    """A browser, which must be installed."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    return browser_in(tmp_path / "browser")

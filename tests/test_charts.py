@@ -11,10 +11,8 @@ from sklearn.metrics import precision_recall_curve
 from labelr.scoring.report.charts import (
     curve_panels,
     history_panels,
-    nice_ticks,
     precision_recall,
     reliability,
-    tick_text,
     together,
     wilson,
 )
@@ -108,15 +106,3 @@ def test_history_of_one_epoch_and_none_at_all_can_be_drawn() -> None:
     assert all(panel.x_range[0] < panel.x_range[1] and panel.y_range[0] < panel.y_range[1] for panel in one)
     assert all(line.dots for panel in one for line in panel.lines)
     assert history_panels({}, 1) == []
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 1, (0, 0.25, 0.5, 0.75, 1)), (0, 0.0007, (0, 0.0002, 0.0004, 0.0006, 0.0008)), (1, 30, (0, 10, 20, 30))],
-)
-def test_ticks_are_round_and_hold_all(low: float, high: float, expected: tuple[float, ...]) -> None:
-    assert nice_ticks(low, high) == pytest.approx(expected)
-
-
-def test_ticks_are_short() -> None:
-    assert [tick_text(value) for value in (0.0, 0.25, 1e-5, 30.0)] == ["0", "0.25", "1e-5", "30"]

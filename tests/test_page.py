@@ -2,20 +2,14 @@
 
 import json
 import re
-import shutil
-import subprocess
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
 from conftest import TINY, TINY_OPTIONS, Cli, make_evaluation, make_source
+from pages import HOSTILE, Browser, Elements, table_of
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
 import labelr
@@ -26,52 +20,9 @@ from labelr.scoring.report.sections import Album
 from labelr.scoring.report.source import Source
 from labelr.training.fit import fit
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=http://evil.test/a.png onerror=alert(1)>',
-    "</title></style><script src='http://evil.test/a.js'></script>",
-    "{{ 7 * 7 }} {% include 'x' %} & \\u003cb\\u003e",
-)
-
-
-class Elements(HTMLParser):
-    """The elements of a page with their attributes, and its text, scripts and styles left out."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.inside = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_data(self, data: str) -> None:
-        if self.inside not in ("script", "style"):
-            self.text.append(data)
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - as `HTMLParser`
-        self.inside = ""
-
-    @property
-    def said(self) -> str:
-        """All text, its spaces as one."""
-        return " ".join(" ".join(self.text).split())
-
 
 def page_of(source: Source) -> str:
     return render(source, Album(source.evaluation))
-
-
-def table_of(page: str, name: str) -> list[list[str]]:
-    """The rows of a table of the page, their cells as text."""
-    table = page.split(f'id="{name}"')[1].split("<tbody>")[1].split("</tbody>", maxsplit=1)[0]
-    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
-    return [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in cells]
 
 
 @pytest.fixture
@@ -312,74 +263,6 @@ def test_unknown_plot_format_is_an_error(drawn: Path, trained: Model) -> None:
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
-
-
-class Shown(NamedTuple):
-    """What a browser made of a page.
-
-    Attributes:
-        page: What its elements are after its script has run.
-        console: Errors and refusals that it told.
-        requests: What it asked of the network, the page itself included.
-    """
-
-    page: str
-    console: str
-    requests: list[str]
-
-
-Browser = Callable[..., Shown]
-
-
-class Requests(BaseHTTPRequestHandler):
-    """Answers any request of any host with the page, and keeps what was asked for."""
-
-    page = b""
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.end_headers()
-        self.wfile.write(self.page)
-
-    def do_CONNECT(self) -> None:
-        self.asked.append(self.path)
-        self.send_error(403)
-
-    def log_message(self, *arguments: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Browser:
-    """Opens a page by its text in headless Chromium, whose every request goes to this process."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-
-    def show(page: str, *options: str) -> Shown:
-        Requests.page = page.encode()
-        Requests.asked.clear()
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        command = [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--disable-component-update", "--no-first-run", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'browser'}", f"--proxy-server=127.0.0.1:{server.server_port}",
-            *options, "--dump-dom", "http://page.test/report.html",
-        ]  # fmt: skip
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-        console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-        return Shown(done.stdout, console, [path for path in Requests.asked if "test" in path])
-
-    return show
 
 
 def test_browser_runs_the_page_without_errors_and_asks_for_nothing_else(

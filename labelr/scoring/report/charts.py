@@ -1,4 +1,4 @@
-"""What each chart shows, whoever draws it: the page's own pen (`svg`) or matplotlib (`plots`)."""
+"""What each chart of an evaluation shows, whoever draws it: the page's own pen (`svg`) or matplotlib (`plots`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,66 +10,12 @@ from labelr.data.labels import Targets
 from labelr.model.predict import Probs
 from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray, evaluable
+from labelr.scoring.report.panels import UNIT, UNIT_TICKS, Line, Panel, Points, nice_ticks
 
 CURVE_POINTS = 60
 """A curve of more points looks the same."""
 BINS = 10
 """Of the reliability diagram."""
-UNIT = (0.0, 1.0)
-UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-Points = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a panel.
-
-    Attributes:
-        name: What the legend calls it; empty for a line that needs no word.
-        points: x and y of each point, in order of x.
-        role: What it is, from which pens choose colour and dashes: ``first``, ``second``, ``third`` or ``guide``.
-        dots: Whether each point is marked.
-    """
-
-    name: str
-    points: Points
-    role: str = "first"
-    dots: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes.
-
-    Attributes:
-        title: What is shown.
-        x_label: What lies along x.
-        y_label: What goes up.
-        lines: What is drawn.
-        x_range: Both ends of the axis.
-        y_range: Likewise.
-        x_ticks: Which values are named.
-        y_ticks: Likewise.
-        mark: A point to look at; None where there is none.
-        rule: An x to look at; None where there is none.
-        spans: Uncertain points, each x with the low and the high end of y.
-        said: The chart in a sentence, for those who do not see it.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: tuple[Line, ...]
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-    x_ticks: tuple[float, ...]
-    y_ticks: tuple[float, ...]
-    mark: tuple[float, float] | None = None
-    rule: float | None = None
-    spans: tuple[tuple[float, float, float], ...] = ()
-    said: str = ""
-
 
 History = Mapping[str, Sequence[float]]
 """The columns of ``history.csv`` by name, a value an epoch, NaN where there is none."""
@@ -247,19 +193,3 @@ def together(marked: NDArray[np.bool_]) -> FloatArray:
     counts: FloatArray = marked.T.astype(np.float64) @ marked.astype(np.float64)
     np.fill_diagonal(counts, 0)
     return counts
-
-
-def nice_ticks(low: float, high: float, most: int = 5) -> tuple[float, ...]:
-    """Round values from at or below `low` to at or above `high`, about `most` of them."""
-    span = (high - low) or abs(high) or 1.0
-    raw = span / max(most - 1, 1)
-    power = 10.0 ** np.floor(np.log10(raw))
-    step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
-    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
-    return tuple(float(round(tick * step, 12)) for tick in np.arange(first, max(last, first + 1) + 1))
-
-
-def tick_text(value: float) -> str:
-    """A tick as it is written, no longer than it must be."""
-    text = f"{value:.3g}"
-    return text.replace("e-0", "e-").replace("e+0", "e")

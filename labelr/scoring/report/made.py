@@ -5,6 +5,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -89,28 +90,35 @@ def _learned(model: Model) -> Facts:
 
 def _where(model: Model, now: datetime) -> tuple[str, Facts]:
     machine = model.machine
-    versions = {"labelr": __version__, "Python": platform.python_version(), **_installed()}
     learned_with = ", ".join(f"{name} {one}" for name, one in model.info.versions.items())
     return (
         "Where",
         [
             ("Trained with", learned_with),
-            ("Scored with", ", ".join(f"{name} {one}" for name, one in versions.items())),
-            ("Machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
+            ("Scored with", versions()),
+            ("Machine", this_machine()),
             ("Computed on", f"{machine.device.type}, {machine.precision}, {machine.threads} threads"),
             ("This page written", now.isoformat(timespec="seconds")),
         ],
     )
 
 
-def _installed() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
+def versions(*more: str) -> str:
+    """The versions of labelr, of Python, and of the packages that it computes with.
+
+    Args:
+        more: Packages that matter as well.
+    """
+    found = {"labelr": __version__, "Python": platform.python_version()}
+    for package in (*PACKAGES, *more):
+        with suppress(PackageNotFoundError):  # installed by other means than pip
             found[package] = version(package)
-        except PackageNotFoundError:  # installed by other means than pip
-            continue
-    return found
+    return ", ".join(f"{name} {one}" for name, one in found.items())
+
+
+def this_machine() -> str:
+    """The machine in a few words."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def counts(info: ModelInfo, most: int) -> Facts:

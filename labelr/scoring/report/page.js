@@ -8,13 +8,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.textContent = head.textContent;
     head.replaceChildren(button);
     button.addEventListener("click", () => {
-      const numbers = column > 0;
+      const numbers = head.classList.contains("n");
       const down = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : numbers;
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const value = (row) => {
         const text = row.cells[column].textContent.replaceAll(",", "").trim();
-        return numbers ? (text === "–" ? NaN : Number(text)) : text;
+        return numbers ? (text === "" || text === "–" ? NaN : Number(text)) : text;
       };
       const compare = (a, b) => {
         const [x, y] = [value(a), value(b)];

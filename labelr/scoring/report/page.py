@@ -1,7 +1,5 @@
 """Writes the page: one file that asks nothing of the network."""
 
-import base64
-import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +12,10 @@ from labelr.scoring.report import sections
 from labelr.scoring.report.made import counts, made, settings
 from labelr.scoring.report.plots import CHARTS, write_charts
 from labelr.scoring.report.source import Source
+from labelr.scoring.report.template import PAGE_FILE, page_in, render_page, write_page
 from labelr.scoring.report.words import cards, headline, how_to_read, measures
-from labelr.version import __version__
 
-PAGE_FILE = "report.html"
-HERE = Path(__file__).parent
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def report_files(folder: Path) -> list[Path]:
@@ -48,32 +45,22 @@ def write_report(folder: Path, source: Source, *, plot_format: str = "png") -> P
     Raises:
         LabelrError: If it cannot be written.
     """
-    page = folder / shelf.REPORT_FOLDER / PAGE_FILE
+    page = page_in(folder)
     files.make_folder(page.parent)
     with files.writing(page.parent):
         remove_report(folder)
     album = sections.Album(source.evaluation)
-    content = render(source, album).encode("utf-8", "replace")  # names may hold what UTF-8 cannot
-    files.write_atomically(page, content, durable=False)
+    write_page(page, render(source, album))
     write_charts(page.parent, source, album, plot_format)
     return page
 
 
 def render(source: Source, album: sections.Album) -> str:
     """The page as text."""
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(HERE)
-    environment = jinja2.Environment(
-        autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.j2").render(_context(source, album)) + "\n"
+    return render_page(TEMPLATE, _context(source, album))
 
 
 def _context(source: Source, album: sections.Album) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    script = (HERE / "page.js").read_text(encoding="utf-8")
     scored = bool(len(source.evaluation.probs))
     parts = {
         "suspects": sections.suspects(source, sections.Album(source.doubted, album)),
@@ -91,6 +78,7 @@ def _context(source: Source, album: sections.Album) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "name": source.model.name,
+        "title": f"{source.model.name}: how good it is",
         "headline": headline(source.report, source.scored, learned_from=source.learned_from),
         "sections": [*(titles[name] for name in titles if parts[name]), ("made", "How it was made")],
         "measures": measures(source.report),
@@ -102,9 +90,5 @@ def _context(source: Source, album: sections.Album) -> dict[str, Any]:
         "total": len(source.evaluation.labels),
         "counts": counts(source.model.info, sections.ROWS_SHOWN),
         "settings": settings(source.model.info.config),
-        "version": __version__,
-        "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own
-        "script": Markup(script),  # noqa: S704 - our own
-        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **parts,
     }

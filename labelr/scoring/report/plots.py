@@ -13,9 +13,9 @@ import numpy as np
 from labelr import files
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
-from labelr.scoring.report.charts import Panel
 from labelr.scoring.report.examples import Thumbnail, random_rows
 from labelr.scoring.report.fonts import Lettering, choose_lettering, left_to_right, tell_missing
+from labelr.scoring.report.panels import Panel, tick_text
 from labelr.scoring.report.sections import shot
 from labelr.scoring.report.source import Source, read_history
 
@@ -181,8 +181,8 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     margins = [0.02 * (high - low) for low, high in (panel.x_range, panel.y_range)]
     axes.set_xlim(panel.x_range[0] - margins[0], panel.x_range[1] + margins[0])
     axes.set_ylim(panel.y_range[0] - margins[1], panel.y_range[1] + margins[1])
-    axes.set_xticks(panel.x_ticks, [charts.tick_text(tick) for tick in panel.x_ticks], fontsize=8)
-    axes.set_yticks(panel.y_ticks, [charts.tick_text(tick) for tick in panel.y_ticks], fontsize=8)
+    axes.set_xticks(panel.x_ticks, [tick_text(tick) for tick in panel.x_ticks], fontsize=8)
+    axes.set_yticks(panel.y_ticks, [tick_text(tick) for tick in panel.y_ticks], fontsize=8)
     axes.grid(axis="y", color=EDGE, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

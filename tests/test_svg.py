@@ -1,0 +1,70 @@
+"""The page's own pen."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from labelr.scoring.report.panels import Axis, Line, Panel, Parallel, Thread
+from labelr.scoring.report.svg import draw, draw_parallel
+
+PANEL = Panel(
+    title="some", x_label="x", y_label="y", lines=(Line("", ((1.0, 0.0), (10.0, 1.0))),), x_range=(1.0, 100.0),
+    y_range=(0.0, 1.0), x_ticks=(1.0, 10.0, 100.0), y_ticks=(0.0, 1.0),
+)  # fmt: skip
+LEFT, RIGHT, BOTTOM, TOP = 58, 338, 182, 12
+"""Where the axes of a wide panel end in its picture."""
+
+
+def dots_of(drawing: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r'class="dot [a-z]+" cx="([\d.]+)" cy="([\d.]+)"', drawing)]
+
+
+def texts_of(drawing: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+
+
+def test_points_alone_are_dots_without_a_line_each_with_its_note() -> None:
+    line = Line("", ((1.0, 0.0), (100.0, 1.0)), dots=True, joined=False, notes=("<one>", "other"))
+    drawing = draw(replace(PANEL, lines=(line,)))
+    assert dots_of(drawing) == [(LEFT, BOTTOM), (RIGHT, TOP)]
+    assert 'class="line' not in drawing
+    assert "<title>&lt;one&gt;</title>" in drawing
+    assert "<title>other</title>" in drawing
+
+
+def test_equal_ratios_are_equally_far_apart_where_the_axis_says_so() -> None:
+    line = Line("", ((1.0, 0.5), (10.0, 0.5), (100.0, 0.5)), dots=True)
+    places = [x for x, _ in dots_of(draw(replace(PANEL, lines=(line,), x_log=True)))]
+    assert places == [LEFT, (LEFT + RIGHT) / 2, RIGHT]
+    evenly = [x for x, _ in dots_of(draw(replace(PANEL, lines=(line,))))]
+    assert evenly[1] == pytest.approx(LEFT + 9 / 99 * (RIGHT - LEFT), abs=0.06)
+
+
+def test_ticks_are_called_by_their_names_slanted_where_these_are_long() -> None:
+    named = draw(replace(PANEL, x_names=("auto", "16", "<b>")))
+    assert {"auto", "16", "&lt;b&gt;"} <= set(texts_of(named))
+    assert "rotate(-35)" not in named
+    long = draw(replace(PANEL, x_names=("auto", "letterbox of every size", "crop of the middle")))
+    assert long.count("rotate(-35)") == 3
+    assert "letterbox of ever…" in texts_of(long)
+    heights = [int(re.findall(r'viewBox="0 0 \d+ (\d+)"', drawing)[0]) for drawing in (named, long)]
+    assert heights[1] > heights[0] + 30
+
+
+def test_points_without_a_height_are_crosses() -> None:
+    drawing = draw(replace(PANEL, lines=(Line("", ((1.0, 0.0),), "failed", dots=True, joined=False),)))
+    assert f'class="cross" d="M{LEFT - 3}.0 {BOTTOM - 3}.0l6 6m0-6l-6 6"' in drawing
+    assert dots_of(drawing) == []
+
+
+def test_threads_cross_each_axis_at_their_height_and_may_end_early() -> None:
+    axes = (Axis("lr", ((0.0, "1e-4"), (1.0, "<0.1>"))), Axis("flip", ()), Axis("mAP", ()))
+    threads = (Thread((0.0, 1.0), "rest"), Thread((1.0, 0.0, 0.5), "best", "the <best>"))
+    drawing = draw_parallel(Parallel("All", axes, threads, "one sentence"))
+    assert re.findall(r'class="thread (\w+)" d="M([^"]*)"', drawing) == [
+        ("rest", "14 260L142 30"), ("best", "14 30L142 260L270 145"),
+    ]  # fmt: skip
+    assert texts_of(drawing) == ["lr", "1e-4", "&lt;0.1&gt;", "flip", "mAP"]
+    assert "<title>the &lt;best&gt;</title>" in drawing
+    assert 'role="img" aria-label="one sentence"' in drawing
