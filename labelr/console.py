@@ -218,35 +218,6 @@ def show_note(text: str) -> None:
     stderr.print(text, soft_wrap=True)
 
 
-def show_models(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The saved models."""
-    if not rows:
-        show_note("No models yet: train one with `labelr fit DATA`.")
-        return
-    shown = [
-        {
-            "name": row["name"],
-            "created": row["created"][:16].replace("T", " "),
-            "labels": row["labels"],
-            "mAP": row["map_macro"] if row["complete"] else _how_far(row),
-            "MB": round(row["bytes"] / 1e6),
-            "path": row["path"],
-        }
-        for row in rows
-    ]
-    show_table(shown)
-    if any(row["resumable"] for row in rows):
-        show_note("An unfinished run goes on by the same `labelr fit` command with `--resume`.")
-
-
-def _how_far(row: Mapping[str, Any]) -> str:
-    """How far a run is that is not finished."""
-    if not row["resumable"] and not row["running"]:
-        return "unfinished"
-    state = "running" if row["running"] else "unfinished"
-    return f"{state}, {row['epochs_done']} of {row['epochs']} epochs"
-
-
 def show_cache(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """What the pixel cache holds."""
     if not rows:
@@ -263,35 +234,6 @@ def show_cache(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     ]
     show_table(shown)
     show_note(f"{sum(row['bytes'] for row in rows) / 1e6:,.0f} MB in {folder}")
-
-
-def show_model(description: Mapping[str, Any]) -> None:
-    """What a model is."""
-    facts = {
-        "name": description["name"],
-        "path": description["path"],
-        "created": description["created"],
-        "complete": "yes" if description["complete"] else "no: its training was stopped",
-        "best epoch": description["best_epoch"],
-        "image size": description["preprocessing"]["image_size"],
-        "temperature": f"{description['calibration']['temperature']:.2f}",
-        "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
-    }
-    show_table([{"model": name, "": str(value)} for name, value in facts.items()])
-    labels = [
-        {"label": label, "threshold": threshold, **description["counts"].get(label, {})}
-        for label, threshold in zip(description["labels"], description["thresholds"], strict=True)
-    ]
-    show_table(labels)
-    scores = description["scores"] or {}
-    if scores:
-        show_table([{f"scores on {description['scored_on']}": name, "": value} for name, value in scores.items()])
-    show_table(
-        [
-            {"setting": name, "": "auto" if value is None else str(value)}
-            for name, value in description["config"].items()
-        ]
-    )
 
 
 def show_check(found: Mapping[str, Any]) -> None:

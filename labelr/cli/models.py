@@ -1,7 +1,8 @@
 """``labelr models``: looks after saved models."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +24,7 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
     if json:
         console.show_json(rows)
     else:
-        console.show_models(rows)
+        _show_models(rows)
 
 
 @models.command()
@@ -38,7 +39,7 @@ def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: 
     if json:
         console.show_json(description)
     else:
-        console.show_model(description)
+        _show_model(description)
 
 
 @models.command()
@@ -58,3 +59,63 @@ def rm(
         for folder in folders:
             remove(folder)
             console.show_line(str(folder))
+
+
+def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The saved models."""
+    if not rows:
+        console.show_note("No models yet: train one with `labelr fit DATA`.")
+        return
+    shown = [
+        {
+            "name": row["name"],
+            "created": row["created"][:16].replace("T", " "),
+            "labels": row["labels"],
+            "mAP": row["map_macro"] if row["complete"] else _how_far(row),
+            "MB": round(row["bytes"] / 1e6),
+            "path": row["path"],
+        }
+        for row in rows
+    ]
+    console.show_table(shown)
+    if any(row["resumable"] for row in rows):
+        console.show_note("An unfinished run goes on by the same `labelr fit` command with `--resume`.")
+
+
+def _how_far(row: Mapping[str, Any]) -> str:
+    """How far a run is that is not finished."""
+    if not row["resumable"] and not row["running"]:
+        return "unfinished"
+    state = "running" if row["running"] else "unfinished"
+    return f"{state}, {row['epochs_done']} of {row['epochs']} epochs"
+
+
+def _show_model(description: Mapping[str, Any]) -> None:
+    """What a model is."""
+    facts = {
+        "name": description["name"],
+        "path": description["path"],
+        "created": description["created"],
+        "complete": "yes" if description["complete"] else "no: its training was stopped",
+        "best epoch": description["best_epoch"],
+        "image size": description["preprocessing"]["image_size"],
+        "temperature": f"{description['calibration']['temperature']:.2f}",
+        "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
+    }
+    console.show_table([{"model": name, "": str(value)} for name, value in facts.items()])
+    labels = [
+        {"label": label, "threshold": threshold, **description["counts"].get(label, {})}
+        for label, threshold in zip(description["labels"], description["thresholds"], strict=True)
+    ]
+    console.show_table(labels)
+    scores = description["scores"] or {}
+    if scores:
+        console.show_table(
+            [{f"scores on {description['scored_on']}": name, "": value} for name, value in scores.items()]
+        )
+    console.show_table(
+        [
+            {"setting": name, "": "auto" if value is None else str(value)}
+            for name, value in description["config"].items()
+        ]
+    )

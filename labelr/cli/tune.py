@@ -16,7 +16,7 @@ from labelr.cli.fit import AS_MANY_AS_SET, FitCommand, fit
 from labelr.config import TrainConfig
 from labelr.settings import SettingError
 from labelr.tuning.options import TuneOptions, check_search
-from labelr.tuning.space import SEARCHABLE, Space, said
+from labelr.tuning.space import SEARCHABLE, Space, said, shown
 
 if TYPE_CHECKING:
     from labelr.tuning.outcome import Outcome
@@ -178,14 +178,14 @@ def _show_live(trials: "Sequence[Trial]") -> None:
     names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
     left = seconds_left(trials, len(trials), max(1, len(running)))
     title = f"{len(over)} of {len(trials)} trials" + (f", {minutes_text(left)} left" if left else "")
-    console.show_live(_cells(trial_rows([*running, *over[:MOST_LIVE]], names)), title)
+    console.show_live(_cells(trial_rows([*running, *over[:MOST_LIVE]], names, shown)), title)
 
 
 def _show_outcome(outcome: "Outcome") -> None:
     """The ranked trials, and what each setting matters."""
     from labelr.tuning.outcome import trial_rows
 
-    rows = _cells(trial_rows(outcome.trials, list(outcome.space.dimensions)))
+    rows = _cells(trial_rows(outcome.trials, outcome.space.dimensions, shown))
     console.show_table(rows[:MOST_ROWS], to=console.stderr)
     if len(rows) > MOST_ROWS:
         console.show_note(f"and {len(rows) - MOST_ROWS:,} more in {outcome.folder}/trials.csv")

@@ -10,7 +10,7 @@ from labelr.scoring.report.words import MEASURES, counted
 from labelr.training.prepare import USUAL_EPOCHS
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.scales import Scale, jitter, score_axis, thinned
-from labelr.tuning.space import SEARCHABLE, Point, said
+from labelr.tuning.space import SEARCHABLE, Point, shown
 from labelr.tuning.trials import Trial
 
 SHADES = 5
@@ -36,11 +36,6 @@ def setting_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def brief(value: Any) -> str:
-    """A setting's value in as many digits as people read; the command has all of them."""
-    return f"{value:.4g}" if isinstance(value, float) else said(value)
-
-
 def in_order(settings: Point) -> list[tuple[str, Any]]:
     """What people call the settings of a trial, and their values, in the order of the settings."""
     values = sorted(settings.items(), key=lambda item: _ORDER.get(item[0], 0))
@@ -49,7 +44,7 @@ def in_order(settings: Point) -> list[tuple[str, Any]]:
 
 def settings_text(trial: Trial) -> str:
     """A trial's settings in a line."""
-    return ", ".join(f"{name} {brief(value)}" for name, value in in_order(trial.settings))
+    return ", ".join(f"{name} {shown(value)}" for name, value in in_order(trial.settings))
 
 
 def ordered_names(outcome: Outcome) -> list[str]:
@@ -96,7 +91,7 @@ def _setting_panel(
         mark=(best_place + aside(best), best.score) if best is trials[0] else None,
         spans=tuple((x, y - t.spread, y + t.spread) for x, y, _, t in dots if t.spread > 0),
         said=f"{metric} of {counted(len(placed), 'trial')} against {setting_name(name)}: the best, "
-        f"{best.score:.4f}, at {brief(best.settings[name])}. {_said_of_means(scale, means)}".strip(),
+        f"{best.score:.4f}, at {shown(best.settings[name])}. {_said_of_means(scale, means)}".strip(),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,19 +107,22 @@ def trial_json(trial: Trial) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trial_rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The trials as rows of a table for people; NaN where there is no score.
+def trial_rows(
+    trials: Iterable[Trial], names: Iterable[str], write: Callable[[Any], str] = said
+) -> list[dict[str, Any]]:
+    """The trials as rows of a table; NaN where there is no score.
 
     Args:
         trials: In order.
         names: The settings that are searched.
+        write: Makes a text of a setting's value.
     """
-    rows = []
+    rows, searched = [], list(names)
     for rank, trial in enumerate(trials, start=1):
-        settings = {name: said(trial.settings[name]) if name in trial.settings else "" for name in names}
+        settings = {name: write(trial.settings[name]) if name in trial.settings else "" for name in searched}
         row = {"rank": rank if trial.state == "complete" else None, "trial": trial.number, **settings}
         rows.append({
-            **row, "score": trial.score, "spread": trial.spread, "epochs": trial.epochs,
+            **row, "score": trial.score, "spread": trial.spread, "epochs_trained": trial.epochs,
             "seconds": round(trial.seconds, 1), "state": trial.state, "reason": trial.reason,
         })  # fmt: skip
     return rows
@@ -127,7 +130,7 @@ def trial_rows(trials: Iterable[Trial], names: Sequence[str]) -> list[dict[str, 
 
 def trials_csv(outcome: Outcome) -> str:
     """The content of ``trials.csv``."""
-    rows = trial_rows(outcome.trials, tuple(outcome.space.dimensions))
+    rows = trial_rows(outcome.trials, outcome.space.dimensions)
     cells = ([_cell(value) for value in row.values()] for row in rows)
     return files.csv_text(rows[0] if rows else (), cells)
 

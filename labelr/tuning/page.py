@@ -12,7 +12,7 @@ from labelr.scoring.report.made import Facts, settings, this_machine, versions
 from labelr.scoring.report.template import page_in, render_page, write_page
 from labelr.tuning import charts, findings
 from labelr.tuning.outcome import TRIALS_FILE, Outcome, trial_rows
-from labelr.tuning.space import said
+from labelr.tuning.space import said, shown
 
 TEMPLATE = Path(__file__).with_name("study.html.j2")
 ROWS_SHOWN = 1000
@@ -21,10 +21,6 @@ SAMPLERS = {
     "random": "random points",
     "tpe": "TPE: points like those that did best before",
 }
-
-
-TITLES = {"epochs": "epochs trained"}
-"""Of columns that are not called by their name, which a setting may have as well."""
 
 
 def write_study_page(outcome: Outcome) -> Path:
@@ -114,15 +110,9 @@ def _importance(outcome: Outcome) -> dict[str, Any] | None:
 
 def _table(outcome: Outcome) -> dict[str, Any]:
     """The trials from the best on: columns, and rows of cells; a column of spreads only where there are any."""
-    shown, searched = outcome.trials[:ROWS_SHOWN], outcome.space.dimensions
-    rows = []
-    for trial, row in zip(shown, trial_rows(shown, ()), strict=True):
-        values = {
-            f"--{name}": charts.brief(trial.settings[name]) if name in trial.settings else "" for name in searched
-        }
-        rows.append({"rank": row.pop("rank"), "trial": row.pop("trial"), **values, **without_nan(row)})
+    rows = [without_nan(row) for row in trial_rows(outcome.trials[:ROWS_SHOWN], outcome.space.dimensions, shown)]
     columns = [
-        {"key": key, "title": TITLES.get(key, charts.setting_name(key.removeprefix("--"))), "numeric": numeric}
+        {"key": key, "title": charts.setting_name(key), "numeric": numeric}
         for key in (rows[0] if rows else ())
         if key != "reason" and (key != "spread" or any(_column(rows, key)))
         for numeric in [all(map(_is_number, _column(rows, key)))]

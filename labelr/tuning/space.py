@@ -80,7 +80,12 @@ def said(value: Any) -> str:
     """A setting's value as it is written on a command line."""
     if value is None:
         return "auto"
-    return str(value).lower() if isinstance(value, bool) else f"{value:.8g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
+
+
+def shown(value: Any) -> str:
+    """A setting's value as people read it: numbers are rounded."""
+    return f"{value:.4g}" if isinstance(value, float) else said(value)
 
 
 @dataclass(frozen=True)

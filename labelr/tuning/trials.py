@@ -104,6 +104,8 @@ def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """The trials from the best on: complete ones by score, then pruned ones, then the others by number."""
     order = ("complete", "pruned", "failed", "running", "waiting")
-    return sorted(
-        trials, key=lambda trial: (order.index(trial.state), -trial.score if trial.scores else 0.0, trial.number)
-    )
+
+    def place(trial: Trial) -> tuple[int, float, int]:
+        return order.index(trial.state), -trial.score if math.isfinite(trial.score) else math.inf, trial.number
+
+    return sorted(trials, key=place)

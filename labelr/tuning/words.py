@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labelr.tuning.job import Job
 from labelr.tuning.outcome import seconds_left
-from labelr.tuning.space import Values, said
+from labelr.tuning.space import Values, shown
 from labelr.tuning.trials import Trial
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def summarise(trials: Sequence[Trial]) -> str:
 
 def point_text(trial: Trial) -> str:
     """A trial's settings in a line."""
-    return ", ".join(f"{name} {said(value)}" for name, value in trial.settings.items())
+    return ", ".join(f"{name} {shown(value)}" for name, value in trial.settings.items())
 
 
 def minutes_text(seconds: float) -> str:
