@@ -171,7 +171,7 @@ def open_study(name: str, folder: Path, url: str | None) -> Study:
 
 def check_storage(url: str) -> None:
     """Raises LabelrError if a storage cannot be reached, before any time is spent."""
-    _connect(url)
+    _connect(url).engine.dispose()
 
 
 def delete_study(study: Study) -> None:
