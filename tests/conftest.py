@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from pages import CHROMIUM, Browser, browser_in
 
 from labelr.cli.app import main
@@ -33,6 +34,27 @@ TINY_OPTIONS = [
 ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each of several test processes, and what it starts, one processor; workers get this environment."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ |= {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}  # of torch and NumPy; and of `available_cpus`
+        os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that a test asks for take no processor while they wait
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Escapes in a worker's report what UTF-8 cannot encode, such as names of files: xdist could not send it."""
+    return _encodable((yield))
+
+
+def _encodable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return type(value)(map(_encodable, value)) if isinstance(value, (list, tuple)) else value
+
+
 class Result(NamedTuple):
     """What a command left behind."""
 
@@ -42,6 +64,13 @@ class Result(NamedTuple):
 
 
 Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    """No test inherits the number of threads that another one has set."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

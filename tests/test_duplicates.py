@@ -113,7 +113,7 @@ def test_chain_of_a_few_is_kept_together_in_a_small_data_set() -> None:
 @pytest.mark.slow
 def test_hundred_thousand_images_are_grouped_in_seconds() -> None:
     values: list[int | None] = [int(value) for value in np.random.default_rng(0).integers(0, 2**63, 100_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     groups = group_images([str(number) for number in range(100_000)], values)
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
     assert len(np.unique(groups)) > 99_900

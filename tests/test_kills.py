@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import TINY_OPTIONS
+from conftest import TINY_OPTIONS, Cli
 
 from labelr.data.synthetic import draw_dataset
 
@@ -42,38 +43,41 @@ def outcome(folder: Path) -> Outcome:
     return Outcome(info, metrics, history, sorted(path.name for path in folder.iterdir()))
 
 
-def calm_run(data: Path, output: Path) -> tuple[Outcome, float]:
-    """What a run comes to that nobody disturbs, and the seconds that it takes."""
-    start = time.monotonic()
-    subprocess.run(command(data, output), check=True, stdout=subprocess.DEVNULL)
-    return outcome(output), time.monotonic() - start
+def wait_for_saves(running: "subprocess.Popen[bytes]", checkpoint: Path, saves: int) -> None:
+    """Waits until a run has saved its checkpoint so many times, or has ended."""
+    before = state_of(checkpoint)
+    while saves and running.poll() is None:
+        time.sleep(0.002)
+        now = state_of(checkpoint)
+        saves -= now != before
+        before = now
 
 
-def killed_run(data: Path, output: Path, delays: list[float]) -> tuple[Outcome, int]:
-    """What a run comes to that is killed after so many seconds, and again, and how many of these kills hit it."""
-    hits = 0
-    for delay in delays:
-        with subprocess.Popen(command(data, output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
-            try:
-                running.wait(delay)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                hits += 1
-                continue
-            assert running.returncode == 0, running.stderr.read() if running.stderr else ""
-            return outcome(output), hits
-    subprocess.run(command(data, output), check=True, stdout=subprocess.DEVNULL)
-    return outcome(output), hits
+def state_of(path: Path) -> tuple[int, int] | None:
+    """Another one for each file that was put here."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def kill(data: Path, output: Path, saves: int, pause: float) -> int:
+    """Goes on with a run, and kills it some seconds after so many saves; its exit code."""
+    with subprocess.Popen(command(data, output), stdout=subprocess.DEVNULL) as running:
+        wait_for_saves(running, output / "checkpoint.pt", saves)
+        time.sleep(pause)
+        running.kill()
+    return running.returncode
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_again_and_again_comes_to_the_model_of_a_calm_run(tmp_path: Path) -> None:
-    data = draw_dataset(tmp_path / "data", 300, 3)
-    calm, seconds = calm_run(data, tmp_path / "calm")
+def test_run_that_is_killed_again_and_again_comes_to_the_model_of_a_calm_run(cli: Cli, tmp_path: Path) -> None:
+    data, calm, killed = draw_dataset(tmp_path / "data", 200, 3), tmp_path / "calm", tmp_path / "killed"
+    assert cli(*command(data, calm)[3:]).code == 0
     rng = random.Random(0)
-    delays = [
-        rng.uniform(*part) * seconds for part in ((0.5, 0.8), (0.25, 0.5), (0.25, 0.5))
-    ]  # later ones have less to do
-    killed, hits = killed_run(data, tmp_path / "killed", delays)
-    assert hits >= 2
-    assert killed == calm
+    for most in (3, 2, 1):  # there are at least six saves, one an epoch
+        code = kill(data, killed, rng.randint(1, most), rng.uniform(0, 0.15))
+        assert code == -signal.SIGKILL, "it came to its end before"
+    assert cli(*command(data, killed)[3:]).code == 0
+    assert outcome(killed) == outcome(calm)

@@ -194,9 +194,9 @@ def test_hundred_thousand_rows_of_fifty_labels_are_read_in_five_seconds(tmp_path
     lines = [f"{name},{','.join(row)}" for name, row in zip(names, cells, strict=True)]
     header = ",".join(["filename", *(f"label {number}" for number in range(50))])
     put(tmp_path, "labels.csv", "\n".join([header, *lines]))
-    start = time.perf_counter()
+    start = time.process_time()
     table = read_table(tmp_path)
-    assert time.perf_counter() - start < (5 if sys.gettrace() is None else 20)  # measuring coverage takes its time
+    assert time.process_time() - start < (5 if sys.gettrace() is None else 20)  # measuring coverage takes its time
     assert table.targets.shape == (100_000, 50)
     np.testing.assert_array_equal(table.targets == 1, cells == "1")
     np.testing.assert_array_equal(np.isnan(table.targets), cells == "")

@@ -207,9 +207,9 @@ def test_labels_are_better_balanced_than_by_chance() -> None:
 def test_hundred_thousand_images_are_divided_in_half_a_minute() -> None:
     targets = make_targets(0, 100_000, np.linspace(0.01, 0.4, 50))
     digests = digests_of(list(range(100_000)))
-    began = time.perf_counter()
+    began = time.process_time()
     parts = stratified_split(targets, digests, FRACTIONS)
-    assert time.perf_counter() - began < 30
+    assert time.process_time() - began < 30
     assert np.abs(shares(parts, targets) - np.array(FRACTIONS)[:, None]).max() <= 0.02
 
 

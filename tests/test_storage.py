@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,6 @@ from labelr.tuning.study import open_study
 from labelr.tuning.tune import tune
 
 pytest.importorskip("pg8000", reason="the extra `labelr[storage]` is not installed")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning",  # connections live as long as their process
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-)
 
 
 def binaries() -> Path:
@@ -68,7 +65,7 @@ def wait_for(address: str, folder: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            open_study("probe", folder / "probe", address)
+            open_study("probe", folder / "probe", address).close()
         except LabelrError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -95,7 +92,8 @@ def test_machines_share_a_search_in_a_database(server: str, drawn: Path, tmp_pat
     first, second = (json.loads(out) for out, _ in outs)
     assert first["trials"] == second["trials"]
     assert [trial["state"] for trial in first["trials"]] == ["complete"] * 6
-    attempts = open_study("shared", tmp_path / "look", server).attempts(TrialState.COMPLETE)
+    with closing(open_study("shared", tmp_path / "look", server)) as study:
+        attempts = study.attempts(TrialState.COMPLETE)
     assert sorted(one.user_attrs["ticket"] for one in attempts) == list(range(6))
     assert len(Counter(one.user_attrs["worker"] for one in attempts)) == 2
     for home in homes:
@@ -109,12 +107,12 @@ def test_trial_of_a_process_that_died_is_tried_again_once_its_heartbeat_stops(
 ) -> None:
     options = [drawn, "--lr", "1e-3,4e-3", "--epochs", "30", "--patience", "30", "--no-refit"]
     running = start("killed", tmp_path / "one", server, *options)
-    study = open_study("killed", tmp_path / "look", server)
     deadline = time.monotonic() + 120
-    while not [one for one in study.attempts() if one.state.name == "RUNNING" and one.intermediate_values]:
-        assert running.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    with closing(open_study("killed", tmp_path / "look", server)) as study:
+        while not any(one.intermediate_values for one in study.attempts(TrialState.RUNNING)):
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     running.kill()
     running.communicate()
     age_heartbeats(server)

@@ -1,6 +1,7 @@
 """Tagging: what is written, and that every file is accounted for."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -399,11 +400,11 @@ def test_lists_of_lines_and_of_nul_bytes_name_images(cli: Cli, photos: Path, tmp
     assert (refused.code, "--output DIR" in refused.err) == (2, True)
 
 
-def test_list_comes_from_stdin(photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "labelr", "tag", "--files-from", "-", "-o", "out"]
+def test_list_comes_from_stdin(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = b"\n".join(os.fsencode(photos / name) for name in ("a.png", "z.png"))
-    done = subprocess.run(command, input=names, capture_output=True, cwd=tmp_path, check=False)
-    assert (done.returncode, done.stdout) == (0, b"out\n"), done.stderr
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
+    monkeypatch.chdir(tmp_path)
+    assert cli("tag", "--files-from", "-", "-o", "out")[:2] == (0, "out\n")
     assert [row[0] for row in read(tmp_path / "out" / "labels.csv")[1:]] == ["a.png", "z.png"]
 
 
@@ -730,41 +731,30 @@ def test_progress_says_how_many_there_are_and_how_long_it_takes(photos: Path, tm
     assert re.fullmatch(r"tagging  [\d.]+ images/s  1 failed  0:00 left", text)
 
 
-def killed_runs(photos: Path, out: Path, delays: list[float], *options: str) -> int:
-    """Tags a folder, killed after so many seconds again and again, and lets the last run come to its end."""
-    command = [
-        sys.executable,
-        "-m",
-        "labelr",
-        "tag",
-        str(photos),
-        "-o",
-        str(out),
-        "--threads",
-        "1",
-        "-j",
-        "1",
-        *options,
-    ]
-    command += [part for name in ALL for part in ("--format", name)]
-    hits = 0
-    for delay in delays:
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-            try:
-                running.wait(delay)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                hits += 1
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return hits
+def command(photos: Path, out: Path) -> list[str]:
+    """Tags a folder in every format."""
+    options = ["-o", str(out), "--threads", "1", "-j", "1", "--quiet", *(f"--format={name}" for name in ALL)]
+    return [sys.executable, "-m", "labelr", "tag", str(photos), *options]
+
+
+def num_written(folder: Path, since: float) -> int:
+    """How many images have got their file since a time."""
+    if not folder.is_dir():
+        return 0
+    return sum(one.stat().st_mtime >= since for one in os.scandir(folder) if one.name.endswith(".png.csv"))
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_again_and_again_ends_with_the_files_of_a_calm_one(tmp_path: Path) -> None:
-    photos = draw_dataset(tmp_path / "many", 4000, 3) / "images"
-    start = time.monotonic()
-    killed_runs(photos, tmp_path / "calm", [])
-    seconds = time.monotonic() - start
-    assert killed_runs(photos, tmp_path / "out", [share * seconds for share in (0.5, 0.4, 0.3)]) >= 1
-    assert tree(tmp_path / "out") == tree(tmp_path / "calm")
-    assert not list((tmp_path / "out").rglob("*.tmp"))
+def test_run_that_is_killed_again_and_again_ends_with_the_files_of_a_calm_one(cli: Cli, tmp_path: Path) -> None:
+    photos, calm, out = draw_dataset(tmp_path / "many", 2000, 3) / "images", tmp_path / "calm", tmp_path / "out"
+    assert cli(*command(photos, calm)[3:]).code == 0
+    for images in (1, 600, 300):
+        start = time.time()
+        with subprocess.Popen(command(photos, out), stdout=subprocess.DEVNULL) as running:
+            while running.poll() is None and num_written(out, start) < images:
+                time.sleep(0.01)
+            running.kill()
+        assert running.returncode == -signal.SIGKILL, "it came to its end before"
+    assert cli(*command(photos, out)[3:]).code == 0
+    assert tree(out) == tree(calm)
+    assert not list(out.rglob("*.tmp"))

@@ -55,12 +55,14 @@ class Study:
         folder: Where its files are.
         url: The database that it lives in; None for a journal in its folder.
         shared: What all who work on it share.
+        storage: Where that is kept.
     """
 
     name: str
     folder: Path
     url: str | None
     shared: optuna.Study = field(repr=False)
+    storage: RDBStorage | JournalStorage = field(repr=False)
 
     @property
     def claiming(self) -> FileLock:
@@ -71,6 +73,11 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What it was begun with; empty if nobody has begun it."""
         return dict(self.shared.user_attrs.get(IDENTITY, {}))
+
+    def close(self) -> None:
+        """Ends its connections."""
+        if isinstance(self.storage, RDBStorage):
+            self.storage.engine.dispose()
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Says what is searched, and on what."""
@@ -166,7 +173,7 @@ def open_study(name: str, folder: Path, url: str | None) -> Study:
     files.make_folder(folder)
     storage = _connect(url) if url else _open_journal(folder / JOURNAL_FILE)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-    return Study(name, folder, url, study)
+    return Study(name, folder, url, study, storage)
 
 
 def check_storage(url: str) -> None:
@@ -183,7 +190,8 @@ def delete_study(study: Study) -> None:
     if study.has_workers():
         raise LabelrError(f"the study {study.name!r} is being worked on", "stop that first, or choose another name")
     if study.url:
-        optuna.delete_study(study_name=study.name, storage=_connect(study.url))
+        optuna.delete_study(study_name=study.name, storage=study.storage)
+        study.close()
     files.remove_folder(study.folder)
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -96,8 +96,7 @@ def tune(
     settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.rows("train")))
     identity = identity_of(prepared, settings, searched, chosen, sampler)
     default_name = folders[0].resolve().name if folders else "synthetic"
-    with _going_on():
-        found = begin_study(study, default_name, storage, identity, force=force)
+    with _going_on(), closing(begin_study(study, default_name, storage, identity, force=force)) as found:
         check_place(found, place, force=force)
         threads = max(1, machine.threads // chosen.jobs)
         job = Job(

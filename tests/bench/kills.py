@@ -10,6 +10,7 @@ every byte of what is written of photographs.
 
 import argparse
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +30,29 @@ Run = Callable[[Path, list[float]], tuple[Any, int]]
 """Writes into a folder, killed after so many seconds again and again; what it comes to, and the kills that hit it."""
 
 
+def killed(command: list[str], delays: list[float]) -> int:
+    """Runs a command to its end, killed after so many seconds, and again; how many of these kills hit it."""
+    hits = 0
+    for delay in delays:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            try:
+                assert running.wait(delay) == 0
+            except subprocess.TimeoutExpired:
+                running.kill()
+                hits += 1
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return hits
+
+
 def training(folder: Path) -> Run:
     """Training runs on drawn images."""
     data = draw_dataset(folder / "data", 300, 3)
-    return lambda output, delays: test_kills.killed_run(data, output, delays)
+
+    def run(output: Path, delays: list[float]) -> tuple[Any, int]:
+        hits = killed(test_kills.command(data, output), delays)
+        return test_kills.outcome(output), hits
+
+    return run
 
 
 def tagging(folder: Path) -> Run:
@@ -41,7 +61,7 @@ def tagging(folder: Path) -> Run:
     fit(draw_dataset(folder / "few", 60, 3), TINY, output=folder / "model")
 
     def run(output: Path, delays: list[float]) -> tuple[Any, int]:
-        hits = test_tag.killed_runs(photos, output, delays, "--model", str(folder / "model"))
+        hits = killed([*test_tag.command(photos, output), "--model", str(folder / "model")], delays)
         return test_tag.tree(output), hits
 
     return run
