@@ -1,7 +1,5 @@
 """The study: all that is known of a search, where every process that works on it finds it."""
 
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,39 +9,16 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
-from labelr.errors import LabelrError, first_line
-from labelr.settings import SettingError
+from labelr.errors import LabelrError
 from labelr.tuning.space import Point
+from labelr.tuning.storage import connect, open_journal
 from labelr.tuning.trials import MAX_DEATHS, REASON, STOPPED, TICKET, WORKER, count_deaths
 
 JOURNAL_FILE = "study.log"
 IDENTITY = "identity"
-HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
-"""How often a worker tells a database that it lives, and after what silence it counts as dead."""
-DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000", "mysql": "mysql+pymysql"}
-"""The drivers of the extra ``labelr[storage]``, which need no compiler."""
-
-log = logging.getLogger(__name__)
-
-
-class _KernelLock(JournalFileOpenLock):
-    """The lock of a journal that the kernel takes back from a process that dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        """Waits until it is free."""
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Gives it back."""
-        self._lock.release()
 
 
 @dataclass
@@ -171,14 +146,9 @@ def open_study(name: str, folder: Path, url: str | None) -> Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     files.make_folder(folder)
-    storage = _connect(url) if url else _open_journal(folder / JOURNAL_FILE)
+    storage = connect(url) if url else open_journal(folder / JOURNAL_FILE)
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     return Study(name, folder, url, study, storage)
-
-
-def check_storage(url: str) -> None:
-    """Raises LabelrError if a storage cannot be reached, before any time is spent."""
-    _connect(url).engine.dispose()
 
 
 def delete_study(study: Study) -> None:
@@ -193,79 +163,3 @@ def delete_study(study: Study) -> None:
         optuna.delete_study(study_name=study.name, storage=study.storage)
         study.close()
     files.remove_folder(study.folder)
-
-
-def _open_journal(path: Path) -> JournalStorage:
-    lock = _KernelLock(path.with_name(".journal.lock"))
-    try:
-        _mend(path, lock)
-        return JournalStorage(JournalFileBackend(str(path), lock))
-    except (ValueError, KeyError) as error:
-        raise LabelrError(
-            f"the study in {path} is damaged: {first_line(error)}", "begin it anew with `--force`"
-        ) from error
-    except OSError as error:
-        raise files.write_error(path, error) from error
-
-
-def _mend(path: Path, lock: _KernelLock) -> None:
-    """Cuts off what a full disk or a power cut has left of a last line, which the journal would stumble over."""
-    if not path.exists():
-        return
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            content = file.read()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                file.truncate(whole)
-    finally:
-        lock.release()
-
-
-def _connect(url: str) -> RDBStorage:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-
-    try:
-        address = make_url(url)
-        address = address.set(drivername=DRIVERS.get(address.drivername, address.drivername))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(
-                address.render_as_string(hide_password=False),
-                heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
-            )  # fmt: skip
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise SettingError(
-            f"storage: {without_password(url)} is no address of a database: {first_line(error)}",
-            "write it as `postgresql://USER:PASSWORD@HOST/DATABASE`, or mysql:// likewise",
-        ) from error
-    except ImportError as error:
-        raise SettingError(
-            f"the driver of the storage {without_password(url)} is not installed: {first_line(error)}",
-            "install it with `pip install 'labelr[storage]'`",
-        ) from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        raise LabelrError(
-            f"the storage {without_password(url)} cannot be reached: {_reason(error)}",
-            "see whether the server runs, and whether host, port, user, password and database are right",
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """What lies at the bottom of an error of a database."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    return first_line(error)
-
-
-def without_password(url: str) -> str:
-    """An address that can be shown."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return repr(url)

@@ -28,7 +28,8 @@ from labelr.tuning.outcome import TRIALS_FILE, Outcome, trials_csv
 from labelr.tuning.page import write_study_page
 from labelr.tuning.refit import check_place, refit
 from labelr.tuning.space import Space, Values
-from labelr.tuning.study import Study, check_storage
+from labelr.tuning.storage import check_storage
+from labelr.tuning.study import Study
 from labelr.tuning.trials import Trial, ranked, read_trials
 from labelr.tuning.words import Teller, describe_search, summarise
 
