@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -37,15 +38,17 @@ def binaries() -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The address of a database of its own server, which asks for a password."""
-    programs, folder = binaries(), tmp_path_factory.mktemp("server")
+    with tempfile.TemporaryDirectory() as name:
+        yield from serve(binaries(), Path(name))
+
+
+def serve(programs: Path, folder: Path) -> Iterator[str]:
     who: dict[str, Any] = {}
     if getpass.getuser() == "root":  # the server refuses to run as root
         who = {"user": "nobody"}
         shutil.chown(folder, "nobody")
-        for parent in list(folder.parents)[:3]:
-            parent.chmod(0o711)
     (folder / "password").write_text("s:e/c@ret\n")
     (folder / "password").chmod(0o644)
     with socket.socket() as free:
