@@ -1,5 +1,6 @@
 """The study: all that is known of a search, where every process that works on it finds it."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,7 +106,9 @@ class Study:
         `claiming` held.
         """
         if self.url:
-            fail_stale_trials(self.shared)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                fail_stale_trials(self.shared)
             return
         for attempt in self.attempts(TrialState.RUNNING):
             if not self.is_at_work(attempt.user_attrs.get(WORKER)):

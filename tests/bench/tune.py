@@ -54,9 +54,8 @@ def main() -> None:
                 f"{epochs[1] / epochs[0]:.2f} of the epochs",
                 flush=True,
             )
-    print(
-        f"mean: {statistics.mean(losses):+.4f} lost (most {max(losses):+.4f}), {statistics.mean(shares):.2f} of the time"
-    )
+    lost = f"mean {statistics.mean(losses):+.4f}, most {max(losses):+.4f}"
+    print(f"lost: {lost}; {statistics.mean(shares):.2f} of the time")
 
 
 if __name__ == "__main__":
