@@ -23,6 +23,8 @@ T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
 PLAIN_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
+SHORT = 12
+"""Texts of a table that are no longer are not broken, however narrow a terminal is."""
 
 stdout = Console(highlight=False, markup=False)
 
@@ -39,7 +41,11 @@ class _Stderr(Console):
         try:
             super().print(*objects, **options)
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Goes on where nobody listens; rich would end the process."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 stderr = _Stderr(stderr=True, highlight=False, markup=False)
@@ -201,7 +207,8 @@ def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
     table = Table(title=title or None, title_justify="left")
     for name, value in (rows[0] if rows else {}).items():
         is_text = isinstance(value, str)
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+        is_short = all(len(str(row[name])) <= SHORT for row in rows)
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=is_short or not is_text)
     for row in rows:
         table.add_row(*(_visible(_cell(value)) for value in row.values()))
     return table

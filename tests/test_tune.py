@@ -24,7 +24,7 @@ from labelr.settings import SettingError
 from labelr.training.fit import fit
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.study import open_study
-from labelr.tuning.trials import Trial, read_trials
+from labelr.tuning.trials import EPOCHS, STOPPED, TICKET, Trial, count_deaths, read_trials
 from labelr.tuning.tune import tune
 
 GRID = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.5"]
@@ -204,6 +204,32 @@ def test_time_ends_a_search_and_what_was_begun_is_put_back(drawn: Path) -> None:
     assert not [trial for trial in outcome.trials if trial.state == "running"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_points_of_listed_values_are_tried_once_by_any_sampler(drawn: Path, sampler: str) -> None:
+    space = {"lr": [1e-3, 2e-3], "dropout": [0, 0.5], "augment": ["none", "light"]}
+    outcome = small_search(drawn, space, sampler=sampler)
+    assert len({tuple(trial.settings.items()) for trial in outcome.trials}) == 8
+    assert {trial.settings["dropout"] for trial in outcome.trials} == {0.0, 0.5}
+
+
+@pytest.mark.slow
+def test_model_of_the_same_study_or_by_force_is_replaced(drawn: Path, tmp_path: Path) -> None:
+    place = tmp_path / "best"
+    fit(drawn, {**ONE_EPOCH, "lr": 0.009}, output=place)
+    space = {"lr": [1e-3, 4e-3]}
+    first = tune(drawn, space, ONE_EPOCH, trials=1, study="a", output=place, force=True)
+    assert shelf.read_info(place).config["lr"] == first.best.settings["lr"]
+    second = tune(drawn, space, ONE_EPOCH, study="a", output=place)
+    assert shelf.read_info(place).config["lr"] == second.best.settings["lr"]
+    (place / shelf.RECORD_FILE).unlink()  # as of a run that was killed when it had hardly begun
+    third = tune(drawn, space, ONE_EPOCH, study="a", output=place)
+    assert third.model is not None
+    assert third.model["metrics"] == (second.model or {})["metrics"]
+    anew = tune(drawn, {"dropout": [0.1, 0.2]}, ONE_EPOCH, study="a", output=place, force=True)
+    assert shelf.read_info(place).config["dropout"] == anew.best.settings["dropout"]
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +304,12 @@ def test_search_without_a_name_goes_on_with_its_own_study_and_leaves_others_alon
 def test_model_in_the_way_is_told_before_the_search(drawn: Path, trained: Any) -> None:
     with pytest.raises(LabelrError, match=r"there is a model in .* already"):
         tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=trained.path)
+    with pytest.raises(LabelrError, match="is no directory"):
+        tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=drawn / "labels.csv")
+    with pytest.raises(LabelrError, match="exists, and is no model"):
+        tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=drawn)
+    with pytest.raises(LabelrError, match="exists, and is no model"):
+        tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=drawn, force=True)
 
 
 def test_search_needs_validation_images(drawn: Path) -> None:
@@ -408,3 +440,42 @@ def children(pid: int) -> list[int]:
         if parent == pid and "spawn_main" in command:
             found.append(int(path.parent.name))
     return found
+
+
+@pytest.mark.slow
+def test_script_without_a_guard_is_told_what_to_do(drawn: Path, tmp_path: Path) -> None:
+    script = put(
+        tmp_path, "script.py", f"import labelr\nlabelr.tune({str(drawn)!r}, {{'lr': [1e-3, 2e-3]}}, {ONE_EPOCH!r})\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert 'below `if __name__ == "__main__":`' in done.stderr
+
+
+@pytest.mark.slow
+def test_search_goes_on_when_nobody_reads_what_it_says(drawn: Path, tmp_path: Path) -> None:
+    running = start(drawn, *TINY_OPTIONS, *GRID, "--no-refit", home=tmp_path / "there")
+    assert running.stderr is not None
+    assert running.stdout is not None
+    running.stderr.readline()
+    running.stderr.close()
+    assert running.stdout.read().startswith("labelr fit")
+    running.stdout.close()
+    assert running.wait(timeout=300) == 0
+
+
+def attempt_that_ended(number: int, *, epochs: int, stopped: bool = False) -> optuna.trial.FrozenTrial:
+    marks = {TICKET: 0, **({EPOCHS: epochs} if epochs else {}), **({STOPPED: True} if stopped else {})}
+    attempt = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=marks)
+    attempt.number = number
+    return attempt
+
+
+def test_only_deaths_that_came_no_farther_count() -> None:
+    def deaths(*epochs: int) -> int:
+        return count_deaths([attempt_that_ended(number, epochs=one) for number, one in enumerate(epochs)])
+
+    assert deaths(0, 0, 0) == 3
+    assert deaths(5, 5, 5) == 2
+    assert deaths(5, 9, 14, 20) == 0
+    assert count_deaths([attempt_that_ended(0, epochs=0), attempt_that_ended(1, epochs=0, stopped=True)]) == 1

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_LIVE = 8
 """Of the trials that are over, while others go on."""
+NARROW = 80
+"""Terminals of fewer characters are shown fewer columns."""
 MOST_ROWS = 30
 """Of the table of trials; trials.csv has all."""
 _LEFT_OUT = ("folds", "time", "select", "name", "output", "log_dir", "resume", "suspects", "force", "json")
@@ -116,14 +118,14 @@ def tune(
         del chosen["synthetic"]
     texts = {key: chosen.pop(key) for key in SEARCHABLE if key in chosen}
     settings = TrainConfig.read(config).overridden(chosen) if config else TrainConfig.of(chosen)
-    options = TuneOptions.of(opt.given(context, TuneOptions))
-    check_search(settings, Space.of(texts)[0], options)
+    options = opt.given(context, TuneOptions)
+    check_search(settings, Space.of(texts)[0], TuneOptions.of(options))
     from labelr.tuning.tune import tune as search
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         outcome = search(
             data, texts, settings, study=study, storage=storage, name=name, output=output, force=force,
-            track=track, watch=_show_live, **options.to_dict(),
+            track=track, watch=_show_live, **options,
         )  # fmt: skip
     if not quiet:
         _show_outcome(outcome)
@@ -197,7 +199,10 @@ def _show_outcome(outcome: "Outcome") -> None:
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Rows of trials as they are shown: without what no trial has."""
     kept = [name for name in (rows[0] if rows else ()) if any(not _is_empty(row[name]) for row in rows)]
-    return [{name: _cell(name, row[name]) for name in kept} for row in rows]
+    if console.stderr.is_terminal and console.stderr.width < NARROW:
+        kept = [name for name in kept if name not in ("rank", "epochs_trained", "seconds")]
+    titles = {} if "epochs" in kept else {"epochs_trained": "epochs"}
+    return [{titles.get(name, name): _cell(name, row[name]) for name in kept} for row in rows]
 
 
 def _cell(name: str, value: Any) -> object:

@@ -99,6 +99,11 @@ def as_folders(data: str | Path | Sequence[str | Path] | None) -> list[Path]:
     return [Path(data)] if isinstance(data, (str, Path)) else [Path(folder) for folder in data]
 
 
+def name_of_data(folders: Sequence[Path]) -> str:
+    """What is made of some data folders is called so where nobody names it."""
+    return folders[0].resolve().name if folders else "synthetic"
+
+
 def _describe(reading: Reading) -> None:
     table = reading.table
     log.info(

@@ -37,7 +37,7 @@ def reserved(
     folder, is_new = _choose_folder(name, default_name, output)
     try:
         with locks.locked(folder):
-            _check_free(folder, force=force, resume=resume)
+            check_free(folder, force=force, resume=resume)
             try:
                 yield folder
             except Stopped as stopped:
@@ -88,7 +88,7 @@ def _is_vacant(folder: Path) -> bool:
     return all(path.name in (locks.LOCK_FILE, shelf.RUN_FILE) or files.is_draft(path) for path in folder.iterdir())
 
 
-def _check_free(folder: Path, *, force: bool, resume: bool) -> None:
+def check_free(folder: Path, *, force: bool, resume: bool = False) -> None:
     """Raises LabelrError unless a directory is empty, or what is in it may be replaced or gone on with."""
     if shelf.is_resumable(folder):
         if not force and not resume:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from labelr.config import TrainConfig
-from labelr.data.dataset import as_folders
+from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError, first_line
 from labelr.model import shelf, store
 from labelr.model.device import Machine, pick_machine
@@ -102,7 +102,7 @@ def fit(
     doubts = Path(suspects) if suspects is not None else None
     check_suspects_free(doubts, force=force)
     folders = as_folders(data)
-    default_name = folders[0].resolve().name if folders else "synthetic"
+    default_name = name_of_data(folders)
     place = Path(output) if output is not None else None
     if name is None and place is None:
         name = name_of_run(default_name, folders, given, resume=resume)

@@ -26,6 +26,7 @@ from labelr.tuning.job import Job
 from labelr.tuning.trials import EPOCHS, SCORES, SECONDS, read_trials
 
 MODELS_FOLDER = "models"
+TRIALS_FOLDER = "trials"
 
 
 class PutBackError(BaseException):
@@ -65,7 +66,7 @@ class Course:
             PutBackError: If it is late.
             Stopped: If a signal has asked for it.
         """
-        folders = [self.job.folder / "trials" / f"{self.number}-{seed}" for seed in range(self.job.options.seeds)]
+        folders = [self.job.folder / TRIALS_FOLDER / f"{self.number}-{seed}" for seed in range(self.job.options.seeds)]
         is_over = True
         try:
             for seed, folder in enumerate(folders):

@@ -40,8 +40,6 @@ class _PipeHandler(QueueHandler):
 
 def _work(job: Job, pipe: Connection, level: int) -> None:
     """What a process of the crew does, from its beginning to its end."""
-    from labelr.tuning.worker import Worker
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all; the first process passes it on
     stopping.obey(signal.SIGTERM, first=lambda: None)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -50,16 +48,27 @@ def _work(job: Job, pipe: Connection, level: int) -> None:
     library.handlers, library.propagate = [_PipeHandler(cast("Any", pipe))], False
     library.setLevel(level)
     try:
-        Worker(job).run()
+        failure = _work_on(job)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway
+        if failure:
+            pipe.send(failure)
     except stopping.Stopped as stopped:
         sys.exit(128 + stopped.number)
+    sys.exit(1 if failure else 0)
+
+
+def _work_on(job: Job) -> LabelrError | None:
+    """Works until nothing is left; why it cannot go on, if so."""
+    from labelr.tuning.worker import Worker
+
+    try:
+        Worker(job).run()
     except LabelrError as error:
-        pipe.send(error)
-        sys.exit(1)
+        return error
     except Exception as error:
         log.debug("a worker failed", exc_info=error)
-        pipe.send(LabelrError(f"a worker failed: {type(error).__name__}: {first_line(error)}", "see `--verbose`"))
-        sys.exit(1)
+        return LabelrError(f"a worker failed: {type(error).__name__}: {first_line(error)}", "see `--verbose`")
+    return None
 
 
 def _end_with_parent() -> None:
@@ -139,7 +148,9 @@ class Crew:
         self._in_vain = 0 if begun > self._begun else self._in_vain + 1
         self._begun = begun
         if self._in_vain >= TRIES:
-            raise LabelrError(f"workers end by {how} before they begin a trial", "see whether memory suffices for them")
+            guard = 'in a script of your own, call it in a file, below `if __name__ == "__main__":`'
+            hint = "see whether memory suffices for them" if code < 0 else guard
+            raise LabelrError(f"workers end by {how} before they begin a trial", hint)
         log.warning("a worker was ended by %s; another one takes its place", how)
         self._members.append(self._begin())
 

@@ -143,7 +143,7 @@ def _cell(value: object) -> object:
 
 def fit_command(data: Sequence[str], config: TrainConfig) -> str:
     """The command line of `labelr fit` for some settings: only what is not usual stands in it."""
-    words = ["labelr", "fit", *data]
+    words = ["labelr", "fit", *(f"./{folder}" if folder.startswith("-") else folder for folder in data)]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         flag = field.name.replace("_", "-")

@@ -8,8 +8,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError
 from labelr.model import shelf
+from labelr.model.reservation import check_free
 from labelr.progress import Track
 from labelr.scoring import metrics
 from labelr.scoring.evaluate import predict_dataset
@@ -17,6 +19,7 @@ from labelr.scoring.thresholds import USUAL
 from labelr.training.fit import FitResult, fit
 from labelr.training.history import EpochRow
 from labelr.training.prepare import Prepared
+from labelr.training.resume import is_finished, name_of_run, setting_differences
 from labelr.tuning.outcome import Flattery, Outcome
 from labelr.tuning.study import Study
 
@@ -27,14 +30,17 @@ log = logging.getLogger(__name__)
 
 
 def check_place(study: Study, place: Path | None, *, force: bool) -> None:
-    """Raises LabelrError where a model stands in the way that is not of this study, before any time is spent."""
-    if place is None or not (place / shelf.INFO_FILE).is_file() or force:
+    """Raises LabelrError where something stands in the way that is not of this study, before any time is spent."""
+    if place is None or not place.exists():
         return
-    if _noted(study).get("path") != str(place.absolute()):
-        raise LabelrError(f"there is a model in {place} already", "choose another place for the best one")
+    if not place.is_dir():
+        raise LabelrError(f"{place} is no directory", "choose another place for the best model")
+    check_free(place, force=force or _is_ours(study, place))
 
 
-def refit(study: Study, outcome: Outcome, prepared: Prepared, place: Path | None, *, track: Track) -> Outcome:
+def refit(
+    study: Study, outcome: Outcome, prepared: Prepared, place: Path | None, *, force: bool, track: Track
+) -> Outcome:
     """Trains the best settings, scores them on the test part, and says how far the validation part flattered them.
 
     Of several processes of one study on this machine the first does it, and the others get what it gives.
@@ -44,6 +50,7 @@ def refit(study: Study, outcome: Outcome, prepared: Prepared, place: Path | None
         outcome: What it has found.
         prepared: The data.
         place: Where to save the model; None for the user's cache.
+        force: Whether a model of something else that is there may be replaced.
         track: Watches the progress.
 
     Returns:
@@ -54,20 +61,34 @@ def refit(study: Study, outcome: Outcome, prepared: Prepared, place: Path | None
         log.warning("the best settings are trained on %s; to train them here: %s", noted["host"], outcome.command)
         return outcome
     with FileLock(study.folder / ".refit.lock"):
-        noted = _noted(study)
-        replaces = place is not None and noted.get("path") == str(place.absolute()) and noted["settings"] != settings
         log.info("training the best settings, of trial %d", outcome.best.number)
+        goes_on = _has_begun(outcome, place)
+        replaces = place is not None and not goes_on and (force or _is_ours(study, place))
         _note(study, settings, place)
         result = fit(
-            list(outcome.data) or None, outcome.best_config, output=place, force=replaces, resume=not replaces,
-            track=track,
-        )  # fmt: skip
-        _note(study, settings, result.model.path)
+            list(outcome.data) or None, outcome.best_config, output=place, force=replaces, resume=goes_on, track=track
+        )
     return replace(outcome, model=result.to_json(), flattery=flattery(result, prepared, outcome, track))
+
+
+def _has_begun(outcome: Outcome, place: Path | None) -> bool:
+    """Whether the best settings were trained already, or there is a run of them to go on with."""
+    folders, config = as_folders(outcome.data), outcome.best_config
+    if place is None:
+        return name_of_run(name_of_data(folders), folders, config, resume=True) is not None
+    if not is_finished(place) and not shelf.is_resumable(place):
+        return False
+    run = shelf.read_run(place / (shelf.RECORD_FILE if is_finished(place) else shelf.RUN_FILE))
+    return not setting_differences(run, config)
 
 
 def _noted(study: Study) -> dict[str, Any]:
     return dict(study.shared.user_attrs.get(REFIT, {}))
+
+
+def _is_ours(study: Study, place: Path) -> bool:
+    """Whether what is in a directory was made from this study."""
+    return bool(_noted(study).get("path") == str(place.absolute()))
 
 
 def _note(study: Study, settings: dict[str, Any], place: Path | None) -> None:

@@ -167,6 +167,8 @@ def _dimension(name: str, wanted: Any) -> Dimension:
         values = [checked(field, value) for value in wanted]
     else:
         values = [checked(field, wanted)]
+    if "low" in field.metadata and "int" not in str(field.type):
+        values = [float(value) if isinstance(value, int) else value for value in values]
     choices = tuple(values)
     if not choices:
         raise SettingError(f"{name}: there is no value to try", "give at least one")

@@ -16,7 +16,7 @@ from labelr import files
 from labelr.errors import LabelrError
 from labelr.tuning.space import Point
 from labelr.tuning.storage import connect, open_journal
-from labelr.tuning.trials import MAX_DEATHS, REASON, STOPPED, TICKET, WORKER, count_deaths
+from labelr.tuning.trials import MAX_DEATHS, STOPPED, TICKET, WORKER, count_deaths, is_cut_short
 
 JOURNAL_FILE = "study.log"
 IDENTITY = "identity"
@@ -111,7 +111,10 @@ class Study:
                 fail_stale_trials(self.shared)
             return
         for attempt in self.attempts(TrialState.RUNNING):
-            if not self.is_at_work(attempt.user_attrs.get(WORKER)):
+            worker = attempt.user_attrs.get(WORKER)
+            if not self.is_at_work(worker):
+                if worker:
+                    Path(self._lock_of(worker).lock_file).unlink(missing_ok=True)
                 self.shared.tell(attempt.number, state=TrialState.FAIL)
 
     def queue(self, points: Sequence[Point]) -> None:
@@ -129,8 +132,7 @@ class Study:
                 attempts.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
         for number, point in enumerate(points):
             tried = attempts.get(number, [])
-            cut_short = [one for one in tried if one.state == TrialState.FAIL and REASON not in one.user_attrs]
-            if len(cut_short) < len(tried) or count_deaths(tried) >= MAX_DEATHS:
+            if not all(map(is_cut_short, tried)) or count_deaths(tried) >= MAX_DEATHS:
                 continue
             begun = tried[-1].params if tried else {}  # only some of them, if it was cut short at once
             self.shared.enqueue_trial({**point, **begun}, user_attrs={TICKET: number})

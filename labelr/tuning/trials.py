@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 MAX_DEATHS = 3
-"""A point whose process died so often is not tried again."""
+"""A point whose process died so often in a row, and came no farther, is not tried again."""
 TICKET, WORKER, REASON, STOPPED, SCORES, EPOCHS, SECONDS = (
     "ticket", "worker", "reason", "stopped", "scores", "epochs", "seconds",
 )  # fmt: skip
@@ -96,9 +96,20 @@ def _state(attempt: FrozenTrial) -> str:
     return attempt.state.name.lower()
 
 
+def is_cut_short(attempt: FrozenTrial) -> bool:
+    """Whether an attempt ended before its time, for no fault of its point."""
+    return not _state(attempt)
+
+
 def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
-    """How many attempts ended with their process, unasked."""
-    return sum(not _state(attempt) and STOPPED not in attempt.user_attrs for attempt in attempts)
+    """How many attempts in a row, up to the last, ended with their process, unasked, and no farther than before."""
+    deaths = farthest = 0
+    for attempt in sorted(attempts, key=lambda attempt: attempt.number):
+        epochs = attempt.user_attrs.get(EPOCHS, 0)
+        is_dead = not _state(attempt) and STOPPED not in attempt.user_attrs
+        deaths = deaths + is_dead if epochs <= farthest else 0
+        farthest = max(farthest, epochs)
+    return deaths
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:

@@ -1,9 +1,11 @@
 """The main path of a search: settings, data, study, workers, ranking, the best trained again, report."""
 
 import logging
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,15 +13,15 @@ from typing import Any, cast
 
 import optuna
 
-from labelr import files
+from labelr import files, stopping
 from labelr.config import TrainConfig
-from labelr.data.dataset import as_folders
+from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError, some
 from labelr.model import shelf
 from labelr.model.device import Machine, pick_machine
 from labelr.progress import Track, untracked
-from labelr.stopping import Stopped
 from labelr.training.prepare import Prepared, prepare, resolve
+from labelr.tuning.course import MODELS_FOLDER, TRIALS_FOLDER
 from labelr.tuning.crew import Crew
 from labelr.tuning.identity import begin_study, identity_of
 from labelr.tuning.job import Job
@@ -81,23 +83,27 @@ def tune(
         LabelrError: If settings, data or surroundings do not allow it, or no trial came to its end.
     """
     searched, single = Space.of(space or {})
-    chosen = TuneOptions.of(options)
-    given = replace(TrainConfig.of(config).overridden(single), select=chosen.metric)
+    given = TrainConfig.of(config).overridden(single)
+    chosen = TuneOptions.of({"metric": given.select, **options})
+    given = replace(given, select=chosen.metric)
     sampler = check_search(given, searched, chosen)
-    place = Path(output) if output is not None else shelf.models_folder() / shelf.check_name(name) if name else None
+    place = Path(output) if output is not None else None
+    if name is not None:
+        place = shelf.models_folder() / shelf.check_name(name)
     if study is not None:
         shelf.check_name(study, "study")
     if storage is not None:
         check_storage(storage)
     folders = as_folders(data)
     deadline = time.time() + 60 * chosen.time if chosen.time else None
-    machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
-    prepared = prepare(folders, given, machine, track=track)
-    _check_scorable(prepared)
-    settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.rows("train")))
-    identity = identity_of(prepared, settings, searched, chosen, sampler)
-    default_name = folders[0].resolve().name if folders else "synthetic"
-    with _going_on(), closing(begin_study(study, default_name, storage, identity, force=force)) as found:
+    with _going_on() as ends:
+        machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
+        prepared = prepare(folders, given, machine, track=track)
+        _check_scorable(prepared)
+        settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.rows("train")))
+        identity = identity_of(prepared, settings, searched, chosen, sampler)
+        found = ends.enter_context(closing(begin_study(study, name_of_data(folders), storage, identity, force=force)))
+        ends.enter_context(found.at_work(uuid.uuid4().hex))
         check_place(found, place, force=force)
         threads = max(1, machine.threads // chosen.jobs)
         job = Job(
@@ -107,7 +113,7 @@ def tune(
         search(found, job, machine, track=track, watch=watch)
         outcome = conclude(found, job, tuple(map(str, folders)))
         if chosen.refit:
-            outcome = refit(found, outcome, prepared, place, track=track)
+            outcome = refit(found, outcome, prepared, place, force=force, track=track)
         log.info("a page to look at: %s", write_study_page(outcome))
     return outcome
 
@@ -121,11 +127,12 @@ def _check_scorable(prepared: Prepared) -> None:
 
 
 @contextmanager
-def _going_on() -> Iterator[None]:
-    """Lets whoever stops the search know that the same command goes on with it."""
+def _going_on() -> Iterator[ExitStack]:
+    """Lets whoever stops the search know that the same command goes on with it; the stack is closed at the end."""
     try:
-        yield
-    except Stopped as stopped:
+        with ExitStack() as ends:
+            yield ends
+    except stopping.Stopped as stopped:
         stopped.go_on = ""
         raise
 
@@ -140,11 +147,12 @@ def search(study: Study, job: Job, machine: Machine, *, track: Track, watch: Wat
     _fill_cache(job, machine, track)
     teller = Teller(job, trials)
     size = job.options.jobs if job.num_points is None else min(job.options.jobs, job.num_points - num_over)
-    with Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
+    with stopping.held(), Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
         while crew.look_after():
             trials = read_trials(study.shared)
             teller.tell(trials)
             watch(trials)
+            stopping.leave_if_asked()
             time.sleep(LOOK_SECONDS)
     watch(())
     teller.tell(read_trials(study.shared))
@@ -177,6 +185,12 @@ def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
             "change what they say, and give the study another name with `--study`" if reasons else "allow more `--time`"
         )
         raise LabelrError(f"no trial came to its end{why}", hint)
+    kept = min(job.options.keep, sum(trial.state == "complete" for trial in trials))
+    if len(list((study.folder / MODELS_FOLDER).glob("trial-*"))) < kept:
+        log.warning("not all of the best %d models are kept: some trials were trained with another `--keep`", kept)
+    for trial in trials:
+        for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_over else ():
+            shutil.rmtree(leftover, ignore_errors=True)
     outcome = Outcome(
         study.name, study.folder, data, job.given, job.space, job.options, job.sampler, tuple(trials), importance(study)
     )

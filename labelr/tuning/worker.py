@@ -18,7 +18,7 @@ from labelr.tuning.course import Course, PutBackError
 from labelr.tuning.job import Job
 from labelr.tuning.space import Point
 from labelr.tuning.study import open_study
-from labelr.tuning.trials import REASON, STOPPED, TICKET, WORKER
+from labelr.tuning.trials import REASON, STOPPED, TICKET, WORKER, is_cut_short
 
 WAIT_SECONDS = 1.0
 """How often a worker that has nothing to do looks again while others are still at work."""
@@ -96,7 +96,7 @@ class Worker:
     def _points(self) -> Sequence[Point]:
         """All points by number, as far as anybody knows them."""
         job, number = self._job, self._job.num_points
-        if job.sampler == "grid":
+        if job.sampler != "tpe" and not job.space.ranges:
             return job.space.grid(job.given.seed)[:number]
         if number is None:
             number = 1 + len({one.user_attrs[TICKET] for one in self._study.attempts() if TICKET in one.user_attrs})
@@ -112,6 +112,8 @@ class Worker:
             raise PutBackError
         self._study.shared.sampler = make_sampler(self._job, ticket)
         point = self._job.space.suggest(attempt)
+        if self._is_repeated(attempt, point):
+            raise PutBackError
         try:
             settings = self._job.point_settings(point, self._machine)
             return Course(self._job, self._machine, attempt, ticket + 1, settings).score()
@@ -129,6 +131,18 @@ class Worker:
         """Whether another has this point, as may come of two machines that queue it at the same moment."""
         taken = self._study.attempts(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
         return any(one.user_attrs.get(TICKET) == ticket and one.number < attempt.number for one in taken)
+
+    def _is_repeated(self, attempt: optuna.Trial, point: Point) -> bool:
+        """Whether TPE has chosen a point that was tried before; then one that was not takes its place in the queue."""
+        if self._job.sampler != "tpe" or self._job.space.ranges:
+            return False
+        others = [one for one in self._study.attempts() if one.number != attempt.number and not is_cut_short(one)]
+        tried = [one.params or one.system_attrs.get("fixed_params", {}) for one in others]
+        left = [other for other in self._job.space.grid(self._job.given.seed) if other not in tried]
+        if point not in tried or not left:
+            return False
+        self._study.shared.enqueue_trial(dict(left[0]), user_attrs={TICKET: attempt.user_attrs[TICKET]})
+        return True
 
 
 def reason_of(error: Exception) -> str:
