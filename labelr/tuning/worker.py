@@ -1,6 +1,7 @@
 """A process of a search: claims one point after the other and trains it, until nothing is left to do."""
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Sequence
@@ -165,6 +166,5 @@ def make_pruner(job: Job) -> BasePruner:
     """What ends hopeless trials: successive halving (Li et al. 2020), the first rung after a ninth of the epochs."""
     if not job.options.prune:
         return NopPruner()
-    epochs = job.most_epochs
-    first = max(1, round(epochs / HALVING**RUNGS))
+    first = math.ceil(job.most_epochs / HALVING**RUNGS)  # a third rung would come too late to spare anything
     return SuccessiveHalvingPruner(min_resource=first, reduction_factor=HALVING)
