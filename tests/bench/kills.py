@@ -2,13 +2,17 @@
 
     python tests/bench/kills.py fit 30 --seed 0
     python tests/bench/kills.py tag 30
+    python tests/bench/kills.py tune 30
 
 Each run is killed at moments that are evenly spread over the time of a calm one, up to three times in a row. A kill is
 survived when the run that goes on comes to the same: weights, thresholds, scores, history and files of a model, or
-every byte of what is written of photographs.
+every byte of what is written of photographs, or the same scores of the same points of a search, each once. What a
+killed search was training goes on from its last epoch; its processes are killed with it, or find out themselves.
 """
 
 import argparse
+import csv
+import os
 import random
 import subprocess
 import sys
@@ -21,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import test_kills
 import test_tag
-from conftest import TINY
+from conftest import TINY, TINY_OPTIONS
 
 from labelr.data.synthetic import draw_dataset
 from labelr.training.fit import fit
@@ -67,10 +71,26 @@ def tagging(folder: Path) -> Run:
     return run
 
 
+def searching(folder: Path) -> Run:
+    """Searches of 18 points on drawn images."""
+    data = draw_dataset(folder / "data", 60, 3)
+    grid = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", "--batch-size", "8,16,32"]
+    options = [*TINY_OPTIONS, *grid, "--no-refit", "--study", "it"]
+
+    def run(output: Path, delays: list[float]) -> tuple[Any, int]:
+        os.environ["LABELR_HOME"] = str(output)
+        hits = killed([sys.executable, "-m", "labelr", "tune", str(data), *options], delays)
+        with (output / "studies" / "it" / "trials.csv").open() as file:
+            found = [{name: row[name] for name in row if name != "seconds"} for row in csv.DictReader(file)]
+        return found, hits
+
+    return run
+
+
 def main() -> None:
     """Kills so often, and prints what became of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("command", choices=["fit", "tag"])
+    parser.add_argument("command", choices=["fit", "tag", "tune"])
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -78,7 +98,7 @@ def main() -> None:
     survived = runs = broken = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = {"fit": training, "tag": tagging}[arguments.command](folder)
+        run = {"fit": training, "tag": tagging, "tune": searching}[arguments.command](folder)
         start = time.monotonic()
         calm, _ = run(folder / "calm", [])
         seconds = time.monotonic() - start
