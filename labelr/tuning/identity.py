@@ -38,7 +38,7 @@ def identity_of(
     """
     table = prepared.dataset.table
     content = json.dumps([table.labels, sorted((name, *image) for name, image in images_of(prepared).items())])
-    left_out = {*FREE, *_MACHINE, *space.dimensions}
+    left_out = {*FREE, *_MACHINE, *space.dimensions, "select"}
     return {
         "labels": list(table.labels),
         "images": len(table),

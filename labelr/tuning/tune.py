@@ -119,8 +119,7 @@ def tune(
 
 
 def _check_scorable(prepared: Prepared) -> None:
-    targets = prepared.part("val").table.targets
-    if not len(targets):
+    if not len(prepared.rows("val")):
         raise LabelrError(
             "there are no validation images on which trials could be compared", "set `--val-fraction` above 0"
         )
@@ -147,14 +146,16 @@ def search(study: Study, job: Job, machine: Machine, *, track: Track, watch: Wat
     _fill_cache(job, machine, track)
     teller = Teller(job, trials)
     size = job.options.jobs if job.num_points is None else min(job.options.jobs, job.num_points - num_over)
-    with stopping.held(), Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
-        while crew.look_after():
-            trials = read_trials(study.shared)
-            teller.tell(trials)
-            watch(trials)
-            stopping.leave_if_asked()
-            time.sleep(LOOK_SECONDS)
-    watch(())
+    try:
+        with stopping.held(), Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
+            while crew.look_after():
+                trials = read_trials(study.shared)
+                teller.tell(trials)
+                watch(trials)
+                stopping.leave_if_asked()
+                time.sleep(LOOK_SECONDS)
+    finally:
+        watch(())
     teller.tell(read_trials(study.shared))
 
 
@@ -185,18 +186,24 @@ def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
             "change what they say, and give the study another name with `--study`" if reasons else "allow more `--time`"
         )
         raise LabelrError(f"no trial came to its end{why}", hint)
-    kept = min(job.options.keep, sum(trial.state == "complete" for trial in trials))
-    if len(list((study.folder / MODELS_FOLDER).glob("trial-*"))) < kept:
-        log.warning("not all of the best %d models are kept: some trials were trained with another `--keep`", kept)
-    for trial in trials:
-        for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_over else ():
-            shutil.rmtree(leftover, ignore_errors=True)
+    _tidy(study, job, trials)
     outcome = Outcome(
         study.name, study.folder, data, job.given, job.space, job.options, job.sampler, tuple(trials), importance(study)
     )
     files.write_atomically(study.folder / TRIALS_FILE, trials_csv(outcome))
     files.write_atomically(study.folder / shelf.CONFIG_FILE, files.json_text(outcome.best_config.to_dict()))
     return outcome
+
+
+def _tidy(study: Study, job: Job, trials: Sequence[Trial]) -> None:
+    """Deletes what trials that are over have left, and says where fewer models are kept than were asked for."""
+    for trial in trials:
+        for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_over else ():
+            shutil.rmtree(leftover, ignore_errors=True)
+    wanted = min(job.options.keep, sum(trial.state == "complete" for trial in trials))
+    kept = len(list((study.folder / MODELS_FOLDER).glob("trial-*")))
+    if kept < wanted:
+        log.warning("%d of the best %d models are kept: some were trained with another `--keep`", kept, wanted)
 
 
 def importance(study: Study) -> dict[str, float]:
