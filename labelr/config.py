@@ -14,7 +14,7 @@ STEMS = ("deep", "classic")
 OPTIMIZERS = ("muon", "adamw")
 AUGMENTS = ("none", "light", "strong")
 PLOT_FORMATS = ("png", "svg")
-SCORES = ("map", "f1_micro", "f1_macro", "exact_match")
+CRITERIA = ("map", "f1_micro", "f1_macro", "exact_match")
 """What epochs and settings are chosen by, on validation images."""
 EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"))
 LAYOUTS = (
@@ -179,7 +179,7 @@ class TrainConfig(ReadOptions):
         help="Stop after this many epochs without a better validation score; auto: 10, and never with `--time`.",
     )
     select: str = choice(
-        "map", *SCORES, help="The validation score that chooses the best epoch: mAP, or F1 or exact match at 0.5."
+        "map", *CRITERIA, help="The validation score that chooses the best epoch: mAP, or F1 or exact match at 0.5."
     )
     target_precision: float | None = number(
         None,

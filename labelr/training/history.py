@@ -43,7 +43,7 @@ class EpochRow:
         return "  ".join([f"epoch {out_of(self.epoch, epochs)}", *shown, *pace])
 
     def score(self, name: str) -> float:
-        """One of the `config.SCORES`; NaN where validation images cannot say."""
+        """One of the `config.CRITERIA`; NaN where validation images cannot say."""
         return {
             "map": self.val_map, "f1_micro": self.val_f1, "f1_macro": self.val_f1_macro,
             "exact_match": self.val_exact_match,

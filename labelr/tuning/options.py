@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from labelr.config import SCORES, TrainConfig
+from labelr.config import CRITERIA, TrainConfig
 from labelr.errors import some
 from labelr.settings import SettingError, Settings, choice, number, switch
 from labelr.tuning.space import Space
@@ -45,7 +45,7 @@ class TuneOptions(Settings):
         1, low=1, below=101, help="Train each point so often, from other first weights; the mean counts."
     )
     jobs: int = number(1, low=1, below=1025, help="Trials at a time, each a process; CPU threads are divided.")
-    metric: str = choice("map", *SCORES, help="The validation score that is searched for; F1 and exact match at 0.5.")
+    metric: str = choice("map", *CRITERIA, help="The validation score that is searched for; F1 and exact match at 0.5.")
     refit: bool = switch(
         True, help="Whether the best point is trained again in the end, saved as a model and scored on the test part."
     )
