@@ -162,6 +162,8 @@ def test_importance_has_a_bar_each_and_says_what_it_rests_on() -> None:
     assert "For 3 settings these are few" in said
     many = tuple(trial(number, 0.5 + number / 100) for number in range(1, 31))
     assert "these are few" not in said_of(make_outcome(many))
+    assert "Trials that were stopped early are not among them" in said
+    assert "Trials that were stopped early" not in said_of(make_outcome(many))
     assert 'id="importance"' not in page_of(make_outcome(importance={}))
 
 

@@ -181,6 +181,8 @@ def importance(outcome: Outcome) -> str:
         "How much of the differences between the scores goes back to each setting, 100 % in all (fANOVA), estimated "
         f"from {counted(done, 'complete trial')}."
     )
+    if any(trial.state == "pruned" for trial in outcome.trials):
+        told += " Trials that were stopped early are not among them: what they share may matter more than is shown."
     if done >= FEW_TRIALS * settings:
         return told
     return f"{told} For {counted(settings, 'setting')} these are few: take it as a hint, not as a measurement."
