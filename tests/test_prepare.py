@@ -136,7 +136,7 @@ def test_table_written_by_hand_needs_names_and_parts_only(data: Path, tmp_path: 
             "image,part\n00000.png,traim\n",
             "row 2: expected an image and train, val or test, got '00000.png' and 'traim'",
         ),
-        ("name,kind\n00000.png,train\n", "row 2: expected an image and train, val or test, got None and None"),
+        ("name,kind\n00000.png,train\n", "expected the columns image and part, got name, kind"),
     ],
 )
 def test_table_that_does_not_fit_is_an_error(data: Path, tmp_path: Path, text: str, message: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.data.labels import Targets
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, some
 
 PARTS = ("train", "val", "test")
 PART_NAMES = {
@@ -50,16 +50,21 @@ def read_splits(path: Path) -> list[SplitRow]:
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, names = list(reader), reader.fieldnames or ()
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise LabelrError(f"cannot read {path}: {reason}", "name a table of parts with `--splits FILE`") from error
+    if not {"image", "part"} <= set(names):
+        raise LabelrError(
+            f"{path}: expected the columns image and part, got {some(names) or 'none'}", "correct its first line"
+        )
     for number, row in enumerate(rows, start=2):
-        if (row.get("part") or "").lower() not in PART_NAMES or not row.get("image"):
+        if (row["part"] or "").lower() not in PART_NAMES or not row["image"]:
             raise LabelrError(
                 f"{path}, row {number}: expected an image and train, val or test, "
-                f"got {row.get('image')!r} and {row.get('part')!r}",
-                "give a table with the columns `image` and `part`",
+                f"got {row['image']!r} and {row['part']!r}",
+                "correct the row, or delete it",
             )
     return [SplitRow(row["image"], PART_NAMES[row["part"].lower()], row.get("digest") or "") for row in rows]
 
