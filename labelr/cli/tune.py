@@ -107,7 +107,8 @@ def tune(
     Give several values to any setting of the network or the training, `--lr 1e-3,4e-3 --dropout 0.2,0.5`, or a range,
     `--lr 1e-4..1e-2:log`; all other options are as those of `fit`. Trials are compared on validation images, and the
     best settings are trained again and scored on the test part. Prints them as a `labelr fit` command, the only line
-    on stdout. A search that was stopped goes on by the same command, which may also run several times at once.
+    on stdout; `trials.csv` and `report/report.html` in the study's directory show all trials. A search that was stopped
+    goes on by the same command, which may also run several times at once.
     """
     if (not data) == (synthetic is None):
         raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
