@@ -23,10 +23,9 @@ from labelr.tuning.trials import REASON, STOPPED, TICKET, WORKER, is_cut_short
 
 WAIT_SECONDS = 1.0
 """How often a worker that has nothing to do looks again while others are still at work."""
-HALVING = 3
-"""Of the trials that have come to the same rung, one in so many goes on; the next rung is so many times as far."""
-RUNGS = 2
-"""How many rungs there are before the last epoch."""
+FIRST_RUNG, HALVING = 0.15, 4
+"""The share of the epochs after which trials are compared for the first time; of those that have come to the same rung,
+one in so many goes on, and the next rung is so many times as far. See `tests/bench/tune.py` for what lost."""
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +162,8 @@ def make_sampler(job: Job, ticket: int) -> BaseSampler:
 
 
 def make_pruner(job: Job) -> BasePruner:
-    """What ends hopeless trials: successive halving (Li et al. 2020), the first rung after a ninth of the epochs."""
+    """What ends hopeless trials: successive halving (Li et al. 2020), which waits for nobody."""
     if not job.options.prune:
         return NopPruner()
-    first = math.ceil(job.most_epochs / HALVING**RUNGS)  # a third rung would come too late to spare anything
+    first = math.ceil(FIRST_RUNG * job.most_epochs)
     return SuccessiveHalvingPruner(min_resource=first, reduction_factor=HALVING)
