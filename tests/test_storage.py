@@ -26,6 +26,15 @@ from labelr.tuning.study import open_study
 from labelr.tuning.tune import tune
 
 pytest.importorskip("pg8000", reason="the extra `labelr[storage]` is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+"""For pg8000, which leaves its socket open where the server refuses it."""
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Lets such sockets be found here, and not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 def binaries() -> Path:
@@ -141,10 +150,7 @@ def test_study_in_a_database_is_refused_to_others_and_begun_anew(server: str, dr
     assert {trial.settings["lr"] for trial in anew.trials} == {1e-3, 2e-3}
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_wrong_password_is_an_error_that_does_not_say_it(server: str, drawn: Path) -> None:
     with pytest.raises(LabelrError, match=r"cannot be reached: .*password authentication failed") as caught:
         tune(drawn, {"lr": [1e-3, 2e-3]}, TINY, storage=server.replace("ret@", "rat@"))
     assert "rat" not in str(caught.value)
-    del caught
-    gc.collect()  # pg8000 leaves its socket open where the server refuses it

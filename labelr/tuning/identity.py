@@ -114,6 +114,7 @@ def begin_study(
                 study.begin(identity)
             if not others:
                 return study
+            study.close()
     raise LabelrError(
         f"the study {study.name!r} is of something else: {'; '.join(others)}",
         "give the same data and options, choose another name with `--study`, or begin it anew with `--force`",
