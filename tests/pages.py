@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,3 +117,15 @@ def browser_in(folder: Path) -> Browser:
         return Shown(done.stdout, console, [path for path in Requests.asked if "test" in path])
 
     return show
+
+
+def assert_harmless(page: Elements, names: Iterable[str]) -> None:
+    """Fails unless some names are nothing but text in a page, and it addresses nothing outside."""
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    assert [tag for tag, _ in page.elements].count("style") == 1
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href", "action", "srcset", "data"):
+            assert (attributes.get(name) or "#").startswith(("data:", "#")), tag
+    for name in names:
+        assert " ".join(name.split()) in page.said

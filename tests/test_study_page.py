@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import HOSTILE, Browser, Elements, table_of
+from pages import HOSTILE, Browser, Elements, assert_harmless, table_of
 
 from labelr.config import TrainConfig
 from labelr.tuning import charts, findings
@@ -444,14 +444,7 @@ def hostile_outcome() -> Outcome:
 
 def test_hostile_names_stay_text_and_nothing_is_addressed_outside() -> None:
     page = Elements(page_of(hostile_outcome()))
-    assert [tag for tag, _ in page.elements].count("script") == 1
-    assert [tag for tag, _ in page.elements].count("style") == 1
-    for tag, attributes in page.elements:
-        assert not [name for name in attributes if name.startswith("on")], tag
-        for name in ("src", "href", "action", "srcset", "data"):
-            assert (attributes.get(name) or "#").startswith(("data:", "#")), tag
-    for name in HOSTILE:
-        assert " ".join(name.split()) in page.said
+    assert_harmless(page, HOSTILE)
 
 
 def test_browser_shows_the_page_without_errors_and_asks_for_nothing_else(browser: Browser) -> None:

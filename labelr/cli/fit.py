@@ -29,6 +29,16 @@ class FitCommand(TyperCommand):
         return super().parse_args(ctx, filled)
 
 
+def check_source_and_place(
+    data: list[Path] | None, synthetic: int | None, name: str | None, output: Path | None
+) -> None:
+    """Raises SettingError unless there is one source of images, and at most one place for the model."""
+    if (not data) == (synthetic is None):
+        raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
+    if name is not None and output is not None:
+        raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
+
+
 def fit(
     context: typer.Context,
     data: Annotated[
@@ -142,10 +152,7 @@ def fit(
     the images, or folders named after labels. How it is read stands in the first lines on stderr; `labelr check DATA`
     looks closer and trains nothing.
     """
-    if (not data) == (synthetic is None):
-        raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
-    if name is not None and output is not None:
-        raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
+    check_source_and_place(data, synthetic, name, output)
     chosen = opt.given(context)
     if synthetic == AS_MANY_AS_SET:
         del chosen["synthetic"]

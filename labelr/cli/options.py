@@ -56,8 +56,8 @@ def _source(context: typer.Context, name: str) -> str:
     return source.name if source else "DEFAULT"
 
 
-SEARCH = "Search"
-DATA, LABELS, NETWORK, TRAINING, MACHINE, OUTPUT = "Data", "Labels", "Network", "Training", "Machine", "Output"
+DATA, LABELS, NETWORK, TRAINING = "Data", "Labels", "Network", "Training"
+SEARCH, MACHINE, OUTPUT = "Search", "Machine", "Output"
 
 Labels = Annotated[list[str], setting("labels", panel=DATA, metavar="FILE")]
 Layout = Annotated[str, setting("layout", panel=DATA, metavar="NAME")]

@@ -12,9 +12,8 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.cli.fit import AS_MANY_AS_SET, FitCommand, fit
+from labelr.cli.fit import AS_MANY_AS_SET, FitCommand, check_source_and_place, fit
 from labelr.config import TrainConfig
-from labelr.settings import SettingError
 from labelr.tuning.options import TuneOptions, check_search
 from labelr.tuning.space import SEARCHABLE, Space, said, shown
 
@@ -110,10 +109,7 @@ def tune(
     on stdout; `trials.csv` and `report/report.html` in the study's directory show all trials. A search that was stopped
     goes on by the same command, which may also run several times at once.
     """
-    if (not data) == (synthetic is None):
-        raise SettingError("expected either a folder of images or drawn ones", "give DATA or `--synthetic`, not both")
-    if name is not None and output is not None:
-        raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
+    check_source_and_place(data, synthetic, name, output)
     chosen = {key: value for key, value in opt.given(context).items() if key not in _LEFT_OUT}
     if synthetic == AS_MANY_AS_SET:
         del chosen["synthetic"]

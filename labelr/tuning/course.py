@@ -73,10 +73,8 @@ class Course:
                 self._done.append(self._train(folder, seed))
             score = fmean(self._note())
             self._keep(folders[0], score)
-        except Exception:
-            raise
-        except BaseException:
-            is_over = False
+        except BaseException as error:
+            is_over = isinstance(error, Exception)  # else it was stopped, and goes on from there
             raise
         finally:
             for folder in folders if is_over else ():

@@ -16,7 +16,7 @@ from labelr import files
 from labelr.errors import LabelrError
 from labelr.tuning.space import Point
 from labelr.tuning.storage import connect, open_journal
-from labelr.tuning.trials import MAX_DEATHS, STOPPED, TICKET, WORKER, count_deaths, is_cut_short
+from labelr.tuning.trials import MAX_DEATHS, STOPPED, TICKET, WORKER, by_ticket, count_deaths, is_cut_short
 
 JOURNAL_FILE = "study.log"
 IDENTITY = "identity"
@@ -126,10 +126,7 @@ class Study:
         Args:
             points: By number; an empty one is left to the sampler.
         """
-        attempts: dict[int, list[FrozenTrial]] = {}
-        for attempt in self.attempts():
-            if TICKET in attempt.user_attrs:
-                attempts.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
+        attempts = by_ticket(self.attempts())
         for number, point in enumerate(points):
             tried = attempts.get(number, [])
             if not all(map(is_cut_short, tried)) or count_deaths(tried) >= MAX_DEATHS:

@@ -1,6 +1,7 @@
 """What became of each point of a search, read from the study that all of its processes share."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ TICKET, WORKER, REASON, STOPPED, SCORES, EPOCHS, SECONDS = (
 )  # fmt: skip
 """What is written beside a trial: the number of its point, who tries it, why it failed, whether it was put back, and
 for each time that it was trained the score, the epochs and the time."""
+
+
+STATES = ("complete", "pruned", "failed", "running", "waiting", "")
+"""From what says most of a point to what says nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,12 @@ class Trial:
     @property
     def score(self) -> float:
         """The mean of its scores; NaN where there is none."""
-        return sum(self.scores) / len(self.scores) if self.scores else math.nan
+        return statistics.fmean(self.scores) if self.scores else math.nan
 
     @property
     def spread(self) -> float:
         """The standard deviation of its scores; NaN of fewer than two."""
-        if len(self.scores) < 2:
-            return math.nan
-        return math.sqrt(sum((score - self.score) ** 2 for score in self.scores) / (len(self.scores) - 1))
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
 
     @property
     def is_over(self) -> bool:
@@ -61,20 +64,24 @@ class Trial:
 
 def read_trials(study: optuna.Study) -> list[Trial]:
     """All points that were queued so far, by number, each once however often it was begun."""
-    attempts: dict[int, list[FrozenTrial]] = {}
-    for attempt in study.get_trials(deepcopy=False):
-        if TICKET in attempt.user_attrs:
-            attempts.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
+    attempts = by_ticket(study.get_trials(deepcopy=False))
     return [_trial(number, attempts[number]) for number in sorted(attempts)]
+
+
+def by_ticket(attempts: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """The attempts at each point, by its number from 0."""
+    found: dict[int, list[FrozenTrial]] = {}
+    for attempt in attempts:
+        if TICKET in attempt.user_attrs:
+            found.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
+    return found
 
 
 def _trial(number: int, attempts: Sequence[FrozenTrial]) -> Trial:
     """What became of a point: the best that any attempt says of it."""
     deaths = count_deaths(attempts)
-    order = {name: rank for rank, name in enumerate(("complete", "pruned", "failed", "running", "waiting", ""))}
-    states = [(order[_state(attempt)], attempt.number, attempt) for attempt in attempts]
-    rank, _, attempt = min(states)
-    state, reason = list(order)[rank], str(attempt.user_attrs.get(REASON, ""))
+    attempt = min(attempts, key=lambda one: (STATES.index(_state(one)), one.number))
+    state, reason = _state(attempt), str(attempt.user_attrs.get(REASON, ""))
     if not state:
         state = "failed" if deaths >= MAX_DEATHS else "waiting"
         reason = f"its process died {deaths} times; memory may not suffice" if deaths >= MAX_DEATHS else ""
@@ -106,7 +113,7 @@ def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
     deaths = farthest = 0
     for attempt in sorted(attempts, key=lambda attempt: attempt.number):
         epochs = attempt.user_attrs.get(EPOCHS, 0)
-        is_dead = not _state(attempt) and STOPPED not in attempt.user_attrs
+        is_dead = is_cut_short(attempt) and STOPPED not in attempt.user_attrs
         deaths = deaths + is_dead if epochs <= farthest else 0
         farthest = max(farthest, epochs)
     return deaths
@@ -114,9 +121,8 @@ def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """The trials from the best on: complete ones by score, then pruned ones, then the others by number."""
-    order = ("complete", "pruned", "failed", "running", "waiting")
 
     def place(trial: Trial) -> tuple[int, float, int]:
-        return order.index(trial.state), -trial.score if math.isfinite(trial.score) else math.inf, trial.number
+        return STATES.index(trial.state), -trial.score if math.isfinite(trial.score) else math.inf, trial.number
 
     return sorted(trials, key=place)

@@ -19,7 +19,7 @@ from labelr.tuning.course import Course, PutBackError
 from labelr.tuning.job import Job
 from labelr.tuning.space import Point
 from labelr.tuning.study import open_study
-from labelr.tuning.trials import REASON, STOPPED, TICKET, WORKER, is_cut_short
+from labelr.tuning.trials import REASON, STOPPED, TICKET, WORKER, by_ticket, is_cut_short
 
 WAIT_SECONDS = 1.0
 """How often a worker that has nothing to do looks again while others are still at work."""
@@ -99,7 +99,7 @@ class Worker:
         if job.sampler != "tpe" and not job.space.ranges:
             return job.space.grid(job.given.seed)[:number]
         if number is None:
-            number = 1 + len({one.user_attrs[TICKET] for one in self._study.attempts() if TICKET in one.user_attrs})
+            number = 1 + len(by_ticket(self._study.attempts()))
         return [{}] * number
 
     def _objective(self, attempt: optuna.Trial) -> float:
