@@ -2,11 +2,12 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from labelr.training.muon import Muon, orthogonalise
+from labelr.training.muon import POLYNOMIALS, Muon, orthogonalise
 
 
 def matrix_of(singular_values: Tensor, columns: int) -> tuple[Tensor, Tensor]:
@@ -27,14 +28,34 @@ def test_singular_values_come_close_to_one_and_vectors_stay(wide: bool, dtype: t
     result = orthogonalise(matrix.to(dtype)).float()
     assert result.shape == matrix.shape
     values = torch.linalg.svdvals(result)
-    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+    assert 0.88 < float(values.min()) <= float(values.max()) < 1.25
     assert float((result * orthogonal).sum() / result.norm() / orthogonal.norm()) > 0.97
 
 
 @pytest.mark.parametrize("decades", [2, 4, 8])
 def test_matrix_that_is_nearly_of_low_rank_does_not_blow_up(decades: int) -> None:
     matrix, _ = matrix_of(torch.logspace(0, -decades, 128), 1152)
-    assert float(torch.linalg.svdvals(orthogonalise(matrix.bfloat16()).float()).max()) < 1.4
+    assert float(torch.linalg.svdvals(orthogonalise(matrix.bfloat16()).float()).max()) < 1.25
+
+
+def test_polynomials_are_the_ones_that_come_closest_to_one() -> None:
+    low, high = 0.02, 1.0
+    for polynomial in POLYNOMIALS:
+        values = np.geomspace(low, high, 2000)
+        result = sum(coefficient * values**power for coefficient, power in zip(polynomial, (1, 3, 5), strict=True))
+        error = np.abs(1 - result)
+        peaks = [error[0], *error[1:-1][(error[1:-1] >= error[:-2]) & (error[1:-1] >= error[2:])], error[-1]]
+        assert len(peaks) == 4  # a best approximation with 3 coefficients errs most, and equally, at 4 places
+        assert max(peaks) - min(peaks) < 0.002
+        low, high = 1 - max(peaks), 1 + max(peaks)
+    assert high < 1.094
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e10])
+def test_scale_of_a_matrix_does_not_matter(scale: float) -> None:
+    matrix, _ = matrix_of(torch.linspace(0.3, 1, 48), 200)
+    values = torch.linalg.svdvals(orthogonalise((scale * matrix).bfloat16()).float())
+    assert 0.88 < float(values.min()) <= float(values.max()) < 1.25
 
 
 def test_zero_matrix_stays_zero() -> None:
@@ -47,7 +68,15 @@ def test_steps_are_those_of_torchs_muon_on_matrices(shape: tuple[int, int]) -> N
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     optimizers = [
         Muon([ours], lr=0.01, momentum=0.9, weight_decay=0.1),
-        torch.optim.Muon([theirs], lr=0.01, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(
+            [theirs],
+            lr=0.01,
+            momentum=0.9,
+            weight_decay=0.1,
+            adjust_lr_fn="match_rms_adamw",
+            ns_coefficients=(15 / 8, -10 / 8, 3 / 8),
+            ns_steps=30,
+        ),  # singular values of 1, in many rounds
     ]
     for step in range(10):
         for weight, optimizer in zip((ours, theirs), optimizers, strict=True):
@@ -55,7 +84,7 @@ def test_steps_are_those_of_torchs_muon_on_matrices(shape: tuple[int, int]) -> N
             optimizer.step()
     moved = (theirs.detach() - start).norm()
     assert float(moved) > 0.1
-    assert float((ours - theirs).detach().norm() / moved) < 0.03  # both in 16 bits, in another order
+    assert float((ours - theirs).detach().norm() / moved) < 0.1
 
 
 def test_convolution_is_changed_as_the_matrix_of_its_output_channels() -> None:

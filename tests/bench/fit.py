@@ -5,7 +5,7 @@
 Each peer trains for 15 epochs with every seed. Then labelr trains with all seeds for 3, 5, 8, 12, 15, 20 and 30 epochs
 (--epochs), on TRAIN without a test part. Printed are seconds an epoch, test scores, peak memory, and for each peer the
 shortest of these runs that reaches its mean mAP. What was measured is kept in a file (--results), a line a run, and not
-run again. Last comes the share of the bare step: the same network and batch on random tensors, without images.
+run again. Last comes the share of the bare step: the same network and batch on random tensors of the full size.
 """
 
 import argparse
@@ -45,22 +45,25 @@ def run_peer(python: str, script: Path, data: list[str], epochs: int, seed: int)
     return {**scores, "seconds": seconds, "seconds_per_epoch": said["train_s"] / epochs, "memory_mb": memory}
 
 
-def run_labelr(data: list[str], epochs: int, seed: int, options: list[str]) -> Result:
+def run_labelr(data: list[str], epochs: int, seed: int, options: list[str], models: Path | None) -> Result:
     """One whole `labelr fit` from an empty cache, and the scores of its model on the test folder."""
     labelr = [sys.executable, "-m", "labelr"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LABELR_HOME"] = folder
         settings = ["--test-fraction", "0", "--epochs", str(epochs), "--seed", str(seed), *options]
+        if models:
+            settings += ["--output", str(models / str(epochs) / f"{Path(data[0]).parent.name}-{seed}")]
         model, seconds, memory = run([*labelr, "fit", data[0], "--quiet", *settings])
         history = Path(model.strip(), "history.csv").read_text().splitlines()
         names = history[0].split(",")
         rows = [dict(zip(names, map(float, row.split(",")), strict=True)) for row in history[1:]]
+        full = max(row["image_size"] for row in rows)
         report = run([*labelr, "evaluate", data[1], "--model", model.strip(), "--split", "all", "--json", "--quiet"])[0]
     metrics = json.loads(report)["metrics"]
     return {
         "map": metrics["map_macro"], "hamming": metrics["hamming_loss"], "exact": metrics["exact_match"],
-        "seconds": seconds, "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
-        "images_per_second": statistics.median(row["images_per_second"] for row in rows),
+        "seconds": seconds, "seconds_per_epoch": statistics.mean(row["seconds"] for row in rows),
+        "images_per_second": statistics.median(row["images_per_second"] for row in rows if row["image_size"] == full),
         "waited": sum(row["waited_seconds"] for row in rows) / sum(row["seconds"] for row in rows),
         "memory_mb": memory,
     }  # fmt: skip
@@ -150,6 +153,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, nargs="+", default=[3, 5, 8, 12, PEER_EPOCHS, 20, 30])
     parser.add_argument("--results", type=Path, default=Path("fit-results.jsonl"))
+    parser.add_argument("--models", type=Path, help="keep labelr's here, those of 15 epochs in its folder 15")
     arguments, options = parser.parse_known_args()
     results, seeds, data = Results(arguments.results), range(arguments.seeds), [arguments.train, arguments.test]
     peers = {}
@@ -163,7 +167,7 @@ def main() -> None:
     ours = {}
     for epochs in arguments.epochs:
         ours[epochs] = results.get(
-            "labelr", epochs, seeds, lambda epochs, seed: run_labelr(data, epochs, seed, options)
+            "labelr", epochs, seeds, lambda epochs, seed: run_labelr(data, epochs, seed, options, arguments.models)
         )
         show(f"labelr, {epochs} epochs", ours[epochs])
     for name, rows in peers.items():
