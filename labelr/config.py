@@ -171,7 +171,10 @@ class TrainConfig(ReadOptions):
     vertical_flip: bool = switch(
         False, help="Whether training images may be turned upside down, as pictures from above may."
     )
-    progressive: bool = switch(False, help="Train on small images first, and on full size in the last third.")
+    progressive: bool = switch(
+        True,
+        help="Whether training begins with smaller images, of 64 px at least, and sees full size in the last third.",
+    )
     patience: int | None = number(
         None,
         low=1,

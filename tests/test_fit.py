@@ -211,6 +211,17 @@ def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
     assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
 
 
+def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Trainer:
+    """A trainer of a small network for ten steps of 8 images."""
+    dataset = Dataset.load([drawn], ReadOptions())
+    pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
+    images = TrainImages.of(dataset, pixels, batch_size=8, seed=0, squished=True, pinned=False)
+    return Trainer(
+        ResidualNetwork(3, width=0.125), images, TrainConfig(width=0.125, lr=1e-3),
+        Preprocessing(image_size=image_size), Machine(torch.device("cpu"), precision, 1, 1), Steps(10),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(("precision", "row", "stops"), [
     ("fp32", [1.0, np.inf], True), ("bf16", [np.nan, 1.0], True), ("fp16", [np.inf, np.nan, 1.0, np.inf], False),
     ("fp16", [1.0, np.inf, np.nan, np.inf, 1.0], True),
@@ -218,13 +229,7 @@ def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
 def test_losses_without_a_number_stop_at_once_and_at_the_third_in_a_row_where_gradients_are_scaled(
     drawn: Path, precision: str, row: list[float], stops: bool
 ) -> None:
-    dataset = Dataset.load([drawn], ReadOptions())
-    pixels = dataset.pixels(37, rule="squish", options=ReadOptions(), threads=1)
-    images = TrainImages.of(dataset, pixels, batch_size=8, seed=0, squished=True, pinned=False)
-    trainer = Trainer(
-        ResidualNetwork(3, width=0.125), images, TrainConfig(width=0.125, lr=1e-3), Preprocessing(image_size=32),
-        Machine(torch.device("cpu"), precision, 1, 1), Steps(10),
-    )  # fmt: skip
+    trainer = make_trainer(drawn, 32, precision)
     trainer.losses = list(torch.tensor(row))
     if not stops:
         assert trainer.state()["losses"].shape == (len(row),)
@@ -268,9 +273,18 @@ def test_time_that_is_too_short_still_gives_a_model(drawn: Path) -> None:
     assert model.info.complete
 
 
-def test_progressive_run_begins_with_small_images(drawn: Path) -> None:
-    _, history, metrics = fit(drawn, {**TINY, "image_size": 64, "epochs": 6, "progressive": True})
-    assert [row["image_size"] for row in history] == [32, 48, 48, 48, 56, 56]
+def test_images_grow_within_an_epoch_too(drawn: Path) -> None:
+    trainer = make_trainer(drawn, 128)
+    sizes = [trainer.size]
+    while trainer.progress < 1:
+        trainer.run_epoch(after_step=lambda: sizes.append(trainer.size))
+        trainer.end_epoch()
+    assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
+
+
+def test_run_begins_with_small_images(drawn: Path) -> None:
+    _, history, metrics = fit(drawn, {**TINY, "image_size": 128, "epochs": 6})
+    assert [row["image_size"] for row in history] == [64, 80, 80, 96, 112, 112]
     assert np.isfinite(metrics["map_macro"])
 
 

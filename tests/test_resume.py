@@ -120,7 +120,7 @@ def test_run_that_was_stopped_again_and_again_comes_to_the_same_model(calm: FitR
     "change",
     [
         {"optimizer": "adamw", "mixup": 0.3, "augment": "strong"},
-        {"progressive": True, "image_size": 64},
+        {"image_size": 96},  # training begins with smaller ones
         {"amp": False, "dropout": 0.6, "ema": 0.0},
         {"micro_batch": 3, "cache_limit": 0.0, "workers": 3},
         {"val_fraction": 0.0},

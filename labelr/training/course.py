@@ -76,7 +76,7 @@ class Course:
             Stopped: If a signal has asked for it; the checkpoint is of the last step that was made.
         """
         trainer, start = self.trainer, time.perf_counter() - self._seconds
-        lr, size = trainer.first_lr, trainer.size
+        lr, size = trainer.first_lr, trainer.first_size
         look = partial(self._look, start)
         train_loss = trainer.run_epoch(self._track, lambda: _live_line(trainer, self.history, start), look)
         train_seconds = time.perf_counter() - start

@@ -115,11 +115,12 @@ def finish(
     model = replace(model, info=with_decisions(info, decisions))
     names = [name for name in ("test", "val") if len(prepared.part(name).table)]
     scored_on = names[0] if names else None
-    evaluation = score_dataset(model, prepared.part(scored_on or "test"), options=settings, track=track)
+    of_val = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration))
+    evaluation = of_val
+    if scored_on != "val":
+        evaluation = score_dataset(model, prepared.part("test"), options=settings, track=track)
     model, report = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
-    doubted = evaluation
-    if scored_on == "test":
-        doubted = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration)).joined(evaluation)
+    doubted = of_val.joined(evaluation) if scored_on == "test" else evaluation
     parts = "the validation and test parts" if scored_on == "test" else "the validation part"
     whence = f"of {parts}, which the network was not trained on"
     source = Source(model, evaluation, SCORED.get(scored_on or "", ""), doubted, whence, numbers=report)

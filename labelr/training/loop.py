@@ -99,9 +99,13 @@ class Trainer:
 
     @property
     def size(self) -> int:
-        """The edge of the images in the present epoch."""
-        full = round(self.preprocessing.image_size * TRAINING_SHARE)
-        return grown_size(full, self._begun_at) if self.config.progressive else full
+        """The edge of the next step's images."""
+        return self._size_at(self.progress)
+
+    @property
+    def first_size(self) -> int:
+        """The edge of the images in the present epoch's first step."""
+        return self._size_at(self._begun_at)
 
     @property
     def _begun_at(self) -> float:
@@ -110,6 +114,10 @@ class Trainer:
 
     def _lr_at(self, progress: float) -> float:
         return cast("float", self.config.lr) * one_cycle(progress).lr  # `resolve` has replaced "auto"
+
+    def _size_at(self, progress: float) -> int:
+        full = round(self.preprocessing.image_size * TRAINING_SHARE)
+        return grown_size(full, progress) if self.config.progressive else full
 
     @property
     def micro_batch(self) -> int | None:
@@ -136,10 +144,10 @@ class Trainer:
             LabelrError: If the loss of a step was infinite or no number, or memory does not suffice.
         """
         self.network.train()
-        size, begun = self.size, len(self.losses)
+        begun = len(self.losses)
         batches = self._waited(self.images.epoch(self.epoch, begun))
         for batch in track(batches, description, self.images.steps - begun):
-            self.losses.append(self._step(batch, size))
+            self.losses.append(self._step(batch))
             if len(self.losses) % CHECKED_EVERY == 0:
                 self._check_losses()
             after_step()
@@ -211,11 +219,11 @@ class Trainer:
                 return
             yield batch
 
-    def _step(self, batch: Batch, size: int) -> Tensor:
+    def _step(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed(batch.seed)
         images = batch.images.to(self.machine.device, non_blocking=True)
         targets = batch.targets.to(self.machine.device, non_blocking=True)
-        changed = normalise(self.augment(images, batch.aspects, size, generator), self.preprocessing)
+        changed = normalise(self.augment(images, batch.aspects, self.size, generator), self.preprocessing)
         mixed, mixed_targets = mix(changed, targets, self.config.mixup, generator)
         self._set_pace()
         loss = self.portions.run(partial(self._add_gradients, mixed, mixed_targets, batch.seed))

@@ -9,6 +9,8 @@ WARMUP = 0.25
 """The share of a run in which the learning rate rises."""
 START, END = 1 / 25, 1 / 250_000
 """The first and the last learning rate, as shares of the peak."""
+SMALLEST = 64
+"""The edge of the smallest images that a run begins with, in pixels: there is little to be seen in smaller ones."""
 HIGH_MOMENTUM, LOW_MOMENTUM = 0.95, 0.85
 
 
@@ -45,10 +47,10 @@ def _ease(share: float) -> float:
 def grown_size(full: int, progress: float) -> int:
     """The edge of the images at one point of a run that begins with small ones, a multiple of 16 below `full`.
 
-    It grows evenly from 5/8 of the full edge, and is full in the last third.
+    It grows evenly from 5/8 of the full edge, but not from less than `SMALLEST`, and is full in the last third.
     """
     share = 5 / 8 + 3 / 8 * min(1.0, progress * 3 / 2)
-    return full if share >= 1 else min(full, max(32, round(full * share / 16) * 16))
+    return full if share >= 1 else min(full, max(SMALLEST, int(full * share) // 16 * 16))
 
 
 class Budget(Protocol):
