@@ -199,7 +199,7 @@ def test_time_ends_a_search_and_what_was_begun_is_put_back(drawn: Path) -> None:
     config = {**TINY, "epochs": 500, "patience": 500}
     with pytest.raises(LabelrError, match="no trial came to its end"):
         small_search(drawn, {"lr": [1e-3, 4e-3]}, config=config, time=0.15)
-    outcome = small_search(drawn, {"lr": "1e-3..4e-3"}, time=0.15, sampler="random")
+    outcome = small_search(drawn, {"lr": "1e-3..4e-3"}, time=0.4, sampler="random")
     assert outcome.trials[0].state == "complete"
     assert not [trial for trial in outcome.trials if trial.state == "running"]
 
