@@ -1,6 +1,17 @@
-"""``python -m labelr``."""
+"""``python -m labelr``, and the command ``labelr``."""
 
-from labelr.cli.app import main
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Runs the command line; Ctrl-C ends it without a traceback also while it is still being loaded."""
+    try:
+        from labelr.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -117,7 +117,7 @@ class TrainConfig(ReadOptions):
     width: float | None = number(
         None,
         low=0.125,
-        below=8.01,
+        high=8,
         auto=True,
         help="Scales every channel count of the network; auto: 1, and 0.5 for drawn images.",
     )
@@ -187,12 +187,12 @@ class TrainConfig(ReadOptions):
     target_precision: float | None = number(
         None,
         low=0.01,
-        below=1.0001,
+        high=1,
         auto=True,
         help="Choose thresholds so that each label has this precision on validation images, instead of the best F1.",
     )
     target_recall: float | None = number(
-        None, low=0.01, below=1.0001, auto=True, help="Choose thresholds so that each label has this recall there."
+        None, low=0.01, high=1, auto=True, help="Choose thresholds so that each label has this recall there."
     )
     seed: int = number(
         0, low=0, below=2**31, help="Decides the split, the first weights, the order and the augmentation."

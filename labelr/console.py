@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,14 +23,22 @@ T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
 PLAIN_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
-SHORT = 12
+SHORT = 16
 """Texts of a table that are no longer are not broken, however narrow a terminal is."""
-
-stdout = Console(highlight=False, markup=False)
+FRAME = 3
+"""Characters that a column of a table takes beside its text."""
 
 
 class ReaderGoneError(Exception):
     """Whoever was to read the results has read enough; no OSError, which Typer takes for its own."""
+
+
+class _Stdout(Console):
+    """Standard output, which ends the command where nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Says so in labelr's own way; rich would end the process with an error."""
+        raise ReaderGoneError
 
 
 class _Stderr(Console):
@@ -48,10 +56,11 @@ class _Stderr(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+stdout = _Stdout(highlight=False, markup=False)
 stderr = _Stderr(stderr=True, highlight=False, markup=False)
 
 
-def _visible(text: str) -> Text:
+def visible(text: str) -> Text:
     """Text whose control characters are shown instead of obeyed: a file name may hold any."""
     return Text(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text))
 
@@ -62,7 +71,7 @@ class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         warns = record.levelno >= logging.WARNING
         prefix = Text("Warning: ", style="yellow") if warns else Text("")
-        stderr.print(prefix + _visible(record.getMessage()), soft_wrap=True)
+        stderr.print(prefix + visible(record.getMessage()), soft_wrap=True)
 
 
 @contextmanager
@@ -153,16 +162,16 @@ def _track_in_lines(items: Iterable[T], description: Description, total: Total =
 
 def show_error(error: LabelrError) -> None:
     """What is wrong, and the hint of what to do."""
-    stderr.print(Text("Error: ", style="bold red") + _visible(error.message), soft_wrap=True)
+    stderr.print(Text("Error: ", style="bold red") + visible(error.message), soft_wrap=True)
     if error.hint:
-        stderr.print(Text("\nHint: ", style="bold") + _visible(error.hint), soft_wrap=True)
+        stderr.print(Text("\nHint: ", style="bold") + visible(error.hint), soft_wrap=True)
 
 
 def show_stopped(signal_name: str, command: str | None = None) -> None:
     """That the work was stopped from outside, and by which command it goes on if it can."""
     stderr.print(f"Stopped by {signal_name}.", end=" " if command else "\n")
     if command:
-        stderr.print(Text("Go on with: ") + _visible(command), soft_wrap=True)
+        stderr.print(Text("Go on with: ") + visible(command), soft_wrap=True)
 
 
 def show_stopping() -> None:
@@ -196,11 +205,37 @@ def show_json(result: Any) -> None:
 
 
 def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Console = stdout) -> None:
-    """Rows as a table with their keys as headings; never cut where `to` is no terminal."""
-    table = _make_table(rows, title)
+    """Rows as a table with their keys as headings.
+
+    It is as wide as it needs to be where `to` is no terminal. On one that is too narrow for all columns the rest stand
+    in tables below, each with the first column again, so that no number is cut.
+    """
     if not to.is_terminal:
-        to = Console(file=to.file, width=UNLIMITED_WIDTH)
-    to.print(table)
+        to = type(to)(file=to.file, width=UNLIMITED_WIDTH, highlight=False, markup=False)
+    for names in _tables_of(rows, to.width):
+        to.print(_make_table([{name: row[name] for name in names} for row in rows], title))
+
+
+def _tables_of(rows: Sequence[Mapping[str, object]], width: int) -> list[list[str]]:
+    """The columns of each of the tables that show some rows within a width."""
+    if not rows:
+        return [[]]
+    first, *others = rows[0]
+    room = width - 1 - min(_width(rows, first), max(SHORT, width // 3))
+    tables, left = [[first]], room
+    for name in others:
+        needed = min(_width(rows, name), SHORT + FRAME) if isinstance(rows[0][name], str) else _width(rows, name)
+        if needed > left and len(tables[-1]) > 1:
+            tables.append([first])
+            left = room
+        tables[-1].append(name)
+        left -= needed
+    return tables
+
+
+def _width(rows: Sequence[Mapping[str, object]], name: str) -> int:
+    """How many characters a column takes, its frame included."""
+    return FRAME + max(map(cell_len, (name, *(visible(_cell(row[name])).plain for row in rows))))
 
 
 def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
@@ -210,7 +245,7 @@ def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
         is_short = all(len(str(row[name])) <= SHORT for row in rows)
         table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=is_short or not is_text)
     for row in rows:
-        table.add_row(*(_visible(_cell(value)) for value in row.values()))
+        table.add_row(*(visible(_cell(value)) for value in row.values()))
     return table
 
 
@@ -223,44 +258,3 @@ def _cell(value: object) -> str:
 def show_note(text: str) -> None:
     """A line beside the result."""
     stderr.print(text, soft_wrap=True)
-
-
-def show_cache(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """What the pixel cache holds."""
-    if not rows:
-        show_note(f"The cache in {folder} is empty.")
-        return
-    shown = [
-        {
-            "pixels": row["name"],
-            "images": row["images"],
-            "MB": round(row["bytes"] / 1e6),
-            "last used": row["used"][:16].replace("T", " "),
-        }
-        for row in rows
-    ]
-    show_table(shown)
-    show_note(f"{sum(row['bytes'] for row in rows) / 1e6:,.0f} MB in {folder}")
-
-
-def show_check(found: Mapping[str, Any]) -> None:
-    """What was understood of a data set, and what needs attention, from the same object that machines get."""
-    stdout.print(_visible(f"{found['source']}: {found['layout']}"), soft_wrap=True)
-    for note in found["notes"]:
-        stdout.print(_visible(f"  {note}"), soft_wrap=True)
-    show_table(found["per_label"])
-    sizes = ", ".join(f"{name} {width} x {height}" for name, (width, height) in found["sizes"].items())
-    facts = {
-        "images": f"{found['images']:,}",
-        "split": ", ".join(f"{count:,} {part}" for part, count in found["split"].items()),
-        "pixels": sizes,
-        "formats": ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()),
-        "modes": ", ".join(f"{count:,} {name}" for name, count in found["modes"].items()),
-        "copies": f"{len(found['duplicates']):,} groups byte for byte, {len(found['near_duplicates']):,} alike",
-    }
-    for name, value in facts.items():
-        stdout.print(_visible(f"{name}: {value}"), soft_wrap=True)
-    for problem in found["problems"]:
-        stdout.print(Text("Attention: ", style="yellow") + _visible(problem), soft_wrap=True)
-    if not found["problems"]:
-        stdout.print("Nothing needs attention.")

@@ -26,6 +26,11 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
+def count(number: int, noun: str) -> str:
+    """How many there are, as a sentence part: ``1 image``, ``1,204 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def some(names: Sequence[object], limit: int = 3) -> str:
     """The first names as a sentence part: ``a, b, c, and 34 more``."""
     shown = ", ".join(str(name) for name in names[:limit])

@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_error(path: Path, error: OSError) -> LabelrError:
     """What to tell the user when the system refuses a write."""
-    place = "choose another place with `--output` or the variable LABELR_HOME"
+    place = "choose another place with an option such as `--output` or with the variable LABELR_HOME"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return LabelrError(
         f"cannot write {path}: {error.strerror or error}", f"free some space, or {place}" if full else place
@@ -64,6 +64,17 @@ def make_folder(folder: Path) -> Path:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder where it was not there, and sees whether files can be made in it, before there is work to lose.
+
+    Raises:
+        LabelrError: If they cannot.
+    """
+    make_folder(folder)
+    with writing(folder), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:

@@ -45,10 +45,17 @@ class SettingError(LabelrError):
 
 
 def number(
-    default: float | None, *, help: str, low: float = -math.inf, below: float = math.inf, auto: bool = False
+    default: float | None,
+    *,
+    help: str,
+    low: float = -math.inf,
+    below: float = math.inf,
+    high: float = math.inf,
+    auto: bool = False,
 ) -> Any:
-    """A number from `low` to under `below`; with `auto`, None leaves the choice to labelr."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "below": below, "auto": auto})
+    """A number from `low` to under `below`, or to `high`; with `auto`, None leaves the choice to labelr."""
+    metadata = {"help": help, "low": low, "below": below, "high": high, "auto": auto}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def switch(default: bool | None, *, help: str) -> Any:
@@ -115,12 +122,13 @@ def parsed(field: "dataclasses.Field[Any]", text: str) -> Any:
 def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:
     if value is None and field.metadata["auto"]:
         return
-    low, below = field.metadata["low"], field.metadata["below"]
+    low, below, high = (field.metadata[name] for name in ("low", "below", "high"))
     whole = "int" in str(field.type)
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    upper = "" if below == math.inf else f" to {below - 1:,}" if whole else f" to below {below:g}"
+    upper = f" to {high:g}" if high < math.inf else ""
+    upper = upper if below == math.inf else f" to {below - 1:,}" if whole else f" to below {below:g}"
     expected = f"a {'whole ' if whole else ''}number from {low:g}{upper}"
-    _require(numeric and low <= value < below, field.name, expected, value)
+    _require(numeric and low <= value <= high and value < below, field.name, expected, value)
 
 
 def _require(holds: bool, name: str, expected: str, value: object) -> None:

@@ -96,6 +96,26 @@ def test_interval_holds_the_score_and_narrows_with_more_images() -> None:
     assert widths[1] < 0.3 * widths[0]
 
 
+def test_interval_holds_the_score_where_most_labels_have_one_positive() -> None:
+    rng = np.random.default_rng(5)
+    targets = np.zeros((80, 60))
+    targets[rng.integers(0, 80, 60), np.arange(60)] = 1
+    probs = np.clip(0.3 * targets + 0.7 * rng.random(targets.shape), 0, 1)
+    scores, found = metrics.score(probs, targets, 0.5), bootstrap.intervals(probs, targets, 0.5)
+    for name in ("map_macro", "f1_macro"):
+        low, high = found[name]
+        assert scores[name] - low > 0.2 * (high - low)
+        assert high - scores[name] > 0.2 * (high - low)
+
+
+def test_interval_stays_within_what_a_score_can_be() -> None:
+    targets = np.repeat([0.0, 1.0], [6, 6])[:, None]
+    probs = np.clip(targets + np.linspace(-0.3, 0.3, 12)[:, None], 0.01, 0.99)
+    probs[0] = 0.9
+    found = bootstrap.intervals(probs, targets, 0.5)
+    assert all(0 <= low <= high <= 1 for name, (low, high) in found.items() if name != "loss")
+
+
 def test_interval_of_a_share_is_the_binomials() -> None:
     probs = np.zeros((400, 1))
     targets = np.repeat([0.0, 1.0], [300, 100])[:, None]

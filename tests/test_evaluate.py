@@ -56,6 +56,74 @@ def test_common_labels_are_scored_with_their_own_thresholds(
     assert "does not know 1 of the labels: dog; they are not scored" in caplog.text
 
 
+def test_images_of_which_no_common_label_is_known_are_left_out_and_counted(
+    drawn: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = {"00000.png", "00001.png"}
+    path = table(
+        lambda cells: [cells[0], "" if cells[0] in unknown else cells[1], {"filename": "dog"}.get(cells[0], "1")]
+    )
+    found = labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all", common_labels=True)
+    assert len(found.probs) == 58
+    assert unknown.isdisjoint(found.files)
+    assert "left out: 2 images without a known label of these" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"only": ("disc",)}, {"exclude": ("horizontal_stripes", "triangle")}])
+def test_labels_that_the_user_leaves_out_are_not_missed(
+    drawn: Path, trained: Model, options: dict[str, tuple[str, ...]]
+) -> None:
+    assert labelr.evaluate(drawn, trained, options=options, split="all").labels == ("disc",)
+
+
+def test_only_labels_that_the_model_does_not_know_are_an_error(
+    drawn: Path, trained: Model, table: Callable[..., Path]
+) -> None:
+    options = {"labels": str(table(without_disc)), "only": ("dog",)}
+    with pytest.raises(LabelrError, match="does not know 1 of the labels: dog") as caught:
+        labelr.evaluate(drawn, trained, options=options, split="all")
+    assert "horizontal_stripes" in caught.value.hint
+
+
+def test_label_of_another_case_is_told_by_both_names(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
+    path = table(lambda cells: [cell.replace("disc", "Disc") for cell in cells])
+    with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
+        labelr.evaluate(drawn, trained, options={"labels": str(path)})
+    assert "did you mean `Disc`? The model calls it `disc`" in caught.value.hint
+
+
+def test_images_that_do_not_open_are_listed_beside_the_results(drawn: Path, trained: Model, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+    (data / "images" / "00003.png").write_bytes(b"no image")
+    labelr.evaluate(data, trained, split="all", output=tmp_path / "out")
+    with (tmp_path / "out" / "errors.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["filename"] == "00003.png"
+    assert row["reason"]
+
+
+def test_output_that_cannot_be_written_is_told_before_anything_is_scored(
+    cli: Cli, drawn: Path, trained: Model, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = cli("evaluate", drawn, "--model", trained.path, "--split", "all", "-v", "-o", tmp_path / "file")
+    assert result.code == 1
+    assert f"cannot write {tmp_path / 'file'}" in result.err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_scores_say_of_which_model_they_are(cli: Cli, drawn: Path, trained: Model) -> None:
+    assert "Scores of trained on 60 images:" in cli("evaluate", drawn, "--model", trained.path, "--split", "all").out
+
+
+def test_unfinished_model_is_said_to_be_one(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
+    folder = Path(shutil.copytree(trained.path, home / "models" / "half"))
+    said = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**said, "complete": False}))
+    for command in (("evaluate", drawn, "--split", "all"), ("tag", drawn / "images", "--dry-run")):
+        assert "Warning: the training of half was stopped" in cli(*command, "--model", "half").err
+
+
 def test_no_common_label_is_an_error(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
     path = table(lambda cells: [cells[0], "dog" if cells[0] == "filename" else "1"])
     with pytest.raises(LabelrError, match="lacks 3 of the model's labels") as caught:
@@ -68,7 +136,7 @@ def test_images_of_which_no_label_is_known_are_an_error(
 ) -> None:
     dog = {"filename": "dog", "00000.png": "1"}
     path = table(lambda cells: [*(cells if cells[0] == "filename" else [cells[0], "", "", ""]), dog.get(cells[0], "0")])
-    with pytest.raises(LabelrError, match="no label is known of the 60 images to score") as caught:
+    with pytest.raises(LabelrError, match="no label to score is known of any image") as caught:
         labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all")
     assert "mark labels" in caught.value.hint
 
@@ -86,7 +154,7 @@ def test_thresholds_of_a_file_decide(cli: Cli, drawn: Path, trained: Model, tmp_
     tables = cli(*command, "--threshold-file", path).out
     assert "F1 at 0.5" in tables
     assert "F1 at fitted thresholds" in tables
-    assert f"F1 at {path}" in tables
+    assert "F1 at thresholds.csv" in tables
 
 
 def test_results_are_written_sorted_and_can_give_thresholds_back(
@@ -135,7 +203,7 @@ def test_tag_takes_thresholds_from_a_file(cli: Cli, drawn: Path, trained: Model,
 
 def test_few_positives_are_warned_of_and_intervals_and_baselines_shown(cli: Cli, drawn: Path, trained: Model) -> None:
     result = cli("evaluate", drawn, "--model", trained.path)
-    assert "Warning: 3 of 3 labels have fewer than 10 positives here; their scores say little: horiz" in result.err
+    assert "Warning: fewer than 10 positives here in 3 of 3 labels, whose scores say little: horiz" in result.err
     assert "Warning" in cli("evaluate", drawn, "--model", trained.path, "--json").err
     assert "95 % interval" in result.out
     assert "label prior" in result.out

@@ -30,10 +30,25 @@ def test_other_columns_are_passed_over(tmp_path: Path) -> None:
     assert read_thresholds(path, LABELS, OWN).tolist() == [0.1, 0.75, 0.3]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'label;threshold\n"Vögel, klein";1\ncat;0,25\n',
+        "Label\tThreshold\nVögel, klein\t1\ncat\t0.25\n",
+        '"label", threshold\n"Vögel, klein", 1\ncat, 0.25\n',
+    ],
+)
+def test_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "thresholds.csv"
+    path.write_text(text, encoding=encoding)
+    assert read_thresholds(path, LABELS, OWN).tolist() == [0.25, 0.2, 1.0]
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("", "is no table of thresholds", "`--threshold-file`"),
+        ("", "is empty", "`--threshold-file`"),
         ("label,threshold\n", "is no table of thresholds", "`--threshold-file`"),
         ("name,cut\ncat,0.5\n", "is no table of thresholds", "columns `label` and `threshold`"),
         ("label,threshold\ncat,0.5\nbird,0.5\n", "row 3: the model has no label 'bird'", "leave the row out"),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import TINY_OPTIONS, Cli
+from conftest import TINY_OPTIONS, Cli, put
 
 from labelr.model import shelf
 from labelr.model.predict import Model
@@ -261,3 +261,12 @@ def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, drawn: P
     assert second.code == 1
     assert "another run is making the model in" in second.err
     assert running.returncode == 143
+
+
+def test_interrupt_while_the_command_is_still_being_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    put(tmp_path, "typer.py", "import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "labelr", "--version"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

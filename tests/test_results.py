@@ -28,10 +28,12 @@ def read(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_three_files_hold_the_report_the_table_and_the_predictions(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_files_hold_the_report_the_table_the_predictions_and_the_errors(evaluation: Evaluation, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "out"
-    write_results(folder, evaluation)
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "per_label.csv", "predictions.csv"]
+    write_results(folder, evaluation, "filename,reason\n")
+    names = ["errors.csv", "metrics.json", "per_label.csv", "predictions.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / "errors.csv").read_text() == "filename,reason\n"
     assert json.loads((folder / "metrics.json").read_text()) == evaluation.to_json()
     header, *rows = read(folder / "per_label.csv")
     assert [row[0] for row in rows] == ["sky", "a,b"]
@@ -40,7 +42,7 @@ def test_three_files_hold_the_report_the_table_and_the_predictions(evaluation: E
 
 
 def test_predictions_hold_target_probability_and_decision_of_each_cell(evaluation: Evaluation, tmp_path: Path) -> None:
-    write_results(tmp_path, evaluation)
+    write_results(tmp_path, evaluation, "filename,reason\n")
     assert read(tmp_path / "predictions.csv") == [
         [
             "filename",
@@ -51,16 +53,16 @@ def test_predictions_hold_target_probability_and_decision_of_each_cell(evaluatio
             "a,b:probability",
             "a,b:prediction",
         ],
-        ["1.jpg", "1", "0.750000", "1", "", "0.250000", "1"],
-        ["d/2.jpg", "0", "0.500000", "0", "1", "0.125000", "0"],
+        ["1.jpg", "1", "0.75", "1", "", "0.25", "1"],
+        ["d/2.jpg", "0", "0.5", "0", "1", "0.125", "0"],
     ]
 
 
 def test_results_are_replaced_only_by_force_and_other_files_stay(evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     check_free(tmp_path, force=False)
-    write_results(tmp_path, evaluation)
-    with pytest.raises(LabelrError, match=r"there is metrics\.json in .* already") as caught:
+    write_results(tmp_path, evaluation, "filename,reason\n")
+    with pytest.raises(LabelrError, match=r"metrics\.json is there already") as caught:
         check_free(tmp_path, force=False)
     assert "--force" in caught.value.hint
     check_free(tmp_path, force=True)

@@ -79,6 +79,7 @@ def test_flipped_labels_stand_first_among_good_predictions() -> None:
 def test_table_names_files_as_the_label_file_does_and_ranks_from_1(drawn: Path, tmp_path: Path) -> None:
     evaluation = make_evaluation(drawn, ["sea, deep", "=1+1"])
     found = find_suspects(evaluation.probs, evaluation.targets)
+    check_suspects_free(tmp_path / "new" / "suspects.csv", force=False)
     write_suspects(tmp_path / "new" / "suspects.csv", evaluation, found)
     rows = rows_of(tmp_path / "new" / "suspects.csv")
     assert list(rows[0]) == ["filename", "label", "given", "probability", "rank"]
@@ -112,6 +113,14 @@ def test_fit_does_not_begin_where_the_table_may_not_be_replaced(cli: Cli, drawn:
     assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
+def test_training_does_not_begin_where_the_table_cannot_be_written(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = cli("fit", drawn, "--suspects", tmp_path / "file" / "s.csv", *TINY_OPTIONS)
+    assert result.code == 1
+    assert "epoch" not in result.err
+    assert f"cannot write {tmp_path / 'file'}" in result.err
+
+
 def test_fit_looks_at_the_parts_that_were_not_learned_from(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     assert cli("fit", drawn, "-o", here, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
@@ -128,7 +137,8 @@ def test_folds_look_at_all_images_by_out_of_fold_predictions(cli: Cli, drawn: Pa
     rows = rows_of(tmp_path / "s.csv")
     assert len({row["filename"] for row in rows}) > 20
     for row in rows:
-        assert row["probability"] == said[row["filename"]][f"{row['label']}:probability"]
+        prob = float(said[row["filename"]][f"{row['label']}:probability"])
+        assert float(row["probability"]) == pytest.approx(prob, abs=1e-6)
         assert row["given"] == said[row["filename"]][f"{row['label']}:target"]
 
 

@@ -1,5 +1,9 @@
 """``labelr cache``: looks after the pixels that are kept so that images are decoded only once."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import typer
 
 from labelr import console
@@ -18,7 +22,7 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
     if json:
         console.show_json(rows)
     else:
-        console.show_cache(rows, pixels.cache_folder())
+        _show(rows, pixels.cache_folder())
 
 
 @cache.command()
@@ -32,3 +36,21 @@ def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
         console.show_json(cleared)
     elif not quiet:
         console.show_note(f"Deleted the pixels of {cleared['images']:,} images, {cleared['bytes'] / 1e6:,.0f} MB.")
+
+
+def _show(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """What the pixel cache holds."""
+    if not rows:
+        console.show_note(f"The cache in {folder} is empty.")
+        return
+    shown = [
+        {
+            "pixels": row["name"],
+            "images": row["images"],
+            "MB": round(row["bytes"] / 1e6),
+            "last used": row["used"][:16].replace("T", " "),
+        }
+        for row in rows
+    ]
+    console.show_table(shown)
+    console.show_note(f"{sum(row['bytes'] for row in rows) / 1e6:,.0f} MB in {folder}")

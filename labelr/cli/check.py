@@ -1,9 +1,11 @@
 """``labelr check``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from labelr import console
 from labelr.cli import options as opt
@@ -61,9 +63,32 @@ def check(
     if json:
         console.show_json(found)
     else:
-        console.show_check(found)
+        _show(found)
     if write_labels is not None:
         tables.write_labels(write_labels, result.dataset.table)
         console.show_note(f"Wrote {write_labels}.")
     if found["problems"]:
         raise typer.Exit(3)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    """What was understood of a data set, and what needs attention, from the same object that machines get."""
+    console.stdout.print(console.visible(f"{found['source']}: {found['layout']}"), soft_wrap=True)
+    for note in found["notes"]:
+        console.stdout.print(console.visible(f"  {note}"), soft_wrap=True)
+    console.show_table(found["per_label"])
+    sizes = ", ".join(f"{name} {width} x {height}" for name, (width, height) in found["sizes"].items())
+    facts = {
+        "images": f"{found['images']:,}",
+        "split": ", ".join(f"{count:,} {part}" for part, count in found["split"].items()),
+        "pixels": sizes,
+        "formats": ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()),
+        "modes": ", ".join(f"{count:,} {name}" for name, count in found["modes"].items()),
+        "copies": f"{len(found['duplicates']):,} groups byte for byte, {len(found['near_duplicates']):,} alike",
+    }
+    for name, value in facts.items():
+        console.stdout.print(console.visible(f"{name}: {value}"), soft_wrap=True)
+    for problem in found["problems"]:
+        console.stdout.print(Text("Attention: ", style="yellow") + console.visible(problem), soft_wrap=True)
+    if not found["problems"]:
+        console.stdout.print("Nothing needs attention.")

@@ -1,12 +1,13 @@
 """The tables of an evaluation, from the same object that machines get."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from labelr import console
-from labelr.errors import some
+from labelr.errors import count, some
 
 METRICS = {
     "map_macro": "mAP",
@@ -32,11 +33,13 @@ HEADINGS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN", "f1": "F1", "ap": "A
 
 def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) -> None:
     """The headline table, the averages with F1 at 0.5 beside F1 at the model's thresholds, and the table of labels."""
-    to.print(f"Scores {_where(result)}{result['images']:,} images:", soft_wrap=True)
+    to.print(console.visible(f"Scores {_where(result)}{count(result['images'], 'image')}:"), soft_wrap=True)
     console.show_table(_headline(result), to=to)
     console.show_table(_averages(result), to=to)
     rows = [{HEADINGS.get(name, name): value for name, value in row.items()} for row in result["per_label"]]
     console.show_table(rows, to=to)
+    if result.get("scored_on") == "folds":
+        to.print("The table of labels is of all folds together; the scores above are means over folds.", soft_wrap=True)
     total, left_out = len(result["labels"]), len(result["not_evaluable"])
     if left_out:
         covered = f"Macro averages cover {total - left_out} of {total} labels"
@@ -47,15 +50,15 @@ def warn_of_few_positives(result: Mapping[str, Any]) -> None:
     """Says of how many labels the scores are not to be trusted."""
     few, total = result["few_positives"], len(result["labels"])
     if few:
-        found = f"{len(few)} of {total} labels have fewer than 10 positives here"
-        console.show_note(f"Warning: {found}; their scores say little: {some(few)}")
+        found = f"fewer than 10 positives here in {len(few)} of {count(total, 'label')}"
+        console.show_note(f"Warning: {found}, whose scores say little: {some(few)}")
 
 
 def _where(result: Mapping[str, Any]) -> str:
     part = result.get("scored_on")
     if part == "folds":
         return f"over {len(result['folds']['images'])} folds of "
-    return f"on the {part} part, " if part else "on "
+    return f"on the {part} part, " if part else f"of {Path(result['model']).name} on "
 
 
 def _headline(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -79,6 +82,6 @@ def _averages(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     for average in ("micro", "macro", "weighted", "samples"):
         row = {"average": average, **{name: metrics[f"{name}_{average}"] for name in ("precision", "recall")}}
         if result["threshold"] != "auto":
-            row[f"F1 at {result['threshold']}"] = metrics[f"f1_{average}"]
+            row[f"F1 at {Path(str(result['threshold'])).name}"] = metrics[f"f1_{average}"]
         rows.append({**row, "F1 at 0.5": f1_at["0.5"][average], "F1 at fitted thresholds": f1_at["auto"][average]})
     return rows

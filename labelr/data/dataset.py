@@ -9,13 +9,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data.labels import LabelTable, look_alikes
 from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.read import missing_message, read_labels
 from labelr.data.reading import Reading
 from labelr.data.scan import Scanned, scan_images
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, count, some
 from labelr.progress import Track, untracked
 
 MAX_UNREADABLE = 0.2
@@ -65,6 +66,12 @@ class Dataset:
         return cls(table.take(rows), tuple(scanned[row] for row in rows), unreadable)
 
     @property
+    def errors_csv(self) -> str:
+        """The files that do not open, as a table with the reasons."""
+        rows = ((files.guarded_path(file), reason) for file, reason in self.unreadable.items())
+        return files.csv_text(("filename", "reason"), rows)
+
+    @property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each image file, N of them."""
         return tuple(one.digest for one in self.scanned)
@@ -107,21 +114,22 @@ def name_of_data(folders: Sequence[Path]) -> str:
 def _describe(reading: Reading) -> None:
     table = reading.table
     log.info(
-        "%s: %s; %s images, %s labels, %s unknown cells",
-        table.source, table.layout, f"{len(table):,}", f"{len(table.labels):,}", f"{table.num_unknown:,}",
+        "%s: %s; %s, %s, %s",
+        table.source, table.layout,
+        count(len(table), "image"), count(len(table.labels), "label"), count(table.num_unknown, "unknown cell"),
     )  # fmt: skip
     for note in reading.notes:
         log.info("  %s", note)
     if reading.missing:
         log.warning("%s; they are left out", missing_message(table, reading.missing))
     if reading.invalid:
-        log.warning("%s rows are left out: %s", f"{len(reading.invalid):,}", some(reading.invalid))
+        log.warning("left out: %s: %s", count(len(reading.invalid), "row"), some(reading.invalid))
     if reading.unlabelled:
-        number, names = f"{len(reading.unlabelled):,}", some(reading.unlabelled)
-        log.warning("%s images have no known label and are left out: %s", number, names)
+        number, names = count(len(reading.unlabelled), "image"), some(reading.unlabelled)
+        log.warning("left out: %s without a known label: %s", number, names)
     if reading.unlisted:
-        names, number = some(reading.unlisted), f"{len(reading.unlisted):,}"
-        log.info("%s images in %s are not in the label file and are not used: %s", number, table.root, names)
+        names, number = some(reading.unlisted), count(len(reading.unlisted), "image")
+        log.info("not used: %s in %s that the label file does not name: %s", number, table.root, names)
     for alike in look_alikes(table.labels):
         log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))
 

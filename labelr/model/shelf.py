@@ -117,6 +117,8 @@ def find(model: str | Path | None = None, *, runs: bool = False) -> Path:
             f"{str(model)!r} has no model yet: its training was stopped",
             "go on with the same `labelr fit` command and `--resume`",
         )
+    if is_path or directory.is_dir():
+        raise LabelrError(f"there is no model in {str(model)!r}", hint)
     raise LabelrError(f"no model called {str(model)!r}", hint)
 
 

@@ -51,6 +51,20 @@ def build_network(info: ModelInfo) -> ResidualNetwork:
     )
 
 
+def chosen(model: str | Path | Model | None, *, machine: Machine | None = None) -> Model:
+    """A model that is to be applied: as it is where it is loaded already, else as `load` gives it.
+
+    Of one whose training was stopped it is said that it is not what it could be.
+    """
+    loaded = model if isinstance(model, Model) else load(model, machine=machine)
+    if not loaded.info.complete:
+        log.warning(
+            "the training of %s was stopped: this is the best model so far, neither calibrated nor with thresholds",
+            loaded.name,
+        )
+    return loaded
+
+
 def load(model: str | Path | None = None, *, machine: Machine | None = None) -> Model:
     """A saved model, its weights compared with their digest, ready to be applied.
 

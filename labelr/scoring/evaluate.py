@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from labelr import files
 from labelr.config import PLOT_FORMATS, ReadOptions
 from labelr.data.dataset import Dataset, as_folders
-from labelr.data.labels import LabelTable
 from labelr.data.splits import SPLITS_FILE, read_splits
-from labelr.errors import LabelrError, nearest, some
+from labelr.errors import LabelrError, count, nearest, some
 from labelr.model import store
 from labelr.model.device import Machine
 from labelr.model.predict import BATCH_SIZE, Model, Probs
@@ -62,8 +62,8 @@ def evaluate(
         threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
         common_labels: Whether the labels that both data and model have are scored where the data lacks some.
         sort: A column that the table of labels is sorted by; None keeps the model's order.
-        output: A directory for ``metrics.json``, ``per_label.csv`` and ``predictions.csv``, and for a page to look at,
-            ``report/report.html``, with charts beside it; None writes nothing.
+        output: A directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv`` and ``errors.csv``, and for a
+            page to look at, ``report/report.html``, with charts beside it; None writes nothing.
         suspects: A file for the given labels that are probably wrong, as a table; None writes none.
         plot_format: Of the charts: ``"png"`` or ``"svg"``.
         force: Whether such files may be replaced.
@@ -81,16 +81,18 @@ def evaluate(
     check_suspects_free(doubts, force=force)
     if output is not None:
         check_free(Path(output), force=force)
-    loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
+    loaded = store.chosen(model, machine=machine)
     thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
     reading = ReadOptions.of(options)
     dataset = Dataset.load(as_folders(data), reading, threads=loaded.machine.workers, track=track)
-    matched = replace(dataset, table=_match_labels(dataset.table, loaded, common_labels=common_labels))
+    matched = _match_labels(dataset, loaded, reading, common_labels=common_labels)
     chosen = _choose_split(matched, loaded, split)
+    if output is not None:
+        files.check_writable(Path(output))
     scored = score_dataset(loaded, chosen, options=reading, thresholds=thresholds, track=track)
     evaluation = replace(scored, threshold=said, sort=sort)
     if output is not None:
-        write_results(Path(output), evaluation)
+        write_results(Path(output), evaluation, dataset.errors_csv)
     if doubts is not None:
         write_suspects(doubts, evaluation, find_suspects(evaluation.probs, evaluation.targets))
     if output is not None:
@@ -141,14 +143,9 @@ def score_dataset(
         track: Watches the progress.
 
     Raises:
-        LabelrError: If nothing is known of the images, or one does not open any more.
+        LabelrError: If an image does not open any more.
     """
-    table = dataset.table
-    if len(table) and np.isnan(table.targets).all():
-        raise LabelrError(
-            f"{table.source}: no label is known of the {len(table):,} images to score", "mark labels with 1 and 0"
-        )
-    columns = [model.labels.index(label) for label in table.labels]
+    columns = [model.labels.index(label) for label in dataset.table.labels]
     probs = predict_dataset(model, dataset, options=options, track=track)[:, columns]
     return evaluate_probs(model, dataset, probs, thresholds=thresholds)
 
@@ -195,15 +192,20 @@ def predict_dataset(
     return model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))
 
 
-def _match_labels(table: LabelTable, model: Model, *, common_labels: bool) -> LabelTable:
-    """The table with the model's labels in the model's order, or with those that it has in common with the model."""
-    common = [label for label in model.labels if label in table.labels]
-    missing = [label for label in model.labels if label not in table.labels]
+def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, common_labels: bool) -> Dataset:
+    """The data with the model's labels in the model's order, or with those that both have, where any is known."""
+    table = dataset.table
+    wanted = [one for one in model.labels if one in (options.only or model.labels) and one not in options.exclude]
+    common = [label for label in wanted if label in table.labels]
+    missing = [label for label in wanted if label not in table.labels]
     unknown = [label for label in table.labels if label not in model.labels]
     beyond = f"the model does not know {len(unknown)} of the labels: {some(unknown)}"
+    if not wanted:
+        raise LabelrError(beyond, f"name some that it knows: {some(model.labels)}")
     if missing and (not common_labels or not common):
         also = f"; {beyond}" if unknown else ""
-        hint = nearest(missing[0], unknown) or "name the label file of this model's labels with `--labels`"
+        alike = nearest(missing[0], unknown)
+        hint = f"{alike} The model calls it `{missing[0]}`" if alike else "name the right label file with `--labels`"
         if common:
             hint += "; score the common ones with `--common-labels`"
         raise LabelrError(f"{table.source} lacks {len(missing)} of the model's labels: {some(missing)}{also}", hint)
@@ -211,7 +213,13 @@ def _match_labels(table: LabelTable, model: Model, *, common_labels: bool) -> La
         log.warning("%s of the model's labels are not in %s: %s", len(missing), table.source, some(missing))
     if unknown:
         log.warning("%s; they are not scored", beyond)
-    return table.with_labels(common)
+    table = table.with_labels(common)
+    known = ~np.isnan(table.targets).all(axis=1)
+    if not known.any():
+        raise LabelrError(f"{table.source}: no label to score is known of any image", "mark labels with 1 and 0")
+    if not known.all():
+        log.warning("left out: %s without a known label of these", count(int((~known).sum()), "image"))
+    return replace(dataset, table=table).take(np.flatnonzero(known))
 
 
 def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:

@@ -1,17 +1,18 @@
 """Thresholds that people name in place of the model's own: one number, or a table."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from labelr import files
+from labelr.data.formats.sheet import Sheet, read_sheet
+from labelr.data.formats.source import read_text
 from labelr.errors import LabelrError, nearest
 from labelr.model.predict import Model
 from labelr.scoring.thresholds import Thresholds
 from labelr.settings import SettingError
 
+COLUMNS = ("label", "threshold")
 HINT = "give a table with the columns `label` and `threshold` to `--threshold-file`"
 
 
@@ -38,10 +39,11 @@ def choose_thresholds(
 
 
 def read_thresholds(path: Path, labels: Sequence[str], usual: Thresholds) -> Thresholds:
-    """The thresholds in a CSV ``label,threshold``; a label that it does not name keeps its usual one.
+    """The thresholds in a table ``label,threshold``; a label that it does not name keeps its usual one.
 
     Args:
-        path: The table; other columns, such as those of ``per_label.csv``, are passed over.
+        path: The table, in any usual separator and encoding, with a decimal point or comma; other columns, such as
+            those of ``per_label.csv``, are passed over.
         labels: L label names.
         usual: Shape ``(L,)``.
 
@@ -52,34 +54,34 @@ def read_thresholds(path: Path, labels: Sequence[str], usual: Thresholds) -> Thr
         LabelrError: If it cannot be read, names a label that there is not, or one twice, or no number from 0 to 1.
     """
     chosen: dict[str, float] = {}
-    for number, row in enumerate(_read_rows(path), start=2):
-        label, where = files.unguarded(row["label"] or ""), f"{path}, row {number}"
+    sheet = _read_sheet(path)
+    cells = (sheet.column(sheet.keys.index(name)) for name in COLUMNS)
+    for row, (label, threshold) in enumerate(zip(*cells, strict=True)):
+        where = sheet.where(row)
         if label not in labels:
             hint = nearest(label, labels) or "leave the row out"
             raise LabelrError(f"{where}: the model has no label {label!r}", hint)
         if label in chosen:
             raise LabelrError(f"{where}: {label!r} is there twice", "keep one of the rows")
-        chosen[label] = _read_number(row["threshold"], where)
+        chosen[label] = _read_number(threshold, where)
     return np.array([chosen.get(label, value) for label, value in zip(labels, usual, strict=True)])
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_sheet(path: Path) -> Sheet:
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise LabelrError(f"cannot read {path}: {reason}", HINT) from error
-    if not rows or not {"label", "threshold"} <= set(rows[0]):
+        sheet = read_sheet(path, read_text(path).content)
+    except LabelrError as error:
+        raise LabelrError(error.message, HINT) from error
+    if not set(COLUMNS) <= set(sheet.keys) or not sheet.body:
         raise LabelrError(f"{path} is no table of thresholds", HINT)
-    return rows
+    return sheet
 
 
-def _read_number(text: str | None, where: str) -> float:
+def _read_number(text: str, where: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text.replace(",", "."))
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise LabelrError(f"{where}: expected a threshold from 0 to 1, got {text or ''!r}", "correct the cell")
+        raise LabelrError(f"{where}: expected a threshold from 0 to 1, got {text!r}", "correct the cell")
     return value

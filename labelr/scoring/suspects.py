@@ -81,6 +81,7 @@ def check_suspects_free(path: Path | None, *, force: bool) -> None:
         raise LabelrError(f"{path} is a folder", "name a file with `--suspects`, such as suspects.csv")
     if path.exists() and not force:
         raise LabelrError(f"there is a file {path} already", "replace it with `--force`, or name another `--suspects`")
+    files.check_writable(path.parent)
 
 
 def write_suspects(path: Path, evaluation: Evaluation, found: Suspects) -> None:
@@ -93,7 +94,6 @@ def write_suspects(path: Path, evaluation: Evaluation, found: Suspects) -> None:
         (files.guarded_path(str(file)), files.guarded(str(label)), *rest)
         for file, label, *rest in suspect_rows(evaluation, found)
     )
-    files.make_folder(path.parent)
     files.write_atomically(path, files.csv_text(COLUMNS, rows))
 
 

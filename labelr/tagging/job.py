@@ -122,7 +122,7 @@ class Job:
         if next(inputs.walk(), None) is None:
             where = ", ".join(str(path) for path in inputs.paths)
             raise LabelrError(f"no images in {where}", "labelr takes JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files")
-        loaded = model if isinstance(model, Model) else store.load(model, machine=machine)
+        loaded = store.chosen(model, machine=machine)
         thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
         return cls(inputs, loaded, Choice.of(loaded.labels, thresholds, options), said, options, track)
 

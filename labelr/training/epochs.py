@@ -169,6 +169,4 @@ def _write_data_files(prepared: Prepared, folder: Path, info: ModelInfo) -> None
     remove_report(folder)
     files.write_atomically(folder / shelf.CONFIG_FILE, files.json_text(info.config))
     write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
-    files.write_atomically(
-        folder / shelf.ERRORS_FILE, files.csv_text(("filename", "reason"), dataset.unreadable.items())
-    )
+    files.write_atomically(folder / shelf.ERRORS_FILE, dataset.errors_csv)

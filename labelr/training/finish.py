@@ -77,7 +77,7 @@ def tell_decisions(labels: Sequence[str], decisions: Decisions, config: TrainCon
         name = "precision" if config.target_precision is not None else "recall"
         target = config.target_precision if config.target_precision is not None else config.target_recall
         log.warning(
-            "%d of %d labels do not reach a %s of %g on validation images: %s",
+            "%d of %d labels miss a %s of %g on images that the network was not trained on: %s",
             len(missed), len(labels), name, target, some(missed),
         )  # fmt: skip
 

@@ -149,7 +149,8 @@ def finish_folds(
         fitted = decide_how(folds.probs[others], targets[others], settings)
         per_fold.append(_evaluation(model, dataset.take(mine), folds.probs[mine], fitted))
     pooled = _evaluation(model, dataset, folds.probs, decisions)
-    files.write_atomically(folder / shelf.PREDICTIONS_FILE, predictions_csv(pooled))
+    predictions = predictions_csv(pooled, {"fold": (folds.fold_of + 1).tolist()})
+    files.write_atomically(folder / shelf.PREDICTIONS_FILE, predictions)
     report = pooled.to_json() | {"f1_at": _mean_f1_at(per_fold)} | _means_and_spreads(per_fold)
     del report["intervals"]  # the spread stands in their place
     counts = {"images": [len(one.files) for one in per_fold], "best_epochs": list(folds.best_epochs)}
