@@ -26,7 +26,7 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     """How many there are, as a sentence part: ``1 image``, ``1,204 images``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from labelr.scoring.report.words import cards, counted, headline, how_to_read, percent
+from labelr.scoring.report.words import cards, headline, how_to_read, percent
 
 
 def report_of(tp: int, fp: int, fn: int, images: int = 200, **metrics: float | None) -> dict[str, Any]:
@@ -79,7 +79,3 @@ def test_folds_have_a_spread_and_no_band() -> None:
 @pytest.mark.parametrize(("value", "shown"), [(0.0, "< 1 %"), (0.014, "1 %"), (0.5, "50 %"), (0.999, "> 99 %")])
 def test_probability_is_never_shown_as_certain(value: float, shown: str) -> None:
     assert percent(value) == shown
-
-
-def test_one_is_singular() -> None:
-    assert (counted(1, "image"), counted(1200, "image")) == ("1 image", "1,200 images")

@@ -16,7 +16,7 @@ from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.read import missing_message, read_labels
 from labelr.data.reading import Reading
 from labelr.data.scan import Scanned, scan_images
-from labelr.errors import LabelrError, count, some
+from labelr.errors import LabelrError, counted, some
 from labelr.progress import Track, untracked
 
 MAX_UNREADABLE = 0.2
@@ -116,19 +116,19 @@ def _describe(reading: Reading) -> None:
     log.info(
         "%s: %s; %s, %s, %s",
         table.source, table.layout,
-        count(len(table), "image"), count(len(table.labels), "label"), count(table.num_unknown, "unknown cell"),
+        counted(len(table), "image"), counted(len(table.labels), "label"), counted(table.num_unknown, "unknown cell"),
     )  # fmt: skip
     for note in reading.notes:
         log.info("  %s", note)
     if reading.missing:
         log.warning("%s; they are left out", missing_message(table, reading.missing))
     if reading.invalid:
-        log.warning("left out: %s: %s", count(len(reading.invalid), "row"), some(reading.invalid))
+        log.warning("left out: %s: %s", counted(len(reading.invalid), "row"), some(reading.invalid))
     if reading.unlabelled:
-        number, names = count(len(reading.unlabelled), "image"), some(reading.unlabelled)
+        number, names = counted(len(reading.unlabelled), "image"), some(reading.unlabelled)
         log.warning("left out: %s without a known label: %s", number, names)
     if reading.unlisted:
-        names, number = some(reading.unlisted), count(len(reading.unlisted), "image")
+        names, number = some(reading.unlisted), counted(len(reading.unlisted), "image")
         log.info("not used: %s in %s that the label file does not name: %s", number, table.root, names)
     for alike in look_alikes(table.labels):
         log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))

@@ -12,7 +12,7 @@ from labelr import files
 from labelr.config import PLOT_FORMATS, ReadOptions
 from labelr.data.dataset import Dataset, as_folders
 from labelr.data.splits import SPLITS_FILE, read_splits
-from labelr.errors import LabelrError, count, nearest, some
+from labelr.errors import LabelrError, counted, nearest, some
 from labelr.model import store
 from labelr.model.device import Machine
 from labelr.model.predict import BATCH_SIZE, Model, Probs
@@ -218,7 +218,7 @@ def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, commo
     if not known.any():
         raise LabelrError(f"{table.source}: no label to score is known of any image", "mark labels with 1 and 0")
     if not known.all():
-        log.warning("left out: %s without a known label of these", count(int((~known).sum()), "image"))
+        log.warning("left out: %s without a known label of these", counted(int((~known).sum()), "image"))
     return replace(dataset, table=table).take(np.flatnonzero(known))
 
 

@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from labelr.errors import counted
 from labelr.scoring.report.panels import Axis, Line, Panel, Parallel, Span, Thread, along, nice_ticks, tick_text
-from labelr.scoring.report.words import MEASURES, counted
+from labelr.scoring.report.words import MEASURES
 from labelr.training.prepare import USUAL_EPOCHS
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.scales import Scale, jitter, score_axis, thinned

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelr.config import TrainConfig
-from labelr.errors import some
+from labelr.errors import counted, some
 from labelr.scoring.report.panels import along
-from labelr.scoring.report.words import Headline, counted
+from labelr.scoring.report.words import Headline
 from labelr.tuning.charts import completed, score_name, setting_name, settings_text
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.space import Range, said

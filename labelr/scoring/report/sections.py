@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from labelr.errors import counted
 from labelr.model.decide import decide
 from labelr.scoring.evaluation import FEW_POSITIVES, Evaluation
 from labelr.scoring.report import charts, svg
@@ -20,7 +21,7 @@ from labelr.scoring.report.examples import (
     thumbnail,
 )
 from labelr.scoring.report.source import Source, last, read_history
-from labelr.scoring.report.words import counted, percent
+from labelr.scoring.report.words import percent
 from labelr.scoring.suspects import COLUMNS as SUSPECT_COLUMNS
 from labelr.scoring.suspects import suspect_rows
 

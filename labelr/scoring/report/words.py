@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from labelr.errors import counted
+
 LITTLE = 100
 """Labels to be found; with fewer, the headline itself is rough."""
 
@@ -79,11 +81,6 @@ def _more(report: Report) -> tuple[str, ...]:
         return ()
     without = f"guessing by how frequent each label is would reach {100 * (prior or 0):.0f}"
     return (f"Every label is right on {100 * exact:.0f} of 100 images; {without}.",)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 label``, ``1,200 labels``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(value: float) -> str:
