@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import re
 import time
@@ -21,6 +22,7 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
+from labelr.model import shelf
 from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
 from labelr.model.network import ResidualNetwork
@@ -222,23 +224,36 @@ def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Train
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("precision", "row", "stops"), [
-    ("fp32", [1.0, np.inf], True), ("bf16", [np.nan, 1.0], True), ("fp16", [np.inf, np.nan, 1.0, np.inf], False),
-    ("fp16", [1.0, np.inf, np.nan, np.inf, 1.0], True),
-])  # fmt: skip
-def test_losses_without_a_number_stop_at_once_and_at_the_third_in_a_row_where_gradients_are_scaled(
-    drawn: Path, precision: str, row: list[float], stops: bool
-) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(("row", "step"), [([1.0, np.inf], 2), ([np.nan, 1.0], 1), ([1.0] * 20 + [np.inf], 21)])
+def test_loss_without_a_number_stops_training(drawn: Path, precision: str, row: list[float], step: int) -> None:
     trainer = make_trainer(drawn, 32, precision)
     trainer.losses = list(torch.tensor(row))
-    if not stops:
-        assert trainer.state()["losses"].shape == (len(row),)
-        return
-    with pytest.raises(
-        LabelrError, match=rf"the loss became (inf|nan) in epoch 1, step {2 if row[0] == 1 else 1}"
-    ) as caught:
+    with pytest.raises(LabelrError, match=rf"the loss became (inf|nan) in epoch 1, step {step}") as caught:
         trainer.state()
     assert "--lr 0.001" in caught.value.hint
+
+
+@pytest.mark.parametrize(("before", "after"), [("bf16", "fp16"), ("fp16", "bf16")])
+def test_run_goes_on_where_gradients_are_scaled_and_were_not_or_the_other_way_round(
+    drawn: Path, before: str, after: str
+) -> None:
+    begun, goes_on = make_trainer(drawn, 32, before), make_trainer(drawn, 32, after)
+    begun.run_epoch()
+    goes_on.restore(begun.state())
+    assert goes_on.steps == begun.steps
+    assert math.isfinite(goes_on.run_epoch())
+
+
+def test_time_that_is_over_before_training_begins_is_an_error(drawn: Path) -> None:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
+        time.sleep(0.7)
+        return items
+
+    with pytest.raises(LabelrError, match="the time was over before training began") as caught:
+        labelr.fit(drawn, {**TINY, "epochs": None, "time": 0.01}, track=track)
+    assert "--time" in caught.value.hint
+    assert not shelf.models_folder().joinpath("drawn").exists()
 
 
 def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:

@@ -1,6 +1,7 @@
 """Exact resume: what goes on is what was stopped, to the last bit, and nothing else is gone on with."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -325,6 +326,37 @@ def test_without_an_unfinished_run_a_new_one_begins(drawn: Path, caplog: pytest.
     caplog.set_level("INFO", logger="labelr")
     assert len(fit(drawn, TINY, name="new", resume=True).history) == 2
     assert "there is no unfinished run to go on with: a new one begins" in caplog.text
+
+
+def test_run_that_is_stopped_while_its_page_is_written_comes_to_the_same_calibration(
+    calm: FitResult, drawn: Path
+) -> None:
+    class Stop(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("a page to look at"):
+                stop()
+
+    handler, library = Stop(), logging.getLogger("labelr")
+    library.addHandler(handler)
+    library.setLevel("INFO")
+    try:
+        with pytest.raises(stopping.Stopped):
+            fit(drawn, {**FOUR, "report": True}, name="run")
+    finally:
+        library.removeHandler(handler)
+        library.setLevel("NOTSET")
+    stopping.obey(signal.SIGTERM, first=lambda: None)
+    assert labelr.load("run").info.complete
+    result = fit(drawn, {**FOUR, "report": True}, name="run", resume=True)
+    assert essence(result) == essence(calm)
+    assert result.model.info.calibration == calm.model.info.calibration
+
+
+def test_table_of_suspects_of_a_run_that_is_gone_on_with_is_replaced(drawn: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "suspects.csv").write_text("of the run that was stopped")
+    fit(drawn, FOUR, name="run", resume=True, suspects=tmp_path / "suspects.csv")
+    assert (tmp_path / "suspects.csv").read_text().startswith("filename,label,given")
+    assert fit(drawn, FOUR, name="run", resume=True, suspects=tmp_path / "suspects.csv").model.name == "run"
 
 
 @pytest.mark.parametrize("name", [None, "run"])

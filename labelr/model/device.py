@@ -1,11 +1,11 @@
-"""Picks device, precision, threads and worker count; seeds everything."""
+"""Picks device, precision, threads and worker count."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from labelr.errors import LabelrError
 
@@ -33,6 +33,10 @@ class Machine:
         """The mixed precision context; it does nothing in fp32."""
         return torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
 
+    def take(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; a GPU of NVIDIA's need not be waited for, while others may read it too late."""
+        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+
     def place(self, network: Network) -> Network:
         """The network on the device, in the memory order that convolutions are fastest in."""
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -52,7 +56,7 @@ def pick_machine(
     torch.set_num_threads(threads)
     if chosen.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    return Machine(chosen, _pick_precision(chosen, amp), threads, workers or cpus)
+    return Machine(chosen, _pick_precision(chosen, amp), threads, workers or threads)
 
 
 def available_cpus() -> int:

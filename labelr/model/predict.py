@@ -99,7 +99,7 @@ def predict_probs(
 def _predict_batch(
     network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, machine: Machine
 ) -> NDArray[np.floating]:
-    pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(machine.device, non_blocking=True)
+    pixels = machine.take(torch.from_numpy(batch).permute(0, 3, 1, 2))
     with torch.inference_mode():
         images = normalise(pixels, preprocessing).to(PRECISIONS[machine.precision])
         probs = network(images).sigmoid()
@@ -153,8 +153,7 @@ class Model:
         """
         alone = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
         several: Iterable[ImageLike] = [images] if alone else images  # type: ignore[list-item, assignment]
-        pixels = [self._pixels(image) for image in several]
-        probs = self.predict_pixels(map(np.stack, in_batches(pixels, BATCH_SIZE)))
+        probs = self.predict_pixels(map(np.stack, in_batches(map(self._pixels, several), BATCH_SIZE)))
         return Predictions([self.choose(row, threshold) for row in probs], probs)
 
     def predict_pixels(self, batches: Iterable[NDArray[np.uint8]]) -> Probs:

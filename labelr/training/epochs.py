@@ -1,6 +1,7 @@
 """Trains epoch after epoch, keeps the best one on disk, and stops when it gets no better."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,6 +120,9 @@ def _restored_best(info: ModelInfo, course: Course, prepared: Prepared, folder: 
         saved = shelf.read_info(folder)
         if saved.created >= course.best_created:  # not one that this run is to replace
             saved = replace(saved, complete=False, config=_reached(info, course))
+            saved = replace(
+                saved, calibration=info.calibration, thresholds=info.thresholds
+            )  # it may have been complete
             shelf.save_info(folder, saved)
             return saved
     if course.trainer.losses or len(course.history) > course.best.epoch:
@@ -134,6 +138,10 @@ def _budget(
     config: TrainConfig, images: TrainImages, deadline: float | None, state: Mapping[str, Any] | None
 ) -> Budget:
     if deadline is not None:
+        if deadline <= time.monotonic():
+            raise LabelrError(
+                "the time was over before training began: reading the images took it", "allow more `--time`"
+            )
         return Minutes(deadline)
     return Steps(cast("int", config.epochs) * images.steps, made=state["steps"] if state else 0)
 

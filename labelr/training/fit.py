@@ -100,7 +100,6 @@ def fit(
     events = Path(log_dir) if log_dir is not None else None
     check_event_log(events)
     doubts = Path(suspects) if suspects is not None else None
-    check_suspects_free(doubts, force=force)
     folders = as_folders(data)
     default_name = name_of_data(folders)
     place = Path(output) if output is not None else None
@@ -108,6 +107,7 @@ def fit(
         name = name_of_run(default_name, folders, given, resume=resume)
     with reserved(name, default_name=default_name, output=place, force=force, resume=resume) as folder:
         chosen, begun = resumed_settings(folder, given) if resume else (given, None)
+        check_suspects_free(doubts, force=force or begun is not None)
         machine = pick_machine(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
         prepared = prepare(folders, chosen, machine, track=track)
         if begun:

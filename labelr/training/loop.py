@@ -26,8 +26,6 @@ from labelr.training.schedule import Budget, grown_size, one_cycle
 
 CHECKED_EVERY = 16
 """Steps after which the losses are looked at: an accelerator would have to be waited for at every one."""
-SPARED_IN_A_ROW = 2
-"""So many steps without a finite loss are skipped where gradients are scaled: the scale is too large then."""
 
 
 class Trainer:
@@ -154,8 +152,7 @@ class Trainer:
             if self.progress >= 1:
                 break
         self._check_losses()
-        losses = torch.stack(self.losses)
-        return float(losses[losses.isfinite()].mean())
+        return float(torch.stack(self.losses).mean())
 
     def end_epoch(self) -> None:
         """Makes the next epoch the present one."""
@@ -193,19 +190,16 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         for optimizer, one in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(one)
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was taken on a machine that needs none
+            self.scaler.load_state_dict(state["scaler"])
 
     def _check_losses(self) -> None:
         """Raises LabelrError where the last losses say that training is lost."""
-        first = max(0, len(self.losses) - CHECKED_EVERY - SPARED_IN_A_ROW)
-        if not self.losses:
-            return
-        spared, in_a_row = SPARED_IN_A_ROW if self.scaler.is_enabled() else 0, 0
-        for step, loss in enumerate(torch.stack(self.losses[first:]).tolist(), start=first + 1):
-            in_a_row = 0 if math.isfinite(loss) else in_a_row + 1
-            if in_a_row > spared:
+        first = max(0, len(self.losses) - CHECKED_EVERY)
+        for step, loss in enumerate(torch.stack(self.losses[first:]).tolist() if self.losses else (), start=first + 1):
+            if not math.isfinite(loss):
                 raise LabelrError(
-                    f"the loss became {loss:g} in epoch {self.epoch}, step {step - spared}",
+                    f"the loss became {loss:g} in epoch {self.epoch}, step {step}",
                     f"use a smaller learning rate than `--lr {self.config.lr:g}`, or `--no-amp`",
                 )
 
@@ -221,8 +215,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed(batch.seed)
-        images = batch.images.to(self.machine.device, non_blocking=True)
-        targets = batch.targets.to(self.machine.device, non_blocking=True)
+        images, targets = self.machine.take(batch.images), self.machine.take(batch.targets)
         changed = normalise(self.augment(images, batch.aspects, self.size, generator), self.preprocessing)
         mixed, mixed_targets = mix(changed, targets, self.config.mixup, generator)
         self._set_pace()
