@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,36 @@ def test_unknown_name_is_an_error_with_the_nearest_one(copy: Path) -> None:
 def test_model_is_found_by_its_directory_too(trained: Model) -> None:
     assert shelf.find(str(trained.path)) == trained.path
     assert shelf.find(trained.path) == trained.path
+
+
+@pytest.mark.parametrize("written", ["./some", "some/", "../work/some"])
+def test_path_means_a_directory_even_where_a_model_in_the_cache_is_called_so(
+    trained: Model, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    shutil.copytree(trained.path, home / "models" / "some")
+    shutil.copytree(trained.path, tmp_path / "work" / "some")
+    monkeypatch.chdir(tmp_path / "work")
+    assert shelf.find(written).resolve() == tmp_path / "work" / "some"
+    assert shelf.find("some") == home / "models" / "some"
+
+
+def test_runs_that_begin_at_once_get_names_of_their_own() -> None:
+    all_there, names = threading.Barrier(8), []
+
+    def run() -> None:
+        all_there.wait()
+        with reservation.reserved(None, default_name="photos") as folder:
+            names.append(folder.name)
+            all_there.wait()
+
+    for _ in range(5):
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(names) == sorted(["photos", *(f"photos-{number}" for number in range(2, 9))])
+        names.clear()
 
 
 def test_names_are_counted_up_when_taken(home: Path) -> None:

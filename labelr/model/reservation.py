@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -34,36 +34,49 @@ def reserved(
     Raises:
         LabelrError: If the name cannot be one, is taken, or the directory cannot be made.
     """
-    folder, is_new = _choose_folder(name, default_name, output)
-    try:
-        with locks.locked(folder):
-            check_free(folder, force=force, resume=resume)
-            try:
-                yield folder
-            except Stopped as stopped:
-                stopped.go_on = "--resume" if shelf.is_resumable(folder) else None
-                raise
-            finally:
-                _clear(folder)
-    finally:
-        if is_new:
-            with suppress(OSError):  # a model is in it, or something of the user's own
-                folder.rmdir()
+    with ExitStack() as held:
+        if output is not None:
+            folder = _take(output.absolute(), held)
+        elif name is not None:
+            folder = _take(shelf.models_folder() / shelf.check_name(name), held)
+        else:
+            folder = _take_first_free(default_stem(default_name), held)
+        check_free(folder, force=force, resume=resume)
+        try:
+            yield folder
+        except Stopped as stopped:
+            stopped.go_on = "--resume" if shelf.is_resumable(folder) else None
+            raise
+        finally:
+            _clear(folder)
 
 
-def _choose_folder(name: str | None, default_name: str, output: Path | None) -> tuple[Path, bool]:
-    """The directory to save in, and whether it holds nothing yet."""
-    if output is not None:
-        return output.absolute(), _make_folder(output.absolute())
-    if name is not None:
-        folder = shelf.models_folder() / shelf.check_name(name)
-        return folder, _make_folder(folder)
-    stem = default_stem(default_name)
+def _take(folder: Path, held: ExitStack) -> Path:
+    """The directory, made and locked until `held` is closed; one that was made here and is empty then is removed."""
+    if _make_folder(folder):
+        held.callback(_remove_empty, folder)
+    held.enter_context(locks.locked(folder))
+    return folder
+
+
+def _take_first_free(stem: str, held: ExitStack) -> Path:
+    """The first directory ``stem``, ``stem-2``, ... that no model is in and no other run makes one in; taken."""
     for number in count(1):
         folder = shelf.models_folder() / (stem if number == 1 else f"{stem}-{number}")
-        if _make_folder(folder) or (_is_vacant(folder) and not locks.is_locked(folder)):
-            break
-    return folder, True
+        if folder.exists() and not _is_vacant(folder):
+            continue
+        with ExitStack() as attempt, suppress(locks.BusyError):
+            attempt.callback(_remove_empty, folder)
+            _take(folder, attempt)
+            if _is_vacant(folder):  # still
+                held.push(attempt.pop_all())
+                break
+    return folder
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # a model is in it, or something of the user's own
+        folder.rmdir()
 
 
 def default_stem(default_name: str) -> str:

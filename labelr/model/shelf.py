@@ -1,6 +1,7 @@
 """Where saved models stand: their names, and all of them but the weights. Without torch, so that looking is quick."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -106,7 +107,7 @@ def find(model: str | Path | None = None, *, runs: bool = False) -> Path:
         return max(complete)[1]
     names = (INFO_FILE, RUN_FILE) if runs else (INFO_FILE,)
     directory, folder = Path(model), models_folder() / model
-    is_path = isinstance(model, Path) or len(directory.parts) > 1
+    is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
     for place in (directory,) if is_path else (folder, directory):
         if any((place / name).is_file() for name in names):
             return place.absolute()
@@ -172,7 +173,7 @@ def summarise(path: Path, info: ModelInfo) -> dict[str, Any]:
         "bytes": _size(path),
         "complete": info.complete,
         "resumable": False,
-        "running": False,
+        "running": not info.complete and is_locked(path),
     }
 
 
