@@ -1,5 +1,6 @@
 """What is searched: values and ranges, as people write them."""
 
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -73,12 +74,21 @@ def test_what_cannot_be_searched_is_an_error_that_says_so(given: dict[str, Any],
 
 def test_grid_has_every_point_once_in_an_order_of_the_seed() -> None:
     space, _ = Space.of({"lr": [0.1, 0.2], "dropout": [0.1, 0.2, 0.3], "augment": ["none", "light", "strong"]})
-    points = space.grid(0)
+    points = list(space.grid(0))
     assert len(points) == space.size == 18
     assert len({tuple(sorted(point.items())) for point in points}) == 18
-    assert space.grid(0) == points
-    assert space.grid(1) != points
+    assert list(space.grid(0)) == points
+    assert list(space.grid(1)) != points
     assert {point["dropout"] for point in points[:6]} == {0.1, 0.2, 0.3}
+
+
+def test_first_points_of_a_huge_grid_are_there_at_once() -> None:
+    tenths = [number / 1000 for number in range(1, 101)]
+    space, _ = Space.of(dict.fromkeys(("lr", "dropout", "weight_decay", "mixup", "ema"), tenths))
+    points = list(islice(space.grid(0), 1000))
+    assert space.size == 100**5
+    assert len({tuple(point.values()) for point in points}) == 1000
+    assert list(islice(space.grid(0), 10)) == points[:10]
 
 
 def test_points_of_a_range_lie_in_it() -> None:

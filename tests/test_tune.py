@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ import pytest
 from conftest import TINY, TINY_OPTIONS, Cli, put
 from optuna.trial import TrialState
 
+import labelr
 from labelr.data.synthetic import draw_dataset
 from labelr.errors import LabelrError
 from labelr.model import shelf
+from labelr.model.calibration import UNCALIBRATED
+from labelr.progress import Description, Total
 from labelr.settings import SettingError
 from labelr.training.fit import fit
 from labelr.tuning.outcome import Outcome
@@ -101,6 +106,31 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
     assert json.loads(again.out) == said
     assert "4 of them are done" in again.err
     assert "is finished already" in again.err
+
+
+def test_unfinished_run_of_other_settings_is_not_in_the_way_of_the_best_model(
+    drawn: Path, home: Path, cli: Cli
+) -> None:
+    def stop(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        yield from items
+        if callable(description):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(drawn, {**ONE_EPOCH, "epochs": 5, "weight_decay": 0.1, "checkpoint_minutes": 1e-9}, track=stop)
+    assert shelf.is_resumable(home / "models" / "drawn")
+    outcome = small_search(drawn, {"lr": [1e-3, 4e-3]}, refit=True, metric="f1_micro")
+    assert outcome.model is not None
+    assert outcome.model["name"] == "drawn-2"
+    again = small_search(drawn, {"lr": [1e-3, 4e-3]}, refit=True, metric="f1_micro")
+    assert again.model is not None
+    assert again.model["name"] == "drawn-2"
+    # the score on the test part is of probabilities as trials are compared by, and not of calibrated ones
+    model = labelr.load("drawn-2")
+    raw = replace(model, info=replace(model.info, calibration=UNCALIBRATED))
+    scores = labelr.evaluate(drawn, raw, split="test", threshold=0.5).metrics
+    assert outcome.flattery is not None
+    assert outcome.flattery.test == pytest.approx(scores["f1_micro"], abs=1e-12)
 
 
 def test_command_and_config_that_it_prints_train_the_same_model(drawn: Path, home: Path, cli: Cli) -> None:

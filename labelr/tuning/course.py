@@ -33,6 +33,11 @@ class PutBackError(BaseException):
     """A trial ends before its time, for no fault of its point."""
 
 
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether an error is no point's fault, as a full disk is none: the point is put back."""
+    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+
+
 @dataclass
 class Course:
     """The training of one point.
@@ -74,7 +79,7 @@ class Course:
             score = fmean(self._note())
             self._keep(folders[0], score)
         except BaseException as error:
-            is_over = isinstance(error, Exception)  # else it was stopped, and goes on from there
+            is_over = isinstance(error, Exception) and not is_of_the_machine(error)  # else it goes on from there
             raise
         finally:
             for folder in folders if is_over else ():

@@ -105,7 +105,7 @@ def begin_study(
     names = iter([chosen]) if chosen else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     with FileLock(files.make_folder(studies_folder()) / ".lock"):
         for candidate in names:
-            study = _open(candidate, url, force=force and chosen is not None)
+            study = _open(candidate, url, force=force)
             others = list(differences(study.identity, identity)) if study.identity else []
             if study.identity and force and (chosen or not others):
                 delete_study(study)

@@ -147,8 +147,8 @@ def fit_command(data: Sequence[str], config: TrainConfig) -> str:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         flag = field.name.replace("_", "-")
-        if field.name == "synthetic" and not data:
-            words += ["--synthetic", str(value)]
+        if field.name == "synthetic":
+            words += [] if data else ["--synthetic", str(value)]
         elif value == field.default:
             continue
         elif isinstance(value, bool):

@@ -11,6 +11,7 @@ from filelock import FileLock
 from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError
 from labelr.model import shelf
+from labelr.model.calibration import UNCALIBRATED
 from labelr.model.reservation import check_free
 from labelr.progress import Track
 from labelr.scoring import metrics
@@ -57,7 +58,8 @@ def refit(
         The outcome with its model; without, where another machine trains it.
     """
     noted, settings = _noted(study), outcome.best_config.to_dict()
-    if noted and noted["settings"] == settings and noted["host"] != socket.gethostname():
+    elsewhere = study.url is not None and noted.get("host") != socket.gethostname()
+    if elsewhere and noted.get("settings") == settings:
         log.warning("the best settings are trained on %s; to train them here: %s", noted["host"], outcome.command)
         return outcome
     with FileLock(study.folder / ".refit.lock"):
@@ -75,7 +77,12 @@ def _has_begun(outcome: Outcome, place: Path | None) -> bool:
     """Whether the best settings were trained already, or there is a run of them to go on with."""
     folders, config = as_folders(outcome.data), outcome.best_config
     if place is None:
-        return name_of_run(name_of_data(folders), folders, config, resume=True) is not None
+        name = name_of_run(
+            name_of_data(folders), folders, config, resume=True
+        )  # one with these settings, if there is any
+        if name is None:
+            return False
+        place = shelf.models_folder() / name
     if not is_finished(place) and not shelf.is_resumable(place):
         return False
     run = shelf.read_run(place / (shelf.RECORD_FILE if is_finished(place) else shelf.RUN_FILE))
@@ -101,7 +108,10 @@ def flattery(result: FitResult, prepared: Prepared, outcome: Outcome, track: Tra
     test, metric = prepared.part("test"), outcome.options.metric
     if not len(test.table):
         return None
-    probs = predict_dataset(result.model, test, options=outcome.given, track=track)
+    uncalibrated = replace(
+        result.model, info=replace(result.model.info, calibration=UNCALIBRATED)
+    )  # as trials are scored
+    probs = predict_dataset(uncalibrated, test, options=outcome.given, track=track)
     scores = metrics.score(probs, test.table.targets, USUAL)
     val = max(EpochRow(**row).score(metric) for row in result.history)  # type: ignore[arg-type]
     found = Flattery(val, scores["map_macro" if metric == "map" else metric])

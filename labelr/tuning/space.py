@@ -1,12 +1,11 @@
 """What a search goes over: settings that have several values, or a range of them."""
 
 import dataclasses
-import itertools
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from labelr.config import ReadOptions, TrainConfig
 from labelr.errors import nearest
@@ -133,12 +132,26 @@ class Space:
             return None
         return math.prod(len(one.choices) for one in self.dimensions.values() if isinstance(one, Values))
 
-    def grid(self, seed: int) -> list[Point]:
-        """All points, in an order drawn by the seed, so that the first of them say something of every value."""
-        choices = [one.choices for one in self.dimensions.values() if isinstance(one, Values)]
-        points = [dict(zip(self.dimensions, values, strict=True)) for values in itertools.product(*choices)]
-        random.Random(seed).shuffle(points)  # noqa: S311 - no secret
-        return list(points)
+    def grid(self, seed: int) -> Iterator[Point]:
+        """All points, in an order drawn by the seed, so that the first of them say something of every value.
+
+        However many there are, only those that are asked for are drawn (Fisher and Yates' shuffle).
+        """
+        rng, size = random.Random(seed), self.size or 0  # noqa: S311 - no secret
+        moved: dict[int, int] = {}
+        for place in range(size):
+            other = rng.randrange(place, size)
+            number = moved.get(other, other)
+            moved[other] = moved.get(place, place)
+            yield self._point(number)
+
+    def _point(self, number: int) -> Point:
+        """The point of a number from 0 to `size` - 1."""
+        point = {}
+        for name, one in self.dimensions.items():
+            number, choice = divmod(number, len(cast("Values", one).choices))
+            point[name] = cast("Values", one).choices[choice]
+        return point
 
     def suggest(self, trial: "optuna.Trial") -> Point:
         """The point that a trial is of: the one it was queued with, or one that the study's sampler chooses."""

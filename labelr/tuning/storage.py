@@ -49,7 +49,8 @@ def open_journal(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path), lock))
     except (ValueError, KeyError) as error:
         raise LabelrError(
-            f"the study in {path} is damaged: {first_line(error)}", "begin it anew with `--force`"
+            f"the study in {path} is damaged: {first_line(error)}",
+            "begin it anew with `--force`, or name another with `--study`",
         ) from error
     except OSError as error:
         raise files.write_error(path, error) from error

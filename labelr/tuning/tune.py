@@ -114,7 +114,8 @@ def tune(
         outcome = conclude(found, job, tuple(map(str, folders)))
         if chosen.refit:
             outcome = refit(found, outcome, prepared, place, force=force, track=track)
-        log.info("a page to look at: %s", write_study_page(outcome))
+        if given.report:
+            log.info("a page to look at: %s", write_study_page(outcome))
     return outcome
 
 

@@ -5,6 +5,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from itertools import islice
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
@@ -15,7 +16,7 @@ from labelr import stopping
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import pick_machine
 from labelr.model.memory import is_out_of_memory
-from labelr.tuning.course import Course, PutBackError
+from labelr.tuning.course import Course, PutBackError, is_of_the_machine
 from labelr.tuning.job import Job
 from labelr.tuning.space import Point
 from labelr.tuning.study import open_study
@@ -46,7 +47,9 @@ class Worker:
         self._job = job
         self._study = open_study(job.name, job.folder, job.url)
         self._study.shared.pruner = make_pruner(job)
-        self._machine = pick_machine(job.given.device, amp=job.given.amp, threads=job.threads, workers=job.threads)
+        self._machine = pick_machine(
+            job.given.device, amp=job.given.amp, threads=job.threads, workers=job.given.workers
+        )
         self._claim = self._study.claiming
         self._attempt: optuna.Trial | None = None
 
@@ -97,7 +100,7 @@ class Worker:
         """All points by number, as far as anybody knows them."""
         job, number = self._job, self._job.num_points
         if job.sampler != "tpe" and not job.space.ranges:
-            return job.space.grid(job.given.seed)[:number]
+            return list(islice(job.space.grid(job.given.seed), number))
         if number is None:
             number = 1 + len(by_ticket(self._study.attempts()))
         return [{}] * number
@@ -120,7 +123,7 @@ class Worker:
         except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):  # a full disk is no point's fault
+            if is_of_the_machine(error):
                 attempt.set_user_attr(STOPPED, True)
                 raise
             attempt.set_user_attr(REASON, reason_of(error))
@@ -138,10 +141,11 @@ class Worker:
             return False
         others = [one for one in self._study.attempts() if one.number != attempt.number and not is_cut_short(one)]
         tried = [one.params or one.system_attrs.get("fixed_params", {}) for one in others]
-        left = [other for other in self._job.space.grid(self._job.given.seed) if other not in tried]
-        if point not in tried or not left:
+        left = (other for other in self._job.space.grid(self._job.given.seed) if other not in tried)
+        other = next(left, None) if point in tried else None
+        if other is None:
             return False
-        self._study.shared.enqueue_trial(dict(left[0]), user_attrs={TICKET: attempt.user_attrs[TICKET]})
+        self._study.shared.enqueue_trial(dict(other), user_attrs={TICKET: attempt.user_attrs[TICKET]})
         return True
 
 
