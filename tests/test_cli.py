@@ -148,6 +148,13 @@ def test_command_to_go_on_with_keeps_what_came_from_the_environment_and_the_end_
     assert command_to_go_on(None) is None
 
 
+def test_command_to_go_on_with_does_not_tell_the_password_of_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELR_TUNE_STORAGE", "postgresql://me:secret@host/db")
+    monkeypatch.setenv("LABELR_TUNE_JOBS", "2")
+    monkeypatch.setattr(sys, "argv", ["labelr", "tune", "photos"])
+    assert command_to_go_on("") == "LABELR_TUNE_JOBS=2 labelr tune photos"
+
+
 def test_option_with_the_value_of_its_default_wins_over_a_file_too(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text('{"dropout": 0.5, "augment": "none"}')
     done = cli("fit", drawn, *TINY_OPTIONS, "--config", tmp_path / "s.json", "--dropout", "0.3", "--json")

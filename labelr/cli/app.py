@@ -95,6 +95,6 @@ def command_to_go_on(option: str | None) -> str | None:
     of_environment = [
         f"{name}={shlex.quote(value)}"
         for name, value in os.environ.items()
-        if name.startswith(prefix) and name != f"{prefix}FORCE"
+        if name.startswith(prefix) and name.removeprefix(prefix) not in ("FORCE", "STORAGE")  # which holds a password
     ]
     return " ".join([*of_environment, shlex.join(["labelr", *arguments])])
