@@ -104,7 +104,7 @@ def test_machines_share_a_search_in_a_database(server: str, drawn: Path, tmp_pat
     assert sorted(one.user_attrs["ticket"] for one in attempts) == list(range(6))
     assert len(Counter(one.user_attrs["worker"] for one in attempts)) == 2
     for home in homes:
-        assert (home / "studies" / "shared" / "report" / "report.html").is_file()
+        assert (home / "studies" / "shared" / "trials.csv").is_file()
     assert not any("s:e/c@ret" in text or "s%3Ae" in text for pair in outs for text in pair)
 
 

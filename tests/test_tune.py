@@ -100,6 +100,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
     assert (kept.complete, kept.scored_on, kept.config["lr"]) == (True, "val", best["lr"])
     assert [path.name for path in (folder / "models").iterdir()] == [f"trial-{said['best_trial']}"]
     assert not list((folder / "trials").iterdir())
+    assert not (folder / "report").exists()  # as `--no-report` asks
     assert [row["name"] for row in json.loads(cli("models", "list", "--json").out)] == ["drawn"]
     # the same command has nothing left to do
     again = cli("tune", drawn, *TINY_OPTIONS, *GRID, "--keep", "1", "--json")
@@ -152,7 +153,9 @@ def test_command_and_config_that_it_prints_train_the_same_model(drawn: Path, hom
 
 @pytest.mark.slow
 def test_each_point_is_trained_once_a_seed_and_ranked_by_the_mean(drawn: Path) -> None:
-    outcome = small_search(drawn, {"lr": [1e-3, 4e-3]}, seeds=2, metric="f1_macro")
+    config = {**ONE_EPOCH, "report": True}
+    outcome = small_search(drawn, {"lr": [1e-3, 4e-3]}, seeds=2, metric="f1_macro", config=config)
+    assert (outcome.folder / "report" / "report.html").is_file()
     for trial in outcome.trials:
         assert len(trial.scores) == 2
         assert trial.scores[0] != trial.scores[1]

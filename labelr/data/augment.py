@@ -111,7 +111,7 @@ class Augmentation:
             float32, values in [0, 255], shape ``(N, 3, S, S)``, channels last.
         """
         draws = 2 * torch.rand((12, len(images)), generator=generator) - 1  # in [-1, 1)
-        places = self._places(draws[:7], aspects.cpu()).to(images.device, non_blocking=images.is_cuda)
+        places = _sent(self._places(draws[:7], aspects.cpu()), images.device)
         grid = F.affine_grid(places, [len(images), 3, size, size], align_corners=False)
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
         moved = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
@@ -148,8 +148,8 @@ class Augmentation:
         brightness, contrast, saturation = 1 + changes[:3, :, None, None]  # (N, 1, 1) each
         greying = torch.tensor(GREY).expand(3, 3)
         matrix = _turn_hues(changes[3]) @ (saturation * torch.eye(3) + (1 - saturation) * greying)
-        matrix = (brightness * contrast * matrix).to(images.device, non_blocking=images.is_cuda)
-        offset = (brightness * (1 - contrast)).to(images.device, non_blocking=images.is_cuda)
+        matrix = _sent(brightness * contrast * matrix, images.device)
+        offset = _sent(brightness * (1 - contrast), images.device)
         red, green, blue = images.mean(dim=(2, 3)).unbind(1)
         mean_grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
         flat = torch.baddbmm(offset * mean_grey[:, None, None], matrix, images.flatten(2))
@@ -163,10 +163,13 @@ class Augmentation:
         half = (draws + 1) / 4 * self.strength.cutout * size  # (N,)
         centre = torch.rand((2, len(images)), generator=generator) * size
         inside = (torch.arange(size) + 0.5 - centre[..., None]).abs() <= half[:, None]  # (2, N, S)
-        painted = (inside[0, :, None, :, None] & inside[1, :, None, None, :]).to(
-            images.device, non_blocking=images.is_cuda
-        )
+        painted = _sent(inside[0, :, None, :, None] & inside[1, :, None, None, :], images.device)
         return torch.where(painted, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device; only CUDA takes a copy of what is given up at once, and is not waited for."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def _turn_hues(turns: Tensor) -> Tensor:

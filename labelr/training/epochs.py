@@ -120,9 +120,8 @@ def _restored_best(info: ModelInfo, course: Course, prepared: Prepared, folder: 
         saved = shelf.read_info(folder)
         if saved.created >= course.best_created:  # not one that this run is to replace
             saved = replace(saved, complete=False, config=_reached(info, course))
-            saved = replace(
-                saved, calibration=info.calibration, thresholds=info.thresholds
-            )  # it may have been complete
+            # it was complete if the run was stopped very late: what was fitted on its probabilities is fitted again
+            saved = replace(saved, calibration=info.calibration, thresholds=info.thresholds)
             shelf.save_info(folder, saved)
             return saved
     if course.trainer.losses or len(course.history) > course.best.epoch:
