@@ -205,3 +205,22 @@ def test_names_that_are_one_word_are_no_list(tmp_path: Path) -> None:
     put(tmp_path, "data.yaml", "names: cat\n")
     put(tmp_path, "a.jpg")
     assert "does not name its labels" in error_of(tmp_path, layout="yolo").message
+
+
+@pytest.mark.parametrize("place", ["{kind}/{part}", "{part}/{kind}", "data/{part}"])
+def test_image_without_boxes_takes_none_of_another_part(place: str, tmp_path: Path) -> None:
+    put(tmp_path, "data.yaml", "names: [cat, dog]\n")
+    for part in ("train", "val"):
+        for name in ("1", "2"):
+            put(tmp_path, f"{place.format(kind='images', part=part)}/{name}.jpg")
+    for part, name in (("train", "2"), ("val", "1")):
+        put(tmp_path, f"{place.format(kind='labels', part=part)}/{name}.txt", "1 0.5 0.5 0.1 0.1\n")
+    np.testing.assert_array_equal(read_table(tmp_path).targets, [[0, 0], [0, 1], [0, 1], [0, 0]])
+
+
+def test_boxes_in_a_folder_of_any_name_are_found(tmp_path: Path) -> None:
+    put(tmp_path, "data.yaml", "names: [cat, dog]\n")
+    for name, box in (("1", "1 0.5 0.5 0.1 0.1\n"), ("2", "0 0.5 0.5 0.1 0.1\n")):
+        put(tmp_path, f"photos/{name}.jpg")
+        put(tmp_path, f"boxes/{name}.txt", box)
+    assert_table(read_table(tmp_path), ["photos/1.jpg", "photos/2.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,11 +37,11 @@ def read(source: Source) -> Records:
     """
     names = _names(source)
     images, notes = _images(source)
-    others = _text_files(source.path if source.is_folder else source.path.parent)
+    box_files = _find_box_files([path for path, _ in images], source.path if source.is_folder else source.path.parent)
     entries, invalid, aside, bare = [], [], [], 0
-    for path, part in images:
+    for (path, part), box_file in zip(images, box_files, strict=True):
         try:
-            labels = _read_boxes(_find_box_file(path, others), names)
+            labels = _read_boxes(box_file, names)
         except LabelrError as error:
             if not source.options.skip_invalid:
                 raise
@@ -140,8 +140,24 @@ def _images_at(place: Path) -> Iterator[Path]:
             yield Path(os.path.normpath(next((path for path in tails if is_file(path)), tails[0])))
 
 
-def _find_box_file(image: Path, others: Mapping[str, Path]) -> Path | None:
-    """The text file of an image: where its folder ``images`` is ``labels``, beside it, or the only one of its name."""
+def _find_box_files(images: Sequence[Path], folder: Path) -> list[Path | None]:
+    """The text file of each image: its own by its place, else the only one of its name below `folder`.
+
+    One that is another image's own is not taken, since images of several parts may have one name.
+    """
+    own = [_own_box_file(image) for image in images]
+    taken = {os.path.abspath(path) for path in own if path}
+    of_name = defaultdict(list)
+    for path in files_below(folder, ".txt"):
+        of_name[path.stem].append(path)
+    free = {
+        name: paths[0] for name, paths in of_name.items() if len(paths) == 1 and os.path.abspath(paths[0]) not in taken
+    }
+    return [path or free.get(image.stem) for image, path in zip(images, own, strict=True)]
+
+
+def _own_box_file(image: Path) -> Path | None:
+    """The text file of an image where its folder ``images`` is ``labels``, else that beside it, if there is one."""
     beside = image.with_suffix(".txt")
     parts = list(beside.parts)
     if "images" in parts:
@@ -149,15 +165,7 @@ def _find_box_file(image: Path, others: Mapping[str, Path]) -> Path | None:
         moved = Path(*parts[:last], "labels", *parts[last + 1 :])
         if is_file(moved):
             return moved
-    return beside if is_file(beside) else others.get(image.stem)
-
-
-def _text_files(folder: Path) -> dict[str, Path]:
-    """The text files below a folder by their names without ending, as far as no two share one."""
-    of_name = defaultdict(list)
-    for path in files_below(folder, ".txt"):
-        of_name[path.stem].append(path)
-    return {name: paths[0] for name, paths in of_name.items() if len(paths) == 1}
+    return beside if is_file(beside) else None
 
 
 def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
