@@ -91,3 +91,13 @@ def test_relative_folder_is_searched_like_any(tmp_path: Path, monkeypatch: pytes
     put(tmp_path, "images/a.jpg")
     monkeypatch.chdir(tmp_path)
     assert ImageFinder(Path()).find(["a.jpg"], [Path("images"), Path()]).files == ["images/a.jpg"]
+
+
+def test_image_in_a_folder_of_another_part_is_not_that_of_the_label_file(tmp_path: Path) -> None:
+    for file in ("train/b.jpg", "valid/a.jpg", "other/c.jpg"):
+        put(tmp_path, file)
+    finder = ImageFinder(tmp_path)
+    assert finder.find(["a.jpg", "b.jpg", "c.jpg"], [tmp_path], own_part="train").files == [
+        None, "train/b.jpg", "other/c.jpg",
+    ]  # fmt: skip
+    assert finder.find(["a.jpg", "b.jpg"], [tmp_path], own_part="test").files == ["valid/a.jpg", "train/b.jpg"]

@@ -72,6 +72,46 @@ def test_label_that_a_wide_file_does_not_have_is_unknown_for_its_images(tmp_path
     assert table.parts == ("test", "train")
 
 
+@pytest.mark.parametrize("others", ["001.jpg,0\n002.jpg,1\n", "002.jpg,1\n"], ids=["named_twice", "named_once"])
+def test_missing_image_of_a_part_is_not_taken_for_one_of_another(others: str, tmp_path: Path) -> None:
+    put(tmp_path, "train/_classes.csv", "filename,dog\n001.jpg,1\n002.jpg,0\n")
+    put(tmp_path, "valid/_classes.csv", f"filename,dog\n{others}")
+    for name in ("train/002.jpg", "valid/001.jpg", "valid/002.jpg"):
+        put(tmp_path, name)
+    reading = read_labels([tmp_path], ReadOptions())
+    assert reading.missing == ("001.jpg",)
+    assert dict(zip(reading.table.files, reading.table.targets[:, 0].tolist(), strict=True)) == {
+        "train/002.jpg": 0, "valid/002.jpg": 1, **({"valid/001.jpg": 0} if "001" in others else {}),
+    }  # fmt: skip
+
+
+def test_missing_image_of_a_single_part_is_not_taken_for_one_of_another(tmp_path: Path) -> None:
+    put(tmp_path, "train/labels.csv", "filename,dog\n001.jpg,1\n002.jpg,0\n")
+    for name in ("train/002.jpg", "valid/001.jpg"):
+        put(tmp_path, name)
+    reading = read_labels([tmp_path], ReadOptions())
+    assert (reading.missing, reading.unlisted) == (("001.jpg",), ("valid/001.jpg",))
+
+
+def test_label_files_of_parts_find_their_images_in_folders_of_these_parts(tmp_path: Path) -> None:
+    for part, labels in (("train", "dog|cat"), ("val", "cat")):
+        put(tmp_path, f"annotations/{part}.csv", f"filename,tags\n1.jpg,{labels}\n2.jpg,dog\n")
+        for name in ("1", "2"):
+            put(tmp_path, f"images/{part}/{name}.jpg")
+    table = read_table(tmp_path)
+    files = ["train/1.jpg", "train/2.jpg", "val/1.jpg", "val/2.jpg"]
+    assert_table(table, files, ["cat", "dog"], [[1, 1], [0, 1], [1, 0], [0, 1]])
+    assert table.parts == ("train", "train", "val", "val")
+
+
+def test_label_files_of_parts_may_share_a_folder_that_is_named_after_one(tmp_path: Path) -> None:
+    put(tmp_path, "train.csv", "filename,dog\na.jpg,1\n")
+    put(tmp_path, "val.csv", "filename,dog\nb.jpg,0\n")
+    put(tmp_path, "train_images/a.jpg")
+    put(tmp_path, "train_images/b.jpg")
+    assert_table(read_table(tmp_path), ["train_images/a.jpg", "train_images/b.jpg"], ["dog"], [[1], [0]])
+
+
 def test_label_files_that_the_user_names_are_taken_together(tmp_path: Path) -> None:
     first = put(tmp_path, "one.csv", "filename,dog\na.jpg,1\n")
     second = put(tmp_path, "two.csv", "filename,dog\nb.jpg,0\n")

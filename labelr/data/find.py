@@ -110,6 +110,11 @@ def are_parts(sources: Sequence[Source]) -> bool:
     return all(parts) and len(set(parts)) == len(parts)
 
 
+def parts_of(sources: Sequence[Source]) -> list[str]:
+    """The part of each of several label files, if each is of another one; else empty for each."""
+    return [part_of(source) if len(sources) > 1 and are_parts(sources) else "" for source in sources]
+
+
 def part_of(source: Source) -> str:
     """The part that a label file's name speaks of, or its folder's; empty for none."""
     return part_in(source.path.stem) or part_in(source.path.parent.name)

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +74,9 @@ class ImageFinder:
         """What folders with images are called."""
         return {folder for file in self.files for folder in _fold(file).split("/")[:-1]}
 
-    def find(self, names: Sequence[str], bases: Iterable[Path], parts: Sequence[str] | None = None) -> Found:
+    def find(
+        self, names: Sequence[str], bases: Iterable[Path], parts: Sequence[str] | None = None, *, own_part: str = ""
+    ) -> Found:
         """The files of names.
 
         Names are taken to be relative to the first of `bases` under which most of them are found, without as many
@@ -86,6 +88,8 @@ class ImageFinder:
             names: N names as the label file writes them.
             bases: Folders that they may be relative to, the likeliest first.
             parts: The part of each image, which decides between two files of the same name.
+            own_part: The part of the label file, if it is of one. Where folders are of that part too, a file in a
+                folder of another part only is never meant.
 
         Raises:
             LabelrError: If two files have a name that the label file names alone.
@@ -101,14 +105,23 @@ class ImageFinder:
                 best = found if found.total > best.total else best
                 if best.total == len(names):
                     return best
-        return self._find_alone(plain, places[0], parts or [""] * len(plain), best)
+        return self._find_alone(plain, places[0], parts or [own_part] * len(plain), best, self._of_others(own_part))
 
-    def _find_alone(self, names: Sequence[str], place: str, parts: Sequence[str], best: Found) -> Found:
+    def _of_others(self, part: str) -> set[str]:
+        """The files in folders of other parts than this; none where no folder is of this."""
+        parts = {file: {part_in(folder) for folder in file.split("/")[:-1]} - {""} for file in self.files if part}
+        known = any(part in said for said in parts.values())
+        return {file for file, said in parts.items() if known and said and part not in said}
+
+    def _find_alone(
+        self, names: Sequence[str], place: str, parts: Sequence[str], best: Found, of_others: Collection[str]
+    ) -> Found:
         """The best so far, and files by their own names: of names without a folder, or of all if none is right."""
         in_folders = any(file is not None and "/" in name for name, file in zip(names, best.files, strict=True))
         files: list[str | None] = []
         for name, file, part in zip(names, best.files, parts, strict=True):
-            several = [] if file is not None or ("/" in name and in_folders) else self._owners(name, place, part)
+            settled = file is not None or ("/" in name and in_folders)
+            several = [] if settled else self._owners(name, place, part, of_others)
             if len(several) > 1:
                 raise LabelrError(
                     f"{len(several)} images in {self.folder} may be meant by {name}: {some(several)}",
@@ -134,12 +147,13 @@ class ImageFinder:
             return None
         return os.path.abspath(whole) if inside.startswith(("../", "/")) else inside
 
-    def _owners(self, name: str, place: str, part: str) -> list[str]:
+    def _owners(self, name: str, place: str, part: str, of_others: Collection[str]) -> list[str]:
         """The image files that have a name, with or without ending, below its own folder if there is one so called."""
         folders, _, own = _fold(name).rpartition("/")
         above = folders.rpartition("/")[2]
         index = self._by_name if has_image_suffix(own) else self._by_stem
         found = index.get(own) or index.get(UPLOADED.sub("", own, count=1), [])
+        found = [file for file in found if file not in of_others]
         if above in self._folders:
             found = [file for file in found if above in _fold(file).split("/")[:-1]]
         for narrower in (

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from labelr.config import ReadOptions
-from labelr.data.find import find_sources
+from labelr.data.find import find_sources, parts_of
 from labelr.data.formats.layouts import read_source
-from labelr.data.formats.records import Records
+from labelr.data.formats.records import Records, part_in
 from labelr.data.formats.source import Source
 from labelr.data.labels import LabelTable
 from labelr.data.names import Found, ImageFinder
@@ -63,18 +63,30 @@ def _read_folder(data: Path, options: ReadOptions) -> Reading:
     if options.group and any(one.groups is None for one in records):
         raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")
     finder = ImageFinder(images if options.images else data)
-    pairs = list(zip(sources, records, strict=True))
-    found = [finder.find(one.names, _bases(source, finder, images), one.parts) for source, one in pairs]
-    aside = [finder.find(one.aside, _bases(source, finder, images)) for source, one in pairs]
+    triples = [
+        (one, _bases(source, finder, images), part or _part_inside(source, finder))
+        for one, source, part in zip(records, sources, parts_of(sources), strict=True)
+    ]
+    found = [finder.find(one.names, bases, one.parts, own_part=part) for one, bases, part in triples]
+    aside = [finder.find(one.aside, bases, own_part=part) for one, bases, part in triples]
     others = {file for one in aside for file in one.files if file is not None}
     return _assemble(data, images, sources, merge_records(data, sources, records), found, others, finder)
 
 
 def _bases(source: Source, finder: ImageFinder, images: Path) -> list[Path]:
     """The folders that a source's names may be relative to, the likeliest first."""
+    return [*_folder_inside(source, finder), images, finder.folder]
+
+
+def _part_inside(source: Source, finder: ImageFinder) -> str:
+    """The part that the folder of a label file is named after, as ``train/_classes.csv``; empty for none."""
+    return next((part_in(folder.name) for folder in _folder_inside(source, finder)), "")
+
+
+def _folder_inside(source: Source, finder: ImageFinder) -> list[Path]:
+    """The folder of a source if it is one inside of the finder's."""
     folder = source.path if source.is_folder else source.path.parent
-    inside = folder != finder.folder and folder.is_relative_to(finder.folder)
-    return [folder, images, finder.folder] if inside else [images, finder.folder]
+    return [folder] if folder != finder.folder and folder.is_relative_to(finder.folder) else []
 
 
 def _assemble(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelr.data.find import are_parts, part_of
+from labelr.data.find import parts_of
 from labelr.data.formats.records import Records
 from labelr.data.formats.source import Source
 from labelr.data.labels import LabelTable, Targets
@@ -45,8 +45,7 @@ def merge_records(data: Path, sources: Sequence[Source], records: Sequence[Recor
     labels = tuple(dict.fromkeys(label for one in records for label in one.labels))
     if all(one.closed for one in records):
         labels = tuple(sorted(labels))
-    parts = [part_of(source) for source in sources] if are_parts(sources) else [""] * len(sources)
-    spread = [one.parts or (part,) * len(one.names) for one, part in zip(records, parts, strict=True)]
+    spread = [one.parts or (part,) * len(one.names) for one, part in zip(records, parts_of(sources), strict=True)]
     names = [os.path.relpath(source.path, data) for source in sources]
     notes = [[*one.notes, *_lacking(one, labels)] for one in records]
     return Records(
