@@ -224,3 +224,19 @@ def test_boxes_in_a_folder_of_any_name_are_found(tmp_path: Path) -> None:
         put(tmp_path, f"photos/{name}.jpg")
         put(tmp_path, f"boxes/{name}.txt", box)
     assert_table(read_table(tmp_path), ["photos/1.jpg", "photos/2.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+
+
+# --- Vertex AI -------------------------------------------------------------------------------------------------------
+
+
+def test_coordinates_of_boxes_are_no_labels(tmp_path: Path) -> None:
+    rows = [
+        "TRAIN,gs://b/a.jpg,cat,0.1,0.1,,,0.9,0.9,,", "TRAIN,gs://b/a.jpg,dog,0,.25,1,.25,1,1.0,0,1e-3",
+        "TEST,gs://b/b.jpg,dog,0.1,0.1,,,0.9,0.9",
+    ]  # fmt: skip
+    assert_table(read_table(make_data(tmp_path, "\n".join(rows))), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 1]])
+
+
+def test_labels_that_are_numbers_are_no_box(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "a.jpg,cat,0,1\nb.jpg,0\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["0", "1", "cat"], [[1, 1, 1], [1, 0, 0]])

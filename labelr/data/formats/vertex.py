@@ -1,5 +1,6 @@
 """Rows without a header as Vertex AI and AutoML import them, ``[SPLIT,]path,label,label,...``, and JSON Lines."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,10 @@ from labelr.data.splits import PART_NAMES
 from labelr.errors import LabelrError
 
 UNASSIGNED = "unassigned"
+COORDINATE = re.compile(r"[01]?(\.\d*)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
+"""A cell of a box: a share of the image's width or height, or nothing."""
+BOX_CELLS = range(6, 9)
+"""How many cells a box has, the last of which may be left out: ``0.1,0.2,,,0.8,0.9,,``."""
 
 
 def fits(source: Source) -> int:
@@ -28,7 +33,10 @@ def fits(source: Source) -> int:
 
 
 def read(source: Source) -> Records:
-    """The records of such rows; several of one image give it all their labels, and without any none is known."""
+    """The records of such rows; several of one image give it all their labels, and without any none is known.
+
+    Of a row with a box, its label counts.
+    """
     said: dict[str, tuple[set[str], str]] = {}
     for name, labels, part in _objects(source) if source.objects else _rows(source):
         present, _ = said.setdefault(name, (set(), part))
@@ -46,7 +54,11 @@ def _rows(source: Source) -> Iterator[tuple[str, list[str], str]]:
             raise LabelrError(
                 f'{source.path}, row {number}: expected an image, got "{name}"', "correct the row, or delete it"
             )
-        yield normal(name), labels, part
+        yield normal(name), labels[:1] if _is_box(labels[1:]) else labels, part
+
+
+def _is_box(cells: list[str]) -> bool:
+    return len(cells) in BOX_CELLS and all(COORDINATE.fullmatch(cell) for cell in cells)
 
 
 def _without_part(row: list[str]) -> tuple[str, list[str]]:
