@@ -1,5 +1,6 @@
 """How layouts are recognised, and those that are folders rather than files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,21 @@ def test_coordinates_of_boxes_are_no_labels(tmp_path: Path) -> None:
 def test_labels_that_are_numbers_are_no_box(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "a.jpg,cat,0,1\nb.jpg,0\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["0", "1", "cat"], [[1, 1, 1], [1, 0, 0]])
+
+
+# --- COCO ------------------------------------------------------------------------------------------------------------
+
+
+def test_category_that_stands_above_itself_is_a_label_and_one_above_others_is_none(tmp_path: Path) -> None:
+    above = {"person": "person", "cat": "animal", "animal": "none"}
+    document = {
+        "images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],
+        "categories": [
+            {"id": number, "name": name, "supercategory": over} for number, (name, over) in enumerate(above.items())
+        ],
+        "annotations": [{"image_id": 0, "category_id": 1}],
+    }
+    put(tmp_path, "instances.json", json.dumps(document))
+    for name in ("a.jpg", "b.jpg"):
+        put(tmp_path, name)
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["person", "cat"], [[0, 1], [0, 0]])

@@ -36,7 +36,7 @@ def read(source: Source) -> Records:
             lost = f"image {image}" if image not in names else f"category {category}"
             raise LabelrError(f"{source.path}: annotation {number} is of {lost}, which there is not", "export it again")
         present[image].add(categories[category])
-    above = {str(one.get("supercategory")) for one in document["categories"]}
+    above = {str(one.get("supercategory")) for one in document["categories"] if one.get("supercategory") != one["name"]}
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in above]
     bare = sum(not labels for labels in present.values())
