@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import assert_table, error_of, make_data, read_table
+from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
 from labelr.data.formats.tags import divide
@@ -107,3 +107,13 @@ def test_image_listed_twice_is_named(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags\na.jpg,dog|cat\na.jpg,cow\nb.jpg,dog\n")
     assert "a.jpg (rows 2 and 3)" in error_of(data, layout="tags").message
     assert_table(read_table(data, layout="long"), ["a.jpg", "b.jpg"], ["cow", "dog", "dog|cat"], [[1, 0, 1], [0, 1, 0]])
+
+
+def test_object_of_an_image_that_tag_could_not_open_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    opened = '{"path": "a.jpg", "size": [8, 8], "labels": ["dog"], "error": null}'
+    failed = '{"path": "b.jpg", "size": null, "labels": null, "error": "empty file (0 bytes)"}'
+    put(tmp_path, "labels.jsonl", f"{opened}\n{failed}\n")
+    reading = read_labels([tmp_path], ReadOptions())
+    assert (reading.table.files, reading.table.labels, reading.unlisted) == (("a.jpg",), ("dog",), ("b.jpg",))

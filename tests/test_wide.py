@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import assert_table, error_of, make_data, read_table
+from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
 from labelr.data.read import read_labels
@@ -305,3 +305,13 @@ def test_text_in_another_encoding_is_read(encoding: str, tmp_path: Path) -> None
 def test_line_that_excel_puts_first_says_the_separator(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, 'sep=;\r\nfilename;"a, b";c\r\na.jpg;1;0\r\nb.jpg;0;1\r\n'))
     assert_table(table, ["a.jpg", "b.jpg"], ["a, b", "c"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("true", "false"), ('"yes"', '"no"')])
+def test_label_of_objects_may_be_called_error(yes: str, no: str, tmp_path: Path) -> None:
+    rows = [("a.jpg", yes, no), ("b.jpg", no, yes)]
+    objects = [f'{{"file_name": "{name}", "error": {error}, "ok": {ok}}}' for name, error, ok in rows]
+    for name in ("a.jpg", "b.jpg"):
+        put(tmp_path, name)
+    put(tmp_path, "labels.jsonl", "\n".join(objects))
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["error", "ok"], [[1, 0], [0, 1]])

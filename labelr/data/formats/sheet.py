@@ -149,12 +149,17 @@ def sheet_of(path: Path, objects: Sequence[Mapping[str, Any]]) -> Sheet:
     """Objects as a table, a column a key and a row an object, numbered from 1, as in ``metadata.jsonl``.
 
     Lists become JSON, true and false words, and null nothing; of an object with boxes their categories are taken. One
-    with an error, as `labelr tag` writes of images that do not open, says nothing of its image and is left out.
+    with an error and null for labels, as `labelr tag` writes of images that do not open, says nothing of its image and
+    is left out.
     """
-    said = {number: one for number, one in enumerate(objects, start=1) if not one.get("error")}
+    said = {number: one for number, one in enumerate(objects, start=1) if not _is_failure(one)}
     fields = list(dict.fromkeys(field for one in said.values() for field in one))
     rows = [[_cell(one.get(field)) for field in fields] for one in said.values()]
     return Sheet(path, "", [[field.strip() for field in fields], *rows], [0, *said])
+
+
+def _is_failure(one: Mapping[str, Any]) -> bool:
+    return isinstance(one.get("error"), str) and "labels" in one and one["labels"] is None
 
 
 def _cell(value: Any) -> str:
