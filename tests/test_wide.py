@@ -146,7 +146,15 @@ def test_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
 
 def test_quote_that_is_never_closed_is_an_error_that_names_its_row(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, 'filename,dog\na.jpg,1\n"b.jpg,0\nc.jpg,1\n'))
-    assert error.message.endswith("labels.csv, row 3: expected 2 cells as in the header, got 1")
+    assert error.message.endswith("labels.csv, row 3: a quote opens a cell that never ends")
+    assert "close the quote" in error.hint
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_quote_that_is_never_closed_does_not_make_labels_of_the_rows_behind_it(separator: str, tmp_path: Path) -> None:
+    text = 'filename,tags\na.jpg,"cat\nb.jpg,dog\nc.jpg,cat\n'.replace(",", separator)
+    error = error_of(make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"]))
+    assert "labels.csv, row 2: a quote opens a cell that never ends" in error.message
 
 
 def test_separators_inside_quotes_do_not_count(tmp_path: Path) -> None:

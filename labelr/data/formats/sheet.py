@@ -5,8 +5,9 @@ import io
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ TEXTS = frozenset({
 """Columns of words that are no tags, and of which nothing is known if they are empty."""
 PART_COLUMNS = frozenset({"split", "subset", "partition", "mluse"})
 PROBE_ROWS = 100
+END = "\udfff"
+"""A line behind the last one; no text that was decoded holds it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,9 @@ def read_sheet(path: Path, text: str) -> Sheet:
 
 def _fitness(path: Path, text: str, separator: str) -> tuple[int, int]:
     """How well a separator fits a table: first rows as wide as the header, then the header's width."""
-    widths = [len(cells) for _, cells in islice(_records(path, text, separator), 20)]
+    widths: list[int] = []
+    with suppress(LabelrError):  # which is told when the table is read with the separator that fits best
+        widths.extend(len(cells) for _, cells in islice(_records(path, text, separator), 20))
     return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
 
 
@@ -135,7 +140,7 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[
     """The rows of a table that have any content, each with its number from 1."""
     try:
         guarded = "'" in text  # what labelr writes for spreadsheets
-        for row, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator), start=1):
+        for row, cells in _rows(path, text, separator):
             stripped = [cell.strip() for cell in cells]
             if guarded:
                 stripped = [files.unguarded(cell) for cell in stripped]
@@ -143,6 +148,19 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[
                 yield row, stripped
     except csv.Error as error:
         raise LabelrError(f"{path} is not a table: {error}", "save it as CSV again") from error
+
+
+def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table as they are, each with its number from 1."""
+    lines = chain(io.StringIO(text, newline=""), [END])
+    for row, cells in enumerate(csv.reader(lines, delimiter=separator), start=1):
+        if cells == [END]:
+            return
+        if cells and cells[-1].endswith(END):
+            raise LabelrError(
+                f"{path}, row {row}: a quote opens a cell that never ends", "close the quote, or delete it"
+            )
+        yield row, cells
 
 
 def sheet_of(path: Path, objects: Sequence[Mapping[str, Any]]) -> Sheet:
