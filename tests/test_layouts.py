@@ -202,6 +202,26 @@ def test_place_with_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path
     assert reading.notes[0].startswith("places that data.yaml names are not there: train: xxx")
 
 
+def test_list_of_labels_without_boxes_makes_no_folder_of_yolo(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        put(tmp_path, f"folders/{label}/{label}.jpg", label)
+        put(tmp_path, f"sidecars/{label}.jpg")
+        put(tmp_path, f"sidecars/{label}.txt", f"{label}, animal")
+    for kind in ("folders", "sidecars"):
+        put(tmp_path, f"{kind}/classes.txt", "cat\ndog\n")
+    assert_table(read_table(tmp_path / "folders"), ["cat/cat.jpg", "dog/dog.jpg"], ["cat", "dog"], [[1, 0], [0, 1]])
+    sidecars = read_table(tmp_path / "sidecars")
+    assert_table(sidecars, ["cat.jpg", "dog.jpg"], ["animal", "cat", "dog"], [[1, 1, 0], [1, 0, 1]])
+
+
+def test_folder_of_yolo_is_known_though_few_images_have_boxes(tmp_path: Path) -> None:
+    put(tmp_path, "classes.txt", "cat\n")
+    for number in range(30):
+        put(tmp_path, f"{number:02d}.jpg")
+        put(tmp_path, f"{number:02d}.txt", "0 0.5 0.5 0.1 0.1\n" if number == 29 else "")
+    assert read_table(tmp_path).targets[:, 0].tolist() == [*[0] * 29, 1]
+
+
 def test_names_that_are_one_word_are_no_list(tmp_path: Path) -> None:
     put(tmp_path, "data.yaml", "names: cat\n")
     put(tmp_path, "a.jpg")

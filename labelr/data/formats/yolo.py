@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,15 +19,18 @@ PROBED = 20
 
 
 def fits(source: Source) -> int:
-    """Whether this is a ``data.yaml``, or a folder of text files of boxes: 3 it is, 0 not."""
+    """Whether this is a ``data.yaml``, or a folder of text files of boxes: 3 it is, 0 not.
+
+    Beside a file that names the numbers other text files may lie, such as lists of images.
+    """
     if not source.is_folder:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
-    if _name_file(source.path) is not None:
-        return 3
-    texts = (read_text(path).content for path in list(files_below(source.path, ".txt"))[:PROBED])
-    lines = [line for text in texts for line in text.splitlines() if line.strip()]
-    return 3 if lines and all(BOX.fullmatch(line) for line in lines) else 0
+    filled = (path for path in files_below(source.path, ".txt") if path.stat().st_size)
+    texts = (read_text(path).content for path in islice(filled, PROBED))
+    boxes = [bool(BOX.fullmatch(line)) for text in texts for line in text.splitlines() if line.strip()]
+    named = _name_file(source.path) is not None
+    return 3 if any(boxes) and (named or all(boxes)) else 0
 
 
 def read(source: Source) -> Records:
