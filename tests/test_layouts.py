@@ -202,6 +202,14 @@ def test_place_with_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path
     assert reading.notes[0].startswith("places that data.yaml names are not there: train: xxx")
 
 
+def test_images_beside_a_relative_data_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "photos/train/a.jpg")
+    put(tmp_path, "photos/train/a.txt", "0 0.5 0.5 0.1 0.1\n")
+    put(tmp_path, "set/data.yaml", "path: ../photos\ntrain: train\nnames: [cat]\n")
+    monkeypatch.chdir(tmp_path)
+    assert_table(read_table(Path("set")), [str(tmp_path / "photos/train/a.jpg")], ["cat"], [[1]])
+
+
 def test_list_of_labels_without_boxes_makes_no_folder_of_yolo(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         put(tmp_path, f"folders/{label}/{label}.jpg", label)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from labelr.data.find import parts_of
-from labelr.data.formats.records import Records
+from labelr.data.formats.records import Records, relative
 from labelr.data.formats.source import Source
 from labelr.data.labels import LabelTable, Targets
 from labelr.errors import LabelrError, some
@@ -70,11 +70,6 @@ def _lacking(records: Records, labels: Sequence[str]) -> list[str]:
     """What to say of labels that only other files name."""
     lacking = [] if records.closed else [label for label in labels if label not in records.labels]
     return [f"labels that it does not name, unknown for its images: {some(lacking, 10)}"] if lacking else []
-
-
-def relative(path: Path, root: Path) -> str:
-    """A path relative to a folder with forward slashes; whole where it is not inside of it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else os.path.abspath(path)
 
 
 def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:

@@ -142,6 +142,11 @@ def normal(name: str) -> str:
     return os.path.normpath(name) if name and "://" not in name else name
 
 
+def relative(path: Path, root: Path) -> str:
+    """A path relative to a folder with forward slashes; whole where it is not inside of it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else os.path.abspath(path)
+
+
 def part_in(name: str) -> str:
     """The part that a file's or folder's name speaks of, such as ``instances_train2017``; empty for none."""
     words = re.findall(r"[a-z]+", Path(name).name.lower())

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from labelr.data.formats.records import Entry, Records
+from labelr.data.formats.records import Entry, Records, relative
 from labelr.data.formats.sidecar import BOX
 from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
 from labelr.data.images import find_images
@@ -50,10 +50,10 @@ def read(source: Source) -> Records:
             if not source.options.skip_invalid:
                 raise
             invalid.append(error.message)
-            aside.append(_shown(path, source.images))
+            aside.append(relative(path, source.images))
             continue
         bare += not labels
-        entries.append(Entry(_shown(path, source.images), labels, part=part))
+        entries.append(Entry(relative(path, source.images), labels, part=part))
     if bare:
         notes.append(f"images without a box, to which no label applies: {bare:,}")
     vocabulary = [label for _, label in sorted(names.items())]
@@ -188,7 +188,3 @@ def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
             )
         labels.add(label)
     return labels
-
-
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
