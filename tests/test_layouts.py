@@ -139,6 +139,15 @@ def test_what_tag_writes_is_read_again(named: str, tagged: Path, drawn: Path, tr
     assert_table(table, [row[0] for row in rows], trained.labels, [[float(cell) for cell in row[1:]] for row in rows])
 
 
+def test_label_that_tag_wrote_may_be_called_like_a_column_of_numbers(tmp_path: Path) -> None:
+    for name, labels in (("a.jpg", ["cat", "score"]), ("b.jpg", ["cat"])):
+        put(tmp_path, f"in/{name}")
+        put(tmp_path, f"out/{name}.csv", "\n".join(["label,probability", *(f"{label},0.9" for label in labels)]))
+    put(tmp_path, "out/labels.csv", "filename,cat,score,size\na.jpg,1,1,0\nb.jpg,1,0,0\n")
+    table = read_table(tmp_path / "in", labels=[str(tmp_path / "out")])
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "score", "size"], [[1, 1, 0], [1, 0, 0]])
+
+
 def test_corrected_table_is_fitted(tagged: Path, drawn: Path, cli: Cli) -> None:
     lines = (tagged / "labels.csv").read_text().splitlines()
     flipped = [1 - int(cell) for cell in lines[1].split(",")[1:]]

@@ -1,13 +1,14 @@
 """What `labelr tag` writes: a CSV of labels for each image, and a table of all."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from labelr.data.formats import wide
 from labelr.data.formats.records import Entry, Records
-from labelr.data.formats.sheet import read_sheet
+from labelr.data.formats.sheet import NUMBERS, key, read_sheet
 from labelr.data.formats.source import Source, files_below, read_text
 from labelr.data.images import has_image_suffix
 from labelr.errors import LabelrError, some
@@ -42,13 +43,19 @@ def read(source: Source) -> Records:
     ]
     if not entries:
         raise LabelrError(f"{source.path} holds no CSV files of images", "name a folder that `labelr tag` wrote")
-    table = source.path / TABLE
     labels: tuple[str, ...] | None = None
-    if table.is_file():
-        said = wide.read(Source(table, source.images, source.options))
+    if (source.path / TABLE).is_file():
+        said = _read_table(source)
         labels = said.labels
         _check_same(source.path, entries, said)
     return Records.of(entries, "files of images that `labelr tag` wrote", vocabulary=labels)
+
+
+def _read_table(source: Source) -> Records:
+    """The records of the table, in which a column such as ``score`` is a label like any other."""
+    table = Source(source.path / TABLE, source.images, source.options)
+    numbers = tuple(name for name in table.table.header if key(name) in NUMBERS)
+    return wide.read(replace(table, options=replace(source.options, only=(*source.options.only, *numbers))))
 
 
 def _find(folder: Path) -> Iterator[Path]:
