@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
+from labelr.config import ReadOptions
+from labelr.data.read import read_labels
+
 NAN = float("nan")
 
 
@@ -70,6 +73,38 @@ def test_part_column_is_taken_along(tmp_path: Path) -> None:
 def test_row_without_an_image_is_named(tmp_path: Path) -> None:
     text = "image,label\na.jpg,dog\n,cat\na.jpg,cow\n"
     assert "row 3: no file name" in error_of(make_data(tmp_path, text)).message
+
+
+def test_excluded_column_is_not_that_of_the_labels(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "image,label,category\na.jpg,tabby,cat\na.jpg,poodle,dog\nb.jpg,poodle,dog\n")
+    assert read_table(data).labels == ("poodle", "tabby")
+    assert_table(read_table(data, exclude=["label"]), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 1]])
+
+
+def test_nothing_is_known_of_an_image_without_a_label_where_blank_is_unknown(tmp_path: Path) -> None:
+    text = "image,label,score\na.jpg,dog,1\na.jpg,cat,1\nb.jpg,,1\nc.jpg,dog,0\n"
+    reading = read_labels([make_data(tmp_path, text, ["a.jpg", "b.jpg", "c.jpg"])], ReadOptions(blank="unknown"))
+    assert_table(reading.table, ["a.jpg", "c.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
+    assert reading.unlabelled == ("b.jpg",)
+
+
+@pytest.mark.parametrize("header", ["image,label,confidence,", "ImageID,LabelName,Confidence,Source,"])
+def test_skip_invalid_leaves_images_out_whose_rows_cannot_be_understood(header: str, tmp_path: Path) -> None:
+    source = "verification," if "Source" in header else ""
+    rows = [f"{row},{source}x" for row in ("a.jpg,dog,1", "a.jpg,cat,?", "b.jpg,cat,1", "b.jpg,dog,0", "b.jpg,cow,1")]
+    data = make_data(tmp_path, "\n".join([f"{header}scene", *rows]))
+    assert "`--skip-invalid`" in error_of(data).hint
+    reading = read_labels([data], ReadOptions(skip_invalid=True))
+    assert (reading.table.files, reading.missing, reading.unlisted) == (("b.jpg",), (), ())
+    assert 'row 3, column "' in reading.invalid[0]
+
+
+@pytest.mark.parametrize("header", ["image,label,scene", "ImageID,LabelName,scene,Confidence,Source"])
+def test_column_of_groups_is_taken_along(header: str, tmp_path: Path) -> None:
+    end = ",1,verification" if "Source" in header else ""
+    rows = [f"{row}{end}" for row in ("b.jpg,dog,x", "a.jpg,cat,y", "a.jpg,dog,y")]
+    table = read_table(make_data(tmp_path, "\n".join([header, *rows])), group="scene")
+    assert (table.files, table.groups) == (("b.jpg", "a.jpg"), ("x", "y"))
 
 
 OPEN_IMAGES = """ImageID,Source,LabelName,Confidence

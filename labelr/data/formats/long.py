@@ -1,8 +1,10 @@
 """Long tables: one row an image and label, with an optional confidence; also those of Open Images."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from labelr.config import ReadOptions
 from labelr.data.formats.records import Entry, Records, normal
@@ -13,6 +15,7 @@ from labelr.data.formats.sheet import (
     Sheet,
     columns_called,
     find_file_column,
+    find_group_column,
     find_part_column,
     read_parts,
     read_sheet,
@@ -44,7 +47,7 @@ def fits(source: Source) -> int:
     except LabelrError:
         return 0
     names = sheet.column(file_column, 10 * PROBE_ROWS)
-    column = _label_column(sheet, file_column)
+    column = _label_column(sheet, file_column, source.options)
     if column is None or len(set(names)) == len(names):
         return 0
     return 2 if sheet.keys[column] in LABEL_COLUMNS else 1
@@ -56,34 +59,35 @@ def fits_open_images(source: Source) -> int:
 
 
 def read(source: Source) -> Records:
-    """The records of a long table; a label that no row gives to an image does not apply to it."""
-    sheet = source.table
+    """The records of a long table; a label that no row gives to an image does not apply to it.
+
+    Raises:
+        LabelrError: If a row cannot be understood, unless the images of such rows are to be left out.
+    """
+    sheet, options = source.table, source.options
     sheet.check_shape()
     file_column = find_file_column(sheet)
-    column = _label_column(sheet, file_column)
+    column = _label_column(sheet, file_column, options)
     if column is None:
         raise LabelrError(f"{sheet.path} has no column of labels: {some(sheet.header)}", "call it `label`")
-    part = find_part_column(sheet)
+    part, group = find_part_column(sheet), find_group_column(sheet, options.group)
     parts = read_parts(sheet, part) or [""] * len(sheet.body)
     names = [normal(name) for name in sheet.column(file_column)]
     unnamed = next((row for row, name in enumerate(names) if not name), None)
     if unnamed is not None:
         raise LabelrError(f"{sheet.where(unnamed)}: no file name", "name the image, or delete the row")
-    confidences, note = _confidences(sheet)
-    _check_marks(sheet, {file_column, column}, source.options)
-    said = _gather(names, sheet.column(column), confidences)
+    confidences = _confidences(sheet, options)
+    used = {file_column, column, part, group}
+    _check_marks(sheet, used, options)
     part_of = dict(zip(names, parts, strict=True))
-    used = {
-        file_column,
-        column,
-        part,
-        *(number for number, name in enumerate(sheet.keys) if name in CONFIDENCE_COLUMNS),
-    }
-    return Records.of(
-        (Entry(name, present, part=part_of[name]) for name, (present, _) in said.items()),
-        f'one row an image and label, in the column "{sheet.header[column]}"{sheet.separated}',
-        notes=[*sheet.left_out(used), *note],
+    known = options.blank != "unknown"  # what is to be said of an image whose rows have no label
+    entries = (
+        Entry(name, present, part=part_of[name], complete=known or bool(present or absent))
+        for name, (present, absent) in _gather(names, sheet.column(column), confidences).items()
     )
+    used |= {number for number, name in enumerate(sheet.keys) if name in CONFIDENCE_COLUMNS}
+    layout = f'one row an image and label, in the column "{sheet.header[column]}"{sheet.separated}'
+    return _records(source, names, entries, layout, [*sheet.left_out(used), *confidences.notes], confidences)
 
 
 def read_open_images(source: Source) -> Records:
@@ -95,45 +99,111 @@ def read_open_images(source: Source) -> Records:
     columns = {name: sheet.keys.index(name) for name in OPEN_IMAGES_COLUMNS}
     shown, notes = _display_names(source)
     labels = [shown.get(label, label) for label in sheet.column(columns["labelname"])]
-    confidences, note = _confidences(sheet)
-    said = _gather(sheet.column(columns["imageid"]), labels, confidences)
+    names = sheet.column(columns["imageid"])
+    confidences = _confidences(sheet, source.options)
+    said = _gather(names, labels, confidences)
     entries = (Entry(name, present, absent, complete=False) for name, (present, absent) in said.items() if name)
-    return Records.of(entries, "labels of Open Images", notes=[*notes, *note])
+    return _records(source, names, entries, "labels of Open Images", [*notes, *confidences.notes], confidences)
 
 
-def _label_column(sheet: Sheet, file_column: int) -> int | None:
+def _label_column(sheet: Sheet, file_column: int, options: ReadOptions) -> int | None:
     """The column of labels: the one that is called so, else the only one of text; None where there is no such."""
-    named = [number for number, name in enumerate(sheet.keys) if name in LABEL_COLUMNS and number != file_column]
+    special = {file_column, find_part_column(sheet), find_group_column(sheet, options.group)}
+    columns = [
+        number for number, name in enumerate(sheet.header) if number not in special and name not in options.exclude
+    ]
+    named = [number for number in columns if sheet.keys[number] in LABEL_COLUMNS]
     if named:
         return named[0]
-    others = set(range(len(sheet.header))) - {file_column} - columns_called(sheet, NUMBERS | TEXTS)
-    text = [number for number in sorted(others) if holds_text(sheet.column(number, PROBE_ROWS))]
+    metadata = columns_called(sheet, NUMBERS | TEXTS)
+    text = [number for number in columns if number not in metadata and holds_text(sheet.column(number, PROBE_ROWS))]
     return text[0] if len(text) == 1 else None
 
 
-def _confidences(sheet: Sheet) -> tuple[list[float], list[str]]:
-    """The confidence of each row, 1 where the table has none, and what is assumed of those between 0 and 1."""
+class _Confidences(NamedTuple):
+    """How sure each row is of its label.
+
+    Attributes:
+        values: From 0 to 1, and 1 where the table says nothing; NaN in a row that cannot be understood.
+        notes: What is assumed of those between 0 and 1.
+        invalid: The rows that cannot be understood, each with its reason.
+    """
+
+    values: list[float]
+    notes: list[str]
+    invalid: dict[int, str]
+
+
+def _confidences(sheet: Sheet, options: ReadOptions) -> _Confidences:
+    """The confidence of each row.
+
+    Raises:
+        LabelrError: If a row cannot be understood, unless such rows are to be left out.
+    """
     column = next((number for number, name in enumerate(sheet.keys) if name in CONFIDENCE_COLUMNS), None)
     if column is None:
-        return [1.0] * len(sheet.body), []
-    values = []
-    for row, cell in enumerate(sheet.column(column)):
-        try:
-            code = MARKS.get(cell.lower())
-            values.append(float(code == YES) if code in (YES, NO) else float(cell.replace(",", ".") or 1))
-        except ValueError:
-            values.append(math.nan)
-        if not 0 <= values[-1] <= 1:
-            where = f'{sheet.where(row)}, column "{sheet.header[column]}"'
-            raise LabelrError(f'{where}: expected a number from 0 to 1, got "{cell}"', "correct the cell")
+        return _Confidences([1.0] * len(sheet.body), [], {})
+    cells = sheet.column(column)
+    values = [_confidence(cell) for cell in cells]
+    invalid = {
+        row: f'{sheet.where(row)}, column "{sheet.header[column]}": expected a number from 0 to 1, got "{cells[row]}"'
+        for row, value in enumerate(values)
+        if math.isnan(value)
+    }
+    if invalid and (not options.skip_invalid or len(invalid) == len(values)):
+        hint = "correct the cell, or leave the images of such rows out with `--skip-invalid`"
+        raise LabelrError(next(iter(invalid.values())), hint)
     between = sum(0 < value < 1 for value in values)
     note = f"rows with a confidence between 0 and 1, which from {PRESENT} on count as yes, below as no: {between:,}"
-    return values, [note] if between else []
+    return _Confidences(values, [note] if between else [], invalid)
 
 
-def _check_marks(sheet: Sheet, used: set[int], options: ReadOptions) -> None:
+def _confidence(cell: str) -> float:
+    """What a cell says, from 0 to 1; NaN where that is anything else."""
+    code = MARKS.get(cell.lower())
+    try:
+        value = float(code == YES) if code in (YES, NO) else float(cell.replace(",", ".") or 1)
+    except ValueError:
+        return math.nan
+    return value if 0 <= value <= 1 else math.nan
+
+
+def _records(
+    source: Source,
+    names: Sequence[str],
+    entries: Iterable[Entry],
+    layout: str,
+    notes: Sequence[str],
+    confidences: _Confidences,
+) -> Records:
+    """The records of entries but of images with an invalid row, with the groups that the user asks for.
+
+    Args:
+        source: The table.
+        names: The image of each row.
+        entries: One for each image.
+        layout: As `Records` has it.
+        notes: Likewise.
+        confidences: Of the rows.
+    """
+    aside = {names[row] for row in confidences.invalid}
+    records = Records.of(
+        (entry for entry in entries if entry.name not in aside),
+        layout,
+        notes=notes,
+        invalid=list(confidences.invalid.values()),
+        aside=sorted(aside),
+    )
+    group = find_group_column(source.table, source.options.group)
+    if group is None:
+        return records
+    group_of = dict(zip(names, source.table.column(group), strict=True))
+    return replace(records, groups=tuple(group_of[name] for name in records.names))
+
+
+def _check_marks(sheet: Sheet, used: Collection[int | None], options: ReadOptions) -> None:
     """Raises LabelrError where a further column of yes and no may deny the labels of its rows."""
-    known = used | columns_called(sheet, NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)
+    known = {*used} | columns_called(sheet, NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)
     for number in sorted(set(range(len(sheet.header))) - known):
         cells = {MARKS.get(cell.lower()) for cell in sheet.column(number)}
         name = sheet.header[number]
@@ -145,11 +215,11 @@ def _check_marks(sheet: Sheet, used: set[int], options: ReadOptions) -> None:
 
 
 def _gather(
-    names: Iterable[str], labels: Iterable[str], confidences: Iterable[float]
+    names: Iterable[str], labels: Iterable[str], confidences: _Confidences
 ) -> Mapping[str, tuple[set[str], set[str]]]:
     """For each image the labels that at least one row affirms, and those that rows only deny."""
     said: dict[str, tuple[set[str], set[str]]] = {}
-    for name, label, confidence in zip(names, labels, confidences, strict=True):
+    for name, label, confidence in zip(names, labels, confidences.values, strict=True):
         present, absent = said.setdefault(name, (set(), set()))
         if label:
             (present if confidence >= PRESENT else absent).add(label)
