@@ -179,7 +179,7 @@ def test_file_of_an_image_that_was_spoilt_is_named(tagged: Path, drawn: Path) ->
 FIELDS = '"annotator": 1, "annotation_id": 1, "created_at": "", "updated_at": "", "lead_time": 1'
 
 
-def test_field_of_the_task_beside_choices_is_no_label(tmp_path: Path) -> None:
+def test_field_of_text_beside_choices_is_no_label_and_named(tmp_path: Path) -> None:
     rows = ['"choice": {"choices": ["dog", "cat"]}', '"choice": "cat"']
     text = ",".join(
         f'{{"id": {number}, "image": "{name}.jpg", "meta": {{"size": 7}}, "caption": "x", {row}, {FIELDS}}}'
@@ -188,7 +188,11 @@ def test_field_of_the_task_beside_choices_is_no_label(tmp_path: Path) -> None:
     put(tmp_path, "export.json", f"[{text}]")
     for name in ("a.jpg", "b.jpg"):
         put(tmp_path, name)
-    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+    reading = read_labels([tmp_path], ReadOptions())
+    assert_table(reading.table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+    assert len(reading.notes) == 1
+    assert reading.notes[0].startswith("fields of text, left out,")
+    assert reading.notes[0].endswith(": caption")
 
 
 def test_fields_of_which_any_may_hold_the_labels_are_named(tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ def read(source: Source) -> Records:
         LabelrError: If tasks have no image, or it is open which field holds the labels.
     """
     try:
-        entries = _read_nested(source) if _is_nested(source) else _read_flat(source)
+        entries, notes = (_read_nested(source), []) if _is_nested(source) else _read_flat(source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelrError(
             f"{source.path} is no export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
-    return Records.of(entries, "an export of Label Studio")
+    return Records.of(entries, "an export of Label Studio", notes=notes)
 
 
 def _is_nested(source: Source) -> bool:
@@ -56,18 +56,19 @@ def _read_nested(source: Source) -> list[Entry]:
     return entries
 
 
-def _read_flat(source: Source) -> list[Entry]:
-    """What the annotations of JSON-MIN or CSV say."""
+def _read_flat(source: Source) -> tuple[list[Entry], list[str]]:
+    """What the annotations of JSON-MIN or CSV say, and which fields of text are left out."""
     rows = source.objects or [
         dict(zip(source.table.header, map(_parse_cell, row), strict=False)) for row in source.table.body
     ]
     names = [_image_of(source, {key: row[key] for key in row if key not in FLAT_FIELDS}) for row in rows]
-    fields = _label_fields(source, rows, names)
+    fields, others = _label_fields(source, rows, names)
     entries = []
     for name, row in zip(names, rows, strict=True):
         labels = {label for field in fields for label in _labels_in(row.get(field))}
         entries.append(Entry(name, labels, complete=row.get("annotation_id") not in (None, "")))
-    return entries
+    note = f"fields of text, left out, as only the export as JSON says whether they are choices: {some(others, 10)}"
+    return entries, [note] if others else []
 
 
 def _parse_cell(cell: str) -> Any:
@@ -80,20 +81,23 @@ def _parse_cell(cell: str) -> Any:
     return cell
 
 
-def _label_fields(source: Source, rows: list[dict[str, Any]], names: list[str]) -> list[str]:
-    """The fields that hold labels: those with lists of choices or shapes in any row, else the only one of text."""
+def _label_fields(source: Source, rows: list[dict[str, Any]], names: list[str]) -> tuple[list[str], list[str]]:
+    """The fields that hold labels, and the others of text.
+
+    Labels are in those with lists of choices or shapes in any row, else in the only one of text.
+    """
     others = dict.fromkeys(key for row in rows for key in row if key not in FLAT_FIELDS)
     fields = [key for key in others if any(_holds_lists(row.get(key)) for row in rows)]
-    if fields:
-        return fields
     named = list(zip(rows, names, strict=True))
     text = [key for key in others if any(_is_text(row.get(key)) and row[key] != name for row, name in named)]
+    if fields:
+        return fields, [key for key in text if key not in fields]
     if len(text) > 1:
         raise LabelrError(
             f"{source.path}: the labels may be in any of the fields {some(text)}",
             "export the project as JSON, which says which of them are choices",
         )
-    return text
+    return text, []
 
 
 def _holds_lists(value: Any) -> bool:
