@@ -113,6 +113,16 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     assert reading.unlisted == ("c.jpg",)
 
 
+def test_text_files_in_a_linked_folder_are_read_as_its_images_are(tmp_path: Path) -> None:
+    for name in ("data/a", "elsewhere/b"):
+        put(tmp_path, f"{name}.jpg")
+        put(tmp_path, f"{name}.txt", "dog, cat")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "data")
+    table = read_table(tmp_path / "data")
+    assert_table(table, ["a.jpg", "linked/b.jpg"], ["cat", "dog"], [[1, 1], [1, 1]])
+
+
 def test_both_text_files_of_an_image_count(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     put(tmp_path, "a.txt", "dog")

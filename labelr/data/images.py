@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
@@ -60,7 +60,12 @@ def has_image_suffix(name: str) -> bool:
 
 
 def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """The image files below `folder`, by their suffix, each folder's entries sorted and descended in place.
+    """The image files below `folder`, by their suffix; see `find_files`."""
+    return find_files(folder, has_image_suffix, recursive=recursive)
+
+
+def find_files(folder: Path, wanted: Callable[[str], bool], *, recursive: bool = True) -> Iterator[Path]:
+    """The files below `folder` with a wanted name, each folder's entries sorted and descended in place.
 
     Dot-files, ``Thumbs.db`` and ``__MACOSX`` are passed over, and a folder that a symbolic link leads back to is
     visited once. Names are taken as they are: nothing is globbed, and a name need not be valid UTF-8.
@@ -68,10 +73,12 @@ def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
     Raises:
         LabelrError: If the folder or one below it cannot be listed: to pass it over would falsify the result.
     """
-    yield from _walk(folder, recursive, frozenset())
+    yield from _walk(folder, wanted, recursive, frozenset())
 
 
-def _walk(folder: Path, recursive: bool, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def _walk(
+    folder: Path, wanted: Callable[[str], bool], recursive: bool, ancestors: frozenset[tuple[int, int]]
+) -> Iterator[Path]:
     try:
         status = folder.stat()
         with os.scandir(folder) as entries:
@@ -86,8 +93,8 @@ def _walk(folder: Path, recursive: bool, ancestors: frozenset[tuple[int, int]]) 
             continue
         if _is_folder(entry):
             if recursive:
-                yield from _walk(folder / entry.name, recursive, ancestors | {identity})
-        elif has_image_suffix(entry.name):
+                yield from _walk(folder / entry.name, wanted, recursive, ancestors | {identity})
+        elif wanted(entry.name):
             yield folder / entry.name
 
 

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from labelr.config import ReadOptions
 from labelr.data.formats.sheet import Sheet, read_sheet, sheet_of
-from labelr.data.images import find_images
+from labelr.data.images import find_files, find_images
 from labelr.errors import LabelrError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -225,11 +225,8 @@ def parse_xml(path: Path) -> Element:
 
 
 def files_below(folder: Path, suffix: str) -> Iterator[Path]:
-    """The files below a folder that end like this, sorted, dot-files and their folders left out."""
-    found = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
-    return iter(
-        sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    )
+    """The files below a folder that end like this, in the order in which images are found."""
+    return (path for path in find_files(folder, lambda name: name.endswith(suffix)) if path.is_file())
 
 
 def is_there(path: Path) -> bool:
