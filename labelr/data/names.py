@@ -178,8 +178,15 @@ def _fold(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name as a path with forward slashes: of an address its path, of Label Studio's files and uploads the file's."""
-    if "://" in name or name.startswith("/data/local-files/"):
+    """A name as a path with forward slashes: of an address its path, of Label Studio's files and uploads the file's.
+
+    In an address of the web, or of a file, characters are escaped and a query may follow; in one of a bucket they stand
+    for themselves.
+    """
+    scheme, divided, rest = name.partition("://")
+    if divided and scheme.lower() not in ("http", "https", "file"):
+        return rest.partition("/")[2].lstrip("/")
+    if divided or name.startswith("/data/local-files/"):
         try:
             address = urlsplit(name)
         except ValueError:  # a bracket that would begin an IPv6 address
