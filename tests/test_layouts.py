@@ -51,6 +51,15 @@ def test_forced_layout_says_what_is_missing(tmp_path: Path) -> None:
     assert "is no XML of CVAT" in error_of(data, layout="cvat", labels=[str(data / "labels.csv")]).message
 
 
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude00"])
+def test_label_with_half_a_character_is_named(half: str, tmp_path: Path) -> None:
+    put(tmp_path, "labels.jsonl", f'{{"file_name": "a.jpg", "tags": ["dog", "party {half}"]}}')
+    put(tmp_path, "a.jpg")
+    assert f"the label 'party {half}' holds half a character" in error_of(tmp_path).message
+    put(tmp_path, "labels.jsonl", '{"file_name": "a.jpg", "tags": ["dog", "party \\ud83d\\ude00"]}')
+    assert read_table(tmp_path).labels == ("dog", "party \U0001f600")
+
+
 # --- what annotations of one image say together ----------------------------------------------------------------------
 
 

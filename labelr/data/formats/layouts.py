@@ -1,5 +1,6 @@
 """The table of layouts, and which of them a label file has."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from labelr.data.formats.records import Records
 from labelr.data.formats.sheet import find_file_column
 from labelr.data.formats.source import Source
 from labelr.errors import LabelrError
+
+HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""A surrogate without its partner, but for those that stand for a byte of a name that is not UTF-8."""
 
 
 class Layout(NamedTuple):
@@ -84,7 +88,7 @@ def read_source(source: Source) -> Records:
     wanted = source.options.layout
     names = recognise(source)[1] if wanted == "auto" else [wanted]
     if len(names) == 1:
-        return LAYOUTS[names[0]].read(source)
+        return _checked(LAYOUTS[names[0]].read(source), source)
     lines = source.first_lines()
     begins = f"; it begins:\n{lines}" if lines else ""
     if names:
@@ -94,6 +98,18 @@ def read_source(source: Source) -> Records:
         )
     what, remedy = _why_none(source)
     raise LabelrError(f"{what}{begins}", f"{remedy}name its layout with `--layout`: {', '.join(LAYOUTS)}")
+
+
+def _checked(records: Records, source: Source) -> Records:
+    """The records, unless a label of them could never be written.
+
+    Raises:
+        LabelrError: If a label holds half a character, as JSON may where a text was cut.
+    """
+    halves = [label for label in records.labels if HALF_CHARACTER.search(label)]
+    if halves:
+        raise LabelrError(f"{source.path}: the label {halves[0]!r} holds half a character", "correct it in the file")
+    return records
 
 
 def _why_none(source: Source) -> tuple[str, str]:
