@@ -89,6 +89,14 @@ def test_everything_wrong_is_told_at_once(cli: Cli, data: Path) -> None:
         assert f"Attention: {said}" in text.out
 
 
+def test_row_that_cannot_be_understood_does_not_stop_the_audit_from_python(data: Path) -> None:
+    rewrite(data, row_of(data, "00004.png"), "00004.png,1,perhaps,0")
+    found = check(data).to_json()
+    assert found["images"] == 59
+    assert len(found["invalid"]) == 1
+    assert any(problem.startswith("rows that cannot be understood") for problem in found["problems"])
+
+
 def test_near_duplicates_and_those_that_differ_are_told(data: Path) -> None:
     with Image.open(data / "images" / "00007.png") as image:
         image.resize((80, 80)).save(data / "images" / "00008.png")

@@ -49,7 +49,7 @@ def check(
 
     Exit code 3 means that something needs attention: what it is stands at the end.
     """
-    config = TrainConfig.of({**opt.given(context), "skip_invalid": True})
+    config = TrainConfig.of(opt.given(context))
     if write_labels is not None and write_labels.is_dir():
         raise LabelrError(f"{write_labels} is a folder", "name a file in it with `--write-labels FILE`")
     if write_labels is not None and write_labels.exists() and not force:

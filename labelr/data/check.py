@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def check(
     """
     from joblib import cpu_count
 
-    config = TrainConfig.of(options)
+    config = replace(TrainConfig.of(options), skip_invalid=True)
     reading = read_labels(as_folders(data), config)
     dataset = Dataset.scan(reading.table, config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset.table):
