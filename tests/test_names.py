@@ -42,6 +42,8 @@ def find(folder: Path, files: list[str], names: list[str], parts: list[str] | No
         ("a\\b.jpg", "a\\b.jpg"),
         ("été.jpg", "été.jpg"),
         ("e\u0301te\u0301.jpg", "\u00e9t\u00e9.jpg"),
+        ("caf\udce9.jpg", "caf\udce9.jpg"),
+        ("caf\udce9.jpg", "caf\u00e9.jpg"),
     ],
 )
 def test_name_is_found(file: str, name: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Wide tables as people have them, and what is said of those that cannot be understood."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,12 @@ def test_label_of_which_nothing_is_known_yet_is_kept(tmp_path: Path) -> None:
 def test_text_in_another_encoding_is_read(encoding: str, tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "filename,café\na.jpg,1\nb.jpg,0\n".encode(encoding)))
     assert_table(table, ["a.jpg", "b.jpg"], ["café"], [[1], [0]])
+
+
+def test_image_whose_name_is_not_utf_8_is_found_though_the_table_has_no_other_such_characters(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    table = read_table(make_data(tmp_path, b"filename,dog\ncaf\xe9.jpg,1\nb.jpg,0\n", [name, "b.jpg"]))
+    assert_table(table, [name, "b.jpg"], ["dog"], [[1], [0]])
 
 
 def test_line_that_excel_puts_first_says_the_separator(tmp_path: Path) -> None:

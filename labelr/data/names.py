@@ -20,6 +20,9 @@ MAX_DEPTH = 8
 UPLOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of a file that is uploaded."""
 
+STRAY_BYTE = re.compile("[\udc80-\udcff]")
+"""What stands for a byte of a file name that is not UTF-8."""
+
 
 class Found(NamedTuple):
     """Where images are.
@@ -173,8 +176,15 @@ def _index(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
 
 
 def _fold(name: str) -> str:
-    """A name without what file systems and machines differ in: case, and how accents are put together."""
-    return unicodedata.normalize("NFC", name).casefold()
+    """A name without what file systems and machines differ in: case, and how accents are put together.
+
+    Bytes that are not UTF-8 are read as Windows-1252, as in a label file that has no others.
+    """
+    return unicodedata.normalize("NFC", STRAY_BYTE.sub(_as_windows_reads, name)).casefold()
+
+
+def _as_windows_reads(stray: re.Match[str]) -> str:
+    return stray[0].encode("ascii", "surrogateescape").decode("cp1252", "surrogateescape")
 
 
 def _plain(name: str) -> str:
