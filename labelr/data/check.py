@@ -15,15 +15,13 @@ from labelr.data.dataset import Dataset, as_folders
 from labelr.data.divide import divide
 from labelr.data.duplicates import group_images
 from labelr.data.formats.wide import MARKS
-from labelr.data.labels import look_alikes
+from labelr.data.labels import FEW_POSITIVES, look_alikes
 from labelr.data.read import read_labels
 from labelr.data.reading import Reading
 from labelr.data.splits import PARTS
 from labelr.errors import LabelrError, some
 from labelr.progress import Track, untracked
 
-FEW_POSITIVES = 10
-"""A label with fewer positives cannot be learned."""
 MAX_NAME = 60
 """A longer label is rather a sentence."""
 

@@ -14,6 +14,8 @@ from labelr import files
 
 Targets = NDArray[np.float32]
 """1 where the label applies, 0 where not, NaN where unknown, ``(N, L)``."""
+FEW_POSITIVES = 10
+"""With fewer, a label cannot be learned, and its scores say little."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from labelr.data.labels import Targets
+from labelr.data.labels import FEW_POSITIVES, Targets
 from labelr.model.decide import decide
 from labelr.model.predict import Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.thresholds import USUAL, Thresholds
 
-FEW_POSITIVES = 10
-"""With fewer, a label's scores say little."""
 GUESSES = 1000
 """Random guesses are made for at least so many images, so that the baseline is not itself left to chance."""
 AVERAGES = ("micro", "macro", "weighted", "samples")

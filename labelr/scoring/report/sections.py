@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from labelr.data.labels import FEW_POSITIVES
 from labelr.errors import counted
 from labelr.model.decide import decide
-from labelr.scoring.evaluation import FEW_POSITIVES, Evaluation
+from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.report import charts, svg
 from labelr.scoring.report.examples import (
     Cell,
