@@ -182,6 +182,18 @@ def test_image_changed_at_another_time_is_read_again(tmp_path: Path) -> None:
     assert scan_images([path])[0].digest != before.digest
 
 
+def test_images_of_one_size_and_time_that_have_swapped_their_names_are_read_again(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.bmp", tmp_path / "b.bmp"]
+    for seed, path in enumerate(paths):
+        save_noise(path, seed)
+        os.utime(path, (1, 1))
+    before = [one.digest for one in scan_images(paths)]
+    paths[0].rename(tmp_path / "c")
+    paths[1].rename(paths[0])
+    (tmp_path / "c").rename(paths[1])
+    assert [one.digest for one in scan_images(paths)] == before[::-1]
+
+
 def test_image_that_has_only_just_changed_is_not_remembered(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / "a.png")]
     assert [num_reads(paths), num_reads(paths)] == [1, 1]

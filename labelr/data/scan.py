@@ -1,6 +1,6 @@
 """Looks once at every image file: its content digest, its fingerprint, and whether it opens.
 
-What was seen is remembered by path, size and time of change, so that the next run does not read every byte again.
+What was seen is remembered by path, size and times of change, so that the next run does not read every byte again.
 """
 
 import logging
@@ -26,9 +26,9 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS scans_3 (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, max_pixels INTEGER, digest TEXT, fingerprint TEXT,
-    width INTEGER, height INTEGER, format TEXT, mode TEXT
+CREATE TABLE IF NOT EXISTS scans_4 (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, max_pixels INTEGER, digest TEXT,
+    fingerprint TEXT, width INTEGER, height INTEGER, format TEXT, mode TEXT
 ) WITHOUT ROWID
 """
 
@@ -96,7 +96,7 @@ def _scan(path: Path, max_pixels: int) -> Scanned:
     return Scanned(digest, fingerprint(decoded.pixels), "", *decoded[1:])
 
 
-_Key = tuple[bytes, int, int, int]
+_Key = tuple[bytes, int, int, int, int]
 
 
 def _key(path: Path, max_pixels: int) -> _Key | None:
@@ -107,14 +107,16 @@ def _key(path: Path, max_pixels: int) -> _Key | None:
         return None
     if time.time() - status.st_mtime < SETTLED_SECONDS:
         return None
-    return os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns, max_pixels
+    # the time of change of its name, too: files that swap names may have one size and one time
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return os.fsencode(os.path.abspath(path)), status.st_size, *times, max_pixels
 
 
 def _memory() -> sqlite3.Connection:
     folder = files.home()
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "scans.sqlite", timeout=10)
-    connection.execute("DROP TABLE IF EXISTS scans_2")  # of an earlier labelr
+    connection.execute("DROP TABLE IF EXISTS scans_3")  # of an earlier labelr
     connection.execute(_TABLE)
     return connection
 
@@ -122,8 +124,8 @@ def _memory() -> sqlite3.Connection:
 def _recall(keys: Sequence[_Key | None]) -> list[Scanned | None]:
     """What is remembered of each file, if anything; a memory that cannot be read is as good as none."""
     query = (
-        "SELECT digest, fingerprint, width, height, format, mode FROM scans_3 "
-        "WHERE path = ? AND size = ? AND mtime_ns = ? AND max_pixels = ?"
+        "SELECT digest, fingerprint, width, height, format, mode FROM scans_4 "
+        "WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ? AND max_pixels = ?"
     )
     found: list[Scanned | None] = [None] * len(keys)
     try:
@@ -155,6 +157,6 @@ def _remember(seen: Sequence[tuple[_Key | None, Scanned]]) -> None:
     ]
     try:
         with closing(_memory()) as memory, memory:
-            memory.executemany("REPLACE INTO scans_3 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            memory.executemany("REPLACE INTO scans_4 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     except (sqlite3.Error, OSError):
         return
