@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labelr.data import scan
 from labelr.data.scan import scan_images
 from labelr.progress import Description, Total
 
@@ -147,6 +151,35 @@ def test_interruption_ends_the_scan_and_its_threads(tmp_path: Path) -> None:
 def test_image_that_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(3)]
     assert [num_reads(paths), num_reads(paths)] == [3, 0]
+
+
+def test_images_that_were_read_before_an_interruption_are_not_read_again(tmp_path: Path) -> None:
+    paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(6)]
+
+    def interrupt(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
+        yield from islice(items, 4)
+        raise KeyboardInterrupt(description, total)
+
+    with pytest.raises(KeyboardInterrupt):
+        scan_images(paths, max_pixels=10_000, track=interrupt)
+    assert num_reads(paths) == 2
+
+
+def test_images_are_remembered_while_others_are_still_read(
+    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "REMEMBERED_AT_ONCE", 2)
+    paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(5)]
+    known = []
+
+    def look(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
+        for item in items:
+            yield item
+            with closing(sqlite3.connect(memory)) as database:
+                known.append(len(database.execute("SELECT path FROM scans_4").fetchall()))
+
+    scan_images(paths, track=look)
+    assert known == [0, 2, 2, 4, 4]
 
 
 def test_what_is_remembered_is_what_was_seen(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
+REMEMBERED_AT_ONCE = 1000
+"""A process that is killed has to read at most so many images again."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS scans_4 (
@@ -66,9 +68,16 @@ def scan_images(
     log.debug("%s of %s images have not changed since they were last read", len(paths) - len(unseen), len(paths))
     with _pool(threads) as pool:
         results = pool.map(partial(_scan, max_pixels=max_pixels), [paths[row] for row in unseen])
-        for row, scanned in zip(unseen, track(results, "reading images", len(unseen)), strict=True):
-            found[row] = scanned
-    _remember([(keys[row], one) for row in unseen if (one := found[row]) is not None])
+        fresh: list[tuple[_Key | None, Scanned]] = []
+        try:
+            for row, scanned in zip(unseen, track(results, "reading images", len(unseen)), strict=True):
+                found[row] = scanned
+                fresh.append((keys[row], scanned))
+                if len(fresh) == REMEMBERED_AT_ONCE:
+                    _remember(fresh)
+                    fresh.clear()
+        finally:
+            _remember(fresh)
     return [one for one in found if one is not None]
 
 
