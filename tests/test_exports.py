@@ -337,7 +337,7 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
         put(folder, name)
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
         images.append(writers.Tagged.of(Result(name, 1, 1, 1, "", 8, 8, "", probs), choice))
-        writers.ImageCsv(folder, labels).write(images[-1])
+        put(folder, f"{name}.csv", writers.ImageCsv(folder, labels).content(images[-1]))
     writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images, choice))
     writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images, choice))
     for name, text in corrected.items():

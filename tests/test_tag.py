@@ -541,6 +541,60 @@ def test_touched_image_leaves_a_corrected_file_alone(photos: Path, tmp_path: Pat
     assert (tmp_path / "out" / "a.txt").read_text() == "corrected\n"
 
 
+def test_file_that_a_person_has_changed_is_not_overwritten_when_its_image_changes(
+    photos: Path, drawn: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out)
+    (out / "a.png.csv").write_text("label,probability\ndisc,1\n")
+    for name, number in (("a.png", 8), ("z.png", 9)):
+        shutil.copy(drawn / "images" / f"{number:05d}.png", photos / name)
+    for _ in range(2):
+        assert (tag(photos, output=out).failed, (out / "z.png.csv").exists()) == (2, True)
+        assert (out / "a.png.csv").read_text() == "label,probability\ndisc,1\n"
+        assert "a.png" in dict(read(out / "errors.csv")[1:])
+    (out / "a.png.csv").unlink()
+    assert tag(photos, output=out).failed == 1
+    tag(photos, output=tmp_path / "fresh")
+    assert tree(out) == tree(tmp_path / "fresh")
+
+
+def test_file_that_a_person_has_changed_is_kept_when_its_image_is_gone(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out)
+    (out / "a.png.csv").write_text("label,probability\ndisc,1\n")
+    for name in ("a.png", "z.png"):
+        (photos / name).unlink()
+    assert tag(photos, output=out).vanished == 2
+    assert (out / "a.png.csv").read_text() == "label,probability\ndisc,1\n"
+    assert not (out / "z.png.csv").exists()
+    assert f"since somebody has changed them: {out / 'a.png.csv'}" in caplog.text
+
+
+def test_file_whose_writing_was_cut_off_is_not_taken_for_a_persons(
+    photos: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out)
+    shutil.copy(drawn / "images" / "00008.png", photos / "a.png")
+    replace = Path.replace
+
+    def cut_off(path: Path, target: Path) -> Path:
+        if target.name == "a.png.csv":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tag(photos, output=out)
+    assert tag(photos, output=out).failed == 1
+    tag(photos, output=tmp_path / "fresh")
+    assert tree(out) == tree(tmp_path / "fresh")
+
+
 @pytest.mark.parametrize("damage", ["version", "noise"])
 def test_journal_that_cannot_be_used_is_replaced_by_force(photos: Path, tmp_path: Path, damage: str) -> None:
     out = tmp_path / "out"

@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from labelr.errors import LabelrError
 
 FOLDER = ".labelr"
 """Of the journal and its lock, in the output directory."""
-FORMAT = 1
+FORMAT = 2
 COMMIT_SECONDS = 1.0
 """A process that is killed loses at most so much of its work, and what is under way."""
 _TABLES = """
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS results (
     reason TEXT, probs BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS found (place INTEGER PRIMARY KEY, name BLOB UNIQUE);
-CREATE TABLE IF NOT EXISTS claimed (path BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claimed (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
 """
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
 
@@ -156,10 +156,23 @@ class Journal:
             row = self._database.execute("SELECT name FROM claimed WHERE path = ?", (self._key(path),)).fetchone()
         return None if row is None else os.fsdecode(row[0])
 
-    def claim(self, path: Path, name: str) -> None:
-        """Notes, at once, that a file is going to be written for an image."""
+    def claim(self, path: Path, name: str, digests: Iterable[str]) -> None:
+        """Notes, at once, that a file is going to be written for an image.
+
+        Args:
+            path: The file.
+            name: The image.
+            digests: Of its content before and after: if the process is killed meanwhile, it has the one or the other.
+        """
+        row = self._key(path), os.fsencode(name), " ".join(digests)
         with self._told(), self._database:
-            self._database.execute("REPLACE INTO claimed VALUES (?, ?)", (self._key(path), os.fsencode(name)))
+            self._database.execute("REPLACE INTO claimed VALUES (?, ?, ?)", row)
+
+    def digests(self, path: Path) -> list[str]:
+        """The digests that a file may have had when it was written last; none if it is not labelr's."""
+        with self._told():
+            row = self._database.execute("SELECT digests FROM claimed WHERE path = ?", (self._key(path),)).fetchone()
+        return [] if row is None else str(row[0]).split()
 
     def orphans(self) -> Iterator[Path]:
         """The files that were written for images that are gone, or of which nothing can be said any more."""

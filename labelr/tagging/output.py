@@ -1,7 +1,8 @@
 """The output directory: of one run at a time, one model and one choice of labels, and of nothing else."""
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labelr import files
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, some
 from labelr.tagging.journal import FOLDER, Journal
 from labelr.tagging.options import TagOptions
 from labelr.tagging.uncertain import UNCERTAIN_FILE
@@ -23,6 +24,8 @@ from labelr.tagging.writers import (
     ImageWriter,
     remove,
 )
+
+log = logging.getLogger(__name__)
 
 SUMMARY_FILE = "summary.json"
 TABLES = (LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE)
@@ -152,17 +155,46 @@ def check_tables(folder: Path, journal: Journal) -> None:
     """Raises LabelrError where a person has changed a table since it was written, which is not to be lost."""
     for name in TABLES:
         written = journal.table_digest(name)
-        if written is not None and (folder / name).is_file() and table_digest(folder / name) != written:
+        if written is not None and is_changed(folder / name, [written]):
             raise LabelrError(
                 f"{folder / name} has been changed since labelr wrote it",
                 "move it elsewhere to keep it, such as to your own labels; `--force` replaces it",
             )
 
 
-def table_digest(path: Path) -> str:
-    """SHA-256 of a file that labelr wrote."""
-    with path.open("rb") as file:
-        return files.digest(file)
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file that labelr wrote; empty where none can be read."""
+    try:
+        with path.open("rb") as file:
+            return files.digest(file)
+    except OSError:
+        return ""
+
+
+def is_changed(path: Path, written: Collection[str]) -> bool:
+    """Whether a file holds something else than labelr has written; not where there is none.
+
+    Args:
+        path: The file.
+        written: The digests that it may have had.
+    """
+    digest = file_digest(path)
+    return bool(digest) and digest not in written
+
+
+def delete_orphans(folder: Path, journal: Journal) -> None:
+    """Deletes the files of images that are gone or have failed, but for those that a person has changed."""
+    kept = []
+    for path in journal.orphans():
+        if is_changed(path, journal.digests(path)):
+            kept.append(path)
+        else:
+            remove(path, folder.absolute())
+    if kept:
+        log.warning(
+            "kept %d of the files of images that are gone or failed, since somebody has changed them: %s",
+            len(kept), some(kept),
+        )  # fmt: skip
 
 
 def _clear_drafts(folder: Path, journal: Journal) -> None:

@@ -1,5 +1,6 @@
 """Runs a model over folders of images and accounts for every file."""
 
+import hashlib
 import logging
 import os
 import time
@@ -16,7 +17,17 @@ from labelr.tagging import writers
 from labelr.tagging.job import Job, TagSummary, one_thread
 from labelr.tagging.journal import FOLDER, Journal, Result
 from labelr.tagging.options import TagOptions
-from labelr.tagging.output import SUMMARY_FILE, TABLES, check, image_writers, looked_at, opened, table_digest
+from labelr.tagging.output import (
+    SUMMARY_FILE,
+    TABLES,
+    check,
+    delete_orphans,
+    file_digest,
+    image_writers,
+    is_changed,
+    looked_at,
+    opened,
+)
 from labelr.tagging.pipeline import Task
 from labelr.tagging.uncertain import UNCERTAIN_FILE, most_uncertain
 from labelr.tagging.walk import Walk
@@ -135,15 +146,19 @@ def _write_file(writer: ImageWriter, tagged: Tagged, journal: Journal, job: Job,
     there = exists(path)
     if not is_new and there:
         return
+    content = writer.content(tagged)
+    if content is None:
+        return
     if not writer.shared:
         owner = journal.owner(path)
         if owner is None and there:
             raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
         if owner not in (None, name) and exists(job.inputs.base / str(owner)):
             raise UnwritableNameError(f"{path.name} is that of {owner} already")
-        if owner != name:
-            journal.claim(path, name)
-    writer.write(tagged)
+        if is_changed(path, journal.digests(path)):
+            raise UnwritableNameError(f"{path.name} has been changed since labelr wrote it, and is kept")
+        journal.claim(path, name, (file_digest(path), hashlib.sha256(content).hexdigest()))
+    writers.write(path, content)
 
 
 def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
@@ -154,8 +169,7 @@ def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> No
         return (Tagged.of(result, choice) for result in journal.results() if not result.failed)
 
     summary.vanished = sum(1 for _ in journal.vanished())
-    for path in journal.orphans():
-        writers.remove(path, folder.absolute())
+    delete_orphans(folder, journal)
     if "table" in options.formats:
         writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images(), choice))
         writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images(), choice))
@@ -166,8 +180,7 @@ def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> No
         names = most_uncertain(images(), choice, job.inputs.base, options.uncertain)
         writers.write_table(folder / UNCERTAIN_FILE, writers.blank_rows(names, choice))
     writers.write_table(folder / writers.ERRORS_FILE, writers.error_rows(journal.results()))
-    there = {name: folder / name for name in TABLES if (folder / name).is_file()}
-    journal.end({name: table_digest(path) for name, path in there.items()})
+    journal.end({name: digest for name in TABLES if (digest := file_digest(folder / name))})
 
 
 def _look_ahead(job: Job, folder: Path, summary: TagSummary, *, force: bool) -> None:

@@ -63,12 +63,11 @@ class ImageWriter(Protocol):
         """Where the file of an image is."""
         ...
 
-    def write(self, tagged: Tagged) -> None:
-        """Writes the file of an image, in place of what is there.
+    def content(self, tagged: Tagged) -> bytes | None:
+        """What the file of an image is to hold; None where it may stay as it is.
 
         Raises:
-            UnwritableNameError: If there can be no such file.
-            LabelrError: If it cannot be written.
+            UnwritableNameError: If what it holds already cannot be read.
         """
         ...
 
@@ -91,10 +90,10 @@ class ImageCsv:
         """As `ImageWriter`."""
         return self.folder / f"{name}.csv"
 
-    def write(self, tagged: Tagged) -> None:
+    def content(self, tagged: Tagged) -> bytes:
         """As `ImageWriter`."""
         rows = [(files.guarded(self.labels[index]), shown(tagged.probs[index])) for index in tagged.ranked]
-        _write(self.path(tagged.result.name), files.csv_text(("label", "probability"), rows))
+        return files.csv_text(("label", "probability"), rows).encode()
 
 
 class ImageTxt:
@@ -115,7 +114,7 @@ class ImageTxt:
         """As `ImageWriter`."""
         return (self.folder / name).with_suffix(".txt")
 
-    def write(self, tagged: Tagged) -> None:
+    def content(self, tagged: Tagged) -> bytes | None:
         """As `ImageWriter`."""
         path = self.path(tagged.result.name)
         tags, before = [self.labels[index] for index in tagged.ranked], ""
@@ -127,8 +126,9 @@ class ImageTxt:
             there = {tag.strip() for tag in before.removeprefix("\ufeff").replace("\n", ",").split(",")}
             tags = [tag for tag in tags if tag not in there]
             if not tags:
-                return
-        _write(path, ", ".join([*([before] if before else []), *tags]) + "\n" if tags else "")
+                return None
+        text = ", ".join([*([before] if before else []), *tags]) + "\n" if tags else ""
+        return text.encode("utf-8", "surrogateescape")
 
 
 def exists(path: Path) -> bool:
@@ -139,10 +139,16 @@ def exists(path: Path) -> bool:
         return False
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Writes the file of an image, in place of what is there.
+
+    Raises:
+        UnwritableNameError: If there can be no such file.
+        LabelrError: If it cannot be written.
+    """
     try:
         files.make_folder(path.parent)
-        files.write_atomically(path, text, durable=False)
+        files.write_atomically(path, content, durable=False)
     except LabelrError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
             raise UnwritableNameError(error.message) from error
