@@ -483,6 +483,22 @@ def test_text_file_of_an_image_is_not_overwritten_by_that_of_another(drawn: Path
     assert (tmp_path / "out" / "a.jpg.txt").exists()
 
 
+def test_tags_of_two_images_are_not_added_to_one_text_file(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "a.png"):
+        shutil.copy(drawn / "images" / "00000.png", folder / name)
+    (folder / "a.txt").write_text("holiday\n")
+    options: dict[str, Any] = {"format": ("txt",), "in_place": True, "append": True, "threshold": 0}
+    assert tag(folder, output=tmp_path / "out", **options).failed == 1
+    assert "a.txt is that of a.jpg already" in read(tmp_path / "out" / "errors.csv")[1][1]
+    for name in ("a.jpg", "a.png"):
+        (folder / name).unlink()
+    shutil.copy(drawn / "images" / "00000.png", folder / "b.png")
+    tag(folder, output=tmp_path / "out", **options)
+    assert (folder / "a.txt").read_text().startswith("holiday, ")
+
+
 def test_swapped_images_of_the_same_size_and_time_are_tagged_again(drawn: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS found (place INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS claimed (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
 """
+_OWN = "digests != ''"
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
 
 
@@ -151,7 +152,7 @@ class Journal:
         return os.fsencode(path.relative_to(self._output) if inside else path)
 
     def owner(self, path: Path) -> str | None:
-        """The image whose labels a file was written for; None if it is not labelr's."""
+        """The image whose labels a file was written for, or was given last; None if there is none."""
         with self._told():
             row = self._database.execute("SELECT name FROM claimed WHERE path = ?", (self._key(path),)).fetchone()
         return None if row is None else os.fsdecode(row[0])
@@ -163,26 +164,29 @@ class Journal:
             path: The file.
             name: The image.
             digests: Of its content before and after: if the process is killed meanwhile, it has the one or the other.
+                There are none for a file that is a person's too, and never deleted.
         """
         row = self._key(path), os.fsencode(name), " ".join(digests)
         with self._told(), self._database:
             self._database.execute("REPLACE INTO claimed VALUES (?, ?, ?)", row)
 
     def digests(self, path: Path) -> list[str]:
-        """The digests that a file may have had when it was written last; none if it is not labelr's."""
+        """The digests that a file may have had when it was written last; none if it is not labelr's alone."""
         with self._told():
             row = self._database.execute("SELECT digests FROM claimed WHERE path = ?", (self._key(path),)).fetchone()
         return [] if row is None else str(row[0]).split()
 
     def orphans(self) -> Iterator[Path]:
         """The files that were written for images that are gone, or of which nothing can be said any more."""
-        with self._told(), closing(self._database.execute(f"SELECT path FROM claimed WHERE {_ORPHAN}")) as rows:  # noqa: S608
+        query = f"SELECT path FROM claimed WHERE {_OWN} AND {_ORPHAN}"  # noqa: S608
+        with self._told(), closing(self._database.execute(query)) as rows:
             yield from (self._output / os.fsdecode(path) for (path,) in rows)
 
     def files(self) -> list[Path]:
         """All files that were written for images."""
         with self._told():
-            return [self._output / os.fsdecode(path) for (path,) in self._database.execute("SELECT path FROM claimed")]
+            rows = self._database.execute(f"SELECT path FROM claimed WHERE {_OWN}")  # noqa: S608
+            return [self._output / os.fsdecode(path) for (path,) in rows]
 
     def put(self, result: Result) -> None:
         """Keeps that an image was found, next in order, and what it gave; on disk after a second at most."""

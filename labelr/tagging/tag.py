@@ -146,19 +146,18 @@ def _write_file(writer: ImageWriter, tagged: Tagged, journal: Journal, job: Job,
     there = exists(path)
     if not is_new and there:
         return
+    owner = journal.owner(path)
+    if owner not in (None, name) and exists(job.inputs.base / str(owner)):
+        raise UnwritableNameError(f"{path.name} is that of {owner} already")
+    if not writer.shared and there and owner is None:
+        raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
+    if not writer.shared and is_changed(path, journal.digests(path)):
+        raise UnwritableNameError(f"{path.name} has been changed since labelr wrote it, and is kept")
     content = writer.content(tagged)
-    if content is None:
-        return
-    if not writer.shared:
-        owner = journal.owner(path)
-        if owner is None and there:
-            raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
-        if owner not in (None, name) and exists(job.inputs.base / str(owner)):
-            raise UnwritableNameError(f"{path.name} is that of {owner} already")
-        if is_changed(path, journal.digests(path)):
-            raise UnwritableNameError(f"{path.name} has been changed since labelr wrote it, and is kept")
-        journal.claim(path, name, (file_digest(path), hashlib.sha256(content).hexdigest()))
-    writers.write(path, content)
+    own = None if writer.shared else content
+    journal.claim(path, name, () if own is None else (file_digest(path), hashlib.sha256(own).hexdigest()))
+    if content is not None:
+        writers.write(path, content)
 
 
 def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
