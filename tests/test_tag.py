@@ -458,6 +458,67 @@ def test_text_files_beside_the_images_keep_a_persons_tags_only_when_asked(photos
         assert sorted(tags) == ["disc", "holiday", "horizontal_stripes", "triangle"]
 
 
+APPEND: dict[str, Any] = {"format": ("txt",), "in_place": True, "append": True, "threshold": 0}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"long_hair solo disc", b"long_hair solo disc {} {}\n"),
+        (b"solo\r\ndisc\r\n", b"solo\r\ndisc\r\n{}\r\n{}\r\n"),
+        (b"solo|disc", b"solo|disc| {}| {}\n"),
+        (b"(disc:1.2), solo", b"(disc:1.2), solo, {}, {}\n"),
+        (b"\xef\xbb\xbfdisc, caf\xc3\xa9", b"\xef\xbb\xbfdisc, caf\xc3\xa9, {}, {}\n"),
+        (b"disc, caf\xe9", b"disc, caf\xe9, {}, {}\n"),
+        ("disc, café".encode("utf-16"), "disc, café, {}, {}\n".encode("utf-16")),
+    ],
+)
+def test_tags_are_added_in_the_way_that_those_before_are_written(
+    photos: Path, tmp_path: Path, trained: Model, before: bytes, after: bytes
+) -> None:
+    (photos / "a.txt").write_bytes(before)
+    assert tag(photos, output=tmp_path / "out", **APPEND).ok == 4
+    probs = dict(zip(trained.labels, trained.predict(photos / "a.png").probs[0], strict=True))
+    added = sorted({"horizontal_stripes", "triangle"}, key=lambda label: -probs[label])
+    codec = "utf-16" if before.startswith(b"\xff\xfe") else "latin-1"
+    assert (photos / "a.txt").read_bytes().decode(codec) == after.decode(codec).format(*added)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"1girl solo disc", '"1girl solo disc" may be one label or several that spaces divide'),
+        (b"solo|1girl;disc", "`|` and `;` stand in cells, and either may divide tags"),
+        (b"['solo', '1girl']", "nothing can be added to a.txt, which holds a list"),
+        (b"\x00\x01\x00", "a.txt is not text"),
+    ],
+)
+def test_text_file_whose_tags_cannot_be_told_apart_is_kept(
+    photos: Path, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (photos / "a.txt").write_bytes(content)
+    tag(photos, output=tmp_path / "out", **APPEND)
+    assert reason in dict(read(tmp_path / "out" / "errors.csv")[1:])["a.png"]
+    assert (photos / "a.txt").read_bytes() == content
+
+
+def test_label_that_holds_what_divides_tags_is_not_added(photos: Path, drawn: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    (data / "labels.csv").write_text((drawn / "labels.csv").read_text().replace("horizontal_", "wide ", 1))
+    (photos / "a.txt").write_text("long_hair solo")
+    tag(photos, fit(data, TINY).model, output=tmp_path / "out", **APPEND)
+    reason = dict(read(tmp_path / "out" / "errors.csv")[1:])["a.png"]
+    assert reason == '"wide stripes" cannot be added to a.txt, where spaces divide tags'
+
+
+def test_new_text_files_are_divided_as_those_that_are_there(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.txt").write_text("long_hair solo\n")
+    tag(photos, output=tmp_path / "out", **APPEND)
+    table = read_labels([photos], ReadOptions(labels=(str(photos),), layout="sidecar")).table
+    assert set(table.labels) == {"long_hair", "solo", "disc", "triangle", "horizontal_stripes"}
+
+
 def test_tags_of_a_person_survive_force(photos: Path, tmp_path: Path) -> None:
     (photos / "a.txt").write_text("holiday\n")
     for threshold in (0, 1):
@@ -489,13 +550,12 @@ def test_tags_of_two_images_are_not_added_to_one_text_file(drawn: Path, tmp_path
     for name in ("a.jpg", "a.png"):
         shutil.copy(drawn / "images" / "00000.png", folder / name)
     (folder / "a.txt").write_text("holiday\n")
-    options: dict[str, Any] = {"format": ("txt",), "in_place": True, "append": True, "threshold": 0}
-    assert tag(folder, output=tmp_path / "out", **options).failed == 1
+    assert tag(folder, output=tmp_path / "out", **APPEND).failed == 1
     assert "a.txt is that of a.jpg already" in read(tmp_path / "out" / "errors.csv")[1][1]
     for name in ("a.jpg", "a.png"):
         (folder / name).unlink()
     shutil.copy(drawn / "images" / "00000.png", folder / "b.png")
-    tag(folder, output=tmp_path / "out", **options)
+    tag(folder, output=tmp_path / "out", **APPEND)
     assert (folder / "a.txt").read_text().startswith("holiday, ")
 
 

@@ -128,7 +128,7 @@ def image_writers(folder: Path, base: Path, labels: tuple[str, ...], options: Ta
     """The writers of a file for each image, in the output directory or beside the images."""
     tree = base if options.in_place else folder.absolute()
     made: dict[str, ImageWriter] = {
-        "csv": ImageCsv(tree, labels), "txt": ImageTxt(tree, labels, append=options.append),
+        "csv": ImageCsv(tree, labels), "txt": ImageTxt(tree, labels, append=options.append, images=base),
     }  # fmt: skip
     return [made[name] for name in options.formats if name in made]
 

@@ -4,13 +4,14 @@ import errno
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
+from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError
 from labelr.tagging.choice import Choice
 from labelr.tagging.journal import Result
@@ -102,13 +103,17 @@ class ImageTxt:
     Args:
         folder: Of the tree of files.
         labels: K label names.
-        append: Whether what a file holds already is kept, and only tags that are new are added behind it.
+        append: Whether what a file holds already is kept, and only tags that are new are added behind it, divided as
+            those of its folder are.
+        images: Of the tree of images.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], *, append: bool) -> None:
+    def __init__(self, folder: Path, labels: Sequence[str], *, append: bool, images: Path) -> None:
         self.folder = folder
         self.labels = labels
         self.shared = append
+        self._images = images
+        self._separators: dict[PurePath, str] = {}
 
     def path(self, name: str) -> Path:
         """As `ImageWriter`."""
@@ -116,19 +121,21 @@ class ImageTxt:
 
     def content(self, tagged: Tagged) -> bytes | None:
         """As `ImageWriter`."""
+        tags = [self.labels[index] for index in tagged.ranked]
+        if not self.shared:
+            return (", ".join(tags) + "\n" if tags else "").encode("utf-8", "surrogateescape")
         path = self.path(tagged.result.name)
-        tags, before = [self.labels[index] for index in tagged.ranked], ""
-        if self.shared and exists(path):
-            try:
-                before = path.read_text(encoding="utf-8", errors="surrogateescape").rstrip()
-            except OSError as error:
-                raise UnwritableNameError(f"cannot read {path.name}: {error.strerror}") from error
-            there = {tag.strip() for tag in before.removeprefix("\ufeff").replace("\n", ",").split(",")}
-            tags = [tag for tag in tags if tag not in there]
-            if not tags:
-                return None
-        text = ", ".join([*([before] if before else []), *tags]) + "\n" if tags else ""
-        return text.encode("utf-8", "surrogateescape")
+        try:
+            return with_tags(path, tags, self._separator(PurePath(tagged.result.name).parent))
+        except LabelrError as error:
+            raise UnwritableNameError(error.message, "leave `--append` out") from error
+
+    def _separator(self, folder: PurePath) -> str:
+        """What divides tags in a folder of the tree, else in the one above it, else a comma."""
+        if folder not in self._separators:
+            found = separator_beside(self._images / folder, self.folder / folder)
+            self._separators[folder] = found or (self._separator(folder.parent) if folder.name else ",")
+        return self._separators[folder]
 
 
 def exists(path: Path) -> bool:

@@ -25,10 +25,23 @@ _BOMS = (
 
 
 class DecodedText(NamedTuple):
-    """The text of a file, and the encoding that it was read in; empty where that is UTF-8, as it should be."""
+    """The text of a file, and the codec that it was read with."""
 
     content: str
-    encoding: str = ""
+    codec: str = "utf-8"
+
+    @property
+    def encoding(self) -> str:
+        """The codec where it is not UTF-8, as it should be; else empty."""
+        return "" if self.codec.startswith("utf-8") else self.codec
+
+    def encode(self, content: str) -> bytes:
+        """Another text in the same encoding.
+
+        Raises:
+            UnicodeEncodeError: If it cannot express that.
+        """
+        return content.encode(self.codec, "strict" if self.encoding else "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -162,14 +175,14 @@ def read_text(path: Path) -> DecodedText:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
     if data.startswith(b"PK\x03\x04"):
         raise LabelrError(f"{path} is a spreadsheet or an archive, not text", "save the sheet as CSV")
-    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None) or _guess_encoding(data)
+    codec = next((name for mark, name in _BOMS if data.startswith(mark)), None) or _guess_encoding(data)
     try:
-        content = data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
+        content = data.decode(codec, "surrogateescape" if codec.startswith("utf-8") else "strict")
     except UnicodeDecodeError as error:
         raise LabelrError(f"{path} is not text: {error.reason}", "save the file as text in UTF-8") from error
     if "\0" in content:
         raise LabelrError(f"{path} is not text: it holds null characters", "save the file as text in UTF-8")
-    return DecodedText(content, "" if encoding.startswith("utf-8") else encoding)
+    return DecodedText(content, codec)
 
 
 def _guess_encoding(data: bytes) -> str:

@@ -127,9 +127,7 @@ def holds_text(cells: Sequence[str]) -> bool:
 def divide(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
     """The tags of each cell, and how they were divided, in words.
 
-    Cells may be lists as JSON or Python write them. Else ``|``, ``;`` or ``,`` divides them, whichever is in any, or
-    line breaks. Spaces do only where words are numbers or joined by ``_``, or where there are fewer words than cells
-    with different content, as then the same words come again in other company.
+    Cells may be lists as JSON or Python write them. Else see `find_separator`.
 
     Args:
         cells: N cells.
@@ -142,13 +140,40 @@ def divide(cells: Sequence[str], separator: str | None, where: str) -> tuple[lis
     lists = [_as_list(cell) if cell else [] for cell in cells]
     if any(cells) and all(one is not None for one in lists):
         return [one or [] for one in lists], ""
+    found = separator or find_separator(cells, where)
+    if found is None:
+        return [[cell] * bool(cell) for cell in cells], ", one an image"
+    how = f", divided by {SEPARATORS.get(found, f'`{found}`')}"
+    parts = (
+        cell.split()
+        if found == " "
+        else re.split(f"[{re.escape(found)}\n]" if len(found) == 1 else re.escape(found), cell)
+        for cell in cells
+    )
+    return [[tag.strip() for tag in tags if tag.strip()] for tags in parts], how
+
+
+def find_separator(cells: Sequence[str], where: str) -> str | None:
+    """What divides the tags of cells; None where no cell may hold several.
+
+    ``|``, ``;`` or ``,`` does, whichever is in any, or line breaks. Spaces do only where words are numbers or joined by
+    ``_``, or where there are fewer words than cells with different content, as then the same words come again in other
+    company.
+
+    Args:
+        cells: N cells.
+        where: How messages name the cells.
+
+    Raises:
+        LabelrError: If it is open.
+    """
     several = [one for one in "|;," if any(one in cell for cell in cells)]
-    if separator is None and len(several) > 1:
+    if len(several) > 1:
         raise LabelrError(
             f"{where}: {' and '.join(SEPARATORS[one] for one in several)} stand in cells, and either may divide tags",
             f'say which, with `--tag-separator "{several[0]}"`',
         )
-    found = separator or next((one for one in "|;,\n" if any(one in cell for cell in cells)), None)
+    found = next((one for one in "|;,\n" if any(one in cell for cell in cells)), None)
     if found is None and any(" " in cell for cell in cells):
         distinct = set(cells) - {""}
         words = {word for cell in distinct for word in cell.split()}
@@ -160,16 +185,7 @@ def divide(cells: Sequence[str], separator: str | None, where: str) -> tuple[lis
                 'say what divides tags, with `--tag-separator " "`, or `--tag-separator "|"` if nothing does',
             )
         found = " "
-    if found is None:
-        return [[cell] * bool(cell) for cell in cells], ", one an image"
-    how = f", divided by {SEPARATORS.get(found, f'`{found}`')}"
-    parts = (
-        cell.split()
-        if found == " "
-        else re.split(f"[{re.escape(found)}\n]" if len(found) == 1 else re.escape(found), cell)
-        for cell in cells
-    )
-    return [[tag.strip() for tag in tags if tag.strip()] for tags in parts], how
+    return found
 
 
 def _as_list(cell: str) -> list[str] | None:
