@@ -800,6 +800,26 @@ def test_dry_run_counts_and_writes_nothing(cli: Cli, photos: Path, tmp_path: Pat
     assert tree(tmp_path / "out") == before
 
 
+KILLED = """
+import os, signal, sys, labelr
+def track(items, description, total=None):
+    for number, item in enumerate(items):
+        yield item
+        if number == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+labelr.tag(sys.argv[1], output=sys.argv[2], track=track)
+"""
+
+
+def test_dry_run_after_a_kill_says_what_is_left_and_writes_nothing(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    photos, out = drawn / "images", tmp_path / "out"
+    assert subprocess.run([sys.executable, "-c", KILLED, photos, out], check=False).returncode == -signal.SIGKILL
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    done = cli("tag", photos, "-o", out, "--dry-run", "--json")
+    assert (done.code, json.loads(done.out)["found"]) == (0, 60)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
 def test_names_that_a_spreadsheet_would_compute_are_guarded_and_read_again(drawn: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(drawn / "images", data / "images")

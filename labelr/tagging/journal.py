@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.errors import LabelrError
 
 FOLDER = ".labelr"
@@ -63,22 +65,30 @@ class Result(NamedTuple):
         return bool(self.reason)
 
 
+def copy_journal(output: Path, folder: Path) -> None:
+    """Copies the journal of an output directory into a folder, with what a process that was killed had not put into it.
+
+    Raises:
+        LabelrError: If there is no room for it.
+    """
+    with files.writing(folder):
+        (folder / FOLDER).mkdir()
+        for path in (output / FOLDER).glob("journal.sqlite*"):
+            shutil.copyfile(path, folder / FOLDER / path.name)
+
+
 class Journal:
     """The results of a folder of images, in a database that survives whatever becomes of the process.
 
     Args:
         output: The output directory.
-        looked_at: Whether it is only looked at, and nothing may be written.
     """
 
-    def __init__(self, output: Path, *, looked_at: bool = False) -> None:
+    def __init__(self, output: Path) -> None:
         self._output = output.absolute()
         self.path = output / FOLDER / "journal.sqlite"
         self._committed = time.monotonic()
         with self._told():
-            if looked_at:
-                self._database = sqlite3.connect(f"{self.path.absolute().as_uri()}?immutable=1", uri=True)
-                return
             self._database = sqlite3.connect(self.path, timeout=10)
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")  # so that it works on a network's disk too
             self._database.execute("PRAGMA journal_mode = WAL")

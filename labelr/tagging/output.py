@@ -3,15 +3,16 @@
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from labelr import files
 from labelr.errors import LabelrError, some
-from labelr.tagging.journal import FOLDER, Journal
+from labelr.tagging.journal import FOLDER, Journal, copy_journal
 from labelr.tagging.options import TagOptions
 from labelr.tagging.uncertain import UNCERTAIN_FILE
 from labelr.tagging.writers import (
@@ -78,17 +79,16 @@ def check(folder: Path) -> None:
 
 @contextmanager
 def looked_at(folder: Path, made_by: Mapping[str, Any]) -> Iterator[Journal]:
-    """The journal of an output directory that is there, in which nothing is written.
+    """A copy of the journal of an output directory that is there, so that nothing is written there.
 
     Raises:
         LabelrError: If its results are of another kind.
     """
-    journal = Journal(folder, looked_at=True)
-    try:
-        _check_same(folder, journal.made_by, made_by)
-        yield journal
-    finally:
-        journal.close()
+    with TemporaryDirectory(prefix="labelr-") as copy:
+        copy_journal(folder, Path(copy))
+        with closing(Journal(Path(copy))) as journal:
+            _check_same(folder, journal.made_by, made_by)
+            yield journal
 
 
 @contextmanager
