@@ -881,6 +881,19 @@ def test_progress_says_how_many_there_are_and_how_long_it_takes(photos: Path, tm
     assert re.fullmatch(r"tagging  [\d.]+ images/s  1 failed  0:00 left", text)
 
 
+def test_clock_that_stands_still_stops_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", lambda: 1.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        for item in items:
+            assert callable(description)
+            assert "images/s" in description()
+            yield item
+
+    assert tag(photos, output=tmp_path / "out", track=track).seconds == 0
+
+
 def command(photos: Path, out: Path) -> list[str]:
     """Tags a folder in every format."""
     options = ["-o", str(out), "--threads", "1", "-j", "1", "--quiet", *(f"--format={name}" for name in ALL)]

@@ -74,7 +74,7 @@ class TagSummary:
     def end(self, seconds: float) -> None:
         """Closes the account of a run that took so long."""
         self.seconds = round(seconds, 3)
-        self.images_per_second = round((self.ok + self.failed - self.unchanged) / seconds, 2)
+        self.images_per_second = round(_a_second(self.ok + self.failed - self.unchanged, seconds), 2)
         self.complete = True
 
 
@@ -167,11 +167,11 @@ class Job:
         Raises:
             LabelrError: If an image does not open and the options say that this stops.
         """
-        start = time.monotonic()
+        start = time.perf_counter()
 
         def describe() -> str:
-            done, seconds = summary.ok + summary.failed, time.monotonic() - start
-            parts = ["tagging", f"{(done - summary.unchanged) / seconds:.1f} images/s"]
+            done, seconds = summary.ok + summary.failed, time.perf_counter() - start
+            parts = ["tagging", f"{_a_second(done - summary.unchanged, seconds):.1f} images/s"]
             parts += [f"{summary.failed:,} failed"] if summary.failed else []
             if walk.total is not None and done:
                 left = seconds / done * (walk.total - summary.skipped - done)
@@ -183,6 +183,11 @@ class Job:
             if result.failed and self.options.on_error == "fail":
                 raise LabelrError(f"{result.name}: {result.reason}", "go on without such images with `--on-error skip`")
             yield task, result
+
+
+def _a_second(count: int, seconds: float) -> float:
+    """How many that is in a second; a coarse clock may not have moved yet."""
+    return count / max(seconds, 1e-3)
 
 
 @contextmanager
