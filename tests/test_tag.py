@@ -294,6 +294,22 @@ def test_folder_that_has_changed_ends_like_a_fresh_run(photos: Path, drawn: Path
     assert not (out / "deep" / "er").exists()
 
 
+def test_folder_that_has_become_empty_leaves_no_results(photos: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "out"
+    tag(photos, output=out, format=ALL, uncertain=2)
+    shutil.rmtree(photos)
+    photos.mkdir()
+    with pytest.raises(LabelrError, match="no images in"):
+        tag(photos, output=out, format=ALL, uncertain=2, force=True)
+    assert cli("tag", photos, "-o", out, *(f"--format={name}" for name in ALL), "--dry-run").code == 0
+    assert cli("tag", photos, "-o", out, *(f"--format={name}" for name in ALL), "--uncertain", "2").code == 0
+    assert account(out) == {"found": 0, "ok": 0, "failed": 0, "skipped": 0, "unchanged": 0, "vanished": 5}
+    assert sorted(tree(out)) == ["errors.csv", "labels.csv", "labels.jsonl", "probabilities.csv", "uncertain.csv"]
+    assert read(out / "labels.csv")[1:] == []
+    with pytest.raises(LabelrError, match="no images in"):
+        tag(photos, output=tmp_path / "new")
+
+
 def test_content_that_has_only_been_touched_is_not_opened_again(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     tag(photos, output=out)

@@ -110,16 +110,17 @@ class Job:
         threshold_file: str | Path | None,
         machine: Machine | None,
         track: Track,
+        may_be_empty: bool = False,
     ) -> Self:
         """The job that a call of `tag` describes.
 
         Raises:
-            LabelrError: If there is nothing to tag, or no such model.
+            LabelrError: If there is nothing to tag though there must be, or no such model.
         """
         check_overrides(threshold, threshold_file)
         listed = read_list(str(files_from)) if files_from is not None else []
         inputs = Inputs.of(photos, listed=listed, recursive=options.recursive, ignore=options.ignore)
-        if next(inputs.walk(), None) is None:
+        if not may_be_empty and next(inputs.walk(), None) is None:
             where = ", ".join(str(path) for path in inputs.paths)
             raise LabelrError(f"no images in {where}", "labelr takes JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files")
         loaded = store.chosen(model, machine=machine)

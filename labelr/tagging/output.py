@@ -49,7 +49,7 @@ def opened(folder: Path, made_by: Mapping[str, Any], *, force: bool) -> Iterator
     with _locked(folder):
         if force:
             _clear(folder)
-        elif not (folder / FOLDER / "journal.sqlite").exists() and _is_summary(folder / SUMMARY_FILE):
+        elif not is_begun(folder) and _is_summary(folder / SUMMARY_FILE):
             raise LabelrError(
                 f"the results in {folder} are of an earlier version of labelr, and cannot be gone on with",
                 "replace them with `--force`, or name another `--output`",
@@ -75,6 +75,11 @@ def check(folder: Path) -> None:
         raise LabelrError(
             f"{folder} holds files that are no results of labelr", "name another directory with `--output`"
         )
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether an output directory holds results of an earlier run that can be gone on with."""
+    return (folder / FOLDER / "journal.sqlite").exists()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from labelr.progress import Track, untracked
 from labelr.settings import SettingError
 from labelr.tagging import writers
 from labelr.tagging.job import Job, TagSummary, one_thread
-from labelr.tagging.journal import FOLDER, Journal, Result
+from labelr.tagging.journal import Journal, Result
 from labelr.tagging.options import TagOptions
 from labelr.tagging.output import (
     SUMMARY_FILE,
@@ -24,6 +24,7 @@ from labelr.tagging.output import (
     delete_orphans,
     file_digest,
     image_writers,
+    is_begun,
     is_changed,
     looked_at,
     opened,
@@ -78,7 +79,7 @@ def tag(
     check(folder)
     job = Job.of(
         named, model, chosen, files_from=files_from, threshold=threshold, threshold_file=threshold_file,
-        machine=machine, track=track,
+        machine=machine, track=track, may_be_empty=is_begun(folder) and not force,
     )  # fmt: skip
     summary = job.account(str(folder))
     if dry_run:
@@ -184,7 +185,7 @@ def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> No
 
 def _look_ahead(job: Job, folder: Path, summary: TagSummary, *, force: bool) -> None:
     """Counts what there is to do: images found, skipped, unchanged and vanished; the rest would be tagged."""
-    if not (folder / FOLDER / "journal.sqlite").exists():
+    if not is_begun(folder):
         for _ in job.tasks(job.inputs.walk(), summary):
             pass
         return
