@@ -23,6 +23,7 @@ from labelr.config import RESIZE_RULES, ResizeRule
 from labelr.data.images import (
     Pixels,
     Unreadable,
+    decode,
     find_images,
     has_image_suffix,
     read_pixels,
@@ -215,6 +216,17 @@ def test_orientation_is_applied_before_the_aspect_is_kept(tmp_path: Path) -> Non
     save_turned(tmp_path / "a.jpg", 6)
     pixels = pixels_of(tmp_path / "a.jpg", rule="letterbox")
     assert_plain(pixels[:, 0], (128, 128, 128))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_size_is_that_of_the_picture_as_it_is_seen_though_it_is_nearly_square(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (1008, 1001), ORANGE).save(tmp_path / "a.jpg", exif=exif)
+    with (tmp_path / "a.jpg").open("rb") as file:
+        decoded = decode(file, 32)
+    assert not isinstance(decoded, Unreadable)
+    assert (decoded.width, decoded.height) == ((1001, 1008) if orientation >= 5 else (1008, 1001))
 
 
 def test_damaged_exif_block_does_not_spoil_the_pixels(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
@@ -187,7 +187,8 @@ def decode(
             image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but twice the target at least
             image.load()
             upright = _upright(image)
-            turned = (upright.width > upright.height) != (whole[0] > whole[1])
+            # not by its shape: what is nearly square may be square, or the other way, at a reduced scale
+            turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
             width, height = reversed(whole) if turned else whole
             return Decoded(to_pixels(upright, size, rule), width, height, kind, mode)
     except MemoryError:
