@@ -305,6 +305,15 @@ def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -
     assert peaks[1] < peaks[0] + 30_000, peaks  # kilobytes; the pixels themselves are 442 MB more
 
 
+def test_segment_that_was_half_deleted_can_be_listed_and_cleared(paths: list[Path]) -> None:
+    open_set(paths)
+    (segment,) = cache._segments(cache._stores()[0])
+    (segment / cache.DIGESTS_FILE).unlink()
+    assert [row["images"] for row in cache.describe()] == [0]
+    assert cache.clear() == {"images": 0, "bytes": 7 * BYTES}
+    assert cache.describe() == []
+
+
 def test_description_says_what_there_is(paths: list[Path]) -> None:
     before = time.time()
     open_set(paths)

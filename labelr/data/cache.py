@@ -201,7 +201,10 @@ def _size(folder: Path) -> int:
 
 
 def _count(segment: Path) -> int:
-    return len((segment / DIGESTS_FILE).read_text(encoding="ascii").split())
+    try:
+        return len((segment / DIGESTS_FILE).read_text(encoding="ascii").split())
+    except (OSError, ValueError):  # a process was killed while it deleted the segment, or it is damaged
+        return 0
 
 
 def _last_used(folder: Path) -> float:
