@@ -101,6 +101,12 @@ def test_history_without_validation_has_neither_scores_nor_a_gap() -> None:
     assert [panel.title for panel in history_panels(history, 3)] == ["Loss", "Learning rate", "Time an epoch"]
 
 
+@pytest.mark.parametrize("missing", HISTORY)
+def test_any_column_of_a_history_may_be_missing(missing: str) -> None:
+    panels = history_panels({name: values for name, values in HISTORY.items() if name != missing}, 2)
+    assert (missing == "epoch") == (panels == [])
+
+
 def test_history_of_one_epoch_and_none_at_all_can_be_drawn() -> None:
     one = history_panels({name: values[:1] for name, values in HISTORY.items()}, 1)
     assert all(panel.x_range[0] < panel.x_range[1] and panel.y_range[0] < panel.y_range[1] for panel in one)

@@ -28,8 +28,8 @@ def history_panels(history: History, best_epoch: int) -> list[Panel]:
         history: Any of its columns may be missing: older models have fewer.
         best_epoch: The epoch that the model is of, from 1; it is marked.
     """
-    gap = np.subtract(history.get("val_loss", ()), history.get("train_loss", ())).tolist()
-    columns: History = {**history, "gap": gap if len(gap) == len(history.get("epoch", ())) else ()}
+    val, train = history.get("val_loss", ()), history.get("train_loss", ())
+    columns: History = {**history, "gap": np.subtract(val, train).tolist() if val and train else ()}
     subjects = (
         ("Loss", "loss", {"train_loss": "training", "val_loss": "validation"}),
         ("Validation loss minus training loss", "difference", {"gap": "difference"}),
