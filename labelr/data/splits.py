@@ -122,6 +122,8 @@ class _Dealer:
         self.positives = positives  # (G, L)
         self.sizes = sizes  # (G,)
         self.has_label = positives > 0  # (G, L)
+        self.loads = np.column_stack([positives, sizes])  # (G, L + 1)
+        self.squares = (self.loads**2).sum(axis=1)  # (G,)
         self.usable = fractions > 0  # (P,)
         self.wanted = fractions[:, None] * positives.sum(axis=0)  # (P, L) positives that a part still lacks
         self.room = np.where(self.usable, fractions * sizes.sum(), -np.inf)  # (P,) images that a part still lacks
@@ -169,8 +171,6 @@ class _Dealer:
         of what it is due. A part keeps one group of each label that it has.
         """
         lacks = np.column_stack([self.wanted, np.where(self.usable, self.room, 0.0)])  # (P, L + 1)
-        loads = np.column_stack([self.positives, self.sizes])  # (G, L + 1)
-        squares = (loads**2).sum(axis=1)
         best, choice = -1e-9, None
         for source in np.flatnonzero(self.usable).tolist():
             members = np.flatnonzero(self.parts == source)
@@ -180,7 +180,8 @@ class _Dealer:
                 if target == source or not len(members):
                     continue
                 w, v = self.weights[source], self.weights[target]
-                change = loads[members] @ (2 * (w * lacks[source] - v * lacks[target])) + (w + v) * squares[members]
+                toward = 2 * (w * lacks[source] - v * lacks[target])
+                change = self.loads[members] @ toward + (w + v) * self.squares[members]
                 if change.min() < best:
                     best, choice = float(change.min()), (int(members[change.argmin()]), source, target)
         if choice is None:
