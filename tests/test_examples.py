@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_evaluation
+from PIL import Image
 
 from labelr.scoring.evaluation import Evaluation
-from labelr.scoring.report.examples import Cell, confident_mistakes, least_certain, random_rows
+from labelr.scoring.report.examples import Cell, confident_mistakes, least_certain, random_rows, thumbnail
 
 
 @pytest.fixture
@@ -39,3 +40,8 @@ def test_random_images_are_the_same_each_time_and_none_twice() -> None:
     assert len(set(random_rows(1000))) == 12
     assert random_rows(3) == [0, 1, 2]
     assert random_rows(0) == []
+
+
+def test_image_beyond_the_usual_limit_of_pixels_has_a_thumbnail(tmp_path: Path) -> None:
+    Image.new("L", (20_001, 10_000)).save(tmp_path / "a.jpg")
+    assert thumbnail(tmp_path / "a.jpg").reason == ""

@@ -880,6 +880,15 @@ def test_most_uncertain_images_come_as_a_table_to_fill_in(
     assert len(table.files) == 9
 
 
+def test_uncertain_images_are_no_copies_of_one_beyond_the_usual_limit_of_pixels(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.radial_gradient("L").resize((20_001, 10_000), Image.Resampling.NEAREST).save(folder / "a.jpg")
+    shutil.copy(folder / "a.jpg", folder / "b.jpg")
+    tag(folder, output=tmp_path / "out", uncertain=2, max_pixels=300_000_000)
+    assert len(read(tmp_path / "out" / "uncertain.csv")[1:]) == 1
+
+
 def test_progress_says_how_many_there_are_and_how_long_it_takes(photos: Path, tmp_path: Path) -> None:
     said: list[tuple[str, int | None]] = []
 

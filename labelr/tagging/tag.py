@@ -177,7 +177,7 @@ def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> No
         lines = (writers.json_line(result, choice, summary.model_digest) for result in journal.results())
         writers.write_lines(folder / writers.JSONL_FILE, lines)
     if options.uncertain:
-        names = most_uncertain(images(), choice, job.inputs.base, options.uncertain)
+        names = most_uncertain(images(), choice, job.inputs.base, options.uncertain, max_pixels=options.max_pixels)
         writers.write_table(folder / UNCERTAIN_FILE, writers.blank_rows(names, choice))
     writers.write_table(folder / writers.ERRORS_FILE, writers.error_rows(journal.results()))
     journal.end({name: digest for name in TABLES if (digest := file_digest(folder / name))})

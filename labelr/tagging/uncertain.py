@@ -17,7 +17,7 @@ CANDIDATES = 4
 """For each label so many times as many images are looked at as it may get, since copies fall out."""
 
 
-def most_uncertain(images: Iterable[Tagged], choice: Choice, base: Path, count: int) -> list[str]:
+def most_uncertain(images: Iterable[Tagged], choice: Choice, base: Path, count: int, *, max_pixels: int) -> list[str]:
     """The images that lie nearest to their thresholds, one for each label in turn, near-duplicates only once.
 
     Nearness is the distance of log-odds, so that it means the same at a low threshold and in the middle.
@@ -27,6 +27,7 @@ def most_uncertain(images: Iterable[Tagged], choice: Choice, base: Path, count: 
         choice: Their labels and thresholds.
         base: The folder that their names are relative to.
         count: How many are wanted.
+        max_pixels: A picture with more pixels is like no other.
 
     Returns:
         Names, at most `count`, the least certain of each round first.
@@ -40,7 +41,7 @@ def most_uncertain(images: Iterable[Tagged], choice: Choice, base: Path, count: 
     for image in images:
         for column, distance in enumerate(np.abs(_log_odds(image.probs) - thresholds).tolist()):
             _keep_nearest(nearest[column], (-distance, image.result.name), max(CANDIDATES * share, 2 * num_labels))
-    return list(_first_unlike(_in_turn(nearest), base, count))
+    return list(_first_unlike(_in_turn(nearest), base, count, max_pixels))
 
 
 def _keep_nearest(heap: list[tuple[float, str]], item: tuple[float, str], most: int) -> None:
@@ -61,13 +62,13 @@ def _in_turn(nearest: list[list[tuple[float, str]]]) -> Iterator[str]:
                 yield name
 
 
-def _first_unlike(names: Iterable[str], base: Path, count: int) -> Iterator[str]:
+def _first_unlike(names: Iterable[str], base: Path, count: int, max_pixels: int) -> Iterator[str]:
     """The first names whose images are not near-duplicates of one before."""
     taken: list[int] = []
     for name in names:
         if count == 0:
             return
-        pixels = read_pixels(base / name, PROBE_SIZE)
+        pixels = read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels)
         print_ = None if isinstance(pixels, Unreadable) else fingerprint(pixels)
         if print_ is not None and any((print_ ^ other).bit_count() <= MAX_DISTANCE for other in taken):
             continue

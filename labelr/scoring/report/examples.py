@@ -1,6 +1,7 @@
 """Which images the page shows, and their thumbnails as text that a page can hold."""
 
 import base64
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -79,7 +80,7 @@ def _first_of_each_image(strength: NDArray[np.floating]) -> list[Cell]:
 
 def thumbnail(path: Path) -> Thumbnail:
     """The thumbnail of one image, turned as it is seen."""
-    pixels = read_thumbnail(path, EDGE)
+    pixels = read_thumbnail(path, EDGE, max_pixels=sys.maxsize)  # it was opened before, within the user's limit
     if isinstance(pixels, Unreadable):
         return Thumbnail("", None, pixels.reason)
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(_jpeg(pixels)).decode()}", pixels)
