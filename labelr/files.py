@@ -55,6 +55,20 @@ def write_error(path: Path, error: OSError) -> LabelrError:
     )
 
 
+def common_folder(paths: Iterable[Path]) -> Path:
+    """The folder that absolute paths have in common.
+
+    Raises:
+        LabelrError: If there is none, as on Windows between drives.
+    """
+    try:
+        return Path(os.path.commonpath(list(paths)))
+    except ValueError as error:
+        raise LabelrError(
+            "the folders are on different drives", "take those of each drive in a run of its own"
+        ) from error
+
+
 def make_folder(folder: Path) -> Path:
     """The folder, made with its parents where it was not there.
 

@@ -1,6 +1,7 @@
 """Places, atomic writes and digests."""
 
 import hashlib
+import ntpath
 import os
 import stat
 import subprocess
@@ -63,6 +64,13 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert "LabelrError: cannot write" in done.stderr
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_folders_on_several_drives_of_windows_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert files.common_folder([Path("/a/b"), Path("/a/c/d")]) == Path("/a")
+    monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
+    with pytest.raises(LabelrError, match="on different drives"):
+        files.common_folder([Path("C:\\a"), Path("D:\\b")])
 
 
 def test_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from labelr.data.formats.records import Records, relative
 from labelr.data.formats.source import Source
 from labelr.data.labels import LabelTable, Targets
 from labelr.errors import LabelrError, some
+from labelr.files import common_folder
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,13 @@ def _spread(labels: Sequence[str], targets: Targets, wanted: Sequence[str], *, c
 
 
 def join_readings(readings: Sequence[Reading]) -> Reading:
-    """Several folders as one data set: a label that a folder does not name is unknown for its images."""
+    """Several folders as one data set: a label that a folder does not name is unknown for its images.
+
+    Raises:
+        LabelrError: If two of them have an image in common, or they are on several drives.
+    """
     tables = [reading.table for reading in readings]
-    root = Path(os.path.commonpath([os.path.abspath(table.root) for table in tables]))
+    root = common_folder(Path(os.path.abspath(table.root)) for table in tables)
     labels = tuple(dict.fromkeys(label for table in tables for label in table.labels))
     files = [relative(Path(os.path.abspath(path)), root) for table in tables for path in table.paths]
     check_once(root, files, files)

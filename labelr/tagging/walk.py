@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from labelr import files
 from labelr.data.images import find_images
 from labelr.errors import LabelrError
 from labelr.settings import SettingError
@@ -48,7 +49,7 @@ class Inputs(NamedTuple):
         """The inputs that were named, which must exist, and those of a list, which are accounted for where they do not.
 
         Raises:
-            LabelrError: If one that was named does not exist, or there is none.
+            LabelrError: If one that was named does not exist, or there is none, or they are on several drives.
         """
         if not photos and not listed:
             raise SettingError("photos: expected at least one folder or image file, got none")
@@ -56,7 +57,7 @@ class Inputs(NamedTuple):
             if not path.exists():
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
-        base = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in absolute]))
+        base = files.common_folder(path if path.is_dir() else path.parent for path in absolute)
         return cls(absolute, base, recursive, ignore)
 
     def walk(self) -> Iterator[Found]:
