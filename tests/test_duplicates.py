@@ -1,6 +1,8 @@
 """Copies, near-duplicates, and images that belong together."""
 
 import time
+import tracemalloc
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,15 @@ def hashed(image: Image.Image) -> int:
 
 def pairs_of(found: NDArray[np.int64]) -> set[tuple[int, int]]:
     return {(int(min(pair)), int(max(pair))) for pair in found.T}
+
+
+def parts_of(links: NDArray[np.int64], count: int) -> set[frozenset[int]]:
+    """The rows that links connect, and those that none does."""
+    part = {row: frozenset({row}) for row in range(count)}
+    for one, other in links.T.tolist():
+        joined = part[one] | part[other]
+        part.update(dict.fromkeys(joined, joined))
+    return set(part.values())
 
 
 def together(groups: NDArray[np.int64]) -> list[list[int]]:
@@ -66,7 +77,7 @@ def test_pairs_up_to_the_greatest_distance_are_found_wherever_their_bits_differ(
         assert found == ({(0, 2)} if bits <= duplicates.MAX_DISTANCE else set())
 
 
-def test_pairs_are_those_of_comparing_each_with_each() -> None:
+def test_rows_are_connected_as_by_comparing_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     values = [int(value) for value in rng.integers(0, 2**63, 60)]
     for _ in range(200):
@@ -74,13 +85,27 @@ def test_pairs_are_those_of_comparing_each_with_each() -> None:
         for bit in rng.choice(64, int(rng.integers(1, 10)), replace=False):
             changed ^= 1 << int(bit)
         values.append(changed)
-    expected = {
+    expected = [
         (b, a)
         for a, one in enumerate(values)
         for b, other in enumerate(values[:a])
         if (one ^ other).bit_count() <= duplicates.MAX_DISTANCE
-    }
-    assert pairs_of(near_duplicates(values)) == expected
+    ]
+    for most in (duplicates._MOST_PAIRS, 5):
+        monkeypatch.setattr(duplicates, "_MOST_PAIRS", most)
+        found = near_duplicates(values)
+        assert parts_of(found, 260) == parts_of(np.array(expected).T, 260)
+        assert found.shape[1] == 260 - len(parts_of(found, 260))
+
+
+def test_memory_does_not_grow_with_the_pairs_of_images_that_are_all_alike() -> None:
+    flips = [sum(1 << bit for bit in bits) for bits in islice(combinations(range(64), 3), 4000)]
+    tracemalloc.start()
+    found = near_duplicates([FLAT ^ flip for flip in flips])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
+    assert found.shape == (2, 3999)
 
 
 def test_groups_join_copies_near_duplicates_and_what_the_user_says() -> None:

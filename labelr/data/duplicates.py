@@ -37,7 +37,7 @@ def _cosines(count: int, size: int) -> NDArray[np.float64]:
 
 
 _COSINES = _cosines(9, PROBE_SIZE)
-_BLOCK = 1024  # rows compared with a whole bucket at once, so that memory is bounded
+_MOST_PAIRS = 2**20  # compared, and kept, at a time, so that memory is bounded
 _MIN_CONTRAST = 20.0
 """Below this spread of its coefficients an image is nearly one colour, and its fingerprint would be noise."""
 
@@ -81,7 +81,7 @@ def group_images(
     links = [copies, near[:, ~too_long[chains[near[0]]]]]
     if given is not None:
         links.append(_same([value or f"\0{row}" for row, value in enumerate(given)]))
-    log.debug("%d pairs of images look alike", near.shape[1])
+    log.debug("%d images look like one before them", near.shape[1])
     return _components(np.concatenate(links, axis=1), len(digests))
 
 
@@ -96,24 +96,34 @@ def _components(links: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def near_duplicates(fingerprints: Sequence[int | None]) -> NDArray[np.int64]:
-    """Pairs of rows whose fingerprints differ in at most ``MAX_DISTANCE`` bits, shape ``(2, P)``.
+    """Links, shape ``(2, P)``, that connect rows whose fingerprints differ in at most ``MAX_DISTANCE`` bits.
 
-    Rows with the very same fingerprint are linked in a chain instead of each with each.
+    As few as connect the same rows, directly or over others: of many images that are all alike, each with each would be
+    more than memory holds.
     """
     rows = np.array([row for row, one in enumerate(fingerprints) if one is not None], dtype=np.int64)
     values = np.array([one for one in fingerprints if one is not None], dtype=np.uint64)
     unique, first = np.unique(values, return_index=True)
-    pairs = [rows[_same(values.tolist())]]
+    links, num_links = [rows[_same(values.tolist())]], 0
     edges = [64 * band // BANDS for band in range(BANDS + 1)]
     for low, high in pairwise(edges):
         for bucket in _buckets((unique >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)):
-            for start in range(0, len(bucket), _BLOCK):
-                block = bucket[start : start + _BLOCK]
+            step = max(1, _MOST_PAIRS // len(bucket))
+            for start in range(0, len(bucket), step):
+                block = bucket[start : start + step]
                 near = np.bitwise_count(unique[block][:, None] ^ unique[bucket]) <= MAX_DISTANCE
                 one, other = np.nonzero(near)
                 above = block[one] < bucket[other]
-                pairs.append(np.stack([rows[first[block[one][above]]], rows[first[bucket[other][above]]]]))
-    return np.concatenate(pairs, axis=1)
+                links.append(np.stack([rows[first[block[one][above]]], rows[first[bucket[other][above]]]]))
+                num_links += links[-1].shape[1]
+                if num_links > _MOST_PAIRS:
+                    links, num_links = [_fewest(links, len(fingerprints))], 0
+    return _fewest(links, len(fingerprints))
+
+
+def _fewest(links: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.int64]:
+    """As few links as connect the same of `count` rows as these do, shape ``(2, P)``, P being less than `count`."""
+    return _same(_components(np.concatenate(links, axis=1), count).tolist())
 
 
 def _same(values: Sequence[object]) -> NDArray[np.int64]:
