@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from labelr.config import ReadOptions
 from labelr.data.formats.layouts import LAYOUTS
-from labelr.data.images import SUFFIXES
+from labelr.data.listing import SUFFIXES
 from labelr.data.read import read_labels
 from labelr.data.reading import Reading
 from labelr.errors import LabelrError

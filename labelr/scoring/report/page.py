@@ -7,12 +7,12 @@ from typing import Any
 
 from labelr import files
 from labelr.config import PLOT_FORMATS
-from labelr.model import shelf
+from labelr.data.listing import PAGE_FILE, REPORT_FOLDER
 from labelr.scoring.report import sections
 from labelr.scoring.report.made import counts, made, settings
 from labelr.scoring.report.plots import CHARTS, write_charts
 from labelr.scoring.report.source import Source
-from labelr.scoring.report.template import PAGE_FILE, page_in, render_page, write_page
+from labelr.scoring.report.template import page_in, render_page, write_page
 from labelr.scoring.report.words import cards, headline, how_to_read, measures
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -21,7 +21,7 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 def report_files(folder: Path) -> list[Path]:
     """What a report in a directory consists of, charts in any format, whether it is there or not."""
     names = [f"{chart}.{suffix}" for chart in CHARTS for suffix in PLOT_FORMATS]
-    return [folder / shelf.REPORT_FOLDER / name for name in (PAGE_FILE, *names)]
+    return [folder / REPORT_FOLDER / name for name in (PAGE_FILE, *names)]
 
 
 def remove_report(folder: Path) -> None:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files
-from labelr.model import shelf
+from labelr.data.listing import PAGE_FILE, REPORT_FOLDER
 from labelr.version import __version__
 
-PAGE_FILE = "report.html"
 HERE = Path(__file__).parent
 
 
 def page_in(folder: Path) -> Path:
     """Where the page of a directory is."""
-    return folder / shelf.REPORT_FOLDER / PAGE_FILE
+    return folder / REPORT_FOLDER / PAGE_FILE
 
 
 def write_page(page: Path, content: str) -> None:
