@@ -148,6 +148,7 @@ def test_cache_directory_that_is_read_only(cli: Cli, data: Path, home: Path) -> 
     assert_clear_error(cli("fit", data), "Permission denied", "LABELR_HOME")
 
 
+@pytest.mark.slow
 def test_full_disk_while_the_model_is_saved(data: Path, home: Path) -> None:
     code = (
         "import resource, sys\nfrom labelr.cli.app import main\n"
@@ -161,6 +162,7 @@ def test_full_disk_while_the_model_is_saved(data: Path, home: Path) -> None:
     assert models(home) == []
 
 
+@pytest.mark.slow
 def test_full_disk_while_tagging_leaves_no_half_table(trained: Model, home: Path, tmp_path: Path) -> None:
     photos = draw_dataset(tmp_path / "many", 400, 1) / "images"
     code = (

@@ -264,7 +264,8 @@ def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, drawn: P
 
 
 def test_interrupt_while_the_command_is_still_being_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
-    put(tmp_path, "typer.py", "import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    obeyed = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # it is ignored in the background of a shell
+    put(tmp_path, "typer.py", f"import signal\n{obeyed}\nsignal.raise_signal(signal.SIGINT)\n")
     done = subprocess.run(
         [sys.executable, "-m", "labelr", "--version"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True, timeout=60, check=False,

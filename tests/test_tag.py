@@ -294,18 +294,21 @@ def test_folder_that_has_changed_ends_like_a_fresh_run(photos: Path, drawn: Path
     assert not (out / "deep" / "er").exists()
 
 
-def test_folder_that_has_become_empty_leaves_no_results(photos: Path, tmp_path: Path, cli: Cli) -> None:
+def test_folder_that_has_become_empty_as_one_that_is_not_mounted_keeps_its_results(
+    photos: Path, tmp_path: Path, cli: Cli
+) -> None:
     out = tmp_path / "out"
-    tag(photos, output=out, format=ALL, uncertain=2)
+    tag(photos, output=out, format=ALL)
+    before = tree(out)
     shutil.rmtree(photos)
     photos.mkdir()
     with pytest.raises(LabelrError, match="no images in"):
-        tag(photos, output=out, format=ALL, uncertain=2, force=True)
-    assert cli("tag", photos, "-o", out, *(f"--format={name}" for name in ALL), "--dry-run").code == 0
-    assert cli("tag", photos, "-o", out, *(f"--format={name}" for name in ALL), "--uncertain", "2").code == 0
-    assert account(out) == {"found": 0, "ok": 0, "failed": 0, "skipped": 0, "unchanged": 0, "vanished": 5}
-    assert sorted(tree(out)) == ["errors.csv", "labels.csv", "labels.jsonl", "probabilities.csv", "uncertain.csv"]
-    assert read(out / "labels.csv")[1:] == []
+        tag(photos, output=out, format=ALL, force=True)
+    for more in ((), ("--dry-run",)):
+        result = cli("tag", photos, "-o", out, *(f"--format={name}" for name in ALL), "--json", *more)
+        assert (result.code, json.loads(result.out)["found"]) == (0, 0)
+        assert f"Warning: no images are left in {photos}: results are kept" in result.err
+    assert tree(out) == before
     with pytest.raises(LabelrError, match="no images in"):
         tag(photos, output=tmp_path / "new")
 

@@ -109,6 +109,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
     assert "is finished already" in again.err
 
 
+@pytest.mark.slow
 def test_unfinished_run_of_other_settings_is_not_in_the_way_of_the_best_model(
     drawn: Path, home: Path, cli: Cli
 ) -> None:
@@ -134,6 +135,7 @@ def test_unfinished_run_of_other_settings_is_not_in_the_way_of_the_best_model(
     assert outcome.flattery.test == pytest.approx(scores["f1_micro"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_command_and_config_that_it_prints_train_the_same_model(drawn: Path, home: Path, cli: Cli) -> None:
     done = cli("tune", drawn, *TINY_OPTIONS, "--no-flip", "--augment", "none,light", "--no-refit")
     assert done.code == 0, done.err

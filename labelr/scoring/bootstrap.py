@@ -1,5 +1,7 @@
 """How far the headline scores may be off by the choice of images. Pure functions of arrays, without torch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -44,7 +46,7 @@ def intervals(
     for start in range(0, resamples, at_once):
         size = min(at_once, resamples - start)
         counts = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)  # (B, N)
-        drawn.append(weighted_scores(probs, targets, thresholds, counts.T.astype(np.float64)))
+        drawn.append(weighted_scores(probs, targets, thresholds, np.ascontiguousarray(counts.T, np.float64)))
     values = {name: np.concatenate([scores[name] for scores in drawn]) for name in HEADLINE}
     return {name: _interval(itself[name].item(), values[name], highest=HIGHEST[name]) for name in HEADLINE}
 
@@ -113,10 +115,19 @@ def _average_precision(probs: FloatArray, targets: FloatArray, weights: NDArray[
     step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # of each image
     positive_steps, first = np.unique(step[true], return_index=True)
     ends = np.searchsorted(step, positive_steps, side="right")
-    positives = np.add.reduceat(weights[order[true]], first)  # (steps, B)
-    images = np.add.reduceat(weights[order[: ends[-1]]], np.concatenate([[0], ends[:-1]]))  # (steps, B)
+    positives = _sums(weights, order[true], [*first, true.sum()])
+    images = _sums(weights, order[: ends[-1]], [0, *ends])
     found, ranked_so_far = positives.cumsum(axis=0), images.cumsum(axis=0)
     return _ratio((positives * _ratio(found, ranked_so_far, 0.0)).sum(axis=0), found[-1])
+
+
+def _sums(weights: NDArray[np.float64], rows: NDArray[np.intp], ends: Sequence[int]) -> FloatArray:
+    """The sums of runs of rows of `weights`, ``(runs, B)``, each run from one of `ends` to the next."""
+    from scipy.sparse import csr_array
+
+    chosen = csr_array((np.ones(len(rows)), rows, ends), shape=(len(ends) - 1, len(weights)))
+    summed: FloatArray = chosen @ weights
+    return summed
 
 
 def _ratio(part: FloatArray, whole: FloatArray, otherwise: float = np.nan) -> FloatArray:

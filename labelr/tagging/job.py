@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, some
 from labelr.model import store
 from labelr.model.device import Machine
 from labelr.model.predict import Model
@@ -120,9 +120,9 @@ class Job:
         check_overrides(threshold, threshold_file)
         listed = read_list(str(files_from)) if files_from is not None else []
         inputs = Inputs.of(photos, listed=listed, recursive=options.recursive, ignore=options.ignore)
-        if not may_be_empty and next(inputs.walk(), None) is None:
-            where = ", ".join(str(path) for path in inputs.paths)
-            raise LabelrError(f"no images in {where}", "labelr takes JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files")
+        if not may_be_empty and inputs.are_empty:
+            formats = "JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF"
+            raise LabelrError(f"no images in {some(inputs.paths)}", f"labelr takes {formats} files")
         loaded = store.chosen(model, machine=machine)
         thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
         return cls(inputs, loaded, Choice.of(loaded.labels, thresholds, options), said, options, track)

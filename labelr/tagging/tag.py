@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files, stopping
+from labelr.errors import some
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
@@ -82,6 +83,11 @@ def tag(
         machine=machine, track=track, may_be_empty=is_begun(folder) and not force,
     )  # fmt: skip
     summary = job.account(str(folder))
+    if job.inputs.are_empty:
+        where = some(job.inputs.paths)
+        log.warning("no images are left in %s: results are kept, as it may only not be mounted", where)
+        summary.end(0.0)
+        return summary
     if dry_run:
         _look_ahead(job, folder, summary, force=force)
         return summary

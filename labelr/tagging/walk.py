@@ -60,6 +60,11 @@ class Inputs(NamedTuple):
         base = files.common_folder(path if path.is_dir() else path.parent for path in absolute)
         return cls(absolute, base, recursive, ignore)
 
+    @property
+    def are_empty(self) -> bool:
+        """Whether there is no image at all."""
+        return next(self.walk(), None) is None
+
     def walk(self) -> Iterator[Found]:
         """The image files, each once; those that are named themselves whatever they are.
 
