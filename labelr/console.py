@@ -102,14 +102,13 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class _Bars(Progress):
-    """Bars of what goes on, below a table."""
+    """Bars of what goes on, below tables."""
 
-    table: Table | None = None
+    tables: Sequence[Table] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The table if there is one, and the bars."""
-        if self.table is not None:
-            yield self.table
+        """The tables if there are any, and the bars."""
+        yield from self.tables
         yield from super().get_renderables()
 
 
@@ -119,7 +118,7 @@ _bars = _Bars(*_COLUMNS, console=stderr, transient=True)
 
 def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
     """Rows as a table that takes the place of the last one as long as a session lasts; none clears it away."""
-    _bars.table = _make_table(rows, title) if rows else None
+    _bars.tables = _make_tables(rows, title, stderr.width) if rows else ()
 
 
 def _track_on(bars: Progress) -> Track:
@@ -212,8 +211,16 @@ def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Con
     """
     if not to.is_terminal:
         to = type(to)(file=to.file, width=UNLIMITED_WIDTH, highlight=False, markup=False)
-    for names in _tables_of(rows, to.width):
-        to.print(_make_table([{name: row[name] for name in names} for row in rows], title))
+    for table in _make_tables(rows, title, to.width):
+        to.print(table)
+
+
+def _make_tables(rows: Sequence[Mapping[str, object]], title: str, width: int) -> list[Table]:
+    """One table, or as many as it takes to show all columns within a width."""
+    return [
+        _make_table([{name: row[name] for name in names} for row in rows], title if place == 0 else "")
+        for place, names in enumerate(_tables_of(rows, width))
+    ]
 
 
 def _tables_of(rows: Sequence[Mapping[str, object]], width: int) -> list[list[str]]:

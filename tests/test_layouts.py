@@ -150,6 +150,17 @@ def tagged(trained: Model, drawn: Path, tmp_path: Path, cli: Cli) -> Path:
     return output
 
 
+def test_corrected_files_of_images_win_over_the_lines_beside_them(
+    trained: Model, drawn: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out = tmp_path / "tags"
+    formats = ("--format", "csv", "--format", "jsonl")
+    assert cli("tag", drawn / "images", "--model", trained.path, "-o", out, *formats).code == 0
+    for path in out.glob("*.png.csv"):
+        path.write_text("label,probability\nzebra,1\n")
+    assert read_table(out, images=str(drawn / "images")).labels == ("zebra",)
+
+
 @pytest.mark.parametrize("named", ["", "labels.csv"])
 def test_what_tag_writes_is_read_again(named: str, tagged: Path, drawn: Path, trained: Model) -> None:
     table = read_table(drawn, labels=[str(tagged / named)])

@@ -159,6 +159,14 @@ def test_path_means_a_directory_even_where_a_model_in_the_cache_is_called_so(
     assert shelf.find("some") == home / "models" / "some"
 
 
+def test_path_to_photographs_is_not_taken_for_a_run_of_that_name(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (home / "models" / "photos").mkdir(parents=True)
+    (home / "models" / "photos" / "run.json").write_text("{}")
+    with pytest.raises(LabelrError, match="there is no model in"):
+        shelf.find(f"{tmp_path}/photos")
+
+
 def test_runs_that_begin_at_once_get_names_of_their_own() -> None:
     all_there, names = threading.Barrier(8), []
 

@@ -313,6 +313,17 @@ def test_folder_that_has_become_empty_as_one_that_is_not_mounted_keeps_its_resul
         tag(photos, output=tmp_path / "new")
 
 
+def test_folder_that_is_called_like_a_table_costs_its_images_and_no_others(photos: Path, tmp_path: Path) -> None:
+    (photos / "labels.csv").mkdir()
+    shutil.copy(photos / "z.png", photos / "labels.csv" / "1.png")
+    out = tmp_path / "out"
+    summary = tag(photos, output=out, format=ALL)
+    assert summary.complete
+    why = dict(read(out / "errors.csv")[1:])["labels.csv/1.png"]
+    assert why == "a folder cannot be called labels.csv, as a table of the results is"
+    assert len(read(out / "labels.csv")) == summary.ok + 1
+
+
 def test_content_that_has_only_been_touched_is_not_opened_again(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     tag(photos, output=out)

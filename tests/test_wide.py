@@ -187,6 +187,12 @@ def test_column_without_a_name_is_named_by_its_number(header: str, column: int, 
     assert f"row 1, column {column}: a label without a name" in error_of(make_data(tmp_path, text)).message
 
 
+def test_columns_called_like_numbers_are_labels_where_the_user_says_so(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,score,size\na.jpg,1,0\nb.jpg,0,1\n")
+    assert "or say that 'score' is a label with `--only score`" in error_of(data).hint
+    assert read_table(data, only=["score", "size"]).targets.tolist() == [[1, 0], [0, 1]]
+
+
 def test_file_names_alone_are_no_labels(tmp_path: Path) -> None:
     assert "has no label columns" in error_of(make_data(tmp_path, "filename\na.jpg\n")).message
 

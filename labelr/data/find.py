@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labelr.config import ReadOptions
+from labelr.data.formats import tagged
 from labelr.data.formats.layouts import recognise
 from labelr.data.formats.records import part_in
 from labelr.data.formats.source import Source, is_there
@@ -93,6 +94,8 @@ def _candidates(data: Path) -> Iterator[Path]:
         of_suffix = defaultdict(list)
         for path in _list(folder):
             if path.suffix.lower() in SUFFIXES and path.name not in MADE_BY_LABELR and path.is_file():
+                if path.name == tagged.LINES and tagged.fits(Source(folder, folder, ReadOptions())):
+                    continue  # people correct the files of images that lie beside it
                 of_suffix[path.suffix.lower()].append(path)
         yield from (path for paths in of_suffix.values() if len(paths) <= MOST_FILES for path in paths)
 

@@ -112,7 +112,7 @@ def find(model: str | Path | None = None, *, runs: bool = False) -> Path:
             return place.absolute()
     known = {path.name for name in names for path in _folders_with(name)}
     hint = nearest(str(model), known) or "list the models with `labelr models list`"
-    if not runs and (folder / RUN_FILE).is_file():
+    if not runs and not is_path and (folder / RUN_FILE).is_file():
         raise LabelrError(
             f"{str(model)!r} has no model yet: its training was stopped",
             "go on with the same `labelr fit` command and `--resume`",

@@ -57,6 +57,8 @@ def chosen(model: str | Path | Model | None, *, machine: Machine | None = None) 
     Of one whose training was stopped it is said that it is not what it could be.
     """
     loaded = model if isinstance(model, Model) else load(model, machine=machine)
+    if model is None:
+        log.info("the newest model: %s", loaded.name)
     if not loaded.info.complete:
         log.warning(
             "the training of %s was stopped: this is the best model so far, neither calibrated nor with thresholds",

@@ -149,6 +149,9 @@ def _written(
 def _write_file(writer: ImageWriter, tagged: Tagged, journal: Journal, job: Job, *, is_new: bool) -> None:
     """Writes the file of an image, unless it is there and up to date, or something is there that is not its own."""
     name = tagged.result.name
+    first, divided, _ = name.partition("/")
+    if divided and first in TABLES and not job.options.in_place:
+        raise UnwritableNameError(f"a folder cannot be called {first}, as a table of the results is")
     path = writer.path(name)
     there = exists(path)
     if not is_new and there:

@@ -14,7 +14,7 @@ from labelr.data.listing import has_image_suffix
 from labelr.errors import LabelrError, some
 
 HEADER = ["label", "probability"]
-TABLE = "labels.csv"
+TABLE, LINES = "labels.csv", "labels.jsonl"
 
 
 def fits(source: Source) -> int:

@@ -157,7 +157,9 @@ def _to_targets(sheet: Sheet, table: _Marks, options: ReadOptions) -> tuple[Targ
 
 def _check_labels(sheet: Sheet, columns: Sequence[int]) -> None:
     if not columns:
-        raise LabelrError(f"{sheet.path} has no label columns", "add one column of 0 and 1 for each label")
+        numbers = [sheet.header[column] for column in sorted(columns_called(sheet, NUMBERS)) if sheet.header[column]]
+        named = f", or say that {numbers[0]!r} is a label with `--only {numbers[0]}`" if numbers else ""
+        raise LabelrError(f"{sheet.path} has no label columns", f"add one column of 0 and 1 for each label{named}")
     nameless = [column for column in columns if not sheet.header[column]]
     if nameless:
         raise LabelrError(
