@@ -79,8 +79,10 @@ def test_target_is_reached_at_the_least_cost(drawn: tuple[int, int, int], target
     if precise:
         assert precision_score(targets, preds) >= target
         assert recall_score(targets, preds) == max(precise)
-    else:  # none reaches it: the closest
-        assert precision_score(targets, preds) == max(precision for precision, _ in tried)
+    elif max(tried)[0] > targets.mean():  # none reaches it: the closest
+        assert precision_score(targets, preds) == max(tried)[0]
+    else:  # no better than chance: as few as may be
+        assert preds.sum() == (probs == probs.max()).sum()
     preds = decide(probs, best_threshold(probs, targets, Goal(recall=target)))
     least = min(recall for _, recall in tried if recall >= target)
     assert recall_score(targets, preds) == least
@@ -144,6 +146,16 @@ def test_labels_that_cannot_reach_a_target_are_told() -> None:
     targets = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     assert fit_thresholds(probs, targets, Goal(precision=0.9)).missed.tolist() == [False, True, True]
     assert fit_thresholds(probs, targets, Goal(recall=0.9)).missed.tolist() == [False, False, True]
+
+
+def test_label_that_is_no_better_than_chance_is_hardly_written_where_a_precision_is_asked_for() -> None:
+    rng = np.random.default_rng(4)
+    targets = (rng.random((200, 2)) < 0.2).astype(float)
+    probs = np.clip(0.6 * targets + 0.4 * rng.random(targets.shape), 0.01, 0.99)
+    probs[:, 1] = np.clip(0.5 - 0.3 * targets[:, 1] + 0.01 * rng.random(200), 0.01, 0.99)  # the wrong way round
+    fitted = fit_thresholds(probs, targets, Goal(precision=0.9))
+    assert fitted.missed.tolist() == [False, True]
+    assert decide(probs, fitted.values).sum(axis=0)[1] < 5
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)

@@ -37,11 +37,12 @@ class Goal(NamedTuple):
     def best(self, precision: FloatArray, recall: FloatArray, f1: FloatArray) -> int:
         """Which of some thresholds in ascending order is best, by what each gives, all ``(K,)``.
 
-        Where none reaches the goal, it is the one that comes closest.
+        Where none reaches the goal, it is the one that comes closest; but where no precision is above that of the
+        lowest, which writes the label on all images, it is the highest: chance should hardly be written.
         """
         if self.precision is not None:
             met = precision >= self.precision
-            return int(met.argmax() if met.any() else precision.argmax())
+            return int(met.argmax() if met.any() else precision.argmax() or len(precision) - 1)
         if self.recall is not None:
             return int(np.flatnonzero(recall >= min(self.recall, recall.max()))[-1])
         return int(f1.argmax())
