@@ -89,7 +89,7 @@ class TrainConfig(ReadOptions):
     folds: int | None = number(
         None,
         low=2,
-        below=101,
+        high=100,
         auto=True,
         help="Cross-validate: train so many models, each scored on its share of the images, then one on all of them.",
     )
@@ -97,12 +97,12 @@ class TrainConfig(ReadOptions):
         help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
     )
     synthetic: int = number(1800, low=20, help="How many images are drawn where no data is given.")
-    labels_count: int = number(6, low=1, below=13, help="How many patterns these may show.")
+    labels_count: int = number(6, low=1, high=12, help="How many patterns these may show.")
 
     image_size: int | None = number(
         None,
         low=32,
-        below=2049,
+        high=2048,
         auto=True,
         help="Edge of what the network sees, in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for drawn images.",
     )
@@ -195,7 +195,7 @@ class TrainConfig(ReadOptions):
         None, low=0.01, high=1, auto=True, help="Choose thresholds so that each label has this recall there."
     )
     seed: int = number(
-        0, low=0, below=2**31, help="Decides the split, the first weights, the order and the augmentation."
+        0, low=0, high=2**31 - 1, help="Decides the split, the first weights, the order and the augmentation."
     )
 
     checkpoint_minutes: float = number(

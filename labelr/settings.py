@@ -125,8 +125,7 @@ def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:
     low, below, high = (field.metadata[name] for name in ("low", "below", "high"))
     whole = "int" in str(field.type)
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    upper = f" to {high:g}" if high < math.inf else ""
-    upper = upper if below == math.inf else f" to {below - 1:,}" if whole else f" to below {below:g}"
+    upper = f" to {high:,}" if high < math.inf else f" to below {below:g}" if below < math.inf else ""
     expected = f"a {'whole ' if whole else ''}number from {low:g}{upper}"
     _require(numeric and low <= value <= high and value < below, field.name, expected, value)
 

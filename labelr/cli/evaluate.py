@@ -66,7 +66,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="DIR",
-            help="Write metrics.json, per_label.csv, predictions.csv and the page report/report.html here too.",
+            help="Write metrics.json, per_label.csv, predictions.csv, errors.csv and the page report/report.html here.",
             panel=opt.OUTPUT,
         ),
     ] = None,

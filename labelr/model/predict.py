@@ -1,10 +1,10 @@
 """The one inference loop, shared by training, scoring and tagging, and the model that people hold in their hands."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -129,6 +129,11 @@ class Model:
     def ready(self) -> ResidualNetwork:
         """The network as it predicts; see `for_prediction`. Changes of `module` do not reach it."""
         return for_prediction(self.module, self.machine)
+
+    @property
+    def uncalibrated(self) -> Self:
+        """The model with the network's own probabilities."""
+        return replace(self, info=replace(self.info, calibration=UNCALIBRATED))
 
     @property
     def name(self) -> str:

@@ -48,10 +48,10 @@ def intervals(
         counts = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)  # (B, N)
         drawn.append(weighted_scores(probs, targets, thresholds, np.ascontiguousarray(counts.T, np.float64)))
     values = {name: np.concatenate([scores[name] for scores in drawn]) for name in HEADLINE}
-    return {name: _interval(itself[name].item(), values[name], highest=HIGHEST[name]) for name in HEADLINE}
+    return {name: interval_of(itself[name].item(), values[name], highest=HIGHEST[name]) for name in HEADLINE}
 
 
-def _interval(score: float, values: FloatArray, *, highest: float) -> tuple[float, float]:
+def interval_of(score: float, values: FloatArray, *, highest: float) -> tuple[float, float]:
     """The middle of the values of a score under resampling, moved to the score itself, within what a score can be."""
     values = values[~np.isnan(values)]
     if not len(values) or np.isnan(score):

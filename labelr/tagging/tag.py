@@ -78,12 +78,13 @@ def tag(
     named = _paths(photos)
     folder = _output_folder(named, output, several=files_from is not None)
     check(folder)
+    goes_on = is_begun(folder) and not force
     job = Job.of(
         named, model, chosen, files_from=files_from, threshold=threshold, threshold_file=threshold_file,
-        machine=machine, track=track, may_be_empty=is_begun(folder) and not force,
+        machine=machine, track=track, may_be_empty=goes_on,
     )  # fmt: skip
     summary = job.account(str(folder))
-    if job.inputs.are_empty:
+    if goes_on and job.inputs.are_empty:
         where = some(job.inputs.paths)
         log.warning("no images are left in %s: results are kept, as it may only not be mounted", where)
         summary.end(0.0)

@@ -42,9 +42,9 @@ class TuneOptions(Settings):
         False, help="Stop trials early that fall behind others after as many epochs (successive halving)."
     )
     seeds: int = number(
-        1, low=1, below=101, help="Train each point so often, from other first weights; the mean counts."
+        1, low=1, high=100, help="Train each point so often, from other first weights; the mean counts."
     )
-    jobs: int = number(1, low=1, below=1025, help="Trials at a time, each a process; CPU threads are divided.")
+    jobs: int = number(1, low=1, high=1024, help="Trials at a time, each a process; CPU threads are divided.")
     metric: str = choice("map", *CRITERIA, help="The validation score that is searched for; F1 and exact match at 0.5.")
     refit: bool = switch(
         True, help="Whether the best point is trained again in the end, saved as a model and scored on the test part."

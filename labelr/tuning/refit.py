@@ -11,7 +11,6 @@ from filelock import FileLock
 from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError
 from labelr.model import shelf
-from labelr.model.calibration import UNCALIBRATED
 from labelr.model.reservation import check_free
 from labelr.progress import Track
 from labelr.scoring import metrics
@@ -108,10 +107,7 @@ def flattery(result: FitResult, prepared: Prepared, outcome: Outcome, track: Tra
     test, metric = prepared.part("test"), outcome.options.metric
     if not len(test.table):
         return None
-    uncalibrated = replace(
-        result.model, info=replace(result.model.info, calibration=UNCALIBRATED)
-    )  # as trials are scored
-    probs = predict_dataset(uncalibrated, test, options=outcome.given, track=track)
+    probs = predict_dataset(result.model.uncalibrated, test, options=outcome.given, track=track)  # as trials are scored
     scores = metrics.score(probs, test.table.targets, USUAL)
     val = max(EpochRow(**row).score(metric) for row in result.history)  # type: ignore[arg-type]
     found = Flattery(val, scores["map_macro" if metric == "map" else metric])

@@ -25,7 +25,7 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.splits import read_splits
 from labelr.model import shelf, store
-from labelr.model.calibration import UNCALIBRATED, calibrate
+from labelr.model.calibration import calibrate
 from labelr.model.decide import decide
 from labelr.model.predict import Model, Probs
 from labelr.scoring import bootstrap, metrics
@@ -39,8 +39,7 @@ def trained(train: Path, folder: Path, settings: dict[str, object]) -> Model:
     """The model in a folder, trained where it is not there yet, with the network's own probabilities."""
     if not (folder / shelf.METRICS_FILE).is_file():
         fit(train, {**settings, "test_fraction": 0}, output=folder, force=True)
-    model = store.load(folder)
-    return replace(model, info=replace(model.info, calibration=UNCALIBRATED))
+    return store.load(folder).uncalibrated
 
 
 def predictions(model: Model, data: Path, part: str | None) -> tuple[Probs, np.ndarray]:
