@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labelr.settings import SettingError, Settings, choice, number, switch, text, texts
+from labelr.fields import SettingError, Settings, choice, number, switch, text, texts
 
 MAX_PIXELS = 200_000_000
 ResizeRule = Literal["squish", "letterbox", "crop"]
@@ -58,8 +58,8 @@ class ReadOptions(Settings):
     tag_separator: str | None = text(
         help="What divides the tags in a cell or text file; auto: the first of | ; , and line breaks that is found."
     )
-    skip_missing: bool = switch(False, help="Leave rows out whose image is not there, instead of stopping.")
-    skip_invalid: bool = switch(False, help="Leave rows out that cannot be understood, instead of stopping.")
+    skip_missing: bool = switch(False, help="Leave rows out whose image is not there, instead of signals.")
+    skip_invalid: bool = switch(False, help="Leave rows out that cannot be understood, instead of signals.")
     on_error: str = choice(
         "skip", "skip", "fail", help="What to do with an image that cannot be opened: leave it out, or stop."
     )

@@ -26,19 +26,19 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """How many there are, as a sentence part: ``1 image``, ``1,204 images``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def some(names: Sequence[object], limit: int = 3) -> str:
+def preview(names: Sequence[object], limit: int = 3) -> str:
     """The first names as a sentence part: ``a, b, c, and 34 more``."""
     shown = ", ".join(str(name) for name in names[:limit])
     rest = len(names) - limit
     return f"{shown}, and {rest:,} more" if rest > 0 else shown
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """A hint ``did you mean ...?`` with the known names that look most like `name`; empty if none does."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""

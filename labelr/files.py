@@ -175,17 +175,17 @@ def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
 _FORMULA = ("=", "+", "-", "@")
 
 
-def guarded(text: str) -> str:
+def escape_formula(text: str) -> str:
     """A text that no spreadsheet takes for a formula: one that begins like one gets an apostrophe in front."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def unguarded(cell: str) -> str:
-    """What `guarded` made the cell from."""
+def unescape_formula(cell: str) -> str:
+    """What `escape_formula` made the cell from."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
-def guarded_path(name: str) -> str:
+def escape_formula_in_path(name: str) -> str:
     """A relative path that no spreadsheet takes for a formula, and that is still the same path."""
     return f"./{name}" if name.startswith(_FORMULA) else name
 

@@ -18,7 +18,7 @@ from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.labels import LabelTable
 from labelr.data.read import read_labels
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.scoring.evaluation import Evaluation
@@ -86,7 +86,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 60 drawn images with 3 labels; nobody changes it."""
-    return draw_dataset(tmp_path_factory.mktemp("data") / "drawn", 60, 3)
+    return make_synthetic_dataset(tmp_path_factory.mktemp("data") / "drawn", 60, 3)
 
 
 @pytest.fixture(scope="session")

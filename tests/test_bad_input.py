@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, Cli, Result
 
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model.predict import Model
 
 
@@ -164,7 +164,7 @@ def test_full_disk_while_the_model_is_saved(data: Path, home: Path) -> None:
 
 @pytest.mark.slow
 def test_full_disk_while_tagging_leaves_no_half_table(trained: Model, home: Path, tmp_path: Path) -> None:
-    photos = draw_dataset(tmp_path / "many", 400, 1) / "images"
+    photos = make_synthetic_dataset(tmp_path / "many", 400, 1) / "images"
     code = (
         "import resource, sys\nfrom labelr.cli.app import main\n"
         "sys.argv = ['labelr', *sys.argv[1:]]\nresource.setrlimit(resource.RLIMIT_FSIZE, (4_000, -1))\n"

@@ -12,7 +12,7 @@ from conftest import Cli, put
 from PIL import Image
 
 from labelr.data.check import check, suspicious_labels
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 
 
@@ -33,7 +33,7 @@ def row_of(data: Path, name: str) -> str:
 
 
 def test_sound_data_set_needs_no_attention(cli: Cli, tmp_path: Path) -> None:
-    data = draw_dataset(tmp_path / "drawn", 200, 3)
+    data = make_synthetic_dataset(tmp_path / "drawn", 200, 3)
     result = cli("check", data)
     assert result.code == 0
     assert "Nothing needs attention." in result.out

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, Cli
 
-from labelr.cli.app import command_to_go_on
-from labelr.data.synthetic import draw_dataset
+from labelr.cli.app import resume_command
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model.predict import Model
 
 METRICS = {
@@ -103,7 +103,7 @@ def test_fit_json_is_one_object_with_the_promised_keys(cli: Cli, drawn: Path, tm
 )
 def test_synthetic_stands_with_and_without_a_number(cli: Cli, home: Path, options: list[str], number: int) -> None:
     for count in (30, 1800):  # drawn before, so that only the choice is tested
-        draw_dataset(home / "synthetic" / f"{count}-images-6-labels-seed-0", 30, 6)
+        make_synthetic_dataset(home / "synthetic" / f"{count}-images-6-labels-seed-0", 30, 6)
     result = cli("fit", *options, "--epochs", "1", *TINY_OPTIONS[2:4], "--image-size", "32", "--threads", "1")
     assert result.code == 0
     assert f"{number}-images-6-labels" in result.err
@@ -144,15 +144,15 @@ def test_command_to_go_on_with_keeps_what_came_from_the_environment_and_the_end_
     monkeypatch.setenv("LABELR_FIT_FORCE", "1")
     monkeypatch.setattr(sys, "argv", ["labelr", "fit", "--force", "--name", "my model", "--", "-photos"])
     expected = "LABELR_FIT_LR=0.1 labelr fit --name 'my model' --resume -- -photos"
-    assert command_to_go_on("--resume") == expected
-    assert command_to_go_on(None) is None
+    assert resume_command("--resume") == expected
+    assert resume_command(None) is None
 
 
 def test_command_to_go_on_with_does_not_tell_the_password_of_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABELR_TUNE_STORAGE", "postgresql://me:secret@host/db")
     monkeypatch.setenv("LABELR_TUNE_JOBS", "2")
     monkeypatch.setattr(sys, "argv", ["labelr", "tune", "photos"])
-    assert command_to_go_on("") == "LABELR_TUNE_JOBS=2 labelr tune photos"
+    assert resume_command("") == "LABELR_TUNE_JOBS=2 labelr tune photos"
 
 
 def test_option_with_the_value_of_its_default_wins_over_a_file_too(cli: Cli, drawn: Path, tmp_path: Path) -> None:

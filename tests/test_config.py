@@ -7,7 +7,7 @@ import pytest
 
 from labelr.cli.fit import fit as fit_command
 from labelr.config import TrainConfig
-from labelr.settings import ALIASES, SettingError
+from labelr.fields import ALIASES, SettingError
 
 
 def test_names_from_training_scripts_are_accepted() -> None:

@@ -1,20 +1,20 @@
 """The mistakes that a user can correct."""
 
-from labelr.errors import LabelrError, counted, nearest, some
+from labelr.errors import LabelrError, pluralize, preview, suggest
 
 
 def test_some_shows_three_and_counts_the_rest() -> None:
-    assert some(["a", "b", "c", "d", "e"]) == "a, b, c, and 2 more"
-    assert some(["a", "b", "c"]) == "a, b, c"
+    assert preview(["a", "b", "c", "d", "e"]) == "a, b, c, and 2 more"
+    assert preview(["a", "b", "c"]) == "a, b, c"
 
 
 def test_one_is_singular() -> None:
-    assert (counted(1, "image"), counted(1200, "image")) == ("1 image", "1,200 images")
+    assert (pluralize(1, "image"), pluralize(1200, "image")) == ("1 image", "1,200 images")
 
 
 def test_nearest_names_what_looks_alike_and_nothing_else() -> None:
-    assert nearest("epoch", ["epochs", "lr"]) == "did you mean `epochs`?"
-    assert nearest("zebra", ["epochs", "lr"]) == ""
+    assert suggest("epoch", ["epochs", "lr"]) == "did you mean `epochs`?"
+    assert suggest("zebra", ["epochs", "lr"]) == ""
 
 
 def test_error_shows_message_and_hint() -> None:

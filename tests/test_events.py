@@ -7,7 +7,7 @@ import pytest
 from conftest import TINY, Cli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 from labelr.training import events
 from labelr.training.fit import fit
 

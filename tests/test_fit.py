@@ -20,7 +20,7 @@ from PIL import Image
 import labelr
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import shelf
 from labelr.model.device import Machine
@@ -31,8 +31,8 @@ from labelr.progress import Description, Total
 from labelr.training.batches import TrainImages
 from labelr.training.fit import fit
 from labelr.training.history import EpochRow
-from labelr.training.loop import Trainer
 from labelr.training.schedule import Steps
+from labelr.training.trainer import Trainer
 
 
 def write_dataset(folder: Path, rows: dict[str, list[str]], labels: list[str]) -> Path:
@@ -180,7 +180,7 @@ def test_too_few_images_are_an_error(tmp_path: Path) -> None:
 
 
 def test_broken_images_are_left_out_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = draw_dataset(tmp_path / "d", 40, 2)
+    data = make_synthetic_dataset(tmp_path / "d", 40, 2)
     (data / "images" / "00005.png").write_bytes(b"")
     model, _, _ = fit(data, TINY)
     assert (model.path / "errors.csv").read_text() == "filename,reason\n00005.png,empty file (0 bytes)\n"
@@ -190,7 +190,7 @@ def test_broken_images_are_left_out_and_listed(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
-    data = draw_dataset(tmp_path / "d", 20, 2)
+    data = make_synthetic_dataset(tmp_path / "d", 20, 2)
     for number in range(5):
         (data / "images" / f"0000{number}.png").write_bytes(b"x")
     with pytest.raises(LabelrError, match=r"5 of 20 images cannot be opened"):

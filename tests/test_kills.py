@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import TINY_OPTIONS, Cli
 
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 
 OPTIONS = [*TINY_OPTIONS, "--epochs", "6", "--checkpoint-minutes", "0.003", "--quiet"]
 """A run of a few seconds that is saved about every fifth of a second, and so in the middle of epochs too."""
@@ -73,7 +73,7 @@ def kill(data: Path, output: Path, saves: int, pause: float) -> int:
 
 @pytest.mark.slow
 def test_run_that_is_killed_again_and_again_comes_to_the_model_of_a_calm_run(cli: Cli, tmp_path: Path) -> None:
-    data, calm, killed = draw_dataset(tmp_path / "data", 200, 3), tmp_path / "calm", tmp_path / "killed"
+    data, calm, killed = make_synthetic_dataset(tmp_path / "data", 200, 3), tmp_path / "calm", tmp_path / "killed"
     assert cli(*command(data, calm)[3:]).code == 0
     rng = random.Random(0)
     for most in (3, 2, 1):  # there are at least six saves, one an epoch

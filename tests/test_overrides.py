@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from labelr.errors import LabelrError
+from labelr.fields import SettingError
 from labelr.model.predict import Model
 from labelr.scoring.overrides import check_overrides, choose_thresholds, read_thresholds
-from labelr.settings import SettingError
 
 OWN = np.array([0.1, 0.2, 0.3])
 LABELS = ("cat", "dog", "Vögel, klein")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from labelr.config import TrainConfig
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.device import Machine, pick_machine
 from labelr.training.fit import fit
@@ -70,7 +70,7 @@ def test_group_column_that_is_not_there_is_an_error_with_the_nearest_name(data: 
 
 
 def test_planted_copies_never_straddle_two_parts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = draw_dataset(tmp_path / "data", 100, 3, size=128)
+    data = make_synthetic_dataset(tmp_path / "data", 100, 3, size=128)
     lines = (data / "labels.csv").read_text().splitlines()
     for number in range(40):
         with Image.open(data / "images" / f"{number:05d}.png") as image:

@@ -16,9 +16,9 @@ from conftest import TINY, Cli
 from PIL import Image
 
 import labelr
-from labelr import stopping
+from labelr import signals
 from labelr.config import TrainConfig
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import shelf
 from labelr.model.reservation import reserved
@@ -33,7 +33,7 @@ CLOCK = ("seconds", "images_per_second", "waited_seconds")
 def obedient() -> Iterator[None]:
     """SIGTERM is obeyed as the command line does."""
     before = signal.getsignal(signal.SIGTERM)
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
     yield
     signal.signal(signal.SIGTERM, before)
 
@@ -64,10 +64,10 @@ def stop() -> None:
 
 def stopped(data: Path | None, config: dict[str, Any], *, epoch: int = 2, step: int = 3, **options: Any) -> None:
     """A run that a signal stops in the middle of an epoch."""
-    with pytest.raises(stopping.Stopped) as caught:
+    with pytest.raises(signals.Stopped) as caught:
         fit(data, config, track=at(epoch, step, stop), **options)
-    assert caught.value.go_on == "--resume"
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    assert caught.value.resume_option == "--resume"
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
 
 
 def essence(result: FitResult) -> str:
@@ -87,7 +87,7 @@ def calm(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
 def begun(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in its second epoch; nobody changes it."""
     before = signal.getsignal(signal.SIGTERM)
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
     folder = tmp_path_factory.mktemp("models") / "begun"
     stopped(drawn, FOUR, output=folder)
     signal.signal(signal.SIGTERM, before)
@@ -318,7 +318,7 @@ def test_run_without_a_name_finds_its_own_unfinished_one(calm: FitResult, drawn:
 
 def test_run_of_other_data_with_the_same_name_is_not_in_the_way(drawn: Path, tmp_path: Path) -> None:
     stopped(drawn, FOUR)
-    data = draw_dataset(tmp_path / "drawn", 40, 2)
+    data = make_synthetic_dataset(tmp_path / "drawn", 40, 2)
     assert fit(data, TINY, resume=True).model.name == "drawn-2"
 
 
@@ -340,12 +340,12 @@ def test_run_that_is_stopped_while_its_page_is_written_comes_to_the_same_calibra
     library.addHandler(handler)
     library.setLevel("INFO")
     try:
-        with pytest.raises(stopping.Stopped):
+        with pytest.raises(signals.Stopped):
             fit(drawn, {**FOUR, "report": True}, name="run")
     finally:
         library.removeHandler(handler)
         library.setLevel("NOTSET")
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
     assert labelr.load("run").info.complete
     result = fit(drawn, {**FOUR, "report": True}, name="run", resume=True)
     assert essence(result) == essence(calm)
@@ -391,13 +391,13 @@ def test_resume_and_force_exclude_each_other_and_time_excludes_resume(drawn: Pat
 
 def test_run_with_a_time_keeps_nothing_to_go_on_with(drawn: Path) -> None:
     config = {**TINY, "epochs": None, "time": 1}
-    with pytest.raises(stopping.Stopped) as caught:
+    with pytest.raises(signals.Stopped) as caught:
         fit(drawn, config, name="timed", track=at(2, 1, stop))
-    assert caught.value.go_on is None
+    assert caught.value.resume_option is None
     folder = shelf.models_folder() / "timed"
     assert not shelf.read_info(folder).complete
     assert not (folder / "checkpoint.pt").exists()
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
     with pytest.raises(LabelrError, match="keeps nothing to go on from"):
         fit(drawn, TINY, name="timed", resume=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 from labelr.tuning.space import SEARCHABLE, Range, Space, Values
 
 

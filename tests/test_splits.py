@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from labelr.data.labels import Targets
-from labelr.data.splits import PARTS, SPLITS_FILE, read_splits, stratified_split, write_splits
+from labelr.data.splits import SPLITS, SPLITS_FILE, read_splits, stratified_split, write_splits
 from labelr.errors import LabelrError
 
 Parts = NDArray[np.int64]
@@ -35,7 +35,7 @@ def split(targets: Targets, *, seed: int = 0, fractions: tuple[float, float, flo
 def shares(parts: Parts, targets: Targets) -> NDArray[np.float64]:
     """Which share of each label's positives lies in each part, ``(P, L)``."""
     totals = np.nansum(targets, axis=0)
-    return np.stack([np.nansum(targets[parts == part], axis=0) / totals for part in range(len(PARTS))])
+    return np.stack([np.nansum(targets[parts == part], axis=0) / totals for part in range(len(SPLITS))])
 
 
 def imbalance(parts: Parts, targets: Targets) -> float:

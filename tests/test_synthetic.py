@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from labelr.data import synthetic
-from labelr.data.synthetic import PATTERNS, draw_dataset, draw_image, prevalences
+from labelr.data.synthetic import PATTERNS, draw_image, make_synthetic_dataset, prevalences
 from labelr.errors import LabelrError
 from labelr.progress import Description, Total
 
@@ -97,7 +97,7 @@ def test_prevalences_fall_from_40_to_20_percent() -> None:
 
 
 def test_data_set_has_a_file_for_each_row(tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "drawn", 20, 3)
+    folder = make_synthetic_dataset(tmp_path / "drawn", 20, 3)
     assert folder == tmp_path / "drawn"
     _, names, _ = read_labels(folder)
     assert len(names) == 20
@@ -107,59 +107,59 @@ def test_data_set_has_a_file_for_each_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_labels", [1, 6, 12])
 def test_data_set_has_as_many_labels_as_asked_for(num_labels: int, tmp_path: Path) -> None:
-    labels, _, cells = read_labels(draw_dataset(tmp_path / "drawn", 4, num_labels, size=32))
+    labels, _, cells = read_labels(make_synthetic_dataset(tmp_path / "drawn", 4, num_labels, size=32))
     assert labels == NAMES[:num_labels]
     assert cells.shape == (4, num_labels)
 
 
 def test_pictures_show_as_many_colours_as_their_rows_have_labels(tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "drawn", 100, 6)
+    folder = make_synthetic_dataset(tmp_path / "drawn", 100, 6)
     _, names, cells = read_labels(folder)
     shown = [num_colours(np.asarray(Image.open(folder / "images" / name))) for name in names]
     assert (np.array(shown) == cells.sum(axis=1)).mean() >= 0.95
 
 
 def test_labels_are_as_frequent_as_their_prevalences_say(tmp_path: Path) -> None:
-    _, _, cells = read_labels(draw_dataset(tmp_path / "drawn", 500, 3, size=32))
+    _, _, cells = read_labels(make_synthetic_dataset(tmp_path / "drawn", 500, 3, size=32))
     np.testing.assert_allclose(cells.mean(axis=0), prevalences(3), atol=0.07)
 
 
 def test_labels_do_not_depend_on_each_other(tmp_path: Path) -> None:
-    _, _, cells = read_labels(draw_dataset(tmp_path / "drawn", 500, 3, size=32))
+    _, _, cells = read_labels(make_synthetic_dataset(tmp_path / "drawn", 500, 3, size=32))
     assert np.abs(np.corrcoef(cells.T) - np.eye(3)).max() < 0.15
 
 
 def test_pictures_have_the_size_asked_for(tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "drawn", 1, 2, size=48)
+    folder = make_synthetic_dataset(tmp_path / "drawn", 1, 2, size=48)
     with Image.open(folder / "images" / "00000.png") as image:
         assert image.size == (48, 48)
 
 
 def test_same_seed_draws_the_same_files(tmp_path: Path) -> None:
-    first = draw_dataset(tmp_path / "first", 10, 4, seed=3)
-    assert contents(draw_dataset(tmp_path / "second", 10, 4, seed=3)) == contents(first)
+    first = make_synthetic_dataset(tmp_path / "first", 10, 4, seed=3)
+    assert contents(make_synthetic_dataset(tmp_path / "second", 10, 4, seed=3)) == contents(first)
 
 
 def test_another_seed_draws_other_pictures(tmp_path: Path) -> None:
-    first = contents(draw_dataset(tmp_path / "first", 10, 4, seed=3))
-    second = contents(draw_dataset(tmp_path / "second", 10, 4, seed=4))
+    first = contents(make_synthetic_dataset(tmp_path / "first", 10, 4, seed=3))
+    second = contents(make_synthetic_dataset(tmp_path / "second", 10, 4, seed=4))
     assert not set(first.values()) & set(second.values())
 
 
 def test_folder_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "drawn", 3, 2)
+    folder = make_synthetic_dataset(tmp_path / "drawn", 3, 2)
     (folder / "images" / "00001.png").write_bytes(b"changed by its owner")
     before = contents(folder)
-    assert draw_dataset(tmp_path / "drawn", 5, 4, seed=9) == folder
+    assert make_synthetic_dataset(tmp_path / "drawn", 5, 4, seed=9) == folder
     assert contents(folder) == before
 
 
 def test_parents_of_the_folder_are_made(tmp_path: Path) -> None:
-    assert (draw_dataset(tmp_path / "a" / "b" / "drawn", 1, 1) / "labels.csv").is_file()
+    assert (make_synthetic_dataset(tmp_path / "a" / "b" / "drawn", 1, 1) / "labels.csv").is_file()
 
 
 def test_others_may_read_the_folder(tmp_path: Path) -> None:
-    folder = draw_dataset(tmp_path / "drawn", 1, 1)
+    folder = make_synthetic_dataset(tmp_path / "drawn", 1, 1)
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
@@ -167,7 +167,7 @@ def test_folder_with_other_things_in_it_is_an_error_and_stays(tmp_path: Path) ->
     (tmp_path / "drawn").mkdir()
     (tmp_path / "drawn" / "mine.txt").write_text("mine")
     with pytest.raises(LabelrError, match="cannot write"):
-        draw_dataset(tmp_path / "drawn", 2, 1)
+        make_synthetic_dataset(tmp_path / "drawn", 2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
     assert (tmp_path / "drawn" / "mine.txt").read_text() == "mine"
 
@@ -181,7 +181,7 @@ def test_interrupted_drawing_leaves_nothing_behind(kind: type[BaseException], tm
             yield item
 
     with pytest.raises(kind):
-        draw_dataset(tmp_path / "drawn", 10, 2, track=interrupt)
+        make_synthetic_dataset(tmp_path / "drawn", 10, 2, track=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,5 +194,5 @@ def test_progress_is_told_how_many_there_are(tmp_path: Path) -> None:
             totals.append(total)
             yield item
 
-    draw_dataset(tmp_path / "drawn", 4, 1, track=watch)
+    make_synthetic_dataset(tmp_path / "drawn", 4, 1, track=watch)
     assert totals == [4] * 4

@@ -22,14 +22,14 @@ from filelock import FileLock
 from PIL import Image
 from scipy.special import logit
 
-from labelr import stopping
+from labelr import signals
 from labelr.config import ReadOptions
 from labelr.data.read import read_labels
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
+from labelr.fields import SettingError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
-from labelr.settings import SettingError
 from labelr.tagging.tag import tag
 from labelr.training.fit import fit
 
@@ -344,7 +344,7 @@ def test_run_that_was_stopped_goes_on_to_the_same_files(photos: Path, drawn: Pat
         shutil.copy(drawn / "images" / f"{number:05d}.png", photos / f"n{number}.png")
     tag(photos, output=tmp_path / "calm", format=ALL)
     before = signal.getsignal(signal.SIGTERM)
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
 
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
         for count, item in enumerate(items):
@@ -352,10 +352,10 @@ def test_run_that_was_stopped_goes_on_to_the_same_files(photos: Path, drawn: Pat
                 signal.raise_signal(signal.SIGTERM)
             yield item
 
-    with pytest.raises(stopping.Stopped) as caught:
+    with pytest.raises(signals.Stopped) as caught:
         tag(photos, output=tmp_path / "out", format=ALL, track=track)
     signal.signal(signal.SIGTERM, before)
-    assert caught.value.go_on == ""
+    assert caught.value.resume_option == ""
     assert not (tmp_path / "out" / "labels.csv").exists()
     tag(photos, output=tmp_path / "out", format=ALL)
     assert account(tmp_path / "out")["unchanged"] >= 19
@@ -948,7 +948,11 @@ def num_written(folder: Path, since: float) -> int:
 
 @pytest.mark.slow
 def test_run_that_is_killed_again_and_again_ends_with_the_files_of_a_calm_one(cli: Cli, tmp_path: Path) -> None:
-    photos, calm, out = draw_dataset(tmp_path / "many", 2000, 3) / "images", tmp_path / "calm", tmp_path / "out"
+    photos, calm, out = (
+        make_synthetic_dataset(tmp_path / "many", 2000, 3) / "images",
+        tmp_path / "calm",
+        tmp_path / "out",
+    )
     assert cli(*command(photos, calm)[3:]).code == 0
     for images in (1, 600, 300):
         start = time.time()

@@ -20,12 +20,12 @@ from conftest import TINY, TINY_OPTIONS, Cli, put
 from optuna.trial import TrialState
 
 import labelr
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
+from labelr.fields import SettingError
 from labelr.model import shelf
 from labelr.model.calibration import UNCALIBRATED
 from labelr.progress import Description, Total
-from labelr.settings import SettingError
 from labelr.training.fit import fit
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.study import open_study
@@ -191,7 +191,7 @@ def test_tpe_is_chosen_for_ranges_and_goes_on_to_more_trials(drawn: Path) -> Non
 
 @pytest.mark.slow
 def test_hopeless_trials_are_stopped_early_and_counted(tmp_path: Path, cli: Cli) -> None:
-    data = draw_dataset(tmp_path / "more", 300, 3)
+    data = make_synthetic_dataset(tmp_path / "more", 300, 3)
     options = [*TINY_OPTIONS, "--epochs", "9", "--lr", "1e-8,2e-8,4e-3,5e-3", "--prune", "--no-refit"]
     done = cli("tune", data, *options, "--json")
     assert done.code == 0, done.err

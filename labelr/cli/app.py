@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from labelr import console, stopping
+from labelr import console, signals
 from labelr.cli.cache import cache
 from labelr.cli.check import check
 from labelr.cli.evaluate import evaluate
@@ -19,7 +19,7 @@ from labelr.cli.models import models
 from labelr.cli.tag import tag
 from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 from labelr.version import __version__
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
-    stopping.obey(*SIGNALS, first=console.show_stopping)
+    signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
         app(prog_name="labelr")
     except LabelrError as error:
@@ -78,13 +78,13 @@ def main() -> NoReturn:
     except MemoryError:
         console.show_error(LabelrError("memory ran out", "free some, or use fewer `--workers`"))
         sys.exit(1)
-    except stopping.Stopped as stopped:
-        console.show_stopped(signal.Signals(stopped.number).name, command_to_go_on(stopped.go_on))
+    except signals.Stopped as stopped:
+        console.show_stopped(signal.Signals(stopped.number).name, resume_command(stopped.resume_option))
         sys.exit(128 + stopped.number)
     sys.exit(0)
 
 
-def command_to_go_on(option: str | None) -> str | None:
+def resume_command(option: str | None) -> str | None:
     """The command line as it was given, but for going on with what it has begun; None where nothing is kept."""
     if option is None:
         return None

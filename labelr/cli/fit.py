@@ -10,7 +10,7 @@ from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.scores import show_evaluation, warn_of_few_positives
 from labelr.config import TrainConfig
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 
 AS_MANY_AS_SET = -1
 """The number of an option ``--synthetic`` that stands alone."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labelr.config import ReadOptions, TrainConfig
-from labelr.settings import SettingError, Settings
+from labelr.fields import SettingError, Settings
 from labelr.tagging.options import TagOptions
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from labelr import console
-from labelr.errors import counted, some
+from labelr.errors import pluralize, preview
 
 METRICS = {
     "map_macro": "mAP",
@@ -33,7 +33,7 @@ HEADINGS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN", "f1": "F1", "ap": "A
 
 def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) -> None:
     """The headline table, the averages with F1 at 0.5 beside F1 at the model's thresholds, and the table of labels."""
-    to.print(console.visible(f"Scores {_where(result)}{counted(result['images'], 'image')}:"), soft_wrap=True)
+    to.print(console.visible(f"Scores {_where(result)}{pluralize(result['images'], 'image')}:"), soft_wrap=True)
     console.show_table(_headline(result), to=to)
     console.show_table(_averages(result), to=to)
     rows = [{HEADINGS.get(name, name): value for name, value in row.items()} for row in result["per_label"]]
@@ -50,8 +50,8 @@ def warn_of_few_positives(result: Mapping[str, Any]) -> None:
     """Says of how many labels the scores are not to be trusted."""
     few, total = result["few_positives"], len(result["labels"])
     if few:
-        found = f"fewer than 10 positives here in {len(few)} of {counted(total, 'label')}"
-        console.show_note(f"Warning: {found}, whose scores say little: {some(few)}")
+        found = f"fewer than 10 positives here in {len(few)} of {pluralize(total, 'label')}"
+        console.show_note(f"Warning: {found}, whose scores say little: {preview(few)}")
 
 
 def _where(result: Mapping[str, Any]) -> str:

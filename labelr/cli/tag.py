@@ -9,7 +9,7 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 from labelr.config import TrainConfig
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 from labelr.tagging.options import TagOptions
 
 EXIT_ATTENTION = 3

@@ -18,8 +18,8 @@ from labelr.data.formats.wide import MARKS
 from labelr.data.labels import FEW_POSITIVES, look_alikes
 from labelr.data.read import read_labels
 from labelr.data.reading import Reading
-from labelr.data.splits import PARTS
-from labelr.errors import LabelrError, some
+from labelr.data.splits import SPLITS
+from labelr.errors import LabelrError, preview
 from labelr.progress import Track, untracked
 
 MAX_NAME = 60
@@ -33,7 +33,7 @@ class Check:
     Attributes:
         reading: What the label files say, and which of their images are not there.
         dataset: The N images that open, and the reasons of those that do not.
-        parts: The part that `fit` would put each image in, as an index into ``PARTS``, shape ``(N,)``.
+        parts: The part that `fit` would put each image in, as an index into ``SPLITS``, shape ``(N,)``.
     """
 
     reading: Reading
@@ -44,7 +44,7 @@ class Check:
     def per_label(self) -> list[dict[str, Any]]:
         """A row for each label: how many images have it, have it not, are unknown, and have it in each part."""
         table = self.dataset.table
-        of_part = {part: table.take(np.flatnonzero(self.parts == row)).positives for row, part in enumerate(PARTS)}
+        of_part = {part: table.take(np.flatnonzero(self.parts == row)).positives for row, part in enumerate(SPLITS)}
         return [
             {"label": label, **counts, **{part: int(positives[row]) for part, positives in of_part.items()}}
             for row, (label, counts) in enumerate(table.counts.items())
@@ -58,7 +58,7 @@ class Check:
     @property
     def not_evaluable(self) -> list[str]:
         """The labels of which the part that a model is scored on would have no positive or no negative."""
-        scored = self.parts == (PARTS.index("test") if (self.parts == PARTS.index("test")).any() else 1)
+        scored = self.parts == (SPLITS.index("test") if (self.parts == SPLITS.index("test")).any() else 1)
         targets = self.dataset.table.targets[scored]
         usable = (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
         return [label for label, one in zip(self.dataset.table.labels, usable, strict=True) if not one]
@@ -119,7 +119,7 @@ class Check:
             "sizes": _sizes([(one.width, one.height) for one in scanned]),
             "formats": dict(Counter(one.format for one in scanned).most_common()),
             "modes": dict(Counter(one.mode for one in scanned).most_common()),
-            "split": {part: int((self.parts == index).sum()) for index, part in enumerate(PARTS)},
+            "split": {part: int((self.parts == index).sum()) for index, part in enumerate(SPLITS)},
         }
         return {**found, "problems": _problems(found)}
 
@@ -146,7 +146,7 @@ def check(
     reading = read_labels(as_folders(data), config)
     dataset = Dataset.scan(reading.table, config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset.table):
-        reasons = some([f"{file} ({reason})" for file, reason in dataset.unreadable.items()])
+        reasons = preview([f"{file} ({reason})" for file, reason in dataset.unreadable.items()])
         raise LabelrError(f"none of the {len(reading.table):,} images can be opened: {reasons}", "mend or replace them")
     return Check(reading, dataset, divide(dataset, config))
 
@@ -154,7 +154,7 @@ def check(
 def suspicious_labels(labels: Sequence[str]) -> list[dict[str, str]]:
     """The labels that may have come about by mistake, each with what is odd about it."""
     found = [{"label": label, "reason": reason} for label in labels if (reason := _oddity(label))]
-    alike = [{"label": one, "reason": f"like {some(several)}"} for several in look_alikes(labels) for one in several]
+    alike = [{"label": one, "reason": f"like {preview(several)}"} for several in look_alikes(labels) for one in several]
     return found + alike
 
 
@@ -180,7 +180,7 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
 
 def _problems(found: Mapping[str, Any]) -> list[str]:
     """What needs attention, a sentence each."""
-    disagreeing = [f"{' and '.join(one['files'][:2])} on {some(one['labels'])}" for one in found["disagreeing"]]
+    disagreeing = [f"{' and '.join(one['files'][:2])} on {preview(one['labels'])}" for one in found["disagreeing"]]
     unreadable = [f"{one['file']} ({one['reason']})" for one in found["unreadable"]]
     suspicious = [f"{one['label']!r} ({one['reason']})" for one in found["suspicious_labels"]]
     kinds = {
@@ -194,4 +194,4 @@ def _problems(found: Mapping[str, Any]) -> list[str]:
         "labels without a positive or a negative to score": found["not_evaluable"],
         "labels with an odd name": suspicious,
     }
-    return [f"{kind} ({len(items):,}): {some(items)}" for kind, items in kinds.items() if items]
+    return [f"{kind} ({len(items):,}): {preview(items)}" for kind, items in kinds.items() if items]

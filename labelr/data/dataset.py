@@ -16,7 +16,7 @@ from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.read import missing_message, read_labels
 from labelr.data.reading import Reading
 from labelr.data.scan import Scanned, scan_images
-from labelr.errors import LabelrError, counted, some
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.progress import Track, untracked
 
 MAX_UNREADABLE = 0.2
@@ -68,7 +68,7 @@ class Dataset:
     @property
     def errors_csv(self) -> str:
         """The files that do not open, as a table with the reasons."""
-        rows = ((files.guarded_path(file), reason) for file, reason in self.unreadable.items())
+        rows = ((files.escape_formula_in_path(file), reason) for file, reason in self.unreadable.items())
         return files.csv_text(("filename", "reason"), rows)
 
     @property
@@ -116,19 +116,20 @@ def _describe(reading: Reading) -> None:
     log.info(
         "%s: %s; %s, %s, %s",
         table.source, table.layout,
-        counted(len(table), "image"), counted(len(table.labels), "label"), counted(table.num_unknown, "unknown cell"),
+        pluralize(len(table), "image"), pluralize(len(table.labels), "label"),
+        pluralize(table.num_unknown, "unknown cell"),
     )  # fmt: skip
     for note in reading.notes:
         log.info("  %s", note)
     if reading.missing:
         log.warning("%s; they are left out", missing_message(table, reading.missing))
     if reading.invalid:
-        log.warning("left out: %s: %s", counted(len(reading.invalid), "row"), some(reading.invalid))
+        log.warning("left out: %s: %s", pluralize(len(reading.invalid), "row"), preview(reading.invalid))
     if reading.unlabelled:
-        number, names = counted(len(reading.unlabelled), "image"), some(reading.unlabelled)
+        number, names = pluralize(len(reading.unlabelled), "image"), preview(reading.unlabelled)
         log.warning("left out: %s without a known label: %s", number, names)
     if reading.unlisted:
-        names, number = some(reading.unlisted), counted(len(reading.unlisted), "image")
+        names, number = preview(reading.unlisted), pluralize(len(reading.unlisted), "image")
         log.info("not used: %s in %s that the label file does not name: %s", number, table.root, names)
     for alike in look_alikes(table.labels):
         log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))
@@ -137,7 +138,7 @@ def _describe(reading: Reading) -> None:
 def _check_unreadable(unreadable: Mapping[str, str], total: int, on_error: str) -> None:
     if not unreadable:
         return
-    listed = some([f"{file} ({reason})" for file, reason in unreadable.items()])
+    listed = preview([f"{file} ({reason})" for file, reason in unreadable.items()])
     message = f"{len(unreadable):,} of {total:,} images cannot be opened: {listed}"
     if on_error == "fail":
         raise LabelrError(message, "mend or remove them, or leave them out with `--on-error skip`")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.splits import PARTS, read_splits, stratified_split
-from labelr.errors import LabelrError, some
+from labelr.data.splits import SPLITS, read_splits, stratified_split
+from labelr.errors import LabelrError, preview
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ def divide(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64]:
         return np.zeros(len(dataset.table), dtype=np.int64)
     if given is not None:
         _warn_of_copies(dataset.digests, given)
-    free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == PARTS.index("train"))
+    free = np.arange(len(dataset.table)) if given is None else np.flatnonzero(given == SPLITS.index("train"))
     parts = np.zeros(len(dataset.table), dtype=np.int64) if given is None else given.copy()
-    if given is not None and (given == PARTS.index("val")).any():
+    if given is not None and (given == SPLITS.index("val")).any():
         return parts
     test_fraction = config.test_fraction if given is None else 0.0
     pool = dataset.take(free)
@@ -64,14 +64,14 @@ def _given_parts(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | N
     """The parts that the user names, by ``--splits`` or a column of the label file; None where neither does."""
     table = dataset.table
     if config.splits is None:
-        return None if table.parts is None else np.array([PARTS.index(part) for part in table.parts])
+        return None if table.parts is None else np.array([SPLITS.index(part) for part in table.parts])
     rows = read_splits(Path(config.splits))
     by_name, by_digest = {row.image: row.part for row in rows}, {row.digest: row.part for row in rows if row.digest}
     found = [by_name.get(file) or by_digest.get(one) for file, one in zip(table.files, dataset.digests, strict=True)]
     missing = [file for file, part in zip(table.files, found, strict=True) if part is None]
     if missing:
         raise LabelrError(
-            f"{len(missing):,} of {len(table):,} images are not in {config.splits}: {some(missing)}",
+            f"{len(missing):,} of {len(table):,} images are not in {config.splits}: {preview(missing)}",
             "add them to the table, or leave `--splits` out",
         )
-    return np.array([PARTS.index(part) for part in found if part is not None])
+    return np.array([SPLITS.index(part) for part in found if part is not None])

@@ -10,13 +10,13 @@ from labelr.data.formats.layouts import recognise
 from labelr.data.formats.records import part_in
 from labelr.data.formats.source import Source, is_there
 from labelr.data.listing import find_images
-from labelr.data.splits import PART_NAMES
-from labelr.errors import LabelrError, some
+from labelr.data.splits import SPLIT_NAMES
+from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
 """What label files end in; a text file is one only where the user names it."""
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
-FOLDERS = ("annotations", "labels", *PART_NAMES)
+FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
 """Folders that label files may lie in, in lower case, beside the data folder itself."""
 MADE_BY_LABELR = frozenset({
     "config.json", "errors.csv", "history.csv", "metrics.json", "model.json", "per_label.csv", "predictions.csv",
@@ -49,7 +49,7 @@ def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]
     if sources and names:
         if sureness_of_whole == WEAK:
             raise LabelrError(
-                f"labels may be in {some([source.path for source in sources])}, or named by the folders in {data}",
+                f"labels may be in {preview([source.path for source in sources])}, or named by the folders in {data}",
                 f"name the file with `--labels`, or say `--layout {names[0]}`",
             )
         sources = []
@@ -72,7 +72,7 @@ def _readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source],
     sources = [source for source, _ in readable]
     alike = len({tuple(names) for _, names in readable}) == 1
     if len(sources) > 1 and not (alike and are_parts(sources)):
-        listed = some([source.path.relative_to(folder) for source in sources])
+        listed = preview([source.path.relative_to(folder) for source in sources])
         raise LabelrError(f"{len(sources)} files in {folder} read as labels: {listed}", "name one with `--labels FILE`")
     return sources, best
 
@@ -125,7 +125,7 @@ def part_of(source: Source) -> str:
 
 def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
     if candidates:
-        names = some([source.path.relative_to(data) for source in candidates])
+        names = preview([source.path.relative_to(data) for source in candidates])
         return LabelrError(
             f"none of the {len(candidates)} files in {data} reads as labels: {names}",
             "name the right one with `--labels`, and its layout with `--layout` if that does not help",
@@ -133,7 +133,7 @@ def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
     sheets = [path.name for path in _list(data) if path.suffix.lower() in SPREADSHEETS]
     if sheets:
         return LabelrError(
-            f"no label file in {data}, but a spreadsheet: {some(sheets)}", "save it as CSV in that folder"
+            f"no label file in {data}, but a spreadsheet: {preview(sheets)}", "save it as CSV in that folder"
         )
     if next(find_images(data), None) is None:
         return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")

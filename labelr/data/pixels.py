@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import cache
 from labelr.data.images import Pixels, Unreadable, content_digest, decode, open_file
-from labelr.data.loader import map_ahead
+from labelr.data.prefetch import map_ahead
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
 

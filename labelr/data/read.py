@@ -13,9 +13,9 @@ from labelr.data.formats.layouts import read_source
 from labelr.data.formats.records import Records, part_in
 from labelr.data.formats.source import Source
 from labelr.data.labels import LabelTable
-from labelr.data.names import Found, ImageFinder
+from labelr.data.match_images import Found, ImageFinder
 from labelr.data.reading import Reading, check_once, join_readings, merge_records
-from labelr.errors import LabelrError, nearest, some
+from labelr.errors import LabelrError, preview, suggest
 
 
 def read_labels(data: Sequence[Path], options: ReadOptions) -> Reading:
@@ -156,7 +156,7 @@ def _layout(sources: Sequence[Source], records: Records) -> str:
 def missing_message(table: LabelTable, missing: Sequence[str]) -> str:
     """How many images are named and not there, and the first of them."""
     total = len(table) + len(missing)
-    return f"{len(missing):,} of {total:,} images in {table.source.name} are not in {table.root}: {some(missing)}"
+    return f"{len(missing):,} of {total:,} images in {table.source.name} are not in {table.root}: {preview(missing)}"
 
 
 def _with_wanted_labels(reading: Reading, options: ReadOptions) -> LabelTable:
@@ -164,7 +164,7 @@ def _with_wanted_labels(reading: Reading, options: ReadOptions) -> LabelTable:
     for label in (*options.only, *options.exclude):
         known = {*table.labels, *(reading.columns if label in options.exclude else ())}
         if label not in known:
-            raise LabelrError(f"{table.source} has no label {label!r}", nearest(label, known))
+            raise LabelrError(f"{table.source} has no label {label!r}", suggest(label, known))
     kept = [label for label in dict.fromkeys(options.only or table.labels) if label not in options.exclude]
     if not kept:
         raise LabelrError("no label is left", "exclude fewer with `--exclude`")

@@ -12,7 +12,7 @@ from labelr.data.find import parts_of
 from labelr.data.formats.records import Records, relative
 from labelr.data.formats.source import Source
 from labelr.data.labels import LabelTable, Targets
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 from labelr.files import common_folder
 
 
@@ -70,7 +70,7 @@ def merge_records(data: Path, sources: Sequence[Source], records: Sequence[Recor
 def _lacking(records: Records, labels: Sequence[str]) -> list[str]:
     """What to say of labels that only other files name."""
     lacking = [] if records.closed else [label for label in labels if label not in records.labels]
-    return [f"labels that it does not name, unknown for its images: {some(lacking, 10)}"] if lacking else []
+    return [f"labels that it does not name, unknown for its images: {preview(lacking, 10)}"] if lacking else []
 
 
 def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None
     ]
     if twice:
         raise LabelrError(
-            f"{source} names {len(twice):,} images more than once: {some(twice)}", "keep one row for each image"
+            f"{source} names {len(twice):,} images more than once: {preview(twice)}", "keep one row for each image"
         )
 
 
@@ -119,7 +119,7 @@ def join_readings(readings: Sequence[Reading]) -> Reading:
     for table in tables:
         lacking = [label for label in labels if label not in table.labels]
         if lacking:
-            notes.append(f"labels that {table.source} does not name, unknown for its images: {some(lacking, 10)}")
+            notes.append(f"labels that {table.source} does not name, unknown for its images: {preview(lacking, 10)}")
     if len({table.parts is None for table in tables}) > 1:
         notes.append("folders that say nothing of parts count as train")
     table = LabelTable(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.data.labels import Targets
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
-PARTS = ("train", "val", "test")
-PART_NAMES = {
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
@@ -57,16 +57,16 @@ def read_splits(path: Path) -> list[SplitRow]:
         raise LabelrError(f"cannot read {path}: {reason}", "name a table of parts with `--splits FILE`") from error
     if not {"image", "part"} <= set(names):
         raise LabelrError(
-            f"{path}: expected the columns image and part, got {some(names) or 'none'}", "correct its first line"
+            f"{path}: expected the columns image and part, got {preview(names) or 'none'}", "correct its first line"
         )
     for number, row in enumerate(rows, start=2):
-        if (row["part"] or "").lower() not in PART_NAMES or not row["image"]:
+        if (row["part"] or "").lower() not in SPLIT_NAMES or not row["image"]:
             raise LabelrError(
                 f"{path}, row {number}: expected an image and train, val or test, "
                 f"got {row['image']!r} and {row['part']!r}",
                 "correct the row, or delete it",
             )
-    return [SplitRow(row["image"], PART_NAMES[row["part"].lower()], row.get("digest") or "") for row in rows]
+    return [SplitRow(row["image"], SPLIT_NAMES[row["part"].lower()], row.get("digest") or "") for row in rows]
 
 
 def stratified_split(
@@ -93,7 +93,7 @@ def stratified_split(
         seed: Another seed gives another split.
 
     Returns:
-        The part of each image as an index into `fractions`, and so into ``PARTS``, shape ``(N,)``.
+        The part of each image as an index into `fractions`, and so into ``SPLITS``, shape ``(N,)``.
     """
     keys = np.array([_key(digest, seed) for digest in digests], dtype=np.uint64)
     members = np.unique(keys, return_inverse=True)[1] if groups is None else groups

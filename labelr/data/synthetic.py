@@ -108,7 +108,7 @@ def _all_visible(masks: list[Mask]) -> bool:
     return True
 
 
-def draw_dataset(
+def make_synthetic_dataset(
     folder: Path, num_images: int, num_labels: int, *, seed: int = 0, size: int = SIZE, track: Track = untracked
 ) -> Path:
     """Draws a data set as people have them: ``images/*.png`` and ``labels.csv`` in `folder`.

@@ -13,15 +13,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
-from labelr.data.loader import in_batches
+from labelr.data.prefetch import in_batches
 from labelr.errors import LabelrError
+from labelr.fields import SettingError
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
 from labelr.model.decide import decide
 from labelr.model.device import PRECISIONS, Machine
 from labelr.model.info import ModelInfo, Preprocessing
 from labelr.model.memory import Portions
 from labelr.model.network import ResidualNetwork, folded
-from labelr.settings import SettingError
 
 BATCH_SIZE = 64
 

@@ -11,7 +11,7 @@ from labelr import files
 from labelr.data.splits import SPLITS_FILE
 from labelr.errors import LabelrError
 from labelr.model import locks, shelf
-from labelr.stopping import Stopped
+from labelr.signals import Stopped
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def reserved(
         try:
             yield folder
         except Stopped as stopped:
-            stopped.go_on = "--resume" if shelf.is_resumable(folder) else None
+            stopped.resume_option = "--resume" if shelf.is_resumable(folder) else None
             raise
         finally:
             _clear(folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files
-from labelr.errors import LabelrError, nearest
+from labelr.errors import LabelrError, suggest
+from labelr.fields import SettingError
 from labelr.model.info import ModelInfo
 from labelr.model.locks import is_locked
 from labelr.model.runs import Run
-from labelr.settings import SettingError
 
 INFO_FILE = "model.json"
 METRICS_FILE = "metrics.json"
@@ -111,7 +111,7 @@ def find(model: str | Path | None = None, *, runs: bool = False) -> Path:
         if any((place / name).is_file() for name in names):
             return place.absolute()
     known = {path.name for name in names for path in _folders_with(name)}
-    hint = nearest(str(model), known) or "list the models with `labelr models list`"
+    hint = suggest(str(model), known) or "list the models with `labelr models list`"
     if not runs and not is_path and (folder / RUN_FILE).is_file():
         raise LabelrError(
             f"{str(model)!r} has no model yet: its training was stopped",

@@ -12,7 +12,8 @@ from labelr import files
 from labelr.config import PLOT_FORMATS, ReadOptions
 from labelr.data.dataset import Dataset, as_folders
 from labelr.data.splits import SPLITS_FILE, read_splits
-from labelr.errors import LabelrError, counted, nearest, some
+from labelr.errors import LabelrError, pluralize, preview, suggest
+from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.device import Machine
 from labelr.model.predict import BATCH_SIZE, Model, Probs
@@ -24,9 +25,8 @@ from labelr.scoring.report.source import Source
 from labelr.scoring.results import check_free, write_results
 from labelr.scoring.suspects import check_suspects_free, find_suspects, write_suspects
 from labelr.scoring.thresholds import Thresholds
-from labelr.settings import SettingError
 
-SPLITS = ("auto", "train", "val", "test", "all")
+SPLIT_CHOICES = ("auto", "train", "val", "test", "all")
 LEARNED = ("train", "val")
 """The parts that a model has learned from: its weights from one, its best epoch and thresholds from the other."""
 
@@ -73,7 +73,7 @@ def evaluate(
     Raises:
         LabelrError: If model or data cannot be used, or no image is left.
     """
-    _check_choice("split", split, SPLITS)
+    _check_choice("split", split, SPLIT_CHOICES)
     _check_choice("sort", sort or COLUMNS[0], COLUMNS)
     _check_choice("plot_format", plot_format, PLOT_FORMATS)
     check_overrides(threshold, threshold_file)
@@ -199,18 +199,18 @@ def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, commo
     common = [label for label in wanted if label in table.labels]
     missing = [label for label in wanted if label not in table.labels]
     unknown = [label for label in table.labels if label not in model.labels]
-    beyond = f"the model does not know {len(unknown)} of the labels: {some(unknown)}"
+    beyond = f"the model does not know {len(unknown)} of the labels: {preview(unknown)}"
     if not wanted:
-        raise LabelrError(beyond, f"name some that it knows: {some(model.labels)}")
+        raise LabelrError(beyond, f"name some that it knows: {preview(model.labels)}")
     if missing and (not common_labels or not common):
         also = f"; {beyond}" if unknown else ""
-        alike = nearest(missing[0], unknown)
+        alike = suggest(missing[0], unknown)
         hint = f"{alike} The model calls it `{missing[0]}`" if alike else "name the right label file with `--labels`"
         if common:
             hint += "; score the common ones with `--common-labels`"
-        raise LabelrError(f"{table.source} lacks {len(missing)} of the model's labels: {some(missing)}{also}", hint)
+        raise LabelrError(f"{table.source} lacks {len(missing)} of the model's labels: {preview(missing)}{also}", hint)
     if missing:
-        log.warning("%s of the model's labels are not in %s: %s", len(missing), table.source, some(missing))
+        log.warning("%s of the model's labels are not in %s: %s", len(missing), table.source, preview(missing))
     if unknown:
         log.warning("%s; they are not scored", beyond)
     table = table.with_labels(common)
@@ -218,7 +218,7 @@ def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, commo
     if not known.any():
         raise LabelrError(f"{table.source}: no label to score is known of any image", "mark labels with 1 and 0")
     if not known.all():
-        log.warning("left out: %s without a known label of these", counted(int((~known).sum()), "image"))
+        log.warning("left out: %s without a known label of these", pluralize(int((~known).sum()), "image"))
     return replace(dataset, table=table).take(np.flatnonzero(known))
 
 

@@ -13,7 +13,7 @@ from labelr.model.decide import decide
 from labelr.model.predict import Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.metrics import FloatArray
-from labelr.scoring.thresholds import USUAL, Thresholds
+from labelr.scoring.thresholds import DEFAULT_THRESHOLD, Thresholds
 
 GUESSES = 1000
 """Random guesses are made for at least so many images, so that the baseline is not itself left to chance."""
@@ -90,15 +90,15 @@ class Evaluation:
         guesses = np.random.default_rng(0).random(targets.shape)
         prior = np.broadcast_to(self.prevalence, self.probs.shape)
         return {
-            "prior": metrics.score(prior, self.targets, USUAL),
-            "random": metrics.score(guesses, targets, USUAL),
+            "prior": metrics.score(prior, self.targets, DEFAULT_THRESHOLD),
+            "random": metrics.score(guesses, targets, DEFAULT_THRESHOLD),
         }
 
     @property
     def f1_at(self) -> dict[str, dict[str, float]]:
         """F1 by average, at 0.5 and at the model's own thresholds."""
         found = {}
-        for name, thresholds in (("0.5", USUAL), ("auto", self.fitted)):
+        for name, thresholds in (("0.5", DEFAULT_THRESHOLD), ("auto", self.fitted)):
             scores = metrics.averages(decide(self.probs, thresholds), self.targets)
             found[name] = {average: scores[f"f1_{average}"] for average in AVERAGES}
         return found

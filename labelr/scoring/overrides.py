@@ -7,10 +7,10 @@ import numpy as np
 
 from labelr.data.formats.sheet import Sheet, read_sheet
 from labelr.data.formats.source import read_text
-from labelr.errors import LabelrError, nearest
+from labelr.errors import LabelrError, suggest
+from labelr.fields import SettingError
 from labelr.model.predict import Model
 from labelr.scoring.thresholds import Thresholds
-from labelr.settings import SettingError
 
 COLUMNS = ("label", "threshold")
 HINT = "give a table with the columns `label` and `threshold` to `--threshold-file`"
@@ -59,7 +59,7 @@ def read_thresholds(path: Path, labels: Sequence[str], usual: Thresholds) -> Thr
     for row, (label, threshold) in enumerate(zip(*cells, strict=True)):
         where = sheet.where(row)
         if label not in labels:
-            hint = nearest(label, labels) or "leave the row out"
+            hint = suggest(label, labels) or "leave the row out"
             raise LabelrError(f"{where}: the model has no label {label!r}", hint)
         if label in chosen:
             raise LabelrError(f"{where}: {label!r} is there twice", "keep one of the rows")

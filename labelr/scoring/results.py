@@ -36,7 +36,7 @@ def write_results(folder: Path, evaluation: Evaluation, errors: str) -> None:
     """
     files.make_folder(folder)
     rows = [without_nan(row) for row in evaluation.per_label]
-    table = ([files.guarded(str(row["label"])), *(row[name] for name in COLUMNS[1:])] for row in rows)
+    table = ([files.escape_formula(str(row["label"])), *(row[name] for name in COLUMNS[1:])] for row in rows)
     per_label = files.csv_text(COLUMNS, table)
     files.write_atomically(folder / PER_LABEL_FILE, per_label)
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))
@@ -54,7 +54,7 @@ def predictions_csv(evaluation: Evaluation, more: Mapping[str, Sequence[object]]
         more: Further columns by name, N values each; they stand behind the name of the image.
     """
     parts, further = ("target", "probability", "prediction"), more or {}
-    header = [files.guarded(f"{label}:{name}") for label in evaluation.labels for name in parts]
+    header = [files.escape_formula(f"{label}:{name}") for label in evaluation.labels for name in parts]
     preds = decide(evaluation.probs, evaluation.thresholds)
     beside = zip(*further.values(), strict=True) if further else [()] * len(preds)
 
@@ -64,6 +64,6 @@ def predictions_csv(evaluation: Evaluation, more: Mapping[str, Sequence[object]]
         ):
             cells = zip(targets.tolist(), probs.tolist(), chosen.astype(int).tolist(), strict=True)
             shown = (("" if np.isnan(true) else int(true), f"{prob:.9g}", one) for true, prob, one in cells)
-            yield [files.guarded_path(file), *values, *(value for cell in shown for value in cell)]
+            yield [files.escape_formula_in_path(file), *values, *(value for cell in shown for value in cell)]
 
     return files.csv_text(["filename", *further, *header], rows())

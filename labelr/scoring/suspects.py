@@ -91,7 +91,7 @@ def write_suspects(path: Path, evaluation: Evaluation, found: Suspects) -> None:
         LabelrError: If it cannot be written.
     """
     rows = (
-        (files.guarded_path(str(file)), files.guarded(str(label)), *rest)
+        (files.escape_formula_in_path(str(file)), files.escape_formula(str(label)), *rest)
         for file, label, *rest in suspect_rows(evaluation, found)
     )
     files.write_atomically(path, files.csv_text(COLUMNS, rows))

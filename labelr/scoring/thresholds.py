@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from labelr.model.decide import decide
 from labelr.scoring.metrics import FloatArray, confusion, evaluable
 
-USUAL = 0.5
+DEFAULT_THRESHOLD = 0.5
 PRIOR_POSITIVES, PRIOR_EXPECTED = 10, 0.5
 """How many positives a label's own threshold needs to count as much as the common one: known ones where they alone say
 what precision and recall are; fewer, and expected ones, for F1, of which every image's probability tells something.
@@ -124,7 +124,7 @@ def common_threshold(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F
     """
     usable = evaluable(targets)
     if not usable.any():
-        return USUAL
+        return DEFAULT_THRESHOLD
     counts = [confusion(decide(probs[:, usable], cut), targets[:, usable], axis=0) for cut in COMMON]
     hits = np.array([one.tp.sum() for one in counts])
     precision = hits / np.array([max(one.predicted.sum(), 1) for one in counts])

@@ -6,9 +6,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.errors import nearest
+from labelr.errors import suggest
+from labelr.fields import SettingError
 from labelr.model.decide import decide
-from labelr.settings import SettingError
 from labelr.tagging.options import TagOptions
 
 
@@ -40,7 +40,7 @@ class Choice:
         for name in (*options.only, *options.exclude):
             if name not in labels:
                 raise SettingError(
-                    f"the model has no label {name!r}", nearest(name, labels) or "see `labelr models show`"
+                    f"the model has no label {name!r}", suggest(name, labels) or "see `labelr models show`"
                 )
         kept = [
             column

@@ -11,17 +11,17 @@ from typing import Any, Self
 
 import torch
 
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 from labelr.model import store
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track
 from labelr.scoring.overrides import check_overrides, choose_thresholds
 from labelr.tagging.choice import Choice
+from labelr.tagging.inputs import Found, Inputs, Walk, read_list
 from labelr.tagging.journal import Result
 from labelr.tagging.options import TagOptions
 from labelr.tagging.pipeline import Task, results
-from labelr.tagging.walk import Found, Inputs, Walk, read_list
 from labelr.tagging.writers import Tagged
 
 
@@ -122,7 +122,7 @@ class Job:
         inputs = Inputs.of(photos, listed=listed, recursive=options.recursive, ignore=options.ignore)
         if not may_be_empty and inputs.are_empty:
             formats = "JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF"
-            raise LabelrError(f"no images in {some(inputs.paths)}", f"labelr takes {formats} files")
+            raise LabelrError(f"no images in {preview(inputs.paths)}", f"labelr takes {formats} files")
         loaded = store.chosen(model, machine=machine)
         thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
         return cls(inputs, loaded, Choice.of(loaded.labels, thresholds, options), said, options, track)

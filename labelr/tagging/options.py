@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from labelr.config import MAX_PIXELS
-from labelr.errors import nearest
-from labelr.settings import SettingError, Settings, choice, number, switch, texts
+from labelr.errors import suggest
+from labelr.fields import SettingError, Settings, choice, number, switch, texts
 
 FORMATS = ("csv", "table", "jsonl", "txt")
 
@@ -55,7 +55,7 @@ class TagOptions(Settings):
         for name in self.format:
             if name not in FORMATS:
                 raise SettingError(
-                    f"format: expected one of {', '.join(FORMATS)}, got {name!r}", nearest(name, FORMATS)
+                    f"format: expected one of {', '.join(FORMATS)}, got {name!r}", suggest(name, FORMATS)
                 )
         if self.in_place and not {"csv", "txt"} & set(self.formats):
             raise SettingError(

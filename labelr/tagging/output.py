@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labelr import files
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 from labelr.tagging.journal import FOLDER, Journal, copy_journal
 from labelr.tagging.options import TagOptions
 from labelr.tagging.uncertain import UNCERTAIN_FILE
@@ -198,7 +198,7 @@ def delete_orphans(folder: Path, journal: Journal) -> None:
     if kept:
         log.warning(
             "kept %d of the files of images that are gone or failed, since somebody has changed them: %s",
-            len(kept), some(kept),
+            len(kept), preview(kept),
         )  # fmt: skip
 
 

@@ -6,17 +6,17 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from labelr.data.images import Decoded, Unreadable, content_digest, decode, open_file
-from labelr.data.loader import map_ahead
+from labelr.data.prefetch import map_ahead
 from labelr.model.predict import Model
+from labelr.tagging.inputs import Found
 from labelr.tagging.journal import Result
-from labelr.tagging.walk import Found
 
 BATCH_SIZES = {"cpu": 8}
 """Images that go through the network at a time, always as many: what it says of one is then the same among others.
 
 Small ones on a CPU, which computes them as fast, and whose cores end their last batches at nearly the same time then.
 """
-USUAL_BATCH_SIZE = 64
+DEFAULT_BATCH_SIZE = 64
 MOST_AT_A_TIME = 512
 """Images of which nothing has to be done, and which are passed on together."""
 NO_PROBS = np.empty(0, np.float32)
@@ -83,7 +83,7 @@ def results(model: Model, tasks: Iterable[Task], *, max_pixels: int) -> Iterator
 
 def batch_size(model: Model) -> int:
     """How many images go through a model at a time."""
-    return BATCH_SIZES.get(model.machine.device.type, USUAL_BATCH_SIZE)
+    return BATCH_SIZES.get(model.machine.device.type, DEFAULT_BATCH_SIZE)
 
 
 def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:

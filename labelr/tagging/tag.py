@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelr import files, stopping
-from labelr.errors import some
+from labelr import files, signals
+from labelr.errors import preview
+from labelr.fields import SettingError
 from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.settings import SettingError
 from labelr.tagging import writers
+from labelr.tagging.inputs import Walk
 from labelr.tagging.job import Job, TagSummary, one_thread
 from labelr.tagging.journal import Journal, Result
 from labelr.tagging.options import TagOptions
@@ -32,7 +33,6 @@ from labelr.tagging.output import (
 )
 from labelr.tagging.pipeline import Task
 from labelr.tagging.uncertain import UNCERTAIN_FILE, most_uncertain
-from labelr.tagging.walk import Walk
 from labelr.tagging.writers import ImageWriter, Tagged, UnwritableNameError, exists
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def tag(
     )  # fmt: skip
     summary = job.account(str(folder))
     if goes_on and job.inputs.are_empty:
-        where = some(job.inputs.paths)
+        where = preview(job.inputs.paths)
         log.warning("no images are left in %s: results are kept, as it may only not be mounted", where)
         summary.end(0.0)
         return summary
@@ -103,12 +103,12 @@ def _run(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
     start = time.perf_counter()
     _write_summary(folder, summary)
     image_files = image_writers(folder, job.inputs.base, job.choice.labels, job.options)
-    with stopping.held(), Walk(job.inputs) as walk:
+    with signals.deferred(), Walk(job.inputs) as walk:
         journal.begin(job.made_by)
         try:
             for task, result in job.results(walk, job.tasks(walk, summary, journal.get), summary):
                 journal.put(_written(task, result, image_files, journal, job, summary))
-                if stopping.asked():
+                if signals.stop_requested():
                     break
         finally:
             journal.commit()
@@ -120,9 +120,9 @@ def _run(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
 
 def _leave_if_asked() -> None:
     try:
-        stopping.leave_if_asked()
-    except stopping.Stopped as stopped:
-        stopped.go_on = ""
+        signals.raise_if_stopped()
+    except signals.Stopped as stopped:
+        stopped.resume_option = ""
         raise
 
 

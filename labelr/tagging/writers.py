@@ -93,7 +93,7 @@ class ImageCsv:
 
     def content(self, tagged: Tagged) -> bytes:
         """As `ImageWriter`."""
-        rows = [(files.guarded(self.labels[index]), shown(tagged.probs[index])) for index in tagged.ranked]
+        rows = [(files.escape_formula(self.labels[index]), shown(tagged.probs[index])) for index in tagged.ranked]
         return files.csv_text(("label", "probability"), rows).encode()
 
 
@@ -183,20 +183,20 @@ Rows = Iterator[list[Any]]
 
 def label_rows(images: Iterable[Tagged], choice: Choice) -> Rows:
     """The rows of ``labels.csv``: a column a label, 1 where it applies and 0 where not."""
-    yield ["filename", *map(files.guarded, choice.labels)]
+    yield ["filename", *map(files.escape_formula, choice.labels)]
     yield from map(label_row, images)
 
 
 def label_row(image: Tagged) -> list[Any]:
     """A row of ``labels.csv``."""
-    return [files.guarded_path(image.result.name), *image.applies.astype(int).tolist()]
+    return [files.escape_formula_in_path(image.result.name), *image.applies.astype(int).tolist()]
 
 
 def probability_rows(images: Iterable[Tagged], choice: Choice) -> Rows:
     """The rows of ``probabilities.csv``: a column a label."""
-    yield ["filename", *map(files.guarded, choice.labels)]
+    yield ["filename", *map(files.escape_formula, choice.labels)]
     for image in images:
-        yield [files.guarded_path(image.result.name), *map(shown, image.probs.tolist())]
+        yield [files.escape_formula_in_path(image.result.name), *map(shown, image.probs.tolist())]
 
 
 def error_rows(results: Iterable[Result]) -> Rows:
@@ -204,13 +204,13 @@ def error_rows(results: Iterable[Result]) -> Rows:
     yield ["filename", "reason"]
     for result in results:
         if result.failed:
-            yield [files.guarded_path(result.name), result.reason]
+            yield [files.escape_formula_in_path(result.name), result.reason]
 
 
 def blank_rows(names: Iterable[str], choice: Choice) -> Rows:
     """A table to be filled in: a column a label, whose cells are empty, and so unknown."""
-    yield ["filename", *map(files.guarded, choice.labels)]
-    yield from ([files.guarded_path(name), *[""] * len(choice.labels)] for name in names)
+    yield ["filename", *map(files.escape_formula, choice.labels)]
+    yield from ([files.escape_formula_in_path(name), *[""] * len(choice.labels)] for name in names)
 
 
 def json_line(result: Result, choice: Choice, model: str) -> str:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelr.data.dataset import Dataset
-from labelr.data.loader import map_ahead
 from labelr.data.pixels import PixelSet
+from labelr.data.prefetch import map_ahead
 
 PREPARED_AHEAD = 2
 """Batches that are gathered while the one before them trains."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from labelr import files, stopping
+from labelr import files, signals
 from labelr.errors import LabelrError, first_line
 from labelr.model import shelf
 
@@ -33,7 +33,7 @@ class Checkpoints:
     @property
     def due(self) -> bool:
         """Whether one should be written now: the last one has become old, or the run is to stop."""
-        return stopping.asked() or time.monotonic() - self._saved >= self._seconds
+        return signals.stop_requested() or time.monotonic() - self._saved >= self._seconds
 
     def load(self) -> dict[str, Any] | None:
         """What was saved last; None if nothing was.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelr import stopping
+from labelr import signals
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
 from labelr.errors import LabelrError
@@ -17,10 +17,10 @@ from labelr.model.decide import decide
 from labelr.model.predict import BATCH_SIZE, Probs, for_prediction, predict_probs
 from labelr.progress import Track
 from labelr.scoring import metrics
-from labelr.scoring.thresholds import USUAL
+from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.checkpoint import Checkpoints
 from labelr.training.history import EpochRow, out_of
-from labelr.training.loop import Trainer
+from labelr.training.trainer import Trainer
 
 PAGE_SECONDS = 2
 """What the page takes that is written at the end."""
@@ -81,7 +81,7 @@ class Course:
         train_loss = trainer.run_epoch(self._track, lambda: _live_line(trainer, self.history, start), look)
         train_seconds = time.perf_counter() - start
         probs, targets = self._val_probs(look), self._val.table.targets
-        preds = decide(probs, USUAL)
+        preds = decide(probs, DEFAULT_THRESHOLD)
         scores = metrics.averages(preds, targets)
         seconds = time.perf_counter() - start
         page = PAGE_SECONDS if trainer.config.report else 0  # beside the next epoch's, the thresholds and the test part
@@ -126,7 +126,7 @@ class Course:
         """Saves the course in the middle of an epoch where it is time to, and ends it where a signal asks for it."""
         if self._checkpoints.due:
             self._save(time.perf_counter() - start)
-        stopping.leave_if_asked()
+        signals.raise_if_stopped()
 
     def _save(self, seconds: float) -> None:
         history = [asdict(row) for row in self.history]

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from labelr import files, stopping
+from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
@@ -24,9 +24,9 @@ from labelr.training.checkpoint import Checkpoints
 from labelr.training.course import Course
 from labelr.training.events import event_log
 from labelr.training.history import EpochRow, history_csv, out_of
-from labelr.training.loop import Trainer
 from labelr.training.prepare import Prepared
 from labelr.training.schedule import Budget, Minutes, Steps
+from labelr.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def train(
         seed=config.seed, squished=config.resize == "squish", pinned=machine.device.type == "cuda",
     )  # fmt: skip
     checkpoints = Checkpoints(folder, minutes=config.checkpoint_minutes, wanted=deadline is None)
-    with stopping.held(), event_log(log_dir) as write_events:
+    with signals.deferred(), event_log(log_dir) as write_events:
         state = checkpoints.load()
         trainer = _make_trainer(images, config, info, machine, _budget(config, images, deadline, state))
         course = Course(trainer, (val, val_pixels), checkpoints, track)
@@ -91,7 +91,7 @@ def train(
             _write_history(course, folder)
             write_events(asdict(row), row.epoch)
             after_epoch(course.history)
-            stopping.leave_if_asked()
+            signals.raise_if_stopped()
     if trainer.progress < 1:
         log.info("stopped early: validation has not improved for %d epochs", config.patience)
     _tell_pace(course.history)

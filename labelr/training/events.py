@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from labelr import files
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 
 
 class EventLog(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.labels import Targets
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 from labelr.model import shelf, store
 from labelr.model.calibration import Calibration, calibrate
 from labelr.model.device import Machine
@@ -78,7 +78,7 @@ def tell_decisions(labels: Sequence[str], decisions: Decisions, config: TrainCon
         target = config.target_precision if config.target_precision is not None else config.target_recall
         log.warning(
             "%d of %d labels miss a %s of %g on images that the network was not trained on: %s",
-            len(missed), len(labels), name, target, some(missed),
+            len(missed), len(labels), name, target, preview(missed),
         )  # fmt: skip
 
 

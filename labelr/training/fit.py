@@ -14,6 +14,7 @@ import numpy as np
 from labelr.config import TrainConfig
 from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError, first_line
+from labelr.fields import SettingError
 from labelr.model import shelf, store
 from labelr.model.device import Machine, pick_machine
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
@@ -22,8 +23,7 @@ from labelr.model.predict import Model
 from labelr.model.reservation import begin_run, finish_run, forget_run, reserved
 from labelr.progress import Track, untracked
 from labelr.scoring.suspects import check_suspects_free
-from labelr.scoring.thresholds import USUAL
-from labelr.settings import SettingError
+from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.epochs import train
 from labelr.training.events import check_event_log
 from labelr.training.finish import finish
@@ -189,7 +189,7 @@ def describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
     table = prepared.dataset.table
     return ModelInfo(
         labels=table.labels,
-        thresholds=(USUAL,) * len(table.labels),
+        thresholds=(DEFAULT_THRESHOLD,) * len(table.labels),
         preprocessing=Preprocessing(
             image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
         ),

@@ -15,7 +15,7 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.splits import PARTS, stratified_split
+from labelr.data.splits import SPLITS, stratified_split
 from labelr.errors import LabelrError
 from labelr.model import shelf, store
 from labelr.model.calibration import calibrate
@@ -95,8 +95,8 @@ def cross_validate(
     for fold, size in enumerate(sizes.tolist()):
         log.info("fold %d of %d: %s images are held out", fold + 1, num_folds, f"{size:,}")
         held_out, rest = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
-        parts = np.full(len(groups), PARTS.index("test"))
-        shares = (1 - config.val_fraction, config.val_fraction)  # of train and val, the first of PARTS
+        parts = np.full(len(groups), SPLITS.index("test"))
+        shares = (1 - config.val_fraction, config.val_fraction)  # of train and val, the first of SPLITS
         parts[rest] = _split(dataset.take(rest), shares, groups[rest], config.seed)
         done = folder / f"{fold + 1}.npz"
         if not done.exists():

@@ -13,12 +13,12 @@ from labelr.config import TrainConfig
 from labelr.data import synthetic
 from labelr.data.dataset import Dataset
 from labelr.data.divide import divide
-from labelr.data.splits import PARTS
-from labelr.errors import LabelrError, some
+from labelr.data.splits import SPLITS
+from labelr.errors import LabelrError, preview
 from labelr.model.device import Machine
 from labelr.progress import Track, untracked
 
-USUAL_EPOCHS = 30
+DEFAULT_EPOCHS = 30
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Prepared:
 
     Attributes:
         dataset: N images, with the labels that at least one of them has.
-        parts: Each image's part as an index into ``PARTS``, shape ``(N,)``.
+        parts: Each image's part as an index into ``SPLITS``, shape ``(N,)``.
     """
 
     dataset: Dataset
@@ -37,7 +37,7 @@ class Prepared:
 
     def rows(self, name: str) -> NDArray[np.int64]:
         """Which images are ``"train"``, ``"val"`` or ``"test"``."""
-        return np.flatnonzero(self.parts == PARTS.index(name))
+        return np.flatnonzero(self.parts == SPLITS.index(name))
 
     def part(self, name: str) -> Dataset:
         """The images of ``"train"``, ``"val"`` or ``"test"``."""
@@ -46,7 +46,7 @@ class Prepared:
     @property
     def part_names(self) -> list[str]:
         """The name of each image's part."""
-        return [PARTS[part] for part in self.parts]
+        return [SPLITS[part] for part in self.parts]
 
 
 def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: int) -> TrainConfig:
@@ -66,10 +66,10 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
     return replace(
         config,
         image_size=config.image_size or usual_size,
-        epochs=config.epochs or (None if config.time else USUAL_EPOCHS),
+        epochs=config.epochs or (None if config.time else DEFAULT_EPOCHS),
         patience=config.patience or (None if config.time else 10),
         width=config.width or (0.5 if drawn else 1.0),
-        batch_size=config.batch_size or usual_batch_size(num_train, most=32 if drawn else 64),
+        batch_size=config.batch_size or default_batch_size(num_train, most=32 if drawn else 64),
         lr=config.lr or (4e-3 if drawn or config.optimizer == "muon" else 1.5e-3),
         device=machine.device.type,
         amp=machine.precision != "fp32",
@@ -78,7 +78,7 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
     )
 
 
-def usual_batch_size(num_train: int, *, most: int) -> int:
+def default_batch_size(num_train: int, *, most: int) -> int:
     """A power of two from 8 to `most` that gives an epoch at least 16 steps, where there are images enough."""
     return next((size for size in (64, 32, 16) if size <= most and num_train >= 16 * size), 8)
 
@@ -92,11 +92,11 @@ def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, trac
     folders = data or [_draw(config, track)]
     dataset = _with_learnable_labels(Dataset.load(folders, config, threads=machine.workers, track=track))
     parts = divide(dataset, config)
-    sizes = np.bincount(parts, minlength=len(PARTS))
-    log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=True)))
+    sizes = np.bincount(parts, minlength=len(SPLITS))
+    log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, SPLITS, strict=True)))
     if sizes[0] < 2:
         raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
-    if config.has_target and not (config.folds or sizes[PARTS.index("val")]):
+    if config.has_target and not (config.folds or sizes[SPLITS.index("val")]):
         raise LabelrError(
             "there are no validation images on which thresholds could reach a target",
             "set `--val-fraction` above 0, or leave `--target-precision` and `--target-recall` out",
@@ -108,7 +108,7 @@ def _draw(config: TrainConfig, track: Track) -> Path:
     """A drawn data set, kept in the cache so that it can be looked at and tagged."""
     name = f"{config.synthetic}-images-{config.labels_count}-labels-seed-{config.seed}"
     folder = files.home() / "synthetic" / name
-    synthetic.draw_dataset(folder, config.synthetic, config.labels_count, seed=config.seed, track=track)
+    synthetic.make_synthetic_dataset(folder, config.synthetic, config.labels_count, seed=config.seed, track=track)
     return folder
 
 
@@ -120,6 +120,6 @@ def _with_learnable_labels(dataset: Dataset) -> Dataset:
         return dataset
     if len(absent) == len(table.labels):
         raise LabelrError(f"{table.source}: no image has any label", "mark with 1 which labels an image has")
-    log.warning("%d labels have no positive and are left out: %s", len(absent), some(absent))
+    log.warning("%d labels have no positive and are left out: %s", len(absent), preview(absent))
     kept = [label for label in table.labels if label not in absent]
     return replace(dataset, table=table.with_labels(kept))

@@ -13,8 +13,8 @@ import torch
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.splits import PARTS
-from labelr.errors import LabelrError, some
+from labelr.data.splits import SPLITS
+from labelr.errors import LabelrError, preview
 from labelr.model import shelf
 from labelr.model.locks import is_locked
 from labelr.model.reservation import default_stem
@@ -137,14 +137,14 @@ def with_recorded_parts(prepared: Prepared, run: Run, folder: Path) -> Prepared:
             f"the data has changed since the run in {folder} was begun: {'; '.join(differences)}",
             f"restore it, or {ANEW}",
         )
-    parts = [PARTS.index(run.images[file].part) for file in prepared.dataset.table.files]
+    parts = [SPLITS.index(run.images[file].part) for file in prepared.dataset.table.files]
     return replace(prepared, parts=np.array(parts, np.int64))
 
 
 def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
     table = prepared.dataset.table
     if table.labels != run.labels:
-        yield f"the labels were {some(run.labels)} and are {some(table.labels)}"
+        yield f"the labels were {preview(run.labels)} and are {preview(table.labels)}"
         return
     now = images_of(prepared)
     gone = [file for file in run.images if file not in now]
@@ -160,7 +160,7 @@ def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
     }  # fmt: skip
     if run.versions == versions() and not any(found.values()):  # another version may divide otherwise
         found["images would be in another part of train, val and test"] = other("part")
-    yield from (f"{len(names):,} {what}: {some(names)}" for what, names in found.items() if names)
+    yield from (f"{len(names):,} {what}: {preview(names)}" for what, names in found.items() if names)
     if not any(found.values()) and list(now) != list(run.images):
         yield "the images are listed in another order"
 

@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from labelr.errors import counted
+from labelr.errors import pluralize
 from labelr.scoring.report.panels import Axis, Line, Panel, Parallel, Span, Thread, along, nice_ticks, tick_text
 from labelr.scoring.report.words import MEASURES
-from labelr.training.prepare import USUAL_EPOCHS
+from labelr.training.prepare import DEFAULT_EPOCHS
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.scales import Scale, jitter, score_axis, thinned
 from labelr.tuning.space import SEARCHABLE, Point, shown
@@ -91,7 +91,7 @@ def _setting_panel(
         x_names=scale.names if scale.choices else (), x_log=scale.log,
         mark=(best_place + aside(best), best.score) if best is trials[0] else None,
         spans=tuple((x, y - t.spread, y + t.spread) for x, y, _, t in dots if t.spread > 0),
-        said=f"{metric} of {counted(len(placed), 'trial')} against {setting_name(name)}: the best, "
+        said=f"{metric} of {pluralize(len(placed), 'trial')} against {setting_name(name)}: the best, "
         f"{best.score:.4f}, at {shown(best.settings[name])}. {_said_of_means(scale, means)}".strip(),
     )  # fmt: skip
 
@@ -135,7 +135,7 @@ def history_panel(outcome: Outcome) -> Panel | None:
         title="Score of each trial", x_label="trial", y_label=metric,
         lines=tuple(line for line in lines if line.points), x_range=(1 - room, max(last, 2) + room), y_range=y_range,
         x_ticks=_whole_ticks(1, last), y_ticks=y_ticks, mark=(float(best.number), best.score),
-        said=f"{metric} of {counted(len(done), 'complete trial')}, {len(pruned)} pruned and {len(failed)} failed, by "
+        said=f"{metric} of {pluralize(len(done), 'complete trial')}, {len(pruned)} pruned and {len(failed)} failed, by "
         f"number: {done[0].score:.4f} at first, the best, {best.score:.4f}, at trial {best.number} of {last}.",
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def _steps(trials: Sequence[Trial], last: int) -> tuple[tuple[float, float], ...
 
 def first_curve(trial: Trial, outcome: Outcome) -> tuple[tuple[float, float], ...]:
     """Epochs and scores of the first time that a trial was trained."""
-    epochs = trial.settings.get("epochs") or outcome.given.epochs or USUAL_EPOCHS
+    epochs = trial.settings.get("epochs") or outcome.given.epochs or DEFAULT_EPOCHS
     curve = sorted((trial.curve or {}).items())
     return tuple((float(epoch), score) for epoch, score in curve if epoch <= epochs and math.isfinite(score))
 
@@ -210,7 +210,7 @@ def parallel(outcome: Outcome) -> Parallel | None:
     metric = score_name(outcome.options.metric)
     axes = [Axis(setting_name(name), _named(scale)) for name, scale in scales.items()]
     axes.append(Axis(metric, tuple((along(tick, span), tick_text(tick)) for tick in ticks)))
-    lines = f"{counted(len(top), 'complete trial')} as lines over {', '.join(map(setting_name, scales))} and {metric}"
+    lines = f"{pluralize(len(top), 'complete trial')} as lines over {', '.join(map(setting_name, scales))} and {metric}"
     told = f"{lines}; the best is {note_of(done[0])}."
     return Parallel("All settings together", tuple(axes), (*threads, *reversed(top)), told)
 

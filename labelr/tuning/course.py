@@ -12,7 +12,7 @@ import optuna
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.splits import PARTS
+from labelr.data.splits import SPLITS
 from labelr.errors import LabelrError
 from labelr.model import shelf
 from labelr.model.device import Machine
@@ -145,5 +145,5 @@ class Course:
     def _without_test(self) -> Prepared:
         """The data as a trial may see it: the test part is for the model that is trained in the end."""
         prepared = self.job.prepared
-        seen = np.flatnonzero(prepared.parts != PARTS.index("test"))
+        seen = np.flatnonzero(prepared.parts != SPLITS.index("test"))
         return Prepared(prepared.dataset.take(seen), prepared.parts[seen])

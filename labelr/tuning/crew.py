@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Self, cast
 
-from labelr import stopping
+from labelr import signals
 from labelr.errors import LabelrError, first_line
 from labelr.tuning.job import Job
 
@@ -41,7 +41,7 @@ class _PipeHandler(QueueHandler):
 def _work(job: Job, pipe: Connection, level: int) -> None:
     """What a process of the crew does, from its beginning to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all; the first process passes it on
-    stopping.obey(signal.SIGTERM, first=lambda: None)
+    signals.install_handlers(signal.SIGTERM, first=lambda: None)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
     library = logging.getLogger("labelr")
@@ -52,7 +52,7 @@ def _work(job: Job, pipe: Connection, level: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway
         if failure:
             pipe.send(failure)
-    except stopping.Stopped as stopped:
+    except signals.Stopped as stopped:
         sys.exit(128 + stopped.number)
     sys.exit(1 if failure else 0)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelr.config import TrainConfig
-from labelr.errors import counted, some
+from labelr.errors import pluralize, preview
 from labelr.scoring.report.panels import along
 from labelr.scoring.report.words import Headline
 from labelr.tuning.charts import completed, score_name, setting_name, settings_text
@@ -48,7 +48,7 @@ def _counts(trials: Sequence[Trial]) -> str:
     found = Counter(trial.state for trial in trials)
     order = ("complete", "pruned", "failed", "running", "waiting")
     parts = [f"{found[state]:,} {state}" for state in order if found[state] or state in order[:3]]
-    return f"{counted(len(trials), 'trial')}: {', '.join(parts)}."
+    return f"{pluralize(len(trials), 'trial')}: {', '.join(parts)}."
 
 
 def _data(outcome: Outcome) -> str:
@@ -70,7 +70,7 @@ def _warnings(outcome: Outcome, done: Sequence[Trial]) -> list[str]:
 
 def _failures(outcome: Outcome) -> list[str]:
     failed, total = sum(trial.state == "failed" for trial in outcome.trials), len(outcome.trials)
-    told = f"{failed:,} of {counted(total, 'trial')} failed; why is said above their table."
+    told = f"{failed:,} of {pluralize(total, 'trial')} failed; why is said above their table."
     return [told] if failed and failed >= MANY * total else []
 
 
@@ -81,7 +81,7 @@ def reasons(outcome: Outcome) -> list[tuple[str, str]]:
         if trial.state == "failed":
             found.setdefault(trial.reason or "no reason is known", []).append(trial.number)
     often = sorted(found.items(), key=lambda item: -len(item[1]))
-    told = [(f"{'Trial' if len(who) == 1 else 'Trials'} {some(who, NUMBERS_SHOWN)}", why) for why, who in often]
+    told = [(f"{'Trial' if len(who) == 1 else 'Trials'} {preview(who, NUMBERS_SHOWN)}", why) for why, who in often]
     more = len(told) - REASONS_SHOWN
     return [*told[:REASONS_SHOWN], *([("Others", f"{more:,} more reasons")] if more > 0 else [])]
 
@@ -170,7 +170,7 @@ def _interval(outcome: Outcome) -> list[str]:
     low, high = (report.get("intervals") or {}).get("map_macro") or (None, None)
     if outcome.options.metric != "map" or low is None or high is None:
         return []
-    images = counted(report["images"], "image") if "images" in report else "images"
+    images = pluralize(report["images"], "image") if "images" in report else "images"
     return [f"The test part has {images}; another one so large would probably give between {low:.3f} and {high:.3f}."]
 
 
@@ -179,10 +179,10 @@ def importance(outcome: Outcome) -> str:
     done, settings = len(completed(outcome.trials)), len(outcome.space.dimensions)
     told = (
         "How much of the differences between the scores goes back to each setting, 100 % in all (fANOVA), estimated "
-        f"from {counted(done, 'complete trial')}."
+        f"from {pluralize(done, 'complete trial')}."
     )
     if any(trial.state == "pruned" for trial in outcome.trials):
         told += " Trials that were stopped early are not among them: what they share may matter more than is shown."
     if done >= FEW_TRIALS * settings:
         return told
-    return f"{told} For {counted(settings, 'setting')} these are few: take it as a hint, not as a measurement."
+    return f"{told} For {pluralize(settings, 'setting')} these are few: take it as a hint, not as a measurement."

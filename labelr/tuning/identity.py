@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 from labelr.model.reservation import default_stem
 from labelr.training.prepare import Prepared
 from labelr.training.resume import FREE, images_of, said_setting
@@ -67,7 +67,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
 
 def _other_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if before["labels"] != now["labels"]:
-        return f"the labels were {some(before['labels'])} and are {some(now['labels'])}"
+        return f"the labels were {preview(before['labels'])} and are {preview(now['labels'])}"
     if before["images"] != now["images"]:
         return f"there were {before['images']:,} images and are {now['images']:,}"
     return "images, their labels, or their division into train, val and test are others"

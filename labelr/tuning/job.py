@@ -6,8 +6,8 @@ from pathlib import Path
 
 from labelr.config import TrainConfig
 from labelr.model.device import Machine
-from labelr.training.prepare import USUAL_EPOCHS, Prepared, resolve
-from labelr.tuning.options import USUAL_TRIALS, TuneOptions
+from labelr.training.prepare import DEFAULT_EPOCHS, Prepared, resolve
+from labelr.tuning.options import DEFAULT_TRIALS, TuneOptions
 from labelr.tuning.space import Point, Space, Values
 
 
@@ -46,7 +46,7 @@ class Job:
         """How many points are tried in all; None where only time ends the search."""
         size, most = self.space.size, self.options.trials
         if most is None and self.sampler != "grid" and not self.options.time:
-            most = USUAL_TRIALS
+            most = DEFAULT_TRIALS
         return size if most is None else most if size is None else min(size, most)
 
     @property
@@ -64,5 +64,5 @@ class Job:
         """How long the longest trial is trained."""
         searched = self.space.dimensions.get("epochs")
         if isinstance(searched, Values):
-            return max(choice or USUAL_EPOCHS for choice in searched.choices)
-        return int(searched.high) if searched else self.given.epochs or USUAL_EPOCHS
+            return max(choice or DEFAULT_EPOCHS for choice in searched.choices)
+        return int(searched.high) if searched else self.given.epochs or DEFAULT_EPOCHS

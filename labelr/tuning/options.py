@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from labelr.config import CRITERIA, TrainConfig
-from labelr.errors import some
-from labelr.settings import SettingError, Settings, choice, number, switch
+from labelr.errors import preview
+from labelr.fields import SettingError, Settings, choice, number, switch
 from labelr.tuning.space import Space
 
 SAMPLERS = ("grid", "random", "tpe")
-USUAL_TRIALS = 20
+DEFAULT_TRIALS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class TuneOptions(Settings):
         None,
         low=1,
         auto=True,
-        help=f"How many points are tried in all; auto: a grid's all, else {USUAL_TRIALS}, or what `--time` allows.",
+        help=f"How many points are tried in all; auto: a grid's all, else {DEFAULT_TRIALS}, or what `--time` allows.",
     )
     time: float | None = number(
         None,
@@ -72,7 +72,7 @@ def check_search(given: TrainConfig, space: Space, options: TuneOptions) -> str:
     sampler = options.sampler if options.sampler != "auto" else "tpe" if space.ranges else "grid"
     if sampler == "grid" and space.ranges:
         raise SettingError(
-            f"a grid needs values, and {some(space.ranges)} has a range",
+            f"a grid needs values, and {preview(space.ranges)} has a range",
             "list its values, or choose `--sampler random` or `--sampler tpe`",
         )
     return sampler

@@ -138,7 +138,7 @@ def trials_csv(outcome: Outcome) -> str:
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return files.guarded(value) if isinstance(value, str) else value
+    return files.escape_formula(value) if isinstance(value, str) else value
 
 
 def fit_command(data: Sequence[str], config: TrainConfig) -> str:

@@ -15,7 +15,7 @@ from labelr.model.reservation import check_free
 from labelr.progress import Track
 from labelr.scoring import metrics
 from labelr.scoring.evaluate import predict_dataset
-from labelr.scoring.thresholds import USUAL
+from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.fit import FitResult, fit
 from labelr.training.history import EpochRow
 from labelr.training.prepare import Prepared
@@ -108,7 +108,7 @@ def flattery(result: FitResult, prepared: Prepared, outcome: Outcome, track: Tra
     if not len(test.table):
         return None
     probs = predict_dataset(result.model.uncalibrated, test, options=outcome.given, track=track)  # as trials are scored
-    scores = metrics.score(probs, test.table.targets, USUAL)
+    scores = metrics.score(probs, test.table.targets, DEFAULT_THRESHOLD)
     val = max(EpochRow(**row).score(metric) for row in result.history)  # type: ignore[arg-type]
     found = Flattery(val, scores["map_macro" if metric == "map" else metric])
     log.info("%s of the best settings: %s", metric, found)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from labelr.config import ReadOptions, TrainConfig
-from labelr.errors import nearest
-from labelr.settings import ALIASES, SettingError, checked, parsed
+from labelr.errors import suggest
+from labelr.fields import ALIASES, SettingError, checked, parsed
 
 if TYPE_CHECKING:
     import optuna
@@ -164,7 +164,7 @@ class Space:
 
 def _check_searchable(name: str, key: str) -> None:
     if name not in _FIELDS:
-        raise SettingError(f"unknown setting {key!r}", nearest(key, {*SEARCHABLE, *ALIASES}))
+        raise SettingError(f"unknown setting {key!r}", suggest(key, {*SEARCHABLE, *ALIASES}))
     if name in _FIXED:
         hint = "train each point several times with `--seeds`" if name == "seed" else "give it one value"
         raise SettingError(f"{name} cannot be searched: it is the same for all trials", hint)

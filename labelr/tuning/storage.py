@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from labelr import files
 from labelr.errors import LabelrError, first_line
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
 """How often a worker tells a database that it lives, and after what silence it counts as dead."""

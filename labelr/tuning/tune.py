@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import optuna
 
-from labelr import files, stopping
+from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import as_folders, name_of_data
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 from labelr.model import shelf
 from labelr.model.device import Machine, pick_machine
 from labelr.progress import Track, untracked
@@ -132,8 +132,8 @@ def _going_on() -> Iterator[ExitStack]:
     try:
         with ExitStack() as ends:
             yield ends
-    except stopping.Stopped as stopped:
-        stopped.go_on = ""
+    except signals.Stopped as stopped:
+        stopped.resume_option = ""
         raise
 
 
@@ -148,12 +148,12 @@ def search(study: Study, job: Job, machine: Machine, *, track: Track, watch: Wat
     teller = Teller(job, trials)
     size = job.options.jobs if job.num_points is None else min(job.options.jobs, job.num_points - num_over)
     try:
-        with stopping.held(), Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
+        with signals.deferred(), Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
             while crew.look_after():
                 trials = read_trials(study.shared)
                 teller.tell(trials)
                 watch(trials)
-                stopping.leave_if_asked()
+                signals.raise_if_stopped()
                 time.sleep(LOOK_SECONDS)
     finally:
         watch(())
@@ -182,7 +182,7 @@ def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
     log.info("%s", summarise(trials))
     if not trials or trials[0].state != "complete":
         reasons = list(dict.fromkeys(trial.reason for trial in trials if trial.reason))
-        why = f": {some(reasons, 2)}" if reasons else ""
+        why = f": {preview(reasons, 2)}" if reasons else ""
         hint = (
             "change what they say, and give the study another name with `--study`" if reasons else "allow more `--time`"
         )

@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from labelr import stopping
+from labelr import signals
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import pick_machine
 from labelr.model.memory import is_out_of_memory
@@ -62,7 +62,7 @@ class Worker:
         """
         with self._study.at_work(self.name):
             while not self._job.is_late:
-                stopping.leave_if_asked()
+                signals.raise_if_stopped()
                 if self._claim_one():
                     self._try_it()
                 elif self._study.attempts(TrialState.RUNNING, TrialState.WAITING):
@@ -85,10 +85,10 @@ class Worker:
         study = self._study
         try:
             study.shared.optimize(self._objective, n_trials=1, catch=(_FailedError,))
-        except (PutBackError, stopping.Stopped) as end:
+        except (PutBackError, signals.Stopped) as end:
             if self._attempt is not None:
                 study.put_back(self._attempt)
-            if isinstance(end, stopping.Stopped):
+            if isinstance(end, signals.Stopped):
                 raise
         except optuna.exceptions.UpdateFinishedTrialError:
             log.warning("others took this process for dead, and have taken over what it was training")

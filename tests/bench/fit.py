@@ -77,9 +77,9 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
     from labelr.data.augment import TRAINING_SHARE
     from labelr.model.device import pick_machine
     from labelr.model.network import ResidualNetwork
-    from labelr.training.loop import make_optimizers
     from labelr.training.losses import masked_bce
     from labelr.training.prepare import resolve
+    from labelr.training.trainer import make_optimizers
 
     machine = pick_machine("cpu")
     config = resolve(TrainConfig(), machine, drawn=False, num_train=num_train)

@@ -27,7 +27,7 @@ import test_kills
 import test_tag
 from conftest import TINY, TINY_OPTIONS
 
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.training.fit import fit
 
 Run = Callable[[Path, list[float]], tuple[Any, int]]
@@ -50,7 +50,7 @@ def killed(command: list[str], delays: list[float]) -> int:
 
 def training(folder: Path) -> Run:
     """Training runs on drawn images."""
-    data = draw_dataset(folder / "data", 300, 3)
+    data = make_synthetic_dataset(folder / "data", 300, 3)
 
     def run(output: Path, delays: list[float]) -> tuple[Any, int]:
         hits = killed(test_kills.command(data, output), delays)
@@ -61,8 +61,8 @@ def training(folder: Path) -> Run:
 
 def tagging(folder: Path) -> Run:
     """Runs over drawn images, by a model that has hardly been trained."""
-    photos = draw_dataset(folder / "data", 4000, 3) / "images"
-    fit(draw_dataset(folder / "few", 60, 3), TINY, output=folder / "model")
+    photos = make_synthetic_dataset(folder / "data", 4000, 3) / "images"
+    fit(make_synthetic_dataset(folder / "few", 60, 3), TINY, output=folder / "model")
 
     def run(output: Path, delays: list[float]) -> tuple[Any, int]:
         hits = killed([*test_tag.command(photos, output), "--model", str(folder / "model")], delays)
@@ -73,7 +73,7 @@ def tagging(folder: Path) -> Run:
 
 def searching(folder: Path) -> Run:
     """Searches of 18 points on drawn images."""
-    data = draw_dataset(folder / "data", 60, 3)
+    data = make_synthetic_dataset(folder / "data", 60, 3)
     grid = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", "--batch-size", "8,16,32"]
     options = [*TINY_OPTIONS, *grid, "--no-refit", "--study", "it"]
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from labelr.config import TrainConfig
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.scoring.metrics import score
 
 
@@ -36,7 +36,7 @@ def linear_f1(labels_count: int) -> float:
     """Micro F1 of a logistic regression on raw pixels, trained on as many images as the network."""
     with tempfile.TemporaryDirectory() as folder:
         count = TrainConfig().synthetic
-        data = draw_dataset(Path(folder) / "data", count, labels_count)
+        data = make_synthetic_dataset(Path(folder) / "data", count, labels_count)
         rows = [line.split(",") for line in (data / "labels.csv").read_text().splitlines()[1:]]
         pixels = np.stack([np.asarray(Image.open(data / "images" / row[0])).ravel() / 255 for row in rows])
     targets = np.array([row[1:] for row in rows], dtype=float)

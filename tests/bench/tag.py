@@ -22,7 +22,7 @@ import torch
 
 from labelr.data.images import read_pixels
 from labelr.data.listing import find_images
-from labelr.data.synthetic import draw_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model import store
 from labelr.model.decide import decide
 from labelr.model.device import Machine, available_cpus, pick_machine
@@ -123,7 +123,7 @@ def compare(title: str, photos: Path, peer_script: Path, modes: tuple[str, ...],
 
 def small_things(folder: Path, small: Path) -> None:
     """Memory for few and for many images, and the time of ten."""
-    many = draw_dataset(folder / "many", 20000, 5) / "images"
+    many = make_synthetic_dataset(folder / "many", 20000, 5) / "images"
     few = folder / "few"
     few.mkdir()
     for path in list(many.iterdir())[:1000]:
@@ -187,7 +187,7 @@ def main() -> None:
         photos = folder / "photos"
         subprocess.run([sys.executable, arguments.make_photos, photos, str(arguments.photos)], check=True)
         compare("photographs of 12 megapixels", photos, arguments.peer, ("single", "loader"), arguments.size, folder)
-        small = draw_dataset(folder / "small", 5000, 5, size=256) / "images"
+        small = make_synthetic_dataset(folder / "small", 5000, 5, size=256) / "images"
         compare("5,000 images of 256 px", small, arguments.peer, ("loader",), arguments.size, folder)
         small_things(folder, small)
     if arguments.model:

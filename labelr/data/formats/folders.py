@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source
-from labelr.data.splits import PART_NAMES
+from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError
 
 
@@ -45,8 +45,8 @@ def read(source: Source) -> Records:
 def _folders_of(name: str) -> tuple[str, tuple[str, ...]]:
     """The part that an image's outermost folder is named after, if it is, and the folders below that."""
     folders = PurePosixPath(name).parts[:-1]
-    if folders and folders[0].lower() in PART_NAMES:
-        return PART_NAMES[folders[0].lower()], folders[1:]
+    if folders and folders[0].lower() in SPLIT_NAMES:
+        return SPLIT_NAMES[folders[0].lower()], folders[1:]
     return "", folders
 
 

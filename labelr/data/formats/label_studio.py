@@ -7,7 +7,7 @@ from typing import Any
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source
 from labelr.data.listing import has_image_suffix
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"})
 """The fields of JSON-MIN and CSV beside those of the task and of its labels."""
@@ -67,7 +67,7 @@ def _read_flat(source: Source) -> tuple[list[Entry], list[str]]:
     for name, row in zip(names, rows, strict=True):
         labels = {label for field in fields for label in _labels_in(row.get(field))}
         entries.append(Entry(name, labels, complete=row.get("annotation_id") not in (None, "")))
-    note = f"fields of text, left out, as only the export as JSON says whether they are choices: {some(others, 10)}"
+    note = f"fields of text, left out, as only the export as JSON says whether they are choices: {preview(others, 10)}"
     return entries, [note] if others else []
 
 
@@ -94,7 +94,7 @@ def _label_fields(source: Source, rows: list[dict[str, Any]], names: list[str]) 
         return fields, [key for key in text if key not in fields]
     if len(text) > 1:
         raise LabelrError(
-            f"{source.path}: the labels may be in any of the fields {some(text)}",
+            f"{source.path}: the labels may be in any of the fields {preview(text)}",
             "export the project as JSON, which says which of them are choices",
         )
     return text, []
@@ -115,7 +115,7 @@ def _image_of(source: Source, data: Mapping[str, Any]) -> str:
     texts = [value for value in values if isinstance(value, str) and value]
     found = next((text for text in texts if has_image_suffix(text.split("&")[0])), None) or data.get("image")
     if not isinstance(found, str):
-        raise LabelrError(f"{source.path}: a task has no image: {some(list(data))}", "export a project of images")
+        raise LabelrError(f"{source.path}: a task has no image: {preview(list(data))}", "export a project of images")
     return found
 
 

@@ -23,7 +23,7 @@ from labelr.data.formats.sheet import (
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.tags import holds_text
 from labelr.data.formats.wide import BLANK, MARKS, NO, YES
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 LABEL_COLUMNS = frozenset({"category", "categoryname", "class", "classname", "label", "labelname", "tag", "tagname"})
 CONFIDENCE_COLUMNS = frozenset({"confidence", "prob", "probability", "score"})
@@ -69,7 +69,7 @@ def read(source: Source) -> Records:
     file_column = find_file_column(sheet)
     column = _label_column(sheet, file_column, options)
     if column is None:
-        raise LabelrError(f"{sheet.path} has no column of labels: {some(sheet.header)}", "call it `label`")
+        raise LabelrError(f"{sheet.path} has no column of labels: {preview(sheet.header)}", "call it `label`")
     part, group = find_part_column(sheet), find_group_column(sheet, options.group)
     parts = read_parts(sheet, part) or [""] * len(sheet.body)
     names = [normal(name) for name in sheet.column(file_column)]
@@ -95,7 +95,9 @@ def read_open_images(source: Source) -> Records:
     sheet = source.table
     sheet.check_shape()
     if not fits_open_images(source):
-        raise LabelrError(f"{sheet.path} is no table of Open Images: {some(sheet.header)}", "name another `--layout`")
+        raise LabelrError(
+            f"{sheet.path} is no table of Open Images: {preview(sheet.header)}", "name another `--layout`"
+        )
     columns = {name: sheet.keys.index(name) for name in OPEN_IMAGES_COLUMNS}
     shown, notes = _display_names(source)
     labels = [shown.get(label, label) for label in sheet.column(columns["labelname"])]

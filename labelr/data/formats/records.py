@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.data.labels import Targets
-from labelr.data.splits import PART_NAMES
+from labelr.data.splits import SPLIT_NAMES
 
 
 class Entry(NamedTuple):
@@ -150,5 +150,5 @@ def relative(path: Path, root: Path) -> str:
 def part_in(name: str) -> str:
     """The part that a file's or folder's name speaks of, such as ``instances_train2017``; empty for none."""
     words = re.findall(r"[a-z]+", Path(name).name.lower())
-    found = {PART_NAMES[word] for word in words if word in PART_NAMES}
+    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return found.pop() if len(found) == 1 else ""

@@ -13,8 +13,8 @@ from typing import Any
 
 from labelr import files
 from labelr.data.listing import has_image_suffix
-from labelr.data.splits import PART_NAMES
-from labelr.errors import LabelrError, nearest, some
+from labelr.data.splits import SPLIT_NAMES
+from labelr.errors import LabelrError, preview, suggest
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 csv.field_size_limit(2**31 - 1)  # instead of 128 kB: a cell may hold the polygons of an image
@@ -85,7 +85,7 @@ class Sheet:
     def left_out(self, used: Collection[int | None]) -> list[str]:
         """A sentence that names the columns that are not among those used; none where there are no such."""
         others = [name for number, name in enumerate(self.header) if number not in used and name]
-        return [f"no label columns, left out: {some(others, 10)}"] if others else []
+        return [f"no label columns, left out: {preview(others, 10)}"] if others else []
 
     def where(self, row: int) -> str:
         """How messages name a row of the body."""
@@ -143,7 +143,7 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[
         for row, cells in _rows(path, text, separator):
             stripped = [cell.strip() for cell in cells]
             if guarded:
-                stripped = [files.unguarded(cell) for cell in stripped]
+                stripped = [files.unescape_formula(cell) for cell in stripped]
             if any(stripped):
                 yield row, stripped
     except csv.Error as error:
@@ -210,7 +210,7 @@ def find_file_column(sheet: Sheet) -> int:
     for candidates in ([number for number in named if number in holding], sure, holding, named):
         if candidates:
             return candidates[0]
-    raise LabelrError(f"{sheet.path} has no column of file names: {some(sheet.header)}", "call it `filename`")
+    raise LabelrError(f"{sheet.path} has no column of file names: {preview(sheet.header)}", "call it `filename`")
 
 
 def _holds_files(cells: Sequence[str]) -> bool:
@@ -237,7 +237,7 @@ def check_unique(sheet: Sheet, names: Sequence[str]) -> None:
         rows.setdefault(name, []).append(sheet.numbers[row + 1])
     twice = {name: numbers for name, numbers in rows.items() if len(numbers) > 1}
     if twice:
-        listed = some([f"{name} (rows {' and '.join(map(str, numbers))})" for name, numbers in twice.items()])
+        listed = preview([f"{name} (rows {' and '.join(map(str, numbers))})" for name, numbers in twice.items()])
         raise LabelrError(
             f"{sheet.path} lists {len(twice):,} images more than once: {listed}", "keep one row for each image"
         )
@@ -252,7 +252,7 @@ def find_group_column(sheet: Sheet, name: str | None) -> int | None:
     if name is None:
         return None
     if name not in sheet.header:
-        hint = nearest(name, sheet.header) or "name one with `--group`"
+        hint = suggest(name, sheet.header) or "name one with `--group`"
         raise LabelrError(f"{sheet.path} has no column {name!r}", hint)
     return sheet.header.index(name)
 
@@ -262,7 +262,7 @@ def find_part_column(sheet: Sheet) -> int | None:
     for number, name in enumerate(sheet.keys):
         if name in PART_COLUMNS:
             cells = [cell.lower() for cell in sheet.column(number)]
-            if sum(cell in PART_NAMES for cell in cells) > len(cells) / 2:
+            if sum(cell in SPLIT_NAMES for cell in cells) > len(cells) / 2:
                 return number
     return None
 
@@ -277,7 +277,7 @@ def read_parts(sheet: Sheet, column: int | None) -> tuple[str, ...] | None:
         return None
     cells = sheet.column(column)
     for row, cell in enumerate(cells):
-        if cell.lower() not in PART_NAMES:
+        if cell.lower() not in SPLIT_NAMES:
             where = f'{sheet.where(row)}, column "{sheet.header[column]}"'
             raise LabelrError(f'{where}: expected train, val or test, got "{cell}"', "correct the cell")
-    return tuple(PART_NAMES[cell.lower()] for cell in cells)
+    return tuple(SPLIT_NAMES[cell.lower()] for cell in cells)

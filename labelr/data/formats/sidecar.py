@@ -9,7 +9,7 @@ from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import DecodedText, Source, files_below, is_there, read_text
 from labelr.data.formats.tags import SEPARATORS, divide, find_separator
 from labelr.data.listing import find_images
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".txt", ".caption", ".tags")
 BOX = re.compile(r"\s*\d{1,9}(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
@@ -44,7 +44,9 @@ def read(source: Source) -> Records:
     tags, how = divide(texts, separator, f"the text files in {source.path}")
     empty = [name for name, found in zip(beside, tags, strict=True) if not found]
     notes = (
-        [f"images with an empty text file, to which no label applies: {len(empty):,} ({some(empty)})"] if empty else []
+        [f"images with an empty text file, to which no label applies: {len(empty):,} ({preview(empty)})"]
+        if empty
+        else []
     )
     entries = (Entry(name, [_plain(tag) for tag in found]) for name, found in zip(beside, tags, strict=True))
     return Records.of(entries, f"a text file of tags beside each image{how}", notes=notes)

@@ -11,7 +11,7 @@ from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.sheet import NUMBERS, key, read_sheet
 from labelr.data.formats.source import Source, files_below, read_text
 from labelr.data.listing import has_image_suffix
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 HEADER = ["label", "probability"]
 TABLE, LINES = "labels.csv", "labels.jsonl"
@@ -81,7 +81,7 @@ def _check_same(folder: Path, entries: list[Entry], said: Records) -> None:
         if of_files.get(name, set()) != of_table:
             differing.append(name)
     if differing:
-        what = f"say different things of {len(differing):,} images: {some(differing)}"
+        what = f"say different things of {len(differing):,} images: {preview(differing)}"
         raise LabelrError(
             f"{folder / TABLE} and the files of images {what}",
             f"name the one that is right: `--labels {folder / TABLE}`, or delete the table and name the folder",

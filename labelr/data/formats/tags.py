@@ -24,7 +24,7 @@ from labelr.data.formats.sheet import (
 )
 from labelr.data.formats.source import Source
 from labelr.data.formats.wide import MARKS
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 TAG_COLUMNS = frozenset({
     "attributeids", "attributes", "categories", "category", "choice", "choices", "class", "classes",
@@ -93,12 +93,12 @@ def _tag_column(sheet: Sheet, file_column: int, options: ReadOptions) -> int:
     """
     candidates = tag_columns(sheet, file_column, options)
     if not candidates:
-        raise LabelrError(f"{sheet.path} has no column of tags: {some(sheet.header)}", "call it `tags`")
+        raise LabelrError(f"{sheet.path} has no column of tags: {preview(sheet.header)}", "call it `tags`")
     cells = sheet.column(candidates[0])
     if any(sheet.column(column) != cells for column in candidates[1:]):
         names = [sheet.header[column] for column in candidates]
         raise LabelrError(
-            f"{sheet.path}: tags may stand in any of the columns {some(names)}",
+            f"{sheet.path}: tags may stand in any of the columns {preview(names)}",
             f"leave the others out, such as with `--exclude {names[-1]}`",
         )
     return candidates[0]

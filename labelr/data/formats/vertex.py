@@ -9,7 +9,7 @@ from labelr.data.formats.sheet import PROBE_ROWS
 from labelr.data.formats.source import Source
 from labelr.data.formats.wide import MARKS
 from labelr.data.listing import has_image_suffix
-from labelr.data.splits import PART_NAMES
+from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError
 
 UNASSIGNED = "unassigned"
@@ -64,8 +64,8 @@ def _is_box(cells: list[str]) -> bool:
 def _without_part(row: list[str]) -> tuple[str, list[str]]:
     """The part that a row begins with, empty where it is not said, and the other cells."""
     word = row[0].lower()
-    if len(row) > 1 and (word in PART_NAMES or word in ("", UNASSIGNED)):
-        return PART_NAMES.get(word, ""), row[1:]
+    if len(row) > 1 and (word in SPLIT_NAMES or word in ("", UNASSIGNED)):
+        return SPLIT_NAMES.get(word, ""), row[1:]
     return "", row
 
 
@@ -74,7 +74,7 @@ def _objects(source: Source) -> Iterator[tuple[str, list[str], str]]:
         try:
             uri, annotations = str(one["imageGcsUri"]), _annotations(one)
             resource = one.get("dataItemResourceLabels") or {}
-            part = PART_NAMES.get(str(resource.get("aiplatform.googleapis.com/ml_use", "")).lower(), "")
+            part = SPLIT_NAMES.get(str(resource.get("aiplatform.googleapis.com/ml_use", "")).lower(), "")
             yield normal(uri), [str(annotation["displayName"]) for annotation in annotations], part
         except (KeyError, TypeError, AttributeError) as error:
             raise LabelrError(

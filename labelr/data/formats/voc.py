@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source, files_below, parse_xml, read_text
-from labelr.data.splits import PART_NAMES
+from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError
 
 PROBED = 3
@@ -43,7 +43,7 @@ def read(source: Source) -> Records:
         named = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/"))
         stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
         labels |= tagged.get(stem, set())
-        part = parts.get(stem) or PART_NAMES.get(stem.split("/")[0].lower(), "")
+        part = parts.get(stem) or SPLIT_NAMES.get(stem.split("/")[0].lower(), "")
         entries.append(Entry(stem + named.suffix, labels, part=part))
     bare = sum(not entry.present for entry in entries)
     notes = [f"images without an object, to which no label applies: {bare:,}"] if bare else []
@@ -66,7 +66,7 @@ def _read_parts(folder: Path) -> dict[str, str]:
     """The part of each image by its name without ending; empty where there are no lists of parts."""
     parts = {}
     for path in sorted((folder / "ImageSets" / "Main").glob("*.txt")):
-        if path.stem.lower() in PART_NAMES and path.is_file():
+        if path.stem.lower() in SPLIT_NAMES and path.is_file():
             lines = read_text(path).content.split("\n")
-            parts.update({line.strip(): PART_NAMES[path.stem.lower()] for line in lines if line.strip()})
+            parts.update({line.strip(): SPLIT_NAMES[path.stem.lower()] for line in lines if line.strip()})
     return parts

@@ -23,7 +23,7 @@ from labelr.data.formats.sheet import (
 )
 from labelr.data.formats.source import Source
 from labelr.data.labels import Targets
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 YES, NO, BLANK, UNKNOWN, MINUS, OTHER = range(6)
 _WAYS = {
@@ -169,7 +169,7 @@ def _check_labels(sheet: Sheet, columns: Sequence[int]) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise LabelrError(
-            f"{sheet.path}: {len(twice)} labels stand twice in the header: {some(twice)}", "merge the columns"
+            f"{sheet.path}: {len(twice)} labels stand twice in the header: {preview(twice)}", "merge the columns"
         )
 
 

@@ -11,8 +11,8 @@ from labelr.data.formats.records import Entry, Records, relative
 from labelr.data.formats.sidecar import BOX
 from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
 from labelr.data.listing import find_images
-from labelr.data.splits import PART_NAMES
-from labelr.errors import LabelrError, some
+from labelr.data.splits import SPLIT_NAMES
+from labelr.errors import LabelrError, preview
 
 NAME_FILES = ("obj.names", "classes.txt", "data.names")
 PROBED = 20
@@ -105,14 +105,14 @@ def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
     found: dict[Path, str] = {}
     lost = []
     for key, said in document.items():
-        part = PART_NAMES.get(str(key).lower())
+        part = SPLIT_NAMES.get(str(key).lower())
         for entry in (said if isinstance(said, list) else [said]) if part else []:
             place = _resolve(source, document, entry) if isinstance(entry, str) and entry else None
             if place is not None and part:
                 found.update({path: part for path in _images_at(place) if path not in found})
             elif isinstance(entry, str) and entry:
                 lost.append(f"{key}: {entry}")
-    notes = [f"places that {source.path.name} names are not there: {some(lost)}"] if lost else []
+    notes = [f"places that {source.path.name} names are not there: {preview(lost)}"] if lost else []
     if found:
         return list(found.items()), notes
     return [(source.images / name, "") for name in source.image_files], notes
@@ -120,7 +120,7 @@ def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
 
 def _part_lists(folder: Path) -> dict[str, str]:
     """The lists ``train.txt``, ``valid.txt`` and the like of a folder, by the parts they speak of."""
-    return {path.stem: path.name for path in sorted(folder.glob("*.txt")) if path.stem.lower() in PART_NAMES}
+    return {path.stem: path.name for path in sorted(folder.glob("*.txt")) if path.stem.lower() in SPLIT_NAMES}
 
 
 def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | None:

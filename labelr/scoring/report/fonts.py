@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-USUAL = "DejaVu Sans"
+DEFAULT_THRESHOLD = "DejaVu Sans"
 """It comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and more."""
 LAST_RESORT = ("Last Resort", "LastResort", ".LastResort")
 """Fonts that have every character, but show only which script it is of."""
@@ -26,7 +26,7 @@ class Lettering:
         missing: Characters that none of this machine's fonts has.
     """
 
-    families: tuple[str, ...] = (USUAL,)
+    families: tuple[str, ...] = (DEFAULT_THRESHOLD,)
     missing: frozenset[str] = frozenset()
 
     def write(self, name: str, number: int | None = None, most: int = LONGEST) -> str:
@@ -69,9 +69,9 @@ def choose_lettering(names: Iterable[str]) -> Lettering:
         for entry in font_manager.fontManager.ttflist
         if entry.style == "normal" and not entry.name.startswith(LAST_RESORT)
     ]
-    usual = next((path for name, path in entries if name == USUAL), None)
+    usual = next((path for name, path in entries if name == DEFAULT_THRESHOLD), None)
     left = wanted - (_covered(usual, wanted) if usual else set())
-    families, seen = [USUAL], {USUAL}
+    families, seen = [DEFAULT_THRESHOLD], {DEFAULT_THRESHOLD}
     for name, path in sorted(entries, key=lambda entry: (not entry[0].startswith("Noto Sans"), entry)):
         if not left:
             break

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from labelr.data.labels import FEW_POSITIVES
-from labelr.errors import counted
+from labelr.errors import pluralize
 from labelr.model.decide import decide
 from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.report import charts, svg
@@ -133,7 +133,7 @@ def suspects(source: Source, album: Callable[[int], Thumbnail]) -> dict[str, Any
     doubted, found = source.doubted, source.suspects
     if not found.known:
         return None
-    images = counted(len(doubted.files), "image")
+    images = pluralize(len(doubted.files), "image")
     looked = f"{found.known:,} answers, yes or no, are given for {images} {source.whence}."
     if not len(found):
         return {"said": f"{looked} The model contradicts none of them.", "shots": [], "rows": []}
@@ -226,7 +226,7 @@ def history(source: Source) -> dict[str, Any] | None:
     if not panels:
         return None
     epochs, best = len(columns["epoch"]), source.model.info.best_epoch
-    said = [f"{counted(epochs, 'epoch')}; the model is that of epoch {best}, where the dotted line stands."]
+    said = [f"{pluralize(epochs, 'epoch')}; the model is that of epoch {best}, where the dotted line stands."]
     gap = last(columns, "val_loss") - last(columns, "train_loss")
     if math.isfinite(gap):
         said.append(OVERFITTING.format(gap=gap))

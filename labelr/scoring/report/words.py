@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from labelr.errors import counted
+from labelr.errors import pluralize
 
 LITTLE = 100
 """Labels to be found; with fewer, the headline itself is rough."""
@@ -48,7 +48,7 @@ def headline(report: Report, scored: str, *, learned_from: bool) -> Headline:
         warnings.append("The model has learned from some of these images: on others it will do worse.")
     if found + missed < LITTLE:
         warnings.append(
-            f"These images have {counted(found + missed, 'label')} to be found in all, so the numbers are rough: "
+            f"These images have {pluralize(found + missed, 'label')} to be found in all, so the numbers are rough: "
             "other images would give somewhat different ones."
         )
     return Headline(_promise(report, found + wrong, found + missed), _more(report), measured, tuple(warnings))

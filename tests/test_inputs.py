@@ -11,8 +11,8 @@ from conftest import put
 
 from labelr.data.listing import find_images
 from labelr.errors import LabelrError
-from labelr.settings import SettingError
-from labelr.tagging.walk import Found, Inputs, Walk, read_list
+from labelr.fields import SettingError
+from labelr.tagging.inputs import Found, Inputs, Walk, read_list
 
 
 def inputs_of(*photos: Path, listed: tuple[Path, ...] = (), ignore: tuple[str, ...] = ()) -> Inputs:

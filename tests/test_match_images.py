@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import put
 
-from labelr.data.names import ImageFinder
+from labelr.data.match_images import ImageFinder
 from labelr.errors import LabelrError
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from labelr import files
 from labelr.data.listing import find_images
 from labelr.errors import LabelrError
-from labelr.settings import SettingError
+from labelr.fields import SettingError
 
 
 class Found(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from labelr.data.images import Pixels, Unreadable, read_pixels
-from labelr.data.loader import in_batches, map_ahead
+from labelr.data.prefetch import in_batches, map_ahead
 
 
 def decode_in_order(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from labelr.errors import LabelrError, nearest
+from labelr.errors import LabelrError, suggest
 
 ALIASES: Mapping[str, str] = {
     "num_epochs": "epochs",
@@ -165,7 +165,7 @@ class Settings:
         for key, value in (settings or {}).items():
             name = ALIASES.get(key, key)
             if name not in known:
-                raise SettingError(f"unknown setting {key!r}", nearest(str(key), known | set(ALIASES)))
+                raise SettingError(f"unknown setting {key!r}", suggest(str(key), known | set(ALIASES)))
             if name in named:
                 raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
             named[name] = value

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from labelr.data.formats.records import part_in
 from labelr.data.formats.source import is_file
 from labelr.data.listing import find_images, has_image_suffix
-from labelr.errors import LabelrError, some
+from labelr.errors import LabelrError, preview
 
 MAX_DEPTH = 8
 """At most so many folders in front of a name are of another machine."""
@@ -127,7 +127,7 @@ class ImageFinder:
             several = [] if settled else self._owners(name, place, part, of_others)
             if len(several) > 1:
                 raise LabelrError(
-                    f"{len(several)} images in {self.folder} may be meant by {name}: {some(several)}",
+                    f"{len(several)} images in {self.folder} may be meant by {name}: {preview(several)}",
                     "write names with their folders and endings, or name the right folder with `--images`",
                 )
             files.append(several[0] if several else file)

@@ -12,14 +12,14 @@ class Stopped(BaseException):
 
     Attributes:
         number: The signal's.
-        go_on: What the same command needs more to go on with what is kept so far, an option or nothing; None if
+        resume_option: What the same command needs more to go on with what is kept so far, an option or nothing; None if
             nothing is kept.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.go_on: str | None = None
+        self.resume_option: str | None = None
 
 
 SPARED = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
@@ -37,7 +37,7 @@ class _State:
 _state = _State()
 
 
-def obey(*numbers: int, first: Callable[[], None]) -> None:
+def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
     """Lets signals stop the work from now on; a second one ends the process at once, whatever it is doing.
 
     Args:
@@ -51,7 +51,7 @@ def obey(*numbers: int, first: Callable[[], None]) -> None:
                 signal.signal(one, signal.SIG_DFL)
         _state.asked = number
         if not _state.holds:
-            leave_if_asked()
+            raise_if_stopped()
         first()
 
     _state.asked, _state.holds = None, 0
@@ -61,22 +61,22 @@ def obey(*numbers: int, first: Callable[[], None]) -> None:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Work that is left only where it says so, by `asked` and `leave_if_asked`, or at its end."""
+def deferred() -> Iterator[None]:
+    """Work that is left only where it says so, by `stop_requested` and `raise_if_stopped`, or at its end."""
     _state.holds += 1
     try:
         yield
     finally:
         _state.holds -= 1
-    leave_if_asked()
+    raise_if_stopped()
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal is waiting to be obeyed."""
     return _state.asked is not None
 
 
-def leave_if_asked() -> None:
+def raise_if_stopped() -> None:
     """Raises Stopped if a signal has asked for it."""
     if _state.asked is not None:
         number, _state.asked = _state.asked, None
