@@ -1,263 +1,364 @@
-"""The settings of a training run: each with its one default, checked once."""
+"""Every setting once: its type, default, range, help text and option."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal, get_args
 
-from labelr.fields import SettingError, Settings, choice, number, switch, text, texts
+from labelr.fields import SettingError, Settings, option_of, setting
+
+PANELS = ("Data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
+"""The groups of options in ``--help``, in order."""
+_data = partial(setting, panel="Data")
+_split = partial(setting, panel="Split")
+_model = partial(setting, panel="Model")
+_labels = partial(setting, panel="Labels")
+_search = partial(setting, panel="Search")
+_network = partial(setting, panel="Network", searchable=True)
+_training = partial(setting, panel="Training")
+_searchable = partial(setting, panel="Training", searchable=True)
+_machine = partial(setting, panel="Machine")
+_output = partial(setting, panel="Output")
 
 MAX_PIXELS = 200_000_000
+DEFAULT_TRIALS = 20
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
 ResizeRule = Literal["squish", "letterbox", "crop"]
-RESIZE_RULES: tuple[ResizeRule, ...] = ("squish", "letterbox", "crop")
-STEMS = ("deep", "classic")
-OPTIMIZERS = ("muon", "adamw")
-AUGMENTS = ("none", "light", "strong")
-PLOT_FORMATS = ("png", "svg")
-CRITERIA = ("map", "f1_micro", "f1_macro", "exact_match")
-"""What epochs and settings are chosen by, on validation images."""
-EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"))
-LAYOUTS = (
-    "wide", "tags", "long", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo", "tagged", "sidecar",
-    "folders",
-)  # fmt: skip
+RESIZE_RULES: tuple[ResizeRule, ...] = get_args(ResizeRule)
+Stem = Literal["deep", "classic"]
+STEMS: tuple[Stem, ...] = get_args(Stem)
+PlotFormat = Literal["png", "svg"]
+PLOT_FORMATS: tuple[PlotFormat, ...] = get_args(PlotFormat)
+Criterion = Literal["map", "f1_micro", "f1_macro", "exact_match"]
+"""The validation metric that epochs and settings are selected by."""
+Layout = Literal[
+    "auto", "wide", "tags", "long", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo", "tagged",
+    "sidecar", "folders",
+]  # fmt: skip
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)[1:]
+SortColumn = Literal[
+    "label", "support", "predicted", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "ap", "auroc", "threshold",
+]  # fmt: skip
+"""The columns of the table of labels of an evaluation."""
+TagFormat = Literal["csv", "table", "jsonl", "txt"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions(Settings):
-    """How a labelled data set is read.
+class MachineOptions(Settings):
+    """Where and how fast the work is done."""
 
-    Raises:
-        SettingError: If a value is of the wrong kind or out of range.
-    """
+    device: Device = _machine("auto", "Device of the network; auto: cuda, else mps, else cpu.")
+    amp: bool | None = _machine(None, "Automatic mixed precision; auto: on if the processor computes in 16 bits.")
+    threads: int | None = _machine(None, "CPU threads; auto: all that this process may use.", low=1)
+    workers: int | None = _machine(None, "Threads that decode images; auto: one per CPU thread.", low=1, short="-j")
 
-    labels: tuple[str, ...] = texts(
-        help="A label file or a folder of them, once for each; auto: what reads as labels in the data folder."
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(Settings):
+    """How image files are opened."""
+
+    on_error: Literal["skip", "fail"] = _data(
+        "skip", "Skip images that cannot be opened and list them in errors.csv, or fail."
     )
-    layout: str = choice(
-        "auto", "auto", *LAYOUTS, help=f"How labels are written: {', '.join(LAYOUTS)}; auto: recognised by their shape."
-    )
-    images: str | None = text(
-        help="The folder that its file names are relative to; auto: `images` in the data folder, else the data folder."
-    )
-    group: str | None = text(
-        help="A column of the label file: images with the same entry (patient, scene, burst) are never divided."
-    )
-    only: tuple[str, ...] = texts(help="A label to take, several times for several; the others are left out.")
-    exclude: tuple[str, ...] = texts(help="A label or column to leave out, several times for several.")
-    minus_one: str = choice(
-        "auto", "auto", "no", "unknown", help="What -1 means; auto: unknown, and asked for where no cell holds 0."
-    )
-    blank: str = choice(
-        "auto",
-        "auto",
-        "no",
-        "unknown",
-        help="What an empty cell means; auto: unknown, and no where no cell says no, or in a cell of tags.",
-    )
-    tag_separator: str | None = text(
-        help="What divides the tags in a cell or text file; auto: the first of | ; , and line breaks that is found."
-    )
-    skip_missing: bool = switch(False, help="Leave rows out whose image is not there, instead of signals.")
-    skip_invalid: bool = switch(False, help="Leave rows out that cannot be understood, instead of signals.")
-    on_error: str = choice(
-        "skip", "skip", "fail", help="What to do with an image that cannot be opened: leave it out, or stop."
-    )
-    max_pixels: int = number(
-        MAX_PIXELS, low=1, help="A picture with more pixels is not opened: a guard against decompression bombs."
-    )
-    cache_limit: float = number(
-        20.0,
+    max_pixels: int = _data(MAX_PIXELS, "Do not open images with more pixels: they may be decompression bombs.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdOptions(Settings):
+    """The probabilities from which labels apply."""
+
+    EXCLUSIVE = (("threshold", "threshold_file"),)
+
+    threshold: float | None = _model(
+        None,
+        "A label applies if its probability is at least this; auto: the model's threshold for each label.",
         low=0,
-        help="Gigabytes of disk for decoded images; the longest unused go first, and what does not fit is decoded "
-        "whenever it is needed. 0 keeps none.",
+        high=1,
+    )
+    threshold_file: str | None = _model(
+        None, "Thresholds as a CSV `label,threshold`; labels that it does not name keep the model's.", metavar="FILE"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ReadOptions):
+class ReportOptions(Settings):
+    """How charts are written."""
+
+    plot_format: PlotFormat = _output("png", "File format of the charts.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(ImageOptions):
+    """How a labelled data set is read."""
+
+    labels: tuple[str, ...] = _data(
+        (), "Label file, or folder of label files; repeat for several. Default: found in DATA.", metavar="FILE"
+    )
+    layout: Layout = _data(
+        "auto", f"Layout of the labels: {', '.join(LAYOUTS)}; auto: recognised by content.", metavar="NAME"
+    )
+    images: str | None = _data(
+        None,
+        "Folder that file names in the labels are relative to. Default: DATA/images if it exists, else DATA.",
+        metavar="DIR",
+    )
+    group: str | None = _split(
+        None,
+        "Column of the label file: images with the same value (patient, scene, burst) stay in the same split.",
+        metavar="COLUMN",
+    )
+    only: tuple[str, ...] = _data((), "Label to use; repeat for several. Default: all labels.", metavar="LABEL")
+    exclude: tuple[str, ...] = _data((), "Label or column to leave out; repeat for several.", metavar="LABEL")
+    minus_one: Literal["auto", "no", "unknown"] = _data(
+        "auto", "Meaning of -1 in a cell; auto: unknown, but an error if no cell is 0."
+    )
+    blank: Literal["auto", "no", "unknown"] = _data(
+        "auto", "Meaning of an empty cell; auto: no if no cell says no or if cells hold tags, else unknown."
+    )
+    tag_separator: str | None = _data(
+        None, "Separator of tags in a cell or text file. Default: the first of | ; , and line breaks that is found."
+    )
+    skip_missing: bool = _data(False, "Leave out rows whose image is missing, instead of failing.")
+    skip_invalid: bool = _data(False, "Leave out rows that are invalid, instead of failing.")
+    cache_limit: float = _machine(
+        20.0,
+        "Disk space for decoded images: the least recently used are deleted first, and images that do not fit "
+        "are decoded again in each epoch. 0 disables the cache.",
+        low=0,
+        metavar="GB",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     """The settings of a training run.
 
-    None stands for "auto": what is chosen then is stored with the model.
-
-    Raises:
-        SettingError: If a value is of the wrong kind or out of range.
+    None means "auto": what was chosen is stored with the model.
     """
 
-    val_fraction: float = number(0.1, low=0, below=1, help="Share of the images that choose the best epoch.")
-    test_fraction: float = number(0.1, low=0, below=1, help="Share of the images that the trained model is scored on.")
-    folds: int | None = number(
+    EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"))
+
+    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA.", low=20, metavar="[N]")
+    num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
+
+    val_fraction: float = _split(
+        0.1, "Fraction of the images to select the best epoch and thresholds on.", low=0, below=1
+    )
+    test_fraction: float = _split(0.1, "Fraction of the images to test the trained model on.", low=0, below=1)
+    folds: int | None = _split(
         None,
+        "Cross-validate: train N models, test each on its own fold of the images, then train one on all images.",
         low=2,
         high=100,
-        auto=True,
-        help="Cross-validate: train so many models, each scored on its share of the images, then one on all of them.",
+        metavar="N",
     )
-    splits: str | None = text(
-        help="A table `image,part` that says which images are train, val and test, such as a model's splits.csv."
+    splits: str | None = _split(
+        None, "CSV that assigns images to train, val and test, such as a model's splits.csv.", metavar="FILE"
     )
-    synthetic: int = number(1800, low=20, help="How many images are drawn where no data is given.")
-    labels_count: int = number(6, low=1, high=12, help="How many patterns these may show.")
 
-    image_size: int | None = number(
+    image_size: int | None = _network(
         None,
+        "Edge length of the network's input in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for synthetic images.",
         low=32,
         high=2048,
-        auto=True,
-        help="Edge of what the network sees, in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for drawn images.",
     )
-    resize: ResizeRule = choice(
-        "squish", *RESIZE_RULES, help="How a picture becomes a square; only `crop` loses some of it."
+    resize: ResizeRule = _network(
+        "squish", "How to make images square: change the aspect ratio (squish), pad (letterbox) or cut (crop)."
     )
-    flip: bool = switch(
-        True,
-        help="Whether left and right may be exchanged: in training, and in averaging the two views' probabilities.",
+    flip: bool = _network(
+        True, "Flip images horizontally: at random in training; in prediction, average the probabilities of both views."
     )
-    stem: str = choice("deep", *STEMS, help="How the network begins.")
-    width: float | None = number(
-        None,
-        low=0.125,
-        high=8,
-        auto=True,
-        help="Scales every channel count of the network; auto: 1, and 0.5 for drawn images.",
+    stem: Stem = _network("deep", "First layers of the network: three 3x3 convolutions (deep) or one of 7x7 (classic).")
+    width: float | None = _network(
+        None, "Multiplier of the network's channel counts; auto: 1, or 0.5 for synthetic images.", low=0.125, high=8
     )
-    dropout: float = number(0.3, low=0, below=1, help="Probability of the dropout before the last layer.")
+    dropout: float = _network(0.3, "Dropout probability before the last layer.", low=0, below=1)
 
-    epochs: int | None = number(
-        None, low=1, auto=True, help="How often training sees each image, at most; auto: 30, or what `--time` allows."
-    )
-    time: float | None = number(
+    epochs: int | None = _searchable(None, "Maximum number of epochs; auto: 30, or what `--time` allows.", low=1)
+    time: float | None = _training(
         None,
+        "Time limit of the whole command, instead of a number of epochs; the learning rate follows the clock.",
         low=0.01,
-        auto=True,
-        help="Minutes that the whole command may take, instead of a number of epochs; the learning rate falls in time.",
+        metavar="MINUTES",
     )
-    batch_size: int | None = number(
+    batch_size: int | None = _searchable(
         None,
+        "Images per step; auto: 64, or 32 for synthetic images, fewer if an epoch would have less than 16 steps.",
         low=2,
-        auto=True,
-        help="Images a step; auto: 64, and 32 for drawn images, fewer where an epoch would have less than 16 steps.",
+        short="-b",
     )
-    micro_batch: int | None = number(
+    micro_batch: int | None = _training(
         None,
+        "Images per forward pass; gradients are accumulated to a step. auto: the whole batch, fewer once memory "
+        "has run out.",
         low=2,
-        auto=True,
-        help="Images that go through the network at a time, their gradients added up to a step; auto: the whole batch, "
-        "and fewer once memory has run out.",
     )
-    optimizer: str = choice(
-        "muon", *OPTIMIZERS, help="What makes the steps: Muon, with AdamW for what is no convolution, or AdamW alone."
+    optimizer: Literal["muon", "adamw"] = _searchable(
+        "muon", "Optimizer: Muon for the convolutions and AdamW for the rest (muon), or AdamW alone (adamw)."
     )
-    lr: float | None = number(
-        None,
-        low=1e-8,
-        below=10,
-        auto=True,
-        help="Peak of the learning rate; auto: 0.004, and 0.0015 for AdamW on photographs.",
+    lr: float | None = _searchable(
+        None, "Peak learning rate; auto: 0.004, or 0.0015 for AdamW on photographs.", low=1e-8, below=10
     )
-    weight_decay: float = number(0.05, low=0, help="Decoupled weight decay; norms and biases have none.")
-    ema: float = number(
+    weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
+    ema: float = _searchable(
         0.99,
+        "Decay per step of the moving average of weights that is evaluated and saved; 0: the last weights.",
         low=0,
         below=1,
-        help="Decay, per step, of the averaged weights that are scored and saved; 0 keeps the last weights.",
     )
-    mixup: float = number(
-        0.0,
-        low=0,
-        help="Each training image is laid over another, by a share from Beta(mixup, mixup); 0 leaves them as they are.",
+    mixup: float = _searchable(
+        0.0, "Mix pairs of training images, with a ratio from Beta(mixup, mixup); 0: off.", low=0
     )
-    augment: str = choice("light", *AUGMENTS, help="How far training images are changed at random.")
-    vertical_flip: bool = switch(
-        False, help="Whether training images may be turned upside down, as pictures from above may."
+    augment: Literal["none", "light", "strong"] = _searchable(
+        "light", "Strength of the random augmentation of training images."
     )
-    progressive: bool = switch(
-        True,
-        help="Whether training begins with smaller images, of 64 px at least, and sees full size in the last third.",
+    vertical_flip: bool = _searchable(False, "Flip training images vertically at random, for example aerial images.")
+    progressive: bool = _searchable(
+        True, "Start training with smaller images (at least 64 px); use the full size in the last third."
     )
-    patience: int | None = number(
+    patience: int | None = _searchable(
+        None, "Stop after this many epochs without a better validation score; auto: 10, or never with `--time`.", low=1
+    )
+    select: Criterion = _training(
+        "map", "Validation metric that selects the best epoch; F1 and exact match are at 0.5."
+    )
+    target_precision: float | None = _training(
         None,
-        low=1,
-        auto=True,
-        help="Stop after this many epochs without a better validation score; auto: 10, and never with `--time`.",
-    )
-    select: str = choice(
-        "map", *CRITERIA, help="The validation score that chooses the best epoch: mAP, or F1 or exact match at 0.5."
-    )
-    target_precision: float | None = number(
-        None,
+        "Choose thresholds that give each label this precision on validation images, instead of the best F1.",
         low=0.01,
         high=1,
-        auto=True,
-        help="Choose thresholds so that each label has this precision on validation images, instead of the best F1.",
     )
-    target_recall: float | None = number(
-        None, low=0.01, high=1, auto=True, help="Choose thresholds so that each label has this recall there."
-    )
-    seed: int = number(
-        0, low=0, high=2**31 - 1, help="Decides the split, the first weights, the order and the augmentation."
-    )
-
-    checkpoint_minutes: float = number(
-        5.0,
-        low=0,
-        help="Minutes after which a long epoch is saved in its middle; each epoch is saved at its end anyway.",
-    )
-
-    device: str = choice(
-        "auto", "auto", "cpu", "cuda", "mps", help="Where the network runs; auto: cuda, then mps, then cpu."
-    )
-    amp: bool | None = switch(None, help="Mixed precision; auto: where the processor computes in 16 bits.")
-    threads: int | None = number(None, low=1, auto=True, help="CPU threads; auto: as many as this process may use.")
-    workers: int | None = number(
+    target_recall: float | None = _training(
         None,
-        low=1,
-        auto=True,
-        help="Threads that open images; auto: one a CPU thread.",
+        "Choose thresholds that give each label this recall on validation images, instead of the best F1.",
+        low=0.01,
+        high=1,
     )
-    compile: bool = switch(
-        False, help="Compile the network by torch.compile, which makes the first steps slow and needs a C++ compiler."
+    seed: int = _training(
+        0,
+        "Random seed of the split, the initial weights, the order of images and the augmentation.",
+        low=0,
+        high=2**31 - 1,
     )
+    compile: bool = _machine(False, "Compile the network with torch.compile: slow first steps; needs a C++ compiler.")
 
-    report: bool = switch(True, help="Whether a page to look at, report/report.html, and charts are written as well.")
-    plot_format: str = choice("png", *PLOT_FORMATS, help="Format of the charts that stand beside the page.")
+    checkpoint_minutes: float = _output(
+        5.0,
+        "Time between checkpoints within a long epoch; each epoch ends with a checkpoint anyway.",
+        low=0,
+        metavar="MINUTES",
+    )
+    report: bool = _output(True, "Write report/report.html and its charts.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epochs is not None and self.time is not None:
-            raise SettingError("a run has either a number of epochs or a time", "give `--epochs` or `--time`, not both")
         if self.val_fraction + self.test_fraction >= 1:
             raise SettingError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on",
                 "make them smaller: their sum must be below 1",
             )
-        if self.target_precision is not None and self.target_recall is not None:
-            raise SettingError(
-                "thresholds are chosen for a precision or for a recall",
-                "give `--target-precision` or `--target-recall`, not both",
-            )
         if self.folds is not None:
             self._check_folds()
 
     def _check_folds(self) -> None:
-        """Raises SettingError where a setting has no meaning beside folds."""
-        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in ("time", "splits", "test_fraction"):
-            if getattr(self, name) != usual[name]:
-                option = f"--{name.replace('_', '-')}"
+            if getattr(self, name) != defaults[name]:
+                option = option_of(name)
                 raise SettingError(
-                    f"folds take all images in turn, for a number of epochs, and have no use for `{option}`",
+                    f"folds test on each image once, for a number of epochs: `{option}` has no meaning there",
                     f"give `--folds` or `{option}`, not both",
                 )
-
-    def overridden(self, chosen: Mapping[str, Any]) -> "TrainConfig":
-        """The settings with some replaced, each of which also takes the place of the one that it excludes."""
-        excluded = {
-            other: None for pair in EXCLUSIVE for name, other in (pair, pair[::-1]) if chosen.get(name) is not None
-        }
-        return dataclasses.replace(self, **{**excluded, **chosen})
 
     @property
     def has_target(self) -> bool:
         """Whether thresholds are chosen for a precision or recall."""
         return self.target_precision is not None or self.target_recall is not None
+
+
+SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])
+"""The settings that `tune` may give several values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptions):
+    """How a model is evaluated."""
+
+    split: Literal["auto", "train", "val", "test", "all"] = _data(
+        "auto",
+        "Images to evaluate on: a split of the model's training run, or all; auto: all that the model has not "
+        "learned from, compared by content.",
+    )
+    common_labels: bool = _data(False, "If the data lacks labels of the model, evaluate those that both have.")
+    sort: SortColumn | None = _output(
+        None,
+        "Sort the table of labels by a column, such as f1, highest first. Default: the model's order.",
+        metavar="COLUMN",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagOptions(ImageOptions, ThresholdOptions, MachineOptions):
+    """Which images are tagged, and which labels are written in which formats."""
+
+    recursive: bool = _data(True, "Search subfolders too.")
+    ignore: tuple[str, ...] = _data(
+        (),
+        "Skip images whose path or name matches, such as `thumbs/*` or `*_small.jpg`; repeat for several.",
+        metavar="GLOB",
+    )
+    top_k: int | None = _labels(
+        None, "Write at most this many labels per image, the most probable; auto: no limit.", low=1
+    )
+    min_labels: int = _labels(0, "Write at least this many labels per image: the most probable if fewer apply.", low=0)
+    only: tuple[str, ...] = _labels((), "Label to write; repeat for several. Default: all labels.", metavar="LABEL")
+    exclude: tuple[str, ...] = _labels((), "Label to leave out; repeat for several.", metavar="LABEL")
+    format: tuple[TagFormat, ...] = _output((), "Format to write; repeat for several. Default: csv and table.")
+    in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
+    append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
+    uncertain: int = _output(
+        0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.in_place and not {"csv", "txt"} & set(self.formats):
+            raise SettingError(
+                "there are no files of single images to write next to them", "add `--format csv` or `txt`"
+            )
+        if self.append and "txt" not in self.formats:
+            raise SettingError("only txt files can be appended to", "add `--format txt`, or leave out `--append`")
+        if self.top_k is not None and self.min_labels > self.top_k:
+            raise SettingError(
+                f"min_labels {self.min_labels} is more than top_k {self.top_k}", "increase `--top-k`, or leave it out"
+            )
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats that are written, each once."""
+        return tuple(dict.fromkeys(self.format or ("csv", "table")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(Settings):
+    """How settings are searched."""
+
+    sampler: Literal["auto", "grid", "random", "tpe"] = _search(
+        "auto",
+        "Points to try: all of a grid, random ones, or the most promising after earlier trials (tpe); auto: grid, "
+        "or tpe if a setting has a range.",
+    )
+    trials: int | None = _search(
+        None, f"Maximum number of points; auto: the whole grid, else {DEFAULT_TRIALS}, or what `--time` allows.", low=1
+    )
+    time: float | None = _search(
+        None, "Time limit of the search; the best point is trained after that.", low=0.01, metavar="MINUTES"
+    )
+    prune: bool = _search(False, "Stop trials early that are worse than others at the same epoch (successive halving).")
+    seeds: int = _search(1, "Train each point with this many seeds; compare the mean scores.", low=1, high=100)
+    jobs: int = _search(
+        1, "Trials to run in parallel, each in a process; they share the CPU threads.", low=1, high=1024
+    )
+    metric: Criterion = _search("map", "Validation metric to maximise; F1 and exact match are at 0.5.")
+    refit: bool = _search(True, "Train the best point again, save it as a model, and test it on the test split.")

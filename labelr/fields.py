@@ -1,14 +1,16 @@
-"""What a setting may be: kinds of dataclass fields with a default, a range and a help text; their check, their file."""
+"""Settings as dataclass fields: default, range, help text and command-line option in one place, and their checks."""
 
 import dataclasses
 import json
 import math
+import os
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from labelr.errors import LabelrError, suggest
 
@@ -23,8 +25,7 @@ ALIASES: Mapping[str, str] = {
     "img_size": "image_size",
     "num_samples": "synthetic",
     "num_images": "synthetic",
-    "num_labels": "labels_count",
-    "num_classes": "labels_count",
+    "num_classes": "num_labels",
     "val_split": "val_fraction",
     "val_size": "val_fraction",
     "test_split": "test_fraction",
@@ -37,102 +38,147 @@ ALIASES: Mapping[str, str] = {
     "mixed_precision": "amp",
     "use_amp": "amp",
 }
-"""Names that people know from training scripts, where the meaning is the same."""
+"""Names from other training tools that are accepted for settings of the same meaning."""
+
+Field = dataclasses.Field[Any]
 
 
 class SettingError(LabelrError):
-    """A setting that does not exist, or a value that it cannot have: wrong usage."""
+    """A setting that does not exist, or a value out of range: wrong usage."""
 
 
-def number(
-    default: float | None,
-    *,
+def setting(
+    default: Any,
     help: str,
+    *,
+    panel: str,
     low: float = -math.inf,
     below: float = math.inf,
     high: float = math.inf,
-    auto: bool = False,
+    short: str | None = None,
+    metavar: str | None = None,
+    searchable: bool = False,
 ) -> Any:
-    """A number from `low` to under `below`, or to `high`; with `auto`, None leaves the choice to labelr."""
-    metadata = {"help": help, "low": low, "below": below, "high": high, "auto": auto}
+    """A dataclass field that is a setting and a command-line option.
+
+    Its annotation says what it takes: a number, true or false, a ``Literal`` of choices, a text, a tuple of texts or
+    choices; ``| None`` where labelr may choose.
+
+    Args:
+        default: The default value.
+        help: What ``--help`` says.
+        panel: The group of options in ``--help``.
+        low: The lowest number allowed.
+        below: Numbers must be lower than this.
+        high: The highest number allowed.
+        short: A short option such as ``"-b"``.
+        metavar: What the value is called in ``--help``.
+        searchable: Whether `tune` may give it several values.
+    """
+    metadata = {
+        "help": help, "panel": panel, "low": low, "below": below, "high": high,
+        "short": short, "metavar": metavar, "searchable": searchable,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def switch(default: bool | None, *, help: str) -> Any:
-    """True or false; None, where the annotation allows it, leaves the choice to labelr."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def is_optional(field: Field) -> bool:
+    """Whether the value may be None."""
+    return NoneType in get_args(field.type)
 
 
-def choice(default: str, *choices: str, help: str) -> Any:
-    """One of several words."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def kind_of(field: Field) -> Any:
+    """The annotation without None: ``int``, ``float``, ``bool``, ``str``, a ``Literal`` or a ``tuple``."""
+    is_union = get_origin(field.type) in (Union, UnionType)
+    return next(kind for kind in get_args(field.type) if kind is not NoneType) if is_union else field.type
 
 
-def text(*, help: str) -> Any:
-    """A text; None, the default, for nothing or for labelr's choice."""
-    return dataclasses.field(default=None, metadata={"help": help, "text": True})
+def is_number(field: Field) -> bool:
+    """Whether it takes a number."""
+    return kind_of(field) in (int, float)
 
 
-def texts(*, help: str) -> Any:
-    """Any number of texts; a list and a single text are taken as well."""
-    return dataclasses.field(default=(), metadata={"help": help, "texts": True})
+def is_list(field: Field) -> bool:
+    """Whether it takes several values."""
+    return get_origin(kind_of(field)) is tuple
 
 
-def checked(field: "dataclasses.Field[Any]", value: Any) -> Any:
-    """The value of a field as it is kept: a single text among texts as a tuple, anything else as it is.
+def item_kind(field: Field) -> Any:
+    """What it takes; of a tuple, what each of its items is."""
+    return get_args(kind_of(field))[0] if is_list(field) else kind_of(field)
+
+
+def choices_of(field: Field) -> tuple[str, ...]:
+    """The values to choose from; empty where there are other values."""
+    kind = item_kind(field)
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def checked(field: Field, value: Any) -> Any:
+    """The value as it is stored: a list as a tuple, a path as text, anything else unchanged.
 
     Raises:
-        SettingError: Unless it is of the kind and in the range that the field's declaration states.
+        SettingError: If it is of the wrong type or out of range.
     """
-    if "texts" in field.metadata:
-        value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-    choices = field.metadata.get("choices")
-    if choices:
-        _require(value in choices, field.name, f"one of {', '.join(choices)}", value)
-    elif "low" in field.metadata:
-        _check_number(field, value)
-    elif "text" in field.metadata:
-        _require(value is None or isinstance(value, str), field.name, "text", value)
-    elif "texts" in field.metadata:
-        are_texts = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
-        _require(are_texts, field.name, "a list of texts", value)
-    else:
-        optional = " | None" in str(field.type)
-        _require(isinstance(value, bool) or (optional and value is None), field.name, "true or false", value)
-    return value
+    if value is None and is_optional(field):
+        return None
+    if not is_list(field):
+        return _checked_item(field, value)
+    if isinstance(value, (str, os.PathLike)):
+        value = (value,)
+    if not isinstance(value, (tuple, list)):
+        raise _error(field, "a list of texts", value)
+    return tuple(_checked_item(field, item) for item in value)
 
 
-def parsed(field: "dataclasses.Field[Any]", text: str) -> Any:
-    """The value that a text stands for, as on a command line.
+def parsed(field: Field, text: str) -> Any:
+    """The value that a text on a command line means.
 
     Raises:
-        SettingError: If the field cannot have such a value.
+        SettingError: If it is of the wrong type or out of range.
     """
     value: Any = text
-    if text == "auto" and field.default is None:
+    if text == "auto" and is_optional(field):
         value = None
-    elif "low" in field.metadata:
+    elif is_number(field):
         with suppress(ValueError):
-            value = (int if "int" in str(field.type) else float)(text)
-    elif "choices" not in field.metadata and "bool" in str(field.type):
+            value = kind_of(field)(text)
+    elif kind_of(field) is bool:
         value = {"true": True, "false": False}.get(text.lower(), text)
     return checked(field, value)
 
 
-def _check_number(field: "dataclasses.Field[Any]", value: Any) -> None:
-    if value is None and field.metadata["auto"]:
-        return
+def _checked_item(field: Field, value: Any) -> Any:
+    choices = choices_of(field)
+    if choices and value not in choices:
+        raise _error(field, f"one of {', '.join(choices)}", value, suggest(str(value), choices))
+    if is_number(field):
+        _check_number(field, value)
+    elif item_kind(field) is bool and not isinstance(value, bool):
+        raise _error(field, "true or false", value)
+    elif item_kind(field) is str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(value, str):
+            raise _error(field, "text", value)
+    return value
+
+
+def _check_number(field: Field, value: Any) -> None:
     low, below, high = (field.metadata[name] for name in ("low", "below", "high"))
-    whole = "int" in str(field.type)
+    whole = kind_of(field) is int
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    upper = f" to {high:,}" if high < math.inf else f" to below {below:g}" if below < math.inf else ""
-    expected = f"a {'whole ' if whole else ''}number from {low:g}{upper}"
-    _require(numeric and low <= value <= high and value < below, field.name, expected, value)
+    if not (numeric and low <= value <= high and value < below):
+        upper = f" to {high:,}" if high < math.inf else f" to below {below:g}" if below < math.inf else ""
+        raise _error(field, f"a {'whole ' if whole else ''}number from {low:g}{upper}", value)
 
 
-def _require(holds: bool, name: str, expected: str, value: object) -> None:
-    if not holds:
-        raise SettingError(f"{name}: expected {expected}, got {value!r}")
+def _error(field: Field, expected: str, value: object, hint: str = "") -> SettingError:
+    return SettingError(f"{field.name}: expected {expected}, got {value!r}", hint)
+
+
+def option_of(name: str) -> str:
+    """The command-line option of a setting: ``--batch-size`` for ``batch_size``."""
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,54 +186,85 @@ class Settings:
     """Settings by name, each checked when it is set.
 
     Raises:
-        SettingError: If a value is of the wrong kind or out of range.
+        SettingError: If a value is of the wrong type or out of range.
     """
+
+    EXCLUSIVE: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Pairs of settings of which at most one may be set."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+        for first, second in self.EXCLUSIVE:
+            if getattr(self, first) is not None and getattr(self, second) is not None:
+                raise SettingError(
+                    f"{first} and {second} exclude each other",
+                    f"give `{option_of(first)}` or `{option_of(second)}`, not both",
+                )
 
     @classmethod
-    def of(cls, settings: "Settings | Mapping[str, Any] | None") -> Self:
-        """Settings from what people pass: some already, a mapping by name, or nothing.
+    def names(cls) -> tuple[str, ...]:
+        """The names of all settings."""
+        return tuple(field.name for field in dataclasses.fields(cls))
 
-        Names known from training scripts, such as `num_epochs`, are accepted for the settings in `ALIASES`.
+    @classmethod
+    def of(cls, settings: "Settings | Mapping[str, Any] | None" = None, /, **more: Any) -> Self:
+        """Settings from an object of this class, a mapping by name or nothing, with some replaced.
+
+        Names from other training tools, such as `num_epochs`, are accepted: see `ALIASES`.
+
+        Args:
+            settings: The settings.
+            more: Settings that take precedence; one of an exclusive pair also replaces the other.
 
         Raises:
-            SettingError: If a name is unknown or given twice, or a value is out of range.
+            SettingError: If a name is unknown or given twice, or a value is of the wrong type or out of range.
         """
         if isinstance(settings, cls):
-            return settings
-        if settings is not None and not isinstance(settings, Mapping):
+            base = settings
+        elif settings is None or isinstance(settings, Mapping):
+            base = cls(**cls._by_name(settings or {}))
+        else:
             raise SettingError(f"expected a {cls.__name__} or a mapping of settings, got {type(settings).__name__}")
-        known = {field.name for field in dataclasses.fields(cls)}
+        if not more:
+            return base
+        chosen = cls._by_name(more)
+        pairs = [pair for both in cls.EXCLUSIVE for pair in (both, both[::-1])]
+        excluded = {other: None for name, other in pairs if chosen.get(name) is not None}
+        return dataclasses.replace(base, **{**excluded, **chosen})
+
+    @classmethod
+    def _by_name(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with aliases replaced by the names that they mean."""
+        known = cls.names()
         named: dict[str, Any] = {}
-        for key, value in (settings or {}).items():
+        for key, value in settings.items():
             name = ALIASES.get(key, key)
             if name not in known:
-                raise SettingError(f"unknown setting {key!r}", suggest(str(key), known | set(ALIASES)))
+                aliases = {alias for alias, meaning in ALIASES.items() if meaning in known}
+                raise SettingError(f"unknown setting {key!r}", suggest(str(key), {*known, *aliases}))
             if name in named:
                 raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
             named[name] = value
-        return cls(**named)
+        return named
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The settings in a TOML or JSON file, under their names.
+        """The settings in a TOML or JSON file.
 
         Raises:
-            SettingError: If there is no such file, it is neither, or it names what is no setting.
+            SettingError: If the file cannot be read or parsed, or holds something else.
         """
         kind, parse = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
         try:
-            said = parse(path.read_text(encoding="utf-8-sig"))
+            content = parse(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingError(f"cannot read {path}: {error.strerror}") from error
         except ValueError as error:  # of the encoding or the syntax
-            hint = "a file that does not end in .json is read as TOML" if kind == "TOML" else ""
-            raise SettingError(f"{path} is no {kind}: {error}", hint) from error
+            hint = "a file whose name does not end in .json is read as TOML" if kind == "TOML" else ""
+            raise SettingError(f"{path} is not valid {kind}: {error}", hint) from error
         try:
-            return cls.of(said)
+            return cls.of(content)
         except SettingError as error:
             raise SettingError(f"{path}: {error.message}", error.hint) from error
 

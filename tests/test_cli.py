@@ -163,7 +163,7 @@ def test_option_with_the_value_of_its_default_wins_over_a_file_too(cli: Cli, dra
 
 
 def test_number_of_drawn_images_comes_from_a_file_where_it_is_not_given(cli: Cli, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text('{"synthetic": 40, "labels_count": 2}')
+    (tmp_path / "s.json").write_text('{"synthetic": 40, "num_labels": 2}')
     assert cli("fit", "--synthetic", *TINY_OPTIONS, "--config", tmp_path / "s.json").code == 0
     assert len(list((home / "synthetic").rglob("*.png"))) == 40
 

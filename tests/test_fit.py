@@ -344,7 +344,7 @@ def test_failed_run_leaves_no_directory(tmp_path: Path, home: Path) -> None:
 
 @pytest.mark.slow
 def test_training_learns_drawn_patterns() -> None:
-    config = {"synthetic": 600, "labels_count": 3, "image_size": 48, "epochs": 12, "width": 0.25, "lr": 4e-3}
+    config = {"synthetic": 600, "num_labels": 3, "image_size": 48, "epochs": 12, "width": 0.25, "lr": 4e-3}
     _, _, metrics = fit(config=config)
     assert metrics["f1_micro"] > 0.85
 
@@ -360,6 +360,6 @@ def test_photographs_are_learned_from(scenes: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_training_on_a_gpu_learns_drawn_patterns() -> None:
-    model, _, metrics = fit(config={"synthetic": 600, "labels_count": 3, "epochs": 20, "lr": 4e-3, "device": "cuda"})
+    model, _, metrics = fit(config={"synthetic": 600, "num_labels": 3, "epochs": 20, "lr": 4e-3, "device": "cuda"})
     assert model.info.config["amp"]
     assert metrics["f1_micro"] > 0.85

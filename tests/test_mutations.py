@@ -9,15 +9,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelr.config import ReadOptions
-from labelr.data.formats.layouts import LAYOUTS
+from labelr.config import LAYOUTS, Layout, ReadOptions
 from labelr.data.listing import SUFFIXES
 from labelr.data.read import read_labels
 from labelr.data.reading import Reading
@@ -241,7 +240,7 @@ def write(folder: Path, files: Files) -> None:
 def draw_options(folder: Path, files: Files, dice: Dice) -> ReadOptions:
     first = tuple(str(folder / name) for name in list(files)[:1])
     return ReadOptions(
-        labels=dice.pick(((),) * 6 + ((str(folder),), first)), layout=dice.pick(("auto",) * 14 + tuple(LAYOUTS)),
+        labels=dice.pick(((),) * 6 + ((str(folder),), first)), layout=dice.pick(get_args(Layout)[:1] * 14 + LAYOUTS),
         images=dice.pick((None,) * 8 + (str(folder), str(folder / "train"))), skip_invalid=bool(dice.roll(2)),
         group=dice.pick((None,) * 8 + ("patient", "id")), only=dice.pick(((),) * 9 + (("cat",), ("dog", "cat") * 2)),
         exclude=dice.pick(((),) * 9 + (("cat",),)), minus_one=dice.pick(("auto", "no", "unknown")),

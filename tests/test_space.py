@@ -6,8 +6,9 @@ from typing import Any
 import optuna
 import pytest
 
+from labelr.config import SEARCHABLE
 from labelr.fields import SettingError
-from labelr.tuning.space import SEARCHABLE, Range, Space, Values
+from labelr.tuning.space import Range, Space, Values
 
 
 def test_values_and_ranges_are_read_as_on_the_command_line() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from labelr.tuning.options import TuneOptions
 from pages import HOSTILE, Browser, Elements, assert_harmless, table_of
 
 from labelr.config import TrainConfig
 from labelr.tuning import charts, findings
-from labelr.tuning.options import TuneOptions
 from labelr.tuning.outcome import Flattery, Outcome
 from labelr.tuning.page import render, write_study_page
 from labelr.tuning.scales import Scale, score_axis, thinned

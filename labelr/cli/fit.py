@@ -54,7 +54,7 @@ def fit(
             panel=opt.DATA,
         ),
     ] = None,
-    labels_count: opt.LabelsCount = opt.DEFAULTS.labels_count,
+    num_labels: opt.NumLabels = opt.DEFAULTS.num_labels,
     labels: opt.Labels = opt.NOTHING,
     layout: opt.Layout = opt.DEFAULTS.layout,
     images: opt.Images = opt.DEFAULTS.images,
@@ -156,7 +156,7 @@ def fit(
     chosen = opt.given(context)
     if synthetic == AS_MANY_AS_SET:
         del chosen["synthetic"]
-    settings = TrainConfig.read(config).overridden(chosen) if config else TrainConfig.of(chosen)
+    settings = TrainConfig.of(TrainConfig.read(config) if config else None, **chosen)
     from labelr.training.fit import fit as train
 
     with console.session(quiet=quiet, verbose=verbose) as track:

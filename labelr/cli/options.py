@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelr.config import ReadOptions, TrainConfig
-from labelr.fields import SettingError, Settings
-from labelr.tagging.options import TagOptions
+from labelr.config import ReadOptions, TagOptions, TrainConfig
+from labelr.fields import SettingError, Settings, choices_of
 
 if TYPE_CHECKING:
     from labelr.model import device
@@ -29,7 +28,7 @@ def option(*flags: str, help: str, panel: str, metavar: str | None = None, defau
 def setting(name: str, *flags: str, panel: str, metavar: str | None = None, of: type[Settings] = TrainConfig) -> Any:
     """The option of a setting, its help taken from where it is defined; None is shown as "auto"."""
     field = next(field for field in dataclasses.fields(of) if field.name == name)
-    choices, help_text = field.metadata.get("choices"), str(field.metadata["help"])
+    choices, help_text = choices_of(field), str(field.metadata["help"])
     return option(
         *flags or (f"--{name.replace('_', '-')}",),
         help=help_text,
@@ -77,7 +76,7 @@ CacheLimit = Annotated[float, setting("cache_limit", panel=MACHINE)]
 ValFraction = Annotated[float, setting("val_fraction", panel=DATA)]
 TestFraction = Annotated[float, setting("test_fraction", panel=DATA)]
 Folds = Annotated[int | None, setting("folds", panel=DATA)]
-LabelsCount = Annotated[int, setting("labels_count", panel=DATA)]
+NumLabels = Annotated[int, setting("num_labels", panel=DATA)]
 
 ImageSize = Annotated[int | None, setting("image_size", panel=NETWORK)]
 Resize = Annotated[str, setting("resize", panel=NETWORK)]

@@ -8,9 +8,8 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.config import TrainConfig
+from labelr.config import MachineOptions, TagOptions, ThresholdOptions, TrainConfig
 from labelr.fields import SettingError
-from labelr.tagging.options import TagOptions
 
 EXIT_ATTENTION = 3
 
@@ -78,7 +77,9 @@ def tag(
     changed are tagged again. The exit code is 3 if an image failed.
     """
     wanted = opt.read_threshold(threshold)
-    chosen = TagOptions.of(opt.given(context, TagOptions))
+    others = {*ThresholdOptions.names(), *MachineOptions.names()}
+    options = {name: value for name, value in opt.given(context, TagOptions).items() if name not in others}
+    chosen = TagOptions.of(options)
     to_stdout = output is not None and str(output) == "-"
     if to_stdout:
         _check_stdout(chosen, {"--json": json, "--dry-run": dry_run, "--force": force})
@@ -87,7 +88,7 @@ def tag(
     from labelr.tagging.tag import stream
     from labelr.tagging.tag import tag as tag_images
 
-    settings = chosen.to_dict()
+    settings = options
     with console.session(quiet=quiet, verbose=verbose) as track:
         machine = opt.machine(context)
         if to_stdout:

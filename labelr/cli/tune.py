@@ -13,9 +13,8 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.fit import AS_MANY_AS_SET, FitCommand, check_source_and_place, fit
-from labelr.config import TrainConfig
-from labelr.tuning.options import TuneOptions, check_search
-from labelr.tuning.space import SEARCHABLE, Space, said, shown
+from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
+from labelr.tuning.space import Space, check_search, said, shown
 
 if TYPE_CHECKING:
     from labelr.tuning.outcome import Outcome
@@ -114,7 +113,7 @@ def tune(
     if synthetic == AS_MANY_AS_SET:
         del chosen["synthetic"]
     texts = {key: chosen.pop(key) for key in SEARCHABLE if key in chosen}
-    settings = TrainConfig.read(config).overridden(chosen) if config else TrainConfig.of(chosen)
+    settings = TrainConfig.of(TrainConfig.read(config) if config else None, **chosen)
     options = opt.given(context, TuneOptions)
     check_search(settings, Space.of(texts)[0], TuneOptions.of(options))
     from labelr.tuning.tune import tune as search

@@ -6,10 +6,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr.config import TagOptions
 from labelr.errors import suggest
 from labelr.fields import SettingError
 from labelr.model.decide import decide
-from labelr.tagging.options import TagOptions
 
 
 @dataclass(frozen=True)

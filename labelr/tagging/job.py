@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 
+from labelr.config import TagOptions
 from labelr.errors import LabelrError, preview
 from labelr.model import store
 from labelr.model.device import Machine
@@ -20,7 +21,6 @@ from labelr.scoring.overrides import check_overrides, choose_thresholds
 from labelr.tagging.choice import Choice
 from labelr.tagging.inputs import Found, Inputs, Walk, read_list
 from labelr.tagging.journal import Result
-from labelr.tagging.options import TagOptions
 from labelr.tagging.pipeline import Task, results
 from labelr.tagging.writers import Tagged
 

@@ -11,9 +11,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labelr import files
+from labelr.config import TagOptions
 from labelr.errors import LabelrError, preview
 from labelr.tagging.journal import FOLDER, Journal, copy_journal
-from labelr.tagging.options import TagOptions
 from labelr.tagging.uncertain import UNCERTAIN_FILE
 from labelr.tagging.writers import (
     ERRORS_FILE,

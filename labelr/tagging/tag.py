@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files, signals
+from labelr.config import TagOptions
 from labelr.errors import preview
 from labelr.fields import SettingError
 from labelr.model.device import Machine
@@ -18,7 +19,6 @@ from labelr.tagging import writers
 from labelr.tagging.inputs import Walk
 from labelr.tagging.job import Job, TagSummary, one_thread
 from labelr.tagging.journal import Journal, Result
-from labelr.tagging.options import TagOptions
 from labelr.tagging.output import (
     SUMMARY_FILE,
     TABLES,

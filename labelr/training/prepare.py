@@ -4,12 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.config import TrainConfig
+from labelr.config import Device, TrainConfig
 from labelr.data import synthetic
 from labelr.data.dataset import Dataset
 from labelr.data.divide import divide
@@ -71,7 +72,7 @@ def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: in
         width=config.width or (0.5 if drawn else 1.0),
         batch_size=config.batch_size or default_batch_size(num_train, most=32 if drawn else 64),
         lr=config.lr or (4e-3 if drawn or config.optimizer == "muon" else 1.5e-3),
-        device=machine.device.type,
+        device=cast("Device", machine.device.type),
         amp=machine.precision != "fp32",
         threads=machine.threads,
         workers=machine.workers,
@@ -106,9 +107,9 @@ def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, trac
 
 def _draw(config: TrainConfig, track: Track) -> Path:
     """A drawn data set, kept in the cache so that it can be looked at and tagged."""
-    name = f"{config.synthetic}-images-{config.labels_count}-labels-seed-{config.seed}"
+    name = f"{config.synthetic}-images-{config.num_labels}-labels-seed-{config.seed}"
     folder = files.home() / "synthetic" / name
-    synthetic.make_synthetic_dataset(folder, config.synthetic, config.labels_count, seed=config.seed, track=track)
+    synthetic.make_synthetic_dataset(folder, config.synthetic, config.num_labels, seed=config.seed, track=track)
     return folder
 
 

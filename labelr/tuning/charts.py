@@ -5,13 +5,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from labelr.config import SEARCHABLE
 from labelr.errors import pluralize
 from labelr.scoring.report.panels import Axis, Line, Panel, Parallel, Span, Thread, along, nice_ticks, tick_text
 from labelr.scoring.report.words import MEASURES
 from labelr.training.prepare import DEFAULT_EPOCHS
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.scales import Scale, jitter, score_axis, thinned
-from labelr.tuning.space import SEARCHABLE, Point, shown
+from labelr.tuning.space import Point, shown
 from labelr.tuning.trials import Trial
 
 SHADES = 5

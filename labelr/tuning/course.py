@@ -12,20 +12,15 @@ import optuna
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.splits import SPLITS
 from labelr.errors import LabelrError
-from labelr.model import shelf
 from labelr.model.device import Machine
 from labelr.progress import untracked
 from labelr.training.epochs import train
-from labelr.training.finish import finish
 from labelr.training.fit import describe
 from labelr.training.history import EpochRow
-from labelr.training.prepare import Prepared
 from labelr.tuning.job import Job
-from labelr.tuning.trials import EPOCHS, SCORES, SECONDS, read_trials
+from labelr.tuning.trials import EPOCHS, SCORES, SECONDS
 
-MODELS_FOLDER = "models"
 TRIALS_FOLDER = "trials"
 
 
@@ -77,7 +72,6 @@ class Course:
             for seed, folder in enumerate(folders):
                 self._done.append(self._train(folder, seed))
             score = fmean(self._note())
-            self._keep(folders[0], score)
         except BaseException as error:
             is_over = isinstance(error, Exception) and not is_of_the_machine(error)  # else it goes on from there
             raise
@@ -123,27 +117,3 @@ class Course:
         for name, value in notes.items():
             self.attempt.set_user_attr(name, value)
         return scores
-
-    def _keep(self, folder: Path, score: float) -> None:
-        """Completes the first seed's model and puts it among those that are kept, if it belongs there."""
-        keep, models = self.job.options.keep, self.job.folder / MODELS_FOLDER
-        better = [trial for trial in read_trials(self.attempt.study) if trial.state == "complete"]
-        if sum(trial.score >= score for trial in better) >= keep:
-            return
-        settings = replace(self.settings, report=self.job.given.report)
-        finish(
-            self._without_test(), shelf.read_info(folder), settings, self.machine, folder,
-            suspects=None, track=untracked,
-        )  # fmt: skip
-        place = files.make_folder(models) / f"trial-{self.number}"
-        shutil.rmtree(place, ignore_errors=True)
-        (folder / shelf.CHECKPOINT_FILE).unlink(missing_ok=True)
-        folder.replace(place)
-        for trial in sorted(better, key=lambda trial: -trial.score)[keep - 1 :]:
-            shutil.rmtree(models / f"trial-{trial.number}", ignore_errors=True)
-
-    def _without_test(self) -> Prepared:
-        """The data as a trial may see it: the test part is for the model that is trained in the end."""
-        prepared = self.job.prepared
-        seen = np.flatnonzero(prepared.parts != SPLITS.index("test"))
-        return Prepared(prepared.dataset.take(seen), prepared.parts[seen])

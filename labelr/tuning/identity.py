@@ -10,12 +10,11 @@ from typing import Any
 from filelock import FileLock
 
 from labelr import files
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, TuneOptions
 from labelr.errors import LabelrError, preview
 from labelr.model.reservation import default_stem
 from labelr.training.prepare import Prepared
 from labelr.training.resume import FREE, images_of, said_setting
-from labelr.tuning.options import TuneOptions
 from labelr.tuning.space import Space
 from labelr.tuning.study import Study, delete_study, open_study
 

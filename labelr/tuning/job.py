@@ -4,10 +4,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labelr.config import TrainConfig
+from labelr.config import DEFAULT_TRIALS, TrainConfig, TuneOptions
 from labelr.model.device import Machine
 from labelr.training.prepare import DEFAULT_EPOCHS, Prepared, resolve
-from labelr.tuning.options import DEFAULT_TRIALS, TuneOptions
 from labelr.tuning.space import Point, Space, Values
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, TuneOptions
 from labelr.scoring.evaluation import without_nan
-from labelr.tuning.options import TuneOptions
 from labelr.tuning.space import Space, said
 from labelr.tuning.trials import Trial
 

@@ -7,22 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from labelr.config import ReadOptions, TrainConfig
-from labelr.errors import suggest
-from labelr.fields import ALIASES, SettingError, checked, parsed
+from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
+from labelr.errors import preview, suggest
+from labelr.fields import ALIASES, SettingError, checked, is_number, kind_of, parsed
 
 if TYPE_CHECKING:
     import optuna
 
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
-_FIXED = {
-    *(field.name for field in dataclasses.fields(ReadOptions)),
-    *("val_fraction", "test_fraction", "folds", "splits", "synthetic", "labels_count", "time", "micro_batch"),
-    *("select", "target_precision", "target_recall", "seed", "checkpoint_minutes", "device", "amp", "threads"),
-    *("workers", "compile", "report", "plot_format"),
-}
-"""Settings that are the same for all trials: they say what is learned from and how it is computed, not how well."""
-SEARCHABLE = tuple(name for name in _FIELDS if name not in _FIXED)
 
 Point = Mapping[str, Any]
 """A value for each setting that is searched."""
@@ -165,7 +157,7 @@ class Space:
 def _check_searchable(name: str, key: str) -> None:
     if name not in _FIELDS:
         raise SettingError(f"unknown setting {key!r}", suggest(key, {*SEARCHABLE, *ALIASES}))
-    if name in _FIXED:
+    if name not in SEARCHABLE:
         hint = "train each point several times with `--seeds`" if name == "seed" else "give it one value"
         raise SettingError(f"{name} cannot be searched: it is the same for all trials", hint)
 
@@ -180,7 +172,7 @@ def _dimension(name: str, wanted: Any) -> Dimension:
         values = [checked(field, value) for value in wanted]
     else:
         values = [checked(field, wanted)]
-    if "low" in field.metadata and "int" not in str(field.type):
+    if kind_of(field) is float:
         values = [float(value) if isinstance(value, int) else value for value in values]
     choices = tuple(values)
     if not choices:
@@ -195,12 +187,38 @@ def _range(name: str, text: str) -> Range:
     field = _FIELDS[name]
     numbers, _, scale = text.partition(":")
     low, _, high = numbers.partition("..")
-    if "low" not in field.metadata or scale not in ("", "log"):
+    if not is_number(field) or scale not in ("", "log"):
         raise SettingError(f"{name}: {text!r} is no range of values", _RANGE_HINT)
     first, last = parsed(field, low.strip()), parsed(field, high.strip())
     if first is None or last is None or not first < last or (scale and first <= 0):
         raise SettingError(f"{name}: {text!r} is no range of values", _RANGE_HINT)
-    return Range(first, last, log=bool(scale), whole="int" in str(field.type))
+    return Range(first, last, log=bool(scale), whole=kind_of(field) is int)
 
 
 _RANGE_HINT = "write LOW..HIGH, or LOW..HIGH:log for numbers above 0 such as a learning rate"
+
+
+def check_search(given: TrainConfig, space: Space, options: TuneOptions) -> str:
+    """The sampler that is meant.
+
+    Raises:
+        SettingError: If there is nothing to search, or not in this way.
+    """
+    if not space.dimensions:
+        raise SettingError(
+            "there is nothing to search: no setting has several values",
+            "give some, such as `--lr 1e-3,4e-3 --dropout 0.2,0.3,0.5`",
+        )
+    for flag, wrong in {"--time": given.time, "--folds": given.folds}.items():
+        if wrong is not None:
+            raise SettingError(
+                f"a trial has a number of epochs and one validation part, and no use for the setting {flag[2:]}",
+                f"leave `{flag}` out of the configuration",
+            )
+    sampler = options.sampler if options.sampler != "auto" else "tpe" if space.ranges else "grid"
+    if sampler == "grid" and space.ranges:
+        raise SettingError(
+            f"a grid needs values, and {preview(space.ranges)} has a range",
+            "list its values, or choose `--sampler random` or `--sampler tpe`",
+        )
+    return sampler

@@ -14,22 +14,21 @@ from typing import Any, cast
 import optuna
 
 from labelr import files, signals
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, TuneOptions
 from labelr.data.dataset import as_folders, name_of_data
 from labelr.errors import LabelrError, preview
 from labelr.model import shelf
 from labelr.model.device import Machine, pick_machine
 from labelr.progress import Track, untracked
 from labelr.training.prepare import Prepared, prepare, resolve
-from labelr.tuning.course import MODELS_FOLDER, TRIALS_FOLDER
+from labelr.tuning.course import TRIALS_FOLDER
 from labelr.tuning.crew import Crew
 from labelr.tuning.identity import begin_study, identity_of
 from labelr.tuning.job import Job
-from labelr.tuning.options import TuneOptions, check_search
 from labelr.tuning.outcome import TRIALS_FILE, Outcome, trials_csv
 from labelr.tuning.page import write_study_page
 from labelr.tuning.refit import check_place, refit
-from labelr.tuning.space import Space, Values
+from labelr.tuning.space import Space, Values, check_search
 from labelr.tuning.storage import check_storage
 from labelr.tuning.study import Study
 from labelr.tuning.trials import Trial, ranked, read_trials
@@ -83,7 +82,7 @@ def tune(
         LabelrError: If settings, data or surroundings do not allow it, or no trial came to its end.
     """
     searched, single = Space.of(space or {})
-    given = TrainConfig.of(config).overridden(single)
+    given = TrainConfig.of(config, **single)
     chosen = TuneOptions.of({"metric": given.select, **options})
     given = replace(given, select=chosen.metric)
     sampler = check_search(given, searched, chosen)
@@ -187,7 +186,7 @@ def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
             "change what they say, and give the study another name with `--study`" if reasons else "allow more `--time`"
         )
         raise LabelrError(f"no trial came to its end{why}", hint)
-    _tidy(study, job, trials)
+    _tidy(study, trials)
     outcome = Outcome(
         study.name, study.folder, data, job.given, job.space, job.options, job.sampler, tuple(trials), importance(study)
     )
@@ -196,15 +195,11 @@ def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
     return outcome
 
 
-def _tidy(study: Study, job: Job, trials: Sequence[Trial]) -> None:
-    """Deletes what trials that are over have left, and says where fewer models are kept than were asked for."""
+def _tidy(study: Study, trials: Sequence[Trial]) -> None:
+    """Deletes what trials that are over have left."""
     for trial in trials:
         for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_over else ():
             shutil.rmtree(leftover, ignore_errors=True)
-    wanted = min(job.options.keep, sum(trial.state == "complete" for trial in trials))
-    kept = len(list((study.folder / MODELS_FOLDER).glob("trial-*")))
-    if kept < wanted:
-        log.warning("%d of the best %d models are kept: some were trained with another `--keep`", kept, wanted)
 
 
 def importance(study: Study) -> dict[str, float]:

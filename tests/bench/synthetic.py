@@ -21,10 +21,10 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.scoring.metrics import score
 
 
-def fit_seed(labels_count: int, seed: int) -> tuple[float, float]:
+def fit_seed(num_labels: int, seed: int) -> tuple[float, float]:
     """Micro F1 on the test part, and the wall time of the whole command in seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--labels-count", str(labels_count), "--seed", str(seed), "--output", f"{folder}/model"]
+        options = ["--num-labels", str(num_labels), "--seed", str(seed), "--output", f"{folder}/model"]
         command = [sys.executable, "-m", "labelr", "fit", "--synthetic", "--json", "--quiet", *options]
         start = time.perf_counter()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -32,11 +32,11 @@ def fit_seed(labels_count: int, seed: int) -> tuple[float, float]:
     return json.loads(done.stdout)["metrics"]["f1_micro"], seconds
 
 
-def linear_f1(labels_count: int) -> float:
+def linear_f1(num_labels: int) -> float:
     """Micro F1 of a logistic regression on raw pixels, trained on as many images as the network."""
     with tempfile.TemporaryDirectory() as folder:
         count = TrainConfig().synthetic
-        data = make_synthetic_dataset(Path(folder) / "data", count, labels_count)
+        data = make_synthetic_dataset(Path(folder) / "data", count, num_labels)
         rows = [line.split(",") for line in (data / "labels.csv").read_text().splitlines()[1:]]
         pixels = np.stack([np.asarray(Image.open(data / "images" / row[0])).ravel() / 255 for row in rows])
     targets = np.array([row[1:] for row in rows], dtype=float)
@@ -48,12 +48,12 @@ def linear_f1(labels_count: int) -> float:
 
 def main() -> None:
     """Prints a line for each number of labels."""
-    for labels_count in (6, 12):
-        runs = [fit_seed(labels_count, seed) for seed in range(3)]
+    for num_labels in (6, 12):
+        runs = [fit_seed(num_labels, seed) for seed in range(3)]
         scores, seconds = zip(*runs, strict=True)
         print(
-            f"{labels_count} labels: micro F1 {statistics.mean(scores):.4f} ({min(scores):.4f} to {max(scores):.4f}), "
-            f"{statistics.mean(seconds):.0f} s a run; linear model {linear_f1(labels_count):.4f}",
+            f"{num_labels} labels: micro F1 {statistics.mean(scores):.4f} ({min(scores):.4f} to {max(scores):.4f}), "
+            f"{statistics.mean(seconds):.0f} s a run; linear model {linear_f1(num_labels):.4f}",
             flush=True,
         )
 
