@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from labelr.data.augment import STRENGTHS, Augmentation, Strength, mix
+from labelr.data.augment import STRENGTHS, Augmentation, Strength, mixup
 
 SQUARE = torch.ones(60)
 
@@ -119,7 +119,7 @@ def test_crop_keeps_at_least_the_area_that_it_must() -> None:
 def rotated_corner(aspect: float) -> Tensor:
     """Where the right end of the picture's middle line comes to lie, in the picture's own proportions, as (x, y)."""
     augment = Augmentation(Strength(rotation=30), flip=False)
-    places = augment._places(torch.ones(7, 1), torch.tensor([aspect]))[0]  # the farthest turn
+    places = augment._affine_matrices(torch.ones(7, 1), torch.tensor([aspect]))[0]  # the farthest turn
     x, y = places @ torch.tensor([1.0, 0.0, 1.0])
     return torch.stack([x * aspect, y])
 
@@ -179,21 +179,21 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def test_mixture_of_strength_zero_is_the_batch_itself() -> None:
     images, targets = batch()
-    mixed = mix(images, targets, 0.0, seeded())
+    mixed = mixup(images, targets, 0.0, seeded())
     assert mixed.images is images
     assert mixed.targets is targets
 
 
 def test_targets_are_mixed_as_the_images_are() -> None:
     for seed in range(20):
-        mixed = mix(*batch(), 0.5, seeded(seed))
+        mixed = mixup(*batch(), 0.5, seeded(seed))
         torch.testing.assert_close(mixed.images[:, 0, 0, 0], mixed.targets[:, 0])
 
 
 def test_mixtures_lie_between_their_images() -> None:
     found = set()
     for seed in range(20):
-        images = mix(*batch(), 1.0, seeded(seed)).images
+        images = mixup(*batch(), 1.0, seeded(seed)).images
         assert images.min() >= 0
         assert images.max() <= 1
         found |= set(images[:, 0, 0, 0].tolist())
@@ -202,21 +202,21 @@ def test_mixtures_lie_between_their_images() -> None:
 
 def test_target_that_is_unknown_in_either_image_is_unknown_in_the_mixture() -> None:
     for seed in range(20):
-        targets = mix(*batch(), 0.5, seeded(seed)).targets
+        targets = mixup(*batch(), 0.5, seeded(seed)).targets
         assert torch.isnan(targets[3, 1])
         assert int(torch.isnan(targets[:, 1]).sum()) in {1, 2}
         assert not torch.isnan(targets[:, 0]).any()
 
 
 def test_same_seed_mixes_in_the_same_way() -> None:
-    first, again = (mix(*batch(), 0.5, seeded(5)) for _ in range(2))
+    first, again = (mixup(*batch(), 0.5, seeded(5)) for _ in range(2))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.targets.nan_to_num(-1), again.targets.nan_to_num(-1))
 
 
 def test_shares_follow_the_beta_distribution() -> None:
     images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 1, 1)
-    values = [mix(images, torch.zeros(2, 1), 0.4, seeded(seed)).images[0, 0, 0, 0].item() for seed in range(2000)]
+    values = [mixup(images, torch.zeros(2, 1), 0.4, seeded(seed)).images[0, 0, 0, 0].item() for seed in range(2000)]
     inner = np.array([value for value in values if 0 < value < 1])  # where the partner is the other one
     # Beta(0.4, 0.4) has mean 1/2 and variance 1 / (4 * 1.8)
     assert inner.mean() == pytest.approx(0.5, abs=0.05)

@@ -91,8 +91,8 @@ def test_rows_are_connected_as_by_comparing_each_with_each(monkeypatch: pytest.M
         for b, other in enumerate(values[:a])
         if (one ^ other).bit_count() <= duplicates.MAX_DISTANCE
     ]
-    for most in (duplicates._MOST_PAIRS, 5):
-        monkeypatch.setattr(duplicates, "_MOST_PAIRS", most)
+    for most in (duplicates._MAX_PAIRS, 5):
+        monkeypatch.setattr(duplicates, "_MAX_PAIRS", most)
         found = near_duplicates(values)
         assert parts_of(found, 260) == parts_of(np.array(expected).T, 260)
         assert found.shape[1] == 260 - len(parts_of(found, 260))

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from labelr.config import RESIZE_RULES, ResizeRule
-from labelr.data.images import Pixels, Unreadable, decode, read_pixels, read_thumbnail, to_pixels
-from labelr.data.listing import find_images
+from labelr.data.images import Pixels, Unreadable, decode, find_images, read_pixels, read_thumbnail, to_pixels
 
 Colour = tuple[int, int, int]
 

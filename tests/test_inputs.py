@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import put
 
-from labelr.data.listing import find_images
+from labelr.data.images import find_images
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.tagging.inputs import Found, Inputs, Walk, read_list

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labelr.data.listing import find_images, has_image_suffix
+from labelr.data.images import find_images, has_image_suffix
 from labelr.errors import LabelrError
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelr.config import LAYOUTS, Layout, ReadOptions
-from labelr.data.listing import SUFFIXES
+from labelr.data.images import SUFFIXES
 from labelr.data.read import read_labels
 from labelr.data.reading import Reading
 from labelr.errors import LabelrError

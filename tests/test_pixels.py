@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from labelr.config import ReadOptions
-from labelr.data import cache
+from labelr.data import pixel_cache
 from labelr.data.images import read_pixels
 from labelr.data.pixels import PixelSet, open_pixels
 from labelr.errors import LabelrError
@@ -71,7 +71,7 @@ def paths(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three images a segment."""
-    monkeypatch.setattr(cache, "SEGMENT_BYTES", 3 * BYTES)
+    monkeypatch.setattr(pixel_cache, "SEGMENT_BYTES", 3 * BYTES)
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -96,7 +96,7 @@ def test_batches_are_all_images_in_order(paths: list[Path]) -> None:
 @pytest.mark.parametrize("options", [ReadOptions(), UNCACHED])
 def test_part_is_the_pixels_of_its_rows(options: ReadOptions, paths: list[Path]) -> None:
     pixels = open_set(paths, options)
-    part = pixels.part(np.array([5, 1, 2]))
+    part = pixels.subset(np.array([5, 1, 2]))
     assert len(part) == 3
     np.testing.assert_array_equal(part.take([0, 2]), pixels.take([5, 2]))
 
@@ -129,7 +129,7 @@ def test_another_size_or_rule_is_another_store(paths: list[Path]) -> None:
     pixels = open_pixels(paths, digests_of(paths), SIZE, rule="crop")
     np.testing.assert_array_equal(pixels.take([0])[0], read_pixels(paths[0], SIZE, rule="crop"))
     assert open_pixels(paths, digests_of(paths), 8).take([0]).shape == (1, 8, 8, 3)
-    assert len(cache.describe()) == 3
+    assert len(pixel_cache.describe()) == 3
 
 
 @pytest.mark.parametrize("options", [ReadOptions(), UNCACHED])
@@ -142,7 +142,7 @@ def test_file_that_has_changed_since_is_an_error_that_names_it(
         paths[3].unlink()
     else:
         shutil.copy(paths[2], paths[3])
-    reason = "no such file" if change == "gone" else "its content is another"
+    reason = "no such file" if change == "gone" else "its content differs"
     with pytest.raises(LabelrError, match=rf"3\.png has changed since it was first read: {reason}"):
         open_pixels(paths, digests, SIZE, options=options).take([3])
 
@@ -152,7 +152,7 @@ def test_limit_is_kept_by_throwing_away_what_was_not_used_for_longest(paths: lis
     limit = ReadOptions(cache_limit=6 * BYTES / 1e9 + 1e-6)
     for row, group in enumerate((paths[:3], paths[3:6])):
         open_set(group, limit)
-        for folder in cache._segments(cache._stores()[0])[row:]:
+        for folder in pixel_cache._segments(pixel_cache._stores()[0])[row:]:
             os.utime(folder, (row + 1, row + 1))
     used, seen, gone = Decoded(), Decoded(), Decoded()
     open_set(paths[:3], limit, used)  # used now, so that the other three are the oldest
@@ -160,26 +160,26 @@ def test_limit_is_kept_by_throwing_away_what_was_not_used_for_longest(paths: lis
     open_set(paths[:3], limit, seen)
     open_set(paths[3:4], limit, gone)
     assert (used.count, seen.count, gone.count) == (0, 0, 1)
-    assert sum(row["bytes"] for row in cache.describe()) <= limit.cache_limit * 1e9
+    assert sum(row["bytes"] for row in pixel_cache.describe()) <= limit.cache_limit * 1e9
 
 
 def test_cache_cleared_in_the_middle_of_a_run_is_still_read_from(paths: list[Path]) -> None:
     pixels = open_set(paths)
     expected = pixels.take(range(7))
-    assert cache.clear() == {"images": 7, "bytes": 7 * BYTES + 7 * 65 - 1}
-    assert cache.describe() == []
+    assert pixel_cache.clear() == {"images": 7, "bytes": 7 * BYTES + 7 * 65 - 1}
+    assert pixel_cache.describe() == []
     np.testing.assert_array_equal(pixels.take(range(7)), expected)
 
 
 @pytest.mark.parametrize("damage", ["shortened", "no pixels", "no digests"])
 def test_damaged_segment_is_as_good_as_none(damage: str, paths: list[Path]) -> None:
     expected = open_set(paths).take(range(7))
-    (segment,) = cache._segments(cache._stores()[0])
+    (segment,) = pixel_cache._segments(pixel_cache._stores()[0])
     if damage == "shortened":
-        with (segment / cache.PIXELS_FILE).open("r+b") as file:
+        with (segment / pixel_cache.PIXELS_FILE).open("r+b") as file:
             file.truncate(5 * BYTES)
     else:
-        (segment / (cache.PIXELS_FILE if damage == "no pixels" else cache.DIGESTS_FILE)).unlink()
+        (segment / (pixel_cache.PIXELS_FILE if damage == "no pixels" else pixel_cache.DIGESTS_FILE)).unlink()
     again = Decoded()
     np.testing.assert_array_equal(open_set(paths, track=again).take(range(7)), expected)
     assert again.count == 7
@@ -198,10 +198,10 @@ def test_cache_that_cannot_be_written_is_done_without(
 FILL = """
 import hashlib, select, signal, sys, time
 from pathlib import Path
-from labelr.data import cache
+from labelr.data import pixel_cache
 from labelr.data.pixels import open_pixels
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever this process was begun with
-cache.SEGMENT_BYTES = 3 * 16 * 16 * 3
+pixel_cache.SEGMENT_BYTES = 3 * 16 * 16 * 3
 paths = sorted(Path(sys.argv[1]).iterdir())
 digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 def track(items, description, total=None):
@@ -234,7 +234,7 @@ def test_killed_filling_keeps_whole_segments_and_leaves_no_rubbish(number: signa
     expected = np.stack([np.asarray(read_pixels(path, SIZE)) for path in paths])
     np.testing.assert_array_equal(open_set(paths, track=again).take(range(7)), expected)
     assert again.count == 4
-    assert not list(cache.cache_folder().glob(f"*/{cache.DRAFT}*"))
+    assert not list(pixel_cache.cache_folder().glob(f"*/{pixel_cache.DRAFT}*"))
 
 
 def test_two_runs_that_fill_the_cache_at_once_decode_each_image_once(paths: list[Path]) -> None:
@@ -269,28 +269,29 @@ def test_waiting_for_another_run_is_said(paths: list[Path], caplog: pytest.LogCa
 def test_full_disk_is_told_and_what_is_missing_is_decoded_when_needed(paths: list[Path]) -> None:
     """The limit on the size of files stands in for a full disk."""
     code = FILL.replace(
-        "cache.SEGMENT_BYTES", "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n_"
+        "pixel_cache.SEGMENT_BYTES", "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n_"
     )
     command = [sys.executable, "-c", code, str(paths[0].parent), "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("cached 0\n")
     assert "the pixel cache cannot be written: File too large" in done.stderr
-    assert not list(cache.cache_folder().glob("*/*/*"))
+    assert not list(pixel_cache.cache_folder().glob("*/*/*"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what a process has needed")
 def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -> None:
     code = (
-        "import numpy as np, sys\nfrom pathlib import Path\nfrom labelr.data import cache\n"
-        "from labelr.data.pixels import PixelSet, _Reader\n"
-        "count = int(sys.argv[1]); reader = _Reader(128, 'squish', 1); digests = [f'{n:064x}' for n in range(count)]\n"
-        "with cache.writing(reader.store):\n"
+        "import numpy as np, sys\nfrom pathlib import Path\nfrom labelr.data import pixel_cache\n"
+        "from labelr.data.pixels import PixelSet, _Decoder\n"
+        "count = int(sys.argv[1]); decoder = _Decoder(128, 'squish', 1)\n"
+        "digests = [f'{n:064x}' for n in range(count)]\n"
+        "with pixel_cache.writing(decoder.store):\n"
         "    image = np.zeros((128, 128, 3), np.uint8)\n"
-        "    cache.write(reader.store, digests, (image for _ in digests), reader.num_bytes)\n"
-        "segments, places = cache.find(reader.store, digests, reader.shape)\n"
+        "    pixel_cache.write(decoder.store, digests, (image for _ in digests), decoder.num_bytes)\n"
+        "segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)\n"
         "found = np.array([places[one] for one in digests])\n"
-        "pixels = PixelSet([(Path('x'), one) for one in digests], reader, segments, found, 1)\n"
+        "pixels = PixelSet([(Path('x'), one) for one in digests], decoder, segments, found, 1)\n"
         "assert sum(len(batch) for batch in pixels.batches(64)) == count\n"
         "status = Path('/proc/self/status').read_text()\n"  # `getrusage` would say at least what this process had
         "print(status.split('VmHWM:')[1].split()[0])\n"
@@ -307,17 +308,17 @@ def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -
 
 def test_segment_that_was_half_deleted_can_be_listed_and_cleared(paths: list[Path]) -> None:
     open_set(paths)
-    (segment,) = cache._segments(cache._stores()[0])
-    (segment / cache.DIGESTS_FILE).unlink()
-    assert [row["images"] for row in cache.describe()] == [0]
-    assert cache.clear() == {"images": 0, "bytes": 7 * BYTES}
-    assert cache.describe() == []
+    (segment,) = pixel_cache._segments(pixel_cache._stores()[0])
+    (segment / pixel_cache.DIGESTS_FILE).unlink()
+    assert [row["images"] for row in pixel_cache.describe()] == [0]
+    assert pixel_cache.clear() == {"images": 0, "bytes": 7 * BYTES}
+    assert pixel_cache.describe() == []
 
 
 def test_description_says_what_there_is(paths: list[Path]) -> None:
     before = time.time()
     open_set(paths)
-    (row,) = cache.describe()
+    (row,) = pixel_cache.describe()
     assert row["name"].startswith("squish-16px-")
     assert row["images"] == 7
     assert row["bytes"] == 7 * BYTES + 7 * 65 - 1

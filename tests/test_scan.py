@@ -168,7 +168,7 @@ def test_images_that_were_read_before_an_interruption_are_not_read_again(tmp_pat
 def test_images_are_remembered_while_others_are_still_read(
     memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "REMEMBERED_AT_ONCE", 2)
+    monkeypatch.setattr(scan, "SAVE_EVERY", 2)
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(5)]
     known = []
 
@@ -176,7 +176,7 @@ def test_images_are_remembered_while_others_are_still_read(
         for item in items:
             yield item
             with closing(sqlite3.connect(memory)) as database:
-                known.append(len(database.execute("SELECT path FROM scans_4").fetchall()))
+                known.append(len(database.execute("SELECT path FROM scans").fetchall()))
 
     scan_images(paths, track=look)
     assert known == [0, 2, 2, 4, 4]

@@ -15,23 +15,23 @@ cache = typer.Typer(name="cache", help="Look after the cache of decoded images."
 @cache.command()
 def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """List what the cache holds, the longest unused first."""
-    from labelr.data import cache as pixels
+    from labelr.data import pixel_cache
 
     with console.session(quiet=quiet, verbose=verbose):
-        rows = pixels.describe()
+        rows = pixel_cache.describe()
     if json:
         console.show_json(rows)
     else:
-        _show(rows, pixels.cache_folder())
+        _show(rows, pixel_cache.cache_folder())
 
 
 @cache.command()
 def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """Delete all decoded images; the next run decodes what it needs again. Models and your files stay."""
-    from labelr.data import cache as pixels
+    from labelr.data import pixel_cache
 
     with console.session(quiet=quiet, verbose=verbose):
-        cleared = pixels.clear()
+        cleared = pixel_cache.clear()
     if json:
         console.show_json(cleared)
     elif not quiet:

@@ -1,4 +1,4 @@
-"""Changes whole batches of training images at random, in ways that leave their labels true."""
+"""Augmentation: random changes of whole batches of training images that leave their labels valid."""
 
 import math
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TRAINING_SHARE = 7 / 8
-"""Training sees images of this share of the edge that scoring sees. A crop shows things larger than they are in the
-whole picture, so that they have about one size in both (Touvron et al. 2019), and a quarter of the work is spared."""
+"""Edge of training images as a share of the edge in scoring. Crops enlarge objects, so that they have about the same size
+in both (Touvron et al. 2019), and a quarter of the work is saved."""
 
 GREY = (0.299, 0.587, 0.114)
-"""The shares of red, green and blue in luma (ITU-R BT.601)."""
+"""Weights of red, green and blue in luma (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """How far each change may go.
+    """The range of each random change.
 
-    Crops keep most of the area: with several labels a picture, a smaller crop may lose one.
+    Crops keep most of the area: a smaller crop of an image with several labels may lose one.
 
     Attributes:
-        min_area: The smallest share of the picture that a crop keeps.
-        stretch: The largest change of a crop's width relative to its height, as a factor.
+        min_area: The smallest share of the image that a crop keeps.
+        stretch: The largest factor by which a crop's aspect ratio changes.
         rotation: The largest angle, in degrees.
-        shift: The farthest that a crop may reach over the picture's border, as a share of the edge.
-        brightness: Colours are multiplied by a factor within this of 1.
-        contrast: Distances from the mean grey are multiplied by a factor within this of 1.
-        saturation: Distances from each pixel's own grey are multiplied by a factor within this of 1.
-        hue: The largest turn of the hues, as a share of the circle.
-        cutout: The largest edge of a square that is painted over, as a share of the picture's edge.
+        shift: How far a crop may extend over the image's border, as a share of the edge.
+        brightness: Colours are multiplied by a factor in ``[1 - brightness, 1 + brightness]``.
+        contrast: Likewise the differences from the image's mean grey.
+        saturation: Likewise the differences from each pixel's own grey.
+        hue: The largest rotation of the hue, as a share of the colour circle.
+        cutout: The largest edge of the square that is erased, as a share of the image's edge.
     """
 
     min_area: float = 1.0
@@ -54,42 +54,42 @@ STRENGTHS = {
         cutout=0.4,
     ),
 }  # fmt: skip
-"""The positions of the dial `augment`."""
+"""The values of the setting `augment`."""
 
 
-class Mixture(NamedTuple):
-    """Images laid over one another, and their targets likewise."""
+class Mixup(NamedTuple):
+    """Convex combinations of images, and of their targets."""
 
     images: Tensor
     targets: Tensor
 
 
-def mix(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> Mixture:
-    """Each image laid over another one of the batch, and its targets likewise (mixup, Zhang et al. 2018).
+def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> Mixup:
+    """Each image blended with another one of the batch, and its targets with the other's (Zhang et al. 2018).
 
     Args:
         images: Normalised, shape ``(N, 3, S, S)``.
-        targets: 1, 0 or NaN (unknown), shape ``(N, L)``; what is unknown in either image is unknown in the mixture.
-        strength: The share of the first is drawn from Beta(strength, strength); 0 changes nothing.
-        generator: Decides the share and the partners; on the CPU.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``; NaN in either image gives NaN in the blend.
+        strength: The weight of the first image is drawn from Beta(strength, strength); 0 changes nothing.
+        generator: Source of the weight and the partners; on the CPU.
     """
     if strength == 0:
-        return Mixture(images, targets)
-    share = float(np.random.default_rng(generator.initial_seed()).beta(strength, strength))
+        return Mixup(images, targets)
+    weight = float(np.random.default_rng(generator.initial_seed()).beta(strength, strength))
     partner = torch.randperm(len(images), generator=generator).to(images.device)
-    return Mixture(torch.lerp(images[partner], images, share), torch.lerp(targets[partner], targets, share))
+    return Mixup(torch.lerp(images[partner], images, weight), torch.lerp(targets[partner], targets, weight))
 
 
 class Augmentation:
-    """One affine resampling of places (crop, flip, rotation, shift) and one affine change of colours a batch.
+    """Random crop, flip, rotation and shift in one affine resampling, then colour jitter in one affine map.
 
-    What a rotation or shift brings in from outside is the mirrored picture: black corners, with changes of hue, cost
-    0.01 mAP on photographs of scenes.
+    Areas outside of the image are filled by reflection: black corners, combined with changes of hue, cost 0.01 mAP on
+    photographs of scenes.
 
     Args:
-        strength: How far the changes may go.
-        flip: Whether left and right may be exchanged.
-        vertical_flip: Whether up and down may be exchanged.
+        strength: The range of the changes.
+        flip: Whether to flip half of the images horizontally.
+        vertical_flip: Whether to flip half of the images vertically.
     """
 
     def __init__(self, strength: Strength, *, flip: bool = True, vertical_flip: bool = False) -> None:
@@ -98,40 +98,40 @@ class Augmentation:
         self.vertical_flip = vertical_flip
 
     def __call__(self, images: Tensor, aspects: Tensor, size: int, generator: torch.Generator) -> Tensor:
-        """Each image changed in its own way.
+        """The images, each changed at random.
 
         Args:
-            images: Of any type, values in [0, 255], shape ``(N, 3, M, M)``; the work is done where they are.
-            aspects: Width over height of what each image shows, ``(N,)``: the square may be a squished picture, and
-                is rotated as the picture would be.
+            images: Of any dtype, values in [0, 255], shape ``(N, 3, M, M)``, on the device that does the work.
+            aspects: Width over height of each original image, ``(N,)``: a squished image is rotated as its original
+                would be.
             size: S, the edge of the result.
-            generator: Decides all that is random; on the CPU, so that every device sees the same changes.
+            generator: Source of all randomness; on the CPU, so that every device gets the same changes.
 
         Returns:
             float32, values in [0, 255], shape ``(N, 3, S, S)``, channels last.
         """
         draws = 2 * torch.rand((12, len(images)), generator=generator) - 1  # in [-1, 1)
-        places = _sent(self._places(draws[:7], aspects.cpu()), images.device)
-        grid = F.affine_grid(places, [len(images), 3, size, size], align_corners=False)
+        matrices = _to_device(self._affine_matrices(draws[:7], aspects.cpu()), images.device)
+        grid = F.affine_grid(matrices, [len(images), 3, size, size], align_corners=False)
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
         moved = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
-        coloured = self._recolour(moved, draws[7:11])
-        return self._cut_out(coloured, draws[11], generator).contiguous(memory_format=torch.channels_last)
+        jittered = self._jitter_colours(moved, draws[7:11])
+        return self._cutout(jittered, draws[11], generator).contiguous(memory_format=torch.channels_last)
 
-    def _places(self, draws: Tensor, aspects: Tensor) -> Tensor:
-        """For each image the matrix from the result's places to its own, both in [-1, 1], shape ``(N, 2, 3)``."""
-        how = self.strength
-        area = 1 - (1 - how.min_area) * (draws[0] + 1) / 2
-        stretch = torch.exp(draws[1] * math.log(how.stretch))
+    def _affine_matrices(self, draws: Tensor, aspects: Tensor) -> Tensor:
+        """Matrices from output to input coordinates, both in [-1, 1], shape ``(N, 2, 3)``."""
+        strength = self.strength
+        area = 1 - (1 - strength.min_area) * (draws[0] + 1) / 2
+        stretch = torch.exp(draws[1] * math.log(strength.stretch))
         width = (area * stretch).sqrt().clamp(max=1)
         height = (area / stretch).sqrt().clamp(max=1)
-        right = draws[2] * (1 - width + 2 * how.shift)
-        down = draws[3] * (1 - height + 2 * how.shift)
+        right = draws[2] * (1 - width + 2 * strength.shift)
+        down = draws[3] * (1 - height + 2 * strength.shift)
         if self.flip:
             width = width * draws[4].sign()
         if self.vertical_flip:
             height = height * draws[5].sign()
-        angle = draws[6] * math.radians(how.rotation)
+        angle = draws[6] * math.radians(strength.rotation)
         cos, sin = angle.cos(), angle.sin()
         rows = [
             torch.stack([width * cos, -height * sin / aspects, right], dim=1),
@@ -139,41 +139,43 @@ class Augmentation:
         ]
         return torch.stack(rows, dim=1)
 
-    def _recolour(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and hue: one matrix and one offset an image."""
-        how = self.strength
-        if not (how.brightness or how.contrast or how.saturation or how.hue):
+    def _jitter_colours(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Brightness, contrast, saturation and hue changed by one matrix and one offset per image."""
+        strength = self.strength
+        if not (strength.brightness or strength.contrast or strength.saturation or strength.hue):
             return images
-        changes = draws * torch.tensor([how.brightness, how.contrast, how.saturation, how.hue])[:, None]
+        changes = (
+            draws * torch.tensor([strength.brightness, strength.contrast, strength.saturation, strength.hue])[:, None]
+        )
         brightness, contrast, saturation = 1 + changes[:3, :, None, None]  # (N, 1, 1) each
         greying = torch.tensor(GREY).expand(3, 3)
-        matrix = _turn_hues(changes[3]) @ (saturation * torch.eye(3) + (1 - saturation) * greying)
-        matrix = _sent(brightness * contrast * matrix, images.device)
-        offset = _sent(brightness * (1 - contrast), images.device)
+        matrix = _hue_rotations(changes[3]) @ (saturation * torch.eye(3) + (1 - saturation) * greying)
+        matrix = _to_device(brightness * contrast * matrix, images.device)
+        offset = _to_device(brightness * (1 - contrast), images.device)
         red, green, blue = images.mean(dim=(2, 3)).unbind(1)
         mean_grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
         flat = torch.baddbmm(offset * mean_grey[:, None, None], matrix, images.flatten(2))
         return flat.clamp_(0, 255).view(images.shape)
 
-    def _cut_out(self, images: Tensor, draws: Tensor, generator: torch.Generator) -> Tensor:
-        """A square of each image painted over with its mean colour (cutout, DeVries and Taylor 2017)."""
+    def _cutout(self, images: Tensor, draws: Tensor, generator: torch.Generator) -> Tensor:
+        """A random square of each image filled with the image's mean colour (DeVries and Taylor 2017)."""
         if not self.strength.cutout:
             return images
         size = images.shape[-1]
         half = (draws + 1) / 4 * self.strength.cutout * size  # (N,)
         centre = torch.rand((2, len(images)), generator=generator) * size
         inside = (torch.arange(size) + 0.5 - centre[..., None]).abs() <= half[:, None]  # (2, N, S)
-        painted = _sent(inside[0, :, None, :, None] & inside[1, :, None, None, :], images.device)
-        return torch.where(painted, images.mean(dim=(2, 3), keepdim=True), images)
+        erased = _to_device(inside[0, :, None, :, None] & inside[1, :, None, None, :], images.device)
+        return torch.where(erased, images.mean(dim=(2, 3), keepdim=True), images)
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on a device; only CUDA takes a copy of what is given up at once, and is not waited for."""
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor copied to a device; asynchronously only to CUDA, where the source may be freed at once."""
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
-def _turn_hues(turns: Tensor) -> Tensor:
-    """Matrices that turn the hues and leave luma as it is, shape ``(N, 3, 3)``: a rotation in the plane I, Q of YIQ."""
+def _hue_rotations(turns: Tensor) -> Tensor:
+    """Matrices that rotate the hue and preserve luma, shape ``(N, 3, 3)``: rotations in the I-Q plane of YIQ."""
     to_yiq = torch.tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
     angle = 2 * math.pi * turns
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)

@@ -15,7 +15,7 @@ from labelr.data.labels import LabelTable, look_alikes
 from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.read import missing_message, read_labels
 from labelr.data.reading import Reading
-from labelr.data.scan import Scanned, scan_images
+from labelr.data.scan import Scan, scan_images
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.progress import Track, untracked
 
@@ -36,7 +36,7 @@ class Dataset:
     """
 
     table: LabelTable
-    scanned: tuple[Scanned, ...]
+    scanned: tuple[Scan, ...]
     unreadable: Mapping[str, str]
 
     @classmethod

@@ -9,7 +9,7 @@ from labelr.data.formats import tagged
 from labelr.data.formats.layouts import recognise
 from labelr.data.formats.records import part_in
 from labelr.data.formats.source import Source, is_there
-from labelr.data.listing import find_images
+from labelr.data.images import find_images
 from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError, preview
 

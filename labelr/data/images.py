@@ -1,10 +1,12 @@
-"""Opens images: the one way from a file to pixels, for training, scoring and tagging alike."""
+"""Finds image files and opens them: the only decoder, shared by training, scoring and tagging."""
 
+import os
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -13,32 +15,90 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
+from labelr.errors import LabelrError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF")
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}) | HEIF_SUFFIXES
+JUNK_NAMES = frozenset({"Thumbs.db", "__MACOSX"})
+REPORT_FOLDER, PAGE_FILE = "report", "report.html"
+"""A folder of this name with this file is a report of labelr; its images are charts, not photographs."""
 
 Pixels = NDArray[np.uint8]
-"""One RGB image, ``(S, S, 3)``: square, but for thumbnails."""
+"""One RGB image, ``(S, S, 3)``; thumbnails are ``(H, W, 3)``."""
 
 # Pillow's own limit holds for the whole process and only warns; ours is checked before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
 
+def has_image_suffix(name: str) -> bool:
+    """Whether a file name has the suffix of an image format."""
+    return PurePath(name).suffix.lower() in SUFFIXES
+
+
+def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
+    """The image files below `folder`, by their suffix; see `find_files`."""
+    return find_files(folder, has_image_suffix, recursive=recursive)
+
+
+def find_files(folder: Path, wanted: Callable[[str], bool], *, recursive: bool = True) -> Iterator[Path]:
+    """The files below `folder` whose names are wanted, depth first, the entries of each folder sorted by name.
+
+    Dot-files, ``Thumbs.db``, ``__MACOSX`` and labelr's own charts are skipped. Symbolic links are followed, but never
+    back to a folder that contains them. Names are not interpreted: no globbing, and they need not be valid UTF-8.
+
+    Raises:
+        LabelrError: If a folder cannot be listed; skipping it would falsify the result.
+    """
+    yield from _walk(folder, wanted, recursive, frozenset())
+
+
+def _walk(
+    folder: Path, wanted: Callable[[str], bool], recursive: bool, ancestors: frozenset[tuple[int, int]]
+) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
+    identity = (status.st_dev, status.st_ino)
+    is_report = folder.name == REPORT_FOLDER and any(entry.name == PAGE_FILE for entry in ordered)
+    if identity in ancestors or (is_report and ancestors):
+        return
+    for entry in ordered:
+        if entry.name.startswith(".") or entry.name in JUNK_NAMES:
+            continue
+        if _is_folder(entry):
+            if recursive:
+                yield from _walk(folder / entry.name, wanted, recursive, ancestors | {identity})
+        elif wanted(entry.name):
+            yield folder / entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: it will be reported as a file that cannot be read
+        return False
+
+
 @dataclass(frozen=True)
 class Unreadable:
-    """Why a file gave no pixels: a result like any other, never an exception."""
+    """Why a file could not be decoded; returned, never raised."""
 
     reason: str
 
 
 class Decoded(NamedTuple):
-    """An image file as pixels.
+    """A decoded image file.
 
     Attributes:
         pixels: Shape ``(S, S, 3)``.
-        width: Of the whole picture, turned as it is seen, in pixels.
-        height: Likewise.
-        format: Of the file, such as ``JPEG``.
-        mode: Of its pixels as Pillow calls it, such as ``RGB`` and ``L``.
+        width: Of the original image after EXIF orientation, in pixels.
+        height: Of the original image after EXIF orientation, in pixels.
+        format: The file format, such as ``JPEG``.
+        mode: The pixel mode as Pillow names it, such as ``RGB`` or ``L``.
     """
 
     pixels: Pixels
@@ -51,17 +111,17 @@ class Decoded(NamedTuple):
 def read_pixels(
     path: Path, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS
 ) -> Pixels | Unreadable:
-    """The image in a file as labelr sees it, in training, scoring and tagging.
+    """The pixels of an image file, as training, scoring and tagging see it.
 
-    EXIF orientation is applied, transparency is laid over white, 16-bit and float greyscale is scaled to 8 bits, and
-    an embedded colour profile is taken to sRGB. A large JPEG is decoded at a reduced scale.
+    EXIF orientation is applied, transparency is composited over white, 16-bit and float greyscale is scaled to 8 bits,
+    and an embedded colour profile is converted to sRGB. A large JPEG is decoded at a reduced scale.
 
     Args:
         path: The file; it is opened for reading only.
         size: S, the edge of the square in pixels.
-        rule: How a picture that is not square becomes one: ``"squish"`` and ``"letterbox"`` keep all of it, ``"crop"``
+        rule: How a rectangle becomes a square: ``"squish"`` and ``"letterbox"`` keep the whole image, ``"crop"``
             keeps its centre.
-        max_pixels: A larger picture is refused before it is decoded (a guard against decompression bombs).
+        max_pixels: A larger image is refused before it is decoded (a guard against decompression bombs).
 
     Returns:
         Pixels of shape ``(S, S, 3)``, or the reason why there are none.
@@ -75,7 +135,7 @@ def read_pixels(
 
 
 def read_thumbnail(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> Pixels | Unreadable:
-    """The picture in a file in its true proportions, its longer edge `size` pixels, to be looked at.
+    """A thumbnail of an image file with its aspect ratio kept and a longer edge of `size` pixels.
 
     Returns:
         Pixels of shape ``(H, W, 3)``, or the reason why there are none; see `read_pixels`.
@@ -94,9 +154,9 @@ def read_thumbnail(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> Pi
 
 
 def open_file(path: Path) -> BufferedReader | Unreadable:
-    """The file opened for reading, or the reason why it cannot be."""
+    """The file opened for reading, or the reason why it cannot be opened."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would be waited for without end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe could block forever
             return Unreadable("not a regular file")
         return path.open("rb")
     except OSError as error:
@@ -104,11 +164,11 @@ def open_file(path: Path) -> BufferedReader | Unreadable:
 
 
 def content_digest(file: BufferedReader) -> str | Unreadable:
-    """The SHA-256 of an open file, which is at its beginning again, or the reason why it cannot be read."""
+    """The SHA-256 of an open file, which is rewound, or the reason why it cannot be read."""
     try:
         digest = files.digest(file)
         file.seek(0)
-    except OSError as error:  # a disk that fails while it is read
+    except OSError as error:  # a disk that fails during the read
         return Unreadable((error.strerror or str(error)).lower())
     return digest
 
@@ -116,7 +176,7 @@ def content_digest(file: BufferedReader) -> str | Unreadable:
 def decode(
     file: BufferedReader, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS
 ) -> Decoded | Unreadable:
-    """The pixels of an open image file, and the size of its picture; see `read_pixels`."""
+    """The pixels and properties of an open image file; see `read_pixels`."""
     try:
         if not file.read(1):
             return Unreadable("empty file (0 bytes)")
@@ -126,43 +186,43 @@ def decode(
                 return Unreadable(
                     f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels"
                 )
-            whole, kind, mode = image.size, image.format or "", image.mode
-            image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but twice the target at least
+            full_size, file_format, mode = image.size, image.format or "", image.mode
+            image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
             image.load()
             upright = _upright(image)
-            # not by its shape: what is nearly square may be square, or the other way, at a reduced scale
+            # not judged by shape: at a reduced scale a nearly square image may become square, or the reverse
             turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
-            width, height = reversed(whole) if turned else whole
-            return Decoded(to_pixels(upright, size, rule), width, height, kind, mode)
+            width, height = reversed(full_size) if turned else full_size
+            return Decoded(to_pixels(upright, size, rule), width, height, file_format, mode)
     except MemoryError:
         return Unreadable("too large for this machine's memory")
     except UnidentifiedImageError:
         return Unreadable(_why_unidentified(file))
-    except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged bytes: the file is at fault
+    except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged bytes
         return Unreadable(f"damaged or truncated: {error}" if str(error) else f"damaged: {type(error).__name__}")
 
 
 def to_pixels(image: Image.Image, size: int, rule: ResizeRule = "squish") -> Pixels:
-    """The pixels of an image that Pillow has opened, shape ``(S, S, 3)``, sRGB."""
+    """The pixels of an image opened by Pillow, shape ``(S, S, 3)``, sRGB."""
     profile = image.info.get("icc_profile")
-    fitted = _to_srgb(_fit(_eight_bit(_upright(image)), size, rule), profile)
-    if fitted.size == (size, size):
-        return np.asarray(fitted)
+    resized = _to_srgb(_resize(_to_eight_bits(_upright(image)), size, rule), profile)
+    if resized.size == (size, size):
+        return np.asarray(resized)
     square = Image.new("RGB", (size, size), "gray")
-    square.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
+    square.paste(resized, ((size - resized.width) // 2, (size - resized.height) // 2))
     return np.asarray(square)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; as it is where the EXIF block is damaged."""
+    """The image with its EXIF orientation applied; unchanged where the EXIF block is damaged."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - a damaged EXIF block does not spoil the pixels beside it
+    except Exception:  # noqa: BLE001 - a damaged EXIF block does not affect the pixels
         return image
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """The image in mode L, RGB or CMYK: deep greyscale scaled, palettes looked up, transparency over white."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """The image in mode L, RGB or CMYK: deep greyscale scaled, palettes applied, transparency over white."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scale_deep(np.asarray(image), image.mode))
     if image.has_transparency_data:
@@ -177,22 +237,22 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _scale_deep(values: NDArray[np.generic], mode: str) -> Pixels:
     """Greyscale of more than 8 bits scaled to 8, shape ``(H, W)``.
 
-    16 bits are divided by 257. 32 bits and floats do not say where white is: the smallest of the usual whites (1 for
-    floats, 255, 65535) that holds the brightest pixel is taken, and beyond these the brightest pixel itself.
+    16 bits are divided by 257. 32-bit integers and floats do not declare their white level: it is the smallest common
+    level (1 for floats, 255, 65535) that is not below the brightest pixel, or else the brightest pixel itself.
     """
     grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     brightest = float(grey.max(initial=0.0))
     if mode.startswith("I;16"):
         white = 65535.0
     else:
-        usual = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
-        white = next((level for level in usual if brightest <= level), brightest)
+        levels = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+        white = next((level for level in levels if brightest <= level), brightest)
     scaled: Pixels = np.rint(grey.clip(0.0, white) * (255.0 / white)).astype(np.uint8)
     return scaled
 
 
-def _fit(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:
-    """The image resized, antialiased, to fit a square of edge `size`; shorter on one edge for ``"letterbox"``."""
+def _resize(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:
+    """The image resized with antialiasing to a square of edge `size`; for ``"letterbox"`` one edge may be shorter."""
     target, box = (size, size), None
     if rule == "letterbox":
         scale = size / max(image.size)
@@ -205,7 +265,7 @@ def _fit(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image in mode RGB, its colours taken to sRGB where `profile` says what they are."""
+    """The image in mode RGB, converted to sRGB if it has an ICC profile."""
     transform = _profile_transform(profile, image.mode) if profile else None
     if transform is None:
         return image.convert("RGB")
@@ -216,7 +276,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """A conversion from an embedded profile to sRGB; None where the profile is damaged or of another colour space."""
+    """The conversion from an ICC profile to sRGB; None if the profile is damaged or of another colour space."""
     try:
         source = ImageCms.getOpenProfile(BytesIO(profile))
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
@@ -226,7 +286,7 @@ def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats that Pillow may open: the usual ones, and HEIF where its decoder is installed."""
+    """The formats that Pillow may open; HEIF only where its decoder is installed."""
     try:
         import pi_heif
     except ImportError:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelr.data.formats.records import part_in
 from labelr.data.formats.source import is_file
-from labelr.data.listing import find_images, has_image_suffix
+from labelr.data.images import find_images, has_image_suffix
 from labelr.errors import LabelrError, preview
 
 MAX_DEPTH = 8

@@ -1,4 +1,4 @@
-"""The pixels of a data set's images: from the cache where they are in it, else decoded when they are asked for."""
+"""The pixels of a data set in batches: from the pixel cache where they are in it, else decoded on demand."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ import PIL
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions, ResizeRule
-from labelr.data import cache
+from labelr.data import pixel_cache
 from labelr.data.images import Pixels, Unreadable, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
 
 DECODER = 1
-"""Raised whenever labelr takes other pixels from the same file than before."""
+"""Increased whenever labelr decodes a file to other pixels than before."""
 
 Rows = Sequence[int] | NDArray[np.int64]
 
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """How a file becomes pixels, here and now."""
+class _Decoder:
+    """Decodes files to squares of one size."""
 
     size: int
     rule: ResizeRule
@@ -44,21 +44,21 @@ class _Reader:
     @property
     def store(self) -> Path:
         """Where such pixels are cached; another version of Pillow may decode differently."""
-        return cache.cache_folder() / f"{self.rule}-{self.size}px-{DECODER}-pillow-{PIL.__version__}"
+        return pixel_cache.cache_folder() / f"{self.rule}-{self.size}px-{DECODER}-pillow-{PIL.__version__}"
 
     def __call__(self, source: tuple[Path, str]) -> Pixels:
-        """The pixels of a file.
+        """The pixels of a file, given its path and digest.
 
         Raises:
-            LabelrError: If its content is not what its digest says: it was opened before, and has changed since.
+            LabelrError: If its content no longer has that digest: it has changed since the data set was loaded.
         """
         path, digest = source
-        pixels = self._read(path, digest)
+        pixels = self._decode(path, digest)
         if isinstance(pixels, Unreadable):
-            raise LabelrError(f"{path} has changed since it was first read: {pixels.reason}", "run it again")
+            raise LabelrError(f"{path} has changed since it was first read: {pixels.reason}", "run the command again")
         return pixels
 
-    def _read(self, path: Path, digest: str) -> Pixels | Unreadable:
+    def _decode(self, path: Path, digest: str) -> Pixels | Unreadable:
         file = open_file(path)
         if isinstance(file, Unreadable):
             return file
@@ -67,7 +67,7 @@ class _Reader:
             if isinstance(found, Unreadable):
                 return found
             if found != digest:
-                return Unreadable("its content is another")
+                return Unreadable("its content differs")
             decoded = decode(file, self.size, rule=self.rule, max_pixels=self.max_pixels)
         return decoded if isinstance(decoded, Unreadable) else decoded.pixels
 
@@ -78,13 +78,13 @@ class PixelSet:
     def __init__(
         self,
         sources: Sequence[tuple[Path, str]],
-        reader: _Reader,
-        segments: Sequence[cache.Segment],
+        decoder: _Decoder,
+        segments: Sequence[pixel_cache.Segment],
         places: NDArray[np.int64],
         threads: int,
     ) -> None:
         self._sources = sources
-        self._reader = reader
+        self._decoder = decoder
         self._segments = segments
         self._places = places  # (N, 2): segment and row, both -1 where an image is not cached
         self._threads = threads
@@ -97,10 +97,10 @@ class PixelSet:
         """How many of the images are in the cache."""
         return int((self._places[:, 0] >= 0).sum())
 
-    def part(self, rows: NDArray[np.int64]) -> "PixelSet":
+    def subset(self, rows: NDArray[np.int64]) -> "PixelSet":
         """The pixels of some of the images, in the order of `rows`."""
         sources = [self._sources[row] for row in rows]
-        return PixelSet(sources, self._reader, self._segments, self._places[rows], self._threads)
+        return PixelSet(sources, self._decoder, self._segments, self._places[rows], self._threads)
 
     def take(self, rows: Rows) -> NDArray[np.uint8]:
         """The pixels of some images, shape ``(B, S, S, 3)``, in the order of `rows`.
@@ -108,22 +108,22 @@ class PixelSet:
         Raises:
             LabelrError: If a file that is not in the cache has changed since it was first read.
         """
-        batch = np.empty((len(rows), *self._reader.shape), np.uint8)
+        batch = np.empty((len(rows), *self._decoder.shape), np.uint8)
         segments, places = self._places[np.asarray(rows, np.int64)].T
         for segment in set(segments[segments >= 0].tolist()):
-            here = segments == segment
-            batch[here] = self._segments[segment].images[places[here]]
+            positions = segments == segment
+            batch[positions] = self._segments[segment].images[places[positions]]
             self._segments[segment].release()
         absent = np.flatnonzero(segments < 0)
         if len(absent):
             with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
                 sources = [self._sources[rows[position]] for position in absent.tolist()]
-                for position, pixels in zip(absent, pool.map(self._reader, sources), strict=True):
+                for position, pixels in zip(absent, pool.map(self._decoder, sources), strict=True):
                     batch[position] = pixels
         return batch
 
     def batches(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-        """All images in order, each batch taken while the one before it is in use."""
+        """All images in order; the next batch is loaded while the current one is in use."""
         starts = range(0, len(self), batch_size)
         rows = (range(start, min(start + batch_size, len(self))) for start in starts)
         return map_ahead(self.take, rows, threads=1, ahead=2)
@@ -139,35 +139,36 @@ def open_pixels(
     threads: int = 1,
     track: Track = untracked,
 ) -> PixelSet:
-    """The pixels of images, those that are not in the cache decoded into it as far as there is room.
+    """The pixels of images; those that are not cached are decoded into the cache as far as there is room.
 
     Args:
-        paths: N image files, which were seen to open.
-        digests: The SHA-256 of each.
+        paths: N image files, which are known to open.
+        digests: The SHA-256 of each file.
         size: S, the edge of the square in pixels.
-        rule: How a picture becomes a square.
-        options: Its `max_pixels` and `cache_limit`.
+        rule: How a rectangle becomes a square.
+        options: Its `max_pixels` and `cache_limit` apply.
         threads: How many images are decoded at a time.
-        track: Watches the decoding.
+        track: Reports the progress of decoding.
 
     Raises:
         LabelrError: If a file has changed since it was first read.
     """
     options = options or ReadOptions()
-    reader = _Reader(size, rule, options.max_pixels)
+    decoder = _Decoder(size, rule, options.max_pixels)
     sources = list(zip(paths, digests, strict=True))
-    segments, places = cache.find(reader.store, digests, reader.shape)
+    segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
     if any(digest not in places for digest in digests) and options.cache_limit:
         try:
-            with cache.writing(reader.store):
-                segments, places = cache.find(reader.store, digests, reader.shape)  # another run may have filled it
+            with pixel_cache.writing(decoder.store):
+                # another run may have filled it while this one waited for the lock
+                segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
                 missing = {digest: path for path, digest in sources if digest not in places}
-                _fill(reader, missing, segments, options, threads, track)
+                _fill(decoder, missing, segments, options, threads, track)
         except OSError as error:
             log.warning("the pixel cache cannot be written: %s", error.strerror or error)
-        segments, places = cache.find(reader.store, digests, reader.shape)
+        segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
     found = np.array([places.get(digest, (-1, -1)) for digest in digests], np.int64).reshape(-1, 2)
-    pixels = PixelSet(sources, reader, segments, found, threads)
+    pixels = PixelSet(sources, decoder, segments, found, threads)
     if pixels.num_cached < len(pixels):
         log.info(
             "%s of %s images are not in the pixel cache and are decoded whenever they are needed (see `--cache-limit`)",
@@ -177,17 +178,19 @@ def open_pixels(
 
 
 def _fill(
-    reader: _Reader,
+    decoder: _Decoder,
     missing: dict[str, Path],
-    used: Iterable[cache.Segment],
+    used: Iterable[pixel_cache.Segment],
     options: ReadOptions,
     threads: int,
     track: Track,
 ) -> None:
-    """Decodes what is missing into the cache, as far as there is room."""
+    """Decodes missing images, given by digest, into the cache as far as there is room."""
     limit = round(options.cache_limit * 1e9)
-    room = cache.make_room(len(missing) * reader.num_bytes, limit, spared=[segment.folder for segment in used])
-    digests = list(missing)[: room // reader.num_bytes]
+    needed = len(missing) * decoder.num_bytes
+    room = pixel_cache.make_room(needed, limit, keep=[segment.folder for segment in used])
+    digests = list(missing)[: room // decoder.num_bytes]
     sources = [(missing[digest], digest) for digest in digests]
-    decoded = map_ahead(reader, sources, threads=threads, ahead=8 * threads)
-    cache.write(reader.store, digests, iter(track(decoded, "decoding", len(sources))), reader.num_bytes)
+    decoded = map_ahead(decoder, sources, threads=threads, ahead=8 * threads)
+    images = iter(track(decoded, "decoding images", len(sources)))
+    pixel_cache.write(decoder.store, digests, images, decoder.num_bytes)

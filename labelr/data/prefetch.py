@@ -1,4 +1,4 @@
-"""Work done ahead on threads and handed out in order: batches gathered, files decoded."""
+"""Prefetching: a function mapped over items on threads, ahead of their use and in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +13,8 @@ R = TypeVar("R")
 def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
     """The function's result for each item, in the order of the items.
 
-    At most `ahead` results are held or under way at a time, however many items there are. What is called should leave
-    the interpreter's lock alone most of the time, as Pillow does while it decodes.
+    At most `ahead` results are pending or held at a time. The function should release the GIL most of the time, as
+    Pillow does while it decodes.
     """
     pending: deque[Future[R]] = deque()
     remaining = iter(items)
@@ -30,7 +30,7 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, a
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of `size`, the last one perhaps shorter."""
+    """The items in lists of `size`; the last may be shorter."""
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""Draws a data set whose labels are known: twelve patterns over a noisy texture."""
+"""Synthetic data sets with known labels: up to twelve patterns over a noisy texture."""
 
 import colorsys
 import shutil
@@ -15,11 +15,10 @@ from labelr.progress import Track, untracked
 
 SIZE = 64
 VISIBLE_SHARE = 0.6
-"""Each pattern drawn keeps at least this share of its pixels unpainted by others."""
+"""At least this share of each pattern's pixels is not covered by other patterns."""
 
 Grid = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Picture = NDArray[np.float64]
 
 
 def _stripes(along: Grid) -> Mask:
@@ -54,80 +53,80 @@ def prevalences(num_labels: int) -> NDArray[np.float64]:
 
 
 def draw_image(present: Iterable[str], rng: np.random.Generator, size: int = SIZE) -> NDArray[np.uint8]:
-    """A picture that shows just the patterns named, each at a random place, size and colour.
+    """An image that shows exactly the patterns named, each with a random position, size and colour.
 
     Returns:
         Pixels of shape ``(size, size, 3)``.
     """
     names = list(present)
     masks = _place([PATTERNS[name] for name in names], rng, size)
-    picture = _background(rng, size)
+    image = _background(rng, size)
     hues = (rng.permutation(12)[: len(names)] + rng.uniform(-0.3, 0.3, len(names))) / 12
     for mask, hue in zip(masks, hues, strict=True):
         colour = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.7, 1.0), rng.uniform(0.75, 1.0))
-        picture[mask] = np.array(colour) * 255 + rng.normal(0, 8, (int(mask.sum()), 3))
-    pixels: NDArray[np.uint8] = picture.clip(0, 255).astype(np.uint8)
+        image[mask] = np.array(colour) * 255 + rng.normal(0, 8, (int(mask.sum()), 3))
+    pixels: NDArray[np.uint8] = image.clip(0, 255).astype(np.uint8)
     return pixels
 
 
-def _background(rng: np.random.Generator, size: int) -> Picture:
-    """Blotches of muted colour under fine noise, shape ``(size, size, 3)``, in [0, 255]."""
+def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """Coarse blotches of muted colour with fine noise, shape ``(size, size, 3)``, in [0, 255]."""
     blotches = rng.uniform(40, 150) + rng.normal(0, 25, (5, 5, 1)) + rng.normal(0, 8, (5, 5, 3))
     coarse = Image.fromarray(blotches.clip(0, 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(coarse, dtype=np.float64) + rng.normal(0, 12, (size, size, 1))
 
 
 def _place(shapes: list[Callable[[Grid, Grid], Mask]], rng: np.random.Generator, size: int) -> list[Mask]:
-    """A mask ``(size, size)`` for each shape, in painting order, such that each stays visible enough.
+    """A mask ``(size, size)`` for each shape, in painting order, placed so that each stays visible.
 
-    The boxes shrink a little with each try that fails, so that even twelve shapes find their places.
+    The shapes shrink a little with each failed attempt, so that even twelve of them fit.
     """
     rows, columns = np.mgrid[:size, :size] + 0.5
     masks: list[Mask] = []
-    shrink = 1.0
+    scale = 1.0
     while len(masks) < len(shapes):
-        radius = max(0.11, rng.uniform(0.13, 0.24) * shrink) * size
+        radius = max(0.11, rng.uniform(0.13, 0.24) * scale) * size
         x, y = rng.uniform(radius, size - radius, 2)
         u, v = (columns - x) / radius, (rows - y) / radius
         mask = shapes[len(masks)](u, v) & (np.maximum(np.abs(u), np.abs(v)) <= 1)
         if _all_visible([*masks, mask]):
             masks.append(mask)
             continue
-        shrink *= 0.99
-        if shrink < 0.1:  # the first shapes left no room: begin again
-            masks, shrink = [], 1.0
+        scale *= 0.99
+        if scale < 0.1:  # the first shapes left no room: start over
+            masks, scale = [], 1.0
     return masks
 
 
 def _all_visible(masks: list[Mask]) -> bool:
-    painted = np.zeros_like(masks[0])
+    covered = np.zeros_like(masks[0])
     for mask in reversed(masks):
-        if (mask & ~painted).sum() < VISIBLE_SHARE * mask.sum():
+        if (mask & ~covered).sum() < VISIBLE_SHARE * mask.sum():
             return False
-        painted |= mask
+        covered |= mask
     return True
 
 
 def make_synthetic_dataset(
     folder: Path, num_images: int, num_labels: int, *, seed: int = 0, size: int = SIZE, track: Track = untracked
 ) -> Path:
-    """Draws a data set as people have them: ``images/*.png`` and ``labels.csv`` in `folder`.
+    """Writes a synthetic data set: ``images/*.png`` and ``labels.csv`` in `folder`.
 
-    The folder appears in one piece, and one that is there already is left as it is.
+    The folder appears atomically; an existing data set is left unchanged.
 
     Args:
-        folder: Where the data set is to lie; its parents are made.
-        num_images: How many images to draw.
-        num_labels: How many patterns they may show, 1 to 12, each with its own independent probability.
-        seed: Another seed draws other images.
+        folder: Where to write the data set; parent folders are created.
+        num_images: How many images to make.
+        num_labels: How many patterns to use, 1 to 12; each occurs independently of the others.
+        seed: Determines the images.
         size: Edge of the images in pixels.
-        track: Watches the progress.
+        track: Reports the progress.
 
     Returns:
         The folder.
 
     Raises:
-        LabelrError: If it cannot be written.
+        LabelrError: If the data set cannot be written.
     """
     if (folder / "labels.csv").is_file():
         return folder
@@ -136,25 +135,25 @@ def make_synthetic_dataset(
     with files.writing(folder):
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
         try:
-            _draw_into(draft, num_images, labels, seed, size, track)
+            _write_images(draft, num_images, labels, seed, size, track)
             draft.chmod(0o755)
             draft.rename(folder)
         except OSError:
-            if not (folder / "labels.csv").is_file():  # another process was faster, and drew the same
+            if not (folder / "labels.csv").is_file():  # another process was faster and wrote the same
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
-def _draw_into(folder: Path, num_images: int, labels: list[str], seed: int, size: int, track: Track) -> None:
+def _write_images(folder: Path, num_images: int, labels: list[str], seed: int, size: int, track: Track) -> None:
     (folder / "images").mkdir()
     lines = [",".join(["filename", *labels])]
-    for number in track(range(num_images), "drawing", num_images):
+    for number in track(range(num_images), "generating images", num_images):
         rng = np.random.default_rng([seed, number])
         shown = rng.random(len(labels)) < prevalences(len(labels))
         order = rng.permutation(np.flatnonzero(shown))
         pixels = draw_image([labels[index] for index in order], rng, size)
         Image.fromarray(pixels).save(folder / "images" / f"{number:05d}.png", compress_level=1)
-        lines.append(",".join([f"{number:05d}.png", *(str(int(one)) for one in shown)]))
+        lines.append(",".join([f"{number:05d}.png", *(str(int(present)) for present in shown)]))
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

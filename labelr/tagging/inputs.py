@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from labelr import files
-from labelr.data.listing import find_images
+from labelr.data.images import find_images
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 

@@ -68,9 +68,9 @@ def train(
     pixels = prepared.dataset.pixels(
         info.preprocessing.image_size, rule=config.resize, options=config, threads=machine.workers, track=track
     )
-    val, val_pixels = prepared.part("val"), pixels.part(prepared.rows("val"))
+    val, val_pixels = prepared.part("val"), pixels.subset(prepared.rows("val"))
     images = TrainImages.of(
-        prepared.part("train"), pixels.part(prepared.rows("train")), batch_size=cast("int", config.batch_size),
+        prepared.part("train"), pixels.subset(prepared.rows("train")), batch_size=cast("int", config.batch_size),
         seed=config.seed, squished=config.resize == "squish", pinned=machine.device.type == "cuda",
     )  # fmt: skip
     checkpoints = Checkpoints(folder, minutes=config.checkpoint_minutes, wanted=deadline is None)

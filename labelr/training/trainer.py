@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelr.config import TrainConfig
-from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mix
+from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import Machine
 from labelr.model.info import Preprocessing
@@ -217,7 +217,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(batch.seed)
         images, targets = self.machine.take(batch.images), self.machine.take(batch.targets)
         changed = normalise(self.augment(images, batch.aspects, self.size, generator), self.preprocessing)
-        mixed, mixed_targets = mix(changed, targets, self.config.mixup, generator)
+        mixed, mixed_targets = mixup(changed, targets, self.config.mixup, generator)
         self._set_pace()
         loss = self.portions.run(partial(self._add_gradients, mixed, mixed_targets, batch.seed))
         for optimizer in self.optimizers:

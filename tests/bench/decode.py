@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
-from labelr.data.listing import find_images
+from labelr.data.images import Pixels, Unreadable, find_images, read_pixels, to_pixels
 
 
 def decode_in_full(path: Path, size: int) -> Pixels:

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelr.config import ReadOptions
-from labelr.data.images import Unreadable, read_pixels
-from labelr.data.listing import find_images
+from labelr.data.images import Unreadable, find_images, read_pixels
 from labelr.data.pixels import open_pixels
 
 BATCH_SIZE = 64

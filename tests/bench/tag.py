@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelr.data.images import read_pixels
-from labelr.data.listing import find_images
+from labelr.data.images import find_images, read_pixels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model import store
 from labelr.model.decide import decide

@@ -6,7 +6,7 @@ from typing import Any
 
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source
-from labelr.data.listing import has_image_suffix
+from labelr.data.images import has_image_suffix
 from labelr.errors import LabelrError, preview
 
 FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"})

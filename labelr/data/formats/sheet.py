@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files
-from labelr.data.listing import has_image_suffix
+from labelr.data.images import has_image_suffix
 from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError, preview, suggest
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import DecodedText, Source, files_below, is_there, read_text
 from labelr.data.formats.tags import SEPARATORS, divide, find_separator
-from labelr.data.listing import find_images
+from labelr.data.images import find_images
 from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".txt", ".caption", ".tags")

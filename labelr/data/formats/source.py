@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from labelr.config import ReadOptions
 from labelr.data.formats.sheet import Sheet, read_sheet, sheet_of
-from labelr.data.listing import find_files, find_images
+from labelr.data.images import find_files, find_images
 from labelr.errors import LabelrError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")

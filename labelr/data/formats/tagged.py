@@ -10,7 +10,7 @@ from labelr.data.formats import wide
 from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.sheet import NUMBERS, key, read_sheet
 from labelr.data.formats.source import Source, files_below, read_text
-from labelr.data.listing import has_image_suffix
+from labelr.data.images import has_image_suffix
 from labelr.errors import LabelrError, preview
 
 HEADER = ["label", "probability"]

@@ -8,7 +8,7 @@ from labelr.data.formats.records import Entry, Records, normal
 from labelr.data.formats.sheet import PROBE_ROWS
 from labelr.data.formats.source import Source
 from labelr.data.formats.wide import MARKS
-from labelr.data.listing import has_image_suffix
+from labelr.data.images import has_image_suffix
 from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError
 

@@ -10,7 +10,7 @@ from typing import Any
 from labelr.data.formats.records import Entry, Records, relative
 from labelr.data.formats.sidecar import BOX
 from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
-from labelr.data.listing import find_images
+from labelr.data.images import find_images
 from labelr.data.splits import SPLIT_NAMES
 from labelr.errors import LabelrError, preview
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from labelr import files
 from labelr.config import PLOT_FORMATS
-from labelr.data.listing import PAGE_FILE, REPORT_FOLDER
+from labelr.data.images import PAGE_FILE, REPORT_FOLDER
 from labelr.scoring.report import sections
 from labelr.scoring.report.made import counts, made, settings
 from labelr.scoring.report.plots import CHARTS, write_charts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files
-from labelr.data.listing import PAGE_FILE, REPORT_FOLDER
+from labelr.data.images import PAGE_FILE, REPORT_FOLDER
 from labelr.version import __version__
 
 HERE = Path(__file__).parent

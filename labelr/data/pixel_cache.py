@@ -1,8 +1,8 @@
-"""The pixel cache on disk: segments of decoded images, found by digest, kept within a limit, listed and cleared.
+"""The pixel cache on disk: segments of decoded images, found by file digest, limited in size, listed and cleared.
 
-A store is a folder for one way to make pixels. Its segments are folders that appear in one piece and never change:
-``pixels.bin`` holds images one after the other, ``digests.txt`` a line for each, the SHA-256 of the file it came from.
-So a reader needs no lock, a killed writer leaves a draft that nobody reads, and whole segments can be thrown away.
+A store is a folder for one way to decode images. Its segments are folders that appear atomically and never change:
+``pixels.bin`` holds the images one after another, ``digests.txt`` one line per image with the SHA-256 of its file. So
+readers need no lock, a killed writer leaves a draft that nobody reads, and whole segments can be deleted at any time.
 """
 
 import logging
@@ -25,28 +25,28 @@ from labelr import files
 PIXELS_FILE, DIGESTS_FILE, LOCK_FILE = "pixels.bin", "digests.txt", ".lock"
 DRAFT = ".draft-"
 SEGMENT_BYTES = 2**26
-"""A writer that is killed loses at most so much of its work."""
-SPARED_BYTES = 2**30
-"""So much of the disk is left to others."""
+"""Segment size, and so the most work that a killed writer loses."""
+RESERVED_BYTES = 2**30
+"""Disk space that is always left free."""
 
 log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where the stores are."""
+    """The folder of the stores."""
     return files.home() / "pixels"
 
 
 class Segment:
-    """The images of one segment, mapped into memory when one is first asked for.
+    """The images of one segment, memory-mapped.
 
     Args:
         folder: The segment.
-        shape: Of one image.
-        count: How many it holds.
+        shape: The shape of one image.
+        count: How many images it holds.
 
     Raises:
-        OSError: If its file is not there or not of the length that it should have.
+        OSError: If its file is missing or has the wrong length.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], count: int) -> None:
@@ -58,7 +58,7 @@ class Segment:
         self.images = np.frombuffer(self._map, dtype=np.uint8).reshape(count, *shape)
 
     def release(self) -> None:
-        """Lets the system take back the memory of what was read, so that a run needs no more for more images."""
+        """Lets the system reclaim the pages that were read, so that memory does not grow with the number of images."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
@@ -66,25 +66,25 @@ class Segment:
 def find(
     store: Path, digests: Iterable[str], shape: tuple[int, ...]
 ) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
-    """The segments of a store that hold some of these images, and for each digest found its segment and row there."""
+    """The segments of a store that hold some of these images, and the segment and row of each digest found."""
     wanted = set(digests)
     segments: list[Segment] = []
     places: dict[str, tuple[int, int]] = {}
     for folder in _segments(store):
-        with suppress(OSError, ValueError):  # cleared meanwhile, or damaged: as good as not there
-            held = (folder / DIGESTS_FILE).read_text(encoding="ascii").split()
-            rows = {digest: row for row, digest in enumerate(held) if digest in wanted and digest not in places}
+        with suppress(OSError, ValueError):  # deleted meanwhile, or damaged: treated as missing
+            stored = (folder / DIGESTS_FILE).read_text(encoding="ascii").split()
+            rows = {digest: row for row, digest in enumerate(stored) if digest in wanted and digest not in places}
             if rows:
-                segment = Segment(folder, shape, len(held))
+                segment = Segment(folder, shape, len(stored))
                 places.update((digest, (len(segments), row)) for digest, row in rows.items())
                 segments.append(segment)
-                os.utime(folder)  # used now: the last to go
+                os.utime(folder)  # the least recently used segments are deleted first
     return segments, places
 
 
 @contextmanager
 def writing(store: Path) -> Iterator[None]:
-    """The one right to write into the cache; waits for it, and clears away what killed writers have left.
+    """Holds the lock for writing into the cache, and deletes the drafts of killed writers.
 
     Raises:
         OSError: If the cache cannot be written.
@@ -105,24 +105,24 @@ def writing(store: Path) -> Iterator[None]:
 
 
 def write(store: Path, digests: Sequence[str], images: Iterator[NDArray[np.uint8]], image_bytes: int) -> None:
-    """Writes images as new segments. Only inside of `writing`.
+    """Writes images as new segments; call it only inside `writing`.
 
     Args:
         store: The store.
-        digests: Of the files that the images came from.
-        images: As many, all of one shape.
-        image_bytes: The size of each.
+        digests: SHA-256 of the file of each image.
+        images: As many images as digests, all of one shape.
+        image_bytes: The size of one image.
 
     Raises:
-        OSError: If the disk is full or gone; whole segments stay.
+        OSError: If the disk is full or gone; complete segments are kept.
     """
-    each = max(1, SEGMENT_BYTES // image_bytes)
-    for start in range(0, len(digests), each):
-        chunk = digests[start : start + each]
+    per_segment = max(1, SEGMENT_BYTES // image_bytes)
+    for start in range(0, len(digests), per_segment):
+        chunk = digests[start : start + per_segment]
         draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=store))
         try:
             with (draft / PIXELS_FILE).open("wb") as file:
-                for _, image in zip(chunk, images, strict=False):  # `images` goes on in the next segment
+                for _, image in zip(chunk, images, strict=False):  # the next segment takes the rest of `images`
                     file.write(image.data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -133,17 +133,17 @@ def write(store: Path, digests: Sequence[str], images: Iterator[NDArray[np.uint8
             raise
 
 
-def make_room(needed: int, limit: int, *, spared: Iterable[Path] = ()) -> int:
-    """How many bytes may be written, after segments were thrown away that were not used for longest.
+def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
+    """How many bytes may be written, after the least recently used segments were deleted as far as necessary.
 
     Args:
         needed: The bytes wanted.
-        limit: The bytes that the whole cache may have.
-        spared: Segments that must stay.
+        limit: The maximum size of the whole cache in bytes.
+        keep: Segments that are not deleted.
     """
-    kept = set(spared)
+    kept = set(keep)
     sizes = {folder: _size(folder) for store in _stores() for folder in _segments(store)}
-    room = min(limit - sum(sizes.values()), shutil.disk_usage(cache_folder()).free - SPARED_BYTES)
+    room = min(limit - sum(sizes.values()), shutil.disk_usage(cache_folder()).free - RESERVED_BYTES)
     for folder in sorted((folder for folder in sizes if folder not in kept), key=_last_used):
         if room >= needed:
             break
@@ -154,7 +154,7 @@ def make_room(needed: int, limit: int, *, spared: Iterable[Path] = ()) -> int:
 
 
 def describe() -> list[dict[str, Any]]:
-    """The stores: name, number of images, bytes, and when each was last used, the oldest first."""
+    """Name, number of images, bytes and time of last use of each store, the least recently used first."""
     rows = []
     for store in _stores():
         segments = list(_segments(store))
@@ -169,10 +169,10 @@ def describe() -> list[dict[str, Any]]:
 
 
 def clear() -> Mapping[str, int]:
-    """Throws all stores away; runs that read them now keep what they have opened.
+    """Deletes all stores; a run that is reading one keeps what it has opened.
 
     Returns:
-        How many ``images`` and ``bytes`` there were.
+        How many ``images`` and ``bytes`` were deleted.
 
     Raises:
         LabelrError: If something cannot be deleted.
@@ -203,7 +203,7 @@ def _size(folder: Path) -> int:
 def _count(segment: Path) -> int:
     try:
         return len((segment / DIGESTS_FILE).read_text(encoding="ascii").split())
-    except (OSError, ValueError):  # a process was killed while it deleted the segment, or it is damaged
+    except (OSError, ValueError):  # half deleted by a killed process, or damaged
         return 0
 
 
