@@ -16,8 +16,7 @@ from pages import CHROMIUM, Browser, browser_in
 from labelr.cli.app import main
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.labels import LabelTable
-from labelr.data.read import read_labels
+from labelr.data.load import load_dataset, read_labels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
@@ -155,19 +154,19 @@ def make_data(folder: Path, text: str | bytes, images: Iterable[str] = ("a.jpg",
     return folder
 
 
-def read_table(data: Path, **options: object) -> LabelTable:
+def read_table(data: Path, **options: object) -> Dataset:
     """What the label files of a folder say of the images that are there."""
-    return read_labels([data], ReadOptions.of(options)).table
+    return read_labels([data], ReadOptions.of(options))
 
 
 def error_of(data: Path, **options: object) -> LabelrError:
     """Why a folder cannot be loaded."""
     with pytest.raises(LabelrError) as caught:
-        Dataset.load([data], ReadOptions.of(options))
+        load_dataset([data], ReadOptions.of(options))
     return caught.value
 
 
-def assert_table(table: LabelTable, files: Iterable[str], labels: Iterable[str], targets: list[list[float]]) -> None:
+def assert_table(table: Dataset, files: Iterable[str], labels: Iterable[str], targets: list[list[float]]) -> None:
     """Fails unless a table is just that."""
     assert table.files == tuple(files)
     assert table.labels == tuple(labels)

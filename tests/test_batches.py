@@ -9,7 +9,6 @@ from PIL import Image
 
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.labels import LabelTable
 from labelr.data.pixels import open_pixels
 from labelr.training.batches import Batch, TrainImages, step_seed
 
@@ -25,8 +24,8 @@ def make_images(folder: Path, *, seed: int = 0, squished: bool = True) -> TrainI
     for number, path in enumerate(paths):
         Image.new("L", (40, 20), 10 * number).save(path)
     targets = np.stack([np.arange(10), np.full(10, np.nan)], axis=1).astype(np.float32)
-    table = LabelTable(folder / "labels.csv", "drawn", folder, tuple(path.name for path in paths), ("a", "b"), targets)
-    dataset = Dataset.scan(table, ReadOptions())
+    listed = Dataset(folder / "labels.csv", "drawn", folder, tuple(path.name for path in paths), ("a", "b"), targets)
+    dataset = listed.scanned(ReadOptions())
     pixels = open_pixels(paths, dataset.digests, 8)
     return TrainImages.of(dataset, pixels, batch_size=3, seed=seed, squished=squished, pinned=False)
 

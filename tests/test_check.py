@@ -80,10 +80,10 @@ def test_everything_wrong_is_told_at_once(cli: Cli, data: Path) -> None:
     text = cli("check", data)
     assert text.code == 3
     for said in (
-        "images that are named and not there, where `fit` stops without `--skip-missing` (1): 00000.png",
+        "images that are listed but do not exist, on which `fit` stops without `--skip-missing` (1): 00000.png",
         "images that cannot be opened (1): 00001.png (not an image",
-        "images that are not named (1): extra.png",
-        "images of which no label is known (1): 00003.png",
+        "images that are not listed (1): extra.png",
+        "images without a known label (1): 00003.png",
         "copies or near-duplicates whose labels differ (1): 00005.png and 00006.png on",
     ):
         assert f"Attention: {said}" in text.out
@@ -124,11 +124,11 @@ def test_rare_labels_are_told(data: Path) -> None:
     [
         ("17", "a number"),
         ("0.5", "a number"),
-        ("yes", "the mark of a cell"),
-        ("Unnamed: 0", "a column that has no name"),
-        ("dog|cat", "has a separator in it"),
-        ("['dog'", "begins or ends with a quote or bracket"),
-        ("a.jpg", "a file or address"),
+        ("yes", "the value of a cell"),
+        ("Unnamed: 0", "a column without a name"),
+        ("dog|cat", "contains a separator"),
+        ("['dog'", "starts or ends with a quote or bracket"),
+        ("a.jpg", "a file or URL"),
         ("x" * 61, "longer than 60 characters"),
     ],
 )

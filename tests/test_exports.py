@@ -14,7 +14,7 @@ import pytest
 from conftest import put
 
 from labelr.config import ReadOptions
-from labelr.data.read import read_labels
+from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.tagging import writers
 from labelr.tagging.choice import Choice
@@ -23,8 +23,8 @@ from labelr.tagging.journal import Result
 EXPORTS = Path(__file__).parent / "exports"
 
 BARE = "no label applies: 1"
-ONE_LESS = "images are found without the first folder of each name"
-OWN_NAMES = "found by the names of the files alone"
+ONE_LESS = "images are matched without the first folder of each name"
+OWN_NAMES = "matched by the names of the files alone"
 
 
 class Case(NamedTuple):
@@ -66,7 +66,7 @@ def check(case: Case, folder: Path) -> None:
     data = prepare(folder, case.folder, images)
     label_files = [str(data / name) for name in case.options.get("labels", ())]
     reading = read_labels([data], ReadOptions.of({**case.options, "labels": label_files}))
-    table, labels = reading.table, case.labels.split("|")
+    table, labels = reading, case.labels.split("|")
     if case.labels.startswith("file:"):
         labels = (data / case.labels[5:]).read_text(encoding="utf-8").splitlines()[0].split(",")[1:]
     assert table.root == data / case.root
@@ -74,12 +74,18 @@ def check(case: Case, folder: Path) -> None:
     assert table.files == tuple(case.rows)
     expected = np.array([targets_of(row, labels) for row in case.rows.values()], dtype=np.float32)
     np.testing.assert_array_equal(table.targets, expected, strict=True)
-    assert (table.parts, table.groups) == (tuple(case.parts.split()) or None, case.groups)
+    assert (table.named_splits, table.groups) == (tuple(case.parts.split()) or None, case.groups)
     assert case.layout in table.layout
-    assert (reading.missing, reading.unlabelled, reading.unlisted) == (case.missing, case.unlabelled, case.unlisted)
-    assert len(reading.notes) == len(case.notes), reading.notes
-    assert all(piece in note for piece, note in zip(case.notes, reading.notes, strict=True)), reading.notes
-    assert reading.invalid == ()
+    assert (reading.findings.missing, reading.findings.unlabelled, reading.findings.unlisted) == (
+        case.missing,
+        case.unlabelled,
+        case.unlisted,
+    )
+    assert len(reading.findings.notes) == len(case.notes), reading.findings.notes
+    assert all(piece in note for piece, note in zip(case.notes, reading.findings.notes, strict=True)), (
+        reading.findings.notes
+    )
+    assert reading.findings.invalid == ()
 
 
 # --- annotation tools ------------------------------------------------------------------------------------------------
@@ -169,7 +175,7 @@ CASES += [
 # --- formats of data sets and services -------------------------------------------------------------------------------
 
 CODES = "/m/012mj|/m/01_m7|/m/01bqvp|/m/01cbzq|/m/01cd9|/m/06qrr|/m/0csby"
-NO_PART = "images without a part, which count as train: 2"
+NO_PART = "images without a split, which count as train: 2"
 VERTEX = {"filename1.jpeg": "daisy|full_shot", "filename2.gif": "dandelion|medium_shot"}
 CASES += [
     Case("open-images/human", "Open Images", f"{CODES}|Cocktail|Drink|Human head|Tree|Wine glass",
@@ -342,7 +348,7 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
     writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images, choice))
     for name, text in corrected.items():
         put(folder, name, text)
-    table = read_labels([folder], ReadOptions(labels=(str(folder),))).table
+    table = read_labels([folder], ReadOptions(labels=(str(folder),)))
     assert (table.files, table.labels) == (tuple(sorted(rows)), tuple(labels))
     np.testing.assert_array_equal(table.targets, [targets_of(rows[name], labels) for name in sorted(rows)])
     assert "`labelr tag` wrote" in table.layout
@@ -353,11 +359,11 @@ def test_folders_name_the_labels_of_the_images_in_them(tmp_path: Path) -> None:
     for name, content in contents.items():
         put(tmp_path, name, content)
     reading = read_labels([tmp_path], ReadOptions())
-    assert reading.table.files == ("train/cat/1.jpg", "train/cat/2.jpg", "val/dog/3.jpg")
-    assert (reading.table.labels, reading.table.parts) == (("cat", "dog"), ("train", "train", "val"))
-    np.testing.assert_array_equal(reading.table.targets, [[1, 0], [1, 1], [0, 1]])
-    assert reading.table.layout == "folders named after labels"
-    assert reading.notes == ("images that lie in several folders and have several labels: 1",)
+    assert reading.files == ("train/cat/1.jpg", "train/cat/2.jpg", "val/dog/3.jpg")
+    assert (reading.labels, reading.named_splits) == (("cat", "dog"), ("train", "train", "val"))
+    np.testing.assert_array_equal(reading.targets, [[1, 0], [1, 1], [0, 1]])
+    assert reading.layout == "folders named after labels"
+    assert reading.findings.notes == ("images that lie in several folders and have several labels: 1",)
 
 
 # --- what must not be taken for labels, or is open -------------------------------------------------------------------
@@ -386,6 +392,8 @@ def test_what_is_open_or_no_labels_is_said(export: str, image: str, message: str
 def test_upload_that_may_be_either_of_two_images_is_asked_about(tmp_path: Path) -> None:
     images = ["name.jpg", "photos/name.jpg", "submitted_empty.jpg"]
     data = prepare(tmp_path / "data", "label-studio/choices-json", images)
-    with pytest.raises(LabelrError, match=r"may be meant by .*-name\.jpg: name\.jpg, photos/name\.jpg") as caught:
+    with pytest.raises(
+        LabelrError, match=r"-name\.jpg may mean any of 2 images in .*: name\.jpg, photos/name\.jpg"
+    ) as caught:
         read_labels([data], ReadOptions())
     assert "write names with their folders" in caught.value.hint

@@ -10,6 +10,7 @@ from conftest import TINY
 
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.load import load_dataset
 from labelr.errors import LabelrError
 from labelr.model.calibration import UNCALIBRATED, calibrate
 from labelr.model.predict import Model
@@ -22,19 +23,19 @@ from labelr.training.fit import fit
 
 def validation(model: Model, data: Path) -> Dataset:
     """The images of the model's validation part."""
-    dataset = Dataset.load([data], ReadOptions())
+    dataset = load_dataset([data], ReadOptions())
     rows = (model.path / "splits.csv").read_text().splitlines()[1:]
     named = {row.split(",")[0] for row in rows if row.split(",")[1] == "val"}
-    return dataset.take([row for row, file in enumerate(dataset.table.files) if file in named])
+    return dataset.take([row for row, file in enumerate(dataset.files) if file in named])
 
 
 def test_calibration_and_thresholds_are_those_of_the_validation_part(trained: Model, drawn: Path) -> None:
     part = validation(trained, drawn)
     raw = predict_dataset(replace(trained, info=replace(trained.info, calibration=UNCALIBRATED)), part)
-    calibration = fit_calibration(raw, part.table.targets)
+    calibration = fit_calibration(raw, part.targets)
     assert trained.info.calibration.temperature == pytest.approx(calibration.temperature)
     assert trained.info.calibration.temperature != 1
-    expected = fit_thresholds(calibrate(raw, calibration), part.table.targets)
+    expected = fit_thresholds(calibrate(raw, calibration), part.targets)
     assert trained.info.thresholds == pytest.approx(expected.values)
     assert set(trained.info.thresholds) != {0.5}
 
@@ -52,7 +53,7 @@ def test_recall_that_is_asked_for_is_reached_on_validation_images(drawn: Path) -
     model = fit(drawn, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
     part = validation(model, drawn)
     preds = predict_dataset(model, part) >= model.thresholds()
-    assert preds[part.table.targets == 1].all()
+    assert preds[part.targets == 1].all()
     assert not preds.all()
 
 
@@ -62,7 +63,7 @@ def test_labels_that_miss_the_precision_that_is_asked_for_are_named(
     model = fit(drawn, {**TINY, "target_precision": 1.0, "epochs": 1, "val_fraction": 0.3}).model
     part = validation(model, drawn)
     preds = predict_dataset(model, part) >= model.thresholds()
-    true = part.table.targets == 1
+    true = part.targets == 1
     missed = [label for label, p, t in zip(model.labels, preds.T, true.T, strict=True) if not p.any() or (p & ~t).any()]
     assert missed
     expected = (

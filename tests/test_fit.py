@@ -19,7 +19,7 @@ from PIL import Image
 
 import labelr
 from labelr.config import ReadOptions, TrainConfig
-from labelr.data.dataset import Dataset
+from labelr.data.load import load_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import shelf
@@ -215,7 +215,7 @@ def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
 
 def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Trainer:
     """A trainer of a small network for ten steps of 8 images."""
-    dataset = Dataset.load([drawn], ReadOptions())
+    dataset = load_dataset([drawn], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
     images = TrainImages.of(dataset, pixels, batch_size=8, seed=0, squished=True, pinned=False)
     return Trainer(

@@ -9,8 +9,8 @@ from conftest import TINY_OPTIONS, Cli, assert_table, error_of, make_data, put, 
 
 from labelr.config import LAYOUTS, ReadOptions
 from labelr.data.formats import layouts
-from labelr.data.formats.records import Entry, Records
-from labelr.data.read import read_labels
+from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.load import read_labels
 from labelr.model.predict import Model
 
 NAN = float("nan")
@@ -65,20 +65,22 @@ def test_label_with_half_a_character_is_named(half: str, tmp_path: Path) -> None
 
 def test_majority_of_annotations_counts() -> None:
     entries = [
-        Entry("a", {"dog"}),
-        Entry("a", {"dog", "cat"}),
-        Entry("a", {"dog"}),
-        Entry("b", {"cat"}),
-        Entry("b", set()),
+        Annotation("a", {"dog"}),
+        Annotation("a", {"dog", "cat"}),
+        Annotation("a", {"dog"}),
+        Annotation("b", {"cat"}),
+        Annotation("b", set()),
     ]
-    records = Records.of(entries, "votes")
+    records = LabelTable.of(entries, "votes")
     assert records.labels == ("cat", "dog")
     np.testing.assert_array_equal(records.targets, [[0, 1], [NAN, 0]])
-    assert records.notes == ("labels affirmed as often as denied of an image, which count as unknown: 1",)
+    assert records.notes == ("labels affirmed as often as denied for an image, taken as unknown: 1",)
 
 
 def test_label_that_an_incomplete_annotation_does_not_name_is_unknown() -> None:
-    records = Records.of([Entry("a", {"dog"}, {"cat"}, complete=False), Entry("b", {"cat"}, complete=False)], "some")
+    records = LabelTable.of(
+        [Annotation("a", {"dog"}, {"cat"}, complete=False), Annotation("b", {"cat"}, complete=False)], "some"
+    )
     np.testing.assert_array_equal(records.targets, [[0, 1], [1, NAN]])
 
 
@@ -90,9 +92,9 @@ def test_image_in_several_folders_has_several_labels(tmp_path: Path) -> None:
         put(tmp_path, name, content)
     reading = read_labels([tmp_path], ReadOptions())
     files = ["cat/1.jpg", "cow/1.jpg", "dog/2.jpg"]
-    assert_table(reading.table, files, ["cat", "cow", "dog"], [[1, 0, 1], [0, 1, 0], [0, 0, 1]])
-    assert reading.notes == ("images that lie in several folders and have several labels: 1",)
-    assert reading.unlisted == ()
+    assert_table(reading, files, ["cat", "cow", "dog"], [[1, 0, 1], [0, 1, 0], [0, 0, 1]])
+    assert reading.findings.notes == ("images that lie in several folders and have several labels: 1",)
+    assert reading.findings.unlisted == ()
 
 
 def test_folders_of_parts_are_no_labels(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_folders_of_parts_are_no_labels(tmp_path: Path) -> None:
     assert_table(
         table, ["train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/3.jpg"], ["cat", "dog"], [[1, 0], [0, 1], [1, 0]]
     )
-    assert table.parts == ("train", "train", "val")
+    assert table.named_splits == ("train", "train", "val")
 
 
 def test_folders_below_folders_are_labels_only_where_the_user_says_so(tmp_path: Path) -> None:
@@ -118,8 +120,8 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     put(tmp_path, "a.txt", "dog, big cat\n")
     put(tmp_path, "x/b.png.txt", "dog\nbird \\(animal\\)\n")
     reading = read_labels([tmp_path], ReadOptions())
-    assert_table(reading.table, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
-    assert reading.unlisted == ("c.jpg",)
+    assert_table(reading, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
+    assert reading.findings.unlisted == ("c.jpg",)
 
 
 def test_text_files_in_a_linked_folder_are_read_as_its_images_are(tmp_path: Path) -> None:
@@ -219,10 +221,10 @@ def test_field_of_text_beside_choices_is_no_label_and_named(tmp_path: Path) -> N
     for name in ("a.jpg", "b.jpg"):
         put(tmp_path, name)
     reading = read_labels([tmp_path], ReadOptions())
-    assert_table(reading.table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
-    assert len(reading.notes) == 1
-    assert reading.notes[0].startswith("fields of text, left out,")
-    assert reading.notes[0].endswith(": caption")
+    assert_table(reading, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+    assert len(reading.findings.notes) == 1
+    assert reading.findings.notes[0].startswith("fields of text, left out,")
+    assert reading.findings.notes[0].endswith(": caption")
 
 
 def test_fields_of_which_any_may_hold_the_labels_are_named(tmp_path: Path) -> None:
@@ -241,8 +243,8 @@ def test_place_with_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path
     put(tmp_path, "a.jpg")
     put(tmp_path, "a.txt", "0 0.5 0.5 0.1 0.1\n")
     reading = read_labels([tmp_path], ReadOptions())
-    assert_table(reading.table, ["a.jpg"], ["cat"], [[1]])
-    assert reading.notes[0].startswith("places that data.yaml names are not there: train: xxx")
+    assert_table(reading, ["a.jpg"], ["cat"], [[1]])
+    assert reading.findings.notes[0].startswith("places that data.yaml names are not there: train: xxx")
 
 
 def test_images_beside_a_relative_data_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

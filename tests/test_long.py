@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
-from labelr.data.read import read_labels
+from labelr.data.load import read_labels
 
 NAN = float("nan")
 
@@ -67,7 +67,7 @@ def test_column_with_another_name_is_found_by_being_words(tmp_path: Path) -> Non
 
 def test_part_column_is_taken_along(tmp_path: Path) -> None:
     text = "image,label,split\na.jpg,dog,train\na.jpg,cat,train\nb.jpg,cat,val\n"
-    assert read_table(make_data(tmp_path, text)).parts == ("train", "val")
+    assert read_table(make_data(tmp_path, text)).named_splits == ("train", "val")
 
 
 def test_row_without_an_image_is_named(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_excluded_column_is_not_that_of_the_labels(tmp_path: Path) -> None:
 def test_nothing_is_known_of_an_image_without_a_label_where_blank_is_unknown(tmp_path: Path) -> None:
     text = "image,label,score\na.jpg,dog,1\na.jpg,cat,1\nb.jpg,,1\nc.jpg,dog,0\n"
     reading = read_labels([make_data(tmp_path, text, ["a.jpg", "b.jpg", "c.jpg"])], ReadOptions(blank="unknown"))
-    assert_table(reading.table, ["a.jpg", "c.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
-    assert reading.unlabelled == ("b.jpg",)
+    assert_table(reading, ["a.jpg", "c.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
+    assert reading.findings.unlabelled == ("b.jpg",)
 
 
 @pytest.mark.parametrize("header", ["image,label,confidence,", "ImageID,LabelName,Confidence,Source,"])
@@ -95,8 +95,8 @@ def test_skip_invalid_leaves_images_out_whose_rows_cannot_be_understood(header: 
     data = make_data(tmp_path, "\n".join([f"{header}scene", *rows]))
     assert "`--skip-invalid`" in error_of(data).hint
     reading = read_labels([data], ReadOptions(skip_invalid=True))
-    assert (reading.table.files, reading.missing, reading.unlisted) == (("b.jpg",), (), ())
-    assert 'row 3, column "' in reading.invalid[0]
+    assert (reading.files, reading.findings.missing, reading.findings.unlisted) == (("b.jpg",), (), ())
+    assert 'row 3, column "' in reading.findings.invalid[0]
 
 
 @pytest.mark.parametrize("header", ["image,label,scene", "ImageID,LabelName,scene,Confidence,Source"])

@@ -78,7 +78,7 @@ def test_image_outside_of_the_folder_is_found_by_its_whole_path(tmp_path: Path) 
     ("files", "name"), [(["x/a.jpg", "y/a.jpg"], "a.jpg"), (["a.jpg", "a.png"], "a")], ids=["folders", "endings"]
 )
 def test_name_that_may_mean_two_images_is_an_error(files: list[str], name: str, tmp_path: Path) -> None:
-    with pytest.raises(LabelrError, match=f"2 images in .* may be meant by {name}: {', '.join(files)}") as caught:
+    with pytest.raises(LabelrError, match=f"{name} may mean any of 2 images in .*: {', '.join(files)}") as caught:
         find(tmp_path, files, [name])
     assert "--images" in caught.value.hint
 
@@ -102,7 +102,7 @@ def test_image_in_a_folder_of_another_part_is_not_that_of_the_label_file(tmp_pat
     for file in ("train/b.jpg", "valid/a.jpg", "other/c.jpg"):
         put(tmp_path, file)
     finder = ImageFinder(tmp_path)
-    assert finder.find(["a.jpg", "b.jpg", "c.jpg"], [tmp_path], own_part="train").files == [
+    assert finder.find(["a.jpg", "b.jpg", "c.jpg"], [tmp_path], own_split="train").files == [
         None, "train/b.jpg", "other/c.jpg",
     ]  # fmt: skip
-    assert finder.find(["a.jpg", "b.jpg"], [tmp_path], own_part="test").files == ["valid/a.jpg", "train/b.jpg"]
+    assert finder.find(["a.jpg", "b.jpg"], [tmp_path], own_split="test").files == ["valid/a.jpg", "train/b.jpg"]

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelr.config import LAYOUTS, Layout, ReadOptions
+from labelr.data.dataset import Dataset
 from labelr.data.images import SUFFIXES
-from labelr.data.read import read_labels
-from labelr.data.reading import Reading
+from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 
 T = TypeVar("T")
@@ -248,9 +248,9 @@ def draw_options(folder: Path, files: Files, dice: Dice) -> ReadOptions:
     )  # fmt: skip
 
 
-def check(reading: Reading) -> None:
+def check(reading: Dataset) -> None:
     """Whether what was read agrees with itself and with the files that are there."""
-    table, left_out = reading.table, (*reading.unlisted, *reading.unlabelled)
+    table, left_out = reading, (*reading.findings.unlisted, *reading.findings.unlabelled)
     assert table.targets.shape == (len(table.files), len(table.labels))
     assert set(np.unique(np.nan_to_num(table.targets, nan=0)).tolist()) <= {0, 1}, "other targets"
     assert not np.isnan(table.targets).all(axis=1).any(), "images of which nothing is known"
@@ -260,7 +260,7 @@ def check(reading: Reading) -> None:
     assert all(path.is_file() for path in table.paths), "an image that is no file"
     assert all((table.root / name).exists() for name in set(left_out)), "an image that is left out and not there"
     assert not set(left_out) & set(table.files), "an image that is left out and is not"
-    assert {len(column) for column in (table.groups, table.parts) if column is not None} <= {len(table)}
+    assert {len(column) for column in (table.groups, table.named_splits) if column is not None} <= {len(table)}
 
 
 def read_damaged(seed: str, data: bytes) -> str:

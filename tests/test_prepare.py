@@ -10,22 +10,23 @@ import torch
 from PIL import Image
 
 from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.device import Machine, pick_machine
 from labelr.training.fit import fit
-from labelr.training.prepare import Prepared, prepare, resolve
+from labelr.training.prepare import prepare, resolve
 
 CPU = Machine(torch.device("cpu"), "fp32", 1, 1)
 GPU = Machine(torch.device("cuda"), "bf16", 1, 1)
 
 
-def prepared(data: Path, **settings: object) -> Prepared:
+def dataset(data: Path, **settings: object) -> Dataset:
     return prepare([data], TrainConfig.of(settings), pick_machine("cpu", threads=1, workers=1))
 
 
-def parts_by_file(run: Prepared) -> dict[str, str]:
-    return dict(zip(run.dataset.table.files, run.part_names, strict=True))
+def parts_by_file(run: Dataset) -> dict[str, str]:
+    return dict(zip(run.files, run.split_names, strict=True))
 
 
 def add_column(data: Path, name: str, cells: list[str]) -> None:
@@ -40,22 +41,22 @@ def data(drawn: Path, tmp_path: Path) -> Path:
 
 
 def test_images_are_divided_in_the_shares_asked_for(data: Path) -> None:
-    run = prepared(data, val_fraction=0.2, test_fraction=0.3)
-    assert [len(run.part(name).table) for name in ("train", "val", "test")] == pytest.approx([30, 12, 18], abs=2)
+    run = dataset(data, val_fraction=0.2, test_fraction=0.3)
+    assert [len(run.split(name)) for name in ("train", "val", "test")] == pytest.approx([30, 12, 18], abs=2)
 
 
 def test_split_does_not_depend_on_the_order_of_the_rows(data: Path) -> None:
-    before = parts_by_file(prepared(data))
+    before = parts_by_file(dataset(data))
     lines = (data / "labels.csv").read_text().splitlines()
     (data / "labels.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
-    assert parts_by_file(prepared(data)) == before
+    assert parts_by_file(dataset(data)) == before
 
 
 def test_groups_of_a_column_are_never_divided(data: Path) -> None:
     patients = [f"p{number % 15}" for number in range(60)]
     add_column(data, "patient", patients)
-    run = prepared(data, group="patient")
-    assert run.dataset.table.labels == ("horizontal_stripes", "disc", "triangle")
+    run = dataset(data, group="patient")
+    assert run.labels == ("horizontal_stripes", "disc", "triangle")
     parts = parts_by_file(run)
     for patient in range(15):
         assert len({parts[f"{number:05d}.png"] for number in range(60) if patients[number] == f"p{patient}"}) == 1
@@ -65,7 +66,7 @@ def test_groups_of_a_column_are_never_divided(data: Path) -> None:
 def test_group_column_that_is_not_there_is_an_error_with_the_nearest_name(data: Path) -> None:
     add_column(data, "patient", ["p"] * 60)
     with pytest.raises(LabelrError, match="has no column 'patients'") as caught:
-        prepared(data, group="patients")
+        dataset(data, group="patients")
     assert "`patient`" in caught.value.hint
 
 
@@ -78,7 +79,7 @@ def test_planted_copies_never_straddle_two_parts(tmp_path: Path, caplog: pytest.
         lines.append(f"copy{number}.jpg,{lines[number + 1].split(',', 1)[1]}")
     (data / "labels.csv").write_text("\n".join(lines))
     for seed in range(3):
-        parts = parts_by_file(prepared(data, seed=seed))
+        parts = parts_by_file(dataset(data, seed=seed))
         assert all(parts[f"{number:05d}.png"] == parts[f"copy{number}.jpg"] for number in range(40))
         assert set(parts.values()) == {"train", "val", "test"}
 
@@ -86,15 +87,15 @@ def test_planted_copies_never_straddle_two_parts(tmp_path: Path, caplog: pytest.
 def test_split_column_is_honoured_and_is_no_label(data: Path) -> None:
     cells = ["Train"] * 40 + ["valid"] * 12 + ["test"] * 8
     add_column(data, "Split", cells)
-    run = prepared(data)
+    run = dataset(data)
     names = {"Train": "train", "valid": "val", "test": "test"}
     assert list(parts_by_file(run).values()) == [names[cell] for cell in cells]
-    assert run.dataset.table.labels == ("horizontal_stripes", "disc", "triangle")
+    assert run.labels == ("horizontal_stripes", "disc", "triangle")
 
 
 def test_validation_images_are_taken_from_training_where_the_split_column_names_none(data: Path) -> None:
     add_column(data, "split", ["train"] * 50 + ["test"] * 10)
-    parts = list(parts_by_file(prepared(data, val_fraction=0.2)).values())
+    parts = list(parts_by_file(dataset(data, val_fraction=0.2)).values())
     assert parts[50:] == ["test"] * 10
     assert sorted(set(parts[:50])) == ["train", "val"]
     assert parts[:50].count("val") == pytest.approx(10, abs=2)
@@ -103,20 +104,20 @@ def test_validation_images_are_taken_from_training_where_the_split_column_names_
 def test_split_cell_that_is_no_part_is_named_with_its_row(data: Path) -> None:
     add_column(data, "split", ["train"] * 59 + ["tset"])
     with pytest.raises(LabelrError, match='row 61, column "split": expected train, val or test, got "tset"'):
-        prepared(data)
+        dataset(data)
 
 
 def test_label_called_split_with_zeros_and_ones_is_a_label(data: Path) -> None:
     add_column(data, "split", ["0", "1"] * 30)
-    assert "split" in prepared(data).dataset.table.labels
+    assert "split" in dataset(data).labels
 
 
 def test_table_of_an_earlier_model_gives_the_same_split_again(data: Path, tmp_path: Path) -> None:
-    before = parts_by_file(prepared(data, seed=5))
+    before = parts_by_file(dataset(data, seed=5))
     tiny = {"image_size": 32, "width": 0.125, "epochs": 1, "threads": 1, "workers": 1}
     model = fit(data, {**tiny, "seed": 5}, output=tmp_path / "model").model
-    assert parts_by_file(prepared(data, seed=6, splits=str(model.path / "splits.csv"))) == before
-    assert parts_by_file(prepared(data, seed=6)) != before
+    assert parts_by_file(dataset(data, seed=6, splits=str(model.path / "splits.csv"))) == before
+    assert parts_by_file(dataset(data, seed=6)) != before
 
 
 def test_table_written_by_hand_needs_names_and_parts_only(data: Path, tmp_path: Path) -> None:
@@ -124,16 +125,16 @@ def test_table_written_by_hand_needs_names_and_parts_only(data: Path, tmp_path: 
     parts = ["train", "val", "test"] * 20
     with (tmp_path / "parts.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "part"), *zip(names, parts, strict=True)])
-    run = prepared(data, splits=str(tmp_path / "parts.csv"))
+    run = dataset(data, splits=str(tmp_path / "parts.csv"))
     assert [parts_by_file(run)[name] for name in names] == parts
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,part\n00000.png,train\n", "59 of 60 images are not in"),
+        ("image,split\n00000.png,train\n", "59 of 60 images are not in"),
         (
-            "image,part\n00000.png,traim\n",
+            "image,split\n00000.png,traim\n",
             "row 2: expected an image and train, val or test, got '00000.png' and 'traim'",
         ),
         ("name,kind\n00000.png,train\n", "expected the columns image and part, got name, kind"),
@@ -142,7 +143,7 @@ def test_table_written_by_hand_needs_names_and_parts_only(data: Path, tmp_path: 
 def test_table_that_does_not_fit_is_an_error(data: Path, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "parts.csv").write_text(text)
     with pytest.raises(LabelrError, match=message):
-        prepared(data, splits=str(tmp_path / "parts.csv"))
+        dataset(data, splits=str(tmp_path / "parts.csv"))
 
 
 @pytest.mark.parametrize("name", ["scenes", "grocery"])

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labelr.data.labels import Targets
-from labelr.data.splits import SPLITS, SPLITS_FILE, read_splits, stratified_split, write_splits
+from labelr.data.dataset import Dataset
+from labelr.data.label_table import SPLITS, Targets
+from labelr.data.scan import Scan
+from labelr.data.splits import SPLITS_FILE, read_splits, stratified_split, write_splits
 from labelr.errors import LabelrError
 
 Parts = NDArray[np.int64]
@@ -218,19 +220,23 @@ def test_hundred_thousand_images_are_divided_in_half_a_minute() -> None:
 
 def test_table_of_parts_gives_what_was_written(tmp_path: Path) -> None:
     names = ["a.jpg", "sub/b,\n.jpg", os.fsdecode(b"caf\xe9.jpg")]
-    write_splits(tmp_path, names, ["train", "val", "test"], ["0a", "0b", "0c"])
+    scans = tuple(Scan(digest) for digest in ("0a", "0b", "0c"))
+    targets = np.ones((3, 1), np.float32)
+    write_splits(tmp_path, Dataset(
+        tmp_path, "", tmp_path, tuple(names), ("dog",), targets, scans=scans, splits=np.array([0, 1, 2])
+    ))  # fmt: skip
     expected = list(zip(names, ["train", "val", "test"], ["0a", "0b", "0c"], strict=True))
     assert read_splits(tmp_path / SPLITS_FILE) == expected
 
 
 def test_table_of_parts_made_by_hand_needs_no_digests(tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text("\ufeffpart,image\r\nValidation,a.jpg\r\n")
+    (tmp_path / "mine.csv").write_text("\ufeffsplit,image\r\nValidation,a.jpg\r\n")
     assert read_splits(tmp_path / "mine.csv") == [("a.jpg", "val", "")]
 
 
 @pytest.mark.parametrize("row", ["b.jpg,holdout", ",train", "b.jpg"])
 def test_row_without_an_image_or_part_is_named(row: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text(f"image,part\na.jpg,train\n{row}\n")
+    (tmp_path / "mine.csv").write_text(f"image,split\na.jpg,train\n{row}\n")
     with pytest.raises(LabelrError, match=r"mine\.csv, row 3: expected an image and train, val or test"):
         read_splits(tmp_path / "mine.csv")
 

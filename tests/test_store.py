@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
 from labelr.model import reservation, shelf, store
 from labelr.model.predict import Model
@@ -260,7 +259,7 @@ def test_directory_without_a_model_is_removed_again_unless_it_was_there_before(t
     (tmp_path / "mine").mkdir()
     for name in ("mine", "new"):
         with reservation.reserved(None, default_name="x", output=tmp_path / name) as folder:
-            write_splits(folder, ["a.jpg"], ["train"], ["00"])
+            (folder / "splits.csv").write_text("image,split,digest\na.jpg,train,00\n")
     assert list(tmp_path.glob("new")) == []
     assert list((tmp_path / "mine").iterdir()) == []
 

@@ -24,7 +24,7 @@ from scipy.special import logit
 
 from labelr import signals
 from labelr.config import ReadOptions
-from labelr.data.read import read_labels
+from labelr.data.load import read_labels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
@@ -545,7 +545,7 @@ def test_label_that_holds_what_divides_tags_is_not_added(photos: Path, drawn: Pa
 def test_new_text_files_are_divided_as_those_that_are_there(photos: Path, tmp_path: Path) -> None:
     (photos / "a.txt").write_text("long_hair solo\n")
     tag(photos, output=tmp_path / "out", **APPEND)
-    table = read_labels([photos], ReadOptions(labels=(str(photos),), layout="sidecar")).table
+    table = read_labels([photos], ReadOptions(labels=(str(photos),), layout="sidecar"))
     assert set(table.labels) == {"long_hair", "solo", "disc", "triangle", "horizontal_stripes"}
 
 
@@ -740,7 +740,7 @@ def test_folders_of_photographs_are_never_deleted(photos: Path, tmp_path: Path) 
 
 def test_images_that_failed_say_nothing_when_json_lines_are_learned_from(photos: Path, tmp_path: Path) -> None:
     tag(photos, output=tmp_path / "out", format=("jsonl",), threshold=0.3)
-    table = read_labels([photos], ReadOptions(labels=(str(tmp_path / "out" / "labels.jsonl"),))).table
+    table = read_labels([photos], ReadOptions(labels=(str(tmp_path / "out" / "labels.jsonl"),)))
     assert table.files == ("a.png", "deep/b.png", "deep/er/d.PNG", "z.png")
 
 
@@ -862,10 +862,10 @@ def test_names_that_a_spreadsheet_would_compute_are_guarded_and_read_again(drawn
     assert rows[0] == ["filename", "horizontal_stripes", "'@disc", "triangle"]
     assert rows[-1][0] == "./=1+1.png" or "./=1+1.png" in [row[0] for row in rows]
     assert ["'@disc"] in [row[:1] for row in read(tmp_path / "out" / "00000.png.csv")]
-    table = read_labels([data], ReadOptions(labels=(str(tmp_path / "out" / "labels.csv"),))).table
+    table = read_labels([data], ReadOptions(labels=(str(tmp_path / "out" / "labels.csv"),)))
     assert table.labels == ("horizontal_stripes", "@disc", "triangle")
     assert "=1+1.png" in table.files
-    table = read_labels([data], ReadOptions(labels=(str(tmp_path / "out"),))).table
+    table = read_labels([data], ReadOptions(labels=(str(tmp_path / "out"),)))
     assert "@disc" in table.labels
 
 
@@ -890,7 +890,7 @@ def test_most_uncertain_images_come_as_a_table_to_fill_in(
     filled = [[row[0], "1", "0", "1"] for row in rows[1:]]
     lines = [",".join(row) for row in [rows[0], *filled]]
     (tmp_path / "filled.csv").write_text("\n".join(lines) + "\n")
-    table = read_labels([photos], ReadOptions(labels=(str(tmp_path / "filled.csv"),))).table
+    table = read_labels([photos], ReadOptions(labels=(str(tmp_path / "filled.csv"),)))
     assert len(table.files) == 9
 
 

@@ -7,7 +7,7 @@ from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
 from labelr.data.formats.tags import divide
-from labelr.data.read import read_labels
+from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 
 NAN = float("nan")
@@ -61,9 +61,12 @@ def test_separator_may_have_several_characters() -> None:
 def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,note\na.jpg,dog,blurred\nb.jpg,,dark\n")
     reading = read_labels([data], ReadOptions())
-    assert_table(reading.table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
-    assert reading.notes == ("no label columns, left out: note", "images without a tag, to which no label applies: 1")
-    assert read_labels([data], ReadOptions(blank="unknown")).unlabelled == ("b.jpg",)
+    assert_table(reading, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert reading.findings.notes == (
+        "no label columns, left out: note",
+        "images without a tag, to which no label applies: 1",
+    )
+    assert read_labels([data], ReadOptions(blank="unknown")).findings.unlabelled == ("b.jpg",)
 
 
 def test_tags_of_a_column_with_another_name_are_found_by_being_words(tmp_path: Path) -> None:
@@ -75,7 +78,7 @@ def test_tags_of_a_column_with_another_name_are_found_by_being_words(tmp_path: P
 def test_groups_and_parts_are_taken_along(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,split,scene\na.jpg,dog,train,1\nb.jpg,cat,test,2\n")
     table = read_table(data, group="scene")
-    assert table.parts == ("train", "test")
+    assert table.named_splits == ("train", "test")
     assert table.groups == ("1", "2")
 
 
@@ -116,4 +119,4 @@ def test_object_of_an_image_that_tag_could_not_open_is_left_out(tmp_path: Path) 
     failed = '{"path": "b.jpg", "size": null, "labels": null, "error": "empty file (0 bytes)"}'
     put(tmp_path, "labels.jsonl", f"{opened}\n{failed}\n")
     reading = read_labels([tmp_path], ReadOptions())
-    assert (reading.table.files, reading.table.labels, reading.unlisted) == (("a.jpg",), ("dog",), ("b.jpg",))
+    assert (reading.files, reading.labels, reading.findings.unlisted) == (("a.jpg",), ("dog",), ("b.jpg",))

@@ -7,7 +7,7 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
-from labelr.data.read import read_labels
+from labelr.data.load import read_labels
 
 NAN = float("nan")
 
@@ -237,8 +237,8 @@ def test_marks_may_be_words(yes: str, no: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mark", ["1", "x", "yes", "✓"])
 def test_one_mark_and_blanks_mean_that_blank_is_no_and_this_is_said(mark: str, tmp_path: Path) -> None:
     reading = read_labels([make_data(tmp_path, f"filename,dog,cat\na.jpg,{mark},\nb.jpg,,{mark}\n")], ReadOptions())
-    assert_table(reading.table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
-    assert any("an empty cell counts as no" in note for note in reading.notes)
+    assert_table(reading, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+    assert any("an empty cell counts as no" in note for note in reading.findings.notes)
 
 
 def test_blank_option_says_what_blank_means(tmp_path: Path) -> None:
@@ -293,8 +293,8 @@ def test_minus_one_beside_zero_is_unknown(tmp_path: Path) -> None:
 def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path: Path) -> None:
     text = ",filename,width,url,dog,notes,score\n0,a.jpg,640,http://x/a.jpg,1,,0\n1,b.jpg,480,http://x/b.jpg,0,,1\n"
     reading = read_labels([make_data(tmp_path, text)], ReadOptions())
-    assert_table(reading.table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
-    assert reading.notes == ("no label columns, left out: width, url, notes, score",)
+    assert_table(reading, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert reading.findings.notes == ("no label columns, left out: width, url, notes, score",)
 
 
 def test_only_makes_a_label_of_any_column_and_exclude_of_none(tmp_path: Path) -> None:

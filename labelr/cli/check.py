@@ -54,8 +54,8 @@ def check(
         raise LabelrError(f"{write_labels} is a folder", "name a file in it with `--write-labels FILE`")
     if write_labels is not None and write_labels.exists() and not force:
         raise LabelrError(f"there is a file {write_labels} already", "replace it with `--force`")
-    from labelr.data import labels as tables
     from labelr.data.check import check as look
+    from labelr.data.dataset import write_labels as write_table
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         result = look(data, config, track=track)
@@ -65,7 +65,7 @@ def check(
     else:
         _show(found)
     if write_labels is not None:
-        tables.write_labels(write_labels, result.dataset.table)
+        write_table(write_labels, result.dataset)
         console.show_note(f"Wrote {write_labels}.")
     if found["problems"]:
         raise typer.Exit(3)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TRAINING_SHARE = 7 / 8
-"""Edge of training images as a share of the edge in scoring. Crops enlarge objects, so that they have about the same size
-in both (Touvron et al. 2019), and a quarter of the work is saved."""
+"""Edge of training images as a share of the edge in scoring. Crops enlarge objects, so that they have about the same
+size in both (Touvron et al. 2019), and a quarter of the work is saved."""
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luma (ITU-R BT.601)."""

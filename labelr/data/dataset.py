@@ -1,149 +1,174 @@
-"""A labelled data set ready to be used: its table, what each file contains, and the files that do not open."""
+"""A labelled data set: images that exist and open, with their targets, groups and split."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
 from labelr.config import ReadOptions, ResizeRule
-from labelr.data.labels import LabelTable, look_alikes
+from labelr.data.label_table import SPLITS, Targets
 from labelr.data.pixels import PixelSet, open_pixels
-from labelr.data.read import missing_message, read_labels
-from labelr.data.reading import Reading
 from labelr.data.scan import Scan, scan_images
-from labelr.errors import LabelrError, pluralize, preview
 from labelr.progress import Track, untracked
 
-MAX_UNREADABLE = 0.2
-"""More unreadable images than this share stop a run: then the folder is at fault, not a file."""
 
-log = logging.getLogger(__name__)
+class Findings(NamedTuple):
+    """What reading a data set found beside its usable images.
+
+    Attributes:
+        missing: Images that are listed and do not exist.
+        unlisted: Images that exist and are not listed, relative to the data set's root.
+        unlabelled: Images that are listed and have no known label; they are left out.
+        invalid: The rows that were left out, each with its reason.
+        notes: What was assumed, left out or unusual, one sentence each.
+        columns: The names of the columns of the label files that are tables.
+    """
+
+    missing: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images that open, with their labels.
+    """N images with their labels.
 
     Attributes:
-        table: N rows.
-        scanned: What a look at each image file gave, N of them.
-        unreadable: The listed files that do not open, each with the reason.
+        source: The label file, or the folder of several.
+        layout: How the label files were read, in a few words.
+        root: The folder that `files` are relative to.
+        files: N image files.
+        labels: L label names, in order.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        groups: The group of each image, empty for none; None where the label file has no groups.
+        named_splits: ``train``, ``val`` or ``test`` for each image; None where the label file has no splits.
+        scans: What scanning each image file found; empty before the files are scanned.
+        splits: The split of each image as an index into ``SPLITS``, shape ``(N,)``; None before it is split.
+        unreadable: The listed files that do not open, each with the reason; they are not among the N.
+        findings: What else was found in reading the label files.
     """
 
-    table: LabelTable
-    scanned: tuple[Scan, ...]
-    unreadable: Mapping[str, str]
+    source: Path
+    layout: str
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[str, ...]
+    targets: Targets
+    groups: tuple[str, ...] | None = None
+    named_splits: tuple[str, ...] | None = None
+    scans: tuple[Scan, ...] = ()
+    splits: NDArray[np.int64] | None = None
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    findings: Findings = Findings()
 
-    @classmethod
-    def load(cls, data: Sequence[Path], options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
-        """Reads the label files of one or more folders, looks at every image, and says what was understood.
+    def __len__(self) -> int:
+        return len(self.files)
 
-        Raises:
-            LabelrError: If the data cannot be understood, images are missing, or too many do not open.
-        """
-        reading = read_labels(data, options)
-        if reading.missing and not options.skip_missing:
-            raise LabelrError(
-                missing_message(reading.table, reading.missing),
-                "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
-            )
-        _describe(reading)
-        dataset = cls.scan(reading.table, options, threads=threads, track=track)
-        _check_unreadable(dataset.unreadable, len(reading.table), options.on_error)
-        return dataset
+    @property
+    def paths(self) -> list[Path]:
+        """The paths of the N images."""
+        return [self.root / file for file in self.files]
 
-    @classmethod
-    def scan(cls, table: LabelTable, options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
-        """Looks at every image of a table; those that do not open are left out and listed."""
-        scanned = scan_images(table.paths, max_pixels=options.max_pixels, threads=threads, track=track)
-        unreadable = {file: one.reason for file, one in zip(table.files, scanned, strict=True) if one.reason}
-        rows = [row for row, one in enumerate(scanned) if not one.reason]
-        return cls(table.take(rows), tuple(scanned[row] for row in rows), unreadable)
+    @property
+    def positives(self) -> NDArray[np.int64]:
+        """Number of images known to have each label, shape ``(L,)``."""
+        counts: NDArray[np.int64] = np.nansum(self.targets, axis=0).astype(np.int64)
+        return counts
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Number of ``positives``, ``negatives`` and ``unknown`` images of each label."""
+        cells = {"positives": self.targets == 1, "negatives": self.targets == 0, "unknown": np.isnan(self.targets)}
+        totals = {kind: cells[kind].sum(axis=0).tolist() for kind in cells}
+        return {label: {kind: totals[kind][column] for kind in cells} for column, label in enumerate(self.labels)}
+
+    @property
+    def num_unknown(self) -> int:
+        """Number of unknown cells."""
+        return int(np.isnan(self.targets).sum())
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each image file."""
+        return tuple(scan.digest for scan in self.scans)
+
+    @property
+    def fingerprints(self) -> tuple[int | None, ...]:
+        """The perceptual hash of each image; None for an image without."""
+        return tuple(scan.fingerprint for scan in self.scans)
+
+    @property
+    def aspects(self) -> NDArray[np.float32]:
+        """Width over height of each image, shape ``(N,)``."""
+        return np.array([scan.width / scan.height for scan in self.scans], dtype=np.float32)
 
     @property
     def errors_csv(self) -> str:
-        """The files that do not open, as a table with the reasons."""
+        """The files that do not open, as a CSV table with the reasons."""
         rows = ((files.escape_formula_in_path(file), reason) for file, reason in self.unreadable.items())
         return files.csv_text(("filename", "reason"), rows)
 
     @property
-    def digests(self) -> tuple[str, ...]:
-        """SHA-256 of each image file, N of them."""
-        return tuple(one.digest for one in self.scanned)
+    def split_names(self) -> list[str]:
+        """The name of the split of each image; empty before the data set is split."""
+        return [] if self.splits is None else [SPLITS[split] for split in self.splits]
 
-    @property
-    def fingerprints(self) -> tuple[int | None, ...]:
-        """The perceptual hash of each image, N of them; None for one without."""
-        return tuple(one.fingerprint for one in self.scanned)
+    def split_rows(self, name: str) -> NDArray[np.int64]:
+        """The rows of the split ``"train"``, ``"val"`` or ``"test"``."""
+        return np.flatnonzero(self.splits == SPLITS.index(name))
 
-    @property
-    def aspects(self) -> NDArray[np.float32]:
-        """Width over height of each picture, shape ``(N,)``."""
-        return np.array([one.width / one.height for one in self.scanned], dtype=np.float32)
+    def split(self, name: str) -> Self:
+        """The images of the split ``"train"``, ``"val"`` or ``"test"``."""
+        return self.take(self.split_rows(name))
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
+        """The data set of some rows, in the order given."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        columns = {
+            name: tuple(column[row] for row in chosen)
+            for name in ("files", "groups", "named_splits", "scans")
+            if (column := getattr(self, name))
+        }
+        splits = None if self.splits is None else self.splits[chosen]
+        return replace(self, targets=self.targets[chosen], splits=splits, **columns)  # type: ignore[arg-type]
+
+    def with_labels(self, labels: Sequence[str]) -> Self:
+        """The data set with some of its labels, in the order given."""
+        columns = [self.labels.index(label) for label in labels]
+        return replace(self, labels=tuple(labels), targets=self.targets[:, columns])
+
+    def scanned(self, options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
+        """The data set with every image file scanned; those that do not open move to `unreadable`."""
+        scans = scan_images(self.paths, max_pixels=options.max_pixels, threads=threads, track=track)
+        unreadable = {file: scan.reason for file, scan in zip(self.files, scans, strict=True) if scan.reason}
+        readable = [row for row, scan in enumerate(scans) if not scan.reason]
+        return replace(replace(self, scans=tuple(scans)).take(readable), unreadable=unreadable)
 
     def pixels(
         self, size: int, *, rule: ResizeRule, options: ReadOptions, threads: int, track: Track = untracked
     ) -> PixelSet:
         """The pixels of its images; see `open_pixels`."""
-        return open_pixels(
-            self.table.paths, self.digests, size, rule=rule, options=options, threads=threads, track=track
-        )
-
-    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
-        """The data set of some rows, in the order given."""
-        return replace(self, table=self.table.take(rows), scanned=tuple(self.scanned[row] for row in rows))
+        return open_pixels(self.paths, self.digests, size, rule=rule, options=options, threads=threads, track=track)
 
 
-def as_folders(data: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    """The data folders in what people pass: one, several, or none."""
-    if data is None:
-        return []
-    return [Path(data)] if isinstance(data, (str, Path)) else [Path(folder) for folder in data]
+def write_labels(path: Path, dataset: Dataset) -> None:
+    """Writes a data set's labels in the simple layout: ``filename``, ``split`` if it is known, and one column a label.
 
-
-def name_of_data(folders: Sequence[Path]) -> str:
-    """What is made of some data folders is called so where nobody names it."""
-    return folders[0].resolve().name if folders else "synthetic"
-
-
-def _describe(reading: Reading) -> None:
-    table = reading.table
-    log.info(
-        "%s: %s; %s, %s, %s",
-        table.source, table.layout,
-        pluralize(len(table), "image"), pluralize(len(table.labels), "label"),
-        pluralize(table.num_unknown, "unknown cell"),
-    )  # fmt: skip
-    for note in reading.notes:
-        log.info("  %s", note)
-    if reading.missing:
-        log.warning("%s; they are left out", missing_message(table, reading.missing))
-    if reading.invalid:
-        log.warning("left out: %s: %s", pluralize(len(reading.invalid), "row"), preview(reading.invalid))
-    if reading.unlabelled:
-        number, names = pluralize(len(reading.unlabelled), "image"), preview(reading.unlabelled)
-        log.warning("left out: %s without a known label: %s", number, names)
-    if reading.unlisted:
-        names, number = preview(reading.unlisted), pluralize(len(reading.unlisted), "image")
-        log.info("not used: %s in %s that the label file does not name: %s", number, table.root, names)
-    for alike in look_alikes(table.labels):
-        log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))
-
-
-def _check_unreadable(unreadable: Mapping[str, str], total: int, on_error: str) -> None:
-    if not unreadable:
-        return
-    listed = preview([f"{file} ({reason})" for file, reason in unreadable.items()])
-    message = f"{len(unreadable):,} of {total:,} images cannot be opened: {listed}"
-    if on_error == "fail":
-        raise LabelrError(message, "mend or remove them, or leave them out with `--on-error skip`")
-    if len(unreadable) > MAX_UNREADABLE * total:
-        raise LabelrError(
-            message, f"at most {MAX_UNREADABLE:.0%} may be left out: see whether the folder is the right one"
-        )
-    log.warning("%s; they are left out", message)
+    Raises:
+        LabelrError: If the file cannot be written.
+    """
+    splits = dataset.named_splits if "split" not in dataset.labels else None
+    header = ["filename", *(["split"] if splits else []), *dataset.labels]
+    marks = np.where(np.isnan(dataset.targets), "", np.where(dataset.targets == 1, "1", "0")).tolist()
+    rows = (
+        [file, *([splits[row]] if splits else []), *cells]
+        for row, (file, cells) in enumerate(zip(dataset.files, marks, strict=True))
+    )
+    files.write_atomically(path, files.csv_text(header, rows))

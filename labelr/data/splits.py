@@ -1,8 +1,10 @@
-"""Divides images into train, val and test: stratified by label, and the same for the same files."""
+"""Splits a data set into train, val and test: as the user states, else stratified with copies kept together."""
 
 import csv
 import hashlib
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,36 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.data.labels import Targets
+from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.data.duplicates import group_images
+from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets
 from labelr.errors import LabelrError, preview
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""What people call the parts."""
 SPLITS_FILE = "splits.csv"
 MAX_MOVES = 200
 
+log = logging.getLogger(__name__)
+
 
 class SplitRow(NamedTuple):
-    """A row of ``splits.csv``: an image, its part, and its content digest, empty where it is not known."""
+    """A row of ``splits.csv``: an image, its split, and its content digest, empty where it is not known."""
 
     image: str
-    part: str
+    split: str
     digest: str
 
 
-def write_splits(folder: Path, images: Sequence[str], parts: Sequence[str], digests: Sequence[str]) -> None:
-    """Writes ``splits.csv`` into a model's directory: which part each image was in, and its content digest.
+def write_splits(folder: Path, dataset: Dataset) -> None:
+    """Writes ``splits.csv`` into a model's directory: the split and the content digest of each image.
 
     Raises:
         LabelrError: If it cannot be written.
     """
-    table = files.csv_text(("image", "part", "digest"), zip(images, parts, digests, strict=True))
-    files.write_atomically(folder / SPLITS_FILE, table)
+    rows = zip(dataset.files, dataset.split_names, dataset.digests, strict=True)
+    files.write_atomically(folder / SPLITS_FILE, files.csv_text(SplitRow._fields, rows))
 
 
 def read_splits(path: Path) -> list[SplitRow]:
@@ -54,19 +54,82 @@ def read_splits(path: Path) -> list[SplitRow]:
             rows, names = list(reader), reader.fieldnames or ()
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise LabelrError(f"cannot read {path}: {reason}", "name a table of parts with `--splits FILE`") from error
-    if not {"image", "part"} <= set(names):
+        raise LabelrError(f"cannot read {path}: {reason}", "name a table of splits with `--splits FILE`") from error
+    if not {"image", "split"} <= set(names):
         raise LabelrError(
-            f"{path}: expected the columns image and part, got {preview(names) or 'none'}", "correct its first line"
+            f"{path}: expected the columns image and split, got {preview(names) or 'none'}", "correct its first line"
         )
     for number, row in enumerate(rows, start=2):
-        if (row["part"] or "").lower() not in SPLIT_NAMES or not row["image"]:
+        if (row["split"] or "").lower() not in SPLIT_NAMES or not row["image"]:
             raise LabelrError(
                 f"{path}, row {number}: expected an image and train, val or test, "
-                f"got {row['image']!r} and {row['part']!r}",
+                f"got {row['image']!r} and {row['split']!r}",
                 "correct the row, or delete it",
             )
-    return [SplitRow(row["image"], SPLIT_NAMES[row["part"].lower()], row.get("digest") or "") for row in rows]
+    return [SplitRow(row["image"], SPLIT_NAMES[row["split"].lower()], row.get("digest") or "") for row in rows]
+
+
+def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
+    """The data set with its split: as the user states, else stratified over groups that are never split.
+
+    If the user names no validation images, they are taken from the training images. With folds, all images are
+    training images.
+
+    Raises:
+        LabelrError: If the user's table of splits cannot be read or lacks an image.
+    """
+    stated = _stated_splits(dataset, config)
+    if config.folds:
+        if stated is not None:
+            raise LabelrError(
+                f"{dataset.source} states which images are train, val and test, but folds use all of them",
+                "leave out `--folds`, or the column",
+            )
+        return replace(dataset, splits=np.zeros(len(dataset), dtype=np.int64))
+    if stated is not None:
+        _warn_of_copies(dataset.digests, stated)
+        if (stated == SPLITS.index("val")).any():
+            return replace(dataset, splits=stated)
+    splits = np.zeros(len(dataset), dtype=np.int64) if stated is None else stated.copy()
+    free = np.flatnonzero(splits == SPLITS.index("train"))
+    test_fraction = config.test_fraction if stated is None else 0.0
+    pool = dataset.take(free)
+    groups = group_images(pool.digests, pool.fingerprints, pool.groups)
+    kept_together = len(pool) - len(np.unique(groups))
+    if kept_together:
+        log.info("%s images are kept together with their copies or groups", f"{kept_together:,}")
+    fractions = (1 - config.val_fraction - test_fraction, config.val_fraction, test_fraction)
+    splits[free] = stratified_split(pool.targets, pool.digests, fractions, groups=groups, seed=config.seed)
+    return replace(dataset, splits=splits)
+
+
+def _warn_of_copies(digests: Sequence[str], splits: NDArray[np.int64]) -> None:
+    """Logs how many images of the user's splits are byte-identical to an image of another split."""
+    splits_of: dict[str, set[int]] = {}
+    for digest, split in zip(digests, splits.tolist(), strict=True):
+        splits_of.setdefault(digest, set()).add(split)
+    leaked = sum(len(splits_of[digest]) > 1 for digest in digests)
+    if leaked:
+        log.warning("%d images have a copy in another split: scores will be too good", leaked)
+
+
+def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:
+    """The splits that the user states, by ``--splits`` or a column of the label file; None where neither does."""
+    if config.splits is None:
+        names = dataset.named_splits
+        return None if names is None else np.array([SPLITS.index(split) for split in names])
+    rows = read_splits(Path(config.splits))
+    by_name, by_digest = {row.image: row.split for row in rows}, {row.digest: row.split for row in rows if row.digest}
+    found = [
+        by_name.get(file) or by_digest.get(digest) for file, digest in zip(dataset.files, dataset.digests, strict=True)
+    ]
+    missing = [file for file, split in zip(dataset.files, found, strict=True) if split is None]
+    if missing:
+        raise LabelrError(
+            f"{len(missing):,} of {len(dataset):,} images are not in {config.splits}: {preview(missing)}",
+            "add them to the table, or leave out `--splits`",
+        )
+    return np.array([SPLITS.index(split) for split in found if split is not None])
 
 
 def stratified_split(
@@ -77,23 +140,23 @@ def stratified_split(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Which part each image belongs to, so that every part has its share of every label.
+    """The subset of each image, such that every subset has its share of every label.
 
-    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) over groups of images instead of single ones: the
-    rarest label is dealt out first, each group to the part that lacks that label most. Unlike theirs, a label's last
-    groups go to parts that have none of it yet, train first, so that no label is missing where it need not be; and
-    ties are broken by content and seed, so that the order of the rows does not matter.
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) over groups of images instead of single images: the
+    rarest label is assigned first, each group to the subset that lacks that label most. Differences to the paper: a
+    label's last groups go to subsets that have none of it yet, the first subset first, so that no label is missing
+    without need; and ties are broken by content and seed, so that the order of the rows does not matter.
 
     Args:
         targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
         digests: The content digest of each image.
-        fractions: The shares of train, val and test, or of any other parts, with sum 1; a part of share 0 stays empty.
-        groups: A group number for each image, shape ``(N,)``; a group is never divided. None makes a group of the
-            images with one digest.
-        seed: Another seed gives another split.
+        fractions: The share of each subset, such as train, val and test, with sum 1; a subset of share 0 stays empty.
+        groups: A group number for each image, shape ``(N,)``; a group is never split. None makes images with the same
+            digest a group.
+        seed: Another seed gives another result.
 
     Returns:
-        The part of each image as an index into `fractions`, and so into ``SPLITS``, shape ``(N,)``.
+        The subset of each image as an index into `fractions`, shape ``(N,)``.
     """
     keys = np.array([_key(digest, seed) for digest in digests], dtype=np.uint64)
     members = np.unique(keys, return_inverse=True)[1] if groups is None else groups
@@ -104,17 +167,17 @@ def stratified_split(
     np.add.at(positives, group_of, np.nan_to_num(targets))
     sizes = np.bincount(group_of, minlength=len(numbers))
     order = np.lexsort((group_keys, -sizes))  # large groups first, while there is room for them
-    parts = np.empty(len(numbers), dtype=np.int64)
-    parts[order] = _Dealer(positives[order], sizes[order], np.array(fractions, dtype=np.float64)).deal()
-    return parts[group_of]
+    subsets = np.empty(len(numbers), dtype=np.int64)
+    subsets[order] = _Stratifier(positives[order], sizes[order], np.array(fractions, dtype=np.float64)).assign_all()
+    return subsets[group_of]
 
 
 def _key(digest: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{digest}".encode(), digest_size=8).digest(), "little")
 
 
-class _Dealer:
-    """Deals groups out to parts; G groups, P parts, L labels."""
+class _Stratifier:
+    """Assigns groups to subsets; G groups, P subsets, L labels."""
 
     def __init__(
         self, positives: NDArray[np.float64], sizes: NDArray[np.int64], fractions: NDArray[np.float64]
@@ -125,34 +188,34 @@ class _Dealer:
         self.loads = np.column_stack([positives, sizes])  # (G, L + 1)
         self.squares = (self.loads**2).sum(axis=1)  # (G,)
         self.usable = fractions > 0  # (P,)
-        self.wanted = fractions[:, None] * positives.sum(axis=0)  # (P, L) positives that a part still lacks
-        self.room = np.where(self.usable, fractions * sizes.sum(), -np.inf)  # (P,) images that a part still lacks
+        self.wanted = fractions[:, None] * positives.sum(axis=0)  # (P, L) positives that a subset still lacks
+        self.room = np.where(self.usable, fractions * sizes.sum(), -np.inf)  # (P,) images that a subset still lacks
         self.weights = np.divide(1, fractions**2, out=np.zeros_like(fractions), where=self.usable)  # (P,)
         self.covered = np.zeros((len(fractions), positives.shape[1]), dtype=bool)  # (P, L)
-        self.parts = np.full(len(sizes), -1, dtype=np.int64)  # (G,)
+        self.subsets = np.full(len(sizes), -1, dtype=np.int64)  # (G,)
 
-    def deal(self) -> NDArray[np.int64]:
-        """The part of each group, shape ``(G,)``."""
+    def assign_all(self) -> NDArray[np.int64]:
+        """The subset of each group, shape ``(G,)``."""
         totals = self.has_label.sum(axis=0)
         while True:
-            undealt = self.parts < 0
-            counts = self.has_label[undealt].sum(axis=0)
+            unassigned = self.subsets < 0
+            counts = self.has_label[unassigned].sum(axis=0)
             if not counts.any():
                 break
             rarest = np.lexsort((totals, np.where(counts > 0, counts, np.iinfo(np.int64).max)))
             label = int(rarest[0])
-            members = np.flatnonzero(undealt & self.has_label[:, label])
+            members = np.flatnonzero(unassigned & self.has_label[:, label])
             for done, group in enumerate(members.tolist()):
-                self._give(group, self._choose(label, left=len(members) - done))
-        for group in np.flatnonzero(self.parts < 0).tolist():  # groups without any positive
-            self._give(group, int(self.room.argmax()))
+                self._assign(group, self._choose_subset(label, left=len(members) - done))
+        for group in np.flatnonzero(self.subsets < 0).tolist():  # groups without any positive
+            self._assign(group, int(self.room.argmax()))
         for _ in range(MAX_MOVES):
             if not self._move_best():
                 break
-        return self.parts
+        return self.subsets
 
-    def _choose(self, label: int, left: int) -> int:
-        """The part for the next group with `label`, of which `left` groups are left."""
+    def _choose_subset(self, label: int, left: int) -> int:
+        """The subset for the next group with `label`, of which `left` groups are left."""
         lacking = self.usable & ~self.covered[:, label]
         if left <= lacking.sum():
             if lacking[0]:
@@ -167,13 +230,13 @@ class _Dealer:
     def _move_best(self) -> bool:
         """Moves the group that brings the shares closest to the wanted ones; False where no move does.
 
-        The distance is the sum of squares, over parts and labels and the parts' sizes, of what a part lacks as a share
-        of what it is due. A part keeps one group of each label that it has.
+        The distance is the sum of squares, over subsets and labels and the subsets' sizes, of what a subset lacks as a
+        share of what it is due. A subset keeps one group of each label that it has.
         """
         lacks = np.column_stack([self.wanted, np.where(self.usable, self.room, 0.0)])  # (P, L + 1)
         best, choice = -1e-9, None
         for source in np.flatnonzero(self.usable).tolist():
-            members = np.flatnonzero(self.parts == source)
+            members = np.flatnonzero(self.subsets == source)
             last = self.has_label[members].sum(axis=0) <= 1
             members = members[~(self.has_label[members] & last).any(axis=1)]
             for target in np.flatnonzero(self.usable).tolist():
@@ -189,11 +252,11 @@ class _Dealer:
         group, source, target = choice
         self.wanted[source] += self.positives[group]
         self.room[source] += self.sizes[group]
-        self._give(group, target)
+        self._assign(group, target)
         return True
 
-    def _give(self, group: int, part: int) -> None:
-        self.parts[group] = part
-        self.wanted[part] -= self.positives[group]
-        self.room[part] -= self.sizes[group]
-        self.covered[part] |= self.has_label[group]
+    def _assign(self, group: int, subset: int) -> None:
+        self.subsets[group] = subset
+        self.wanted[subset] -= self.positives[group]
+        self.room[subset] -= self.sizes[group]
+        self.covered[subset] |= self.has_label[group]

@@ -10,7 +10,8 @@ import numpy as np
 
 from labelr import files
 from labelr.config import PLOT_FORMATS, ReadOptions
-from labelr.data.dataset import Dataset, as_folders
+from labelr.data.dataset import Dataset
+from labelr.data.load import as_folders, load_dataset
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.fields import SettingError
@@ -84,7 +85,7 @@ def evaluate(
     loaded = store.chosen(model, machine=machine)
     thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
     reading = ReadOptions.of(options)
-    dataset = Dataset.load(as_folders(data), reading, threads=loaded.machine.workers, track=track)
+    dataset = load_dataset(as_folders(data), reading, threads=loaded.machine.workers, track=track)
     matched = _match_labels(dataset, loaded, reading, common_labels=common_labels)
     chosen = _choose_split(matched, loaded, split)
     if output is not None:
@@ -105,7 +106,7 @@ def _source(model: Model, evaluation: Evaluation, split: str) -> Source:
     """What a page says of an evaluation of some part of the data."""
     learned = set()
     if (model.path / SPLITS_FILE).is_file():
-        learned = {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.part in LEARNED}
+        learned = {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.split in LEARNED}
     name = Path(evaluation.data).name
     scored = {
         "auto": f"of {name} that the model has not learned from",
@@ -145,7 +146,7 @@ def score_dataset(
     Raises:
         LabelrError: If an image does not open any more.
     """
-    columns = [model.labels.index(label) for label in dataset.table.labels]
+    columns = [model.labels.index(label) for label in dataset.labels]
     probs = predict_dataset(model, dataset, options=options, track=track)[:, columns]
     return evaluate_probs(model, dataset, probs, thresholds=thresholds)
 
@@ -159,19 +160,19 @@ def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: 
         probs: Shape ``(N, L)``.
         thresholds: For all of the model's labels; None takes its own.
     """
-    table, own = dataset.table, model.thresholds()
-    columns = [model.labels.index(label) for label in table.labels]
+    own = model.thresholds()
+    columns = [model.labels.index(label) for label in dataset.labels]
     return Evaluation(
-        labels=table.labels,
+        labels=dataset.labels,
         probs=probs,
-        targets=table.targets,
+        targets=dataset.targets,
         thresholds=(own if thresholds is None else thresholds)[columns],
         fitted=own[columns],
-        prevalence=np.array([model.info.prevalence(label) for label in table.labels]),
-        files=table.files,
+        prevalence=np.array([model.info.prevalence(label) for label in dataset.labels]),
+        files=dataset.files,
         model=str(model.path),
-        data=str(table.source.absolute()),
-        paths=tuple(table.paths),
+        data=str(dataset.source.absolute()),
+        paths=tuple(dataset.paths),
         digests=dataset.digests,
     )
 
@@ -194,11 +195,10 @@ def predict_dataset(
 
 def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, common_labels: bool) -> Dataset:
     """The data with the model's labels in the model's order, or with those that both have, where any is known."""
-    table = dataset.table
     wanted = [one for one in model.labels if one in (options.only or model.labels) and one not in options.exclude]
-    common = [label for label in wanted if label in table.labels]
-    missing = [label for label in wanted if label not in table.labels]
-    unknown = [label for label in table.labels if label not in model.labels]
+    common = [label for label in wanted if label in dataset.labels]
+    missing = [label for label in wanted if label not in dataset.labels]
+    unknown = [label for label in dataset.labels if label not in model.labels]
     beyond = f"the model does not know {len(unknown)} of the labels: {preview(unknown)}"
     if not wanted:
         raise LabelrError(beyond, f"name some that it knows: {preview(model.labels)}")
@@ -208,18 +208,20 @@ def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, commo
         hint = f"{alike} The model calls it `{missing[0]}`" if alike else "name the right label file with `--labels`"
         if common:
             hint += "; score the common ones with `--common-labels`"
-        raise LabelrError(f"{table.source} lacks {len(missing)} of the model's labels: {preview(missing)}{also}", hint)
+        raise LabelrError(
+            f"{dataset.source} lacks {len(missing)} of the model's labels: {preview(missing)}{also}", hint
+        )
     if missing:
-        log.warning("%s of the model's labels are not in %s: %s", len(missing), table.source, preview(missing))
+        log.warning("%s of the model's labels are not in %s: %s", len(missing), dataset.source, preview(missing))
     if unknown:
         log.warning("%s; they are not scored", beyond)
-    table = table.with_labels(common)
-    known = ~np.isnan(table.targets).all(axis=1)
+    dataset = dataset.with_labels(common)
+    known = ~np.isnan(dataset.targets).all(axis=1)
     if not known.any():
-        raise LabelrError(f"{table.source}: no label to score is known of any image", "mark labels with 1 and 0")
+        raise LabelrError(f"{dataset.source}: no label to score is known of any image", "mark labels with 1 and 0")
     if not known.all():
         log.warning("left out: %s without a known label of these", pluralize(int((~known).sum()), "image"))
-    return replace(dataset, table=table).take(np.flatnonzero(known))
+    return dataset.take(np.flatnonzero(known))
 
 
 def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:
@@ -232,15 +234,15 @@ def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:
             "restore it, or score all images with `--split all`",
         )
     recorded = read_splits(model.path / SPLITS_FILE)
-    named = {row.digest for row in recorded if row.part in (LEARNED if split == "auto" else (split,))}
+    named = {row.digest for row in recorded if row.split in (LEARNED if split == "auto" else (split,))}
     rows = [row for row, digest in enumerate(dataset.digests) if (digest in named) != (split == "auto")]
     if not rows:
         what = (
             "the model has learned from every image" if split == "auto" else f"no image is in the model's {split} part"
         )
         raise LabelrError(f"nothing to score: {what}", "score all images with `--split all`")
-    left_out = len(dataset.table) - len(rows)
+    left_out = len(dataset) - len(rows)
     if left_out:
         why = "that the model has learned from" if split == "auto" else f"that are not in the model's {split} part"
-        log.info("%s of %s images %s are left out", f"{left_out:,}", f"{len(dataset.table):,}", why)
+        log.info("%s of %s images %s are left out", f"{left_out:,}", f"{len(dataset):,}", why)
     return dataset.take(rows)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from labelr.data.labels import FEW_POSITIVES, Targets
+from labelr.data.label_table import FEW_POSITIVES, Targets
 from labelr.model.decide import decide
 from labelr.model.predict import Probs
 from labelr.scoring import bootstrap, metrics

@@ -59,7 +59,7 @@ class TrainImages:
     ) -> "TrainImages":
         """The images of one part; those that are not `squished` show what they do in its true proportions."""
         aspects = torch.from_numpy(part.aspects) if squished else torch.ones(len(pixels))
-        targets = torch.from_numpy(part.table.targets)
+        targets = torch.from_numpy(part.targets)
         return cls(pixels, targets, aspects, min(batch_size, len(pixels)), seed, pinned)
 
     @property

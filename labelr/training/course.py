@@ -80,7 +80,7 @@ class Course:
         look = partial(self._look, start)
         train_loss = trainer.run_epoch(self._track, lambda: _live_line(trainer, self.history, start), look)
         train_seconds = time.perf_counter() - start
-        probs, targets = self._val_probs(look), self._val.table.targets
+        probs, targets = self._val_probs(look), self._val.targets
         preds = decide(probs, DEFAULT_THRESHOLD)
         scores = metrics.averages(preds, targets)
         seconds = time.perf_counter() - start
@@ -105,7 +105,7 @@ class Course:
 
     def _val_probs(self, look: Callable[[], None]) -> Probs:
         trainer = self.trainer
-        batches = [np.empty((0, len(self._val.table.labels)), np.float32)]
+        batches = [np.empty((0, len(self._val.labels)), np.float32)]
         for probs in predict_probs(
             for_prediction(trainer.averaged, trainer.machine),
             self._val_pixels.batches(BATCH_SIZE),

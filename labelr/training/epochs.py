@@ -11,6 +11,7 @@ import torch
 
 from labelr import files, signals
 from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
 from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
 from labelr.model import shelf, store
@@ -24,7 +25,6 @@ from labelr.training.checkpoint import Checkpoints
 from labelr.training.course import Course
 from labelr.training.events import event_log
 from labelr.training.history import EpochRow, history_csv, out_of
-from labelr.training.prepare import Prepared
 from labelr.training.schedule import Budget, Minutes, Steps
 from labelr.training.trainer import Trainer
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    prepared: Prepared,
+    dataset: Dataset,
     config: TrainConfig,
     info: ModelInfo,
     machine: Machine,
@@ -48,7 +48,7 @@ def train(
     Goes on from the checkpoint in the folder, if there is one.
 
     Args:
-        prepared: The data.
+        dataset: The data.
         config: The settings, as resolved.
         info: What is known of the model.
         machine: What to run on.
@@ -65,12 +65,12 @@ def train(
         LabelrError: If the loss is no number any more, or the model cannot be saved; the best one so far is whole.
         Stopped: If a signal has asked for it; the checkpoint is of the last step that was made.
     """
-    pixels = prepared.dataset.pixels(
+    pixels = dataset.pixels(
         info.preprocessing.image_size, rule=config.resize, options=config, threads=machine.workers, track=track
     )
-    val, val_pixels = prepared.part("val"), pixels.subset(prepared.rows("val"))
+    val, val_pixels = dataset.split("val"), pixels.subset(dataset.split_rows("val"))
     images = TrainImages.of(
-        prepared.part("train"), pixels.subset(prepared.rows("train")), batch_size=cast("int", config.batch_size),
+        dataset.split("train"), pixels.subset(dataset.split_rows("train")), batch_size=cast("int", config.batch_size),
         seed=config.seed, squished=config.resize == "squish", pinned=machine.device.type == "cuda",
     )  # fmt: skip
     checkpoints = Checkpoints(folder, minutes=config.checkpoint_minutes, wanted=deadline is None)
@@ -81,13 +81,13 @@ def train(
         if state:
             checkpoints.restore(course.restore, state)
             log.info("going on in epoch %s, after %s steps", out_of(trainer.epoch, config.epochs), f"{trainer.steps:,}")
-            info = _restored_best(info, course, prepared, folder)
+            info = _restored_best(info, course, dataset, folder)
             after_epoch(course.history)
         while not course.is_over:
             row = course.next_epoch()
             log.info("%s", row.line(config.epochs))
             if row is course.best:
-                info = _keep(info, course, prepared, folder)
+                info = _keep(info, course, dataset, folder)
             _write_history(course, folder)
             write_events(asdict(row), row.epoch)
             after_epoch(course.history)
@@ -98,11 +98,11 @@ def train(
     return info, course.history
 
 
-def _keep(info: ModelInfo, course: Course, prepared: Prepared, folder: Path) -> ModelInfo:
+def _keep(info: ModelInfo, course: Course, dataset: Dataset, folder: Path) -> ModelInfo:
     """Saves the averaged weights of the epoch that has just ended as the best model so far."""
     info = replace(info, best_epoch=course.best.epoch, created=course.best_created, config=_reached(info, course))
     if not info.weights:
-        _write_data_files(prepared, folder, info)
+        _write_data_files(dataset, folder, info)
     return store.save(folder, course.trainer.averaged, info)
 
 
@@ -111,7 +111,7 @@ def _reached(info: ModelInfo, course: Course) -> dict[str, Any]:
     return {**info.config, "micro_batch": course.trainer.micro_batch}
 
 
-def _restored_best(info: ModelInfo, course: Course, prepared: Prepared, folder: Path) -> ModelInfo:
+def _restored_best(info: ModelInfo, course: Course, dataset: Dataset, folder: Path) -> ModelInfo:
     """The best model so far; saved now, if the run was killed between its checkpoint and that."""
     if not course.history:
         return info
@@ -126,7 +126,7 @@ def _restored_best(info: ModelInfo, course: Course, prepared: Prepared, folder: 
             return saved
     if course.trainer.losses or len(course.history) > course.best.epoch:
         raise LabelrError(f"the best model so far is gone from {folder}", "start the run anew with `--force`")
-    return _keep(info, course, prepared, folder)
+    return _keep(info, course, dataset, folder)
 
 
 def _write_history(course: Course, folder: Path) -> None:
@@ -168,12 +168,11 @@ def _tell_pace(history: list[EpochRow]) -> None:
     )  # fmt: skip
 
 
-def _write_data_files(prepared: Prepared, folder: Path, info: ModelInfo) -> None:
+def _write_data_files(dataset: Dataset, folder: Path, info: ModelInfo) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
-    dataset = prepared.dataset
     for name in (shelf.METRICS_FILE, shelf.PREDICTIONS_FILE):  # of the model that is being replaced
         (folder / name).unlink(missing_ok=True)
     remove_report(folder)
     files.write_atomically(folder / shelf.CONFIG_FILE, files.json_text(info.config))
-    write_splits(folder, dataset.table.files, prepared.part_names, dataset.digests)
+    write_splits(folder, dataset)
     files.write_atomically(folder / shelf.ERRORS_FILE, dataset.errors_csv)

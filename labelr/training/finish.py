@@ -12,7 +12,8 @@ import numpy as np
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.labels import Targets
+from labelr.data.dataset import Dataset
+from labelr.data.label_table import Targets
 from labelr.errors import LabelrError, preview
 from labelr.model import shelf, store
 from labelr.model.calibration import Calibration, calibrate
@@ -27,7 +28,6 @@ from labelr.scoring.report.page import write_report
 from labelr.scoring.report.source import Source
 from labelr.scoring.suspects import write_suspects
 from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
-from labelr.training.prepare import Prepared
 
 SCORED = {
     "test": "of the test part, which it has not learned from",
@@ -83,7 +83,7 @@ def tell_decisions(labels: Sequence[str], decisions: Decisions, config: TrainCon
 
 
 def finish(
-    prepared: Prepared,
+    dataset: Dataset,
     info: ModelInfo,
     settings: TrainConfig,
     machine: Machine,
@@ -95,7 +95,7 @@ def finish(
     """Chooses calibration and thresholds on the validation part, scores the test part, and completes the model.
 
     Args:
-        prepared: The data.
+        dataset: The data.
         info: What was saved.
         settings: The settings, as resolved.
         machine: What to run on.
@@ -107,18 +107,18 @@ def finish(
         The model, and the report that stands in its ``metrics.json``; on the validation part where there is no other.
     """
     model = store.load(folder, machine=machine)
-    val = prepared.part("val")
+    val = dataset.split("val")
     val_probs = predict_dataset(model, val, options=settings, track=track)
-    decisions = decide_how(val_probs, val.table.targets, settings)
-    if len(val.table):
+    decisions = decide_how(val_probs, val.targets, settings)
+    if len(val):
         tell_decisions(info.labels, decisions, settings)
     model = replace(model, info=with_decisions(info, decisions))
-    names = [name for name in ("test", "val") if len(prepared.part(name).table)]
+    names = [name for name in ("test", "val") if len(dataset.split(name))]
     scored_on = names[0] if names else None
     of_val = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration))
     evaluation = of_val
     if scored_on != "val":
-        evaluation = score_dataset(model, prepared.part("test"), options=settings, track=track)
+        evaluation = score_dataset(model, dataset.split("test"), options=settings, track=track)
     model, report = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
     doubted = of_val.joined(evaluation) if scored_on == "test" else evaluation
     parts = "the validation and test parts" if scored_on == "test" else "the validation part"

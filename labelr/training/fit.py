@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from labelr.config import TrainConfig
-from labelr.data.dataset import as_folders, name_of_data
+from labelr.data.dataset import Dataset
+from labelr.data.load import as_folders, name_of_data
 from labelr.errors import LabelrError, first_line
 from labelr.fields import SettingError
 from labelr.model import shelf, store
@@ -29,7 +30,7 @@ from labelr.training.events import check_event_log
 from labelr.training.finish import finish
 from labelr.training.folds import cross_validate, finish_folds
 from labelr.training.history import read_history
-from labelr.training.prepare import Prepared, prepare, resolve
+from labelr.training.prepare import prepare, resolve
 from labelr.training.resume import is_finished, name_of_run, record, resumed_settings, versions, with_recorded_parts
 
 log = logging.getLogger(__name__)
@@ -109,32 +110,32 @@ def fit(
         chosen, begun = resumed_settings(folder, given) if resume else (given, None)
         check_suspects_free(doubts, force=force or begun is not None)
         machine = pick_machine(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
-        prepared = prepare(folders, chosen, machine, track=track)
+        dataset = prepare(folders, chosen, machine, track=track)
         if begun:
-            prepared = with_recorded_parts(prepared, begun, folder)
+            dataset = with_recorded_parts(dataset, begun, folder)
             if is_finished(folder):
                 return _finished_before(folder, machine, suspects=doubts)
-        settings = resolve(chosen, machine, drawn=not folders, num_train=len(prepared.part("train").table))
-        info = describe(prepared, settings)
+        settings = resolve(chosen, machine, drawn=not folders, num_train=len(dataset.split("train")))
+        info = describe(dataset, settings)
         deadline = start + 60 * given.time if given.time else None
         if not begun:
             begin_run(folder)
         if deadline is None:
-            record(folder, folders, given, settings, prepared)
+            record(folder, folders, given, settings, dataset)
         with _telling_what_is_kept(folder):
             folds = None
             if settings.folds:
                 place = folder / shelf.FOLDS_FOLDER
-                folds = cross_validate(prepared, settings, info, machine, place, log_dir=events, track=track)
+                folds = cross_validate(dataset, settings, info, machine, place, log_dir=events, track=track)
                 settings = replace(settings, epochs=folds.median_epoch)
                 log.info("training on all images for %d epochs", folds.median_epoch)
             info, history = train(
-                prepared, settings, info, machine, folder, deadline=deadline, log_dir=events, track=track
+                dataset, settings, info, machine, folder, deadline=deadline, log_dir=events, track=track
             )
             if folds is None:
-                model, report = finish(prepared, info, settings, machine, folder, suspects=doubts, track=track)
+                model, report = finish(dataset, info, settings, machine, folder, suspects=doubts, track=track)
             else:
-                model, report = finish_folds(folds, prepared.dataset, info, settings, machine, folder, suspects=doubts)
+                model, report = finish_folds(folds, dataset, info, settings, machine, folder, suspects=doubts)
         finish_run(folder)
     return FitResult(model, [asdict(row) for row in history], _scores(report))
 
@@ -184,17 +185,16 @@ def _telling_what_is_kept(folder: Path) -> Iterator[None]:
         raise
 
 
-def describe(prepared: Prepared, config: TrainConfig) -> ModelInfo:
+def describe(dataset: Dataset, config: TrainConfig) -> ModelInfo:
     """What is known of the model before it is trained."""
-    table = prepared.dataset.table
     return ModelInfo(
-        labels=table.labels,
-        thresholds=(DEFAULT_THRESHOLD,) * len(table.labels),
+        labels=dataset.labels,
+        thresholds=(DEFAULT_THRESHOLD,) * len(dataset.labels),
         preprocessing=Preprocessing(
             image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
         ),
         architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
         config=config.to_dict(),
-        counts=table.counts,
+        counts=dataset.counts,
         versions=versions(),
     )

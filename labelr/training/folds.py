@@ -15,7 +15,8 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.splits import SPLITS, stratified_split
+from labelr.data.label_table import SPLITS
+from labelr.data.splits import stratified_split
 from labelr.errors import LabelrError
 from labelr.model import shelf, store
 from labelr.model.calibration import calibrate
@@ -30,7 +31,6 @@ from labelr.scoring.report.source import Source
 from labelr.scoring.results import predictions_csv
 from labelr.training.epochs import train
 from labelr.training.finish import Decisions, complete, decide_how, show, tell_decisions, with_decisions
-from labelr.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Folds:
 
 
 def cross_validate(
-    prepared: Prepared,
+    dataset: Dataset,
     config: TrainConfig,
     info: ModelInfo,
     machine: Machine,
@@ -70,7 +70,7 @@ def cross_validate(
     What a run that was stopped has left in the folder is not trained again.
 
     Args:
-        prepared: The data; its parts are passed over.
+        dataset: The data; its parts are passed over.
         config: The settings, as resolved, with the number of folds.
         info: What is known of the models.
         machine: What to run on.
@@ -81,8 +81,8 @@ def cross_validate(
     Raises:
         LabelrError: If there are too few images, or a model cannot be trained.
     """
-    dataset, num_folds = prepared.dataset, config.folds or 0
-    groups = group_images(dataset.digests, dataset.fingerprints, dataset.table.groups)
+    num_folds = config.folds or 0
+    groups = group_images(dataset.digests, dataset.fingerprints, dataset.groups)
     fold_of = _split(dataset, [1 / num_folds] * num_folds, groups, config.seed)
     sizes = np.bincount(fold_of, minlength=num_folds)
     if not sizes.all():
@@ -90,7 +90,7 @@ def cross_validate(
             f"{len(groups):,} images, copies and groups kept together, do not fill {num_folds} folds",
             "take fewer `--folds`, or label more images",
         )
-    probs = np.empty(dataset.table.targets.shape, np.float32)
+    probs = np.empty(dataset.targets.shape, np.float32)
     best_epochs = []
     for fold, size in enumerate(sizes.tolist()):
         log.info("fold %d of %d: %s images are held out", fold + 1, num_folds, f"{size:,}")
@@ -102,7 +102,7 @@ def cross_validate(
         if not done.exists():
             events = log_dir / f"fold-{fold + 1}" if log_dir is not None else None
             place = files.make_folder(folder / str(fold + 1))
-            part = Prepared(dataset, parts)
+            part = replace(dataset, splits=parts)
             trained, _ = train(part, config, info, machine, place, deadline=None, log_dir=events, track=track)
             model = store.load(place, machine=machine)
             said = predict_dataset(model, dataset.take(held_out), options=config, track=track)
@@ -116,7 +116,7 @@ def cross_validate(
 
 
 def _split(dataset: Dataset, shares: Sequence[float], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    return stratified_split(dataset.table.targets, dataset.digests, shares, groups=groups, seed=seed)
+    return stratified_split(dataset.targets, dataset.digests, shares, groups=groups, seed=seed)
 
 
 def finish_folds(
@@ -138,7 +138,7 @@ def finish_folds(
     Returns:
         The model, and the report: its metrics are means over the folds, with their spread (standard deviation).
     """
-    targets = dataset.table.targets
+    targets = dataset.targets
     decisions = decide_how(folds.probs, targets, settings)
     tell_decisions(info.labels, decisions, settings)
     model = store.load(folder, machine=machine)

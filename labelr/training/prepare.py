@@ -2,19 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from labelr import files
 from labelr.config import Device, TrainConfig
 from labelr.data import synthetic
 from labelr.data.dataset import Dataset
-from labelr.data.divide import divide
-from labelr.data.splits import SPLITS
+from labelr.data.label_table import SPLITS
+from labelr.data.load import load_dataset
+from labelr.data.splits import split_dataset
 from labelr.errors import LabelrError, preview
 from labelr.model.device import Machine
 from labelr.progress import Track, untracked
@@ -22,32 +20,6 @@ from labelr.progress import Track, untracked
 DEFAULT_EPOCHS = 30
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A data set ready to be trained on.
-
-    Attributes:
-        dataset: N images, with the labels that at least one of them has.
-        parts: Each image's part as an index into ``SPLITS``, shape ``(N,)``.
-    """
-
-    dataset: Dataset
-    parts: NDArray[np.int64]
-
-    def rows(self, name: str) -> NDArray[np.int64]:
-        """Which images are ``"train"``, ``"val"`` or ``"test"``."""
-        return np.flatnonzero(self.parts == SPLITS.index(name))
-
-    def part(self, name: str) -> Dataset:
-        """The images of ``"train"``, ``"val"`` or ``"test"``."""
-        return self.dataset.take(self.rows(name))
-
-    @property
-    def part_names(self) -> list[str]:
-        """The name of each image's part."""
-        return [SPLITS[part] for part in self.parts]
 
 
 def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: int) -> TrainConfig:
@@ -84,25 +56,25 @@ def default_batch_size(num_train: int, *, most: int) -> int:
     return next((size for size in (64, 32, 16) if size <= most and num_train >= 16 * size), 8)
 
 
-def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Prepared:
+def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Dataset:
     """Reads the data set of some folders, or draws one where there are none, and divides it into train, val and test.
 
     Raises:
         LabelrError: If there is nothing to learn from.
     """
     folders = data or [_draw(config, track)]
-    dataset = _with_learnable_labels(Dataset.load(folders, config, threads=machine.workers, track=track))
-    parts = divide(dataset, config)
-    sizes = np.bincount(parts, minlength=len(SPLITS))
-    log.info("split: %s", ", ".join(f"{size:,} {name}" for size, name in zip(sizes, SPLITS, strict=True)))
-    if sizes[0] < 2:
-        raise LabelrError(f"{len(parts)} images leave {sizes[0]} to train on", "label more images")
-    if config.has_target and not (config.folds or sizes[SPLITS.index("val")]):
+    dataset = _with_learnable_labels(load_dataset(folders, config, threads=machine.workers, track=track))
+    dataset = split_dataset(dataset, config)
+    sizes = {split: len(dataset.split_rows(split)) for split in SPLITS}
+    log.info("split: %s", ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
+    if sizes["train"] < 2:
+        raise LabelrError(f"{len(dataset)} images leave {sizes['train']} to train on", "label more images")
+    if config.has_target and not (config.folds or sizes["val"]):
         raise LabelrError(
             "there are no validation images on which thresholds could reach a target",
-            "set `--val-fraction` above 0, or leave `--target-precision` and `--target-recall` out",
+            "set `--val-fraction` above 0, or leave out `--target-precision` and `--target-recall`",
         )
-    return Prepared(dataset, parts)
+    return dataset
 
 
 def _draw(config: TrainConfig, track: Track) -> Path:
@@ -115,12 +87,11 @@ def _draw(config: TrainConfig, track: Track) -> Path:
 
 def _with_learnable_labels(dataset: Dataset) -> Dataset:
     """The data set without the labels that no image has."""
-    table = dataset.table
-    absent = [label for label, count in zip(table.labels, table.positives, strict=True) if count == 0]
+    absent = [label for label, count in zip(dataset.labels, dataset.positives, strict=True) if count == 0]
     if not absent:
         return dataset
-    if len(absent) == len(table.labels):
-        raise LabelrError(f"{table.source}: no image has any label", "mark with 1 which labels an image has")
+    if len(absent) == len(dataset.labels):
+        raise LabelrError(f"{dataset.source}: no image has any label", "mark with 1 which labels an image has")
     log.warning("%d labels have no positive and are left out: %s", len(absent), preview(absent))
-    kept = [label for label in table.labels if label not in absent]
-    return replace(dataset, table=table.with_labels(kept))
+    kept = [label for label in dataset.labels if label not in absent]
+    return dataset.with_labels(kept)

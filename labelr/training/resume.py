@@ -13,13 +13,13 @@ import torch
 
 from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.splits import SPLITS
+from labelr.data.dataset import Dataset
+from labelr.data.label_table import SPLITS
 from labelr.errors import LabelrError, preview
 from labelr.model import shelf
 from labelr.model.locks import is_locked
 from labelr.model.reservation import default_stem
 from labelr.model.runs import Run, RunImage
-from labelr.training.prepare import Prepared
 from labelr.version import __version__
 
 FREE = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "workers")
@@ -29,7 +29,7 @@ ANEW = "start the run anew with `--force`"
 log = logging.getLogger(__name__)
 
 
-def record(folder: Path, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, prepared: Prepared) -> None:
+def record(folder: Path, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: Dataset) -> None:
     """Writes ``run.json``: what a run is begun with.
 
     Raises:
@@ -39,8 +39,8 @@ def record(folder: Path, data: Sequence[Path], given: TrainConfig, settings: Tra
         data=_absolute(data),
         given=given.to_dict(),
         settings=settings.to_dict(),
-        labels=prepared.dataset.table.labels,
-        images=images_of(prepared),
+        labels=dataset.labels,
+        images=images_of(dataset),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
@@ -114,39 +114,38 @@ def resumed_settings(folder: Path, given: TrainConfig) -> tuple[TrainConfig, Run
 
 def setting_differences(run: Run, given: TrainConfig, *, may_grow: bool = True) -> list[str]:
     """What was another setting when a run was begun, each as a sentence part; epochs may have grown."""
-    parts = []
+    differences = []
     for name, value in given.to_dict().items():
         before, chosen = run.given.get(name), run.settings.get(name)
         if name in FREE or value == before or (value is not None and value == chosen):
             continue
         if name == "epochs" and may_grow and not given.folds and (value is None or value >= chosen):
             continue
-        parts.append(f"{name} was {said_setting(before)} and is {said_setting(value)}")
-    return parts
+        differences.append(f"{name} was {said_setting(before)} and is {said_setting(value)}")
+    return differences
 
 
-def with_recorded_parts(prepared: Prepared, run: Run, folder: Path) -> Prepared:
+def with_recorded_parts(dataset: Dataset, run: Run, folder: Path) -> Dataset:
     """The data with the split that the run was begun with.
 
     Raises:
         LabelrError: If images or labels are others than then.
     """
-    differences = list(_data_differences(prepared, run))
+    differences = list(_data_differences(dataset, run))
     if differences:
         raise LabelrError(
             f"the data has changed since the run in {folder} was begun: {'; '.join(differences)}",
             f"restore it, or {ANEW}",
         )
-    parts = [SPLITS.index(run.images[file].part) for file in prepared.dataset.table.files]
-    return replace(prepared, parts=np.array(parts, np.int64))
+    splits = [SPLITS.index(run.images[file].part) for file in dataset.files]
+    return replace(dataset, splits=np.array(splits, np.int64))
 
 
-def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
-    table = prepared.dataset.table
-    if table.labels != run.labels:
-        yield f"the labels were {preview(run.labels)} and are {preview(table.labels)}"
+def _data_differences(dataset: Dataset, run: Run) -> Iterable[str]:
+    if dataset.labels != run.labels:
+        yield f"the labels were {preview(run.labels)} and are {preview(dataset.labels)}"
         return
-    now = images_of(prepared)
+    now = images_of(dataset)
     gone = [file for file in run.images if file not in now]
     new = [file for file in now if file not in run.images]
     both = [file for file in now if file in run.images]
@@ -165,12 +164,11 @@ def _data_differences(prepared: Prepared, run: Run) -> Iterable[str]:
         yield "the images are listed in another order"
 
 
-def images_of(prepared: Prepared) -> dict[str, RunImage]:
+def images_of(dataset: Dataset) -> dict[str, RunImage]:
     """What a run is made of, image by image."""
-    table = prepared.dataset.table
-    groups = table.groups or [""] * len(table)
-    columns = zip(prepared.part_names, prepared.dataset.digests, _target_texts(table.targets), groups, strict=True)
-    return {file: RunImage(*image) for file, image in zip(table.files, columns, strict=True)}
+    groups = dataset.groups or [""] * len(dataset)
+    columns = zip(dataset.split_names, dataset.digests, _target_texts(dataset.targets), groups, strict=True)
+    return {file: RunImage(*image) for file, image in zip(dataset.files, columns, strict=True)}
 
 
 def _target_texts(targets: np.ndarray[Any, np.dtype[np.float32]]) -> list[str]:

@@ -82,10 +82,10 @@ class Course:
 
     def _train(self, folder: Path, seed: int) -> Sequence[EpochRow]:
         settings = replace(self.settings, seed=self.settings.seed + seed)
-        info = describe(self.job.prepared, settings)
+        info = describe(self.job.dataset, settings)
         files.make_folder(folder)
         _, history = train(
-            self.job.prepared, settings, info, self.machine, folder,
+            self.job.dataset, settings, info, self.machine, folder,
             deadline=None, log_dir=None, track=untracked, after_epoch=self._look,
         )  # fmt: skip
         return history

@@ -11,9 +11,9 @@ from filelock import FileLock
 
 from labelr import files
 from labelr.config import TrainConfig, TuneOptions
+from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, preview
 from labelr.model.reservation import default_stem
-from labelr.training.prepare import Prepared
 from labelr.training.resume import FREE, images_of, said_setting
 from labelr.tuning.space import Space
 from labelr.tuning.study import Study, delete_study, open_study
@@ -24,23 +24,22 @@ _TOLD = {"metric": "the metric", "seeds": "the number of seeds", "sampler": "the
 
 
 def identity_of(
-    prepared: Prepared, settings: TrainConfig, space: Space, options: TuneOptions, sampler: str
+    dataset: Dataset, settings: TrainConfig, space: Space, options: TuneOptions, sampler: str
 ) -> dict[str, Any]:
     """What a search is of, ready for JSON.
 
     Args:
-        prepared: The data.
+        dataset: The data.
         settings: Those that all trials have, as resolved: another kind of machine may choose others.
         space: What is searched.
         options: How.
         sampler: What chooses the points.
     """
-    table = prepared.dataset.table
-    content = json.dumps([table.labels, sorted((name, *image) for name, image in images_of(prepared).items())])
+    content = json.dumps([dataset.labels, sorted((name, *image) for name, image in images_of(dataset).items())])
     left_out = {*FREE, *_MACHINE, *space.dimensions, "select"}
     return {
-        "labels": list(table.labels),
-        "images": len(table),
+        "labels": list(dataset.labels),
+        "images": len(dataset),
         "content": hashlib.sha256(content.encode()).hexdigest(),
         "settings": {name: value for name, value in settings.to_dict().items() if name not in left_out},
         "space": space.to_dict(),

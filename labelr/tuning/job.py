@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelr.config import DEFAULT_TRIALS, TrainConfig, TuneOptions
+from labelr.data.dataset import Dataset
 from labelr.model.device import Machine
-from labelr.training.prepare import DEFAULT_EPOCHS, Prepared, resolve
+from labelr.training.prepare import DEFAULT_EPOCHS, resolve
 from labelr.tuning.space import Point, Space, Values
 
 
@@ -18,7 +19,7 @@ class Job:
         name: Of the study.
         folder: Of the study.
         url: Of the study's storage.
-        prepared: The data.
+        dataset: The data.
         drawn: Whether its images are drawn.
         given: The settings that all trials have.
         space: Those that are searched.
@@ -31,7 +32,7 @@ class Job:
     name: str
     folder: Path
     url: str | None
-    prepared: Prepared
+    dataset: Dataset
     drawn: bool
     given: TrainConfig
     space: Space
@@ -56,7 +57,7 @@ class Job:
     def point_settings(self, point: Point, machine: Machine) -> TrainConfig:
         """The settings of a point, every "auto" replaced."""
         config = replace(self.given, **point)
-        return resolve(config, machine, drawn=self.drawn, num_train=len(self.prepared.rows("train")))
+        return resolve(config, machine, drawn=self.drawn, num_train=len(self.dataset.split_rows("train")))
 
     @property
     def most_epochs(self) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from labelr.data.dataset import as_folders, name_of_data
+from labelr.data.dataset import Dataset
+from labelr.data.load import as_folders, name_of_data
 from labelr.errors import LabelrError
 from labelr.model import shelf
 from labelr.model.reservation import check_free
@@ -18,7 +19,6 @@ from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.fit import FitResult, fit
 from labelr.training.history import EpochRow
-from labelr.training.prepare import Prepared
 from labelr.training.resume import is_finished, name_of_run, setting_differences
 from labelr.tuning.outcome import Flattery, Outcome
 from labelr.tuning.study import Study
@@ -39,7 +39,7 @@ def check_place(study: Study, place: Path | None, *, force: bool) -> None:
 
 
 def refit(
-    study: Study, outcome: Outcome, prepared: Prepared, place: Path | None, *, force: bool, track: Track
+    study: Study, outcome: Outcome, dataset: Dataset, place: Path | None, *, force: bool, track: Track
 ) -> Outcome:
     """Trains the best settings, scores them on the test part, and says how far the validation part flattered them.
 
@@ -48,7 +48,7 @@ def refit(
     Args:
         study: The study.
         outcome: What it has found.
-        prepared: The data.
+        dataset: The data.
         place: Where to save the model; None for the user's cache.
         force: Whether a model of something else that is there may be replaced.
         track: Watches the progress.
@@ -69,7 +69,7 @@ def refit(
         result = fit(
             list(outcome.data) or None, outcome.best_config, output=place, force=replaces, resume=goes_on, track=track
         )
-    return replace(outcome, model=result.to_json(), flattery=flattery(result, prepared, outcome, track))
+    return replace(outcome, model=result.to_json(), flattery=flattery(result, dataset, outcome, track))
 
 
 def _has_begun(outcome: Outcome, place: Path | None) -> bool:
@@ -102,13 +102,13 @@ def _note(study: Study, settings: dict[str, Any], place: Path | None) -> None:
     study.shared.set_user_attr(REFIT, {"host": socket.gethostname(), "path": path, "settings": settings})
 
 
-def flattery(result: FitResult, prepared: Prepared, outcome: Outcome, track: Track) -> Flattery | None:
+def flattery(result: FitResult, dataset: Dataset, outcome: Outcome, track: Track) -> Flattery | None:
     """The model's score on the validation part, and the same score on the test part; None without a test part."""
-    test, metric = prepared.part("test"), outcome.options.metric
-    if not len(test.table):
+    test, metric = dataset.split("test"), outcome.options.metric
+    if not len(test):
         return None
     probs = predict_dataset(result.model.uncalibrated, test, options=outcome.given, track=track)  # as trials are scored
-    scores = metrics.score(probs, test.table.targets, DEFAULT_THRESHOLD)
+    scores = metrics.score(probs, test.targets, DEFAULT_THRESHOLD)
     val = max(EpochRow(**row).score(metric) for row in result.history)  # type: ignore[arg-type]
     found = Flattery(val, scores["map_macro" if metric == "map" else metric])
     log.info("%s of the best settings: %s", metric, found)

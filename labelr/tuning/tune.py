@@ -15,12 +15,13 @@ import optuna
 
 from labelr import files, signals
 from labelr.config import TrainConfig, TuneOptions
-from labelr.data.dataset import as_folders, name_of_data
+from labelr.data.dataset import Dataset
+from labelr.data.load import as_folders, name_of_data
 from labelr.errors import LabelrError, preview
 from labelr.model import shelf
 from labelr.model.device import Machine, pick_machine
 from labelr.progress import Track, untracked
-from labelr.training.prepare import Prepared, prepare, resolve
+from labelr.training.prepare import prepare, resolve
 from labelr.tuning.course import TRIALS_FOLDER
 from labelr.tuning.crew import Crew
 from labelr.tuning.identity import begin_study, identity_of
@@ -97,29 +98,29 @@ def tune(
     deadline = time.time() + 60 * chosen.time if chosen.time else None
     with _going_on() as ends:
         machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
-        prepared = prepare(folders, given, machine, track=track)
-        _check_scorable(prepared)
-        settings = resolve(given, machine, drawn=not folders, num_train=len(prepared.rows("train")))
-        identity = identity_of(prepared, settings, searched, chosen, sampler)
+        dataset = prepare(folders, given, machine, track=track)
+        _check_scorable(dataset)
+        settings = resolve(given, machine, drawn=not folders, num_train=len(dataset.split_rows("train")))
+        identity = identity_of(dataset, settings, searched, chosen, sampler)
         found = ends.enter_context(closing(begin_study(study, name_of_data(folders), storage, identity, force=force)))
         ends.enter_context(found.at_work(uuid.uuid4().hex))
         check_place(found, place, force=force)
         threads = max(1, machine.threads // chosen.jobs)
         job = Job(
-            found.name, found.folder, found.url, prepared, not folders, given, searched, chosen, sampler, threads,
+            found.name, found.folder, found.url, dataset, not folders, given, searched, chosen, sampler, threads,
             deadline,
         )  # fmt: skip
         search(found, job, machine, track=track, watch=watch)
         outcome = conclude(found, job, tuple(map(str, folders)))
         if chosen.refit:
-            outcome = refit(found, outcome, prepared, place, force=force, track=track)
+            outcome = refit(found, outcome, dataset, place, force=force, track=track)
         if given.report:
             log.info("a page to look at: %s", write_study_page(outcome))
     return outcome
 
 
-def _check_scorable(prepared: Prepared) -> None:
-    if not len(prepared.rows("val")):
+def _check_scorable(dataset: Dataset) -> None:
+    if not len(dataset.split_rows("val")):
         raise LabelrError(
             "there are no validation images on which trials could be compared", "set `--val-fraction` above 0"
         )
@@ -168,7 +169,7 @@ def _fill_cache(job: Job, machine: Machine, track: Track) -> None:
     for values in product(*axes.values()):
         settings = job.point_settings(dict(zip(axes, values, strict=True)), machine)
         size = cast("int", settings.image_size)
-        job.prepared.dataset.pixels(size, rule=settings.resize, options=settings, threads=machine.workers, track=track)
+        job.dataset.pixels(size, rule=settings.resize, options=settings, threads=machine.workers, track=track)
 
 
 def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:

@@ -29,10 +29,10 @@ def main() -> None:
     for folder in parser.parse_args().folders:
         rows: dict[str, list[tuple[float, float, int]]] = {"stratified": [], "at random": []}
         for seed in range(5):
-            prepared = prepare(folder, TrainConfig(seed=seed), machine)
-            targets = prepared.dataset.table.targets
-            shuffled = np.random.default_rng(seed).permutation(prepared.parts)
-            for name, parts in (("stratified", prepared.parts), ("at random", shuffled)):
+            dataset = prepare([folder], TrainConfig(seed=seed), machine)
+            targets, splits = dataset.targets, np.asarray(dataset.splits)
+            shuffled = np.random.default_rng(seed).permutation(splits)
+            for name, parts in (("stratified", splits), ("at random", shuffled)):
                 missing = sum(int((targets[parts == part] == 1).any(axis=0).sum()) for part in range(3))
                 apart = deviations(targets, parts)
                 rows[name].append((apart.mean(), apart.max(), 3 * targets.shape[1] - missing))

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from labelr.config import ReadOptions
-from labelr.data.dataset import Dataset
-from labelr.data.labels import LabelTable, write_labels
+from labelr.data.dataset import Dataset, write_labels
+from labelr.data.load import load_dataset
 from labelr.training.fit import fit
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
-def flip(table: LabelTable, share: float, rng: np.random.Generator) -> set[tuple[str, str]]:
+def flip(table: Dataset, share: float, rng: np.random.Generator) -> set[tuple[str, str]]:
     """Flips a share of a table's known labels in place; which ones, as file and label."""
     rows, columns = np.nonzero(~np.isnan(table.targets))
     chosen = rng.choice(len(rows), round(share * len(rows)), replace=False)
@@ -34,7 +34,7 @@ def flip(table: LabelTable, share: float, rng: np.random.Generator) -> set[tuple
 
 def listed(data: Path, folder: Path, seed: int, options: argparse.Namespace) -> tuple[np.ndarray, int, int]:
     """Whether each suspect was flipped, in order; how many labels were flipped, and how many there are."""
-    table = Dataset.load([data], ReadOptions()).table
+    table = load_dataset([data], ReadOptions())
     flipped = flip(table, options.share, np.random.default_rng(seed))
     write_labels(folder / "labels.csv", table)
     settings = {"folds": options.folds, "epochs": options.epochs, "seed": seed, "report": False}

@@ -16,13 +16,12 @@ import json
 import resource
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from labelr.config import ReadOptions, TrainConfig
-from labelr.data.dataset import Dataset
+from labelr.data.load import load_dataset
 from labelr.data.splits import read_splits
 from labelr.model import shelf, store
 from labelr.model.calibration import calibrate
@@ -44,12 +43,11 @@ def trained(train: Path, folder: Path, settings: dict[str, object]) -> Model:
 
 def predictions(model: Model, data: Path, part: str | None) -> tuple[Probs, np.ndarray]:
     """Probabilities and targets, (N, L) both, of a folder's images, or of those in a part of the model's split."""
-    dataset = Dataset.load([data], ReadOptions())
-    dataset = replace(dataset, table=dataset.table.with_labels(model.labels))
+    dataset = load_dataset([data], ReadOptions()).with_labels(model.labels)
     if part is not None:
-        named = {row.digest for row in read_splits(model.path / "splits.csv") if row.part == part}
+        named = {row.digest for row in read_splits(model.path / "splits.csv") if row.split == part}
         dataset = dataset.take([row for row, digest in enumerate(dataset.digests) if digest in named])
-    return predict_dataset(model, dataset), dataset.table.targets
+    return predict_dataset(model, dataset), dataset.targets
 
 
 def least_error(probs: Probs, targets: np.ndarray) -> float:

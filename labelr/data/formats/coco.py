@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source
+from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError
 
 
@@ -16,7 +16,7 @@ def fits(source: Source) -> int:
     return 3 if all(isinstance(document[name], list) for name in ("images", "annotations", "categories")) else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a COCO JSON: a label applies where the image has an object of it.
 
     Categories that the file declares and no image has are kept, but for those that only stand above others; in images
@@ -41,8 +41,8 @@ def read(source: Source) -> Records:
     vocabulary = [label for label in categories.values() if label in used or label not in above]
     bare = sum(not labels for labels in present.values())
     notes = [f"images without an object, to which no label applies: {bare:,}"] if bare else []
-    entries = (Entry(str(names[image]), labels) for image, labels in present.items())
-    return Records.of(entries, "COCO, the objects in an image", vocabulary=vocabulary, notes=notes)
+    entries = (Annotation(str(names[image]), labels) for image, labels in present.items())
+    return LabelTable.of(entries, "COCO, the objects in an image", vocabulary=vocabulary, notes=notes)
 
 
 def _pairs(source: Source, kind: str, first: str, second: str) -> Iterator[tuple[Any, Any]]:

@@ -2,8 +2,8 @@
 
 from xml.etree.ElementTree import Element
 
-from labelr.data.formats.records import Entry, Records, part_in
 from labelr.data.formats.source import Source
+from labelr.data.label_table import Annotation, LabelTable, split_in_name
 from labelr.errors import LabelrError
 
 SNIFFED = 2000  # characters at the beginning of a file among which its root element stands
@@ -14,7 +14,7 @@ def fits(source: Source) -> int:
     return 3 if source.suffix == ".xml" and "<annotations" in source.text.content[:SNIFFED] else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a CVAT XML: a label applies where a tag or a shape of it stands in the image.
 
     Labels that the file declares and no image has are kept; in images without any annotation no label applies.
@@ -33,14 +33,14 @@ def read(source: Source) -> Records:
     notes = [f"images without an annotation, to which no label applies: {bare:,}"] if bare else []
     divided = len({image.get("subset") for image in images}) > 1  # names may come again in another subset
     entries = (
-        Entry(
+        Annotation(
             f"{image.get('subset')}/{image.get('name')}" if divided else image.get("name", ""),
             _labels_of(image),
-            part=part_in(image.get("subset", "")),
+            split=split_in_name(image.get("subset", "")),
         )
         for image in images
     )
-    return Records.of(entries, "CVAT for images", vocabulary=declared or None, notes=notes)
+    return LabelTable.of(entries, "CVAT for images", vocabulary=declared or None, notes=notes)
 
 
 def _labels_of(image: Element) -> set[str]:

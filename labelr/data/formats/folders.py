@@ -4,9 +4,8 @@ import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source
-from labelr.data.splits import SPLIT_NAMES
+from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
 from labelr.errors import LabelrError
 
 
@@ -19,7 +18,7 @@ def fits(source: Source) -> int:
     return 1 if len(folders) > 1 and all(len(one) == 1 or (deep and one) for one in folders) else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of folders that are named after labels.
 
     Copies of one file, byte for byte, in several folders are one image with several labels, and go by the name of the
@@ -33,13 +32,13 @@ def read(source: Source) -> Records:
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
         copies[_folders_of(name)[0], content].append(name)
     entries = (
-        Entry(names[0], {label for name in names for label in _folders_of(name)[1]}, part=part)
+        Annotation(names[0], {label for name in names for label in _folders_of(name)[1]}, split=part)
         for (part, _), names in copies.items()
     )
     further = [name for names in copies.values() for name in names[1:]]
     shared = sum(len(names) > 1 for names in copies.values())
     notes = [f"images that lie in several folders and have several labels: {shared:,}"] if shared else []
-    return Records.of(entries, "folders named after labels", notes=notes, aside=further)
+    return LabelTable.of(entries, "folders named after labels", notes=notes, aside=further)
 
 
 def _folders_of(name: str) -> tuple[str, tuple[str, ...]]:

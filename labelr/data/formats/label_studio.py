@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source
 from labelr.data.images import has_image_suffix
+from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"})
@@ -22,7 +22,7 @@ def fits(source: Source) -> int:
     return 3 if source.sheet is not None and set(source.sheet.header) >= FLAT_FIELDS else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of an export; where annotators differ on a label, the majority counts.
 
     Of a task without a submitted annotation nothing is known; in one that was submitted empty no label applies.
@@ -36,27 +36,27 @@ def read(source: Source) -> Records:
         raise LabelrError(
             f"{source.path} is no export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
-    return Records.of(entries, "an export of Label Studio", notes=notes)
+    return LabelTable.of(entries, "an export of Label Studio", notes=notes)
 
 
 def _is_nested(source: Source) -> bool:
     return source.suffix == ".json" and bool(source.objects) and "data" in source.objects[0]
 
 
-def _read_nested(source: Source) -> list[Entry]:
+def _read_nested(source: Source) -> list[Annotation]:
     """What the annotations of JSON say."""
     entries = []
     for task in source.objects:
         name = _image_of(source, task["data"])
-        entries.append(Entry(name, complete=False))
+        entries.append(Annotation(name, complete=False))
         for annotation in task.get("annotations", task.get("completions")) or []:
             if not annotation.get("was_cancelled") and not annotation.get("skipped"):
                 labels = {label for result in annotation["result"] for label in _labels_in(result.get("value"))}
-                entries.append(Entry(name, labels))
+                entries.append(Annotation(name, labels))
     return entries
 
 
-def _read_flat(source: Source) -> tuple[list[Entry], list[str]]:
+def _read_flat(source: Source) -> tuple[list[Annotation], list[str]]:
     """What the annotations of JSON-MIN or CSV say, and which fields of text are left out."""
     rows = source.objects or [
         dict(zip(source.table.header, map(_parse_cell, row), strict=False)) for row in source.table.body
@@ -66,7 +66,7 @@ def _read_flat(source: Source) -> tuple[list[Entry], list[str]]:
     entries = []
     for name, row in zip(names, rows, strict=True):
         labels = {label for field in fields for label in _labels_in(row.get(field))}
-        entries.append(Entry(name, labels, complete=row.get("annotation_id") not in (None, "")))
+        entries.append(Annotation(name, labels, complete=row.get("annotation_id") not in (None, "")))
     note = f"fields of text, left out, as only the export as JSON says whether they are choices: {preview(others, 10)}"
     return entries, [note] if others else []
 

@@ -18,9 +18,9 @@ from labelr.data.formats import (
     wide,
     yolo,
 )
-from labelr.data.formats.records import Records
 from labelr.data.formats.sheet import find_file_column
 from labelr.data.formats.source import Source
+from labelr.data.label_table import LabelTable
 from labelr.errors import LabelrError
 
 HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -38,7 +38,7 @@ class Layout(NamedTuple):
 
     what: str
     fits: Callable[[Source], int]
-    read: Callable[[Source], Records]
+    read: Callable[[Source], LabelTable]
 
 
 LAYOUTS = {
@@ -77,7 +77,7 @@ def recognise(source: Source) -> tuple[int, list[str]]:
     return best, [name for name, one in fitness.items() if one == best > 0]
 
 
-def read_source(source: Source) -> Records:
+def read_source(source: Source) -> LabelTable:
     """The records of a label file, or a folder of them.
 
     Raises:
@@ -100,7 +100,7 @@ def read_source(source: Source) -> Records:
     raise LabelrError(f"{what}{begins}", f"{remedy}name its layout with `--layout`: {', '.join(LAYOUTS)}")
 
 
-def _checked(records: Records, source: Source) -> Records:
+def _checked(records: LabelTable, source: Source) -> LabelTable:
     """The records, unless a label of them could never be written.
 
     Raises:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labelr.config import ReadOptions
-from labelr.data.formats.records import Entry, Records, normal
 from labelr.data.formats.sheet import (
     NUMBERS,
     PROBE_ROWS,
@@ -23,6 +22,7 @@ from labelr.data.formats.sheet import (
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.tags import holds_text
 from labelr.data.formats.wide import BLANK, MARKS, NO, YES
+from labelr.data.label_table import Annotation, LabelTable, normalize_name
 from labelr.errors import LabelrError, preview
 
 LABEL_COLUMNS = frozenset({"category", "categoryname", "class", "classname", "label", "labelname", "tag", "tagname"})
@@ -58,7 +58,7 @@ def fits_open_images(source: Source) -> int:
     return 3 if source.sheet is not None and set(source.sheet.keys) >= OPEN_IMAGES_COLUMNS else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a long table; a label that no row gives to an image does not apply to it.
 
     Raises:
@@ -72,7 +72,7 @@ def read(source: Source) -> Records:
         raise LabelrError(f"{sheet.path} has no column of labels: {preview(sheet.header)}", "call it `label`")
     part, group = find_part_column(sheet), find_group_column(sheet, options.group)
     parts = read_parts(sheet, part) or [""] * len(sheet.body)
-    names = [normal(name) for name in sheet.column(file_column)]
+    names = [normalize_name(name) for name in sheet.column(file_column)]
     unnamed = next((row for row, name in enumerate(names) if not name), None)
     if unnamed is not None:
         raise LabelrError(f"{sheet.where(unnamed)}: no file name", "name the image, or delete the row")
@@ -82,7 +82,7 @@ def read(source: Source) -> Records:
     part_of = dict(zip(names, parts, strict=True))
     known = options.blank != "unknown"  # what is to be said of an image whose rows have no label
     entries = (
-        Entry(name, present, part=part_of[name], complete=known or bool(present or absent))
+        Annotation(name, present, split=part_of[name], complete=known or bool(present or absent))
         for name, (present, absent) in _gather(names, sheet.column(column), confidences).items()
     )
     used |= {number for number, name in enumerate(sheet.keys) if name in CONFIDENCE_COLUMNS}
@@ -90,7 +90,7 @@ def read(source: Source) -> Records:
     return _records(source, names, entries, layout, [*sheet.left_out(used), *confidences.notes], confidences)
 
 
-def read_open_images(source: Source) -> Records:
+def read_open_images(source: Source) -> LabelTable:
     """The records of a table of Open Images: a label that no row gives to an image is unknown."""
     sheet = source.table
     sheet.check_shape()
@@ -104,7 +104,7 @@ def read_open_images(source: Source) -> Records:
     names = sheet.column(columns["imageid"])
     confidences = _confidences(sheet, source.options)
     said = _gather(names, labels, confidences)
-    entries = (Entry(name, present, absent, complete=False) for name, (present, absent) in said.items() if name)
+    entries = (Annotation(name, present, absent, complete=False) for name, (present, absent) in said.items() if name)
     return _records(source, names, entries, "labels of Open Images", [*notes, *confidences.notes], confidences)
 
 
@@ -173,23 +173,23 @@ def _confidence(cell: str) -> float:
 def _records(
     source: Source,
     names: Sequence[str],
-    entries: Iterable[Entry],
+    entries: Iterable[Annotation],
     layout: str,
     notes: Sequence[str],
     confidences: _Confidences,
-) -> Records:
+) -> LabelTable:
     """The records of entries but of images with an invalid row, with the groups that the user asks for.
 
     Args:
         source: The table.
         names: The image of each row.
         entries: One for each image.
-        layout: As `Records` has it.
+        layout: As `LabelTable` has it.
         notes: Likewise.
         confidences: Of the rows.
     """
     aside = {names[row] for row in confidences.invalid}
-    records = Records.of(
+    records = LabelTable.of(
         (entry for entry in entries if entry.name not in aside),
         layout,
         notes=notes,

@@ -13,7 +13,7 @@ from typing import Any
 
 from labelr import files
 from labelr.data.images import has_image_suffix
-from labelr.data.splits import SPLIT_NAMES
+from labelr.data.label_table import SPLIT_NAMES
 from labelr.errors import LabelrError, preview, suggest
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import DecodedText, Source, files_below, is_there, read_text
 from labelr.data.formats.tags import SEPARATORS, divide, find_separator
 from labelr.data.images import find_images
+from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".txt", ".caption", ".tags")
@@ -28,7 +28,7 @@ def fits(source: Source) -> int:
     return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of text files beside images; an image without one is not labelled, and left out.
 
     Raises:
@@ -48,8 +48,8 @@ def read(source: Source) -> Records:
         if empty
         else []
     )
-    entries = (Entry(name, [_plain(tag) for tag in found]) for name, found in zip(beside, tags, strict=True))
-    return Records.of(entries, f"a text file of tags beside each image{how}", notes=notes)
+    entries = (Annotation(name, [_plain(tag) for tag in found]) for name, found in zip(beside, tags, strict=True))
+    return LabelTable.of(entries, f"a text file of tags beside each image{how}", notes=notes)
 
 
 def separator_beside(images: Path, texts: Path) -> str | None:

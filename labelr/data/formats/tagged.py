@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from labelr.data.formats import wide
-from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.sheet import NUMBERS, key, read_sheet
 from labelr.data.formats.source import Source, files_below, read_text
 from labelr.data.images import has_image_suffix
+from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 HEADER = ["label", "probability"]
@@ -29,7 +29,7 @@ def _header(path: Path) -> list[str]:
         return file.readline().strip().lower().replace(";", ",").split(",")
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a folder that `labelr tag` wrote: what a person corrected in it counts.
 
     The files of images say which labels apply. The table beside them names the labels that no image has, and must say
@@ -39,7 +39,8 @@ def read(source: Source) -> Records:
         LabelrError: If a file is not what `labelr tag` writes, or the table says something else than the files.
     """
     entries = [
-        Entry(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read(path)) for path in _find(source.path)
+        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read(path))
+        for path in _find(source.path)
     ]
     if not entries:
         raise LabelrError(f"{source.path} holds no CSV files of images", "name a folder that `labelr tag` wrote")
@@ -48,10 +49,10 @@ def read(source: Source) -> Records:
         said = _read_table(source)
         labels = said.labels
         _check_same(source.path, entries, said)
-    return Records.of(entries, "files of images that `labelr tag` wrote", vocabulary=labels)
+    return LabelTable.of(entries, "files of images that `labelr tag` wrote", vocabulary=labels)
 
 
-def _read_table(source: Source) -> Records:
+def _read_table(source: Source) -> LabelTable:
     """The records of the table, in which a column such as ``score`` is a label like any other."""
     table = Source(source.path / TABLE, source.images, source.options)
     numbers = tuple(name for name in table.table.header if key(name) in NUMBERS)
@@ -72,7 +73,7 @@ def _read(path: Path) -> set[str]:
     return {row[0] for row in sheet.body if row[0] and (len(row) < 2 or row[1] not in ("0", "0.0"))}
 
 
-def _check_same(folder: Path, entries: list[Entry], said: Records) -> None:
+def _check_same(folder: Path, entries: list[Annotation], said: LabelTable) -> None:
     """Raises LabelrError where the table and the files of images say different things."""
     of_files = {entry.name: set(entry.present) for entry in entries}
     differing = []

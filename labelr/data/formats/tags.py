@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from labelr.config import ReadOptions
-from labelr.data.formats.records import Entry, Records, normal
 from labelr.data.formats.sheet import (
     NUMBERS,
     PROBE_ROWS,
@@ -24,6 +23,7 @@ from labelr.data.formats.sheet import (
 )
 from labelr.data.formats.source import Source
 from labelr.data.formats.wide import MARKS
+from labelr.data.label_table import Annotation, LabelTable, normalize_name
 from labelr.errors import LabelrError, preview
 
 TAG_COLUMNS = frozenset({
@@ -50,7 +50,7 @@ def fits(source: Source) -> int:
     return 2 if sheet.keys[column] in TAG_COLUMNS else 1
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a table of tags.
 
     Raises:
@@ -60,18 +60,18 @@ def read(source: Source) -> Records:
     sheet.check_shape()
     file_column = find_file_column(sheet)
     column = _tag_column(sheet, file_column, options)
-    names = [normal(name) for name in sheet.column(file_column)]
+    names = [normalize_name(name) for name in sheet.column(file_column)]
     check_unique(sheet, names)
     divided, how = divide(sheet.column(column), options.tag_separator, f'{sheet.path}, column "{sheet.header[column]}"')
     group, part = find_group_column(sheet, options.group), find_part_column(sheet)
     parts = read_parts(sheet, part) or [""] * len(names)
     empty = options.blank == "unknown"
     entries = [
-        Entry(name, tags, part=part_name, complete=bool(tags) or not empty)
+        Annotation(name, tags, split=part_name, complete=bool(tags) or not empty)
         for name, tags, part_name in zip(names, divided, parts, strict=True)
     ]
     used = {file_column, column, group, part}
-    records = Records.of(
+    records = LabelTable.of(
         entries,
         f'tags in the column "{sheet.header[column]}"{how}{sheet.separated}',
         notes=[*sheet.left_out(used), *_notes(divided, empty)],

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from labelr.data.formats.records import Entry, Records, normal
 from labelr.data.formats.sheet import PROBE_ROWS
 from labelr.data.formats.source import Source
 from labelr.data.formats.wide import MARKS
 from labelr.data.images import has_image_suffix
-from labelr.data.splits import SPLIT_NAMES
+from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, normalize_name
 from labelr.errors import LabelrError
 
 UNASSIGNED = "unassigned"
@@ -32,7 +31,7 @@ def fits(source: Source) -> int:
     return 2 if named and not all(label.lower() in MARKS for label in labels) else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of such rows; several of one image give it all their labels, and without any none is known.
 
     Of a row with a box, its label counts.
@@ -42,8 +41,8 @@ def read(source: Source) -> Records:
         present, _ = said.setdefault(name, (set(), part))
         present.update(labels)
     kind = "JSON Lines of Vertex AI" if source.objects else "rows without a header, an image and its labels"
-    return Records.of(
-        (Entry(name, present, part=part, complete=bool(present)) for name, (present, part) in said.items()), kind
+    return LabelTable.of(
+        (Annotation(name, present, split=part, complete=bool(present)) for name, (present, part) in said.items()), kind
     )
 
 
@@ -54,7 +53,7 @@ def _rows(source: Source) -> Iterator[tuple[str, list[str], str]]:
             raise LabelrError(
                 f'{source.path}, row {number}: expected an image, got "{name}"', "correct the row, or delete it"
             )
-        yield normal(name), labels[:1] if _is_box(labels[1:]) else labels, part
+        yield normalize_name(name), labels[:1] if _is_box(labels[1:]) else labels, part
 
 
 def _is_box(cells: list[str]) -> bool:
@@ -75,7 +74,7 @@ def _objects(source: Source) -> Iterator[tuple[str, list[str], str]]:
             uri, annotations = str(one["imageGcsUri"]), _annotations(one)
             resource = one.get("dataItemResourceLabels") or {}
             part = SPLIT_NAMES.get(str(resource.get("aiplatform.googleapis.com/ml_use", "")).lower(), "")
-            yield normal(uri), [str(annotation["displayName"]) for annotation in annotations], part
+            yield normalize_name(uri), [str(annotation["displayName"]) for annotation in annotations], part
         except (KeyError, TypeError, AttributeError) as error:
             raise LabelrError(
                 f"{source.path}, object {number}: {error} is missing or wrong", "export it again"

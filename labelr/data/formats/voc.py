@@ -4,9 +4,8 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.records import Entry, Records
 from labelr.data.formats.source import Source, files_below, parse_xml, read_text
-from labelr.data.splits import SPLIT_NAMES
+from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
 from labelr.errors import LabelrError
 
 PROBED = 3
@@ -23,7 +22,7 @@ def fits(source: Source) -> int:
         return 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a folder of XML files: a label applies where the image has an object of it.
 
     An image goes by the name of its XML, as the file name inside is often of another machine; the ending is taken
@@ -44,10 +43,10 @@ def read(source: Source) -> Records:
         stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
         labels |= tagged.get(stem, set())
         part = parts.get(stem) or SPLIT_NAMES.get(stem.split("/")[0].lower(), "")
-        entries.append(Entry(stem + named.suffix, labels, part=part))
+        entries.append(Annotation(stem + named.suffix, labels, split=part))
     bare = sum(not entry.present for entry in entries)
     notes = [f"images without an object, to which no label applies: {bare:,}"] if bare else []
-    return Records.of(entries, "Pascal VOC, the objects in an image", notes=notes)
+    return LabelTable.of(entries, "Pascal VOC, the objects in an image", notes=notes)
 
 
 def _read_lists(folder: Path) -> dict[str, set[str]]:

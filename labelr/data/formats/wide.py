@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.records import Records, normal
 from labelr.data.formats.sheet import (
     NUMBERS,
     PROBE_ROWS,
@@ -22,7 +21,7 @@ from labelr.data.formats.sheet import (
     read_parts,
 )
 from labelr.data.formats.source import Source
-from labelr.data.labels import Targets
+from labelr.data.label_table import LabelTable, Targets, normalize_name
 from labelr.errors import LabelrError, preview
 
 YES, NO, BLANK, UNKNOWN, MINUS, OTHER = range(6)
@@ -52,7 +51,7 @@ def fits(source: Source) -> int:
     return 0 if not table.columns else 1 if len(set(names)) < len(names) else 2
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of a wide table.
 
     Raises:
@@ -67,19 +66,19 @@ def read(source: Source) -> Records:
     if invalid.any() and (not options.skip_invalid or invalid.all()):
         raise _invalid_cell(sheet, table)
     targets, assumed = _to_targets(sheet, table, options)
-    names = [normal(name) for name in sheet.column(table.file_column)]
+    names = [normalize_name(name) for name in sheet.column(table.file_column)]
     check_unique(sheet, names)
     group, part = find_group_column(sheet, options.group), find_part_column(sheet)
     used = {table.file_column, group, part, *table.columns}
     kept = np.flatnonzero(~invalid).tolist()
     groups, parts = None if group is None else sheet.column(group), read_parts(sheet, part)
-    return Records(
+    return LabelTable(
         f"one column a label{sheet.separated}",
         tuple(names[row] for row in kept),
         tuple(labels),
         targets[kept],
         groups=tuple(groups[row] for row in kept) if groups else None,
-        parts=tuple(parts[row] for row in kept) if parts else None,
+        splits=tuple(parts[row] for row in kept) if parts else None,
         notes=(*sheet.left_out(used), *assumed),
         invalid=tuple(_describe_cell(sheet, table, row) for row in np.flatnonzero(invalid).tolist()),
         aside=tuple(names[row] for row in np.flatnonzero(invalid)),

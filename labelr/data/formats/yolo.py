@@ -7,11 +7,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from labelr.data.formats.records import Entry, Records, relative
 from labelr.data.formats.sidecar import BOX
 from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
 from labelr.data.images import find_images
-from labelr.data.splits import SPLIT_NAMES
+from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, relative_name
 from labelr.errors import LabelrError, preview
 
 NAME_FILES = ("obj.names", "classes.txt", "data.names")
@@ -33,7 +32,7 @@ def fits(source: Source) -> int:
     return 3 if any(boxes) and (named or all(boxes)) else 0
 
 
-def read(source: Source) -> Records:
+def read(source: Source) -> LabelTable:
     """The records of boxes: a label applies where the image has a box of it; in images without boxes none does.
 
     Raises:
@@ -50,15 +49,15 @@ def read(source: Source) -> Records:
             if not source.options.skip_invalid:
                 raise
             invalid.append(error.message)
-            aside.append(relative(path, source.images))
+            aside.append(relative_name(path, source.images))
             continue
         bare += not labels
-        entries.append(Entry(relative(path, source.images), labels, part=part))
+        entries.append(Annotation(relative_name(path, source.images), labels, split=part))
     if bare:
         notes.append(f"images without a box, to which no label applies: {bare:,}")
     vocabulary = [label for _, label in sorted(names.items())]
     layout = "YOLO, the boxes in an image"
-    return Records.of(entries, layout, vocabulary=vocabulary, notes=notes, invalid=invalid, aside=aside)
+    return LabelTable.of(entries, layout, vocabulary=vocabulary, notes=notes, invalid=invalid, aside=aside)
 
 
 def _name_file(folder: Path) -> Path | None:

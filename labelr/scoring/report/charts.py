@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.data.labels import Targets
+from labelr.data.label_table import Targets
 from labelr.model.predict import Probs
 from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray, evaluable

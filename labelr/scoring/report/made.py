@@ -82,7 +82,7 @@ def _learned(model: Model) -> Facts:
         rows = read_splits(model.path / SPLITS_FILE)
     except LabelrError:
         return facts
-    parts = Counter(row.part for row in rows)
+    parts = Counter(row.split for row in rows)
     divided = ", ".join(f"{count:,} {part}" for part, count in parts.items())
     digest = contents_digest(row.digest for row in rows)
     return [("Images", f"{len(rows):,}: {divided}"), *facts, ("Contents of the images, SHA-256", digest)]

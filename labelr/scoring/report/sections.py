@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from labelr.data.labels import FEW_POSITIVES
+from labelr.data.label_table import FEW_POSITIVES
 from labelr.errors import pluralize
 from labelr.model.decide import decide
 from labelr.scoring.evaluation import Evaluation

@@ -9,8 +9,8 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
-from labelr.data.labels import write_labels
-from labelr.data.read import read_labels
+from labelr.data.dataset import write_labels
+from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 
 NAN = float("nan")
@@ -58,7 +58,7 @@ def test_label_files_of_parts_are_taken_together(tmp_path: Path) -> None:
         put(tmp_path, f"{name}.jpg")
     table = read_table(tmp_path)
     assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "cow", "dog"], [[1, 0, 1], [0, 0, 1], [0, 1, 1]])
-    assert table.parts == ("train", "train", "val")
+    assert table.named_splits == ("train", "train", "val")
     assert table.source == tmp_path
 
 
@@ -69,7 +69,7 @@ def test_label_that_a_wide_file_does_not_have_is_unknown_for_its_images(tmp_path
     put(tmp_path, "test/a.jpg")
     table = read_table(tmp_path)
     assert_table(table, ["test/a.jpg", "train/a.jpg"], ["dog", "cat"], [[0, NAN], [1, 0]])
-    assert table.parts == ("test", "train")
+    assert table.named_splits == ("test", "train")
 
 
 @pytest.mark.parametrize("others", ["001.jpg,0\n002.jpg,1\n", "002.jpg,1\n"], ids=["named_twice", "named_once"])
@@ -79,8 +79,8 @@ def test_missing_image_of_a_part_is_not_taken_for_one_of_another(others: str, tm
     for name in ("train/002.jpg", "valid/001.jpg", "valid/002.jpg"):
         put(tmp_path, name)
     reading = read_labels([tmp_path], ReadOptions())
-    assert reading.missing == ("001.jpg",)
-    assert dict(zip(reading.table.files, reading.table.targets[:, 0].tolist(), strict=True)) == {
+    assert reading.findings.missing == ("001.jpg",)
+    assert dict(zip(reading.files, reading.targets[:, 0].tolist(), strict=True)) == {
         "train/002.jpg": 0, "valid/002.jpg": 1, **({"valid/001.jpg": 0} if "001" in others else {}),
     }  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_missing_image_of_a_single_part_is_not_taken_for_one_of_another(tmp_path
     for name in ("train/002.jpg", "valid/001.jpg"):
         put(tmp_path, name)
     reading = read_labels([tmp_path], ReadOptions())
-    assert (reading.missing, reading.unlisted) == (("001.jpg",), ("valid/001.jpg",))
+    assert (reading.findings.missing, reading.findings.unlisted) == (("001.jpg",), ("valid/001.jpg",))
 
 
 def test_label_files_of_parts_find_their_images_in_folders_of_these_parts(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_label_files_of_parts_find_their_images_in_folders_of_these_parts(tmp_pa
     table = read_table(tmp_path)
     files = ["train/1.jpg", "train/2.jpg", "val/1.jpg", "val/2.jpg"]
     assert_table(table, files, ["cat", "dog"], [[1, 1], [0, 1], [1, 0], [0, 1]])
-    assert table.parts == ("train", "train", "val", "val")
+    assert table.named_splits == ("train", "train", "val", "val")
 
 
 def test_label_files_of_parts_may_share_a_folder_that_is_named_after_one(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_label_files_that_the_user_names_are_taken_together(tmp_path: Path) -> N
     put(tmp_path, "b.jpg")
     table = read_table(tmp_path, labels=[str(first), str(second)])
     assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
-    assert table.parts is None
+    assert table.named_splits is None
 
 
 def test_several_folders_are_one_data_set(tmp_path: Path) -> None:
@@ -127,43 +127,43 @@ def test_several_folders_are_one_data_set(tmp_path: Path) -> None:
     two = make_data(tmp_path / "two", "filename,cow,dog\na.jpg,1,0\nb.jpg,0,1\n")
     reading = read_labels([one, two], ReadOptions())
     assert_table(
-        reading.table,
+        reading,
         ["one/a.jpg", "one/b.jpg", "two/a.jpg", "two/b.jpg"],
         ["dog", "cat", "cow"],
         [[1, 0, NAN], [0, 1, NAN], [0, NAN, 1], [1, NAN, 0]],
     )
-    assert reading.table.root == tmp_path
-    assert all(path.is_file() for path in reading.table.paths)
-    assert f"labels that {two / 'labels.csv'} does not name, unknown for its images: cat" in reading.notes
+    assert reading.root == tmp_path
+    assert all(path.is_file() for path in reading.paths)
+    assert f"labels that {two / 'labels.csv'} does not name, unknown for its images: cat" in reading.findings.notes
 
 
 def test_label_files_are_those_of_the_folders_in_their_order(tmp_path: Path) -> None:
     one = put(tmp_path, "one.csv", "filename,dog\na.jpg,1\nb.jpg,0\n")
     two = put(tmp_path, "two.csv", "filename,dog\na.jpg,0\nb.jpg,1\n")
     folders = [put(tmp_path, f"{name}/{file}.jpg").parent for name in "xy" for file in "ab"][::2]
-    table = read_labels(folders, ReadOptions(labels=(str(one), str(two)))).table
+    table = read_labels(folders, ReadOptions(labels=(str(one), str(two))))
     assert_table(table, ["x/a.jpg", "x/b.jpg", "y/a.jpg", "y/b.jpg"], ["dog"], [[1], [0], [0], [1]])
-    with pytest.raises(LabelrError, match="2 data folders, and 1 label files for them"):
+    with pytest.raises(LabelrError, match="2 data folders, but 1 label files"):
         read_labels(folders, ReadOptions(labels=(str(one),)))
 
 
 def test_folder_given_twice_is_an_error(tmp_path: Path) -> None:
     one = make_data(tmp_path / "one", LABELS)
-    with pytest.raises(LabelrError, match="names 2 images more than once"):
+    with pytest.raises(LabelrError, match="lists 2 images more than once"):
         read_labels([one, one], ReadOptions())
 
 
 def test_two_names_of_one_image_are_an_error(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na,1\na.jpg,0\nb.jpg,0\n")
-    assert "names 1 images more than once: a.jpg (as a and a.jpg)" in error_of(data).message
+    assert "lists 1 images more than once: a.jpg (as a and a.jpg)" in error_of(data).message
 
 
 def test_images_that_are_not_named_and_of_which_nothing_is_known_are_listed(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\nc.jpg,\n", images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
     reading = read_labels([data], ReadOptions())
-    assert reading.table.files == ("a.jpg", "b.jpg")
-    assert reading.unlabelled == ("c.jpg",)
-    assert reading.unlisted == ("d.jpg",)
+    assert reading.files == ("a.jpg", "b.jpg")
+    assert reading.findings.unlabelled == ("c.jpg",)
+    assert reading.findings.unlisted == ("d.jpg",)
 
 
 def test_file_that_knows_nothing_is_an_error(tmp_path: Path) -> None:
@@ -194,18 +194,16 @@ def test_assumption_of_one_file_is_not_said_of_all(tmp_path: Path) -> None:
     for name in "abcd":
         put(tmp_path, f"{name}.jpg")
     reading = read_labels([tmp_path], ReadOptions())
-    assert_table(
-        reading.table, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"], ["dog", "cat"], [[1, 0], [0, 1], [1, 0], [0, NAN]]
-    )
-    assert len(reading.notes) == 1
-    assert reading.notes[0].startswith("train.csv: no cell says no")
+    assert_table(reading, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"], ["dog", "cat"], [[1, 0], [0, 1], [1, 0], [0, NAN]])
+    assert len(reading.findings.notes) == 1
+    assert reading.findings.notes[0].startswith("train.csv: no cell says no")
 
 
 def test_images_of_which_a_wanted_label_is_unknown_are_left_out(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,\nb.jpg,0,1\n")
     reading = read_labels([data], ReadOptions(only=("cat",)))
-    assert reading.table.files == ("b.jpg",)
-    assert reading.unlabelled == ("a.jpg",)
+    assert reading.files == ("b.jpg",)
+    assert reading.findings.unlabelled == ("a.jpg",)
 
 
 # --- the way around --------------------------------------------------------------------------------------------------
@@ -219,7 +217,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     again = read_table(copy)
     assert again.files == table.files
     assert again.labels == table.labels == ("a, b", "group", "NA")
-    assert again.parts == table.parts == ("val", "train")
+    assert again.named_splits == table.named_splits == ("val", "train")
     np.testing.assert_array_equal(again.targets, table.targets)
 
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
-from labelr.data.find import find_sources
+from labelr.data.label_files import find_sources
 from labelr.errors import LabelrError
 
 
@@ -153,7 +153,7 @@ def test_table_in_which_a_column_happens_to_hold_words_and_folders_are_two_ways(
     put(tmp_path, "dog/a.jpg", "a")
     put(tmp_path, "cat/b.jpg", "bb")
     error = error_of(tmp_path)
-    assert "exif.csv, or named by the folders" in error.message
+    assert "exif.csv, or be folder names" in error.message
     assert "`--layout folders`" in error.hint
     assert read_table(tmp_path, layout="folders").labels == ("cat", "dog")
 

@@ -1,0 +1,170 @@
+"""Finds the label files of a data folder, and reads them as one table."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from labelr.config import ReadOptions
+from labelr.data.formats import tagged
+from labelr.data.formats.layouts import read_source, recognise
+from labelr.data.formats.source import Source, is_there
+from labelr.data.images import find_images
+from labelr.data.label_table import SPLIT_NAMES, LabelTable, split_in_name
+from labelr.errors import LabelrError, preview
+
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
+"""Suffixes of label files; a text file is one only if the user names it."""
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
+"""Folders, in lower case, in which label files are searched beside the data folder itself."""
+WRITTEN_BY_LABELR = frozenset({
+    "config.json", "errors.csv", "history.csv", "metrics.json", "model.json", "per_label.csv", "predictions.csv",
+    "probabilities.csv", "splits.csv", "summary.json",
+})  # fmt: skip
+"""Files that labelr writes and that hold no labels."""
+WEAK = 1
+"""Confidence of a match that gives way to any better one: words in a column may be tags, or anything else."""
+MAX_FILES = 50
+"""More files of one suffix in a folder are annotations of single images, not label files."""
+
+
+def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]:
+    """The label files of a data folder: those that the user names, else the one that reads as labels.
+
+    Several files are taken together if each is of another split by its name or its folder's, such as ``train.csv`` and
+    ``val.csv``. Without a label file, the folder itself may have a layout, such as images with a text file beside each.
+
+    Raises:
+        LabelrError: If there is none, or it is ambiguous which is meant.
+    """
+    if options.labels:
+        return [source for name in options.labels for source in _find_named(Path(name), images, options)]
+    candidates = [Source(path, images, options) for path in _candidates(data)]
+    sources, confidence = _find_readable(data, candidates)
+    if sources and confidence > WEAK:
+        return sources
+    folder = Source(data, images, options)
+    folder_confidence, folder_layouts = recognise(folder)
+    if sources and folder_layouts:
+        if folder_confidence == WEAK:
+            raise LabelrError(
+                f"labels may be in {preview([source.path for source in sources])}, or be folder names in {data}",
+                f"name the file with `--labels`, or use `--layout {folder_layouts[0]}`",
+            )
+        sources = []
+    if sources or folder_layouts:
+        return sources or [folder]
+    if len(candidates) == 1:  # its reader explains what is wrong with it
+        return candidates
+    raise _nothing_found(data, candidates)
+
+
+def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source], int]:
+    """The label file among some candidates, or the files of several splits, and the confidence; empty for none.
+
+    Raises:
+        LabelrError: If it is ambiguous which is meant.
+    """
+    found = [(source, *recognise(source)) for source in candidates]
+    best = max((confidence for _, confidence, _ in found), default=0)
+    readable = [
+        (source, layouts) for source, confidence, layouts in found if layouts and confidence >= min(best, WEAK + 1)
+    ]
+    sources = [source for source, _ in readable]
+    same_layout = len({tuple(layouts) for _, layouts in readable}) == 1
+    if len(sources) > 1 and not (same_layout and _are_splits(sources)):
+        names = preview([source.path.relative_to(folder) for source in sources])
+        raise LabelrError(f"{len(sources)} files in {folder} read as labels: {names}", "name one with `--labels FILE`")
+    return sources, best
+
+
+def _find_named(path: Path, images: Path, options: ReadOptions) -> list[Source]:
+    """A file that the user names, or a folder, which may have a layout or hold label files."""
+    if not is_there(path):
+        raise LabelrError(f"the label file {path} does not exist", "name an existing file with `--labels`")
+    source = Source(path, images, options)
+    if not source.is_folder or recognise(source)[1]:
+        return [source]
+    return _find_readable(path, [Source(file, images, options) for file in _candidates(path)])[0] or [source]
+
+
+def _candidates(data: Path) -> Iterator[Path]:
+    """The files with a suffix of label files in a data folder and in its folders that usually hold label files."""
+    subfolders = [folder for folder in _list(data) if folder.is_dir() and folder.name.lower() in FOLDERS]
+    for folder in (data, *subfolders):
+        by_suffix = defaultdict(list)
+        for path in _list(folder):
+            if path.suffix.lower() in SUFFIXES and path.name not in WRITTEN_BY_LABELR and path.is_file():
+                if path.name == tagged.LINES and tagged.fits(Source(folder, folder, ReadOptions())):
+                    continue  # people correct the files of single images beside it
+                by_suffix[path.suffix.lower()].append(path)
+        yield from (path for paths in by_suffix.values() if len(paths) <= MAX_FILES for path in paths)
+
+
+def _list(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
+
+
+def _are_splits(sources: Sequence[Source]) -> bool:
+    """Whether label files are each of another split by their names; one may be of CVAT's subset ``default``."""
+    splits = [_split_of(source) or "default" * ("default" in source.path.stem) for source in sources]
+    return all(splits) and len(set(splits)) == len(splits)
+
+
+def splits_of(sources: Sequence[Source]) -> list[str]:
+    """The split of each of several label files if each is of another one; otherwise empty strings."""
+    return [_split_of(source) if len(sources) > 1 and _are_splits(sources) else "" for source in sources]
+
+
+def _split_of(source: Source) -> str:
+    """The split that the name of a label file or of its folder mentions; empty for none."""
+    return split_in_name(source.path.stem) or split_in_name(source.path.parent.name)
+
+
+def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
+    """The table of each label file of a folder.
+
+    Raises:
+        LabelrError: If one cannot be read, or has no column for the groups that the user asks for.
+    """
+    tables = [read_source(source) for source in sources]
+    if sources[0].options.group and any(table.groups is None for table in tables):
+        raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")
+    return tables
+
+
+def concat_tables(data: Path, sources: Sequence[Source], tables: Sequence[LabelTable]) -> LabelTable:
+    """The tables of the label files of one folder as one; see `LabelTable.concat`."""
+    return LabelTable.concat(tables, splits_of(sources), [os.path.relpath(source.path, data) for source in sources])
+
+
+def describe_layout(sources: Sequence[Source], table: LabelTable) -> str:
+    """How label files were read: their layout, their number, and encodings other than UTF-8."""
+    number = [f"{len(sources)} files"] if len(sources) > 1 else []
+    encodings = {source.text.encoding for source in sources if not source.is_folder} - {""}
+    return ", ".join([table.layout, *number, *(f"in {encoding}" for encoding in sorted(encodings))])
+
+
+def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
+    if candidates:
+        names = preview([source.path.relative_to(data) for source in candidates])
+        return LabelrError(
+            f"none of the {len(candidates)} files in {data} reads as labels: {names}",
+            "name the right one with `--labels`, and its layout with `--layout` if that does not help",
+        )
+    sheets = [path.name for path in _list(data) if path.suffix.lower() in SPREADSHEETS]
+    if sheets:
+        return LabelrError(
+            f"no label file in {data}, but a spreadsheet: {preview(sheets)}", "save it as CSV in that folder"
+        )
+    if next(find_images(data), None) is None:
+        return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")
+    return LabelrError(
+        f"no label file in {data}",
+        "add a labels.csv (a column `filename` and one column of 0 and 1 for each label), name the file with "
+        "`--labels`, or use `--layout folders` if the names of folders are labels",
+    )

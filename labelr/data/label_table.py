@@ -1,0 +1,230 @@
+"""What label files say: the names of images and their labels, before the image files are matched."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr.errors import preview
+
+Targets = NDArray[np.float32]
+"""1 where the label applies, 0 where not, NaN where unknown, ``(N, L)``."""
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call the splits."""
+FEW_POSITIVES = 10
+"""A label with fewer positives cannot be learned, and its scores are not reliable."""
+
+
+class Annotation(NamedTuple):
+    """What one annotation says of an image.
+
+    Attributes:
+        name: The image, as the label file names it.
+        present: Labels that apply.
+        absent: Labels that are stated not to apply.
+        split: ``train``, ``val``, ``test``, or empty where the file does not say.
+        complete: Whether labels that are not named do not apply; otherwise they are unknown.
+    """
+
+    name: str
+    present: Collection[str] = ()
+    absent: Collection[str] = ()
+    split: str = ""
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """N images of one or more label files, in file order.
+
+    Attributes:
+        layout: The layout of the file, in a few words.
+        names: The images as the file names them, each once.
+        labels: L label names.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        closed: Whether a label that the file never names does not apply to its images; otherwise it is unknown.
+        groups: The group of each image; None where the file has no groups.
+        splits: The split of each image, empty where it has none; None where the file has no splits.
+        notes: What was assumed, left out or unusual, one sentence each.
+        invalid: The rows that were left out, each with its reason.
+        aside: Further images that the file mentions: those of invalid rows, and copies of images in `names`.
+    """
+
+    layout: str
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    targets: Targets
+    closed: bool = False
+    groups: tuple[str, ...] | None = None
+    splits: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        annotations: Iterable[Annotation],
+        layout: str,
+        *,
+        vocabulary: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
+        invalid: Sequence[str] = (),
+        aside: Sequence[str] = (),
+    ) -> Self:
+        """The table of some annotations, those of one image merged.
+
+        Where annotations of an image disagree on a label, the majority counts; a tie makes the label unknown.
+
+        Args:
+            annotations: One or more for each image.
+            layout: The layout of the file, in a few words.
+            vocabulary: The labels that the file declares, in order; None takes the labels that occur, sorted.
+            notes: What was assumed.
+            invalid: What was left out.
+            aside: Further images that the file mentions.
+        """
+        cleaned = [
+            annotation._replace(present=_clean(annotation.present), absent=_clean(annotation.absent))
+            for annotation in annotations
+            if annotation.name
+        ]
+        occurring = {label for annotation in cleaned for label in (*annotation.present, *annotation.absent)}
+        declared = list(dict.fromkeys(label.strip() for label in vocabulary or () if label.strip()))
+        labels = (*declared, *sorted(occurring - set(declared)))
+        rows: dict[str, int] = {}
+        splits: list[str] = []
+        for annotation in cleaned:
+            if annotation.name not in rows:
+                rows[annotation.name] = len(rows)
+                splits.append(annotation.split)
+        targets, num_ties = _count_votes(cleaned, rows, labels)
+        if num_ties:
+            notes = (*notes, f"labels affirmed as often as denied for an image, taken as unknown: {num_ties:,}")
+        return cls(
+            layout, tuple(rows), labels, targets,
+            closed=vocabulary is None,
+            splits=tuple(splits) if any(splits) else None,
+            notes=tuple(notes),
+            invalid=tuple(invalid),
+            aside=tuple(aside),
+        )  # fmt: skip
+
+    @classmethod
+    def concat(cls, tables: Sequence[Self], splits: Sequence[str], sources: Sequence[str]) -> Self:
+        """The images of several label files of one folder as one table.
+
+        A label that a table does not name is unknown for its images, unless the table is closed.
+
+        Args:
+            tables: At least one.
+            splits: The split that each file is of; empty for none.
+            sources: How notes refer to each file.
+        """
+        if len(tables) == 1:
+            return tables[0]
+        labels = tuple(dict.fromkeys(label for table in tables for label in table.labels))
+        if all(table.closed for table in tables):
+            labels = tuple(sorted(labels))
+        split_columns = [
+            table.splits or (split,) * len(table.names) for table, split in zip(tables, splits, strict=True)
+        ]
+        notes = [
+            [*table.notes, *([] if table.closed else note_missing_labels(table.labels, labels))] for table in tables
+        ]
+        return cls(
+            "; ".join(dict.fromkeys(table.layout for table in tables)),
+            tuple(name for table in tables for name in table.names),
+            labels,
+            np.concatenate([
+                spread_targets(table.labels, table.targets, labels, closed=table.closed) for table in tables
+            ]),
+            groups=tuple(group for table in tables for group in table.groups or ()) or None,
+            splits=tuple(chain.from_iterable(split_columns)) if any(map(any, split_columns)) else None,
+            notes=tuple(
+                dict.fromkeys(
+                    note if all(note in others for others in notes) else f"{source}: {note}"
+                    for source, own in zip(sources, notes, strict=True)
+                    for note in own
+                )
+            ),
+            invalid=tuple(reason for table in tables for reason in table.invalid),
+        )  # fmt: skip
+
+
+def _clean(labels: Iterable[str]) -> set[str]:
+    """The labels without surrounding spaces, and without empty ones."""
+    return {label.strip() for label in labels} - {""}
+
+
+def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels: Sequence[str]) -> tuple[Targets, int]:
+    """The targets, shape ``(N, L)``, and the number of cells that are unknown because of a tie."""
+    columns = {label: column for column, label in enumerate(labels)}
+    shape = (len(rows), len(labels))
+    votes_yes, votes_no = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
+    for annotation in annotations:
+        row = rows[annotation.name]
+        present = [columns[label] for label in annotation.present]
+        if annotation.complete:
+            votes_no[row] += 1
+            votes_no[row, present] -= 1
+        else:
+            votes_no[row, [columns[label] for label in annotation.absent if label not in annotation.present]] += 1
+        votes_yes[row, present] += 1
+    targets: Targets = np.where(votes_yes > votes_no, 1, np.where(votes_no > votes_yes, 0, np.nan)).astype(np.float32)
+    return targets, int(((votes_yes == votes_no) & (votes_yes > 0)).sum())
+
+
+def spread_targets(labels: Sequence[str], targets: Targets, wanted: Sequence[str], *, closed: bool) -> Targets:
+    """The targets of the `wanted` labels, shape ``(N, len(wanted))``; a label that is not in `labels` is unknown.
+
+    With `closed` it does not apply to images of which anything is known.
+    """
+    spread = np.full((len(targets), len(wanted)), np.nan, dtype=np.float32)
+    if closed:
+        spread[~np.isnan(targets).all(axis=1)] = 0
+    spread[:, [wanted.index(label) for label in labels]] = targets
+    return spread
+
+
+def note_missing_labels(labels: Sequence[str], wanted: Sequence[str], source: str = "the file") -> list[str]:
+    """A note that names the `wanted` labels that are not in `labels`; empty if all are."""
+    missing = [label for label in wanted if label not in labels]
+    return [f"labels that {source} does not name, unknown for its images: {preview(missing, 10)}"] if missing else []
+
+
+def look_alikes(labels: Sequence[str]) -> list[list[str]]:
+    """Groups of labels that differ only in case, spaces, ``_`` or ``-``: possibly one label in several spellings."""
+    alike = defaultdict(list)
+    for label in labels:
+        alike[re.sub(r"[\s_-]+", "", label.casefold())].append(label)
+    return [group for group in alike.values() if len(group) > 1]
+
+
+def normalize_name(name: str) -> str:
+    """A path without ``./`` and doubled slashes, so that an image has one name; URLs and empty names unchanged."""
+    return os.path.normpath(name) if name and "://" not in name else name
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """A path relative to a folder with forward slashes; absolute if it is outside."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else os.path.abspath(path)
+
+
+def split_in_name(name: str) -> str:
+    """The split that a file's or folder's name mentions, such as ``instances_train2017``; empty for none."""
+    words = re.findall(r"[a-z]+", Path(name).name.lower())
+    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else ""

@@ -1,0 +1,338 @@
+"""From data folders to a `Dataset`: label files read, image files matched and scanned."""
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from labelr.config import ReadOptions
+from labelr.data.dataset import Dataset, Findings
+from labelr.data.formats.source import Source
+from labelr.data.label_files import concat_tables, describe_layout, find_sources, read_sources, splits_of
+from labelr.data.label_table import (
+    LabelTable,
+    look_alikes,
+    note_missing_labels,
+    relative_name,
+    split_in_name,
+    spread_targets,
+)
+from labelr.data.match_images import ImageFinder
+from labelr.errors import LabelrError, pluralize, preview, suggest
+from labelr.files import common_folder
+from labelr.progress import Track, untracked
+
+MAX_UNREADABLE = 0.2
+"""A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
+
+log = logging.getLogger(__name__)
+
+
+def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Dataset:
+    """Reads the label files of one or more folders, scans every image, and logs what was understood.
+
+    Raises:
+        LabelrError: If the data cannot be understood, images are missing, or too many do not open.
+    """
+    dataset = read_labels(data, options)
+    missing = dataset.findings.missing
+    if missing and not options.skip_missing:
+        raise LabelrError(
+            _missing_message(dataset, missing),
+            "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
+        )
+    _log_findings(dataset)
+    listed = len(dataset)
+    dataset = dataset.scanned(options, threads=threads, track=track)
+    _check_unreadable(dataset, listed, options.on_error)
+    return dataset
+
+
+def as_folders(data: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """The data folders in what a caller passes: one, several, or none."""
+    if data is None:
+        return []
+    return [Path(data)] if isinstance(data, (str, Path)) else [Path(folder) for folder in data]
+
+
+def name_of_data(folders: Sequence[Path]) -> str:
+    """The default name of what is made from some data folders."""
+    return folders[0].resolve().name if folders else "synthetic"
+
+
+def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
+    """The images that the label files of data folders list and that exist, not scanned yet.
+
+    Args:
+        data: The folders, which are one data set; if label files are named, one for each.
+        options: Where label files and images are, how they are read, and which labels are wanted.
+
+    Raises:
+        LabelrError: If a folder or label file does not exist or cannot be understood, or no image exists.
+    """
+    datasets = [_read_folder(folder, own) for folder, own in zip(data, _options_per_folder(data, options), strict=True)]
+    dataset = _with_wanted_labels(datasets[0] if len(datasets) == 1 else _join(datasets), options)
+    known = ~np.isnan(dataset.targets).all(axis=1)
+    if not known.any():
+        raise LabelrError(f"{dataset.source}: no image has a known label", "mark with 1 which labels an image has")
+    unlabelled = tuple(dataset.files[row] for row in np.flatnonzero(~known))
+    findings = dataset.findings._replace(unlabelled=unlabelled)
+    return replace(dataset.take(np.flatnonzero(known)), findings=findings)
+
+
+def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[ReadOptions]:
+    """The options of each folder: label files that the user names belong to the folders in their order."""
+    if len(data) == 1 or not options.labels:
+        return [options] * len(data)
+    if len(options.labels) != len(data):
+        raise LabelrError(
+            f"{len(data)} data folders, but {len(options.labels)} label files",
+            "give `--labels` once for each folder, in the same order, or leave it out",
+        )
+    return [replace(options, labels=(file,)) for file in options.labels]
+
+
+def _read_folder(data: Path, options: ReadOptions) -> Dataset:
+    if not data.is_dir():
+        problem = "is a file" if data.exists() else "does not exist"
+        raise LabelrError(f"the data folder {data} {problem}", "name a folder that holds images and a label file")
+    default = data / "images"
+    images = Path(options.images) if options.images else default if default.is_dir() else data
+    if not images.is_dir():
+        raise LabelrError(f"the image folder {images} does not exist", "name the folder of the images with `--images`")
+    sources = find_sources(data, images, options)
+    tables = read_sources(sources)
+    finder = ImageFinder(images if options.images else data)
+    matched: list[str | None] = []
+    aside: set[str | None] = set()
+    notes = []
+    for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
+        inside = _folder_inside(source, finder)
+        bases = [*inside, images, finder.folder]
+        own_split = split or next((split_in_name(folder.name) for folder in inside), "")
+        match = finder.find(table.names, bases, table.splits, own_split=own_split)
+        matched += match.files
+        notes += [f"images are matched {match.how}"] if match.how else []
+        aside.update(finder.find(table.aside, bases, own_split=own_split).files)
+    whole = concat_tables(data, sources, tables)
+    whole = replace(whole, layout=describe_layout(sources, whole), notes=(*whole.notes, *dict.fromkeys(notes)))
+    dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, matched, finder, images)
+    return replace(dataset, findings=_findings(dataset, whole, sources, matched, aside, finder))
+
+
+def _folder_inside(source: Source, finder: ImageFinder) -> list[Path]:
+    """The folder of a label file if it is inside the finder's folder, such as ``train/`` of ``train/_classes.csv``."""
+    folder = source.path if source.is_folder else source.path.parent
+    return [folder] if folder != finder.folder and folder.is_relative_to(finder.folder) else []
+
+
+def _make_dataset(
+    source: Path, table: LabelTable, matched: Sequence[str | None], finder: ImageFinder, images: Path
+) -> Dataset:
+    """The images of one folder that exist.
+
+    Args:
+        source: The label file, or the folder of several.
+        table: What the label files say.
+        matched: The image file of each name, relative to the finder's folder; None if it does not exist.
+        finder: The image files below the data folder.
+        images: The folder of the images.
+    """
+    if not table.names:
+        raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
+    prefix = os.path.relpath(images, finder.folder).replace(os.sep, "/") + "/"
+    inside = prefix != "./" and all(file.startswith(prefix) for file in matched if file is not None)
+    rows = [row for row, file in enumerate(matched) if file is not None]
+    files = [file.removeprefix(prefix) if inside else file for file in matched if file is not None]
+    check_once(source, files, [table.names[row] for row in rows])
+    return Dataset(
+        source=source,
+        layout=table.layout,
+        root=images if inside else finder.folder,
+        files=tuple(files),
+        labels=table.labels,
+        targets=table.targets[rows],
+        groups=tuple(table.groups[row] for row in rows) if table.groups else None,
+        named_splits=_complete_splits([table.splits[row] for row in rows]) if table.splits else None,
+    )
+
+
+def _findings(
+    dataset: Dataset,
+    table: LabelTable,
+    sources: Sequence[Source],
+    matched: Sequence[str | None],
+    aside: set[str | None],
+    finder: ImageFinder,
+) -> Findings:
+    """What reading one folder found beside its images.
+
+    Raises:
+        LabelrError: If none of its images exists.
+    """
+    missing = tuple(name for name, file in zip(table.names, matched, strict=True) if file is None)
+    if missing and not len(dataset):
+        raise LabelrError(_missing_message(dataset, missing), "name the folder that holds the images with `--images`")
+    prefix = "" if dataset.root == finder.folder else f"{os.path.relpath(dataset.root, finder.folder)}/"
+    prefix = prefix.replace(os.sep, "/")
+    listed = {*matched, *aside}
+    unsplit = sum(not table.splits[row] for row, file in enumerate(matched) if file is not None) if table.splits else 0
+    return Findings(
+        missing=missing,
+        unlisted=tuple(
+            file.removeprefix(prefix) for file in finder.files if file.startswith(prefix) and file not in listed
+        ),
+        invalid=table.invalid,
+        notes=(
+            *table.notes,
+            *(
+                [f"images without a split, which count as train: {unsplit:,}"]
+                if dataset.named_splits and unsplit
+                else []
+            ),
+        ),
+        columns=frozenset(name for source in sources if source.sheet for name in source.sheet.header),
+    )
+
+
+def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
+    """Raises LabelrError where several names mean one image file."""
+    names_of = defaultdict(list)
+    for file, name in zip(files, names, strict=True):
+        names_of[file].append(name)
+    repeated = [
+        f"{file} (as {' and '.join(several)})" if len(set(several)) > 1 else file
+        for file, several in names_of.items()
+        if len(several) > 1
+    ]
+    if repeated:
+        raise LabelrError(
+            f"{source} lists {len(repeated):,} images more than once: {preview(repeated)}",
+            "keep one row for each image",
+        )
+
+
+def _complete_splits(splits: Sequence[str]) -> tuple[str, ...] | None:
+    """The split of each image, train where none is named; None if all are train, which says nothing."""
+    if set(splits) <= {"train", ""}:
+        return None
+    return tuple(split or "train" for split in splits)
+
+
+def _missing_message(dataset: Dataset, missing: Sequence[str]) -> str:
+    total = len(dataset) + len(missing)
+    return (
+        f"{len(missing):,} of {total:,} images in {dataset.source.name} are not in {dataset.root}: {preview(missing)}"
+    )
+
+
+def _join(datasets: Sequence[Dataset]) -> Dataset:
+    """Several folders as one data set: a label that a folder does not name is unknown for its images.
+
+    Raises:
+        LabelrError: If two of them have an image in common, or they are on different drives.
+    """
+    root = common_folder(Path(os.path.abspath(dataset.root)) for dataset in datasets)
+    labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
+    files = [file for dataset in datasets for file in _relocate(dataset.files, dataset.root, root)]
+    check_once(root, files, files)
+    listed = set(files)
+    notes = [f"{dataset.source}: {note}" for dataset in datasets for note in dataset.findings.notes]
+    for dataset in datasets:
+        notes += note_missing_labels(dataset.labels, labels, str(dataset.source))
+    if len({dataset.named_splits is None for dataset in datasets}) > 1:
+        notes.append("images of folders without splits count as train")
+    findings = Findings(
+        missing=tuple(name for dataset in datasets for name in dataset.findings.missing),
+        unlisted=tuple(
+            file
+            for dataset in datasets
+            for file in _relocate(dataset.findings.unlisted, dataset.root, root)
+            if file not in listed
+        ),
+        invalid=tuple(reason for dataset in datasets for reason in dataset.findings.invalid),
+        notes=tuple(notes),
+        columns=frozenset().union(*(dataset.findings.columns for dataset in datasets)),
+    )
+    return Dataset(
+        source=root,
+        layout=f"{len(datasets)} folders: " + "; ".join(dict.fromkeys(dataset.layout for dataset in datasets)),
+        root=root,
+        files=tuple(files),
+        labels=labels,
+        targets=np.concatenate([
+            spread_targets(dataset.labels, dataset.targets, labels, closed=False) for dataset in datasets
+        ]),
+        groups=_join_columns([dataset.groups for dataset in datasets], datasets, ""),
+        named_splits=_join_columns([dataset.named_splits for dataset in datasets], datasets, "train"),
+        findings=findings,
+    )  # fmt: skip
+
+
+def _relocate(files: Sequence[str], folder: Path, root: Path) -> list[str]:
+    """Files relative to a folder as relative to `root`."""
+    return [relative_name(Path(os.path.abspath(folder / file)), root) for file in files]
+
+
+def _join_columns(
+    columns: Sequence[tuple[str, ...] | None], datasets: Sequence[Dataset], default: str
+) -> tuple[str, ...] | None:
+    """The concatenated columns, `default` where a data set has none; None if none of them has any."""
+    if all(column is None for column in columns):
+        return None
+    filled = (column or (default,) * len(dataset) for column, dataset in zip(columns, datasets, strict=True))
+    return tuple(value for column in filled for value in column)
+
+
+def _with_wanted_labels(dataset: Dataset, options: ReadOptions) -> Dataset:
+    for label in (*options.only, *options.exclude):
+        known = {*dataset.labels, *(dataset.findings.columns if label in options.exclude else ())}
+        if label not in known:
+            raise LabelrError(f"{dataset.source} has no label {label!r}", suggest(label, known))
+    kept = [label for label in dict.fromkeys(options.only or dataset.labels) if label not in options.exclude]
+    if not kept:
+        raise LabelrError("no label is left", "exclude fewer with `--exclude`")
+    return dataset if kept == list(dataset.labels) else dataset.with_labels(kept)
+
+
+def _log_findings(dataset: Dataset) -> None:
+    findings = dataset.findings
+    log.info(
+        "%s: %s; %s, %s, %s",
+        dataset.source, dataset.layout, pluralize(len(dataset), "image"), pluralize(len(dataset.labels), "label"),
+        pluralize(dataset.num_unknown, "unknown cell"),
+    )  # fmt: skip
+    for note in findings.notes:
+        log.info("  %s", note)
+    if findings.missing:
+        log.warning("%s; they are left out", _missing_message(dataset, findings.missing))
+    if findings.invalid:
+        log.warning("left out: %s: %s", pluralize(len(findings.invalid), "row"), preview(findings.invalid))
+    if findings.unlabelled:
+        number, names = pluralize(len(findings.unlabelled), "image"), preview(findings.unlabelled)
+        log.warning("left out: %s without a known label: %s", number, names)
+    if findings.unlisted:
+        number, names = pluralize(len(findings.unlisted), "image"), preview(findings.unlisted)
+        log.info("not used: %s in %s that the label file does not list: %s", number, dataset.root, names)
+    for alike in look_alikes(dataset.labels):
+        log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))
+
+
+def _check_unreadable(dataset: Dataset, listed: int, on_error: str) -> None:
+    """Raises LabelrError if unreadable images must stop the run; otherwise logs a warning."""
+    unreadable = dataset.unreadable
+    if not unreadable:
+        return
+    reasons = preview([f"{file} ({reason})" for file, reason in unreadable.items()])
+    message = f"{len(unreadable):,} of {listed:,} images cannot be opened: {reasons}"
+    if on_error == "fail":
+        raise LabelrError(message, "repair or remove them, or leave them out with `--on-error skip`")
+    if len(unreadable) > MAX_UNREADABLE * listed:
+        raise LabelrError(
+            message, f"at most {MAX_UNREADABLE:.0%} may be left out: check that the folder is the right one"
+        )
+    log.warning("%s; they are left out", message)

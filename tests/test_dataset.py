@@ -1,0 +1,82 @@
+"""The data set: its counts, and selections of its rows, labels and splits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelr.data.dataset import Dataset
+
+NAN = float("nan")
+
+
+def make_dataset() -> Dataset:
+    targets = np.array([[1, 0, NAN], [1, NAN, NAN], [0, 0, NAN]], dtype=np.float32)
+    files = ("a.jpg", "sub/b.jpg", "c.jpg")
+    return Dataset(Path("labels.csv"), "one column a label", Path("photos"), files, ("dog", "cat", "cow"), targets)
+
+
+def test_length_is_the_number_of_images() -> None:
+    assert len(make_dataset()) == 3
+
+
+def test_paths_lie_below_the_root() -> None:
+    assert make_dataset().paths == [Path("photos/a.jpg"), Path("photos/sub/b.jpg"), Path("photos/c.jpg")]
+
+
+def test_positives_pass_over_unknown_cells() -> None:
+    positives = make_dataset().positives
+    assert positives.dtype == np.int64
+    assert positives.tolist() == [2, 0, 0]
+
+
+def test_unknown_cells_are_counted() -> None:
+    assert make_dataset().num_unknown == 4
+
+
+@pytest.mark.parametrize("rows", [[2, 0], np.array([2, 0])], ids=["list", "array"])
+def test_take_gives_rows_in_the_order_asked_for(rows: list[int]) -> None:
+    taken = make_dataset().take(rows)
+    assert taken.files == ("c.jpg", "a.jpg")
+    np.testing.assert_array_equal(taken.targets, make_dataset().targets[[2, 0]])
+
+
+def test_take_of_no_rows_is_an_empty_dataset_of_the_same_labels() -> None:
+    empty = make_dataset().take([])
+    assert len(empty) == 0
+    assert empty.targets.shape == (0, 3)
+    assert empty.positives.tolist() == [0, 0, 0]
+
+
+def test_take_takes_groups_and_splits_along() -> None:
+    dataset = replace(make_dataset(), groups=("x", "", "y"), named_splits=("train", "val", "test"))
+    taken = dataset.take([2, 0])
+    assert taken.groups == ("y", "x")
+    assert taken.named_splits == ("test", "train")
+
+
+def test_take_of_a_dataset_without_groups_and_splits_has_none() -> None:
+    taken = make_dataset().take([2, 0])
+    assert taken.groups is None
+    assert taken.named_splits is None
+
+
+def test_take_leaves_the_dataset_as_it_was() -> None:
+    dataset = make_dataset()
+    dataset.take([1])
+    assert dataset.files == make_dataset().files
+
+
+def test_with_labels_gives_columns_in_the_order_asked_for() -> None:
+    dataset = make_dataset().with_labels(["cat", "dog"])
+    assert dataset.labels == ("cat", "dog")
+    np.testing.assert_array_equal(dataset.targets, make_dataset().targets[:, [1, 0]])
+
+
+def test_split_gives_the_images_of_one_split() -> None:
+    dataset = replace(make_dataset(), splits=np.array([0, 2, 0]))
+    assert dataset.split("train").files == ("a.jpg", "c.jpg")
+    assert dataset.split_rows("test").tolist() == [1]
+    assert len(dataset.split("val")) == 0
+    assert dataset.split_names == ["train", "test", "train"]
