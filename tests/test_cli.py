@@ -188,7 +188,7 @@ def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, drawn: Pa
     result = cli("evaluate", drawn, "--json")
     report = json.loads(result.out)
     with (model / "splits.csv").open() as file:
-        unseen = [row for row in csv.DictReader(file) if row["part"] == "test"]
+        unseen = [row for row in csv.DictReader(file) if row["split"] == "test"]
     assert report["images"] == len(unseen)
     assert f"{60 - len(unseen)} of 60 images that the model has learned from are left out" in result.err
     assert report["metrics"] == json.loads((model / "metrics.json").read_text())["metrics"]
@@ -237,7 +237,7 @@ def test_evaluate_prints_a_table_that_is_not_cut(
 
 def test_evaluate_refuses_when_every_image_was_learned_from(cli: Cli, drawn: Path, model: Path, tmp_path: Path) -> None:
     with (model / "splits.csv").open() as file:
-        learned = {row["image"] for row in csv.DictReader(file) if row["part"] != "test"}
+        learned = {row["image"] for row in csv.DictReader(file) if row["split"] != "test"}
     lines = (drawn / "labels.csv").read_text().splitlines()
     table = tmp_path / "learned.csv"
     table.write_text("\n".join(line for line in lines if line.split(",")[0] in learned | {"filename"}))

@@ -94,7 +94,7 @@ def test_history_and_splits_are_written(trained: Model, drawn: Path) -> None:
     with (trained.path / "splits.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["image"] for row in rows} == {path.name for path in (drawn / "images").iterdir()}
-    assert {row["part"] for row in rows} == {"train", "val", "test"}
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
     assert all(len(row["digest"]) == 64 for row in rows)
 
 

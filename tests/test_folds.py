@@ -39,7 +39,7 @@ def report_of(model: Model) -> dict[str, object]:
 
 def test_last_model_learns_from_all_images_for_the_median_of_the_best_epochs(fitted: Fitted) -> None:
     with (fitted.model.path / "splits.csv").open() as file:
-        assert [row["part"] for row in csv.DictReader(file)] == ["train"] * 60
+        assert [row["split"] for row in csv.DictReader(file)] == ["train"] * 60
     best = report_of(fitted.model)["folds"]["best_epochs"]  # type: ignore[index]
     assert len(best) == 3
     assert fitted.epochs == fitted.model.info.best_epoch == round(statistics.median(best))

@@ -124,7 +124,7 @@ def test_table_written_by_hand_needs_names_and_parts_only(data: Path, tmp_path: 
     names = sorted(path.name for path in (data / "images").iterdir())
     parts = ["train", "val", "test"] * 20
     with (tmp_path / "parts.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image", "part"), *zip(names, parts, strict=True)])
+        csv.writer(file).writerows([("image", "split"), *zip(names, parts, strict=True)])
     run = dataset(data, splits=str(tmp_path / "parts.csv"))
     assert [parts_by_file(run)[name] for name in names] == parts
 
@@ -137,7 +137,7 @@ def test_table_written_by_hand_needs_names_and_parts_only(data: Path, tmp_path: 
             "image,split\n00000.png,traim\n",
             "row 2: expected an image and train, val or test, got '00000.png' and 'traim'",
         ),
-        ("name,kind\n00000.png,train\n", "expected the columns image and part, got name, kind"),
+        ("name,kind\n00000.png,train\n", "expected the columns image and split, got name, kind"),
     ],
 )
 def test_table_that_does_not_fit_is_an_error(data: Path, tmp_path: Path, text: str, message: str) -> None:

@@ -124,7 +124,7 @@ def test_training_does_not_begin_where_the_table_cannot_be_written(cli: Cli, dra
 def test_fit_looks_at_the_parts_that_were_not_learned_from(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     assert cli("fit", drawn, "-o", here, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
-    unseen = {row["image"] for row in rows_of(here / "splits.csv") if row["part"] != "train"}
+    unseen = {row["image"] for row in rows_of(here / "splits.csv") if row["split"] != "train"}
     found = {row["filename"] for row in rows_of(tmp_path / "s.csv")}
     assert found
     assert found <= unseen
