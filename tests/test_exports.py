@@ -94,7 +94,7 @@ BLURRY = 'blurry "bad", größe'
 BLANK, CANCELLED = "/data/upload/1/11223344-empty.jpg", "/data/upload/1/0f9e8d7c-my_photo_1.jpg"
 UPLOAD, EMPTY = "upload/1/ab12cd34-name.jpg", "upload/1/55667788-submitted_empty.jpg"
 ORIGINALS = {"name.jpg": "cat|dog", "name2.jpg": "dog", "name3.jpg": ""}  # as they were before they were uploaded
-TIED = "affirmed as often as denied of an image, which count as unknown: 3"
+TIED = "affirmed as often as denied for an image, taken as unknown: 3"
 CASES = [
     Case(f"label-studio/choices-{kind}", "Label Studio", f"{BLURRY}|cat|dog",
          {UPLOAD: "cat|dog", "photos/name.jpg": "cat", EMPTY: ""},
