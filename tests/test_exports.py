@@ -17,8 +17,7 @@ from labelr.config import ReadOptions
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.tagging import writers
-from labelr.tagging.choice import Choice
-from labelr.tagging.journal import Result
+from labelr.tagging.pipeline import FileStatus, LabelSelection, Result
 
 EXPORTS = Path(__file__).parent / "exports"
 
@@ -337,15 +336,16 @@ def test_correction_of_one_of_two_things_that_labelr_wrote_is_asked_about(tmp_pa
 def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, str]) -> None:
     """Reads what `labelr tag` writes, both as files of images and as a table, after some files were corrected."""
     labels = ["dog", "cat", "cow"]
-    choice = Choice(tuple(labels), np.arange(3), np.full(3, 0.5))
+    selection = LabelSelection(tuple(labels), np.arange(3), np.full(3, 0.5))
     images = []
     for name, row in rows.items():
         put(folder, name)
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
-        images.append(writers.Tagged.of(Result(name, 1, 1, 1, "", 8, 8, "", probs), choice))
+        images.append(selection.apply(Result(name, FileStatus(1, 1, 1), "", 8, 8, "", probs)))
         put(folder, f"{name}.csv", writers.ImageCsv(folder, labels).content(images[-1]))
-    writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images, choice))
-    writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images, choice))
+    header = writers.header(selection)
+    writers.write_table(folder / writers.LABELS_FILE, header, map(writers.label_row, images))
+    writers.write_table(folder / writers.PROBABILITIES_FILE, header, map(writers.probability_row, images))
     for name, text in corrected.items():
         put(folder, name, text)
     table = read_labels([folder], ReadOptions(labels=(str(folder),)))

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from conftest import put
 
+from labelr.config import TagOptions
 from labelr.data.images import find_images
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
-from labelr.tagging.inputs import Found, Inputs, Walk, read_list
+from labelr.tagging.inputs import ImageFile, Inputs, Search, read_list
 
 
-def inputs_of(*photos: Path, listed: tuple[Path, ...] = (), ignore: tuple[str, ...] = ()) -> Inputs:
-    return Inputs.of(photos, listed=listed, recursive=True, ignore=ignore)
+def inputs_of(*photos: Path, files_from: Path | None = None, ignore: tuple[str, ...] = ()) -> Inputs:
+    return Inputs.of(photos, TagOptions(ignore=ignore), files_from=files_from)
 
 
 def names_of(inputs: Inputs) -> list[str]:
-    return [found.name for found in inputs.walk()]
+    return [found.name for found in inputs.find()]
 
 
 class Slow(Inputs):
@@ -28,8 +29,8 @@ class Slow(Inputs):
 
     go_on = threading.Event()
 
-    def walk(self) -> Iterator[Found]:
-        found = super().walk()
+    def find(self) -> Iterator[ImageFile]:
+        found = super().find()
         yield next(found)
         assert self.go_on.wait(10)
         yield from found
@@ -38,42 +39,42 @@ class Slow(Inputs):
 def test_first_image_comes_before_the_walk_has_ended(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         put(tmp_path, name)
-    with Walk(Slow(*inputs_of(tmp_path))) as walk:
-        images = iter(walk)
+    with Search(Slow(**vars(inputs_of(tmp_path)))) as search:
+        images = iter(search)
         assert next(images).name == "a.jpg"
-        assert walk.total is None
+        assert search.total is None
         Slow.go_on.set()
         assert [found.name for found in images] == ["b.jpg", "c.jpg"]
-        assert walk.total == 3
+        assert search.total == 3
 
 
 def test_folder_that_cannot_be_listed_is_an_error_where_images_are_asked_for(tmp_path: Path) -> None:
     put(tmp_path, "photos/a.jpg")
 
     class Vanishing(Inputs):
-        def walk(self) -> Iterator[Found]:
-            yield from super().walk()
+        def find(self) -> Iterator[ImageFile]:
+            yield from super().find()
             yield from find(tmp_path / "gone")
 
-    def find(folder: Path) -> Iterator[Found]:
-        return (Found(path.name, path) for path in find_images(folder))
+    def find(folder: Path) -> Iterator[ImageFile]:
+        return (ImageFile(path.name, path) for path in find_images(folder))
 
     with (
-        Walk(Vanishing(*inputs_of(tmp_path / "photos"))) as walk,
+        Search(Vanishing(**vars(inputs_of(tmp_path / "photos")))) as search,
         pytest.raises(LabelrError, match="cannot list the folder"),
     ):
-        list(walk)
+        list(search)
 
 
 def test_walk_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
     class Endless(Inputs):
-        def walk(self) -> Iterator[Found]:
-            return (Found(f"{number}.jpg", tmp_path) for number in itertools.count())
+        def find(self) -> Iterator[ImageFile]:
+            return (ImageFile(f"{number}.jpg", tmp_path) for number in itertools.count())
 
-    with Walk(Endless(*inputs_of(tmp_path))) as walk:
-        assert next(iter(walk)).name == "0.jpg"
+    with Search(Endless(**vars(inputs_of(tmp_path)))) as search:
+        assert next(iter(search)).name == "0.jpg"
     for thread in threading.enumerate():
-        if thread.name == "walk":
+        if thread.name == "search":
             thread.join(10)
             assert not thread.is_alive()
 
@@ -81,7 +82,9 @@ def test_walk_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
 def test_names_are_relative_to_what_all_inputs_have_in_common_and_each_is_there_once(tmp_path: Path) -> None:
     for name in ("one/a.jpg", "one/sub/b.jpg", "two/c.jpg"):
         put(tmp_path, name)
-    both = inputs_of(tmp_path / "one", tmp_path / "two", listed=(tmp_path / "one" / "a.jpg",))
+    both = inputs_of(
+        tmp_path / "one", tmp_path / "two", files_from=put(tmp_path, "list", os.fsencode(tmp_path / "one" / "a.jpg"))
+    )
     assert names_of(both) == ["one/a.jpg", "one/sub/b.jpg", "two/c.jpg"]
     assert names_of(inputs_of(tmp_path / "one")) == ["a.jpg", "sub/b.jpg"]
 

@@ -170,7 +170,7 @@ def test_folder_with_other_files_is_never_written_into(cli: Cli, photos: Path) -
     for options in ([], ["--force"]):
         result = cli("tag", photos, "-o", photos, *options)
         assert result.code == 1
-        assert "no results of labelr" in result.err
+        assert "not results of labelr" in result.err
     assert len(list(photos.rglob("*"))) == 7
 
 
@@ -224,7 +224,7 @@ def test_folder_with_a_summary_of_something_else_is_never_written_into(cli: Cli,
     (project / "labels.csv").write_text("my own labels\n")
     result = cli("tag", photos, "-o", project, "--force")
     assert result.code == 1
-    assert "no results of labelr" in result.err
+    assert "not results of labelr" in result.err
     assert (project / "labels.csv").read_text() == "my own labels\n"
 
 
@@ -307,7 +307,7 @@ def test_folder_that_has_become_empty_as_one_that_is_not_mounted_keeps_its_resul
     for more in ((), ("--dry-run",)):
         result = cli("tag", photos, "-o", out, *(f"--format={name}" for name in ALL), "--json", *more)
         assert (result.code, json.loads(result.out)["found"]) == (0, 0)
-        assert f"Warning: no images are left in {photos}: results are kept" in result.err
+        assert f"Warning: no images are left in {photos}: keeping the results" in result.err
     assert tree(out) == before
     with pytest.raises(LabelrError, match="no images in"):
         tag(photos, output=tmp_path / "new")
@@ -320,7 +320,7 @@ def test_folder_that_is_called_like_a_table_costs_its_images_and_no_others(photo
     summary = tag(photos, output=out, format=ALL)
     assert summary.complete
     why = dict(read(out / "errors.csv")[1:])["labels.csv/1.png"]
-    assert why == "a folder cannot be called labels.csv, as a table of the results is"
+    assert why == "the name of the folder labels.csv is reserved for a table of the results"
     assert len(read(out / "labels.csv")) == summary.ok + 1
 
 
@@ -397,21 +397,9 @@ def test_second_run_on_one_output_is_refused(photos: Path, tmp_path: Path) -> No
     tag(photos, output=tmp_path / "out")
     with (
         FileLock(tmp_path / "out" / ".labelr" / "lock"),
-        pytest.raises(LabelrError, match="another run is writing into"),
+        pytest.raises(LabelrError, match="another run is writing to"),
     ):
         tag(photos, output=tmp_path / "out")
-
-
-def test_results_of_an_earlier_version_are_replaced_by_force_only(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    tag(photos, output=out)
-    shutil.rmtree(out / ".labelr")
-    (out / "gone.png.csv").write_text("label,probability\n")
-    with pytest.raises(LabelrError, match="of an earlier version of labelr"):
-        tag(photos, output=out)
-    shutil.rmtree(out / ".labelr")
-    tag(photos, output=out, force=True)
-    assert not (out / "gone.png.csv").exists()
 
 
 def test_lists_of_lines_and_of_nul_bytes_name_images(cli: Cli, photos: Path, tmp_path: Path) -> None:
@@ -479,7 +467,7 @@ def test_text_files_beside_the_images_keep_a_persons_tags_only_when_asked(photos
     assert (photos / "a.txt").read_text() == "disc, holiday\n"
     tag(photos, output=tmp_path / "out", format=("txt",), in_place=True, threshold=0)  # again: it is still a person's
     assert (photos / "a.txt").read_text() == "disc, holiday\n"
-    assert "a.txt is there already" in dict(read(tmp_path / "out" / "errors.csv")[1:])["a.png"]
+    assert "a.txt already exists" in dict(read(tmp_path / "out" / "errors.csv")[1:])["a.png"]
     assert (photos / "deep" / "b.txt").exists()
     for _ in range(2):  # a second time adds nothing
         tag(photos, output=tmp_path / "other", format=("txt",), in_place=True, append=True, threshold=0)
@@ -566,7 +554,7 @@ def test_text_file_of_an_image_is_not_overwritten_by_that_of_another(drawn: Path
         shutil.copy(drawn / "images" / "00000.png", folder / name)
     summary = tag(folder, output=tmp_path / "out", format=("txt",), threshold=0)
     assert (summary.ok, summary.failed) == (1, 1)
-    assert "is that of a.jpg.png already" in read(tmp_path / "out" / "errors.csv")[1][1]
+    assert "already belongs to a.jpg.png" in read(tmp_path / "out" / "errors.csv")[1][1]
     (folder / "a.jpg.png").unlink()  # as if it had been given another ending
     assert tag(folder, output=tmp_path / "out", format=("txt",), threshold=0).ok == 1
     assert (tmp_path / "out" / "a.jpg.txt").exists()
@@ -581,7 +569,7 @@ def test_tags_of_two_images_are_not_added_to_one_text_file(drawn: Path, tmp_path
         shutil.copy(drawn / "images" / "00000.png", folder / name)
     (folder / "a.txt").write_text("holiday\n")
     assert tag(folder, output=tmp_path / "out", **APPEND).failed == 1
-    assert "a.txt is that of a.jpg already" in read(tmp_path / "out" / "errors.csv")[1][1]
+    assert "a.txt already belongs to a.jpg" in read(tmp_path / "out" / "errors.csv")[1][1]
     for name in ("a.jpg", "a.png"):
         (folder / name).unlink()
     shutil.copy(drawn / "images" / "00000.png", folder / "b.png")
@@ -618,7 +606,7 @@ def test_table_that_a_person_has_changed_is_not_lost(photos: Path, tmp_path: Pat
     tag(photos, output=tmp_path / "out", uncertain=2)
     with (tmp_path / "out" / name).open("a") as file:
         file.write("z.png,1,1,1\n")
-    with pytest.raises(LabelrError, match=rf"{name} has been changed since labelr wrote it") as caught:
+    with pytest.raises(LabelrError, match=rf"{name} was edited after labelr wrote it") as caught:
         tag(photos, output=tmp_path / "out", uncertain=2)
     assert "--force" in caught.value.hint
     tag(photos, output=tmp_path / "out", uncertain=2, force=True)
@@ -676,7 +664,7 @@ def test_file_that_a_person_has_changed_is_kept_when_its_image_is_gone(
     assert tag(photos, output=out).vanished == 2
     assert (out / "a.png.csv").read_text() == "label,probability\ndisc,1\n"
     assert not (out / "z.png.csv").exists()
-    assert f"since somebody has changed them: {out / 'a.png.csv'}" in caplog.text
+    assert f"because they were edited: {out / 'a.png.csv'}" in caplog.text
 
 
 def test_file_whose_writing_was_cut_off_is_not_taken_for_a_persons(

@@ -8,7 +8,7 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.config import MachineOptions, TagOptions, ThresholdOptions, TrainConfig
+from labelr.config import TagOptions
 from labelr.fields import SettingError
 
 EXIT_ATTENTION = 3
@@ -76,30 +76,21 @@ def tag(
     command goes on where it was stopped, and brings finished results up to date: only images that are new or have
     changed are tagged again. The exit code is 3 if an image failed.
     """
-    wanted = opt.read_threshold(threshold)
-    others = {*ThresholdOptions.names(), *MachineOptions.names()}
-    options = {name: value for name, value in opt.given(context, TagOptions).items() if name not in others}
-    chosen = TagOptions.of(options)
+    settings = opt.given(context, TagOptions)
+    options = TagOptions.of({**settings, "threshold": opt.read_threshold(threshold)})
     to_stdout = output is not None and str(output) == "-"
     if to_stdout:
-        _check_stdout(chosen, {"--json": json, "--dry-run": dry_run, "--force": force})
-    machine_given = {name: context.params[name] for name in ("device", "amp", "threads", "workers")}
-    TrainConfig.of(machine_given)  # checks the values before anything heavy is loaded
+        _check_stdout(options, {"--json": json, "--dry-run": dry_run, "--force": force})
     from labelr.tagging.tag import stream
     from labelr.tagging.tag import tag as tag_images
 
-    settings = options
     with console.session(quiet=quiet, verbose=verbose) as track:
-        machine = opt.machine(context)
         if to_stdout:
-            summary = stream(
-                photos or [], model, console.show_text, files_from=files_from, threshold=wanted,
-                threshold_file=threshold_file, machine=machine, track=track, **settings,
-            )  # fmt: skip
+            summary = stream(photos or [], model, options, console.show_text, files_from=files_from, track=track)
         else:
             summary = tag_images(
-                photos or [], model, files_from=files_from, output=output, threshold=wanted,
-                threshold_file=threshold_file, force=force, dry_run=dry_run, machine=machine, track=track, **settings,
+                photos or [], model, options, files_from=files_from, output=output, force=force, dry_run=dry_run,
+                track=track,
             )  # fmt: skip
     if not quiet:
         _show_account(summary.to_json(), dry_run=dry_run)

@@ -1,56 +1,63 @@
-"""The images to tag, in one order, each with the name that it has in the results; found while tagging goes on."""
+"""The images to tag, in one order, each with its name in the results."""
 
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple, Self
 
 from labelr import files
+from labelr.config import TagOptions
 from labelr.data.images import find_images
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 
 
-class Found(NamedTuple):
+class ImageFile(NamedTuple):
     """An image file.
 
     Attributes:
-        name: Its path relative to `Inputs.base`, with forward slashes.
-        path: Where it is.
+        name: Path relative to `Inputs.base`, with forward slashes.
+        path: Absolute path.
     """
 
     name: str
     path: Path
 
 
-class Inputs(NamedTuple):
-    """What is to be tagged.
+@dataclass(frozen=True)
+class Inputs:
+    """Folders and image files to tag.
 
     Attributes:
-        paths: Absolute folders and files.
-        base: The folder that names are relative to: the one folder given, or what all inputs have in common.
-        recursive: Whether subfolders are descended into.
-        ignore: Patterns of paths or names that are skipped.
+        paths: Absolute paths.
+        base: The folder that names are relative to: the only folder given, or the common folder of all inputs.
+        recursive: Whether to search subfolders.
+        ignore: Patterns of paths or names to skip.
     """
 
     paths: tuple[Path, ...]
     base: Path
-    recursive: bool
-    ignore: tuple[str, ...]
+    recursive: bool = True
+    ignore: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, photos: Sequence[Path], *, listed: Sequence[Path], recursive: bool, ignore: tuple[str, ...]
-    ) -> "Inputs":
-        """The inputs that were named, which must exist, and those of a list, which are accounted for where they do not.
+    def of(cls, photos: Sequence[Path], options: TagOptions, *, files_from: str | Path | None = None) -> Self:
+        """The inputs that a user names.
+
+        Args:
+            photos: Folders and image files, which must exist.
+            options: The options.
+            files_from: A list of more; see `read_list`. What does not exist is tagged as a failed image.
 
         Raises:
-            LabelrError: If one that was named does not exist, or there is none, or they are on several drives.
+            LabelrError: If a path does not exist, there is none, or they are on different drives.
         """
+        listed = read_list(files_from) if files_from is not None else []
         if not photos and not listed:
             raise SettingError("photos: expected at least one folder or image file, got none")
         for path in photos:
@@ -58,15 +65,15 @@ class Inputs(NamedTuple):
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
         base = files.common_folder(path if path.is_dir() else path.parent for path in absolute)
-        return cls(absolute, base, recursive, ignore)
+        return cls(absolute, base, options.recursive, options.ignore)
 
     @property
     def are_empty(self) -> bool:
-        """Whether there is no image at all."""
-        return next(self.walk(), None) is None
+        """Whether there are no images, ignored ones included."""
+        return next(self.find(), None) is None
 
-    def walk(self) -> Iterator[Found]:
-        """The image files, each once; those that are named themselves whatever they are.
+    def find(self) -> Iterator[ImageFile]:
+        """The images, each once, ignored ones included. A file that is named itself may have any suffix.
 
         Raises:
             LabelrError: If a folder cannot be listed.
@@ -75,82 +82,77 @@ class Inputs(NamedTuple):
         for path in self.paths:
             for image in find_images(path, recursive=self.recursive) if path.is_dir() else [path]:
                 name = image.relative_to(self.base).as_posix()
-                if len(self.paths) == 1:  # a folder alone cannot give one twice
-                    yield Found(name, image)
-                elif name not in seen:
-                    seen.add(name)
-                    yield Found(name, image)
+                if name not in seen:
+                    if len(self.paths) > 1:  # one folder has no duplicates: saves memory
+                        seen.add(name)
+                    yield ImageFile(name, image)
 
     def ignores(self, name: str) -> bool:
-        """Whether an image is to be skipped."""
+        """Whether to skip an image."""
         last = name.rpartition("/")[2]
         return any(fnmatchcase(name, pattern) or fnmatchcase(last, pattern) for pattern in self.ignore)
 
 
-class Walk:
-    """The images of a walk, which goes ahead in a thread of its own, so that soon somebody knows how many there are.
+class Search:
+    """The images of inputs except the ignored ones, found in a background thread, so that their number is known early.
 
-    Used in a `with` statement, at the end of which the walk ends too.
+    Used in a ``with`` statement, which ends the search.
+
+    Attributes:
+        found: Number of images found so far, ignored ones included.
+        skipped: Number of ignored images so far.
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        self._found: deque[Found] = deque()
-        self._arrived = threading.Condition()
+        self.found = self.skipped = 0
+        self._queue: SimpleQueue[ImageFile | None] = SimpleQueue()
         self._error: BaseException | None = None
-        self._count = 0
-        self._ended = False
-        self._wanted = True
-        threading.Thread(target=self._walk, args=(inputs,), name="walk", daemon=True).start()
+        self._ended = self._cancelled = False
+        threading.Thread(target=self._run, args=(inputs,), name="search", daemon=True).start()
 
     @property
     def total(self) -> int | None:
-        """How many images there are; None while the walk goes on."""
-        return self._count if self._ended else None
+        """Number of images to tag; None while the search is running."""
+        return self.found - self.skipped if self._ended else None
 
-    def _walk(self, inputs: Inputs) -> None:
+    def _run(self, inputs: Inputs) -> None:
         try:
-            for found in inputs.walk():
-                if not self._wanted:
+            for image in inputs.find():
+                if self._cancelled:
                     return
-                with self._arrived:
-                    self._found.append(found)
-                    self._count += 1
-                    self._arrived.notify()
-        except BaseException as error:  # noqa: BLE001 - raised again where the images are asked for
+                self.found += 1
+                if inputs.ignores(image.name):
+                    self.skipped += 1
+                else:
+                    self._queue.put(image)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             self._error = error
         finally:
-            with self._arrived:
-                self._ended = True
-                self._arrived.notify()
+            self._ended = True
+            self._queue.put(None)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wanted = False
+        self._cancelled = True
 
-    def __iter__(self) -> Iterator[Found]:
-        while True:
-            with self._arrived:
-                self._arrived.wait_for(lambda: self._found or self._ended)
-                if not self._found:
-                    break
-                found = self._found.popleft()
-            yield found
+    def __iter__(self) -> Iterator[ImageFile]:
+        yield from iter(self._queue.get, None)
         if self._error:
             raise self._error
 
 
-def read_list(source: str) -> list[Path]:
-    """The paths in a file, or of stdin where `source` is ``-``: one a line, or divided by NUL bytes.
+def read_list(source: str | Path) -> list[Path]:
+    """The paths in a file, or from stdin for ``-``: one per line, or separated by NUL bytes.
 
     Raises:
-        LabelrError: If it cannot be read.
+        LabelrError: If the file cannot be read.
     """
     try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        content = sys.stdin.buffer.read() if str(source) == "-" else Path(source).read_bytes()
     except OSError as error:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
-    content = content.removeprefix(b"\xef\xbb\xbf")  # as editors of Windows begin a file
+    content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
     parts = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [Path(os.fsdecode(part)) for part in parts if part.strip()]

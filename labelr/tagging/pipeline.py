@@ -1,142 +1,340 @@
-"""From files to results: whole batches on threads, each of which opens its images and runs them through the network."""
+"""From image files to labels: opens images in batches on threads, predicts, and selects the labels to write."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, cast
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from labelr.data.images import Decoded, Unreadable, content_digest, decode, open_file
+from labelr.config import TagOptions
+from labelr.data.images import Decoded, Pixels, Unreadable, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
+from labelr.errors import suggest
+from labelr.fields import SettingError
+from labelr.model import store
+from labelr.model.decide import decide
+from labelr.model.device import pick_machine
 from labelr.model.predict import Model
-from labelr.tagging.inputs import Found
-from labelr.tagging.journal import Result
+from labelr.scoring.overrides import choose_thresholds
+from labelr.tagging.inputs import ImageFile
 
 BATCH_SIZES = {"cpu": 8}
-"""Images that go through the network at a time, always as many: what it says of one is then the same among others.
-
-Small ones on a CPU, which computes them as fast, and whose cores end their last batches at nearly the same time then.
+"""Images per batch by type of device. The size is constant, so that an image's probabilities do not depend on the other
+images. On a CPU, small batches are as fast as large ones, and all cores finish their last batch at about the same time.
 """
 DEFAULT_BATCH_SIZE = 64
-MOST_AT_A_TIME = 512
-"""Images of which nothing has to be done, and which are passed on together."""
+MAX_TASKS = 512
+"""Maximum number of tasks in a batch, most of them unchanged images."""
 NO_PROBS = np.empty(0, np.float32)
 
+Probs = NDArray[np.float32]
+Origin = Literal["new", "touched", "unchanged"]
 
-class Task(NamedTuple):
-    """An image, and what is known of it.
 
-    Attributes:
-        found: The image.
-        size: Of its file, in bytes; -1 where it cannot be looked at.
-        mtime_ns: When the file was last changed.
-        ctime_ns: When the file or its name was last changed.
-        known: Its result from before, if there is one.
+class FileStatus(NamedTuple):
+    """Size and times of a file. As long as they are the same, the content is not read again.
+
+    The time of the last status change reveals that two files of equal size and modification time were swapped.
     """
 
-    found: Found
     size: int
     mtime_ns: int
     ctime_ns: int
-    known: Result | None
 
     @classmethod
-    def of(cls, found: Found, known: Result | None) -> "Task":
-        """The task of an image as it is now."""
+    def of(cls, path: Path) -> "FileStatus":
+        """The status of a file; a size of -1 if it has none. The reason is found when the file is opened."""
         try:
-            status = found.path.stat()
+            status = path.stat()
         except OSError:
-            return cls(found, -1, 0, 0, known)
-        return cls(found, status.st_size, status.st_mtime_ns, status.st_ctime_ns, known)
+            return cls(-1, 0, 0)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Result(NamedTuple):
+    """What the journal keeps of an image.
+
+    Attributes:
+        name: Path relative to the base folder of all inputs.
+        status: Status of the file when it was read.
+        digest: SHA-256 of the file, in hexadecimal; empty if it cannot be read.
+        width: Width of the upright image in pixels; 0 if it cannot be opened.
+        height: Height of the upright image in pixels.
+        reason: Why the image cannot be opened or its files cannot be written; empty if it was tagged.
+        probs: Probabilities of all labels of the model, shape ``(L,)``; empty if the image cannot be opened.
+    """
+
+    name: str
+    status: FileStatus
+    digest: str
+    width: int
+    height: int
+    reason: str
+    probs: Probs
+
+    @property
+    def failed(self) -> bool:
+        """Whether the image has no labels."""
+        return bool(self.reason)
+
+
+class TaggedImage(NamedTuple):
+    """An image with the labels to write.
+
+    Attributes:
+        result: The result that the labels are selected from.
+        probs: Probabilities of the K selected labels, shape ``(K,)``; empty if the image failed.
+        applies: Which of these labels apply, shape ``(K,)``; empty if the image failed.
+        origin: ``"new"`` if the image was opened in this run; ``"unchanged"`` if its file is the same as in the
+            previous run, ``"touched"`` if only the times of its file changed.
+    """
+
+    result: Result
+    probs: Probs
+    applies: NDArray[np.bool_]
+    origin: Origin
+
+    @property
+    def name(self) -> str:
+        """Path relative to the base folder of all inputs."""
+        return self.result.name
+
+    @property
+    def ranked(self) -> list[int]:
+        """Indices of the labels that apply, the most probable first."""
+        return [index for index in np.argsort(-self.probs, kind="stable").tolist() if self.applies[index]]
+
+
+@dataclass(frozen=True)
+class LabelSelection:
+    """Which of the L labels of a model are written, and when each of them applies.
+
+    Attributes:
+        labels: Names of the K selected labels.
+        columns: Their indices among the labels of the model, shape ``(K,)``.
+        thresholds: Their thresholds, shape ``(K,)``.
+        threshold: Where the thresholds come from: ``"auto"`` for the model, one number for all labels, or a file.
+        top_k: Maximum number of labels per image; None for no limit.
+        min_labels: Minimum number of labels per image.
+    """
+
+    labels: tuple[str, ...]
+    columns: NDArray[np.int64]
+    thresholds: NDArray[np.float64]
+    threshold: str | float = "auto"
+    top_k: int | None = None
+    min_labels: int = 0
+
+    @classmethod
+    def of(cls, model: Model, options: TagOptions) -> Self:
+        """The selection that the options describe.
+
+        Raises:
+            LabelrError: If an option names an unknown label, no label is left, or the thresholds cannot be read.
+        """
+        for name in (*options.only, *options.exclude):
+            if name not in model.labels:
+                hint = suggest(name, model.labels) or "list the labels with `labelr models show`"
+                raise SettingError(f"the model has no label {name!r}", hint)
+        columns = [
+            column
+            for column, label in enumerate(model.labels)
+            if (not options.only or label in options.only) and label not in options.exclude
+        ]
+        if not columns:
+            raise SettingError("no label is left to write", "leave out fewer labels with `--only` and `--exclude`")
+        thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file)
+        labels = tuple(model.labels[column] for column in columns)
+        return cls(labels, np.array(columns), thresholds[columns], threshold, options.top_k, options.min_labels)
+
+    def apply(self, result: Result, origin: Origin = "unchanged") -> TaggedImage:
+        """The labels of an image; none if it failed."""
+        if result.failed:
+            return TaggedImage(result, NO_PROBS, np.empty(0, np.bool_), origin)
+        probs = result.probs[self.columns]
+        return TaggedImage(result, probs, self.applies(probs), origin)
+
+    def applies(self, probs: Probs) -> NDArray[np.bool_]:
+        """Which of the K labels are written for an image with these probabilities; both of shape ``(K,)``."""
+        applies = decide(probs, self.thresholds)
+        if self.top_k is None and not self.min_labels:
+            return applies
+        ranked = np.argsort(-probs, kind="stable")
+        applies[ranked[: self.min_labels]] = True
+        if self.top_k is not None:
+            applies[[index for index in ranked if applies[index]][self.top_k :]] = False
+        return applies
+
+
+class Task(NamedTuple):
+    """An image to tag.
+
+    Attributes:
+        image: The file.
+        status: Its present status.
+        previous: Its result from an earlier run, unless it failed.
+    """
+
+    image: ImageFile
+    status: FileStatus
+    previous: Result | None
+
+    @classmethod
+    def of(cls, image: ImageFile, previous: Result | None) -> "Task":
+        """The task of an image with its result from an earlier run, if any. A failed image is tried again."""
+        return cls(image, FileStatus.of(image.path), None if previous is None or previous.failed else previous)
 
     @property
     def unchanged(self) -> bool:
-        """Whether its result from before still holds; one that failed is looked at again."""
-        known = self.known
-        return known is not None and not known.failed and known[1:4] == self[1:4]
+        """Whether the previous result is still valid."""
+        return self.previous is not None and self.previous.status == self.status
+
+    def failed(self, reason: str, digest: str = "") -> Result:
+        """The result if the image cannot be opened."""
+        return Result(self.image.name, self.status, digest, 0, 0, reason, NO_PROBS)
 
 
-class Looked(NamedTuple):
-    """A file that was opened: its digest, and what was seen; None where it is as it was known to be."""
+class OpenedImage(NamedTuple):
+    """An image to predict, and the digest of its file."""
 
     digest: str
-    image: Decoded | Unreadable | None
+    image: Decoded
 
 
-def results(model: Model, tasks: Iterable[Task], *, max_pixels: int) -> Iterator[list[tuple[Task, Result]]]:
-    """The result of each image, in order, some images at a time.
+@dataclass(frozen=True)
+class Tagger:
+    """A model with the options that it is applied with.
 
-    As many batches are under way as the model's machine has threads, so that every core is busy whichever takes longer,
-    opening files or computing; torch should take one thread for each of them.
-
-    Args:
-        model: Says which labels there are.
-        tasks: The images; taken as they are needed.
-        max_pixels: A picture with more pixels is not opened.
+    Attributes:
+        model: The model.
+        selection: The labels to write.
+        options: The options.
     """
 
-    def work(batch: list[Task]) -> list[tuple[Task, Result]]:
-        return list(zip(batch, _batch_results(model, batch, max_pixels), strict=True))
+    model: Model
+    selection: LabelSelection
+    options: TagOptions
 
-    threads = max(model.machine.threads, model.machine.workers)
-    return map_ahead(work, _batches(tasks, batch_size(model)), threads=threads, ahead=2 * threads)
+    @classmethod
+    def load(cls, model: str | Path | Model | None, options: TagOptions) -> Self:
+        """A tagger with a model that is loaded already, or by name or directory; None for the default model.
+
+        Raises:
+            LabelrError: If the model cannot be loaded, or the options do not suit it.
+        """
+        if not isinstance(model, Model):
+            machine = pick_machine(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
+            model = store.chosen(model, machine=machine)
+        return cls(model, LabelSelection.of(model, options), options)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the images that the results depend on, by names for users, ready for JSON."""
+        selection, options, machine = self.selection, self.options, self.model.machine
+        thresholds = hashlib.sha256(selection.thresholds.tobytes()).hexdigest()[:8]
+        return {
+            "model": f"{self.model.name} ({self.model.info.digest[:12]})",
+            "threshold": f"{selection.threshold} ({thresholds})"
+            if isinstance(selection.threshold, str)
+            else selection.threshold,
+            "labels": list(selection.labels),
+            "top k": options.top_k,
+            "min labels": options.min_labels,
+            "formats": list(options.formats),
+            "in place": options.in_place,
+            "append": options.append,
+            "max pixels": options.max_pixels,
+            "precision": f"{machine.precision} on {machine.device.type}",
+        }
+
+    def tag(
+        self, images: Iterable[ImageFile], previous: Callable[[str], Result | None] = lambda _: None
+    ) -> Iterator[TaggedImage]:
+        """The labels of each image, in order.
+
+        There are at least as many batches in progress as threads, so that all cores are busy whether opening files or
+        computing takes longer. Use it inside `one_torch_thread`.
+
+        Args:
+            images: The images; taken as they are needed.
+            previous: Gives the result of an earlier run by the name of an image.
+        """
+        threads = max(self.model.machine.threads, self.model.machine.workers)
+        tasks = (Task.of(image, previous(image.name)) for image in images)
+        batches = _batches(tasks, batch_size(self.model))
+        return chain.from_iterable(map_ahead(self._tag_batch, batches, threads=threads, ahead=2 * threads))
+
+    def _tag_batch(self, batch: list[Task]) -> list[TaggedImage]:
+        opened = [self._open(task) for task in batch]
+        probs = iter(self._predict([file.image.pixels for file in opened if isinstance(file, OpenedImage)]))
+        tagged = []
+        for task, file in zip(batch, opened, strict=True):
+            result = file
+            if isinstance(result, OpenedImage):
+                digest, image = result
+                result = Result(task.image.name, task.status, digest, image.width, image.height, "", next(probs))
+            is_same = task.previous is not None and task.previous.digest == result.digest
+            origin: Origin = "unchanged" if task.unchanged else "touched" if is_same else "new"
+            tagged.append(self.selection.apply(result, origin))
+        return tagged
+
+    def _open(self, task: Task) -> OpenedImage | Result:
+        """The image in a file, or its result if it need not or cannot be opened. The file is read once."""
+        if task.previous and task.unchanged:
+            return task.previous
+        file = open_file(task.image.path)
+        if isinstance(file, Unreadable):
+            return task.failed(file.reason)
+        with file:
+            digest = content_digest(file)
+            if isinstance(digest, Unreadable):
+                return task.failed(digest.reason)
+            if task.previous and task.previous.digest == digest:
+                return task.previous._replace(status=task.status)
+            wanted = self.model.info.preprocessing
+            image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
+        return task.failed(image.reason, digest) if isinstance(image, Unreadable) else OpenedImage(digest, image)
+
+    def _predict(self, pixels: list[Pixels]) -> Probs:
+        """The probabilities of N images, shape ``(N, L)``."""
+        if not pixels:
+            return np.empty((0, len(self.model.labels)), np.float32)
+        # padded with zeros, since the last digits of the probabilities depend on the size of the batch
+        batch = np.zeros((batch_size(self.model), *pixels[0].shape), np.uint8)
+        batch[: len(pixels)] = pixels
+        return self.model.predict_pixels([batch])[: len(pixels)]
 
 
 def batch_size(model: Model) -> int:
-    """How many images go through a model at a time."""
+    """The number of images that go through the network at a time."""
     return BATCH_SIZES.get(model.machine.device.type, DEFAULT_BATCH_SIZE)
 
 
 def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    """The tasks in lists, of which as many have to be done as fit the network."""
+    """The tasks in lists with `size` changed images each."""
     batch: list[Task] = []
-    to_do = 0
+    changed = 0
     for task in tasks:
         batch.append(task)
-        to_do += not task.unchanged
-        if to_do == size or len(batch) == MOST_AT_A_TIME:
+        changed += not task.unchanged
+        if changed == size or len(batch) == MAX_TASKS:
             yield batch
-            batch, to_do = [], 0
+            batch, changed = [], 0
     if batch:
         yield batch
 
 
-def _batch_results(model: Model, batch: list[Task], max_pixels: int) -> Iterator[Result]:
-    looked = [None if task.unchanged else _look(task, model, max_pixels) for task in batch]
-    images = [one.image for one in looked if one is not None]
-    probs = _probs(model, [image for image in images if isinstance(image, Decoded)])
-    for task, one in zip(batch, looked, strict=True):
-        if one is None or one.image is None:
-            yield cast("Result", task.known)._replace(size=task.size, mtime_ns=task.mtime_ns, ctime_ns=task.ctime_ns)
-        elif isinstance(one.image, Unreadable):
-            reason = one.image.reason
-            yield Result(task.found.name, *task[1:4], one.digest, 0, 0, reason, NO_PROBS)
-        else:
-            width, height = one.image.width, one.image.height
-            yield Result(task.found.name, *task[1:4], one.digest, width, height, "", next(probs))
-
-
-def _look(task: Task, model: Model, max_pixels: int) -> Looked:
-    """Opens a file, once for its digest and its pixels."""
-    file = open_file(task.found.path)
-    if isinstance(file, Unreadable):
-        return Looked("", file)
-    with file:
-        digest = content_digest(file)
-        if isinstance(digest, Unreadable):
-            return Looked("", digest)
-        if task.known and not task.known.failed and task.known.digest == digest:
-            return Looked(digest, None)
-        wanted = model.info.preprocessing
-        return Looked(digest, decode(file, wanted.image_size, rule=wanted.resize, max_pixels=max_pixels))
-
-
-def _probs(model: Model, images: list[Decoded]) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
-    """The probabilities of images, each ``(L,)``."""
-    if not images:
-        return iter(())
-    side = model.info.preprocessing.image_size
-    # filled up with nothing, since a batch's size shows in the last digits
-    batch = np.zeros((batch_size(model), side, side, 3), np.uint8)
-    for row, image in enumerate(images):
-        batch[row] = image.pixels
-    return iter(model.predict_pixels([batch])[: len(images)])
+@contextmanager
+def one_torch_thread(model: Model) -> Iterator[None]:
+    """Limits each operation of torch to one thread, since batches run in parallel."""
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(model.machine.threads)

@@ -1,274 +1,267 @@
-"""Runs a model over folders of images and accounts for every file."""
+"""The main path of `labelr tag`: runs a model over folders of images, and accounts for every file."""
 
-import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labelr import files, signals
 from labelr.config import TagOptions
-from labelr.errors import preview
+from labelr.errors import LabelrError, preview
 from labelr.fields import SettingError
-from labelr.model.device import Machine
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.tagging import writers
-from labelr.tagging.inputs import Walk
-from labelr.tagging.job import Job, TagSummary, one_thread
-from labelr.tagging.journal import Journal, Result
-from labelr.tagging.output import (
-    SUMMARY_FILE,
-    TABLES,
-    check,
-    delete_orphans,
-    file_digest,
-    image_writers,
-    is_begun,
-    is_changed,
-    looked_at,
-    opened,
-)
-from labelr.tagging.pipeline import Task
-from labelr.tagging.uncertain import UNCERTAIN_FILE, most_uncertain
-from labelr.tagging.writers import ImageWriter, Tagged, UnwritableNameError, exists
+from labelr.tagging.inputs import Inputs, Search
+from labelr.tagging.output import check_output, has_results, open_output, preview_output
+from labelr.tagging.pipeline import TaggedImage, Tagger, Task, one_torch_thread
+from labelr.tagging.writers import ERRORS_FILE, DirectoryWriter, ResultWriter, StreamWriter
 
 log = logging.getLogger(__name__)
 
+SUMMARY_FILE = "summary.json"
+Photos = str | Path | Sequence[str | Path]
+
+
+@dataclass
+class TagSummary:
+    """The counts of a run: found = ok + failed + skipped.
+
+    Attributes:
+        output: The output directory; ``-`` for stdout.
+        model: Name of the model.
+        model_digest: SHA-256 of everything that the model's probabilities depend on.
+        threshold: ``"auto"`` for the thresholds of the model, one number for all labels, or the path of a table.
+        found: Images found.
+        ok: Images with labels, from this run or an earlier one.
+        failed: Images that could not be tagged, listed in ``errors.csv``.
+        skipped: Images that match a pattern of `ignore`.
+        unchanged: Images among `ok` whose results are from an earlier run.
+        vanished: Images of an earlier run that are gone, and whose results were deleted.
+        seconds: Wall time.
+        images_per_second: Images opened per second.
+        per_label: Number of images that each label was written for.
+        complete: False until the run has finished.
+    """
+
+    output: str
+    model: str
+    model_digest: str
+    threshold: str | float
+    found: int = 0
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unchanged: int = 0
+    vanished: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    per_label: dict[str, int] = field(default_factory=dict)
+    complete: bool = False
+
+    @classmethod
+    def of(cls, tagger: Tagger, output: str | Path) -> "TagSummary":
+        """The summary of a run before its start."""
+        model, selection = tagger.model, tagger.selection
+        per_label = dict.fromkeys(selection.labels, 0)
+        return cls(str(output), model.name, model.info.digest, selection.threshold, per_label=per_label)
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary, ready for JSON."""
+        return asdict(self)
+
+    def add(self, image: TaggedImage) -> None:
+        """Counts an image."""
+        if image.result.failed:
+            self.failed += 1
+            return
+        self.ok += 1
+        self.unchanged += image.origin == "unchanged"
+        labels = list(self.per_label)
+        for index in np.flatnonzero(image.applies):
+            self.per_label[labels[index]] += 1
+
+    def rate(self, seconds: float) -> float:
+        """Images opened per second; the clock may be too coarse to have moved."""
+        return (self.ok + self.failed - self.unchanged) / max(seconds, 1e-3)
+
+    def progress(self, seconds: float, total: int | None) -> str:
+        """A line that describes the progress after some seconds.
+
+        Args:
+            seconds: Time since the start.
+            total: Number of images to tag; None if unknown.
+        """
+        parts = ["tagging", f"{self.rate(seconds):.1f} images/s"]
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        done = self.ok + self.failed
+        if total is not None and done:
+            left = seconds / done * (total - done)
+            parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+        return "  ".join(parts)
+
+    def finish(self, seconds: float) -> None:
+        """Marks the run as complete after some seconds."""
+        self.seconds = round(seconds, 3)
+        self.images_per_second = round(self.rate(seconds), 2)
+        self.complete = True
+
 
 def tag(
-    photos: str | Path | Sequence[str | Path] = (),
+    photos: Photos = (),
     model: str | Path | Model | None = None,
+    options: TagOptions | Mapping[str, Any] | None = None,
     *,
     files_from: str | Path | None = None,
     output: str | Path | None = None,
-    threshold: float | None = None,
-    threshold_file: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
-    machine: Machine | None = None,
     track: Track = untracked,
-    **options: Any,
+    **settings: Any,
 ) -> TagSummary:
-    """Writes the labels of each image: one CSV an image in a mirrored tree, and tables of all.
+    """Writes the labels of each image: one CSV per image in a mirrored tree, and tables of all images.
 
-    The same call again goes on where it was stopped; where it came to its end, it brings the results up to date with
-    the images as they are now.
+    The same call again resumes a run that was stopped. After a finished run, it updates the results: only new and
+    changed images are tagged, and results of images that are gone are deleted.
 
     Args:
-        photos: A folder or an image file, or several.
-        model: A name, a directory or a loaded model; None takes the newest complete one.
-        files_from: A file that lists images and folders, one a line or divided by NUL bytes; ``-`` for stdin.
-        output: The directory of the results; None takes ``NAME_labels`` here, after the one input's name.
-        threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
-        threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
-        force: Whether results that are there already are deleted first.
-        dry_run: Whether to say only what would be done.
-        machine: What to run on; None picks it.
-        track: Watches the progress.
-        options: Those of `TagOptions`, by name.
+        photos: Folders or image files: one path or several.
+        model: A name, a directory or a loaded model, which keeps its device; None for the default model.
+        options: The options.
+        files_from: A file that lists more folders and images, one per line or separated by NUL bytes; ``-`` for stdin.
+        output: The output directory; None for ``NAME_labels`` in the working directory, after the name of the input.
+        force: Whether to delete existing results first.
+        dry_run: Whether to only count what would be done.
+        track: Reports the progress.
+        settings: Single options by name, which take precedence.
+
+    Returns:
+        The counts of the run.
 
     Raises:
-        LabelrError: If inputs, model or output cannot be used, or an image does not open under ``on_error="fail"``.
-        Stopped: If a signal has asked for it; what was done is kept.
+        LabelrError: If inputs, model or output cannot be used, or an image fails under ``on_error="fail"``.
+        Stopped: If a signal has arrived. The results so far are kept.
     """
-    chosen = TagOptions.of(options)
-    named = _paths(photos)
-    folder = _output_folder(named, output, several=files_from is not None)
-    check(folder)
-    goes_on = is_begun(folder) and not force
-    job = Job.of(
-        named, model, chosen, files_from=files_from, threshold=threshold, threshold_file=threshold_file,
-        machine=machine, track=track, may_be_empty=goes_on,
-    )  # fmt: skip
-    summary = job.account(str(folder))
-    if goes_on and job.inputs.are_empty:
-        where = preview(job.inputs.paths)
-        log.warning("no images are left in %s: results are kept, as it may only not be mounted", where)
-        summary.end(0.0)
+    chosen = TagOptions.of(options, **settings)
+    paths = _paths(photos)
+    folder = _output_folder(paths, output, files_from)
+    check_output(folder)
+    inputs = Inputs.of(paths, chosen, files_from=files_from)
+    is_empty = inputs.are_empty
+    if is_empty and (force or not has_results(folder)):
+        raise _no_images(inputs)
+    tagger = Tagger.load(model, chosen)
+    if is_empty:
+        log.warning("no images are left in %s: keeping the results, in case it is not mounted", preview(inputs.paths))
+        summary = TagSummary.of(tagger, folder)
+        summary.finish(0.0)
         return summary
+    run_settings = {**tagger.settings, "photos": str(inputs.base)}
     if dry_run:
-        _look_ahead(job, folder, summary, force=force)
-        return summary
-    with opened(folder, job.made_by, force=force) as journal, one_thread(job.model.machine):
-        _run(job, journal, folder, summary)
+        return _preview(inputs, tagger, folder, None if force else run_settings)
+    start = time.perf_counter()
+    with open_output(folder, run_settings, force=force) as journal:
+        _write_summary(folder, TagSummary.of(tagger, folder))
+        writer = DirectoryWriter(folder, inputs.base, tagger, journal)
+        summary = _tag_all(inputs, tagger, writer, folder, track)
+        signals.raise_if_stopped()
+        summary.vanished = writer.finish()
+        summary.finish(time.perf_counter() - start)
+        _write_summary(folder, summary)
     if summary.failed:
-        log.warning("%d of %d images could not be tagged; see %s", summary.failed, summary.found, folder / "errors.csv")
+        log.warning("%d of %d images could not be tagged; see %s", summary.failed, summary.found, folder / ERRORS_FILE)
     return summary
 
 
-def _run(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
+def stream(
+    photos: Photos,
+    model: str | Path | Model | None,
+    options: TagOptions | Mapping[str, Any] | None,
+    write: Callable[[str], None],
+    *,
+    files_from: str | Path | None = None,
+    track: Track = untracked,
+    **settings: Any,
+) -> TagSummary:
+    """Passes the labels of each image to a function, line by line, and keeps nothing; see `tag`.
+
+    Args:
+        photos: As `tag`.
+        model: As `tag`.
+        options: As `tag`.
+        write: Takes a line of ``labels.csv``, or of JSON for the format ``jsonl``, with its line break.
+        files_from: As `tag`.
+        track: As `tag`.
+        settings: As `tag`.
+    """
+    chosen = TagOptions.of(options, **settings)
+    inputs = Inputs.of(_paths(photos), chosen, files_from=files_from)
+    if inputs.are_empty:
+        raise _no_images(inputs)
+    tagger = Tagger.load(model, chosen)
     start = time.perf_counter()
-    _write_summary(folder, summary)
-    image_files = image_writers(folder, job.inputs.base, job.choice.labels, job.options)
-    with signals.deferred(), Walk(job.inputs) as walk:
-        journal.begin(job.made_by)
-        try:
-            for task, result in job.results(walk, job.tasks(walk, summary, journal.get), summary):
-                journal.put(_written(task, result, image_files, journal, job, summary))
-                if signals.stop_requested():
-                    break
-        finally:
-            journal.commit()
-        _leave_if_asked()
-        _finish(job, journal, folder, summary)
-    summary.end(time.perf_counter() - start)
-    _write_summary(folder, summary)
+    summary = _tag_all(inputs, tagger, StreamWriter(tagger, write), "-", track)
+    summary.finish(time.perf_counter() - start)
+    return summary
 
 
-def _leave_if_asked() -> None:
-    try:
-        signals.raise_if_stopped()
-    except signals.Stopped as stopped:
-        stopped.resume_option = ""
-        raise
+def _tag_all(inputs: Inputs, tagger: Tagger, writer: ResultWriter, output: str | Path, track: Track) -> TagSummary:
+    """Tags all images, or the first ones if a signal arrives, and counts them.
+
+    Raises:
+        LabelrError: If an image fails under ``on_error="fail"``.
+    """
+    summary, start = TagSummary.of(tagger, output), time.perf_counter()
+
+    def describe() -> str:
+        return summary.progress(time.perf_counter() - start, search.total)
+
+    with one_torch_thread(tagger.model), Search(inputs) as search:
+        for found in track(tagger.tag(search, writer.previous), describe, lambda: search.total):
+            image = writer.write_files(found)
+            if image.result.failed and tagger.options.on_error == "fail":
+                raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
+            writer.put(image)
+            summary.add(image)
+            if signals.stop_requested():
+                break
+    summary.found, summary.skipped = search.found, search.skipped
+    return summary
 
 
-def _written(
-    task: Task, result: Result, image_files: list[ImageWriter], journal: Journal, job: Job, summary: TagSummary
-) -> Result:
-    """The result of an image whose files are written now; as failed, where they cannot be."""
-    if not result.failed:
-        tagged = Tagged.of(result, job.choice)
-        is_new = task.known is None or task.known.failed or task.known.digest != result.digest
-        try:
-            for writer in image_files:
-                _write_file(writer, tagged, journal, job, is_new=is_new)
-        except UnwritableNameError as error:
-            if job.options.on_error == "fail":
-                raise
-            result = result._replace(reason=error.message)
-        else:
-            summary.count(job.choice.labels, tagged)
-            summary.unchanged += task.unchanged
-    summary.failed += result.failed
-    return result
+def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str, Any] | None) -> TagSummary:
+    """Counts the images found, skipped, unchanged and vanished; with settings None, all would be tagged again."""
+    summary = TagSummary.of(tagger, folder)
+    with preview_output(folder, settings) as journal, Search(inputs) as search:
+        gone = journal.names()
+        for image in search:
+            is_unchanged = Task.of(image, journal.get(image.name)).unchanged
+            summary.unchanged += is_unchanged and settings is not None
+            gone.discard(image.name)
+    summary.found, summary.skipped, summary.vanished = search.found, search.skipped, len(gone)
+    return summary
 
 
-def _write_file(writer: ImageWriter, tagged: Tagged, journal: Journal, job: Job, *, is_new: bool) -> None:
-    """Writes the file of an image, unless it is there and up to date, or something is there that is not its own."""
-    name = tagged.result.name
-    first, divided, _ = name.partition("/")
-    if divided and first in TABLES and not job.options.in_place:
-        raise UnwritableNameError(f"a folder cannot be called {first}, as a table of the results is")
-    path = writer.path(name)
-    there = exists(path)
-    if not is_new and there:
-        return
-    owner = journal.owner(path)
-    if owner not in (None, name) and exists(job.inputs.base / str(owner)):
-        raise UnwritableNameError(f"{path.name} is that of {owner} already")
-    if not writer.shared and there and owner is None:
-        raise UnwritableNameError(f"{path.name} is there already, and is not labelr's")
-    if not writer.shared and is_changed(path, journal.digests(path)):
-        raise UnwritableNameError(f"{path.name} has been changed since labelr wrote it, and is kept")
-    content = writer.content(tagged)
-    own = None if writer.shared else content
-    journal.claim(path, name, () if own is None else (file_digest(path), hashlib.sha256(own).hexdigest()))
-    if content is not None:
-        writers.write(path, content)
-
-
-def _finish(job: Job, journal: Journal, folder: Path, summary: TagSummary) -> None:
-    """Deletes what belongs to images that are gone, and writes the tables of all."""
-    choice, options = job.choice, job.options
-
-    def images() -> Iterator[Tagged]:
-        return (Tagged.of(result, choice) for result in journal.results() if not result.failed)
-
-    summary.vanished = sum(1 for _ in journal.vanished())
-    delete_orphans(folder, journal)
-    if "table" in options.formats:
-        writers.write_table(folder / writers.LABELS_FILE, writers.label_rows(images(), choice))
-        writers.write_table(folder / writers.PROBABILITIES_FILE, writers.probability_rows(images(), choice))
-    if "jsonl" in options.formats:
-        lines = (writers.json_line(result, choice, summary.model_digest) for result in journal.results())
-        writers.write_lines(folder / writers.JSONL_FILE, lines)
-    if options.uncertain:
-        names = most_uncertain(images(), choice, job.inputs.base, options.uncertain, max_pixels=options.max_pixels)
-        writers.write_table(folder / UNCERTAIN_FILE, writers.blank_rows(names, choice))
-    writers.write_table(folder / writers.ERRORS_FILE, writers.error_rows(journal.results()))
-    journal.end({name: digest for name in TABLES if (digest := file_digest(folder / name))})
-
-
-def _look_ahead(job: Job, folder: Path, summary: TagSummary, *, force: bool) -> None:
-    """Counts what there is to do: images found, skipped, unchanged and vanished; the rest would be tagged."""
-    if not is_begun(folder):
-        for _ in job.tasks(job.inputs.walk(), summary):
-            pass
-        return
-    made_by = {} if force else job.made_by
-    with looked_at(folder, made_by) as journal:
-        names = set()
-        for task in job.tasks(job.inputs.walk(), summary, journal.get):
-            summary.unchanged += task.unchanged and not force
-            names.add(task.found.name)
-        summary.vanished = sum(result.name not in names for result in journal.everything())
+def _no_images(inputs: Inputs) -> LabelrError:
+    formats = "JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF"
+    return LabelrError(f"no images in {preview(inputs.paths)}", f"labelr reads {formats} files")
 
 
 def _write_summary(folder: Path, summary: TagSummary) -> None:
     files.write_atomically(folder / SUMMARY_FILE, files.json_text(summary.to_json()))
 
 
-def _paths(photos: str | Path | Sequence[str | Path]) -> list[Path]:
+def _paths(photos: Photos) -> list[Path]:
     return [Path(photos)] if isinstance(photos, (str, Path)) else [Path(photo) for photo in photos]
 
 
-def _output_folder(photos: Sequence[Path], output: str | Path | None, *, several: bool) -> Path:
+def _output_folder(photos: Sequence[Path], output: str | Path | None, files_from: str | Path | None) -> Path:
     if output is not None:
         return Path(output)
-    if several or len(photos) != 1:
-        raise SettingError("several inputs have no common name for the results", "name a directory with `--output DIR`")
+    if files_from is not None or len(photos) != 1:
+        raise SettingError("several inputs have no common name for the output", "name a directory with `--output DIR`")
     return Path(f"{Path(os.path.abspath(photos[0])).name}_labels")
-
-
-def stream(
-    photos: str | Path | Sequence[str | Path],
-    model: str | Path | Model | None,
-    write: Callable[[str], None],
-    *,
-    files_from: str | Path | None = None,
-    threshold: float | None = None,
-    threshold_file: str | Path | None = None,
-    machine: Machine | None = None,
-    track: Track = untracked,
-    **options: Any,
-) -> TagSummary:
-    """Gives the labels of each image to a function, line by line, and keeps nothing: see `tag`.
-
-    Args:
-        photos: As `tag`.
-        model: As `tag`.
-        write: Takes a line of ``labels.csv`` or, where the format is ``jsonl``, of JSON, with its line break.
-        files_from: As `tag`.
-        threshold: As `tag`.
-        threshold_file: As `tag`.
-        machine: As `tag`.
-        track: As `tag`.
-        options: As `tag`.
-    """
-    chosen = TagOptions.of(options)
-    job = Job.of(
-        _paths(photos), model, chosen, files_from=files_from, threshold=threshold, threshold_file=threshold_file,
-        machine=machine, track=track,
-    )  # fmt: skip
-    summary, choice, start = job.account("-"), job.choice, time.perf_counter()
-    as_json = "jsonl" in chosen.formats
-    if not as_json:
-        write(files.csv_text(next(writers.label_rows((), choice)), ()))
-    with one_thread(job.model.machine), Walk(job.inputs) as walk:
-        for _, result in job.results(walk, job.tasks(walk, summary), summary):
-            if result.failed:
-                summary.failed += 1
-                log.warning("%s: %s", result.name, result.reason)
-            else:
-                tagged = Tagged.of(result, choice)
-                summary.count(choice.labels, tagged)
-            if as_json:
-                write(writers.json_line(result, choice, summary.model_digest))
-            elif not result.failed:
-                write(files.csv_text(writers.label_row(tagged), ()))
-    summary.end(time.perf_counter() - start)
-    return summary

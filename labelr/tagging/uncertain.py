@@ -1,7 +1,8 @@
-"""Which images are worth labelling next: those that the model is least certain of, of all labels, and no two alike."""
+"""Uncertainty sampling: images to label next, near the thresholds of all labels and without near-duplicates."""
 
 import heapq
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,50 +10,45 @@ from numpy.typing import NDArray
 
 from labelr.data.duplicates import MAX_DISTANCE, PROBE_SIZE, fingerprint
 from labelr.data.images import Unreadable, read_pixels
-from labelr.tagging.choice import Choice
-from labelr.tagging.writers import Tagged
+from labelr.tagging.pipeline import LabelSelection, TaggedImage
 
-UNCERTAIN_FILE = "uncertain.csv"
-CANDIDATES = 4
-"""For each label so many times as many images are looked at as it may get, since copies fall out."""
+OVERSAMPLING = 4
+"""Candidates per image of a label, since near-duplicates are dropped."""
 
 
-def most_uncertain(images: Iterable[Tagged], choice: Choice, base: Path, count: int, *, max_pixels: int) -> list[str]:
-    """The images that lie nearest to their thresholds, one for each label in turn, near-duplicates only once.
+def most_uncertain(
+    images: Iterable[TaggedImage], selection: LabelSelection, base: Path, count: int, *, max_pixels: int
+) -> list[str]:
+    """The images closest to their thresholds, one for each label in turn, near-duplicates only once.
 
-    Nearness is the distance of log-odds, so that it means the same at a low threshold and in the middle.
+    The distance is one of log-odds, so that it is comparable at low and medium thresholds.
 
     Args:
-        images: Those to choose from; gone through once, so that there may be any number.
-        choice: Their labels and thresholds.
-        base: The folder that their names are relative to.
-        count: How many are wanted.
-        max_pixels: A picture with more pixels is like no other.
+        images: Images to choose from, any number; read once.
+        selection: Their labels and thresholds.
+        base: Root of the images.
+        count: Number of images wanted.
+        max_pixels: Images with more pixels are not compared with others.
 
     Returns:
-        Names, at most `count`, the least certain of each round first.
+        At most `count` names, in rounds of one image per label, the least certain of a round first.
     """
-    num_labels = len(choice.labels)
-    share = -(-count // num_labels)
-    thresholds = _log_odds(choice.thresholds)
-    nearest: list[list[tuple[float, str]]] = [
-        [] for _ in range(num_labels)
-    ]  # of each label a heap, the farthest on top
+    num_labels = len(selection.labels)
+    most = max(OVERSAMPLING * -(-count // num_labels), 2 * num_labels)
+    thresholds = _log_odds(selection.thresholds)
+    nearest: list[list[tuple[float, str]]] = [[] for _ in range(num_labels)]  # a heap per label, the farthest on top
     for image in images:
-        for column, distance in enumerate(np.abs(_log_odds(image.probs) - thresholds).tolist()):
-            _keep_nearest(nearest[column], (-distance, image.result.name), max(CANDIDATES * share, 2 * num_labels))
-    return list(_first_unlike(_in_turn(nearest), base, count, max_pixels))
-
-
-def _keep_nearest(heap: list[tuple[float, str]], item: tuple[float, str], most: int) -> None:
-    if len(heap) < most:
-        heapq.heappush(heap, item)
-    elif item > heap[0]:
-        heapq.heapreplace(heap, item)
+        for heap, distance in zip(nearest, np.abs(_log_odds(image.probs) - thresholds).tolist(), strict=True):
+            item = (-distance, image.name)
+            if len(heap) < most:
+                heapq.heappush(heap, item)
+            elif item > heap[0]:
+                heapq.heapreplace(heap, item)
+    return list(islice(_without_duplicates(_in_turn(nearest), base, max_pixels), count))
 
 
 def _in_turn(nearest: list[list[tuple[float, str]]]) -> Iterator[str]:
-    """The names of all labels' images, round after round one of each label, the nearest first in a round."""
+    """The names in rounds of one image per label, each name once."""
     ordered = [sorted(heap, reverse=True) for heap in nearest]
     seen = set()
     for turn in range(max(map(len, ordered), default=0)):
@@ -62,19 +58,17 @@ def _in_turn(nearest: list[list[tuple[float, str]]]) -> Iterator[str]:
                 yield name
 
 
-def _first_unlike(names: Iterable[str], base: Path, count: int, max_pixels: int) -> Iterator[str]:
-    """The first names whose images are not near-duplicates of one before."""
-    taken: list[int] = []
+def _without_duplicates(names: Iterable[str], base: Path, max_pixels: int) -> Iterator[str]:
+    """The names whose images are not near-duplicates of an earlier one."""
+    fingerprints: list[int] = []
     for name in names:
-        if count == 0:
-            return
         pixels = read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels)
-        print_ = None if isinstance(pixels, Unreadable) else fingerprint(pixels)
-        if print_ is not None and any((print_ ^ other).bit_count() <= MAX_DISTANCE for other in taken):
-            continue
-        if print_ is not None:
-            taken.append(print_)
-        count -= 1
+        if not isinstance(pixels, Unreadable):
+            new = fingerprint(pixels)
+            if new is not None:
+                if any((new ^ other).bit_count() <= MAX_DISTANCE for other in fingerprints):
+                    continue
+                fingerprints.append(new)
         yield name
 
 

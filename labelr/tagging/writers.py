@@ -1,83 +1,60 @@
-"""One writer for each output format: files of single images as they come, tables of all at the end."""
+"""Writes results: files of single images and tables of all images in the output directory, or lines to a stream."""
 
 import errno
+import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol, TextIO
 
 from labelr import files
 from labelr.data.formats.sidecar import separator_beside, with_tags
-from labelr.errors import LabelrError
-from labelr.tagging.choice import Choice
-from labelr.tagging.journal import Result
+from labelr.errors import LabelrError, preview
+from labelr.tagging.journal import Journal
+from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
+from labelr.tagging.uncertain import most_uncertain
 
-_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
-LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE = (
-    "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv",
+log = logging.getLogger(__name__)
+
+LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
+    "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
 
 
-class UnwritableNameError(LabelrError):
-    """The file of an image cannot be written: its name is too long, or taken by something else."""
-
-
-class Tagged(NamedTuple):
-    """An image with its labels.
-
-    Attributes:
-        result: What is known of it.
-        probs: Of the K labels that are written, shape ``(K,)``.
-        applies: Which of them apply, shape ``(K,)``.
-    """
-
-    result: Result
-    probs: NDArray[np.float32]
-    applies: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, result: Result, choice: Choice) -> "Tagged":
-        """A result that did not fail, with the labels that a choice makes of it."""
-        probs = result.probs[choice.columns]
-        return cls(result, probs, choice.applies(probs))
-
-    @property
-    def ranked(self) -> list[int]:
-        """The labels that apply, the most probable first."""
-        return [index for index in np.argsort(-self.probs, kind="stable").tolist() if self.applies[index]]
+class UnwritableFileError(LabelrError):
+    """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
 class ImageWriter(Protocol):
-    """Writes a file for each image.
+    """Writes one file per image.
 
     Attributes:
-        shared: Whether a file that is there already is a person's too, and is never deleted.
+        shared: Whether the files also hold tags of the user, and are never deleted.
     """
 
     shared: bool
 
     def path(self, name: str) -> Path:
-        """Where the file of an image is."""
+        """The path of the file of an image."""
         ...
 
-    def content(self, tagged: Tagged) -> bytes | None:
-        """What the file of an image is to hold; None where it may stay as it is.
+    def content(self, image: TaggedImage) -> bytes | None:
+        """The content of the file of an image; None if it needs no change.
 
         Raises:
-            UnwritableNameError: If what it holds already cannot be read.
+            UnwritableFileError: If tags cannot be added to the file.
         """
         ...
 
 
 class ImageCsv:
-    """``a/b.jpg.csv``: the labels that apply, ``label,probability``, the most probable first.
+    """``a/b.jpg.csv``: the labels that apply as rows ``label,probability``, the most probable first.
 
     Args:
-        folder: Of the tree of files.
+        folder: Root of the files.
         labels: K label names.
     """
 
@@ -91,21 +68,22 @@ class ImageCsv:
         """As `ImageWriter`."""
         return self.folder / f"{name}.csv"
 
-    def content(self, tagged: Tagged) -> bytes:
+    def content(self, image: TaggedImage) -> bytes:
         """As `ImageWriter`."""
-        rows = [(files.escape_formula(self.labels[index]), shown(tagged.probs[index])) for index in tagged.ranked]
+        rows = [
+            (files.escape_formula(self.labels[index]), format_probability(image.probs[index])) for index in image.ranked
+        ]
         return files.csv_text(("label", "probability"), rows).encode()
 
 
 class ImageTxt:
-    """``a/b.txt``: the labels that apply, the most probable first, divided by commas, as training tools read them.
+    """``a/b.txt``: the labels that apply, the most probable first, separated by commas, for training tools.
 
     Args:
-        folder: Of the tree of files.
+        folder: Root of the files.
         labels: K label names.
-        append: Whether what a file holds already is kept, and only tags that are new are added behind it, divided as
-            those of its folder are.
-        images: Of the tree of images.
+        append: Whether to keep the tags in existing files and append new ones, with the separator of their folder.
+        images: Root of the images.
     """
 
     def __init__(self, folder: Path, labels: Sequence[str], *, append: bool, images: Path) -> None:
@@ -119,56 +97,276 @@ class ImageTxt:
         """As `ImageWriter`."""
         return (self.folder / name).with_suffix(".txt")
 
-    def content(self, tagged: Tagged) -> bytes | None:
+    def content(self, image: TaggedImage) -> bytes | None:
         """As `ImageWriter`."""
-        tags = [self.labels[index] for index in tagged.ranked]
+        tags = [self.labels[index] for index in image.ranked]
         if not self.shared:
             return (", ".join(tags) + "\n" if tags else "").encode("utf-8", "surrogateescape")
-        path = self.path(tagged.result.name)
         try:
-            return with_tags(path, tags, self._separator(PurePath(tagged.result.name).parent))
+            return with_tags(self.path(image.name), tags, self._separator(PurePath(image.name).parent))
         except LabelrError as error:
-            raise UnwritableNameError(error.message, "leave `--append` out") from error
+            raise UnwritableFileError(error.message) from error
 
     def _separator(self, folder: PurePath) -> str:
-        """What divides tags in a folder of the tree, else in the one above it, else a comma."""
+        """The separator of tags in a folder; by default that of its parent folder, in the end a comma."""
         if folder not in self._separators:
             found = separator_beside(self._images / folder, self.folder / folder)
             self._separators[folder] = found or (self._separator(folder.parent) if folder.name else ",")
         return self._separators[folder]
 
 
-def exists(path: Path) -> bool:
-    """Whether there is something of that name; not where the name is too long for anything."""
+class ResultWriter(Protocol):
+    """Takes the results of a run one after the other."""
+
+    def previous(self, name: str) -> Result | None:
+        """The result of an image in an earlier run."""
+        ...
+
+    def write_files(self, image: TaggedImage) -> TaggedImage:
+        """Writes the files of an image. If one cannot be written, the image is returned as failed."""
+        ...
+
+    def put(self, image: TaggedImage) -> None:
+        """Keeps the result of an image."""
+        ...
+
+
+class StreamWriter:
+    """Writes one line per image, and keeps nothing.
+
+    Args:
+        tagger: Says whether the lines are rows of ``labels.csv``, whose header is written at once, or JSON.
+        write: Takes each line with its line break.
+    """
+
+    def __init__(self, tagger: Tagger, write: Callable[[str], None]) -> None:
+        self._tagger = tagger
+        self._write = write
+        self._as_json = "jsonl" in tagger.options.formats
+        if not self._as_json:
+            write(files.csv_text(header(tagger.selection), ()))
+
+    def previous(self, name: str) -> None:
+        """As `ResultWriter`."""
+
+    def write_files(self, image: TaggedImage) -> TaggedImage:
+        """As `ResultWriter`."""
+        return image
+
+    def put(self, image: TaggedImage) -> None:
+        """As `ResultWriter`."""
+        if image.result.failed:
+            log.warning("%s: %s", image.name, image.result.reason)
+        if self._as_json:
+            self._write(json_line(image, self._tagger))
+        elif not image.result.failed:
+            self._write(files.csv_text(label_row(image), ()))
+
+
+class DirectoryWriter:
+    """Writes results into an output directory, where files that a user has edited are kept.
+
+    Args:
+        folder: The output directory.
+        base: Root of the images.
+        tagger: Where the results come from.
+        journal: The journal of the output directory.
+    """
+
+    def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal) -> None:
+        self._folder = folder
+        self._base = base
+        self._tagger = tagger
+        self._journal = journal
+        options, labels = tagger.options, tagger.selection.labels
+        root = base if options.in_place else folder.absolute()
+        writers: dict[str, ImageWriter] = {
+            "csv": ImageCsv(root, labels), "txt": ImageTxt(root, labels, append=options.append, images=base),
+        }  # fmt: skip
+        self._image_writers = [writers[name] for name in options.formats if name in writers]
+
+    def previous(self, name: str) -> Result | None:
+        """As `ResultWriter`."""
+        return self._journal.get(name)
+
+    def write_files(self, image: TaggedImage) -> TaggedImage:
+        """As `ResultWriter`."""
+        try:
+            for writer in self._image_writers if not image.result.failed else ():
+                self._write_file(writer, image)
+        except UnwritableFileError as error:
+            return self._tagger.selection.apply(image.result._replace(reason=error.message))
+        return image
+
+    def _write_file(self, writer: ImageWriter, image: TaggedImage) -> None:
+        """Writes a file of an image unless it is up to date."""
+        path = writer.path(image.name)
+        is_there = _exists(path)
+        if is_there and image.origin != "new":
+            return
+        first, separator, _ = image.name.partition("/")
+        if separator and first in TABLES and not self._tagger.options.in_place:
+            raise UnwritableFileError(f"the name of the folder {first} is reserved for a table of the results")
+        known = self._journal.file(path)
+        if known and known.image != image.name and _exists(self._base / known.image):
+            raise UnwritableFileError(f"{path.name} already belongs to {known.image}")
+        if is_there and not writer.shared:
+            if not known:
+                raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
+            if is_edited(path, known.digests):
+                raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
+        content = writer.content(image)
+        own = None if writer.shared else content
+        digests = () if own is None else (file_digest(path), hashlib.sha256(own).hexdigest())
+        self._journal.put_file(path, image.name, digests)
+        if content is not None:
+            _write(path, content)
+
+    def put(self, image: TaggedImage) -> None:
+        """As `ResultWriter`."""
+        self._journal.put(image.result)
+
+    def finish(self) -> int:
+        """Writes the tables and deletes the files of images that are gone or failed.
+
+        Returns:
+            The number of images of earlier runs that are gone.
+        """
+        vanished = self._journal.count_vanished()
+        self._delete_orphans()
+        self._write_tables()
+        digests = {name: digest for name in TABLES if (digest := file_digest(self._folder / name))}
+        self._journal.finish(digests)
+        return vanished
+
+    def _delete_orphans(self) -> None:
+        kept = []
+        for path in self._journal.files(orphans=True):
+            known = self._journal.file(path)
+            if is_edited(path, known.digests if known else ()):
+                kept.append(path)
+            else:
+                remove(path, self._folder.absolute())
+        if kept:
+            log.warning(
+                "kept %d files of images that are gone or failed, because they were edited: %s",
+                len(kept), preview(kept),
+            )  # fmt: skip
+
+    def _write_tables(self) -> None:
+        tagger, folder = self._tagger, self._folder
+        selection, options = tagger.selection, tagger.options
+
+        def images() -> Iterator[TaggedImage]:
+            return map(selection.apply, self._journal.results())
+
+        def tagged() -> Iterator[TaggedImage]:
+            return (image for image in images() if not image.result.failed)
+
+        if "table" in options.formats:
+            write_table(folder / LABELS_FILE, header(selection), map(label_row, tagged()))
+            write_table(folder / PROBABILITIES_FILE, header(selection), map(probability_row, tagged()))
+        if "jsonl" in options.formats:
+            with _replacing_text(folder / JSONL_FILE) as file:
+                file.writelines(json_line(image, tagger) for image in images())
+        if options.uncertain:
+            names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
+            blank = [""] * len(selection.labels)  # to be filled in by a user
+            rows = ([files.escape_formula_in_path(name), *blank] for name in names)
+            write_table(folder / UNCERTAIN_FILE, header(selection), rows)
+        failed = (result for result in self._journal.results() if result.failed)
+        rows = ([files.escape_formula_in_path(result.name), result.reason] for result in failed)
+        write_table(folder / ERRORS_FILE, ["filename", "reason"], rows)
+
+
+def header(selection: LabelSelection) -> list[str]:
+    """The header of a table with one column per label."""
+    return ["filename", *map(files.escape_formula, selection.labels)]
+
+
+def label_row(image: TaggedImage) -> list[Any]:
+    """A row of ``labels.csv``: 1 for each label that applies, else 0."""
+    return [files.escape_formula_in_path(image.name), *image.applies.astype(int).tolist()]
+
+
+def probability_row(image: TaggedImage) -> list[Any]:
+    """A row of ``probabilities.csv``."""
+    return [files.escape_formula_in_path(image.name), *map(format_probability, image.probs.tolist())]
+
+
+def json_line(image: TaggedImage, tagger: Tagger) -> str:
+    """An image as one line of JSON; without labels and probabilities if it failed."""
+    result, labels = image.result, tagger.selection.labels
+    value: dict[str, Any] = {"path": image.name, "model": tagger.model.info.digest}
+    if result.failed:
+        value |= {"size": None, "labels": None, "probabilities": None, "error": result.reason}
+    else:
+        probs = {label: round(prob, 6) for label, prob in zip(labels, image.probs.tolist(), strict=True)}
+        value |= {
+            "size": [result.width, result.height], "labels": [labels[index] for index in image.ranked],
+            "probabilities": probs, "error": None,
+        }  # fmt: skip
+    return files.json_line(value)
+
+
+def format_probability(prob: float) -> str:
+    """A probability with six decimals."""
+    return f"{prob:.6f}"
+
+
+def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a CSV of any length atomically.
+
+    Raises:
+        LabelrError: If it cannot be written; an existing file stays.
+    """
+    with _replacing_text(path) as file:
+        files.write_rows(file, [header])
+        files.write_rows(file, rows)
+
+
+@contextmanager
+def _replacing_text(path: Path) -> Iterator[TextIO]:
+    with files.replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+        yield text
+        text.detach()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return files.digest(file)
+    except OSError:
+        return ""
+
+
+def is_edited(path: Path, written: Collection[str]) -> bool:
+    """Whether a file exists and has none of the digests that labelr may have written."""
+    digest = file_digest(path)
+    return bool(digest) and digest not in written
+
+
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:
+    except OSError:  # the name is too long
         return False
 
 
-def write(path: Path, content: bytes) -> None:
-    """Writes the file of an image, in place of what is there.
-
-    Raises:
-        UnwritableNameError: If there can be no such file.
-        LabelrError: If it cannot be written.
-    """
+def _write(path: Path, content: bytes) -> None:
     try:
         files.make_folder(path.parent)
         files.write_atomically(path, content, durable=False)
     except LabelrError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
-            raise UnwritableNameError(error.message) from error
+            raise UnwritableFileError(error.message) from error
         raise
 
 
 def remove(path: Path, folder: Path) -> None:
-    """Deletes the file of an image, and the folders above it that are empty then, up to the output directory.
-
-    Args:
-        path: The file.
-        folder: The output directory; folders elsewhere are people's own.
-    """
+    """Deletes a file, and the empty folders above it up to the output directory; never folders outside of it."""
     with suppress(OSError):
         path.unlink()
         if folder in path.parents:
@@ -176,81 +374,3 @@ def remove(path: Path, folder: Path) -> None:
                 if parent == folder:
                     break
                 parent.rmdir()
-
-
-Rows = Iterator[list[Any]]
-
-
-def label_rows(images: Iterable[Tagged], choice: Choice) -> Rows:
-    """The rows of ``labels.csv``: a column a label, 1 where it applies and 0 where not."""
-    yield ["filename", *map(files.escape_formula, choice.labels)]
-    yield from map(label_row, images)
-
-
-def label_row(image: Tagged) -> list[Any]:
-    """A row of ``labels.csv``."""
-    return [files.escape_formula_in_path(image.result.name), *image.applies.astype(int).tolist()]
-
-
-def probability_rows(images: Iterable[Tagged], choice: Choice) -> Rows:
-    """The rows of ``probabilities.csv``: a column a label."""
-    yield ["filename", *map(files.escape_formula, choice.labels)]
-    for image in images:
-        yield [files.escape_formula_in_path(image.result.name), *map(shown, image.probs.tolist())]
-
-
-def error_rows(results: Iterable[Result]) -> Rows:
-    """The rows of ``errors.csv``: each image of which nothing could be written, and why."""
-    yield ["filename", "reason"]
-    for result in results:
-        if result.failed:
-            yield [files.escape_formula_in_path(result.name), result.reason]
-
-
-def blank_rows(names: Iterable[str], choice: Choice) -> Rows:
-    """A table to be filled in: a column a label, whose cells are empty, and so unknown."""
-    yield ["filename", *map(files.escape_formula, choice.labels)]
-    yield from ([files.escape_formula_in_path(name), *[""] * len(choice.labels)] for name in names)
-
-
-def json_line(result: Result, choice: Choice, model: str) -> str:
-    """An image as one line of JSON; without labels and probabilities where it failed."""
-    said: dict[str, Any] = {"path": result.name, "model": model}
-    if result.failed:
-        said |= {"size": None, "labels": None, "probabilities": None, "error": result.reason}
-    else:
-        tagged = Tagged.of(result, choice)
-        probs = {label: round(prob, 6) for label, prob in zip(choice.labels, tagged.probs.tolist(), strict=True)}
-        said |= {
-            "size": [result.width, result.height], "labels": [choice.labels[index] for index in tagged.ranked],
-            "probabilities": probs, "error": None,
-        }  # fmt: skip
-    return files.json_line(said)
-
-
-def write_table(path: Path, rows: Rows) -> None:
-    """Writes a CSV of any length in one piece.
-
-    Raises:
-        LabelrError: If it cannot be written; what was there before is whole.
-    """
-    with files.replacing(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
-        files.write_rows(text, rows)
-        text.detach()
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes a text of any length in one piece.
-
-    Raises:
-        LabelrError: If it cannot be written; what was there before is whole.
-    """
-    with files.replacing(path) as file:
-        for line in lines:
-            file.write(line.encode("utf-8"))
-
-
-def shown(prob: float) -> str:
-    """A probability as it is written, with six decimals."""
-    return f"{prob:.6f}"
