@@ -21,7 +21,7 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.scoring.evaluation import Evaluation
-from labelr.scoring.report.source import Source
+from labelr.scoring.report.report_data import ReportData
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -174,11 +174,11 @@ def assert_table(table: Dataset, files: Iterable[str], labels: Iterable[str], ta
     np.testing.assert_array_equal(table.targets, np.array(targets, dtype=np.float32).reshape(len(table.files), -1))
 
 
-# --- evaluations to look at ------------------------------------------------------------------------------------------
+# --- evaluations and reports ------------------------------------------------------------------------------------------
 
 
 def make_evaluation(data: Path, labels: Sequence[str], num_images: int = 40, *, seed: int = 0) -> Evaluation:
-    """An evaluation of drawn images under any labels: its probabilities are good guesses, and some cells unknown."""
+    """An evaluation of synthetic images with any labels: its probabilities are good guesses, some targets unknown."""
     rng = np.random.default_rng(seed)
     paths = sorted((data / "images").iterdir())
     shape = (num_images, len(labels))
@@ -194,10 +194,10 @@ def make_evaluation(data: Path, labels: Sequence[str], num_images: int = 40, *, 
     )  # fmt: skip
 
 
-def make_source(model: Model, evaluation: Evaluation, **changes: Any) -> Source:
-    """What a page of an evaluation is made from."""
-    facts = {"scored": "of the test part", "doubted": evaluation, "whence": "of the test part", **changes}
-    return Source(model, evaluation, **facts)
+def make_report_data(model: Model, evaluation: Evaluation, **changes: Any) -> ReportData:
+    """What a report on an evaluation is made from."""
+    facts = {"images": "of the test split", "checked": evaluation, "checked_images": "of the test split", **changes}
+    return ReportData(model, evaluation, **facts)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""What the charts show, whoever draws them."""
+"""What the charts show: axes, curves and bins."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +10,74 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
 from labelr.scoring.report.charts import (
+    axis_fraction,
+    cooccurrence,
     curve_panels,
     history_panels,
+    inner_ticks,
+    nice_ticks,
     precision_recall,
-    reliability,
-    together,
-    wilson,
+    reliability_bins,
+    tick_text,
+    wilson_interval,
 )
 
 
-def test_curve_is_scikit_learns_and_goes_on_where_all_is_found() -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, (0, 0.25, 0.5, 0.75, 1)), (0, 0.0007, (0, 0.0002, 0.0004, 0.0006, 0.0008)), (1, 30, (0, 10, 20, 30))],
+)
+def test_nice_ticks_are_round_and_include_both_ends(low: float, high: float, expected: tuple[float, ...]) -> None:
+    assert nice_ticks(low, high) == pytest.approx(expected)
+
+
+def test_tick_texts_are_short() -> None:
+    assert [tick_text(value) for value in (0.0, 0.25, 1e-5, 30.0)] == ["0", "0.25", "1e-5", "30"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1e-4, 1e-1, [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]),
+        (1e-3, 1e-2, [0.001, 0.002, 0.005, 0.01]),
+        (1e-8, 1.0, [1e-8, 1e-6, 1e-4, 1e-2, 1.0]),
+        (1.1, 1.4, [1.1, 1.2, 1.3, 1.4]),
+        (0.0011, 0.0012, [0.0011, 0.001125, 0.00115, 0.001175, 0.0012]),
+    ],
+)
+def test_log_ticks_are_round_and_few(low: float, high: float, expected: list[float]) -> None:
+    assert list(inner_ticks(low, high, log=True)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.13, 0.87), (0.0, 0.6), (3, 7), (-2.5, 1e4), (0.30001, 0.30002)])
+@pytest.mark.parametrize("log", [False, True])
+def test_inner_ticks_are_within_any_ends(low: float, high: float, log: bool) -> None:
+    ticks = inner_ticks(max(low, 0.01) if log else low, high, log=log)
+    assert 2 <= len(ticks) <= 8
+    assert all(low <= tick <= high for tick in ticks)
+    assert list(ticks) == sorted(set(ticks))
+
+
+def test_equal_ratios_have_equal_distances_on_a_log_axis() -> None:
+    fractions = [axis_fraction(value, (1e-4, 1.0), log=True) for value in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)]
+    assert fractions == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert axis_fraction(0.25, (0.0, 0.5)) == 0.5
+    assert math.isclose(axis_fraction(0.5, (1.0, 0.0)), 0.5)
+
+
+def test_curve_equals_scikit_learns_and_continues_at_full_recall() -> None:
     rng = np.random.default_rng(0)
     targets = (rng.random(50) < 0.4).astype(float)
     probs = np.round(np.clip(targets * 0.3 + rng.random(50), 0, 1.3) / 1.3, 2)
     precision, recall, _ = precision_recall_curve(targets, probs)
     points = precision_recall(probs, targets)
     assert (1.0, targets.mean()) in points
-    for x, y in zip(recall[:-1], precision[:-1], strict=True):  # between the ends of a drop that is upright
+    for x, y in zip(recall[:-1], precision[:-1], strict=True):  # between the ends of a vertical drop
         heights = [height for place, height in points if place == x]
         assert min(heights) <= y <= max(heights)
 
 
-def test_curve_of_many_images_is_short_and_within_a_sixtieth() -> None:
+def test_curve_of_many_images_has_few_points_and_little_error() -> None:
     rng = np.random.default_rng(1)
     targets = (rng.random(5000) < 0.3).astype(float)
     probs = np.clip(0.4 * targets + 0.6 * rng.random(5000), 0, 1)
@@ -42,40 +89,40 @@ def test_curve_of_many_images_is_short_and_within_a_sixtieth() -> None:
     assert np.abs(np.interp(recall[inside], xs, ys) - precision[inside]).max() < 0.02
 
 
-def test_label_that_is_never_written_has_no_mark_and_one_without_positives_no_curve(drawn: Path) -> None:
-    evaluation = make_evaluation(drawn, ["usual", "silent", "absent"])
+def test_label_that_is_never_predicted_has_no_mark_and_one_without_positives_no_curve(drawn: Path) -> None:
+    evaluation = make_evaluation(drawn, ["normal", "never predicted", "absent"])
     evaluation.probs[:, 1] *= 0.5
     evaluation.targets[:, 2] = 0
-    usual, silent, absent = curve_panels(evaluation, [0, 1, 2])
-    assert usual is not None
-    assert usual.mark is not None
-    assert silent is not None
-    assert silent.mark is None
+    normal, never, absent = curve_panels(evaluation, [0, 1, 2])
+    assert normal is not None
+    assert normal.mark is not None
+    assert never is not None
+    assert never.mark is None
     assert absent is None
 
 
-def test_bins_of_the_reliability_diagram_are_scikit_learns() -> None:
+def test_bins_of_the_reliability_diagram_equal_scikit_learns() -> None:
     rng = np.random.default_rng(2)
     probs = rng.random((200, 3)).astype(np.float32)
     targets = (rng.random((200, 3)) < probs).astype(np.float32)
     targets[rng.random((200, 3)) < 0.2] = np.nan
     known = ~np.isnan(targets)
     share, mean = calibration_curve(targets[known], probs[known].astype(float), n_bins=10)
-    bins = reliability(probs, targets)
-    assert [one.share for one in bins] == pytest.approx(share)
-    assert [one.mean for one in bins] == pytest.approx(mean)
-    assert sum(one.count for one in bins) == known.sum()
-    assert all(one.interval[0] <= one.share <= one.interval[1] for one in bins)
+    bins = reliability_bins(probs, targets)
+    assert [b.share for b in bins] == pytest.approx(share)
+    assert [b.mean for b in bins] == pytest.approx(mean)
+    assert sum(b.count for b in bins) == known.sum()
+    assert all(b.interval[0] <= b.share <= b.interval[1] for b in bins)
 
 
-def test_interval_of_a_share_is_wilsons() -> None:
-    assert wilson(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert wilson(1.0, 5) == pytest.approx((0.5655, 1.0), abs=1e-4)
+def test_interval_of_a_share_is_wilsons_interval() -> None:
+    assert wilson_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson_interval(1.0, 5) == pytest.approx((0.5655, 1.0), abs=1e-4)
 
 
-def test_labels_together_are_counted_image_by_image() -> None:
+def test_cooccurrence_counts_images_with_both_labels() -> None:
     marked = np.array([[1, 1, 0], [1, 1, 1], [0, 0, 1]], bool)
-    assert together(marked).tolist() == [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
+    assert cooccurrence(marked).tolist() == [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
 
 
 HISTORY = {
@@ -85,7 +132,7 @@ HISTORY = {
 }  # fmt: skip
 
 
-def test_history_has_losses_scores_pace_and_the_gap_between_the_losses() -> None:
+def test_history_has_losses_their_gap_scores_learning_rate_and_time() -> None:
     panels = {panel.title: panel for panel in history_panels(HISTORY, 2)}
     assert len(panels) == 6
     assert [line.name for line in panels["Loss"].lines] == ["training", "validation"]
@@ -95,10 +142,10 @@ def test_history_has_losses_scores_pace_and_the_gap_between_the_losses() -> None
     assert {panel.rule for panel in panels.values()} == {2.0}
 
 
-def test_history_without_validation_has_neither_scores_nor_a_gap() -> None:
+def test_history_without_validation_has_no_scores_and_no_gap() -> None:
     nothing = [float("nan")] * 3
     history = {name: nothing if name.startswith("val") else values for name, values in HISTORY.items()}
-    assert [panel.title for panel in history_panels(history, 3)] == ["Loss", "Learning rate", "Time an epoch"]
+    assert [panel.title for panel in history_panels(history, 3)] == ["Loss", "Learning rate", "Time per epoch"]
 
 
 @pytest.mark.parametrize("missing", HISTORY)
@@ -107,7 +154,7 @@ def test_any_column_of_a_history_may_be_missing(missing: str) -> None:
     assert (missing == "epoch") == (panels == [])
 
 
-def test_history_of_one_epoch_and_none_at_all_can_be_drawn() -> None:
+def test_history_of_one_epoch_and_an_empty_one_can_be_drawn() -> None:
     one = history_panels({name: values[:1] for name, values in HISTORY.items()}, 1)
     assert all(panel.x_range[0] < panel.x_range[1] and panel.y_range[0] < panel.y_range[1] for panel in one)
     assert all(line.dots for panel in one for line in panel.lines)

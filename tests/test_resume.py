@@ -333,7 +333,7 @@ def test_run_that_is_stopped_while_its_page_is_written_comes_to_the_same_calibra
 ) -> None:
     class Stop(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage().startswith("a page to look at"):
+            if record.getMessage().startswith("report: "):
                 stop()
 
     handler, library = Stop(), logging.getLogger("labelr")

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labelr.tuning.options import TuneOptions
 from pages import HOSTILE, Browser, Elements, assert_harmless, table_of
 
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, TuneOptions
 from labelr.tuning import charts, findings
 from labelr.tuning.outcome import Flattery, Outcome
 from labelr.tuning.page import render, write_study_page
@@ -250,14 +249,14 @@ def test_categories_have_the_mean_of_their_trials() -> None:
     flip = next(panel for panel in charts.setting_panels(make_outcome()) if panel.title == "flip")
     means = [line for line in flip.lines if line.role == "mean"]
     assert [line.points[0][1] for line in means] == pytest.approx([(0.70 + 0.81 + 0.75) / 3, 0.79])
-    assert "the best, 0.8100, at true. Means: true 0.7533, false 0.7900." in flip.said
+    assert "the best, 0.8100, at true. Means: true 0.7533, false 0.7900." in flip.description
 
 
 def test_spread_of_seeds_is_drawn_around_each_dot() -> None:
     outcome = make_outcome((trial(1, (0.78, 0.82)), trial(2, (0.7, 0.7))), options=TuneOptions(seeds=2))
     panel = charts.setting_panels(outcome)[0]
     half = math.sqrt(2) * 0.02
-    (span,) = panel.spans
+    (span,) = panel.intervals
     assert span == pytest.approx((1e-3, 0.8 - half, 0.8 + half))
     assert panel.y_range[0] <= 0.7
     assert panel.y_range[1] >= 0.8 + half
@@ -281,7 +280,7 @@ def test_history_has_the_best_so_far_and_each_state_by_its_mark() -> None:
     assert lines["pruned, at its last score"].role == "guide"
     assert lines["failed"].points == ((5, panel.y_range[0]),)
     assert panel.mark == (2, 0.81)
-    assert panel.said.startswith("mAP of 4 complete trials, 1 pruned and 1 failed")
+    assert panel.description.startswith("mAP of 4 complete trials, 1 pruned and 1 failed")
 
 
 def test_learning_curves_are_of_the_best_three_before_the_others() -> None:
@@ -312,7 +311,7 @@ def test_parallel_axes_have_the_best_on_top_and_pruned_ones_without_a_score() ->
     assert all(0 <= height <= 1 for thread in drawn.threads for height in thread.heights)
     scores = [thread.heights[-1] for thread in drawn.threads[1:]]
     assert scores == sorted(scores)
-    assert "the best is trial 2: 0.8100 (flip true, batch size auto, lr 0.003)" in drawn.said
+    assert "the best is trial 2: 0.8100 (flip true, batch size auto, lr 0.003)" in drawn.description
 
 
 def test_equal_scores_have_one_shade() -> None:

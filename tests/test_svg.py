@@ -1,11 +1,11 @@
-"""The page's own pen."""
+"""Charts as inline SVG."""
 
 import re
 from dataclasses import replace
 
 import pytest
 
-from labelr.scoring.report.panels import Axis, Line, Panel, Parallel, Thread
+from labelr.scoring.report.charts import Axis, Line, Panel, Parallel, Thread
 from labelr.scoring.report.svg import draw, draw_parallel
 
 PANEL = Panel(
@@ -13,7 +13,7 @@ PANEL = Panel(
     y_range=(0.0, 1.0), x_ticks=(1.0, 10.0, 100.0), y_ticks=(0.0, 1.0),
 )  # fmt: skip
 LEFT, RIGHT, BOTTOM, TOP = 58, 338, 182, 12
-"""Where the axes of a wide panel end in its picture."""
+"""The ends of the axes of a wide panel."""
 
 
 def dots_of(drawing: str) -> list[tuple[float, float]]:
@@ -24,8 +24,8 @@ def texts_of(drawing: str) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
 
 
-def test_points_alone_are_dots_without_a_line_each_with_its_note() -> None:
-    line = Line("", ((1.0, 0.0), (100.0, 1.0)), dots=True, joined=False, notes=("<one>", "other"))
+def test_points_that_are_not_joined_are_dots_with_tooltips() -> None:
+    line = Line("", ((1.0, 0.0), (100.0, 1.0)), dots=True, joined=False, tooltips=("<one>", "other"))
     drawing = draw(replace(PANEL, lines=(line,)))
     assert dots_of(drawing) == [(LEFT, BOTTOM), (RIGHT, TOP)]
     assert 'class="line' not in drawing
@@ -33,15 +33,15 @@ def test_points_alone_are_dots_without_a_line_each_with_its_note() -> None:
     assert "<title>other</title>" in drawing
 
 
-def test_equal_ratios_are_equally_far_apart_where_the_axis_says_so() -> None:
+def test_log_axis_puts_equal_ratios_at_equal_distances() -> None:
     line = Line("", ((1.0, 0.5), (10.0, 0.5), (100.0, 0.5)), dots=True)
-    places = [x for x, _ in dots_of(draw(replace(PANEL, lines=(line,), x_log=True)))]
-    assert places == [LEFT, (LEFT + RIGHT) / 2, RIGHT]
-    evenly = [x for x, _ in dots_of(draw(replace(PANEL, lines=(line,))))]
-    assert evenly[1] == pytest.approx(LEFT + 9 / 99 * (RIGHT - LEFT), abs=0.06)
+    positions = [x for x, _ in dots_of(draw(replace(PANEL, lines=(line,), x_log=True)))]
+    assert positions == [LEFT, (LEFT + RIGHT) / 2, RIGHT]
+    linear = [x for x, _ in dots_of(draw(replace(PANEL, lines=(line,))))]
+    assert linear[1] == pytest.approx(LEFT + 9 / 99 * (RIGHT - LEFT), abs=0.06)
 
 
-def test_ticks_are_called_by_their_names_slanted_where_these_are_long() -> None:
+def test_tick_names_are_slanted_where_they_are_long() -> None:
     named = draw(replace(PANEL, x_names=("auto", "16", "<b>")))
     assert {"auto", "16", "&lt;b&gt;"} <= set(texts_of(named))
     assert "rotate(-35)" not in named
@@ -52,7 +52,7 @@ def test_ticks_are_called_by_their_names_slanted_where_these_are_long() -> None:
     assert heights[1] > heights[0] + 30
 
 
-def test_points_without_a_height_are_crosses() -> None:
+def test_failed_points_are_crosses() -> None:
     drawing = draw(replace(PANEL, lines=(Line("", ((1.0, 0.0),), "failed", dots=True, joined=False),)))
     assert f'class="cross" d="M{LEFT - 3}.0 {BOTTOM - 3}.0l6 6m0-6l-6 6"' in drawing
     assert dots_of(drawing) == []

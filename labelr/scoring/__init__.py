@@ -1,1 +1,1 @@
-"""How good a model is."""
+"""Evaluation of models: metrics, thresholds, suspected label errors, reports."""

@@ -22,7 +22,7 @@ from labelr.progress import Track, untracked
 from labelr.scoring.evaluation import COLUMNS, Evaluation
 from labelr.scoring.overrides import check_overrides, choose_thresholds
 from labelr.scoring.report.page import write_report
-from labelr.scoring.report.source import Source
+from labelr.scoring.report.report_data import ReportData
 from labelr.scoring.results import check_free, write_results
 from labelr.scoring.suspects import check_suspects_free, find_suspects, write_suspects
 from labelr.scoring.thresholds import Thresholds
@@ -98,27 +98,26 @@ def evaluate(
         write_suspects(doubts, evaluation, find_suspects(evaluation.probs, evaluation.targets))
     if output is not None:
         page = write_report(Path(output), _source(loaded, evaluation, split), plot_format=plot_format)
-        log.info("a page to look at: %s", page)
+        log.info("report: %s", page)
     return evaluation
 
 
-def _source(model: Model, evaluation: Evaluation, split: str) -> Source:
+def _source(model: Model, evaluation: Evaluation, split: str) -> ReportData:
     """What a page says of an evaluation of some part of the data."""
     learned = set()
     if (model.path / SPLITS_FILE).is_file():
         learned = {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.split in LEARNED}
     name = Path(evaluation.data).name
     scored = {
-        "auto": f"of {name} that the model has not learned from",
+        "auto": f"of {name} that the model was not trained on",
         "train": "that the model was trained on",
-        "val": "that chose the model's best epoch and thresholds",
-        "test": "of the test part of the model's training run",
+        "val": "that the model's best epoch and thresholds were chosen on",
+        "test": "of the test split of the model's training run",
         "all": f"of {name}",
     }[split]
-    return Source(
-        model, evaluation, scored, doubted=evaluation, whence=scored, own=False,
-        learned_from=not learned.isdisjoint(evaluation.digests),
-    )  # fmt: skip
+    return ReportData(
+        model, evaluation, scored, evaluation, scored, seen_in_training=not learned.isdisjoint(evaluation.digests)
+    )
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

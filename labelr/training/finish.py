@@ -25,15 +25,15 @@ from labelr.scoring.calibrate import fit_calibration
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset, score_dataset
 from labelr.scoring.evaluation import without_nan
 from labelr.scoring.report.page import write_report
-from labelr.scoring.report.source import Source
+from labelr.scoring.report.report_data import ReportData
 from labelr.scoring.suspects import write_suspects
 from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
 
 SCORED = {
-    "test": "of the test part, which it has not learned from",
-    "val": "of the validation part, which chose its best epoch and thresholds, so that it looks somewhat too good",
+    "test": "of the test split, which it was not trained on",
+    "val": "of the validation split, which its best epoch and thresholds were chosen on: scores are optimistic",
 }
-"""Which images the page is of."""
+"""Which images the report is on."""
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +121,9 @@ def finish(
         evaluation = score_dataset(model, dataset.split("test"), options=settings, track=track)
     model, report = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
     doubted = of_val.joined(evaluation) if scored_on == "test" else evaluation
-    parts = "the validation and test parts" if scored_on == "test" else "the validation part"
-    whence = f"of {parts}, which the network was not trained on"
-    source = Source(model, evaluation, SCORED.get(scored_on or "", ""), doubted, whence, numbers=report)
+    parts = "the validation and test splits" if scored_on == "test" else "the validation split"
+    whence = f"of {parts} (not used to train the network)"
+    source = ReportData(model, evaluation, SCORED.get(scored_on or "", ""), doubted, whence, saved_result=report)
     show(source, settings, suspects)
     return model, report
 
@@ -139,20 +139,20 @@ def complete(model: Model, report: dict[str, Any]) -> tuple[Model, dict[str, Any
     return replace(model, info=info), report
 
 
-def show(source: Source, settings: TrainConfig, suspects: Path | None) -> None:
+def show(source: ReportData, settings: TrainConfig, suspects: Path | None) -> None:
     """Writes what shows a complete model to people: the page, its charts, and the table of suspects if asked for.
 
     What cannot be written is warned of: the model is whole without it.
     """
     if suspects is not None:
         with _warned("the table of suspects"):
-            write_suspects(suspects, source.doubted, source.suspects)
+            write_suspects(suspects, source.checked, source.suspects)
             if not source.suspects.known:
                 log.warning("%s is empty: training left no image out; look at all with `--folds`", suspects)
     if settings.report:
-        with _warned("its page"):
+        with _warned("its report"):
             page = write_report(source.model.path, source, plot_format=settings.plot_format)
-            log.info("a page to look at: %s", page)
+            log.info("report: %s", page)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from labelr.progress import Track
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.evaluation import AVERAGES, Evaluation
 from labelr.scoring.metrics import mean_or_nan
-from labelr.scoring.report.source import Source
+from labelr.scoring.report.report_data import ReportData
 from labelr.scoring.results import predictions_csv
 from labelr.training.epochs import train
 from labelr.training.finish import Decisions, complete, decide_how, show, tell_decisions, with_decisions
@@ -155,9 +155,9 @@ def finish_folds(
     del report["intervals"]  # the spread stands in their place
     counts = {"images": [len(one.files) for one in per_fold], "best_epochs": list(folds.best_epochs)}
     model, report = complete(model, {"scored_on": "folds", **report, "folds": counts})
-    scored = "in all, each by one of several models that had not seen it"
-    whence = "(each shown to a model that had not seen it)"
-    show(Source(model, pooled, scored, pooled, whence, numbers=report), settings, suspects)
+    scored = "in all, each predicted by a model that was not trained on it"
+    whence = "(each predicted by a model that was not trained on it)"
+    show(ReportData(model, pooled, scored, pooled, whence, saved_result=report), settings, suspects)
     return model, report
 
 

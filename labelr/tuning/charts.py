@@ -7,8 +7,8 @@ from typing import Any
 
 from labelr.config import SEARCHABLE
 from labelr.errors import pluralize
-from labelr.scoring.report.panels import Axis, Line, Panel, Parallel, Span, Thread, along, nice_ticks, tick_text
-from labelr.scoring.report.words import MEASURES
+from labelr.scoring.report.charts import Axis, Line, Panel, Parallel, Span, Thread, axis_fraction, nice_ticks, tick_text
+from labelr.scoring.report.text import METRIC_NAMES
 from labelr.training.prepare import DEFAULT_EPOCHS
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.scales import Scale, jitter, score_axis, thinned
@@ -30,7 +30,7 @@ def completed(trials: Sequence[Trial]) -> list[Trial]:
 
 def score_name(metric: str) -> str:
     """What people call a score that settings are chosen by."""
-    return MEASURES.get(f"{metric}_macro", MEASURES.get(metric, metric))
+    return METRIC_NAMES.get(f"{metric}_macro", METRIC_NAMES.get(metric, metric))
 
 
 def setting_name(name: str) -> str:
@@ -80,7 +80,7 @@ def _setting_panel(
     aside: Callable[[Trial], float] = (lambda trial: 0.5 * jitter(trial.number)) if scale.choices else lambda _: 0.0
     dots = sorted((place + aside(trial), trial.score, trial.number, trial) for place, trial in placed)
     lines = [Line("a trial", tuple((x, y) for x, y, *_ in dots), dots=True, joined=False,
-                  notes=tuple(note_of(trial) for *_, trial in dots))]  # fmt: skip
+                  tooltips=tuple(note_of(trial) for *_, trial in dots))]  # fmt: skip
     means = _means(scale, placed)
     for number, (place, mean) in enumerate(means):
         lines.append(Line("" if number else "mean of a value", ((place - 0.3, mean), (place + 0.3, mean)), "mean"))
@@ -91,8 +91,8 @@ def _setting_panel(
         x_range=scale.span, y_range=axis[0], x_ticks=scale.ticks, y_ticks=axis[1],
         x_names=scale.names if scale.choices else (), x_log=scale.log,
         mark=(best_place + aside(best), best.score) if best is trials[0] else None,
-        spans=tuple((x, y - t.spread, y + t.spread) for x, y, _, t in dots if t.spread > 0),
-        said=f"{metric} of {pluralize(len(placed), 'trial')} against {setting_name(name)}: the best, "
+        intervals=tuple((x, y - t.spread, y + t.spread) for x, y, _, t in dots if t.spread > 0),
+        description=f"{metric} of {pluralize(len(placed), 'trial')} against {setting_name(name)}: the best, "
         f"{best.score:.4f}, at {shown(best.settings[name])}. {_said_of_means(scale, means)}".strip(),
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def history_panel(outcome: Outcome) -> Panel | None:
         _dots("complete", done, "first"),
         _dots("pruned, at its last score", pruned, "guide"),
         Line("failed", tuple((float(trial.number), y_range[0]) for trial in failed), "failed", dots=True, joined=False,
-             notes=tuple(f"trial {trial.number}: {trial.reason}" for trial in failed)),
+             tooltips=tuple(f"trial {trial.number}: {trial.reason}" for trial in failed)),
     )  # fmt: skip
     best = max(done, key=lambda trial: (trial.score, -trial.number))
     metric = score_name(outcome.options.metric)
@@ -136,8 +136,8 @@ def history_panel(outcome: Outcome) -> Panel | None:
         title="Score of each trial", x_label="trial", y_label=metric,
         lines=tuple(line for line in lines if line.points), x_range=(1 - room, max(last, 2) + room), y_range=y_range,
         x_ticks=_whole_ticks(1, last), y_ticks=y_ticks, mark=(float(best.number), best.score),
-        said=f"{metric} of {pluralize(len(done), 'complete trial')}, {len(pruned)} pruned and {len(failed)} failed, by "
-        f"number: {done[0].score:.4f} at first, the best, {best.score:.4f}, at trial {best.number} of {last}.",
+        description=f"{metric} of {pluralize(len(done), 'complete trial')}, {len(pruned)} pruned and {len(failed)} "
+        f"failed, by number: {done[0].score:.4f} first, the best, {best.score:.4f}, at trial {best.number} of {last}.",
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def _whole_ticks(low: int, high: int) -> tuple[float, ...]:
 
 def _dots(name: str, trials: Sequence[Trial], role: str) -> Line:
     points = tuple((float(trial.number), trial.score) for trial in trials)
-    return Line(name, points, role, dots=True, joined=False, notes=tuple(map(note_of, trials)))
+    return Line(name, points, role, dots=True, joined=False, tooltips=tuple(map(note_of, trials)))
 
 
 def _steps(trials: Sequence[Trial], last: int) -> tuple[tuple[float, float], ...]:
@@ -188,7 +188,7 @@ def curves_panel(outcome: Outcome) -> Panel | None:
     return Panel(
         title="Learning curves", x_label="epoch", y_label=metric, lines=tuple(lines), x_range=(1, max(last, 2)),
         y_range=y_range, x_ticks=_whole_ticks(1, last), y_ticks=y_ticks,
-        said=f"{metric} by epoch of the best trials and {len(others)} others, at last: {ends}.",
+        description=f"{metric} by epoch of the best trials and {len(others)} others, at last: {ends}.",
     )  # fmt: skip
 
 
@@ -202,7 +202,11 @@ def parallel(outcome: Outcome) -> Parallel | None:
     threads = [Thread(heights, "rest") for trial in thinned(pruned) if (heights := _heights(trial, scales))]
     scores = sorted(trial.score for trial in done)
     top = [
-        Thread((*heights, along(trial.score, span)), _shade(trial.score, scores) if rank else "best", note_of(trial))
+        Thread(
+            (*heights, axis_fraction(trial.score, span)),
+            _shade(trial.score, scores) if rank else "best",
+            note_of(trial),
+        )
         for rank, trial in enumerate(thinned(done))
         if (heights := _heights(trial, scales))
     ]
@@ -210,7 +214,7 @@ def parallel(outcome: Outcome) -> Parallel | None:
         return None
     metric = score_name(outcome.options.metric)
     axes = [Axis(setting_name(name), _named(scale)) for name, scale in scales.items()]
-    axes.append(Axis(metric, tuple((along(tick, span), tick_text(tick)) for tick in ticks)))
+    axes.append(Axis(metric, tuple((axis_fraction(tick, span), tick_text(tick)) for tick in ticks)))
     lines = f"{pluralize(len(top), 'complete trial')} as lines over {', '.join(map(setting_name, scales))} and {metric}"
     told = f"{lines}; the best is {note_of(done[0])}."
     return Parallel("All settings together", tuple(axes), (*threads, *reversed(top)), told)
@@ -236,6 +240,6 @@ def _shade(score: float, scores: Sequence[float]) -> str:
 
 
 def _named(scale: Scale) -> tuple[tuple[float, str], ...]:
-    """The names along an upright axis, so many that they do not touch."""
+    """The names axis_fraction an upright axis, so many that they do not touch."""
     named = [(scale.share(tick), name) for tick, name in zip(scale.ticks, scale.names, strict=True)]
     return tuple(named[:: math.ceil(len(named) / MOST_NAMES) or 1])

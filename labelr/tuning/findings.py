@@ -7,8 +7,8 @@ from typing import Any
 
 from labelr.config import TrainConfig
 from labelr.errors import pluralize, preview
-from labelr.scoring.report.panels import along
-from labelr.scoring.report.words import Headline
+from labelr.scoring.report.charts import axis_fraction
+from labelr.scoring.report.text import Headline
 from labelr.tuning.charts import completed, score_name, setting_name, settings_text
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.space import Range, said
@@ -126,7 +126,7 @@ def _edges(outcome: Outcome, best: Trial) -> list[str]:
             continue
         numbers = () if isinstance(dimension, Range) else _numbers(dimension.choices)
         if isinstance(dimension, Range):
-            share = along(value, (dimension.low, dimension.high), log=dimension.log)
+            share = axis_fraction(value, (dimension.low, dimension.high), log=dimension.log)
             end = "lowest" if share <= EDGE else "highest" if share >= 1 - EDGE else ""
         else:
             ends = {min(numbers): "lowest", max(numbers): "highest"} if len(numbers) > 2 else {}

@@ -8,8 +8,8 @@ from typing import Any
 from labelr import files
 from labelr.scoring.evaluation import without_nan
 from labelr.scoring.report import svg
-from labelr.scoring.report.made import Facts, settings, this_machine, versions
-from labelr.scoring.report.template import page_in, render_page, write_page
+from labelr.scoring.report.page import render_page, report_path, write_html
+from labelr.scoring.report.text import Facts, machine_description, package_versions, setting_facts
 from labelr.tuning import charts, findings
 from labelr.tuning.outcome import TRIALS_FILE, Outcome, trial_rows
 from labelr.tuning.space import said, shown
@@ -35,9 +35,9 @@ def write_study_page(outcome: Outcome) -> Path:
     Raises:
         LabelrError: If it cannot be written.
     """
-    page = page_in(outcome.folder)
+    page = report_path(outcome.folder)
     files.make_folder(page.parent)
-    write_page(page, render(outcome, datetime.now(UTC)))
+    write_html(page, render(outcome, datetime.now(UTC)))
     return page
 
 
@@ -93,7 +93,7 @@ def _best(outcome: Outcome) -> dict[str, Any] | None:
         "command": outcome.command,
         "beliefs": [*findings.flattery(outcome), *findings.beliefs(outcome)],
         "model": model.get("model"),
-        "all": settings(outcome.best_config.to_dict()),
+        "all": setting_facts(outcome.best_config.to_dict()),
     }
 
 
@@ -144,13 +144,13 @@ def _made(outcome: Outcome, now: datetime) -> list[tuple[str, Facts]]:
     }
     return [
         ("The search", _search(outcome)),
-        ("What was searched", settings({name: str(one) for name, one in outcome.space.dimensions.items()})),
-        ("What all trials had, where it is not usual", settings(_plain(given)) or [("All settings", "as usual")]),
+        ("What was searched", setting_facts({name: str(one) for name, one in outcome.space.dimensions.items()})),
+        ("What all trials had, where it is not usual", setting_facts(_plain(given)) or [("All settings", "as usual")]),
         (
             "Where",
             [
-                ("Page made with", versions("optuna")),
-                ("Machine", this_machine()),
+                ("Page made with", package_versions("optuna")),
+                ("Machine", machine_description()),
                 ("This page written", now.isoformat(timespec="seconds")),
             ],
         ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from labelr.scoring.report.panels import Span, along, inner_ticks, nice_ticks, tick_text
+from labelr.scoring.report.charts import Span, axis_fraction, inner_ticks, nice_ticks, tick_text
 from labelr.tuning.space import Dimension, Range, said
 from labelr.tuning.trials import Trial
 
@@ -64,8 +64,8 @@ class Scale:
         return float(value)
 
     def share(self, place: float) -> float:
-        """How far along the axis a place lies, in [0, 1]."""
-        return along(place, self.span, log=self.log)
+        """How far axis_fraction the axis a place lies, in [0, 1]."""
+        return axis_fraction(place, self.span, log=self.log)
 
 
 def _in_order(choices: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,1 +1,1 @@
-"""The page to look at, and its charts as files."""
+"""The HTML report and its charts."""

@@ -1,5 +1,6 @@
-"""What each chart of an evaluation shows, whoever draws it: the page's own pen (`svg`) or matplotlib (`plots`)."""
+"""What each chart shows, independent of how it is drawn: `svg` draws it in the HTML report, `plots` with matplotlib."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,23 +11,176 @@ from labelr.data.label_table import Targets
 from labelr.model.predict import Probs
 from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray, evaluable
-from labelr.scoring.report.panels import UNIT, UNIT_TICKS, Line, Panel, Points, nice_ticks
 
+UNIT = (0.0, 1.0)
+UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MAX_LOG_TICKS = 7
 CURVE_POINTS = 60
-"""A curve of more points looks the same."""
-BINS = 10
-"""Of the reliability diagram."""
+"""A precision-recall curve with more points looks the same."""
+NUM_BINS = 10
+"""Bins of the reliability diagram."""
 
+Points = tuple[tuple[float, float], ...]
+Span = tuple[float, float]
 History = Mapping[str, Sequence[float]]
-"""The columns of ``history.csv`` by name, a value an epoch, NaN where there is none."""
+"""The columns of ``history.csv`` by name, one value per epoch, NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel, or a set of points.
+
+    Attributes:
+        name: Its name in the legend; empty for a line without a legend entry.
+        points: x and y of each point, in order of x.
+        role: Determines colour, dashes and marker: ``first``, ``second``, ``third``, ``guide``, ``mean``, ``best``;
+            ``rest`` for one of many lines in the background; ``failed`` for points without a value.
+        dots: Whether each point has a marker.
+        joined: Whether a line joins the points.
+        tooltips: The text shown when the mouse is over a point: none, or one for each.
+    """
+
+    name: str
+    points: Points
+    role: str = "first"
+    dots: bool = False
+    joined: bool = True
+    tooltips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart with two axes.
+
+    Attributes:
+        title: The title.
+        x_label: The label of the x axis.
+        y_label: The label of the y axis.
+        lines: Lines and points.
+        x_range: Both ends of the x axis.
+        y_range: Both ends of the y axis.
+        x_ticks: The values with a tick on the x axis.
+        y_ticks: The values with a tick on the y axis.
+        x_names: The texts of the x ticks; empty to show their values.
+        x_log: Whether the x axis is logarithmic.
+        mark: A highlighted point, or None.
+        rule: The x of a vertical line, or None.
+        intervals: Error bars: x, low y and high y of each.
+        description: The chart in a sentence, for screen readers.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    x_range: Span
+    y_range: Span
+    x_ticks: tuple[float, ...]
+    y_ticks: tuple[float, ...]
+    x_names: tuple[str, ...] = ()
+    x_log: bool = False
+    mark: tuple[float, float] | None = None
+    rule: float | None = None
+    intervals: tuple[tuple[float, float, float], ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a parallel-coordinates chart.
+
+    Attributes:
+        name: Its name.
+        ticks: The height of each tick in [0, 1], and its text.
+    """
+
+    name: str
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A line of a parallel-coordinates chart.
+
+    Attributes:
+        heights: In [0, 1], one for each axis from the left; fewer where the line ends before the last axis.
+        role: ``shade0`` to ``shade4``, in order of strength; ``rest`` for the background; ``best``.
+        tooltip: The text shown when the mouse is over the line.
+    """
+
+    heights: tuple[float, ...]
+    role: str
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """A parallel-coordinates chart: a vertical axis for each dimension, a line for each point.
+
+    Attributes:
+        title: The title.
+        axes: The axes from the left.
+        threads: The lines; the last one is drawn on top.
+        description: The chart in a sentence, for screen readers.
+    """
+
+    title: str
+    axes: tuple[Axis, ...]
+    threads: tuple[Thread, ...]
+    description: str
+
+
+def axis_fraction(value: float, span: Span, *, log: bool = False) -> float:
+    """The position of a value on an axis: 0 at the low end, 1 at the high end."""
+    low, high = span
+    if log:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def nice_ticks(low: float, high: float, target: int = 5) -> tuple[float, ...]:
+    """About `target` round values that include everything from `low` to `high`."""
+    span = (high - low) or abs(high) or 1.0
+    raw = span / max(target - 1, 1)
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
+    return tuple(float(round(tick * step, 12)) for tick in np.arange(first, max(last, first + 1) + 1))
+
+
+def inner_ticks(low: float, high: float, *, log: bool = False) -> tuple[float, ...]:
+    """Round values from `low` to `high`, none of them outside; both ends where no round value is between them.
+
+    Args:
+        low: The low end of the axis.
+        high: The high end.
+        log: Whether the axis is logarithmic: ticks are then powers of ten, or 1, 2, 5 or 1, 3 times powers of ten.
+    """
+    ticks: list[float] = []
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1, 2, 5), (1, 3), (1,)):
+            ticks = [tick for power in powers for f in factors if low <= (tick := float(f"{f}e{power}")) <= high]
+            if len(ticks) <= MAX_LOG_TICKS:
+                break
+        ticks = ticks[:: math.ceil(len(ticks) / MAX_LOG_TICKS) or 1]
+    if len(ticks) < 2:
+        ticks = [tick for tick in nice_ticks(low, high) if low <= tick <= high]
+    return tuple(ticks) if len(ticks) > 1 else (low, high)
+
+
+def tick_text(value: float) -> str:
+    """The shortest text of a tick."""
+    text = f"{value:.3g}"
+    return text.replace("e-0", "e-").replace("e+0", "e")
 
 
 def history_panels(history: History, best_epoch: int) -> list[Panel]:
-    """How training went, a panel a subject; a subject of which the history says nothing has none.
+    """The charts of a training history; a chart without data is left out.
 
     Args:
-        history: Any of its columns may be missing: older models have fewer.
-        best_epoch: The epoch that the model is of, from 1; it is marked.
+        history: Any column may be missing.
+        best_epoch: The epoch of the saved weights, from 1; it is marked.
     """
     val, train = history.get("val_loss", ()), history.get("train_loss", ())
     columns: History = {**history, "gap": np.subtract(val, train).tolist() if val and train else ()}
@@ -36,7 +190,7 @@ def history_panels(history: History, best_epoch: int) -> list[Panel]:
         ("F1, precision and recall", "score", {"val_f1": "F1", "val_precision": "precision", "val_recall": "recall"}),
         ("Mean average precision", "mAP", {"val_map": "mAP"}),
         ("Learning rate", "learning rate", {"lr": "learning rate"}),
-        ("Time an epoch", "seconds", {"seconds": "seconds"}),
+        ("Time per epoch", "seconds", {"seconds": "seconds"}),
     )
     panels = []
     for title, y_label, names in subjects:
@@ -47,60 +201,57 @@ def history_panels(history: History, best_epoch: int) -> list[Panel]:
 
 
 def _history_lines(history: History, names: Mapping[str, str]) -> tuple[Line, ...]:
-    roles = ("first", "second", "third")
-    found = []
-    for (column, name), role in zip(names.items(), roles, strict=False):
+    lines = []
+    for (column, name), role in zip(names.items(), ("first", "second", "third"), strict=False):
         pairs = zip(history.get("epoch", ()), history.get(column, ()), strict=False)
         points = tuple((float(x), float(y)) for x, y in pairs if np.isfinite(y))
         if points:
-            found.append(Line(name, points, role, dots=len(points) < 3))
-    return tuple(found)
+            lines.append(Line(name, points, role, dots=len(points) < 3))
+    return tuple(lines)
 
 
 def _history_panel(title: str, y_label: str, lines: tuple[Line, ...], best_epoch: int) -> Panel:
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    scores = title.startswith(("F1", "Mean"))
-    low, high = UNIT if scores else (min(0.0, *ys), max(0.0, *ys))
-    y_ticks = UNIT_TICKS if scores else nice_ticks(low, high)
-    last = "; ".join(
-        f"{line.name} {line.points[0][1]:.3g} at first, {line.points[-1][1]:.3g} at last" for line in lines
-    )
+    is_score = title.startswith(("F1", "Mean"))
+    low, high = UNIT if is_score else (min(0.0, *ys), max(0.0, *ys))
+    y_ticks = UNIT_TICKS if is_score else nice_ticks(low, high)
+    ends = "; ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     return Panel(
         title=title, x_label="epoch", y_label=y_label, lines=lines,
         x_range=(min(xs), max(*xs, min(xs) + 1)), y_range=(min(low, y_ticks[0]), max(high, y_ticks[-1])),
         x_ticks=tuple(tick for tick in nice_ticks(min(xs), max(xs), 5) if tick == int(tick) and tick >= min(xs)),
         y_ticks=y_ticks, rule=float(best_epoch) if min(xs) <= best_epoch <= max(xs) else None,
-        said=f"{title} over {len(set(xs))} epochs: {last}.",
+        description=f"{title} over {len(set(xs))} epochs: {ends}.",
     )  # fmt: skip
 
 
-def most_frequent(evaluation: Evaluation, most: int) -> list[int]:
-    """The labels that the most images have, as columns in the model's order, at most so many."""
+def most_frequent(evaluation: Evaluation, limit: int) -> list[int]:
+    """The columns of the labels with the most positives, at most `limit`, in the model's order."""
     support = (evaluation.targets == 1).sum(axis=0)
-    return sorted(np.argsort(-support, kind="stable")[:most].tolist())
+    return sorted(np.argsort(-support, kind="stable")[:limit].tolist())
 
 
 def curve_panels(evaluation: Evaluation, columns: Sequence[int]) -> list[Panel | None]:
-    """The precision-recall curves of some labels, each with its threshold marked; None if not evaluable."""
+    """The precision-recall curve of each label in `columns`, its threshold marked; None for one not evaluable."""
     usable = evaluable(evaluation.targets)
     rows = {row["label"]: row for row in evaluation.per_label}
     panels: list[Panel | None] = []
-    for index in columns:
-        label = evaluation.labels[index]
-        if not usable[index]:
+    for column in columns:
+        label = evaluation.labels[column]
+        if not usable[column]:
             panels.append(None)
             continue
-        row, known = rows[label], ~np.isnan(evaluation.targets[:, index])
-        points = precision_recall(evaluation.probs[known, index], evaluation.targets[known, index])
-        share = row["support"] / known.sum()
+        row, known = rows[label], ~np.isnan(evaluation.targets[:, column])
+        points = precision_recall(evaluation.probs[known, column], evaluation.targets[known, column])
+        prevalence = row["support"] / known.sum()
         panels.append(
             Panel(
                 title=label, x_label="recall", y_label="precision",
-                lines=(Line("", ((0.0, share), (1.0, share)), "guide"), Line("", points)),
+                lines=(Line("", ((0.0, prevalence), (1.0, prevalence)), "guide"), Line("", points)),
                 x_range=UNIT, y_range=UNIT, x_ticks=(0.0, 0.5, 1.0), y_ticks=(0.0, 0.5, 1.0),
                 mark=(row["recall"], row["precision"]) if row["predicted"] else None,
-                said=f"Precision-recall curve of {label}: average precision {row['ap']:.3f}; at the threshold "
+                description=f"Precision-recall curve of {label}: average precision {row['ap']:.3f}; at the threshold "
                 f"{row['threshold']:.3f}, precision {row['precision']:.3f} and recall {row['recall']:.3f}.",
             )
         )  # fmt: skip
@@ -108,17 +259,17 @@ def curve_panels(evaluation: Evaluation, columns: Sequence[int]) -> list[Panel |
 
 
 def precision_recall(probs: FloatArray, targets: FloatArray) -> Points:
-    """Recall and precision of one label, from one label written to every image's, at most twice `CURVE_POINTS`.
+    """Recall and precision of one label at falling thresholds, at most twice `CURVE_POINTS` of them.
 
-    Unlike scikit-learn's, the curve goes on below the threshold at which all is found, so that any threshold lies on
-    it, and begins with the precision of the most probable images instead of 1.
+    Unlike scikit-learn's curve, it continues below the threshold at which recall is 1, so that any threshold is on
+    the curve, and it starts with the precision of the most probable images instead of 1.
 
     Args:
         probs: Shape ``(N,)``.
         targets: 1 or 0, at least one of them 1, shape ``(N,)``.
     """
     order = np.argsort(-probs, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(probs[order]) != 0, [True]))  # images of one probability are one step
+    ends = np.flatnonzero(np.append(np.diff(probs[order]) != 0, [True]))  # images with equal probability are one step
     hits = (targets[order] == 1).cumsum()[ends]
     precision, recall = hits / (ends + 1), hits / hits[-1]
     bins = np.rint(recall * CURVE_POINTS)
@@ -130,14 +281,14 @@ def precision_recall(probs: FloatArray, targets: FloatArray) -> Points:
 
 @dataclass(frozen=True)
 class Bin:
-    """Probabilities of about one height, and how often they came true.
+    """A bin of the reliability diagram.
 
     Attributes:
-        low: The lowest probability that belongs to it.
-        high: The lowest that belongs to the next one.
-        mean: Their mean.
-        share: The share that came true.
-        count: How many there are.
+        low: The lowest probability in the bin.
+        high: The lowest probability of the next bin.
+        mean: The mean predicted probability.
+        share: The share of positives.
+        count: The number of cells.
         interval: The 95 % interval of `share`.
     """
 
@@ -149,27 +300,24 @@ class Bin:
     interval: tuple[float, float]
 
 
-def reliability(probs: Probs, targets: Targets) -> list[Bin]:
-    """Known cells in bins of equal width by their probability; empty bins are left out.
-
-    Intervals are Wilson's (1927), which holds where few or all came true.
-    """
+def reliability_bins(probs: Probs, targets: Targets) -> list[Bin]:
+    """The known cells in `NUM_BINS` bins of equal width by predicted probability; empty bins are left out."""
     known = ~np.isnan(targets)
-    chances, true = probs[known].astype(np.float64), targets[known] == 1
-    which = np.minimum((chances * BINS).astype(np.int64), BINS - 1)
-    found = []
-    for number in range(BINS):
-        inside = which == number
+    cell_probs, positive = probs[known].astype(np.float64), targets[known] == 1
+    indices = np.minimum((cell_probs * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    bins = []
+    for index in range(NUM_BINS):
+        inside = indices == index
         count = int(inside.sum())
         if count:
-            share = float(true[inside].mean())
-            mean = float(chances[inside].mean())
-            found.append(Bin(number / BINS, (number + 1) / BINS, mean, share, count, wilson(share, count)))
-    return found
+            share, mean = float(positive[inside].mean()), float(cell_probs[inside].mean())
+            low, high = index / NUM_BINS, (index + 1) / NUM_BINS
+            bins.append(Bin(low, high, mean, share, count, wilson_interval(share, count)))
+    return bins
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` trials."""
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` trials (Wilson 1927), which is also valid near 0 and 1."""
     z = 1.96
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
@@ -177,19 +325,19 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def reliability_panel(bins: Sequence[Bin]) -> Panel:
-    """How often a probability comes true, beside how often it should."""
-    points = tuple((one.mean, one.share) for one in bins)
-    said = "; ".join(f"{one.mean:.2f} came true in {one.share:.2f} of {one.count:,}" for one in bins)
+    """The reliability diagram: observed frequency against predicted probability."""
+    points = tuple((b.mean, b.share) for b in bins)
+    values = "; ".join(f"{b.mean:.2f} predicted, {b.share:.2f} observed in {b.count:,} cases" for b in bins)
     return Panel(
-        title="Do probabilities come true?", x_label="probability that labelr states", y_label="share that is true",
+        title="Reliability diagram", x_label="predicted probability", y_label="observed frequency",
         lines=(Line("perfect", ((0.0, 0.0), (1.0, 1.0)), "guide"), Line("this model", points, dots=True)),
         x_range=UNIT, y_range=UNIT, x_ticks=UNIT_TICKS, y_ticks=UNIT_TICKS,
-        spans=tuple((one.mean, *one.interval) for one in bins), said=f"Reliability: a probability of {said}.",
+        intervals=tuple((b.mean, *b.interval) for b in bins), description=f"Reliability diagram: {values}.",
     )  # fmt: skip
 
 
-def together(marked: NDArray[np.bool_]) -> FloatArray:
-    """How many images have each pair of labels, ``(L, L)``, from which each has, ``(N, L)``; 0 for a label itself."""
+def cooccurrence(marked: NDArray[np.bool_]) -> FloatArray:
+    """The number of images with both labels of each pair, ``(L, L)``, 0 on the diagonal, from ``(N, L)`` flags."""
     counts: FloatArray = marked.T.astype(np.float64) @ marked.astype(np.float64)
     np.fill_diagonal(counts, 0)
     return counts

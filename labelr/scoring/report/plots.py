@@ -1,9 +1,12 @@
-"""The charts as files, drawn by matplotlib's objects: no display, and nothing that other figures could feel."""
+"""The chart files of the report, drawn with matplotlib figures: no display, and no trace in its global state."""
 
 import logging
+import re
+import unicodedata
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,13 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labelr import files
+from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
-from labelr.scoring.report.examples import Thumbnail, random_rows
-from labelr.scoring.report.fonts import Lettering, choose_lettering, left_to_right, tell_missing
-from labelr.scoring.report.panels import Panel, tick_text
-from labelr.scoring.report.sections import shot
-from labelr.scoring.report.source import Source, read_history
+from labelr.scoring.report.charts import Panel, tick_text
+from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.report.sections import Thumbnails, example, random_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,49 +27,143 @@ if TYPE_CHECKING:
 
 CHARTS = ("history", "predictions", "confusion", "pr_curves")
 COLOURS = {"first": "#0072b2", "second": "#c04f00", "third": "#00785a", "guide": "#7d828a"}
-"""After Okabe and Ito (2008), whom people of any colour vision can tell apart."""
+"""After Okabe and Ito (2008): distinct for any colour vision."""
 DASHES = {"first": "-", "second": "--", "third": ":", "guide": (0, (4, 4))}
 INK, SOFT, EDGE = "#1d1f23", "#5b6068", "#dcd9d2"
 DPI = 110
-LABELS_DRAWN = 120
-"""So many are drawn at most: the most frequent ones."""
+MAX_LABELS = 120
+"""The most labels that are drawn, the most frequent ones."""
+DEFAULT_FONT = "DejaVu Sans"
+"""Included in matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and more."""
+PLACEHOLDER_FONTS = ("Last Resort", "LastResort", ".LastResort")
+"""Fonts that have every character, but show only its script."""
+MISSING = "\N{WHITE VERTICAL RECTANGLE}"
+MAX_NAME_LENGTH = 28
+
+log = logging.getLogger(__name__)
 
 
-def write_charts(folder: Path, source: Source, album: Callable[[int], Thumbnail], plot_format: str) -> None:
-    """Writes the charts into a folder; one that has nothing to show is left out.
+@dataclass(frozen=True)
+class Fonts:
+    """The fonts of a chart.
+
+    Attributes:
+        families: Font names; each character is drawn with the first font that has it.
+        missing: Characters that no installed font has.
+    """
+
+    families: tuple[str, ...] = (DEFAULT_FONT,)
+    missing: frozenset[str] = frozenset()
+
+    def shorten(self, name: str, number: int, length: int = MAX_NAME_LENGTH) -> str:
+        """A name on one line, shortened in its middle, with empty boxes for missing characters.
+
+        Args:
+            name: The name.
+            number: Put in front of a name with missing characters, to distinguish it from others.
+            length: The most characters that there is room for.
+        """
+        text = printable(name)
+        if self.missing & set(text):
+            text = f"{number}: " + "".join(MISSING if char in self.missing else char for char in text)
+        if len(text) > length:
+            text = f"{text[: length - length // 3 - 1]}…{text[-(length // 3) :]}"
+        return text
+
+
+def left_to_right(before: str, name: str, after: str) -> str:
+    """A line that runs from left to right even where the name in it is Arabic or Hebrew."""
+    mark = "\N{LEFT-TO-RIGHT MARK}" if any(unicodedata.bidirectional(char) in ("R", "AL") for char in name) else ""
+    return f"{mark}{before}{name}{mark}{after}"
+
+
+def printable(name: str) -> str:
+    """A name without line breaks, control characters and characters that have no glyph of their own."""
+    spaced = re.sub(r"\s+", " ", name)
+    visible = (char for char in spaced if unicodedata.category(char) not in ("Cc", "Cs", "Cf", "Co", "Cn"))
+    return "".join(char for char in visible if not "\ufe00" <= char <= "\ufe0f").strip()
+
+
+def find_fonts(names: Iterable[str]) -> Fonts:
+    """Installed fonts that together have all characters of some names, or as many of them as possible."""
+    from matplotlib import font_manager
+
+    wanted = set("".join(map(printable, names)))
+    entries = [
+        (entry.name, entry.fname)
+        for entry in font_manager.fontManager.ttflist
+        if entry.style == "normal" and not entry.name.startswith(PLACEHOLDER_FONTS)
+    ]
+    default = next((path for name, path in entries if name == DEFAULT_FONT), None)
+    missing = wanted - (_covered(default, wanted) if default else set())
+    families, seen = [DEFAULT_FONT], {DEFAULT_FONT}
+    for name, path in sorted(entries, key=lambda entry: (not entry[0].startswith("Noto Sans"), entry)):
+        if not missing:
+            break
+        if name in seen:
+            continue
+        seen.add(name)
+        covered = _covered(path, missing)
+        if covered:
+            families.append(name)
+            missing -= covered
+    return Fonts(tuple(families), frozenset(missing))
+
+
+def _covered(path: str, characters: set[str]) -> set[str]:
+    """The characters that a font has; none where matplotlib cannot use it, such as a bitmap font."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        font = FT2Font(path)
+        font.set_size(10, 72)
+        covered = {char for char in characters if font.get_char_index(ord(char))}
+        for char in sorted(covered)[:1]:
+            font.load_char(ord(char))
+    except (RuntimeError, OSError, ValueError):  # damaged, deleted, or without outlines
+        return set()
+    return covered
+
+
+def write_charts(folder: Path, report: ReportData, thumbnails: Thumbnails, plot_format: str) -> None:
+    """Writes the chart files; one that has nothing to show is left out.
 
     Args:
-        folder: It is there already.
-        source: What they are made from.
-        album: Gives the thumbnail of an image by its row.
+        folder: An existing folder.
+        report: What the charts are made from.
+        thumbnails: Makes the thumbnail of an image by its row.
         plot_format: ``"png"`` or ``"svg"``.
 
     Raises:
-        LabelrError: If they cannot be written.
+        LabelrError: If a file cannot be written.
     """
-    with _own_style():
-        rows = random_rows(len(source.evaluation.probs))
-        names = [*source.evaluation.labels, *(source.evaluation.files[row] for row in rows)]
-        lettering = choose_lettering(names)
-        tell_missing(lettering, plot_format)
-        panels = charts.history_panels(read_history(source.model.path), source.model.info.best_epoch)
+    evaluation = report.evaluation
+    with _default_style():
+        rows = random_rows(len(evaluation.probs))
+        fonts = find_fonts([*evaluation.labels, *(evaluation.files[row] for row in rows)])
+        if fonts.missing and plot_format == "png":
+            log.info(
+                "%d characters in the names of labels and files are in no installed font: the charts show empty boxes "
+                "in their place; report.html shows the characters, and so do charts with `--plot-format svg`",
+                len(fonts.missing),
+            )
+        figures = {}
+        panels = charts.history_panels(report.history, report.model.info.best_epoch)
         if panels:
-            _save(draw_history(panels), folder / f"history.{plot_format}", lettering)
+            figures["history"] = draw_history(panels)
         if rows:
-            drawn = {
-                "predictions": draw_predictions(source, album, rows, lettering),
-                "confusion": draw_confusion(source, lettering),
-                "pr_curves": draw_curves(source, lettering),
-            }
-            for name, figure in drawn.items():
-                _save(figure, folder / f"{name}.{plot_format}", lettering)
+            figures["predictions"] = draw_predictions(evaluation, thumbnails, rows, fonts)
+            figures["confusion"] = draw_confusion(evaluation, fonts)
+            figures["pr_curves"] = draw_curves(evaluation, fonts)
+        for name, figure in figures.items():
+            _save(figure, folder / f"{name}.{plot_format}", fonts)
 
 
 @contextmanager
-def _own_style() -> Iterator[None]:
-    """Draws as the style of matplotlib's own defaults says, whatever the user's is, and without its remarks."""
-    chatty, level = logging.getLogger("matplotlib"), logging.getLogger("matplotlib").level
-    chatty.setLevel(logging.ERROR)  # where it keeps its list of fonts is of no interest, nor that it makes one
+def _default_style() -> Iterator[None]:
+    """Draws with matplotlib's default style, whatever the user has configured, and without its warnings."""
+    logger, level = logging.getLogger("matplotlib"), logging.getLogger("matplotlib").level
+    logger.setLevel(logging.ERROR)  # it would log that it builds its font cache
     import matplotlib as mpl
 
     defaults: dict[str, Any] = {
@@ -78,24 +174,24 @@ def _own_style() -> Iterator[None]:
     style: Any = {**defaults, **own}
     try:
         with mpl.rc_context(style), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG keeps the text all the same
+            warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG keeps the text
             yield
     finally:
-        chatty.setLevel(level)
+        logger.setLevel(level)
 
 
-def _save(figure: "Figure", path: Path, lettering: Lettering) -> None:
+def _save(figure: "Figure", path: Path, fonts: Fonts) -> None:
     import matplotlib as mpl
 
     buffer = BytesIO()
     metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    with mpl.rc_context({"font.family": list(lettering.families)}):
+    with mpl.rc_context({"font.family": list(fonts.families)}):
         figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, facecolor="white", metadata=metadata)
     files.write_atomically(path, buffer.getvalue(), durable=False)
 
 
-class Pads(NamedTuple):
-    """What is left free around each pair of axes, in inches."""
+class Margins(NamedTuple):
+    """Around each pair of axes, in inches."""
 
     left: float
     right: float
@@ -104,42 +200,39 @@ class Pads(NamedTuple):
 
 
 def _grid(
-    number: int, columns: int, size: tuple[float, float], pads: Pads, *, foot: float = 0.0
+    number: int, columns: int, size: tuple[float, float], margins: Margins, *, caption: str = ""
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure of `number` axes in rows, each of a width and height in inches, and some inches below them.
+    """A figure with `number` axes in rows, each of a width and height in inches, above a caption.
 
-    They are placed by hand: a layout that measures every text takes seconds with 90 labels.
+    The axes are placed by hand: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
     """
     from matplotlib.figure import Figure
 
     columns = max(1, min(columns, number))
+    foot = 0.15 * (caption.count("\n") + 1) + 0.2 if caption else 0.0
     width, height = columns * size[0], -(-number // columns) * size[1] + foot
     figure = Figure(figsize=(width, height))
-    every = []
+    all_axes = []
     for index in range(number):
         row, column = divmod(index, columns)
-        left, bottom = column * size[0] + pads.left, height - (row + 1) * size[1] + pads.bottom
-        inner = (size[0] - pads.left - pads.right, size[1] - pads.bottom - pads.top)
-        every.append(figure.add_axes((left / width, bottom / height, inner[0] / width, inner[1] / height)))
-    return figure, every
+        left, bottom = column * size[0] + margins.left, height - (row + 1) * size[1] + margins.bottom
+        inner = (size[0] - margins.left - margins.right, size[1] - margins.bottom - margins.top)
+        all_axes.append(figure.add_axes((left / width, bottom / height, inner[0] / width, inner[1] / height)))
+    figure.text(0.1 / width, 0.1 / height, caption, fontsize=9, color=SOFT, va="bottom")
+    return figure, all_axes
 
 
-def _left_out(source: Source) -> str:
-    """That there are more labels than are drawn, as the end of a caption; nothing where there are not."""
-    total = len(source.evaluation.labels)
-    return f"\nThe {LABELS_DRAWN} most frequent of {total:,} labels." if total > LABELS_DRAWN else ""
-
-
-def _caption(figure: "Figure", text: str) -> None:
-    """A line at the foot of a figure."""
-    figure.text(0.1 / figure.get_figwidth(), 0.1 / figure.get_figheight(), text, fontsize=9, color=SOFT, va="bottom")
+def _left_out(evaluation: Evaluation) -> str:
+    """The end of a caption where not all labels are drawn."""
+    total = len(evaluation.labels)
+    return f"\nThe {MAX_LABELS} most frequent of {total:,} labels." if total > MAX_LABELS else ""
 
 
 def draw_history(panels: Sequence[Panel]) -> "Figure":
-    """How training went."""
-    figure, every = _grid(len(panels), 3, (4.1, 2.8), Pads(0.75, 0.2, 0.5, 0.35))
-    for axes, panel in zip(every, panels, strict=True):
-        _draw(axes, panel)
+    """The training history."""
+    figure, all_axes = _grid(len(panels), 3, (4.1, 2.8), Margins(0.75, 0.2, 0.5, 0.35))
+    for axes, panel in zip(all_axes, panels, strict=True):
+        _draw_panel(axes, panel)
         axes.set_title(panel.title, fontsize=10, loc="left", fontweight="bold")
         axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
         if len(panel.lines) > 1:
@@ -147,25 +240,23 @@ def draw_history(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-def draw_curves(source: Source, lettering: Lettering) -> "Figure":
+def draw_curves(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     """The precision-recall curve of each label, its threshold marked."""
-    columns = charts.most_frequent(source.evaluation, LABELS_DRAWN)
-    figure, every = _grid(
-        len(columns), 4 if len(columns) <= 12 else 8, (2.15, 2.1), Pads(0.4, 0.15, 0.3, 0.3), foot=0.5
-    )
-    for axes, panel, column in zip(every, charts.curve_panels(source.evaluation, columns), columns, strict=True):
-        _title(axes, lettering.write(source.evaluation.labels[column], column + 1), lettering)
+    columns = charts.most_frequent(evaluation, MAX_LABELS)
+    caption = f"Precision (vertical) against recall (horizontal). Dot: threshold in use.{_left_out(evaluation)}"
+    per_row = 4 if len(columns) <= 12 else 8
+    figure, all_axes = _grid(len(columns), per_row, (2.15, 2.1), Margins(0.4, 0.15, 0.3, 0.3), caption=caption)
+    for axes, panel, column in zip(all_axes, charts.curve_panels(evaluation, columns), columns, strict=True):
+        _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1), fonts)
         if panel is None:
             axes.text(0.5, 0.5, "not evaluable", ha="center", va="center", color=SOFT, transform=axes.transAxes)
             axes.set(xticks=[], yticks=[])
             continue
-        _draw(axes, panel)
-    _caption(figure, f"Up: precision. Along: recall. Dot: threshold in use.{_left_out(source)}")
+        _draw_panel(axes, panel)
     return figure
 
 
-def _draw(axes: "Axes", panel: Panel) -> None:
-    """A panel's lines, points and axes."""
+def _draw_panel(axes: "Axes", panel: Panel) -> None:
     for line in panel.lines:
         xs, ys = zip(*line.points, strict=True)
         axes.plot(
@@ -178,9 +269,9 @@ def _draw(axes: "Axes", panel: Panel) -> None:
         axes.plot(
             *panel.mark, marker="o", markersize=7, color=COLOURS["second"], markeredgecolor="white", clip_on=False
         )
-    margins = [0.02 * (high - low) for low, high in (panel.x_range, panel.y_range)]
-    axes.set_xlim(panel.x_range[0] - margins[0], panel.x_range[1] + margins[0])
-    axes.set_ylim(panel.y_range[0] - margins[1], panel.y_range[1] + margins[1])
+    pads = [0.02 * (high - low) for low, high in (panel.x_range, panel.y_range)]
+    axes.set_xlim(panel.x_range[0] - pads[0], panel.x_range[1] + pads[0])
+    axes.set_ylim(panel.y_range[0] - pads[1], panel.y_range[1] + pads[1])
     axes.set_xticks(panel.x_ticks, [tick_text(tick) for tick in panel.x_ticks], fontsize=8)
     axes.set_yticks(panel.y_ticks, [tick_text(tick) for tick in panel.y_ticks], fontsize=8)
     axes.grid(axis="y", color=EDGE, linewidth=0.7)
@@ -188,87 +279,78 @@ def _draw(axes: "Axes", panel: Panel) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _title(axes: "Axes", text: str, lettering: Lettering) -> None:
-    axes.set_title(text, fontsize=8, loc="left", family=list(lettering.families))
+def _set_title(axes: "Axes", text: str, fonts: Fonts) -> None:
+    axes.set_title(text, fontsize=8, loc="left", family=list(fonts.families))
 
 
-def draw_confusion(source: Source, lettering: Lettering) -> "Figure":
-    """What was written beside what is true, four counts a label."""
-    rows = {row["label"]: row for row in source.evaluation.per_label}
-    columns = charts.most_frequent(source.evaluation, LABELS_DRAWN)
-    labels = [source.evaluation.labels[column] for column in columns]
-    figure, every = _grid(
-        len(labels), 5 if len(labels) <= 15 else 10, (1.8, 1.65), Pads(0.4, 0.15, 0.25, 0.3), foot=0.8
-    )
-    for axes, label, column in zip(every, labels, columns, strict=True):
-        counts = np.array([[rows[label]["tp"], rows[label]["fn"]], [rows[label]["fp"], rows[label]["tn"]]])
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of the true ones, and of the others
+def draw_confusion(evaluation: Evaluation, fonts: Fonts) -> "Figure":
+    """The confusion matrix of each label."""
+    rows = {row["label"]: row for row in evaluation.per_label}
+    columns = charts.most_frequent(evaluation, MAX_LABELS)
+    caption = f"Rows: given labels. Columns: predictions.\nBlue: correct. Orange: wrong.{_left_out(evaluation)}"
+    per_row = 5 if len(columns) <= 15 else 10
+    figure, all_axes = _grid(len(columns), per_row, (1.8, 1.65), Margins(0.4, 0.15, 0.25, 0.3), caption=caption)
+    for axes, column in zip(all_axes, columns, strict=True):
+        row = rows[evaluation.labels[column]]
+        counts = np.array([[row["tp"], row["fn"]], [row["fp"], row["tn"]]])
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of the positives, and of the negatives
         axes.imshow(_shades(shares), aspect="auto")
-        for (down, along), count in np.ndenumerate(counts):
-            colour = "white" if shares[down, along] > 0.6 else INK
-            axes.text(along, down, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
-        axes.set_xticks([0, 1], ["written", "not"], fontsize=7)
-        axes.set_yticks([0, 1], ["true", "not"], fontsize=7)
+        for (y, x), count in np.ndenumerate(counts):
+            colour = "white" if shares[y, x] > 0.6 else INK
+            axes.text(x, y, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
+        axes.set_xticks([0, 1], ["yes", "no"], fontsize=7)
+        axes.set_yticks([0, 1], ["yes", "no"], fontsize=7)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        _title(axes, lettering.write(label, column + 1, 22), lettering)
-    _caption(figure, "Rows: true or not.\nColumns: written or not.\nBlue: right. Orange: wrong." + _left_out(source))
+        _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1, 22), fonts)
     return figure
 
 
 def _shades(shares: FloatArray) -> FloatArray:
-    """Colours ``(2, 2, 3)`` of a confusion matrix: blue where right and orange where wrong, the deeper the more."""
+    """The colours ``(2, 2, 3)`` of a confusion matrix: blue where correct, orange where wrong, darker for more."""
     from matplotlib.colors import to_rgb
 
-    right, wrong = (np.array(to_rgb(COLOURS[role])) for role in ("first", "second"))
-    full = np.array([[right, wrong], [wrong, right]])
+    correct, wrong = (np.array(to_rgb(COLOURS[role])) for role in ("first", "second"))
+    full = np.array([[correct, wrong], [wrong, correct]])
     depth = 0.06 + 0.94 * shares[..., None]
     shades: FloatArray = 1 - depth * (1 - full)
     return shades
 
 
-def draw_predictions(
-    source: Source, album: Callable[[int], Thumbnail], rows: Sequence[int], lettering: Lettering
-) -> "Figure":
-    """Images drawn at random, with their probabilities against the truth."""
-    evaluation = source.evaluation
-    numbers = {label: number for number, label in enumerate(evaluation.labels, start=1)}
-    figure, every = _grid(len(rows), 4, (2.9, 3.9), Pads(0.15, 0.15, 1.1, 0.3))
-    for axes, row in zip(every, rows, strict=True):
-        one = shot(evaluation, album, row)
-        pixels = one["thumbnail"].pixels
+def draw_predictions(evaluation: Evaluation, thumbnails: Thumbnails, rows: Sequence[int], fonts: Fonts) -> "Figure":
+    """Some images with their most relevant labels, and whether these are predicted correctly."""
+    figure, all_axes = _grid(len(rows), 4, (2.9, 3.9), Margins(0.15, 0.15, 1.1, 0.3))
+    for axes, row in zip(all_axes, rows, strict=True):
+        shown = example(evaluation, thumbnails, row)
+        pixels = shown["thumbnail"].pixels
         if pixels is None:
-            axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=SOFT, transform=axes.transAxes)
+            axes.text(0.5, 0.5, "no image", ha="center", va="center", color=SOFT, transform=axes.transAxes)
         else:
             axes.imshow(pixels)
             height, width = pixels.shape[:2]
-            edge = max(height, width)  # a square for each, at whose foot the picture stands
+            edge = max(height, width)  # each image is at the foot of a square
             axes.set(
                 xlim=((width - edge) / 2 - 0.5, (width + edge) / 2 - 0.5), ylim=(height - 0.5, height - edge - 0.5)
             )
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        _title(axes, lettering.write(one["file"], row + 1, 34), lettering)
-        lines = _said(one["says"], numbers, lettering)
-        for line, (text, colour) in enumerate(lines):
-            place = -0.03 - 0.075 * line
-            axes.text(0, place, text, transform=axes.transAxes, va="top", fontsize=8, color=colour,
-                      family=list(lettering.families))  # fmt: skip
+        _set_title(axes, fonts.shorten(shown["file"], row + 1, 34), fonts)
+        for number, label in enumerate(shown["labels"][:5]):
+            text, colour = _label_line(label, evaluation.labels.index(label["label"]) + 1, fonts)
+            axes.text(0, -0.03 - 0.075 * number, text, transform=axes.transAxes, va="top", fontsize=8, color=colour,
+                      family=list(fonts.families))  # fmt: skip
     return figure
 
 
-def _said(says: Sequence[dict[str, Any]], numbers: dict[str, int], lettering: Lettering) -> list[tuple[str, str]]:
-    """A line a label, as ``✗ sea 61 %, but not given``, with its colour."""
+def _label_line(label: dict[str, Any], number: int, fonts: Fonts) -> tuple[str, str]:
+    """A line such as ``✗ sea 61 %: not given``, and its colour."""
     signs = {
-        "right": ("✓", COLOURS["first"]),
+        "correct": ("✓", COLOURS["first"]),
         "wrong": ("✗", COLOURS["second"]),
         "unknown": ("?", SOFT),
-        "quiet": ("-", SOFT),
+        "negative": ("-", SOFT),
     }
-    lines = []
-    for say in says[:5]:
-        sign, colour = signs[say["kind"]]
-        name = lettering.write(say["label"], numbers[say["label"]], 20)
-        wrong = f": {say['verdict']}" if say["kind"] == "wrong" else ""
-        lines.append((left_to_right(f"{sign} ", name, f" {say['percent']}{wrong}"), colour))
-    return lines
+    sign, colour = signs[label["kind"]]
+    verdict = f": {label['verdict']}" if label["kind"] == "wrong" else ""
+    name = fonts.shorten(label["label"], number, 20)
+    return left_to_right(f"{sign} ", name, f" {label['percent']}{verdict}"), colour

@@ -1,236 +1,312 @@
-"""What each section of the page shows."""
+"""The content of each section of the report, and the example images that it shows."""
 
+import base64
 import math
-from collections.abc import Callable, Iterable
+import sys
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
 
+from labelr.data.images import Pixels, Unreadable, read_thumbnail
 from labelr.data.label_table import FEW_POSITIVES
 from labelr.errors import pluralize
 from labelr.model.decide import decide
 from labelr.scoring.evaluation import Evaluation
+from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts, svg
-from labelr.scoring.report.examples import (
-    Cell,
-    Thumbnail,
-    confident_mistakes,
-    least_certain,
-    random_rows,
-    thumbnail,
-)
-from labelr.scoring.report.source import Source, last, read_history
-from labelr.scoring.report.words import percent
+from labelr.scoring.report.report_data import ReportData, last_value
+from labelr.scoring.report.text import percent
 from labelr.scoring.suspects import COLUMNS as SUSPECT_COLUMNS
 from labelr.scoring.suspects import suspect_rows
 
-SUSPECTS_SHOWN, SUSPECTS_LISTED = 24, 200
-LABELS_SHOWN = 5
-"""Of an image, at most, beside those that are true or written."""
-MOST_SAID = 8
-LABEL_COLUMNS = ("True", "Written", "Precision", "Recall", "F1", "AP", "AUROC", "Threshold")
-PAIRS_SHOWN = 10
-ROWS_SHOWN, CURVES_SHOWN, PAIRED = 2000, 200, 200
-"""Labels in the table, and those, the most frequent ones, with a curve and in the squares of pairs."""
+MAX_EXAMPLES = 12
+"""Images per gallery."""
+THUMBNAIL_SIZE, THUMBNAIL_BYTES = 224, 16_000
+"""The longer side in pixels, and the most bytes, which keep a report of noisy images small, too."""
+JPEG_QUALITIES = (78, 55, 35, 15)
+SUSPECT_IMAGES, SUSPECT_ROWS = 24, 200
+"""Suspected label errors that are shown with their image, and in the table."""
+MIN_LABELS, MAX_LABELS = 5, 8
+"""Labels shown beside an image, positive and predicted ones first."""
+LABEL_COLUMNS = ("Positives", "Predicted", "Precision", "Recall", "F1", "AP", "AUROC", "Threshold")
+MAX_ROWS, MAX_CURVES, MAX_PAIRED, PAIR_ROWS = 2000, 200, 200, 10
+"""Labels in the table; the most frequent labels with a curve, and in the heat maps of pairs; rows of pairs."""
 
-WRITTEN = (
-    "The labels that it writes with most certainty and that are not given, one an image. Where the picture shows the "
-    "label all the same, mend the spreadsheet."
+RANDOM = "What to expect on a typical image."
+FALSE_POSITIVES = (
+    "Labels that were predicted with the highest probability although they are not given, at most one per image. "
+    "If an image does show the label, correct your label file."
 )
-NOT_FOUND = "The given labels that it takes for least probable, one an image."
+FALSE_NEGATIVES = "Given labels with the lowest predicted probability that were not predicted, at most one per image."
 UNCERTAIN = (
-    "Right or wrong, these decisions were the closest to the label's threshold. Labelling more images like them "
-    "teaches most."
+    "The probabilities that are closest to the label's threshold, whether the prediction is correct or not. Labelling "
+    "more images like these improves the model most."
 )
 OVERFITTING = (
-    "A gap between the losses that grows while the validation loss rises says that the model learns its images by "
-    "heart (overfitting): at last it is {gap:.3f}. Training images are changed at random and so are harder, which can "
-    "put the gap below 0. Scores are at a threshold of 0.5, before calibration."
+    "If the gap between the losses grows while the validation loss rises, the model memorizes its training images "
+    "(overfitting). The last gap is {gap:.3f}. Training images are augmented and therefore harder, which can make the "
+    "gap negative. Scores use a threshold of 0.5 and are computed before calibration."
 )
 
-Shot = dict[str, Any]
 
+class Thumbnail(NamedTuple):
+    """A small image.
 
-class Album:
-    """Thumbnails of the images of an evaluation, each file opened once.
-
-    Args:
-        evaluation: Its images are asked for by their row.
-        other: An album with some of the same files.
+    Attributes:
+        url: The image as a ``data:`` URL; empty where it does not open.
+        pixels: Shape ``(H, W, 3)``; None where it does not open.
+        reason: Why it does not open; empty where it does.
     """
 
-    def __init__(self, evaluation: Evaluation, other: "Album | None" = None) -> None:
+    url: str
+    pixels: Pixels | None
+    reason: str = ""
+
+
+class Thumbnails:
+    """Makes thumbnails of the images of an evaluation, and opens each file once.
+
+    Args:
+        evaluation: The images, which are requested by their row.
+        shared: Thumbnails of another evaluation with some of the same files.
+    """
+
+    def __init__(self, evaluation: Evaluation, shared: "Thumbnails | None" = None) -> None:
         self.paths = evaluation.paths
-        self.opened: dict[Path, Thumbnail] = other.opened if other else {}
+        self.opened: dict[Path, Thumbnail] = shared.opened if shared else {}
 
     def __call__(self, row: int) -> Thumbnail:
         """The thumbnail of an image by its row."""
         path = self.paths[row]
         if path not in self.opened:
-            self.opened[path] = thumbnail(path)
+            self.opened[path] = make_thumbnail(path)
         return self.opened[path]
 
 
-def galleries(source: Source, album: Callable[[int], Thumbnail]) -> list[dict[str, Any]]:
-    """Images by how their predictions went; none where none was scored."""
-    evaluation = source.evaluation
+def make_thumbnail(path: Path) -> Thumbnail:
+    """The thumbnail of one image, upright."""
+    pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize)  # the evaluation has checked the user's limit
+    if isinstance(pixels, Unreadable):
+        return Thumbnail("", None, pixels.reason)
+    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(_encode_jpeg(pixels)).decode()}", pixels)
+
+
+def _encode_jpeg(pixels: Pixels) -> bytes:
+    """The pixels as JPEG, at a lower quality where they would take too many bytes."""
+    image, content = Image.fromarray(pixels), b""
+    for quality in JPEG_QUALITIES:
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        content = buffer.getvalue()
+        if len(content) <= THUMBNAIL_BYTES:
+            break
+    return content
+
+
+class Cell(NamedTuple):
+    """One label of one image."""
+
+    row: int
+    column: int
+
+
+def random_rows(num_images: int) -> list[int]:
+    """A random sample of at most `MAX_EXAMPLES` images, the same each time."""
+    rng = np.random.default_rng(0)
+    return sorted(rng.choice(num_images, min(MAX_EXAMPLES, num_images), replace=False).tolist())
+
+
+def false_positives(evaluation: Evaluation) -> list[Cell]:
+    """The wrongly predicted labels with the highest probability, at most one per image."""
+    wrong = decide(evaluation.probs, evaluation.thresholds) & (evaluation.targets == 0)
+    return _highest_per_image(np.where(wrong, evaluation.probs, -1.0))
+
+
+def false_negatives(evaluation: Evaluation) -> list[Cell]:
+    """The missed labels with the lowest probability, at most one per image."""
+    wrong = ~decide(evaluation.probs, evaluation.thresholds) & (evaluation.targets == 1)
+    return _highest_per_image(np.where(wrong, 1 - evaluation.probs, -1.0))
+
+
+def least_certain(evaluation: Evaluation) -> list[Cell]:
+    """The known cells whose probability is closest to the threshold, at most one per image."""
+    distance = np.abs(evaluation.probs - evaluation.thresholds)
+    return _highest_per_image(np.where(np.isnan(evaluation.targets), -1.0, 1 - distance))
+
+
+def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
+    """The cells with the highest values, at most one per image; a negative value is no candidate."""
+    if not strength.size:
+        return []
+    columns = strength.argmax(axis=1)
+    best = np.take_along_axis(strength, columns[:, None], axis=1)[:, 0]
+    rows = [row for row in np.argsort(-best, kind="stable")[:MAX_EXAMPLES] if best[row] >= 0]
+    return [Cell(int(row), int(columns[row])) for row in rows]
+
+
+def galleries(evaluation: Evaluation, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+    """The galleries of example images; empty where no image was evaluated."""
     if not len(evaluation.probs):
         return []
-    cells = (
-        ("Written, and wrong", WRITTEN, confident_mistakes(evaluation, written=True)),
-        ("Given, and not found", NOT_FOUND, confident_mistakes(evaluation, written=False)),
-        ("Least certain", UNCERTAIN, least_certain(evaluation)),
+    sample = [example(evaluation, thumbnails, row) for row in random_rows(len(evaluation.probs))]
+    chosen = (
+        ("Confident false positives", FALSE_POSITIVES, false_positives(evaluation)),
+        ("Confident false negatives", FALSE_NEGATIVES, false_negatives(evaluation)),
+        ("Least certain predictions", UNCERTAIN, least_certain(evaluation)),
     )
-    drawn = [shot(evaluation, album, row) for row in random_rows(len(evaluation.probs))]
     return [
-        {"title": "Drawn at random", "said": "What to expect of any image.", "shots": drawn},
+        {"title": "Random sample", "text": RANDOM, "examples": sample},
         *(
-            {"title": title, "said": said, "shots": [shot(evaluation, album, one.row, one) for one in chosen]}
-            for title, said, chosen in cells
+            {"title": title, "text": text, "examples": [example(evaluation, thumbnails, c.row, c) for c in cells]}
+            for title, text, cells in chosen
         ),
     ]
 
 
-def shot(evaluation: Evaluation, album: Callable[[int], Thumbnail], row: int, asked: Cell | None = None) -> Shot:
-    """One image and what is said of it."""
+def example(
+    evaluation: Evaluation, thumbnails: Thumbnails, row: int, highlighted: Cell | None = None
+) -> dict[str, Any]:
+    """One image with its most relevant labels, the most probable first; that of the `highlighted` cell is included."""
     probs, targets = evaluation.probs[row], evaluation.targets[row]
     preds = decide(probs, evaluation.thresholds)
+    highlight = highlighted.column if highlighted else None
     ranked = np.argsort(-probs, kind="stable")
-    matters = [i for i in ranked if preds[i] or targets[i] == 1 or (asked and asked.column == i)]
-    others = [i for i in ranked if i not in matters]
-    chosen = sorted((matters + others[: max(0, LABELS_SHOWN - len(matters))])[:MOST_SAID], key=lambda i: -probs[i])
-    if asked and asked.column not in chosen:
-        chosen[-1] = asked.column
-    says = [
+    relevant = [i for i in ranked if preds[i] or targets[i] == 1 or i == highlight]
+    others = [i for i in ranked if i not in relevant]
+    shown = sorted((relevant + others[: max(0, MIN_LABELS - len(relevant))])[:MAX_LABELS], key=lambda i: -probs[i])
+    if highlight is not None and highlight not in shown:
+        shown[-1] = highlight
+    labels = [
         {
             "label": evaluation.labels[i],
             "percent": percent(probs[i]),
             "width": f"{100 * float(probs[i]):.1f}",
             "threshold": f"{100 * float(evaluation.thresholds[i]):.1f}",
-            "asked": bool(asked and asked.column == i),
+            "highlighted": i == highlight,
             **verdict(bool(preds[i]), float(targets[i])),
         }
-        for i in chosen
+        for i in shown
     ]
-    return {"file": evaluation.files[row], "thumbnail": album(row), "says": says}
+    return {"file": evaluation.files[row], "thumbnail": thumbnails(row), "labels": labels}
 
 
-def verdict(written: bool, target: float) -> dict[str, str]:
-    """Whether a decision is right, as a kind and in words; none where there was nothing to write."""
+def verdict(predicted: bool, target: float) -> dict[str, str]:
+    """Whether a prediction is correct, as a kind and in words; no words for a true negative."""
     if math.isnan(target):
-        return {"kind": "unknown", "verdict": "written; not known" if written else "not known"}
-    if written and target == 1:
-        return {"kind": "right", "verdict": "right"}
-    if written:
+        return {"kind": "unknown", "verdict": "predicted; truth unknown" if predicted else "truth unknown"}
+    if predicted and target == 1:
+        return {"kind": "correct", "verdict": "correct"}
+    if predicted:
         return {"kind": "wrong", "verdict": "not given"}
-    return {"kind": "wrong", "verdict": "given, but missed"} if target == 1 else {"kind": "quiet", "verdict": ""}
+    return {"kind": "wrong", "verdict": "given, but missed"} if target == 1 else {"kind": "negative", "verdict": ""}
 
 
-def suspects(source: Source, album: Callable[[int], Thumbnail]) -> dict[str, Any] | None:
-    """The given labels that the model contradicts, the most doubtful first; None where none was looked at."""
-    doubted, found = source.doubted, source.suspects
+def suspects(report: ReportData, thumbnails: Thumbnails) -> dict[str, Any] | None:
+    """The suspected label errors, the most suspicious first; None where no labels were checked."""
+    checked, found = report.checked, report.suspects
     if not found.known:
         return None
-    images = pluralize(len(doubted.files), "image")
-    looked = f"{found.known:,} answers, yes or no, are given for {images} {source.whence}."
+    images = pluralize(len(checked.files), "image")
+    text = f"{found.known:,} labels (yes or no) of {images} {report.checked_images} were checked."
     if not len(found):
-        return {"said": f"{looked} The model contradicts none of them.", "shots": [], "rows": []}
-    clear = f"{found.clear:,}" if found.clear else "none"
-    said = f"{looked} The model contradicts {len(found):,} of them, {clear} clearly."
-    rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(doubted, found, SUSPECTS_LISTED)]
-    shots = []
-    for i, j in list(zip(found.rows, found.columns, strict=True))[:SUSPECTS_SHOWN]:
-        given = "yes" if doubted.targets[i, j] == 1 else "no"
-        shots.append({
-            "file": doubted.files[i], "thumbnail": album(int(i)), "label": doubted.labels[j], "given": given,
-            "percent": percent(doubted.probs[i, j]),
-        })  # fmt: skip
-    listed = f"The first {len(rows)} of {len(found):,} as a list" if len(rows) < len(found) else "All as a list"
-    return {"said": said, "shots": shots, "rows": rows, "listed": listed}
+        return {"text": f"{text} The model contradicts none of them.", "examples": [], "rows": []}
+    clearly = f"{found.clear:,}" if found.clear else "none"
+    text += f" The model contradicts {len(found):,} of them, {clearly} clearly."
+    rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(checked, found, SUSPECT_ROWS)]
+    cells = list(zip(found.rows.tolist(), found.columns.tolist(), strict=True))[:SUSPECT_IMAGES]
+    examples = [
+        {
+            "file": checked.files[i],
+            "thumbnail": thumbnails(i),
+            "label": checked.labels[j],
+            "given": "yes" if checked.targets[i, j] == 1 else "no",
+            "percent": percent(checked.probs[i, j]),
+        }
+        for i, j in cells
+    ]
+    summary = f"Table of the first {len(rows)} of {len(found):,}" if len(rows) < len(found) else "Table of all"
+    return {"text": text, "examples": examples, "rows": rows, "table_summary": summary}
 
 
-def labels(source: Source) -> list[dict[str, Any]]:
-    """A row a label, and its curve; in the order of the report's table."""
-    if not len(source.evaluation.probs):
+def labels(report: ReportData) -> list[dict[str, Any]]:
+    """The metrics of each label and its precision-recall curve, in the order of the label table."""
+    evaluation = report.evaluation
+    if not len(evaluation.probs):
         return []
-    of = source.evaluation
-    drawn = charts.most_frequent(of, CURVES_SHOWN)
-    curves = dict(zip((of.labels[one] for one in drawn), charts.curve_panels(of, drawn), strict=True))
-    found = []
-    for number, row in enumerate(source.report["per_label"][:ROWS_SHOWN], start=1):
+    columns = charts.most_frequent(evaluation, MAX_CURVES)
+    names = [evaluation.labels[column] for column in columns]
+    curves = dict(zip(names, charts.curve_panels(evaluation, columns), strict=True))
+    rows = []
+    for number, row in enumerate(report.result["per_label"][:MAX_ROWS], start=1):
         curve = curves.get(row["label"])
-        found.append({
+        rows.append({
             "number": number,
             "label": row["label"],
             "few": row["support"] < FEW_POSITIVES,
             "counts": (row["support"], row["predicted"]),
             "scores": tuple(row[name] for name in ("precision", "recall", "f1", "ap", "auroc", "threshold")),
-            "shown": row["label"] in curves,
+            "has_card": row["label"] in curves,
             "chart": svg.draw(curve, small=True) if curve else None,
             **{name: row[name] for name in ("tp", "fp", "fn", "tn")},
         })  # fmt: skip
-    return found
+    return rows
 
 
 def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Which labels go together, in truth and as written; None where there is one label or no image."""
+    """Which labels occur together, given and predicted; None where there is one label or no image."""
     if len(evaluation.labels) < 2 or not len(evaluation.probs):
         return None
-    chosen = charts.most_frequent(evaluation, PAIRED)
-    targets = evaluation.targets[:, chosen]
-    preds = decide(evaluation.probs[:, chosen], evaluation.thresholds[chosen])
-    true, written = charts.together(targets == 1), charts.together(preds & ~np.isnan(targets))
-    upper = np.triu(np.ones_like(true), 1) > 0
-    rows, columns = np.nonzero(upper & ((true > 0) | (written > 0)))
-    names = [evaluation.labels[column] for column in chosen]
-    found: list[dict[str, Any]] = [
-        {"first": names[i], "second": names[j], "true": int(true[i, j]), "written": int(written[i, j])}
-        for i, j in zip(rows, columns, strict=True)
+    columns = charts.most_frequent(evaluation, MAX_PAIRED)
+    targets = evaluation.targets[:, columns]
+    preds = decide(evaluation.probs[:, columns], evaluation.thresholds[columns])
+    given, predicted = charts.cooccurrence(targets == 1), charts.cooccurrence(preds & ~np.isnan(targets))
+    names = [evaluation.labels[column] for column in columns]
+    cells = zip(*np.nonzero(np.triu((given > 0) | (predicted > 0), 1)), strict=True)
+    rows: list[dict[str, Any]] = [
+        {"first": names[i], "second": names[j], "given": int(given[i, j]), "predicted": int(predicted[i, j])}
+        for i, j in cells
     ]
-    found.sort(key=lambda row: (-abs(row["written"] - row["true"]), -row["true"]))
-    said = (
-        f"On how many images two labels stand together, as they are given and as labelr writes them: {len(found):,} "
-        f"pairs are found at all. {'The largest differences first.' if found else ''} In the squares, each row and "
-        "each column is a label, in the model's order."
+    rows.sort(key=lambda row: (-abs(row["predicted"] - row["given"]), -row["given"]))
+    text = (
+        f"The number of images on which two labels occur together, as given and as predicted: {len(rows):,} pairs "
+        f"occur. {'The largest differences come first.' if rows else ''} In the heat maps, each row and each column "
+        "is a label, in the model's order."
     )
-    both = (("As given", true), ("As written", written))
-    maps = [(title, _square(counts, names, title)) for title, counts in both]
-    return {"said": said, "rows": found[:PAIRS_SHOWN], "maps": maps}
+    maps = [("Given", _pair_map(given, names, "Given")), ("Predicted", _pair_map(predicted, names, "Predicted"))]
+    return {"text": text, "rows": rows[:PAIR_ROWS], "maps": maps}
 
 
-def _square(counts: np.ndarray, names: Iterable[str], title: str) -> Markup:
-    return svg.heat_map(counts, list(names), f"{title}: the stronger a square, the more images have both labels.")
+def _pair_map(counts: FloatArray, names: list[str], title: str) -> Markup:
+    return svg.heat_map(counts, names, f"{title}: the darker a cell, the more images have both labels.")
 
 
-def reliability(evaluation: Evaluation) -> dict[str, Any] | None:
-    """How often probabilities come true; None where none is known."""
-    bins = charts.reliability(evaluation.probs, evaluation.targets)
+def calibration(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The reliability diagram of the probabilities; None where no target is known."""
+    bins = charts.reliability_bins(evaluation.probs, evaluation.targets)
     if not bins:
         return None
     panel = charts.reliability_panel(bins)
-    far = [one for one in bins if not one.interval[0] <= one.mean <= one.interval[1]]
-    said = "Here no dot is further from the line than chance allows."
-    if far:
-        worst = max(far, key=lambda one: abs(one.mean - one.share))
-        which = "too low" if worst.share > worst.mean else "too high"
-        said = f"Here they are furthest off around {worst.mean:.2f}, which is {which}: {worst.share:.2f} come true."
-    return {"panel": panel, "drawing": svg.draw(panel), "bins": bins, "said": said}
+    outside = [b for b in bins if not b.interval[0] <= b.mean <= b.interval[1]]
+    text = "Here no dot is further from the line than chance explains."
+    if outside:
+        worst = max(outside, key=lambda b: abs(b.mean - b.share))
+        direction = "too low" if worst.share > worst.mean else "too high"
+        text = f"The largest deviation is around {worst.mean:.2f}, which is {direction}: {worst.share:.2f} are true."
+    return {"panel": panel, "drawing": svg.draw(panel), "bins": bins, "text": text}
 
 
-def history(source: Source) -> dict[str, Any] | None:
-    """How training went; None where the model's history is not there any more."""
-    columns = read_history(source.model.path)
-    panels = charts.history_panels(columns, source.model.info.best_epoch)
+def history(report: ReportData) -> dict[str, Any] | None:
+    """The charts of the training history; None where the model has none."""
+    columns, best = report.history, report.model.info.best_epoch
+    panels = charts.history_panels(columns, best)
     if not panels:
         return None
-    epochs, best = len(columns["epoch"]), source.model.info.best_epoch
-    said = [f"{pluralize(epochs, 'epoch')}; the model is that of epoch {best}, where the dotted line stands."]
-    gap = last(columns, "val_loss") - last(columns, "train_loss")
-    if math.isfinite(gap):
-        said.append(OVERFITTING.format(gap=gap))
-    else:
-        said.append("No images were set aside to score each epoch on.")
-    title = "How training went" if source.own else "How the model's training went"
-    return {"title": title, "said": " ".join(said), "charts": [(panel, svg.draw(panel)) for panel in panels]}
+    text = f"{pluralize(len(columns['epoch']), 'epoch')}; the model has the weights of epoch {best} (dotted line)."
+    gap = last_value(columns, "val_loss") - last_value(columns, "train_loss")
+    note = OVERFITTING.format(gap=gap) if math.isfinite(gap) else "There was no validation split to evaluate epochs on."
+    return {"text": f"{text} {note}", "charts": [(panel, svg.draw(panel)) for panel in panels]}

@@ -1,0 +1,282 @@
+"""The sentences of the report, and the facts that are needed to reproduce its numbers."""
+
+import hashlib
+import math
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labelr import files
+from labelr.data.splits import SPLITS_FILE, read_splits
+from labelr.errors import LabelrError, pluralize
+from labelr.model.info import ModelInfo
+from labelr.model.predict import Model
+from labelr.scoring.report.report_data import ReportData
+from labelr.version import __version__
+
+MIN_POSITIVES = 100
+"""With fewer positive labels in all images, the headline warns that scores are rough."""
+PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "scipy")
+
+Result = Mapping[str, Any]
+"""An evaluation as in ``metrics.json``."""
+Facts = list[tuple[str, str]]
+"""Names and values."""
+
+
+class Headline(NamedTuple):
+    """The top of a report.
+
+    Attributes:
+        first: What to expect, in one sentence.
+        rest: Further important results.
+        measured: What was measured.
+        warnings: Reasons to be cautious.
+    """
+
+    first: str
+    rest: tuple[str, ...]
+    measured: str
+    warnings: tuple[str, ...]
+
+
+def headline(result: Result, images: str, *, seen_in_training: bool) -> Headline:
+    """The headline of an evaluation.
+
+    Args:
+        result: The evaluation.
+        images: Which images these are, as a phrase that follows their number.
+        seen_in_training: Whether the model or its thresholds were fitted on some of them.
+    """
+    if not result["images"]:
+        return Headline("No images were left to evaluate this model on.", (), "", ())
+    tp, fn, fp = (sum(row[name] for row in result["per_label"]) for name in ("tp", "fn", "fp"))
+    warnings = []
+    if seen_in_training:
+        warnings.append("Some of these images were used in training: expect lower scores on new images.")
+    if tp + fn < MIN_POSITIVES:
+        warnings.append(
+            f"These images have {pluralize(tp + fn, 'positive label')} in all, so the scores are rough: "
+            "other images would give somewhat different ones."
+        )
+    exact = result["metrics"]["exact_match"]
+    prior = result["baselines"]["prior"]["exact_match"] or 0
+    exact_sentence = (
+        f"All labels are correct on {100 * (exact or 0):.0f} of 100 images; predicting by the frequency of each label "
+        f"alone would reach {100 * prior:.0f}."
+    )
+    measured = f"Measured on {pluralize(result['images'], 'image')} {images}."
+    rest = () if exact is None else (exact_sentence,)
+    return Headline(_promise(result, tp + fp, tp + fn), rest, measured, tuple(warnings))
+
+
+def _promise(result: Result, predicted: int, positives: int) -> str:
+    """Precision and recall over all labels in a sentence.
+
+    With folds the metrics are means, at the thresholds of the other folds; the counts are at the model's thresholds.
+    """
+    if not predicted:
+        return "It predicts no labels." if positives else "These images have no labels, and it predicts none."
+    precision, recall = (_of_100(result["metrics"][f"{name}_micro"]) for name in ("precision", "recall"))
+    about = "" if precision.startswith("less") else "about "
+    verb = "is" if precision in ("1", "less than 1") else "are"
+    correct = f"Of 100 labels it predicts, {about}{precision} {verb} correct"
+    return f"{correct}; it finds {recall} of 100." if positives else f"{correct}: none of these images has any label."
+
+
+def _of_100(share: float) -> str:
+    """A share in hundredths; 0 and 100 only where it is exactly that."""
+    if 0 < share < 0.01:
+        return "less than 1"
+    return "99" if 0.99 < share < 1 else f"{100 * share:.0f}"
+
+
+def percent(prob: float) -> str:
+    """A probability in percent; never 0 % or 100 %, which would be certain."""
+    if prob < 0.01:
+        return "< 1 %"
+    return "> 99 %" if prob > 0.99 else f"{100 * prob:.0f} %"
+
+
+HEADLINE_METRICS = {
+    "map_macro": (
+        "Mean average precision",
+        "How well the images are ranked by the probability of each label, whatever its threshold; 1 is perfect.",
+    ),
+    "f1_micro": ("F1 micro", "Combines precision and recall of all labels together; 1 is perfect."),
+    "f1_macro": ("F1 macro", "The mean of the labels' F1: rare labels count as much as frequent ones; 1 is perfect."),
+    "exact_match": ("Exact match", "The share of images on which every label is correct."),
+    "hamming_loss": ("Hamming loss", "The share of wrong yes-or-no decisions; 0 is perfect."),
+    "auroc_macro": (
+        "AUROC macro",
+        "How often an image with a label gets a higher probability than one without it; 1 is perfect.",
+    ),
+}
+METRIC_NAMES = {
+    "map_macro": "mAP", "map_micro": "mAP micro", "auroc_macro": "AUROC macro", "auroc_micro": "AUROC micro",
+    "precision_micro": "precision micro", "precision_macro": "precision macro",
+    "precision_weighted": "precision weighted", "precision_samples": "precision samples",
+    "recall_micro": "recall micro", "recall_macro": "recall macro", "recall_weighted": "recall weighted",
+    "recall_samples": "recall samples", "f1_micro": "F1 micro", "f1_macro": "F1 macro", "f1_weighted": "F1 weighted",
+    "f1_samples": "F1 samples", "jaccard_samples": "Jaccard samples", "exact_match": "exact match",
+    "hamming_loss": "Hamming loss", "loss": "loss (BCE)", "brier": "Brier score", "ece": "calibration error",
+    "lrap": "label ranking AP", "ranking_loss": "ranking loss", "coverage_error": "coverage error",
+    "one_error": "one-error",
+}  # fmt: skip
+
+
+def metric_rows(result: Result) -> list[dict[str, Any]]:
+    """All metrics with intervals or spreads, and baselines."""
+    return [{"name": name, **_metric(result, key)} for key, name in METRIC_NAMES.items()]
+
+
+def _metric(result: Result, key: str) -> dict[str, float | None]:
+    """One metric with its interval or spread and its baselines; None for what is not known."""
+    low, high = result.get("intervals", {}).get(key) or (None, None)
+    return {
+        "value": result["metrics"][key],
+        "low": low,
+        "high": high,
+        "spread": result.get("spread", {}).get(key),
+        "prior": result["baselines"]["prior"][key],
+        "random": result["baselines"]["random"][key],
+    }
+
+
+def metric_cards(result: Result) -> list[dict[str, Any]]:
+    """The headline metrics with their explanations; those that are not evaluable are left out."""
+    cards = []
+    for key, (name, explanation) in HEADLINE_METRICS.items():
+        metric = _metric(result, key)
+        value = metric["value"]
+        if value is None or not math.isfinite(value):
+            continue
+        interval = f", 95 % interval {metric['low']:.3f} to {metric['high']:.3f}" if metric["low"] is not None else ""
+        prior = f"; label prior {metric['prior']:.3f}" if metric["prior"] is not None else ""
+        description = f"{name}: {value:.3f}{interval}{prior}"
+        cards.append({"name": name, "explanation": explanation, "description": description, **metric})
+    return cards
+
+
+def explain_metrics(result: Result) -> str:
+    """What the intervals and baselines are."""
+    if "spread" in result:
+        spread = f"Values are means over {len(result['folds']['images'])} folds; ± is the standard deviation."
+    else:
+        spread = "The pale band is the 95 % interval: other samples of as many images would give a value within it."
+    return (
+        f"{spread} The line is the label prior: the score without looking at the images, each label being predicted "
+        "with its frequency."
+    )
+
+
+def reproducibility_facts(report: ReportData, now: datetime) -> list[tuple[str, Facts]]:
+    """Titles with facts: the model, its training data, the evaluated data and the environment."""
+    model, evaluation = report.model, report.evaluation
+    info = model.info
+    seconds = sum(report.history.get("seconds", ()))
+    network: Facts = [
+        ("Model", str(model.path)),
+        ("Created", info.created),
+        *([("Training time", f"{seconds / 60:.1f} minutes")] if seconds else []),
+        ("Best epoch", f"{info.best_epoch}"),
+        ("Weights, SHA-256", info.weights.get("sha256", "")),
+        ("Seed", str(info.config.get("seed", ""))),
+        ("Network", f"residual, stem {info.architecture.stem}, width {info.architecture.width:g}"),
+        ("Image size", f"{info.preprocessing.image_size} px, {info.preprocessing.resize}"),
+        ("Calibration", f"temperature {info.calibration.temperature:.3f}, bias {info.calibration.bias:.3f}"),
+    ]
+    evaluated: Facts = [
+        ("Label file", evaluation.data),
+        *_file_digest(Path(evaluation.data)),
+        ("Images", f"{len(evaluation.files):,}"),
+        ("Labels", f"{len(evaluation.labels):,}"),
+        ("Thresholds", "the model's own" if evaluation.threshold == "auto" else str(evaluation.threshold)),
+        *([("Image contents, SHA-256", contents_digest(evaluation.digests))] if evaluation.digests else []),
+    ]
+    return [
+        ("Model", network),
+        ("Training data", _training_data(model)),
+        ("Evaluated data", evaluated),
+        ("Environment", _environment(model, now)),
+    ]
+
+
+def _file_digest(path: Path) -> Facts:
+    try:
+        with path.open("rb") as file:
+            return [("Label file, SHA-256", files.digest(file))]
+    except OSError:  # a folder of label files, or deleted
+        return []
+
+
+def contents_digest(digests: Iterable[str]) -> str:
+    """The SHA-256 of a set of images, independent of names and order: that of their sorted digests, one per line."""
+    return hashlib.sha256("".join(f"{digest}\n" for digest in sorted(digests)).encode()).hexdigest()
+
+
+def _training_data(model: Model) -> Facts:
+    counts = model.info.counts.values()
+    facts: Facts = [
+        ("Labels", f"{len(model.labels):,}"),
+        ("Positive labels", f"{sum(count.get('positives', 0) for count in counts):,}"),
+        ("Unknown cells", f"{sum(count.get('unknown', 0) for count in counts):,}"),
+    ]
+    try:
+        rows = read_splits(model.path / SPLITS_FILE)
+    except LabelrError:
+        return facts
+    splits = ", ".join(f"{count:,} {split}" for split, count in Counter(row.split for row in rows).items())
+    digest = contents_digest(row.digest for row in rows)
+    return [("Images", f"{len(rows):,}: {splits}"), *facts, ("Image contents, SHA-256", digest)]
+
+
+def _environment(model: Model, now: datetime) -> Facts:
+    machine = model.machine
+    return [
+        ("Trained with", ", ".join(f"{name} {version}" for name, version in model.info.versions.items())),
+        ("Evaluated with", package_versions()),
+        ("Machine", machine_description()),
+        ("Computed on", f"{machine.device.type}, {machine.precision}, {machine.threads} threads"),
+        ("Report written", now.isoformat(timespec="seconds")),
+    ]
+
+
+def package_versions(*more: str) -> str:
+    """The versions of labelr, Python and the numerical packages, and of `more` packages."""
+    versions = {"labelr": __version__, "Python": platform.python_version()}
+    for package in (*PACKAGES, *more):
+        with suppress(PackageNotFoundError):  # not installed as a distribution
+            versions[package] = version(package)
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def machine_description() -> str:
+    """The operating system, architecture and number of cores."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def label_counts(info: ModelInfo, limit: int) -> Facts:
+    """How often each label, up to the first `limit`, is given as yes, as no, and unknown in the training data."""
+    kinds = {"positives": "yes", "negatives": "no", "unknown": "unknown"}
+    return [
+        (label, ", ".join(f"{count.get(kind, 0):,} {word}" for kind, word in kinds.items()))
+        for label, count in list(info.counts.items())[:limit]
+    ]
+
+
+def setting_facts(config: Mapping[str, Any]) -> Facts:
+    """The settings of a training run by the names of their options."""
+    return [(f"--{name.replace('_', '-')}", _setting_text(value)) for name, value in config.items()]
+
+
+def _setting_text(value: Any) -> str:
+    if value is None or value == []:
+        return "not set"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
