@@ -17,7 +17,7 @@ from labelr.config import ReadOptions
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.tagging import writers
-from labelr.tagging.pipeline import FileStatus, LabelSelection, Result
+from labelr.tagging.pipeline import LabelSelection, Result
 
 EXPORTS = Path(__file__).parent / "exports"
 
@@ -341,7 +341,7 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
     for name, row in rows.items():
         put(folder, name)
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
-        images.append(selection.apply(Result(name, FileStatus(1, 1, 1), "", 8, 8, "", probs)))
+        images.append(selection.apply(Result(name, (1, 1, 1), "", 8, 8, "", probs)))
         put(folder, f"{name}.csv", writers.ImageCsv(folder, labels).content(images[-1]))
     header = writers.header(selection)
     writers.write_table(folder / writers.LABELS_FILE, header, map(writers.label_row, images))

@@ -13,7 +13,7 @@ from labelr.config import TagOptions
 from labelr.data.images import find_images
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
-from labelr.tagging.inputs import ImageFile, Inputs, Search, read_list
+from labelr.tagging.inputs import Inputs, Search, read_list
 
 
 def inputs_of(*photos: Path, files_from: Path | None = None, ignore: tuple[str, ...] = ()) -> Inputs:
@@ -21,7 +21,7 @@ def inputs_of(*photos: Path, files_from: Path | None = None, ignore: tuple[str, 
 
 
 def names_of(inputs: Inputs) -> list[str]:
-    return [found.name for found in inputs.find()]
+    return list(inputs.find())
 
 
 class Slow(Inputs):
@@ -29,7 +29,7 @@ class Slow(Inputs):
 
     go_on = threading.Event()
 
-    def find(self) -> Iterator[ImageFile]:
+    def find(self) -> Iterator[str]:
         found = super().find()
         yield next(found)
         assert self.go_on.wait(10)
@@ -41,10 +41,10 @@ def test_first_image_comes_before_the_walk_has_ended(tmp_path: Path) -> None:
         put(tmp_path, name)
     with Search(Slow(**vars(inputs_of(tmp_path)))) as search:
         images = iter(search)
-        assert next(images).name == "a.jpg"
+        assert next(images) == "a.jpg"
         assert search.total is None
         Slow.go_on.set()
-        assert [found.name for found in images] == ["b.jpg", "c.jpg"]
+        assert list(images) == ["b.jpg", "c.jpg"]
         assert search.total == 3
 
 
@@ -52,12 +52,12 @@ def test_folder_that_cannot_be_listed_is_an_error_where_images_are_asked_for(tmp
     put(tmp_path, "photos/a.jpg")
 
     class Vanishing(Inputs):
-        def find(self) -> Iterator[ImageFile]:
+        def find(self) -> Iterator[str]:
             yield from super().find()
             yield from find(tmp_path / "gone")
 
-    def find(folder: Path) -> Iterator[ImageFile]:
-        return (ImageFile(path.name, path) for path in find_images(folder))
+    def find(folder: Path) -> Iterator[str]:
+        return (path.name for path in find_images(folder))
 
     with (
         Search(Vanishing(**vars(inputs_of(tmp_path / "photos")))) as search,
@@ -68,11 +68,11 @@ def test_folder_that_cannot_be_listed_is_an_error_where_images_are_asked_for(tmp
 
 def test_walk_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
     class Endless(Inputs):
-        def find(self) -> Iterator[ImageFile]:
-            return (ImageFile(f"{number}.jpg", tmp_path) for number in itertools.count())
+        def find(self) -> Iterator[str]:
+            return (f"{number}.jpg" for number in itertools.count())
 
     with Search(Endless(**vars(inputs_of(tmp_path)))) as search:
-        assert next(iter(search)).name == "0.jpg"
+        assert next(iter(search)) == "0.jpg"
     for thread in threading.enumerate():
         if thread.name == "search":
             thread.join(10)

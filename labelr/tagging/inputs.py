@@ -1,4 +1,4 @@
-"""The images to tag, in one order, each with its name in the results."""
+"""The images to tag, in one order."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple, Self
+from typing import Self
 
 from labelr import files
 from labelr.config import TagOptions
@@ -17,25 +17,13 @@ from labelr.errors import LabelrError
 from labelr.fields import SettingError
 
 
-class ImageFile(NamedTuple):
-    """An image file.
-
-    Attributes:
-        name: Path relative to `Inputs.base`, with forward slashes.
-        path: Absolute path.
-    """
-
-    name: str
-    path: Path
-
-
 @dataclass(frozen=True)
 class Inputs:
     """Folders and image files to tag.
 
     Attributes:
         paths: Absolute paths.
-        base: The folder that names are relative to: the only folder given, or the common folder of all inputs.
+        base: The root of the images: the only folder given, or the common folder of all inputs.
         recursive: Whether to search subfolders.
         ignore: Patterns of paths or names to skip.
     """
@@ -72,8 +60,10 @@ class Inputs:
         """Whether there are no images, ignored ones included."""
         return next(self.find(), None) is None
 
-    def find(self) -> Iterator[ImageFile]:
-        """The images, each once, ignored ones included. A file that is named itself may have any suffix.
+    def find(self) -> Iterator[str]:
+        """The paths of all images relative to `base`, with forward slashes, each once, ignored ones included.
+
+        A file that is given itself may have any suffix.
 
         Raises:
             LabelrError: If a folder cannot be listed.
@@ -85,7 +75,7 @@ class Inputs:
                 if name not in seen:
                     if len(self.paths) > 1:  # one folder has no duplicates: saves memory
                         seen.add(name)
-                    yield ImageFile(name, image)
+                    yield name
 
     def ignores(self, name: str) -> bool:
         """Whether to skip an image."""
@@ -94,9 +84,9 @@ class Inputs:
 
 
 class Search:
-    """The images of inputs except the ignored ones, found in a background thread, so that their number is known early.
+    """Names of the images except ignored ones, found in a background thread, so that their number is known early.
 
-    Used in a ``with`` statement, which ends the search.
+    The end of its ``with`` statement ends the search.
 
     Attributes:
         found: Number of images found so far, ignored ones included.
@@ -105,7 +95,7 @@ class Search:
 
     def __init__(self, inputs: Inputs) -> None:
         self.found = self.skipped = 0
-        self._queue: SimpleQueue[ImageFile | None] = SimpleQueue()
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._ended = self._cancelled = False
         threading.Thread(target=self._run, args=(inputs,), name="search", daemon=True).start()
@@ -117,14 +107,14 @@ class Search:
 
     def _run(self, inputs: Inputs) -> None:
         try:
-            for image in inputs.find():
+            for name in inputs.find():
                 if self._cancelled:
                     return
                 self.found += 1
-                if inputs.ignores(image.name):
+                if inputs.ignores(name):
                     self.skipped += 1
                 else:
-                    self._queue.put(image)
+                    self._queue.put(name)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             self._error = error
         finally:
@@ -137,7 +127,7 @@ class Search:
     def __exit__(self, *_: object) -> None:
         self._cancelled = True
 
-    def __iter__(self) -> Iterator[ImageFile]:
+    def __iter__(self) -> Iterator[str]:
         yield from iter(self._queue.get, None)
         if self._error:
             raise self._error

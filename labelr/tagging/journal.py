@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -12,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from labelr import files
 from labelr.errors import LabelrError
-from labelr.tagging.pipeline import FileStatus, Result
+from labelr.tagging.pipeline import Result
 
 FOLDER = ".labelr"
 """Folder of the journal and its lock in the output directory."""
@@ -72,18 +70,6 @@ class Journal:
             raise LabelrError(
                 f"the results in {output} are from another version of labelr", "replace them with `--force`"
             )
-
-    @staticmethod
-    def copy(output: Path, folder: Path) -> None:
-        """Copies the journal of an output directory, if there is one, to another output directory.
-
-        Raises:
-            LabelrError: If it cannot be written.
-        """
-        with files.writing(folder):
-            (folder / FOLDER).mkdir()
-            for path in (output / FOLDER).glob(f"{JOURNAL_FILE}*"):  # with the write-ahead log of a killed process
-                shutil.copyfile(path, folder / FOLDER / path.name)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -211,5 +197,5 @@ class Journal:
 
 def _result(row: tuple[Any, ...]) -> Result:
     name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs = row
-    status = FileStatus(size, mtime_ns, ctime_ns)
-    return Result(os.fsdecode(name), status, digest, width, height, reason, np.frombuffer(probs, "<f4"))
+    status, values = (size, mtime_ns, ctime_ns), np.frombuffer(probs, "<f4")
+    return Result(os.fsdecode(name), status, digest, width, height, reason, values)

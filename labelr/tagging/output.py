@@ -1,5 +1,6 @@
 """The output directory: holds the results of one model with one selection of labels, and one run at a time."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -57,7 +58,9 @@ def preview_output(folder: Path, settings: Mapping[str, Any] | None) -> Iterator
         LabelrError: If the directory holds results of other settings.
     """
     with TemporaryDirectory(prefix="labelr-") as copy:
-        Journal.copy(folder, Path(copy))
+        files.make_folder(Path(copy, FOLDER))
+        for path in (folder / FOLDER).glob(f"{JOURNAL_FILE}*"):  # with the write-ahead log of a killed process
+            shutil.copy(path, Path(copy, FOLDER))
         with closing(Journal(Path(copy))) as journal:
             _check_settings(folder, journal.settings, settings or {})
             yield journal

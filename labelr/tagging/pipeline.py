@@ -22,7 +22,6 @@ from labelr.model.decide import decide
 from labelr.model.device import pick_machine
 from labelr.model.predict import Model
 from labelr.scoring.overrides import choose_thresholds
-from labelr.tagging.inputs import ImageFile
 
 BATCH_SIZES = {"cpu": 8}
 """Images per batch by type of device. The size is constant, so that an image's probabilities do not depend on the other
@@ -35,26 +34,18 @@ NO_PROBS = np.empty(0, np.float32)
 
 Probs = NDArray[np.float32]
 Origin = Literal["new", "touched", "unchanged"]
+FileStatus = tuple[int, int, int]
+"""Size, modification time and status change time. As long as they are the same, the content is not read again; the
+last one reveals that two files of equal size and modification time were swapped."""
 
 
-class FileStatus(NamedTuple):
-    """Size and times of a file. As long as they are the same, the content is not read again.
-
-    The time of the last status change reveals that two files of equal size and modification time were swapped.
-    """
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> "FileStatus":
-        """The status of a file; a size of -1 if it has none. The reason is found when the file is opened."""
-        try:
-            status = path.stat()
-        except OSError:
-            return cls(-1, 0, 0)
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def file_status(path: Path) -> FileStatus:
+    """The status of a file; a size of -1 if it has none. The reason is found when the file is opened."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Result(NamedTuple):
@@ -176,35 +167,50 @@ class Task(NamedTuple):
     """An image to tag.
 
     Attributes:
-        image: The file.
-        status: Its present status.
-        previous: Its result from an earlier run, unless it failed.
+        name: Its path relative to the base folder.
+        path: Its absolute path.
+        status: The present status of its file.
+        previous: Its result from an earlier run, unless that failed.
     """
 
-    image: ImageFile
+    name: str
+    path: Path
     status: FileStatus
     previous: Result | None
 
     @classmethod
-    def of(cls, image: ImageFile, previous: Result | None) -> "Task":
+    def of(cls, name: str, base: Path, previous: Result | None) -> "Task":
         """The task of an image with its result from an earlier run, if any. A failed image is tried again."""
-        return cls(image, FileStatus.of(image.path), None if previous is None or previous.failed else previous)
+        path = base / name
+        return cls(name, path, file_status(path), None if previous is None or previous.failed else previous)
 
     @property
     def unchanged(self) -> bool:
         """Whether the previous result is still valid."""
         return self.previous is not None and self.previous.status == self.status
 
+    def origin(self, result: Result) -> Origin:
+        """How the result was obtained; see `TaggedImage`."""
+        if self.unchanged:
+            return "unchanged"
+        return "touched" if self.previous is not None and self.previous.digest == result.digest else "new"
+
     def failed(self, reason: str, digest: str = "") -> Result:
         """The result if the image cannot be opened."""
-        return Result(self.image.name, self.status, digest, 0, 0, reason, NO_PROBS)
+        return Result(self.name, self.status, digest, 0, 0, reason, NO_PROBS)
 
 
-class OpenedImage(NamedTuple):
+class Opened(NamedTuple):
     """An image to predict, and the digest of its file."""
 
+    task: Task
     digest: str
     image: Decoded
+
+    def result(self, probs: Probs) -> Result:
+        """The result with the probabilities of all labels, shape ``(L,)``."""
+        task, image = self.task, self.image
+        return Result(task.name, task.status, self.digest, image.width, image.height, "", probs)
 
 
 @dataclass(frozen=True)
@@ -228,21 +234,22 @@ class Tagger:
         Raises:
             LabelrError: If the model cannot be loaded, or the options do not suit it.
         """
+        machine = None
         if not isinstance(model, Model):
             machine = pick_machine(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
-            model = store.chosen(model, machine=machine)
-        return cls(model, LabelSelection.of(model, options), options)
+        loaded = store.chosen(model, machine=machine)
+        return cls(loaded, LabelSelection.of(loaded, options), options)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything but the images that the results depend on, by names for users, ready for JSON."""
         selection, options, machine = self.selection, self.options, self.model.machine
-        thresholds = hashlib.sha256(selection.thresholds.tobytes()).hexdigest()[:8]
+        threshold = selection.threshold
+        if isinstance(threshold, str):
+            threshold += f" ({hashlib.sha256(selection.thresholds.tobytes()).hexdigest()[:8]})"
         return {
             "model": f"{self.model.name} ({self.model.info.digest[:12]})",
-            "threshold": f"{selection.threshold} ({thresholds})"
-            if isinstance(selection.threshold, str)
-            else selection.threshold,
+            "threshold": threshold,
             "labels": list(selection.labels),
             "top k": options.top_k,
             "min labels": options.min_labels,
@@ -253,42 +260,33 @@ class Tagger:
             "precision": f"{machine.precision} on {machine.device.type}",
         }
 
-    def tag(
-        self, images: Iterable[ImageFile], previous: Callable[[str], Result | None] = lambda _: None
-    ) -> Iterator[TaggedImage]:
+    def tag(self, names: Iterable[str], base: Path, previous: Callable[[str], Result | None]) -> Iterator[TaggedImage]:
         """The labels of each image, in order.
 
         There are at least as many batches in progress as threads, so that all cores are busy whether opening files or
         computing takes longer. Use it inside `one_torch_thread`.
 
         Args:
-            images: The images; taken as they are needed.
+            names: The images, relative to the base folder; taken as they are needed.
+            base: The base folder.
             previous: Gives the result of an earlier run by the name of an image.
         """
         threads = max(self.model.machine.threads, self.model.machine.workers)
-        tasks = (Task.of(image, previous(image.name)) for image in images)
+        tasks = (Task.of(name, base, previous(name)) for name in names)
         batches = _batches(tasks, batch_size(self.model))
         return chain.from_iterable(map_ahead(self._tag_batch, batches, threads=threads, ahead=2 * threads))
 
     def _tag_batch(self, batch: list[Task]) -> list[TaggedImage]:
         opened = [self._open(task) for task in batch]
-        probs = iter(self._predict([file.image.pixels for file in opened if isinstance(file, OpenedImage)]))
-        tagged = []
-        for task, file in zip(batch, opened, strict=True):
-            result = file
-            if isinstance(result, OpenedImage):
-                digest, image = result
-                result = Result(task.image.name, task.status, digest, image.width, image.height, "", next(probs))
-            is_same = task.previous is not None and task.previous.digest == result.digest
-            origin: Origin = "unchanged" if task.unchanged else "touched" if is_same else "new"
-            tagged.append(self.selection.apply(result, origin))
-        return tagged
+        probs = iter(self._predict([file.image.pixels for file in opened if isinstance(file, Opened)]))
+        results = [file.result(next(probs)) if isinstance(file, Opened) else file for file in opened]
+        return [self.selection.apply(result, task.origin(result)) for task, result in zip(batch, results, strict=True)]
 
-    def _open(self, task: Task) -> OpenedImage | Result:
+    def _open(self, task: Task) -> Opened | Result:
         """The image in a file, or its result if it need not or cannot be opened. The file is read once."""
         if task.previous and task.unchanged:
             return task.previous
-        file = open_file(task.image.path)
+        file = open_file(task.path)
         if isinstance(file, Unreadable):
             return task.failed(file.reason)
         with file:
@@ -299,7 +297,7 @@ class Tagger:
                 return task.previous._replace(status=task.status)
             wanted = self.model.info.preprocessing
             image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
-        return task.failed(image.reason, digest) if isinstance(image, Unreadable) else OpenedImage(digest, image)
+        return task.failed(image.reason, digest) if isinstance(image, Unreadable) else Opened(task, digest, image)
 
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""

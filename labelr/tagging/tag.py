@@ -19,7 +19,7 @@ from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search
 from labelr.tagging.output import check_output, has_results, open_output, preview_output
 from labelr.tagging.pipeline import TaggedImage, Tagger, Task, one_torch_thread
-from labelr.tagging.writers import ERRORS_FILE, DirectoryWriter, ResultWriter, StreamWriter
+from labelr.tagging.writers import ERRORS_FILE, DirectoryWriter, StreamWriter
 
 log = logging.getLogger(__name__)
 
@@ -180,36 +180,29 @@ def tag(
 def stream(
     photos: Photos,
     model: str | Path | Model | None,
-    options: TagOptions | Mapping[str, Any] | None,
+    options: TagOptions,
     write: Callable[[str], None],
     *,
     files_from: str | Path | None = None,
     track: Track = untracked,
-    **settings: Any,
 ) -> TagSummary:
-    """Passes the labels of each image to a function, line by line, and keeps nothing; see `tag`.
+    """Passes the labels of each image to `write` and keeps nothing; the other arguments are those of `tag`.
 
-    Args:
-        photos: As `tag`.
-        model: As `tag`.
-        options: As `tag`.
-        write: Takes a line of ``labels.csv``, or of JSON for the format ``jsonl``, with its line break.
-        files_from: As `tag`.
-        track: As `tag`.
-        settings: As `tag`.
+    `write` takes a line of ``labels.csv``, or of JSON for the format ``jsonl``, with its line break.
     """
-    chosen = TagOptions.of(options, **settings)
-    inputs = Inputs.of(_paths(photos), chosen, files_from=files_from)
+    inputs = Inputs.of(_paths(photos), options, files_from=files_from)
     if inputs.are_empty:
         raise _no_images(inputs)
-    tagger = Tagger.load(model, chosen)
+    tagger = Tagger.load(model, options)
     start = time.perf_counter()
     summary = _tag_all(inputs, tagger, StreamWriter(tagger, write), "-", track)
     summary.finish(time.perf_counter() - start)
     return summary
 
 
-def _tag_all(inputs: Inputs, tagger: Tagger, writer: ResultWriter, output: str | Path, track: Track) -> TagSummary:
+def _tag_all(
+    inputs: Inputs, tagger: Tagger, writer: DirectoryWriter | StreamWriter, output: str | Path, track: Track
+) -> TagSummary:
     """Tags all images, or the first ones if a signal arrives, and counts them.
 
     Raises:
@@ -221,7 +214,7 @@ def _tag_all(inputs: Inputs, tagger: Tagger, writer: ResultWriter, output: str |
         return summary.progress(time.perf_counter() - start, search.total)
 
     with one_torch_thread(tagger.model), Search(inputs) as search:
-        for found in track(tagger.tag(search, writer.previous), describe, lambda: search.total):
+        for found in track(tagger.tag(search, inputs.base, writer.previous), describe, lambda: search.total):
             image = writer.write_files(found)
             if image.result.failed and tagger.options.on_error == "fail":
                 raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
@@ -238,10 +231,10 @@ def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str
     summary = TagSummary.of(tagger, folder)
     with preview_output(folder, settings) as journal, Search(inputs) as search:
         gone = journal.names()
-        for image in search:
-            is_unchanged = Task.of(image, journal.get(image.name)).unchanged
+        for name in search:
+            is_unchanged = Task.of(name, inputs.base, journal.get(name)).unchanged
             summary.unchanged += is_unchanged and settings is not None
-            gone.discard(image.name)
+            gone.discard(name)
     summary.found, summary.skipped, summary.vanished = search.found, search.skipped, len(gone)
     return summary
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from labelr import files
 from labelr.data.formats.sidecar import separator_beside, with_tags
@@ -28,28 +28,6 @@ class UnwritableFileError(LabelrError):
     """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
-class ImageWriter(Protocol):
-    """Writes one file per image.
-
-    Attributes:
-        shared: Whether the files also hold tags of the user, and are never deleted.
-    """
-
-    shared: bool
-
-    def path(self, name: str) -> Path:
-        """The path of the file of an image."""
-        ...
-
-    def content(self, image: TaggedImage) -> bytes | None:
-        """The content of the file of an image; None if it needs no change.
-
-        Raises:
-            UnwritableFileError: If tags cannot be added to the file.
-        """
-        ...
-
-
 class ImageCsv:
     """``a/b.jpg.csv``: the labels that apply as rows ``label,probability``, the most probable first.
 
@@ -65,11 +43,11 @@ class ImageCsv:
         self.labels = labels
 
     def path(self, name: str) -> Path:
-        """As `ImageWriter`."""
+        """As `ImageCsv`."""
         return self.folder / f"{name}.csv"
 
     def content(self, image: TaggedImage) -> bytes:
-        """As `ImageWriter`."""
+        """As `ImageCsv`."""
         rows = [
             (files.escape_formula(self.labels[index]), format_probability(image.probs[index])) for index in image.ranked
         ]
@@ -94,11 +72,11 @@ class ImageTxt:
         self._separators: dict[PurePath, str] = {}
 
     def path(self, name: str) -> Path:
-        """As `ImageWriter`."""
+        """As `ImageCsv`."""
         return (self.folder / name).with_suffix(".txt")
 
     def content(self, image: TaggedImage) -> bytes | None:
-        """As `ImageWriter`."""
+        """As `ImageCsv`."""
         tags = [self.labels[index] for index in image.ranked]
         if not self.shared:
             return (", ".join(tags) + "\n" if tags else "").encode("utf-8", "surrogateescape")
@@ -113,54 +91,6 @@ class ImageTxt:
             found = separator_beside(self._images / folder, self.folder / folder)
             self._separators[folder] = found or (self._separator(folder.parent) if folder.name else ",")
         return self._separators[folder]
-
-
-class ResultWriter(Protocol):
-    """Takes the results of a run one after the other."""
-
-    def previous(self, name: str) -> Result | None:
-        """The result of an image in an earlier run."""
-        ...
-
-    def write_files(self, image: TaggedImage) -> TaggedImage:
-        """Writes the files of an image. If one cannot be written, the image is returned as failed."""
-        ...
-
-    def put(self, image: TaggedImage) -> None:
-        """Keeps the result of an image."""
-        ...
-
-
-class StreamWriter:
-    """Writes one line per image, and keeps nothing.
-
-    Args:
-        tagger: Says whether the lines are rows of ``labels.csv``, whose header is written at once, or JSON.
-        write: Takes each line with its line break.
-    """
-
-    def __init__(self, tagger: Tagger, write: Callable[[str], None]) -> None:
-        self._tagger = tagger
-        self._write = write
-        self._as_json = "jsonl" in tagger.options.formats
-        if not self._as_json:
-            write(files.csv_text(header(tagger.selection), ()))
-
-    def previous(self, name: str) -> None:
-        """As `ResultWriter`."""
-
-    def write_files(self, image: TaggedImage) -> TaggedImage:
-        """As `ResultWriter`."""
-        return image
-
-    def put(self, image: TaggedImage) -> None:
-        """As `ResultWriter`."""
-        if image.result.failed:
-            log.warning("%s: %s", image.name, image.result.reason)
-        if self._as_json:
-            self._write(json_line(image, self._tagger))
-        elif not image.result.failed:
-            self._write(files.csv_text(label_row(image), ()))
 
 
 class DirectoryWriter:
@@ -180,17 +110,17 @@ class DirectoryWriter:
         self._journal = journal
         options, labels = tagger.options, tagger.selection.labels
         root = base if options.in_place else folder.absolute()
-        writers: dict[str, ImageWriter] = {
+        writers: dict[str, ImageCsv | ImageTxt] = {
             "csv": ImageCsv(root, labels), "txt": ImageTxt(root, labels, append=options.append, images=base),
         }  # fmt: skip
         self._image_writers = [writers[name] for name in options.formats if name in writers]
 
     def previous(self, name: str) -> Result | None:
-        """As `ResultWriter`."""
+        """As `DirectoryWriter`."""
         return self._journal.get(name)
 
     def write_files(self, image: TaggedImage) -> TaggedImage:
-        """As `ResultWriter`."""
+        """As `DirectoryWriter`."""
         try:
             for writer in self._image_writers if not image.result.failed else ():
                 self._write_file(writer, image)
@@ -198,7 +128,7 @@ class DirectoryWriter:
             return self._tagger.selection.apply(image.result._replace(reason=error.message))
         return image
 
-    def _write_file(self, writer: ImageWriter, image: TaggedImage) -> None:
+    def _write_file(self, writer: ImageCsv | ImageTxt, image: TaggedImage) -> None:
         """Writes a file of an image unless it is up to date."""
         path = writer.path(image.name)
         is_there = _exists(path)
@@ -223,7 +153,7 @@ class DirectoryWriter:
             _write(path, content)
 
     def put(self, image: TaggedImage) -> None:
-        """As `ResultWriter`."""
+        """As `DirectoryWriter`."""
         self._journal.put(image.result)
 
     def finish(self) -> int:
@@ -277,6 +207,38 @@ class DirectoryWriter:
         failed = (result for result in self._journal.results() if result.failed)
         rows = ([files.escape_formula_in_path(result.name), result.reason] for result in failed)
         write_table(folder / ERRORS_FILE, ["filename", "reason"], rows)
+
+
+class StreamWriter:
+    """Writes one line per image, and keeps nothing.
+
+    Args:
+        tagger: Says whether the lines are rows of ``labels.csv``, whose header is written at once, or JSON.
+        write: Takes each line with its line break.
+    """
+
+    def __init__(self, tagger: Tagger, write: Callable[[str], None]) -> None:
+        self._tagger = tagger
+        self._write = write
+        self._as_json = "jsonl" in tagger.options.formats
+        if not self._as_json:
+            write(files.csv_text(header(tagger.selection), ()))
+
+    def previous(self, name: str) -> None:
+        """As `DirectoryWriter`."""
+
+    def write_files(self, image: TaggedImage) -> TaggedImage:
+        """As `DirectoryWriter`."""
+        return image
+
+    def put(self, image: TaggedImage) -> None:
+        """As `DirectoryWriter`."""
+        if image.result.failed:
+            log.warning("%s: %s", image.name, image.result.reason)
+        if self._as_json:
+            self._write(json_line(image, self._tagger))
+        elif not image.result.failed:
+            self._write(files.csv_text(label_row(image), ()))
 
 
 def header(selection: LabelSelection) -> list[str]:
