@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -202,3 +202,56 @@ def json_line(value: object) -> str:
 
 def _valid(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
+LOCK_FILE = ".lock"
+
+
+class LockedError(LabelrError):
+    """Another process holds the lock of a folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, and deletes the drafts that killed processes left in it.
+
+    The lock is the kernel's: it ends with the process.
+
+    Raises:
+        LockedError: If another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_FILE)
+    with writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LockedError(
+                f"another run is writing to {folder}", "wait until it ends, or choose another name or directory"
+            ) from error
+    try:
+        for path in (*folder.iterdir(), *folder.glob("*/*/*")):
+            if is_draft(path):
+                path.unlink(missing_ok=True)
+        yield
+    finally:
+        with suppress(PermissionError):  # of Windows, where the file stays
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a folder."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except LabelrError:
+        return True
+
+
+def folder_size(folder: Path) -> int:
+    """The total size of all files in a folder, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -5,8 +5,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from labelr.model.calibration import UNCALIBRATED, calibrate
-from labelr.scoring.calibrate import fit_calibration
+from labelr.model.calibration import UNCALIBRATED, calibrate, fit_calibration
 from labelr.scoring.metrics import FloatArray, bce, calibration_error
 
 
@@ -58,4 +57,4 @@ def test_few_images_that_are_all_right_or_all_wrong_do_not_ask_for_the_impossibl
     targets = np.array([[1.0, 0.0]])
     assert fit_calibration(np.array([[0.6, 0.4]]), targets).temperature == pytest.approx(0.2)
     assert fit_calibration(np.array([[0.4, 0.6]]), targets).temperature == pytest.approx(5)
-    assert fit_calibration(np.array([[1.0, 0.0]]), targets).usable
+    assert fit_calibration(np.array([[1.0, 0.0]]), targets).is_valid

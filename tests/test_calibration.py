@@ -34,5 +34,5 @@ def test_order_stays_and_certainty_stays_certain() -> None:
 
 @pytest.mark.parametrize("calibration", [(0.0, 0.0), (-1.0, 0.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.inf)])
 def test_impossible_numbers_are_known(calibration: tuple[float, float]) -> None:
-    assert not Calibration(*calibration).usable
-    assert UNCALIBRATED.usable
+    assert not Calibration(*calibration).is_valid
+    assert UNCALIBRATED.is_valid

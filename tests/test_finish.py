@@ -12,9 +12,8 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.load import load_dataset
 from labelr.errors import LabelrError
-from labelr.model.calibration import UNCALIBRATED, calibrate
+from labelr.model.calibration import UNCALIBRATED, calibrate, fit_calibration
 from labelr.model.predict import Model
-from labelr.scoring.calibrate import fit_calibration
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import fit_thresholds
 from labelr.training.finish import decide_how

@@ -22,8 +22,8 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
-from labelr.model import shelf
-from labelr.model.device import Machine
+from labelr.model import store
+from labelr.model.device import Runtime
 from labelr.model.info import Preprocessing
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
@@ -220,7 +220,7 @@ def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Train
     images = TrainImages.of(dataset, pixels, batch_size=8, seed=0, squished=True, pinned=False)
     return Trainer(
         ResidualNetwork(3, width=0.125), images, TrainConfig(width=0.125, lr=1e-3),
-        Preprocessing(image_size=image_size), Machine(torch.device("cpu"), precision, 1, 1), Steps(10),
+        Preprocessing(image_size=image_size), Runtime(torch.device("cpu"), precision, 1, 1), Steps(10),
     )  # fmt: skip
 
 
@@ -253,7 +253,7 @@ def test_time_that_is_over_before_training_begins_is_an_error(drawn: Path) -> No
     with pytest.raises(LabelrError, match="the time was over before training began") as caught:
         labelr.fit(drawn, {**TINY, "epochs": None, "time": 0.01}, track=track)
     assert "--time" in caught.value.hint
-    assert not shelf.models_folder().joinpath("drawn").exists()
+    assert not store.models_folder().joinpath("drawn").exists()
 
 
 def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:

@@ -12,7 +12,7 @@ from conftest import TINY
 from torch import nn
 
 from labelr.errors import LabelrError
-from labelr.model.memory import Portions, is_out_of_memory
+from labelr.model.device import MicroBatcher, is_out_of_memory
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
 from labelr.training.fit import fit
@@ -65,10 +65,10 @@ def test_size_is_halved_until_memory_suffices_and_stays_there(caplog: pytest.Log
             raise MemoryError
         return most
 
-    portions = Portions(64, "a test", ", which is fine")
+    portions = MicroBatcher(64, "a test", ", which is fine")
     assert [portions.run(work) for _ in range(2)] == [8, 8]
     assert tried == [64, 32, 16, 8, 8]
-    assert caplog.messages == ["memory ran out in a test: going on with 8 images at a time, which is fine"]
+    assert caplog.messages == ["memory ran out in a test: continuing with 8 images at a time, which is fine"]
 
 
 def test_memory_for_nothing_at_all_is_an_error_that_says_what_to_do() -> None:
@@ -78,13 +78,13 @@ def test_memory_for_nothing_at_all_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(
         LabelrError, match="does not suffice for a test with 1 images at a time: out of memory\n"
     ) as caught:
-        Portions(4, "a test").run(work)
+        MicroBatcher(4, "a test").run(work)
     assert "--image-size" in caught.value.hint
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
-        Portions(4, "a test").run(lambda most: torch.ones(most, 3) @ torch.ones(2, 3))
+        MicroBatcher(4, "a test").run(lambda most: torch.ones(most, 3) @ torch.ones(2, 3))
 
 
 def test_training_goes_on_with_smaller_portions_and_steps_of_the_same_size(
@@ -93,7 +93,7 @@ def test_training_goes_on_with_smaller_portions_and_steps_of_the_same_size(
     with memory_for(5) as sizes:
         result = fit(drawn, {**TINY, "epochs": 3}, name="small")
     told = [message for message in caplog.messages if "memory ran out in training" in message]
-    expected = "going on with 4 images at a time, their gradients added up, so that a step is still of 8"
+    expected = "continuing with 4 images at a time, their gradients added up, so that a step is still of 8"
     assert told == [f"memory ran out in training: {expected}"]
     assert max(sizes) <= 5
     assert result.model.info.config["micro_batch"] == 4

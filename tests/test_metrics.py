@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 from labelr.scoring import metrics
 
 nan = np.nan

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labelr.model.network import ResidualNetwork, count_parameters, scaled
+from labelr.model.network import ResidualNetwork, count_parameters, scale_channels
 
 
 @pytest.mark.parametrize("stem", ["deep", "classic"])
@@ -55,8 +55,8 @@ def test_logits_are_not_squashed() -> None:
 
 
 def test_width_scales_all_channels_and_keeps_at_least_eight() -> None:
-    assert [scaled(base, 0.5) for base in (64, 512)] == [32, 256]
-    assert scaled(64, 0.01) == 8
+    assert [scale_channels(base, 0.5) for base in (64, 512)] == [32, 256]
+    assert scale_channels(64, 0.01) == 8
     assert count_parameters(ResidualNetwork(5, width=2)) > 3.5 * count_parameters(ResidualNetwork(5))
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from labelr.data.images import read_pixels
 from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
-from labelr.model.device import Machine, pick_machine
+from labelr.model.device import Runtime, pick_runtime
 from labelr.model.info import Preprocessing
-from labelr.model.predict import Model, for_prediction, normalise, predict_probs
+from labelr.model.predict import Model, normalise, optimize_for_inference, predict_probs
 
 
 class Brightness(nn.Module):
@@ -35,7 +35,7 @@ def test_normalised_images_have_the_mean_and_spread_of_the_preprocessing() -> No
 def test_probabilities_are_averaged_over_the_mirror_image_where_the_model_says_so() -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:, 2:] = 255
-    machine = pick_machine("cpu", amp=False, threads=1)
+    machine = pick_runtime("cpu", amp=False, threads=1)
     plain, averaged = (
         next(predict_probs(Brightness(), [pixels[None]], Preprocessing(image_size=4, flip_averaging=flip), machine))[0]
         for flip in (False, True)
@@ -111,11 +111,11 @@ def test_prepared_network_says_the_same_as_the_one_that_was_trained(trained: Mod
     images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), wanted)
     with torch.inference_mode():
         plain = (trained.module(images).sigmoid() + trained.module(images.flip(3)).sigmoid()) / 2
-    exact = Machine(torch.device("cpu"), "fp32", 1, 1)
-    said = next(predict_probs(for_prediction(trained.module, exact), [pixels], wanted, exact))
+    exact = Runtime(torch.device("cpu"), "fp32", 1, 1)
+    said = next(predict_probs(optimize_for_inference(trained.module, exact), [pixels], wanted, exact))
     np.testing.assert_allclose(said, plain.numpy(), atol=1e-5)
-    half = Machine(torch.device("cpu"), "bf16", 1, 1)
-    said = next(predict_probs(for_prediction(trained.module, half), [pixels], wanted, half))
+    half = Runtime(torch.device("cpu"), "bf16", 1, 1)
+    said = next(predict_probs(optimize_for_inference(trained.module, half), [pixels], wanted, half))
     np.testing.assert_allclose(said, plain.numpy(), atol=0.02)
 
 
@@ -123,7 +123,7 @@ def test_prepared_network_says_the_same_as_the_one_that_was_trained(trained: Mod
 def test_what_is_said_of_an_image_does_not_depend_on_those_beside_it(
     trained: Model, drawn: Path, precision: str
 ) -> None:
-    model = replace(trained, machine=Machine(torch.device("cpu"), precision, 1, 1))
+    model = replace(trained, runtime=Runtime(torch.device("cpu"), precision, 1, 1))
     paths = sorted((drawn / "images").iterdir())[:16]
     pixels = np.stack([image for path in paths if isinstance(image := read_pixels(path, 32), np.ndarray)])
     whole = model.predict_pixels([pixels])

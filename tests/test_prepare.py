@@ -13,16 +13,16 @@ from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
-from labelr.model.device import Machine, pick_machine
+from labelr.model.device import Runtime, pick_runtime
 from labelr.training.fit import fit
 from labelr.training.prepare import prepare, resolve
 
-CPU = Machine(torch.device("cpu"), "fp32", 1, 1)
-GPU = Machine(torch.device("cuda"), "bf16", 1, 1)
+CPU = Runtime(torch.device("cpu"), "fp32", 1, 1)
+GPU = Runtime(torch.device("cuda"), "bf16", 1, 1)
 
 
 def dataset(data: Path, **settings: object) -> Dataset:
-    return prepare([data], TrainConfig.of(settings), pick_machine("cpu", threads=1, workers=1))
+    return prepare([data], TrainConfig.of(settings), pick_runtime("cpu", threads=1, workers=1))
 
 
 def parts_by_file(run: Dataset) -> dict[str, str]:

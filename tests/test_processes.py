@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, Cli, put
 
-from labelr.model import shelf
+from labelr.model import store
 from labelr.model.predict import Model
 
 SIGNALS = pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_signal_stops_training_and_says_how_to_go_on(
     said = " ".join(map(str, options))
     assert err.splitlines()[-1] == f"Stopped by {number.name}. Go on with: labelr fit {said} --resume"
     assert "Traceback" not in err
-    assert not shelf.read_info(home / "models" / "drawn").complete
+    assert not store.load_info(home / "models" / "drawn").complete
     assert not list((home / "models" / "drawn").glob(".*"))
     listed = cli("models", "list")
     assert re.search(r"drawn .* unfinished, \d+ of 5000 epochs", listed.out)
@@ -150,7 +150,7 @@ def test_full_disk_leaves_the_best_model_whole_and_the_run_goes_on_when_there_is
         assert cli("evaluate", drawn, "--model", disk / "model").code == 0
         (disk / "filler").unlink()
         assert cli("fit", *options, "--output", disk / "model", "--resume").code == 0
-        ends = [shelf.read_info(folder) for folder in (tmp_path / "calm", disk / "model")]
+        ends = [store.load_info(folder) for folder in (tmp_path / "calm", disk / "model")]
         assert ends[0].weights == ends[1].weights
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)
@@ -259,7 +259,7 @@ def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, drawn: P
         running.terminate()
         running.communicate(timeout=60)
     assert second.code == 1
-    assert "another run is making the model in" in second.err
+    assert "another run is writing to" in second.err
     assert running.returncode == 143
 
 

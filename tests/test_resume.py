@@ -20,10 +20,10 @@ from labelr import signals
 from labelr.config import TrainConfig
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
-from labelr.model import shelf
-from labelr.model.reservation import reserved
+from labelr.model import store
 from labelr.progress import Description, Total, Track, untracked
 from labelr.training.fit import FitResult, fit
+from labelr.training.run import reserve_folder
 
 FOUR: dict[str, Any] = {**TINY, "epochs": 4}
 CLOCK = ("seconds", "images_per_second", "waited_seconds")
@@ -153,7 +153,7 @@ def test_folds_that_are_done_are_not_trained_again(drawn: Path) -> None:
     config = {**TINY, "folds": 3}
     calm = fit(drawn, config, name="calm")
     stopped(drawn, config, epoch=3, step=2, name="run")  # the second fold's first
-    assert sorted(path.name for path in (shelf.models_folder() / "run" / "folds").iterdir()) == ["1.npz", "2"]
+    assert sorted(path.name for path in (store.models_folder() / "run" / "folds").iterdir()) == ["1.npz", "2"]
     epochs = []
 
     def count(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
@@ -169,7 +169,7 @@ def test_folds_that_are_done_are_not_trained_again(drawn: Path) -> None:
 
 
 def test_model_that_a_killed_run_had_not_saved_yet_is_saved_when_it_goes_on(calm: FitResult, drawn: Path) -> None:
-    folder = shelf.models_folder() / "run"
+    folder = store.models_folder() / "run"
     with pytest.raises(LabelrError, match=r"cannot write .*config\.json"):  # after the checkpoint of the first epoch
         fit(drawn, FOUR, name="run", track=at(1, 1, (folder / "config.json").mkdir))
     assert not (folder / "model.json").exists()
@@ -220,7 +220,7 @@ def test_what_auto_chose_may_be_named_and_what_does_not_matter_may_change(
 def test_what_auto_chose_is_kept_on_another_machine(drawn: Path, tmp_path: Path) -> None:
     config = {name: value for name, value in FOUR.items() if name not in ("threads", "amp")}
     stopped(drawn, config, name="run")
-    path = shelf.models_folder() / "run" / "run.json"
+    path = store.models_folder() / "run" / "run.json"
     run = json.loads(path.read_text())
     other = {"threads": run["settings"]["threads"] + 1, "amp": not run["settings"]["amp"]}
     path.write_text(json.dumps({**run, "settings": {**run["settings"], **other}}))
@@ -309,7 +309,7 @@ def test_run_without_a_name_finds_its_own_unfinished_one(calm: FitResult, drawn:
     other = {**FOUR, "seed": 5}
     stopped(drawn, FOUR)
     stopped(drawn, other)
-    assert sorted(path.name for path in shelf.models_folder().iterdir()) == ["drawn", "drawn-2"]
+    assert sorted(path.name for path in store.models_folder().iterdir()) == ["drawn", "drawn-2"]
     result = fit(drawn, other, resume=True)
     assert (result.model.name, result.model.info.config["seed"]) == ("drawn-2", 5)
     result = fit(drawn, FOUR, resume=True)
@@ -325,7 +325,7 @@ def test_run_of_other_data_with_the_same_name_is_not_in_the_way(drawn: Path, tmp
 def test_without_an_unfinished_run_a_new_one_begins(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     assert len(fit(drawn, TINY, name="new", resume=True).history) == 2
-    assert "there is no unfinished run to go on with: a new one begins" in caplog.text
+    assert "there is no unfinished run to resume: starting a new one" in caplog.text
 
 
 def test_run_that_is_stopped_while_its_page_is_written_comes_to_the_same_calibration(
@@ -368,7 +368,7 @@ def test_finished_run_gives_its_result_again(drawn: Path, name: str | None, capl
         assert not callable(description), "trained again"
         return items
 
-    again = fit(drawn, TINY, name=name, resume=True, track=track, suspects=shelf.models_folder() / "suspects.csv")
+    again = fit(drawn, TINY, name=name, resume=True, track=track, suspects=store.models_folder() / "suspects.csv")
     assert "no table of suspects is written" in caplog.text
     assert again.history == first.history
     assert again.metrics == first.metrics
@@ -394,16 +394,16 @@ def test_run_with_a_time_keeps_nothing_to_go_on_with(drawn: Path) -> None:
     with pytest.raises(signals.Stopped) as caught:
         fit(drawn, config, name="timed", track=at(2, 1, stop))
     assert caught.value.resume_option is None
-    folder = shelf.models_folder() / "timed"
-    assert not shelf.read_info(folder).complete
+    folder = store.models_folder() / "timed"
+    assert not store.load_info(folder).complete
     assert not (folder / "checkpoint.pt").exists()
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
-    with pytest.raises(LabelrError, match="keeps nothing to go on from"):
+    with pytest.raises(LabelrError, match="has no checkpoint to resume from"):
         fit(drawn, TINY, name="timed", resume=True)
 
 
 def test_long_epoch_is_saved_in_its_middle(drawn: Path) -> None:
-    folder = shelf.models_folder() / "run"
+    folder = store.models_folder() / "run"
     there: list[bool] = []
     fit(
         drawn, {**TINY, "checkpoint_minutes": 0.0}, name="run",
@@ -427,7 +427,7 @@ def test_other_versions_are_told(drawn: Path, caplog: pytest.LogCaptureFixture, 
     said = json.loads(path.read_text())
     path.write_text(json.dumps({**said, "versions": {"labelr": "0.0.1", "torch": "1.0"}}))
     fit(drawn, FOUR, name="run", resume=True)
-    assert "begun with labelr 0.0.1, torch 1.0 and goes on with labelr" in caplog.text
+    assert "started with labelr 0.0.1, torch 1.0 and is resumed with labelr" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
@@ -460,18 +460,18 @@ def test_run_without_a_model_yet_says_how_to_get_one(cli: Cli, run: Path, drawn:
 
 
 def test_model_that_is_being_made_is_not_removed(cli: Cli, home: Path) -> None:
-    with reserved("run", default_name="x") as folder:
+    with reserve_folder("run", default_name="x") as folder:
         (folder / "run.json").write_text("{}")
         done = cli("models", "rm", "run")
         assert (done.code, folder.is_dir()) == (1, True)
-    assert "a run is making the model in" in done.err
+    assert "a run is writing to" in done.err
 
 
 def test_damaged_run_is_warned_of_in_the_list(cli: Cli, run: Path) -> None:
     (run / "run.json").write_text("{")
     done = cli("models", "list")
     assert "run.json is damaged" in done.err
-    assert "the run is passed over" in done.err
+    assert "the run is skipped" in done.err
 
 
 def test_force_deletes_nothing_until_the_new_run_has_begun(calm: FitResult, drawn: Path, run: Path) -> None:
@@ -505,7 +505,7 @@ def test_other_groups_and_parts_are_refused(drawn: Path, tmp_path: Path) -> None
     with pytest.raises(LabelrError, match=r"60? images are in another group|images are in another group"):
         fit(data, config, name="run", resume=True)
     write(1, "aaatv")
-    with pytest.raises(LabelrError, match="24 images would be in another part"):
+    with pytest.raises(LabelrError, match="24 images would be in another split"):
         fit(data, config, name="run", resume=True)
 
 
@@ -542,7 +542,7 @@ def test_error_that_resuming_would_meet_again_does_not_advise_it(
     (run / "checkpoint.pt").write_bytes(b"x")
     with pytest.raises(LabelrError):
         fit(drawn, FOUR, name="run", resume=True)
-    assert "`--resume` goes on" not in caplog.text
+    assert "resume it with the same command" not in caplog.text
 
 
 def test_micro_batch_that_is_named_anew_counts_and_is_warned_of(
@@ -550,7 +550,7 @@ def test_micro_batch_that_is_named_anew_counts_and_is_warned_of(
 ) -> None:
     result = fit(drawn, {**FOUR, "micro_batch": 4}, name="run", resume=True)
     assert result.model.info.config["micro_batch"] == 4
-    assert "the result will not be the same" in caplog.text
+    assert "another micro_batch changes the result" in caplog.text
 
 
 def test_history_of_a_model_that_is_to_be_replaced_does_not_count(cli: Cli, drawn: Path, home: Path) -> None:
@@ -570,7 +570,7 @@ def test_bytes_that_are_no_text_do_not_stop_the_list(cli: Cli, run: Path) -> Non
 
 def test_run_that_is_going_on_is_listed_as_running(cli: Cli, run: Path) -> None:
     (run / "run.json").rename(run / "kept")
-    with reserved("run", default_name="x", resume=False, force=True) as folder:
+    with reserve_folder("run", default_name="x", resume=False, force=True) as folder:
         (folder / "kept").rename(folder / "run.json")
         row = json.loads(cli("models", "list", "--json").out)[0]
         assert (row["running"], row["resumable"]) == (True, False)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from labelr.errors import LabelrError
-from labelr.model import reservation, shelf, store
+from labelr.model import store
 from labelr.model.predict import Model
+from labelr.training.run import reserve_folder
 
 
 @pytest.fixture
@@ -127,24 +128,24 @@ def test_newest_complete_model_is_found_without_a_name(copy: Path) -> None:
     unfinished = Path(shutil.copytree(copy, copy.with_name("unfinished")))
     change(newer, created="2999-01-01T00:00:00.000+00:00")
     change(unfinished, created="2999-01-02T00:00:00.000+00:00", complete=False)
-    assert shelf.find() == newer
+    assert store.find() == newer
 
 
 def test_no_model_at_all_is_an_error_that_says_how_to_train_one() -> None:
     with pytest.raises(LabelrError, match="no trained model") as caught:
-        shelf.find()
+        store.find()
     assert "labelr fit" in caught.value.hint
 
 
 def test_unknown_name_is_an_error_with_the_nearest_one(copy: Path) -> None:
     with pytest.raises(LabelrError, match="no model called 'coppy'") as caught:
-        shelf.find("coppy")
+        store.find("coppy")
     assert "`copy`" in caught.value.hint
 
 
 def test_model_is_found_by_its_directory_too(trained: Model) -> None:
-    assert shelf.find(str(trained.path)) == trained.path
-    assert shelf.find(trained.path) == trained.path
+    assert store.find(str(trained.path)) == trained.path
+    assert store.find(trained.path) == trained.path
 
 
 @pytest.mark.parametrize("written", ["./some", "some/", "../work/some"])
@@ -154,8 +155,8 @@ def test_path_means_a_directory_even_where_a_model_in_the_cache_is_called_so(
     shutil.copytree(trained.path, home / "models" / "some")
     shutil.copytree(trained.path, tmp_path / "work" / "some")
     monkeypatch.chdir(tmp_path / "work")
-    assert shelf.find(written).resolve() == tmp_path / "work" / "some"
-    assert shelf.find("some") == home / "models" / "some"
+    assert store.find(written).resolve() == tmp_path / "work" / "some"
+    assert store.find("some") == home / "models" / "some"
 
 
 def test_path_to_photographs_is_not_taken_for_a_run_of_that_name(home: Path, tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_path_to_photographs_is_not_taken_for_a_run_of_that_name(home: Path, tmp
     (home / "models" / "photos").mkdir(parents=True)
     (home / "models" / "photos" / "run.json").write_text("{}")
     with pytest.raises(LabelrError, match="there is no model in"):
-        shelf.find(f"{tmp_path}/photos")
+        store.find(f"{tmp_path}/photos")
 
 
 def test_runs_that_begin_at_once_get_names_of_their_own() -> None:
@@ -171,7 +172,7 @@ def test_runs_that_begin_at_once_get_names_of_their_own() -> None:
 
     def run() -> None:
         all_there.wait()
-        with reservation.reserved(None, default_name="photos") as folder:
+        with reserve_folder(None, default_name="photos") as folder:
             names.append(folder.name)
             all_there.wait()
 
@@ -187,55 +188,55 @@ def test_runs_that_begin_at_once_get_names_of_their_own() -> None:
 
 def test_names_are_counted_up_when_taken(home: Path) -> None:
     with ExitStack() as stack:
-        folders = [stack.enter_context(reservation.reserved(None, default_name="My photos!")) for _ in range(3)]
+        folders = [stack.enter_context(reserve_folder(None, default_name="My photos!")) for _ in range(3)]
     assert [folder.name for folder in folders] == ["My-photos", "My-photos-2", "My-photos-3"]
 
 
 @pytest.mark.parametrize("name", ["_x", "+p", "a..b", "..", "...", "-", "x" * 300, "日本 写真", "a/b\n"])
 def test_name_that_is_made_from_a_folders_can_be_named_again(name: str) -> None:
-    with reservation.reserved(None, default_name=name) as folder:
-        assert shelf.check_name(folder.name) == folder.name
+    with reserve_folder(None, default_name=name) as folder:
+        assert store.check_name(folder.name) == folder.name
 
 
 def test_name_that_another_run_is_using_is_refused() -> None:
-    with reservation.reserved("mine", default_name="x"):
+    with reserve_folder("mine", default_name="x"):
         for force in (False, True):
             with (
-                pytest.raises(LabelrError, match="another run is making the model"),
-                reservation.reserved("mine", default_name="x", force=force),
+                pytest.raises(LabelrError, match="another run is writing to"),
+                reserve_folder("mine", default_name="x", force=force),
             ):
                 pass
 
 
 def test_name_that_a_dead_run_has_left_behind_is_free(home: Path) -> None:
     code = (
-        "import os\nfrom labelr.model import reservation\n"
-        "with reservation.reserved('mine', default_name='x'):\n    os.kill(os.getpid(), 9)"
+        "import os\nfrom labelr.training.run import reserve_folder\n"
+        "with reserve_folder('mine', default_name='x'):\n    os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     assert (home / "models" / "mine").is_dir()
-    with reservation.reserved("mine", default_name="x") as folder:
+    with reserve_folder("mine", default_name="x") as folder:
         assert folder.name == "mine"
 
 
 @pytest.mark.parametrize("name", ["a/b", "../a", "..", ".", "", ".hidden", "a\\b", "a\nb", "-x", "x" * 200, "a..b"])
 def test_name_that_is_a_path_or_hidden_is_refused(name: str) -> None:
     with pytest.raises(LabelrError, match="cannot be called"):
-        shelf.check_name(name)
+        store.check_name(name)
 
 
 def test_name_in_another_script_is_taken(home: Path) -> None:
-    assert shelf.check_name("Vögel-鳥_1.0") == "Vögel-鳥_1.0"
+    assert store.check_name("Vögel-鳥_1.0") == "Vögel-鳥_1.0"
 
 
 def test_model_that_is_there_is_replaced_only_by_force(copy: Path) -> None:
     with (
         pytest.raises(LabelrError, match="there is a model in") as caught,
-        reservation.reserved("copy", default_name="x"),
+        reserve_folder("copy", default_name="x"),
     ):
         pass
     assert "--force" in caught.value.hint
-    with reservation.reserved("copy", default_name="x", force=True) as folder:
+    with reserve_folder("copy", default_name="x", force=True) as folder:
         assert folder == copy
     assert {"errors.csv", "history.csv"} <= {path.name for path in copy.iterdir()}
     assert (copy / "model.json").is_file()
@@ -248,8 +249,8 @@ def test_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
         (mine / name).write_text("")
     for force in (False, True):
         with (
-            pytest.raises(LabelrError, match="is no model"),
-            reservation.reserved(None, default_name="x", output=mine, force=force),
+            pytest.raises(LabelrError, match="is not a model"),
+            reserve_folder(None, default_name="x", output=mine, force=force),
         ):
             pass
     assert len(list(mine.iterdir())) == 3
@@ -258,7 +259,7 @@ def test_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
 def test_directory_without_a_model_is_removed_again_unless_it_was_there_before(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for name in ("mine", "new"):
-        with reservation.reserved(None, default_name="x", output=tmp_path / name) as folder:
+        with reserve_folder(None, default_name="x", output=tmp_path / name) as folder:
             (folder / "splits.csv").write_text("image,split,digest\na.jpg,train,00\n")
     assert list(tmp_path.glob("new")) == []
     assert list((tmp_path / "mine").iterdir()) == []
@@ -266,12 +267,12 @@ def test_directory_without_a_model_is_removed_again_unless_it_was_there_before(t
 
 def test_damaged_models_are_passed_over_with_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     (copy / "model.json").write_text("{")
-    assert list(shelf.list_models()) == []
-    assert "passed over" in caplog.text
+    assert list(store.list_models()) == []
+    assert "is skipped" in caplog.text
 
 
 def test_only_models_of_the_models_folder_are_removed(trained: Model, copy: Path) -> None:
     with pytest.raises(LabelrError, match="is not in"):
-        reservation.remove(trained.path)
-    reservation.remove(copy)
+        store.remove(trained.path)
+    store.remove(copy)
     assert not copy.exists()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import logit
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.thresholds import (
     BEST_F1,

@@ -23,10 +23,11 @@ import labelr
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
-from labelr.model import shelf
+from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED
 from labelr.progress import Description, Total
 from labelr.training.fit import fit
+from labelr.training.run import RECORD_FILE, is_resumable
 from labelr.tuning.outcome import Outcome
 from labelr.tuning.study import open_study
 from labelr.tuning.trials import EPOCHS, STOPPED, TICKET, Trial, count_deaths, read_trials
@@ -117,7 +118,7 @@ def test_unfinished_run_of_other_settings_is_not_in_the_way_of_the_best_model(
 
     with pytest.raises(KeyboardInterrupt):
         fit(drawn, {**ONE_EPOCH, "epochs": 5, "weight_decay": 0.1, "checkpoint_minutes": 1e-9}, track=stop)
-    assert shelf.is_resumable(home / "models" / "drawn")
+    assert is_resumable(home / "models" / "drawn")
     outcome = small_search(drawn, {"lr": [1e-3, 4e-3]}, refit=True, metric="f1_micro")
     assert outcome.model is not None
     assert outcome.model["name"] == "drawn-2"
@@ -251,15 +252,15 @@ def test_model_of_the_same_study_or_by_force_is_replaced(drawn: Path, tmp_path: 
     fit(drawn, {**ONE_EPOCH, "lr": 0.009}, output=place)
     space = {"lr": [1e-3, 4e-3]}
     first = tune(drawn, space, ONE_EPOCH, trials=1, study="a", output=place, force=True)
-    assert shelf.read_info(place).config["lr"] == first.best.settings["lr"]
+    assert store.load_info(place).config["lr"] == first.best.settings["lr"]
     second = tune(drawn, space, ONE_EPOCH, study="a", output=place)
-    assert shelf.read_info(place).config["lr"] == second.best.settings["lr"]
-    (place / shelf.RECORD_FILE).unlink()  # as of a run that was killed when it had hardly begun
+    assert store.load_info(place).config["lr"] == second.best.settings["lr"]
+    (place / RECORD_FILE).unlink()  # as of a run that was killed when it had hardly begun
     third = tune(drawn, space, ONE_EPOCH, study="a", output=place)
     assert third.model is not None
     assert third.model["metrics"] == (second.model or {})["metrics"]
     anew = tune(drawn, {"dropout": [0.1, 0.2]}, ONE_EPOCH, study="a", output=place, force=True)
-    assert shelf.read_info(place).config["dropout"] == anew.best.settings["dropout"]
+    assert store.load_info(place).config["dropout"] == anew.best.settings["dropout"]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ Name = Annotated[str, typer.Argument(help="A model by its name or directory.", s
 @models.command("list")
 def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """List the saved models and the unfinished runs, the newest last."""
-    from labelr.model import shelf
+    from labelr.training.run import list_models_and_runs
 
     with console.session(quiet=quiet, verbose=verbose):
-        rows = shelf.list_all()
+        rows = list_models_and_runs()
     if json:
         console.show_json(rows)
     else:
@@ -30,12 +30,12 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
 @models.command()
 def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """Show what a model is: its labels, settings and scores."""
-    from labelr.model import shelf
+    from labelr.model import store
 
     with console.session(quiet=quiet, verbose=verbose):
-        folder = shelf.find(name)
-        info = shelf.read_info(folder)
-    description = {**shelf.summarise(folder, info), **dataclasses.asdict(info)}
+        folder = store.find(name)
+        info = store.load_info(folder)
+    description = {**store.summarise(folder, info), **dataclasses.asdict(info)}
     if json:
         console.show_json(description)
     else:
@@ -49,11 +49,11 @@ def rm(
     verbose: opt.Verbose = False,
 ) -> None:
     """Delete models and unfinished runs."""
-    from labelr.model import shelf
-    from labelr.model.reservation import check_removable, remove
+    from labelr.model import store
+    from labelr.model.store import check_removable, remove
 
     with console.session(quiet=quiet, verbose=verbose):
-        folders = dict.fromkeys(shelf.find(shelf.check_name(name), runs=True) for name in names)
+        folders = dict.fromkeys(store.find(store.check_name(name), unfinished=True) for name in names)
         for folder in folders:
             check_removable(folder)
         for folder in folders:

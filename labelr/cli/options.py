@@ -175,9 +175,9 @@ def reading(context: typer.Context) -> ReadOptions:
     return ReadOptions.of({name: value for name, value in given(context).items() if name in names})
 
 
-def machine(context: typer.Context) -> "device.Machine":
+def machine(context: typer.Context) -> "device.Runtime":
     """What a command runs on, from its options."""
-    from labelr.model.device import pick_machine
+    from labelr.model.device import pick_runtime
 
     chosen = TrainConfig.of(given(context))  # checks the values
-    return pick_machine(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
+    return pick_runtime(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)

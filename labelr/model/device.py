@@ -1,5 +1,7 @@
-"""Picks device, precision, threads and worker count."""
+"""Where and how a network computes: device, precision, threads, and what happens when memory runs out."""
 
+import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -7,18 +9,28 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, first_line
 
 Network = TypeVar("Network", bound=nn.Module)
+T = TypeVar("T")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_MEMORY_ERRORS = (
+    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
+    "cublas_status_alloc_failed", "cudnn_status_alloc_failed", "unable to find a valid cudnn",
+    "could not create a primitive", "could not create a memory", "could not execute a primitive",
+)  # fmt: skip
+"""Lower-case messages of MPS, the CPU's allocators and oneDNN; CUDA raises an error type of its own."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What a network runs on, as resolved: nothing in it is ``auto`` any more.
+class Runtime:
+    """Where and how a network computes, with every ``auto`` resolved.
 
     Attributes:
-        device: Where the network and its batches live.
+        device: Holds the network and its batches.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``: the type that autocast computes in.
         threads: CPU threads of one torch operation.
         workers: Threads that decode images.
@@ -30,33 +42,32 @@ class Machine:
     workers: int
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The mixed precision context; it does nothing in fp32."""
+        """A mixed precision context; it does nothing in fp32."""
         return torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
 
-    def take(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; a GPU of NVIDIA's need not be waited for, while others may read it too late."""
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; asynchronous on CUDA only, since other devices may read it before it is there."""
         return tensor.to(self.device, non_blocking=self.device.type == "cuda")
 
     def place(self, network: Network) -> Network:
-        """The network on the device, in the memory order that convolutions are fastest in."""
+        """The network on the device, channels last: the memory format that convolutions are fastest in."""
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def pick_machine(
+def pick_runtime(
     device: str = "auto", *, amp: bool | None = None, threads: int | None = None, workers: int | None = None
-) -> Machine:
-    """The machine to run on, with each ``auto`` (None) resolved, and torch set to it.
+) -> Runtime:
+    """The runtime with each ``auto`` (None) resolved. Sets torch's number of threads.
 
     Raises:
-        LabelrError: If the device named is not there.
+        LabelrError: If the named device is not available.
     """
-    chosen = _pick_device(device)
-    cpus = available_cpus()
-    threads = threads or cpus
+    picked = _pick_device(device)
+    threads = threads or available_cpus()
     torch.set_num_threads(threads)
-    if chosen.type == "cuda":
+    if picked.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    return Machine(chosen, _pick_precision(chosen, amp), threads, workers or threads)
+    return Runtime(picked, _pick_precision(picked, amp), threads, workers or threads)
 
 
 def available_cpus() -> int:
@@ -67,17 +78,19 @@ def available_cpus() -> int:
 
 
 def _pick_device(name: str) -> torch.device:
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    names = [kind for kind, is_available in available.items() if is_available]
     if name == "auto":
-        return torch.device(next(kind for kind, there in present.items() if there))
-    if not present.get(name, False):
-        there = ", ".join(kind for kind, is_there in present.items() if is_there)
-        raise LabelrError(f"no device {name!r} here: torch sees {there}", "leave `--device` out, or name one of these")
+        return torch.device(names[0])
+    if name not in names:
+        raise LabelrError(
+            f"no device {name!r} here: torch sees {', '.join(names)}", "leave `--device` out, or name one of these"
+        )
     return torch.device(name)
 
 
 def _pick_precision(device: torch.device, amp: bool | None) -> str:
-    """The fastest type that trains well; `amp` None leaves the choice to the processor's features."""
+    """The fastest type that trains well; `amp` None decides by what the processor supports."""
     if amp is False:
         return "fp32"
     if device.type == "cuda":
@@ -88,6 +101,68 @@ def _pick_precision(device: torch.device, amp: bool | None) -> str:
 
 
 def _cpu_computes_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; elsewhere it is slower than fp32."""
+    """Whether the processor multiplies bf16 in hardware; where it does not, bf16 is slower than fp32."""
     features = torch.cpu.get_capabilities()
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
+@dataclass
+class MicroBatcher:
+    """The number of images that go through a network at a time: halved when memory runs out, and never raised again.
+
+    Attributes:
+        size: The current limit.
+        purpose: The work, as messages name it.
+        consequence: What a smaller limit changes, appended to the warning.
+        minimum: The smallest limit that makes sense.
+    """
+
+    size: int
+    purpose: str
+    consequence: str = ""
+    minimum: int = 1
+
+    def run(self, work: Callable[[int], T]) -> T:
+        """The result of `work`, which is repeated with half the size for as long as memory runs out.
+
+        Args:
+            work: Takes the largest number of images that may be in use at a time; it must be repeatable.
+
+        Raises:
+            LabelrError: If memory does not suffice for `minimum` images.
+        """
+        before = self.size
+        while True:
+            try:
+                result = work(self.size)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = first_line(error)
+            else:
+                break
+            self._halve(reason)  # outside the handler, where the error no longer keeps the tensors of its frames
+        if self.size < before:
+            log.warning(
+                "memory ran out in %s: continuing with %d images at a time%s", self.purpose, self.size, self.consequence
+            )
+        return result
+
+    def _halve(self, reason: str) -> None:
+        if self.size <= self.minimum:
+            raise LabelrError(
+                f"memory does not suffice for {self.purpose} with {self.size} images at a time: {reason}",
+                "free some memory, choose another `--device`, or train with a smaller `--image-size` or `--width`",
+            )
+        self.size = max(self.minimum, self.size // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error reports that memory has run out, of an accelerator or of the machine."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error).lower() for message in _MEMORY_ERRORS)

@@ -1,4 +1,4 @@
-"""What ``model.json`` says of a model: all that its weights do not."""
+"""The content of ``model.json``: everything about a model except its weights."""
 
 import dataclasses
 import hashlib
@@ -11,8 +11,7 @@ from labelr.config import RESIZE_RULES, STEMS, ResizeRule
 from labelr.errors import LabelrError
 from labelr.model.calibration import UNCALIBRATED, Calibration
 
-FORMAT = 2
-"""1 had no calibration: its probabilities are the network's own."""
+FORMAT = 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -25,8 +24,8 @@ class Preprocessing:
         image_size: S, the edge of the square in pixels.
         resize: How a picture becomes a square.
         mean: Of each channel, subtracted from pixels in [0, 1].
-        std: Of each channel, divided by afterwards.
-        flip_averaging: Whether probabilities are the mean of those of the image and of its mirror image.
+        std: Of each channel; divides the pixels afterwards.
+        flip_averaging: Whether probabilities are averaged over the image and its mirror image.
     """
 
     image_size: int
@@ -38,7 +37,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The sizes that a network is built from."""
+    """The hyperparameters that a network is built from."""
 
     stem: str
     width: float
@@ -47,20 +46,20 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What a model is, beside its weights.
+    """Everything about a model except its weights.
 
     Attributes:
         labels: L label names, in the order of the network's outputs.
         thresholds: A label applies where its probability is at least its threshold, ``(L,)``.
         preprocessing: How an image becomes the network's input.
-        architecture: What the network is built from.
-        calibration: What the network's probabilities go through before they are compared with thresholds or shown.
-        config: The settings of the training run, as resolved.
-        counts: For each label its positives, negatives and unknown cells in the whole data set.
-        scores: The metrics on the part named by `scored_on`; None where it is not scored yet.
-        scored_on: ``"test"``, or ``"val"`` where there is no test part, or None.
-        best_epoch: The epoch that the weights are of, from 1.
-        complete: False while training goes on.
+        architecture: The network's hyperparameters.
+        calibration: Applied to the network's probabilities before they are compared with thresholds or shown.
+        config: The settings of the training run, with every "auto" resolved.
+        counts: The number of positives, negatives and unknown cells of each label in the whole data set.
+        scores: The metrics on the split named by `scored_on`; None if the model is not evaluated yet.
+        scored_on: ``"test"``, or ``"val"`` without a test split, or ``"folds"``, or None.
+        best_epoch: The epoch of the weights, from 1.
+        complete: Whether training is finished.
         created: When training ended, ISO 8601.
         versions: Of labelr and torch.
         weights: Name and SHA-256 of the weights file.
@@ -82,71 +81,66 @@ class ModelInfo:
     weights: dict[str, str] = field(default_factory=dict)
 
     def prevalence(self, label: str) -> float:
-        """The share of images with a label in the whole data set, of those where it is known; 0.5 if none says."""
+        """The share of positives of a label in the whole data set, among known cells; 0.5 if none is known."""
         counts = self.counts.get(label, {})
         known = counts.get("positives", 0) + counts.get("negatives", 0)
         return counts["positives"] / known if known else 0.5
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that probabilities depend on."""
-        parts = [
+        """SHA-256, in hexadecimal, of everything that probabilities depend on."""
+        content = [
             self.weights,
             self.labels,
             dataclasses.asdict(self.preprocessing),
             dataclasses.asdict(self.calibration),
         ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The content of ``model.json``."""
         return files.json_text({"format": FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Self:
-        """What a ``model.json`` says, checked.
+    def from_json(cls, text: str, path: str) -> Self:
+        """Parses and validates the content of a ``model.json``.
 
         Args:
-            text: Its content.
-            where: How messages name it.
+            text: The content.
+            path: The file, as messages name it.
 
         Raises:
             LabelrError: If it is damaged, or of a newer format.
         """
         try:
-            said = json.loads(text)
-            version = said.pop("format")
+            values = json.loads(text)
+            version = values.pop("format")
             if isinstance(version, int) and version > FORMAT:
                 raise LabelrError(
-                    f"{where} has model format {version}, and this labelr reads up to {FORMAT}",
+                    f"{path} has model format {version}, and this labelr reads up to {FORMAT}",
                     "upgrade labelr: `pip install --upgrade labelr`",
                 )
-            preprocessing = said.pop("preprocessing")
-            info = cls(
-                **{
-                    **said,
-                    "labels": tuple(said["labels"]),
-                    "thresholds": tuple(float(threshold) for threshold in said["thresholds"]),
-                    "architecture": Architecture(**said["architecture"]),
-                    "calibration": Calibration(**said.get("calibration", {})),
-                    "preprocessing": Preprocessing(**{
-                        **preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"]),
-                    }),
-                }
-            )  # fmt: skip
-            _check(info)
+            preprocessing = values["preprocessing"]
+            preprocessing |= {name: tuple(preprocessing[name]) for name in ("mean", "std")}
+            values["labels"] = tuple(values["labels"])
+            values["thresholds"] = tuple(float(threshold) for threshold in values["thresholds"])
+            values["preprocessing"] = Preprocessing(**preprocessing)
+            values["architecture"] = Architecture(**values["architecture"])
+            values["calibration"] = Calibration(**values["calibration"])
+            info = cls(**values)
+            _validate(info)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise LabelrError(f"{where} is damaged: {error}", "train the model again, or restore the file") from error
+            raise LabelrError(f"{path} is damaged: {error}", "train the model again, or restore the file") from error
         return info
 
 
-def _check(info: ModelInfo) -> None:
-    """Raises ValueError where a value cannot be: the file may have been edited, or come from anywhere."""
+def _validate(info: ModelInfo) -> None:
+    """Raises ValueError where a value is impossible: the file may be edited, or come from anywhere."""
     preprocessing, architecture = info.preprocessing, info.architecture
-    facts = {
+    checks = {
         "labels": bool(info.labels) and all(isinstance(label, str) for label in info.labels),
-        "thresholds": len(info.thresholds) == len(info.labels) and all(0 <= one <= 1 for one in info.thresholds),
-        "calibration": info.calibration.usable,
+        "thresholds": len(info.thresholds) == len(info.labels) and all(0 <= value <= 1 for value in info.thresholds),
+        "calibration": info.calibration.is_valid,
         "image_size": isinstance(preprocessing.image_size, int) and 1 <= preprocessing.image_size <= 8192,
         "resize": preprocessing.resize in RESIZE_RULES,
         "mean and std": len(preprocessing.mean) == len(preprocessing.std) == 3,
@@ -156,6 +150,6 @@ def _check(info: ModelInfo) -> None:
         "weights": set(info.weights) == {"file", "sha256"},
         "weights file": info.weights["file"] == f"weights-{info.weights['sha256'][:12]}.safetensors",
     }
-    wrong = [name for name, holds in facts.items() if not holds]
+    wrong = [name for name, holds in checks.items() if not holds]
     if wrong:
-        raise ValueError(f"unusable {', '.join(wrong)}")
+        raise ValueError(f"invalid {', '.join(wrong)}")

@@ -1,4 +1,4 @@
-"""The residual network: images in, one logit a label out."""
+"""The residual network: images in, one logit per label out."""
 
 from copy import deepcopy
 from itertools import pairwise
@@ -11,8 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a skip connection (He et al. 2016, basic block).
 
-    With the deep stem's refinements ("bag of tricks", He et al. 2019) a strided projection average-pools before its
-    1x1 convolution, so that no input pixel is ignored, and the last BatchNorm starts at zero, so that every block
+    `refined` adds two tricks of He et al. 2019 ("bag of tricks"): a strided projection average-pools before its 1x1
+    convolution, so that no input pixel is ignored, and the last BatchNorm is initialised to zero, so that every block
     starts as the identity.
     """
 
@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if stride == 1 else _projection(in_channels, out_channels, stride, pool=refined)
 
     def forward(self, features: Tensor) -> Tensor:  # (N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))
-        """The features of the next depth."""
+        """The features of the next block."""
         residual = self.relu(self.norm1(self.conv1(features)))
         residual = self.norm2(self.conv2(residual))
         summed: Tensor = self.relu(residual + self.skip(features))
@@ -34,20 +34,20 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """The multi-label residual CNN: 18 layers deep, for any input size, without an activation at its end.
+    """The multi-label residual CNN: 18 layers, any input size, no final activation.
 
     Args:
         num_labels: L, the number of logits.
         stem: ``"deep"`` for three 3x3 convolutions, pooled projections and zero-initialised last BatchNorms;
             ``"classic"`` for one 7x7 convolution and plain projections.
-        width: Scales every channel count; 1.0 gives 64, 128, 256 and 512 channels in the four stages.
-        dropout: Probability of the dropout before the last layer, in [0, 1).
+        width: Scales every channel count; 1.0 means 64, 128, 256 and 512 channels in the four stages.
+        dropout: Dropout probability before the last layer, in [0, 1).
     """
 
     def __init__(self, num_labels: int, *, stem: str = "deep", width: float = 1.0, dropout: float = 0.3) -> None:
         super().__init__()
         refined = stem == "deep"
-        channels = [scaled(base, width) for base in (64, 128, 256, 512)]
+        channels = [scale_channels(base, width) for base in (64, 128, 256, 512)]
         self.stem = _deep_stem(channels[0]) if refined else _classic_stem(channels[0])
         self.stages = nn.Sequential()
         previous = channels[0]
@@ -55,7 +55,7 @@ class ResidualNetwork(nn.Module):
             first = ResidualBlock(previous, current, 1 if depth == 0 else 2, refined=refined)
             self.stages.append(nn.Sequential(first, ResidualBlock(current, current, 1, refined=refined)))
             previous = current
-        hidden = scaled(256, width)
+        hidden = scale_channels(256, width)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Sequential(
             nn.Flatten(),
@@ -73,8 +73,8 @@ class ResidualNetwork(nn.Module):
         return logits
 
 
-def folded(network: ResidualNetwork) -> ResidualNetwork:
-    """A copy for prediction alone: each BatchNorm is folded into the convolution before it, which gives the same."""
+def fold_batchnorm(network: ResidualNetwork) -> ResidualNetwork:
+    """A copy for inference that computes the same: each BatchNorm is folded into the convolution before it."""
     copy = deepcopy(network).eval()
     for module in copy.modules():
         if isinstance(module, ResidualBlock):
@@ -84,14 +84,14 @@ def folded(network: ResidualNetwork) -> ResidualNetwork:
             )
             module.norm1 = module.norm2 = nn.Identity()
         elif isinstance(module, nn.Sequential):
-            for (place, conv), (after, norm) in pairwise(list(module.named_children())):
+            for (index, conv), (next_index, norm) in pairwise(list(module.named_children())):
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module[int(place)], module[int(after)] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+                    module[int(index)], module[int(next_index)] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return copy
 
 
-def scaled(channels: int, width: float) -> int:
-    """A channel count scaled by `width`, rounded to the multiple of 8 that processors like, at least 8."""
+def scale_channels(channels: int, width: float) -> int:
+    """A channel count scaled by `width`, rounded to a multiple of 8, which is fast on every device; at least 8."""
     return max(8, round(channels * width / 8) * 8)
 
 
@@ -125,7 +125,7 @@ def _projection(in_channels: int, out_channels: int, stride: int, *, pool: bool)
 
 
 def _initialise(network: nn.Module, *, refined: bool) -> None:
-    """Kaiming initialisation (He et al. 2015); the refined network's blocks start as the identity."""
+    """Kaiming initialisation (He et al. 2015); refined blocks start as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -137,5 +137,5 @@ def _initialise(network: nn.Module, *, refined: bool) -> None:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """How many numbers training can change."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,4 +1,4 @@
-"""The one inference loop, shared by training, scoring and tagging, and the model that people hold in their hands."""
+"""The one inference loop, shared by training, scoring and tagging, and the `Model` that users work with."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,10 @@ from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
 from labelr.data.prefetch import in_batches
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
-from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
-from labelr.model.decide import decide
-from labelr.model.device import PRECISIONS, Machine
+from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate, decide
+from labelr.model.device import PRECISIONS, MicroBatcher, Runtime
 from labelr.model.info import ModelInfo, Preprocessing
-from labelr.model.memory import Portions
-from labelr.model.network import ResidualNetwork, folded
+from labelr.model.network import ResidualNetwork, fold_batchnorm
 
 BATCH_SIZE = 64
 
@@ -32,10 +30,10 @@ ImageLike = str | Path | Image.Image | NDArray[np.generic]
 
 
 class Predictions(NamedTuple):
-    """What a model says of N images.
+    """The labels and probabilities of N images.
 
     Attributes:
-        labels: For each image the labels that apply, in the model's order.
+        labels: The labels that apply to each image, in the model's order.
         probs: The probability of every label, shape ``(N, L)``.
     """
 
@@ -51,57 +49,57 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @cache
 def _shift_and_scale(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, of values in [0, 255], on the device once and for all."""
+    """Mean and standard deviation of each channel for values in [0, 255], cached on the device."""
     shift, scale = (255 * torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
     return shift, scale
 
 
-def for_prediction(network: ResidualNetwork, machine: Machine) -> ResidualNetwork:
-    """A copy of a network for prediction alone, in the machine's precision but for its head.
+def optimize_for_inference(network: ResidualNetwork, runtime: Runtime) -> ResidualNetwork:
+    """A copy of a network for inference only, in the runtime's precision except for its head.
 
-    The head is computed in 64 bits, where the device has them: so finely that the last digits of what is shown do not
-    depend on an image's place in its batch.
+    The head computes in float64 where the device has it, so that the digits that are shown do not depend on an
+    image's position in its batch.
     """
-    copy = folded(network).to(PRECISIONS[machine.precision])
-    copy.head.to(torch.float32 if machine.device.type == "mps" else torch.float64)
-    return machine.place(copy).eval()
+    copy = fold_batchnorm(network).to(PRECISIONS[runtime.precision])
+    copy.head.to(torch.float32 if runtime.device.type == "mps" else torch.float64)
+    return runtime.place(copy).eval()
 
 
 def predict_probs(
     network: nn.Module,
     batches: Iterable[NDArray[np.uint8]],
     preprocessing: Preprocessing,
-    machine: Machine,
+    runtime: Runtime,
     calibration: Calibration = UNCALIBRATED,
 ) -> Iterator[Probs]:
-    """The probabilities of each batch of images, one array ``(N, L)`` a batch.
+    """The probabilities of each batch of images, one array ``(N, L)`` per batch.
 
     Args:
-        network: As `for_prediction` gives it.
-        batches: Of pixels, shape ``(N, S, S, 3)``, at the size that `preprocessing` names.
+        network: The result of `optimize_for_inference`.
+        batches: Of pixels, shape ``(N, S, S, 3)``, at the image size of `preprocessing`.
         preprocessing: The model's.
-        machine: Where to compute, and in which precision.
-        calibration: What the network's probabilities, averaged where the model does so, are put through.
+        runtime: Where to compute, and in which precision.
+        calibration: Applied to the network's probabilities after flip averaging.
 
     Raises:
         LabelrError: If memory does not suffice for a single image.
     """
 
-    def predict(batch: NDArray[np.uint8], most: int) -> NDArray[np.floating]:
-        parts = [batch[start : start + most] for start in range(0, len(batch), most)]
-        return np.concatenate([_predict_batch(network, part, preprocessing, machine) for part in parts])
+    def predict(batch: NDArray[np.uint8], max_images: int) -> NDArray[np.floating]:
+        micro_batches = [batch[start : start + max_images] for start in range(0, len(batch), max_images)]
+        return np.concatenate([_predict_batch(network, pixels, preprocessing, runtime) for pixels in micro_batches])
 
-    portions = Portions(BATCH_SIZE, "prediction")
+    batcher = MicroBatcher(BATCH_SIZE, "prediction")
     for batch in batches:
-        yield calibrate(portions.run(partial(predict, batch)), calibration)
+        yield calibrate(batcher.run(partial(predict, batch)), calibration)
 
 
 def _predict_batch(
-    network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, machine: Machine
+    network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, runtime: Runtime
 ) -> NDArray[np.floating]:
-    pixels = machine.take(torch.from_numpy(batch).permute(0, 3, 1, 2))
+    pixels = runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2))
     with torch.inference_mode():
-        images = normalise(pixels, preprocessing).to(PRECISIONS[machine.precision])
+        images = normalise(pixels, preprocessing).to(PRECISIONS[runtime.precision])
         probs = network(images).sigmoid()
         if preprocessing.flip_averaging:
             probs = (probs + network(images.flip(3)).sigmoid()) / 2
@@ -111,28 +109,28 @@ def _predict_batch(
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model, ready to be applied.
+    """A trained model, ready to predict.
 
     Attributes:
         path: Its directory.
-        info: What ``model.json`` says of it.
+        info: The content of its ``model.json``.
         module: The network.
-        machine: What it runs on.
+        runtime: Its device, precision and threads.
     """
 
     path: Path
     info: ModelInfo
     module: ResidualNetwork
-    machine: Machine
+    runtime: Runtime
 
     @cached_property
-    def ready(self) -> ResidualNetwork:
-        """The network as it predicts; see `for_prediction`. Changes of `module` do not reach it."""
-        return for_prediction(self.module, self.machine)
+    def inference_network(self) -> ResidualNetwork:
+        """The result of `optimize_for_inference`; later changes of `module` do not reach it."""
+        return optimize_for_inference(self.module, self.runtime)
 
     @property
     def uncalibrated(self) -> Self:
-        """The model with the network's own probabilities."""
+        """The same model with uncalibrated probabilities."""
         return replace(self, info=replace(self.info, calibration=UNCALIBRATED))
 
     @property
@@ -149,36 +147,31 @@ class Model:
         """The labels and probabilities of images.
 
         Args:
-            images: Paths, PIL images or arrays ``(H, W)`` or ``(H, W, 3)``: uint8, uint16, or floats in [0, 1]; one
-                alone, or a sequence of them.
-            threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
+            images: One image or a sequence of them: a path, a PIL image, or an array ``(H, W)`` or ``(H, W, 3)`` of
+                uint8, uint16, or floats in [0, 1].
+            threshold: One threshold for all labels; None uses the model's own.
 
         Raises:
             LabelrError: If an image cannot be opened.
         """
-        alone = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
-        several: Iterable[ImageLike] = [images] if alone else images  # type: ignore[list-item, assignment]
-        probs = self.predict_pixels(map(np.stack, in_batches(map(self._pixels, several), BATCH_SIZE)))
-        return Predictions([self.choose(row, threshold) for row in probs], probs)
+        is_single = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
+        sequence: Iterable[ImageLike] = [images] if is_single else images  # type: ignore[list-item, assignment]
+        probs = self.predict_pixels(map(np.stack, in_batches(map(self._pixels, sequence), BATCH_SIZE)))
+        preds = decide(probs, self.thresholds(threshold))
+        labels = [[label for label, applies in zip(self.labels, row, strict=True) if applies] for row in preds]
+        return Predictions(labels, probs)
 
     def predict_pixels(self, batches: Iterable[NDArray[np.uint8]]) -> Probs:
         """The probabilities ``(N, L)`` of batches of pixels ``(B, S, S, 3)``, N images in all."""
-        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *self._predict(batches)])
-
-    def _predict(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Probs]:
-        info = self.info
-        return predict_probs(self.ready, batches, info.preprocessing, self.machine, info.calibration)
-
-    def choose(self, probs: NDArray[np.float32], threshold: float | None = None) -> list[str]:
-        """The labels of one image that apply, from its probabilities ``(L,)``."""
-        applies = decide(probs, self.thresholds(threshold))
-        return [label for label, one in zip(self.labels, applies, strict=True) if one]
+        network, preprocessing = self.inference_network, self.info.preprocessing
+        probs = predict_probs(network, batches, preprocessing, self.runtime, self.info.calibration)
+        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *probs])
 
     def thresholds(self, threshold: float | None = None) -> NDArray[np.float64]:
-        """The threshold of each label, ``(L,)``: the model's own, or one number for all.
+        """The threshold of each label, ``(L,)``: the model's own, or `threshold` for all.
 
         Raises:
-            SettingError: If the number is not from 0 to 1.
+            SettingError: If `threshold` is not from 0 to 1.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingError(f"threshold: expected a number from 0 to 1, got {threshold}")
@@ -186,24 +179,24 @@ class Model:
         return own if threshold is None else np.full_like(own, threshold)
 
     def _pixels(self, image: ImageLike) -> Pixels:
-        wanted = self.info.preprocessing
+        preprocessing = self.info.preprocessing
         if isinstance(image, (str, Path)):
-            pixels = read_pixels(Path(image), wanted.image_size, rule=wanted.resize)
+            pixels = read_pixels(Path(image), preprocessing.image_size, rule=preprocessing.resize)
             if isinstance(pixels, Unreadable):
                 raise LabelrError(f"cannot open the image {image}: {pixels.reason}")
             return pixels
         opened = image if isinstance(image, Image.Image) else Image.fromarray(_as_uint8(image))
-        return to_pixels(opened, wanted.image_size, wanted.resize)
+        return to_pixels(opened, preprocessing.image_size, preprocessing.resize)
 
 
 def _as_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """An image array as uint8: floats are taken to lie in [0, 1], 16 bits are divided by 257."""
+    """An image array as uint8: floats are expected in [0, 1], uint16 is divided by 257."""
     if array.dtype == np.uint8:
         return array  # type: ignore[return-value]
     white = 1.0 if array.dtype.kind in "fb" else 65535.0 if array.dtype == np.uint16 else 0.0
     if not white:
         raise LabelrError(
-            f"cannot take an array of {array.dtype} as an image", "give uint8, uint16 or floats in [0, 1]"
+            f"cannot use an array of {array.dtype} as an image", "pass uint8, uint16, or floats in [0, 1]"
         )
     scaled: NDArray[np.uint8] = np.rint(array.astype(np.float64).clip(0, white) * (255 / white)).astype(np.uint8)
     return scaled

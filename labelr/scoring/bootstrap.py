@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 from labelr.scoring.metrics import FloatArray, cell_losses, confusion
 
 HEADLINE = ("map_macro", "f1_micro", "f1_macro", "f1_samples", "hamming_loss", "exact_match", "loss")

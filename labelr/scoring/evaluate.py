@@ -16,7 +16,7 @@ from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.fields import SettingError
 from labelr.model import store
-from labelr.model.device import Machine
+from labelr.model.device import Runtime
 from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.progress import Track, untracked
 from labelr.scoring.evaluation import COLUMNS, Evaluation
@@ -48,7 +48,7 @@ def evaluate(
     suspects: str | Path | None = None,
     plot_format: str = PLOT_FORMATS[0],
     force: bool = False,
-    machine: Machine | None = None,
+    machine: Runtime | None = None,
     track: Track = untracked,
 ) -> Evaluation:
     """Scores a saved model on labelled images.
@@ -82,10 +82,10 @@ def evaluate(
     check_suspects_free(doubts, force=force)
     if output is not None:
         check_free(Path(output), force=force)
-    loaded = store.chosen(model, machine=machine)
+    loaded = store.resolve_model(model, runtime=machine)
     thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
     reading = ReadOptions.of(options)
-    dataset = load_dataset(as_folders(data), reading, threads=loaded.machine.workers, track=track)
+    dataset = load_dataset(as_folders(data), reading, threads=loaded.runtime.workers, track=track)
     matched = _match_labels(dataset, loaded, reading, common_labels=common_labels)
     chosen = _choose_split(matched, loaded, split)
     if output is not None:
@@ -186,7 +186,7 @@ def predict_dataset(
     """
     wanted = model.info.preprocessing
     pixels = dataset.pixels(
-        wanted.image_size, rule=wanted.resize, options=options or ReadOptions(), threads=model.machine.workers,
+        wanted.image_size, rule=wanted.resize, options=options or ReadOptions(), threads=model.runtime.workers,
         track=track,
     )  # fmt: skip
     return model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))

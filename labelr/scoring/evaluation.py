@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from labelr.data.label_table import FEW_POSITIVES, Targets
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 from labelr.model.predict import Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.metrics import FloatArray

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 
 FloatArray = NDArray[np.floating]
 Counts = NDArray[np.int64]

@@ -7,8 +7,8 @@ import numpy as np
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.model.decide import decide
-from labelr.model.shelf import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
+from labelr.model.calibration import decide
+from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring.evaluation import COLUMNS, Evaluation, without_nan
 from labelr.scoring.report.page import report_files
 

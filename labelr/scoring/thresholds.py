@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 from labelr.scoring.metrics import FloatArray, confusion, evaluable
 
 DEFAULT_THRESHOLD = 0.5

@@ -18,8 +18,8 @@ from labelr.data.prefetch import map_ahead
 from labelr.errors import suggest
 from labelr.fields import SettingError
 from labelr.model import store
-from labelr.model.decide import decide
-from labelr.model.device import pick_machine
+from labelr.model.calibration import decide
+from labelr.model.device import pick_runtime
 from labelr.model.predict import Model
 from labelr.scoring.overrides import choose_thresholds
 
@@ -236,14 +236,14 @@ class Tagger:
         """
         machine = None
         if not isinstance(model, Model):
-            machine = pick_machine(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
-        loaded = store.chosen(model, machine=machine)
+            machine = pick_runtime(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
+        loaded = store.resolve_model(model, runtime=machine)
         return cls(loaded, LabelSelection.of(loaded, options), options)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything but the images that the results depend on, by names for users, ready for JSON."""
-        selection, options, machine = self.selection, self.options, self.model.machine
+        selection, options, machine = self.selection, self.options, self.model.runtime
         threshold = selection.threshold
         if isinstance(threshold, str):
             threshold += f" ({hashlib.sha256(selection.thresholds.tobytes()).hexdigest()[:8]})"
@@ -271,7 +271,7 @@ class Tagger:
             base: The base folder.
             previous: Gives the result of an earlier run by the name of an image.
         """
-        threads = max(self.model.machine.threads, self.model.machine.workers)
+        threads = max(self.model.runtime.threads, self.model.runtime.workers)
         tasks = (Task.of(name, base, previous(name)) for name in names)
         batches = _batches(tasks, batch_size(self.model))
         return chain.from_iterable(map_ahead(self._tag_batch, batches, threads=threads, ahead=2 * threads))
@@ -311,7 +311,7 @@ class Tagger:
 
 def batch_size(model: Model) -> int:
     """The number of images that go through the network at a time."""
-    return BATCH_SIZES.get(model.machine.device.type, DEFAULT_BATCH_SIZE)
+    return BATCH_SIZES.get(model.runtime.device.type, DEFAULT_BATCH_SIZE)
 
 
 def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
@@ -335,4 +335,4 @@ def one_torch_thread(model: Model) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_num_threads(model.machine.threads)
+        torch.set_num_threads(model.runtime.threads)

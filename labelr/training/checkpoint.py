@@ -10,7 +10,7 @@ import torch
 
 from labelr import files, signals
 from labelr.errors import LabelrError, first_line
-from labelr.model import shelf
+from labelr.training.run import CHECKPOINT_FILE
 
 FORMAT = 1
 
@@ -25,7 +25,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, minutes: float, wanted: bool) -> None:
-        self.path = folder / shelf.CHECKPOINT_FILE
+        self.path = folder / CHECKPOINT_FILE
         self.wanted = wanted
         self._seconds = 60 * minutes
         self._saved = time.monotonic()

@@ -13,8 +13,8 @@ from labelr import signals
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
 from labelr.errors import LabelrError
-from labelr.model.decide import decide
-from labelr.model.predict import BATCH_SIZE, Probs, for_prediction, predict_probs
+from labelr.model.calibration import decide
+from labelr.model.predict import BATCH_SIZE, Probs, optimize_for_inference, predict_probs
 from labelr.progress import Track
 from labelr.scoring import metrics
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
@@ -107,7 +107,7 @@ class Course:
         trainer = self.trainer
         batches = [np.empty((0, len(self._val.labels)), np.float32)]
         for probs in predict_probs(
-            for_prediction(trainer.averaged, trainer.machine),
+            optimize_for_inference(trainer.averaged, trainer.machine),
             self._val_pixels.batches(BATCH_SIZE),
             trainer.preprocessing,
             trainer.machine,

@@ -14,8 +14,8 @@ from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
-from labelr.model import shelf, store
-from labelr.model.device import Machine
+from labelr.model import store
+from labelr.model.device import Runtime
 from labelr.model.info import ModelInfo
 from labelr.model.network import count_parameters
 from labelr.progress import Track
@@ -35,7 +35,7 @@ def train(
     dataset: Dataset,
     config: TrainConfig,
     info: ModelInfo,
-    machine: Machine,
+    machine: Runtime,
     folder: Path,
     *,
     deadline: float | None,
@@ -116,13 +116,13 @@ def _restored_best(info: ModelInfo, course: Course, dataset: Dataset, folder: Pa
     if not course.history:
         return info
     _write_history(course, folder)
-    if (folder / shelf.INFO_FILE).is_file():
-        saved = shelf.read_info(folder)
+    if (folder / store.INFO_FILE).is_file():
+        saved = store.load_info(folder)
         if saved.created >= course.best_created:  # not one that this run is to replace
             saved = replace(saved, complete=False, config=_reached(info, course))
             # it was complete if the run was stopped very late: what was fitted on its probabilities is fitted again
             saved = replace(saved, calibration=info.calibration, thresholds=info.thresholds)
-            shelf.save_info(folder, saved)
+            store.save_info(folder, saved)
             return saved
     if course.trainer.losses or len(course.history) > course.best.epoch:
         raise LabelrError(f"the best model so far is gone from {folder}", "start the run anew with `--force`")
@@ -130,7 +130,7 @@ def _restored_best(info: ModelInfo, course: Course, dataset: Dataset, folder: Pa
 
 
 def _write_history(course: Course, folder: Path) -> None:
-    files.write_atomically(folder / shelf.HISTORY_FILE, history_csv(course.history))
+    files.write_atomically(folder / store.HISTORY_FILE, history_csv(course.history))
 
 
 def _budget(
@@ -146,7 +146,7 @@ def _budget(
 
 
 def _make_trainer(
-    images: TrainImages, config: TrainConfig, info: ModelInfo, machine: Machine, budget: Budget
+    images: TrainImages, config: TrainConfig, info: ModelInfo, machine: Runtime, budget: Budget
 ) -> Trainer:
     torch.manual_seed(config.seed)
     network = store.build_network(info)
@@ -170,9 +170,9 @@ def _tell_pace(history: list[EpochRow]) -> None:
 
 def _write_data_files(dataset: Dataset, folder: Path, info: ModelInfo) -> None:
     """Writes what the model was made from, before the model itself: no model is without it."""
-    for name in (shelf.METRICS_FILE, shelf.PREDICTIONS_FILE):  # of the model that is being replaced
+    for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is being replaced
         (folder / name).unlink(missing_ok=True)
     remove_report(folder)
-    files.write_atomically(folder / shelf.CONFIG_FILE, files.json_text(info.config))
+    files.write_atomically(folder / store.CONFIG_FILE, files.json_text(info.config))
     write_splits(folder, dataset)
-    files.write_atomically(folder / shelf.ERRORS_FILE, dataset.errors_csv)
+    files.write_atomically(folder / store.ERRORS_FILE, dataset.errors_csv)

@@ -15,13 +15,12 @@ from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
 from labelr.errors import LabelrError, preview
-from labelr.model import shelf, store
-from labelr.model.calibration import Calibration, calibrate
-from labelr.model.device import Machine
+from labelr.model import store
+from labelr.model.calibration import Calibration, calibrate, fit_calibration
+from labelr.model.device import Runtime
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
-from labelr.scoring.calibrate import fit_calibration
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset, score_dataset
 from labelr.scoring.evaluation import without_nan
 from labelr.scoring.report.page import write_report
@@ -86,7 +85,7 @@ def finish(
     dataset: Dataset,
     info: ModelInfo,
     settings: TrainConfig,
-    machine: Machine,
+    machine: Runtime,
     folder: Path,
     *,
     suspects: Path | None,
@@ -106,7 +105,7 @@ def finish(
     Returns:
         The model, and the report that stands in its ``metrics.json``; on the validation part where there is no other.
     """
-    model = store.load(folder, machine=machine)
+    model = store.load_from(folder, machine)
     val = dataset.split("val")
     val_probs = predict_dataset(model, val, options=settings, track=track)
     decisions = decide_how(val_probs, val.targets, settings)
@@ -131,11 +130,11 @@ def finish(
 def complete(model: Model, report: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
     """Stores a model's scores beside it and marks it as complete."""
     report = without_nan(report)
-    files.write_atomically(model.path / shelf.METRICS_FILE, files.json_text(report))
-    files.write_atomically(model.path / shelf.CONFIG_FILE, files.json_text(model.info.config))
+    files.write_atomically(model.path / store.METRICS_FILE, files.json_text(report))
+    files.write_atomically(model.path / store.CONFIG_FILE, files.json_text(model.info.config))
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     info = replace(model.info, scores=report["metrics"], scored_on=report["scored_on"], complete=True, created=created)
-    shelf.save_info(model.path, info)
+    store.save_info(model.path, info)
     return replace(model, info=info), report
 
 

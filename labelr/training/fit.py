@@ -11,17 +11,16 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.load import as_folders, name_of_data
 from labelr.errors import LabelrError, first_line
 from labelr.fields import SettingError
-from labelr.model import shelf, store
-from labelr.model.device import Machine, pick_machine
+from labelr.model import store
+from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
-from labelr.model.memory import is_out_of_memory
 from labelr.model.predict import Model
-from labelr.model.reservation import begin_run, finish_run, forget_run, reserved
 from labelr.progress import Track, untracked
 from labelr.scoring.suspects import check_suspects_free
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
@@ -31,7 +30,18 @@ from labelr.training.finish import finish
 from labelr.training.folds import cross_validate, finish_folds
 from labelr.training.history import read_history
 from labelr.training.prepare import prepare, resolve
-from labelr.training.resume import is_finished, name_of_run, record, resumed_settings, versions, with_recorded_parts
+from labelr.training.record import RunRecord, versions
+from labelr.training.run import (
+    FOLDS_FOLDER,
+    find_run,
+    finish_run,
+    forget_run,
+    is_finished,
+    is_resumable,
+    load_record,
+    reserve_folder,
+    start_run,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +63,7 @@ class FitResult(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """The model's directory, its name, the best epoch, the settings and the scores, ready for JSON."""
         info = self.model.info
-        report = json.loads((self.model.path / shelf.METRICS_FILE).read_text(encoding="utf-8"))
+        report = json.loads((self.model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
         return {
             "model": str(self.model.path),
             "name": self.model.name,
@@ -105,27 +115,29 @@ def fit(
     default_name = name_of_data(folders)
     place = Path(output) if output is not None else None
     if name is None and place is None:
-        name = name_of_run(default_name, folders, given, resume=resume)
-    with reserved(name, default_name=default_name, output=place, force=force, resume=resume) as folder:
-        chosen, begun = resumed_settings(folder, given) if resume else (given, None)
+        name = find_run(default_name, folders, given, resume=resume)
+    with reserve_folder(name, default_name=default_name, output=place, force=force, resume=resume) as folder:
+        begun = load_record(folder, given) if resume else None
+        chosen = begun.resumed_config(given) if begun else given
         check_suspects_free(doubts, force=force or begun is not None)
-        machine = pick_machine(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
+        machine = pick_runtime(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
         dataset = prepare(folders, chosen, machine, track=track)
         if begun:
-            dataset = with_recorded_parts(dataset, begun, folder)
+            dataset = begun.restore_splits(dataset, folder)
             if is_finished(folder):
                 return _finished_before(folder, machine, suspects=doubts)
         settings = resolve(chosen, machine, drawn=not folders, num_train=len(dataset.split("train")))
         info = describe(dataset, settings)
         deadline = start + 60 * given.time if given.time else None
         if not begun:
-            begin_run(folder)
+            start_run(folder)
         if deadline is None:
-            record(folder, folders, given, settings, dataset)
+            record = RunRecord.of(folders, given, settings, dataset)
+            files.write_atomically(folder / store.RUN_FILE, record.to_json())
         with _telling_what_is_kept(folder):
             folds = None
             if settings.folds:
-                place = folder / shelf.FOLDS_FOLDER
+                place = folder / FOLDS_FOLDER
                 folds = cross_validate(dataset, settings, info, machine, place, log_dir=events, track=track)
                 settings = replace(settings, epochs=folds.median_epoch)
                 log.info("training on all images for %d epochs", folds.median_epoch)
@@ -140,15 +152,15 @@ def fit(
     return FitResult(model, [asdict(row) for row in history], _scores(report))
 
 
-def _finished_before(folder: Path, machine: Machine, *, suspects: Path | None) -> FitResult:
+def _finished_before(folder: Path, machine: Runtime, *, suspects: Path | None) -> FitResult:
     """What a run gave that has nothing left to do."""
     forget_run(folder)  # which a kill may have left
     log.info("the model in %s is finished already, from the same data and settings", folder)
     if suspects:
         log.warning("no table of suspects is written: `labelr evaluate --suspects` writes one of a model")
-    history = [asdict(row) for row in read_history(folder / shelf.HISTORY_FILE)]
-    report = json.loads((folder / shelf.METRICS_FILE).read_text(encoding="utf-8"))
-    return FitResult(store.load(folder, machine=machine), history, _scores(report))
+    history = [asdict(row) for row in read_history(folder / store.HISTORY_FILE)]
+    report = json.loads((folder / store.METRICS_FILE).read_text(encoding="utf-8"))
+    return FitResult(store.load_from(folder, machine), history, _scores(report))
 
 
 def _scores(report: Mapping[str, Any]) -> dict[str, float]:
@@ -170,12 +182,12 @@ def _telling_what_is_kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if (folder / shelf.INFO_FILE).is_file():
-            info = shelf.read_info(folder)
+        if (folder / store.INFO_FILE).is_file():
+            info = store.load_info(folder)
             if not info.complete:
                 log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
         helps = not isinstance(error, LabelrError) or isinstance(error.__cause__, OSError)
-        if isinstance(error, Exception) and helps and shelf.is_resumable(folder):
+        if isinstance(error, Exception) and helps and is_resumable(folder):
             log.warning("what was done so far is kept: the same command with `--resume` goes on with it")
         if is_out_of_memory(error):
             raise LabelrError(

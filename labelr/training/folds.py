@@ -18,9 +18,9 @@ from labelr.data.duplicates import group_images
 from labelr.data.label_table import SPLITS
 from labelr.data.splits import stratified_split
 from labelr.errors import LabelrError
-from labelr.model import shelf, store
+from labelr.model import store
 from labelr.model.calibration import calibrate
-from labelr.model.device import Machine
+from labelr.model.device import Runtime
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
@@ -59,7 +59,7 @@ def cross_validate(
     dataset: Dataset,
     config: TrainConfig,
     info: ModelInfo,
-    machine: Machine,
+    machine: Runtime,
     folder: Path,
     *,
     log_dir: Path | None,
@@ -104,7 +104,7 @@ def cross_validate(
             place = files.make_folder(folder / str(fold + 1))
             part = replace(dataset, splits=parts)
             trained, _ = train(part, config, info, machine, place, deadline=None, log_dir=events, track=track)
-            model = store.load(place, machine=machine)
+            model = store.load_from(place, machine)
             said = predict_dataset(model, dataset.take(held_out), options=config, track=track)
             with files.replacing(done) as file:
                 np.savez(file, probs=said, best_epoch=trained.best_epoch)
@@ -124,7 +124,7 @@ def finish_folds(
     dataset: Dataset,
     info: ModelInfo,
     settings: TrainConfig,
-    machine: Machine,
+    machine: Runtime,
     folder: Path,
     *,
     suspects: Path | None,
@@ -141,7 +141,7 @@ def finish_folds(
     targets = dataset.targets
     decisions = decide_how(folds.probs, targets, settings)
     tell_decisions(info.labels, decisions, settings)
-    model = store.load(folder, machine=machine)
+    model = store.load_from(folder, machine)
     model = replace(model, info=with_decisions(info, decisions))
     per_fold = []
     for fold in range(len(folds.best_epochs)):
@@ -150,7 +150,7 @@ def finish_folds(
         per_fold.append(_evaluation(model, dataset.take(mine), folds.probs[mine], fitted))
     pooled = _evaluation(model, dataset, folds.probs, decisions)
     predictions = predictions_csv(pooled, {"fold": (folds.fold_of + 1).tolist()})
-    files.write_atomically(folder / shelf.PREDICTIONS_FILE, predictions)
+    files.write_atomically(folder / store.PREDICTIONS_FILE, predictions)
     report = pooled.to_json() | {"f1_at": _mean_f1_at(per_fold)} | _means_and_spreads(per_fold)
     del report["intervals"]  # the spread stands in their place
     counts = {"images": [len(one.files) for one in per_fold], "best_epochs": list(folds.best_epochs)}

@@ -14,7 +14,7 @@ from labelr.data.label_table import SPLITS
 from labelr.data.load import load_dataset
 from labelr.data.splits import split_dataset
 from labelr.errors import LabelrError, preview
-from labelr.model.device import Machine
+from labelr.model.device import Runtime
 from labelr.progress import Track, untracked
 
 DEFAULT_EPOCHS = 30
@@ -22,7 +22,7 @@ DEFAULT_EPOCHS = 30
 log = logging.getLogger(__name__)
 
 
-def resolve(config: TrainConfig, machine: Machine, *, drawn: bool, num_train: int) -> TrainConfig:
+def resolve(config: TrainConfig, machine: Runtime, *, drawn: bool, num_train: int) -> TrainConfig:
     """The settings with every "auto" replaced by what it stands for here.
 
     Args:
@@ -56,7 +56,7 @@ def default_batch_size(num_train: int, *, most: int) -> int:
     return next((size for size in (64, 32, 16) if size <= most and num_train >= 16 * size), 8)
 
 
-def prepare(data: Sequence[Path], config: TrainConfig, machine: Machine, *, track: Track = untracked) -> Dataset:
+def prepare(data: Sequence[Path], config: TrainConfig, machine: Runtime, *, track: Track = untracked) -> Dataset:
     """Reads the data set of some folders, or draws one where there are none, and divides it into train, val and test.
 
     Raises:

@@ -13,9 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
 from labelr.errors import LabelrError, first_line
-from labelr.model.device import Machine
+from labelr.model.device import MicroBatcher, Runtime, is_out_of_memory
 from labelr.model.info import Preprocessing
-from labelr.model.memory import Portions, is_out_of_memory
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import normalise
 from labelr.progress import Description, Track, untracked
@@ -53,7 +52,7 @@ class Trainer:
         images: TrainImages,
         config: TrainConfig,
         preprocessing: Preprocessing,
-        machine: Machine,
+        machine: Runtime,
         budget: Budget,
     ) -> None:
         self.config = config
@@ -67,7 +66,7 @@ class Trainer:
         self.waited_seconds = 0.0
         batch_size = images.batch_size
         added_up = f", their gradients added up, so that a step is still of {batch_size}"
-        self.portions = Portions(min(config.micro_batch or batch_size, batch_size), "training", added_up, least=2)
+        self.portions = MicroBatcher(min(config.micro_batch or batch_size, batch_size), "training", added_up, minimum=2)
         self.network = machine.place(network)
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
         self.augment = Augmentation(STRENGTHS[config.augment], flip=config.flip, vertical_flip=config.vertical_flip)
@@ -215,7 +214,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed(batch.seed)
-        images, targets = self.machine.take(batch.images), self.machine.take(batch.targets)
+        images, targets = self.machine.to_device(batch.images), self.machine.to_device(batch.targets)
         changed = normalise(self.augment(images, batch.aspects, self.size, generator), self.preprocessing)
         mixed, mixed_targets = mixup(changed, targets, self.config.mixup, generator)
         self._set_pace()
@@ -269,7 +268,7 @@ class Trainer:
 Averager = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 
 
-def make_optimizers(network: nn.Module, config: TrainConfig, machine: Machine) -> list[torch.optim.Optimizer]:
+def make_optimizers(network: nn.Module, config: TrainConfig, machine: Runtime) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters, or Muon for the convolutions but the first and AdamW for the rest.
 
     Norms and biases are not decayed.

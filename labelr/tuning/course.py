@@ -13,7 +13,7 @@ import optuna
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.errors import LabelrError
-from labelr.model.device import Machine
+from labelr.model.device import Runtime
 from labelr.progress import untracked
 from labelr.training.epochs import train
 from labelr.training.fit import describe
@@ -46,7 +46,7 @@ class Course:
     """
 
     job: Job
-    machine: Machine
+    machine: Runtime
     attempt: optuna.Trial
     number: int
     settings: TrainConfig

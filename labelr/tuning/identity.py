@@ -13,8 +13,8 @@ from labelr import files
 from labelr.config import TrainConfig, TuneOptions
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, preview
-from labelr.model.reservation import default_stem
-from labelr.training.resume import FREE, images_of, said_setting
+from labelr.model.store import make_name
+from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
 from labelr.tuning.space import Space
 from labelr.tuning.study import Study, delete_study, open_study
 
@@ -35,8 +35,8 @@ def identity_of(
         options: How.
         sampler: What chooses the points.
     """
-    content = json.dumps([dataset.labels, sorted((name, *image) for name, image in images_of(dataset).items())])
-    left_out = {*FREE, *_MACHINE, *space.dimensions, "select"}
+    content = json.dumps([dataset.labels, sorted((name, *image) for name, image in recorded_images(dataset).items())])
+    left_out = {*FREE_SETTINGS, *_MACHINE, *space.dimensions, "select"}
     return {
         "labels": list(dataset.labels),
         "images": len(dataset),
@@ -58,7 +58,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         yield f"{name} was searched over {was or 'nothing'} and is over {new or 'nothing'}"
     for name, was, new in _changed(before["settings"], now["settings"]):
         if name not in before["space"] and name not in now["space"]:
-            yield f"{name} was {said_setting(was)} and is {said_setting(new)}"
+            yield f"{name} was {format_setting(was)} and is {format_setting(new)}"
     if before["content"] != now["content"]:
         yield _other_data(before, now)
 
@@ -98,7 +98,7 @@ def begin_study(
     Raises:
         LabelrError: If a study of that name is of something else, or its storage cannot be reached.
     """
-    stem = default_stem(default_name)
+    stem = make_name(default_name)
     chosen = name if name is not None else stem if url else None
     names = iter([chosen]) if chosen else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     with FileLock(files.make_folder(studies_folder()) / ".lock"):

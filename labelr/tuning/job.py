@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labelr.config import DEFAULT_TRIALS, TrainConfig, TuneOptions
 from labelr.data.dataset import Dataset
-from labelr.model.device import Machine
+from labelr.model.device import Runtime
 from labelr.training.prepare import DEFAULT_EPOCHS, resolve
 from labelr.tuning.space import Point, Space, Values
 
@@ -54,7 +54,7 @@ class Job:
         """Whether the time is over."""
         return self.deadline is not None and time.time() >= self.deadline
 
-    def point_settings(self, point: Point, machine: Machine) -> TrainConfig:
+    def point_settings(self, point: Point, machine: Runtime) -> TrainConfig:
         """The settings of a point, every "auto" replaced."""
         config = replace(self.given, **point)
         return resolve(config, machine, drawn=self.drawn, num_train=len(self.dataset.split_rows("train")))

@@ -11,15 +11,15 @@ from filelock import FileLock
 from labelr.data.dataset import Dataset
 from labelr.data.load import as_folders, name_of_data
 from labelr.errors import LabelrError
-from labelr.model import shelf
-from labelr.model.reservation import check_free
+from labelr.model import store
 from labelr.progress import Track
 from labelr.scoring import metrics
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.fit import FitResult, fit
 from labelr.training.history import EpochRow
-from labelr.training.resume import is_finished, name_of_run, setting_differences
+from labelr.training.record import RunRecord
+from labelr.training.run import RECORD_FILE, check_free, find_run, is_finished, is_resumable
 from labelr.tuning.outcome import Flattery, Outcome
 from labelr.tuning.study import Study
 
@@ -76,16 +76,14 @@ def _has_begun(outcome: Outcome, place: Path | None) -> bool:
     """Whether the best settings were trained already, or there is a run of them to go on with."""
     folders, config = as_folders(outcome.data), outcome.best_config
     if place is None:
-        name = name_of_run(
-            name_of_data(folders), folders, config, resume=True
-        )  # one with these settings, if there is any
+        name = find_run(name_of_data(folders), folders, config, resume=True)  # one with these settings, if there is any
         if name is None:
             return False
-        place = shelf.models_folder() / name
-    if not is_finished(place) and not shelf.is_resumable(place):
+        place = store.models_folder() / name
+    if not is_finished(place) and not is_resumable(place):
         return False
-    run = shelf.read_run(place / (shelf.RECORD_FILE if is_finished(place) else shelf.RUN_FILE))
-    return not setting_differences(run, config)
+    record = RunRecord.read(place / (RECORD_FILE if is_finished(place) else store.RUN_FILE))
+    return not record.setting_differences(config)
 
 
 def _noted(study: Study) -> dict[str, Any]:

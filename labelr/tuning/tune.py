@@ -18,8 +18,8 @@ from labelr.config import TrainConfig, TuneOptions
 from labelr.data.dataset import Dataset
 from labelr.data.load import as_folders, name_of_data
 from labelr.errors import LabelrError, preview
-from labelr.model import shelf
-from labelr.model.device import Machine, pick_machine
+from labelr.model import store
+from labelr.model.device import Runtime, pick_runtime
 from labelr.progress import Track, untracked
 from labelr.training.prepare import prepare, resolve
 from labelr.tuning.course import TRIALS_FOLDER
@@ -89,15 +89,15 @@ def tune(
     sampler = check_search(given, searched, chosen)
     place = Path(output) if output is not None else None
     if name is not None:
-        place = shelf.models_folder() / shelf.check_name(name)
+        place = store.models_folder() / store.check_name(name)
     if study is not None:
-        shelf.check_name(study, "study")
+        store.check_name(study, "study")
     if storage is not None:
         check_storage(storage)
     folders = as_folders(data)
     deadline = time.time() + 60 * chosen.time if chosen.time else None
     with _going_on() as ends:
-        machine = pick_machine(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
+        machine = pick_runtime(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
         dataset = prepare(folders, given, machine, track=track)
         _check_scorable(dataset)
         settings = resolve(given, machine, drawn=not folders, num_train=len(dataset.split_rows("train")))
@@ -137,7 +137,7 @@ def _going_on() -> Iterator[ExitStack]:
         raise
 
 
-def search(study: Study, job: Job, machine: Machine, *, track: Track, watch: Watch) -> None:
+def search(study: Study, job: Job, machine: Runtime, *, track: Track, watch: Watch) -> None:
     """Lets workers try what is left to try, until all is done or the time is over."""
     trials = read_trials(study.shared)
     num_over = sum(trial.is_over for trial in trials)
@@ -160,7 +160,7 @@ def search(study: Study, job: Job, machine: Machine, *, track: Track, watch: Wat
     teller.tell(read_trials(study.shared))
 
 
-def _fill_cache(job: Job, machine: Machine, track: Track) -> None:
+def _fill_cache(job: Job, machine: Runtime, track: Track) -> None:
     """Decodes the images once for all trials, at each size and by each rule that they will have."""
     searched = {name: job.space.dimensions[name] for name in ("image_size", "resize") if name in job.space.dimensions}
     axes = {name: dimension.choices for name, dimension in searched.items() if isinstance(dimension, Values)}
@@ -192,7 +192,7 @@ def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
         study.name, study.folder, data, job.given, job.space, job.options, job.sampler, tuple(trials), importance(study)
     )
     files.write_atomically(study.folder / TRIALS_FILE, trials_csv(outcome))
-    files.write_atomically(study.folder / shelf.CONFIG_FILE, files.json_text(outcome.best_config.to_dict()))
+    files.write_atomically(study.folder / store.CONFIG_FILE, files.json_text(outcome.best_config.to_dict()))
     return outcome
 
 

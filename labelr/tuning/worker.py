@@ -14,8 +14,7 @@ from optuna.trial import TrialState
 
 from labelr import signals
 from labelr.errors import LabelrError, first_line
-from labelr.model.device import pick_machine
-from labelr.model.memory import is_out_of_memory
+from labelr.model.device import is_out_of_memory, pick_runtime
 from labelr.tuning.course import Course, PutBackError, is_of_the_machine
 from labelr.tuning.job import Job
 from labelr.tuning.space import Point
@@ -47,7 +46,7 @@ class Worker:
         self._job = job
         self._study = open_study(job.name, job.folder, job.url)
         self._study.shared.pruner = make_pruner(job)
-        self._machine = pick_machine(
+        self._machine = pick_runtime(
             job.given.device, amp=job.given.amp, threads=job.threads, workers=job.given.workers
         )
         self._claim = self._study.claiming

@@ -75,13 +75,13 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
 
     from labelr.config import TrainConfig
     from labelr.data.augment import TRAINING_SHARE
-    from labelr.model.device import pick_machine
+    from labelr.model.device import pick_runtime
     from labelr.model.network import ResidualNetwork
     from labelr.training.losses import masked_bce
     from labelr.training.prepare import resolve
     from labelr.training.trainer import make_optimizers
 
-    machine = pick_machine("cpu")
+    machine = pick_runtime("cpu")
     config = resolve(TrainConfig(), machine, drawn=False, num_train=num_train)
     batch, size = config.batch_size or 0, round((config.image_size or 0) * TRAINING_SHARE)
     network = machine.place(ResidualNetwork(num_labels, dropout=config.dropout))

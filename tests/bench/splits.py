@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import TrainConfig
-from labelr.model.device import pick_machine
+from labelr.model.device import pick_runtime
 from labelr.training.prepare import prepare
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     """Prints a row for each folder and way to split, over five seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", type=Path, nargs="+")
-    machine = pick_machine("cpu")
+    machine = pick_runtime("cpu")
     print("folder      split       mean    worst   labels missing from a part   (points, mean of 5 seeds)")
     for folder in parser.parse_args().folders:
         rows: dict[str, list[tuple[float, float, int]]] = {"stratified": [], "at random": []}

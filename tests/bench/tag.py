@@ -23,10 +23,10 @@ import torch
 from labelr.data.images import find_images, read_pixels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model import store
-from labelr.model.decide import decide
-from labelr.model.device import Machine, available_cpus, pick_machine
+from labelr.model.calibration import decide
+from labelr.model.device import Runtime, available_cpus, pick_runtime
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
-from labelr.model.predict import Model, for_prediction, normalise, predict_probs
+from labelr.model.predict import Model, normalise, optimize_for_inference, predict_probs
 from labelr.tagging.pipeline import batch_size
 
 LABELS = tuple(f"label {number}" for number in range(5))
@@ -85,7 +85,7 @@ def peer(script: Path, photos: Path, mode: str, size: int) -> float:
 
 def limits(photos: Path, model: Path) -> tuple[float, float]:
     """Images a second of opening alone, and of the network alone, on all cores."""
-    loaded = store.load(model, machine=pick_machine())
+    loaded = store.load_from(model, pick_runtime())
     size, paths = loaded.info.preprocessing.image_size, list(find_images(photos))
     torch.set_num_threads(1)
     batch = np.random.default_rng(0).integers(0, 256, (batch_size(loaded), size, size, 3), np.uint8)
@@ -141,7 +141,7 @@ def small_things(folder: Path, small: Path) -> None:
 
 def agreement(photos: Path, model: Path) -> None:
     """How far probabilities and decisions are from those of the plain network in fp32, on the same pixels."""
-    loaded: Model = store.load(model, machine=pick_machine())
+    loaded: Model = store.load_from(model, pick_runtime())
     preprocessing = loaded.info.preprocessing
     paths = list(find_images(photos))
     pixels = np.stack([p for path in paths if isinstance(p := read_pixels(path, preprocessing.image_size), np.ndarray)])
@@ -157,8 +157,8 @@ def agreement(photos: Path, model: Path) -> None:
 
     exact = np.concatenate(list(plain()))
     for precision in ("fp32", "bf16"):
-        machine = Machine(torch.device("cpu"), precision, 2, 2)
-        ready = for_prediction(loaded.module, machine)
+        machine = Runtime(torch.device("cpu"), precision, 2, 2)
+        ready = optimize_for_inference(loaded.module, machine)
         batches = (pixels[start : start + 16] for start in range(0, len(pixels), 16))
         said = np.concatenate(list(predict_probs(ready, batches, preprocessing, machine)))
         away = np.abs(said - exact)

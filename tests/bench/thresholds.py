@@ -23,9 +23,8 @@ import numpy as np
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.data.splits import read_splits
-from labelr.model import shelf, store
-from labelr.model.calibration import calibrate
-from labelr.model.decide import decide
+from labelr.model import store
+from labelr.model.calibration import calibrate, decide
 from labelr.model.predict import Model, Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.evaluate import predict_dataset
@@ -36,7 +35,7 @@ from labelr.training.fit import fit
 
 def trained(train: Path, folder: Path, settings: dict[str, object]) -> Model:
     """The model in a folder, trained where it is not there yet, with the network's own probabilities."""
-    if not (folder / shelf.METRICS_FILE).is_file():
+    if not (folder / store.METRICS_FILE).is_file():
         fit(train, {**settings, "test_fraction": 0}, output=folder, force=True)
     return store.load(folder).uncalibrated
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from labelr.model import shelf
+from labelr.model import store
 from labelr.model.predict import Model
 from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.report.charts import History
@@ -49,7 +49,7 @@ class ReportData:
     def history(self) -> History:
         """The columns of the model's ``history.csv``; empty where the file is missing or damaged."""
         try:
-            with (self.model.path / shelf.HISTORY_FILE).open(encoding="utf-8", newline="") as file:
+            with (self.model.path / store.HISTORY_FILE).open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
         except (OSError, ValueError, TypeError, csv.Error):

@@ -15,7 +15,7 @@ from PIL import Image
 from labelr.data.images import Pixels, Unreadable, read_thumbnail
 from labelr.data.label_table import FEW_POSITIVES
 from labelr.errors import pluralize
-from labelr.model.decide import decide
+from labelr.model.calibration import decide
 from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts, svg

@@ -238,7 +238,7 @@ def _training_data(model: Model) -> Facts:
 
 
 def _environment(model: Model, now: datetime) -> Facts:
-    machine = model.machine
+    machine = model.runtime
     return [
         ("Trained with", ", ".join(f"{name} {version}" for name, version in model.info.versions.items())),
         ("Evaluated with", package_versions()),

@@ -1,0 +1,188 @@
+"""The record of a training run, ``run.json``: what it was started with, and what a resumed run may change."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.data.label_table import SPLITS
+from labelr.errors import LabelrError, preview
+from labelr.model import store
+from labelr.version import __version__
+
+FORMAT = 1
+FREE_SETTINGS = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "workers")
+"""Settings that a resumed run may change: the result does not depend on them, except on `micro_batch`."""
+START_OVER = "start over with `--force`"
+
+log = logging.getLogger(__name__)
+
+
+class RecordedImage(NamedTuple):
+    """One image of a run.
+
+    Attributes:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        digest: SHA-256 of the file.
+        targets: One character per label: 1, 0, or ? for unknown.
+        group: Its group in the label file; empty without groups.
+    """
+
+    split: str
+    digest: str
+    targets: str
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run was started with.
+
+    Attributes:
+        data: The absolute data folders; none for synthetic images.
+        given: The settings as given by the user.
+        settings: The settings with every "auto" resolved.
+        labels: L label names, in the order of the network's outputs.
+        images: Each image by its name in the label file.
+        versions: Of labelr and torch.
+        created: When the run was started, ISO 8601.
+    """
+
+    data: tuple[str, ...]
+    given: dict[str, Any]
+    settings: dict[str, Any]
+    labels: tuple[str, ...]
+    images: dict[str, RecordedImage]
+    versions: dict[str, str]
+    created: str
+
+    @classmethod
+    def of(cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: Dataset) -> Self:
+        """The record of a run that starts now."""
+        return cls(
+            data=absolute_paths(data),
+            given=given.to_dict(),
+            settings=settings.to_dict(),
+            labels=dataset.labels,
+            images=recorded_images(dataset),
+            versions=versions(),
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a ``run.json`` or ``record.json``.
+
+        Raises:
+            LabelrError: If there is none, it is damaged, or of another format.
+        """
+        text = store.read_text(path, START_OVER)
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise LabelrError(f"{path} is of another version of labelr", START_OVER)
+            values |= {name: tuple(values[name]) for name in ("data", "labels")}
+            values["images"] = {name: RecordedImage(*image) for name, image in values["images"].items()}
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise LabelrError(f"{path} is damaged: {error}", START_OVER) from error
+
+    def to_json(self) -> str:
+        """The content of ``run.json``; file names that are not valid UTF-8 keep their bytes."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=True) + "\n"
+
+    def setting_differences(self, given: TrainConfig, *, epochs_may_grow: bool = True) -> list[str]:
+        """Which settings differ from those of the run, one phrase each; only `FREE_SETTINGS` and more epochs may."""
+        differences = []
+        for name, value in given.to_dict().items():
+            before, resolved = self.given.get(name), self.settings.get(name)
+            if name in FREE_SETTINGS or value == before or (value is not None and value == resolved):
+                continue
+            if name == "epochs" and epochs_may_grow and not given.folds and (value is None or value >= resolved):
+                continue
+            differences.append(f"{name} was {format_setting(before)} and is {format_setting(value)}")
+        return differences
+
+    def resumed_config(self, given: TrainConfig) -> TrainConfig:
+        """The run's settings with "auto" resolved as before; `given` decides what a resumed run may change."""
+        if given.micro_batch not in (None, self.settings.get("micro_batch")):
+            log.warning("another micro_batch changes the result: BatchNorm sees other images together")
+        changed = {name: value for name in (*FREE_SETTINGS, "epochs") if (value := getattr(given, name)) is not None}
+        return replace(TrainConfig.of(self.settings), **changed)
+
+    def restore_splits(self, dataset: Dataset, path: Path) -> Dataset:
+        """The data with the splits of the run.
+
+        Raises:
+            LabelrError: If images or labels have changed since the run was started; `path` names the run.
+        """
+        differences = list(self._data_differences(dataset))
+        if differences:
+            raise LabelrError(
+                f"the data has changed since the run in {path} was started: {'; '.join(differences)}",
+                f"restore the data, or {START_OVER}",
+            )
+        splits = [SPLITS.index(self.images[file].split) for file in dataset.files]
+        return replace(dataset, splits=np.array(splits, np.int64))
+
+    def _data_differences(self, dataset: Dataset) -> Iterator[str]:
+        """What has changed in images and labels, one phrase each."""
+        labels, now = dataset.labels, recorded_images(dataset)
+        if labels != self.labels:
+            yield f"the labels were {preview(self.labels)} and are {preview(labels)}"
+            return
+        removed = [file for file in self.images if file not in now]
+        added = [file for file in now if file not in self.images]
+        common = [file for file in now if file in self.images]
+
+        def changed(field: str) -> list[str]:
+            return [file for file in common if getattr(now[file], field) != getattr(self.images[file], field)]
+
+        found = {
+            "images are gone or do not open": removed, "images are new": added,
+            "images have another content": changed("digest"), "images have other labels": changed("targets"),
+            "images are in another group": changed("group"),
+        }  # fmt: skip
+        if self.versions == versions() and not any(found.values()):  # another version may split differently
+            found["images would be in another split"] = changed("split")
+        yield from (f"{len(names):,} {what}: {preview(names)}" for what, names in found.items() if names)
+        if not any(found.values()) and list(now) != list(self.images):
+            yield "the images are listed in another order"
+
+
+def versions() -> dict[str, str]:
+    """Of labelr and torch."""
+    import torch
+
+    return {"labelr": __version__, "torch": torch.__version__}
+
+
+def format_versions(versions: Mapping[str, str]) -> str:
+    """Versions as a phrase."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def recorded_images(dataset: Dataset) -> dict[str, RecordedImage]:
+    """Each image of a data set as a record keeps it, by its name in the label file."""
+    groups = dataset.groups or [""] * len(dataset)
+    characters = np.where(np.isnan(dataset.targets), "?", np.where(dataset.targets > 0.5, "1", "0"))  # (N, L)
+    targets = ["".join(row) for row in characters.tolist()]
+    columns = zip(dataset.split_names, dataset.digests, targets, groups, strict=True)
+    return {file: RecordedImage(*image) for file, image in zip(dataset.files, columns, strict=True)}
+
+
+def absolute_paths(data: Sequence[Path]) -> tuple[str, ...]:
+    """Data folders as a record keeps them."""
+    return tuple(str(folder.resolve()) for folder in data)
+
+
+def format_setting(value: object) -> str:
+    """A setting's value as messages show it."""
+    return "auto" if value is None else ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
