@@ -175,10 +175,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     dropout: float = _network(0.3, "Dropout probability before the last layer.", low=0, below=1)
 
-    epochs: int | None = _searchable(None, "Maximum number of epochs; auto: 30, or what `--time` allows.", low=1)
+    epochs: int | None = _searchable(None, "Maximum number of epochs; auto: 30.", low=1)
     time: float | None = _training(
         None,
-        "Time limit of the whole command, instead of a number of epochs; the learning rate follows the clock.",
+        "Time limit of the whole command, instead of a number of epochs: the learning rate follows the clock, and "
+        "training stops early only with `--patience`.",
         low=0.01,
         metavar="MINUTES",
     )
@@ -218,10 +219,13 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         True, "Start training with smaller images (at least 64 px); use the full size in the last third."
     )
     patience: int | None = _searchable(
-        None, "Stop after this many epochs without a better validation score; auto: 10, or never with `--time`.", low=1
+        None, "Stop after this many epochs without a better validation score; auto: 10.", low=1
     )
     select: Criterion = _training(
-        "map", "Validation metric that selects the best epoch; F1 and exact match are at 0.5."
+        "map",
+        "Validation metric that selects the best epoch: map, f1_micro, f1_macro or exact_match; the last three are at "
+        "threshold 0.5.",
+        metavar="METRIC",
     )
     target_precision: float | None = _training(
         None,
@@ -360,5 +364,9 @@ class TuneOptions(Settings):
     jobs: int = _search(
         1, "Trials to run in parallel, each in a process; they share the CPU threads.", low=1, high=1024
     )
-    metric: Criterion = _search("map", "Validation metric to maximise; F1 and exact match are at 0.5.")
+    metric: Criterion = _search(
+        "map",
+        "Validation metric to maximise: map, f1_micro, f1_macro or exact_match; the last three are at threshold 0.5.",
+        metavar="METRIC",
+    )
     refit: bool = _search(True, "Train the best point again, save it as a model, and test it on the test split.")

@@ -1,7 +1,9 @@
 """The command ``labelr``: its commands, and what becomes of errors and signals."""
 
+import inspect
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -9,6 +11,7 @@ import warnings
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from labelr import console, signals
 from labelr.cli.cache import cache
@@ -22,23 +25,36 @@ from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.version import __version__
 
+
+class _Group(TyperGroup):
+    """All commands."""
+
+    def get_params(self, ctx):  # type: ignore[no-untyped-def]
+        """The options before a command with their default: without one, Typer would import pydantic (0.2 s)."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            parameter.default = parameter.default or False  # all of them are flags
+        return parameters
+
+
 app = typer.Typer(
     name="labelr",
-    help="Trains a multi-label image tagger on a folder of images and a spreadsheet of labels, and tags folders.",
+    cls=_Group,
+    help="Train a multi-label image tagger on a folder of images and a spreadsheet of labels, and tag folders with it.",
     epilog="Every option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command(cls=FitCommand, context_settings={"auto_envvar_prefix": "LABELR_FIT"})(fit)
-app.command(context_settings={"auto_envvar_prefix": "LABELR_EVALUATE"})(evaluate)
-app.command(context_settings={"auto_envvar_prefix": "LABELR_TAG"})(tag)
-app.command(cls=TuneCommand, context_settings={"auto_envvar_prefix": "LABELR_TUNE"})(tune)
-app.command(context_settings={"auto_envvar_prefix": "LABELR_CHECK"})(check)
-app.add_typer(cache, context_settings={"auto_envvar_prefix": "LABELR_CACHE"})
-app.add_typer(models, context_settings={"auto_envvar_prefix": "LABELR_MODELS"})
-
+for command, kind in ((fit, FitCommand), (evaluate, None), (tag, None), (tune, TuneCommand), (check, None)):
+    app.command(
+        cls=kind,
+        help=re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or ""),  # Typer would keep the line breaks
+        context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},
+    )(command)
+for group in (models, cache):
+    app.add_typer(group, context_settings={"auto_envvar_prefix": f"LABELR_{str(group.info.name).upper()}"})
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 

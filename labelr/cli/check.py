@@ -12,31 +12,21 @@ from labelr.cli import options as opt
 from labelr.config import TrainConfig
 from labelr.errors import LabelrError
 
+_SETTINGS = (
+    *("labels", "layout", "images", "only", "exclude", "minus_one", "blank", "tag_separator", "max_pixels", "group"),
+    *("splits", "val_fraction", "test_fraction", "seed", "workers"),
+)
 
+
+@opt.takes_settings(TrainConfig, leave_out=set(TrainConfig.names()) - set(_SETTINGS))
 def check(
-    context: typer.Context,
-    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of labelled images.", show_default=False)],
-    labels: opt.Labels = opt.NOTHING,
-    layout: opt.Layout = opt.DEFAULTS.layout,
-    images: opt.Images = opt.DEFAULTS.images,
-    only: opt.Only = opt.NOTHING,
-    exclude: opt.Exclude = opt.NOTHING,
-    minus_one: opt.MinusOne = opt.DEFAULTS.minus_one,
-    blank: opt.Blank = opt.DEFAULTS.blank,
-    tag_separator: opt.TagSeparator = opt.DEFAULTS.tag_separator,
-    group: opt.Group = opt.DEFAULTS.group,
-    splits: opt.Splits = opt.DEFAULTS.splits,
-    val_fraction: opt.ValFraction = opt.DEFAULTS.val_fraction,
-    test_fraction: opt.TestFraction = opt.DEFAULTS.test_fraction,
-    seed: opt.Seed = opt.DEFAULTS.seed,
-    max_pixels: opt.MaxPixels = opt.DEFAULTS.max_pixels,
-    workers: opt.Workers = opt.DEFAULTS.workers,
+    data: opt.Data,
     write_labels: Annotated[
         Path | None,
         opt.option(
             "--write-labels",
             metavar="FILE",
-            help="Write the labels as a CSV of one row an image and one column a label.",
+            help="Write the labels as a CSV with one row per image and one column per label.",
             panel=opt.OUTPUT,
         ),
     ] = None,
@@ -44,21 +34,22 @@ def check(
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
+    **settings: Any,
 ) -> None:
-    """Print what labelr understands of a data set, and what is wrong with it; trains and changes nothing.
+    """Check a data set: print how it is understood and what is wrong with it.
 
-    Exit code 3 means that something needs attention: what it is stands at the end.
+    Trains and changes nothing. The exit code is 3 if something needs attention; the last lines say what.
     """
-    config = TrainConfig.of(opt.given(context))
+    options = TrainConfig.of(settings)
     if write_labels is not None and write_labels.is_dir():
         raise LabelrError(f"{write_labels} is a folder", "name a file in it with `--write-labels FILE`")
     if write_labels is not None and write_labels.exists() and not force:
-        raise LabelrError(f"there is a file {write_labels} already", "replace it with `--force`")
-    from labelr.data.check import check as look
+        raise LabelrError(f"the file {write_labels} exists already", "replace it with `--force`")
+    from labelr.data.check import check as check_data
     from labelr.data.dataset import write_labels as write_table
 
     with console.session(quiet=quiet, verbose=verbose) as track:
-        result = look(data, config, track=track)
+        result = check_data(data, options, track=track)
     found = result.to_json()
     if json:
         console.show_json(found)
@@ -68,11 +59,11 @@ def check(
         write_table(write_labels, result.dataset)
         console.show_note(f"Wrote {write_labels}.")
     if found["problems"]:
-        raise typer.Exit(3)
+        raise typer.Exit(opt.EXIT_ATTENTION)
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    """What was understood of a data set, and what needs attention, from the same object that machines get."""
+    """Prints the object that `--json` prints, for people."""
     console.stdout.print(console.visible(f"{found['source']}: {found['layout']}"), soft_wrap=True)
     for note in found["notes"]:
         console.stdout.print(console.visible(f"  {note}"), soft_wrap=True)

@@ -11,11 +11,9 @@ from labelr.cli import options as opt
 from labelr.config import TagOptions
 from labelr.fields import SettingError
 
-EXIT_ATTENTION = 3
 
-
+@opt.takes_settings(TagOptions)
 def tag(
-    context: typer.Context,
     photos: Annotated[
         list[Path] | None,
         typer.Argument(metavar="PHOTOS", help="Folders of images, or image files.", show_default=False),
@@ -25,59 +23,40 @@ def tag(
         opt.option(
             "--files-from",
             metavar="FILE|-",
-            help="Take images and folders from a list too, one a line or divided by NUL bytes; - is stdin.",
-            panel=opt.DATA,
+            help="Also tag images and folders listed in a file, one per line or separated by NUL bytes; - is stdin.",
+            panel="Data",
         ),
     ] = None,
-    recursive: Annotated[
-        bool, opt.tag_setting("recursive", "--recursive/--no-recursive", panel=opt.DATA)
-    ] = opt.TAG_DEFAULTS.recursive,
-    ignore: Annotated[list[str], opt.tag_setting("ignore", panel=opt.DATA, metavar="GLOB")] = opt.NOTHING,
-    on_error: Annotated[str, opt.tag_setting("on_error", panel=opt.DATA)] = opt.TAG_DEFAULTS.on_error,
-    max_pixels: Annotated[int, opt.tag_setting("max_pixels", panel=opt.DATA)] = opt.TAG_DEFAULTS.max_pixels,
     model: opt.Model = None,
-    threshold: opt.Threshold = "auto",
-    threshold_file: opt.ThresholdFile = None,
-    top_k: Annotated[int | None, opt.tag_setting("top_k", panel=opt.LABELS)] = opt.TAG_DEFAULTS.top_k,
-    min_labels: Annotated[int, opt.tag_setting("min_labels", panel=opt.LABELS)] = opt.TAG_DEFAULTS.min_labels,
-    only: Annotated[list[str], opt.tag_setting("only", panel=opt.LABELS, metavar="LABEL")] = opt.NOTHING,
-    exclude: Annotated[list[str], opt.tag_setting("exclude", panel=opt.LABELS, metavar="LABEL")] = opt.NOTHING,
-    device: opt.Device = opt.DEFAULTS.device,
-    amp: opt.Amp = opt.DEFAULTS.amp,
-    threads: opt.Threads = opt.DEFAULTS.threads,
-    workers: opt.Workers = opt.DEFAULTS.workers,
     output: Annotated[
         Path | None,
         opt.option(
             "--output",
             "-o",
             metavar="DIR|-",
-            help="The directory of the results; - writes labels.csv, or JSON Lines, to stdout and keeps nothing.",
-            default="./NAME_labels, after the folder's name",
+            help="Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels, "
+            "NAME being the folder's.",
             panel=opt.OUTPUT,
         ),
     ] = None,
-    format: Annotated[list[str], opt.tag_setting("format", panel=opt.OUTPUT, metavar="NAME")] = opt.NOTHING,
-    in_place: Annotated[bool, opt.tag_setting("in_place", "--in-place", panel=opt.OUTPUT)] = opt.TAG_DEFAULTS.in_place,
-    append: Annotated[bool, opt.tag_setting("append", "--append", panel=opt.OUTPUT)] = opt.TAG_DEFAULTS.append,
-    uncertain: Annotated[int, opt.tag_setting("uncertain", panel=opt.OUTPUT, metavar="N")] = opt.TAG_DEFAULTS.uncertain,
     dry_run: Annotated[
-        bool, opt.option("--dry-run", help="Say what would be done, and write nothing.", panel=opt.OUTPUT)
+        bool, opt.flag("--dry-run", help="Show what would be done, and write nothing.", panel=opt.OUTPUT)
     ] = False,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
+    **settings: Any,
 ) -> None:
     """Write the labels of each image in a folder.
 
-    Each image gets a CSV `label,probability` in a tree like the folder's; `labels.csv` and `probabilities.csv` hold
-    all images, `errors.csv` those that could not be opened, `summary.json` the account. Prints the directory. The same
-    command goes on where it was stopped, and brings finished results up to date: only images that are new or have
-    changed are tagged again. The exit code is 3 if an image failed.
+    Each image gets a CSV `label,probability` in a tree like the folder's. `labels.csv` and `probabilities.csv` list all
+    images, `errors.csv` those that could not be opened, `summary.json` the totals.
+
+    The same command resumes a stopped run, and updates finished results: only new and changed images are tagged. Prints
+    the directory. The exit code is 3 if an image failed.
     """
-    settings = opt.given(context, TagOptions)
-    options = TagOptions.of({**settings, "threshold": opt.read_threshold(threshold)})
+    options = TagOptions.of(settings)
     to_stdout = output is not None and str(output) == "-"
     if to_stdout:
         _check_stdout(options, {"--json": json, "--dry-run": dry_run, "--force": force})
@@ -93,38 +72,45 @@ def tag(
                 track=track,
             )  # fmt: skip
     if not quiet:
-        _show_account(summary.to_json(), dry_run=dry_run)
+        _show_summary(summary.to_json(), dry_run=dry_run)
     if json:
         console.show_json(summary.to_json())
     elif not to_stdout and not dry_run:
         console.show_line(summary.output)
     if summary.failed:
-        raise typer.Exit(EXIT_ATTENTION)
+        raise typer.Exit(opt.EXIT_ATTENTION)
 
 
-def _show_account(summary: Mapping[str, Any], *, dry_run: bool) -> None:
-    """What became of the images that were found."""
+def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
+    """Raises SettingError for an option that makes no sense with results on stdout.
+
+    Args:
+        options: The settings.
+        others: Whether each of the command's own options is given, by its name.
+    """
+    if (len(options.formats) > 1 and options.format) or not set(options.format) <= {"table", "jsonl"}:
+        raise SettingError("stdout takes one table or JSON Lines", "give `--format table` or `--format jsonl`")
+    chosen = {**others, "--in-place": options.in_place, "--uncertain": options.uncertain > 0}
+    for name, given in chosen.items():
+        if given:
+            raise SettingError(
+                f"`{name}` cannot be combined with results on stdout", "name a directory with `--output DIR`"
+            )
+
+
+def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
+    """How many images were tagged, failed or skipped."""
     if dry_run:
         to_do = summary["found"] - summary["skipped"] - summary["unchanged"]
         console.show_note(
-            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} have not changed, "
+            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} are unchanged, "
             f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
         )
         return
     parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
     line = f"{summary['found']:,} images found: {', '.join(parts)}"
     if summary["unchanged"]:
-        line += f"; {summary['unchanged']:,} had not changed"
+        line += f"; {summary['unchanged']:,} are unchanged"
     if summary["vanished"]:
-        line += f"; results of {summary['vanished']:,} that are gone were deleted"
+        line += f"; results of {summary['vanished']:,} missing images were deleted"
     console.show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
-
-
-def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
-    """Raises SettingError where an option, or one of the others by its flag, has no meaning for results on stdout."""
-    if (len(options.formats) > 1 and options.format) or not set(options.format) <= {"table", "jsonl"}:
-        raise SettingError("stdout takes one table or JSON Lines", "give `--format table` or `--format jsonl`")
-    chosen = {**others, "--in-place": options.in_place, "--uncertain": options.uncertain > 0}
-    for flag, wrong in chosen.items():
-        if wrong:
-            raise SettingError(f"results on stdout leave no place for `{flag}`", "name a directory with `--output DIR`")
