@@ -38,16 +38,16 @@ def evaluate(
     random probability; both apply labels from 0.5.
     """
     options = EvaluateOptions.of(settings)
-    from labelr.model.device import pick_machine
+    from labelr.model.device import pick_runtime
     from labelr.scoring.evaluate import evaluate as score
 
     with console.session(quiet=quiet, verbose=verbose) as track:
         reading = ReadOptions.of({name: getattr(options, name) for name in ReadOptions.names()})
-        machine = pick_machine(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
+        runtime = pick_runtime(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
         result = score(
             data, model, options=reading, split=options.split, threshold=options.threshold,
             threshold_file=options.threshold_file, common_labels=options.common_labels, sort=options.sort,
-            output=output, suspects=suspects, plot_format=options.plot_format, force=force, machine=machine,
+            output=output, suspects=suspects, plot_format=options.plot_format, force=force, machine=runtime,
             track=track,
         ).to_json()  # fmt: skip
     if json:
