@@ -1,7 +1,7 @@
-"""Label files as annotation tools, data sets and office programs write them; tests/exports says whence each is.
+"""Label files as annotation tools, data sets and office programs write them; see tests/exports for their sources.
 
-What is expected was read off the files by eye. A row is written as its labels with ``|`` between them; those that are
-not mentioned do not apply, but ``cat|!dog|?`` is an image with a cat, no dog, and of which nothing else is known.
+The expected values were read from the files by eye. A row is written as its labels separated by ``|``. Other labels do
+not apply, except that ``cat|!dog|?`` is an image with a cat, without a dog, and of which nothing else is known.
 """
 
 import shutil
@@ -27,15 +27,15 @@ OWN_NAMES = "matched by the names of the files alone"
 
 
 class Case(NamedTuple):
-    """An export, and what it says; images go by their path below `root`."""
+    """An export and its expected content; images are named by their path below `root`."""
 
     folder: str  # of tests/exports
-    layout: str  # a piece of its name
+    layout: str  # a part of its description
     labels: str  # in order, or `file:` and a table whose header names them from the second column on
     rows: Mapping[str, str]
     root: str = ""
-    parts: str = ""
-    notes: tuple[str, ...] = ()  # a piece of each
+    splits: str = ""
+    notes: tuple[str, ...] = ()  # a part of each
     missing: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
@@ -54,10 +54,10 @@ def prepare(folder: Path, export: str, images: Iterable[str]) -> Path:
 
 
 def targets_of(row: str, labels: Iterable[str]) -> list[float]:
-    said = row.split("|") if row else []
-    known = {**dict.fromkeys(said, 1.0), **{one[1:]: 0.0 for one in said if one.startswith("!")}}
-    assert {one.lstrip("!") for one in said} - {"?"} <= set(labels)
-    return [known.get(label, float("nan") if "?" in said else 0.0) for label in labels]
+    marks = row.split("|") if row else []
+    known = {**dict.fromkeys(marks, 1.0), **{mark[1:]: 0.0 for mark in marks if mark.startswith("!")}}
+    assert {mark.lstrip("!") for mark in marks} - {"?"} <= set(labels)
+    return [known.get(label, float("nan") if "?" in marks else 0.0) for label in labels]
 
 
 def check(case: Case, folder: Path) -> None:
@@ -73,7 +73,7 @@ def check(case: Case, folder: Path) -> None:
     assert table.files == tuple(case.rows)
     expected = np.array([targets_of(row, labels) for row in case.rows.values()], dtype=np.float32)
     np.testing.assert_array_equal(table.targets, expected, strict=True)
-    assert (table.named_splits, table.groups) == (tuple(case.parts.split()) or None, case.groups)
+    assert (table.named_splits, table.groups) == (tuple(case.splits.split()) or None, case.groups)
     assert case.layout in table.layout
     assert (reading.findings.missing, reading.findings.unlabelled, reading.findings.unlisted) == (
         case.missing,
@@ -141,10 +141,10 @@ SCOOTER = "320442806_416470363946455_913789474133940145_n_jpg.rf.009f1da014b0013
 CASES += [
     Case("roboflow/coco", "COCO, the objects in an image, 3 files", "cat|dog",
          {f"train/a_jpg{RF}": "cat|dog", "train/a_jpg.rf.79a28071be7ca7c93095c750f93f929d.jpg": "dog",
-          f"train/{NOTHING}": "", f"valid/{PHOTO}": "cat"}, parts="train train train val", notes=(BARE,)),
+          f"train/{NOTHING}": "", f"valid/{PHOTO}": "cat"}, splits="train train train val", notes=(BARE,)),
     Case("roboflow/yolo", "YOLO", "cat|dog",
          {f"train/images/a_jpg{RF}": "cat|dog", f"train/images/{NOTHING}": "", f"valid/images/{PHOTO}": "dog"},
-         parts="train train val", notes=("data.yaml names are not there: test: ../test/images", BARE)),
+         splits="train train val", notes=("in data.yaml that do not exist: test: ../test/images", BARE)),
     Case("roboflow/classes", "one column a label, comma-separated, 3 files", "bus|car|motorbike|person|truck",
          {"test/082-05-01-2022_jpg.rf.92cf7d2ae0e5bfdead6aaa76250054e6.jpg": "motorbike|person",
           f"train/{BIKE}": "motorbike", f"train/{SCOOTER}": "motorbike|person",
@@ -152,12 +152,12 @@ CASES += [
           "train/328079512_586433859730983_4124605241028616993_n_jpg.rf.92dd3db4f021f5458678e9ca0088779b.jpg": "",
           "valid/IMG-20211217-WA0002_jpeg.rf.039fc19aa5eb041c006764a8b70397b1.jpg": "motorbike|person",
           "valid/P_20221003_131507_jpg.rf.0293ccf2b8bb6707568e15bba80312a2.jpg": "car|truck"},
-         parts="test train train train train val val"),
+         splits="test train train train train val val"),
     Case("roboflow/boxes", 'one row an image and label, in the column "class"', "0|2|4",
          {"train/2_141_jpg.rf.ac6593e08df76f1879a9291ad0b48225.jpg": "2",
           "train/20230516_095423_jpg.rf.b0c76612db55a213acaacd91e66fd355.jpg": "0",
           "train/4_193_jpg.rf.aca8d120735b1e2ed7106ccc258c5e06.jpg": "4"},
-         notes=("left out: width, height, xmin, ymin, xmax, ymax",)),
+         notes=("ignored: width, height, xmin, ymin, xmax, ymax",)),
     Case("coco/instances", "COCO", "cat|dog|toothbrush",
          {"000000397133.jpg": "dog", "000000037777.jpg": "toothbrush", "000000252219.jpg": ""}, "images",
          notes=(BARE,)),
@@ -167,37 +167,37 @@ CASES += [
     Case("ultralytics/folders", "YOLO", "cat|dog",
          {"train/a.jpg": "cat|dog", "train/empty.jpg": "", "train/none.jpg": "", "train/sub/b.jpg": "dog",
           "val/c.jpg": "cat"}, "images", "train train train train val", ("no label applies: 2",)),
-    Case("tools/exiftool", 'tags in the column "Keywords", divided by `,`', "cat|dog|outdoor",
-         {"img1.jpg": "cat|outdoor", "img2.jpg": "dog", "img3.jpg": ""}, notes=("left out: Subject", BARE)),
+    Case("tools/exiftool", 'tags in the column "Keywords", separated by `,`', "cat|dog|outdoor",
+         {"img1.jpg": "cat|outdoor", "img2.jpg": "dog", "img3.jpg": ""}, notes=("ignored: Subject", BARE)),
 ]  # fmt: skip
 
 # --- formats of data sets and services -------------------------------------------------------------------------------
 
 CODES = "/m/012mj|/m/01_m7|/m/01bqvp|/m/01cbzq|/m/01cd9|/m/06qrr|/m/0csby"
-NO_PART = "images without a split, which count as train: 2"
+NO_SPLIT = "images without a split, which count as train: 2"
 VERTEX = {"filename1.jpeg": "daisy|full_shot", "filename2.gif": "dandelion|medium_shot"}
 CASES += [
     Case("open-images/human", "Open Images", f"{CODES}|Cocktail|Drink|Human head|Tree|Wine glass",
          {"000026e7ee790996.jpg": "Tree|/m/01bqvp|/m/0csby|/m/01cbzq|!Human head|!/m/01_m7|?",
           "f6ffd53184f58758.jpg": "Cocktail|Drink|Wine glass|/m/06qrr|?", "01d160559286c930.jpg": "!/m/012mj|?",
-          "02deba0102b5ce2a.jpg": "/m/01cd9|?"}, "images", notes=("labels are named by oidv7-class-descriptions.csv",)),
+          "02deba0102b5ce2a.jpg": "/m/01cd9|?"}, "images", notes=("names of labels are from oidv7-class",)),
     Case("open-images/machine", "Open Images", "/m/06ht1|/m/0csby|Tree",
          {"000060e3121c7305.jpg": "/m/06ht1|?", "000026e7ee790996.jpg": "Tree|/m/0csby|?"}, "images",
-         notes=("named by class-descriptions.csv", "from 0.5 on count as yes, below as no: 3")),
+         notes=("from class-descriptions.csv", "count as yes from 0.5, else as no: 3")),
     Case("open-images/boxes", "Open Images", "/m/02xwb|/m/04yx4|/m/09j2d|/m/0cmf2",
          {"0001eeaf4aed83f9.jpg": "/m/0cmf2|?", "000595fe6fee6369.jpg": "/m/02xwb|?",
           "00075905539074f2.jpg": "/m/04yx4|?", "000a1249af2bc5f0.jpg": "/m/09j2d|?"},
-         notes=("labels go by their codes",)),
+         notes=("labels are codes",)),
     Case("vertex/automl", "rows without a header", "daisy|dandelion|rose|tulip",
          {"image1.jpg": "daisy", "image5.jpg": "daisy|rose", "image2.jpg": "dandelion|tulip|rose",
-          "image3.jpg": "daisy"}, parts="train val test train", notes=(NO_PART,), unlabelled=("image4.jpg",)),
+          "image3.jpg": "daisy"}, splits="train val test train", notes=(NO_SPLIT,), unlabelled=("image4.jpg",)),
     Case("vertex/csv", "rows without a header",
          "closeup|daisy|dandelion|extreme_closeup|full_shot|medium_shot|sunflowers|tulips",
          {**VERTEX, "filename4.bmp": "sunflowers|closeup", "filename5.tiff": "tulips|extreme_closeup"},
-         parts="test train train val", notes=(NO_PART,), unlabelled=("filename3.png",)),
+         splits="test train train val", notes=(NO_SPLIT,), unlabelled=("filename3.png",)),
     Case("vertex/jsonl", "JSON Lines", "daisy|dandelion|extreme_closeup|full_shot|medium_shot|roses|tulips",
          {**VERTEX, "filename3.png": "roses", "filename5.tiff": "tulips|extreme_closeup"}, "images",
-         "test train train val", (NO_PART,), unlabelled=("filename4.bmp",)),
+         "test train train val", (NO_SPLIT,), unlabelled=("filename4.bmp",)),
     Case("hugging-face/columns-csv", "one column a label", "cat|dog|outdoor",
          {"train/0001.png": "cat|outdoor", "train/0002.png": "", "train/0003.png": "dog"}),
     Case("hugging-face/label-csv-root", 'tags in the column "label", one an image', "cat|dog",
@@ -206,23 +206,23 @@ CASES += [
          {"train/0001.png": "0", "train/0002.png": "1", "train/0003.png": "2"}),
     Case("hugging-face/tags-jsonl", 'tags in the column "tags"', "cat|dog|indoor|outdoor",
          {"test/0004.png": "dog|indoor", "train/0001.png": "cat|outdoor", "train/0002.png": "",
-          "train/sub/0003.png": "dog"}, parts="test train train train", notes=(BARE,)),
+          "train/sub/0003.png": "dog"}, splits="test train train train", notes=(BARE,)),
 ]  # fmt: skip
 
-SCAN = "left out: Follow-up #, Patient Age, Patient Gender, View Position, OriginalImage[Width, Height]"
+SCAN = "ignored: Follow-up #, Patient Age, Patient Gender, View Position, OriginalImage[Width, Height]"
 CHEST = "No Finding|Enlarged Cardiomediastinum|Cardiomegaly|Lung Opacity|Lung Lesion|Edema|Consolidation|Pneumonia"
 LUNGS = "Atelectasis|Pneumothorax|Pleural Effusion|Pleural Other|Fracture|Support Devices"
 SMILING = "Brown_Hair|High_Cheekbones|Mouth_Slightly_Open|No_Beard|Smiling|Young"  # two in three
 EARRINGS = "Pointy_Nose|Straight_Hair|Wearing_Earrings|Wearing_Lipstick"
 HOUSES = "buildings|chaparral|sand|sparse residential area|trees"  # three in three
 CASES += [
-    Case("data-sets/planet", 'tags in the column "tags", divided by spaces',
+    Case("data-sets/planet", 'tags in the column "tags", separated by spaces',
          "agriculture|blooming|clear|conventional_mine|habitation|haze|partly_cloudy|primary|road|water",
          {"train-jpg/train_0.jpg": "haze|primary", "train-jpg/train_1.jpg": "agriculture|clear|primary|water",
           "train-jpg/train_4.jpg": "agriculture|clear|habitation|primary|road",
           "train-jpg/train_24.jpg": "conventional_mine|partly_cloudy|primary",
           "train-jpg/train_245.jpg": "clear|primary|blooming"}, notes=(OWN_NAMES,)),
-    Case("data-sets/nih", 'tags in the column "Finding Labels", divided by `|`',
+    Case("data-sets/nih", 'tags in the column "Finding Labels", separated by `|`',
          "Cardiomegaly|Effusion|Emphysema|No Finding",
          {"images_001/images/00000001_000.png": "Cardiomegaly",
           "images_001/images/00000001_001.png": "Cardiomegaly|Emphysema",
@@ -234,17 +234,17 @@ CASES += [
           "train/patient00002/study2/view1_frontal.jpg": "Lung Opacity|Fracture|?",
           "train/patient00002/study1/view2_lateral.jpg": "Lung Opacity|Fracture|?",
           "valid/patient64541/study1/view1_frontal.jpg": "Enlarged Cardiomediastinum|Lung Opacity|Support Devices"},
-         parts="train train train val",
-         notes=("left out: Sex, Age, Frontal/Lateral, AP/PA", "-1 counts as unknown", ONE_LESS)),
+         splits="train train train val",
+         notes=("ignored: Sex, Age, Frontal/Lateral, AP/PA", "-1 counts as unknown", ONE_LESS)),
     Case("data-sets/celeba", "one column a label", "file:list_attr_celeba.csv",
          {"img_align_celeba/000001.jpg": f"{SMILING}|Arched_Eyebrows|Attractive|Heavy_Makeup|{EARRINGS}",
           "img_align_celeba/000002.jpg": f"{SMILING}|Bags_Under_Eyes|Big_Nose",
           "img_align_celeba/000003.jpg": "Big_Lips|Blurry|Male|Narrow_Eyes|No_Beard|Pointy_Nose|Wavy_Hair|Young"},
          notes=("-1 counts as no", OWN_NAMES), options={"minus_one": "no"}),
-    Case("data-sets/hpa", 'tags in the column "Target", divided by spaces', "0|1|16|2|5|7",
+    Case("data-sets/hpa", 'tags in the column "Target", separated by spaces', "0|1|16|2|5|7",
          {"00070df0-bbc3-11e8-b2bc-ac1f6b6435d0.png": "16|0", "000a6c98-bb9b-11e8-b2b9-ac1f6b6435d0.png": "7|1|2|0",
           "000a9596-bbc4-11e8-b2bc-ac1f6b6435d0.png": "5", "000c99ba-bba4-11e8-b2b9-ac1f6b6435d0.png": "1"}),
-    Case("data-sets/plant-pathology", 'tags in the column "labels", divided by spaces',
+    Case("data-sets/plant-pathology", 'tags in the column "labels", separated by spaces',
          "complex|frog_eye_leaf_spot|healthy|scab",
          {"800113bb65efe69e.jpg": "healthy", "8002cb321f8bfcdf.jpg": "scab|frog_eye_leaf_spot|complex",
           "80070f7fb5e2ccaa.jpg": "scab", "80077517781fb94f.jpg": "scab"}, "images"),
@@ -257,31 +257,31 @@ CASES += [
 
 # --- office programs and text files ----------------------------------------------------------------------------------
 
-BESIDE = "a text file of tags beside each image, divided by "
+BESIDE = "a text file of tags beside each image, separated by "
 WIDE, TAGS = {"layout": "wide"}, {"layout": "tags"}
 CASES += [
     Case("tables/excel-ansi", "semicolon-separated, in cp1252", "cat", {"img1.jpg": "cat", "img2.jpg": ""},
-         notes=("left out: tags",), options=WIDE),
+         notes=("ignored: tags",), options=WIDE),
     Case("tables/excel-ansi", "in cp1252", "Größe", {"img1.jpg": "Größe", "img2.jpg": ""},
-         notes=("left out: cat", BARE), options=TAGS),
+         notes=("ignored: cat", BARE), options=TAGS),
     Case("tables/excel-sep-line", "semicolon-separated", "cat|dog", {"img1.jpg": "cat", "img2.jpg": "dog"}),
-    Case("tables/excel-utf8-semicolon", "divided by `,`", "Größe|a;b|cat|dog",
-         {"img1.jpg": "cat|dog", "img2.jpg": "Größe", "img3.jpg": "a;b"}, notes=("left out: cat",),
+    Case("tables/excel-utf8-semicolon", "separated by `,`", "Größe|a;b|cat|dog",
+         {"img1.jpg": "cat|dog", "img2.jpg": "Größe", "img3.jpg": "a;b"}, notes=("ignored: cat",),
          options={**TAGS, "tag_separator": ","}),
     Case("tables/excel-unicode", "tab-separated, in utf-16", "Größe|cat|dog",
-         {"img1.jpg": "cat|dog", "img2.jpg": "Größe"}, notes=("left out: cat",),
+         {"img1.jpg": "cat|dog", "img2.jpg": "Größe"}, notes=("ignored: cat",),
          options={**TAGS, "labels": ("labels.txt",)}),
     Case("tables/google-sheets", "comma-separated", "cat|dog", {"img1.jpg": "cat", "img2.jpg": "", "img3.jpg": "dog"},
-         notes=("left out: tags",), options=WIDE),
-    Case("tables/google-sheets", "divided by `,`", "cat|dog|outdoor",
-         {"img1.jpg": "cat|outdoor", "img2.jpg": "", "img3.jpg": "dog"}, notes=("left out: cat, dog", BARE),
+         notes=("ignored: tags",), options=WIDE),
+    Case("tables/google-sheets", "separated by `,`", "cat|dog|outdoor",
+         {"img1.jpg": "cat|outdoor", "img2.jpg": "", "img3.jpg": "dog"}, notes=("ignored: cat, dog", BARE),
          options=TAGS),
     Case("tables/libreoffice", "comma-separated", "cat", {"img1.jpg": "cat", "img2.jpg": ""},
-         notes=("left out: tags",), unlabelled=("img3.jpg",), options=WIDE),
+         notes=("ignored: tags",), unlabelled=("img3.jpg",), options=WIDE),
     Case("tables/pandas-index", "one column a label", "cat", {"img1.jpg": "cat", "img2.jpg": ""}),
     Case("tables/pandas-sets", 'tags in the column "tags"', "a|b|x", {"img1.jpg": "a|b", "img2.jpg": "x"}),
     Case("tables/r-write-csv", "one column a label", "cat|dog",
-         {"img1.jpg": "cat", "img2.jpg": "!cat|?", "img3.jpg": "dog"}, notes=("left out: note",)),
+         {"img1.jpg": "cat", "img2.jpg": "!cat|?", "img3.jpg": "dog"}, notes=("ignored: note",)),
     Case("sidecar/kohya", BESIDE + "`,`", "1girl|^_^|fate_(series)|hatsune_miku|long_hair|no_humans|scenery|solo",
          {"img1.jpg": "1girl|solo|long_hair|^_^|hatsune_miku", "img2.png": "no_humans|scenery|fate_(series)",
           "img3.webp": ""}, notes=("empty text file, to which no label applies: 1 (img3.webp)",),
@@ -300,9 +300,9 @@ CASES += [
 for kind in ("default", "records"):
     CASES += [
         Case(f"tables/pandas-{kind}", "one column a label", "cat|n",
-             {"img1.jpg": "cat|n", "img2.jpg": "!cat|?", "img3.jpg": "!n|?"}, notes=("left out: tags",), options=WIDE),
+             {"img1.jpg": "cat|n", "img2.jpg": "!cat|?", "img3.jpg": "!n|?"}, notes=("ignored: tags",), options=WIDE),
         Case(f"tables/pandas-{kind}", 'tags in the column "tags"', "cat|dog|it's",
-             {"img1.jpg": "cat|dog", "img2.jpg": "", "img3.jpg": "it's"}, notes=("left out: cat, n", BARE),
+             {"img1.jpg": "cat|dog", "img2.jpg": "", "img3.jpg": "it's"}, notes=("ignored: cat, n", BARE),
              options=TAGS),
     ]  # fmt: skip
 
@@ -310,7 +310,7 @@ CASES += [
     Case("data-sets/nih", 'tags in the column "Finding Labels"', "Cardiomegaly|Effusion|Emphysema|No Finding",
          {"00000001_000.png": "Cardiomegaly", "00000001_001.png": "Cardiomegaly|Emphysema",
           "00000001_002.png": "Cardiomegaly|Effusion", "00000002_000.png": "No Finding"},
-         notes=("left out: Follow-up #, Patient ID, Patient Age, Patient Gender",)),
+         notes=("ignored: Follow-up #, Patient ID, Patient Age, Patient Gender",)),
     Case("cvat/voc", "Pascal VOC", "R&D <bad>|cat|dog",  # c.jpg has tags, which are only in lists
          {"JPEGImages/a.jpg": "cat", "JPEGImages/c.jpg": "cat|dog", "JPEGImages/sub dir/b_2.jpg": "R&D <bad>"},
          notes=(OWN_NAMES,)),
@@ -319,7 +319,7 @@ CASES += [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_export_is_read_as_it_says(case: Case, tmp_path: Path) -> None:
+def test_export_has_the_expected_labels(case: Case, tmp_path: Path) -> None:
     check(case, tmp_path / "data")
 
 
@@ -327,10 +327,10 @@ def test_files_of_images_that_labelr_wrote_are_read(tmp_path: Path) -> None:
     check_tagged(tmp_path, {"a.jpg": "cat", "sub/b.png": "dog|cat", "c.jpg": ""}, corrected={})
 
 
-def test_correction_of_one_of_two_things_that_labelr_wrote_is_asked_about(tmp_path: Path) -> None:
-    with pytest.raises(LabelrError, match=r"say different things of 1 images: c\.jpg") as caught:
+def test_table_that_disagrees_with_the_files_of_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabelrError, match=r"disagree on 1 images: c\.jpg") as caught:
         check_tagged(tmp_path, {"a.jpg": "cat", "c.jpg": "dog"}, corrected={"c.jpg.csv": "label,probability\n"})
-    assert "name the one that is right: `--labels " in caught.value.hint
+    assert "name the table with `--labels " in caught.value.hint
 
 
 def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, str]) -> None:
@@ -363,25 +363,27 @@ def test_folders_name_the_labels_of_the_images_in_them(tmp_path: Path) -> None:
     assert (reading.labels, reading.named_splits) == (("cat", "dog"), ("train", "train", "val"))
     np.testing.assert_array_equal(reading.targets, [[1, 0], [1, 1], [0, 1]])
     assert reading.layout == "folders named after labels"
-    assert reading.findings.notes == ("images that lie in several folders and have several labels: 1",)
+    assert reading.findings.notes == ("images in several folders, which have several labels: 1",)
 
 
-# --- what must not be taken for labels, or is open -------------------------------------------------------------------
+# --- ambiguous exports, and those without labels ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("export", "image", "message", "hint"),
     [
-        ("roboflow/masks", "train/a.jpg", "has no column of file names: Pixel Value, Class", "call it `filename`"),
-        ("tools/via-regions", "images/Set1/5760_3.jpg", "tags may stand in any of", "leave the others out"),
-        ("hugging-face/caption", "train/0001.png", "may be one label or several", '`--tag-separator "|"` if'),
-        ("sidecar/caption", "img1.jpg", 'standing in a field" may be one label or several', '`--tag-separator "|"` if'),
-        ("tables/google-sheets", "img1.jpg", "may be read in 2 ways; it begins:", "with `--layout`: `wide` ("),
+        ("roboflow/masks", "train/a.jpg", "has no column of file names: Pixel Value", "name that column `filename`"),
+        ("tools/via-regions", "images/Set1/5760_3.jpg", "tags may be in any of", "exclude the others"),
+        ("hugging-face/caption", "train/0001.png", "may be one label, or several", '`--tag-separator "|"` for'),
+        ("sidecar/caption", "img1.jpg", 'field" may be one label, or several', '`--tag-separator "|"` for'),
+        ("tables/google-sheets", "img1.jpg", "fits 2 layouts; its first lines:", "with `--layout`: `wide` ("),
         ("data-sets/celeba", "000001.jpg", "holds -1 but no 0, so that -1 may mean no or unknown", "`--minus-one no`"),
         ("ultralytics/no-names", "images/train/a.jpg", "does not name its labels", "write `names: [cat, dog]`"),
     ],
 )  # fmt: skip
-def test_what_is_open_or_no_labels_is_said(export: str, image: str, message: str, hint: str, tmp_path: Path) -> None:
+def test_ambiguous_export_or_export_without_labels_is_an_error(
+    export: str, image: str, message: str, hint: str, tmp_path: Path
+) -> None:
     data = prepare(tmp_path / "data", export, [image])
     with pytest.raises(LabelrError) as caught:
         read_labels([data], ReadOptions())

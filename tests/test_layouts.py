@@ -22,7 +22,7 @@ def test_layout_option_knows_all_layouts() -> None:
 
 def test_file_of_no_layout_is_shown_with_its_first_lines(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "when;who\n1815;Ada\n1912;Alan\n\n1903;" + "x" * 200))
-    assert error.message.endswith("it begins:\n    when;who\n    1815;Ada\n    1912;Alan")
+    assert error.message.endswith("its first lines:\n    when;who\n    1815;Ada\n    1912;Alan")
     assert "`--layout`: wide, tags, long" in error.hint
 
 
@@ -47,15 +47,15 @@ def test_file_that_cannot_be_parsed_is_named(name: str, text: str, said: str, tm
 
 def test_forced_layout_says_what_is_missing(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n")
-    assert "is no JSON of COCO" in error_of(data, layout="coco", labels=[str(data / "labels.csv")]).message
-    assert "is no XML of CVAT" in error_of(data, layout="cvat", labels=[str(data / "labels.csv")]).message
+    assert "is not a JSON of COCO" in error_of(data, layout="coco", labels=[str(data / "labels.csv")]).message
+    assert "is not an XML of CVAT" in error_of(data, layout="cvat", labels=[str(data / "labels.csv")]).message
 
 
 @pytest.mark.parametrize("half", ["\\ud83d", "\\ude00"])
 def test_label_with_half_a_character_is_named(half: str, tmp_path: Path) -> None:
     put(tmp_path, "labels.jsonl", f'{{"file_name": "a.jpg", "tags": ["dog", "party {half}"]}}')
     put(tmp_path, "a.jpg")
-    assert f"the label 'party {half}' holds half a character" in error_of(tmp_path).message
+    assert f"the label 'party {half}' has half a character" in error_of(tmp_path).message
     put(tmp_path, "labels.jsonl", '{"file_name": "a.jpg", "tags": ["dog", "party \\ud83d\\ude00"]}')
     assert read_table(tmp_path).labels == ("dog", "party \U0001f600")
 
@@ -93,7 +93,7 @@ def test_image_in_several_folders_has_several_labels(tmp_path: Path) -> None:
     reading = read_labels([tmp_path], ReadOptions())
     files = ["cat/1.jpg", "cow/1.jpg", "dog/2.jpg"]
     assert_table(reading, files, ["cat", "cow", "dog"], [[1, 0, 1], [0, 1, 0], [0, 0, 1]])
-    assert reading.findings.notes == ("images that lie in several folders and have several labels: 1",)
+    assert reading.findings.notes == ("images in several folders, which have several labels: 1",)
     assert reading.findings.unlisted == ()
 
 
@@ -188,7 +188,7 @@ def test_corrected_table_is_fitted(tagged: Path, drawn: Path, cli: Cli) -> None:
     assert read_table(drawn, labels=[str(tagged / "labels.csv")]).targets[0].tolist() == flipped
     assert cli("fit", drawn, "--labels", tagged / "labels.csv", *TINY_OPTIONS).code == 0
     both = error_of(drawn, labels=[str(tagged)])
-    assert "say different things of 1 images: 00000.png" in both.message
+    assert "disagree on 1 images: 00000.png" in both.message
     assert f"--labels {tagged / 'labels.csv'}" in both.hint
 
 
@@ -223,7 +223,7 @@ def test_field_of_text_beside_choices_is_no_label_and_named(tmp_path: Path) -> N
     reading = read_labels([tmp_path], ReadOptions())
     assert_table(reading, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
     assert len(reading.findings.notes) == 1
-    assert reading.findings.notes[0].startswith("fields of text, left out,")
+    assert reading.findings.notes[0].startswith("text fields, ignored, ")
     assert reading.findings.notes[0].endswith(": caption")
 
 
@@ -244,7 +244,7 @@ def test_place_with_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path
     put(tmp_path, "a.txt", "0 0.5 0.5 0.1 0.1\n")
     reading = read_labels([tmp_path], ReadOptions())
     assert_table(reading, ["a.jpg"], ["cat"], [[1]])
-    assert reading.findings.notes[0].startswith("places that data.yaml names are not there: train: xxx")
+    assert reading.findings.notes[0].startswith("paths in data.yaml that do not exist: train: xxx")
 
 
 def test_images_beside_a_relative_data_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_confidence_may_have_a_decimal_comma_or_be_a_word(tmp_path: Path) -> Non
 def test_further_column_of_yes_and_no_has_to_be_explained(tmp_path: Path) -> None:
     data = make_data(tmp_path, "image,label,value\na.jpg,dog,0\na.jpg,cat,1\nb.jpg,cat,1\n")
     error = error_of(data)
-    assert 'the column "value" of yes and no may say whether the label of a row applies' in error.message
+    assert 'the column "value" of yes and no may mean whether the label of a row applies' in error.message
     assert "`--exclude value`" in error.hint
     assert read_table(data, exclude=["value"]).targets.tolist() == [[1, 1], [1, 0]]
 

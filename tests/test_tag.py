@@ -505,8 +505,8 @@ def test_tags_are_added_in_the_way_that_those_before_are_written(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"1girl solo disc", '"1girl solo disc" may be one label or several that spaces divide'),
-        (b"solo|1girl;disc", "`|` and `;` stand in cells, and either may divide tags"),
+        (b"1girl solo disc", '"1girl solo disc" may be one label, or several that are separated by spaces'),
+        (b"solo|1girl;disc", "cells contain `|` and `;`, and any of them may separate tags"),
         (b"['solo', '1girl']", "nothing can be added to a.txt, which holds a list"),
         (b"\x00\x01\x00", "a.txt is not text"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
-from labelr.data.formats.tags import divide
+from labelr.data.formats.tags import split_tags
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 
@@ -31,31 +31,31 @@ NAN = float("nan")
     ],
 )  # fmt: skip
 def test_cells_are_divided(cells: list[str], expected: list[list[str]]) -> None:
-    assert divide(cells, None, "here")[0] == expected
+    assert split_tags(cells, None, "here")[0] == expected
 
 
 def test_spaces_that_may_belong_to_labels_have_to_be_explained() -> None:
     cells = ["golden retriever", "tabby cat", "golden hamster"]
-    with pytest.raises(LabelrError, match='"golden retriever" may be one label or several') as caught:
-        divide(cells, None, "here")
+    with pytest.raises(LabelrError, match='"golden retriever" may be one label, or several') as caught:
+        split_tags(cells, None, "here")
     assert "--tag-separator" in caught.value.hint
-    assert divide(cells, "|", "here")[0] == [["golden retriever"], ["tabby cat"], ["golden hamster"]]
-    assert divide(cells, " ", "here")[0] == [["golden", "retriever"], ["tabby", "cat"], ["golden", "hamster"]]
+    assert split_tags(cells, "|", "here")[0] == [["golden retriever"], ["tabby cat"], ["golden hamster"]]
+    assert split_tags(cells, " ", "here")[0] == [["golden", "retriever"], ["tabby", "cat"], ["golden", "hamster"]]
 
 
 @pytest.mark.parametrize("cells", [["a|b;c", "d"], ["dog, cat", "dog; cow"]])
 def test_two_separators_have_to_be_explained(cells: list[str]) -> None:
-    with pytest.raises(LabelrError, match="stand in cells, and either may divide tags") as caught:
-        divide(cells, None, "here")
+    with pytest.raises(LabelrError, match="and any of them may separate tags") as caught:
+        split_tags(cells, None, "here")
     assert '`--tag-separator "' in caught.value.hint
 
 
 def test_list_among_other_cells_divides_nothing() -> None:
-    assert divide(["[1]", "dog, cat"], None, "here")[0] == [["[1]"], ["dog", "cat"]]
+    assert split_tags(["[1]", "dog, cat"], None, "here")[0] == [["[1]"], ["dog", "cat"]]
 
 
 def test_separator_may_have_several_characters() -> None:
-    assert divide(["a :: b", "b"], "::", "here")[0] == [["a", "b"], ["b"]]
+    assert split_tags(["a :: b", "b"], "::", "here")[0] == [["a", "b"], ["b"]]
 
 
 def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -
     reading = read_labels([data], ReadOptions())
     assert_table(reading, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
     assert reading.findings.notes == (
-        "no label columns, left out: note",
+        "columns that hold no labels, ignored: note",
         "images without a tag, to which no label applies: 1",
     )
     assert read_labels([data], ReadOptions(blank="unknown")).findings.unlabelled == ("b.jpg",)
@@ -72,7 +72,7 @@ def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -
 def test_tags_of_a_column_with_another_name_are_found_by_being_words(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "photo,what is seen,width\na.jpg,dog|cat,7\nb.jpg,cat,9\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
-    assert 'column "what is seen", divided by `|`' in table.layout
+    assert 'column "what is seen", separated by `|`' in table.layout
 
 
 def test_groups_and_parts_are_taken_along(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_groups_and_parts_are_taken_along(tmp_path: Path) -> None:
 def test_columns_of_tags_and_of_marks_are_two_ways_to_read_a_file(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,dog\na.jpg,cat,1\nb.jpg,cow,0\n")
     error = error_of(data)
-    assert "may be read in 2 ways; it begins:\n    filename,tags,dog\n    a.jpg,cat,1\n" in error.message
+    assert "fits 2 layouts; its first lines:\n    filename,tags,dog\n    a.jpg,cat,1\n" in error.message
     assert "`wide` (one row an image, one column a label) or `tags`" in error.hint
     assert read_table(data, layout="wide").labels == ("dog",)
     assert read_table(data, layout="tags").labels == ("cat", "cow")
@@ -93,7 +93,7 @@ def test_columns_of_tags_and_of_marks_are_two_ways_to_read_a_file(tmp_path: Path
 
 def test_column_called_label_of_zeros_and_ones_has_to_be_explained(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,label\na.jpg,0\nb.jpg,1\n")
-    assert "may be read in 2 ways" in error_of(data).message
+    assert "fits 2 layouts" in error_of(data).message
     assert_table(read_table(data, layout="tags"), ["a.jpg", "b.jpg"], ["0", "1"], [[1, 0], [0, 1]])
     assert_table(read_table(data, layout="wide"), ["a.jpg", "b.jpg"], ["label"], [[0], [1]])
 
@@ -101,7 +101,7 @@ def test_column_called_label_of_zeros_and_ones_has_to_be_explained(tmp_path: Pat
 def test_column_of_tags_may_be_chosen_by_excluding_the_others(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename;Ort;Motiv\na.jpg;Bonn;dog\nb.jpg;Berlin;cat\n")
     error = error_of(data)
-    assert "tags may stand in any of the columns Ort, Motiv" in error.message
+    assert "tags may be in any of the columns Ort, Motiv" in error.message
     assert "`--exclude Motiv`" in error.hint
     assert read_table(data, exclude=["Ort"]).labels == ("cat", "dog")
 

@@ -147,7 +147,7 @@ def test_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
 
 def test_quote_that_is_never_closed_is_an_error_that_names_its_row(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, 'filename,dog\na.jpg,1\n"b.jpg,0\nc.jpg,1\n'))
-    assert error.message.endswith("labels.csv, row 3: a quote opens a cell that never ends")
+    assert error.message.endswith("labels.csv, row 3: a quoted cell is not closed")
     assert "close the quote" in error.hint
 
 
@@ -155,7 +155,7 @@ def test_quote_that_is_never_closed_is_an_error_that_names_its_row(tmp_path: Pat
 def test_quote_that_is_never_closed_does_not_make_labels_of_the_rows_behind_it(separator: str, tmp_path: Path) -> None:
     text = 'filename,tags\na.jpg,"cat\nb.jpg,dog\nc.jpg,cat\n'.replace(",", separator)
     error = error_of(make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"]))
-    assert "labels.csv, row 2: a quote opens a cell that never ends" in error.message
+    assert "labels.csv, row 2: a quoted cell is not closed" in error.message
 
 
 def test_separators_inside_quotes_do_not_count(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_rows_that_are_all_wrong_are_an_error_even_when_wrong_rows_are_left_out(
 
 def test_labels_that_stand_twice_are_named(tmp_path: Path) -> None:
     message = error_of(make_data(tmp_path, "filename,dog,cat,dog,cat,bird\na.jpg,1,0,1,0,1\n")).message
-    assert message.endswith("2 labels stand twice in the header: cat, dog")
+    assert message.endswith("2 labels occur twice in the header: cat, dog")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_column_without_a_name_is_named_by_its_number(header: str, column: int, 
 
 def test_columns_called_like_numbers_are_labels_where_the_user_says_so(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,score,size\na.jpg,1,0\nb.jpg,0,1\n")
-    assert "or say that 'score' is a label with `--only score`" in error_of(data).hint
+    assert "or select a column as a label with `--only score`" in error_of(data).hint
     assert read_table(data, only=["score", "size"]).targets.tolist() == [[1, 0], [0, 1]]
 
 
@@ -199,7 +199,7 @@ def test_file_names_alone_are_no_labels(tmp_path: Path) -> None:
 
 def test_table_without_file_names_lists_its_columns(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "number,dog,cat\n1,1,0\n2,0,1\n"))
-    assert "has no column of file names: number, dog, cat; it begins:\n    number,dog,cat\n" in error.message
+    assert "has no column of file names: number, dog, cat; its first lines:\n    number,dog,cat\n" in error.message
     assert "filename" in error.hint
 
 
@@ -294,7 +294,7 @@ def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path: Path) -> No
     text = ",filename,width,url,dog,notes,score\n0,a.jpg,640,http://x/a.jpg,1,,0\n1,b.jpg,480,http://x/b.jpg,0,,1\n"
     reading = read_labels([make_data(tmp_path, text)], ReadOptions())
     assert_table(reading, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
-    assert reading.findings.notes == ("no label columns, left out: width, url, notes, score",)
+    assert reading.findings.notes == ("columns that hold no labels, ignored: width, url, notes, score",)
 
 
 def test_only_makes_a_label_of_any_column_and_exclude_of_none(tmp_path: Path) -> None:

@@ -205,6 +205,14 @@ def note_missing_labels(labels: Sequence[str], wanted: Sequence[str], source: st
     return [f"labels that {source} does not name, unknown for its images: {preview(missing, 10)}"] if missing else []
 
 
+def note_empty_images(
+    annotations: Iterable[Annotation], kind: str, meaning: str = "to which no label applies"
+) -> list[str]:
+    """A note that counts the images without a label; `kind` is what they lack, such as ``a tag``."""
+    count = sum(not annotation.present for annotation in annotations)
+    return [f"images without {kind}, {meaning}: {count:,}"] if count else []
+
+
 def look_alikes(labels: Sequence[str]) -> list[list[str]]:
     """Groups of labels that differ only in case, spaces, ``_`` or ``-``: possibly one label in several spellings."""
     alike = defaultdict(list)

@@ -195,7 +195,7 @@ def _findings(
                 else []
             ),
         ),
-        columns=frozenset(name for source in sources if source.sheet for name in source.sheet.header),
+        columns=frozenset(name for source in sources if source.table for name in source.table.header),
     )
 
 

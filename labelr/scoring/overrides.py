@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labelr.data.formats.sheet import Sheet, read_sheet
 from labelr.data.formats.source import read_text
+from labelr.data.formats.table import Table, read_table
 from labelr.errors import LabelrError, suggest
 from labelr.fields import SettingError
 from labelr.model.predict import Model
@@ -54,10 +54,10 @@ def read_thresholds(path: Path, labels: Sequence[str], usual: Thresholds) -> Thr
         LabelrError: If it cannot be read, names a label that there is not, or one twice, or no number from 0 to 1.
     """
     chosen: dict[str, float] = {}
-    sheet = _read_sheet(path)
-    cells = (sheet.column(sheet.keys.index(name)) for name in COLUMNS)
+    table = _read_table(path)
+    cells = (table.column(table.keys.index(name)) for name in COLUMNS)
     for row, (label, threshold) in enumerate(zip(*cells, strict=True)):
-        where = sheet.where(row)
+        where = table.location(row)
         if label not in labels:
             hint = suggest(label, labels) or "leave the row out"
             raise LabelrError(f"{where}: the model has no label {label!r}", hint)
@@ -67,14 +67,14 @@ def read_thresholds(path: Path, labels: Sequence[str], usual: Thresholds) -> Thr
     return np.array([chosen.get(label, value) for label, value in zip(labels, usual, strict=True)])
 
 
-def _read_sheet(path: Path) -> Sheet:
+def _read_table(path: Path) -> Table:
     try:
-        sheet = read_sheet(path, read_text(path).content)
+        table = read_table(path, read_text(path).content)
     except LabelrError as error:
         raise LabelrError(error.message, HINT) from error
-    if not set(COLUMNS) <= set(sheet.keys) or not sheet.body:
+    if not set(COLUMNS) <= set(table.keys) or not table.body:
         raise LabelrError(f"{path} is no table of thresholds", HINT)
-    return sheet
+    return table
 
 
 def _read_number(text: str, where: str) -> float:

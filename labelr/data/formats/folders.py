@@ -1,4 +1,4 @@
-"""Folders that are named after labels; an image that lies in several has several."""
+"""Folders named after labels; an image that is in several of them has several labels."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -10,39 +10,42 @@ from labelr.errors import LabelrError
 
 
 def fits(source: Source) -> int:
-    """Whether all images lie in two folders or more, one deep unless the user names this layout: 1 they do, 0 not."""
+    """Confidence that folders are labels: 1 if all images are in at least two folders, 0 if not.
+
+    Nested folders count only if the user names this layout.
+    """
     if not source.is_folder or not source.image_files:
         return 0
-    folders = {_folders_of(name)[1] for name in source.image_files}
-    deep = source.options.layout == "folders"
-    return 1 if len(folders) > 1 and all(len(one) == 1 or (deep and one) for one in folders) else 0
+    paths = {_split_and_labels(name)[1] for name in source.image_files}
+    nested = source.options.layout == "folders"
+    return 1 if len(paths) > 1 and all(len(path) == 1 or (nested and path) for path in paths) else 0
 
 
 def read(source: Source) -> LabelTable:
-    """The records of folders that are named after labels.
+    """The label table of folders named after labels.
 
-    Copies of one file, byte for byte, in several folders are one image with several labels, and go by the name of the
-    first. In folders below folders the names of all those above an image are its labels.
+    Exact copies of a file in several folders are one image with several labels and the name of the first copy. With
+    nested folders the names of all folders above an image are its labels.
     """
-    outside = [name for name in source.image_files if not _folders_of(name)[1]]
+    outside = [name for name in source.image_files if not _split_and_labels(name)[1]]
     if outside or not source.image_files:
-        what = f"{len(outside):,} images lie in no folder, such as {outside[0]}" if outside else "there are no images"
-        raise LabelrError(f"{source.images}: {what}", "put each image into a folder named after its label")
+        problem = f"{len(outside):,} images are in no folder, such as {outside[0]}" if outside else "no images"
+        raise LabelrError(f"{source.images}: {problem}", "put each image into a folder named after its label")
     copies: dict[tuple[str, object], list[str]] = defaultdict(list)
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
-        copies[_folders_of(name)[0], content].append(name)
-    entries = (
-        Annotation(names[0], {label for name in names for label in _folders_of(name)[1]}, split=part)
-        for (part, _), names in copies.items()
+        copies[_split_and_labels(name)[0], content].append(name)
+    annotations = (
+        Annotation(names[0], {label for name in names for label in _split_and_labels(name)[1]}, split=split)
+        for (split, _), names in copies.items()
     )
-    further = [name for names in copies.values() for name in names[1:]]
     shared = sum(len(names) > 1 for names in copies.values())
-    notes = [f"images that lie in several folders and have several labels: {shared:,}"] if shared else []
-    return LabelTable.of(entries, "folders named after labels", notes=notes, aside=further)
+    notes = [f"images in several folders, which have several labels: {shared:,}"] if shared else []
+    further = [name for names in copies.values() for name in names[1:]]
+    return LabelTable.of(annotations, "folders named after labels", notes=notes, aside=further)
 
 
-def _folders_of(name: str) -> tuple[str, tuple[str, ...]]:
-    """The part that an image's outermost folder is named after, if it is, and the folders below that."""
+def _split_and_labels(name: str) -> tuple[str, tuple[str, ...]]:
+    """The split that the outermost folder of an image names, empty if none, and the folders below it."""
     folders = PurePosixPath(name).parts[:-1]
     if folders and folders[0].lower() in SPLIT_NAMES:
         return SPLIT_NAMES[folders[0].lower()], folders[1:]
@@ -50,7 +53,7 @@ def _folders_of(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _contents(root: Path, names: list[str]) -> list[object]:
-    """What tells the contents of files apart: a file whose size no other has is not read."""
+    """A key for the content of each file; a file whose size is unique is not read."""
     sizes = [_size(root / name) for name in names]
     count = Counter(sizes)
     return [

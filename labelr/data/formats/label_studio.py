@@ -10,69 +10,67 @@ from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"})
-"""The fields of JSON-MIN and CSV beside those of the task and of its labels."""
+"""The fields of JSON-MIN and CSV apart from those of the task and of its labels."""
 
 
 def fits(source: Source) -> int:
-    """Whether this is an export of Label Studio: 3 it is, 0 not."""
-    objects = source.objects
-    if objects and source.suffix == ".json":
-        nested = all("data" in one and ("annotations" in one or "completions" in one) for one in objects)
-        return 3 if nested or all(set(one) >= FLAT_FIELDS for one in objects) else 0
-    return 3 if source.sheet is not None and set(source.sheet.header) >= FLAT_FIELDS else 0
+    """Confidence that this is an export of Label Studio: 0 or 3."""
+    tasks = source.objects
+    if tasks and source.suffix == ".json":
+        nested = all("data" in task and ("annotations" in task or "completions" in task) for task in tasks)
+        return 3 if nested or all(set(task) >= FLAT_FIELDS for task in tasks) else 0
+    return 3 if source.table is not None and set(source.table.header) >= FLAT_FIELDS else 0
 
 
 def read(source: Source) -> LabelTable:
-    """The records of an export; where annotators differ on a label, the majority counts.
+    """The label table of an export; where annotators disagree on a label, the majority counts.
 
-    Of a task without a submitted annotation nothing is known; in one that was submitted empty no label applies.
+    Nothing is known of a task without a submitted annotation; no label applies if an empty one was submitted.
 
     Raises:
-        LabelrError: If tasks have no image, or it is open which field holds the labels.
+        LabelrError: If a task has no image, or it is ambiguous which field holds the labels.
     """
+    is_nested = source.suffix == ".json" and bool(source.objects) and "data" in source.objects[0]
     try:
-        entries, notes = (_read_nested(source), []) if _is_nested(source) else _read_flat(source)
+        annotations, notes = (_read_nested(source), []) if is_nested else _read_flat(source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelrError(
-            f"{source.path} is no export of Label Studio: {error!r}", "export it again as JSON"
+            f"{source.path} is not an export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
-    return LabelTable.of(entries, "an export of Label Studio", notes=notes)
-
-
-def _is_nested(source: Source) -> bool:
-    return source.suffix == ".json" and bool(source.objects) and "data" in source.objects[0]
+    return LabelTable.of(annotations, "an export of Label Studio", notes=notes)
 
 
 def _read_nested(source: Source) -> list[Annotation]:
-    """What the annotations of JSON say."""
-    entries = []
+    """The annotations of JSON."""
+    annotations = []
     for task in source.objects:
         name = _image_of(source, task["data"])
-        entries.append(Annotation(name, complete=False))
-        for annotation in task.get("annotations", task.get("completions")) or []:
-            if not annotation.get("was_cancelled") and not annotation.get("skipped"):
-                labels = {label for result in annotation["result"] for label in _labels_in(result.get("value"))}
-                entries.append(Annotation(name, labels))
-    return entries
+        annotations.append(Annotation(name, complete=False))
+        for submitted in task.get("annotations", task.get("completions")) or []:
+            if not submitted.get("was_cancelled") and not submitted.get("skipped"):
+                labels = {label for result in submitted["result"] for label in _labels_in(result.get("value"))}
+                annotations.append(Annotation(name, labels))
+    return annotations
 
 
 def _read_flat(source: Source) -> tuple[list[Annotation], list[str]]:
-    """What the annotations of JSON-MIN or CSV say, and which fields of text are left out."""
-    rows = source.objects or [
-        dict(zip(source.table.header, map(_parse_cell, row), strict=False)) for row in source.table.body
-    ]
-    names = [_image_of(source, {key: row[key] for key in row if key not in FLAT_FIELDS}) for row in rows]
-    fields, others = _label_fields(source, rows, names)
-    entries = []
-    for name, row in zip(names, rows, strict=True):
-        labels = {label for field in fields for label in _labels_in(row.get(field))}
-        entries.append(Annotation(name, labels, complete=row.get("annotation_id") not in (None, "")))
-    note = f"fields of text, left out, as only the export as JSON says whether they are choices: {preview(others, 10)}"
-    return entries, [note] if others else []
+    """The annotations of JSON-MIN or CSV, and a note on the text fields that are ignored."""
+    tasks = source.objects
+    if not tasks:
+        table = source.require_table()
+        tasks = [dict(zip(table.header, map(_parse_cell, row), strict=False)) for row in table.body]
+    names = [_image_of(source, {key: task[key] for key in task if key not in FLAT_FIELDS}) for task in tasks]
+    fields, ignored = _label_fields(source, tasks, names)
+    annotations = []
+    for name, task in zip(names, tasks, strict=True):
+        labels = {label for field in fields for label in _labels_in(task.get(field))}
+        annotations.append(Annotation(name, labels, complete=task.get("annotation_id") not in (None, "")))
+    note = f"text fields, ignored, since only an export as JSON tells whether they are choices: {preview(ignored, 10)}"
+    return annotations, [note] if ignored else []
 
 
 def _parse_cell(cell: str) -> Any:
-    """What a cell of the CSV says, which holds JSON where there is more than one choice."""
+    """The value of a CSV cell, which is JSON if there is more than one choice."""
     if cell[:1] in ("{", "["):
         try:
             return json.loads(cell)
@@ -81,21 +79,21 @@ def _parse_cell(cell: str) -> Any:
     return cell
 
 
-def _label_fields(source: Source, rows: list[dict[str, Any]], names: list[str]) -> tuple[list[str], list[str]]:
-    """The fields that hold labels, and the others of text.
+def _label_fields(source: Source, tasks: list[dict[str, Any]], names: list[str]) -> tuple[list[str], list[str]]:
+    """The fields that hold labels, and the other text fields.
 
-    Labels are in those with lists of choices or shapes in any row, else in the only one of text.
+    Labels are in fields with lists of choices or shapes in any task, else in the only text field.
     """
-    others = dict.fromkeys(key for row in rows for key in row if key not in FLAT_FIELDS)
-    fields = [key for key in others if any(_holds_lists(row.get(key)) for row in rows)]
-    named = list(zip(rows, names, strict=True))
-    text = [key for key in others if any(_is_text(row.get(key)) and row[key] != name for row, name in named)]
+    own_fields = dict.fromkeys(key for task in tasks for key in task if key not in FLAT_FIELDS)
+    fields = [key for key in own_fields if any(_holds_lists(task.get(key)) for task in tasks)]
+    named = list(zip(tasks, names, strict=True))
+    text = [key for key in own_fields if any(_is_text(task.get(key)) and task[key] != name for task, name in named)]
     if fields:
         return fields, [key for key in text if key not in fields]
     if len(text) > 1:
         raise LabelrError(
             f"{source.path}: the labels may be in any of the fields {preview(text)}",
-            "export the project as JSON, which says which of them are choices",
+            "export the project as JSON, which tells which of them are choices",
         )
     return text, []
 
@@ -110,7 +108,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _image_of(source: Source, data: Mapping[str, Any]) -> str:
-    """The image of a task: what is called so, else the first value that ends like one."""
+    """The image of a task: the field `image`, or the first value with the suffix of an image."""
     values = [data.get("image"), *data.values()]
     texts = [value for value in values if isinstance(value, str) and value]
     found = next((text for text in texts if has_image_suffix(text.split("&")[0])), None) or data.get("image")
@@ -120,12 +118,12 @@ def _image_of(source: Source, data: Mapping[str, Any]) -> str:
 
 
 def _labels_in(value: Any) -> Iterator[str]:
-    """The labels in what a control says: a text, ``{"choices": [...]}``, shapes with ``"...labels"``, a taxonomy."""
+    """The labels in the value of a control: text, ``{"choices": [...]}``, shapes with ``"...labels"``, a taxonomy."""
     if isinstance(value, str):
         yield from [value.strip()] * bool(value.strip())
     elif isinstance(value, list):
-        for one in value:
-            yield from _labels_in(one)
+        for item in value:
+            yield from _labels_in(item)
     elif isinstance(value, dict):
         for key, inner in value.items():
             if isinstance(inner, Collection) and (key in ("choices", "taxonomy") or key.endswith("labels")):

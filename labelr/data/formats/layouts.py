@@ -1,4 +1,4 @@
-"""The table of layouts, and which of them a label file has."""
+"""The layouts of label files: recognises the layout of a source, and reads it."""
 
 import re
 from collections.abc import Callable
@@ -18,25 +18,24 @@ from labelr.data.formats import (
     wide,
     yolo,
 )
-from labelr.data.formats.sheet import find_file_column
-from labelr.data.formats.source import Source
+from labelr.data.formats.source import Match, Source
 from labelr.data.label_table import LabelTable
 from labelr.errors import LabelrError
 
-HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""A surrogate without its partner, but for those that stand for a byte of a name that is not UTF-8."""
+LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Half of a surrogate pair; ``\\udc80`` to ``\\udcff`` are surrogate escapes of bytes that are not UTF-8."""
 
 
 class Layout(NamedTuple):
     """A way to write labels.
 
     Attributes:
-        what: What it looks like, in a few words.
-        fits: How surely a source has it: 0 not, 1 perhaps, 2 by its shape, 3 by what no other has.
-        read: Reads such a source.
+        description: What it looks like, in a few words.
+        fits: The confidence that a source has it; see `Match`. A LabelrError counts as 0.
+        read: Reads a source that has it.
     """
 
-    what: str
+    description: str
     fits: Callable[[Source], int]
     read: Callable[[Source], LabelTable]
 
@@ -56,67 +55,72 @@ LAYOUTS = {
     "sidecar": Layout("a text file beside each image", sidecar.fits, sidecar.read),
     "folders": Layout("folders named after labels", folders.fits, folders.read),
 }
-"""All layouts by the names that ``--layout`` has for them."""
+"""All layouts by their names in ``--layout``."""
 
 
-def recognise(source: Source) -> tuple[int, list[str]]:
-    """How surely a source has a layout, and those that fit it so, among those that the user allows.
+def recognise(source: Source) -> Match:
+    """The layouts that fit a source best, among those that the user allows; computed once for each source.
 
-    A source that cannot be parsed fits none.
+    None fits a source that cannot be parsed.
     """
-    wanted = source.options.layout
+    if source.match is None:
+        source.match = _best_match(source)
+    return source.match
+
+
+def _best_match(source: Source) -> Match:
     if source.problem:
-        return 0, []
-    fitness = {}
-    for name in LAYOUTS if wanted == "auto" else [wanted]:
-        try:
-            fitness[name] = LAYOUTS[name].fits(source)
-        except LabelrError:
-            fitness[name] = 0
-    best = max(fitness.values())
-    return best, [name for name, one in fitness.items() if one == best > 0]
+        return Match(0, ())
+    wanted = source.options.layout
+    confidences = {name: _confidence(name, source) for name in (LAYOUTS if wanted == "auto" else [wanted])}
+    best = max(confidences.values())
+    return Match(best, tuple(name for name, confidence in confidences.items() if confidence == best > 0))
+
+
+def _confidence(name: str, source: Source) -> int:
+    try:
+        return LAYOUTS[name].fits(source)
+    except LabelrError:
+        return 0
 
 
 def read_source(source: Source) -> LabelTable:
-    """The records of a label file, or a folder of them.
+    """The labels of a label file, or of a folder of them.
 
     Raises:
-        LabelrError: If no layout or more than one fits, or the source is not what its layout demands.
+        LabelrError: If no layout or more than one fits, or the source violates its layout.
     """
     if source.problem:
         raise source.problem
     wanted = source.options.layout
-    names = recognise(source)[1] if wanted == "auto" else [wanted]
-    if len(names) == 1:
-        return _checked(LAYOUTS[names[0]].read(source), source)
+    layouts = recognise(source).layouts if wanted == "auto" else (wanted,)
+    if len(layouts) == 1:
+        table = LAYOUTS[layouts[0]].read(source)
+        _check_encodable(source, table)
+        return table
     lines = source.first_lines()
-    begins = f"; it begins:\n{lines}" if lines else ""
-    if names:
-        choices = " or ".join(f"`{name}` ({LAYOUTS[name].what})" for name in names)
+    first_lines = f"; its first lines:\n{lines}" if lines else ""
+    if layouts:
+        choices = " or ".join(f"`{name}` ({LAYOUTS[name].description})" for name in layouts)
         raise LabelrError(
-            f"{source.path} may be read in {len(names)} ways{begins}", f"say which with `--layout`: {choices}"
+            f"{source.path} fits {len(layouts)} layouts{first_lines}", f"choose one with `--layout`: {choices}"
         )
-    what, remedy = _why_none(source)
-    raise LabelrError(f"{what}{begins}", f"{remedy}name its layout with `--layout`: {', '.join(LAYOUTS)}")
+    reason, remedy = _why_none(source)
+    raise LabelrError(f"{reason}{first_lines}", f"{remedy}name its layout with `--layout`: {', '.join(LAYOUTS)}")
 
 
-def _checked(records: LabelTable, source: Source) -> LabelTable:
-    """The records, unless a label of them could never be written.
-
-    Raises:
-        LabelrError: If a label holds half a character, as JSON may where a text was cut.
-    """
-    halves = [label for label in records.labels if HALF_CHARACTER.search(label)]
-    if halves:
-        raise LabelrError(f"{source.path}: the label {halves[0]!r} holds half a character", "correct it in the file")
-    return records
+def _check_encodable(source: Source, table: LabelTable) -> None:
+    """Raises LabelrError where a label cannot be written as UTF-8, as in JSON that was cut within an escape."""
+    broken = [label for label in table.labels if LONE_SURROGATE.search(label)]
+    if broken:
+        raise LabelrError(f"{source.path}: the label {broken[0]!r} has half a character", "correct it in the file")
 
 
 def _why_none(source: Source) -> tuple[str, str]:
     """Why a source fits no layout, and the remedy: what it lacks to be a wide table, or one of tags."""
     try:
-        if source.sheet is not None:
-            if len(tags.tag_columns(source.sheet, find_file_column(source.sheet), source.options)) > 1:
+        if source.table is not None:
+            if len(tags.tag_columns(source.columns)) > 1:
                 tags.read(source)
             wide.read(source)
     except LabelrError as error:

@@ -1,10 +1,10 @@
-"""A label file, or a folder of them, opened once for all readers that look at it."""
+"""A label file or a folder of label files, opened once for all readers."""
 
 import codecs
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 
 from labelr.config import ReadOptions
-from labelr.data.formats.sheet import Sheet, read_sheet, sheet_of
+from labelr.data.formats.columns import Columns
+from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.images import find_files, find_images
 from labelr.errors import LabelrError
 
@@ -24,43 +25,57 @@ _BOMS = (
 )  # fmt: skip
 
 
+class Match(NamedTuple):
+    """The layouts that fit a source best.
+
+    Attributes:
+        confidence: 0 for none, 1 where they may fit, 2 where the shape fits, 3 where nothing else looks like it.
+        layouts: The names of the layouts.
+    """
+
+    confidence: int
+    layouts: tuple[str, ...]
+
+
 class DecodedText(NamedTuple):
-    """The text of a file, and the codec that it was read with."""
+    """The text of a file, and the codec that decoded it."""
 
     content: str
     codec: str = "utf-8"
 
     @property
     def encoding(self) -> str:
-        """The codec where it is not UTF-8, as it should be; else empty."""
+        """The codec if it is not UTF-8; else empty."""
         return "" if self.codec.startswith("utf-8") else self.codec
 
     def encode(self, content: str) -> bytes:
         """Another text in the same encoding.
 
         Raises:
-            UnicodeEncodeError: If it cannot express that.
+            UnicodeEncodeError: If the encoding cannot represent it.
         """
         return content.encode(self.codec, "strict" if self.encoding else "surrogateescape")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Source:
-    """A label file or a folder of label files.
+    """A label file or a folder of label files, parsed on demand and once.
 
     Attributes:
-        path: Where it is.
-        images: The folder whose images it is about.
-        options: How the user wants it to be read.
+        path: The file or folder.
+        images: The folder of the images.
+        options: How to read it.
+        match: The layouts that fit it, once `recognise` has found them.
     """
 
     path: Path
     images: Path
     options: ReadOptions
+    match: Match | None = field(default=None, init=False)
 
     @property
     def suffix(self) -> str:
-        """The ending of its name in lower case; empty for a folder."""
+        """Its suffix in lower case; empty for a folder."""
         return "" if self.is_folder else self.path.suffix.lower()
 
     @cached_property
@@ -73,47 +88,55 @@ class Source:
         """Its text.
 
         Raises:
-            LabelrError: If it cannot be read, or is no text.
+            LabelrError: If it cannot be read, or is not text.
         """
         return read_text(self.path)
 
     @cached_property
-    def sheet(self) -> Sheet | None:
-        """Its cells, of JSON Lines and of a list of objects too; None for a file that is no table by its ending.
+    def table(self) -> Table | None:
+        """Its cells, also those of JSON Lines or a list of objects; None for a file with another suffix than a table.
 
         Raises:
             LabelrError: If it is not a table.
         """
         if self.objects:
-            return sheet_of(self.path, self.objects)
+            return table_of_objects(self.path, self.objects)
         if self.is_folder or self.suffix in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".xml"):
             return None
-        return read_sheet(self.path, self.text.content)
+        return read_table(self.path, self.text.content)
+
+    def require_table(self) -> Table:
+        """Its cells.
+
+        Raises:
+            LabelrError: If it is not a table.
+        """
+        if self.table is None:
+            raise LabelrError(f"{self.path} is not a table", "name a CSV file with `--labels`")
+        return self.table
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The columns of its table.
+
+        Raises:
+            LabelrError: If there is no table, no column of file names, or not the column of groups that is asked for.
+        """
+        return Columns.find(self.require_table(), self.options)
 
     @cached_property
     def problem(self) -> LabelrError | None:
-        """What keeps it from being read as what it is by its ending; None if nothing does."""
+        """Why it cannot be parsed as the format of its suffix; None if it can."""
         try:
             if not self.is_folder and self.document is None and self.suffix != ".xml":
-                _ = self.sheet
+                _ = self.table
         except LabelrError as error:
             return error
         return None
 
-    @property
-    def table(self) -> Sheet:
-        """Its cells.
-
-        Raises:
-            LabelrError: If it is no table.
-        """
-        if self.sheet is None:
-            raise LabelrError(f"{self.path} is no table", "name a CSV with `--labels`")
-        return self.sheet
-
     @cached_property
     def document(self) -> Any:
-        """What a JSON, JSON Lines or YAML file says; None for any other file.
+        """The content of a JSON, JSON Lines or YAML file; None for any other file.
 
         Raises:
             LabelrError: If it cannot be parsed.
@@ -131,27 +154,23 @@ class Source:
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
-        """The objects of a JSON list or of JSON Lines; empty where it is anything else."""
+        """The objects of a JSON list or of JSON Lines; empty for anything else."""
         document = self.document if self.suffix in JSON_SUFFIXES else None
-        if isinstance(document, list) and document and all(isinstance(one, dict) for one in document):
+        if isinstance(document, list) and document and all(isinstance(value, dict) for value in document):
             return document
         return []
 
     def xml_root(self) -> Element | None:
-        """The root of an XML file; None for any other file.
-
-        Raises:
-            LabelrError: If it cannot be parsed, or asks for entities, which no label file needs.
-        """
+        """The root of an XML file; None for any other file. Raises as `parse_xml`."""
         return parse_xml(self.path) if self.suffix == ".xml" else None
 
     @cached_property
     def image_files(self) -> list[str]:
-        """The images below `images`, relative to it, with forward slashes."""
+        """The image files below `images`, relative to it, with forward slashes."""
         return [path.relative_to(self.images).as_posix() for path in find_images(self.images)]
 
     def first_lines(self, count: int = 3, width: int = 120) -> str:
-        """The beginning of a text file, indented, for a message; empty for a folder or what is no text."""
+        """The first lines of a text file, indented, for a message; empty for a folder and for what is not text."""
         if self.is_folder:
             return ""
         try:
@@ -162,12 +181,12 @@ class Source:
 
 
 def read_text(path: Path) -> DecodedText:
-    """The text of a file in whichever encoding it is: by its first bytes, else UTF-8, else Windows-1252 or Latin-1.
+    """The text of a file in any common encoding: by its byte order mark, else UTF-8, else Windows-1252 or Latin-1.
 
-    File names that are not valid UTF-8 may stand in a file that else is: they keep their bytes.
+    A few bytes that are not valid UTF-8 in a UTF-8 file, such as those of file names, become surrogate escapes.
 
     Raises:
-        LabelrError: If it cannot be read, or is no text.
+        LabelrError: If it cannot be read, or is not text.
     """
     try:
         data = path.read_bytes()
@@ -195,7 +214,7 @@ def _guess_encoding(data: bytes) -> str:
     if not stray or re.search("[\x80-\ud7ff\ue000-\U0010ffff]", escaped):
         return "utf-8"
     undefined = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # in Windows-1252
-    return "latin-1" if undefined & {ord(one) - 0xDC00 for one in stray} else "cp1252"
+    return "latin-1" if undefined & {ord(character) - 0xDC00 for character in stray} else "cp1252"
 
 
 def _parse_line(number: int, line: str) -> Any:
@@ -206,7 +225,7 @@ def _parse_line(number: int, line: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    """What YAML says, its scalars as text; aliases, with which a few lines become gigabytes, are refused."""
+    """The content of a YAML text with scalars as text; aliases are refused, since they can expand to gigabytes."""
     import yaml
 
     try:
@@ -221,7 +240,7 @@ def parse_xml(path: Path) -> Element:
     """The root of an XML file.
 
     Raises:
-        LabelrError: If it cannot be parsed, or asks for entities, which no label file needs.
+        LabelrError: If it cannot be parsed, or declares entities, which no label file needs.
     """
     import defusedxml
     from defusedxml.ElementTree import parse
@@ -238,12 +257,12 @@ def parse_xml(path: Path) -> Element:
 
 
 def files_below(folder: Path, suffix: str) -> Iterator[Path]:
-    """The files below a folder that end like this, in the order in which images are found."""
+    """The files below a folder with this suffix, in the order of `find_files`."""
     return (path for path in find_files(folder, lambda name: name.endswith(suffix)) if path.is_file())
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is at `path`; a name that no file system takes is nowhere."""
+    """Whether `path` exists; False for a name that is invalid on this file system."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -251,7 +270,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is at `path`; a name that no file system takes is nowhere."""
+    """Whether `path` is a file; False for a name that is invalid on this file system."""
     try:
         return path.is_file()
     except (OSError, ValueError):

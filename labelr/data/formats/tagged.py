@@ -1,4 +1,4 @@
-"""What `labelr tag` writes: a CSV of labels for each image, and a table of all."""
+"""The output of `labelr tag`: a CSV of labels for each image, and a table of all."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from labelr.data.formats import wide
-from labelr.data.formats.sheet import NUMBERS, key, read_sheet
+from labelr.data.formats.columns import NUMBERS
 from labelr.data.formats.source import Source, files_below, read_text
+from labelr.data.formats.table import column_key, read_table
 from labelr.data.images import has_image_suffix
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
@@ -18,72 +19,71 @@ TABLE, LINES = "labels.csv", "labels.jsonl"
 
 
 def fits(source: Source) -> int:
-    """Whether this is a folder of CSV files of images, ``a.jpg.csv``: 3 it is, 0 not."""
-    if not source.is_folder:
-        return 0
-    return 3 if any(_header(path) == HEADER for path in _find(source.path)) else 0
+    """Confidence that this is a folder with a CSV file for each image, such as ``a.jpg.csv``: 0 or 3."""
+    return 3 if source.is_folder and any(_read_header(path) == HEADER for path in _find_files(source.path)) else 0
 
 
-def _header(path: Path) -> list[str]:
+def _read_header(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         return file.readline().strip().lower().replace(";", ",").split(",")
 
 
 def read(source: Source) -> LabelTable:
-    """The records of a folder that `labelr tag` wrote: what a person corrected in it counts.
+    """The label table of a folder that `labelr tag` wrote and people may have corrected.
 
-    The files of images say which labels apply. The table beside them names the labels that no image has, and must say
-    the same, since else it is open which of the two was corrected.
+    The files of single images contain the labels that apply. The table beside them adds labels that no image has. It
+    must agree with the files, since otherwise it is ambiguous which of the two was corrected.
 
     Raises:
-        LabelrError: If a file is not what `labelr tag` writes, or the table says something else than the files.
+        LabelrError: If a file is not in the format of `labelr tag`, or the table disagrees with the files.
     """
-    entries = [
-        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read(path))
-        for path in _find(source.path)
+    annotations = [
+        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_labels(path))
+        for path in _find_files(source.path)
     ]
-    if not entries:
-        raise LabelrError(f"{source.path} holds no CSV files of images", "name a folder that `labelr tag` wrote")
-    labels: tuple[str, ...] | None = None
+    if not annotations:
+        raise LabelrError(f"{source.path} has no CSV files of images", "name a folder that `labelr tag` wrote")
+    vocabulary: tuple[str, ...] | None = None
     if (source.path / TABLE).is_file():
-        said = _read_table(source)
-        labels = said.labels
-        _check_same(source.path, entries, said)
-    return LabelTable.of(entries, "files of images that `labelr tag` wrote", vocabulary=labels)
+        table = _read_table(source)
+        vocabulary = table.labels
+        _check_agreement(source.path, annotations, table)
+    return LabelTable.of(annotations, "files of images that `labelr tag` wrote", vocabulary=vocabulary)
 
 
 def _read_table(source: Source) -> LabelTable:
-    """The records of the table, in which a column such as ``score`` is a label like any other."""
-    table = Source(source.path / TABLE, source.images, source.options)
-    numbers = tuple(name for name in table.table.header if key(name) in NUMBERS)
-    return wide.read(replace(table, options=replace(source.options, only=(*source.options.only, *numbers))))
+    """The label table of the table, in which a column such as ``score`` is a label like any other."""
+    path, options = source.path / TABLE, source.options
+    header = Source(path, source.images, options).require_table().header
+    numbers = [name for name in header if column_key(name) in NUMBERS]
+    return wide.read(Source(path, source.images, replace(options, only=(*options.only, *numbers))))
 
 
-def _find(folder: Path) -> Iterator[Path]:
+def _find_files(folder: Path) -> Iterator[Path]:
     return (path for path in files_below(folder, ".csv") if has_image_suffix(path.stem))
 
 
-def _read(path: Path) -> set[str]:
-    """The labels that a file of an image says apply; a probability of 0 takes one back."""
-    sheet = read_sheet(path, read_text(path).content)
-    if sheet.keys[0] != HEADER[0]:
+def _read_labels(path: Path) -> set[str]:
+    """The labels in the file of an image; one with a probability of 0 was taken back by its editor."""
+    table = read_table(path, read_text(path).content)
+    if table.keys[0] != HEADER[0]:
         raise LabelrError(
-            f'{path}: expected "label" as the first column, got "{sheet.header[0]}"', "name it so, or delete the file"
+            f'{path}: expected "label" as the first column, got "{table.header[0]}"',
+            "rename the column, or delete the file",
         )
-    return {row[0] for row in sheet.body if row[0] and (len(row) < 2 or row[1] not in ("0", "0.0"))}
+    return {row[0] for row in table.body if row[0] and (len(row) < 2 or row[1] not in ("0", "0.0"))}
 
 
-def _check_same(folder: Path, entries: list[Annotation], said: LabelTable) -> None:
-    """Raises LabelrError where the table and the files of images say different things."""
-    of_files = {entry.name: set(entry.present) for entry in entries}
+def _check_agreement(folder: Path, annotations: list[Annotation], table: LabelTable) -> None:
+    """Raises LabelrError where the table and the files of images disagree."""
+    labels_in_files = {annotation.name: set(annotation.present) for annotation in annotations}
     differing = []
-    for name, row in zip(said.names, said.targets, strict=True):
-        of_table = {said.labels[column] for column in np.flatnonzero(row == 1)}
-        if of_files.get(name, set()) != of_table:
+    for name, row in zip(table.names, table.targets, strict=True):
+        labels_in_table = {table.labels[column] for column in np.flatnonzero(row == 1)}
+        if labels_in_files.get(name, set()) != labels_in_table:
             differing.append(name)
     if differing:
-        what = f"say different things of {len(differing):,} images: {preview(differing)}"
         raise LabelrError(
-            f"{folder / TABLE} and the files of images {what}",
-            f"name the one that is right: `--labels {folder / TABLE}`, or delete the table and name the folder",
+            f"{folder / TABLE} and the files of images disagree on {len(differing):,} images: {preview(differing)}",
+            f"name the table with `--labels {folder / TABLE}` if it is right, else delete it and name the folder",
         )

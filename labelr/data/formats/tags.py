@@ -1,4 +1,4 @@
-"""Tables with all labels of an image in one cell, and how such a cell is divided."""
+"""Tables with all labels of an image in one cell, and how such a cell is split into tags."""
 
 import ast
 import json
@@ -8,172 +8,128 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from labelr.config import ReadOptions
-from labelr.data.formats.sheet import (
-    NUMBERS,
-    PROBE_ROWS,
-    TEXTS,
-    Sheet,
-    check_unique,
-    columns_called,
-    find_file_column,
-    find_group_column,
-    find_part_column,
-    read_parts,
-)
+from labelr.data.formats.columns import PROBE_ROWS, Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.wide import MARKS
-from labelr.data.label_table import Annotation, LabelTable, normalize_name
+from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
 
 TAG_COLUMNS = frozenset({
     "attributeids", "attributes", "categories", "category", "choice", "choices", "class", "classes",
     "findinglabels", "genre", "genres", "keywords", "label", "labels", "subject", "tag", "tags", "target", "targets",
 })  # fmt: skip
-"""What a column of tags is called, in lower case without spaces, `_` and `-`."""
+"""Names of the column of tags, as `column_key` normalizes them."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
 def fits(source: Source) -> int:
-    """Whether this is a table with a column of tags: 0 no, 1 it may be, 2 it is, by that column's name."""
-    sheet = source.sheet
-    if sheet is None or len(sheet.rows) < 2:
+    """Confidence that this is a table with a column of tags: 0, 1, or 2 where that column has a usual name."""
+    table = source.table
+    if table is None or len(table.rows) < 2:
         return 0
-    try:
-        file_column = find_file_column(sheet)
-        column = _tag_column(sheet, file_column, source.options)
-    except LabelrError:
+    column = _tag_column(source.columns)
+    if source.columns.has_repeats(2 * PROBE_ROWS):  # one row for each image and label
         return 0
-    names = sheet.column(file_column, 2 * PROBE_ROWS)
-    if len(set(names)) < len(names):  # one row an image and label
-        return 0
-    return 2 if sheet.keys[column] in TAG_COLUMNS else 1
+    return 2 if table.keys[column] in TAG_COLUMNS else 1
 
 
 def read(source: Source) -> LabelTable:
-    """The records of a table of tags.
+    """The label table of a table of tags.
 
     Raises:
-        LabelrError: If the cells cannot be divided without a guess.
+        LabelrError: If it is ambiguous how the cells are split.
     """
-    sheet, options = source.table, source.options
-    sheet.check_shape()
-    file_column = find_file_column(sheet)
-    column = _tag_column(sheet, file_column, options)
-    names = [normalize_name(name) for name in sheet.column(file_column)]
-    check_unique(sheet, names)
-    divided, how = divide(sheet.column(column), options.tag_separator, f'{sheet.path}, column "{sheet.header[column]}"')
-    group, part = find_group_column(sheet, options.group), find_part_column(sheet)
-    parts = read_parts(sheet, part) or [""] * len(names)
-    empty = options.blank == "unknown"
-    entries = [
-        Annotation(name, tags, split=part_name, complete=bool(tags) or not empty)
-        for name, tags, part_name in zip(names, divided, parts, strict=True)
+    table, options = source.require_table(), source.options
+    table.check_shape()
+    columns = source.columns
+    column = _tag_column(columns)
+    columns.check_unique()
+    where = f'{table.path}, column "{table.header[column]}"'
+    tags_of_rows, how = split_tags(table.column(column), options.tag_separator, where)
+    splits = columns.read_splits() or [""] * len(columns.names)
+    unknown_if_empty = options.blank == "unknown"
+    annotations = [
+        Annotation(name, tags, split=split, complete=bool(tags) or not unknown_if_empty)
+        for name, tags, split in zip(columns.names, tags_of_rows, splits, strict=True)
     ]
-    used = {file_column, column, group, part}
-    records = LabelTable.of(
-        entries,
-        f'tags in the column "{sheet.header[column]}"{how}{sheet.separated}',
-        notes=[*sheet.left_out(used), *_notes(divided, empty)],
+    meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
+    labels = LabelTable.of(
+        annotations,
+        f'tags in the column "{table.header[column]}"{how}{table.delimited}',
+        notes=[*columns.ignored_note([column]), *note_empty_images(annotations, "a tag", meaning)],
     )
-    return records if group is None else replace(records, groups=tuple(sheet.column(group)))
+    return labels if columns.groups is None else replace(labels, groups=tuple(columns.groups))
 
 
-def _notes(divided: Sequence[Sequence[str]], empty_is_unknown: bool) -> list[str]:
-    num_empty = sum(not tags for tags in divided)
-    meaning = "of which nothing is known" if empty_is_unknown else "to which no label applies"
-    return [f"images without a tag, {meaning}: {num_empty:,}"] if num_empty else []
-
-
-def _tag_column(sheet: Sheet, file_column: int, options: ReadOptions) -> int:
-    """The column of tags: the one that is called so, else the only one of text.
+def _tag_column(columns: Columns) -> int:
+    """The column of tags: the one with a usual name, else the only one of text.
 
     Raises:
         LabelrError: If there is none, or several that differ.
     """
-    candidates = tag_columns(sheet, file_column, options)
+    table, candidates = columns.table, tag_columns(columns)
     if not candidates:
-        raise LabelrError(f"{sheet.path} has no column of tags: {preview(sheet.header)}", "call it `tags`")
-    cells = sheet.column(candidates[0])
-    if any(sheet.column(column) != cells for column in candidates[1:]):
-        names = [sheet.header[column] for column in candidates]
+        raise LabelrError(f"{table.path} has no column of tags: {preview(table.header)}", "name that column `tags`")
+    cells = table.column(candidates[0])
+    if any(table.column(column) != cells for column in candidates[1:]):
+        names = [table.header[column] for column in candidates]
         raise LabelrError(
-            f"{sheet.path}: tags may stand in any of the columns {preview(names)}",
-            f"leave the others out, such as with `--exclude {names[-1]}`",
+            f"{table.path}: tags may be in any of the columns {preview(names)}",
+            f"exclude the others, for example with `--exclude {names[-1]}`",
         )
     return candidates[0]
 
 
-def tag_columns(sheet: Sheet, file_column: int, options: ReadOptions) -> list[int]:
-    """The columns that are called as tags are, else those of text."""
-    special = {file_column, find_part_column(sheet), find_group_column(sheet, options.group)}
-    columns = [
-        column for column, name in enumerate(sheet.header) if column not in special and name not in options.exclude
-    ]
-    named = [column for column in columns if sheet.keys[column] in TAG_COLUMNS]
-    metadata = columns_called(sheet, NUMBERS | TEXTS)
-    return named or [
-        column for column in columns if column not in metadata and holds_text(sheet.column(column, PROBE_ROWS))
-    ]
+def tag_columns(columns: Columns) -> list[int]:
+    """The columns that may hold tags."""
+    return columns.named_or_text(TAG_COLUMNS)
 
 
-def holds_text(cells: Sequence[str]) -> bool:
-    """Whether cells hold words rather than marks or numbers."""
-    filled = [cell for cell in cells if cell]
-    words = [cell for cell in filled if cell.lower() not in MARKS and not re.fullmatch(r"[-+.\deE]+", cell)]
-    return bool(filled) and 2 * len(words) > len(filled)
+def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
+    """The tags of each cell, and a description of how they were split.
 
-
-def divide(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
-    """The tags of each cell, and how they were divided, in words.
-
-    Cells may be lists as JSON or Python write them. Else see `find_separator`.
+    Cells may be lists as JSON or Python write them; otherwise see `find_separator`.
 
     Args:
         cells: N cells.
-        separator: What divides them; None finds it out.
-        where: How messages name the cells.
+        separator: What separates tags; None finds it.
+        where: How messages refer to the cells.
 
     Raises:
-        LabelrError: If it is open what divides tags.
+        LabelrError: If it is ambiguous what separates tags.
     """
-    lists = [_as_list(cell) if cell else [] for cell in cells]
-    if any(cells) and all(one is not None for one in lists):
-        return [one or [] for one in lists], ""
+    lists = [_parse_list(cell) if cell else [] for cell in cells]
+    if any(cells) and all(tags is not None for tags in lists):
+        return [tags or [] for tags in lists], ""
     found = separator or find_separator(cells, where)
     if found is None:
         return [[cell] * bool(cell) for cell in cells], ", one an image"
-    how = f", divided by {SEPARATORS.get(found, f'`{found}`')}"
-    parts = (
-        cell.split()
-        if found == " "
-        else re.split(f"[{re.escape(found)}\n]" if len(found) == 1 else re.escape(found), cell)
-        for cell in cells
-    )
-    return [[tag.strip() for tag in tags if tag.strip()] for tags in parts], how
+    pattern = f"[{re.escape(found)}\n]" if len(found) == 1 else re.escape(found)
+    pieces = (cell.split() if found == " " else re.split(pattern, cell) for cell in cells)
+    description = f", separated by {SEPARATORS.get(found, f'`{found}`')}"
+    return [[tag.strip() for tag in tags if tag.strip()] for tags in pieces], description
 
 
 def find_separator(cells: Sequence[str], where: str) -> str | None:
-    """What divides the tags of cells; None where no cell may hold several.
+    """What separates the tags of cells; None where no cell seems to hold several.
 
-    ``|``, ``;`` or ``,`` does, whichever is in any, or line breaks. Spaces do only where words are numbers or joined by
-    ``_``, or where there are fewer words than cells with different content, as then the same words come again in other
-    company.
+    It is whichever of ``|``, ``;`` and ``,`` occurs, or line breaks. Spaces are separators only if the words are
+    numbers or joined by ``_``, or if there are fewer words than distinct cells, so that words recur in combinations.
 
     Args:
         cells: N cells.
-        where: How messages name the cells.
+        where: How messages refer to the cells.
 
     Raises:
-        LabelrError: If it is open.
+        LabelrError: If it is ambiguous.
     """
-    several = [one for one in "|;," if any(one in cell for cell in cells)]
-    if len(several) > 1:
+    candidates = [character for character in "|;," if any(character in cell for cell in cells)]
+    if len(candidates) > 1:
         raise LabelrError(
-            f"{where}: {' and '.join(SEPARATORS[one] for one in several)} stand in cells, and either may divide tags",
-            f'say which, with `--tag-separator "{several[0]}"`',
+            f"{where}: cells contain {' and '.join(SEPARATORS[candidate] for candidate in candidates)}, "
+            "and any of them may separate tags",
+            f'choose one, such as `--tag-separator "{candidates[0]}"`',
         )
-    found = next((one for one in "|;,\n" if any(one in cell for cell in cells)), None)
+    found = next((character for character in "|;,\n" if any(character in cell for cell in cells)), None)
     if found is None and any(" " in cell for cell in cells):
         distinct = set(cells) - {""}
         words = {word for cell in distinct for word in cell.split()}
@@ -181,23 +137,23 @@ def find_separator(cells: Sequence[str], where: str) -> str | None:
         if len(words) >= len(distinct) and not joined:
             example = next(cell for cell in cells if " " in cell)
             raise LabelrError(
-                f'{where}: "{example}" may be one label or several that spaces divide',
-                'say what divides tags, with `--tag-separator " "`, or `--tag-separator "|"` if nothing does',
+                f'{where}: "{example}" may be one label, or several that are separated by spaces',
+                'use `--tag-separator " "` for spaces, or `--tag-separator "|"` for one label a cell',
             )
         found = " "
     return found
 
 
-def _as_list(cell: str) -> list[str] | None:
-    """The tags of a cell that holds a list as JSON, Python or NumPy write it; None for any other."""
+def _parse_list(cell: str) -> list[str] | None:
+    """The tags of a cell that holds a list as JSON, Python or NumPy write it; None for any other cell."""
     if cell[:1] + cell[-1:] not in ("[]", "()", "{}"):
         return None
-    if re.search(r"""['"]\s+['"]""", cell):  # NumPy writes no commas, and Python would take two words as one
+    if re.search(r"""['"]\s+['"]""", cell):  # NumPy writes no commas, and Python would concatenate two words
         quoted = re.findall(r"""'([^']*)'|"([^"]*)\"""", cell)
-        return [tag for first, second in quoted if (tag := (first or second).strip())]
+        return [tag for single, double in quoted if (tag := (single or double).strip())]
     for parse in (json.loads, ast.literal_eval):
         with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # a backslash that Python does not know
+            warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)
             if isinstance(value, (list, tuple, set)):
                 return sorted({str(tag).strip() for tag in value} - {""})

@@ -1,4 +1,4 @@
-"""YOLO: text files of numbered boxes beside images or in ``labels``, and a file that names the numbers."""
+"""YOLO: text files of boxes with label numbers beside images or in ``labels``, and a file that names the numbers."""
 
 import os
 from collections import defaultdict
@@ -10,72 +10,73 @@ from typing import Any
 from labelr.data.formats.sidecar import BOX
 from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
 from labelr.data.images import find_images
-from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, relative_name
+from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, relative_name
 from labelr.errors import LabelrError, preview
 
 NAME_FILES = ("obj.names", "classes.txt", "data.names")
-PROBED = 20
+PROBED_FILES = 20
 
 
 def fits(source: Source) -> int:
-    """Whether this is a ``data.yaml``, or a folder of text files of boxes: 3 it is, 0 not.
+    """Confidence that this is a ``data.yaml``, or a folder of text files of boxes: 0 or 3.
 
-    Beside a file that names the numbers other text files may lie, such as lists of images.
+    With a file of label names, other text files such as lists of images may be in the folder.
     """
     if not source.is_folder:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
     filled = (path for path in files_below(source.path, ".txt") if path.stat().st_size)
-    texts = (read_text(path).content for path in islice(filled, PROBED))
+    texts = (read_text(path).content for path in islice(filled, PROBED_FILES))
     boxes = [bool(BOX.fullmatch(line)) for text in texts for line in text.splitlines() if line.strip()]
-    named = _name_file(source.path) is not None
+    named = _find_name_file(source.path) is not None
     return 3 if any(boxes) and (named or all(boxes)) else 0
 
 
 def read(source: Source) -> LabelTable:
-    """The records of boxes: a label applies where the image has a box of it; in images without boxes none does.
+    """The label table of boxes: a label applies if the image has a box of it; none does to images without boxes.
 
     Raises:
-        LabelrError: If numbers have no names, or a line is no box (unless such images are to be left out).
+        LabelrError: If label numbers have no names, or a line is not a box, unless such images are skipped.
     """
-    names = _names(source)
-    images, notes = _images(source)
+    names = _read_names(source)
+    images, notes = _find_listed_images(source)
     box_files = _find_box_files([path for path, _ in images], source.path if source.is_folder else source.path.parent)
-    entries, invalid, aside, bare = [], [], [], 0
-    for (path, part), box_file in zip(images, box_files, strict=True):
+    annotations, invalid, aside = [], [], []
+    for (path, split), box_file in zip(images, box_files, strict=True):
+        name = relative_name(path, source.images)
         try:
-            labels = _read_boxes(box_file, names)
+            annotations.append(Annotation(name, _read_boxes(box_file, names), split=split))
         except LabelrError as error:
             if not source.options.skip_invalid:
                 raise
             invalid.append(error.message)
-            aside.append(relative_name(path, source.images))
-            continue
-        bare += not labels
-        entries.append(Annotation(relative_name(path, source.images), labels, split=part))
-    if bare:
-        notes.append(f"images without a box, to which no label applies: {bare:,}")
-    vocabulary = [label for _, label in sorted(names.items())]
-    layout = "YOLO, the boxes in an image"
-    return LabelTable.of(entries, layout, vocabulary=vocabulary, notes=notes, invalid=invalid, aside=aside)
+            aside.append(name)
+    return LabelTable.of(
+        annotations,
+        "YOLO, the boxes in an image",
+        vocabulary=[label for _, label in sorted(names.items())],
+        notes=[*notes, *note_empty_images(annotations, "a box")],
+        invalid=invalid,
+        aside=aside,
+    )
 
 
-def _name_file(folder: Path) -> Path | None:
-    """The file of a folder, or of ``labels`` in it, that names the numbers, a line each."""
-    places = [place / name for place in (folder, folder / "labels") for name in NAME_FILES]
-    return next((path for path in places if path.is_file()), None)
+def _find_name_file(folder: Path) -> Path | None:
+    """The file in a folder, or in ``labels`` below it, that names the label numbers, one a line."""
+    candidates = [place / name for place in (folder, folder / "labels") for name in NAME_FILES]
+    return next((path for path in candidates if path.is_file()), None)
 
 
-def _names(source: Source) -> dict[int, str]:
+def _read_names(source: Source) -> dict[int, str]:
     """The label of each number.
 
     Raises:
-        LabelrError: If there is no file of them, or it is no list.
+        LabelrError: If there is no list of them.
     """
+    if source.is_folder and (source.path / "data.yaml").is_file():
+        return _read_names(Source(source.path / "data.yaml", source.images, source.options))
     if source.is_folder:
-        if (source.path / "data.yaml").is_file():
-            return _names(Source(source.path / "data.yaml", source.images, source.options))
-        path = _name_file(source.path)
+        path = _find_name_file(source.path)
         if path is None:
             raise LabelrError(
                 f"{source.path} holds boxes with numbers, and no file that names them",
@@ -84,106 +85,109 @@ def _names(source: Source) -> dict[int, str]:
         lines = [line.strip() for line in read_text(path).content.splitlines()]
         return {number: line for number, line in enumerate(lines) if line}
     if not isinstance(source.document, dict):
-        raise LabelrError(f"{source.path} is no data.yaml of YOLO", "name another layout with `--layout`")
-    said = source.document.get("names")
-    if not said or not isinstance(said, (list, dict)):
+        raise LabelrError(f"{source.path} is not a data.yaml of YOLO", "name another layout with `--layout`")
+    names = source.document.get("names")
+    if not names or not isinstance(names, (list, dict)):
         raise LabelrError(f"{source.path} does not name its labels", "write `names: [cat, dog]` into it")
     try:
-        pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
-        named = {int(number): label for number, label in pairs}
-        if any(isinstance(label, (list, dict)) for label in named.values()):
+        pairs: Iterable[tuple[Any, Any]] = names.items() if isinstance(names, dict) else enumerate(names)
+        numbered = {int(number): label for number, label in pairs}
+        if any(isinstance(label, (list, dict)) for label in numbered.values()):
             raise TypeError
-        return {number: str(label).strip() for number, label in named.items() if str(label).strip()}
+        return {number: str(label).strip() for number, label in numbered.items() if str(label).strip()}
     except (TypeError, ValueError, OverflowError):
-        raise LabelrError(f"{source.path}: `names` is no list of labels", "write `names: [cat, dog]`") from None
+        raise LabelrError(f"{source.path}: `names` is not a list of labels", "write `names: [cat, dog]`") from None
 
 
-def _images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
-    """The images with the part that a ``data.yaml`` says they are in, and what to say of its entries."""
-    document = _part_lists(source.path) if source.is_folder else source.document
+def _find_listed_images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
+    """The images with the split under which a ``data.yaml`` lists them, and a note on entries that do not exist."""
+    document = _find_split_lists(source.path) if source.is_folder else source.document
     found: dict[Path, str] = {}
-    lost = []
-    for key, said in document.items():
-        part = SPLIT_NAMES.get(str(key).lower())
-        for entry in (said if isinstance(said, list) else [said]) if part else []:
+    missing = []
+    for key, value in document.items():
+        split = SPLIT_NAMES.get(str(key).lower())
+        for entry in (value if isinstance(value, list) else [value]) if split else []:
             place = _resolve(source, document, entry) if isinstance(entry, str) and entry else None
-            if place is not None and part:
-                found.update({path: part for path in _images_at(place) if path not in found})
+            if place is not None and split:
+                found.update({path: split for path in _images_at(place) if path not in found})
             elif isinstance(entry, str) and entry:
-                lost.append(f"{key}: {entry}")
-    notes = [f"places that {source.path.name} names are not there: {preview(lost)}"] if lost else []
+                missing.append(f"{key}: {entry}")
+    notes = [f"paths in {source.path.name} that do not exist: {preview(missing)}"] if missing else []
     if found:
         return list(found.items()), notes
     return [(source.images / name, "") for name in source.image_files], notes
 
 
-def _part_lists(folder: Path) -> dict[str, str]:
-    """The lists ``train.txt``, ``valid.txt`` and the like of a folder, by the parts they speak of."""
+def _find_split_lists(folder: Path) -> dict[str, str]:
+    """The lists of images in a folder, such as ``train.txt`` and ``valid.txt``, by their stems."""
     return {path.stem: path.name for path in sorted(folder.glob("*.txt")) if path.stem.lower() in SPLIT_NAMES}
 
 
 def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | None:
-    """Where an entry such as ``../train/images`` lies; exporters write it relative to another folder than their own."""
+    """The path of an entry such as ``../train/images``; exporters write it relative to various folders."""
     folder = source.path if source.is_folder else source.path.parent
     path = document.get("path")
     bases = [folder / (path if isinstance(path, str) else ""), folder, source.images]
-    plain = "/".join(part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in ("..", ".", "/"))
-    candidates = [base / one for one in (entry, plain) for base in bases]
+    steps = PurePosixPath(entry.replace("\\", "/")).parts
+    plain = "/".join(step for step in steps if step not in ("..", ".", "/"))
+    candidates = [base / name for name in (entry, plain) for base in bases]
     return next((Path(os.path.normpath(path)) for path in candidates if is_there(path)), None)
 
 
 def _images_at(place: Path) -> Iterator[Path]:
-    """The images in a folder, or those that a text file lists, relative to its folder or to one above it."""
+    """The images in a folder, or those in a list file, relative to its folder or to one above it."""
     if place.is_dir():
         yield from find_images(place)
     for line in read_text(place).content.splitlines() if is_file(place) else ():
-        parts = PurePosixPath(line.strip()).parts
-        tails = [place.parent.joinpath(*parts[start:]) for start in range(min(3, len(parts)))]
-        if tails:
-            yield Path(os.path.normpath(next((path for path in tails if is_file(path)), tails[0])))
+        steps = PurePosixPath(line.strip()).parts
+        candidates = [place.parent.joinpath(*steps[start:]) for start in range(min(3, len(steps)))]
+        if candidates:
+            yield Path(os.path.normpath(next((path for path in candidates if is_file(path)), candidates[0])))
 
 
 def _find_box_files(images: Sequence[Path], folder: Path) -> list[Path | None]:
-    """The text file of each image: its own by its place, else the only one of its name below `folder`.
+    """The text file of each image: its own by its place, else the only one of that name below `folder`.
 
-    One that is another image's own is not taken, since images of several parts may have one name.
+    The file of another image is not taken, since images of several splits may have the same name.
     """
     own = [_own_box_file(image) for image in images]
     taken = {os.path.abspath(path) for path in own if path}
-    of_name = defaultdict(list)
+    by_stem = defaultdict(list)
     for path in files_below(folder, ".txt"):
-        of_name[path.stem].append(path)
+        by_stem[path.stem].append(path)
     free = {
-        name: paths[0] for name, paths in of_name.items() if len(paths) == 1 and os.path.abspath(paths[0]) not in taken
+        stem: paths[0] for stem, paths in by_stem.items() if len(paths) == 1 and os.path.abspath(paths[0]) not in taken
     }
     return [path or free.get(image.stem) for image, path in zip(images, own, strict=True)]
 
 
 def _own_box_file(image: Path) -> Path | None:
-    """The text file of an image where its folder ``images`` is ``labels``, else that beside it, if there is one."""
+    """The text file of an image in ``labels`` instead of ``images``, or beside it; None if there is none."""
     beside = image.with_suffix(".txt")
-    parts = list(beside.parts)
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        moved = Path(*parts[:last], "labels", *parts[last + 1 :])
+    steps = list(beside.parts)
+    if "images" in steps:
+        last = len(steps) - 1 - steps[::-1].index("images")
+        moved = Path(*steps[:last], "labels", *steps[last + 1 :])
         if is_file(moved):
             return moved
     return beside if is_file(beside) else None
 
 
 def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
-    """The labels of the boxes in a text file; none where there is no such file."""
-    if path is None:
-        return set()
+    """The labels of the boxes in a text file; empty without a file.
+
+    Raises:
+        LabelrError: If a line is not a box, or its number has no name.
+    """
     labels = set()
-    for number, line in enumerate(read_text(path).content.splitlines(), start=1):
+    for number, line in enumerate(read_text(path).content.splitlines() if path else (), start=1):
         if not line.strip():
             continue
         label = names.get(int(line.split()[0])) if BOX.fullmatch(line) else None
         if label is None:
             raise LabelrError(
                 f'{path}, line {number}: expected the number of a label and a box, got "{line.strip()[:60]}"',
-                "correct the line, or leave such images out with `--skip-invalid`",
+                "correct the line, or skip such images with `--skip-invalid`",
             )
         labels.add(label)
     return labels
