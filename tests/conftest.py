@@ -1,6 +1,7 @@
 """Fixtures: drawn data sets, a small trained model, and the command line in this process and in its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,17 @@ def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     from labelr.training.fit import fit
 
     return fit(drawn, TINY, output=tmp_path_factory.mktemp("models") / "trained").model
+
+
+@pytest.fixture
+def photos(drawn: Path, tmp_path: Path) -> Path:
+    """Images to tag: four in nested folders, and a damaged one."""
+    folder = tmp_path / "photos"
+    (folder / "deep" / "er").mkdir(parents=True)
+    for name, source in {"a.png": 0, "deep/b.png": 1, "deep/er/d.PNG": 2, "z.png": 3}.items():
+        shutil.copy(drawn / "images" / f"{source:05d}.png", folder / name)
+    (folder / "deep" / "broken.jpg").write_bytes(b"no image")
+    return folder
 
 
 @pytest.fixture

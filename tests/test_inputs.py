@@ -1,7 +1,9 @@
 """The images to tag: one order, one name each, found while tagging goes on."""
 
+import io
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,3 +131,14 @@ def test_lists_are_divided_by_lines_or_nul_bytes(tmp_path: Path, content: bytes,
 def test_list_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LabelrError, match="cannot read the list"):
         read_list(str(tmp_path / "gone"))
+
+
+def test_list_comes_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.png\nz.png")))
+    assert read_list("-") == [Path("a.png"), Path("z.png")]
+
+
+def test_subfolders_are_searched_unless_not_wanted(tmp_path: Path) -> None:
+    for name in ("a.jpg", "sub/b.jpg"):
+        put(tmp_path, name)
+    assert names_of(Inputs.of([tmp_path], TagOptions(recursive=False))) == ["a.jpg"]

@@ -60,6 +60,14 @@ class Journal:
         self._committed = time.monotonic()
         with self._errors():
             self._database = sqlite3.connect(self.path, timeout=10)
+        try:
+            self._open()
+        except LabelrError:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        with self._errors():
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")  # works on network drives too
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
@@ -68,7 +76,7 @@ class Journal:
             self._database.commit()
         if self._fact("format") != str(FORMAT):
             raise LabelrError(
-                f"the results in {output} are from another version of labelr", "replace them with `--force`"
+                f"the results in {self._output} are from another version of labelr", "replace them with `--force`"
             )
 
     @contextmanager

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import test_kills
 import test_tag
 from conftest import TINY, TINY_OPTIONS
+from tag_results import tree
 
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.training.fit import fit
@@ -66,7 +67,7 @@ def tagging(folder: Path) -> Run:
 
     def run(output: Path, delays: list[float]) -> tuple[Any, int]:
         hits = killed([*test_tag.command(photos, output), "--model", str(folder / "model")], delays)
-        return test_tag.tree(output), hits
+        return tree(output), hits
 
     return run
 
