@@ -21,8 +21,8 @@ from labelr.data.load import load_dataset, read_labels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.results import Evaluation
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

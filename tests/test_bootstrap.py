@@ -128,7 +128,7 @@ def test_same_seed_gives_the_same_interval_and_memory_bounds_do_not_matter(monke
     probs, targets = case(4)
     first = bootstrap.intervals(probs, targets, 0.5, resamples=200)
     assert bootstrap.intervals(probs, targets, 0.5, resamples=200, seed=1) != first
-    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 80 * 7)
+    monkeypatch.setattr(bootstrap, "MAX_WEIGHTS", 80 * 7)
     assert bootstrap.intervals(probs, targets, 0.5, resamples=200) == {
         name: pytest.approx(ends, abs=1e-12) for name, ends in first.items()
     }

@@ -1,4 +1,4 @@
-"""Scoring a saved model: which labels, which thresholds, what is written, what is refused."""
+"""Evaluating a saved model: labels, thresholds, files and errors."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from conftest import Cli
 import labelr
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.scoring.evaluate import check_output
 
 
 @pytest.fixture
@@ -34,16 +35,16 @@ def without_disc(cells: list[str]) -> list[str]:
     return [cells[0], cells[3], cells[1], extra]  # another order, too
 
 
-def test_label_set_that_differs_is_an_error_that_names_both_sides(
+def test_different_label_set_is_an_error_that_names_both_sides(
     cli: Cli, drawn: Path, trained: Model, table: Callable[..., Path]
 ) -> None:
     result = cli("evaluate", drawn, "--model", trained.path, "--labels", table(without_disc))
     assert (result.code, result.out) == (1, "")
-    assert "lacks 1 of the model's labels: disc; the model does not know 1 of the labels: dog" in result.err
+    assert "lacks 1 of the model's labels: disc; the model does not have 1 of the labels: dog" in result.err
     assert "`--common-labels`" in result.err
 
 
-def test_common_labels_are_scored_with_their_own_thresholds(
+def test_common_labels_are_evaluated_with_their_own_thresholds(
     drawn: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = labelr.evaluate(drawn, trained, split="all")
@@ -53,10 +54,10 @@ def test_common_labels_are_scored_with_their_own_thresholds(
     assert common.labels == ("horizontal_stripes", "triangle")
     assert [row for row in whole.per_label if row["label"] != "disc"] == common.per_label
     assert "1 of the model's labels are not in" in caplog.text
-    assert "does not know 1 of the labels: dog; they are not scored" in caplog.text
+    assert "does not have 1 of the labels: dog; they are not evaluated" in caplog.text
 
 
-def test_images_of_which_no_common_label_is_known_are_left_out_and_counted(
+def test_images_without_a_known_common_label_are_left_out_and_counted(
     drawn: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     unknown = {"00000.png", "00001.png"}
@@ -70,29 +71,27 @@ def test_images_of_which_no_common_label_is_known_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize("options", [{"only": ("disc",)}, {"exclude": ("horizontal_stripes", "triangle")}])
-def test_labels_that_the_user_leaves_out_are_not_missed(
-    drawn: Path, trained: Model, options: dict[str, tuple[str, ...]]
-) -> None:
+def test_excluded_labels_are_not_missing(drawn: Path, trained: Model, options: dict[str, tuple[str, ...]]) -> None:
     assert labelr.evaluate(drawn, trained, options=options, split="all").labels == ("disc",)
 
 
-def test_only_labels_that_the_model_does_not_know_are_an_error(
+def test_choosing_only_labels_that_the_model_does_not_have_is_an_error(
     drawn: Path, trained: Model, table: Callable[..., Path]
 ) -> None:
     options = {"labels": str(table(without_disc)), "only": ("dog",)}
-    with pytest.raises(LabelrError, match="does not know 1 of the labels: dog") as caught:
+    with pytest.raises(LabelrError, match="does not have 1 of the labels: dog") as caught:
         labelr.evaluate(drawn, trained, options=options, split="all")
     assert "horizontal_stripes" in caught.value.hint
 
 
-def test_label_of_another_case_is_told_by_both_names(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
+def test_label_in_another_case_is_suggested(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
     path = table(lambda cells: [cell.replace("disc", "Disc") for cell in cells])
     with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
         labelr.evaluate(drawn, trained, options={"labels": str(path)})
     assert "did you mean `Disc`? The model calls it `disc`" in caught.value.hint
 
 
-def test_images_that_do_not_open_are_listed_beside_the_results(drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_images_that_do_not_open_are_listed_in_errors_csv(drawn: Path, trained: Model, tmp_path: Path) -> None:
     data = Path(shutil.copytree(drawn, tmp_path / "data"))
     (data / "images" / "00003.png").write_bytes(b"no image")
     labelr.evaluate(data, trained, split="all", output=tmp_path / "out")
@@ -102,7 +101,7 @@ def test_images_that_do_not_open_are_listed_beside_the_results(drawn: Path, trai
     assert row["reason"]
 
 
-def test_output_that_cannot_be_written_is_told_before_anything_is_scored(
+def test_output_that_cannot_be_written_is_an_error_before_the_evaluation(
     cli: Cli, drawn: Path, trained: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -112,11 +111,11 @@ def test_output_that_cannot_be_written_is_told_before_anything_is_scored(
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_scores_say_of_which_model_they_are(cli: Cli, drawn: Path, trained: Model) -> None:
+def test_table_names_the_model(cli: Cli, drawn: Path, trained: Model) -> None:
     assert "Scores of trained on 60 images:" in cli("evaluate", drawn, "--model", trained.path, "--split", "all").out
 
 
-def test_unfinished_model_is_said_to_be_one(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
+def test_unfinished_model_is_warned_of(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
     folder = Path(shutil.copytree(trained.path, home / "models" / "half"))
     said = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**said, "complete": False}))
@@ -131,17 +130,15 @@ def test_no_common_label_is_an_error(drawn: Path, trained: Model, table: Callabl
     assert "--common-labels" not in caught.value.hint
 
 
-def test_images_of_which_no_label_is_known_are_an_error(
-    drawn: Path, trained: Model, table: Callable[..., Path]
-) -> None:
+def test_images_without_known_labels_are_an_error(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
     dog = {"filename": "dog", "00000.png": "1"}
     path = table(lambda cells: [*(cells if cells[0] == "filename" else [cells[0], "", "", ""]), dog.get(cells[0], "0")])
-    with pytest.raises(LabelrError, match="no label to score is known of any image") as caught:
+    with pytest.raises(LabelrError, match="all labels to evaluate are unknown") as caught:
         labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all")
     assert "mark labels" in caught.value.hint
 
 
-def test_thresholds_of_a_file_decide(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_thresholds_of_a_file_are_used(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.csv"
     path.write_text("label,threshold\ndisc,0\ntriangle,1\n")
     command = ("evaluate", drawn, "--model", trained.path, "--split", "all")
@@ -157,7 +154,7 @@ def test_thresholds_of_a_file_decide(cli: Cli, drawn: Path, trained: Model, tmp_
     assert "F1 at thresholds.csv" in tables
 
 
-def test_results_are_written_sorted_and_can_give_thresholds_back(
+def test_results_are_sorted_and_can_be_used_as_thresholds(
     cli: Cli, drawn: Path, trained: Model, tmp_path: Path
 ) -> None:
     command = ("evaluate", drawn, "--model", trained.path, "--split", "all", "--json")
@@ -201,7 +198,9 @@ def test_tag_takes_thresholds_from_a_file(cli: Cli, drawn: Path, trained: Model,
     assert summary["per_label"]["disc"] == 60
 
 
-def test_few_positives_are_warned_of_and_intervals_and_baselines_shown(cli: Cli, drawn: Path, trained: Model) -> None:
+def test_few_positives_are_warned_of_and_intervals_and_baselines_are_shown(
+    cli: Cli, drawn: Path, trained: Model
+) -> None:
     result = cli("evaluate", drawn, "--model", trained.path)
     assert "Warning: fewer than 10 positives here in 3 of 3 labels, whose scores say little: horiz" in result.err
     assert "Warning" in cli("evaluate", drawn, "--model", trained.path, "--json").err
@@ -219,13 +218,11 @@ def test_labels_that_are_not_evaluable_are_counted_below_the_table(
     assert re.search(r"triangle .* not evaluable", result.out)
 
 
-def test_model_of_the_first_format_is_scored_by_what_its_network_says(drawn: Path, trained: Model, home: Path) -> None:
-    folder = Path(shutil.copytree(trained.path, home / "models" / "old"))
-    said = json.loads((folder / "model.json").read_text())
-    del said["calibration"]
-    (folder / "model.json").write_text(json.dumps({**said, "format": 1, "thresholds": [0.5, 0.5, 0.5]}))
-    old = labelr.evaluate(drawn, "old", split="all")
-    new = labelr.evaluate(drawn, trained, split="all")
-    assert not np.array_equal(old.probs, new.probs)
-    assert old.metrics["map_macro"] == pytest.approx(new.metrics["map_macro"])  # the order is the same
-    assert {row["threshold"] for row in old.per_label} == {0.5}
+def test_results_are_replaced_only_with_force(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    check_output(tmp_path, force=False)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(LabelrError, match=r"metrics\.json exists already") as caught:
+        check_output(tmp_path, force=False)
+    assert "--force" in caught.value.hint
+    check_output(tmp_path, force=True)

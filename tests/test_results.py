@@ -1,15 +1,92 @@
-"""What an evaluation leaves in a directory."""
+"""The result of an evaluation: baselines, F1 at two thresholds, the table of labels, and the files."""
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from labelr.errors import LabelrError
-from labelr.scoring.evaluation import Evaluation
-from labelr.scoring.results import check_free, write_results
+from labelr.scoring.results import COLUMNS, Evaluation, sort_rows, without_nan, write_results
+
+
+def make(num_images: int = 400) -> Evaluation:
+    """A model that is not confident enough: its probabilities are half of what they should be."""
+    rng = np.random.default_rng(5)
+    prevalence = np.array([0.6, 0.3, 0.1])
+    targets = (rng.random((num_images, 3)) < prevalence).astype(np.float32)
+    probs = (0.4 * targets + 0.2 * rng.random(targets.shape)).astype(np.float32)
+    fitted = np.array([0.3, 0.3, 0.3])
+    names = tuple(f"{number}.jpg" for number in range(num_images))
+    return Evaluation(("sky", "tree", "dog"), probs, targets, fitted, fitted, prevalence, names)
+
+
+def test_prior_baseline_predicts_frequent_labels_and_ranks_nothing() -> None:
+    evaluation = make()
+    prior = evaluation.baselines["prior"]
+    shares = evaluation.targets.mean(axis=0)
+    assert prior["map_macro"] == pytest.approx(shares.mean())
+    assert prior["auroc_macro"] == 0.5
+    assert prior["recall_macro"] == pytest.approx(1 / 3)  # sky only
+    assert prior["one_error"] < evaluation.baselines["random"]["one_error"]
+
+
+@pytest.mark.parametrize("num_images", [3, 400])
+def test_random_baseline_has_the_expected_values_even_for_few_images(num_images: int) -> None:
+    evaluation = make(num_images)
+    guess = evaluation.baselines["random"]
+    assert guess["auroc_micro"] == pytest.approx(0.5, abs=0.05)
+    assert guess["hamming_loss"] == pytest.approx(0.5, abs=0.05)
+    assert guess["loss"] == pytest.approx(1.0, abs=0.1)
+    assert guess == evaluation.baselines["random"]
+
+
+def test_f1_at_one_half_and_at_the_models_thresholds_are_both_computed() -> None:
+    evaluation = replace(make(), thresholds=np.full(3, 0.55), threshold=0.55)
+    half, own = evaluation.f1_at["0.5"], evaluation.f1_at["auto"]
+    assert own == dict.fromkeys(own, pytest.approx(own["micro"])) | {"samples": own["samples"]}
+    assert own["micro"] == 1.0
+    assert evaluation.metrics["f1_micro"] < half["micro"] < own["micro"]
+
+
+def test_labels_that_are_not_evaluable_or_have_few_positives_are_listed() -> None:
+    evaluation = make()
+    targets = evaluation.targets.copy()
+    targets[:, 1], targets[9:, 2] = 0, np.nan
+    changed = replace(evaluation, targets=targets)
+    assert changed.not_evaluable == ["tree"]
+    assert changed.few_positives == ["tree", "dog"]
+    row = changed.per_label[1]
+    assert (row["support"], row["tp"], row["fn"]) == (0, 0, 0)
+    assert all(np.isnan(row[name]) for name in ("precision", "recall", "f1", "ap", "auroc"))
+
+
+def test_table_of_labels_has_all_columns_and_counts_that_add_up() -> None:
+    for row in make().per_label:
+        assert tuple(row) == COLUMNS
+        assert row["tp"] + row["fn"] == row["support"]
+        assert row["tp"] + row["fp"] == row["predicted"]
+        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == 400
+
+
+def test_rows_are_sorted_from_the_highest_with_nan_last() -> None:
+    rows = [{"label": label, "f1": f1} for label, f1 in (("b", np.nan), ("c", 0.1), ("a", 0.9))]
+    assert [row["label"] for row in sort_rows(rows, "f1")] == ["a", "c", "b"]
+    assert [row["label"] for row in sort_rows(rows, "label")] == ["a", "b", "c"]
+    assert sort_rows(rows, None) == rows
+    by_support = replace(make(), sort="support").per_label
+    assert [row["label"] for row in by_support] == ["sky", "tree", "dog"]
+
+
+def test_json_has_no_nan() -> None:
+    assert without_nan({"a": [np.nan, 1], "b": {"c": (np.nan,)}, "d": "nan"}) == {
+        "a": [None, 1], "b": {"c": [None]}, "d": "nan",
+    }  # fmt: skip
+    evaluation = make(2)
+    result = replace(evaluation, targets=np.full_like(evaluation.targets, np.nan)).to_json()
+    assert "NaN" not in json.dumps(result)
+    assert result["intervals"]["map_macro"] == [None, None]
 
 
 @pytest.fixture
@@ -28,7 +105,9 @@ def read(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_files_hold_the_report_the_table_the_predictions_and_the_errors(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_written_files_have_the_metrics_the_table_of_labels_the_predictions_and_the_errors(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
     folder = tmp_path / "new" / "out"
     write_results(folder, evaluation, "filename,reason\n")
     names = ["errors.csv", "metrics.json", "per_label.csv", "predictions.csv"]
@@ -41,7 +120,9 @@ def test_files_hold_the_report_the_table_the_predictions_and_the_errors(evaluati
     assert dict(zip(header, rows[1], strict=True))["f1"] == ""  # not evaluable
 
 
-def test_predictions_hold_target_probability_and_decision_of_each_cell(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_predictions_have_target_probability_and_prediction_of_each_cell(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
     write_results(tmp_path, evaluation, "filename,reason\n")
     assert read(tmp_path / "predictions.csv") == [
         [
@@ -56,14 +137,3 @@ def test_predictions_hold_target_probability_and_decision_of_each_cell(evaluatio
         ["1.jpg", "1", "0.75", "1", "", "0.25", "1"],
         ["d/2.jpg", "0", "0.5", "0", "1", "0.125", "0"],
     ]
-
-
-def test_results_are_replaced_only_by_force_and_other_files_stay(evaluation: Evaluation, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    check_free(tmp_path, force=False)
-    write_results(tmp_path, evaluation, "filename,reason\n")
-    with pytest.raises(LabelrError, match=r"metrics\.json is there already") as caught:
-        check_free(tmp_path, force=False)
-    assert "--force" in caught.value.hint
-    check_free(tmp_path, force=True)
-    assert (tmp_path / "notes.txt").read_text() == "mine"

@@ -8,7 +8,6 @@ import pytest
 from conftest import make_evaluation
 from PIL import Image
 
-from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.report.sections import (
     Thumbnails,
     example,
@@ -18,6 +17,7 @@ from labelr.scoring.report.sections import (
     make_thumbnail,
     random_rows,
 )
+from labelr.scoring.results import Evaluation
 
 
 @pytest.fixture

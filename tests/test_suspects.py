@@ -1,4 +1,4 @@
-"""Given labels that are probably wrong: which, in which order, and how they are written."""
+"""Suspected label errors: which, in which order, and how they are written."""
 
 import csv
 import json
@@ -10,14 +10,14 @@ from conftest import TINY_OPTIONS, Cli, make_evaluation
 
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.scoring.suspects import check_suspects_free, find_suspects, write_suspects
+from labelr.scoring.suspects import check_suspects_file, find_suspects, write_suspects
 
 YES = np.array([0.9, 0.8, 0.7, 0.2, 0.6])
 NO = np.array([0.1, 0.2, 0.9, 0.3, 0.55])
 
 
 def one_label(yes: np.ndarray, no: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and targets (N, 1) of images that were given yes, and of those that were given no."""
+    """Probabilities and targets (N, 1) of images with the given answer yes, and of images with no."""
     return np.concatenate([yes, no])[:, None], np.concatenate([np.ones(len(yes)), np.zeros(len(no))])[:, None]
 
 
@@ -26,22 +26,21 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_answers_that_the_model_takes_for_less_probable_come_with_the_least_probable_first() -> None:
+def test_less_probable_answers_are_suspects_the_least_probable_first() -> None:
     found = find_suspects(*one_label(YES, NO))
-    # given no with 0.9, given yes with 0.2, given no with 0.55; all others are at least as probable as not
+    # given no at 0.9, given yes at 0.2, given no at 0.55; the other given answers have a probability of at least 0.5
     assert found.rows.tolist() == [7, 3, 9]
     assert found.columns.tolist() == [0, 0, 0]
     assert found.known == 10
 
 
-def test_clear_are_those_that_are_off_the_diagonal_of_the_confident_joint() -> None:
-    # usual yes: 0.64; usual no: 0.59. Surely yes and given no: 0.9. Surely no (1 - 0.2 >= 0.59) and given yes: 0.2.
-    # 0.55 is below the usual yes.
+def test_clear_suspects_are_off_the_diagonal_of_the_confident_joint() -> None:
+    # Thresholds: yes 0.64, no 0.59. Given no at 0.9 >= 0.64, given yes at 1 - 0.2 >= 0.59; 0.55 is below 0.64.
     assert find_suspects(*one_label(YES, NO)).clear == 2
 
 
-def test_answer_that_is_probable_and_still_below_the_usual_is_found_by_confident_learning_alone() -> None:
-    # A rare label that the model is never sure of: 0.45 is more than usual for a yes, so that no is in doubt.
+def test_probable_answer_below_its_threshold_is_found_by_confident_learning() -> None:
+    # A rare label for which the model is never confident: 0.45 is above the threshold of yes, so no is suspicious.
     found = find_suspects(*one_label(np.array([0.4, 0.3, 0.35]), np.array([0.02, 0.03, 0.01, 0.45])))
     assert 6 in found.rows
     assert found.clear == 1
@@ -56,17 +55,17 @@ def test_unknown_cells_count_nowhere() -> None:
 
 
 @pytest.mark.parametrize("answer", [0.0, 1.0])
-def test_label_with_one_kind_of_answer_has_no_suspects(answer: float) -> None:
+def test_label_with_equal_answers_only_has_no_suspects(answer: float) -> None:
     found = find_suspects(np.linspace(0, 1, 6)[:, None], np.full((6, 1), answer))
     assert (len(found), found.clear, found.known) == (0, 0, 6)
 
 
-def test_nothing_is_found_in_no_images() -> None:
+def test_no_images_have_no_suspects() -> None:
     found = find_suspects(np.empty((0, 3)), np.empty((0, 3)))
     assert (len(found), found.known) == (0, 0)
 
 
-def test_flipped_labels_stand_first_among_good_predictions() -> None:
+def test_flipped_labels_rank_first_with_good_predictions() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random((400, 5)) < 0.3
     probs = np.clip(np.where(truth, 0.85, 0.12) + rng.normal(0, 0.15, truth.shape), 0, 1)
@@ -76,10 +75,10 @@ def test_flipped_labels_stand_first_among_good_predictions() -> None:
     assert hits[: flipped.sum()].mean() > 0.9
 
 
-def test_table_names_files_as_the_label_file_does_and_ranks_from_1(drawn: Path, tmp_path: Path) -> None:
+def test_table_has_the_file_names_of_the_label_file_and_ranks_from_1(drawn: Path, tmp_path: Path) -> None:
     evaluation = make_evaluation(drawn, ["sea, deep", "=1+1"])
     found = find_suspects(evaluation.probs, evaluation.targets)
-    check_suspects_free(tmp_path / "new" / "suspects.csv", force=False)
+    check_suspects_file(tmp_path / "new" / "suspects.csv", force=False)
     write_suspects(tmp_path / "new" / "suspects.csv", evaluation, found)
     rows = rows_of(tmp_path / "new" / "suspects.csv")
     assert list(rows[0]) == ["filename", "label", "given", "probability", "rank"]
@@ -93,19 +92,19 @@ def test_table_names_files_as_the_label_file_does_and_ranks_from_1(drawn: Path, 
     assert certainty == sorted(certainty)
 
 
-def test_table_is_replaced_only_by_force_and_a_folder_is_none(tmp_path: Path) -> None:
+def test_table_is_replaced_only_with_force_and_never_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "suspects.csv"
-    check_suspects_free(path, force=False)
+    check_suspects_file(path, force=False)
     path.write_text("mine")
-    with pytest.raises(LabelrError, match=r"there is a file .*suspects\.csv already") as caught:
-        check_suspects_free(path, force=False)
+    with pytest.raises(LabelrError, match=r"suspects\.csv exists already") as caught:
+        check_suspects_file(path, force=False)
     assert "--force" in caught.value.hint
-    check_suspects_free(path, force=True)
+    check_suspects_file(path, force=True)
     with pytest.raises(LabelrError, match="is a folder"):
-        check_suspects_free(tmp_path, force=True)
+        check_suspects_file(tmp_path, force=True)
 
 
-def test_fit_does_not_begin_where_the_table_may_not_be_replaced(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_does_not_start_if_the_table_may_not_be_replaced(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("mine")
     result = cli("fit", drawn, "--suspects", tmp_path / "mine.csv", *TINY_OPTIONS)
     assert result.code == 1
@@ -113,7 +112,7 @@ def test_fit_does_not_begin_where_the_table_may_not_be_replaced(cli: Cli, drawn:
     assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
-def test_training_does_not_begin_where_the_table_cannot_be_written(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_does_not_start_if_the_table_cannot_be_written(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = cli("fit", drawn, "--suspects", tmp_path / "file" / "s.csv", *TINY_OPTIONS)
     assert result.code == 1
@@ -121,7 +120,7 @@ def test_training_does_not_begin_where_the_table_cannot_be_written(cli: Cli, dra
     assert f"cannot write {tmp_path / 'file'}" in result.err
 
 
-def test_fit_looks_at_the_parts_that_were_not_learned_from(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     assert cli("fit", drawn, "-o", here, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
     unseen = {row["image"] for row in rows_of(here / "splits.csv") if row["split"] != "train"}
@@ -130,19 +129,19 @@ def test_fit_looks_at_the_parts_that_were_not_learned_from(cli: Cli, drawn: Path
     assert found <= unseen
 
 
-def test_folds_look_at_all_images_by_out_of_fold_predictions(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     assert cli("fit", drawn, "-o", here, "--folds", 3, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
-    said = {row["filename"]: row for row in rows_of(here / "predictions.csv")}
+    predictions = {row["filename"]: row for row in rows_of(here / "predictions.csv")}
     rows = rows_of(tmp_path / "s.csv")
     assert len({row["filename"] for row in rows}) > 20
     for row in rows:
-        prob = float(said[row["filename"]][f"{row['label']}:probability"])
+        prob = float(predictions[row["filename"]][f"{row['label']}:probability"])
         assert float(row["probability"]) == pytest.approx(prob, abs=1e-6)
-        assert row["given"] == said[row["filename"]][f"{row['label']}:target"]
+        assert row["given"] == predictions[row["filename"]][f"{row['label']}:target"]
 
 
-def test_evaluate_looks_at_the_images_that_it_scores(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_evaluate_checks_the_evaluated_images(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
     command = ("evaluate", drawn, "--model", trained.path, "--split", "all", "--json")
     result = cli(*command, "--suspects", tmp_path / "s.csv")
     assert json.loads(result.out)["images"] == 60
@@ -153,9 +152,7 @@ def test_evaluate_looks_at_the_images_that_it_scores(cli: Cli, drawn: Path, trai
     assert cli(*command, "--suspects", tmp_path / "s.csv", "--force").code == 0
 
 
-def test_table_of_a_training_that_left_nothing_out_is_empty_and_said_to_be(
-    cli: Cli, drawn: Path, tmp_path: Path
-) -> None:
+def test_empty_table_after_training_on_all_images_is_warned_of(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     options = ("--val-fraction", 0, "--test-fraction", 0, "--suspects", tmp_path / "s.csv")
     result = cli("fit", drawn, *options, *TINY_OPTIONS)
     assert result.code == 0

@@ -1,4 +1,6 @@
-"""Thresholds fitted to probabilities and targets, compared with every threshold that there is."""
+"""Thresholds: fitted ones, compared with every possible threshold, and those of a table."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,16 +9,20 @@ from hypothesis import strategies as st
 from scipy.special import logit
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from labelr.errors import LabelrError
 from labelr.model.calibration import decide
+from labelr.model.predict import Model
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.thresholds import (
     BEST_F1,
     COMMON,
     Goal,
     best_threshold,
+    choose_thresholds,
     common_threshold,
     fit_thresholds,
     half_expected_f1,
+    read_thresholds,
 )
 
 nan = np.nan
@@ -184,3 +190,80 @@ def test_fitted_thresholds_beat_one_half_on_images_that_they_were_not_fitted_on(
         for thresholds in (values, 0.5)
     ]
     assert scores[0] > scores[1] + 0.05
+
+
+# --- given by the user -----------------------------------------------------------------------------------------------
+
+DEFAULT = np.array([0.1, 0.2, 0.3])
+LABELS = ("cat", "dog", "Vögel, klein")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "thresholds.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    return path
+
+
+def test_label_that_the_table_does_not_name_keeps_its_default(tmp_path: Path) -> None:
+    path = write(tmp_path, 'label,threshold\n"Vögel, klein",1\ncat,0.25\n')
+    assert read_thresholds(path, LABELS, DEFAULT).tolist() == [0.25, 0.2, 1.0]
+
+
+def test_other_columns_of_the_table_are_ignored(tmp_path: Path) -> None:
+    path = write(tmp_path, "support,label,f1,threshold\n12,dog,,0.75\n")
+    assert read_thresholds(path, LABELS, DEFAULT).tolist() == [0.1, 0.75, 0.3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'label;threshold\n"Vögel, klein";1\ncat;0,25\n',
+        "Label\tThreshold\nVögel, klein\t1\ncat\t0.25\n",
+        '"label", threshold\n"Vögel, klein", 1\ncat, 0.25\n',
+    ],
+)
+def test_table_is_read_in_the_formats_of_spreadsheets(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "thresholds.csv"
+    path.write_text(text, encoding=encoding)
+    assert read_thresholds(path, LABELS, DEFAULT).tolist() == [0.25, 0.2, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("", "is empty", "`--threshold-file`"),
+        ("label,threshold\n", "is not a table of thresholds", "`--threshold-file`"),
+        ("name,cut\ncat,0.5\n", "is not a table of thresholds", "columns `label` and `threshold`"),
+        ("label,threshold\ncat,0.5\nbird,0.5\n", "row 3: the model has no label 'bird'", "delete the row"),
+        ("label,threshold\ndoc,0.5\n", "row 2: the model has no label 'doc'", "did you mean `dog`?"),
+        ("label,threshold\ncat,0.5\ncat,0.6\n", "row 3: 'cat' occurs twice", "keep one"),
+        ("label,threshold\ncat,high\n", "row 2: expected a threshold from 0 to 1, got 'high'", "correct the cell"),
+        ("label,threshold\ncat,1.5\n", "expected a threshold from 0 to 1, got '1.5'", "correct the cell"),
+        ("label,threshold\ncat,nan\n", "expected a threshold from 0 to 1, got 'nan'", "correct the cell"),
+        ("label,threshold\ncat\n", "expected a threshold from 0 to 1, got ''", "correct the cell"),
+    ],
+)
+def test_invalid_table_is_an_error_that_names_the_row(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    with pytest.raises(LabelrError) as caught:
+        read_thresholds(write(tmp_path, text), LABELS, DEFAULT)
+    assert message in caught.value.message
+    assert str(tmp_path / "thresholds.csv") in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_missing_or_binary_table_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabelrError, match=r"cannot read .*No such file"):
+        read_thresholds(tmp_path / "nowhere.csv", LABELS, DEFAULT)
+    (tmp_path / "photo.csv").write_bytes(bytes(range(256)))
+    with pytest.raises(LabelrError):
+        read_thresholds(tmp_path / "photo.csv", LABELS, DEFAULT)
+
+
+def test_chosen_thresholds_come_with_their_source(trained: Model, tmp_path: Path) -> None:
+    own, source = choose_thresholds(trained, None, None)
+    assert (own.tolist(), source) == (list(trained.info.thresholds), "auto")
+    assert choose_thresholds(trained, 0.4, None)[1] == 0.4
+    path = write(tmp_path, "label,threshold\ndisc,0.9\n")
+    values, source = choose_thresholds(trained, None, path)
+    assert (values.tolist(), source) == ([own[0], 0.9, own[2]], str(path))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.scores import show_evaluation, warn_of_few_positives
-from labelr.config import EvaluateOptions, ReadOptions
+from labelr.config import EvaluateOptions
 
 
 @opt.takes_settings(EvaluateOptions, leave_out=["group"])
@@ -38,18 +38,11 @@ def evaluate(
     random probability; both apply labels from 0.5.
     """
     options = EvaluateOptions.of(settings)
-    from labelr.model.device import pick_runtime
     from labelr.scoring.evaluate import evaluate as score
 
     with console.session(quiet=quiet, verbose=verbose) as track:
-        reading = ReadOptions.of({name: getattr(options, name) for name in ReadOptions.names()})
-        runtime = pick_runtime(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
-        result = score(
-            data, model, options=reading, split=options.split, threshold=options.threshold,
-            threshold_file=options.threshold_file, common_labels=options.common_labels, sort=options.sort,
-            output=output, suspects=suspects, plot_format=options.plot_format, force=force, machine=runtime,
-            track=track,
-        ).to_json()  # fmt: skip
+        evaluation = score(data, model, options, output=output, suspects=suspects, force=force, track=track)
+        result = evaluation.to_json()
     if json:
         console.show_json(result)
     else:

@@ -1,4 +1,4 @@
-"""How far the headline scores may be off by the choice of images. Pure functions of arrays, without torch."""
+"""Bootstrap intervals of the headline metrics. Pure functions of arrays, without torch."""
 
 from collections.abc import Sequence
 
@@ -9,71 +9,71 @@ from labelr.model.calibration import decide
 from labelr.scoring.metrics import FloatArray, cell_losses, confusion
 
 HEADLINE = ("map_macro", "f1_micro", "f1_macro", "f1_samples", "hamming_loss", "exact_match", "loss")
-HIGHEST = dict.fromkeys(HEADLINE, 1.0) | {"loss": np.inf}
-"""No score is above this."""
+MAXIMUM = dict.fromkeys(HEADLINE, 1.0) | {"loss": np.inf}
+"""The highest possible value of each metric."""
 RESAMPLES = 1000
 LEVEL = 95
-CELLS_AT_ONCE = 2_500_000
-"""Weights that are held at a time, which bounds memory to a fraction of a gigabyte."""
+MAX_WEIGHTS = 2_500_000
+"""The number of weights in memory at a time, which limits it to a fraction of a gigabyte."""
 
 
 def intervals(
     probs: FloatArray, targets: FloatArray, thresholds: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The interval that holds each headline score on 95 % of such sets of images, by the bootstrap (Efron 1979).
+    """The 95 % interval of each headline metric over samples of images, by the bootstrap (Efron 1979).
 
-    It is the percentiles of the scores of resamples, moved so that their mean is the score itself. With many rare
-    labels that mean lies elsewhere: an image that is drawn twice raises average precision, and a label whose only
-    positive is not drawn leaves macro F1. What was compared, with figures: ``tests/bench/intervals.py``.
+    The interval is the percentiles over resamples, shifted so that the mean over resamples is the metric itself. With
+    many rare labels that mean is biased: an image that is drawn twice raises average precision, and a label whose
+    only positive is not drawn is left out of macro F1. ``tests/bench/intervals.py`` compares this with alternatives.
 
     Args:
         probs: Shape ``(N, L)``.
         targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
         thresholds: One for each label, shape ``(L,)``, or one number for all.
-        resamples: How often N images are drawn, with replacement.
-        seed: Decides the draws.
+        resamples: The number of resamples of N images, drawn with replacement.
+        seed: The random seed of the draws.
 
     Returns:
-        Low and high end by name; NaN where no resample can be evaluated.
+        Low and high end by name; NaN where no resample is evaluable.
     """
     num_images = len(probs)
     if not num_images:
         return dict.fromkeys(HEADLINE, (np.nan, np.nan))
     rng = np.random.default_rng(seed)
-    itself = weighted_scores(probs, targets, thresholds, np.ones((num_images, 1)))
-    at_once = max(1, CELLS_AT_ONCE // num_images)
-    drawn = []
-    for start in range(0, resamples, at_once):
-        size = min(at_once, resamples - start)
+    plain = weighted_scores(probs, targets, thresholds, np.ones((num_images, 1)))
+    batch_size = max(1, MAX_WEIGHTS // num_images)
+    batches = []
+    for start in range(0, resamples, batch_size):
+        size = min(batch_size, resamples - start)
         counts = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)  # (B, N)
-        drawn.append(weighted_scores(probs, targets, thresholds, np.ascontiguousarray(counts.T, np.float64)))
-    values = {name: np.concatenate([scores[name] for scores in drawn]) for name in HEADLINE}
-    return {name: interval_of(itself[name].item(), values[name], highest=HIGHEST[name]) for name in HEADLINE}
+        batches.append(weighted_scores(probs, targets, thresholds, np.ascontiguousarray(counts.T, np.float64)))
+    values = {name: np.concatenate([scores[name] for scores in batches]) for name in HEADLINE}
+    return {name: shifted_interval(plain[name].item(), values[name], maximum=MAXIMUM[name]) for name in HEADLINE}
 
 
-def interval_of(score: float, values: FloatArray, *, highest: float) -> tuple[float, float]:
-    """The middle of the values of a score under resampling, moved to the score itself, within what a score can be."""
+def shifted_interval(score: float, values: FloatArray, *, maximum: float) -> tuple[float, float]:
+    """The percentiles of a score over resamples, shifted to the score itself and clipped to [0, maximum]."""
     values = values[~np.isnan(values)]
     if not len(values) or np.isnan(score):
         return np.nan, np.nan
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(values, [tail, 100 - tail]) + (score - values.mean())
-    return max(float(low), 0.0), min(float(high), highest)
+    return max(float(low), 0.0), min(float(high), maximum)
 
 
 def weighted_scores(
     probs: FloatArray, targets: FloatArray, thresholds: ArrayLike, weights: NDArray[np.float64]
 ) -> dict[str, FloatArray]:
-    """The headline scores under B weightings of the images at once, as scikit-learn's ``sample_weight`` gives them.
+    """The headline metrics for B weightings of the images at once, equal to scikit-learn's with ``sample_weight``.
 
     Args:
         probs: Shape ``(N, L)``.
         targets: Shape ``(N, L)``.
         thresholds: Shape ``(L,)``, or one number.
-        weights: How often each image counts, shape ``(N, B)``.
+        weights: The weight of each image, shape ``(N, B)``.
 
     Returns:
-        Shape ``(B,)`` by name; NaN where a weighting leaves nothing to evaluate.
+        Shape ``(B,)`` by name; NaN where not evaluable.
     """
     preds = decide(probs, thresholds)
     true, false = targets == 1, targets == 0
@@ -81,30 +81,31 @@ def weighted_scores(
     wrong = known & (preds != true)
 
     def total(cells: NDArray[np.generic]) -> FloatArray:
-        summed: FloatArray = weights.T @ cells.astype(np.float64)  # (N,) or (N, L) -> (B,) or (B, L)
-        return summed
+        sums: FloatArray = weights.T @ cells.astype(np.float64)  # (N,) or (N, L) -> (B,) or (B, L)
+        return sums
 
-    hits, misses = total(preds & true), total(wrong)  # (B, L)
+    tp, errors = total(preds & true), total(wrong)  # (B, L)
     usable = (total(true) > 0) & (total(false) > 0)
-    seen, cells = known.any(axis=1), total(known.sum(axis=1))
-    all_hits, all_misses = hits.sum(axis=1), misses.sum(axis=1)
-    precisions = np.stack([_average_precision(*one, weights) for one in zip(probs.T, targets.T, strict=True)], axis=1)
+    known_rows, cells = known.any(axis=1), total(known.sum(axis=1))
+    all_tp, all_errors = tp.sum(axis=1), errors.sum(axis=1)
+    columns = zip(probs.T, targets.T, strict=True)
+    average_precisions = np.stack([_average_precision(*column, weights) for column in columns], axis=1)  # (B, L)
     return {
-        "map_macro": _mean_where(usable, precisions),
-        "f1_micro": np.where(cells > 0, _ratio(2 * all_hits, 2 * all_hits + all_misses, 0.0), np.nan),
-        "f1_macro": _mean_where(usable, _ratio(2 * hits, 2 * hits + misses, 0.0)),
-        "f1_samples": _ratio(total(confusion(preds, targets, axis=1).f1 * seen), total(seen)),
-        "hamming_loss": _ratio(all_misses, cells),
-        "exact_match": _ratio(total(seen & ~wrong.any(axis=1)), total(seen)),
+        "map_macro": _mean_where(usable, average_precisions),
+        "f1_micro": np.where(cells > 0, _ratio(2 * all_tp, 2 * all_tp + all_errors, 0.0), np.nan),
+        "f1_macro": _mean_where(usable, _ratio(2 * tp, 2 * tp + errors, 0.0)),
+        "f1_samples": _ratio(total(confusion(preds, targets, axis=1).f1 * known_rows), total(known_rows)),
+        "hamming_loss": _ratio(all_errors, cells),
+        "exact_match": _ratio(total(known_rows & ~wrong.any(axis=1)), total(known_rows)),
         "loss": _ratio(total(np.nansum(cell_losses(probs, targets), axis=1)), cells),
     }
 
 
 def _average_precision(probs: FloatArray, targets: FloatArray, weights: NDArray[np.float64]) -> FloatArray:
-    """The average precision of one label, probs and targets ``(N,)``, under B weightings ``(N, B)``, shape ``(B,)``.
+    """The average precision of one label, probs and targets ``(N,)``, for B weightings ``(N, B)``, shape ``(B,)``.
 
-    Images of one probability are one step of the curve. Only steps with a positive add to its area, so that the sums
-    are over the runs of images from one such step to the next.
+    Images with equal probability are one step of the precision-recall curve. Only steps with a positive add to its
+    area, so it is enough to sum over the ranges of images between them.
     """
     order = np.argsort(-probs, kind="stable")
     order = order[~np.isnan(targets[order])]
@@ -112,22 +113,22 @@ def _average_precision(probs: FloatArray, targets: FloatArray, weights: NDArray[
     if not true.any():
         return np.full(weights.shape[1], np.nan)
     ranked = probs[order]
-    step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # of each image
+    step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # (N,)
     positive_steps, first = np.unique(step[true], return_index=True)
     ends = np.searchsorted(step, positive_steps, side="right")
-    positives = _sums(weights, order[true], [*first, true.sum()])
-    images = _sums(weights, order[: ends[-1]], [0, *ends])
-    found, ranked_so_far = positives.cumsum(axis=0), images.cumsum(axis=0)
-    return _ratio((positives * _ratio(found, ranked_so_far, 0.0)).sum(axis=0), found[-1])
+    positives = _range_sums(weights, order[true], [*first, true.sum()])
+    images = _range_sums(weights, order[: ends[-1]], [0, *ends])
+    tp, predicted = positives.cumsum(axis=0), images.cumsum(axis=0)
+    return _ratio((positives * _ratio(tp, predicted, 0.0)).sum(axis=0), tp[-1])
 
 
-def _sums(weights: NDArray[np.float64], rows: NDArray[np.intp], ends: Sequence[int]) -> FloatArray:
-    """The sums of runs of rows of `weights`, ``(runs, B)``, each run from one of `ends` to the next."""
+def _range_sums(weights: NDArray[np.float64], rows: NDArray[np.intp], bounds: Sequence[int]) -> FloatArray:
+    """The sums of `weights` over ranges of `rows`, one from each of `bounds` to the next, ``(ranges, B)``."""
     from scipy.sparse import csr_array
 
-    chosen = csr_array((np.ones(len(rows)), rows, ends), shape=(len(ends) - 1, len(weights)))
-    summed: FloatArray = chosen @ weights
-    return summed
+    indicator = csr_array((np.ones(len(rows)), rows, bounds), shape=(len(bounds) - 1, len(weights)))
+    sums: FloatArray = indicator @ weights
+    return sums
 
 
 def _ratio(part: FloatArray, whole: FloatArray, otherwise: float = np.nan) -> FloatArray:
@@ -136,5 +137,5 @@ def _ratio(part: FloatArray, whole: FloatArray, otherwise: float = np.nan) -> Fl
 
 
 def _mean_where(usable: NDArray[np.bool_], values: FloatArray) -> FloatArray:
-    """The mean over labels of each row, both ``(B, L)``; NaN where no label is usable."""
+    """The mean over the usable labels of each row, both ``(B, L)``; NaN where there is none."""
     return _ratio(np.where(usable, values, 0).sum(axis=1), usable.sum(axis=1))

@@ -1,4 +1,4 @@
-"""Scores a saved model on labelled images."""
+"""Evaluates a saved model on labelled images."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,27 +9,24 @@ from typing import Any
 import numpy as np
 
 from labelr import files
-from labelr.config import PLOT_FORMATS, ReadOptions
+from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.load import as_folders, load_dataset
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
-from labelr.fields import SettingError
 from labelr.model import store
-from labelr.model.device import Runtime
+from labelr.model.device import pick_runtime
 from labelr.model.predict import BATCH_SIZE, Model, Probs
+from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.progress import Track, untracked
-from labelr.scoring.evaluation import COLUMNS, Evaluation
-from labelr.scoring.overrides import check_overrides, choose_thresholds
-from labelr.scoring.report.page import write_report
+from labelr.scoring.report.page import report_files, write_report
 from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.results import check_free, write_results
-from labelr.scoring.suspects import check_suspects_free, find_suspects, write_suspects
-from labelr.scoring.thresholds import Thresholds
+from labelr.scoring.results import PER_LABEL_FILE, Evaluation, write_results
+from labelr.scoring.suspects import check_suspects_file, find_suspects, write_suspects
+from labelr.scoring.thresholds import Thresholds, choose_thresholds
 
-SPLIT_CHOICES = ("auto", "train", "val", "test", "all")
-LEARNED = ("train", "val")
-"""The parts that a model has learned from: its weights from one, its best epoch and thresholds from the other."""
+FITTED = ("train", "val")
+"""The splits that a model was fitted on: its weights on one, its best epoch and thresholds on the other."""
 
 log = logging.getLogger(__name__)
 
@@ -37,95 +34,136 @@ log = logging.getLogger(__name__)
 def evaluate(
     data: str | Path | Sequence[str | Path],
     model: str | Path | Model | None = None,
+    options: EvaluateOptions | Mapping[str, Any] | None = None,
     *,
-    options: ReadOptions | Mapping[str, Any] | None = None,
-    split: str = "auto",
-    threshold: float | None = None,
-    threshold_file: str | Path | None = None,
-    common_labels: bool = False,
-    sort: str | None = None,
     output: str | Path | None = None,
     suspects: str | Path | None = None,
-    plot_format: str = PLOT_FORMATS[0],
     force: bool = False,
-    machine: Runtime | None = None,
     track: Track = untracked,
+    **settings: Any,
 ) -> Evaluation:
-    """Scores a saved model on labelled images.
+    """Evaluates a saved model on labelled images.
 
     Args:
-        data: A folder of labelled images, or several that are one data set.
-        model: A name, a directory or a loaded model; None takes the newest complete one.
-        options: How the data set is read.
-        split: ``"auto"`` leaves out every image that the model has learned from, by content; ``"train"``, ``"val"``
-            and ``"test"`` take the images of that part of its training run; ``"all"`` takes everything.
-        threshold: A label applies where its probability is at least this; None takes the model's own thresholds.
-        threshold_file: A table ``label,threshold`` instead; a label that it does not name keeps the model's own.
-        common_labels: Whether the labels that both data and model have are scored where the data lacks some.
-        sort: A column that the table of labels is sorted by; None keeps the model's order.
-        output: A directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv`` and ``errors.csv``, and for a
-            page to look at, ``report/report.html``, with charts beside it; None writes nothing.
-        suspects: A file for the given labels that are probably wrong, as a table; None writes none.
-        plot_format: Of the charts: ``"png"`` or ``"svg"``.
-        force: Whether such files may be replaced.
-        machine: What to run on; None picks it.
-        track: Watches the progress.
+        data: A folder of labelled images, or several folders that form one data set.
+        model: A name, a directory or a loaded model; None takes the newest complete model.
+        options: The options, as an object or by name.
+        output: The directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv``, ``errors.csv`` and the
+            report, ``report/report.html``; None writes nothing.
+        suspects: The file for the table of suspected label errors; None writes none.
+        force: Whether existing files may be replaced.
+        track: Follows the progress.
+        settings: Fields of `EvaluateOptions`, which take precedence over `options`.
 
     Raises:
-        LabelrError: If model or data cannot be used, or no image is left.
+        LabelrError: If the options are invalid, model or data cannot be used, or no image is left.
     """
-    _check_choice("split", split, SPLIT_CHOICES)
-    _check_choice("sort", sort or COLUMNS[0], COLUMNS)
-    _check_choice("plot_format", plot_format, PLOT_FORMATS)
-    check_overrides(threshold, threshold_file)
-    doubts = Path(suspects) if suspects is not None else None
-    check_suspects_free(doubts, force=force)
-    if output is not None:
-        check_free(Path(output), force=force)
-    loaded = store.resolve_model(model, runtime=machine)
-    thresholds, said = choose_thresholds(loaded, threshold, threshold_file)
-    reading = ReadOptions.of(options)
-    dataset = load_dataset(as_folders(data), reading, threads=loaded.runtime.workers, track=track)
-    matched = _match_labels(dataset, loaded, reading, common_labels=common_labels)
-    chosen = _choose_split(matched, loaded, split)
-    if output is not None:
-        files.check_writable(Path(output))
-    scored = score_dataset(loaded, chosen, options=reading, thresholds=thresholds, track=track)
-    evaluation = replace(scored, threshold=said, sort=sort)
-    if output is not None:
-        write_results(Path(output), evaluation, dataset.errors_csv)
-    if doubts is not None:
-        write_suspects(doubts, evaluation, find_suspects(evaluation.probs, evaluation.targets))
-    if output is not None:
-        page = write_report(Path(output), _source(loaded, evaluation, split), plot_format=plot_format)
-        log.info("report: %s", page)
+    options = EvaluateOptions.of(options, **settings)
+    folder = Path(output) if output is not None else None
+    suspects_file = Path(suspects) if suspects is not None else None
+    check_suspects_file(suspects_file, force=force)
+    check_output(folder, force=force)
+    runtime = None
+    if not isinstance(model, Model):
+        runtime = pick_runtime(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
+    model = store.resolve_model(model, runtime=runtime)
+    thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file)
+
+    dataset = load_dataset(as_folders(data), options, threads=model.runtime.workers, track=track)
+    selected = select_split(match_labels(dataset, model, options), model, options.split)
+    if folder is not None:
+        files.check_writable(folder)
+    evaluation = evaluate_dataset(model, selected, options=options, thresholds=thresholds, track=track)
+    evaluation = replace(evaluation, threshold=threshold, sort=options.sort)
+
+    if folder is not None:
+        write_results(folder, evaluation, dataset.errors_csv)
+    if suspects_file is not None:
+        write_suspects(suspects_file, evaluation, find_suspects(evaluation.probs, evaluation.targets))
+    if folder is not None:
+        report = _report_data(model, evaluation, options.split)
+        log.info("report: %s", write_report(folder, report, plot_format=options.plot_format))
     return evaluation
 
 
-def _source(model: Model, evaluation: Evaluation, split: str) -> ReportData:
-    """What a page says of an evaluation of some part of the data."""
-    learned = set()
-    if (model.path / SPLITS_FILE).is_file():
-        learned = {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.split in LEARNED}
-    name = Path(evaluation.data).name
-    scored = {
-        "auto": f"of {name} that the model was not trained on",
-        "train": "that the model was trained on",
-        "val": "that the model's best epoch and thresholds were chosen on",
-        "test": "of the test split of the model's training run",
-        "all": f"of {name}",
-    }[split]
-    return ReportData(
-        model, evaluation, scored, evaluation, scored, seen_in_training=not learned.isdisjoint(evaluation.digests)
-    )
+def check_output(folder: Path | None, *, force: bool) -> None:
+    """Raises LabelrError if a directory has results already that may not be replaced."""
+    if folder is None or force:
+        return
+    names = (METRICS_FILE, PER_LABEL_FILE, PREDICTIONS_FILE, ERRORS_FILE)
+    for path in (*(folder / name for name in names), *report_files(folder)):
+        if path.exists():
+            raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--output`")
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise SettingError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Dataset:
+    """The data set with the model's labels in the model's order; images without a known label are left out.
+
+    With ``common_labels``, labels that the data set lacks are left out as well.
+    """
+    wanted = [label for label in model.labels if label in (options.only or model.labels)]
+    wanted = [label for label in wanted if label not in options.exclude]
+    common = [label for label in wanted if label in dataset.labels]
+    missing = [label for label in wanted if label not in dataset.labels]
+    unknown = [label for label in dataset.labels if label not in model.labels]
+    not_in_model = f"the model does not have {len(unknown)} of the labels: {preview(unknown)}"
+    if not wanted:
+        raise LabelrError(not_in_model, f"choose labels of the model: {preview(model.labels)}")
+    if missing and not (options.common_labels and common):
+        similar = suggest(missing[0], unknown)
+        hint = f"{similar} The model calls it `{missing[0]}`" if similar else "choose the label file with `--labels`"
+        if common:
+            hint += "; evaluate the common labels with `--common-labels`"
+        lacks = f"{dataset.source} lacks {len(missing)} of the model's labels: {preview(missing)}"
+        raise LabelrError(f"{lacks}; {not_in_model}" if unknown else lacks, hint)
+    if missing:
+        log.warning("%s of the model's labels are not in %s: %s", len(missing), dataset.source, preview(missing))
+    if unknown:
+        log.warning("%s; they are not evaluated", not_in_model)
+    dataset = dataset.with_labels(common)
+    known = ~np.isnan(dataset.targets).all(axis=1)
+    if not known.any():
+        raise LabelrError(f"{dataset.source}: all labels to evaluate are unknown", "mark labels with 1 and 0")
+    if not known.all():
+        log.warning("left out: %s without a known label of these", pluralize(int((~known).sum()), "image"))
+    return dataset.take(np.flatnonzero(known))
 
 
-def score_dataset(
+def select_split(dataset: Dataset, model: Model, split: str) -> Dataset:
+    """The images of a split of the model's training run, compared by content.
+
+    Args:
+        dataset: The images.
+        model: The model.
+        split: ``"train"``, ``"val"`` or ``"test"``; ``"auto"`` for all images that the model was not fitted on,
+            ``"all"`` for all images.
+    """
+    if split == "all":
+        return dataset
+    if not (model.path / SPLITS_FILE).is_file():
+        raise LabelrError(
+            f"{model.path} has no {SPLITS_FILE}, which lists the images that it was trained on",
+            "restore the file, or evaluate on all images with `--split all`",
+        )
+    auto = split == "auto"
+    listed = _split_digests(model, FITTED if auto else (split,))
+    rows = [row for row, digest in enumerate(dataset.digests) if (digest in listed) != auto]
+    if not rows:
+        reason = "the model was trained on every image" if auto else f"no image is in the model's {split} split"
+        raise LabelrError(f"no images to evaluate on: {reason}", "evaluate on all images with `--split all`")
+    left_out = len(dataset) - len(rows)
+    if left_out:
+        which = "that the model was trained on" if auto else f"that are not in the model's {split} split"
+        log.info("left out: %s of %s images, %s", f"{left_out:,}", f"{len(dataset):,}", which)
+    return dataset.take(rows)
+
+
+def _split_digests(model: Model, splits: Sequence[str]) -> set[str]:
+    """SHA-256 of the images in some splits of the model's training run."""
+    return {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.split in splits}
+
+
+def evaluate_dataset(
     model: Model,
     dataset: Dataset,
     *,
@@ -133,17 +171,17 @@ def score_dataset(
     thresholds: Thresholds | None = None,
     track: Track = untracked,
 ) -> Evaluation:
-    """Scores a model on all images of a data set whose labels are the model's, or some of them.
+    """The evaluation of a model on all images of a data set.
 
     Args:
         model: The model.
-        dataset: The images.
-        options: How they are read.
-        thresholds: For all of the model's labels; None takes its own.
-        track: Watches the progress.
+        dataset: N images with L labels, all of them the model's.
+        options: How images are read.
+        thresholds: For all of the model's labels; None takes the model's own.
+        track: Follows the progress.
 
     Raises:
-        LabelrError: If an image does not open any more.
+        LabelrError: If an image no longer opens.
     """
     columns = [model.labels.index(label) for label in dataset.labels]
     probs = predict_dataset(model, dataset, options=options, track=track)[:, columns]
@@ -151,14 +189,7 @@ def score_dataset(
 
 
 def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None) -> Evaluation:
-    """The evaluation of calibrated probabilities, wherever they come from.
-
-    Args:
-        model: What they are of.
-        dataset: N images whose labels are the model's, or L of them.
-        probs: Shape ``(N, L)``.
-        thresholds: For all of the model's labels; None takes its own.
-    """
+    """The evaluation of given calibrated probabilities ``(N, L)``; arguments as for `evaluate_dataset`."""
     own = model.thresholds()
     columns = [model.labels.index(label) for label in dataset.labels]
     return Evaluation(
@@ -166,7 +197,7 @@ def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: 
         probs=probs,
         targets=dataset.targets,
         thresholds=(own if thresholds is None else thresholds)[columns],
-        fitted=own[columns],
+        model_thresholds=own[columns],
         prevalence=np.array([model.info.prevalence(label) for label in dataset.labels]),
         files=dataset.files,
         model=str(model.path),
@@ -179,69 +210,28 @@ def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: 
 def predict_dataset(
     model: Model, dataset: Dataset, *, options: ReadOptions | None = None, track: Track = untracked
 ) -> Probs:
-    """The probabilities ``(N, L)`` of the model's labels on all images of a data set.
+    """The probabilities ``(N, L)`` of all of the model's labels on the images of a data set.
 
     Raises:
-        LabelrError: If an image does not open any more.
+        LabelrError: If an image no longer opens.
     """
-    wanted = model.info.preprocessing
+    preprocessing = model.info.preprocessing
     pixels = dataset.pixels(
-        wanted.image_size, rule=wanted.resize, options=options or ReadOptions(), threads=model.runtime.workers,
-        track=track,
+        preprocessing.image_size, rule=preprocessing.resize, options=options or ReadOptions(),
+        threads=model.runtime.workers, track=track,
     )  # fmt: skip
     return model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))
 
 
-def _match_labels(dataset: Dataset, model: Model, options: ReadOptions, *, common_labels: bool) -> Dataset:
-    """The data with the model's labels in the model's order, or with those that both have, where any is known."""
-    wanted = [one for one in model.labels if one in (options.only or model.labels) and one not in options.exclude]
-    common = [label for label in wanted if label in dataset.labels]
-    missing = [label for label in wanted if label not in dataset.labels]
-    unknown = [label for label in dataset.labels if label not in model.labels]
-    beyond = f"the model does not know {len(unknown)} of the labels: {preview(unknown)}"
-    if not wanted:
-        raise LabelrError(beyond, f"name some that it knows: {preview(model.labels)}")
-    if missing and (not common_labels or not common):
-        also = f"; {beyond}" if unknown else ""
-        alike = suggest(missing[0], unknown)
-        hint = f"{alike} The model calls it `{missing[0]}`" if alike else "name the right label file with `--labels`"
-        if common:
-            hint += "; score the common ones with `--common-labels`"
-        raise LabelrError(
-            f"{dataset.source} lacks {len(missing)} of the model's labels: {preview(missing)}{also}", hint
-        )
-    if missing:
-        log.warning("%s of the model's labels are not in %s: %s", len(missing), dataset.source, preview(missing))
-    if unknown:
-        log.warning("%s; they are not scored", beyond)
-    dataset = dataset.with_labels(common)
-    known = ~np.isnan(dataset.targets).all(axis=1)
-    if not known.any():
-        raise LabelrError(f"{dataset.source}: no label to score is known of any image", "mark labels with 1 and 0")
-    if not known.all():
-        log.warning("left out: %s without a known label of these", pluralize(int((~known).sum()), "image"))
-    return dataset.take(np.flatnonzero(known))
-
-
-def _choose_split(dataset: Dataset, model: Model, split: str) -> Dataset:
-    """The images to score, chosen by their content and the parts of the model's training run."""
-    if split == "all":
-        return dataset
-    if not (model.path / SPLITS_FILE).is_file():
-        raise LabelrError(
-            f"{model.path} has no {SPLITS_FILE}, which says what it has learned from",
-            "restore it, or score all images with `--split all`",
-        )
-    recorded = read_splits(model.path / SPLITS_FILE)
-    named = {row.digest for row in recorded if row.split in (LEARNED if split == "auto" else (split,))}
-    rows = [row for row, digest in enumerate(dataset.digests) if (digest in named) != (split == "auto")]
-    if not rows:
-        what = (
-            "the model has learned from every image" if split == "auto" else f"no image is in the model's {split} part"
-        )
-        raise LabelrError(f"nothing to score: {what}", "score all images with `--split all`")
-    left_out = len(dataset) - len(rows)
-    if left_out:
-        why = "that the model has learned from" if split == "auto" else f"that are not in the model's {split} part"
-        log.info("%s of %s images %s are left out", f"{left_out:,}", f"{len(dataset):,}", why)
-    return dataset.take(rows)
+def _report_data(model: Model, evaluation: Evaluation, split: str) -> ReportData:
+    name = Path(evaluation.data).name
+    images = {
+        "auto": f"of {name} that the model was not trained on",
+        "train": "that the model was trained on",
+        "val": "that the model's best epoch and thresholds were chosen on",
+        "test": "of the test split of the model's training run",
+        "all": f"of {name}",
+    }[split]
+    fitted = _split_digests(model, FITTED) if (model.path / SPLITS_FILE).is_file() else set()
+    seen = not fitted.isdisjoint(evaluation.digests)
+    return ReportData(model, evaluation, images, evaluation, images, seen_in_training=seen)

@@ -1,7 +1,7 @@
-"""Metrics of multi-label predictions. Pure functions of arrays, without torch; unknown cells count nowhere.
+"""Metrics of multi-label predictions. Pure functions of arrays, without torch.
 
 Every function takes `probs` or `preds` and `targets` of shape ``(N, L)``; a target is 1 where the label applies, 0
-where not, NaN where unknown. What cannot be evaluated is NaN.
+where it does not, NaN where it is unknown. Unknown cells are ignored. A metric that is not evaluable is NaN.
 """
 
 import warnings
@@ -20,7 +20,7 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of known cells along one axis, each ``(K,)``: K labels, K images, or one for all."""
+    """Counts of known cells, each ``(K,)``: for K labels, for K images, or one for all cells."""
 
     tp: Counts
     fp: Counts
@@ -29,32 +29,32 @@ class Confusion:
 
     @property
     def precision(self) -> FloatArray:
-        """Share of the labels written that are right, ``(K,)``; 0 where none is written."""
+        """Share of the predicted labels that are true, ``(K,)``; 0 where none is predicted."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> FloatArray:
-        """Share of the true labels that are written, ``(K,)``; 0 where there is none."""
+        """Share of the true labels that are predicted, ``(K,)``; 0 where there is none."""
         return _ratio(self.tp, self.tp + self.fn)
 
     @property
     def f1(self) -> FloatArray:
-        """Harmonic mean of precision and recall, ``(K,)``; 0 where there is nothing to find and nothing written."""
+        """Harmonic mean of precision and recall, ``(K,)``; 0 where no label is true or predicted."""
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def jaccard(self) -> FloatArray:
-        """Labels both true and written, as a share of those that are either, ``(K,)``; 0 where there is none."""
+        """Labels both true and predicted, as a share of those that are either, ``(K,)``; 0 where there is none."""
         return _ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def predicted(self) -> Counts:
-        """Labels written, ``(K,)``."""
+        """Number of predicted labels, ``(K,)``."""
         return self.tp + self.fp
 
     @property
     def support(self) -> Counts:
-        """True labels, ``(K,)``."""
+        """Number of true labels, ``(K,)``."""
         return self.tp + self.fn
 
 
@@ -76,43 +76,41 @@ def average_precision(probs: FloatArray, targets: FloatArray) -> FloatArray:
 
     Args:
         probs: Predicted probabilities in ``[0, 1]``, shape ``(N, L)``.
-        targets: 1 where the label applies, 0 where not, NaN where unknown, shape ``(N, L)``.
+        targets: 1 where the label applies, 0 where it does not, NaN where unknown, shape ``(N, L)``.
 
     Returns:
         One value in ``[0, 1]`` for each label, shape ``(L,)``; NaN for a label without a known positive or without a
-        known negative, since there the order of the images says nothing.
+        known negative, for which every ranking of the images is equally good.
     """
     from sklearn.metrics import average_precision_score
 
-    return _for_each_label(average_precision_score, probs, targets)
+    return _per_label(average_precision_score, probs, targets)
 
 
 def auroc(probs: FloatArray, targets: FloatArray) -> FloatArray:
     """Area under the ROC curve of each label, shape ``(L,)``; NaN where `average_precision` is."""
     from sklearn.metrics import roc_auc_score
 
-    return _for_each_label(roc_auc_score, probs, targets)
+    return _per_label(roc_auc_score, probs, targets)
 
 
-def _for_each_label(
-    quality: Callable[[FloatArray, FloatArray], float], probs: FloatArray, targets: FloatArray
-) -> FloatArray:
-    """A quality of the order that a label's probabilities bring the images into, ``(L,)``; NaN if not evaluable."""
+def _per_label(metric: Callable[[FloatArray, FloatArray], float], probs: FloatArray, targets: FloatArray) -> FloatArray:
+    """A metric of scikit-learn for each label over its known cells, ``(L,)``; NaN if not evaluable."""
     _check_shapes(probs, targets)
     values = np.full(targets.shape[1], np.nan)
     for label in np.flatnonzero(evaluable(targets)):
         known = ~np.isnan(targets[:, label])
-        values[label] = quality(targets[known, label], probs[known, label])
+        values[label] = metric(targets[known, label], probs[known, label])
     return values
 
 
 def evaluable(targets: FloatArray) -> NDArray[np.bool_]:
-    """Which labels have a known positive and a known negative, shape ``(L,)``; macro averages are over these."""
+    """Which labels have a known positive and a known negative, shape ``(L,)``; macro averages are over them."""
     return np.asarray((targets == 1).any(axis=0) & (targets == 0).any(axis=0))
 
 
 def cell_losses(probs: FloatArray, targets: FloatArray) -> FloatArray:
-    """Binary cross-entropy of each cell in nats, ``(N, L)``, NaN where unknown; no probability counts as below 1e-7."""
+    """Binary cross-entropy of each cell in nats, ``(N, L)``, NaN where unknown; probabilities are clipped at 1e-7."""
     _check_shapes(probs, targets)
     safe = probs.astype(np.float64).clip(1e-7, 1 - 1e-7)
     return -np.log(np.where(targets == 1, safe, np.where(targets == 0, 1 - safe, np.nan)))
@@ -131,35 +129,35 @@ def brier_score(probs: FloatArray, targets: FloatArray) -> float:
 def calibration_error(probs: FloatArray, targets: FloatArray) -> float:
     """Expected calibration error (Naeini et al. 2015): pooled over the known cells, in 15 bins of equal width.
 
-    The mean distance, over the cells, of their bin's mean probability to its share of positives.
+    The mean over the cells of the distance between the mean probability of their bin and its share of positives.
     """
     known = ~np.isnan(targets)
     if not known.any():
         return np.nan
-    chances, true = probs[known].astype(np.float64), targets[known].astype(np.float64)
-    bins = np.minimum((chances * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=chances - true)).sum() / len(bins))
+    cell_probs, cell_targets = probs[known].astype(np.float64), targets[known].astype(np.float64)
+    bins = np.minimum((cell_probs * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=cell_probs - cell_targets)).sum() / len(bins))
 
 
 def hamming_loss(preds: NDArray[np.bool_], targets: FloatArray) -> float:
-    """Share of the known cells that are predicted wrong."""
+    """Share of the known cells with a wrong prediction."""
     known = ~np.isnan(targets)
     return float(mean_or_nan((preds != (targets == 1))[known]))
 
 
 def exact_match(preds: NDArray[np.bool_], targets: FloatArray) -> float:
-    """Share of the images with all their known cells right, among those with any (subset accuracy)."""
+    """Subset accuracy: share of images with all known cells correct, among images with a known cell."""
     known = ~np.isnan(targets)
-    right = ((preds == (targets == 1)) | ~known).all(axis=1)
-    return float(mean_or_nan(right[known.any(axis=1)]))
+    correct = ((preds == (targets == 1)) | ~known).all(axis=1)
+    return float(mean_or_nan(correct[known.any(axis=1)]))
 
 
 def label_ranking(probs: FloatArray, targets: FloatArray) -> dict[str, float]:
-    """How well an image's labels are ordered: ``lrap``, ``coverage_error``, ``ranking_loss`` and ``one_error``.
+    """The ranking metrics ``lrap``, ``coverage_error``, ``ranking_loss`` and ``one_error``.
 
-    Each is a mean over the images with a known positive and a known negative, and looks at an image's known labels.
-    The first three are scikit-learn's, to which unknown cells are shown as negatives below all others: there they
-    change no positive's rank, and the ranking loss, a share of pairs, is weighted by how many pairs they add.
+    Each is a mean over the images with a known positive and a known negative, and ranks the known labels of an image.
+    The first three are scikit-learn's. It gets unknown cells as negatives below all others, where they do not change
+    the rank of a positive. They do add pairs to the ranking loss, a share of pairs, which is weighted to correct that.
     """
     from sklearn.metrics import coverage_error, label_ranking_average_precision_score, label_ranking_loss
 
@@ -170,18 +168,18 @@ def label_ranking(probs: FloatArray, targets: FloatArray) -> dict[str, float]:
     known = ~np.isnan(targets[rows])
     true, ranked = targets[rows] == 1, np.where(known, probs[rows], -1.0)
     positives = true.sum(axis=1)
-    added = (true.shape[1] - positives) / (known.sum(axis=1) - positives)
+    pair_ratio = (true.shape[1] - positives) / (known.sum(axis=1) - positives)
     best = np.take_along_axis(true, ranked.argmax(axis=1)[:, None], axis=1)
     return {
         "lrap": float(label_ranking_average_precision_score(true, ranked)),
         "coverage_error": float(coverage_error(true, ranked)),
-        "ranking_loss": float(label_ranking_loss(true, ranked, sample_weight=added) * added.mean()),
+        "ranking_loss": float(label_ranking_loss(true, ranked, sample_weight=pair_ratio) * pair_ratio.mean()),
         "one_error": float(1 - best.mean()),
     }
 
 
 def score(probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> dict[str, float]:
-    """All metrics of a set of images, by name.
+    """All metrics by name.
 
     Args:
         probs: Shape ``(N, L)``.
@@ -189,8 +187,8 @@ def score(probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> dict
         thresholds: One for each label, shape ``(L,)``, or one number for all.
 
     Returns:
-        Fractions in [0, 1] (but ``loss`` in nats, ``coverage_error`` in labels); NaN where nothing can be evaluated.
-        Macro averages are over the labels that `evaluable` names; micro mAP and AUROC are over all known cells.
+        Fractions in [0, 1], except ``loss`` in nats and ``coverage_error`` in labels; NaN where not evaluable. Macro
+        averages are over the evaluable labels; micro mAP and AUROC are over all known cells.
     """
     _check_shapes(probs, targets)
     preds = decide(probs, thresholds)
@@ -212,30 +210,30 @@ def score(probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> dict
 
 
 def averages(preds: NDArray[np.bool_], targets: FloatArray) -> dict[str, float]:
-    """Precision, recall and F1 in four averages, and Jaccard over the images, by name.
+    """Precision, recall and F1 in four averages, and the samples average of Jaccard, by name.
 
-    They follow scikit-learn with ``zero_division=0``: macro is over the labels that `evaluable` names, weighted by
-    support, samples over the images with a known cell.
+    They follow scikit-learn with ``zero_division=0``. The macro average is over the `evaluable` labels, the weighted
+    average is weighted by support, the samples average is over the images with a known cell.
     """
     by_label, by_image = confusion(preds, targets, axis=0), confusion(preds, targets, axis=1)
-    over_all = confusion(preds, targets, axis=None)
-    seen, usable = (~np.isnan(targets)).any(axis=1), evaluable(targets)
+    pooled = confusion(preds, targets, axis=None)
+    known_rows, usable = (~np.isnan(targets)).any(axis=1), evaluable(targets)
     support = by_label.support
-    found = {}
+    scores = {}
     for name in ("precision", "recall", "f1"):
-        of_labels = getattr(by_label, name)
-        found[f"{name}_micro"] = float(getattr(over_all, name)[0]) if seen.any() else np.nan
-        found[f"{name}_macro"] = float(mean_or_nan(of_labels[usable]))
-        found[f"{name}_weighted"] = float((of_labels * support).sum() / support.sum()) if support.any() else np.nan
-        found[f"{name}_samples"] = float(mean_or_nan(getattr(by_image, name)[seen]))
-    found["jaccard_samples"] = float(mean_or_nan(by_image.jaccard[seen]))
-    return found
+        values = getattr(by_label, name)
+        scores[f"{name}_micro"] = float(getattr(pooled, name)[0]) if known_rows.any() else np.nan
+        scores[f"{name}_macro"] = float(mean_or_nan(values[usable]))
+        scores[f"{name}_weighted"] = float((values * support).sum() / support.sum()) if support.any() else np.nan
+        scores[f"{name}_samples"] = float(mean_or_nan(getattr(by_image, name)[known_rows]))
+    scores["jaccard_samples"] = float(mean_or_nan(by_image.jaccard[known_rows]))
+    return scores
 
 
 def mean_or_nan(values: FloatArray | NDArray[np.bool_]) -> np.floating:
-    """The mean of what can be evaluated; NaN where nothing can."""
+    """The mean without NaN; NaN if there are no other values."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is the NaN that is wanted
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of no values is the NaN that is wanted
         return np.nanmean(values.astype(np.float64))
 
 

@@ -1,69 +1,218 @@
-"""Writes an evaluation into a directory: the report, the table of labels, and what was said of each image."""
+"""The result of an evaluation: all metrics, computed when they are first used, and the files they are written to."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from labelr import files
-from labelr.errors import LabelrError
+from labelr.data.label_table import FEW_POSITIVES, Targets
 from labelr.model.calibration import decide
+from labelr.model.predict import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
-from labelr.scoring.evaluation import COLUMNS, Evaluation, without_nan
-from labelr.scoring.report.page import report_files
+from labelr.scoring import bootstrap, metrics
+from labelr.scoring.metrics import FloatArray
+from labelr.scoring.thresholds import DEFAULT_THRESHOLD, Thresholds
 
 PER_LABEL_FILE = "per_label.csv"
+MIN_GUESSES = 1000
+"""The random baseline repeats small sets of images up to this number, so that its own value varies little."""
+AVERAGES = ("micro", "macro", "weighted", "samples")
+COLUMNS = (
+    "label", "support", "predicted", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "ap", "auroc", "threshold",
+)  # fmt: skip
+"""The columns of the table of labels."""
 
 
-def check_free(folder: Path, *, force: bool) -> None:
-    """Raises LabelrError where a directory holds results already that may not be replaced."""
-    written = [folder / name for name in (METRICS_FILE, PER_LABEL_FILE, PREDICTIONS_FILE, ERRORS_FILE)]
-    there = [path for path in (*written, *report_files(folder)) if path.exists()]
-    if there and not force:
-        raise LabelrError(f"{there[0]} is there already", "replace it with `--force`, or name another `--output`")
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a model on N images with L labels.
+
+    Attributes:
+        labels: L label names.
+        probs: Calibrated probabilities, shape ``(N, L)``.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        thresholds: A label is predicted where its probability is at least this, shape ``(L,)``.
+        model_thresholds: The model's own thresholds, which may be the same, shape ``(L,)``.
+        prevalence: The prevalence of each label in the model's training data, shape ``(L,)``.
+        files: N image files as the label file names them.
+        model: The model's directory.
+        data: The label file.
+        threshold: ``"auto"`` if `thresholds` are the model's own, else their common value or the file they are from.
+        sort: The column by which the table of labels is sorted; None keeps the model's order.
+        paths: The paths of the N image files; may be empty where no report is written.
+        digests: SHA-256 of each image file; may be empty.
+    """
+
+    labels: tuple[str, ...]
+    probs: Probs
+    targets: Targets
+    thresholds: Thresholds
+    model_thresholds: Thresholds
+    prevalence: FloatArray
+    files: tuple[str, ...]
+    model: str = ""
+    data: str = ""
+    threshold: str | float = "auto"
+    sort: str | None = None
+    paths: tuple[Path, ...] = ()
+    digests: tuple[str, ...] = ()
+
+    def concat(self, other: Self) -> Self:
+        """This evaluation with the images of another one of the same labels appended."""
+        return replace(
+            self,
+            probs=np.concatenate([self.probs, other.probs]),
+            targets=np.concatenate([self.targets, other.targets]),
+            files=self.files + other.files,
+            paths=self.paths + other.paths,
+            digests=self.digests + other.digests,
+        )
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """All metrics by name; NaN where not evaluable."""
+        return metrics.score(self.probs, self.targets, self.thresholds)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % interval of each headline metric; see `bootstrap.intervals`."""
+        return bootstrap.intervals(self.probs, self.targets, self.thresholds)
+
+    @cached_property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """All metrics of two predictors that do not use the images, at a threshold of 0.5.
+
+        ``prior`` predicts the prevalence of each label, ``random`` uniformly random probabilities.
+        """
+        repeats = -(-MIN_GUESSES // max(len(self.probs), 1))
+        targets = np.tile(self.targets, (repeats, 1))
+        guesses = np.random.default_rng(0).random(targets.shape)
+        prior = np.broadcast_to(self.prevalence, self.probs.shape)
+        return {
+            "prior": metrics.score(prior, self.targets, DEFAULT_THRESHOLD),
+            "random": metrics.score(guesses, targets, DEFAULT_THRESHOLD),
+        }
+
+    @property
+    def f1_at(self) -> dict[str, dict[str, float]]:
+        """F1 by average, at a threshold of 0.5 and at the model's own thresholds (``"auto"``)."""
+        f1_at = {}
+        for name, thresholds in (("0.5", DEFAULT_THRESHOLD), ("auto", self.model_thresholds)):
+            scores = metrics.averages(decide(self.probs, thresholds), self.targets)
+            f1_at[name] = {average: scores[f"f1_{average}"] for average in AVERAGES}
+        return f1_at
+
+    @property
+    def not_evaluable(self) -> list[str]:
+        """The labels without a positive or without a negative; macro averages leave them out."""
+        return [label for label, ok in zip(self.labels, metrics.evaluable(self.targets), strict=True) if not ok]
+
+    @property
+    def few_positives(self) -> list[str]:
+        """The labels with so few positives that their metrics are unreliable."""
+        support = (self.targets == 1).sum(axis=0)
+        return [label for label, count in zip(self.labels, support, strict=True) if count < FEW_POSITIVES]
+
+    @cached_property
+    def per_label(self) -> list[dict[str, Any]]:
+        """A row of `COLUMNS` for each label; NaN where not evaluable."""
+        counts = metrics.confusion(decide(self.probs, self.thresholds), self.targets, axis=0)
+        columns = {name: getattr(counts, name) for name in COLUMNS[1:10]}
+        columns["ap"] = metrics.average_precision(self.probs, self.targets)
+        columns["auroc"] = metrics.auroc(self.probs, self.targets)
+        columns["threshold"] = self.thresholds
+        usable = metrics.evaluable(self.targets)
+        rows = []
+        for index, label in enumerate(self.labels):
+            row: dict[str, Any] = {name: column[index].item() for name, column in columns.items()}
+            if not usable[index]:
+                row |= {"precision": math.nan, "recall": math.nan, "f1": math.nan}
+            rows.append({"label": label, **row})
+        return sort_rows(rows, self.sort)
+
+    def to_json(self) -> dict[str, Any]:
+        """All results as in ``metrics.json``; None where not evaluable."""
+        result = {
+            "model": self.model,
+            "data": self.data,
+            "images": len(self.probs),
+            "labels": list(self.labels),
+            "threshold": self.threshold,
+            "metrics": self.metrics,
+            "intervals": self.intervals,
+            "baselines": self.baselines,
+            "f1_at": self.f1_at,
+            "not_evaluable": self.not_evaluable,
+            "few_positives": self.few_positives,
+            "per_label": self.per_label,
+        }
+        return {key: without_nan(value) for key, value in result.items()}
 
 
-def write_results(folder: Path, evaluation: Evaluation, errors: str) -> None:
-    """Writes ``metrics.json``, ``per_label.csv``, ``predictions.csv`` and ``errors.csv``, each in one piece.
+def sort_rows(rows: list[dict[str, Any]], by: str | None) -> list[dict[str, Any]]:
+    """The rows sorted by a column: labels alphabetically, numbers from the highest, NaN last; None keeps the order."""
+    if by is None:
+        return rows
+    if by == "label":
+        return sorted(rows, key=lambda row: str(row["label"]))
+    return sorted(rows, key=lambda row: math.inf if math.isnan(row[by]) else -row[by])
+
+
+def without_nan(value: Any) -> Any:
+    """A value with every NaN in it replaced by None, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None:
+    """Writes ``metrics.json``, ``per_label.csv``, ``predictions.csv`` and ``errors.csv``, each atomically.
 
     Args:
-        folder: Where to.
-        evaluation: The numbers.
-        errors: The images that do not open, as the text of a table.
+        folder: The directory; it is created if necessary.
+        evaluation: The results.
+        errors_csv: The content of ``errors.csv``, the images that do not open.
 
     Raises:
-        LabelrError: If they cannot be written.
+        LabelrError: If a file cannot be written.
     """
     files.make_folder(folder)
     rows = [without_nan(row) for row in evaluation.per_label]
     table = ([files.escape_formula(str(row["label"])), *(row[name] for name in COLUMNS[1:])] for row in rows)
-    per_label = files.csv_text(COLUMNS, table)
-    files.write_atomically(folder / PER_LABEL_FILE, per_label)
+    files.write_atomically(folder / PER_LABEL_FILE, files.csv_text(COLUMNS, table))
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))
-    files.write_atomically(folder / ERRORS_FILE, errors)
+    files.write_atomically(folder / ERRORS_FILE, errors_csv)
     files.write_atomically(folder / METRICS_FILE, files.json_text(evaluation.to_json()))
 
 
-def predictions_csv(evaluation: Evaluation, more: Mapping[str, Sequence[object]] | None = None) -> str:
-    """A row an image: for each label its target (empty where unknown), its probability, and whether it applies.
+def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]] | None = None) -> str:
+    """A table with one row per image: target (empty if unknown), probability and prediction of each label.
 
-    Probabilities have all the digits of a float32, so that every score can be computed again.
+    Probabilities have all digits of a float32, so that every metric can be computed from the table.
 
     Args:
         evaluation: N images with L labels.
-        more: Further columns by name, N values each; they stand behind the name of the image.
+        extra: Further columns by name, N values each, which follow the file name.
     """
-    parts, further = ("target", "probability", "prediction"), more or {}
-    header = [files.escape_formula(f"{label}:{name}") for label in evaluation.labels for name in parts]
+    extra = extra or {}
+    kinds = ("target", "probability", "prediction")
+    header = [files.escape_formula(f"{label}:{kind}") for label in evaluation.labels for kind in kinds]
     preds = decide(evaluation.probs, evaluation.thresholds)
-    beside = zip(*further.values(), strict=True) if further else [()] * len(preds)
+    extra_rows = zip(*extra.values(), strict=True) if extra else [()] * len(preds)
 
     def rows() -> Iterable[list[object]]:
         for file, values, targets, probs, chosen in zip(
-            evaluation.files, beside, evaluation.targets, evaluation.probs, preds, strict=True
+            evaluation.files, extra_rows, evaluation.targets, evaluation.probs, preds, strict=True
         ):
             cells = zip(targets.tolist(), probs.tolist(), chosen.astype(int).tolist(), strict=True)
-            shown = (("" if np.isnan(true) else int(true), f"{prob:.9g}", one) for true, prob, one in cells)
-            yield [files.escape_formula_in_path(file), *values, *(value for cell in shown for value in cell)]
+            texts = (("" if np.isnan(target) else int(target), f"{prob:.9g}", pred) for target, prob, pred in cells)
+            yield [files.escape_formula_in_path(file), *values, *(value for cell in texts for value in cell)]
 
-    return files.csv_text(["filename", *further, *header], rows())
+    return files.csv_text(["filename", *extra, *header], rows())

@@ -1,54 +1,63 @@
-"""From which probability on a label applies, chosen on validation images. Pure functions of arrays, without torch."""
+"""Decision thresholds: fitted on validation images, or given by the user."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr.data.formats.source import read_text
+from labelr.data.formats.table import Table, read_table
+from labelr.errors import LabelrError, suggest
 from labelr.model.calibration import decide
+from labelr.model.predict import Model
 from labelr.scoring.metrics import FloatArray, confusion, evaluable
 
 DEFAULT_THRESHOLD = 0.5
 PRIOR_POSITIVES, PRIOR_EXPECTED = 10, 0.5
-"""How many positives a label's own threshold needs to count as much as the common one: known ones where they alone say
-what precision and recall are; fewer, and expected ones, for F1, of which every image's probability tells something.
+"""The number of positives at which a label's own threshold and the common one have equal weight.
 
-The second was chosen by cross-validation within validation parts.
+The first is for precision and recall, which only known positives measure. The second is for F1, for which every
+image's probability counts as an expected positive; it was chosen by cross-validation within validation splits.
 """
 COMMON = np.linspace(0.005, 0.995, 199)
-"""The thresholds for all labels that are tried."""
-LEAST = 1e-7
+"""The candidates for the common threshold of all labels."""
+MIN_THRESHOLD = 1e-7
+COLUMNS = ("label", "threshold")
+FILE_HINT = "give a table with the columns `label` and `threshold` to `--threshold-file`"
 
 Thresholds = NDArray[np.float64]
-"""A label applies where its probability is at least its threshold, ``(L,)``."""
+"""A label is predicted where its probability is at least its threshold, ``(L,)``."""
 
 
 class Goal(NamedTuple):
-    """What thresholds are chosen for: the best F1, or a precision or recall that each label shall have.
+    """What thresholds are optimized for: F1, or a minimum precision or recall of each label.
 
     Attributes:
-        precision: To be reached at the most recall; None where it is not the goal.
-        recall: To be reached at the most precision; None where it is not the goal.
+        precision: The precision to reach at the highest recall, or None.
+        recall: The recall to reach at the highest precision, or None.
     """
 
     precision: float | None = None
     recall: float | None = None
 
     def best(self, precision: FloatArray, recall: FloatArray, f1: FloatArray) -> int:
-        """Which of some thresholds in ascending order is best, by what each gives, all ``(K,)``.
+        """The index of the best of K thresholds in ascending order, from the metrics at each, all ``(K,)``.
 
-        Where none reaches the goal, it is the one that comes closest; but where no precision is above that of the
-        lowest, which writes the label on all images, it is the highest: chance should hardly be written.
+        If none reaches the goal, it is the one that comes closest. If no precision is above that of the lowest
+        threshold, which predicts the label for all images, it is the highest: a label that the model cannot rank
+        should hardly ever be predicted.
         """
         if self.precision is not None:
-            met = precision >= self.precision
-            return int(met.argmax() if met.any() else precision.argmax() or len(precision) - 1)
+            reached = precision >= self.precision
+            return int(reached.argmax() if reached.any() else precision.argmax() or len(precision) - 1)
         if self.recall is not None:
             return int(np.flatnonzero(recall >= min(self.recall, recall.max()))[-1])
         return int(f1.argmax())
 
     def missed(self, probs: FloatArray, targets: FloatArray, thresholds: Thresholds) -> NDArray[np.bool_]:
-        """Which labels do not reach the precision or recall that is the goal, ``(L,)``."""
+        """Which labels do not reach the precision or recall of the goal, ``(L,)``."""
         counts = confusion(decide(probs, thresholds), targets, axis=0)
         return (counts.precision < (self.precision or 0)) | (counts.recall < (self.recall or 0))
 
@@ -57,11 +66,11 @@ BEST_F1 = Goal()
 
 
 class FittedThresholds(NamedTuple):
-    """Thresholds chosen on validation images.
+    """Thresholds fitted on validation images.
 
     Attributes:
         values: One for each label, shape ``(L,)``.
-        missed: Which labels miss the goal there, shape ``(L,)``; none where it is F1.
+        missed: Which labels miss the goal on these images, shape ``(L,)``; none where the goal is F1.
     """
 
     values: Thresholds
@@ -69,16 +78,16 @@ class FittedThresholds(NamedTuple):
 
 
 def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1) -> FittedThresholds:
-    """The best threshold of each label, drawn toward the best one for all labels the fewer positives it has.
+    """The best threshold of each label, shrunk towards the best common threshold if the label has few positives.
 
-    They are mixed in logits: with n positives, a label's own threshold has the share n / (n + prior). A label that
-    reaches the goal with its own threshold and not with the mixed one keeps its own. Where no label is evaluable, all
-    are 0.5.
+    The two are averaged in logits: with n positives, the label's own threshold has the weight n / (n + prior). A label
+    that reaches the goal with its own threshold, but not with the average, keeps its own. If no label is evaluable,
+    all thresholds are 0.5.
 
     Args:
         probs: Calibrated probabilities, shape ``(N, L)``.
         targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
-        goal: What they are chosen for.
+        goal: What thresholds are optimized for.
     """
     from scipy.special import expit, logit
 
@@ -91,64 +100,127 @@ def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1)
         for label in np.flatnonzero(evaluable(targets)):
             known = ~np.isnan(targets[:, label])
             own[label] = best_threshold(probs[known, label], targets[known, label], goal)
-    share = (positives if evaluable(targets).any() else 0) / (positives + prior)
-    mixed = expit(share * logit(own) + (1 - share) * logit(common))
-    keeps = goal.missed(probs, targets, mixed) & ~goal.missed(probs, targets, own)
-    values = np.where(keeps, own, mixed)
+    weight = (positives if evaluable(targets).any() else 0) / (positives + prior)
+    averaged = expit(weight * logit(own) + (1 - weight) * logit(common))
+    keeps_own = goal.missed(probs, targets, averaged) & ~goal.missed(probs, targets, own)
+    values = np.where(keeps_own, own, averaged)
     return FittedThresholds(values, goal.missed(probs, targets, values))
 
 
 def half_expected_f1(probs: FloatArray) -> Thresholds:
-    """The threshold of each label with the best F1, if targets come true as often as the probabilities say.
+    """The threshold of each label with the best expected F1, if the probabilities are calibrated.
 
-    It is half of that F1 (Lipton, Elkan and Naryanaswamy 2014), which the probabilities of all images tell: with the k
-    highest written, 2 * (their sum) / (k + the sum of all). A handful of positives could not tell where F1 is highest.
+    It is half of that F1 (Lipton, Elkan and Naryanaswamy 2014). If the k most probable images get the label, the
+    expected F1 is 2 * (sum of their probabilities) / (k + sum of all probabilities). This uses every image, where a
+    handful of positives would not be enough to locate the maximum of F1.
 
     Args:
-        probs: Calibrated probabilities, 0 where they shall not count, shape ``(N, L)``.
+        probs: Calibrated probabilities, 0 for cells to ignore, shape ``(N, L)``.
 
     Returns:
-        Numbers in (0, 0.5], shape ``(L,)``.
+        Values in (0, 0.5], shape ``(L,)``.
     """
     ranked = -np.sort(-probs, axis=0)
-    written = np.arange(1, len(ranked) + 1)[:, None]
-    f1 = 2 * ranked.cumsum(axis=0) / (written + ranked.sum(axis=0))
+    num_predicted = np.arange(1, len(ranked) + 1)[:, None]
+    f1 = 2 * ranked.cumsum(axis=0) / (num_predicted + ranked.sum(axis=0))
     best: Thresholds = f1.max(axis=0, initial=0.0)
-    return np.maximum(best / 2, LEAST)
+    return np.maximum(best / 2, MIN_THRESHOLD)
 
 
 def common_threshold(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1) -> float:
-    """The one threshold that serves all labels best: by macro F1, or by precision and recall of all they write.
+    """The best threshold for all labels: by macro F1, or by precision and recall of all labels together.
 
-    Labels that are not evaluable are passed over; where all are, it is 0.5.
+    Labels that are not evaluable are ignored; if all are, it is 0.5.
     """
     usable = evaluable(targets)
     if not usable.any():
         return DEFAULT_THRESHOLD
     counts = [confusion(decide(probs[:, usable], cut), targets[:, usable], axis=0) for cut in COMMON]
-    hits = np.array([one.tp.sum() for one in counts])
-    precision = hits / np.array([max(one.predicted.sum(), 1) for one in counts])
-    f1 = np.array([one.f1.mean() for one in counts])
-    return float(COMMON[goal.best(precision, hits / counts[0].support.sum(), f1)])
+    tp = np.array([count.tp.sum() for count in counts])
+    precision = tp / np.array([max(count.predicted.sum(), 1) for count in counts])
+    f1 = np.array([count.f1.mean() for count in counts])
+    return float(COMMON[goal.best(precision, tp / counts[0].support.sum(), f1)])
 
 
 def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
-    """The threshold that serves one label best.
+    """The best threshold of one label.
 
     Args:
         probs: Shape ``(N,)``.
         targets: 1 or 0, at least one of them 1, shape ``(N,)``.
-        goal: What it is chosen for.
+        goal: What the threshold is optimized for.
 
     Returns:
-        A number strictly between 0 and 1, halfway from the lowest probability at which the label applies to the next
-        lower one, so that the last digit of a probability decides nothing.
+        A number strictly between 0 and 1: the middle between the lowest probability that is predicted and the next
+        lower one, so that rounding does not change a prediction.
     """
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, cuts = precision_recall_curve(targets, probs.astype(np.float64))
-    precision, recall = precision[:-1], recall[:-1]  # the curve's end, where no label applies, has no threshold
+    precision, recall = precision[:-1], recall[:-1]  # the last point, where nothing is predicted, has no threshold
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     index = goal.best(precision, recall, f1)
     below = cuts[index - 1] if index else 0.0
-    return float(np.clip((below + cuts[index]) / 2, LEAST, 1 - LEAST))
+    return float(np.clip((below + cuts[index]) / 2, MIN_THRESHOLD, 1 - MIN_THRESHOLD))
+
+
+def choose_thresholds(
+    model: Model, threshold: float | None, threshold_file: str | Path | None
+) -> tuple[Thresholds, str | float]:
+    """The thresholds ``(L,)`` to use, and their source: ``"auto"`` for the model's own, a number, or a file.
+
+    Raises:
+        LabelrError: If the file cannot be used.
+    """
+    values = model.thresholds(threshold)
+    if threshold_file is not None:
+        return read_thresholds(Path(threshold_file), model.labels, values), str(threshold_file)
+    return values, "auto" if threshold is None else threshold
+
+
+def read_thresholds(path: Path, labels: Sequence[str], default: Thresholds) -> Thresholds:
+    """The thresholds in a table ``label,threshold``; a label that the table does not name keeps its default.
+
+    Args:
+        path: The table, in any separator and encoding that label files may have, with a decimal point or comma. Other
+            columns, such as those of ``per_label.csv``, are ignored.
+        labels: L label names.
+        default: Shape ``(L,)``.
+
+    Returns:
+        Shape ``(L,)``.
+
+    Raises:
+        LabelrError: If the file cannot be read, has an unknown or repeated label, or a value outside 0 to 1.
+    """
+    chosen: dict[str, float] = {}
+    table = _read_table(path)
+    cells = (table.column(table.keys.index(name)) for name in COLUMNS)
+    for row, (label, threshold) in enumerate(zip(*cells, strict=True)):
+        where = table.location(row)
+        if label not in labels:
+            raise LabelrError(f"{where}: the model has no label {label!r}", suggest(label, labels) or "delete the row")
+        if label in chosen:
+            raise LabelrError(f"{where}: {label!r} occurs twice", "keep one of the rows")
+        chosen[label] = _parse_threshold(threshold, where)
+    return np.array([chosen.get(label, value) for label, value in zip(labels, default, strict=True)])
+
+
+def _read_table(path: Path) -> Table:
+    try:
+        table = read_table(path, read_text(path).content)
+    except LabelrError as error:
+        raise LabelrError(error.message, FILE_HINT) from error
+    if not set(COLUMNS) <= set(table.keys) or not table.body:
+        raise LabelrError(f"{path} is not a table of thresholds", FILE_HINT)
+    return table
+
+
+def _parse_threshold(text: str, where: str) -> float:
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise LabelrError(f"{where}: expected a threshold from 0 to 1, got {text!r}", "correct the cell")
+    return value

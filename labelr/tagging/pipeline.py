@@ -21,7 +21,7 @@ from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.device import pick_runtime
 from labelr.model.predict import Model
-from labelr.scoring.overrides import choose_thresholds
+from labelr.scoring.thresholds import choose_thresholds
 
 BATCH_SIZES = {"cpu": 8}
 """Images per batch by type of device. The size is constant, so that an image's probabilities do not depend on the other

@@ -21,10 +21,10 @@ from labelr.model.device import Runtime
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
-from labelr.scoring.evaluate import evaluate_probs, predict_dataset, score_dataset
-from labelr.scoring.evaluation import without_nan
+from labelr.scoring.evaluate import evaluate_dataset, evaluate_probs, predict_dataset
 from labelr.scoring.report.page import write_report
 from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.results import without_nan
 from labelr.scoring.suspects import write_suspects
 from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
 
@@ -117,9 +117,9 @@ def finish(
     of_val = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration))
     evaluation = of_val
     if scored_on != "val":
-        evaluation = score_dataset(model, dataset.split("test"), options=settings, track=track)
+        evaluation = evaluate_dataset(model, dataset.split("test"), options=settings, track=track)
     model, report = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
-    doubted = of_val.joined(evaluation) if scored_on == "test" else evaluation
+    doubted = of_val.concat(evaluation) if scored_on == "test" else evaluation
     parts = "the validation and test splits" if scored_on == "test" else "the validation split"
     whence = f"of {parts} (not used to train the network)"
     source = ReportData(model, evaluation, SCORED.get(scored_on or "", ""), doubted, whence, saved_result=report)

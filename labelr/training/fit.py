@@ -22,7 +22,7 @@ from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.scoring.suspects import check_suspects_free
+from labelr.scoring.suspects import check_suspects_file
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.epochs import train
 from labelr.training.events import check_event_log
@@ -119,7 +119,7 @@ def fit(
     with reserve_folder(name, default_name=default_name, output=place, force=force, resume=resume) as folder:
         begun = load_record(folder, given) if resume else None
         chosen = begun.resumed_config(given) if begun else given
-        check_suspects_free(doubts, force=force or begun is not None)
+        check_suspects_file(doubts, force=force or begun is not None)
         machine = pick_runtime(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
         dataset = prepare(folders, chosen, machine, track=track)
         if begun:

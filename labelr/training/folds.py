@@ -25,10 +25,9 @@ from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
-from labelr.scoring.evaluation import AVERAGES, Evaluation
 from labelr.scoring.metrics import mean_or_nan
 from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.results import predictions_csv
+from labelr.scoring.results import AVERAGES, Evaluation, predictions_csv
 from labelr.training.epochs import train
 from labelr.training.finish import Decisions, complete, decide_how, show, tell_decisions, with_decisions
 

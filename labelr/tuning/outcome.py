@@ -11,7 +11,7 @@ from typing import Any
 
 from labelr import files
 from labelr.config import TrainConfig, TuneOptions
-from labelr.scoring.evaluation import without_nan
+from labelr.scoring.results import without_nan
 from labelr.tuning.space import Space, said
 from labelr.tuning.trials import Trial
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from labelr import files
-from labelr.scoring.evaluation import without_nan
 from labelr.scoring.report import svg
 from labelr.scoring.report.page import render_page, report_path, write_html
 from labelr.scoring.report.text import Facts, machine_description, package_versions, setting_facts
+from labelr.scoring.results import without_nan
 from labelr.tuning import charts, findings
 from labelr.tuning.outcome import TRIALS_FILE, Outcome, trial_rows
 from labelr.tuning.space import said, shown

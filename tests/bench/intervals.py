@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from labelr.scoring.bootstrap import interval_of, weighted_scores
+from labelr.scoring.bootstrap import shifted_interval, weighted_scores
 
 NAMES = ("map_macro", "f1_macro", "f1_micro", "hamming_loss", "exact_match", "loss")
 SOURCES = ((30, np.full(5, 0.2)), (100, np.full(5, 0.2)), (300, np.linspace(0.05, 0.3, 5)),
@@ -48,7 +48,7 @@ def bias_corrected(score: float, values: Numbers) -> tuple[float, float]:
 INTERVALS: dict[str, Interval] = {
     "percentiles": percentiles,
     "mirrored": mirrored,
-    "moved": partial(interval_of, highest=np.inf),
+    "moved": partial(shifted_interval, maximum=np.inf),
     "bias-corrected": bias_corrected,
 }
 

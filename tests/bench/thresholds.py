@@ -28,7 +28,7 @@ from labelr.model.calibration import calibrate, decide
 from labelr.model.predict import Model, Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.evaluate import predict_dataset
-from labelr.scoring.evaluation import Evaluation
+from labelr.scoring.results import Evaluation
 from labelr.training.finish import decide_how
 from labelr.training.fit import fit
 

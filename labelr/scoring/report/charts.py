@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from labelr.data.label_table import Targets
 from labelr.model.predict import Probs
-from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray, evaluable
+from labelr.scoring.results import Evaluation
 
 UNIT = (0.0, 1.0)
 UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

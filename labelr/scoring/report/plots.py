@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labelr import files
-from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
 from labelr.scoring.report.charts import Panel, tick_text
 from labelr.scoring.report.report_data import ReportData
 from labelr.scoring.report.sections import Thumbnails, example, random_rows
+from labelr.scoring.results import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

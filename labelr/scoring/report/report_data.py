@@ -8,8 +8,8 @@ from typing import Any
 
 from labelr.model import store
 from labelr.model.predict import Model
-from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.report.charts import History
+from labelr.scoring.results import Evaluation
 from labelr.scoring.suspects import Suspects, find_suspects
 
 

@@ -16,11 +16,11 @@ from labelr.data.images import Pixels, Unreadable, read_thumbnail
 from labelr.data.label_table import FEW_POSITIVES
 from labelr.errors import pluralize
 from labelr.model.calibration import decide
-from labelr.scoring.evaluation import Evaluation
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts, svg
 from labelr.scoring.report.report_data import ReportData, last_value
 from labelr.scoring.report.text import percent
+from labelr.scoring.results import Evaluation
 from labelr.scoring.suspects import COLUMNS as SUSPECT_COLUMNS
 from labelr.scoring.suspects import suspect_rows
 
