@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelr.data.images import Pixels, Unreadable, read_pixels
+from labelr.data.images import Pixels, read_pixels
 from labelr.data.prefetch import in_batches, map_ahead
 
 
-def decode_in_order(
-    paths: Iterable[Path], size: int, *, threads: int = 1, **options: Any
-) -> Iterator[Pixels | Unreadable]:
+def decode_in_order(paths: Iterable[Path], size: int, *, threads: int = 1, **options: Any) -> Iterator[Pixels]:
     return map_ahead(partial(read_pixels, size=size, **options), paths, threads=threads, ahead=8 * threads)
 
 
@@ -41,19 +39,6 @@ def greys(images: Iterable[object]) -> list[int | None]:
 def test_images_come_in_the_order_of_their_paths(threads: int, tmp_path: Path) -> None:
     paths = save_several(tmp_path, 40)
     assert greys(decode_in_order(paths, 8, threads=threads)) == list(range(40))
-
-
-def test_unreadable_file_is_reported_in_its_place(tmp_path: Path) -> None:
-    paths = [save(tmp_path / "a.png", 1), tmp_path / "gone.png", save(tmp_path / "c.png", 3)]
-    first, second, third = decode_in_order(paths, 8, threads=2)
-    assert greys([first, third]) == [1, 3]
-    assert isinstance(second, Unreadable)
-    assert second.reason == "no such file or directory"
-
-
-def test_too_many_pixels_are_unreadable(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.png", 1)
-    assert [isinstance(image, Unreadable) for image in decode_in_order([path], 8, max_pixels=143)] == [True]
 
 
 def test_rule_decides_how_a_picture_becomes_a_square(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path, PurePath
@@ -83,11 +82,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """Why a file could not be decoded; returned, never raised."""
-
-    reason: str
+class UnreadableError(Exception):
+    """A file that cannot be read or decoded; its text is the reason."""
 
 
 class Decoded(NamedTuple):
@@ -108,10 +104,8 @@ class Decoded(NamedTuple):
     mode: str
 
 
-def read_pixels(
-    path: Path, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS
-) -> Pixels | Unreadable:
-    """The pixels of an image file, as training, scoring and tagging see it.
+def read_pixels(path: Path, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels of an image file, shape ``(S, S, 3)``, as training, scoring and tagging see it.
 
     EXIF orientation is applied, transparency is composited over white, 16-bit and float greyscale is scaled to 8 bits,
     and an embedded colour profile is converted to sRGB. A large JPEG is decoded at a reduced scale.
@@ -123,67 +117,56 @@ def read_pixels(
             keeps its centre.
         max_pixels: A larger image is refused before it is decoded (a guard against decompression bombs).
 
-    Returns:
-        Pixels of shape ``(S, S, 3)``, or the reason why there are none.
+    Raises:
+        UnreadableError: If the file cannot be read or decoded.
     """
-    file = open_file(path)
-    if isinstance(file, Unreadable):
-        return file
-    with file:
-        decoded = decode(file, size, rule=rule, max_pixels=max_pixels)
-    return decoded if isinstance(decoded, Unreadable) else decoded.pixels
+    with open_file(path) as file:
+        return decode(file, size, rule=rule, max_pixels=max_pixels).pixels
 
 
-def read_thumbnail(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> Pixels | Unreadable:
-    """A thumbnail of an image file with its aspect ratio kept and a longer edge of `size` pixels.
+def read_thumbnail(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """A thumbnail of an image file, shape ``(H, W, 3)``: its aspect ratio is kept, its longer edge is `size` pixels.
 
-    Returns:
-        Pixels of shape ``(H, W, 3)``, or the reason why there are none; see `read_pixels`.
+    Raises:
+        UnreadableError: If the file cannot be read or decoded.
     """
-    file = open_file(path)
-    if isinstance(file, Unreadable):
-        return file
-    with file:
+    with open_file(path) as file:
         decoded = decode(file, size, rule="letterbox", max_pixels=max_pixels)
-    if isinstance(decoded, Unreadable):
-        return decoded
     scale = size / max(decoded.width, decoded.height)
     width, height = (max(1, round(edge * scale)) for edge in (decoded.width, decoded.height))
     left, top = (size - width) // 2, (size - height) // 2
     return decoded.pixels[top : top + height, left : left + width]
 
 
-def open_file(path: Path) -> BufferedReader | Unreadable:
-    """The file opened for reading, or the reason why it cannot be opened."""
+def open_file(path: Path) -> BufferedReader:
+    """The file opened for reading. Raises UnreadableError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe could block forever
-            return Unreadable("not a regular file")
+            raise UnreadableError("not a regular file")
         return path.open("rb")
     except OSError as error:
-        return Unreadable((error.strerror or str(error)).lower())
+        raise UnreadableError((error.strerror or str(error)).lower()) from error
 
 
-def content_digest(file: BufferedReader) -> str | Unreadable:
-    """The SHA-256 of an open file, which is rewound, or the reason why it cannot be read."""
+def content_digest(file: BufferedReader) -> str:
+    """The SHA-256 of an open file, which is rewound. Raises UnreadableError."""
     try:
         digest = files.digest(file)
         file.seek(0)
     except OSError as error:  # a disk that fails during the read
-        return Unreadable((error.strerror or str(error)).lower())
+        raise UnreadableError((error.strerror or str(error)).lower()) from error
     return digest
 
 
-def decode(
-    file: BufferedReader, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS
-) -> Decoded | Unreadable:
-    """The pixels and properties of an open image file; see `read_pixels`."""
+def decode(file: BufferedReader, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The pixels and properties of an open image file; see `read_pixels`. Raises UnreadableError."""
     try:
         if not file.read(1):
-            return Unreadable("empty file (0 bytes)")
+            raise UnreadableError("empty file (0 bytes)")
         file.seek(0)
         with Image.open(file, formats=_formats()) as image:
             if image.width * image.height > max_pixels:
-                return Unreadable(
+                raise UnreadableError(
                     f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels"
                 )
             full_size, file_format, mode = image.size, image.format or "", image.mode
@@ -194,12 +177,15 @@ def decode(
             turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
             width, height = reversed(full_size) if turned else full_size
             return Decoded(to_pixels(upright, size, rule), width, height, file_format, mode)
-    except MemoryError:
-        return Unreadable("too large for this machine's memory")
-    except UnidentifiedImageError:
-        return Unreadable(_why_unidentified(file))
-    except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged bytes
-        return Unreadable(f"damaged or truncated: {error}" if str(error) else f"damaged: {type(error).__name__}")
+    except UnreadableError:
+        raise
+    except MemoryError as error:
+        raise UnreadableError("too large for this machine's memory") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableError(_why_unidentified(file)) from error
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        reason = f"damaged or truncated: {error}" if str(error) else f"damaged: {type(error).__name__}"
+        raise UnreadableError(reason) from error
 
 
 def to_pixels(image: Image.Image, size: int, rule: ResizeRule = "squish") -> Pixels:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -80,6 +80,7 @@ class LabelTable:
         layout: str,
         *,
         vocabulary: Sequence[str] | None = None,
+        groups: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         invalid: Sequence[str] = (),
         aside: Sequence[str] = (),
@@ -92,6 +93,7 @@ class LabelTable:
             annotations: One or more for each image.
             layout: The layout of the file, in a few words.
             vocabulary: The labels that the file declares, in order; None takes the labels that occur, sorted.
+            groups: The group of each image by its name; None if the file has no groups.
             notes: What was assumed.
             invalid: What was left out.
             aside: Further images that the file mentions.
@@ -116,6 +118,7 @@ class LabelTable:
         return cls(
             layout, tuple(rows), labels, targets,
             closed=vocabulary is None,
+            groups=None if groups is None else tuple(groups[name] for name in rows),
             splits=tuple(splits) if any(splits) else None,
             notes=tuple(notes),
             invalid=tuple(invalid),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import pixel_cache
-from labelr.data.images import Pixels, Unreadable, content_digest, decode, open_file
+from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
@@ -53,23 +53,15 @@ class _Decoder:
             LabelrError: If its content no longer has that digest: it has changed since the data set was loaded.
         """
         path, digest = source
-        pixels = self._decode(path, digest)
-        if isinstance(pixels, Unreadable):
-            raise LabelrError(f"{path} has changed since it was first read: {pixels.reason}", "run the command again")
-        return pixels
-
-    def _decode(self, path: Path, digest: str) -> Pixels | Unreadable:
-        file = open_file(path)
-        if isinstance(file, Unreadable):
-            return file
-        with file:
-            found = content_digest(file)
-            if isinstance(found, Unreadable):
-                return found
-            if found != digest:
-                return Unreadable("its content differs")
-            decoded = decode(file, self.size, rule=self.rule, max_pixels=self.max_pixels)
-        return decoded if isinstance(decoded, Unreadable) else decoded.pixels
+        try:
+            with open_file(path) as file:
+                if content_digest(file) != digest:
+                    raise UnreadableError("its content differs")
+                return decode(file, self.size, rule=self.rule, max_pixels=self.max_pixels).pixels
+        except UnreadableError as error:
+            raise LabelrError(
+                f"{path} has changed since it was first read: {error}", "run the command again"
+            ) from error
 
 
 class PixelSet:

@@ -17,7 +17,7 @@ from pathlib import Path
 from labelr import files
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
-from labelr.data.images import Unreadable, content_digest, decode, open_file
+from labelr.data.images import UnreadableError, content_digest, decode, open_file
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
@@ -92,16 +92,13 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _scan(path: Path, max_pixels: int) -> Scan:
-    file = open_file(path)
-    if isinstance(file, Unreadable):
-        return Scan("", reason=file.reason)
-    with file:
-        digest = content_digest(file)
-        if isinstance(digest, Unreadable):
-            return Scan("", reason=digest.reason)
-        decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels)
-    if isinstance(decoded, Unreadable):
-        return Scan(digest, reason=decoded.reason)
+    digest = ""
+    try:
+        with open_file(path) as file:
+            digest = content_digest(file)
+            decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels)
+    except UnreadableError as error:
+        return Scan(digest, reason=str(error))
     return Scan(digest, fingerprint(decoded.pixels), "", *decoded[1:])
 
 

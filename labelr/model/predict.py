@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from labelr.data.images import Pixels, Unreadable, read_pixels, to_pixels
+from labelr.data.images import Pixels, UnreadableError, read_pixels, to_pixels
 from labelr.data.prefetch import in_batches
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
@@ -181,10 +181,10 @@ class Model:
     def _pixels(self, image: ImageLike) -> Pixels:
         preprocessing = self.info.preprocessing
         if isinstance(image, (str, Path)):
-            pixels = read_pixels(Path(image), preprocessing.image_size, rule=preprocessing.resize)
-            if isinstance(pixels, Unreadable):
-                raise LabelrError(f"cannot open the image {image}: {pixels.reason}")
-            return pixels
+            try:
+                return read_pixels(Path(image), preprocessing.image_size, rule=preprocessing.resize)
+            except UnreadableError as error:
+                raise LabelrError(f"cannot open the image {image}: {error}") from error
         opened = image if isinstance(image, Image.Image) else Image.fromarray(_as_uint8(image))
         return to_pixels(opened, preprocessing.image_size, preprocessing.resize)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from labelr.config import TagOptions
-from labelr.data.images import Decoded, Pixels, Unreadable, content_digest, decode, open_file
+from labelr.data.images import Decoded, Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.errors import suggest
 from labelr.fields import SettingError
@@ -286,18 +286,16 @@ class Tagger:
         """The image in a file, or its result if it need not or cannot be opened. The file is read once."""
         if task.previous and task.unchanged:
             return task.previous
-        file = open_file(task.path)
-        if isinstance(file, Unreadable):
-            return task.failed(file.reason)
-        with file:
-            digest = content_digest(file)
-            if isinstance(digest, Unreadable):
-                return task.failed(digest.reason)
-            if task.previous and task.previous.digest == digest:
-                return task.previous._replace(status=task.status)
-            wanted = self.model.info.preprocessing
-            image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
-        return task.failed(image.reason, digest) if isinstance(image, Unreadable) else Opened(task, digest, image)
+        digest, wanted = "", self.model.info.preprocessing
+        try:
+            with open_file(task.path) as file:
+                digest = content_digest(file)
+                if task.previous and task.previous.digest == digest:
+                    return task.previous._replace(status=task.status)
+                image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
+        except UnreadableError as error:
+            return task.failed(str(error), digest)
+        return Opened(task, digest, image)
 
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.data.duplicates import MAX_DISTANCE, PROBE_SIZE, fingerprint
-from labelr.data.images import Unreadable, read_pixels
+from labelr.data.images import UnreadableError, read_pixels
 from labelr.tagging.pipeline import LabelSelection, TaggedImage
 
 OVERSAMPLING = 4
@@ -62,13 +62,14 @@ def _without_duplicates(names: Iterable[str], base: Path, max_pixels: int) -> It
     """The names whose images are not near-duplicates of an earlier one."""
     fingerprints: list[int] = []
     for name in names:
-        pixels = read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels)
-        if not isinstance(pixels, Unreadable):
-            new = fingerprint(pixels)
-            if new is not None:
-                if any((new ^ other).bit_count() <= MAX_DISTANCE for other in fingerprints):
-                    continue
-                fingerprints.append(new)
+        try:
+            new = fingerprint(read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels))
+        except UnreadableError:
+            new = None
+        if new is not None:
+            if any((new ^ other).bit_count() <= MAX_DISTANCE for other in fingerprints):
+                continue
+            fingerprints.append(new)
         yield name
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelr.config import ReadOptions
-from labelr.data.images import Unreadable, find_images, read_pixels
+from labelr.data.images import find_images, read_pixels
 from labelr.data.pixels import open_pixels
 
 BATCH_SIZE = 64
@@ -34,10 +34,7 @@ class Files(Dataset[Tensor]):
 
     def __getitem__(self, row: int) -> Tensor:
         """The pixels of one file, ``(S, S, 3)``."""
-        pixels = read_pixels(self.paths[row], self.size)
-        if isinstance(pixels, Unreadable):
-            raise SystemExit(f"{self.paths[row]}: {pixels.reason}")
-        return torch.from_numpy(np.array(pixels))
+        return torch.from_numpy(np.array(read_pixels(self.paths[row], self.size)))
 
 
 def main() -> None:

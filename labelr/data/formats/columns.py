@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 from labelr.config import ReadOptions
@@ -11,15 +12,38 @@ from labelr.data.images import has_image_suffix
 from labelr.data.label_table import SPLIT_NAMES, normalize_name
 from labelr.errors import LabelrError, preview, suggest
 
-YES, NO, BLANK, UNKNOWN, MINUS, OTHER = range(6)
+
+class Mark(IntEnum):
+    """What a cell of a label column means."""
+
+    NO, YES, BLANK, UNKNOWN, MINUS, OTHER = range(6)
+
+
 _SPELLINGS = {
-    YES: ["1", "1.0", "1,0", "true", "t", "yes", "y", "x", "✓", "✔", "wahr", "ja", "j", "vrai", "oui", "verdadero"],
-    NO: ["0", "0.0", "0,0", "false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso"],
-    BLANK: [""],
-    UNKNOWN: ["na", "nan", "null", "n/a", "?"],
-    MINUS: ["-1", "-1.0"],
+    Mark.YES: [
+        "1",
+        "1.0",
+        "1,0",
+        "true",
+        "t",
+        "yes",
+        "y",
+        "x",
+        "✓",
+        "✔",
+        "wahr",
+        "ja",
+        "j",
+        "vrai",
+        "oui",
+        "verdadero",
+    ],
+    Mark.NO: ["0", "0.0", "0,0", "false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso"],
+    Mark.BLANK: [""],
+    Mark.UNKNOWN: ["na", "nan", "null", "n/a", "?"],
+    Mark.MINUS: ["-1", "-1.0"],
 }
-MARKS = {spelling: code for code, spellings in _SPELLINGS.items() for spelling in spellings}
+MARKS = {spelling: mark for mark, spellings in _SPELLINGS.items() for spelling in spellings}
 """What a cell of a label column may hold, in lower case; spreadsheets localise true and false."""
 
 FILE_COLUMNS = (
@@ -78,9 +102,9 @@ class Columns:
         return [normalize_name(name) for name in self.table.column(self.file)]
 
     @property
-    def groups(self) -> list[str] | None:
-        """The group of each row; None without a column of groups."""
-        return None if self.group is None else self.table.column(self.group)
+    def groups(self) -> dict[str, str] | None:
+        """The group of each image by its name; None without a column of groups."""
+        return None if self.group is None else dict(zip(self.names, self.table.column(self.group), strict=True))
 
     def read_splits(self) -> list[str] | None:
         """The split of each row as train, val or test; None without a column of splits.

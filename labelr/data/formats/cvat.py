@@ -2,7 +2,7 @@
 
 from xml.etree.ElementTree import Element
 
-from labelr.data.formats.source import Source
+from labelr.data.formats.source import Source, parse_xml
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images, split_in_name
 from labelr.errors import LabelrError
 
@@ -20,7 +20,7 @@ def read(source: Source) -> LabelTable:
 
     Declared labels that no image has are kept. To images without annotations no label applies.
     """
-    root = source.xml_root()
+    root = parse_xml(source.path) if source.suffix == ".xml" else None
     if root is None or root.tag != "annotations":
         raise LabelrError(f"{source.path} is not an XML of CVAT", "name another layout with `--layout`")
     images = root.findall("image")

@@ -1,9 +1,9 @@
 """Folders named after labels; an image that is in several of them has several labels."""
 
-import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
+from labelr import files
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
 from labelr.errors import LabelrError
@@ -72,6 +72,6 @@ def _size(path: Path) -> int:
 def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return files.digest(file)
     except OSError:
         return str(path)

@@ -87,7 +87,7 @@ def _label_fields(source: Source, tasks: list[dict[str, Any]], names: list[str])
     own_fields = dict.fromkeys(key for task in tasks for key in task if key not in FLAT_FIELDS)
     fields = [key for key in own_fields if any(_holds_lists(task.get(key)) for task in tasks)]
     named = list(zip(tasks, names, strict=True))
-    text = [key for key in own_fields if any(_is_text(task.get(key)) and task[key] != name for task, name in named)]
+    text = [key for key in own_fields if any(_is_other_text(task.get(key), name) for task, name in named)]
     if fields:
         return fields, [key for key in text if key not in fields]
     if len(text) > 1:
@@ -103,8 +103,8 @@ def _holds_lists(value: Any) -> bool:
     return isinstance(value, (dict, list)) and next(_labels_in(value), None) is not None
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+def _is_other_text(value: Any, name: str) -> bool:
+    return isinstance(value, str) and value not in ("", name)
 
 
 def _image_of(source: Source, data: Mapping[str, Any]) -> str:

@@ -2,21 +2,10 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import (
-    BLANK,
-    MARKS,
-    NO,
-    NUMBERS,
-    PROBE_ROWS,
-    TEXTS,
-    YES,
-    Columns,
-    columns_called,
-)
+from labelr.data.formats.columns import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, columns_called
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import Table, read_table
 from labelr.data.label_table import Annotation, LabelTable
@@ -74,8 +63,7 @@ def read(source: Source) -> LabelTable:
     )
     used = {column, *(number for number, key in enumerate(table.keys) if key in CONFIDENCE_COLUMNS)}
     layout = f'one row an image and label, in the column "{table.header[column]}"{table.delimited}'
-    notes = [*columns.ignored_note(used), *confidences.notes]
-    return _to_label_table(columns.names, columns.groups, annotations, confidences, layout, notes)
+    return _to_label_table(columns, annotations, confidences, layout, columns.ignored_note(used))
 
 
 def read_open_images(source: Source) -> LabelTable:
@@ -89,14 +77,12 @@ def read_open_images(source: Source) -> LabelTable:
     columns = Columns.find(table, source.options, file=table.keys.index("imageid"))
     display_names, notes = _read_display_names(source)
     codes = table.column(table.keys.index("labelname"))
-    names = table.column(columns.file)
     confidences = _read_confidences(table, source.options)
-    merged = _merge_rows(names, [display_names.get(code, code) for code in codes], confidences)
+    merged = _merge_rows(columns.names, [display_names.get(code, code) for code in codes], confidences)
     annotations = (
         Annotation(name, present, absent, complete=False) for name, (present, absent) in merged.items() if name
     )
-    notes += confidences.notes
-    return _to_label_table(names, columns.groups, annotations, confidences, "labels of Open Images", notes)
+    return _to_label_table(columns, annotations, confidences, "labels of Open Images", notes)
 
 
 def _label_column(columns: Columns) -> int | None:
@@ -148,42 +134,25 @@ def _parse_confidence(cell: str) -> float:
     """The value of a cell in ``[0, 1]``; NaN for anything else."""
     code = MARKS.get(cell.lower())
     try:
-        value = float(code == YES) if code in (YES, NO) else float(cell.replace(",", ".") or 1)
+        value = float(code == Mark.YES) if code in (Mark.YES, Mark.NO) else float(cell.replace(",", ".") or 1)
     except ValueError:
         return math.nan
     return value if 0 <= value <= 1 else math.nan
 
 
 def _to_label_table(
-    names: Sequence[str],
-    groups: Sequence[str] | None,
-    annotations: Iterable[Annotation],
-    confidences: _Confidences,
-    layout: str,
-    notes: Sequence[str],
+    columns: Columns, annotations: Iterable[Annotation], confidences: _Confidences, layout: str, notes: Sequence[str]
 ) -> LabelTable:
-    """The label table of annotations, one for each image, without images that have an invalid row.
-
-    Args:
-        names: The image of each row.
-        groups: The group of each row; None without groups.
-        annotations: One for each image.
-        confidences: Of each row.
-        layout: See `LabelTable`.
-        notes: See `LabelTable`.
-    """
-    skipped = {names[row] for row in confidences.invalid}
-    labels = LabelTable.of(
+    """The label table of annotations, one for each image, without images that have an invalid row."""
+    skipped = {columns.names[row] for row in confidences.invalid}
+    return LabelTable.of(
         (annotation for annotation in annotations if annotation.name not in skipped),
         layout,
-        notes=notes,
+        groups=columns.groups,
+        notes=[*notes, *confidences.notes],
         invalid=list(confidences.invalid.values()),
         aside=sorted(skipped),
     )
-    if groups is None:
-        return labels
-    group_of = dict(zip(names, groups, strict=True))
-    return replace(labels, groups=tuple(group_of[name] for name in labels.names))
 
 
 def _check_marks(columns: Columns, label_column: int) -> None:
@@ -194,7 +163,7 @@ def _check_marks(columns: Columns, label_column: int) -> None:
     for number in sorted(set(range(len(table.header))) - known):
         cells = {MARKS.get(cell.lower()) for cell in table.column(number)}
         name = table.header[number]
-        if cells <= {YES, NO, BLANK} and NO in cells and name not in columns.exclude:
+        if cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells and name not in columns.exclude:
             raise LabelrError(
                 f'{table.path}: the column "{name}" of yes and no may mean whether the label of a row applies',
                 f"rename it to `confidence` if it does, else exclude it with `--exclude {name}`",

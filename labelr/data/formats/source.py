@@ -160,10 +160,6 @@ class Source:
             return document
         return []
 
-    def xml_root(self) -> Element | None:
-        """The root of an XML file; None for any other file. Raises as `parse_xml`."""
-        return parse_xml(self.path) if self.suffix == ".xml" else None
-
     @cached_property
     def image_files(self) -> list[str]:
         """The image files below `images`, relative to it, with forward slashes."""

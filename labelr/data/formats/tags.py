@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from labelr.data.formats.columns import PROBE_ROWS, Columns
 from labelr.data.formats.source import Source
@@ -52,12 +51,12 @@ def read(source: Source) -> LabelTable:
         for name, tags, split in zip(columns.names, tags_of_rows, splits, strict=True)
     ]
     meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
-    labels = LabelTable.of(
+    return LabelTable.of(
         annotations,
         f'tags in the column "{table.header[column]}"{how}{table.delimited}',
+        groups=columns.groups,
         notes=[*columns.ignored_note([column]), *note_empty_images(annotations, "a tag", meaning)],
     )
-    return labels if columns.groups is None else replace(labels, groups=tuple(columns.groups))
 
 
 def _tag_column(columns: Columns) -> int:

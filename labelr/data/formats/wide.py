@@ -8,20 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import (
-    BLANK,
-    MARKS,
-    MINUS,
-    NO,
-    NUMBERS,
-    OTHER,
-    PROBE_ROWS,
-    TEXTS,
-    UNKNOWN,
-    YES,
-    Columns,
-    columns_called,
-)
+from labelr.data.formats.columns import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, columns_called
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Table
 from labelr.data.label_table import LabelTable, Targets
@@ -50,7 +37,7 @@ def read(source: Source) -> LabelTable:
     columns = source.columns
     marks = _read_marks(columns, options)
     _check_labels(table, marks.columns)
-    invalid = (marks.codes == OTHER).any(axis=1)
+    invalid = (marks.codes == Mark.OTHER).any(axis=1)
     if invalid.any() and (not options.skip_invalid or invalid.all()):
         raise _invalid_cell(table, marks)
     targets, assumptions = _to_targets(table, marks, options)
@@ -62,7 +49,7 @@ def read(source: Source) -> LabelTable:
         tuple(columns.names[row] for row in kept),
         tuple(table.header[column] for column in marks.columns),
         targets[kept],
-        groups=tuple(groups[row] for row in kept) if groups else None,
+        groups=tuple(groups[columns.names[row]] for row in kept) if groups else None,
         splits=tuple(splits[row] for row in kept) if splits else None,
         notes=(*columns.ignored_note(marks.columns), *assumptions),
         invalid=tuple(_describe_cell(table, marks, row) for row in skipped),
@@ -91,8 +78,8 @@ def _read_marks(columns: Columns, options: ReadOptions, rows: int | None = None)
         if name not in options.exclude and (number not in special or name in wanted) and number != columns.file
     ]
     codes = _encode(table.body[:rows], candidates)
-    filled = (codes != BLANK) & (codes != UNKNOWN)
-    marked = (filled & (codes != OTHER)).sum(axis=0)
+    filled = (codes != Mark.BLANK) & (codes != Mark.UNKNOWN)
+    marked = (filled & (codes != Mark.OTHER)).sum(axis=0)
     is_label = (marked > 0) & (2 * marked >= filled.sum(axis=0))
     if is_label.any() or not filled.any():
         texts = columns_called(table, TEXTS)
@@ -109,29 +96,29 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
         return np.empty((len(rows), 0), dtype=np.int8)
     pick = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
     cells = [cell for row in rows if len(row) > columns[-1] for cell in pick(row)]
-    codes = {cell: MARKS.get(cell.lower(), OTHER) for cell in set(cells)}
+    codes = {cell: MARKS.get(cell.lower(), Mark.OTHER) for cell in set(cells)}
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 
 
 def _to_targets(table: Table, marks: _Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
     """The targets, shape ``(N, L)``, and notes on the meaning of empty cells and of -1."""
     notes = []
-    has = [bool((marks.codes == code).any()) for code in range(6)]
-    if has[MINUS] and not has[NO] and options.minus_one == "auto":
+    has = [bool((marks.codes == mark).any()) for mark in Mark]
+    if has[Mark.MINUS] and not has[Mark.NO] and options.minus_one == "auto":
         raise LabelrError(
             f"{table.path} holds -1 but no 0, so that -1 may mean no or unknown",
             "choose with `--minus-one no` or `--minus-one unknown`",
         )
-    if has[MINUS]:
+    if has[Mark.MINUS]:
         notes.append(f"-1 counts as {options.minus_one if options.minus_one != 'auto' else 'unknown'}")
-    only_yes = has[YES] and not has[NO] and not has[MINUS]
-    blank_is_no = has[BLANK] and (options.blank == "no" or (options.blank == "auto" and only_yes))
+    only_yes = has[Mark.YES] and not has[Mark.NO] and not has[Mark.MINUS]
+    blank_is_no = has[Mark.BLANK] and (options.blank == "no" or (options.blank == "auto" and only_yes))
     if blank_is_no:
         reason = "" if options.blank == "no" else "no cell says no, so "
         notes.append(f"{reason}an empty cell counts as no (use `--blank unknown` for unknown)")
-    values = np.full(6, np.nan, dtype=np.float32)
-    values[[YES, NO]] = 1, 0
-    values[[MINUS, BLANK]] = 0 if options.minus_one == "no" else np.nan, 0 if blank_is_no else np.nan
+    values = np.full(len(Mark), np.nan, dtype=np.float32)
+    values[[Mark.YES, Mark.NO]] = 1, 0
+    values[[Mark.MINUS, Mark.BLANK]] = 0 if options.minus_one == "no" else np.nan, 0 if blank_is_no else np.nan
     return values[marks.codes], notes
 
 
@@ -157,13 +144,13 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
 
 
 def _describe_cell(table: Table, marks: _Marks, row: int) -> str:
-    column = marks.columns[int(np.flatnonzero(marks.codes[row] == OTHER)[0])]
+    column = marks.columns[int(np.flatnonzero(marks.codes[row] == Mark.OTHER)[0])]
     return f'{table.location(row, column)}: expected 0, 1 or nothing, got "{table.body[row][column]}"'
 
 
 def _invalid_cell(table: Table, marks: _Marks) -> LabelrError:
-    row, column = (int(index) for index in np.argwhere(marks.codes == OTHER)[0])
-    others = int((marks.codes == OTHER).sum()) - 1
+    row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
+    others = int((marks.codes == Mark.OTHER).sum()) - 1
     more = f" ({others:,} more cells like it)" if others else ""
     exclude = f"`--exclude {table.header[marks.columns[column]]}`"
     return LabelrError(

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelr.data.images import Pixels, Unreadable, read_thumbnail
+from labelr.data.images import Pixels, UnreadableError, read_thumbnail
 from labelr.data.label_table import FEW_POSITIVES
 from labelr.errors import pluralize
 from labelr.model.calibration import decide
@@ -90,9 +90,10 @@ class Thumbnails:
 
 def make_thumbnail(path: Path) -> Thumbnail:
     """The thumbnail of one image, upright."""
-    pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize)  # the evaluation has checked the user's limit
-    if isinstance(pixels, Unreadable):
-        return Thumbnail("", None, pixels.reason)
+    try:  # without a limit on pixels: the evaluation has checked the user's
+        pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize)
+    except UnreadableError as error:
+        return Thumbnail("", None, str(error))
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(_encode_jpeg(pixels)).decode()}", pixels)
 
 
