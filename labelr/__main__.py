@@ -5,7 +5,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Runs the command line; Ctrl-C ends it without a traceback also while it is still being loaded."""
+    """Runs the command line; Ctrl-C ends it without a traceback even while it is being imported."""
     try:
         from labelr.cli.app import main as run
     except KeyboardInterrupt:

@@ -7,9 +7,10 @@ from typing import Literal, get_args
 
 from labelr.fields import SettingError, Settings, option_of, setting
 
-PANELS = ("Data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
+PANELS = ("Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
 """The groups of options in ``--help``, in order."""
 _data = partial(setting, panel="Data")
+_invalid = partial(setting, panel="Invalid data")
 _split = partial(setting, panel="Split")
 _model = partial(setting, panel="Model")
 _labels = partial(setting, panel="Labels")
@@ -58,10 +59,12 @@ class MachineOptions(Settings):
 class ImageOptions(Settings):
     """How image files are opened."""
 
-    on_error: Literal["skip", "fail"] = _data(
+    on_error: Literal["skip", "fail"] = _invalid(
         "skip", "Skip images that cannot be opened and list them in errors.csv, or fail."
     )
-    max_pixels: int = _data(MAX_PIXELS, "Do not open images with more pixels: they may be decompression bombs.", low=1)
+    max_pixels: int = _invalid(
+        MAX_PIXELS, "Do not open images with more pixels: they may be decompression bombs.", low=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +122,8 @@ class ReadOptions(ImageOptions):
     tag_separator: str | None = _data(
         None, "Separator of tags in a cell or text file. Default: the first of | ; , and line breaks that is found."
     )
-    skip_missing: bool = _data(False, "Leave out rows whose image is missing, instead of failing.")
-    skip_invalid: bool = _data(False, "Leave out rows that are invalid, instead of failing.")
+    skip_missing: bool = _invalid(False, "Leave out rows whose image is missing, instead of failing.")
+    skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
     cache_limit: float = _machine(
         20.0,
         "Disk space for decoded images: the least recently used are deleted first, and images that do not fit "
@@ -139,7 +142,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"))
 
-    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA.", low=20, metavar="[N]")
+    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1800 if N is left out.", low=20)
     num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
 
     val_fraction: float = _split(

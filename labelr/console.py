@@ -1,4 +1,4 @@
-"""Everything a person sees: tables, progress, notes, warnings and errors."""
+"""Everything that people see on a terminal: tables, progress, notes, warnings and errors."""
 
 import logging
 import os
@@ -21,28 +21,28 @@ from labelr.progress import Description, Total, Track, untracked
 
 T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
-PLAIN_INTERVAL_SECONDS = 10.0
+LINE_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
 SHORT = 16
-"""Texts of a table that are no longer are not broken, however narrow a terminal is."""
-FRAME = 3
-"""Characters that a column of a table takes beside its text."""
+"""Cells of at most this many characters are never wrapped."""
+BORDER = 3
+"""Characters of a column besides its text."""
 
 
 class ReaderGoneError(Exception):
-    """Whoever was to read the results has read enough; no OSError, which Typer takes for its own."""
+    """Nobody reads stdout any more; not an OSError, which Typer would handle itself."""
 
 
 class _Stdout(Console):
-    """Standard output, which ends the command where nobody reads it any more."""
+    """Standard output; the command ends when nobody reads it any more."""
 
     def on_broken_pipe(self) -> None:
-        """Says so in labelr's own way; rich would end the process with an error."""
+        """Raises ReaderGoneError, while rich would exit with an error."""
         raise ReaderGoneError
 
 
 class _Stderr(Console):
-    """Standard error; where whoever reads it is gone, the work goes on without being watched."""
+    """Standard error; the command continues when nobody reads it any more."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As `Console.print`."""
@@ -52,7 +52,7 @@ class _Stderr(Console):
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
-        """Goes on where nobody listens; rich would end the process."""
+        """Discards further output, while rich would exit."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
@@ -61,53 +61,53 @@ stderr = _Stderr(stderr=True, highlight=False, markup=False)
 
 
 def visible(text: str) -> Text:
-    """Text whose control characters are shown instead of obeyed: a file name may hold any."""
+    """Text with control characters escaped: a file name may contain any."""
     return Text(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text))
 
 
-class _Notes(logging.Handler):
-    """Shows what the library logs: notes as they are, warnings with a word in front."""
+# --- log and progress ------------------------------------------------------------------------------------------------
+
+
+class _LogHandler(logging.Handler):
+    """Shows log messages, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warns = record.levelno >= logging.WARNING
-        prefix = Text("Warning: ", style="yellow") if warns else Text("")
-        stderr.print(prefix + visible(record.getMessage()), soft_wrap=True)
+        show_note(record.getMessage(), prefix="Warning: " if record.levelno >= logging.WARNING else "", style="yellow")
 
 
 @contextmanager
 def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
-    """Shows what the library says while a command runs, and gives the watcher of its progress."""
-    library = logging.getLogger("labelr")
-    notes = _Notes()
-    library.addHandler(notes)
-    library.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-    library.propagate = False
+    """Shows log messages while a command runs; the value tracks its progress."""
+    logger, handler = logging.getLogger("labelr"), _LogHandler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
     try:
         if quiet:
             yield untracked
         elif stderr.is_terminal and not stderr.is_dumb_terminal:
             with _bars:
-                yield _track_on(_bars)
+                yield _track_by_bar
         else:
-            yield _track_in_lines
+            yield _track_by_lines
     finally:
-        library.removeHandler(notes)
+        logger.removeHandler(handler)
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """How long the task will take; nothing where its description says more than that."""
+    """The remaining time of a task; nothing if the description, which is updated, contains it."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.fields["live"] else super().render(task)
 
 
 class _Bars(Progress):
-    """Bars of what goes on, below tables."""
+    """Progress bars below tables."""
 
     tables: Sequence[Table] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The tables if there are any, and the bars."""
+        """The tables, then the bars."""
         yield from self.tables
         yield from super().get_renderables()
 
@@ -117,121 +117,124 @@ _bars = _Bars(*_COLUMNS, console=stderr, transient=True)
 
 
 def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
-    """Rows as a table that takes the place of the last one as long as a session lasts; none clears it away."""
+    """Replaces the table above the progress bars; without rows, removes it."""
     _bars.tables = _make_tables(rows, title, stderr.width) if rows else ()
 
 
-def _track_on(bars: Progress) -> Track:
-    def track(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-        live = callable(description)
-        task = bars.add_task(_say(description), total=_known(total), live=live)
-        said = time.monotonic()
-        try:
-            for item in items:
-                yield item
-                bars.advance(task)
-                if live and time.monotonic() - said >= LIVE_INTERVAL_SECONDS:
-                    said = time.monotonic()
-                    bars.update(task, description=_say(description), total=_known(total))
-        finally:
-            bars.remove_task(task)
-
-    return track
+def _track_by_bar(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
+    live = callable(description)
+    task = _bars.add_task(_value(description), total=_value(total), live=live)
+    updated = time.monotonic()
+    try:
+        for item in items:
+            yield item
+            _bars.advance(task)
+            if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
+                updated = time.monotonic()
+                _bars.update(task, description=_value(description), total=_value(total))
+    finally:
+        _bars.remove_task(task)
 
 
-def _known(total: Total) -> int | None:
-    return total() if callable(total) else total
-
-
-def _say(description: Description) -> str:
-    return description() if callable(description) else description
-
-
-def _track_in_lines(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-    """The items; a line every few seconds says how many have gone by."""
+def _track_by_lines(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
     last = time.monotonic()
     for done, item in enumerate(items):
-        if time.monotonic() - last >= PLAIN_INTERVAL_SECONDS:
+        if time.monotonic() - last >= LINE_INTERVAL_SECONDS:
             last = time.monotonic()
-            known = _known(total)
-            of_total = f" of {known:,}" if known is not None else ""
-            stderr.print(f"{_say(description)}: {done:,}{of_total}", soft_wrap=True)
+            count = _value(total)
+            of_total = f" of {count:,}" if count is not None else ""
+            show_note(f"{_value(description)}: {done:,}{of_total}")
         yield item
 
 
+def _value(value: Any) -> Any:
+    return value() if callable(value) else value
+
+
+# --- notes and errors ------------------------------------------------------------------------------------------------
+
+
+def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = stderr) -> None:
+    """Prints a line of text after a prefix of some style."""
+    to.print(Text(prefix, style=style) + visible(text), soft_wrap=True)
+
+
 def show_error(error: LabelrError) -> None:
-    """What is wrong, and the hint of what to do."""
-    stderr.print(Text("Error: ", style="bold red") + visible(error.message), soft_wrap=True)
+    """Prints what is wrong, and the hint."""
+    show_note(error.message, prefix="Error: ", style="bold red")
     if error.hint:
-        stderr.print(Text("\nHint: ", style="bold") + visible(error.hint), soft_wrap=True)
+        show_note(error.hint, prefix="\nHint: ", style="bold")
 
 
-def show_stopped(signal_name: str, command: str | None = None) -> None:
-    """That the work was stopped from outside, and by which command it goes on if it can."""
-    stderr.print(f"Stopped by {signal_name}.", end=" " if command else "\n")
-    if command:
-        stderr.print(Text("Go on with: ") + visible(command), soft_wrap=True)
+def show_stopped(signal_name: str, command: str | None) -> None:
+    """Prints that a signal stopped the work, and the command that resumes it, if any."""
+    show_note(f"Stopped by {signal_name}." + (f" Resume with: {command}" if command else ""))
 
 
 def show_stopping() -> None:
-    """That the work ends soon; gives the terminal its cursor back, which bars hide. Safe in a signal's handler."""
+    """Prints that the work ends soon, and shows the cursor, which bars hide. Safe in a signal handler."""
     if stderr.is_terminal:
         with suppress(OSError):
-            os.write(2, b"\x1b[?25h\r\nStopping as soon as this step is done; another Ctrl-C stops at once.\r\n")
+            os.write(2, b"\x1b[?25h\r\nStopping after this step; press Ctrl-C again to stop at once.\r\n")
 
 
-def show_line(text: str) -> None:
-    """One line of a result, as it is."""
-    show_text(text + "\n")
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def show_text(text: str) -> None:
-    """A piece of a result that has its line breaks.
+    """Writes a piece of a result to stdout, without a line break.
 
     Raises:
         ReaderGoneError: If nobody reads it any more.
     """
     try:
-        if sys.stdout:  # None where the caller has closed it
+        if sys.stdout:  # None if the caller has closed it
             sys.stdout.write(text)
     except BrokenPipeError as error:
         raise ReaderGoneError from error
 
 
+def show_line(text: str) -> None:
+    """Writes a line of a result to stdout."""
+    show_text(f"{text}\n")
+
+
 def show_json(result: Any) -> None:
-    """A result for machines."""
-    show_line(files.json_text(result).rstrip())
+    """Writes a result to stdout as JSON."""
+    show_text(files.json_text(result))
 
 
-def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "", to: Console = stdout) -> None:
-    """Rows as a table with their keys as headings.
+def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) -> None:
+    """Prints rows as a table; their keys are the headings.
 
-    It is as wide as it needs to be where `to` is no terminal. On one that is too narrow for all columns the rest stand
-    in tables below, each with the first column again, so that no number is cut.
+    A terminal that is too narrow for all columns gets several tables, each starting with the first column, so that no
+    number is cut. Elsewhere the table is as wide as needed.
     """
     if not to.is_terminal:
         to = type(to)(file=to.file, width=UNLIMITED_WIDTH, highlight=False, markup=False)
-    for table in _make_tables(rows, title, to.width):
+    for table in _make_tables(rows, "", to.width):
         to.print(table)
 
 
 def _make_tables(rows: Sequence[Mapping[str, object]], title: str, width: int) -> list[Table]:
-    """One table, or as many as it takes to show all columns within a width."""
+    """One table, or as many as are needed to show all columns within a width."""
     return [
-        _make_table([{name: row[name] for name in names} for row in rows], title if place == 0 else "")
-        for place, names in enumerate(_tables_of(rows, width))
+        _make_table([{name: row[name] for name in names} for row in rows], title if number == 0 else "")
+        for number, names in enumerate(_split_columns(rows, width))
     ]
 
 
-def _tables_of(rows: Sequence[Mapping[str, object]], width: int) -> list[list[str]]:
-    """The columns of each of the tables that show some rows within a width."""
+def _split_columns(rows: Sequence[Mapping[str, object]], width: int) -> list[list[str]]:
+    """The columns of each table that is needed to show all columns within a width."""
     if not rows:
         return [[]]
     first, *others = rows[0]
-    room = width - 1 - min(_width(rows, first), max(SHORT, width // 3))
+    room = width - 1 - min(_column_width(rows, first), max(SHORT, width // 3))
     tables, left = [[first]], room
     for name in others:
-        needed = min(_width(rows, name), SHORT + FRAME) if isinstance(rows[0][name], str) else _width(rows, name)
+        needed = _column_width(rows, name)
+        if isinstance(rows[0][name], str):  # which can be wrapped
+            needed = min(needed, SHORT + BORDER)
         if needed > left and len(tables[-1]) > 1:
             tables.append([first])
             left = room
@@ -240,9 +243,8 @@ def _tables_of(rows: Sequence[Mapping[str, object]], width: int) -> list[list[st
     return tables
 
 
-def _width(rows: Sequence[Mapping[str, object]], name: str) -> int:
-    """How many characters a column takes, its frame included."""
-    return FRAME + max(map(cell_len, (name, *(visible(_cell(row[name])).plain for row in rows))))
+def _column_width(rows: Sequence[Mapping[str, object]], name: str) -> int:
+    return BORDER + max(map(cell_len, (name, *(visible(_cell(row[name])).plain for row in rows))))
 
 
 def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
@@ -260,8 +262,3 @@ def _cell(value: object) -> str:
     if value is None:
         return "not evaluable"
     return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def show_note(text: str) -> None:
-    """A line beside the result."""
-    stderr.print(text, soft_wrap=True)

@@ -1,15 +1,15 @@
-"""The mistakes that a user can correct, and how they are worded."""
+"""Errors that a user can correct, and helpers to word them."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 
 class LabelrError(Exception):
-    """A mistake in the input or the surroundings that the user can correct.
+    """An error in the input or the environment that the user can correct.
 
     Attributes:
         message: What is wrong, with file, row, column and the value found.
-        hint: One imperative that says what to do; empty where there is nothing to add.
+        hint: One imperative that says what to do; may be empty.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -22,23 +22,23 @@ class LabelrError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the lines that only its authors understand."""
+    """The first line of an error's message, else the name of its class."""
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def pluralize(number: int, noun: str) -> str:
-    """How many there are, as a sentence part: ``1 image``, ``1,204 images``."""
+    """A number with its noun: ``1 image``, ``1,204 images``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def preview(names: Sequence[object], limit: int = 3) -> str:
-    """The first names as a sentence part: ``a, b, c, and 34 more``."""
+    """The first names: ``a, b, c, and 34 more``."""
     shown = ", ".join(str(name) for name in names[:limit])
     rest = len(names) - limit
     return f"{shown}, and {rest:,} more" if rest > 0 else shown
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """A hint ``did you mean ...?`` with the known names that look most like `name`; empty if none does."""
+    """The hint ``did you mean ...?`` with the known names that are most similar to `name`; empty without any."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from labelr.errors import LabelrError, suggest
 
@@ -82,6 +82,11 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def option_of(name: str) -> str:
+    """The command-line option of a setting: ``--batch-size`` for ``batch_size``."""
+    return f"--{name.replace('_', '-')}"
+
+
 def is_optional(field: Field) -> bool:
     """Whether the value may be None."""
     return NoneType in get_args(field.type)
@@ -89,8 +94,7 @@ def is_optional(field: Field) -> bool:
 
 def kind_of(field: Field) -> Any:
     """The annotation without None: ``int``, ``float``, ``bool``, ``str``, a ``Literal`` or a ``tuple``."""
-    is_union = get_origin(field.type) in (Union, UnionType)
-    return next(kind for kind in get_args(field.type) if kind is not NoneType) if is_union else field.type
+    return next(kind for kind in get_args(field.type) if kind is not NoneType) if is_optional(field) else field.type
 
 
 def is_number(field: Field) -> bool:
@@ -103,15 +107,14 @@ def is_list(field: Field) -> bool:
     return get_origin(kind_of(field)) is tuple
 
 
-def item_kind(field: Field) -> Any:
-    """What it takes; of a tuple, what each of its items is."""
-    return get_args(kind_of(field))[0] if is_list(field) else kind_of(field)
-
-
 def choices_of(field: Field) -> tuple[str, ...]:
-    """The values to choose from; empty where there are other values."""
-    kind = item_kind(field)
+    """The values of its ``Literal``, or of that of its items; empty if there is none."""
+    kind = _item_kind(field)
     return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def _item_kind(field: Field) -> Any:
+    return get_args(kind_of(field))[0] if is_list(field) else kind_of(field)
 
 
 def checked(field: Field, value: Any) -> Any:
@@ -132,7 +135,7 @@ def checked(field: Field, value: Any) -> Any:
 
 
 def parsed(field: Field, text: str) -> Any:
-    """The value that a text on a command line means.
+    """The value of a text on a command line.
 
     Raises:
         SettingError: If it is of the wrong type or out of range.
@@ -149,17 +152,17 @@ def parsed(field: Field, text: str) -> Any:
 
 
 def _checked_item(field: Field, value: Any) -> Any:
-    choices = choices_of(field)
+    kind, choices = _item_kind(field), choices_of(field)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if choices and value not in choices:
         raise _error(field, f"one of {', '.join(choices)}", value, suggest(str(value), choices))
+    if kind is bool and not isinstance(value, bool):
+        raise _error(field, "true or false", value)
+    if kind is str and not isinstance(value, str):
+        raise _error(field, "text", value)
     if is_number(field):
         _check_number(field, value)
-    elif item_kind(field) is bool and not isinstance(value, bool):
-        raise _error(field, "true or false", value)
-    elif item_kind(field) is str:
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if not isinstance(value, str):
-            raise _error(field, "text", value)
     return value
 
 
@@ -176,11 +179,6 @@ def _error(field: Field, expected: str, value: object, hint: str = "") -> Settin
     return SettingError(f"{field.name}: expected {expected}, got {value!r}", hint)
 
 
-def option_of(name: str) -> str:
-    """The command-line option of a setting: ``--batch-size`` for ``batch_size``."""
-    return f"--{name.replace('_', '-')}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Settings by name, each checked when it is set.
@@ -195,12 +193,10 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
-        for first, second in self.EXCLUSIVE:
-            if getattr(self, first) is not None and getattr(self, second) is not None:
-                raise SettingError(
-                    f"{first} and {second} exclude each other",
-                    f"give `{option_of(first)}` or `{option_of(second)}`, not both",
-                )
+        for pair in self.EXCLUSIVE:
+            if None not in (getattr(self, name) for name in pair):
+                options = " or ".join(f"`{option_of(name)}`" for name in pair)
+                raise SettingError(f"{' and '.join(pair)} exclude each other", f"give {options}, not both")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

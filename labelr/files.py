@@ -1,4 +1,4 @@
-"""Where models and caches live, writes that happen wholly or not at all, and digests of contents."""
+"""Where models and caches are, atomic writes, locks, digests, CSV and JSON."""
 
 import csv
 import errno
@@ -16,6 +16,7 @@ from typing import TextIO
 from labelr.errors import LabelrError
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
+LOCK_FILE = ".lock"
 
 
 def home() -> Path:
@@ -29,13 +30,33 @@ def home() -> Path:
 
 
 def digest(file: io.BufferedReader) -> str:
-    """The SHA-256 of all of an open file, in hexadecimal."""
+    """The SHA-256 of an open file, in hexadecimal."""
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def common_folder(paths: Iterable[Path]) -> Path:
+    """The deepest folder that contains all of some absolute paths.
+
+    Raises:
+        LabelrError: If there is none, as on Windows between drives.
+    """
+    try:
+        return Path(os.path.commonpath(list(paths)))
+    except ValueError as error:
+        raise LabelrError("the folders are on different drives", "use a separate run for each drive") from error
+
+
+def folder_size(folder: Path) -> int:
+    """The total size of all files in a folder, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what the system says of a write below `path` into a sentence for the user.
+    """Turns errors of the operating system while `path` is written into a message for the user.
 
     Raises:
         LabelrError: For every OSError inside.
@@ -47,33 +68,18 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_error(path: Path, error: OSError) -> LabelrError:
-    """What to tell the user when the system refuses a write."""
-    place = "choose another place with an option such as `--output` or with the variable LABELR_HOME"
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return LabelrError(
-        f"cannot write {path}: {error.strerror or error}", f"free some space, or {place}" if full else place
-    )
-
-
-def common_folder(paths: Iterable[Path]) -> Path:
-    """The folder that absolute paths have in common.
-
-    Raises:
-        LabelrError: If there is none, as on Windows between drives.
-    """
-    try:
-        return Path(os.path.commonpath(list(paths)))
-    except ValueError as error:
-        raise LabelrError(
-            "the folders are on different drives", "take those of each drive in a run of its own"
-        ) from error
+    """The error for the user when the operating system refuses a write."""
+    elsewhere = "choose another place with an option such as `--output` or with the variable LABELR_HOME"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    hint = f"free some space, or {elsewhere}" if is_full else elsewhere
+    return LabelrError(f"cannot write {path}: {error.strerror or error}", hint)
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made with its parents where it was not there.
+    """The folder; it and its parents are created if they do not exist.
 
     Raises:
-        LabelrError: If it cannot be made.
+        LabelrError: If it cannot be created.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +87,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes a folder where it was not there, and sees whether files can be made in it, before there is work to lose.
+    """Creates a folder if it does not exist, and tests that files can be written in it, before there is work to lose.
 
     Raises:
         LabelrError: If they cannot.
@@ -91,15 +97,27 @@ def check_writable(folder: Path) -> None:
         pass
 
 
+def remove_folder(folder: Path) -> None:
+    """Deletes a folder and its contents.
+
+    Raises:
+        LabelrError: If something in it cannot be deleted.
+    """
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise LabelrError(f"cannot delete {folder}: {error.strerror or error}") from error
+
+
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Puts a file in place in one piece: a reader sees the old content or the new, never half of one.
+    """Writes a file so that readers see either the old content or the new, never a mixture.
 
     Text is encoded as UTF-8; file names that were not valid UTF-8 keep their bytes.
 
     Args:
         path: The file.
-        content: All of it.
-        durable: Whether to wait until the disk has it; without, a power cut may leave the file empty.
+        content: Its whole content.
+        durable: Whether to wait until it is on disk; otherwise a power failure may leave an empty file.
 
     Raises:
         LabelrError: If it cannot be written; nothing is left behind.
@@ -111,7 +129,7 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter]:
-    """A file to write in that takes the place of `path` at the end, in one piece; where an error comes, not at all.
+    """A temporary file that replaces `path` at the end; after an error, `path` is as before.
 
     Raises:
         LabelrError: If it cannot be written; nothing is left behind.
@@ -125,7 +143,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -133,78 +151,17 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter
 
 
 def is_draft(path: Path) -> bool:
-    """Whether a file is what a process that was killed while it wrote has left behind."""
+    """Whether a file is the temporary file of a write, which a killed process leaves behind."""
     return path.name.startswith(DRAFT_PREFIX) and path.name.endswith(DRAFT_SUFFIX)
 
 
 def _umask() -> int:
-    """The permissions that new files go without; mkstemp makes files that only their owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def remove_folder(folder: Path) -> None:
-    """Deletes a folder and all that is in it.
-
-    Raises:
-        LabelrError: If something in it cannot be deleted.
-    """
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise LabelrError(f"cannot delete {folder}: {error.strerror or error}") from error
-
-
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A CSV table as text, its lines ending in a newline alone."""
-    buffer = io.StringIO()
-    write_rows(buffer, [header])
-    write_rows(buffer, rows)
-    return buffer.getvalue()
-
-
-def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
-    """Writes rows of a CSV table, their lines ending in a newline alone."""
-    usual, quoted = (csv.writer(file, lineterminator="\n", quoting=way) for way in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-    for row in map(list, rows):
-        # a carriage return is a line break to whoever reads, but is not quoted where lines end otherwise
-        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in row) else usual).writerow(row)
-
-
-_FORMULA = ("=", "+", "-", "@")
-
-
-def escape_formula(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: one that begins like one gets an apostrophe in front."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def unescape_formula(cell: str) -> str:
-    """What `escape_formula` made the cell from."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
-
-
-def escape_formula_in_path(name: str) -> str:
-    """A relative path that no spreadsheet takes for a formula, and that is still the same path."""
-    return f"./{name}" if name.startswith(_FORMULA) else name
-
-
-def json_text(value: object) -> str:
-    """A value as JSON of several lines; file names that were not valid UTF-8 are escaped."""
-    return _valid(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def json_line(value: object) -> str:
-    """A value as JSON of one line; file names that were not valid UTF-8 are escaped."""
-    return _valid(json.dumps(value, ensure_ascii=False))
-
-
-def _valid(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
-
-
-LOCK_FILE = ".lock"
+# --- locks -----------------------------------------------------------------------------------------------------------
 
 
 class LockedError(LabelrError):
@@ -215,7 +172,7 @@ class LockedError(LabelrError):
 def locked(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder, and deletes the drafts that killed processes left in it.
 
-    The lock is the kernel's: it ends with the process.
+    The operating system releases the lock when the process ends, however it ends.
 
     Raises:
         LockedError: If another process holds it.
@@ -252,6 +209,52 @@ def is_locked(folder: Path) -> bool:
         return True
 
 
-def folder_size(folder: Path) -> int:
-    """The total size of all files in a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+# --- CSV and JSON ----------------------------------------------------------------------------------------------------
+
+_FORMULA_STARTS = ("=", "+", "-", "@")
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A CSV table as text; lines end in a line feed."""
+    buffer = io.StringIO()
+    write_rows(buffer, [header])
+    write_rows(buffer, rows)
+    return buffer.getvalue()
+
+
+def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Writes rows of a CSV table; lines end in a line feed."""
+    minimal, quoted = (csv.writer(file, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    for row in map(list, rows):
+        # readers take a carriage return for a line break, but the module does not quote it
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (quoted if has_return else minimal).writerow(row)
+
+
+def escape_formula(text: str) -> str:
+    """The text with an apostrophe in front if a spreadsheet would read it as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def unescape_formula(cell: str) -> str:
+    """The text that `escape_formula` made the cell from."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
+def escape_formula_in_path(name: str) -> str:
+    """The same relative path, with ``./`` in front if a spreadsheet would read it as a formula."""
+    return f"./{name}" if name.startswith(_FORMULA_STARTS) else name
+
+
+def json_text(value: object) -> str:
+    """A value as JSON of several lines; file names that were not valid UTF-8 are escaped."""
+    return _escape_invalid(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_line(value: object) -> str:
+    """A value as JSON of one line; file names that were not valid UTF-8 are escaped."""
+    return _escape_invalid(json.dumps(value, ensure_ascii=False))
+
+
+def _escape_invalid(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"

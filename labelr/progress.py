@@ -1,19 +1,18 @@
-"""How long work says how far it is, without printing anything itself."""
+"""How library code reports progress without printing anything itself."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 Description = str | Callable[[], str]
-"""What the work is called; a function says it anew while the work goes on."""
-
+"""What is done; a function returns it again and again while the work continues."""
 
 Total = int | Callable[[], int | None] | None
-"""How many items there are; a function says it once it is known."""
+"""The number of items; a function returns it once it is known."""
 
 
 class Track(Protocol):
-    """Wraps an iterable and watches it go by, as ``tqdm`` and ``rich.progress.track`` do."""
+    """Wraps an iterable and reports its progress, as ``tqdm`` and ``rich.progress.track`` do."""
 
     def __call__(self, items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
         """The same items in the same order."""
@@ -21,5 +20,5 @@ class Track(Protocol):
 
 
 def untracked(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:  # noqa: ARG001 - as `Track`
-    """The items as they are: nobody watches."""
+    """The same items; nothing is reported."""
     return items

@@ -1,4 +1,4 @@
-"""Signals that ask the process to stop: obeyed at once, but where work is held together until it may be left."""
+"""Signals that ask the process to stop: at once, or at the next safe point of work that must not be interrupted."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,9 +11,8 @@ class Stopped(BaseException):
     """A signal asked the process to stop.
 
     Attributes:
-        number: The signal's.
-        resume_option: What the same command needs more to go on with what is kept so far, an option or nothing; None if
-            nothing is kept.
+        number: The number of the signal.
+        resume_option: The option that the same command needs to resume, which may be empty; None if nothing was kept.
     """
 
     def __init__(self, number: int) -> None:
@@ -22,62 +21,62 @@ class Stopped(BaseException):
         self.resume_option: str | None = None
 
 
-SPARED = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
-"""Signals that stay ignored where whoever began the process wants it so, as `nohup` does."""
+IGNORABLE = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
+"""Signals that stay ignored if the parent process ignores them, as `nohup` does."""
 
 
 @dataclass
 class _State:
-    """What was asked for and not yet obeyed, and how many holds there are that keep it waiting."""
+    """The signal that was received and not yet handled, and the number of nested `deferred` blocks."""
 
-    asked: int | None = None
-    holds: int = 0
+    received: int | None = None
+    depth: int = 0
 
 
 _state = _State()
 
 
 def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
-    """Lets signals stop the work from now on; a second one ends the process at once, whatever it is doing.
+    """Makes signals raise `Stopped` from now on; a second signal ends the process at once.
 
     Args:
-        numbers: Of the signals.
-        first: Called, in the signal's handler, when the first one comes while work is held.
+        numbers: The signals.
+        first: Called in the signal handler if the first signal is deferred.
     """
 
     def receive(number: int, _: FrameType | None) -> None:
-        for one in numbers:
-            if signal.getsignal(one) is receive:
-                signal.signal(one, signal.SIG_DFL)
-        _state.asked = number
-        if not _state.holds:
+        for installed in numbers:
+            if signal.getsignal(installed) is receive:
+                signal.signal(installed, signal.SIG_DFL)
+        _state.received = number
+        if not _state.depth:
             raise_if_stopped()
         first()
 
-    _state.asked, _state.holds = None, 0
+    _state.received, _state.depth = None, 0
     for number in numbers:
-        if number not in SPARED or signal.getsignal(number) != signal.SIG_IGN:
+        if number not in IGNORABLE or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, receive)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Work that is left only where it says so, by `stop_requested` and `raise_if_stopped`, or at its end."""
-    _state.holds += 1
+    """Defers signals to `raise_if_stopped` inside the block, or to its end."""
+    _state.depth += 1
     try:
         yield
     finally:
-        _state.holds -= 1
+        _state.depth -= 1
     raise_if_stopped()
 
 
 def stop_requested() -> bool:
-    """Whether a signal is waiting to be obeyed."""
-    return _state.asked is not None
+    """Whether a signal was received and not yet handled."""
+    return _state.received is not None
 
 
 def raise_if_stopped() -> None:
-    """Raises Stopped if a signal has asked for it."""
-    if _state.asked is not None:
-        number, _state.asked = _state.asked, None
+    """Raises `Stopped` if a signal was received."""
+    if _state.received is not None:
+        number, _state.received = _state.received, None
         raise Stopped(number)

@@ -52,7 +52,7 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, 
         in result.err
     )
     assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
-    assert "Scores on the test part, 6 images:" in result.err
+    assert "Scores on the test split, 6 images:" in result.err
 
 
 def test_fit_without_val_and_test_parts_shows_no_scores(cli: Cli, drawn: Path) -> None:

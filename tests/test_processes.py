@@ -61,7 +61,7 @@ def test_signal_stops_training_and_says_how_to_go_on(
     assert out == ""
     assert "the best model so far, of epoch" in err
     said = " ".join(map(str, options))
-    assert err.splitlines()[-1] == f"Stopped by {number.name}. Go on with: labelr fit {said} --resume"
+    assert err.splitlines()[-1] == f"Stopped by {number.name}. Resume with: labelr fit {said} --resume"
     assert "Traceback" not in err
     assert not store.load_info(home / "models" / "drawn").complete
     assert not list((home / "models" / "drawn").glob(".*"))
@@ -87,7 +87,7 @@ def test_signal_stops_tagging_and_the_same_command_goes_on(
         running.send_signal(number)
         out, err = end_of(running)
     assert (running.returncode, out) == (code, "")
-    assert err.splitlines()[-1] == f"Stopped by {number.name}. Go on with: labelr {shlex.join(map(str, options))}"
+    assert err.splitlines()[-1] == f"Stopped by {number.name}. Resume with: labelr {shlex.join(map(str, options))}"
     said = json.loads(cli(*options, "--json").out)
     assert said["complete"]
     assert said["ok"] == 2000

@@ -397,7 +397,7 @@ def test_search_that_is_asked_to_stop_says_how_to_go_on(drawn: Path, tmp_path: P
     out, err = running.communicate(timeout=60)
     assert running.returncode == 128 + number
     assert out == ""
-    assert f"Stopped by {number.name}. Go on with: labelr tune" in err
+    assert f"Stopped by {number.name}. Resume with: labelr tune" in err
     assert not open_study(folder.name, folder, None).has_workers()
     states = [trial.state for trial in trials_begun(folder)]
     assert states.count("running") == 0

@@ -1,4 +1,4 @@
-"""The command ``labelr``: its commands, and what becomes of errors and signals."""
+"""The command ``labelr``: its subcommands, and how errors and signals end it."""
 
 import inspect
 import io
@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from labelr import console, signals
+from labelr.cli import options as opt
 from labelr.cli.cache import cache
 from labelr.cli.check import check
 from labelr.cli.evaluate import evaluate
@@ -59,8 +60,8 @@ for group in (models, cache):
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         console.show_line(f"labelr {__version__}")
         raise typer.Exit
 
@@ -68,49 +69,51 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def labelr(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, opt.option("--version", "Show the version and exit.", metavar="", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The options before a command."""
 
 
 def main() -> NoReturn:
-    """Runs the command line and exits: 0 done, 1 error, 2 wrong usage, 3 done with failures, 128 + n on signal n."""
+    """Runs the command line and exits: 0 done, 1 error, 2 wrong usage, 3 needs attention, 128 + n on signal n."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is told by its reason
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
         app(prog_name="labelr")
     except LabelrError as error:
-        console.show_error(error)
-        sys.exit(2 if isinstance(error, SettingError) else 1)
+        _fail(error, 2 if isinstance(error, SettingError) else 1)
     except (console.ReaderGoneError, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter finds nothing to complain of either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter does not complain at its exit
         sys.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1)
-    except OSError as error:  # what the system says of a path that nobody foresaw, such as a name that is too long
-        console.show_error(LabelrError(str(error)))
-        sys.exit(1)
+    except OSError as error:  # an unforeseen error of a path, such as a name that is too long
+        _fail(LabelrError(str(error)))
     except MemoryError:
-        console.show_error(LabelrError("memory ran out", "free some, or use fewer `--workers`"))
-        sys.exit(1)
+        _fail(LabelrError("memory ran out", "free some memory, or use fewer `--workers`"))
     except signals.Stopped as stopped:
         console.show_stopped(signal.Signals(stopped.number).name, resume_command(stopped.resume_option))
         sys.exit(128 + stopped.number)
     sys.exit(0)
 
 
+def _fail(error: LabelrError, code: int = 1) -> NoReturn:
+    console.show_error(error)
+    sys.exit(code)
+
+
 def resume_command(option: str | None) -> str | None:
-    """The command line as it was given, but for going on with what it has begun; None where nothing is kept."""
+    """The command line that resumes the work: as it was given, with an option more; None if nothing was kept."""
     if option is None:
         return None
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--force", option)]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     arguments[end:end] = option.split()
     prefix = f"LABELR_{arguments[0].upper()}_" if arguments else "LABELR_"
-    of_environment = [
+    variables = [
         f"{name}={shlex.quote(value)}"
         for name, value in os.environ.items()
-        if name.startswith(prefix) and name.removeprefix(prefix) not in ("FORCE", "STORAGE")  # which holds a password
+        if name.startswith(prefix) and name.removeprefix(prefix) not in ("FORCE", "STORAGE")  # has a password
     ]
-    return " ".join([*of_environment, shlex.join(["labelr", *arguments])])
+    return " ".join([*variables, shlex.join(["labelr", *arguments])])

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from labelr import console
 from labelr.cli import options as opt
@@ -23,12 +22,7 @@ def check(
     data: opt.Data,
     write_labels: Annotated[
         Path | None,
-        opt.option(
-            "--write-labels",
-            metavar="FILE",
-            help="Write the labels as a CSV with one row per image and one column per label.",
-            panel=opt.OUTPUT,
-        ),
+        opt.option("--write-labels", "Write the labels as a CSV, one column per label.", "Output", metavar="FILE"),
     ] = None,
     force: opt.Force = False,
     json: opt.Json = False,
@@ -63,23 +57,26 @@ def check(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    """Prints the object that `--json` prints, for people."""
-    console.stdout.print(console.visible(f"{found['source']}: {found['layout']}"), soft_wrap=True)
+    """Prints what `--json` prints, for people."""
+    console.show_note(f"{found['source']}: {found['layout']}", to=console.stdout)
     for note in found["notes"]:
-        console.stdout.print(console.visible(f"  {note}"), soft_wrap=True)
+        console.show_note(f"  {note}", to=console.stdout)
     console.show_table(found["per_label"])
-    sizes = ", ".join(f"{name} {width} x {height}" for name, (width, height) in found["sizes"].items())
     facts = {
         "images": f"{found['images']:,}",
-        "split": ", ".join(f"{count:,} {part}" for part, count in found["split"].items()),
-        "pixels": sizes,
-        "formats": ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()),
-        "modes": ", ".join(f"{count:,} {name}" for name, count in found["modes"].items()),
-        "copies": f"{len(found['duplicates']):,} groups byte for byte, {len(found['near_duplicates']):,} alike",
+        "split": _join(found["split"]),
+        "pixels": ", ".join(f"{name} {width} x {height}" for name, (width, height) in found["sizes"].items()),
+        "formats": _join(found["formats"]),
+        "modes": _join(found["modes"]),
+        "duplicates": f"{len(found['duplicates']):,} groups, and {len(found['near_duplicates']):,} of near-duplicates",
     }
     for name, value in facts.items():
-        console.stdout.print(console.visible(f"{name}: {value}"), soft_wrap=True)
+        console.show_note(f"{name}: {value}", to=console.stdout)
     for problem in found["problems"]:
-        console.stdout.print(Text("Attention: ", style="yellow") + console.visible(problem), soft_wrap=True)
+        console.show_note(problem, prefix="Attention: ", style="yellow", to=console.stdout)
     if not found["problems"]:
-        console.stdout.print("Nothing needs attention.")
+        console.show_note("Nothing needs attention.", to=console.stdout)
+
+
+def _join(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -16,11 +16,10 @@ def evaluate(
     output: Annotated[
         Path | None,
         opt.option(
-            "--output",
-            "-o",
+            "--output -o",
+            "Write metrics.json, per_label.csv, predictions.csv, errors.csv and report/report.html here.",
+            "Output",
             metavar="DIR",
-            help="Write metrics.json, per_label.csv, predictions.csv, errors.csv and report/report.html here.",
-            panel=opt.OUTPUT,
         ),
     ] = None,
     suspects: opt.Suspects = None,

@@ -14,13 +14,10 @@ from labelr.fields import SettingError, parsed
 
 _SYNTHETIC = next(field for field in dataclasses.fields(TrainConfig) if field.name == "synthetic")
 Synthetic = Annotated[
-    str | None,
-    opt.option(
-        "--synthetic",
-        metavar=_SYNTHETIC.metadata["metavar"],
-        help=f"{_SYNTHETIC.metadata['help']} Default for N: {_SYNTHETIC.default:,}.",
-        panel=_SYNTHETIC.metadata["panel"],
-    ),
+    str | None, opt.option("--synthetic", _SYNTHETIC.metadata["help"], _SYNTHETIC.metadata["panel"], metavar="[N]")
+]
+Output = Annotated[
+    Path | None, opt.option("--output -o", "Save the model here, not in the cache.", "Output", metavar="DIR")
 ]
 
 
@@ -62,24 +59,14 @@ def fit(
     synthetic: Synthetic = None,
     config: opt.Config = None,
     name: Annotated[
-        str | None,
-        opt.option(
-            "--name", help="Name of the model. Default: the data folder's, numbered if taken.", panel=opt.OUTPUT
-        ),
+        str | None, opt.option("--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output")
     ] = None,
-    output: Annotated[
-        Path | None,
-        opt.option("--output", "-o", metavar="DIR", help="Save the model here, not in the cache.", panel=opt.OUTPUT),
-    ] = None,
+    output: Output = None,
     log_dir: Annotated[
-        Path | None,
-        opt.option(
-            "--log-dir", metavar="DIR", help="Write the scores of each epoch for TensorBoard.", panel=opt.OUTPUT
-        ),
+        Path | None, opt.option("--log-dir", "Write scores for TensorBoard, epoch by epoch.", "Output", metavar="DIR")
     ] = None,
     resume: Annotated[
-        bool,
-        opt.flag("--resume", help="Resume a stopped run, if there is one. Not with `--time`.", panel=opt.OUTPUT),
+        bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output", metavar="")
     ] = False,
     suspects: opt.Suspects = None,
     force: opt.Force = False,

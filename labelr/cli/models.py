@@ -1,4 +1,4 @@
-"""``labelr models``: looks after saved models."""
+"""``labelr models``: manages saved models."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,14 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 
-models = typer.Typer(name="models", help="Look after saved models.", no_args_is_help=True)
+models = typer.Typer(name="models", help="Manage saved models.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="A model by its name or directory.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name or directory of a model.", show_default=False)]
 
 
 @models.command("list")
 def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """List the saved models and the unfinished runs, the newest last."""
+    """List saved models and unfinished runs, the newest last."""
     from labelr.training.run import list_models_and_runs
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -29,7 +29,7 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
 
 @models.command()
 def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """Show what a model is: its labels, settings and scores."""
+    """Show the labels, settings and scores of a model."""
     from labelr.model import store
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -44,25 +44,23 @@ def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: 
 
 @models.command()
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models by name.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of models.", show_default=False)],
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
     """Delete models and unfinished runs."""
     from labelr.model import store
-    from labelr.model.store import check_removable, remove
 
     with console.session(quiet=quiet, verbose=verbose):
         folders = dict.fromkeys(store.find(store.check_name(name), unfinished=True) for name in names)
         for folder in folders:
-            check_removable(folder)
+            store.check_removable(folder)
         for folder in folders:
-            remove(folder)
+            store.remove(folder)
             console.show_line(str(folder))
 
 
 def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The saved models."""
     if not rows:
         console.show_note("No models yet: train one with `labelr fit DATA`.")
         return
@@ -71,7 +69,7 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
             "name": row["name"],
             "created": row["created"][:16].replace("T", " "),
             "labels": row["labels"],
-            "mAP": row["map_macro"] if row["complete"] else _how_far(row),
+            "mAP": row["map_macro"] if row["complete"] else _state(row),
             "MB": round(row["bytes"] / 1e6),
             "path": row["path"],
         }
@@ -79,11 +77,11 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
     ]
     console.show_table(shown)
     if any(row["resumable"] for row in rows):
-        console.show_note("An unfinished run goes on by the same `labelr fit` command with `--resume`.")
+        console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")
 
 
-def _how_far(row: Mapping[str, Any]) -> str:
-    """How far a run is that is not finished."""
+def _state(row: Mapping[str, Any]) -> str:
+    """The progress of an incomplete run."""
     if not row["resumable"] and not row["running"]:
         return "unfinished"
     state = "running" if row["running"] else "unfinished"
@@ -91,7 +89,6 @@ def _how_far(row: Mapping[str, Any]) -> str:
 
 
 def _show_model(description: Mapping[str, Any]) -> None:
-    """What a model is."""
     facts = {
         "name": description["name"],
         "path": description["path"],
@@ -102,20 +99,15 @@ def _show_model(description: Mapping[str, Any]) -> None:
         "temperature": f"{description['calibration']['temperature']:.2f}",
         "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
     }
-    console.show_table([{"model": name, "": str(value)} for name, value in facts.items()])
-    labels = [
-        {"label": label, "threshold": threshold, **description["counts"].get(label, {})}
-        for label, threshold in zip(description["labels"], description["thresholds"], strict=True)
-    ]
-    console.show_table(labels)
-    scores = description["scores"] or {}
-    if scores:
-        console.show_table(
-            [{f"scores on {description['scored_on']}": name, "": value} for name, value in scores.items()]
-        )
-    console.show_table(
-        [
-            {"setting": name, "": "auto" if value is None else str(value)}
-            for name, value in description["config"].items()
-        ]
-    )
+    _show_pairs("model", facts)
+    labels = zip(description["labels"], description["thresholds"], strict=True)
+    counts = description["counts"]
+    console.show_table([{"label": label, "threshold": value, **counts.get(label, {})} for label, value in labels])
+    if description["scores"]:
+        _show_pairs(f"scores on {description['scored_on']}", description["scores"])
+    settings = description["config"].items()
+    _show_pairs("setting", {name: "auto" if value is None else str(value) for name, value in settings})
+
+
+def _show_pairs(heading: str, pairs: Mapping[str, Any]) -> None:
+    console.show_table([{heading: name, "": value} for name, value in pairs.items()])

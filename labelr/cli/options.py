@@ -15,50 +15,45 @@ from labelr.fields import Field, Settings, choices_of, is_list, is_number, kind_
 Command = Callable[..., None]
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _CONTEXT = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
-OUTPUT = "Output"
 EXIT_ATTENTION = 3
 """The exit code of a command that finished, but found something that needs attention."""
 
 
-def option(*flags: str, help: str, panel: str | None = None, **details: Any) -> Any:
-    """An option of a command; `details` are Typer's."""
-    return typer.Option(*flags, help=help, rich_help_panel=panel, show_envvar=False, **details)
+def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
+    """An option of a command.
+
+    Args:
+        names: Such as ``"--output -o"``.
+        help: What ``--help`` says.
+        panel: The group of options in ``--help``.
+        metavar: What the value is called; empty for an option without a value.
+        details: Further arguments of Typer's.
+    """
+    return typer.Option(*names.split(), help=help, rich_help_panel=panel, metavar=metavar, show_envvar=False, **details)
 
 
-def flag(*flags: str, help: str, panel: str | None = None) -> Any:
-    """An option without a value."""
-    return option(*flags, help=help, panel=panel, metavar="")
-
-
-Json = Annotated[bool, flag("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, flag("--quiet", "-q", help="Show warnings and errors only.")]
-Verbose = Annotated[bool, flag("--verbose", "-v", help="Show more details.")]
-Force = Annotated[bool, flag("--force", help="Replace existing results.", panel=OUTPUT)]
 _DATA = typer.Argument(metavar="DATA", help="Folders of labelled images, read as one data set.", show_default=False)
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
-    str | None,
-    option(
-        "--model",
-        metavar="NAME|DIR",
-        help="Name or directory of a model. Default: the newest model.",
-        panel="Model",
-    ),
+    str | None, option("--model", "Name or directory of a model. Default: the newest.", "Model", metavar="NAME|DIR")
 ]
 Config = Annotated[
     Path | None,
     option(
         "--config",
+        "Read settings from a TOML or JSON file, such as a model's config.json; options override them.",
+        "Training",
         metavar="FILE",
-        help="Read settings from a TOML or JSON file, such as a model's config.json; options override it.",
-        panel="Training",
     ),
 ]
 Suspects = Annotated[
-    Path | None,
-    option("--suspects", metavar="FILE", help="Write suspected label errors to a CSV, worst first.", panel=OUTPUT),
+    Path | None, option("--suspects", "Write suspected label errors to a CSV, worst first.", "Output", metavar="FILE")
 ]
+Force = Annotated[bool, option("--force", "Replace existing results.", "Output", metavar="")]
+Json = Annotated[bool, option("--json", "Print the result as JSON.", metavar="")]
+Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.", metavar="")]
+Verbose = Annotated[bool, option("--verbose -v", "Show more details.", metavar="")]
 
 
 def takes_settings(
@@ -115,24 +110,23 @@ def _panel(parameter: inspect.Parameter) -> int:
 def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
     """The parameter by which Typer makes the option of a setting."""
     metadata, kind, choices = field.metadata, kind_of(field), choices_of(field)
-    name, metavar = option_of(field.name), metadata["metavar"]
+    names, metavar = option_of(field.name), metadata["metavar"]
     default = "auto" if field.default is None and "auto:" in metadata["help"] else field.default
-    details: dict[str, Any] = {"metavar": metavar, "show_default": default not in (None, ()) and default is not False}
+    details: dict[str, Any] = {"show_default": default not in (None, ()) and default is not False}
     if several:
-        values = f"[{'|'.join(choices)}]" if choices else metavar or "VALUE"
-        details |= {"metavar": f"{values},...", "autocompletion": _completer(choices)}
+        metavar = f"{metavar or '|'.join(choices) or 'VALUE'},..."
+        details["autocompletion"] = _completer(choices)
         kind, default = str, str(default).lower()
     elif is_list(field):
+        metavar = metavar or "|".join(choices)
         details["autocompletion"] = _completer(choices)
         kind, default = list[str], None
     elif is_number(field):
         details["parser"] = _parser(field)
     elif kind is bool:
-        name += f"/--no-{name.removeprefix('--')}"
-        details["metavar"] = ""
-        default = field.default
-    short = [metadata["short"]] if metadata["short"] else []
-    info = option(name, *short, help=metadata["help"], panel=metadata["panel"], **details)
+        names += f"/--no-{names.removeprefix('--')}"
+        metavar, default = "", field.default
+    info = option(f"{names} {metadata['short'] or ''}", metadata["help"], metadata["panel"], metavar=metavar, **details)
     annotation = Annotated[kind, info]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, _KEYWORD, annotation=annotation, default=default)
 

@@ -1,4 +1,4 @@
-"""The tables of an evaluation, from the same object that machines get."""
+"""The tables of an evaluation, made from its JSON."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,37 +32,37 @@ HEADINGS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN", "f1": "F1", "ap": "A
 
 
 def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) -> None:
-    """The headline table, the averages with F1 at 0.5 beside F1 at the model's thresholds, and the table of labels."""
-    to.print(console.visible(f"Scores {_where(result)}{pluralize(result['images'], 'image')}:"), soft_wrap=True)
+    """Prints the tables of metrics, of averages and of labels."""
+    console.show_note(f"Scores {_where(result)}{pluralize(result['images'], 'image')}:", to=to)
     console.show_table(_headline(result), to=to)
     console.show_table(_averages(result), to=to)
     rows = [{HEADINGS.get(name, name): value for name, value in row.items()} for row in result["per_label"]]
     console.show_table(rows, to=to)
     if result.get("scored_on") == "folds":
-        to.print("The table of labels is of all folds together; the scores above are means over folds.", soft_wrap=True)
+        console.show_note("The table of labels covers all folds; the scores above are means over folds.", to=to)
     total, left_out = len(result["labels"]), len(result["not_evaluable"])
     if left_out:
         covered = f"Macro averages cover {total - left_out} of {total} labels"
-        to.print(f"{covered}: the others have no positive or no negative here.", soft_wrap=True)
+        console.show_note(f"{covered}: the others have no positive or no negative here.", to=to)
 
 
 def warn_of_few_positives(result: Mapping[str, Any]) -> None:
-    """Says of how many labels the scores are not to be trusted."""
+    """Warns of labels whose scores are unreliable."""
     few, total = result["few_positives"], len(result["labels"])
     if few:
         found = f"fewer than 10 positives here in {len(few)} of {pluralize(total, 'label')}"
-        console.show_note(f"Warning: {found}, whose scores say little: {preview(few)}")
+        console.show_note(f"{found}, whose scores are unreliable: {preview(few)}", prefix="Warning: ", style="yellow")
 
 
 def _where(result: Mapping[str, Any]) -> str:
-    part = result.get("scored_on")
-    if part == "folds":
+    split = result.get("scored_on")
+    if split == "folds":
         return f"over {len(result['folds']['images'])} folds of "
-    return f"on the {part} part, " if part else f"of {Path(result['model']).name} on "
+    return f"on the {split} split, " if split else f"of {Path(result['model']).name} on "
 
 
 def _headline(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row a metric: its value, how sure it is, and what those get who do not look at the images."""
+    """A row for each metric: its value, its uncertainty, and the scores of baselines that ignore the images."""
     rows = []
     for key, name in METRICS.items():
         row: dict[str, Any] = {"metric": name, "value": result["metrics"][key]}
@@ -77,6 +77,7 @@ def _headline(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _averages(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each way to average precision, recall and F1."""
     metrics, f1_at = result["metrics"], result["f1_at"]
     rows = []
     for average in ("micro", "macro", "weighted", "samples"):

@@ -22,25 +22,24 @@ def tag(
         str | None,
         opt.option(
             "--files-from",
+            "Also tag images and folders listed in a file, one per line or separated by NUL bytes; - is stdin.",
+            "Data",
             metavar="FILE|-",
-            help="Also tag images and folders listed in a file, one per line or separated by NUL bytes; - is stdin.",
-            panel="Data",
         ),
     ] = None,
     model: opt.Model = None,
     output: Annotated[
         Path | None,
         opt.option(
-            "--output",
-            "-o",
+            "--output -o",
+            "Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels, NAME "
+            "being the folder's.",
+            "Output",
             metavar="DIR|-",
-            help="Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels, "
-            "NAME being the folder's.",
-            panel=opt.OUTPUT,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, opt.flag("--dry-run", help="Show what would be done, and write nothing.", panel=opt.OUTPUT)
+        bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output", metavar="")
     ] = False,
     force: opt.Force = False,
     json: opt.Json = False,

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.cli.fit import FitCommand, Synthetic, check_place, source_settings
+from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
 from labelr.fields import option_of
 from labelr.tuning.space import Space, check_search, shown
@@ -47,30 +46,23 @@ def tune(
     synthetic: Synthetic = None,
     config: opt.Config = None,
     study: Annotated[
-        str | None,
-        opt.option("--study", help="Name of the search. Default: the data folder's name.", panel="Search"),
+        str | None, opt.option("--study", "Name of the search. Default: the data folder's name.", "Search")
     ] = None,
     storage: Annotated[
         str | None,
         opt.option(
             "--storage",
-            metavar="URL",
-            help="PostgreSQL or MySQL database of a search that several machines share: run the same command on each. "
+            "PostgreSQL or MySQL database of a search that several machines share: run the same command on each. "
             "Requires labelr[storage].",
-            panel="Search",
+            "Search",
+            metavar="URL",
         ),
     ] = None,
     name: Annotated[
-        str | None,
-        opt.option("--name", help="Name of the best model. Default: as in `labelr fit`.", panel=opt.OUTPUT),
+        str | None, opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output")
     ] = None,
-    output: Annotated[
-        Path | None,
-        opt.option(
-            "--output", "-o", metavar="DIR", help="Save the best model here, not in the cache.", panel=opt.OUTPUT
-        ),
-    ] = None,
-    force: Annotated[bool, opt.flag("--force", help="Start the search from scratch.", panel=opt.OUTPUT)] = False,
+    output: Output = None,
+    force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output", metavar="")] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
