@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from labelr.model.predict import Model as Model
     from labelr.model.store import load as load
     from labelr.scoring.evaluate import evaluate as evaluate
-    from labelr.scoring.evaluation import Evaluation as Evaluation
+    from labelr.scoring.results import Evaluation as Evaluation
     from labelr.tagging.tag import TagSummary as TagSummary
     from labelr.tagging.tag import tag as tag
     from labelr.training.fit import FitResult as FitResult
@@ -28,7 +28,7 @@ _MODULES = {
     "Check": "data.check",
     "Dataset": "data.dataset",
     "EvaluateOptions": "config",
-    "Evaluation": "scoring.evaluation",
+    "Evaluation": "scoring.results",
     "FitResult": "training.fit",
     "LabelrError": "errors",
     "Model": "model.predict",
