@@ -342,7 +342,7 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
         put(folder, name)
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
         images.append(selection.apply(Result(name, (1, 1, 1), "", 8, 8, "", probs)))
-        put(folder, f"{name}.csv", writers.ImageCsv(folder, labels).content(images[-1]))
+        put(folder, f"{name}.csv", writers.image_csv(images[-1], labels))
     header = writers.header(selection)
     writers.write_table(folder / writers.LABELS_FILE, header, map(writers.label_row, images))
     writers.write_table(folder / writers.PROBABILITIES_FILE, header, map(writers.probability_row, images))

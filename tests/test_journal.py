@@ -71,7 +71,7 @@ def test_files_of_images_that_are_gone_or_failed_are_orphans(output: Path, journ
     assert set(journal.files()) == {output / "gone", output / "failed", output / "good"}
     assert set(journal.files(orphans=True)) == {output / "gone", output / "failed"}
     journal.finish({})
-    assert journal.files() == [output / "good"]
+    assert journal.files() == {output / "good": ("1", "2")}
 
 
 def test_files_are_found_after_the_output_directory_was_moved(output: Path, journal: Journal, tmp_path: Path) -> None:

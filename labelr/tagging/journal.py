@@ -191,11 +191,14 @@ class Journal:
         with self._errors(), self._database:
             self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", row)
 
-    def files(self, *, orphans: bool = False) -> list[Path]:
-        """All files written for images, or those of images that are gone or failed; without files shared with users."""
+    def files(self, *, orphans: bool = False) -> dict[Path, tuple[str, ...]]:
+        """The digests of all files written for images, or for images that are gone or failed.
+
+        Files that also hold tags of the user are left out.
+        """
         condition = f"digests != '' AND {_ORPHAN}" if orphans else "digests != ''"
-        rows = self._rows(f"SELECT path FROM files WHERE {condition}")  # noqa: S608
-        return [self._output / os.fsdecode(path) for (path,) in rows]
+        rows = self._rows(f"SELECT path, digests FROM files WHERE {condition}")  # noqa: S608
+        return {self._output / os.fsdecode(path): tuple(digests.split()) for path, digests in rows}
 
     def close(self) -> None:
         """Closes the database."""

@@ -28,7 +28,6 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
         LabelrError: If the directory holds something else or results of other settings, or another run uses it.
         Stopped: At the end, if a signal has arrived meanwhile. The same command resumes the run.
     """
-    check_output(folder)
     files.make_folder(folder / FOLDER)
     with _locked(folder):
         if force:
@@ -66,18 +65,18 @@ def preview_output(folder: Path, settings: Mapping[str, Any] | None) -> Iterator
             yield journal
 
 
-def check_output(folder: Path) -> None:
-    """Raises LabelrError unless a directory is new, empty, or holds results of labelr."""
+def check_output(folder: Path) -> bool:
+    """Whether a directory holds results of an earlier run; not if it is new or empty.
+
+    Raises:
+        LabelrError: If it is a file or holds something else.
+    """
     if folder.exists() and not folder.is_dir():
         raise LabelrError(f"the output {folder} is a file", "name another directory with `--output DIR`")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / FOLDER).is_dir():
         raise LabelrError(
             f"{folder} holds files that are not results of labelr", "name another directory with `--output`"
         )
-
-
-def has_results(folder: Path) -> bool:
-    """Whether an output directory holds results of an earlier run."""
     return (folder / FOLDER / JOURNAL_FILE).exists()
 
 
@@ -139,7 +138,7 @@ def _clear(folder: Path) -> None:
     """Deletes the results of earlier runs, and no other files."""
     try:
         with closing(Journal(folder)) as journal:
-            written = journal.files()
+            written = list(journal.files())
     except LabelrError:  # damaged, or from another version: it does not say which files were written
         written = []
     with files.writing(folder):

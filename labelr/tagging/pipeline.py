@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from labelr.config import TagOptions
-from labelr.data.images import Decoded, Pixels, UnreadableError, content_digest, decode, open_file
+from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.errors import suggest
 from labelr.fields import SettingError
@@ -195,23 +195,6 @@ class Task(NamedTuple):
             return "unchanged"
         return "touched" if self.previous is not None and self.previous.digest == result.digest else "new"
 
-    def failed(self, reason: str, digest: str = "") -> Result:
-        """The result if the image cannot be opened."""
-        return Result(self.name, self.status, digest, 0, 0, reason, NO_PROBS)
-
-
-class Opened(NamedTuple):
-    """An image to predict, and the digest of its file."""
-
-    task: Task
-    digest: str
-    image: Decoded
-
-    def result(self, probs: Probs) -> Result:
-        """The result with the probabilities of all labels, shape ``(L,)``."""
-        task, image = self.task, self.image
-        return Result(task.name, task.status, self.digest, image.width, image.height, "", probs)
-
 
 @dataclass(frozen=True)
 class Tagger:
@@ -278,24 +261,25 @@ class Tagger:
 
     def _tag_batch(self, batch: list[Task]) -> list[TaggedImage]:
         opened = [self._open(task) for task in batch]
-        probs = iter(self._predict([file.image.pixels for file in opened if isinstance(file, Opened)]))
-        results = [file.result(next(probs)) if isinstance(file, Opened) else file for file in opened]
+        probs = iter(self._predict([pixels for _, pixels in opened if pixels is not None]))
+        results = [result if pixels is None else result._replace(probs=next(probs)) for result, pixels in opened]
         return [self.selection.apply(result, task.origin(result)) for task, result in zip(batch, results, strict=True)]
 
-    def _open(self, task: Task) -> Opened | Result:
-        """The image in a file, or its result if it need not or cannot be opened. The file is read once."""
-        if task.previous and task.unchanged:
-            return task.previous
-        digest, wanted = "", self.model.info.preprocessing
+    def _open(self, task: Task) -> tuple[Result, Pixels | None]:
+        """The result of an image, and the pixels to predict its probabilities from, if any. The file is read once."""
+        previous, wanted = task.previous, self.model.info.preprocessing
+        if previous and task.unchanged:
+            return previous, None
+        result = Result(task.name, task.status, "", 0, 0, "", NO_PROBS)
         try:
             with open_file(task.path) as file:
-                digest = content_digest(file)
-                if task.previous and task.previous.digest == digest:
-                    return task.previous._replace(status=task.status)
+                result = result._replace(digest=content_digest(file))
+                if previous and previous.digest == result.digest:
+                    return previous._replace(status=task.status), None
                 image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
         except UnreadableError as error:
-            return task.failed(str(error), digest)
-        return Opened(task, digest, image)
+            return result._replace(reason=str(error)), None
+        return result._replace(width=image.width, height=image.height), image.pixels
 
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""

@@ -17,7 +17,7 @@ from labelr.fields import SettingError
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search
-from labelr.tagging.output import check_output, has_results, open_output, preview_output
+from labelr.tagging.output import check_output, open_output, preview_output
 from labelr.tagging.pipeline import TaggedImage, Tagger, Task, one_torch_thread
 from labelr.tagging.writers import ERRORS_FILE, DirectoryWriter, StreamWriter
 
@@ -90,12 +90,7 @@ class TagSummary:
         return (self.ok + self.failed - self.unchanged) / max(seconds, 1e-3)
 
     def progress(self, seconds: float, total: int | None) -> str:
-        """A line that describes the progress after some seconds.
-
-        Args:
-            seconds: Time since the start.
-            total: Number of images to tag; None if unknown.
-        """
+        """The progress after some seconds as one line; `total` is the number of images to tag, None if unknown."""
         parts = ["tagging", f"{self.rate(seconds):.1f} images/s"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
         done = self.ok + self.failed
@@ -149,10 +144,10 @@ def tag(
     chosen = TagOptions.of(options, **settings)
     paths = _paths(photos)
     folder = _output_folder(paths, output, files_from)
-    check_output(folder)
+    has_results = check_output(folder)
     inputs = Inputs.of(paths, chosen, files_from=files_from)
     is_empty = inputs.are_empty
-    if is_empty and (force or not has_results(folder)):
+    if is_empty and (force or not has_results):
         raise _no_images(inputs)
     tagger = Tagger.load(model, chosen)
     if is_empty:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from labelr import files
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, preview
-from labelr.tagging.journal import Journal
+from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
 from labelr.tagging.uncertain import most_uncertain
 
@@ -28,67 +28,47 @@ class UnwritableFileError(LabelrError):
     """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
-class ImageCsv:
-    """``a/b.jpg.csv``: the labels that apply as rows ``label,probability``, the most probable first.
+def image_csv(image: TaggedImage, labels: Sequence[str]) -> bytes:
+    """The CSV of an image: rows ``label,probability`` of the labels that apply, the most probable first."""
+    rows = [(files.escape_formula(labels[index]), format_probability(image.probs[index])) for index in image.ranked]
+    return files.csv_text(("label", "probability"), rows).encode()
+
+
+def image_txt(image: TaggedImage, labels: Sequence[str]) -> bytes:
+    """The text file of an image for training tools: its labels, the most probable first, separated by commas."""
+    tags = ", ".join(labels[index] for index in image.ranked)
+    return (tags + "\n" if tags else "").encode("utf-8", "surrogateescape")
+
+
+class TagAppender:
+    """Appends labels to the tags in text files of users, with the separator of the other files in their folder.
 
     Args:
-        folder: Root of the files.
-        labels: K label names.
-    """
-
-    shared = False
-
-    def __init__(self, folder: Path, labels: Sequence[str]) -> None:
-        self.folder = folder
-        self.labels = labels
-
-    def path(self, name: str) -> Path:
-        """As `ImageCsv`."""
-        return self.folder / f"{name}.csv"
-
-    def content(self, image: TaggedImage) -> bytes:
-        """As `ImageCsv`."""
-        rows = [
-            (files.escape_formula(self.labels[index]), format_probability(image.probs[index])) for index in image.ranked
-        ]
-        return files.csv_text(("label", "probability"), rows).encode()
-
-
-class ImageTxt:
-    """``a/b.txt``: the labels that apply, the most probable first, separated by commas, for training tools.
-
-    Args:
-        folder: Root of the files.
-        labels: K label names.
-        append: Whether to keep the tags in existing files and append new ones, with the separator of their folder.
+        root: Root of the text files.
         images: Root of the images.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], *, append: bool, images: Path) -> None:
-        self.folder = folder
-        self.labels = labels
-        self.shared = append
+    def __init__(self, root: Path, images: Path) -> None:
+        self._root = root
         self._images = images
         self._separators: dict[PurePath, str] = {}
 
-    def path(self, name: str) -> Path:
-        """As `ImageCsv`."""
-        return (self.folder / name).with_suffix(".txt")
+    def content(self, path: Path, image: TaggedImage, labels: Sequence[str]) -> bytes | None:
+        """The new content of the text file of an image; None if it has all labels.
 
-    def content(self, image: TaggedImage) -> bytes | None:
-        """As `ImageCsv`."""
-        tags = [self.labels[index] for index in image.ranked]
-        if not self.shared:
-            return (", ".join(tags) + "\n" if tags else "").encode("utf-8", "surrogateescape")
+        Raises:
+            UnwritableFileError: If labels cannot be appended to it.
+        """
+        tags = [labels[index] for index in image.ranked]
         try:
-            return with_tags(self.path(image.name), tags, self._separator(PurePath(image.name).parent))
+            return with_tags(path, tags, self._separator(PurePath(image.name).parent))
         except LabelrError as error:
             raise UnwritableFileError(error.message) from error
 
     def _separator(self, folder: PurePath) -> str:
-        """The separator of tags in a folder; by default that of its parent folder, in the end a comma."""
+        """The separator in a folder; without tags there, that of its parent folder, and in the end a comma."""
         if folder not in self._separators:
-            found = separator_beside(self._images / folder, self.folder / folder)
+            found = separator_beside(self._images / folder, self._root / folder)
             self._separators[folder] = found or (self._separator(folder.parent) if folder.name else ",")
         return self._separators[folder]
 
@@ -108,52 +88,69 @@ class DirectoryWriter:
         self._base = base
         self._tagger = tagger
         self._journal = journal
-        options, labels = tagger.options, tagger.selection.labels
-        root = base if options.in_place else folder.absolute()
-        writers: dict[str, ImageCsv | ImageTxt] = {
-            "csv": ImageCsv(root, labels), "txt": ImageTxt(root, labels, append=options.append, images=base),
-        }  # fmt: skip
-        self._image_writers = [writers[name] for name in options.formats if name in writers]
+        self._root = base if tagger.options.in_place else folder.absolute()
+        self._appender = TagAppender(self._root, base) if tagger.options.append else None
 
     def previous(self, name: str) -> Result | None:
-        """As `DirectoryWriter`."""
+        """The result of an image in an earlier run."""
         return self._journal.get(name)
 
     def write_files(self, image: TaggedImage) -> TaggedImage:
-        """As `DirectoryWriter`."""
+        """Writes the files of an image. If one cannot be written, the image is returned as failed."""
+        if image.result.failed:
+            return image
+        formats = self._tagger.options.formats
+        txt_path = (self._root / image.name).with_suffix(".txt")
         try:
-            for writer in self._image_writers if not image.result.failed else ():
-                self._write_file(writer, image)
+            if "csv" in formats:
+                self._write_file(self._root / f"{image.name}.csv", image, image_csv)
+            if "txt" in formats and self._appender:
+                self._append_to_file(txt_path, image, self._appender)
+            elif "txt" in formats:
+                self._write_file(txt_path, image, image_txt)
         except UnwritableFileError as error:
             return self._tagger.selection.apply(image.result._replace(reason=error.message))
         return image
 
-    def _write_file(self, writer: ImageCsv | ImageTxt, image: TaggedImage) -> None:
-        """Writes a file of an image unless it is up to date."""
-        path = writer.path(image.name)
-        is_there = _exists(path)
-        if is_there and image.origin != "new":
+    def _write_file(
+        self, path: Path, image: TaggedImage, content_of: Callable[[TaggedImage, Sequence[str]], bytes]
+    ) -> None:
+        if self._is_up_to_date(path, image):
             return
+        known = self._check_owner(path, image)
+        if not known and _exists(path):
+            raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
+        if known and is_edited(path, known.digests):
+            raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
+        content = content_of(image, self._tagger.selection.labels)
+        digests = file_digest(path), hashlib.sha256(content).hexdigest()
+        self._journal.put_file(path, image.name, digests)
+        _write(path, content)
+
+    def _append_to_file(self, path: Path, image: TaggedImage, appender: TagAppender) -> None:
+        if self._is_up_to_date(path, image):
+            return
+        self._check_owner(path, image)
+        content = appender.content(path, image, self._tagger.selection.labels)
+        self._journal.put_file(path, image.name, ())
+        if content is not None:
+            _write(path, content)
+
+    def _is_up_to_date(self, path: Path, image: TaggedImage) -> bool:
+        return image.origin != "new" and _exists(path)
+
+    def _check_owner(self, path: Path, image: TaggedImage) -> WrittenFile | None:
+        """What is known of a file; UnwritableFileError if it belongs to another image or its name is reserved."""
         first, separator, _ = image.name.partition("/")
         if separator and first in TABLES and not self._tagger.options.in_place:
             raise UnwritableFileError(f"the name of the folder {first} is reserved for a table of the results")
         known = self._journal.file(path)
         if known and known.image != image.name and _exists(self._base / known.image):
             raise UnwritableFileError(f"{path.name} already belongs to {known.image}")
-        if is_there and not writer.shared:
-            if not known:
-                raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
-            if is_edited(path, known.digests):
-                raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
-        content = writer.content(image)
-        own = None if writer.shared else content
-        digests = () if own is None else (file_digest(path), hashlib.sha256(own).hexdigest())
-        self._journal.put_file(path, image.name, digests)
-        if content is not None:
-            _write(path, content)
+        return known
 
     def put(self, image: TaggedImage) -> None:
-        """As `DirectoryWriter`."""
+        """Keeps the result of an image."""
         self._journal.put(image.result)
 
     def finish(self) -> int:
@@ -171,9 +168,8 @@ class DirectoryWriter:
 
     def _delete_orphans(self) -> None:
         kept = []
-        for path in self._journal.files(orphans=True):
-            known = self._journal.file(path)
-            if is_edited(path, known.digests if known else ()):
+        for path, digests in self._journal.files(orphans=True).items():
+            if is_edited(path, digests):
                 kept.append(path)
             else:
                 remove(path, self._folder.absolute())
