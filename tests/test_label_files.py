@@ -6,12 +6,13 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
+from labelr.data.images import FileIndex
 from labelr.data.label_files import find_sources
 from labelr.errors import LabelrError
 
 
 def find_label_file(data: Path) -> Path:
-    (source,) = find_sources(data, data, ReadOptions())
+    (source,) = find_sources(data, data, ReadOptions(), FileIndex())
     return source.path
 
 
@@ -107,7 +108,7 @@ def test_data_that_is_no_folder_is_an_error(name: str, what: str, tmp_path: Path
 def test_folders_of_parts_are_looked_into(tmp_path: Path) -> None:
     put(tmp_path, "train/_classes.csv", "filename, dog\na.jpg, 1\n")
     put(tmp_path, "valid/_classes.csv", "filename, dog\nb.jpg, 0\n")
-    sources = find_sources(tmp_path, tmp_path, ReadOptions())
+    sources = find_sources(tmp_path, tmp_path, ReadOptions(), FileIndex())
     assert [source.path.parent.name for source in sources] == ["train", "valid"]
 
 
@@ -128,7 +129,7 @@ def test_one_file_for_each_image_is_no_label_file(tmp_path: Path) -> None:
 def test_layout_option_chooses_among_files(tmp_path: Path) -> None:
     put(tmp_path, "labels.csv", LABELS)
     path = put(tmp_path, "coco.json", '{"images": [], "annotations": [], "categories": []}')
-    (source,) = find_sources(tmp_path, tmp_path, ReadOptions(layout="coco"))
+    (source,) = find_sources(tmp_path, tmp_path, ReadOptions(layout="coco"), FileIndex())
     assert source.path == path
 
 

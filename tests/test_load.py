@@ -1,8 +1,10 @@
 """From data folders to a table: images that are missing, several label files, several folders."""
 
+import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,3 +240,20 @@ def test_hundred_thousand_rows_of_fifty_labels_are_read_in_five_seconds(tmp_path
     assert table.targets.shape == (100_000, 50)
     np.testing.assert_array_equal(table.targets == 1, cells == "1")
     np.testing.assert_array_equal(np.isnan(table.targets), cells == "")
+
+
+def test_each_folder_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/3.jpg", "valid/cat/3.txt"):
+        put(tmp_path, name, name)
+    walked: list[str] = []
+    scandir = os.scandir
+
+    def count(folder: Path) -> Any:
+        walked.append(str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", count)
+    read_labels([tmp_path], ReadOptions(layout="folders"))
+    inside = [folder for folder in walked if folder.startswith(str(tmp_path))]
+    assert sorted(set(inside)) == sorted(inside)
+    assert len(inside) == 6

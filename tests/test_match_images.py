@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import put
 
+from labelr.data.images import FileIndex
 from labelr.data.match_images import ImageFinder
 from labelr.errors import LabelrError
 
@@ -12,7 +13,7 @@ from labelr.errors import LabelrError
 def find(folder: Path, files: list[str], names: list[str], parts: list[str] | None = None) -> list[str | None]:
     for file in files:
         put(folder, file)
-    return ImageFinder(folder).find(names, [folder / "images", folder], parts).files
+    return ImageFinder(folder, FileIndex()).find(names, [folder / "images", folder], parts).files
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,13 @@ def test_first_folder_is_preferred(tmp_path: Path) -> None:
 def test_relative_folder_is_searched_like_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "images/a.jpg")
     monkeypatch.chdir(tmp_path)
-    assert ImageFinder(Path()).find(["a.jpg"], [Path("images"), Path()]).files == ["images/a.jpg"]
+    assert ImageFinder(Path(), FileIndex()).find(["a.jpg"], [Path("images"), Path()]).files == ["images/a.jpg"]
 
 
 def test_image_in_a_folder_of_another_part_is_not_that_of_the_label_file(tmp_path: Path) -> None:
     for file in ("train/b.jpg", "valid/a.jpg", "other/c.jpg"):
         put(tmp_path, file)
-    finder = ImageFinder(tmp_path)
+    finder = ImageFinder(tmp_path, FileIndex())
     assert finder.find(["a.jpg", "b.jpg", "c.jpg"], [tmp_path], own_split="train").files == [
         None, "train/b.jpg", "other/c.jpg",
     ]  # fmt: skip

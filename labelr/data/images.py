@@ -75,6 +75,33 @@ def _walk(
             yield folder / entry.name
 
 
+class FileIndex:
+    """The files below folders, each folder walked once for all who look for files in it; see `find_files`."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, list[Path]] = {}
+
+    def find(self, folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
+        """The files below a folder whose names are wanted, in the order of `find_files`.
+
+        Raises:
+            LabelrError: If a folder cannot be listed.
+        """
+        if folder not in self._files:
+            prefix = "" if folder == Path() else f"{folder}{os.sep}"
+            inside = (path for files in self._files.values() for path in files if str(path).startswith(prefix))
+            self._files[folder] = list(inside) or list(find_files(folder, lambda _: True))
+        return (path for path in self._files[folder] if wanted(path.name))
+
+    def find_images(self, folder: Path) -> Iterator[Path]:
+        """The image files below a folder, by their suffix."""
+        return self.find(folder, has_image_suffix)
+
+    def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
+        """The files below a folder with a suffix, without broken links."""
+        return (path for path in self.find(folder, lambda name: name.endswith(suffix)) if path.is_file())
+
+
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()

@@ -9,7 +9,7 @@ from labelr.config import ReadOptions
 from labelr.data.formats import tagged
 from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source, is_there
-from labelr.data.images import find_images
+from labelr.data.images import FileIndex
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, split_in_name
 from labelr.errors import LabelrError, preview
 
@@ -29,22 +29,22 @@ MAX_FILES = 50
 """More files of one suffix in a folder are annotations of single images, not label files."""
 
 
-def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]:
+def find_sources(data: Path, images: Path, options: ReadOptions, index: FileIndex) -> list[Source]:
     """The label files of a data folder: those that the user names, else the one that reads as labels.
 
-    Several files are taken together if each is of another split by its name or its folder's, such as ``train.csv`` and
+    Several files are read together if each is of another split by its name or its folder's, such as ``train.csv`` and
     ``val.csv``. Without a label file, the folder itself may have a layout, such as images with a text file beside each.
 
     Raises:
         LabelrError: If there is none, or it is ambiguous which is meant.
     """
+    folder = Source(data, images, options, index)
     if options.labels:
-        return [source for name in options.labels for source in _find_named(Path(name), images, options)]
-    candidates = [Source(path, images, options) for path in _candidates(data)]
+        return [source for name in options.labels for source in _find_named(folder.beside(Path(name)))]
+    candidates = [folder.beside(path) for path in _candidates(folder)]
     sources, confidence = _find_readable(data, candidates)
     if sources and confidence > WEAK:
         return sources
-    folder = Source(data, images, options)
     folder_confidence, folder_layouts = recognise(folder)
     if sources and folder_layouts:
         if folder_confidence == WEAK:
@@ -57,7 +57,7 @@ def find_sources(data: Path, images: Path, options: ReadOptions) -> list[Source]
         return sources or [folder]
     if len(candidates) == 1:  # its reader explains what is wrong with it
         return candidates
-    raise _nothing_found(data, candidates)
+    raise _nothing_found(folder, candidates)
 
 
 def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source], int]:
@@ -79,24 +79,23 @@ def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Sou
     return sources, best
 
 
-def _find_named(path: Path, images: Path, options: ReadOptions) -> list[Source]:
+def _find_named(source: Source) -> list[Source]:
     """A file that the user names, or a folder, which may have a layout or hold label files."""
-    if not is_there(path):
-        raise LabelrError(f"the label file {path} does not exist", "name an existing file with `--labels`")
-    source = Source(path, images, options)
-    if not source.is_folder or recognise(source)[1]:
+    if not is_there(source.path):
+        raise LabelrError(f"the label file {source.path} does not exist", "name an existing file with `--labels`")
+    if not source.is_folder or recognise(source).layouts:
         return [source]
-    return _find_readable(path, [Source(file, images, options) for file in _candidates(path)])[0] or [source]
+    return _find_readable(source.path, [source.beside(path) for path in _candidates(source)])[0] or [source]
 
 
-def _candidates(data: Path) -> Iterator[Path]:
+def _candidates(source: Source) -> Iterator[Path]:
     """The files with a suffix of label files in a data folder and in its folders that usually hold label files."""
-    subfolders = [folder for folder in _list(data) if folder.is_dir() and folder.name.lower() in FOLDERS]
-    for folder in (data, *subfolders):
+    subfolders = [folder for folder in _list(source.path) if folder.is_dir() and folder.name.lower() in FOLDERS]
+    for folder in (source.path, *subfolders):
         by_suffix = defaultdict(list)
         for path in _list(folder):
             if path.suffix.lower() in SUFFIXES and path.name not in WRITTEN_BY_LABELR and path.is_file():
-                if path.name == tagged.LINES and tagged.fits(Source(folder, folder, ReadOptions())):
+                if path.name == tagged.LINES and tagged.fits(source.beside(folder)):
                     continue  # people correct the files of single images beside it
                 by_suffix[path.suffix.lower()].append(path)
         yield from (path for paths in by_suffix.values() if len(paths) <= MAX_FILES for path in paths)
@@ -149,7 +148,8 @@ def describe_layout(sources: Sequence[Source], table: LabelTable) -> str:
     return ", ".join([table.layout, *number, *(f"in {encoding}" for encoding in sorted(encodings))])
 
 
-def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
+def _nothing_found(folder: Source, candidates: list[Source]) -> LabelrError:
+    data = folder.path
     if candidates:
         names = preview([source.path.relative_to(data) for source in candidates])
         return LabelrError(
@@ -161,7 +161,7 @@ def _nothing_found(data: Path, candidates: list[Source]) -> LabelrError:
         return LabelrError(
             f"no label file in {data}, but a spreadsheet: {preview(sheets)}", "save it as CSV in that folder"
         )
-    if next(find_images(data), None) is None:
+    if next(folder.index.find_images(data), None) is None:
         return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")
     return LabelrError(
         f"no label file in {data}",

@@ -12,6 +12,7 @@ import numpy as np
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
+from labelr.data.images import FileIndex
 from labelr.data.label_files import concat_tables, describe_layout, find_sources, read_sources, splits_of
 from labelr.data.label_table import (
     LabelTable,
@@ -104,9 +105,10 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     images = Path(options.images) if options.images else default if default.is_dir() else data
     if not images.is_dir():
         raise LabelrError(f"the image folder {images} does not exist", "name the folder of the images with `--images`")
-    sources = find_sources(data, images, options)
+    index = FileIndex()
+    sources = find_sources(data, images, options, index)
     tables = read_sources(sources)
-    finder = ImageFinder(images if options.images else data)
+    finder = ImageFinder(images if options.images else data, index)
     matched: list[str | None] = []
     aside: set[str | None] = set()
     notes = []

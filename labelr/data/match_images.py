@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelr.data.formats.source import is_file
-from labelr.data.images import find_images, has_image_suffix
+from labelr.data.images import FileIndex, has_image_suffix
 from labelr.data.label_table import split_in_name
 from labelr.errors import LabelrError, preview
 
@@ -49,10 +49,10 @@ class ImageFinder:
         files: The image files below it, relative to it with forward slashes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, index: FileIndex) -> None:
         self.folder = folder
         prefix = "" if folder == Path() else f"{folder}{os.sep}"
-        self.files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in find_images(folder)]
+        self.files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in index.find_images(folder)]
         self._exact = set(self.files)
 
     @cached_property

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.source import DecodedText, Source, files_below, is_there, read_text
+from labelr.data.formats.source import DecodedText, Source, is_there, read_text
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.images import find_images
 from labelr.data.label_table import Annotation, LabelTable
@@ -107,7 +107,7 @@ def _read_texts(paths: Sequence[Path]) -> str:
 
 def _find_sidecars(source: Source) -> dict[str, list[Path]]:
     """The text files of each image that has any: ``a.txt`` and ``a.jpg.txt`` beside ``a.jpg``."""
-    texts = {path for suffix in SUFFIXES for path in files_below(source.images, suffix)}
+    texts = {path for suffix in SUFFIXES for path in source.index.find_suffix(source.images, suffix)}
     return _match_images(source.images, source.image_files if texts else [], texts)
 
 

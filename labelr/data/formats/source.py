@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.table import Table, read_table, table_of_objects
-from labelr.data.images import find_files, find_images
+from labelr.data.images import FileIndex
 from labelr.errors import LabelrError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -65,12 +65,14 @@ class Source:
         path: The file or folder.
         images: The folder of the images.
         options: How to read it.
+        index: The files below folders.
         match: The layouts that fit it, once `recognise` has found them.
     """
 
     path: Path
     images: Path
     options: ReadOptions
+    index: FileIndex = field(default_factory=FileIndex, repr=False)
     match: Match | None = field(default=None, init=False)
 
     @property
@@ -160,10 +162,18 @@ class Source:
             return document
         return []
 
+    def files(self, suffix: str) -> Iterator[Path]:
+        """The files below it, or below its folder, with this suffix."""
+        return self.index.find_suffix(self.path if self.is_folder else self.path.parent, suffix)
+
+    def beside(self, path: Path) -> "Source":
+        """Another label file for the same images."""
+        return Source(path, self.images, self.options, self.index)
+
     @cached_property
     def image_files(self) -> list[str]:
         """The image files below `images`, relative to it, with forward slashes."""
-        return [path.relative_to(self.images).as_posix() for path in find_images(self.images)]
+        return [path.relative_to(self.images).as_posix() for path in self.index.find_images(self.images)]
 
     def first_lines(self, count: int = 3, width: int = 120) -> str:
         """The first lines of a text file, indented, for a message; empty for a folder and for what is not text."""
@@ -250,11 +260,6 @@ def parse_xml(path: Path) -> Element:
     if root is None:
         raise LabelrError(f"{path} is empty", "export it again")
     return root
-
-
-def files_below(folder: Path, suffix: str) -> Iterator[Path]:
-    """The files below a folder with this suffix, in the order of `find_files`."""
-    return (path for path in find_files(folder, lambda name: name.endswith(suffix)) if path.is_file())
 
 
 def is_there(path: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from labelr.data.formats import wide
 from labelr.data.formats.columns import NUMBERS
-from labelr.data.formats.source import Source, files_below, read_text
+from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import column_key, read_table
 from labelr.data.images import has_image_suffix
 from labelr.data.label_table import Annotation, LabelTable
@@ -20,7 +20,7 @@ TABLE, LINES = "labels.csv", "labels.jsonl"
 
 def fits(source: Source) -> int:
     """Confidence that this is a folder with a CSV file for each image, such as ``a.jpg.csv``: 0 or 3."""
-    return 3 if source.is_folder and any(_read_header(path) == HEADER for path in _find_files(source.path)) else 0
+    return 3 if source.is_folder and any(_read_header(path) == HEADER for path in _find_files(source)) else 0
 
 
 def _read_header(path: Path) -> list[str]:
@@ -39,7 +39,7 @@ def read(source: Source) -> LabelTable:
     """
     annotations = [
         Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_labels(path))
-        for path in _find_files(source.path)
+        for path in _find_files(source)
     ]
     if not annotations:
         raise LabelrError(f"{source.path} has no CSV files of images", "name a folder that `labelr tag` wrote")
@@ -59,8 +59,8 @@ def _read_table(source: Source) -> LabelTable:
     return wide.read(Source(path, source.images, replace(options, only=(*options.only, *numbers))))
 
 
-def _find_files(folder: Path) -> Iterator[Path]:
-    return (path for path in files_below(folder, ".csv") if has_image_suffix(path.stem))
+def _find_files(source: Source) -> Iterator[Path]:
+    return (path for path in source.files(".csv") if has_image_suffix(path.stem))
 
 
 def _read_labels(path: Path) -> set[str]:

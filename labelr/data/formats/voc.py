@@ -4,7 +4,7 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.source import Source, files_below, parse_xml, read_text
+from labelr.data.formats.source import Source, parse_xml, read_text
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError
 
@@ -16,7 +16,7 @@ def fits(source: Source) -> int:
     """Confidence that this is a folder of Pascal VOC: 0 or 3."""
     if not source.is_folder:
         return 0
-    probed = list(islice(files_below(source.path, ".xml"), PROBED_FILES))
+    probed = list(islice(source.files(".xml"), PROBED_FILES))
     return 3 if probed and all(parse_xml(path).tag == "annotation" for path in probed) else 0
 
 
@@ -32,7 +32,7 @@ def read(source: Source) -> LabelTable:
     """
     splits, tags = _read_splits(source.path), _read_tags(source.path)
     annotations = []
-    for path in files_below(source.path, ".xml"):
+    for path in source.files(".xml"):
         root = parse_xml(path)
         if root.tag != "annotation":
             raise LabelrError(f"{path} is not an XML of Pascal VOC", "move it out of the folder")

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source, files_below, is_file, is_there, read_text
-from labelr.data.images import find_images
+from labelr.data.formats.source import Source, is_file, is_there, read_text
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, relative_name
 from labelr.errors import LabelrError, preview
 
@@ -25,7 +24,7 @@ def fits(source: Source) -> int:
     if not source.is_folder:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
-    filled = (path for path in files_below(source.path, ".txt") if path.stat().st_size)
+    filled = (path for path in source.files(".txt") if path.stat().st_size)
     texts = (read_text(path).content for path in islice(filled, PROBED_FILES))
     boxes = [bool(BOX.fullmatch(line)) for text in texts for line in text.splitlines() if line.strip()]
     named = _find_name_file(source.path) is not None
@@ -40,7 +39,7 @@ def read(source: Source) -> LabelTable:
     """
     names = _read_names(source)
     images, notes = _find_listed_images(source)
-    box_files = _find_box_files([path for path, _ in images], source.path if source.is_folder else source.path.parent)
+    box_files = _find_box_files([path for path, _ in images], source)
     annotations, invalid, aside = [], [], []
     for (path, split), box_file in zip(images, box_files, strict=True):
         name = relative_name(path, source.images)
@@ -74,7 +73,7 @@ def _read_names(source: Source) -> dict[int, str]:
         LabelrError: If there is no list of them.
     """
     if source.is_folder and (source.path / "data.yaml").is_file():
-        return _read_names(Source(source.path / "data.yaml", source.images, source.options))
+        return _read_names(source.beside(source.path / "data.yaml"))
     if source.is_folder:
         path = _find_name_file(source.path)
         if path is None:
@@ -109,7 +108,7 @@ def _find_listed_images(source: Source) -> tuple[list[tuple[Path, str]], list[st
         for entry in (value if isinstance(value, list) else [value]) if split else []:
             place = _resolve(source, document, entry) if isinstance(entry, str) and entry else None
             if place is not None and split:
-                found.update({path: split for path in _images_at(place) if path not in found})
+                found.update({path: split for path in _images_at(source, place) if path not in found})
             elif isinstance(entry, str) and entry:
                 missing.append(f"{key}: {entry}")
     notes = [f"paths in {source.path.name} that do not exist: {preview(missing)}"] if missing else []
@@ -134,10 +133,10 @@ def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | 
     return next((Path(os.path.normpath(path)) for path in candidates if is_there(path)), None)
 
 
-def _images_at(place: Path) -> Iterator[Path]:
+def _images_at(source: Source, place: Path) -> Iterator[Path]:
     """The images in a folder, or those in a list file, relative to its folder or to one above it."""
     if place.is_dir():
-        yield from find_images(place)
+        yield from source.index.find_images(place)
     for line in read_text(place).content.splitlines() if is_file(place) else ():
         steps = PurePosixPath(line.strip()).parts
         candidates = [place.parent.joinpath(*steps[start:]) for start in range(min(3, len(steps)))]
@@ -145,15 +144,15 @@ def _images_at(place: Path) -> Iterator[Path]:
             yield Path(os.path.normpath(next((path for path in candidates if is_file(path)), candidates[0])))
 
 
-def _find_box_files(images: Sequence[Path], folder: Path) -> list[Path | None]:
-    """The text file of each image: its own by its place, else the only one of that name below `folder`.
+def _find_box_files(images: Sequence[Path], source: Source) -> list[Path | None]:
+    """The text file of each image: its own by its place, else the only one of that name below the source.
 
     The file of another image is not taken, since images of several splits may have the same name.
     """
     own = [_own_box_file(image) for image in images]
     taken = {os.path.abspath(path) for path in own if path}
     by_stem = defaultdict(list)
-    for path in files_below(folder, ".txt"):
+    for path in source.files(".txt"):
         by_stem[path.stem].append(path)
     free = {
         stem: paths[0] for stem, paths in by_stem.items() if len(paths) == 1 and os.path.abspath(paths[0]) not in taken
