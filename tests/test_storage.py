@@ -101,7 +101,7 @@ def test_machines_share_a_search_in_a_database(server: str, drawn: Path, tmp_pat
     assert [trial["state"] for trial in first["trials"]] == ["complete"] * 6
     with closing(open_study("shared", tmp_path / "look", server)) as study:
         attempts = study.attempts(TrialState.COMPLETE)
-    assert sorted(one.user_attrs["ticket"] for one in attempts) == list(range(6))
+    assert sorted(one.user_attrs["point"] for one in attempts) == list(range(6))
     assert len(Counter(one.user_attrs["worker"] for one in attempts)) == 2
     for home in homes:
         assert (home / "studies" / "shared" / "trials.csv").is_file()

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from labelr.scoring.report.charts import Axis, Line, Panel, Parallel, Thread
-from labelr.scoring.report.svg import draw, draw_parallel
+from labelr.scoring.report.charts import Line, Panel
+from labelr.scoring.report.svg import draw
 
 PANEL = Panel(
     title="some", x_label="x", y_label="y", lines=(Line("", ((1.0, 0.0), (10.0, 1.0))),), x_range=(1.0, 100.0),
@@ -56,15 +56,3 @@ def test_failed_points_are_crosses() -> None:
     drawing = draw(replace(PANEL, lines=(Line("", ((1.0, 0.0),), "failed", dots=True, joined=False),)))
     assert f'class="cross" d="M{LEFT - 3}.0 {BOTTOM - 3}.0l6 6m0-6l-6 6"' in drawing
     assert dots_of(drawing) == []
-
-
-def test_threads_cross_each_axis_at_their_height_and_may_end_early() -> None:
-    axes = (Axis("lr", ((0.0, "1e-4"), (1.0, "<0.1>"))), Axis("flip", ()), Axis("mAP", ()))
-    threads = (Thread((0.0, 1.0), "rest"), Thread((1.0, 0.0, 0.5), "best", "the <best>"))
-    drawing = draw_parallel(Parallel("All", axes, threads, "one sentence"))
-    assert re.findall(r'class="thread (\w+)" d="M([^"]*)"', drawing) == [
-        ("rest", "14 260L142 30"), ("best", "14 30L142 260L270 145"),
-    ]  # fmt: skip
-    assert texts_of(drawing) == ["lr", "1e-4", "&lt;0.1&gt;", "flip", "mAP"]
-    assert "<title>the &lt;best&gt;</title>" in drawing
-    assert 'role="img" aria-label="one sentence"' in drawing

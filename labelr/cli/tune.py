@@ -9,11 +9,10 @@ from labelr.cli import options as opt
 from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
 from labelr.fields import option_of
-from labelr.tuning.space import Space, check_search, shown
+from labelr.tuning.space import Plan, format_rounded
 
 if TYPE_CHECKING:
-    from labelr.tuning.outcome import Outcome
-    from labelr.tuning.trials import Trial
+    from labelr.tuning.trials import Trial, TuneResult
 
 MAX_LIVE_ROWS = 8
 """Finished trials in the live table, below those that run."""
@@ -80,23 +79,21 @@ def tune(
     """
     settings |= source_settings(data, synthetic)
     check_place(name, output)
-    space = {key: settings.pop(key) for key in SEARCHABLE if key in settings}
-    options = {key: settings.pop(key) for key in TuneOptions.names() if key in settings}
-    base = TrainConfig.of(TrainConfig.read(config) if config else None, **settings)
-    check_search(base, Space.of(space)[0], TuneOptions.of(options))
+    base = TrainConfig.read(config) if config else None
+    Plan.of(data or (), None, base, settings)  # reports mistakes before the heavy imports
     from labelr.tuning.tune import tune as search
 
     with console.session(quiet=quiet, verbose=verbose) as track:
-        outcome = search(
-            data, space, base, study=study, storage=storage, name=name, output=output, force=force, track=track,
-            watch=_show_live, **options,
+        result = search(
+            data, None, base, study=study, storage=storage, name=name, output=output, force=force, track=track,
+            watch=_show_live, **settings,
         )  # fmt: skip
     if not quiet:
-        _show_outcome(outcome)
+        _show_result(result)
     if json:
-        console.show_json(outcome.to_json())
+        console.show_json(result.to_json())
     else:
-        console.show_line(outcome.command)
+        console.show_line(result.command)
 
 
 def _show_live(trials: "Sequence[Trial]") -> None:
@@ -104,28 +101,26 @@ def _show_live(trials: "Sequence[Trial]") -> None:
     if not trials:
         console.show_live(())
         return
-    from labelr.tuning.outcome import seconds_left, trial_rows
-    from labelr.tuning.trials import ranked
-    from labelr.tuning.words import minutes_text
+    from labelr.tuning.trials import format_duration, ranked, seconds_left, trial_rows
 
     running = [trial for trial in trials if trial.state == "running"]
-    over = [trial for trial in ranked(trials) if trial.is_over]
+    over = [trial for trial in ranked(trials) if trial.is_finished]
     names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
     left = seconds_left(trials, len(trials), max(1, len(running)))
-    title = f"{len(over)} of {len(trials)} trials" + (f", {minutes_text(left)} left" if left else "")
-    console.show_live(_cells(trial_rows([*running, *over[:MAX_LIVE_ROWS]], names, shown)), title)
+    title = f"{len(over)} of {len(trials)} trials" + (f", {format_duration(left)} left" if left else "")
+    console.show_live(_cells(trial_rows([*running, *over[:MAX_LIVE_ROWS]], names, format_rounded)), title)
 
 
-def _show_outcome(outcome: "Outcome") -> None:
+def _show_result(result: "TuneResult") -> None:
     """The ranked trials, and what each setting matters."""
-    from labelr.tuning.outcome import trial_rows
+    from labelr.tuning.trials import trial_rows
 
-    rows = _cells(trial_rows(outcome.trials, outcome.space.dimensions, shown))
+    rows = _cells(trial_rows(result.trials, result.plan.space.dimensions, format_rounded))
     console.show_table(rows[:MAX_ROWS], to=console.stderr)
     if len(rows) > MAX_ROWS:
-        console.show_note(f"and {len(rows) - MAX_ROWS:,} more in {outcome.folder}/trials.csv")
-    if outcome.importance:
-        shares = [{"setting": name, "importance": share} for name, share in outcome.importance.items()]
+        console.show_note(f"and {len(rows) - MAX_ROWS:,} more in {result.folder}/trials.csv")
+    if result.importance:
+        shares = [{"setting": name, "importance": share} for name, share in result.importance.items()]
         console.show_table(shares, to=console.stderr)
 
 

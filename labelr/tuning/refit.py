@@ -1,10 +1,10 @@
-"""The best settings trained once more, as a model like any other, and scored on images that chose nothing."""
+"""Trains the best settings again as a regular model, and scores it on images that chose nothing."""
 
 import logging
 import socket
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -18,96 +18,90 @@ from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.fit import FitResult, fit
 from labelr.training.history import EpochRow
-from labelr.training.record import RunRecord
-from labelr.training.run import RECORD_FILE, check_free, find_run, is_finished, is_resumable
-from labelr.tuning.outcome import Flattery, Outcome
-from labelr.tuning.study import Study
+from labelr.training.run import check_free, is_finished, is_resumable
+from labelr.tuning.study import Study, Target
+from labelr.tuning.trials import OptimisticBias, TuneResult
 
 REFIT = "refit"
-"""What is written beside a study whose best settings are being trained, or were."""
+"""Attribute of a study: host, directory and settings of the model with the best settings, from its start on."""
 
 log = logging.getLogger(__name__)
 
 
-def check_place(study: Study, place: Path | None, *, force: bool) -> None:
-    """Raises LabelrError where something stands in the way that is not of this study, before any time is spent."""
-    if place is None or not place.exists():
+def check_output(study: Study, target: Target) -> None:
+    """Raises LabelrError if the model's directory holds something else, before time is spent on the search."""
+    output = target.output
+    if output is None or not output.exists():
         return
-    if not place.is_dir():
-        raise LabelrError(f"{place} is no directory", "choose another place for the best model")
-    check_free(place, force=force or _is_ours(study, place))
+    if not output.is_dir():
+        raise LabelrError(f"{output} is not a directory", "choose another place for the best model")
+    check_free(output, force=target.force or _is_ours(study, output))
 
 
-def refit(
-    study: Study, outcome: Outcome, dataset: Dataset, place: Path | None, *, force: bool, track: Track
-) -> Outcome:
-    """Trains the best settings, scores them on the test part, and says how far the validation part flattered them.
+def refit(study: Study, result: TuneResult, data: Dataset, target: Target, *, track: Track) -> TuneResult:
+    """Trains the best settings, and scores the model on the validation and the test split.
 
-    Of several processes of one study on this machine the first does it, and the others get what it gives.
+    Of several processes of a study on this runtime, the first one trains, and the others return its model.
 
     Args:
         study: The study.
-        outcome: What it has found.
-        dataset: The data.
-        place: Where to save the model; None for the user's cache.
-        force: Whether a model of something else that is there may be replaced.
-        track: Watches the progress.
+        result: The result of the search.
+        data: The data.
+        target: Where to save the model, and whether to replace another one.
+        track: Reports progress.
 
     Returns:
-        The outcome with its model; without, where another machine trains it.
+        The result with its model; without a model if another machine trains it.
     """
-    noted, settings = _noted(study), outcome.best_config.to_dict()
-    elsewhere = study.url is not None and noted.get("host") != socket.gethostname()
-    if elsewhere and noted.get("settings") == settings:
-        log.warning("the best settings are trained on %s; to train them here: %s", noted["host"], outcome.command)
-        return outcome
+    settings, host = result.best_config.to_dict(), socket.gethostname()
     with FileLock(study.folder / ".refit.lock"):
-        log.info("training the best settings, of trial %d", outcome.best.number)
-        goes_on = _has_begun(outcome, place)
-        replaces = place is not None and not goes_on and (force or _is_ours(study, place))
-        _note(study, settings, place)
-        result = fit(
-            list(outcome.data) or None, outcome.best_config, output=place, force=replaces, resume=goes_on, track=track
+        earlier = study.shared.user_attrs.get(REFIT, {})
+        is_same = earlier.get("settings") == settings
+        if study.url and is_same and earlier["host"] != host:
+            log.warning("the best settings are trained on %s; to train them here: %s", earlier["host"], result.command)
+            return result
+        has_run = is_same and _has_run(Path(earlier["path"]))
+        folder = (target.output or (Path(earlier["path"]) if has_run else _new_folder(result))).absolute()
+        resume = has_run and _is_ours(study, folder)
+        replaces = not resume and (target.force or _is_ours(study, folder))
+        log.info("training the best settings, of trial %d", result.best.number)
+        study.shared.set_user_attr(REFIT, {"host": host, "path": str(folder), "settings": settings})
+        model = fit(
+            list(result.plan.data) or None,
+            result.best_config,
+            output=folder,
+            force=replaces,
+            resume=resume,
+            track=track,
         )
-    return replace(outcome, model=result.to_json(), flattery=flattery(result, dataset, outcome, track))
+    return replace(result, model=model.to_json(), optimistic_bias=_score_splits(model, data, result, track))
 
 
-def _has_begun(outcome: Outcome, place: Path | None) -> bool:
-    """Whether the best settings were trained already, or there is a run of them to go on with."""
-    folders, config = as_folders(outcome.data), outcome.best_config
-    if place is None:
-        name = find_run(name_of_data(folders), folders, config, resume=True)  # one with these settings, if there is any
-        if name is None:
-            return False
-        place = store.models_folder() / name
-    if not is_finished(place) and not is_resumable(place):
-        return False
-    record = RunRecord.read(place / (RECORD_FILE if is_finished(place) else store.RUN_FILE))
-    return not record.setting_differences(config)
+def _is_ours(study: Study, folder: Path) -> bool:
+    return bool(study.shared.user_attrs.get(REFIT, {}).get("path") == str(folder.absolute()))
 
 
-def _noted(study: Study) -> dict[str, Any]:
-    return dict(study.shared.user_attrs.get(REFIT, {}))
+def _has_run(folder: Path) -> bool:
+    return is_finished(folder) or is_resumable(folder)
 
 
-def _is_ours(study: Study, place: Path) -> bool:
-    """Whether what is in a directory was made from this study."""
-    return bool(_noted(study).get("path") == str(place.absolute()))
+def _new_folder(result: TuneResult) -> Path:
+    stem = store.make_name(name_of_data(as_folders(result.plan.data)))
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(folder for name in names if not (folder := store.models_folder() / name).exists())
 
 
-def _note(study: Study, settings: dict[str, Any], place: Path | None) -> None:
-    path = str(place.absolute()) if place else None
-    study.shared.set_user_attr(REFIT, {"host": socket.gethostname(), "path": path, "settings": settings})
-
-
-def flattery(result: FitResult, dataset: Dataset, outcome: Outcome, track: Track) -> Flattery | None:
-    """The model's score on the validation part, and the same score on the test part; None without a test part."""
-    test, metric = dataset.split("test"), outcome.options.metric
+def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Track) -> OptimisticBias | None:
+    """The scores on both splits, by uncalibrated probabilities, as trials are scored; None without a test split."""
+    test, metric = data.split("test"), result.plan.options.metric
     if not len(test):
         return None
-    probs = predict_dataset(result.model.uncalibrated, test, options=outcome.given, track=track)  # as trials are scored
+    probs = predict_dataset(model.model.uncalibrated, test, options=result.plan.config, track=track)
     scores = metrics.score(probs, test.targets, DEFAULT_THRESHOLD)
-    val = max(EpochRow(**row).score(metric) for row in result.history)  # type: ignore[arg-type]
-    found = Flattery(val, scores["map_macro" if metric == "map" else metric])
-    log.info("%s of the best settings: %s", metric, found)
-    return found
+    val = max(EpochRow(**row).score(metric) for row in model.history)  # type: ignore[arg-type]
+    bias = OptimisticBias(val, scores["map_macro" if metric == "map" else metric])
+    log.info(
+        "%s of the best settings: %.4f on validation images, %.4f on test images: optimistic bias %+.4f",
+        metric, bias.val, bias.test, bias.val - bias.test,
+    )  # fmt: skip
+    return bias

@@ -1,13 +1,15 @@
-"""What a search goes over: settings that have several values, or a range of them."""
+"""What is searched and how: the search space and the plan of a search; without heavy imports, for the CLI."""
 
 import dataclasses
 import math
 import random
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
+from labelr.config import DEFAULT_TRIALS, SEARCHABLE, TrainConfig, TuneOptions
 from labelr.errors import preview, suggest
 from labelr.fields import ALIASES, SettingError, checked, is_number, kind_of, parsed
 
@@ -17,36 +19,36 @@ if TYPE_CHECKING:
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
 Point = Mapping[str, Any]
-"""A value for each setting that is searched."""
+"""One value for each searched setting."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """A setting's values, each of which is tried.
+    """A list of values, all of which are tried.
 
     Attributes:
-        choices: At least one, each once.
+        choices: At least one value, without repetitions.
     """
 
     choices: tuple[Any, ...]
 
     def suggest(self, trial: "optuna.Trial", name: str) -> Any:
-        """The value that a trial has."""
+        """The value of a trial."""
         return trial.suggest_categorical(name, self.choices)
 
     def __str__(self) -> str:
-        return ",".join(map(said, self.choices))
+        return ",".join(map(format_value, self.choices))
 
 
 @dataclass(frozen=True)
 class Range:
-    """A setting's values from one number to another.
+    """All numbers between two bounds.
 
     Attributes:
-        low: The lowest.
-        high: The highest.
-        log: Whether equal ratios are equally likely, instead of equal differences.
-        whole: Whether only whole numbers are meant.
+        low: The lowest number.
+        high: The highest number.
+        log: Whether numbers are sampled on a logarithmic scale.
+        whole: Whether only integers are sampled.
     """
 
     low: float
@@ -55,60 +57,62 @@ class Range:
     whole: bool
 
     def suggest(self, trial: "optuna.Trial", name: str) -> float:
-        """The value that a trial has."""
+        """The value of a trial."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def __str__(self) -> str:
-        return f"{said(self.low)}..{said(self.high)}{':log' if self.log else ''}"
+        return f"{format_value(self.low)}..{format_value(self.high)}{':log' if self.log else ''}"
 
 
 Dimension = Values | Range
 
 
-def said(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value as it is written on a command line."""
     if value is None:
         return "auto"
     return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
 
 
-def shown(value: Any) -> str:
-    """A setting's value as people read it: numbers are rounded."""
-    return f"{value:.4g}" if isinstance(value, float) else said(value)
+def format_rounded(value: Any) -> str:
+    """A setting's value for tables: floats have four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else format_value(value)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The settings that are searched.
+    """The searched settings.
 
     Attributes:
-        dimensions: What each may be, by name, in the order of `SEARCHABLE`.
+        dimensions: The values or range of each setting, in the order of `SEARCHABLE`.
     """
 
     dimensions: Mapping[str, Dimension]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """What is searched, and what has one value only.
+    def of(cls, settings: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """The search space, and the settings that have a single value.
 
         Args:
-            given: For each setting a text as on the command line (``"0.1,0.2"``, ``"1e-4..1e-2:log"``), a sequence of
-                values, or one value.
+            settings: For each setting a text as on the command line (``"0.1,0.2"``, ``"1e-4..1e-2:log"``), a sequence
+                of values, or one value.
 
         Raises:
             SettingError: If a setting is unknown or cannot be searched, or one of its values is out of range.
         """
         named: dict[str, Dimension] = {}
-        for key, wanted in given.items():
+        for key, values in settings.items():
             name = ALIASES.get(key, key)
             _check_searchable(name, key)
             if name in named:
                 raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
-            named[name] = _dimension(name, wanted)
+            named[name] = _dimension(name, values)
         single = {
-            name: one.choices[0] for name, one in named.items() if isinstance(one, Values) and len(one.choices) == 1
+            name: dimension.choices[0]
+            for name, dimension in named.items()
+            if isinstance(dimension, Values) and len(dimension.choices) == 1
         }
         return cls({name: named[name] for name in SEARCHABLE if name in named and name not in single}), single
 
@@ -119,39 +123,131 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """How many points there are; None where nobody can count them."""
+        """The number of points; None if a setting has a range."""
         if self.ranges:
             return None
-        return math.prod(len(one.choices) for one in self.dimensions.values() if isinstance(one, Values))
+        return math.prod(len(cast("Values", dimension).choices) for dimension in self.dimensions.values())
 
     def grid(self, seed: int) -> Iterator[Point]:
-        """All points, in an order drawn by the seed, so that the first of them say something of every value.
+        """All points in a random order, so that the first ones cover every value.
 
-        However many there are, only those that are asked for are drawn (Fisher and Yates' shuffle).
+        Optuna's GridSampler is not used: two processes can draw the same point from it, and it builds the whole grid.
+        This is Fisher and Yates' shuffle, done lazily: only the points that are consumed take time and memory, and
+        the order of the first N does not depend on N.
         """
-        rng, size = random.Random(seed), self.size or 0  # noqa: S311 - no secret
-        moved: dict[int, int] = {}
-        for place in range(size):
-            other = rng.randrange(place, size)
-            number = moved.get(other, other)
-            moved[other] = moved.get(place, place)
+        rng, size = random.Random(seed), self.size or 0  # noqa: S311 - not used for security
+        swapped: dict[int, int] = {}
+        for position in range(size):
+            other = rng.randrange(position, size)
+            number = swapped.get(other, other)
+            swapped[other] = swapped.get(position, position)
             yield self._point(number)
 
     def _point(self, number: int) -> Point:
-        """The point of a number from 0 to `size` - 1."""
+        """The point with an index from 0 to `size` - 1."""
         point = {}
-        for name, one in self.dimensions.items():
-            number, choice = divmod(number, len(cast("Values", one).choices))
-            point[name] = cast("Values", one).choices[choice]
+        for name, dimension in self.dimensions.items():
+            number, choice = divmod(number, len(cast("Values", dimension).choices))
+            point[name] = cast("Values", dimension).choices[choice]
         return point
 
     def suggest(self, trial: "optuna.Trial") -> Point:
-        """The point that a trial is of: the one it was queued with, or one that the study's sampler chooses."""
+        """The point of a trial: the one that it was enqueued with, else one that the study's sampler chooses."""
         return {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
 
     def to_dict(self) -> dict[str, str]:
-        """What is searched, by name, as on a command line."""
+        """The values of each setting as texts that `Space.of` reads."""
         return {name: str(dimension) for name, dimension in self.dimensions.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search does, on whatever machine.
+
+    Attributes:
+        data: The data folders; none for synthetic images.
+        config: The settings of all trials.
+        space: The searched settings.
+        options: How they are searched.
+        deadline: The time at which trials stop, in seconds since 1970; None for never.
+    """
+
+    data: tuple[str, ...]
+    config: TrainConfig
+    space: Space
+    options: TuneOptions
+    deadline: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        data: Iterable[str | Path],
+        space: Mapping[str, Any] | None,
+        config: TrainConfig | Mapping[str, Any] | None,
+        settings: Mapping[str, Any],
+    ) -> Self:
+        """The plan for the arguments of `tune`.
+
+        Raises:
+            SettingError: If there is nothing to search, or a setting is unknown, out of range or does not fit.
+        """
+        named = {ALIASES.get(name, name): value for name, value in settings.items()}
+        how = {name: named.pop(name) for name in TuneOptions.names() if name in named}
+        searched, single = Space.of({**(space or {}), **{key: named.pop(key) for key in SEARCHABLE if key in named}})
+        base = TrainConfig.of(config, **named, **single)
+        options = TuneOptions.of({"metric": base.select, **how})
+        _check(base, searched, options)
+        deadline = time.time() + 60 * options.time if options.time else None
+        return cls(tuple(map(str, data)), TrainConfig.of(base, select=options.metric), searched, options, deadline)
+
+    @property
+    def sampler(self) -> str:
+        """The sampler: ``"grid"``, ``"random"`` or ``"tpe"``."""
+        auto = "tpe" if self.space.ranges else "grid"
+        return auto if self.options.sampler == "auto" else self.options.sampler
+
+    @property
+    def num_points(self) -> int | None:
+        """How many points are tried; None if only time ends the search."""
+        size, limit = self.space.size, self.options.trials
+        if limit is None and self.sampler != "grid" and not self.options.time:
+            limit = DEFAULT_TRIALS
+        return size if limit is None else limit if size is None else min(size, limit)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.time() >= self.deadline
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan, ready for JSON."""
+        parts = {name: getattr(self, name).to_dict() for name in ("config", "space", "options")}
+        return {"data": list(self.data), **parts, "deadline": self.deadline}
+
+    @classmethod
+    def from_dict(cls, plan: Mapping[str, Any]) -> Self:
+        """The plan that `to_dict` was called on."""
+        config, options = TrainConfig.of(plan["config"]), TuneOptions.of(plan["options"])
+        return cls(tuple(plan["data"]), config, Space.of(plan["space"])[0], options, plan["deadline"])
+
+
+def _check(config: TrainConfig, space: Space, options: TuneOptions) -> None:
+    if not space.dimensions:
+        raise SettingError(
+            "there is nothing to search: no setting has several values",
+            "give some, such as `--lr 1e-3,4e-3 --dropout 0.2,0.3,0.5`",
+        )
+    for name in ("time", "folds"):
+        if getattr(config, name) is not None:
+            raise SettingError(
+                f"trials have a number of epochs and one validation split, and do not support the setting {name}",
+                f"remove `{name}` from the configuration",
+            )
+    if options.sampler == "grid" and space.ranges:
+        raise SettingError(
+            f"a grid needs values, and {preview(space.ranges)} has a range",
+            "list its values, or choose `--sampler random` or `--sampler tpe`",
+        )
 
 
 def _check_searchable(name: str, key: str) -> None:
@@ -162,16 +258,14 @@ def _check_searchable(name: str, key: str) -> None:
         raise SettingError(f"{name} cannot be searched: it is the same for all trials", hint)
 
 
-def _dimension(name: str, wanted: Any) -> Dimension:
+def _dimension(name: str, given: Any) -> Dimension:
     field = _FIELDS[name]
-    if isinstance(wanted, str):
-        if ".." in wanted:
-            return _range(name, wanted)
-        values: Iterable[Any] = [parsed(field, part.strip()) for part in wanted.split(",")]
-    elif isinstance(wanted, Sequence):
-        values = [checked(field, value) for value in wanted]
+    if isinstance(given, str):
+        if ".." in given:
+            return _range(name, given)
+        values: Iterable[Any] = [parsed(field, text.strip()) for text in given.split(",")]
     else:
-        values = [checked(field, wanted)]
+        values = [checked(field, value) for value in (given if isinstance(given, Sequence) else [given])]
     if kind_of(field) is float:
         values = [float(value) if isinstance(value, int) else value for value in values]
     choices = tuple(values)
@@ -179,7 +273,7 @@ def _dimension(name: str, wanted: Any) -> Dimension:
         raise SettingError(f"{name}: there is no value to try", "give at least one")
     for value in choices:
         if choices.count(value) > 1:
-            raise SettingError(f"{name}: {said(value)} is given twice", "give each value once")
+            raise SettingError(f"{name}: {format_value(value)} is given twice", "give each value once")
     return Values(choices)
 
 
@@ -187,38 +281,11 @@ def _range(name: str, text: str) -> Range:
     field = _FIELDS[name]
     numbers, _, scale = text.partition(":")
     low, _, high = numbers.partition("..")
+    hint = "write LOW..HIGH, or LOW..HIGH:log for numbers above 0 such as a learning rate"
+    error = SettingError(f"{name}: {text!r} is not a range of values", hint)
     if not is_number(field) or scale not in ("", "log"):
-        raise SettingError(f"{name}: {text!r} is no range of values", _RANGE_HINT)
+        raise error
     first, last = parsed(field, low.strip()), parsed(field, high.strip())
     if first is None or last is None or not first < last or (scale and first <= 0):
-        raise SettingError(f"{name}: {text!r} is no range of values", _RANGE_HINT)
+        raise error
     return Range(first, last, log=bool(scale), whole=kind_of(field) is int)
-
-
-_RANGE_HINT = "write LOW..HIGH, or LOW..HIGH:log for numbers above 0 such as a learning rate"
-
-
-def check_search(given: TrainConfig, space: Space, options: TuneOptions) -> str:
-    """The sampler that is meant.
-
-    Raises:
-        SettingError: If there is nothing to search, or not in this way.
-    """
-    if not space.dimensions:
-        raise SettingError(
-            "there is nothing to search: no setting has several values",
-            "give some, such as `--lr 1e-3,4e-3 --dropout 0.2,0.3,0.5`",
-        )
-    for flag, wrong in {"--time": given.time, "--folds": given.folds}.items():
-        if wrong is not None:
-            raise SettingError(
-                f"a trial has a number of epochs and one validation part, and no use for the setting {flag[2:]}",
-                f"leave `{flag}` out of the configuration",
-            )
-    sampler = options.sampler if options.sampler != "auto" else "tpe" if space.ranges else "grid"
-    if sampler == "grid" and space.ranges:
-        raise SettingError(
-            f"a grid needs values, and {preview(space.ranges)} has a range",
-            "list its values, or choose `--sampler random` or `--sampler tpe`",
-        )
-    return sampler

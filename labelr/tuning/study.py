@@ -1,37 +1,53 @@
-"""The study: all that is known of a search, where every process that works on it finds it."""
+"""The study: what is known of a search, in a journal file or in a database, shared by all processes that work on it."""
 
+import hashlib
+import json
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
-from labelr.errors import LabelrError
-from labelr.tuning.space import Point
-from labelr.tuning.storage import connect, open_journal
-from labelr.tuning.trials import MAX_DEATHS, STOPPED, TICKET, WORKER, by_ticket, count_deaths, is_cut_short
+from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.errors import LabelrError, first_line, preview
+from labelr.fields import SettingError
+from labelr.model import store
+from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
+from labelr.tuning.space import Plan, Point
+from labelr.tuning.trials import MAX_DEATHS, POINT, WORKER, attempts_by_point, count_deaths, is_interrupted
 
-JOURNAL_FILE = "study.log"
 IDENTITY = "identity"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
+"""How often a worker reports to a database that it is alive, and the silence after which it counts as dead."""
+DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000", "mysql": "mysql+pymysql"}
+"""The drivers of the extra ``labelr[storage]``, which need no compiler."""
+CONNECTION_ATTEMPTS = 5
+"""Creating the tables of a database is retried, since another machine may create them at the same moment."""
+_MACHINE = ("device", "amp", "threads", "compile")
+"""Settings that may differ between the machines of a search."""
 
 
 @dataclass
 class Study:
-    """A study, and the folder of what this machine keeps of it.
+    """A study, and the directory with its files on this machine.
 
     Attributes:
         name: Its name.
-        folder: Where its files are.
-        url: The database that it lives in; None for a journal in its folder.
-        shared: What all who work on it share.
-        storage: Where that is kept.
+        folder: Its directory.
+        url: The database that holds it; None for a journal in its directory.
+        shared: The Optuna study, which all processes share.
+        storage: Where that is stored.
     """
 
     name: str
@@ -40,33 +56,28 @@ class Study:
     shared: optuna.Study = field(repr=False)
     storage: RDBStorage | JournalStorage = field(repr=False)
 
-    @property
-    def claiming(self) -> FileLock:
-        """Held while a point is claimed or put back, so that no two processes of this machine do so at once."""
-        return FileLock(self.folder / ".claim.lock")
+    def __post_init__(self) -> None:
+        self.claim_lock = FileLock(self.folder / ".claim.lock")
+        """Held while points are enqueued and claimed, so that no two processes of this machine claim the same one."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What it was begun with; empty if nobody has begun it."""
+        """What it searches; empty for a new study."""
         return dict(self.shared.user_attrs.get(IDENTITY, {}))
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes the connections to the database."""
         if isinstance(self.storage, RDBStorage):
             self.storage.engine.dispose()
 
-    def begin(self, identity: Mapping[str, Any]) -> None:
-        """Says what is searched, and on what."""
-        self.shared.set_user_attr(IDENTITY, dict(identity))
-
     def attempts(self, *states: TrialState) -> list[FrozenTrial]:
-        """What was begun so far, in any state or in some."""
+        """All attempts at points, or those in some states."""
         return self.shared.get_trials(deepcopy=False, states=states or None)
 
     @contextmanager
-    def at_work(self, worker: str) -> Iterator[None]:
-        """Holds the lock by which others see that a worker lives."""
-        lock = self._lock_of(worker)
+    def working(self, worker: str) -> Iterator[None]:
+        """Holds the lock that shows other processes that a worker is alive."""
+        lock = self._worker_lock(worker)
         lock.acquire()
         try:
             yield
@@ -74,12 +85,9 @@ class Study:
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
 
-    def is_at_work(self, worker: str | None) -> bool:
-        """Whether a worker of this machine lives."""
-        if worker is None:
-            return False
-        lock = self._lock_of(worker)
-        if not Path(lock.lock_file).exists():
+    def is_alive(self, worker: str | None) -> bool:
+        """Whether a worker of this machine is alive."""
+        if worker is None or not Path((lock := self._worker_lock(worker)).lock_file).exists():
             return False
         try:
             with lock.acquire(timeout=0):
@@ -88,22 +96,16 @@ class Study:
             return True
 
     def has_workers(self) -> bool:
-        """Whether any worker of this machine is at work on it."""
-        return any(self.is_at_work(path.stem) for path in (self.folder / "workers").glob("*.lock"))
+        """Whether any process of this machine works on it."""
+        return any(self.is_alive(path.stem) for path in (self.folder / "workers").glob("*.lock"))
 
-    def _lock_of(self, worker: str) -> FileLock:
+    def _worker_lock(self, worker: str) -> FileLock:
         return FileLock(files.make_folder(self.folder / "workers") / f"{worker}.lock")
 
-    def put_back(self, attempt: optuna.Trial) -> None:
-        """Ends an attempt that was asked to stop: its point is tried again."""
-        attempt.set_user_attr(STOPPED, True)
-        self.shared.tell(attempt, state=TrialState.FAIL)
+    def reap_dead_workers(self) -> None:
+        """Fails the attempts whose process died. Call it with `claim_lock` held.
 
-    def bury_the_dead(self) -> None:
-        """Ends the attempts whose process is gone, so that their points are tried again.
-
-        The journal knows no heartbeat: there the dead are those who hold no lock any more. To be called with
-        `claiming` held.
+        A journal has no heartbeats: there, the lock of a dead worker is free, since the kernel releases it.
         """
         if self.url:
             with warnings.catch_warnings():
@@ -112,56 +114,287 @@ class Study:
             return
         for attempt in self.attempts(TrialState.RUNNING):
             worker = attempt.user_attrs.get(WORKER)
-            if not self.is_at_work(worker):
+            if not self.is_alive(worker):
                 if worker:
-                    Path(self._lock_of(worker).lock_file).unlink(missing_ok=True)
+                    Path(self._worker_lock(worker).lock_file).unlink(missing_ok=True)
                 self.shared.tell(attempt.number, state=TrialState.FAIL)
 
-    def queue(self, points: Sequence[Point]) -> None:
-        """Queues each point that nobody is trying, has tried to its end, or has queued.
+    def enqueue(self, points: Sequence[Point]) -> None:
+        """Enqueues each point that has no attempt but interrupted ones. Call it with `claim_lock` held.
 
-        A point that was begun is gone on with as it was begun, though it may be the sampler that has chosen it. To be
-        called with `claiming` held.
+        Optuna's RetryHeartbeatStaleTrialCallback is not used: a journal never calls it, and a process that is killed
+        between failing an attempt and repeating it would lose the point. This can be repeated until it has succeeded.
+        An interrupted attempt is repeated with the values that it had, even if the sampler chose them.
 
         Args:
-            points: By number; an empty one is left to the sampler.
+            points: By number; the values of an empty one are left to the sampler.
         """
-        attempts = by_ticket(self.attempts())
+        attempts = attempts_by_point(self.attempts())
         for number, point in enumerate(points):
             tried = attempts.get(number, [])
-            if not all(map(is_cut_short, tried)) or count_deaths(tried) >= MAX_DEATHS:
-                continue
-            begun = tried[-1].params if tried else {}  # only some of them, if it was cut short at once
-            self.shared.enqueue_trial({**point, **begun}, user_attrs={TICKET: number})
+            if all(map(is_interrupted, tried)) and count_deaths(tried) < MAX_DEATHS:
+                started = tried[-1].params if tried else {}  # only some of them, if it was interrupted at once
+                self.shared.enqueue_trial({**point, **started}, user_attrs={POINT: number})
+
+
+def studies_folder() -> Path:
+    """Where studies are kept."""
+    return files.home() / "studies"
 
 
 def open_study(name: str, folder: Path, url: str | None) -> Study:
-    """A study, made where there is none of that name.
+    """A study; a new one if there is none of that name.
 
     Args:
         name: Its name.
-        folder: Where its files are.
-        url: The database that it lives in; None for a journal in its folder.
+        folder: Its directory.
+        url: The database that holds it; None for a journal in its directory.
 
     Raises:
         LabelrError: If its storage cannot be reached, or is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     files.make_folder(folder)
-    storage = connect(url) if url else open_journal(folder / JOURNAL_FILE)
+    storage = connect(url) if url else _open_journal(folder / "study.log")
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     return Study(name, folder, url, study, storage)
 
 
-def delete_study(study: Study) -> None:
-    """Deletes a study with all that it has found.
+@dataclass(frozen=True)
+class Target:
+    """Where a search is stored.
+
+    Attributes:
+        study: The study's name; None for the study of this very search, else the data folder's name, ``-2``, ...
+        storage: The database that holds the study; None for a journal.
+        output: The best model's directory; None for the user's cache.
+        force: Whether to replace a study and a model that exist.
+    """
+
+    study: str | None = None
+    storage: str | None = None
+    output: Path | None = None
+    force: bool = False
+
+
+def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) -> Study:
+    """The study of a search: the existing one, or a new one.
+
+    Args:
+        target: Its name and storage, and whether to start over.
+        default_name: The name of the data, made into a valid name. In a database it is always the study's name.
+        identity: What is searched.
 
     Raises:
-        LabelrError: If someone is at work on it.
+        LabelrError: If a study of that name searches something else, or its storage cannot be reached.
     """
+    stem, url, force = store.make_name(default_name), target.storage, target.force
+    chosen = target.study or (stem if url else None)
+    names = iter([chosen]) if chosen else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    with FileLock(files.make_folder(studies_folder()) / ".lock"):
+        for candidate in names:
+            study = _reopen(candidate, url, force=force)
+            changes = list(differences(study.identity, identity)) if study.identity else []
+            if study.identity and force and (chosen or not changes):
+                _delete(study)
+                study, changes = open_study(candidate, studies_folder() / candidate, url), []
+            if not study.identity:
+                study.shared.set_user_attr(IDENTITY, dict(identity))
+            if not changes:
+                return study
+            study.close()
+    raise LabelrError(
+        f"the study {study.name!r} is of another search: {'; '.join(changes)}",
+        "give the same data and options, choose another name with `--study`, or start over with `--force`",
+    )
+
+
+def _reopen(name: str, url: str | None, *, force: bool) -> Study:
+    folder = studies_folder() / name
+    try:
+        return open_study(name, folder, url)
+    except LabelrError:
+        if not force or url:
+            raise
+        files.remove_folder(folder)  # damaged, and to be replaced
+        return open_study(name, folder, url)
+
+
+def _delete(study: Study) -> None:
     if study.has_workers():
-        raise LabelrError(f"the study {study.name!r} is being worked on", "stop that first, or choose another name")
+        raise LabelrError(f"the study {study.name!r} is in use", "stop the other search, or choose another name")
     if study.url:
         optuna.delete_study(study_name=study.name, storage=study.storage)
         study.close()
     files.remove_folder(study.folder)
+
+
+# --- what a study searches: it is never resumed on other data, or with another space ----------------------------------
+
+
+def identity_of(dataset: Dataset, plan: Plan, config: TrainConfig) -> dict[str, Any]:
+    """What a search is defined by, ready for JSON.
+
+    Args:
+        dataset: The data, split.
+        plan: The search.
+        config: The settings of all trials, as resolved: another kind of machine may resolve them differently.
+    """
+    ignored = {*FREE_SETTINGS, *_MACHINE, *plan.space.dimensions, "select"}
+    return {
+        "labels": list(dataset.labels),
+        "images": len(dataset),
+        "content": content_digest(dataset),
+        "settings": {name: value for name, value in config.to_dict().items() if name not in ignored},
+        "space": plan.space.to_dict(),
+        "metric": plan.options.metric,
+        "seeds": plan.options.seeds,
+        "sampler": plan.sampler,
+    }
+
+
+def content_digest(dataset: Dataset) -> str:
+    """A digest of labels, images, targets and split, whatever the order of the images."""
+    images = sorted((name, *image) for name, image in recorded_images(dataset).items())
+    return hashlib.sha256(json.dumps([dataset.labels, images]).encode()).hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """How two searches differ, each difference as a part of a sentence."""
+    names = {"metric": "the metric", "seeds": "the number of seeds", "sampler": "the sampler"}
+    for key, old, new in _changes(*({key: identity[key] for key in names} for identity in (before, now))):
+        yield f"{names[key]} was {old} and is {new}"
+    for name, old, new in _changes(before["space"], now["space"]):
+        yield f"{name} was searched over {old or 'nothing'} and is over {new or 'nothing'}"
+    for name, old, new in _changes(before["settings"], now["settings"]):
+        if name not in before["space"] and name not in now["space"]:
+            yield f"{name} was {format_setting(old)} and is {format_setting(new)}"
+    if before["labels"] != now["labels"]:
+        yield f"the labels were {preview(before['labels'])} and are {preview(now['labels'])}"
+    elif before["images"] != now["images"]:
+        yield f"there were {before['images']:,} images and are {now['images']:,}"
+    elif before["content"] != now["content"]:
+        yield "images, their labels, or their split into train, val and test have changed"
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            yield name, before.get(name), now.get(name)
+
+
+# --- storages ---------------------------------------------------------------------------------------------------------
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A lock of a journal that the kernel releases when its process dies.
+
+    Optuna's own locks are files: after a kill, every other process waits for their grace period of 30 seconds, and
+    takes the lock from a process that was merely suspended for as long.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        """Waits until the lock is free."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Releases the lock."""
+        self._lock.release()
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    lock = _KernelLock(path.with_name(".journal.lock"))
+    try:
+        _drop_partial_line(path, lock)
+        return JournalStorage(JournalFileBackend(str(path), lock))
+    except (ValueError, KeyError) as error:
+        raise LabelrError(
+            f"the study in {path} is damaged: {first_line(error)}",
+            "start over with `--force`, or choose another name with `--study`",
+        ) from error
+    except OSError as error:
+        raise files.write_error(path, error) from error
+
+
+def _drop_partial_line(path: Path, lock: _KernelLock) -> None:
+    """Removes an incomplete last line, as a full disk or a power cut leaves it; Optuna would refuse the journal."""
+    if not path.exists():
+        return
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                file.truncate(end)
+    finally:
+        lock.release()
+
+
+def connect(url: str) -> RDBStorage:
+    """The storage of studies in a database; missing tables are created.
+
+    Raises:
+        LabelrError: If it cannot be reached.
+    """
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        return _connect(url)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise SettingError(
+            f"storage: {_without_password(url)} is not the address of a database: {first_line(error)}",
+            "write it as `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`",
+        ) from error
+    except ImportError as error:
+        raise SettingError(
+            f"the driver of the storage {_without_password(url)} is not installed: {first_line(error)}",
+            "install it with `pip install 'labelr[storage]'`",
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        raise LabelrError(
+            f"the storage {_without_password(url)} cannot be reached: {_root_message(error)}",
+            "check that the server is running, and host, port, user, password and database",
+        ) from error
+
+
+def _connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    address = make_url(url)
+    address = address.set(drivername=DRIVERS.get(address.drivername, address.drivername))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(
+                address.render_as_string(hide_password=False),
+                heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
+            )  # fmt: skip
+    except (IntegrityError, ProgrammingError):
+        if attempts == 1:
+            raise
+        time.sleep(1)
+        return _connect(url, attempts - 1)
+
+
+def _root_message(error: BaseException) -> str:
+    """The message of the first error in a chain: the database's own."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    details = error.args[0] if error.args else None
+    return str(details["M"]) if isinstance(details, dict) and "M" in details else first_line(error)  # pg8000 has fields
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return repr(url)

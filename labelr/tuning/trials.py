@@ -1,40 +1,50 @@
-"""What became of each point of a search, read from the study that all of its processes share."""
+"""The results of a search: the trial of each point as read from the study, their ranking and tables, the best one."""
 
+import dataclasses
+import logging
 import math
+import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from labelr import files
+from labelr.config import SEARCHABLE, TrainConfig
+from labelr.errors import pluralize
+from labelr.scoring.results import without_nan
+from labelr.tuning.space import Plan, format_rounded, format_value
+
+TRIALS_FILE = "trials.csv"
 MAX_DEATHS = 3
-"""A point whose process died so often in a row, and came no farther, is not tried again."""
-TICKET, WORKER, REASON, STOPPED, SCORES, EPOCHS, SECONDS = (
-    "ticket", "worker", "reason", "stopped", "scores", "epochs", "seconds",
-)  # fmt: skip
-"""What is written beside a trial: the number of its point, who tries it, why it failed, whether it was put back, and
-for each time that it was trained the score, the epochs and the time."""
+"""A point is given up after this many attempts whose process died without progress over the previous attempt."""
+POINT, WORKER, REASON, REQUEUED = "point", "worker", "reason", "requeued"
+"""Attributes of an attempt: number of its point, worker, why it failed, whether its point was returned to the queue."""
+SCORES, EPOCHS, SECONDS = "scores", "epochs", "seconds"
+"""Attributes of an attempt: score of each seed that is finished, epochs and seconds of all seeds."""
+STATES = ("complete", "pruned", "failed", "running", "waiting", "interrupted")
+"""In order of precedence, where the attempts at a point differ. Only attempts are "interrupted", trials are not."""
 
-
-STATES = ("complete", "pruned", "failed", "running", "waiting", "")
-"""From what says most of a point to what says nothing."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of a search, and what became of it.
+    """A point of a search and its outcome. In Optuna it is one trial for each attempt at it.
 
     Attributes:
         number: From 1.
         state: ``"complete"``, ``"pruned"``, ``"failed"``, ``"running"`` or ``"waiting"``.
-        settings: The values of what is searched, by name; empty as long as they are not chosen.
-        scores: On validation images, of each time it was trained; of a trial that is not complete what is known.
-        epochs: How many epochs were trained, in all.
-        seconds: What they took.
+        settings: The values of the searched settings; empty until they are chosen.
+        scores: The validation score of each seed; the last known score if the trial is not complete.
+        epochs: Epochs trained, over all seeds.
+        seconds: Training time.
         reason: Why it failed.
-        curve: The score after each epoch, by its number; those of the second seed follow those of the first.
+        curve: The score after each epoch, by epoch; epochs of the second seed follow those of the first.
     """
 
     number: int
@@ -48,81 +58,270 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The mean of its scores; NaN where there is none."""
+        """The mean of the scores; NaN if there is none."""
         return statistics.fmean(self.scores) if self.scores else math.nan
 
     @property
     def spread(self) -> float:
-        """The standard deviation of its scores; NaN of fewer than two."""
+        """The standard deviation of the scores; NaN for fewer than two."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing more becomes of it."""
+    def is_finished(self) -> bool:
+        """Whether its outcome is final."""
         return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def description(self) -> str:
+        """Its settings in one line."""
+        return ", ".join(f"{name.replace('_', ' ')} {format_rounded(value)}" for name, value in self.settings.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial, ready for JSON."""
+        return {
+            "number": self.number, "settings": dict(self.settings), "score": self.score, "spread": self.spread,
+            "scores": list(self.scores), "epochs": self.epochs, "seconds": self.seconds, "state": self.state,
+            "reason": self.reason,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OptimisticBias:
+    """The scores of the refitted model; validation scores are biased, since they chose the settings and the epoch.
+
+    Attributes:
+        val: On the validation split.
+        test: On the test split.
+    """
+
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """The result of a search.
+
+    Attributes:
+        study: The study's name.
+        folder: The study's directory.
+        plan: What was searched and how.
+        trials: Best first.
+        importance: The share of each setting in the variance of the scores, in [0, 1], highest first; empty if too few
+            trials are complete.
+        model: The refitted model, as in `FitResult.to_json`; None without one.
+        optimistic_bias: The refitted model's scores; None without a model or a test split.
+    """
+
+    study: str
+    folder: Path
+    plan: Plan
+    trials: tuple[Trial, ...]
+    importance: Mapping[str, float]
+    model: Mapping[str, Any] | None = None
+    optimistic_bias: OptimisticBias | None = None
+
+    @property
+    def best(self) -> Trial:
+        """The best complete trial."""
+        return self.trials[0]
+
+    @property
+    def best_config(self) -> TrainConfig:
+        """The settings of the best trial, before "auto" is resolved."""
+        return dataclasses.replace(self.plan.config, **self.best.settings)
+
+    @property
+    def command(self) -> str:
+        """The `labelr fit` command that trains a model with the best settings; default values are left out."""
+        words = ["labelr", "fit", *(f"./{folder}" if folder.startswith("-") else folder for folder in self.plan.data)]
+        for field in dataclasses.fields(self.best_config):
+            value, flag = getattr(self.best_config, field.name), field.name.replace("_", "-")
+            if field.name == "synthetic":
+                words += [] if self.plan.data else ["--synthetic", str(value)]
+            elif value == field.default:
+                continue
+            elif isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                for item in value if isinstance(value, tuple) else (value,):
+                    words += [f"--{flag}", format_value(item)]
+        return shlex.join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result, ready for JSON: the model's object, and the search."""
+        best, model = self.best, self.model or {"model": None, "name": None, "settings": self.best_config.to_dict()}
+        search = {
+            "study": self.study, "study_path": str(self.folder), "metric": self.plan.options.metric,
+            "sampler": self.plan.sampler, "space": self.plan.space.to_dict(), "best_trial": best.number,
+            "best_settings": dict(best.settings), "score": best.score, "command": self.command,
+            "importance": dict(self.importance),
+            "optimistic_bias": dataclasses.asdict(self.optimistic_bias) if self.optimistic_bias else None,
+            "trials": [trial.to_json() for trial in self.trials],
+        }  # fmt: skip
+        return {**model, **without_nan(search)}
 
 
 def read_trials(study: optuna.Study) -> list[Trial]:
-    """All points that were queued so far, by number, each once however often it was begun."""
-    attempts = by_ticket(study.get_trials(deepcopy=False))
-    return [_trial(number, attempts[number]) for number in sorted(attempts)]
+    """The trial of each point that was enqueued so far, by number."""
+    attempts = attempts_by_point(study.get_trials(deepcopy=False))
+    return [_trial(point, attempts[point]) for point in sorted(attempts)]
 
 
-def by_ticket(attempts: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """The attempts at each point, by its number from 0."""
+def attempts_by_point(attempts: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """The attempts at each point, by its number from 0, in the order in which they were enqueued."""
     found: dict[int, list[FrozenTrial]] = {}
     for attempt in attempts:
-        if TICKET in attempt.user_attrs:
-            found.setdefault(attempt.user_attrs[TICKET], []).append(attempt)
+        if POINT in attempt.user_attrs:
+            found.setdefault(attempt.user_attrs[POINT], []).append(attempt)
     return found
 
 
-def _trial(number: int, attempts: Sequence[FrozenTrial]) -> Trial:
-    """What became of a point: the best that any attempt says of it."""
-    deaths = count_deaths(attempts)
-    attempt = min(attempts, key=lambda one: (STATES.index(_state(one)), one.number))
+def params_of(attempt: FrozenTrial) -> dict[str, Any]:
+    """The values of an attempt: those that were chosen, else those that it was enqueued with."""
+    return dict(attempt.params or attempt.system_attrs.get("fixed_params", {}))
+
+
+def is_interrupted(attempt: FrozenTrial) -> bool:
+    """Whether an attempt ended for a reason outside of its point: its process died, was stopped or ran out of time."""
+    return attempt.state == TrialState.FAIL and REASON not in attempt.user_attrs
+
+
+def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
+    """The number of successive attempts, up to the last, whose process died without progress over earlier ones."""
+    deaths = farthest = 0
+    for attempt in attempts:
+        epochs = attempt.user_attrs.get(EPOCHS, 0)
+        died = is_interrupted(attempt) and REQUEUED not in attempt.user_attrs
+        deaths = deaths + died if epochs <= farthest else 0
+        farthest = max(farthest, epochs)
+    return deaths
+
+
+def _state(attempt: FrozenTrial) -> str:
+    if attempt.state == TrialState.FAIL:
+        return "interrupted" if is_interrupted(attempt) else "failed"
+    return attempt.state.name.lower()
+
+
+def _trial(point: int, attempts: Sequence[FrozenTrial]) -> Trial:
+    attempt = min(attempts, key=lambda attempt: (STATES.index(_state(attempt)), attempt.number))
     state, reason = _state(attempt), str(attempt.user_attrs.get(REASON, ""))
-    if not state:
+    if state == "interrupted":
+        deaths = count_deaths(attempts)
         state = "failed" if deaths >= MAX_DEATHS else "waiting"
         reason = f"its process died {deaths} times; memory may not suffice" if deaths >= MAX_DEATHS else ""
-    curve = dict(attempt.intermediate_values)
+    curve, params = dict(attempt.intermediate_values), params_of(attempt)
     scores = tuple(attempt.user_attrs.get(SCORES, ()))
     if state != "complete" and curve:
         scores = (curve[max(curve)],)
     return Trial(
-        number=number + 1, state=state, settings=attempt.params or attempt.system_attrs.get("fixed_params", {}),
+        number=point + 1, state=state, settings={name: params[name] for name in SEARCHABLE if name in params},
         scores=scores, epochs=attempt.user_attrs.get(EPOCHS, len(curve)),
         seconds=attempt.user_attrs.get(SECONDS, 0.0), reason=reason, curve=curve,
     )  # fmt: skip
 
 
-def _state(attempt: FrozenTrial) -> str:
-    """What became of one attempt; nothing where it was cut short and so says nothing of its point."""
-    if attempt.state == TrialState.FAIL:
-        return "failed" if REASON in attempt.user_attrs else ""
-    return attempt.state.name.lower()
-
-
-def is_cut_short(attempt: FrozenTrial) -> bool:
-    """Whether an attempt ended before its time, for no fault of its point."""
-    return not _state(attempt)
-
-
-def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
-    """How many attempts in a row, up to the last, ended with their process, unasked, and no farther than before."""
-    deaths = farthest = 0
-    for attempt in sorted(attempts, key=lambda attempt: attempt.number):
-        epochs = attempt.user_attrs.get(EPOCHS, 0)
-        is_dead = is_cut_short(attempt) and STOPPED not in attempt.user_attrs
-        deaths = deaths + is_dead if epochs <= farthest else 0
-        farthest = max(farthest, epochs)
-    return deaths
-
-
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials from the best on: complete ones by score, then pruned ones, then the others by number."""
+    """The trials, best first: complete ones by score, then pruned ones, then the others by number."""
 
-    def place(trial: Trial) -> tuple[int, float, int]:
+    def rank(trial: Trial) -> tuple[int, float, int]:
         return STATES.index(trial.state), -trial.score if math.isfinite(trial.score) else math.inf, trial.number
 
-    return sorted(trials, key=place)
+    return sorted(trials, key=rank)
+
+
+def trial_rows(
+    trials: Iterable[Trial], names: Iterable[str], format_setting: Callable[[Any], str] = format_value
+) -> list[dict[str, Any]]:
+    """The trials as rows of a table; NaN where there is no score.
+
+    Args:
+        trials: In order.
+        names: The searched settings.
+        format_setting: Makes a text of a setting's value.
+    """
+    rows, searched = [], list(names)
+    for rank, trial in enumerate(trials, start=1):
+        values = {name: format_setting(trial.settings[name]) if name in trial.settings else "" for name in searched}
+        rows.append({
+            "rank": rank if trial.state == "complete" else None, "trial": trial.number, **values, "score": trial.score,
+            "spread": trial.spread, "epochs_trained": trial.epochs, "seconds": round(trial.seconds, 1),
+            "state": trial.state, "reason": trial.reason,
+        })  # fmt: skip
+    return rows
+
+
+def trials_csv(trials: Sequence[Trial], names: Iterable[str]) -> str:
+    """The content of ``trials.csv``."""
+    rows = trial_rows(trials, names)
+    return files.csv_text(rows[0] if rows else (), ([_cell(value) for value in row.values()] for row in rows))
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return files.escape_formula(value) if isinstance(value, str) else value
+
+
+def seconds_left(trials: Sequence[Trial], num_points: int | None, jobs: int) -> float | None:
+    """The estimated remaining time of a search, from the mean time of its finished trials; None if unknown."""
+    finished = [trial for trial in trials if trial.is_finished and trial.seconds]
+    if not finished or num_points is None:
+        return None
+    mean = statistics.fmean(trial.seconds for trial in finished)
+    running = sum(trial.seconds for trial in trials if trial.state == "running")
+    left = num_points - sum(trial.is_finished for trial in trials)
+    return max(0.0, mean * left - running) / max(1, min(jobs, left))
+
+
+def format_duration(seconds: float) -> str:
+    """A rounded duration."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"
+
+
+def summarize(trials: Sequence[Trial]) -> str:
+    """The number of trials in each state, as a sentence."""
+    names = {"complete": "complete", "pruned": "pruned", "failed": "failed", "waiting": "not tried"}
+    counts = ((sum(trial.state == state for trial in trials), name) for state, name in names.items())
+    return f"{pluralize(len(trials), 'trial')}: {', '.join(f'{count:,} {name}' for count, name in counts if count)}"
+
+
+class TrialLogger:
+    """Logs one line for each trial that finishes.
+
+    Args:
+        plan: The search.
+        trials: All trials at the start: finished ones are not logged again.
+    """
+
+    def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
+        self._metric, self._num_points, self._jobs = plan.options.metric, plan.num_points, plan.options.jobs
+        self._logged = {trial.number for trial in trials if trial.is_finished}
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Logs the trials that have finished since the last call."""
+        for trial in trials:
+            if trial.is_finished and trial.number not in self._logged:
+                self._logged.add(trial.number)
+                total = f" of {self._num_points:,}" if self._num_points is not None else ""
+                line = f"{len(self._logged):,}{total}  trial {trial.number}: {trial.description}: "
+                if trial.state == "failed":
+                    log.warning("%sfailed: %s", line, trial.reason)
+                else:
+                    log.info("%s%s", line, "  ".join(self._outcome(trial, trials)))
+
+    def _outcome(self, trial: Trial, trials: Sequence[Trial]) -> Iterable[str]:
+        score = f"{self._metric} {trial.score:.4f}" + (f" ± {trial.spread:.4f}" if len(trial.scores) > 1 else "")
+        yield f"pruned at {score}" if trial.state == "pruned" else score
+        yield f"{trial.epochs} epochs"
+        yield f"{trial.seconds:.1f} s"
+        complete = [other.score for other in trials if other.state == "complete"]
+        if complete:
+            yield f"best {max(complete):.4f}"
+        running = sum(other.state == "running" for other in trials)
+        left = seconds_left(trials, self._num_points, max(self._jobs, running))
+        if left:
+            yield f"{format_duration(left)} left"

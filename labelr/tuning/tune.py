@@ -1,11 +1,12 @@
-"""The main path of a search: settings, data, study, workers, ranking, the best trained again, report."""
+"""The main path of a search: data, study, worker processes, ranking, the best settings trained again, report."""
 
 import logging
+import math
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,31 +15,25 @@ from typing import Any, cast
 import optuna
 
 from labelr import files, signals
-from labelr.config import TrainConfig, TuneOptions
+from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.load import as_folders, name_of_data
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
 from labelr.progress import Track, untracked
 from labelr.training.prepare import prepare, resolve
-from labelr.tuning.course import TRIALS_FOLDER
-from labelr.tuning.crew import Crew
-from labelr.tuning.identity import begin_study, identity_of
-from labelr.tuning.job import Job
-from labelr.tuning.outcome import TRIALS_FILE, Outcome, trials_csv
 from labelr.tuning.page import write_study_page
-from labelr.tuning.refit import check_place, refit
-from labelr.tuning.space import Space, Values, check_search
-from labelr.tuning.storage import check_storage
-from labelr.tuning.study import Study
-from labelr.tuning.trials import Trial, ranked, read_trials
-from labelr.tuning.words import Teller, describe_search, summarise
+from labelr.tuning.pool import Pool
+from labelr.tuning.refit import check_output, refit
+from labelr.tuning.space import Plan, Values
+from labelr.tuning.study import Study, Target, connect, identity_of, start_study
+from labelr.tuning.trials import TRIALS_FILE, Trial, TrialLogger, TuneResult, ranked, read_trials, summarize, trials_csv
+from labelr.tuning.worker import TRIALS_FOLDER, resolve_point
 
-LOOK_SECONDS = 0.5
-"""How often it is looked how far the workers are."""
+POLL_SECONDS = 0.5
 Watch = Callable[[Sequence[Trial]], None]
-"""Is shown all trials again and again while the search goes on, and none once it is over."""
+"""Called with all trials several times a second during a search, and with none at its end."""
 
 log = logging.getLogger(__name__)
 
@@ -55,158 +50,177 @@ def tune(
     force: bool = False,
     track: Track = untracked,
     watch: Watch = lambda _: None,
-    **options: Any,
-) -> Outcome:
-    """Searches the settings that suit a data set best, and trains a model with them.
+    **settings: Any,
+) -> TuneResult:
+    """Searches for the best settings for a data set, and trains a model with them.
 
-    The study is kept on disk: the same call goes on with it, and several at once share it. Trials are trained in
-    processes of their own, so that a script that calls this needs ``if __name__ == "__main__":`` around it.
+    The study is stored on disk: the same call resumes it, and several processes can share it.
 
     Args:
-        data: A folder of labelled images, or several that are one data set; None draws one.
-        space: For each setting that is searched its values: a sequence, or a text such as ``"0.2,0.5"`` or
-            ``"1e-4..1e-2:log"``; those of one value are the same for all trials.
-        config: The settings that all trials have, as a `TrainConfig` or a mapping of its names.
-        study: The study's name; None takes the data folder's.
-        storage: The address of a database that several machines share; None keeps the study in the cache directory.
-        name: The best model's name; None takes the data folder's, with a number where that is taken.
-        output: A directory to save it in instead of the user's cache.
-        force: Whether a study of that name is begun anew.
-        track: Watches the progress of what is done here.
-        watch: Is shown the trials while they go on.
-        options: How to search, by the names of `TuneOptions`.
+        data: A folder of labelled images, or several that form one data set; None for synthetic images.
+        space: The values of each searched setting: a sequence, or a text such as ``"0.2,0.5"`` or
+            ``"1e-4..1e-2:log"``. Settings with a single value apply to all trials.
+        config: The settings of all trials, as a `TrainConfig` or a mapping of its names.
+        study: The study's name; None for the name of the data folder.
+        storage: The address of a database in which machines share the study; None for a file in the cache directory.
+        name: The name of the best model; None for the name of the data folder, with a number if it is taken.
+        output: A directory for the best model instead of the user's cache.
+        force: Whether to delete an existing study of that name and start over.
+        track: Reports progress.
+        watch: Called with the trials while they run.
+        settings: Names of `TuneOptions`, which define how to search, and of `TrainConfig`. A setting of the network or
+            the training with several values is searched: ``lr=[1e-3, 4e-3]``, ``lr="1e-4..1e-2:log"``.
 
     Returns:
-        What was found; its page and tables are in the study's directory.
+        The result; its report and tables are in the study's directory.
 
     Raises:
-        LabelrError: If settings, data or surroundings do not allow it, or no trial came to its end.
+        LabelrError: If settings, data or environment do not allow it, or no trial is completed.
     """
-    searched, single = Space.of(space or {})
-    given = TrainConfig.of(config, **single)
-    chosen = TuneOptions.of({"metric": given.select, **options})
-    given = replace(given, select=chosen.metric)
-    sampler = check_search(given, searched, chosen)
-    place = Path(output) if output is not None else None
-    if name is not None:
-        place = store.models_folder() / store.check_name(name)
-    if study is not None:
-        store.check_name(study, "study")
-    if storage is not None:
-        check_storage(storage)
-    folders = as_folders(data)
-    deadline = time.time() + 60 * chosen.time if chosen.time else None
-    with _going_on() as ends:
-        machine = pick_runtime(given.device, amp=given.amp, threads=given.threads, workers=given.workers)
-        dataset = prepare(folders, given, machine, track=track)
-        _check_scorable(dataset)
-        settings = resolve(given, machine, drawn=not folders, num_train=len(dataset.split_rows("train")))
-        identity = identity_of(dataset, settings, searched, chosen, sampler)
-        found = ends.enter_context(closing(begin_study(study, name_of_data(folders), storage, identity, force=force)))
-        ends.enter_context(found.at_work(uuid.uuid4().hex))
-        check_place(found, place, force=force)
-        threads = max(1, machine.threads // chosen.jobs)
-        job = Job(
-            found.name, found.folder, found.url, dataset, not folders, given, searched, chosen, sampler, threads,
-            deadline,
-        )  # fmt: skip
-        search(found, job, machine, track=track, watch=watch)
-        outcome = conclude(found, job, tuple(map(str, folders)))
-        if chosen.refit:
-            outcome = refit(found, outcome, dataset, place, force=force, track=track)
-        if given.report:
-            log.info("a page to look at: %s", write_study_page(outcome))
-    return outcome
-
-
-def _check_scorable(dataset: Dataset) -> None:
-    if not len(dataset.split_rows("val")):
-        raise LabelrError(
-            "there are no validation images on which trials could be compared", "set `--val-fraction` above 0"
+    plan = Plan.of(as_folders(data), space, config, settings)
+    target = _check_target(Target(study, storage, Path(output) if output is not None else None, force), name)
+    with _resumable():
+        runtime = pick_runtime(
+            plan.config.device, amp=plan.config.amp, threads=plan.config.threads, workers=plan.config.workers
         )
+        dataset = prepare(as_folders(data), plan.config, runtime, track=track)
+        with _open_study(target, plan, dataset, runtime) as found:
+            search(found, plan, dataset, runtime, track=track, watch=watch)
+            result = conclude(found, plan)
+            if plan.options.refit:
+                result = refit(found, result, dataset, target, track=track)
+            if plan.config.report:
+                log.info("report: %s", write_study_page(result))
+    return result
+
+
+def _check_target(target: Target, name: str | None) -> Target:
+    """The target with the place that a model's name means; mistakes are reported before time is spent."""
+    if target.study is not None:
+        store.check_name(target.study, "study")
+    if target.storage is not None:
+        connect(target.storage).engine.dispose()
+    return target if name is None else replace(target, output=store.models_folder() / store.check_name(name))
 
 
 @contextmanager
-def _going_on() -> Iterator[ExitStack]:
-    """Lets whoever stops the search know that the same command goes on with it; the stack is closed at the end."""
+def _resumable() -> Iterator[None]:
+    """Marks a stop by a signal as one after which the same command resumes, without an option."""
     try:
-        with ExitStack() as ends:
-            yield ends
+        yield
     except signals.Stopped as stopped:
         stopped.resume_option = ""
         raise
 
 
-def search(study: Study, job: Job, machine: Runtime, *, track: Track, watch: Watch) -> None:
-    """Lets workers try what is left to try, until all is done or the time is over."""
+@contextmanager
+def _open_study(target: Target, plan: Plan, dataset: Dataset, runtime: Runtime) -> Iterator[Study]:
+    """The study of a search, on which this process is at work."""
+    num_train = len(dataset.split_rows("train"))
+    if not len(dataset.split_rows("val")):
+        raise LabelrError("there are no validation images to compare trials on", "set `--val-fraction` above 0")
+    config = resolve(plan.config, runtime, drawn=not plan.data, num_train=num_train)
+    default_name = name_of_data(as_folders(plan.data))
+    identity = identity_of(dataset, plan, config)
+    with closing(start_study(target, default_name, identity)) as study, study.working(uuid.uuid4().hex):
+        check_output(study, target)
+        yield study
+
+
+def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch) -> None:
+    """Lets workers try all points, until there are none left or the time is up."""
     trials = read_trials(study.shared)
-    num_over = sum(trial.is_over for trial in trials)
-    log.info("%s", describe_search(job, study.folder, num_over))
-    if job.num_points is not None and num_over >= job.num_points:
+    finished, threads = sum(trial.is_finished for trial in trials), max(1, runtime.threads // plan.options.jobs)
+    done = f"; {finished:,} of them are done" if finished else ""
+    log.info(
+        "study %s in %s: %s, each on %s%s",
+        study.name,
+        study.folder,
+        _describe(plan),
+        pluralize(threads, "CPU thread"),
+        done,
+    )
+    left = math.inf if plan.num_points is None else plan.num_points - finished
+    if left <= 0:
         return
-    _fill_cache(job, machine, track)
-    teller = Teller(job, trials)
-    size = job.options.jobs if job.num_points is None else min(job.options.jobs, job.num_points - num_over)
+    _fill_pixel_cache(plan, dataset, runtime, track)
+    logger, size = TrialLogger(plan, trials), int(min(plan.options.jobs, left))
     try:
-        with signals.deferred(), Crew.at_work(job, size, lambda: len(study.attempts())) as crew:
-            while crew.look_after():
+        with signals.deferred(), _plan_file(study, plan, threads) as path, Pool.running(path, size, study) as pool:
+            while pool.check():
                 trials = read_trials(study.shared)
-                teller.tell(trials)
+                logger.update(trials)
                 watch(trials)
                 signals.raise_if_stopped()
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
     finally:
         watch(())
-    teller.tell(read_trials(study.shared))
+    logger.update(read_trials(study.shared))
 
 
-def _fill_cache(job: Job, machine: Runtime, track: Track) -> None:
-    """Decodes the images once for all trials, at each size and by each rule that they will have."""
-    searched = {name: job.space.dimensions[name] for name in ("image_size", "resize") if name in job.space.dimensions}
-    axes = {name: dimension.choices for name, dimension in searched.items() if isinstance(dimension, Values)}
-    if len(axes) < len(searched):
-        return  # nobody knows which sizes a range will give
-    for values in product(*axes.values()):
-        settings = job.point_settings(dict(zip(axes, values, strict=True)), machine)
-        size = cast("int", settings.image_size)
-        job.dataset.pixels(size, rule=settings.resize, options=settings, threads=machine.workers, track=track)
+@contextmanager
+def _plan_file(study: Study, plan: Plan, threads: int) -> Iterator[Path]:
+    """The file that workers read, which is deleted at the end."""
+    path = files.make_folder(study.folder / "workers") / f"{uuid.uuid4().hex}.json"
+    plan = replace(plan, config=replace(plan.config, threads=threads))
+    files.write_atomically(path, files.json_text(plan.to_dict()))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def conclude(study: Study, job: Job, data: tuple[str, ...]) -> Outcome:
-    """What a study has found so far, written into its directory as tables and settings.
+def _describe(plan: Plan) -> str:
+    dimensions = (
+        f"{len(dimension.choices)} of {name}" if isinstance(dimension, Values) else f"{name} {dimension}"
+        for name, dimension in plan.space.dimensions.items()
+    )
+    number = (
+        f"{plan.num_points:,} points" if plan.num_points is not None else f"points for {plan.options.time:g} minutes"
+    )
+    how = {"grid": "", "random": " at random", "tpe": " chosen by TPE"}[plan.sampler]
+    seeds = "trained once" if plan.options.seeds == 1 else f"trained with {plan.options.seeds} seeds"
+    return f"{number}{how} ({' x '.join(dimensions)}), each {seeds}, {plan.options.jobs} at a time"
+
+
+def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Track) -> None:
+    """Decodes the images here, with progress, at each size and by each rule that the trials use, if they are listed."""
+    choices = {}
+    for name in ("image_size", "resize"):
+        dimension = plan.space.dimensions.get(name, Values((getattr(plan.config, name),)))
+        choices[name] = dimension.choices if isinstance(dimension, Values) else ()
+    for values in product(*choices.values()):
+        config = resolve_point(plan, dict(zip(choices, values, strict=True)), runtime, dataset)
+        size = cast("int", config.image_size)
+        dataset.pixels(size, rule=config.resize, options=config, threads=runtime.workers, track=track)
+
+
+def conclude(study: Study, plan: Plan) -> TuneResult:
+    """The result so far, written into the study's directory as a table and as the best settings.
 
     Raises:
         LabelrError: If no trial is complete.
     """
     trials = ranked(read_trials(study.shared))
-    log.info("%s", summarise(trials))
+    log.info("%s", summarize(trials))
+    for trial in trials:
+        for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_finished else ():
+            shutil.rmtree(leftover, ignore_errors=True)
     if not trials or trials[0].state != "complete":
         reasons = list(dict.fromkeys(trial.reason for trial in trials if trial.reason))
-        why = f": {preview(reasons, 2)}" if reasons else ""
-        hint = (
-            "change what they say, and give the study another name with `--study`" if reasons else "allow more `--time`"
-        )
-        raise LabelrError(f"no trial came to its end{why}", hint)
-    _tidy(study, trials)
-    outcome = Outcome(
-        study.name, study.folder, data, job.given, job.space, job.options, job.sampler, tuple(trials), importance(study)
-    )
-    files.write_atomically(study.folder / TRIALS_FILE, trials_csv(outcome))
-    files.write_atomically(study.folder / store.CONFIG_FILE, files.json_text(outcome.best_config.to_dict()))
-    return outcome
+        details = f": {preview(reasons, 2)}" if reasons else ""
+        hint = "fix the cause, and choose another name with `--study`" if reasons else "allow more `--time`"
+        raise LabelrError(f"no trial was completed{details}", hint)
+    result = TuneResult(study.name, study.folder, plan, tuple(trials), _importance(study.shared))
+    files.write_atomically(study.folder / TRIALS_FILE, trials_csv(trials, plan.space.dimensions))
+    files.write_atomically(study.folder / store.CONFIG_FILE, files.json_text(result.best_config.to_dict()))
+    return result
 
 
-def _tidy(study: Study, trials: Sequence[Trial]) -> None:
-    """Deletes what trials that are over have left."""
-    for trial in trials:
-        for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_over else ():
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def importance(study: Study) -> dict[str, float]:
-    """How much of the differences between complete trials each setting explains (fANOVA, Hutter et al. 2014)."""
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+def _importance(study: optuna.Study) -> dict[str, float]:
+    """The share of each setting in the variance of the scores (fANOVA, Hutter et al. 2014)."""
     try:
-        return dict(optuna.importance.get_param_importances(study.shared, evaluator=evaluator))
-    except (ValueError, RuntimeError):  # too few trials, or all of one score
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    except (ValueError, RuntimeError):  # too few trials, or all have the same score
         return {}

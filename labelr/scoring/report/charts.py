@@ -85,51 +85,6 @@ class Panel:
     description: str = ""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a parallel-coordinates chart.
-
-    Attributes:
-        name: Its name.
-        ticks: The height of each tick in [0, 1], and its text.
-    """
-
-    name: str
-    ticks: tuple[tuple[float, str], ...]
-
-
-@dataclass(frozen=True)
-class Thread:
-    """A line of a parallel-coordinates chart.
-
-    Attributes:
-        heights: In [0, 1], one for each axis from the left; fewer where the line ends before the last axis.
-        role: ``shade0`` to ``shade4``, in order of strength; ``rest`` for the background; ``best``.
-        tooltip: The text shown when the mouse is over the line.
-    """
-
-    heights: tuple[float, ...]
-    role: str
-    tooltip: str = ""
-
-
-@dataclass(frozen=True)
-class Parallel:
-    """A parallel-coordinates chart: a vertical axis for each dimension, a line for each point.
-
-    Attributes:
-        title: The title.
-        axes: The axes from the left.
-        threads: The lines; the last one is drawn on top.
-        description: The chart in a sentence, for screen readers.
-    """
-
-    title: str
-    axes: tuple[Axis, ...]
-    threads: tuple[Thread, ...]
-    description: str
-
-
 def axis_fraction(value: float, span: Span, *, log: bool = False) -> float:
     """The position of a value on an axis: 0 at the low end, 1 at the high end."""
     low, high = span

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from labelr.scoring.metrics import FloatArray
-from labelr.scoring.report.charts import Line, Panel, Parallel, axis_fraction, tick_text
+from labelr.scoring.report.charts import Line, Panel, axis_fraction, tick_text
 
 WIDE = (350, 220, (58, 12, 38, 12))
 """Width, height, and margins at the left, right, bottom and top, in SVG units."""
@@ -13,10 +13,6 @@ SMALL = (150, 130, (24, 8, 20, 8))
 LETTER_WIDTH = 5.9
 """An upper bound of the mean."""
 MAX_NAME_LENGTH = 18
-AXIS_DISTANCE, AXIS_HEIGHT = 128, 230
-"""Of parallel axes."""
-MANY_THREADS = 120
-"""More lines than this are drawn thin."""
 HEAT_LEVELS = 8
 MAX_NUMBERED, MAX_NAMED = 10, 30
 """The most labels for which a heat map has room for counts, and for names."""
@@ -24,10 +20,6 @@ SVG = Markup('<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{d
 TEXT = Markup('<text class="{kind}" x="{x}" y="{y}">{text}</text>')
 SLANTED = Markup('<text class="yt" transform="translate({x} {y}) rotate(-35)">{text}</text>')
 TOOLTIP = Markup("<title>{}</title>")
-PARALLEL = Markup(
-    '<div class="scroll card parallel{many}" style="--least:{least}px;max-width:{most}px" role="group" tabindex="0" '
-    'aria-label="{title}">{drawing}</div>'
-)
 
 Size = tuple[int, int, tuple[int, int, int, int]]
 
@@ -129,37 +121,6 @@ def _dot(role: str, x: float, y: float, tooltip: Markup) -> Markup:
     if not tooltip:
         return Markup('<circle class="dot {r}" cx="{x}" cy="{y}" r="3"/>').format(r=role, x=x, y=y)
     return Markup('<circle class="dot {r}" cx="{x}" cy="{y}" r="3">{t}</circle>').format(r=role, x=x, y=y, t=tooltip)
-
-
-def draw_parallel(parallel: Parallel) -> Markup:
-    """A parallel-coordinates chart, never narrower than is legible."""
-    left, top, right = 14, 30, 64
-    width, height = left + AXIS_DISTANCE * (len(parallel.axes) - 1) + right, top + AXIS_HEIGHT + 12
-    lines, texts = [], []
-    for number, axis in enumerate(parallel.axes):
-        x = left + AXIS_DISTANCE * number
-        lines.append(f"M{x} {top}V{top + AXIS_HEIGHT}")
-        texts.append(TEXT.format(kind="axis", x=x - 6, y=14, text=shorten(axis.name)))
-        texts += [
-            TEXT.format(kind="tick", x=x + 5, y=round(top + AXIS_HEIGHT * (1 - at) + 3.5, 1), text=shorten(name))
-            for at, name in axis.ticks
-        ]
-    threads = []
-    for thread in parallel.threads:
-        points = (
-            f"{left + AXIS_DISTANCE * i} {round(top + AXIS_HEIGHT * (1 - at), 1):g}"
-            for i, at in enumerate(thread.heights)
-        )
-        drawing = Markup('<path class="thread {role}" d="M{path}">{tooltip}</path>')
-        tooltip = TOOLTIP.format(thread.tooltip) if thread.tooltip else ""
-        threads.append(drawing.format(role=thread.role, path="L".join(points), tooltip=tooltip))
-    axes = Markup('<path class="axes" d="{d}"/>').format(d="".join(lines))
-    content = Markup("").join([*threads, axes, *texts])
-    drawing = SVG.format(w=width, h=height, description=parallel.description, content=content)
-    return PARALLEL.format(
-        many=" many" if len(threads) > MANY_THREADS else "", title=parallel.title, least=round(0.95 * width),
-        most=round(1.35 * width), drawing=drawing,
-    )  # fmt: skip
 
 
 def heat_map(counts: FloatArray, names: Sequence[str], description: str) -> Markup:

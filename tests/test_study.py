@@ -1,0 +1,174 @@
+"""The study of a search: its queue, dead workers, what it searches, and its journal."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, put
+from optuna.trial import TrialState
+
+from labelr.errors import LabelrError
+from labelr.model.device import pick_runtime
+from labelr.training.prepare import prepare, resolve
+from labelr.tuning.space import Plan
+from labelr.tuning.study import Study, Target, identity_of, open_study, start_study
+from labelr.tuning.trials import EPOCHS, REQUEUED, WORKER, read_trials
+
+POINTS = [{"lr": 0.1}, {"lr": 0.2}]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Study]:
+    with closing(open_study("some", tmp_path / "study", None)) as opened:
+        yield opened
+
+
+def claim(study: Study, worker: str) -> int:
+    """The number of the attempt that a worker claims."""
+    attempt = study.shared.ask()
+    attempt.set_user_attr(WORKER, worker)
+    return attempt.number
+
+
+def test_points_are_enqueued_once(study: Study) -> None:
+    study.enqueue(POINTS[:1])
+    study.enqueue(POINTS)
+    study.enqueue(POINTS)
+    assert [attempt.system_attrs["fixed_params"] for attempt in study.attempts(TrialState.WAITING)] == POINTS
+
+
+def test_attempt_of_a_dead_worker_is_repeated_and_that_of_a_living_one_is_not(study: Study) -> None:
+    study.enqueue(POINTS)
+    dead, alive = uuid.uuid4().hex, uuid.uuid4().hex
+    with study.working(alive):
+        numbers = claim(study, dead), claim(study, alive)
+        study.reap_dead_workers()
+        study.enqueue(POINTS)
+        assert study.has_workers()
+        states = [attempt.state for attempt in study.attempts()]
+        assert [states[number] for number in numbers] == [TrialState.FAIL, TrialState.RUNNING]
+        assert [attempt.system_attrs["fixed_params"] for attempt in study.attempts(TrialState.WAITING)] == POINTS[:1]
+    assert not study.has_workers()
+
+
+def test_point_is_given_up_after_three_deaths(study: Study) -> None:
+    for _ in range(3):
+        study.enqueue(POINTS[:1])
+        claim(study, "dead")
+        study.reap_dead_workers()
+    study.enqueue(POINTS[:1])
+    assert not study.attempts(TrialState.WAITING)
+    (trial,) = read_trials(study.shared)
+    assert (trial.state, trial.reason) == ("failed", "its process died 3 times; memory may not suffice")
+
+
+@pytest.mark.parametrize("marks", [[{EPOCHS: 1}, {EPOCHS: 2}, {EPOCHS: 3}], [{REQUEUED: True}] * 3])
+def test_point_is_not_given_up_if_it_makes_progress_or_was_stopped(study: Study, marks: list[dict[str, Any]]) -> None:
+    for attributes in marks:
+        study.enqueue(POINTS[:1])
+        attempt = study.shared.ask()
+        for name, value in attributes.items():
+            attempt.set_user_attr(name, value)
+        study.reap_dead_workers()
+    study.enqueue(POINTS[:1])
+    assert len(study.attempts(TrialState.WAITING)) == 1
+
+
+def test_incomplete_last_line_of_a_journal_is_removed(study: Study) -> None:
+    study.enqueue(POINTS)
+    with (study.folder / "study.log").open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id')
+    with closing(open_study("some", study.folder, None)) as again:
+        again.enqueue(POINTS)
+        assert len(again.attempts()) == 2
+
+
+def test_damaged_journal_is_an_error_and_replaced_by_force(drawn: Path, home: Path) -> None:
+    put(home / "studies" / "mine", "study.log", "damaged\n" * 3)
+    with pytest.raises(LabelrError, match=r"the study in .* is damaged") as caught:
+        start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+    assert "--force" in caught.value.hint
+    start(drawn, {"lr": [1e-3, 4e-3]}, "mine", force=True)
+
+
+# --- which study a search continues -----------------------------------------------------------------------------------
+
+
+def start(data: Path, space: dict[str, Any], name: str | None = None, *, force: bool = False, **settings: Any) -> str:
+    """The name of the study that a search uses."""
+    config = {**TINY, **{key: settings.pop(key) for key in list(settings) if key in ("width", "test_fraction")}}
+    config |= {key: settings.pop(key) for key in list(settings) if key in ("threads", "cache_limit")}
+    plan = Plan.of([data], space, config, settings)
+    machine = pick_runtime("cpu", threads=plan.config.threads, workers=1)
+    dataset = prepare([data], plan.config, machine)
+    resolved = resolve(plan.config, machine, drawn=False, num_train=len(dataset.split_rows("train")))
+    with closing(start_study(Target(name, force=force), "drawn", identity_of(dataset, plan, resolved))) as study:
+        study.enqueue([{}])
+        return study.name
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "message"),
+    [
+        ({"lr": [1e-3, 2e-3]}, {}, r"lr was searched over 0.001,0.004 and is over 0.001,0.002"),
+        ({"lr": [1e-3, 4e-3]}, {"width": 0.25}, r"width was 0.125 and is 0.25"),
+        (
+            {"lr": [1e-3, 4e-3]},
+            {"metric": "f1_micro", "seeds": 2},
+            r"metric was map and is f1_micro; .* was 1 and is 2",
+        ),
+        ({"lr": [1e-3, 4e-3]}, {"test_fraction": 0.3}, "their split into train, val and test have changed"),
+    ],
+)
+def test_study_of_another_search_is_refused_with_the_difference(
+    drawn: Path, space: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+    with pytest.raises(LabelrError, match=message) as caught:
+        start(drawn, space, "mine", **settings)
+    assert "--study" in caught.value.hint
+
+
+def test_study_of_other_images_is_refused(drawn: Path, tmp_path: Path) -> None:
+    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+    lines = (drawn / "labels.csv").read_text().splitlines()[:-1]
+    put(tmp_path / "shorter", "labels.csv", "\n".join(lines) + "\n")
+    (tmp_path / "shorter" / "images").symlink_to(drawn / "images")
+    with pytest.raises(LabelrError, match="there were 60 images and are 59"):
+        start(tmp_path / "shorter", {"lr": [1e-3, 4e-3]}, "mine")
+
+
+def test_settings_of_the_machine_may_change(drawn: Path) -> None:
+    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+    assert start(drawn, {"lr": [1e-3, 4e-3]}, "mine", threads=2, cache_limit=1.0) == "mine"
+
+
+def test_search_without_a_name_finds_its_own_study(drawn: Path) -> None:
+    names = [start(drawn, {setting: [0.1, 0.2]}) for setting in ("lr", "dropout", "lr", "dropout", "mixup")]
+    assert names == ["drawn", "drawn-2", "drawn", "drawn-2", "drawn-3"]
+
+
+def test_force_starts_over_unless_the_study_is_in_use(drawn: Path, home: Path) -> None:
+    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+    with closing(open_study("mine", home / "studies" / "mine", None)) as study, study.working("someone"):
+        with pytest.raises(LabelrError, match="the study 'mine' is in use"):
+            start(drawn, {"dropout": [0.1, 0.2]}, "mine", force=True)
+        assert len(study.attempts()) == 1
+    start(drawn, {"dropout": [0.1, 0.2]}, "mine", force=True)
+    with closing(open_study("mine", home / "studies" / "mine", None)) as study:
+        assert study.identity["space"] == {"dropout": "0.1,0.2"}
+
+
+# --- databases --------------------------------------------------------------------------------------------------------
+
+
+def test_database_that_does_not_answer_is_an_error_without_its_password() -> None:
+    from labelr.tuning.study import connect
+
+    pytest.importorskip("pg8000")
+    with pytest.raises(LabelrError, match=r"cannot be reached: .*refused") as caught:
+        connect("postgresql://me:secret@localhost:1/nothing")
+    assert "secret" not in str(caught.value)
