@@ -34,7 +34,7 @@ class Line:
         name: Its name in the legend; empty for a line without a legend entry.
         points: x and y of each point, in order of x.
         role: Determines colour, dashes and marker: ``first``, ``second``, ``third``, ``guide``, ``mean``, ``best``;
-            ``rest`` for one of many lines in the background; ``failed`` for points without a value.
+            ``failed`` for points without a value.
         dots: Whether each point has a marker.
         joined: Whether a line joins the points.
         tooltips: The text shown when the mouse is over a point: none, or one for each.
