@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labelr.tagging.tag import tag as tag
     from labelr.training.fit import FitResult as FitResult
     from labelr.training.fit import fit as fit
+    from labelr.tuning.trials import TuneResult as TuneResult
     from labelr.tuning.tune import tune as tune
     from labelr.version import __version__ as __version__
 
@@ -37,6 +38,7 @@ _MODULES = {
     "TagSummary": "tagging.tag",
     "TrainConfig": "config",
     "TuneOptions": "config",
+    "TuneResult": "tuning.trials",
     "__version__": "version",
     "check": "data.check",
     "evaluate": "scoring.evaluate",
