@@ -2,18 +2,20 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tag_results import read_csv
 
 from labelr.config import TagOptions
 from labelr.fields import SettingError
 from labelr.model.predict import Model
-from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, batch_size
+from labelr.tagging.pipeline import BATCH_SIZES, LabelSelection, Result, TaggedImage, Tagger, batch_size
 from labelr.tagging.tag import tag
 
 
@@ -54,6 +56,24 @@ def test_probabilities_do_not_depend_on_other_images(photos: Path, drawn: Path, 
     names = sorted(path.name for path in photos.glob("*.png"))
     (alone,) = tag_names(trained, photos, ["z.png"])
     np.testing.assert_array_equal(tag_names(trained, photos, names)[-1].result.probs, alone.result.probs)
+
+
+def test_images_are_tagged_in_order_where_another_device_predicts(
+    drawn: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = sorted(path.name for path in (drawn / "images").iterdir())
+    expected = tag_names(trained, drawn / "images", names)
+    previous = {image.name: image.result for image in expected[5:40]}
+    other = replace(trained, runtime=replace(trained.runtime, device=torch.device("meta")))
+    predict = trained.predict_pixels
+    monkeypatch.setattr(Model, "predict_pixels", lambda _, batches: predict(batches))
+    monkeypatch.setitem(BATCH_SIZES, "meta", 32)
+    found = tag_names(other, drawn / "images", names, previous)
+    assert [image.name for image in found] == names
+    assert [image.origin for image in found].count("unchanged") == len(previous)
+    np.testing.assert_allclose(
+        [image.result.probs for image in found], [image.result.probs for image in expected], atol=1e-6
+    )
 
 
 def test_unchanged_and_touched_images_keep_their_results(photos: Path, trained: Model) -> None:

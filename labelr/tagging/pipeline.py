@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
-from labelr.data.prefetch import map_ahead
+from labelr.data.prefetch import in_batches, map_ahead
 from labelr.errors import suggest
 from labelr.fields import SettingError
 from labelr.model import store
@@ -28,6 +28,8 @@ BATCH_SIZES = {"cpu": 8}
 images. On a CPU, small batches are as fast as large ones, and all cores finish their last batch at about the same time.
 """
 DEFAULT_BATCH_SIZE = 64
+OPEN_SIZE = 8
+"""Images that a thread opens at a time if another device than the CPU predicts."""
 MAX_TASKS = 512
 """Maximum number of tasks in a batch, most of them unchanged images."""
 NO_PROBS = np.empty(0, np.float32)
@@ -196,6 +198,10 @@ class Task(NamedTuple):
         return "touched" if self.previous is not None and self.previous.digest == result.digest else "new"
 
 
+Opened = tuple[Task, Result, Pixels | None]
+"""A task, its result, and the pixels to predict the probabilities in it from, if any."""
+
+
 @dataclass(frozen=True)
 class Tagger:
     """A model with the options that it is applied with.
@@ -246,8 +252,9 @@ class Tagger:
     def tag(self, names: Iterable[str], base: Path, previous: Callable[[str], Result | None]) -> Iterator[TaggedImage]:
         """The labels of each image, in order.
 
-        There are at least as many batches in progress as threads, so that all cores are busy whether opening files or
-        computing takes longer. Use it inside `one_torch_thread`.
+        There are at least as many batches in progress as threads. On a CPU, each thread opens files and predicts, so
+        that all cores are busy whichever takes longer. Any other device is used by the calling thread alone, in larger
+        batches, while the threads open files. Use it inside `one_torch_thread`.
 
         Args:
             names: The images, relative to the base folder; taken as they are needed.
@@ -256,14 +263,28 @@ class Tagger:
         """
         threads = max(self.model.runtime.threads, self.model.runtime.workers)
         tasks = (Task.of(name, base, previous(name)) for name in names)
-        batches = _batches(tasks, batch_size(self.model))
-        return chain.from_iterable(map_ahead(self._tag_batch, batches, threads=threads, ahead=2 * threads))
+        size = batch_size(self.model)
+        if self.model.runtime.device.type == "cpu":
+            tagged: Iterator[list[TaggedImage]] = map_ahead(
+                self._tag_batch, _batches(tasks, size), threads=threads, ahead=2 * threads
+            )
+        else:
+            opened = map_ahead(self._open_batch, _batches(tasks, OPEN_SIZE), threads=threads, ahead=2 * threads)
+            tagged = map(self._predict_batch, in_batches(chain.from_iterable(opened), size))
+        return chain.from_iterable(tagged)
 
     def _tag_batch(self, batch: list[Task]) -> list[TaggedImage]:
-        opened = [self._open(task) for task in batch]
-        probs = iter(self._predict([pixels for _, pixels in opened if pixels is not None]))
-        results = [result if pixels is None else result._replace(probs=next(probs)) for result, pixels in opened]
-        return [self.selection.apply(result, task.origin(result)) for task, result in zip(batch, results, strict=True)]
+        return self._predict_batch(self._open_batch(batch))
+
+    def _open_batch(self, batch: list[Task]) -> list[Opened]:
+        return [(task, *self._open(task)) for task in batch]
+
+    def _predict_batch(self, batch: list[Opened]) -> list[TaggedImage]:
+        probs = iter(self._predict([pixels for _, _, pixels in batch if pixels is not None]))
+        results = [
+            (task, result if pixels is None else result._replace(probs=next(probs))) for task, result, pixels in batch
+        ]
+        return [self.selection.apply(result, task.origin(result)) for task, result in results]
 
     def _open(self, task: Task) -> tuple[Result, Pixels | None]:
         """The result of an image, and the pixels to predict its probabilities from, if any. The file is read once."""

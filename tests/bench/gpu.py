@@ -185,25 +185,25 @@ class BareStep:
 
         from labelr.config import TrainConfig
         from labelr.data.augment import STRENGTHS, Augmentation
-        from labelr.model.device import pick_machine
+        from labelr.model.device import pick_runtime
         from labelr.model.network import ResidualNetwork
         from labelr.training.losses import masked_bce
 
         info = json.loads((model / "model.json").read_text())
         config, labels = TrainConfig.of(info["config"]), len(info["labels"])
-        machine = pick_machine(device, amp=config.amp)
+        runtime = pick_runtime(device, amp=config.amp)
         network = ResidualNetwork(labels, stem=config.stem, width=config.width or 1, dropout=config.dropout)
-        network = machine.place(network)
+        network = runtime.place(network)
         batch, size = config.batch_size or 0, int(max(row["image_size"] for row in read_history(model)))
-        self.batch_size, self.size, self.precision, self.on_card = batch, size, machine.precision, device == "cuda"
-        images = torch.randn(batch, 3, size, size).to(machine.device, memory_format=torch.channels_last)
-        targets = torch.randint(0, 2, (batch, labels)).float().to(machine.device)
-        stored = torch.randint(0, 256, (batch, 3, size * 8 // 7, size * 8 // 7), dtype=torch.uint8).to(machine.device)
+        self.batch_size, self.size, self.precision, self.on_card = batch, size, runtime.precision, device == "cuda"
+        images = torch.randn(batch, 3, size, size).to(runtime.device, memory_format=torch.channels_last)
+        targets = torch.randint(0, 2, (batch, labels)).float().to(runtime.device)
+        stored = torch.randint(0, 256, (batch, 3, size * 8 // 7, size * 8 // 7), dtype=torch.uint8).to(runtime.device)
         augment, generator = Augmentation(STRENGTHS[config.augment], flip=config.flip), torch.Generator()
         self.loss = torch.zeros(())
 
         def forward() -> None:
-            with machine.autocast():
+            with runtime.autocast():
                 logits = network(images)
             self.loss = masked_bce(logits.float(), targets)
 
@@ -211,7 +211,7 @@ class BareStep:
             network.zero_grad(set_to_none=True)
             self.loss.backward()  # type: ignore[no-untyped-call]
 
-        optimizers = {type(one).__name__.lower(): one.step for one in make_optimizers(network, config, machine)}
+        optimizers = {type(one).__name__.lower(): one.step for one in make_optimizers(network, config, runtime)}
         self.stages: dict[str, Callable[[], object]] = {"forward": forward, "backward": backward, **optimizers}
         self.augment: Callable[[], object] = lambda: augment(stored, torch.ones(batch), size, generator)
 
@@ -281,10 +281,10 @@ def limits(photos: str, model: str, device: str) -> Figures:
     import torch
 
     from labelr.data.images import read_pixels
-    from labelr.model import store
-    from labelr.model.device import available_cpus, pick_machine
+    from labelr.model.device import available_cpus
+    from labelr.model.store import load
 
-    loaded = store.load(model, machine=pick_machine(device))
+    loaded = load(model, device=device)
     size = loaded.info.preprocessing.image_size
     torch.set_num_threads(1 if device == "cuda" else available_cpus())
     paths = sorted(Path(photos).glob("*.jpg"))

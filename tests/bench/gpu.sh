@@ -61,7 +61,7 @@ tag() {
 mapfile -t gpu_tests < <(grep -l 'mark\.gpu' "$root"/tests/test_*.py)
 
 step environment 120 "${bench[@]}" environment
-step gpu_tests 90 "$python" -m pytest -q -p no:cacheprovider --rootdir "$root" -m gpu "${gpu_tests[@]}"
+step gpu_tests 90 "$python" -m pytest -q -p no:cacheprovider -p no:benchmark --rootdir "$root" -m gpu "${gpu_tests[@]}"
 
 # Training at full length, and its share of the bare step.
 fit fit_128 90 -- "$train" --image-size "$small" --epochs "$full" --patience 100
