@@ -1,4 +1,4 @@
-"""The one look at every image file."""
+"""Scans of image files, and which are remembered."""
 
 import hashlib
 import os
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A memory for each test alone."""
-    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "memory"))
-    return tmp_path / "memory" / "scans.sqlite"
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database for each test."""
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "scans.sqlite"
 
 
 def save(path: Path, colour: int = 0) -> Path:
@@ -35,7 +35,7 @@ def save(path: Path, colour: int = 0) -> Path:
 
 
 def save_noise(path: Path, seed: int = 0, *, age_seconds: float = 0) -> Path:
-    """A picture of its own for each seed, last changed a while ago."""
+    """A different image for each seed, last changed `age_seconds` ago."""
     rng = np.random.default_rng(seed)
     Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(path)
     changed = time.time() - age_seconds
@@ -81,17 +81,17 @@ def test_same_content_under_two_names_has_one_digest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_results_are_in_the_order_of_the_paths(threads: int, tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"{number}.png", number) for number in range(40)]
+    paths = [save(tmp_path / f"{number}.png", number) for number in range(20)]
     expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    assert [one.digest for one in scan_images(paths, threads=threads)] == expected
+    assert [result.digest for result in scan_images(paths, threads=threads)] == expected
 
 
 def test_damaged_image_has_a_digest_and_a_reason(tmp_path: Path) -> None:
     content = save(tmp_path / "a.png").read_bytes()[:60]
     (tmp_path / "a.png").write_bytes(content)
-    scanned = scan_images([tmp_path / "a.png"])[0]
-    assert scanned.digest == hashlib.sha256(content).hexdigest()
-    assert "truncated" in scanned.reason
+    result = scan_images([tmp_path / "a.png"])[0]
+    assert result.digest == hashlib.sha256(content).hexdigest()
+    assert "truncated" in result.reason
 
 
 def test_damaged_image_has_no_fingerprint(tmp_path: Path) -> None:
@@ -106,16 +106,16 @@ def test_readable_image_has_a_fingerprint_of_64_bits(tmp_path: Path) -> None:
 
 
 def test_missing_image_has_a_reason_and_no_digest(tmp_path: Path) -> None:
-    scanned = scan_images([tmp_path / "a.png"])[0]
-    assert scanned.digest == ""
-    assert scanned.reason == "no such file or directory"
+    result = scan_images([tmp_path / "a.png"])[0]
+    assert result.digest == ""
+    assert result.reason == "no such file or directory"
 
 
 def test_unreadable_images_do_not_stop_the_others(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "empty.png").touch()
     paths = [tmp_path / "pipe.png", save(tmp_path / "a.png"), tmp_path / "empty.png", save(tmp_path / "b.png")]
-    assert [bool(one.reason) for one in scan_images(paths, threads=2)] == [True, False, True, False]
+    assert [bool(result.reason) for result in scan_images(paths, threads=2)] == [True, False, True, False]
 
 
 def test_image_of_too_many_pixels_has_a_reason(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_no_paths_give_no_results() -> None:
     assert scan_images([]) == []
 
 
-def test_progress_is_told_how_many_there_are(tmp_path: Path) -> None:
+def test_progress_has_the_number_of_images(tmp_path: Path) -> None:
     assert num_reads([save(tmp_path / f"{number}.png") for number in range(3)]) == 3
 
 
@@ -145,15 +145,15 @@ def test_interruption_ends_the_scan_and_its_threads(tmp_path: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("scan")]
 
 
-# --- what is remembered ----------------------------------------------------------------------------------------------
+# --- remembered scans ------------------------------------------------------------------------------------------------
 
 
-def test_image_that_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
+def test_unchanged_image_is_not_read_again(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(3)]
     assert [num_reads(paths), num_reads(paths)] == [3, 0]
 
 
-def test_images_that_were_read_before_an_interruption_are_not_read_again(tmp_path: Path) -> None:
+def test_images_scanned_before_an_interruption_are_not_read_again(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(6)]
 
     def interrupt(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
@@ -165,39 +165,39 @@ def test_images_that_were_read_before_an_interruption_are_not_read_again(tmp_pat
     assert num_reads(paths) == 2
 
 
-def test_images_are_remembered_while_others_are_still_read(
-    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_scans_are_saved_while_others_are_still_read(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "SAVE_EVERY", 2)
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(5)]
-    known = []
+    saved = []
 
-    def look(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
+    def watch(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:
         for item in items:
             yield item
-            with closing(sqlite3.connect(memory)) as database:
-                known.append(len(database.execute("SELECT path FROM scans").fetchall()))
+            with closing(sqlite3.connect(database)) as connection:
+                saved.append(len(connection.execute("SELECT path FROM scans").fetchall()))
 
-    scan_images(paths, track=look)
-    assert known == [0, 2, 2, 4, 4]
+    scan_images(paths, track=watch)
+    assert saved == [0, 2, 2, 4, 4]
 
 
-def test_what_is_remembered_is_what_was_seen(tmp_path: Path) -> None:
+def test_remembered_scans_equal_the_first_ones(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(3)]
-    Image.new("RGB", (40, 30)).save(tmp_path / "plain.png")  # has no fingerprint
+    Image.new("RGB", (40, 30)).save(tmp_path / "plain.png")  # without a fingerprint
     os.utime(tmp_path / "plain.png", (1, 1))
     paths.append(tmp_path / "plain.png")
     assert scan_images(paths) == scan_images(paths)
 
 
-def test_new_images_are_read_and_keep_their_place_among_known_ones(tmp_path: Path) -> None:
+def test_new_images_keep_their_place_among_known_ones(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / f"{seed}.png", seed, age_seconds=60) for seed in range(6)]
     scan_images(paths[::2])
     expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    assert [one.digest for one in scan_images(paths)] == expected
+    assert [result.digest for result in scan_images(paths)] == expected
 
 
-def test_image_of_another_size_is_read_again(tmp_path: Path) -> None:
+def test_image_of_another_size_is_scanned_again(tmp_path: Path) -> None:
     path = save_noise(tmp_path / "a.png", age_seconds=60)
     before, changed = scan_images([path])[0], path.stat().st_mtime_ns
     path.write_bytes(path.read_bytes() + b"more")
@@ -205,7 +205,7 @@ def test_image_of_another_size_is_read_again(tmp_path: Path) -> None:
     assert scan_images([path])[0].digest != before.digest
 
 
-def test_image_changed_at_another_time_is_read_again(tmp_path: Path) -> None:
+def test_image_with_another_modification_time_is_scanned_again(tmp_path: Path) -> None:
     path = save_noise(tmp_path / "a.png", age_seconds=60)
     before = scan_images([path])[0]
     content = bytearray(path.read_bytes())
@@ -215,54 +215,52 @@ def test_image_changed_at_another_time_is_read_again(tmp_path: Path) -> None:
     assert scan_images([path])[0].digest != before.digest
 
 
-def test_images_of_one_size_and_time_that_have_swapped_their_names_are_read_again(tmp_path: Path) -> None:
+def test_images_of_equal_size_and_time_that_swapped_names_are_scanned_again(tmp_path: Path) -> None:
     paths = [tmp_path / "a.bmp", tmp_path / "b.bmp"]
     for seed, path in enumerate(paths):
         save_noise(path, seed)
         os.utime(path, (1, 1))
-    before = [one.digest for one in scan_images(paths)]
+    before = [result.digest for result in scan_images(paths)]
     paths[0].rename(tmp_path / "c")
     paths[1].rename(paths[0])
     (tmp_path / "c").rename(paths[1])
-    assert [one.digest for one in scan_images(paths)] == before[::-1]
+    assert [result.digest for result in scan_images(paths)] == before[::-1]
 
 
-def test_image_that_has_only_just_changed_is_not_remembered(tmp_path: Path) -> None:
+def test_image_that_has_just_changed_is_not_remembered(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / "a.png")]
     assert [num_reads(paths), num_reads(paths)] == [1, 1]
 
 
-def test_unreadable_image_is_looked_at_again(tmp_path: Path) -> None:
+def test_unreadable_image_is_scanned_again(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     os.utime(tmp_path / "a.png", (1, 1))
     paths = [tmp_path / "a.png"]
     assert [num_reads(paths), num_reads(paths)] == [1, 1]
 
 
-def test_another_limit_of_pixels_looks_again(tmp_path: Path) -> None:
+def test_another_pixel_limit_scans_again(tmp_path: Path) -> None:
     paths = [save_noise(tmp_path / "a.png", age_seconds=60)]
     scan_images(paths, max_pixels=5000)
     assert "1,199 pixels" in scan_images(paths, max_pixels=1199)[0].reason
 
 
-def test_image_is_remembered_by_its_place_whatever_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_is_remembered_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_noise(tmp_path / "a.png", age_seconds=60)
     scan_images([path], max_pixels=10_000)
     monkeypatch.chdir(tmp_path)
     assert num_reads([Path("a.png")]) == 0
 
 
-@pytest.mark.parametrize("damage", [b"not a database, and long enough to be taken for one" * 20, b""])
-def test_damaged_memory_is_as_good_as_none(damage: bytes, memory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [b"not a database, but as long as one" * 30, b""])
+def test_damaged_database_counts_as_empty(damage: bytes, database: Path, tmp_path: Path) -> None:
     path = save_noise(tmp_path / "a.png", age_seconds=60)
     expected = scan_images([path])
-    memory.write_bytes(damage)
+    database.write_bytes(damage)
     assert scan_images([path]) == expected
 
 
-def test_memory_that_cannot_be_made_is_done_without(memory: Path, tmp_path: Path) -> None:
-    memory.parent.write_text("a file where the folder should be")
+def test_scan_works_without_a_writable_cache(database: Path, tmp_path: Path) -> None:
+    database.parent.write_text("a file where the folder should be")
     path = save_noise(tmp_path / "a.png", age_seconds=60)
     assert scan_images([path])[0].reason == ""

@@ -1,4 +1,4 @@
-"""Reads damaged label files, and prints each way in which that goes wrong, with the bytes that lead there.
+"""Reads damaged label files, and prints each distinct failure with the bytes that reproduce it.
 
 python tests/bench/mutations.py 20000
 """
@@ -18,7 +18,7 @@ from test_mutations import SEEDS, read_damaged
 
 
 def main() -> None:
-    """Prints the failures, each once with its first example, and what came out."""
+    """Prints each failure once with its first example, and the number of outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("examples", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -29,12 +29,14 @@ def main() -> None:
         name, data = dice.choice(list(SEEDS)), dice.randbytes(96)
         before = time.perf_counter()
         try:
-            outcomes["said to be wrong" if read_damaged(name, data) else "understood"] += 1
+            outcomes["error" if read_damaged(name, data) else "read"] += 1
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             last = traceback.extract_tb(error.__traceback__)[-1]
-            frames = [one for one in traceback.extract_tb(error.__traceback__) if "labelr" in Path(one.filename).parts]
+            frames = [
+                frame for frame in traceback.extract_tb(error.__traceback__) if "labelr" in Path(frame.filename).parts
+            ]
             frame = frames[-1] if frames else last
             where = f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})"
             what = re.split(r"['/(]", str(error))[0][:80].strip()
