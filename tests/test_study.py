@@ -15,7 +15,7 @@ from labelr.model.device import pick_runtime
 from labelr.training.prepare import prepare, resolve
 from labelr.tuning.space import Plan
 from labelr.tuning.study import Study, Target, identity_of, open_study, start_study
-from labelr.tuning.trials import EPOCHS, REQUEUED, WORKER, read_trials
+from labelr.tuning.trials import PROGRESS, REQUEUED, WORKER, read_trials
 
 POINTS = [{"lr": 0.1}, {"lr": 0.2}]
 
@@ -65,7 +65,7 @@ def test_point_is_given_up_after_three_deaths(study: Study) -> None:
     assert (trial.state, trial.reason) == ("failed", "its process died 3 times; memory may not suffice")
 
 
-@pytest.mark.parametrize("marks", [[{EPOCHS: 1}, {EPOCHS: 2}, {EPOCHS: 3}], [{REQUEUED: True}] * 3])
+@pytest.mark.parametrize("marks", [[{PROGRESS: {"epochs": epochs}} for epochs in (1, 2, 3)], [{REQUEUED: True}] * 3])
 def test_point_is_not_given_up_if_it_makes_progress_or_was_stopped(study: Study, marks: list[dict[str, Any]]) -> None:
     for attributes in marks:
         study.enqueue(POINTS[:1])

@@ -24,8 +24,8 @@ MAX_DEATHS = 3
 """A point is given up after this many attempts whose process died without progress over the previous attempt."""
 POINT, WORKER, REASON, REQUEUED = "point", "worker", "reason", "requeued"
 """Attributes of an attempt: number of its point, worker, why it failed, whether its point was returned to the queue."""
-SCORES, EPOCHS, SECONDS = "scores", "epochs", "seconds"
-"""Attributes of an attempt: score of each seed that is finished, epochs and seconds of all seeds."""
+PROGRESS = "progress"
+"""Attribute of an attempt: ``"scores"`` of the seeds that are finished, ``"epochs"`` and ``"seconds"`` of all seeds."""
 STATES = ("complete", "pruned", "failed", "running", "waiting", "interrupted")
 """In order of precedence, where the attempts at a point differ. Only attempts are "interrupted", trials are not."""
 
@@ -191,7 +191,7 @@ def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
     """The number of successive attempts, up to the last, whose process died without progress over earlier ones."""
     deaths = farthest = 0
     for attempt in attempts:
-        epochs = attempt.user_attrs.get(EPOCHS, 0)
+        epochs = attempt.user_attrs.get(PROGRESS, {}).get("epochs", 0)
         died = is_interrupted(attempt) and REQUEUED not in attempt.user_attrs
         deaths = deaths + died if epochs <= farthest else 0
         farthest = max(farthest, epochs)
@@ -212,13 +212,12 @@ def _trial(point: int, attempts: Sequence[FrozenTrial]) -> Trial:
         state = "failed" if deaths >= MAX_DEATHS else "waiting"
         reason = f"its process died {deaths} times; memory may not suffice" if deaths >= MAX_DEATHS else ""
     curve, params = dict(attempt.intermediate_values), params_of(attempt)
-    scores = tuple(attempt.user_attrs.get(SCORES, ()))
-    if state != "complete" and curve:
-        scores = (curve[max(curve)],)
+    progress = attempt.user_attrs.get(PROGRESS, {"scores": (), "epochs": len(curve), "seconds": 0.0})
+    last = tuple(curve[epoch] for epoch in sorted(curve)[-1:])
     return Trial(
         number=point + 1, state=state, settings={name: params[name] for name in SEARCHABLE if name in params},
-        scores=scores, epochs=attempt.user_attrs.get(EPOCHS, len(curve)),
-        seconds=attempt.user_attrs.get(SECONDS, 0.0), reason=reason, curve=curve,
+        scores=tuple(progress["scores"]) if state == "complete" else last, epochs=progress["epochs"],
+        seconds=progress["seconds"], reason=reason, curve=curve,
     )  # fmt: skip
 
 

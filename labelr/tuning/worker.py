@@ -38,12 +38,10 @@ from labelr.training.prepare import DEFAULT_EPOCHS, prepare, resolve
 from labelr.tuning.space import Plan, Point, Values
 from labelr.tuning.study import Study, content_digest, open_study
 from labelr.tuning.trials import (
-    EPOCHS,
     POINT,
+    PROGRESS,
     REASON,
     REQUEUED,
-    SCORES,
-    SECONDS,
     WORKER,
     attempts_by_point,
     is_interrupted,
@@ -76,7 +74,7 @@ class FailedError(Exception):
 
 
 def is_environment_error(error: Exception) -> bool:
-    """Whether an error comes from the runtime, such as a full disk, and not from the point."""
+    """Whether an error comes from the machine, such as a full disk, and not from the point."""
     return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
 
 
@@ -85,19 +83,13 @@ class PointTraining:
     """The training of one point: once for each seed, reported to the study epoch by epoch.
 
     Attributes:
-        folder: The study's directory.
-        plan: The search.
-        data: The data.
-        runtime: Device and precision.
+        worker: The worker.
         attempt: The attempt at the point.
         point: The number of the point, from 0.
         config: The settings of the point, as resolved.
     """
 
-    folder: Path
-    plan: Plan
-    data: Dataset
-    runtime: Runtime
+    worker: "Worker"
     attempt: optuna.Trial
     point: int
     config: TrainConfig
@@ -105,6 +97,7 @@ class PointTraining:
     def __post_init__(self) -> None:
         self._histories: list[Sequence[EpochRow]] = []  # of the seeds that are finished
         self._reported = 0
+        self._options = self.worker.plan.options
 
     def run(self) -> float:
         """The mean of the seeds' best validation scores.
@@ -117,7 +110,9 @@ class PointTraining:
             RequeueError: If the time is up.
             Stopped: On a signal.
         """
-        folders = [self.folder / TRIALS_FOLDER / f"{self.point + 1}-{seed}" for seed in range(self.plan.options.seeds)]
+        folders = [
+            self.worker.study.folder / TRIALS_FOLDER / f"{self.point + 1}-{seed}" for seed in range(self._options.seeds)
+        ]
         is_finished = True
         try:
             for seed, folder in enumerate(folders):
@@ -133,9 +128,9 @@ class PointTraining:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _train(self, folder: Path, seed: int) -> Sequence[EpochRow]:
-        config = replace(self.config, seed=seed)
+        config, data = replace(self.config, seed=seed), self.worker.data
         _, history = train(
-            self.data, config, describe(self.data, config), self.runtime, files.make_folder(folder),
+            data, config, describe(data, config), self.worker.runtime, files.make_folder(folder),
             deadline=None, log_dir=None, track=untracked, after_epoch=self._after_epoch,
         )  # fmt: skip
         return history
@@ -144,7 +139,7 @@ class PointTraining:
         """Reports the scores of new epochs, and ends the attempt if it falls behind or the time is up."""
         if not history:
             return
-        metric, earlier = self.plan.options.metric, len(self._histories) * (self.config.epochs or 0)
+        metric, earlier = self._options.metric, len(self._histories) * (self.config.epochs or 0)
         for row in history:
             if earlier + row.epoch > self._reported:
                 self._reported = earlier + row.epoch
@@ -152,20 +147,19 @@ class PointTraining:
         if not np.isfinite(history[-1].score(metric)):
             raise LabelrError(f"{metric} cannot be evaluated on the validation images")
         self._record_progress(history)
-        is_last = len(self._histories) + 1 == self.plan.options.seeds and history[-1].epoch == self.config.epochs
-        if self.plan.options.prune and not is_last and self.attempt.should_prune():
+        is_last = len(self._histories) + 1 == self._options.seeds and history[-1].epoch == self.config.epochs
+        if self._options.prune and not is_last and self.attempt.should_prune():
             raise optuna.TrialPruned
-        if self.plan.is_late:
+        if self.worker.plan.is_late:
             raise RequeueError
 
     def _record_progress(self, *unfinished: Sequence[EpochRow]) -> list[float]:
         """Stores scores, epochs and time with the attempt; the score of each finished seed."""
-        metric, histories = self.plan.options.metric, [*self._histories, *unfinished]
+        metric, histories = self._options.metric, [*self._histories, *unfinished]
         scores = [max(row.score(metric) for row in history) for history in self._histories]
         seconds = sum(row.seconds for history in histories for row in history)
-        progress: dict[str, Any] = {SCORES: scores, EPOCHS: sum(map(len, histories)), SECONDS: round(seconds, 3)}
-        for name, value in progress.items():
-            self.attempt.set_user_attr(name, value)
+        progress = {"scores": scores, "epochs": sum(map(len, histories)), "seconds": round(seconds, 3)}
+        self.attempt.set_user_attr(PROGRESS, progress)
         return scores
 
 
@@ -181,8 +175,8 @@ class Worker:
 
     def __init__(self, plan: Plan, study: Study, data: Dataset, runtime: Runtime) -> None:
         self.name = uuid.uuid4().hex
-        self._plan, self._study, self._data, self._runtime = plan, study, data, runtime
-        self._study.shared.pruner = make_pruner(plan)
+        self.plan, self.study, self.data, self.runtime = plan, study, data, runtime
+        self.study.shared.pruner = make_pruner(plan)
 
     def run(self) -> None:
         """Works until no process has work left, or the time is up.
@@ -191,46 +185,46 @@ class Worker:
             LabelrError: If nothing can be trained, for a reason outside of the points.
             Stopped: On a signal.
         """
-        with self._study.working(self.name):
-            while not self._plan.is_late:
+        with self.study.working(self.name):
+            while not self.plan.is_late:
                 signals.raise_if_stopped()
                 if self._enqueue():
                     self._run_attempt()
-                elif self._study.attempts(TrialState.RUNNING, TrialState.WAITING):
+                elif self.study.attempts(TrialState.RUNNING, TrialState.WAITING):
                     time.sleep(POLL_SECONDS)
                 else:
                     return
 
     def _enqueue(self) -> bool:
         """Enqueues what is left to try; whether there is a point to claim, for which `claim_lock` stays held."""
-        self._study.claim_lock.acquire()
-        self._study.reap_dead_workers()
-        self._study.enqueue(self._points())
-        if self._study.attempts(TrialState.WAITING):
+        self.study.claim_lock.acquire()
+        self.study.reap_dead_workers()
+        self.study.enqueue(self._points())
+        if self.study.attempts(TrialState.WAITING):
             return True
-        self._study.claim_lock.release()
+        self.study.claim_lock.release()
         return False
 
     def _points(self) -> Sequence[Point]:
         """All points by number, as far as they are known."""
-        plan, number = self._plan, self._plan.num_points
+        plan, number = self.plan, self.plan.num_points
         if plan.sampler != "tpe" and not plan.space.ranges:
             return list(islice(plan.space.grid(plan.config.seed), number))
-        return [{}] * (1 + len(attempts_by_point(self._study.attempts())) if number is None else number)
+        return [{}] * (1 + len(attempts_by_point(self.study.attempts())) if number is None else number)
 
     def _run_attempt(self) -> None:
         """Claims the next point and trains it."""
         try:
-            self._study.shared.optimize(self._objective, n_trials=1, catch=(FailedError, RequeueError))
+            self.study.shared.optimize(self._objective, n_trials=1, catch=(FailedError, RequeueError))
         except ValueError as error:  # Optuna does not complete an attempt that another process has failed
             log.debug("the attempt was ended elsewhere", exc_info=error)
             log.warning("other workers considered this process dead, and have taken over its trial")
         finally:
-            self._study.claim_lock.release(force=True)
+            self.study.claim_lock.release(force=True)
 
     def _objective(self, attempt: optuna.Trial) -> float:
         attempt.set_user_attr(WORKER, self.name)
-        self._study.claim_lock.release()
+        self.study.claim_lock.release()
         try:
             return self._score(attempt)
         except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
@@ -240,7 +234,7 @@ class Worker:
             raise
         except signals.Stopped:  # not an Exception: Optuna would leave the attempt running
             attempt.set_user_attr(REQUEUED, True)
-            self._study.shared.tell(attempt, state=TrialState.FAIL)
+            self.study.shared.tell(attempt, state=TrialState.FAIL)
             raise
         except Exception as error:
             if is_environment_error(error):
@@ -255,29 +249,29 @@ class Worker:
         number = attempt.user_attrs.get(POINT)
         if number is None or self._is_taken(attempt, number):
             raise RequeueError
-        self._study.shared.sampler = make_sampler(self._plan, number)
-        point = self._plan.space.suggest(attempt)
+        self.study.shared.sampler = make_sampler(self.plan, number)
+        point = self.plan.space.suggest(attempt)
         if self._is_repeated(attempt, point):
             raise RequeueError
-        config = resolve_point(self._plan, point, self._runtime, self._data)
-        return PointTraining(self._study.folder, self._plan, self._data, self._runtime, attempt, number, config).run()
+        config = resolve_point(self.plan, point, self.runtime, self.data)
+        return PointTraining(self, attempt, number, config).run()
 
     def _is_taken(self, attempt: optuna.Trial, number: int) -> bool:
         """Whether a point has another attempt: two machines may enqueue it at the same moment."""
-        others = self._study.attempts(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+        others = self.study.attempts(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
         return any(other.user_attrs.get(POINT) == number and other.number < attempt.number for other in others)
 
     def _is_repeated(self, attempt: optuna.Trial, point: Point) -> bool:
         """Whether TPE has chosen a point of a finite space again; then an untried one is enqueued in its place."""
-        if self._plan.sampler != "tpe" or self._plan.space.ranges:
+        if self.plan.sampler != "tpe" or self.plan.space.ranges:
             return False
-        others = [other for other in self._study.attempts() if other.number != attempt.number]
+        others = [other for other in self.study.attempts() if other.number != attempt.number]
         tried = [params_of(other) for other in others if not is_interrupted(other)]
-        untried = (other for other in self._plan.space.grid(self._plan.config.seed) if other not in tried)
+        untried = (other for other in self.plan.space.grid(self.plan.config.seed) if other not in tried)
         replacement = next(untried, None) if point in tried else None
         if replacement is None:
             return False
-        self._study.shared.enqueue_trial(dict(replacement), user_attrs={POINT: attempt.user_attrs[POINT]})
+        self.study.shared.enqueue_trial(dict(replacement), user_attrs={POINT: attempt.user_attrs[POINT]})
         return True
 
 

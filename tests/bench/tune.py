@@ -1,13 +1,13 @@
-"""What stopping hopeless trials early saves, and what it costs: a whole grid against the same one with `--prune`.
+"""What pruning saves and costs: a whole grid against the same one with `--prune`.
 
     python tests/bench/tune.py ../shared/data/scenes/train --seeds 3 --image-size 64 --width 0.25 --epochs 20
 
     python tests/bench/tune.py --replay studies/whole-0 studies/whole-1
 
-Other options go to `labelr tune`. Each seed divides the images anew, and tries the points in another order. Time is
-what the trials took, so that neither the start of processes nor the decoding of images counts. Run it alone on the
-machine. What is replayed are the curves of whole grids, kept by `--home`, with other ways of pruning, in their own
-order and in 40 others: trials are the same to the last bit, so that nothing need be trained again.
+Other options are passed to `labelr tune`. Each seed splits the images differently, and tries the points in another
+order. Times are those of the trials, without the start of processes and the decoding of images. Run it alone on the
+machine. `--replay` applies other pruners to the learning curves of whole grids, kept by `--home`, in their own order
+and in 40 others: trials are reproducible to the last bit, so nothing is trained again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ GRID = ("--lr", "1e-3,4e-3", "--batch-size", "16,32,64", "--dropout", "0.2,0.3,0
 
 
 def tune(home: Path, *arguments: object) -> dict[str, Any]:
-    """What a search prints as JSON."""
+    """The JSON output of a search."""
     command = [sys.executable, "-m", "labelr", "tune", *map(str, arguments), *GRID, "--no-refit", "--json", "--quiet"]
     environment = {**os.environ, "LABELR_HOME": str(home)}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -43,7 +43,7 @@ def tune(home: Path, *arguments: object) -> dict[str, Any]:
 
 
 def pruners() -> dict[str, Callable[[], BasePruner]]:
-    """Ways of pruning by name."""
+    """Pruners by name."""
     found: dict[str, Callable[[], BasePruner]] = {}
     for first in (2, 3, 4, 5):
         for factor in (2, 3, 4):
@@ -55,7 +55,7 @@ def pruners() -> dict[str, Callable[[], BasePruner]]:
 
 
 def replayed(trials: Sequence[Trial], pruner: BasePruner) -> tuple[float, float]:
-    """What a way of pruning would have lost of the best score, and its share of the whole grid's time."""
+    """The loss of the best score with a pruner, and its share of the whole grid's time."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     seconds, best = 0.0, 0.0
     for trial in trials:
@@ -73,7 +73,7 @@ def replayed(trials: Sequence[Trial], pruner: BasePruner) -> tuple[float, float]
 
 
 def replay(folders: Sequence[Path]) -> None:
-    """Prints what each way of pruning loses and spares, over whole grids."""
+    """Prints the loss and the share of time of each pruner, over whole grids."""
     grids = [read_trials(open_study(folder.name, folder, None).shared) for folder in folders]
     for name, make in pruners().items():
         own = [replayed(grid, make()) for grid in grids]
