@@ -1,4 +1,4 @@
-"""Bad input through the real command: a clear error, the right exit code, nothing half-written."""
+"""Bad input through the real command: a clear error, the right exit code, nothing half written."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from labelr.model.predict import Model
 
 @pytest.fixture
 def data(drawn: Path, tmp_path: Path) -> Path:
-    """A copy of the drawn data set, free to be spoilt."""
+    """A copy of the synthetic data set that a test may damage."""
     return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
@@ -65,18 +65,20 @@ def test_no_label_file(cli: Cli, data: Path) -> None:
     assert_clear_error(cli("fit", data), f"no label file in {data}", "--labels")
 
 
-def test_two_label_files_are_both_named(cli: Cli, data: Path) -> None:
+def test_two_label_files_are_both_named(cli: Cli, data: Path, trained: Model) -> None:
     shutil.copy(data / "labels.csv", data / "annotations.csv")
     assert_clear_error(cli("fit", data), "annotations.csv, labels.csv", "--labels FILE")
-    assert cli("fit", data, "--labels", data / "labels.csv", *TINY_OPTIONS).code == 0
+    assert cli("evaluate", data, "--labels", data / "labels.csv", "--model", trained.path).code == 0
 
 
-def test_cell_that_is_not_0_1_or_empty_is_named_with_row_and_column(cli: Cli, data: Path, home: Path) -> None:
+def test_cell_that_is_not_0_1_or_empty_is_named_with_row_and_column(
+    cli: Cli, data: Path, trained: Model, home: Path
+) -> None:
     edit(data / "labels.csv", lambda lines: lines.__setitem__(17, "00016.png,1,yess,0"))
     expected = f'{data / "labels.csv"}, row 18, column "disc": expected 0, 1 or nothing, got "yess"'
     assert_clear_error(cli("fit", data), expected, "--skip-invalid")
     assert models(home) == []
-    result = cli("fit", data, "--skip-invalid", *TINY_OPTIONS)
+    result = cli("evaluate", data, "--skip-invalid", "--model", trained.path)
     assert result.code == 0
     assert "59 images" in result.err
 
@@ -86,13 +88,13 @@ def test_image_listed_twice(cli: Cli, data: Path) -> None:
     assert_clear_error(cli("fit", data), "00002.png (rows 4 and 62)", "keep one row")
 
 
-def test_listed_images_that_are_missing(cli: Cli, data: Path) -> None:
+def test_listed_images_that_are_missing(cli: Cli, data: Path, trained: Model) -> None:
     for number in range(5):
         (data / "images" / f"0000{number}.png").unlink()
     result = cli("fit", data)
     assert_clear_error(result, "5 of 60 images in labels.csv are not in", "--skip-missing")
     assert "00000.png, 00001.png, 00002.png, and 2 more" in result.err
-    skipped = cli("fit", data, "--skip-missing", *TINY_OPTIONS)
+    skipped = cli("evaluate", data, "--skip-missing", "--model", trained.path)
     assert skipped.code == 0
     assert "55 images" in skipped.err
 
@@ -117,10 +119,9 @@ def test_model_name_that_is_a_path(cli: Cli, data: Path, home: Path, name: str) 
     assert models(home) == []
 
 
-def test_name_that_is_taken(cli: Cli, data: Path) -> None:
-    assert cli("fit", data, "--name", "mine", *TINY_OPTIONS).code == 0
+def test_name_that_is_taken(cli: Cli, data: Path, trained: Model, home: Path) -> None:
+    shutil.copytree(trained.path, home / "models" / "mine")
     assert_clear_error(cli("fit", data, "--name", "mine"), "there is a model in", "--force")
-    assert cli("fit", data, "--name", "mine", "--force", *TINY_OPTIONS).code == 0
 
 
 def test_unknown_model_is_answered_with_the_nearest_name(cli: Cli, data: Path, trained: Model, home: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 from conftest import TINY_OPTIONS, Cli
 
 from labelr.cli.app import resume_command
-from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model.predict import Model
 
 METRICS = {
@@ -35,12 +34,17 @@ def test_version_is_on_stdout(cli: Cli) -> None:
     assert re.fullmatch(r"labelr \d+\.\d+\.\d+\n", cli("--version").out)
 
 
-@pytest.mark.parametrize("command", [[], ["fit"], ["evaluate"], ["tag"], ["models"], ["models", "list"]])
+@pytest.mark.parametrize(
+    "command", [[], ["fit"], ["evaluate"], ["tag"], ["tune"], ["check"], ["cache"], ["models"], ["models", "list"]]
+)
 def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
     result = cli(*command, "--help")
     assert result.code == 0
     assert "Usage: labelr" in result.out
     assert result.err == ""
+
+
+# --- fit -------------------------------------------------------------------------------------------------------------
 
 
 def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, home: Path) -> None:
@@ -53,42 +57,37 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, 
     )
     assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
     assert "Scores on the test split, 6 images:" in result.err
+    assert "parameters" not in result.err
 
 
-def test_fit_without_val_and_test_parts_shows_no_scores(cli: Cli, drawn: Path) -> None:
+def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, drawn: Path) -> None:
     result = cli("fit", drawn, "--val-fraction", "0", "--test-fraction", "0", *TINY_OPTIONS)
     assert result.code == 0
     assert "nan" not in result.err
     assert "Scores" not in result.err
 
 
-def test_new_model_in_the_place_of_an_old_one_does_not_keep_its_scores(cli: Cli, drawn: Path, tmp_path: Path) -> None:
-    here = tmp_path / "here"
-    cli("fit", drawn, "-o", here, *TINY_OPTIONS)
-    before = (here / "metrics.json").read_text()
+def test_model_that_replaces_another_keeps_nothing_of_it(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+    here = Path(shutil.copytree(trained.path, tmp_path / "here"))
     assert cli("fit", drawn, "-o", here, "--force", "--seed", "9", *TINY_OPTIONS).code == 0
-    assert (here / "metrics.json").read_text() != before
+    assert (here / "metrics.json").read_text() != (trained.path / "metrics.json").read_text()
     assert len(list(here.glob("weights-*"))) == 1
     assert not list(here.glob(".*"))
 
 
-def test_second_fit_takes_the_next_free_name(cli: Cli, drawn: Path, home: Path) -> None:
-    for name in ("drawn", "drawn-2"):
-        assert cli("fit", drawn, "--quiet", *TINY_OPTIONS).out == f"{home / 'models' / name}\n"
+def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
+    shutil.copytree(trained.path, home / "models" / "drawn")
+    result = cli("fit", drawn, "--quiet", *TINY_OPTIONS)
+    assert (result.out, result.err) == (f"{home / 'models' / 'drawn-2'}\n", "")
 
 
-def test_quiet_fit_says_nothing_on_stderr(cli: Cli, drawn: Path) -> None:
-    assert cli("fit", drawn, "--quiet", *TINY_OPTIONS).err == ""
+def test_verbose_fit_logs_device_and_precision(cli: Cli, drawn: Path) -> None:
+    log = cli("fit", drawn, "--verbose", *TINY_OPTIONS).err
+    assert re.search(r"on (cpu|cuda|mps) in (fp32|bf16|fp16), 1 threads, 1 workers", log)
+    assert "parameters" in log
 
 
-def test_verbose_fit_says_what_it_runs_on(cli: Cli, drawn: Path) -> None:
-    plain, verbose = (cli("fit", drawn, *options, *TINY_OPTIONS).err for options in ([], ["--verbose"]))
-    assert re.search(r"on (cpu|cuda|mps) in (fp32|bf16|fp16), 1 threads, 1 workers", verbose)
-    assert "parameters" in verbose
-    assert "parameters" not in plain
-
-
-def test_fit_json_is_one_object_with_the_promised_keys(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_json_has_the_promised_keys(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     result = json.loads(cli("fit", drawn, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
     assert result["model"] == str(tmp_path / "here")
     assert result["name"] == "here"
@@ -97,47 +96,44 @@ def test_fit_json_is_one_object_with_the_promised_keys(cli: Cli, drawn: Path, tm
     assert set(result["metrics"]) == METRICS
 
 
-@pytest.mark.parametrize(
-    ("options", "number"),
-    [(["--synthetic", "30"], 30), (["--synthetic=30"], 30), (["--synthetic"], 1800)],
-)
-def test_synthetic_stands_with_and_without_a_number(cli: Cli, home: Path, options: list[str], number: int) -> None:
-    for count in (30, 1800):  # drawn before, so that only the choice is tested
-        make_synthetic_dataset(home / "synthetic" / f"{count}-images-6-labels-seed-0", 30, 6)
-    result = cli("fit", *options, "--epochs", "1", *TINY_OPTIONS[2:4], "--image-size", "32", "--threads", "1")
-    assert result.code == 0
-    assert f"{number}-images-6-labels" in result.err
-
-
-def test_options_come_from_the_environment(cli: Cli, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LABELR_FIT_SEED", "5")
-    result = cli("fit", drawn, "--json", *TINY_OPTIONS)
-    assert json.loads(result.out)["settings"]["seed"] == 5
-
-
-def test_settings_come_from_a_file_and_options_win(
+def test_options_win_over_the_environment_and_both_over_a_file(
     cli: Cli, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "s.toml").write_text(
-        "image_size = 32\nwidth = 0.125\nepochs = 3\nbatch_size = 8\nseed = 7\nthreads = 1"
+        "image_size = 32\nwidth = 0.125\ntime = 3\nbatch_size = 8\nseed = 7\nthreads = 1\ndropout = 0.5"
     )
     monkeypatch.setenv("LABELR_FIT_SEED", "9")
-    done = cli("fit", drawn, "--config", tmp_path / "s.toml", "--epochs", "1", "--json")
+    monkeypatch.setenv("LABELR_FIT_EPOCHS", "2")
+    done = cli("fit", drawn, "--config", tmp_path / "s.toml", "--epochs", "1", "--dropout", "0.3", "--json")
     settings = json.loads(done.out)["settings"]
-    assert {name: settings[name] for name in ("image_size", "width", "epochs", "batch_size", "seed")} == {
-        "image_size": 32, "width": 0.125, "epochs": 1, "batch_size": 8, "seed": 9,
+    expected = {
+        "image_size": 32, "width": 0.125, "epochs": 1, "time": None, "batch_size": 8, "seed": 9, "dropout": 0.3,
     }  # fmt: skip
+    assert {name: settings[name] for name in expected} == expected
 
 
-def test_option_takes_the_place_of_the_setting_that_it_excludes(cli: Cli, drawn: Path, tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text("time = 1\ntarget_recall = 0.9")
-    options = [*TINY_OPTIONS, "--target-precision", "0.5", "--config", tmp_path / "s.toml", "--json"]
-    settings = json.loads(cli("fit", drawn, *options).out)["settings"]
-    assert (settings["epochs"], settings["time"]) == (2, None)
-    assert (settings["target_precision"], settings["target_recall"]) == (0.5, None)
+def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"synthetic": 40, "num_labels": 2}')
+    assert cli("fit", "--synthetic", *TINY_OPTIONS, "--config", tmp_path / "s.json").code == 0
+    assert len(list((home / "synthetic").rglob("*.png"))) == 40
 
 
-def test_command_to_go_on_with_keeps_what_came_from_the_environment_and_the_end_of_options(
+def test_config_json_and_no_cache_give_the_same_model(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
+    done = cli("fit", drawn, "--config", trained.path / "config.json", "--cache-limit", 0)
+    assert not (home / "pixels").exists()
+    assert "60 of 60 images are not in the pixel cache and are decoded whenever they are needed" in done.err
+    assert json.loads((Path(done.out.strip()) / "model.json").read_text())["weights"] == trained.info.weights
+
+
+def test_unknown_setting_in_a_file_is_wrong_usage(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("epoch = 3")
+    done = cli("fit", drawn, "--config", tmp_path / "s.toml")
+    assert (done.code, done.out) == (2, "")
+    assert "s.toml: unknown setting 'epoch'" in done.err
+    assert "did you mean `epochs`" in done.err
+
+
+def test_command_that_resumes_keeps_the_environment_and_the_end_of_options(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LABELR_FIT_LR", "0.1")
@@ -148,40 +144,11 @@ def test_command_to_go_on_with_keeps_what_came_from_the_environment_and_the_end_
     assert resume_command(None) is None
 
 
-def test_command_to_go_on_with_does_not_tell_the_password_of_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_that_resumes_does_not_show_the_password_of_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABELR_TUNE_STORAGE", "postgresql://me:secret@host/db")
     monkeypatch.setenv("LABELR_TUNE_JOBS", "2")
     monkeypatch.setattr(sys, "argv", ["labelr", "tune", "photos"])
     assert resume_command("") == "LABELR_TUNE_JOBS=2 labelr tune photos"
-
-
-def test_option_with_the_value_of_its_default_wins_over_a_file_too(cli: Cli, drawn: Path, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text('{"dropout": 0.5, "augment": "none"}')
-    done = cli("fit", drawn, *TINY_OPTIONS, "--config", tmp_path / "s.json", "--dropout", "0.3", "--json")
-    settings = json.loads(done.out)["settings"]
-    assert (settings["dropout"], settings["augment"]) == (0.3, "none")
-
-
-def test_number_of_drawn_images_comes_from_a_file_where_it_is_not_given(cli: Cli, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text('{"synthetic": 40, "num_labels": 2}')
-    assert cli("fit", "--synthetic", *TINY_OPTIONS, "--config", tmp_path / "s.json").code == 0
-    assert len(list((home / "synthetic").rglob("*.png"))) == 40
-
-
-def test_model_is_made_again_by_its_config_json(cli: Cli, drawn: Path, tmp_path: Path) -> None:
-    weights = []
-    first = cli("fit", drawn, *TINY_OPTIONS, "--seed", "3").out.strip()
-    for folder in (first, cli("fit", drawn, "--config", f"{first}/config.json").out.strip()):
-        weights += [path.name for path in Path(folder).glob("weights-*")]
-    assert weights[0] == weights[1]
-
-
-def test_unknown_setting_in_a_file_is_wrong_usage(cli: Cli, drawn: Path, tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text("epoch = 3")
-    done = cli("fit", drawn, "--config", tmp_path / "s.toml")
-    assert (done.code, done.out) == (2, "")
-    assert "s.toml: unknown setting 'epoch'" in done.err
-    assert "did you mean `epochs`" in done.err
 
 
 def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, drawn: Path, model: Path) -> None:
@@ -207,7 +174,7 @@ def test_evaluate_knows_learned_images_by_content_not_by_name(
 
 
 @pytest.mark.parametrize(("split", "images"), [("all", 60), ("train", 48), ("val", 6), ("test", 6)])
-def test_evaluate_scores_the_part_asked_for(cli: Cli, drawn: Path, model: Path, split: str, images: int) -> None:
+def test_evaluate_scores_the_requested_split(cli: Cli, drawn: Path, model: Path, split: str, images: int) -> None:
     report = json.loads(cli("evaluate", drawn, "--split", split, "--json").out)
     assert abs(report["images"] - images) <= 2
 
@@ -247,13 +214,13 @@ def test_evaluate_refuses_when_every_image_was_learned_from(cli: Cli, drawn: Pat
     assert "--split all" in result.err
 
 
-def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_part_the_copy_is_in(
+def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_split_the_copy_is_in(
     cli: Cli, drawn: Path, tmp_path: Path
 ) -> None:
     data = Path(shutil.copytree(drawn, tmp_path / "data"))
     lines = (data / "labels.csv").read_text().splitlines()
-    parts = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
-    rows = [f"{line},{part}" for line, part in zip(lines[1:], parts, strict=True)]
+    splits = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+    rows = [f"{line},{split}" for line, split in zip(lines[1:], splits, strict=True)]
     for number in range(4):
         shutil.copy(data / "images" / f"0000{number}.png", data / "images" / f"copy{number}.png")
         rows.append(f"copy{number}.png,{lines[number + 1].split(',', 1)[1]},test")
@@ -263,7 +230,7 @@ def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_part_the_copy_is
     assert json.loads(cli("evaluate", data, "--json").out)["images"] == 10
 
 
-def test_evaluate_without_the_table_of_parts_asks_for_split_all(cli: Cli, drawn: Path, model: Path) -> None:
+def test_evaluate_without_splits_csv_asks_for_split_all(cli: Cli, drawn: Path, model: Path) -> None:
     (model / "splits.csv").unlink()
     result = cli("evaluate", drawn)
     assert result.code == 1
@@ -382,10 +349,10 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
     assert "Traceback" not in result.err
 
 
-def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, drawn: Path, home: Path) -> None:
+def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, drawn: Path, model: Path, home: Path) -> None:
     empty = cli("cache", "ls")
     assert (empty.out, empty.err) == ("", f"The cache in {home / 'pixels'} is empty.\n")
-    model = cli("fit", drawn, *TINY_OPTIONS).out.strip()
+    assert cli("evaluate", drawn, "--split", "all").code == 0
     rows = json.loads(cli("cache", "ls", "--json").out)
     assert {row["name"].split("-1-")[0]: row["images"] for row in rows} == {"squish-32px": 60}
     assert f"MB in {home / 'pixels'}" in cli("cache", "ls").err
@@ -393,17 +360,7 @@ def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, drawn: Path, home
     assert json.loads(cli("cache", "clear", "--json").out)["images"] == 60
     assert cli("cache", "clear").err == "Deleted the pixels of 0 images, 0 MB.\n"
     assert json.loads(cli("cache", "ls", "--json").out) == []
-    assert cli("evaluate", drawn, "--model", model).code == 0
-
-
-def test_without_a_cache_nothing_is_written_and_the_model_is_the_same(cli: Cli, drawn: Path, home: Path) -> None:
-    without = cli("fit", drawn, *TINY_OPTIONS, "--cache-limit", 0)
-    assert not (home / "pixels").exists()
-    assert "60 of 60 images are not in the pixel cache and are decoded whenever they are needed" in without.err
-    cached = cli("fit", drawn, *TINY_OPTIONS)
-    assert "are decoded whenever" not in cached.err
-    digests = [json.loads((Path(run.out.strip()) / "model.json").read_text())["weights"] for run in (without, cached)]
-    assert digests[0] == digests[1]
+    assert model.is_dir()
 
 
 def test_evaluation_is_the_same_with_and_without_the_cache(cli: Cli, drawn: Path, model: Path) -> None:
@@ -412,9 +369,3 @@ def test_evaluation_is_the_same_with_and_without_the_cache(cli: Cli, drawn: Path
         for options in (["--cache-limit", 0], [], [])
     ]
     assert len(set(results)) == 1
-
-
-def test_epochs_and_time_exclude_each_other(cli: Cli, drawn: Path) -> None:
-    done = cli("fit", drawn, "--epochs", 3, "--time", 1)
-    assert (done.code, done.out) == (2, "")
-    assert "Hint: give `--epochs` or `--time`, not both" in done.err

@@ -1,8 +1,7 @@
-"""What a person sees: tables on narrow terminals."""
+"""Tables on narrow terminals, and readers that end early."""
 
 import io
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from labelr import console
-from labelr.model.predict import Model
 
 ROWS = [
     {
@@ -27,7 +25,7 @@ ROWS = [
 
 
 def shown(width: int, *, terminal: bool = True) -> list[str]:
-    """The lines of the rows on a terminal of some width, or in a file."""
+    """The lines of the table on a terminal of some width, or in a file."""
     file = io.StringIO()
     console.show_table(ROWS, to=Console(file=file, width=width, force_terminal=terminal, color_system=None))
     return file.getvalue().splitlines()
@@ -42,24 +40,21 @@ def test_no_number_is_cut_however_narrow_a_terminal_is(width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
-def test_each_of_the_tables_on_a_narrow_terminal_begins_with_the_first_column() -> None:
+def test_each_table_on_a_narrow_terminal_starts_with_the_first_column() -> None:
     headings = [line for line in shown(40) if "label" in line and "┃" in line]
     assert len(headings) == sum(line.startswith("┏") for line in shown(40)) > 1
 
 
 @pytest.mark.parametrize("width", [30, 200])
-def test_rows_stand_in_one_table_where_there_is_room_or_no_terminal(width: int) -> None:
+def test_rows_are_in_one_table_if_there_is_room_or_no_terminal(width: int) -> None:
     assert sum(line.startswith("┏") for line in shown(200)) == 1
     assert sum(line.startswith("┏") for line in shown(width, terminal=False)) == 1
 
 
-@pytest.mark.parametrize("command", ["check", "evaluate", "models"])
-def test_reader_that_ends_early_ends_the_command_with_141(
-    drawn: Path, trained: Model, home: Path, command: str
-) -> None:
-    shutil.copytree(trained.path, home / "models" / "some")
-    arguments = ["list"] if command == "models" else [str(drawn)]
-    whole = [sys.executable, "-m", "labelr", command, *arguments]
+@pytest.mark.parametrize("command", [["check", "DATA"], ["cache", "ls", "--json"]])
+def test_reader_that_ends_early_ends_the_command_with_141(drawn: Path, command: list[str]) -> None:
+    arguments = [str(drawn) if argument == "DATA" else argument for argument in command]
+    whole = [sys.executable, "-m", "labelr", *arguments]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         running.stdout.close()

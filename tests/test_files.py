@@ -1,4 +1,4 @@
-"""Places, atomic writes and digests."""
+"""The cache directory, atomic writes, digests and CSV."""
 
 import hashlib
 import ntpath
@@ -44,7 +44,7 @@ def test_text_with_file_names_that_are_not_utf8_keeps_their_bytes(tmp_path: Path
     assert (tmp_path / "a.txt").read_bytes() == b"caf\xe9.jpg"
 
 
-def test_write_into_a_folder_that_is_none_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_write_below_a_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabelrError) as caught:
         files.write_atomically(tmp_path / "file" / "a.txt", "x")

@@ -1,4 +1,4 @@
-"""Signals: obeyed at once, or where held work may be left."""
+"""Signals: handled at once, or at the next safe point."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ from labelr import signals
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[list[str]]:
-    """Signals obeyed, and what was called when the first one came; the handlers of before come back."""
+    """Handlers are installed; the list of their calls. The previous handlers are restored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     calls: list[str] = []
     signals.install_handlers(signal.SIGINT, signal.SIGTERM, first=lambda: calls.append("first"))
@@ -29,7 +29,7 @@ def test_signal_stops_the_work_at_once(handlers: list[str]) -> None:
     assert handlers == []
 
 
-def held_work(done: list[str], number: signal.Signals) -> None:
+def deferred_work(done: list[str], number: signal.Signals) -> None:
     with signals.deferred():
         done.append("before")
         signal.raise_signal(number)
@@ -39,16 +39,16 @@ def held_work(done: list[str], number: signal.Signals) -> None:
         done.append("never")
 
 
-def test_held_work_goes_on_until_it_may_be_left(handlers: list[str]) -> None:
+def test_deferred_work_continues_to_its_safe_point(handlers: list[str]) -> None:
     done: list[str] = []
     with pytest.raises(signals.Stopped):
-        held_work(done, signal.SIGINT)
+        deferred_work(done, signal.SIGINT)
     assert done == ["before", "after"]
     assert handlers == ["first"]
     assert not signals.stop_requested()
 
 
-def test_held_work_is_left_at_its_end_if_nowhere_else() -> None:
+def test_deferred_signal_is_raised_at_the_end_of_the_work() -> None:
     with pytest.raises(signals.Stopped), signals.deferred(), signals.deferred():
         signal.raise_signal(signal.SIGINT)
 
@@ -59,17 +59,17 @@ def failing_work() -> None:
         raise ZeroDivisionError
 
 
-def test_error_in_held_work_is_not_hidden_by_a_signal() -> None:
+def test_error_in_deferred_work_is_not_hidden_by_a_signal() -> None:
     with pytest.raises(ZeroDivisionError):
         failing_work()
 
 
-def test_nothing_is_left_where_nothing_was_asked() -> None:
+def test_nothing_is_raised_without_a_signal() -> None:
     with signals.deferred():
         signals.raise_if_stopped()
 
 
-def test_second_signal_ends_the_process_whatever_it_holds() -> None:
+def test_second_signal_ends_the_process_even_if_deferred() -> None:
     code = (
         "import signal\nfrom labelr import signals\n"
         "signals.install_handlers(signal.SIGINT, signal.SIGTERM, first=lambda: print('asked', flush=True))\n"

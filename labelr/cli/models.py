@@ -11,7 +11,7 @@ from labelr.cli import options as opt
 
 models = typer.Typer(name="models", help="Manage saved models.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="Name or directory of a model.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)]
 
 
 @models.command("list")

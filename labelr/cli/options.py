@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from labelr.config import PANELS
-from labelr.fields import Field, Settings, choices_of, is_list, is_number, kind_of, option_of, parsed
+from labelr.fields import Field, Settings, choices_of, is_list, kind_of, option_of, parsed
 
 Command = Callable[..., None]
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -121,18 +121,18 @@ def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
         metavar = metavar or "|".join(choices)
         details["autocompletion"] = _completer(choices)
         kind, default = list[str], None
-    elif is_number(field):
-        details["parser"] = _parser(field)
     elif kind is bool:
         names += f"/--no-{names.removeprefix('--')}"
         metavar, default = "", field.default
+    else:
+        details["parser"] = _parser(field)
     info = option(f"{names} {metadata['short'] or ''}", metadata["help"], metadata["panel"], metavar=metavar, **details)
     annotation = Annotated[kind, info]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, _KEYWORD, annotation=annotation, default=default)
 
 
 def _parser(field: Field) -> Callable[[Any], Any]:
-    """Reads the number of an option; Typer also passes the default."""
+    """Checks the value of an option, with the same messages as elsewhere; Typer also passes the default."""
     return lambda value: parsed(field, value) if isinstance(value, str) else value
 
 

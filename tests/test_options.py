@@ -1,0 +1,131 @@
+"""The options that commands get from the fields of settings."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer
+from conftest import Cli
+
+from labelr.cli.app import app
+from labelr.cli.fit import FitCommand, Synthetic
+from labelr.cli.options import takes_settings
+from labelr.cli.tune import TuneCommand
+from labelr.config import SEARCHABLE, EvaluateOptions, TagOptions, TrainConfig, TuneOptions
+from labelr.fields import SettingError, Settings
+
+Parse = Callable[..., dict[str, Any]]
+
+
+def make_parser(*sources: type[Settings], several: tuple[str, ...] = (), kind: Any = None) -> Parse:
+    """A command that takes settings; it returns those that are given."""
+    settings: dict[str, Any] = {}
+    probe = typer.Typer(add_completion=False)
+
+    @probe.command(cls=kind, context_settings={"auto_envvar_prefix": "LABELR_PROBE"})
+    @takes_settings(*sources, several=several, leave_out=["synthetic"])
+    def command(synthetic: Synthetic = None, **given: Any) -> None:
+        settings.update(given, **({} if synthetic is None else {"synthetic": synthetic}))
+
+    def parse(*arguments: object) -> dict[str, Any]:
+        settings.clear()
+        probe([*map(str, arguments)], standalone_mode=False)
+        return dict(settings)
+
+    return parse
+
+
+@pytest.mark.parametrize(
+    ("command", "source", "without"),
+    [
+        ("fit", TrainConfig, set()),
+        ("evaluate", EvaluateOptions, {"group"}),
+        ("tag", TagOptions, set()),
+        ("tune", TuneOptions, set()),
+        ("tune", TrainConfig, {"folds", "select"}),
+    ],
+)
+def test_every_setting_is_an_option_with_its_help(command: str, source: type[Settings], without: set[str]) -> None:
+    options = {option.name: option for option in typer.main.get_command(app).commands[command].params}  # type: ignore[attr-defined]
+    assert set(source.names()) - set(options) == without
+    assert all(option.help for option in options.values())
+
+
+def test_only_given_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = make_parser(TrainConfig)
+    assert parse() == {}
+    monkeypatch.setenv("LABELR_PROBE_SEED", "5")
+    monkeypatch.setenv("LABELR_PROBE_AMP", "0")
+    assert parse("--epochs", 3, "--lr=1e-2", "-b", 8, "--no-flip", "--dropout", "0.3", "--stem", "deep") == {
+        "seed": 5, "amp": False, "epochs": 3, "lr": 0.01, "batch_size": 8, "flip": False, "dropout": 0.3,
+        "stem": "deep",
+    }  # fmt: skip
+
+
+def test_auto_is_a_value_where_none_is_one() -> None:
+    assert make_parser(TrainConfig)("--epochs", "auto", "--image-size", "auto") == {"epochs": None, "image_size": None}
+    assert make_parser(EvaluateOptions)("--threshold", "auto") == {"threshold": None}
+
+
+def test_option_of_a_list_is_repeated() -> None:
+    assert make_parser(TrainConfig)("--labels", "a", "--labels", "b") == {"labels": ["a", "b"]}
+
+
+def test_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELR_PROBE_EPOCHS", "5")
+    assert make_parser(TrainConfig)("--epochs", "3") == {"epochs": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "x"], "epochs: expected a whole number from 1, got 'x'"),
+        (["--epochs", "0"], "epochs: expected a whole number from 1, got 0"),
+        (["--device", "gpu"], "device: expected one of auto, cpu, cuda, mps, got 'gpu'"),
+        (["--seed", "auto"], "seed: expected a whole number from 0 to 2,147,483,647, got 'auto'"),
+    ],
+)
+def test_wrong_value_has_the_message_of_the_setting(arguments: list[str], message: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        make_parser(TrainConfig)(*arguments)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (["--synthetic", "30"], "30"),
+        (["--synthetic=30"], "30"),
+        (["--synthetic"], "auto"),
+        (["--synthetic", "-b8"], "auto"),
+    ],
+)
+def test_synthetic_can_be_given_without_a_number(arguments: list[str], value: str) -> None:
+    assert make_parser(TrainConfig, kind=FitCommand)(*arguments)["synthetic"] == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (["--lr", "1e-3,4e-3", "--dropout", "0.1..0.5"], {"lr": "1e-3,4e-3", "dropout": "0.1..0.5"}),
+        (["--flip", "true,false"], {"flip": "true,false"}),
+        (["--flip", "--no-progressive"], {"flip": "true", "progressive": "false"}),
+        (["--no-flip", "--seed", "3"], {"flip": "false", "seed": 3}),
+    ],
+)
+def test_searchable_settings_take_several_values(arguments: list[str], settings: dict[str, Any]) -> None:
+    assert make_parser(TrainConfig, several=SEARCHABLE, kind=TuneCommand)(*arguments) == settings
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("labelr fit --device c", ["cpu", "cuda"]),
+        ("labelr tag photos --format j", ["jsonl"]),
+        ("labelr tune photos --augment none,l", ["none,light"]),
+    ],
+)
+def test_shells_complete_choices(process: Cli, line: str, completions: list[str]) -> None:
+    words = {"_LABELR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    assert process(env={**os.environ, **words}).out.split() == completions
