@@ -1,6 +1,7 @@
 """The public Python API."""
 
 import importlib
+import inspect
 import subprocess
 import sys
 
@@ -14,6 +15,14 @@ def test_all_names_what_imports() -> None:
     assert set(labelr.__all__) <= set(dir(labelr))
     for name in labelr.__all__:
         assert getattr(labelr, name).__class__ is not type(importlib)  # no module hides a name
+
+
+@pytest.mark.parametrize("name", ["evaluate", "tag", "tune", "check"])
+def test_functions_take_settings_as_keywords(name: str) -> None:
+    *_, last = inspect.signature(getattr(labelr, name)).parameters.values()
+    assert (last.name, last.kind) == ("settings", inspect.Parameter.VAR_KEYWORD)
+    with pytest.raises(labelr.LabelrError, match="unknown setting 'treshold'"):
+        getattr(labelr, name)("nowhere", treshold=0.5)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

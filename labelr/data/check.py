@@ -121,6 +121,7 @@ def check(
     options: TrainConfig | Mapping[str, Any] | None = None,
     *,
     track: Track = untracked,
+    **settings: Any,
 ) -> Check:
     """Reads a data set as `fit` would, changes nothing, and continues where `fit` would stop.
 
@@ -128,13 +129,14 @@ def check(
         data: A folder of labelled images, or several that are one data set.
         options: How it is read and split.
         track: Reports progress.
+        settings: Settings by name; they take precedence over `options`.
 
     Raises:
         LabelrError: If the label files cannot be understood, or no image opens.
     """
     from joblib import cpu_count
 
-    config = replace(TrainConfig.of(options), skip_invalid=True)
+    config = replace(TrainConfig.of(options, **settings), skip_invalid=True)
     listed = read_labels(as_folders(data), config)
     dataset = listed.scanned(config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset):
