@@ -99,6 +99,8 @@ def test_images_that_do_not_open_are_listed_in_errors_csv(drawn: Path, trained: 
         (row,) = csv.DictReader(file)
     assert row["filename"] == "00003.png"
     assert row["reason"]
+    html = (tmp_path / "out" / "report" / "report.html").read_text()
+    assert "Some of these images were used in training: expect lower scores" in html
 
 
 def test_output_that_cannot_be_written_is_an_error_before_the_evaluation(
@@ -171,7 +173,7 @@ def test_results_are_sorted_and_can_be_used_as_thresholds(
     again = cli(*command, "--output", tmp_path / "out")
     assert again.code == 1
     assert "--force" in again.err
-    again = cli(*command, "--threshold-file", tmp_path / "out" / "per_label.csv", "-o", tmp_path / "out", "--force")
+    again = cli(*command, "--threshold-file", tmp_path / "out" / "per_label.csv")
     assert json.loads(again.out)["metrics"] == report["metrics"]
 
 
@@ -202,7 +204,7 @@ def test_few_positives_are_warned_of_and_intervals_and_baselines_are_shown(
     cli: Cli, drawn: Path, trained: Model
 ) -> None:
     result = cli("evaluate", drawn, "--model", trained.path)
-    assert "Warning: fewer than 10 positives here in 3 of 3 labels, whose scores say little: horiz" in result.err
+    assert "Warning: fewer than 10 positives here in 3 of 3 labels, whose scores are unreliable: horiz" in result.err
     assert "Warning" in cli("evaluate", drawn, "--model", trained.path, "--json").err
     assert "95 % interval" in result.out
     assert "label prior" in result.out

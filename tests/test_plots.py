@@ -40,7 +40,7 @@ def write(report: ReportData, folder: Path, plot_format: str = "png") -> dict[st
 def test_any_number_of_labels_gives_four_images_of_moderate_size(
     number: int, drawn: Path, trained: Model, tmp_path: Path
 ) -> None:
-    report = make_report_data(trained, make_evaluation(drawn, [f"label {index}" for index in range(number)]))
+    report = make_report_data(trained, make_evaluation(drawn, [f"label {index}" for index in range(number)], 6))
     written = write(report, tmp_path)
     assert set(written) == set(CHARTS)
     for name, path in written.items():
@@ -50,8 +50,7 @@ def test_any_number_of_labels_gives_four_images_of_moderate_size(
 
 
 def test_names_in_any_script_are_drawn_without_a_warning(drawn: Path, trained: Model, tmp_path: Path) -> None:
-    evaluation = make_evaluation(drawn, NAMES)
-    named = replace(evaluation, files=tuple(NAMES[row % len(NAMES)] for row in range(40)))
+    named = replace(make_evaluation(drawn, NAMES, len(NAMES)), files=NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         written = write(make_report_data(trained, named), tmp_path)
@@ -59,7 +58,7 @@ def test_names_in_any_script_are_drawn_without_a_warning(drawn: Path, trained: M
 
 
 def test_svg_keeps_names_as_text(drawn: Path, trained: Model, tmp_path: Path) -> None:
-    report = make_report_data(trained, make_evaluation(drawn, ["日本語", "<b>&", "समुद्र"]))
+    report = make_report_data(trained, make_evaluation(drawn, ["日本語", "<b>&", "समुद्र"], 3))
     written = write(report, tmp_path, "svg")
     for name in ("confusion", "pr_curves"):
         text = written[name].read_text(encoding="utf-8")
@@ -107,13 +106,13 @@ def test_name_is_one_line_without_control_characters() -> None:
 
 def test_drawing_leaves_matplotlibs_settings_unchanged(drawn: Path, trained: Model, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    write(make_report_data(trained, make_evaluation(drawn, ["sea", "sun"])), tmp_path)
+    write(make_report_data(trained, make_evaluation(drawn, ["sea", "sun"], 3)), tmp_path)
     assert dict(mpl.rcParams) == before
 
 
 @pytest.mark.slow
 def test_style_of_the_user_does_not_change_the_charts(drawn: Path, trained: Model, tmp_path: Path) -> None:
-    report = make_report_data(trained, make_evaluation(drawn, ["sea", "sun"]))
+    report = make_report_data(trained, make_evaluation(drawn, ["sea", "sun"], 3))
     plain = write(report, tmp_path)["pr_curves"].read_bytes()
     other = tmp_path / "other"
     other.mkdir()

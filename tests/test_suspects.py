@@ -131,7 +131,7 @@ def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, drawn: Path, t
 
 def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
-    assert cli("fit", drawn, "-o", here, "--folds", 3, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
+    assert cli("fit", drawn, "-o", here, "--folds", 2, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
     predictions = {row["filename"]: row for row in rows_of(here / "predictions.csv")}
     rows = rows_of(tmp_path / "s.csv")
     assert len({row["filename"] for row in rows}) > 20

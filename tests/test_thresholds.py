@@ -1,13 +1,15 @@
 """Thresholds: fitted ones, compared with every possible threshold, and those of a table."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logit
-from sklearn.metrics import f1_score, precision_score, recall_score
+from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score
 
 from labelr.errors import LabelrError
 from labelr.model.calibration import decide
@@ -28,8 +30,15 @@ from labelr.scoring.thresholds import (
 nan = np.nan
 
 
+@pytest.fixture(autouse=True)
+def _fast_scikit_learn() -> Iterator[None]:
+    """Thousands of small calls spend most of their time in the validation of parameters."""
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        yield
+
+
 def case(seed: int, num_images: int, prevalences: list[float]) -> tuple[FloatArray, FloatArray]:
-    """Calibrated probabilities: targets come true as often as they say."""
+    """Calibrated probabilities, and targets drawn from them."""
     rng = np.random.default_rng(seed)
     probs = np.stack([rng.beta(6 * share, 6 * (1 - share), num_images) for share in prevalences], axis=1)
     return probs, (rng.random(probs.shape) < probs).astype(float)
@@ -47,27 +56,27 @@ def one_label(seed: int, num_images: int, levels: int) -> tuple[FloatArray, Floa
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(small)
-def test_no_threshold_has_a_better_f1(drawn: tuple[int, int, int]) -> None:
-    probs, targets = one_label(*drawn)
+def test_no_threshold_has_a_better_f1(arguments: tuple[int, int, int]) -> None:
+    probs, targets = one_label(*arguments)
     best = max(f1_score(targets, probs >= cut) for cut in np.unique(probs))
     assert f1_score(targets, decide(probs, best_threshold(probs, targets, BEST_F1))) == pytest.approx(best)
 
 
-def test_threshold_for_f1_is_half_of_the_best_f1_to_be_expected() -> None:
+def test_threshold_for_f1_is_half_of_the_best_expected_f1() -> None:
     probs = np.array([[0.9, 0.2], [0.6, 0.0], [0.1, 0.0]])
-    best = [max(1.8 / 2.6, 3.0 / 3.6, 3.2 / 4.6), 0.4 / 1.2]  # with 1, 2 or 3 written
+    best = [max(1.8 / 2.6, 3.0 / 3.6, 3.2 / 4.6), 0.4 / 1.2]  # with 1, 2 or 3 predicted
     assert half_expected_f1(probs) == pytest.approx(np.array(best) / 2)
     assert half_expected_f1(np.zeros((2, 1))) > 0
 
 
 @pytest.mark.parametrize("prevalence", [0.05, 0.3, 0.7])
-def test_half_the_expected_f1_gives_the_best_f1_where_probabilities_are_calibrated(prevalence: float) -> None:
+def test_half_the_expected_f1_gives_the_best_f1_of_calibrated_probabilities(prevalence: float) -> None:
     probs, targets = case(7, 20_000, [prevalence])
-    best = max(f1_score(targets, probs >= cut, zero_division=0) for cut in COMMON)
+    best = max(f1_score(targets, probs >= cut, zero_division=0) for cut in COMMON[::3])
     assert f1_score(targets, decide(probs, half_expected_f1(probs))) > best - 0.01
 
 
-def test_probabilities_of_unknown_cells_count_nowhere() -> None:
+def test_probabilities_of_unknown_cells_are_ignored() -> None:
     probs, targets = case(8, 200, [0.2, 0.4])
     targets[::3, 0] = nan
     hidden = np.where(np.isnan(targets), 0.99, probs)
@@ -77,24 +86,24 @@ def test_probabilities_of_unknown_cells_count_nowhere() -> None:
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(small, st.sampled_from([0.3, 0.5, 0.9, 1.0]))
-def test_target_is_reached_at_the_least_cost(drawn: tuple[int, int, int], target: float) -> None:
-    probs, targets = one_label(*drawn)
+def test_goal_is_reached_at_the_lowest_cost(arguments: tuple[int, int, int], target: float) -> None:
+    probs, targets = one_label(*arguments)
     tried = [(precision_score(targets, probs >= cut), recall_score(targets, probs >= cut)) for cut in np.unique(probs)]
     preds = decide(probs, best_threshold(probs, targets, Goal(precision=target)))
     precise = [recall for precision, recall in tried if precision >= target]
     if precise:
         assert precision_score(targets, preds) >= target
         assert recall_score(targets, preds) == max(precise)
-    elif max(tried)[0] > targets.mean():  # none reaches it: the closest
+    elif max(tried)[0] > targets.mean():  # no threshold reaches it: the closest
         assert precision_score(targets, preds) == max(tried)[0]
-    else:  # no better than chance: as few as may be
+    else:  # no better than chance: the highest
         assert preds.sum() == (probs == probs.max()).sum()
     preds = decide(probs, best_threshold(probs, targets, Goal(recall=target)))
     least = min(recall for _, recall in tried if recall >= target)
     assert recall_score(targets, preds) == least
 
 
-def test_threshold_lies_between_two_probabilities() -> None:
+def test_threshold_is_between_two_probabilities() -> None:
     probs, targets = np.array([0.1, 0.2, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
     for goal in (Goal(precision=0.9), Goal(recall=0.9)):
         assert best_threshold(probs, targets, goal) == pytest.approx(0.4)
@@ -102,13 +111,13 @@ def test_threshold_lies_between_two_probabilities() -> None:
         assert best_threshold(np.array([1.0, 1.0]), np.array([0.0, 1.0]), goal) < 1
 
 
-def test_common_threshold_is_the_best_of_those_tried_by_macro_f1() -> None:
+def test_common_threshold_is_the_best_candidate_by_macro_f1() -> None:
     probs, targets = case(0, 300, [0.1, 0.3, 0.5])
     scores = [f1_score(targets, probs >= cut, average="macro", zero_division=0) for cut in COMMON]
     assert common_threshold(probs, targets) == COMMON[np.argmax(scores)]
 
 
-def test_common_threshold_reaches_a_target_over_all_labels_together() -> None:
+def test_common_threshold_reaches_a_goal_over_all_labels_together() -> None:
     probs, targets = case(1, 300, [0.3, 0.5, 0.6])
     precise = probs >= common_threshold(probs, targets, Goal(precision=0.7))
     assert 0.7 <= precision_score(targets, precise, average="micro") < 0.72
@@ -116,7 +125,7 @@ def test_common_threshold_reaches_a_target_over_all_labels_together() -> None:
     assert 0.8 <= recall_score(targets, complete, average="micro") < 0.82
 
 
-def test_label_with_many_positives_has_its_own_threshold_and_one_with_few_nearly_the_common_one() -> None:
+def test_label_with_few_positives_is_shrunk_towards_the_common_threshold() -> None:
     probs, targets = case(2, 4000, [0.15, 0.5, 0.5])
     probs[:, 2] /= 4000  # an expectation of half a positive
     targets[:, 2] = 0
@@ -124,13 +133,13 @@ def test_label_with_many_positives_has_its_own_threshold_and_one_with_few_nearly
     values, common = fit_thresholds(probs, targets).values, common_threshold(probs, targets)
     own = half_expected_f1(np.where(np.isnan(targets), 0, probs))
     assert values[:2] == pytest.approx(own[:2], abs=0.01)
-    share = probs[200:, 2].sum() / (probs[200:, 2].sum() + 0.5)
-    assert share == pytest.approx(1 / 2, abs=0.03)
-    assert logit(values[2]) == pytest.approx(share * logit(own[2]) + (1 - share) * logit(common))
+    weight = probs[200:, 2].sum() / (probs[200:, 2].sum() + 0.5)
+    assert weight == pytest.approx(1 / 2, abs=0.03)
+    assert logit(values[2]) == pytest.approx(weight * logit(own[2]) + (1 - weight) * logit(common))
 
 
 @pytest.mark.parametrize("goal", [Goal(precision=0.8), Goal(recall=0.8)])
-def test_target_of_a_label_with_few_positives_is_sought_near_the_common_threshold(goal: Goal) -> None:
+def test_goal_of_a_label_with_few_positives_is_shrunk_towards_the_common_threshold(goal: Goal) -> None:
     probs, targets = case(3, 200, [0.3, 0.4])
     targets[:, 1] = [0.0] * 100 + [nan] * 100
     values, common = fit_thresholds(probs, targets, goal).values, common_threshold(probs, targets, goal)
@@ -141,24 +150,24 @@ def test_target_of_a_label_with_few_positives_is_sought_near_the_common_threshol
 
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3)])
 @pytest.mark.parametrize("target", [0.0, 1.0, nan])
-def test_nothing_to_learn_from_leaves_one_half(shape: tuple[int, int], target: float) -> None:
+def test_thresholds_are_one_half_without_evaluable_labels(shape: tuple[int, int], target: float) -> None:
     fitted = fit_thresholds(np.full(shape, 0.3), np.full(shape, target))
     assert fitted.values.tolist() == [0.5] * 3
     assert not fitted.missed.any()
 
 
-def test_labels_that_cannot_reach_a_target_are_told() -> None:
+def test_labels_that_cannot_reach_a_goal_are_listed() -> None:
     probs = np.array([[0.9, 0.9, 0.3], [0.8, 0.8, 0.2], [0.1, 0.7, 0.1]])
     targets = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     assert fit_thresholds(probs, targets, Goal(precision=0.9)).missed.tolist() == [False, True, True]
     assert fit_thresholds(probs, targets, Goal(recall=0.9)).missed.tolist() == [False, False, True]
 
 
-def test_label_that_is_no_better_than_chance_is_hardly_written_where_a_precision_is_asked_for() -> None:
+def test_label_no_better_than_chance_is_hardly_predicted_with_a_precision_goal() -> None:
     rng = np.random.default_rng(4)
     targets = (rng.random((200, 2)) < 0.2).astype(float)
     probs = np.clip(0.6 * targets + 0.4 * rng.random(targets.shape), 0.01, 0.99)
-    probs[:, 1] = np.clip(0.5 - 0.3 * targets[:, 1] + 0.01 * rng.random(200), 0.01, 0.99)  # the wrong way round
+    probs[:, 1] = np.clip(0.5 - 0.3 * targets[:, 1] + 0.01 * rng.random(200), 0.01, 0.99)  # ranked in the wrong order
     fitted = fit_thresholds(probs, targets, Goal(precision=0.9))
     assert fitted.missed.tolist() == [False, True]
     assert decide(probs, fitted.values).sum(axis=0)[1] < 5
@@ -166,23 +175,21 @@ def test_label_that_is_no_better_than_chance_is_hardly_written_where_a_precision
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.9, 1.0]), st.booleans())
-def test_target_that_a_label_can_reach_is_reached_though_thresholds_are_mixed(
-    seed: int, target: float, precise: bool
-) -> None:
-    probs, targets = case(seed, 60, [0.05, 0.2, 0.5])
+def test_goal_that_a_label_can_reach_is_reached_in_spite_of_shrinkage(seed: int, target: float, precise: bool) -> None:
+    probs, targets = case(seed, 30, [0.05, 0.2, 0.5])
     goal = Goal(precision=target) if precise else Goal(recall=target)
     fitted = fit_thresholds(probs, targets, goal)
     quality = precision_score if precise else recall_score
     for label in range(3):
         column, true = probs[:, label], targets[:, label]
-        best = max(quality(true, column >= cut, zero_division=0) for cut in np.unique(column))
         reached = quality(true, decide(column, fitted.values[label]), zero_division=0)
         assert fitted.missed[label] == (reached < target)
-        if len(set(true)) == 2 and best >= target:
-            assert reached >= target
+        if len(set(true)) == 2:
+            precision, recall, _ = precision_recall_curve(true, column)
+            assert reached >= target or max((precision if precise else recall)[:-1]) < target
 
 
-def test_fitted_thresholds_beat_one_half_on_images_that_they_were_not_fitted_on() -> None:
+def test_fitted_thresholds_are_better_than_one_half_on_other_images() -> None:
     probs, targets = case(5, 3000, [0.05, 0.1, 0.2])
     values = fit_thresholds(probs[:1500], targets[:1500]).values
     scores = [

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelr.model.calibration import decide
-from labelr.scoring.metrics import FloatArray, cell_losses, confusion
+from labelr.scoring.metrics import FloatArray, cell_losses, confusion, ratio
 
 HEADLINE = ("map_macro", "f1_micro", "f1_macro", "f1_samples", "hamming_loss", "exact_match", "loss")
 MAXIMUM = dict.fromkeys(HEADLINE, 1.0) | {"loss": np.inf}
@@ -92,12 +92,12 @@ def weighted_scores(
     average_precisions = np.stack([_average_precision(*column, weights) for column in columns], axis=1)  # (B, L)
     return {
         "map_macro": _mean_where(usable, average_precisions),
-        "f1_micro": np.where(cells > 0, _ratio(2 * all_tp, 2 * all_tp + all_errors, 0.0), np.nan),
-        "f1_macro": _mean_where(usable, _ratio(2 * tp, 2 * tp + errors, 0.0)),
-        "f1_samples": _ratio(total(confusion(preds, targets, axis=1).f1 * known_rows), total(known_rows)),
-        "hamming_loss": _ratio(all_errors, cells),
-        "exact_match": _ratio(total(known_rows & ~wrong.any(axis=1)), total(known_rows)),
-        "loss": _ratio(total(np.nansum(cell_losses(probs, targets), axis=1)), cells),
+        "f1_micro": np.where(cells > 0, ratio(2 * all_tp, 2 * all_tp + all_errors, default=0.0), np.nan),
+        "f1_macro": _mean_where(usable, ratio(2 * tp, 2 * tp + errors, default=0.0)),
+        "f1_samples": ratio(total(confusion(preds, targets, axis=1).f1 * known_rows), total(known_rows)),
+        "hamming_loss": ratio(all_errors, cells),
+        "exact_match": ratio(total(known_rows & ~wrong.any(axis=1)), total(known_rows)),
+        "loss": ratio(total(np.nansum(cell_losses(probs, targets), axis=1)), cells),
     }
 
 
@@ -119,7 +119,7 @@ def _average_precision(probs: FloatArray, targets: FloatArray, weights: NDArray[
     positives = _range_sums(weights, order[true], [*first, true.sum()])
     images = _range_sums(weights, order[: ends[-1]], [0, *ends])
     tp, predicted = positives.cumsum(axis=0), images.cumsum(axis=0)
-    return _ratio((positives * _ratio(tp, predicted, 0.0)).sum(axis=0), tp[-1])
+    return ratio((positives * ratio(tp, predicted, default=0.0)).sum(axis=0), tp[-1])
 
 
 def _range_sums(weights: NDArray[np.float64], rows: NDArray[np.intp], bounds: Sequence[int]) -> FloatArray:
@@ -131,11 +131,6 @@ def _range_sums(weights: NDArray[np.float64], rows: NDArray[np.intp], bounds: Se
     return sums
 
 
-def _ratio(part: FloatArray, whole: FloatArray, otherwise: float = np.nan) -> FloatArray:
-    ratio: FloatArray = np.divide(part, whole, out=np.full(np.shape(whole), otherwise), where=whole > 0)
-    return ratio
-
-
 def _mean_where(usable: NDArray[np.bool_], values: FloatArray) -> FloatArray:
     """The mean over the usable labels of each row, both ``(B, L)``; NaN where there is none."""
-    return _ratio(np.where(usable, values, 0).sum(axis=1), usable.sum(axis=1))
+    return ratio(np.where(usable, values, 0).sum(axis=1), usable.sum(axis=1))

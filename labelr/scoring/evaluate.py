@@ -73,7 +73,8 @@ def evaluate(
     selected = select_split(match_labels(dataset, model, options), model, options.split)
     if folder is not None:
         files.check_writable(folder)
-    evaluation = evaluate_dataset(model, selected, options=options, thresholds=thresholds, track=track)
+    probs = predict_dataset(model, selected, options=options, track=track)
+    evaluation = evaluate_probs(model, selected, probs, thresholds=thresholds)
     evaluation = replace(evaluation, threshold=threshold, sort=options.sort)
 
     if folder is not None:
@@ -163,38 +164,20 @@ def _split_digests(model: Model, splits: Sequence[str]) -> set[str]:
     return {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.split in splits}
 
 
-def evaluate_dataset(
-    model: Model,
-    dataset: Dataset,
-    *,
-    options: ReadOptions | None = None,
-    thresholds: Thresholds | None = None,
-    track: Track = untracked,
-) -> Evaluation:
-    """The evaluation of a model on all images of a data set.
+def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None) -> Evaluation:
+    """The evaluation of a model's predictions on a data set.
 
     Args:
         model: The model.
         dataset: N images with L labels, all of them the model's.
-        options: How images are read.
-        thresholds: For all of the model's labels; None takes the model's own.
-        track: Follows the progress.
-
-    Raises:
-        LabelrError: If an image no longer opens.
+        probs: The calibrated probabilities of all of the model's labels, such as those of `predict_dataset`.
+        thresholds: The thresholds of all of the model's labels; None takes the model's own.
     """
-    columns = [model.labels.index(label) for label in dataset.labels]
-    probs = predict_dataset(model, dataset, options=options, track=track)[:, columns]
-    return evaluate_probs(model, dataset, probs, thresholds=thresholds)
-
-
-def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None) -> Evaluation:
-    """The evaluation of given calibrated probabilities ``(N, L)``; arguments as for `evaluate_dataset`."""
     own = model.thresholds()
     columns = [model.labels.index(label) for label in dataset.labels]
     return Evaluation(
         labels=dataset.labels,
-        probs=probs,
+        probs=probs[:, columns],
         targets=dataset.targets,
         thresholds=(own if thresholds is None else thresholds)[columns],
         model_thresholds=own[columns],

@@ -30,22 +30,22 @@ class Confusion:
     @property
     def precision(self) -> FloatArray:
         """Share of the predicted labels that are true, ``(K,)``; 0 where none is predicted."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return ratio(self.tp, self.tp + self.fp, default=0.0)
 
     @property
     def recall(self) -> FloatArray:
         """Share of the true labels that are predicted, ``(K,)``; 0 where there is none."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return ratio(self.tp, self.tp + self.fn, default=0.0)
 
     @property
     def f1(self) -> FloatArray:
         """Harmonic mean of precision and recall, ``(K,)``; 0 where no label is true or predicted."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn, default=0.0)
 
     @property
     def jaccard(self) -> FloatArray:
         """Labels both true and predicted, as a share of those that are either, ``(K,)``; 0 where there is none."""
-        return _ratio(self.tp, self.tp + self.fp + self.fn)
+        return ratio(self.tp, self.tp + self.fp + self.fn, default=0.0)
 
     @property
     def predicted(self) -> Counts:
@@ -237,8 +237,10 @@ def mean_or_nan(values: FloatArray | NDArray[np.bool_]) -> np.floating:
         return np.nanmean(values.astype(np.float64))
 
 
-def _ratio(part: Counts, whole: Counts) -> FloatArray:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+def ratio(part: FloatArray | Counts, whole: FloatArray | Counts, *, default: float = np.nan) -> FloatArray:
+    """``part / whole``, and `default` where `whole` is 0."""
+    quotient: FloatArray = np.divide(part, whole, out=np.full(np.shape(whole), default), where=whole > 0)
+    return quotient
 
 
 def _check_shapes(probs: FloatArray, targets: FloatArray) -> None:

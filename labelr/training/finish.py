@@ -21,7 +21,7 @@ from labelr.model.device import Runtime
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.progress import Track
-from labelr.scoring.evaluate import evaluate_dataset, evaluate_probs, predict_dataset
+from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.report.page import write_report
 from labelr.scoring.report.report_data import ReportData
 from labelr.scoring.results import without_nan
@@ -117,7 +117,8 @@ def finish(
     of_val = evaluate_probs(model, val, calibrate(val_probs, decisions.calibration))
     evaluation = of_val
     if scored_on != "val":
-        evaluation = evaluate_dataset(model, dataset.split("test"), options=settings, track=track)
+        test = dataset.split("test")
+        evaluation = evaluate_probs(model, test, predict_dataset(model, test, options=settings, track=track))
     model, report = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
     doubted = of_val.concat(evaluation) if scored_on == "test" else evaluation
     parts = "the validation and test splits" if scored_on == "test" else "the validation split"

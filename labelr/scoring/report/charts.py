@@ -236,23 +236,14 @@ def precision_recall(probs: FloatArray, targets: FloatArray) -> Points:
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin of the reliability diagram.
-
-    Attributes:
-        low: The lowest probability in the bin.
-        high: The lowest probability of the next bin.
-        mean: The mean predicted probability.
-        share: The share of positives.
-        count: The number of cells.
-        interval: The 95 % interval of `share`.
-    """
+    """The cells with a predicted probability in ``[low, high)``: a bin of the reliability diagram."""
 
     low: float
     high: float
-    mean: float
-    share: float
+    mean: float  # predicted probability
+    share: float  # of positives
     count: int
-    interval: tuple[float, float]
+    interval: Span  # 95 %, of `share`
 
 
 def reliability_bins(probs: Probs, targets: Targets) -> list[Bin]:
@@ -271,7 +262,7 @@ def reliability_bins(probs: Probs, targets: Targets) -> list[Bin]:
     return bins
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
+def wilson_interval(share: float, count: int) -> Span:
     """The 95 % interval of a share of `count` trials (Wilson 1927), which is also valid near 0 and 1."""
     z = 1.96
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)

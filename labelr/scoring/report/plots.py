@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -190,34 +190,32 @@ def _save(figure: "Figure", path: Path, fonts: Fonts) -> None:
     files.write_atomically(path, buffer.getvalue(), durable=False)
 
 
-class Margins(NamedTuple):
-    """Around each pair of axes, in inches."""
-
-    left: float
-    right: float
-    bottom: float
-    top: float
-
-
 def _grid(
-    number: int, columns: int, size: tuple[float, float], margins: Margins, *, caption: str = ""
+    number: int, columns: int, cell: tuple[float, float], margins: tuple[float, float, float, float], caption: str = ""
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with `number` axes in rows, each of a width and height in inches, above a caption.
+    """A figure with `number` axes in rows above a caption.
 
     The axes are placed by hand: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
+
+    Args:
+        number: How many axes.
+        columns: How many of them in a row.
+        cell: Width and height of each with its margins, in inches.
+        margins: At the left, right, bottom and top of each, in inches.
+        caption: The caption.
     """
     from matplotlib.figure import Figure
 
-    columns = max(1, min(columns, number))
+    columns, (left, right, bottom, top) = max(1, min(columns, number)), margins
     foot = 0.15 * (caption.count("\n") + 1) + 0.2 if caption else 0.0
-    width, height = columns * size[0], -(-number // columns) * size[1] + foot
+    width, height = columns * cell[0], -(-number // columns) * cell[1] + foot
     figure = Figure(figsize=(width, height))
     all_axes = []
     for index in range(number):
         row, column = divmod(index, columns)
-        left, bottom = column * size[0] + margins.left, height - (row + 1) * size[1] + margins.bottom
-        inner = (size[0] - margins.left - margins.right, size[1] - margins.bottom - margins.top)
-        all_axes.append(figure.add_axes((left / width, bottom / height, inner[0] / width, inner[1] / height)))
+        x, y = column * cell[0] + left, height - (row + 1) * cell[1] + bottom
+        inner = (cell[0] - left - right, cell[1] - bottom - top)
+        all_axes.append(figure.add_axes((x / width, y / height, inner[0] / width, inner[1] / height)))
     figure.text(0.1 / width, 0.1 / height, caption, fontsize=9, color=SOFT, va="bottom")
     return figure, all_axes
 
@@ -230,7 +228,7 @@ def _left_out(evaluation: Evaluation) -> str:
 
 def draw_history(panels: Sequence[Panel]) -> "Figure":
     """The training history."""
-    figure, all_axes = _grid(len(panels), 3, (4.1, 2.8), Margins(0.75, 0.2, 0.5, 0.35))
+    figure, all_axes = _grid(len(panels), 3, (4.1, 2.8), (0.75, 0.2, 0.5, 0.35))
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw_panel(axes, panel)
         axes.set_title(panel.title, fontsize=10, loc="left", fontweight="bold")
@@ -245,7 +243,7 @@ def draw_curves(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     columns = charts.most_frequent(evaluation, MAX_LABELS)
     caption = f"Precision (vertical) against recall (horizontal). Dot: threshold in use.{_left_out(evaluation)}"
     per_row = 4 if len(columns) <= 12 else 8
-    figure, all_axes = _grid(len(columns), per_row, (2.15, 2.1), Margins(0.4, 0.15, 0.3, 0.3), caption=caption)
+    figure, all_axes = _grid(len(columns), per_row, (2.15, 2.1), (0.4, 0.15, 0.3, 0.3), caption)
     for axes, panel, column in zip(all_axes, charts.curve_panels(evaluation, columns), columns, strict=True):
         _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1), fonts)
         if panel is None:
@@ -289,7 +287,7 @@ def draw_confusion(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     columns = charts.most_frequent(evaluation, MAX_LABELS)
     caption = f"Rows: given labels. Columns: predictions.\nBlue: correct. Orange: wrong.{_left_out(evaluation)}"
     per_row = 5 if len(columns) <= 15 else 10
-    figure, all_axes = _grid(len(columns), per_row, (1.8, 1.65), Margins(0.4, 0.15, 0.25, 0.3), caption=caption)
+    figure, all_axes = _grid(len(columns), per_row, (1.8, 1.65), (0.4, 0.15, 0.25, 0.3), caption)
     for axes, column in zip(all_axes, columns, strict=True):
         row = rows[evaluation.labels[column]]
         counts = np.array([[row["tp"], row["fn"]], [row["fp"], row["tn"]]])
@@ -319,7 +317,7 @@ def _shades(shares: FloatArray) -> FloatArray:
 
 def draw_predictions(evaluation: Evaluation, thumbnails: Thumbnails, rows: Sequence[int], fonts: Fonts) -> "Figure":
     """Some images with their most relevant labels, and whether these are predicted correctly."""
-    figure, all_axes = _grid(len(rows), 4, (2.9, 3.9), Margins(0.15, 0.15, 1.1, 0.3))
+    figure, all_axes = _grid(len(rows), 4, (2.9, 3.9), (0.15, 0.15, 1.1, 0.3))
     for axes, row in zip(all_axes, rows, strict=True):
         shown = example(evaluation, thumbnails, row)
         pixels = shown["thumbnail"].pixels

@@ -169,7 +169,9 @@ def explain_metrics(result: Result) -> str:
     if "spread" in result:
         spread = f"Values are means over {len(result['folds']['images'])} folds; ± is the standard deviation."
     else:
-        spread = "The pale band is the 95 % interval: other samples of as many images would give a value within it."
+        spread = (
+            "The pale band is the 95 % interval, which holds the values of 95 of 100 other samples of as many images."
+        )
     return (
         f"{spread} The line is the label prior: the score without looking at the images, each label being predicted "
         "with its frequency."
