@@ -22,6 +22,7 @@ _machine = partial(setting, panel="Machine")
 _output = partial(setting, panel="Output")
 
 MAX_PIXELS = 200_000_000
+DEFAULT_EPOCHS = 30
 DEFAULT_TRIALS = 20
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -277,6 +278,30 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
                     f"folds test on each image once, for a number of epochs: `{option}` has no meaning there",
                     f"give `--folds` or `{option}`, not both",
                 )
+
+    def resolved(self, machine: MachineOptions, *, num_train: int, is_synthetic: bool) -> "TrainConfig":
+        """The settings with every "auto" resolved.
+
+        Args:
+            machine: The options of the machine, with "auto" resolved.
+            num_train: The number of training images.
+            is_synthetic: Whether the images are synthetic: small, and easier to learn.
+        """
+        default_size = 64 if is_synthetic else 128 if machine.device == "cpu" else 224
+        batch_sizes = (size for size in (64, 32, 16) if num_train >= 16 * size and not (is_synthetic and size > 32))
+        return dataclasses.replace(
+            self,
+            image_size=self.image_size or default_size,
+            epochs=self.epochs or (None if self.time else DEFAULT_EPOCHS),
+            patience=self.patience or (None if self.time else 10),
+            width=self.width or (0.5 if is_synthetic else 1.0),
+            batch_size=self.batch_size or next(batch_sizes, 8),
+            lr=self.lr or (4e-3 if is_synthetic or self.optimizer == "muon" else 1.5e-3),
+            device=machine.device,
+            amp=machine.amp,
+            threads=machine.threads,
+            workers=machine.workers,
+        )
 
     @property
     def has_target(self) -> bool:

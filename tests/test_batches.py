@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from labelr.config import ReadOptions
+from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import open_pixels
 from labelr.training.batches import Batch, TrainImages, step_seed
@@ -27,7 +27,9 @@ def make_images(folder: Path, *, seed: int = 0, squished: bool = True) -> TrainI
     listed = Dataset(folder / "labels.csv", "drawn", folder, tuple(path.name for path in paths), ("a", "b"), targets)
     dataset = listed.scanned(ReadOptions())
     pixels = open_pixels(paths, dataset.digests, 8)
-    return TrainImages.of(dataset, pixels, batch_size=3, seed=seed, squished=squished, pinned=False)
+    return TrainImages.of(
+        dataset, pixels, TrainConfig(batch_size=3, seed=seed, resize="squish" if squished else "crop")
+    )
 
 
 def greys(batches: list[Batch]) -> list[int]:

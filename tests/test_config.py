@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from labelr.config import TrainConfig
+from labelr.config import MachineOptions, TrainConfig
 from labelr.fields import ALIASES, SettingError
+
+CPU = MachineOptions(device="cpu", amp=False, threads=1, workers=1)
+GPU = MachineOptions(device="cuda", amp=True, threads=1, workers=1)
 
 
 def test_names_from_training_scripts_are_accepted() -> None:
@@ -132,3 +135,41 @@ def test_file_that_is_not_there_or_no_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingError, match="is not valid TOML"):
         TrainConfig.read(tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize(
+    ("num_train", "expected"), [(2, 8), (255, 8), (256, 16), (511, 16), (512, 32), (1023, 32), (1024, 64), (10**6, 64)]
+)
+def test_batches_are_smaller_if_an_epoch_would_have_few_steps(num_train: int, expected: int) -> None:
+    assert TrainConfig().resolved(CPU, num_train=num_train, is_synthetic=False).batch_size == expected
+    assert TrainConfig().resolved(CPU, num_train=num_train, is_synthetic=True).batch_size == min(expected, 32)
+    assert TrainConfig(batch_size=5).resolved(CPU, num_train=num_train, is_synthetic=False).batch_size == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "synthetic", "lr"),
+    [({}, False, 4e-3), ({}, True, 4e-3), ({"optimizer": "adamw"}, False, 1.5e-3), ({"lr": 0.1}, False, 0.1)],
+)
+def test_learning_rate_suits_the_optimizer_unless_given(
+    settings: dict[str, object], synthetic: bool, lr: float
+) -> None:
+    assert TrainConfig.of(settings).resolved(CPU, num_train=100, is_synthetic=synthetic).lr == lr
+
+
+def test_synthetic_images_get_a_smaller_network_unless_given() -> None:
+    synthetic, photographs = (
+        TrainConfig().resolved(CPU, num_train=5000, is_synthetic=synthetic) for synthetic in (True, False)
+    )
+    assert (synthetic.width, synthetic.image_size) == (0.5, 64)
+    assert (photographs.width, photographs.image_size) == (1.0, 128)
+    assert TrainConfig().resolved(GPU, num_train=5000, is_synthetic=False).image_size == 224
+    assert TrainConfig(width=2).resolved(CPU, num_train=5000, is_synthetic=True).width == 2
+
+
+def test_time_limit_leaves_epochs_and_patience_open() -> None:
+    assert TrainConfig().resolved(CPU, num_train=100, is_synthetic=False).epochs == 30
+    timed = TrainConfig(time=5).resolved(CPU, num_train=100, is_synthetic=False)
+    assert (timed.epochs, timed.patience) == (None, None)
+    assert TrainConfig().resolved(CPU, num_train=100, is_synthetic=False).patience == 10
+    assert TrainConfig(time=5, patience=3).resolved(CPU, num_train=100, is_synthetic=False).patience == 3
+    assert TrainConfig(epochs=3).resolved(CPU, num_train=100, is_synthetic=False).epochs == 3

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from labelr.config import MachineOptions
 from labelr.errors import LabelrError
 from labelr.model.device import available_cpus, pick_runtime
 
@@ -31,25 +32,25 @@ def test_auto_prefers_cuda_then_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_runtime().device.type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert pick_runtime(amp=False).device.type == "cuda"
+    assert pick_runtime(MachineOptions(amp=False)).device.type == "cuda"
 
 
 def test_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LabelrError, match=r"no device 'cuda' here: torch sees .*cpu"):
-        pick_runtime("cuda")
+        pick_runtime(MachineOptions(device="cuda"))
 
 
 def test_cpu_precision_follows_the_processor_unless_told() -> None:
     features = torch.cpu.get_capabilities()
     natural = "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "fp32"
-    assert pick_runtime("cpu").precision == natural
-    assert pick_runtime("cpu", amp=True).precision == "bf16"
-    assert pick_runtime("cpu", amp=False).precision == "fp32"
+    assert pick_runtime(MachineOptions(device="cpu")).precision == natural
+    assert pick_runtime(MachineOptions(device="cpu", amp=True)).precision == "bf16"
+    assert pick_runtime(MachineOptions(device="cpu", amp=False)).precision == "fp32"
 
 
 def test_threads_and_workers_are_taken_as_given() -> None:
-    machine = pick_runtime("cpu", threads=1, workers=3)
+    machine = pick_runtime(MachineOptions(device="cpu", threads=1, workers=3))
     assert torch.get_num_threads() == 1
     assert (machine.threads, machine.workers) == (1, 3)
 
@@ -64,5 +65,5 @@ def test_processors_are_those_that_this_process_may_use(monkeypatch: pytest.Monk
 
 
 def test_network_is_placed_in_channels_last_order() -> None:
-    network = pick_runtime("cpu").place(torch.nn.Conv2d(3, 8, 3))
+    network = pick_runtime(MachineOptions(device="cpu")).place(torch.nn.Conv2d(3, 8, 3))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,6 @@
 """Training: what it gives, that it is repeatable, and what it does with labels that are rare."""
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -24,14 +23,12 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.device import Runtime
-from labelr.model.info import Preprocessing
-from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
 from labelr.training.batches import TrainImages
+from labelr.training.epochs import describe_model
 from labelr.training.fit import fit
-from labelr.training.history import EpochRow
-from labelr.training.schedule import Steps
+from labelr.training.optim import StepBudget
 from labelr.training.trainer import Trainer
 
 
@@ -118,25 +115,6 @@ def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None
     assert len(history) < 40
 
 
-@pytest.mark.parametrize(
-    ("select", "row", "expected"),
-    [
-        ("map", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.7),
-        ("f1_micro", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.2),
-        ("f1_macro", {"val_f1": 0.7, "val_f1_macro": 0.3}, 0.3),
-        ("exact_match", {"val_f1": 0.7, "val_exact_match": 0.1}, 0.1),
-        ("map", {"val_map": np.nan, "val_f1": 0.2, "val_loss": 0.5}, -0.5),
-        ("map", {"val_map": np.nan, "val_f1": np.nan, "val_loss": np.nan}, 3.0),
-    ],
-)
-def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
-    select: str, row: dict[str, float], expected: float
-) -> None:
-    rest: dict[str, Any] = {field.name: 1.0 for field in dataclasses.fields(EpochRow) if field.name not in row}
-    epoch = EpochRow(**{**rest, **row, "epoch": 3})
-    assert epoch.criterion(select) == expected
-
-
 def test_label_without_positives_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = {f"{number}.png": [str(number % 2), "0"] for number in range(12)}
     model, _, _ = fit(write_dataset(tmp_path / "d", rows, ["a", "never"]), TINY)
@@ -217,11 +195,10 @@ def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Train
     """A trainer of a small network for ten steps of 8 images."""
     dataset = load_dataset([drawn], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
-    images = TrainImages.of(dataset, pixels, batch_size=8, seed=0, squished=True, pinned=False)
-    return Trainer(
-        ResidualNetwork(3, width=0.125), images, TrainConfig(width=0.125, lr=1e-3),
-        Preprocessing(image_size=image_size), Runtime(torch.device("cpu"), precision, 1, 1), Steps(10),
-    )  # fmt: skip
+    config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size)
+    images = TrainImages.of(dataset, pixels, config)
+    runtime = Runtime(torch.device("cpu"), precision, 1, 1)
+    return Trainer(images, describe_model(dataset, config), config, runtime, StepBudget(10))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -250,7 +227,7 @@ def test_time_that_is_over_before_training_begins_is_an_error(drawn: Path) -> No
         time.sleep(0.7)
         return items
 
-    with pytest.raises(LabelrError, match="the time was over before training began") as caught:
+    with pytest.raises(LabelrError, match="the time was over before training started") as caught:
         labelr.fit(drawn, {**TINY, "epochs": None, "time": 0.01}, track=track)
     assert "--time" in caught.value.hint
     assert not store.models_folder().joinpath("drawn").exists()

@@ -93,7 +93,7 @@ def test_training_goes_on_with_smaller_portions_and_steps_of_the_same_size(
     with memory_for(5) as sizes:
         result = fit(drawn, {**TINY, "epochs": 3}, name="small")
     told = [message for message in caplog.messages if "memory ran out in training" in message]
-    expected = "continuing with 4 images at a time, their gradients added up, so that a step is still of 8"
+    expected = "continuing with 4 images at a time, with accumulated gradients, so that a step still uses 8 images"
     assert told == [f"memory ran out in training: {expected}"]
     assert max(sizes) <= 5
     assert result.model.info.config["micro_batch"] == 4

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from labelr.config import MachineOptions
 from labelr.data.images import read_pixels
 from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
@@ -35,7 +36,7 @@ def test_normalised_images_have_the_mean_and_spread_of_the_preprocessing() -> No
 def test_probabilities_are_averaged_over_the_mirror_image_where_the_model_says_so() -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:, 2:] = 255
-    machine = pick_runtime("cpu", amp=False, threads=1)
+    machine = pick_runtime(MachineOptions(device="cpu", amp=False, threads=1))
     plain, averaged = (
         next(predict_probs(Brightness(), [pixels[None]], Preprocessing(image_size=4, flip_averaging=flip), machine))[0]
         for flip in (False, True)

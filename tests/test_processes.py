@@ -146,7 +146,7 @@ def test_full_disk_leaves_the_best_model_whole_and_the_run_goes_on_when_there_is
             _, err = end_of(running)
         assert running.returncode == 1
         assert re.search(r"Error: cannot write .*/disk/model/[^ ]+: No space left on device", err)
-        assert "what was done so far is kept: the same command with `--resume` goes on" in err
+        assert "the progress is saved: resume with the same command and `--resume`" in err
         assert cli("evaluate", drawn, "--model", disk / "model").code == 0
         (disk / "filler").unlink()
         assert cli("fit", *options, "--output", disk / "model", "--resume").code == 0

@@ -373,7 +373,7 @@ def test_finished_run_gives_its_result_again(drawn: Path, name: str | None, capl
     assert again.history == first.history
     assert again.metrics == first.metrics
     assert again.model.info == first.model.info
-    assert "is finished already, from the same data and settings" in caplog.text
+    assert "is finished already, with the same data and settings" in caplog.text
 
 
 def test_finished_run_is_not_the_result_of_other_settings(drawn: Path) -> None:
@@ -383,9 +383,9 @@ def test_finished_run_is_not_the_result_of_other_settings(drawn: Path) -> None:
 
 
 def test_resume_and_force_exclude_each_other_and_time_excludes_resume(drawn: Path) -> None:
-    with pytest.raises(LabelrError, match="either gone on with or begun anew"):
+    with pytest.raises(LabelrError, match="either resumed or started over"):
         fit(drawn, TINY, resume=True, force=True)
-    with pytest.raises(LabelrError, match="a run with a time follows the clock"):
+    with pytest.raises(LabelrError, match="a run with a time limit depends on the clock"):
         fit(drawn, {**TINY, "epochs": None, "time": 1}, resume=True)
 
 

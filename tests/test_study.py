@@ -10,9 +10,10 @@ import pytest
 from conftest import TINY, put
 from optuna.trial import TrialState
 
+from labelr.config import MachineOptions
 from labelr.errors import LabelrError
 from labelr.model.device import pick_runtime
-from labelr.training.prepare import prepare, resolve
+from labelr.training.fit import load_splits
 from labelr.tuning.space import Plan
 from labelr.tuning.study import Study, Target, identity_of, open_study, start_study
 from labelr.tuning.trials import PROGRESS, REQUEUED, WORKER, read_trials
@@ -102,9 +103,9 @@ def start(data: Path, space: dict[str, Any], name: str | None = None, *, force: 
     config = {**TINY, **{key: settings.pop(key) for key in list(settings) if key in ("width", "test_fraction")}}
     config |= {key: settings.pop(key) for key in list(settings) if key in ("threads", "cache_limit")}
     plan = Plan.of([data], space, config, settings)
-    machine = pick_runtime("cpu", threads=plan.config.threads, workers=1)
-    dataset = prepare([data], plan.config, machine)
-    resolved = resolve(plan.config, machine, drawn=False, num_train=len(dataset.split_rows("train")))
+    machine = pick_runtime(MachineOptions(device="cpu", threads=plan.config.threads, workers=1))
+    dataset = load_splits([data], plan.config)
+    resolved = plan.config.resolved(machine.options, num_train=len(dataset.split_rows("train")), is_synthetic=False)
     with closing(start_study(Target(name, force=force), "drawn", identity_of(dataset, plan, resolved))) as study:
         study.enqueue([{}])
         return study.name

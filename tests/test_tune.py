@@ -21,7 +21,7 @@ from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.training.fit import fit
-from labelr.training.run import RECORD_FILE
+from labelr.training.record import RECORD_FILE
 from labelr.tuning.study import open_study
 from labelr.tuning.trials import POINT, WORKER
 from labelr.tuning.tune import tune

@@ -11,11 +11,11 @@ from conftest import TINY
 from optuna.trial import TrialState
 
 from labelr import signals
+from labelr.config import MachineOptions
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError
 from labelr.model.device import pick_runtime
-from labelr.training.fit import fit
-from labelr.training.prepare import prepare
+from labelr.training.fit import fit, load_splits
 from labelr.tuning.space import Plan
 from labelr.tuning.study import Study, open_study
 from labelr.tuning.trials import POINT, WORKER, Trial, attempts_by_point, read_trials
@@ -35,12 +35,12 @@ def work(
 
 
 def make_worker(plan: Plan, study: Study) -> Worker:
-    machine = pick_runtime("cpu", threads=1, workers=1)
+    machine = pick_runtime(MachineOptions(device="cpu", threads=1, workers=1))
     return Worker(plan, study, load(plan), machine)
 
 
 def load(plan: Plan) -> Dataset:
-    return prepare([Path(path) for path in plan.data], plan.config, pick_runtime("cpu", threads=1, workers=1))
+    return load_splits([Path(path) for path in plan.data], plan.config)
 
 
 def points_of(trials: Iterable[Trial]) -> dict[int, dict[str, Any]]:
@@ -120,7 +120,7 @@ def test_score_that_cannot_be_evaluated_fails_the_trial(drawn: Path, tmp_path: P
     data = load(plan)
     data.targets[data.split_rows("val")] = np.nan
     with closing(open_study("some", tmp_path / "study", None)) as study:
-        Worker(plan, study, data, pick_runtime("cpu", threads=1, workers=1)).run()
+        Worker(plan, study, data, pick_runtime(MachineOptions(device="cpu", threads=1, workers=1))).run()
         trials = read_trials(study.shared)
     assert {trial.reason for trial in trials} == {"map cannot be evaluated on the validation images"}
 

@@ -17,7 +17,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or directory of 
 @models.command("list")
 def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """List saved models and unfinished runs, the newest last."""
-    from labelr.training.run import list_models_and_runs
+    from labelr.training.record import list_models_and_runs
 
     with console.session(quiet=quiet, verbose=verbose):
         rows = list_models_and_runs()

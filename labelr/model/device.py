@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from labelr.config import Device, MachineOptions
 from labelr.errors import LabelrError, first_line
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -41,6 +42,16 @@ class Runtime:
     threads: int
     workers: int
 
+    @property
+    def options(self) -> MachineOptions:
+        """The options that pick this runtime."""
+        return MachineOptions(
+            device=cast("Device", self.device.type),
+            amp=self.precision != "fp32",
+            threads=self.threads,
+            workers=self.workers,
+        )
+
     def autocast(self) -> AbstractContextManager[object]:
         """A mixed precision context; it does nothing in fp32."""
         return torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
@@ -54,20 +65,19 @@ class Runtime:
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def pick_runtime(
-    device: str = "auto", *, amp: bool | None = None, threads: int | None = None, workers: int | None = None
-) -> Runtime:
-    """The runtime with each ``auto`` (None) resolved. Sets torch's number of threads.
+def pick_runtime(options: MachineOptions | None = None) -> Runtime:
+    """The runtime for some options, with each "auto" resolved. Sets torch's number of threads.
 
     Raises:
         LabelrError: If the named device is not available.
     """
-    picked = _pick_device(device)
-    threads = threads or available_cpus()
+    options = options or MachineOptions()
+    device = _pick_device(options.device)
+    threads = options.threads or available_cpus()
     torch.set_num_threads(threads)
-    if picked.type == "cuda":
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    return Runtime(picked, _pick_precision(picked, amp), threads, workers or threads)
+    return Runtime(device, _pick_precision(device, options.amp), threads, options.workers or threads)
 
 
 def available_cpus() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelr import files
+from labelr.config import MachineOptions
 from labelr.errors import LabelrError, suggest
 from labelr.fields import SettingError
 from labelr.model.info import ModelInfo
@@ -130,7 +131,8 @@ def load(
     """
     from labelr.model.device import pick_runtime
 
-    return load_from(find(model), pick_runtime(device, amp=amp, threads=threads, workers=workers))
+    options = MachineOptions.of(device=device, amp=amp, threads=threads, workers=workers)
+    return load_from(find(model), pick_runtime(options))
 
 
 def load_from(folder: Path, runtime: "Runtime") -> "Model":
@@ -159,7 +161,7 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
     return Model(folder, info, runtime.place(network).eval(), runtime)
 
 
-def resolve_model(model: "str | Path | Model | None", *, runtime: "Runtime | None" = None) -> "Model":
+def resolve_model(model: "str | Path | Model | None", options: MachineOptions | None = None) -> "Model":
     """The model to apply: loads a name or directory, or the newest one for None, and returns a `Model` unchanged.
 
     Warns if its training is not finished.
@@ -167,7 +169,7 @@ def resolve_model(model: "str | Path | Model | None", *, runtime: "Runtime | Non
     from labelr.model.device import pick_runtime
     from labelr.model.predict import Model
 
-    loaded = model if isinstance(model, Model) else load_from(find(model), runtime or pick_runtime())
+    loaded = model if isinstance(model, Model) else load_from(find(model), pick_runtime(options))
     if model is None:
         log.info("the newest model: %s", loaded.name)
     if not loaded.info.complete:

@@ -15,7 +15,6 @@ from labelr.data.load import as_folders, load_dataset
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.model import store
-from labelr.model.device import pick_runtime
 from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.progress import Track, untracked
@@ -63,10 +62,7 @@ def evaluate(
     suspects_file = Path(suspects) if suspects is not None else None
     check_suspects_file(suspects_file, force=force)
     check_output(folder, force=force)
-    runtime = None
-    if not isinstance(model, Model):
-        runtime = pick_runtime(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
-    model = store.resolve_model(model, runtime=runtime)
+    model = store.resolve_model(model, options)
     thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file)
 
     dataset = load_dataset(as_folders(data), options, threads=model.runtime.workers, track=track)

@@ -19,7 +19,6 @@ from labelr.errors import suggest
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.calibration import decide
-from labelr.model.device import pick_runtime
 from labelr.model.predict import Model
 from labelr.scoring.thresholds import choose_thresholds
 
@@ -223,10 +222,7 @@ class Tagger:
         Raises:
             LabelrError: If the model cannot be loaded, or the options do not suit it.
         """
-        machine = None
-        if not isinstance(model, Model):
-            machine = pick_runtime(options.device, amp=options.amp, threads=options.threads, workers=options.workers)
-        loaded = store.resolve_model(model, runtime=machine)
+        loaded = store.resolve_model(model, options)
         return cls(loaded, LabelSelection.of(loaded, options), options)
 
     @property

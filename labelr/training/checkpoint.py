@@ -1,4 +1,4 @@
-"""Exact resume: a training run on disk, so that one that was stopped goes on as if it never had been."""
+"""The checkpoint of a training run, from which it resumes exactly."""
 
 import pickle
 import time
@@ -10,74 +10,62 @@ import torch
 
 from labelr import files, signals
 from labelr.errors import LabelrError, first_line
-from labelr.training.run import CHECKPOINT_FILE
+from labelr.training.record import CHECKPOINT_FILE, START_OVER
 
 FORMAT = 1
 
 
-class Checkpoints:
-    """The checkpoint of one training run: a file that is replaced again and again, in one piece.
+class Checkpoint:
+    """The checkpoint of one training run: a file that is replaced atomically.
 
     Args:
-        folder: Where it lies.
-        minutes: How old it may become before it is written anew in the middle of an epoch.
-        wanted: Whether there are any at all.
+        folder: The run's directory; None neither saves nor loads anything.
+        minutes: The time between checkpoints within an epoch.
     """
 
-    def __init__(self, folder: Path, *, minutes: float, wanted: bool) -> None:
-        self.path = folder / CHECKPOINT_FILE
-        self.wanted = wanted
+    def __init__(self, folder: Path | None, *, minutes: float) -> None:
+        self.path = folder and folder / CHECKPOINT_FILE
         self._seconds = 60 * minutes
         self._saved = time.monotonic()
 
     @property
-    def due(self) -> bool:
-        """Whether one should be written now: the last one has become old, or the run is to stop."""
+    def is_due(self) -> bool:
+        """Whether to save now: enough time has passed, or a signal asked the process to stop."""
         return signals.stop_requested() or time.monotonic() - self._saved >= self._seconds
 
-    def load(self) -> dict[str, Any] | None:
-        """What was saved last; None if nothing was.
+    def load(self, restore: Callable[[Mapping[str, Any]], None]) -> bool:
+        """Passes the saved state to `restore`; False if there is none.
 
         Raises:
-            LabelrError: If it cannot be read, or is of another labelr.
+            LabelrError: If it cannot be read, is of another version of labelr, or `restore` fails on it.
         """
-        if not self.wanted or not self.path.exists():
-            return None
-        again = "start the run anew with `--force`"
+        if self.path is None or not self.path.exists():
+            return False
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise LabelrError(f"the checkpoint {self.path} cannot be read: {first_line(error)}", again) from error
+            raise LabelrError(f"the checkpoint {self.path} cannot be read: {first_line(error)}", START_OVER) from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", again)
-        return state
-
-    def restore(self, restore: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:
-        """Lets a course go back to where a state was saved.
-
-        Raises:
-            LabelrError: If the state is not that of such a course.
-        """
+            raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", START_OVER)
         try:
             restore(state)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise LabelrError(
-                f"the checkpoint {self.path} is damaged: {first_line(error)}", "start the run anew with `--force`"
-            ) from error
+            raise LabelrError(f"the checkpoint {self.path} is damaged: {first_line(error)}", START_OVER) from error
+        return True
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Saves a state in the place of the last one.
+        """Replaces the checkpoint.
 
         Raises:
-            LabelrError: If it cannot be written; the last one is whole.
+            LabelrError: If it cannot be written; the previous one is still complete.
         """
-        if not self.wanted:
+        if self.path is None:
             return
         with files.replacing(self.path) as file:
             try:
                 torch.save({"format": FORMAT, **state}, file)
             except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # torch's own words hide why it could not write
+                if isinstance(error.__context__, OSError):  # torch's message hides why it could not write
                     raise error.__context__ from error
                 raise
         self._saved = time.monotonic()

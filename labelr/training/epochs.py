@@ -1,178 +1,305 @@
-"""Trains epoch after epoch, keeps the best one on disk, and stops when it gets no better."""
+"""The loop over epochs: train, validate, keep the best weights on disk, save a checkpoint."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
-import torch
+import numpy as np
 
 from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.label_table import Targets
+from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
 from labelr.model import store
-from labelr.model.device import Runtime
-from labelr.model.info import ModelInfo
-from labelr.model.network import count_parameters
-from labelr.progress import Track
+from labelr.model.calibration import decide
+from labelr.model.info import Architecture, ModelInfo, Preprocessing
+from labelr.model.predict import BATCH_SIZE, Probs, optimize_for_inference, predict_probs
+from labelr.scoring import metrics
 from labelr.scoring.report.page import remove_report
+from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.batches import TrainImages
-from labelr.training.checkpoint import Checkpoints
-from labelr.training.course import Course
-from labelr.training.events import event_log
-from labelr.training.history import EpochRow, history_csv, out_of
-from labelr.training.schedule import Budget, Minutes, Steps
+from labelr.training.history import EpochRow, event_log, format_epoch, history_csv
+from labelr.training.optim import Budget, StepBudget, TimeBudget
+from labelr.training.record import START_OVER, versions
+from labelr.training.run import Run
 from labelr.training.trainer import Trainer
+
+REPORT_SECONDS = 2
+"""The time that writing the report takes at the end of a run."""
 
 log = logging.getLogger(__name__)
 
 
 def train(
+    run: Run,
     dataset: Dataset,
-    config: TrainConfig,
-    info: ModelInfo,
-    machine: Runtime,
-    folder: Path,
     *,
-    deadline: float | None,
-    log_dir: Path | None,
-    track: Track,
+    epochs: int | None = None,
     after_epoch: Callable[[Sequence[EpochRow]], None] = lambda _: None,
-) -> tuple[ModelInfo, list[EpochRow]]:
-    """Trains until the last epoch or the deadline, or until validation has not improved for `patience` epochs.
+) -> list[EpochRow]:
+    """Trains a model and saves its best epoch in the run's directory; resumes from the checkpoint there, if any.
 
-    Goes on from the checkpoint in the folder, if there is one.
+    Training ends with the last epoch or at the deadline, or if validation has not improved for `patience` epochs.
 
     Args:
-        dataset: The data.
-        config: The settings, as resolved.
-        info: What is known of the model.
-        machine: What to run on.
-        folder: Where the model is saved.
-        deadline: When all must be done, on the monotonic clock in seconds; None where epochs are counted.
-        log_dir: Where TensorBoard events go; None for nowhere.
-        track: Watches the progress.
-        after_epoch: Called with the history after each epoch, and once before the first where there is one already.
-
-    Returns:
-        What was saved in `folder` with the best epoch's weights, and the history.
+        run: The run, with its settings resolved.
+        dataset: The images, split into train, val and test.
+        epochs: The number of epochs; None uses the setting.
+        after_epoch: Called with the history after each epoch, and once after resuming.
 
     Raises:
-        LabelrError: If the loss is no number any more, or the model cannot be saved; the best one so far is whole.
-        Stopped: If a signal has asked for it; the checkpoint is of the last step that was made.
+        LabelrError: If the loss becomes NaN, or the model cannot be saved; the best one so far is complete.
+        Stopped: If a signal asked for it; the checkpoint is of the last step.
     """
+    info = describe_model(dataset, run.config)
+    run = replace(run, config=replace(run.config, epochs=epochs or run.config.epochs))
     pixels = dataset.pixels(
-        info.preprocessing.image_size, rule=config.resize, options=config, threads=machine.workers, track=track
-    )
-    val, val_pixels = dataset.split("val"), pixels.subset(dataset.split_rows("val"))
-    images = TrainImages.of(
-        dataset.split("train"), pixels.subset(dataset.split_rows("train")), batch_size=cast("int", config.batch_size),
-        seed=config.seed, squished=config.resize == "squish", pinned=machine.device.type == "cuda",
+        info.preprocessing.image_size, rule=run.config.resize, options=run.config, threads=run.runtime.workers,
+        track=run.track,
     )  # fmt: skip
-    checkpoints = Checkpoints(folder, minutes=config.checkpoint_minutes, wanted=deadline is None)
-    with signals.deferred(), event_log(log_dir) as write_events:
-        state = checkpoints.load()
-        trainer = _make_trainer(images, config, info, machine, _budget(config, images, deadline, state))
-        course = Course(trainer, (val, val_pixels), checkpoints, track)
-        if state:
-            checkpoints.restore(course.restore, state)
-            log.info("going on in epoch %s, after %s steps", out_of(trainer.epoch, config.epochs), f"{trainer.steps:,}")
-            info = _restored_best(info, course, dataset, folder)
-            after_epoch(course.history)
-        while not course.is_over:
-            row = course.next_epoch()
-            log.info("%s", row.line(config.epochs))
-            if row is course.best:
-                info = _keep(info, course, dataset, folder)
-            _write_history(course, folder)
-            write_events(asdict(row), row.epoch)
-            after_epoch(course.history)
+    with signals.deferred(), event_log(run.log_dir) as log_events:
+        loop = EpochLoop(run, dataset, pixels, info)
+        if loop.resume():
+            after_epoch(loop.history)
+        while not loop.is_over:
+            row = loop.run_epoch()
+            log_events(asdict(row), row.epoch)
+            after_epoch(loop.history)
             signals.raise_if_stopped()
-    if trainer.progress < 1:
-        log.info("stopped early: validation has not improved for %d epochs", config.patience)
-    _tell_pace(course.history)
-    return info, course.history
-
-
-def _keep(info: ModelInfo, course: Course, dataset: Dataset, folder: Path) -> ModelInfo:
-    """Saves the averaged weights of the epoch that has just ended as the best model so far."""
-    info = replace(info, best_epoch=course.best.epoch, created=course.best_created, config=_reached(info, course))
-    if not info.weights:
-        _write_data_files(dataset, folder, info)
-    return store.save(folder, course.trainer.averaged, info)
-
-
-def _reached(info: ModelInfo, course: Course) -> dict[str, Any]:
-    """The settings, with what became of them on the way."""
-    return {**info.config, "micro_batch": course.trainer.micro_batch}
-
-
-def _restored_best(info: ModelInfo, course: Course, dataset: Dataset, folder: Path) -> ModelInfo:
-    """The best model so far; saved now, if the run was killed between its checkpoint and that."""
-    if not course.history:
-        return info
-    _write_history(course, folder)
-    if (folder / store.INFO_FILE).is_file():
-        saved = store.load_info(folder)
-        if saved.created >= course.best_created:  # not one that this run is to replace
-            saved = replace(saved, complete=False, config=_reached(info, course))
-            # it was complete if the run was stopped very late: what was fitted on its probabilities is fitted again
-            saved = replace(saved, calibration=info.calibration, thresholds=info.thresholds)
-            store.save_info(folder, saved)
-            return saved
-    if course.trainer.losses or len(course.history) > course.best.epoch:
-        raise LabelrError(f"the best model so far is gone from {folder}", "start the run anew with `--force`")
-    return _keep(info, course, dataset, folder)
-
-
-def _write_history(course: Course, folder: Path) -> None:
-    files.write_atomically(folder / store.HISTORY_FILE, history_csv(course.history))
-
-
-def _budget(
-    config: TrainConfig, images: TrainImages, deadline: float | None, state: Mapping[str, Any] | None
-) -> Budget:
-    if deadline is not None:
-        if deadline <= time.monotonic():
-            raise LabelrError(
-                "the time was over before training began: reading the images took it", "allow more `--time`"
-            )
-        return Minutes(deadline)
-    return Steps(cast("int", config.epochs) * images.steps, made=state["steps"] if state else 0)
-
-
-def _make_trainer(
-    images: TrainImages, config: TrainConfig, info: ModelInfo, machine: Runtime, budget: Budget
-) -> Trainer:
-    torch.manual_seed(config.seed)
-    network = store.build_network(info)
-    log.debug(
-        "%s parameters, %s steps of %s images an epoch",
-        f"{count_parameters(network):,}", f"{images.steps:,}", images.batch_size,
-    )  # fmt: skip
-    return Trainer(network, images, config, info.preprocessing, machine, budget)
-
-
-def _tell_pace(history: list[EpochRow]) -> None:
-    """Says how long training took, and how much of it went by in waiting for images."""
-    seconds, waited = (
-        sum(values) for values in zip(*((row.seconds, row.waited_seconds) for row in history), strict=True)
-    )
+    if loop.trainer.progress < 1:
+        log.info("stopped early: validation has not improved for %d epochs", run.config.patience)
+    seconds, waited = (sum(getattr(row, name) for row in loop.history) for name in ("seconds", "waited_seconds"))
     log.info(
-        "trained for %d epochs in %.0f s, %.1f %% of it spent in waiting for images",
-        len(history), seconds, 100 * waited / seconds,
+        "trained for %d epochs in %.0f s, %.1f %% of it spent waiting for images",
+        len(loop.history), seconds, 100 * waited / seconds,
     )  # fmt: skip
+    return loop.history
 
 
-def _write_data_files(dataset: Dataset, folder: Path, info: ModelInfo) -> None:
-    """Writes what the model was made from, before the model itself: no model is without it."""
-    for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is being replaced
-        (folder / name).unlink(missing_ok=True)
-    remove_report(folder)
-    files.write_atomically(folder / store.CONFIG_FILE, files.json_text(info.config))
-    write_splits(folder, dataset)
-    files.write_atomically(folder / store.ERRORS_FILE, dataset.errors_csv)
+def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
+    """The info of a model that is not trained yet."""
+    return ModelInfo(
+        labels=dataset.labels,
+        thresholds=(DEFAULT_THRESHOLD,) * len(dataset.labels),
+        preprocessing=Preprocessing(
+            image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
+        ),
+        architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
+        config=config.to_dict(),
+        counts=dataset.counts,
+        versions=versions(),
+    )
+
+
+class EpochLoop:
+    """Training, epoch after epoch.
+
+    Args:
+        run: The run, with its settings resolved.
+        dataset: The images, split into train, val and test.
+        pixels: Their pixels.
+        info: The model to train.
+
+    Attributes:
+        trainer: Trains one epoch.
+        history: The epochs so far.
+    """
+
+    def __init__(self, run: Run, dataset: Dataset, pixels: PixelSet, info: ModelInfo) -> None:
+        train_pixels = pixels.subset(dataset.split_rows("train"))
+        pin_memory = run.runtime.device.type == "cuda"
+        images = TrainImages.of(dataset.split("train"), train_pixels, run.config, pin_memory=pin_memory)
+        self.trainer = Trainer(images, info, run.config, run.runtime, _budget(run, images.steps))
+        self.history: list[EpochRow] = []
+        self._run = run
+        self._dataset = dataset
+        self._info = info  # of the best epoch, once it is saved
+        self._val_targets = dataset.split("val").targets
+        self._val_pixels = pixels.subset(dataset.split_rows("val"))
+        self._checkpoint = run.checkpoint()
+        self._best_created = ""  # when the best epoch ended; the saved model has the same time
+        self._seconds = 0.0  # that the current epoch took before the run was stopped
+
+    @property
+    def best(self) -> EpochRow:
+        """The best epoch so far, the first of equals."""
+        return max(self.history, key=lambda row: row.criterion(self._run.config.select))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up, or validation has not improved for too long."""
+        if not self.history or self.trainer.losses:
+            return False
+        patience = self._run.config.patience
+        return self.trainer.progress >= 1 or bool(patience and len(self.history) - self.best.epoch >= patience)
+
+    def run_epoch(self) -> EpochRow:
+        """Trains one epoch, or the rest of it, validates the averaged weights, and saves checkpoint, model and history.
+
+        Raises:
+            LabelrError: If the network outputs NaN, memory does not suffice, or a file cannot be written.
+            Stopped: If a signal asked for it; the checkpoint is of the last step.
+        """
+        trainer, start = self.trainer, time.perf_counter() - self._seconds
+        lr, image_size = trainer.first_lr, trainer.first_size
+        after_step = partial(self._after_step, start)
+        train_loss = trainer.run_epoch(self._run.track, lambda: self._live_line(start), after_step)
+        train_seconds = time.perf_counter() - start
+        scores = validation_scores(self._predict_val(after_step), self._val_targets)
+        seconds = time.perf_counter() - start
+        report_seconds = REPORT_SECONDS if self._run.config.report else 0
+        # Four validations: of the next epoch, for the thresholds, of the test split, and a margin.
+        trainer.budget.reserve(4 * (seconds - train_seconds) + 1 + report_seconds)
+        row = EpochRow(
+            epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
+            images_per_second=len(trainer.losses) * trainer.images.batch_size / train_seconds,
+            waited_seconds=trainer.waited_seconds, image_size=image_size,
+        )  # fmt: skip
+        self.history.append(row)
+        if row is self.best:
+            self._best_created = datetime.now(UTC).isoformat(timespec="milliseconds")
+        trainer.end_epoch()
+        self._seconds = 0.0
+        self._save_checkpoint(0.0)
+        log.info("%s", row.line(self._run.config.epochs))
+        if row is self.best:
+            self._save_best()
+        self._write_history()
+        return row
+
+    def resume(self) -> bool:
+        """Returns to the checkpoint of the run; False if there is none.
+
+        Raises:
+            LabelrError: If it is damaged, or the best model so far is gone.
+        """
+        if not self._checkpoint.load(self._restore):
+            return False
+        trainer, epochs = self.trainer, self._run.config.epochs
+        log.info("resuming in epoch %s, after %s steps", format_epoch(trainer.epoch, epochs), f"{trainer.steps:,}")
+        if self.history:
+            self._write_history()
+            self._restore_best()
+        return True
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.trainer.restore(state)
+        self.history = [EpochRow(**row) for row in state["history"]]
+        self._best_created, self._seconds = state["best_created"], state["seconds"]
+
+    def _restore_best(self) -> None:
+        """Takes over the best model so far, or saves it if the run was killed between its checkpoint and that."""
+        folder = self._run.folder
+        if (folder / store.INFO_FILE).is_file():
+            saved = store.load_info(folder)
+            if saved.created >= self._best_created:  # it is of this run, not one to be replaced
+                # A run that was stopped very late has a complete model: calibration and thresholds are fitted again.
+                calibration, thresholds = self._info.calibration, self._info.thresholds
+                self._info = replace(
+                    saved, complete=False, config=self._reached_config(), calibration=calibration, thresholds=thresholds
+                )
+                store.save_info(folder, self._info)
+                return
+        if self.trainer.losses or len(self.history) > self.best.epoch:
+            raise LabelrError(f"the best model so far is gone from {folder}", START_OVER)
+        self._save_best()
+
+    def _save_best(self) -> None:
+        """Saves the averaged weights of the epoch that has just ended."""
+        info = replace(
+            self._info, best_epoch=self.best.epoch, created=self._best_created, config=self._reached_config()
+        )
+        if not info.weights:
+            self._write_data_files(info)
+        self._info = store.save(self._run.folder, self.trainer.averaged, info)
+
+    def _reached_config(self) -> dict[str, Any]:
+        """The settings, with the micro-batch that memory allowed."""
+        return {**self._info.config, "micro_batch": self.trainer.micro_batch}
+
+    def _write_data_files(self, info: ModelInfo) -> None:
+        """Writes the settings and data of the model before the model itself, so that none is without them."""
+        folder = self._run.folder
+        for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is replaced
+            (folder / name).unlink(missing_ok=True)
+        remove_report(folder)
+        files.write_atomically(folder / store.CONFIG_FILE, files.json_text(info.config))
+        write_splits(folder, self._dataset)
+        files.write_atomically(folder / store.ERRORS_FILE, self._dataset.errors_csv)
+
+    def _write_history(self) -> None:
+        files.write_atomically(self._run.folder / store.HISTORY_FILE, history_csv(self.history))
+
+    def _predict_val(self, after_batch: Callable[[], None]) -> Probs:
+        """The uncalibrated probabilities of the averaged network on the validation split."""
+        trainer, runtime = self.trainer, self._run.runtime
+        network, pixels = optimize_for_inference(trainer.averaged, runtime), self._val_pixels.batches(BATCH_SIZE)
+        batches = [np.empty((0, len(self._dataset.labels)), np.float32)]
+        for batch in predict_probs(network, pixels, trainer.preprocessing, runtime):
+            batches.append(batch)
+            after_batch()
+        probs = np.concatenate(batches)
+        if not np.isfinite(probs).all():
+            raise LabelrError(
+                f"the network outputs NaN after epoch {trainer.epoch}",
+                f"use a smaller learning rate than `--lr {self._run.config.lr:g}`, or `--no-amp`",
+            )
+        return probs
+
+    def _after_step(self, start: float) -> None:
+        """Saves a checkpoint within an epoch if it is due, and stops if a signal asked for it."""
+        if self._checkpoint.is_due:
+            self._save_checkpoint(time.perf_counter() - start)
+        signals.raise_if_stopped()
+
+    def _save_checkpoint(self, seconds: float) -> None:
+        history = [asdict(row) for row in self.history]
+        progress = {"history": history, "best_created": self._best_created, "seconds": seconds}
+        self._checkpoint.save({**self.trainer.state(), **progress})
+
+    def _live_line(self, start: float) -> str:
+        """The line that is shown during an epoch: epoch, latest scores, speed and time left."""
+        trainer = self.trainer
+        parts = [f"epoch {format_epoch(len(self.history) + 1, self._run.config.epochs)}"]
+        if trainer.losses:
+            parts.append(f"loss {float(trainer.losses[-1]):.3f}")
+        if self.history:
+            parts += [f"mAP {self.history[-1].val_map:.3f}", f"F1 {self.history[-1].val_f1:.3f}"]
+        speed = len(trainer.losses) * trainer.images.batch_size / (time.perf_counter() - start)
+        parts += [f"lr {trainer.lr:.1e}", f"{speed:.0f} images/s"]
+        left = trainer.budget.seconds_left(trainer.steps)
+        if np.isfinite(left):
+            parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+        return "  ".join(parts)
+
+
+def validation_scores(probs: Probs, targets: Targets) -> dict[str, float]:
+    """The columns ``val_...`` of an epoch, from probabilities and targets ``(N, L)``, at a threshold of 0.5."""
+    preds = decide(probs, DEFAULT_THRESHOLD)
+    averages = metrics.averages(preds, targets)
+    return {
+        "val_loss": metrics.bce(probs, targets),
+        "val_map": float(metrics.mean_or_nan(metrics.average_precision(probs, targets))),
+        "val_f1": averages["f1_micro"],
+        "val_precision": averages["precision_micro"],
+        "val_recall": averages["recall_micro"],
+        "val_f1_macro": averages["f1_macro"],
+        "val_exact_match": metrics.exact_match(preds, targets),
+    }
+
+
+def _budget(run: Run, steps_per_epoch: int) -> Budget:
+    if run.deadline is None:
+        return StepBudget(cast("int", run.config.epochs) * steps_per_epoch)
+    if run.deadline <= time.monotonic():
+        raise LabelrError(
+            "the time was over before training started: reading the images took it", "allow more `--time`"
+        )
+    return TimeBudget(run.deadline)

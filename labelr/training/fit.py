@@ -1,75 +1,70 @@
-"""The main path of training: settings, place, data, network, epochs, score, model."""
+"""The main path of training: load the data, split it, open a run, train, calibrate, evaluate, save, report."""
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.load import as_folders, name_of_data
-from labelr.errors import LabelrError, first_line
-from labelr.fields import SettingError
+from labelr.data.label_table import SPLITS
+from labelr.data.load import as_folders, load_dataset
+from labelr.data.splits import split_dataset
+from labelr.data.synthetic import make_synthetic_dataset
+from labelr.errors import LabelrError, first_line, preview
 from labelr.model import store
-from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
-from labelr.model.info import Architecture, ModelInfo, Preprocessing
+from labelr.model.device import is_out_of_memory
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.scoring.suspects import check_suspects_file
-from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.epochs import train
-from labelr.training.events import check_event_log
-from labelr.training.finish import finish
-from labelr.training.folds import cross_validate, finish_folds
-from labelr.training.history import read_history
-from labelr.training.prepare import prepare, resolve
-from labelr.training.record import RunRecord, versions
-from labelr.training.run import (
-    FOLDS_FOLDER,
-    find_run,
-    finish_run,
-    forget_run,
-    is_finished,
-    is_resumable,
-    load_record,
-    reserve_folder,
-    start_run,
-)
+from labelr.training.finalize import finalize
+from labelr.training.folds import cross_validate, finalize_folds
+from labelr.training.history import check_event_log, read_history
+from labelr.training.record import RunRecord, is_resumable
+from labelr.training.run import Run, open_run
 
 log = logging.getLogger(__name__)
 
 
 class FitResult(NamedTuple):
-    """What training gives.
+    """The result of training.
 
     Attributes:
-        model: The best epoch's model, as it was saved.
-        history: A row for each epoch, by name.
-        metrics: The scores of the test part by name, or of the validation part where there is no test part; with folds,
-            their mean over the folds.
+        model: The model of the best epoch, as saved.
+        history: The metrics of each epoch by name.
+        metrics: The metrics on the test split by name, or on the validation split without a test split; with folds,
+            their means over the folds.
     """
 
     model: Model
     history: list[dict[str, float]]
     metrics: dict[str, float]
 
+    @classmethod
+    def load(cls, model: Model) -> "FitResult":
+        """The result of the training run that made a model."""
+        history = read_history(model.path / store.HISTORY_FILE)
+        metrics = json.loads((model.path / store.METRICS_FILE).read_text(encoding="utf-8"))["metrics"]
+        values = {name: np.nan if value is None else value for name, value in metrics.items()}
+        return cls(model, [asdict(row) for row in history], values)
+
     def to_json(self) -> dict[str, Any]:
-        """The model's directory, its name, the best epoch, the settings and the scores, ready for JSON."""
+        """The model's directory, its name, the best epoch, the settings and the metrics, ready for JSON."""
         info = self.model.info
-        report = json.loads((self.model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
+        result = json.loads((self.model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
         return {
             "model": str(self.model.path),
             "name": self.model.name,
             "best_epoch": info.best_epoch,
             "settings": info.config,
-            **report,
+            **result,
         }
 
 
@@ -84,101 +79,109 @@ def fit(
     force: bool = False,
     resume: bool = False,
     track: Track = untracked,
+    **settings: Any,
 ) -> FitResult:
     """Trains a model on a folder of labelled images and saves it.
 
     Args:
-        data: A folder of labelled images, or several that are one data set; None draws one.
-        config: The settings, as a `TrainConfig` or a mapping of its names.
-        name: The model's name; None takes the data folder's, with a number where that is taken.
-        output: A directory to save it in instead of the user's cache.
+        data: A folder of labelled images, or several that form one data set; None trains on synthetic images.
+        config: The settings, as a `TrainConfig` or a mapping.
+        name: The model's name; None takes the data folder's, with a number if that is taken.
+        output: A directory to save the model in, instead of the user's cache.
         log_dir: A directory for TensorBoard events; None writes none.
-        suspects: A file for the given labels that are probably wrong, as a table; None writes none.
-        force: Whether a model or an unfinished run of that name, and the table of suspects, may be replaced.
-        resume: Whether to go on with the unfinished run of that name; where there is none, a new one begins, and where
-            it is finished already, its result is given again.
-        track: Watches the progress.
+        suspects: A CSV file for suspected label errors; None writes none.
+        force: Whether an existing model or run of that name, and the table of suspects, may be replaced.
+        resume: Whether to resume a stopped run of that name. If there is none, a new run starts; the result of a
+            finished run is returned again.
+        track: Shows the progress.
+        **settings: Settings by name; they override those of `config`.
 
     Returns:
-        The model, the history of its training, and its scores.
+        The model, the history of its training, and its metrics.
 
     Raises:
-        LabelrError: If settings, data or surroundings do not allow it.
+        LabelrError: If settings, data or the environment do not allow it.
     """
-    start = time.monotonic()
-    given = TrainConfig.of(config)
-    _check_resume(given, force=force, resume=resume)
-    events = Path(log_dir) if log_dir is not None else None
+    config = TrainConfig.of(config, **settings)
+    folders, events, output = as_folders(data), _as_path(log_dir), _as_path(output)
     check_event_log(events)
-    doubts = Path(suspects) if suspects is not None else None
-    folders = as_folders(data)
-    default_name = name_of_data(folders)
-    place = Path(output) if output is not None else None
-    if name is None and place is None:
-        name = find_run(default_name, folders, given, resume=resume)
-    with reserve_folder(name, default_name=default_name, output=place, force=force, resume=resume) as folder:
-        begun = load_record(folder, given) if resume else None
-        chosen = begun.resumed_config(given) if begun else given
-        check_suspects_file(doubts, force=force or begun is not None)
-        machine = pick_runtime(chosen.device, amp=chosen.amp, threads=chosen.threads, workers=chosen.workers)
-        dataset = prepare(folders, chosen, machine, track=track)
-        if begun:
-            dataset = begun.restore_splits(dataset, folder)
-            if is_finished(folder):
-                return _finished_before(folder, machine, suspects=doubts)
-        settings = resolve(chosen, machine, drawn=not folders, num_train=len(dataset.split("train")))
-        info = describe(dataset, settings)
-        deadline = start + 60 * given.time if given.time else None
-        if not begun:
-            start_run(folder)
-        if deadline is None:
-            record = RunRecord.of(folders, given, settings, dataset)
-            files.write_atomically(folder / store.RUN_FILE, record.to_json())
-        with _telling_what_is_kept(folder):
-            folds = None
-            if settings.folds:
-                place = folder / FOLDS_FOLDER
-                folds = cross_validate(dataset, settings, info, machine, place, log_dir=events, track=track)
-                settings = replace(settings, epochs=folds.median_epoch)
+    with open_run(
+        folders, config, name=name, output=output, force=force, resume=resume, log_dir=events, track=track
+    ) as run:
+        check_suspects_file(_as_path(suspects), force=force or run.record is not None)
+        dataset = load_splits(folders, run.config, workers=run.runtime.workers, track=track)
+        if run.record:
+            dataset = run.record.restore_splits(dataset, run.folder)
+        if run.is_finished:
+            return _previous_result(run, suspects)
+        num_train = len(dataset.split_rows("train"))
+        resolved = run.config.resolved(run.runtime.options, num_train=num_train, is_synthetic=not folders)
+        run.start(RunRecord.of(folders, config, resolved, dataset))
+        with _explain_failure(run.folder):
+            if resolved.folds:
+                folds = cross_validate(run, dataset)
                 log.info("training on all images for %d epochs", folds.median_epoch)
-            info, history = train(
-                dataset, settings, info, machine, folder, deadline=deadline, log_dir=events, track=track
-            )
-            if folds is None:
-                model, report = finish(dataset, info, settings, machine, folder, suspects=doubts, track=track)
+                train(run, dataset, epochs=folds.median_epoch)
+                model = finalize_folds(run, dataset, folds, suspects=_as_path(suspects))
             else:
-                model, report = finish_folds(folds, dataset, info, settings, machine, folder, suspects=doubts)
-        finish_run(folder)
-    return FitResult(model, [asdict(row) for row in history], _scores(report))
+                train(run, dataset)
+                model = finalize(run, dataset, suspects=_as_path(suspects))
+        run.finish()
+    return FitResult.load(model)
 
 
-def _finished_before(folder: Path, machine: Runtime, *, suspects: Path | None) -> FitResult:
-    """What a run gave that has nothing left to do."""
-    forget_run(folder)  # which a kill may have left
-    log.info("the model in %s is finished already, from the same data and settings", folder)
-    if suspects:
-        log.warning("no table of suspects is written: `labelr evaluate --suspects` writes one of a model")
-    history = [asdict(row) for row in read_history(folder / store.HISTORY_FILE)]
-    report = json.loads((folder / store.METRICS_FILE).read_text(encoding="utf-8"))
-    return FitResult(store.load_from(folder, machine), history, _scores(report))
+def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 1, track: Track = untracked) -> Dataset:
+    """The data set of some folders, or a synthetic one, split into train, val and test.
 
+    Labels without a positive are left out.
 
-def _scores(report: Mapping[str, Any]) -> dict[str, float]:
-    return {name: np.nan if value is None else value for name, value in report["metrics"].items()}
-
-
-def _check_resume(given: TrainConfig, *, force: bool, resume: bool) -> None:
-    if resume and force:
-        raise SettingError("a run is either gone on with or begun anew", "give `--resume` or `--force`, not both")
-    if resume and given.time:
-        raise SettingError(
-            "a run with a time follows the clock, and keeps nothing to go on with", "leave `--resume` or `--time` out"
+    Raises:
+        LabelrError: If there is nothing to train on.
+    """
+    dataset = load_dataset(folders or [_make_synthetic(config, track)], config, threads=workers, track=track)
+    dataset = split_dataset(_without_absent_labels(dataset), config)
+    sizes = {split: len(dataset.split_rows(split)) for split in SPLITS}
+    log.info("split: %s", ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
+    if sizes["train"] < 2:
+        raise LabelrError(f"{len(dataset)} images leave {sizes['train']} to train on", "label more images")
+    if config.has_target and not (config.folds or sizes["val"]):
+        raise LabelrError(
+            "there are no validation images to choose thresholds for a target on",
+            "set `--val-fraction` above 0, or leave out `--target-precision` and `--target-recall`",
         )
+    return dataset
+
+
+def _make_synthetic(config: TrainConfig, track: Track) -> Path:
+    """The folder of a synthetic data set, kept in the cache so that it can be inspected and tagged."""
+    name = f"{config.synthetic}-images-{config.num_labels}-labels-seed-{config.seed}"
+    folder = files.home() / "synthetic" / name
+    make_synthetic_dataset(folder, config.synthetic, config.num_labels, seed=config.seed, track=track)
+    return folder
+
+
+def _without_absent_labels(dataset: Dataset) -> Dataset:
+    absent = [label for label, count in zip(dataset.labels, dataset.positives, strict=True) if count == 0]
+    if not absent:
+        return dataset
+    if len(absent) == len(dataset.labels):
+        raise LabelrError(f"{dataset.source}: no image has any label", "mark with 1 which labels an image has")
+    log.warning("%d labels have no positive and are left out: %s", len(absent), preview(absent))
+    return dataset.with_labels([label for label in dataset.labels if label not in absent])
+
+
+def _previous_result(run: Run, suspects: str | Path | None) -> FitResult:
+    """The result of a finished run."""
+    run.discard_progress()  # that a kill may have left
+    log.info("the model in %s is finished already, with the same data and settings", run.folder)
+    if suspects is not None:
+        log.warning("no table of suspects is written: write one with `labelr evaluate --suspects`")
+    return FitResult.load(store.load_from(run.folder, run.runtime))
 
 
 @contextmanager
-def _telling_what_is_kept(folder: Path) -> Iterator[None]:
-    """Says what is kept of a run that ends before its time."""
+def _explain_failure(folder: Path) -> Iterator[None]:
+    """Logs what is kept of a run that fails or is stopped, and explains when memory runs out."""
     try:
         yield
     except BaseException as error:
@@ -186,9 +189,9 @@ def _telling_what_is_kept(folder: Path) -> Iterator[None]:
             info = store.load_info(folder)
             if not info.complete:
                 log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
-        helps = not isinstance(error, LabelrError) or isinstance(error.__cause__, OSError)
-        if isinstance(error, Exception) and helps and is_resumable(folder):
-            log.warning("what was done so far is kept: the same command with `--resume` goes on with it")
+        may_succeed = not isinstance(error, LabelrError) or isinstance(error.__cause__, OSError)
+        if isinstance(error, Exception) and may_succeed and is_resumable(folder):
+            log.warning("the progress is saved: resume with the same command and `--resume`")
         if is_out_of_memory(error):
             raise LabelrError(
                 f"memory ran out: {first_line(error)}",
@@ -197,16 +200,5 @@ def _telling_what_is_kept(folder: Path) -> Iterator[None]:
         raise
 
 
-def describe(dataset: Dataset, config: TrainConfig) -> ModelInfo:
-    """What is known of the model before it is trained."""
-    return ModelInfo(
-        labels=dataset.labels,
-        thresholds=(DEFAULT_THRESHOLD,) * len(dataset.labels),
-        preprocessing=Preprocessing(
-            image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
-        ),
-        architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
-        config=config.to_dict(),
-        counts=dataset.counts,
-        versions=versions(),
-    )
+def _as_path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

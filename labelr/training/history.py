@@ -1,21 +1,27 @@
-"""The history of a run: an epoch in numbers, as people read it and as ``history.csv`` keeps it."""
+"""The history of a run: the metrics of each epoch, for people, in ``history.csv`` and as TensorBoard events."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labelr import files
+from labelr.fields import SettingError
+
+EventLog = Callable[[Mapping[str, float], int], None]
+"""Writes the metrics of an epoch, by name."""
 
 
 @dataclass(frozen=True)
 class EpochRow:
     """One epoch: a row of ``history.csv``.
 
-    Scores are of the validation part, not calibrated, labels applying from 0.5 on.
+    The metrics are of the validation split, uncalibrated, at a threshold of 0.5.
     """
 
     epoch: int
@@ -34,36 +40,36 @@ class EpochRow:
     val_exact_match: float = np.nan
 
     def line(self, epochs: int | None) -> str:
-        """The row as people read it while they wait."""
+        """The line that is logged at the end of the epoch."""
         losses_and_scores = {
             "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
-        pace = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
-        return "  ".join([f"epoch {out_of(self.epoch, epochs)}", *shown, *pace])
+        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
+        return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *shown, *speed])
 
     def score(self, name: str) -> float:
-        """One of the `config.CRITERIA`; NaN where validation images cannot say."""
+        """The metric of a `config.Criterion`; NaN where it is not evaluable."""
         return {
             "map": self.val_map, "f1_micro": self.val_f1, "f1_macro": self.val_f1_macro,
             "exact_match": self.val_exact_match,
         }[name]  # fmt: skip
 
     def criterion(self, select: str) -> float:
-        """What the best epoch has most of; where validation images cannot say, the loss decides, else the epoch."""
+        """The value that is highest in the best epoch: the metric, else the negative loss, else the epoch's number."""
         score = self.score(select)
         if np.isfinite(score):
             return score
         return -self.val_loss if np.isfinite(self.val_loss) else float(self.epoch)
 
 
-def out_of(epoch: int, epochs: int | None) -> str:
-    """``3/30``, or only the number where nobody knows how many there will be."""
+def format_epoch(epoch: int, epochs: int | None) -> str:
+    """``3/30``, or only the number if the number of epochs is not known."""
     return f"{epoch}/{epochs}" if epochs else str(epoch)
 
 
 def read_history(path: Path) -> list[EpochRow]:
-    """The epochs in a ``history.csv``."""
+    """The rows of a ``history.csv``."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     kinds: dict[str, Callable[[str], Any]] = {
@@ -75,3 +81,35 @@ def read_history(path: Path) -> list[EpochRow]:
 def history_csv(history: Iterable[EpochRow]) -> str:
     """The content of ``history.csv``."""
     return files.csv_text([field.name for field in fields(EpochRow)], (astuple(row) for row in history))
+
+
+def check_event_log(folder: Path | None) -> None:
+    """Raises SettingError where events are wanted but TensorBoard is not installed."""
+    if folder is not None and find_spec("tensorboard") is None:
+        raise SettingError(
+            "TensorBoard, which writes the events for `--log-dir`, is not installed",
+            "install it with `pip install tensorboard`, or leave `--log-dir` out",
+        )
+
+
+@contextmanager
+def event_log(folder: Path | None) -> Iterator[EventLog]:
+    """A log of TensorBoard events in a folder; None gives one that writes nothing."""
+    if folder is None:
+        yield lambda *_: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with files.writing(folder):
+        writer = SummaryWriter(str(folder))
+
+    def write(metrics: Mapping[str, float], epoch: int) -> None:
+        with files.writing(folder):
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, epoch)
+            writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()

@@ -11,10 +11,10 @@ def masked_bce(logits: Tensor, targets: Tensor, num_known: Tensor | None = None)
     Args:
         logits: Shape ``(N, L)``.
         targets: 1 where the label applies, 0 where not, NaN where unknown, shape ``(N, L)``.
-        num_known: How many cells the mean is of, a scalar, where these are a portion of a batch; None: those here.
+        num_known: The number of known cells of the whole batch, a scalar, if this is a micro-batch; None counts them.
 
     Returns:
-        The mean over all known cells, in nats, a scalar; 0 where nothing is known.
+        The mean over the known cells, in nats, a scalar; 0 if none is known.
     """
     known = ~torch.isnan(targets)
     losses = F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), reduction="none")

@@ -1,23 +1,29 @@
-"""The record of a training run, ``run.json``: what it was started with, and what a resumed run may change."""
+"""The record of a training run, ``run.json``: what it was started with, and whether it can be resumed."""
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import numpy as np
-
+from labelr import files
 from labelr.config import TrainConfig
-from labelr.data.dataset import Dataset
-from labelr.data.label_table import SPLITS
 from labelr.errors import LabelrError, preview
 from labelr.model import store
+from labelr.model.store import RUN_FILE
 from labelr.version import __version__
 
+if TYPE_CHECKING:
+    from labelr.data.dataset import Dataset
+
 FORMAT = 1
+RECORD_FILE = "record.json"
+"""``run.json``, renamed once the run is finished."""
+CHECKPOINT_FILE = "checkpoint.pt"
+FOLDS_FOLDER = "folds"
 FREE_SETTINGS = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "workers")
 """Settings that a resumed run may change: the result does not depend on them, except on `micro_batch`."""
 START_OVER = "start over with `--force`"
@@ -64,7 +70,7 @@ class RunRecord:
     created: str
 
     @classmethod
-    def of(cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: Dataset) -> Self:
+    def of(cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset") -> Self:
         """The record of a run that starts now."""
         return cls(
             data=absolute_paths(data),
@@ -117,7 +123,7 @@ class RunRecord:
         changed = {name: value for name in (*FREE_SETTINGS, "epochs") if (value := getattr(given, name)) is not None}
         return replace(TrainConfig.of(self.settings), **changed)
 
-    def restore_splits(self, dataset: Dataset, path: Path) -> Dataset:
+    def restore_splits(self, dataset: "Dataset", path: Path) -> "Dataset":
         """The data with the splits of the run.
 
         Raises:
@@ -129,10 +135,14 @@ class RunRecord:
                 f"the data has changed since the run in {path} was started: {'; '.join(differences)}",
                 f"restore the data, or {START_OVER}",
             )
+        import numpy as np
+
+        from labelr.data.label_table import SPLITS
+
         splits = [SPLITS.index(self.images[file].split) for file in dataset.files]
         return replace(dataset, splits=np.array(splits, np.int64))
 
-    def _data_differences(self, dataset: Dataset) -> Iterator[str]:
+    def _data_differences(self, dataset: "Dataset") -> Iterator[str]:
         """What has changed in images and labels, one phrase each."""
         labels, now = dataset.labels, recorded_images(dataset)
         if labels != self.labels:
@@ -169,8 +179,10 @@ def format_versions(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def recorded_images(dataset: Dataset) -> dict[str, RecordedImage]:
+def recorded_images(dataset: "Dataset") -> dict[str, RecordedImage]:
     """Each image of a data set as a record keeps it, by its name in the label file."""
+    import numpy as np
+
     groups = dataset.groups or [""] * len(dataset)
     characters = np.where(np.isnan(dataset.targets), "?", np.where(dataset.targets > 0.5, "1", "0"))  # (N, L)
     targets = ["".join(row) for row in characters.tolist()]
@@ -186,3 +198,119 @@ def absolute_paths(data: Sequence[Path]) -> tuple[str, ...]:
 def format_setting(value: object) -> str:
     """A setting's value as messages show it."""
     return "auto" if value is None else ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+# --- runs in the models folder ---------------------------------------------------------------------------------------
+
+
+def is_resumable(folder: Path) -> bool:
+    """Whether a directory holds an unfinished run with a checkpoint."""
+    has_progress = (folder / CHECKPOINT_FILE).exists() or (folder / FOLDS_FOLDER).exists()
+    return has_progress and (folder / RUN_FILE).is_file()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a directory is finished."""
+    return (folder / RECORD_FILE).is_file() and not (folder / RUN_FILE).is_file()
+
+
+def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, resume: bool) -> str | None:
+    """The name of the existing run that a command without a name refers to; None if there is none.
+
+    Args:
+        default_name: The name of unnamed runs on this data.
+        data: The data folders.
+        given: The settings as given by the user.
+        resume: Whether to resume the run: then an unfinished one with other settings is the second choice, and a
+            finished one with the same settings the last.
+    """
+    pattern = re.compile(re.escape(store.make_name(default_name)) + r"(-\d+)?")
+    found = []
+    for rank, name in enumerate((RECORD_FILE, RUN_FILE) if resume else (RUN_FILE,)):
+        for path, record in list_runs(name):
+            same = not record.setting_differences(given, epochs_may_grow=name == RUN_FILE)
+            wanted = same or (resume and name == RUN_FILE)
+            if (
+                wanted
+                and pattern.fullmatch(path.name)
+                and record.data == absolute_paths(data)
+                and (resume or not files.is_locked(path))
+            ):
+                found.append((same, rank, record.created, path.name))
+    return max(found)[-1] if found else None
+
+
+def load_record(folder: Path, given: TrainConfig) -> RunRecord | None:
+    """The record of the run in a directory that `given` resumes; None if there is no run to resume.
+
+    Raises:
+        LabelrError: If it was started with other settings.
+    """
+    finished = is_finished(folder)
+    if not finished and not is_resumable(folder):
+        log.info("there is no unfinished run to resume: starting a new one in %s", folder)
+        return None
+    record = RunRecord.read(folder / (RECORD_FILE if finished else RUN_FILE))
+    differences = record.setting_differences(given, epochs_may_grow=not finished)
+    if differences:
+        raise LabelrError(
+            f"the {'finished' if finished else 'unfinished'} run in {folder} was started with other settings: "
+            f"{'; '.join(differences)}",
+            f"give the same options, or {START_OVER}",
+        )
+    if record.versions != versions() and not finished:
+        log.warning(
+            "the run was started with %s and is resumed with %s: the result will not be bit-identical",
+            format_versions(record.versions), format_versions(versions()),
+        )  # fmt: skip
+    return record
+
+
+def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, RunRecord]]:
+    """The directory and record of each unfinished run in the models folder, or of each finished one (`RECORD_FILE`).
+
+    Damaged ones are skipped with a warning.
+    """
+    for path in store.folders_with(name):
+        if name == RUN_FILE and not (is_resumable(path) or files.is_locked(path)):
+            continue
+        try:
+            yield path, RunRecord.read(path / name)
+        except LabelrError as error:
+            log.warning("%s; the run is skipped", error.message)
+
+
+def list_models_and_runs() -> list[dict[str, Any]]:
+    """One row about each model and unfinished run in the models folder, the newest last."""
+    runs = dict(list_runs())
+    rows = [_summarise(path, record) for path, record in runs.items()]
+    rows += [store.summarise(path, info) for path, info in store.list_models() if path not in runs]
+    return sorted(rows, key=lambda row: str(row["created"]))
+
+
+def _summarise(path: Path, record: RunRecord) -> dict[str, Any]:
+    """A row about an unfinished run: the keys of `store.summarise`, and its progress."""
+    running = files.is_locked(path)
+    return {
+        "name": path.name,
+        "path": str(path),
+        "created": record.created,
+        "labels": len(record.labels),
+        "map_macro": None,
+        "bytes": files.folder_size(path),
+        "complete": False,
+        "resumable": not running,
+        "running": running,
+        "epochs_done": _epochs_done(path, record),
+        "epochs": record.settings.get("epochs"),
+    }
+
+
+def _epochs_done(folder: Path, record: RunRecord) -> int:
+    """The number of finished epochs of an unfinished run; those of folds do not count."""
+    history = folder / store.HISTORY_FILE
+    if not (folder / CHECKPOINT_FILE).exists() or not history.exists():
+        return 0
+    if history.stat().st_mtime < datetime.fromisoformat(record.created).timestamp():  # of the model to be replaced
+        return 0
+    return len(history.read_text(encoding="utf-8").splitlines()) - 1

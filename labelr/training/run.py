@@ -1,30 +1,149 @@
-"""A training run on disk: the directory that it takes, its lock, and what it leaves there."""
+"""A training run: a locked directory with a record and a checkpoint, its settings, and where it computes."""
 
-import logging
-import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from labelr import files
 from labelr.config import TrainConfig
+from labelr.data.load import name_of_data
 from labelr.data.splits import SPLITS_FILE
 from labelr.errors import LabelrError
+from labelr.fields import SettingError
 from labelr.model import store
+from labelr.model.device import Runtime, pick_runtime
 from labelr.model.store import RUN_FILE
+from labelr.progress import Track, untracked
 from labelr.signals import Stopped
-from labelr.training.record import START_OVER, RunRecord, absolute_paths, format_versions, versions
+from labelr.training.checkpoint import Checkpoint
+from labelr.training.record import (
+    CHECKPOINT_FILE,
+    FOLDS_FOLDER,
+    RECORD_FILE,
+    START_OVER,
+    RunRecord,
+    find_run,
+    is_finished,
+    is_resumable,
+    load_record,
+)
 
-RECORD_FILE = "record.json"
-"""``run.json``, renamed once the run is finished."""
-CHECKPOINT_FILE = "checkpoint.pt"
-FOLDS_FOLDER = "folds"
 
-log = logging.getLogger(__name__)
+@dataclass(kw_only=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        folder: The directory that the model is saved in.
+        config: The settings; "auto" is resolved from `start` on.
+        runtime: Device, precision and threads.
+        record: What the resumed run was started with; None for a new run.
+        deadline: The end of the run, in seconds of the monotonic clock; None if the number of epochs is limited.
+        log_dir: The directory for TensorBoard events; None writes none.
+        track: Shows the progress.
+    """
+
+    folder: Path
+    config: TrainConfig
+    runtime: Runtime
+    record: RunRecord | None = None
+    deadline: float | None = None
+    log_dir: Path | None = None
+    track: Track = untracked
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.record is not None and is_finished(self.folder)
+
+    def checkpoint(self) -> Checkpoint:
+        """The run's checkpoint; a run with a deadline has none, since its result depends on the clock."""
+        folder = self.folder if self.deadline is None else None
+        return Checkpoint(folder, minutes=self.config.checkpoint_minutes)
+
+    def start(self, record: RunRecord) -> None:
+        """Takes over the settings of a record, and writes it, unless the run has a deadline.
+
+        A new run deletes the record and checkpoint of previous runs in its directory; a model stays.
+
+        Raises:
+            LabelrError: If the record cannot be written.
+        """
+        if self.record is None:
+            self.discard_progress()
+            (self.folder / RECORD_FILE).unlink(missing_ok=True)
+        if self.deadline is None:
+            files.write_atomically(self.folder / RUN_FILE, record.to_json())
+        self.config = TrainConfig.of(record.settings)
+
+    def fold(self, name: str) -> "Run":
+        """The run that trains the model of one fold, in a directory of its own."""
+        folder = files.make_folder(self.folder / FOLDS_FOLDER / name)
+        log_dir = self.log_dir / f"fold-{name}" if self.log_dir is not None else None
+        return replace(self, folder=folder, log_dir=log_dir)
+
+    def finish(self) -> None:
+        """Keeps the record of the finished run, and deletes its checkpoint."""
+        if (self.folder / RUN_FILE).exists():
+            (self.folder / RUN_FILE).replace(self.folder / RECORD_FILE)
+        self.discard_progress()
+
+    def discard_progress(self) -> None:
+        """Deletes the record and checkpoint of an unfinished run; its best model so far stays."""
+        for name in (RUN_FILE, CHECKPOINT_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / FOLDS_FOLDER, ignore_errors=True)
+
+
+@contextmanager
+def open_run(
+    data: Sequence[Path],
+    config: TrainConfig,
+    *,
+    name: str | None = None,
+    output: Path | None = None,
+    force: bool = False,
+    resume: bool = False,
+    log_dir: Path | None = None,
+    track: Track = untracked,
+) -> Iterator[Run]:
+    """A run in a directory that it holds the lock of: a new run, or one to resume.
+
+    Args:
+        data: The data folders; none for synthetic images.
+        config: The settings as given by the user. A resumed run keeps its own, except those that may change.
+        name: The model's name; None takes the data folder's, with a number if that is taken.
+        output: The directory to save the model in; None saves it in the models folder.
+        force: Whether an existing model or run may be replaced.
+        resume: Whether to resume an existing run; if there is none, a new one starts.
+        log_dir: The directory for TensorBoard events.
+        track: Shows the progress.
+
+    Raises:
+        LabelrError: If the directory cannot be used, or the existing run has other settings.
+    """
+    if resume and force:
+        raise SettingError("a run is either resumed or started over", "give `--resume` or `--force`, not both")
+    if resume and config.time:
+        raise SettingError(
+            "a run with a time limit depends on the clock and has no checkpoint", "leave `--resume` or `--time` out"
+        )
+    deadline = time.monotonic() + 60 * config.time if config.time else None
+    default_name = name_of_data(data)
+    if name is None and output is None:
+        name = find_run(default_name, data, config, resume=resume)
+    with reserve_folder(name, default_name=default_name, output=output, force=force, resume=resume) as folder:
+        record = load_record(folder, config) if resume else None
+        settings = record.resumed_config(config) if record else config
+        runtime = pick_runtime(settings)
+        yield Run(
+            folder=folder, config=settings, runtime=runtime, record=record, deadline=deadline, log_dir=log_dir,
+            track=track,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -138,142 +257,3 @@ def _clean_up(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for weights in folder.glob("weights-*.safetensors"):
         weights.unlink(missing_ok=True)
-
-
-def start_run(folder: Path) -> None:
-    """Deletes the record and checkpoint of earlier runs; a model stays."""
-    forget_run(folder)
-    (folder / RECORD_FILE).unlink(missing_ok=True)
-
-
-def finish_run(folder: Path) -> None:
-    """Keeps the record of a finished run, and deletes its checkpoint."""
-    if (folder / RUN_FILE).exists():
-        (folder / RUN_FILE).replace(folder / RECORD_FILE)
-    forget_run(folder)
-
-
-def forget_run(folder: Path) -> None:
-    """Deletes the record and checkpoint of an unfinished run; its best model so far stays."""
-    for name in (RUN_FILE, CHECKPOINT_FILE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / FOLDS_FOLDER, ignore_errors=True)
-
-
-# --- resume ----------------------------------------------------------------------------------------------------------
-
-
-def is_resumable(folder: Path) -> bool:
-    """Whether a directory holds an unfinished run with a checkpoint."""
-    has_progress = (folder / CHECKPOINT_FILE).exists() or (folder / FOLDS_FOLDER).exists()
-    return has_progress and (folder / RUN_FILE).is_file()
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in a directory is finished."""
-    return (folder / RECORD_FILE).is_file() and not (folder / RUN_FILE).is_file()
-
-
-def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, resume: bool) -> str | None:
-    """The name of the existing run that a command without a name refers to; None if there is none.
-
-    Args:
-        default_name: The name of unnamed runs on this data.
-        data: The data folders.
-        given: The settings as given by the user.
-        resume: Whether to resume the run: then an unfinished one with other settings is the second choice, and a
-            finished one with the same settings the last.
-    """
-    pattern = re.compile(re.escape(store.make_name(default_name)) + r"(-\d+)?")
-    found = []
-    for rank, name in enumerate((RECORD_FILE, RUN_FILE) if resume else (RUN_FILE,)):
-        for path, record in list_runs(name):
-            same = not record.setting_differences(given, epochs_may_grow=name == RUN_FILE)
-            wanted = same or (resume and name == RUN_FILE)
-            if (
-                wanted
-                and pattern.fullmatch(path.name)
-                and record.data == absolute_paths(data)
-                and (resume or not files.is_locked(path))
-            ):
-                found.append((same, rank, record.created, path.name))
-    return max(found)[-1] if found else None
-
-
-def load_record(folder: Path, given: TrainConfig) -> RunRecord | None:
-    """The record of the run in a directory that `given` resumes; None if there is no run to resume.
-
-    Raises:
-        LabelrError: If it was started with other settings.
-    """
-    finished = is_finished(folder)
-    if not finished and not is_resumable(folder):
-        log.info("there is no unfinished run to resume: starting a new one in %s", folder)
-        return None
-    record = RunRecord.read(folder / (RECORD_FILE if finished else RUN_FILE))
-    differences = record.setting_differences(given, epochs_may_grow=not finished)
-    if differences:
-        raise LabelrError(
-            f"the {'finished' if finished else 'unfinished'} run in {folder} was started with other settings: "
-            f"{'; '.join(differences)}",
-            f"give the same options, or {START_OVER}",
-        )
-    if record.versions != versions() and not finished:
-        log.warning(
-            "the run was started with %s and is resumed with %s: the result will not be bit-identical",
-            format_versions(record.versions), format_versions(versions()),
-        )  # fmt: skip
-    return record
-
-
-# --- list ------------------------------------------------------------------------------------------------------------
-
-
-def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, RunRecord]]:
-    """The directory and record of each unfinished run in the models folder, or of each finished one (`RECORD_FILE`).
-
-    Damaged ones are skipped with a warning.
-    """
-    for path in store.folders_with(name):
-        if name == RUN_FILE and not (is_resumable(path) or files.is_locked(path)):
-            continue
-        try:
-            yield path, RunRecord.read(path / name)
-        except LabelrError as error:
-            log.warning("%s; the run is skipped", error.message)
-
-
-def list_models_and_runs() -> list[dict[str, Any]]:
-    """One row about each model and unfinished run in the models folder, the newest last."""
-    runs = dict(list_runs())
-    rows = [_summarise(path, record) for path, record in runs.items()]
-    rows += [store.summarise(path, info) for path, info in store.list_models() if path not in runs]
-    return sorted(rows, key=lambda row: str(row["created"]))
-
-
-def _summarise(path: Path, record: RunRecord) -> dict[str, Any]:
-    """A row about an unfinished run: the keys of `store.summarise`, and its progress."""
-    running = files.is_locked(path)
-    return {
-        "name": path.name,
-        "path": str(path),
-        "created": record.created,
-        "labels": len(record.labels),
-        "map_macro": None,
-        "bytes": files.folder_size(path),
-        "complete": False,
-        "resumable": not running,
-        "running": running,
-        "epochs_done": _epochs_done(path, record),
-        "epochs": record.settings.get("epochs"),
-    }
-
-
-def _epochs_done(folder: Path, record: RunRecord) -> int:
-    """The number of finished epochs of an unfinished run; those of folds do not count."""
-    history = folder / store.HISTORY_FILE
-    if not (folder / CHECKPOINT_FILE).exists() or not history.exists():
-        return 0
-    if history.stat().st_mtime < datetime.fromisoformat(record.created).timestamp():  # of the model to be replaced
-        return 0
-    return len(history.read_text(encoding="utf-8").splitlines()) - 1

@@ -18,7 +18,8 @@ from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.fit import FitResult, fit
 from labelr.training.history import EpochRow
-from labelr.training.run import check_free, is_finished, is_resumable
+from labelr.training.record import is_finished, is_resumable
+from labelr.training.run import check_free
 from labelr.tuning.study import Study, Target
 from labelr.tuning.trials import OptimisticBias, TuneResult
 

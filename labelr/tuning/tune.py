@@ -22,7 +22,7 @@ from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
 from labelr.progress import Track, untracked
-from labelr.training.prepare import prepare, resolve
+from labelr.training.fit import load_splits
 from labelr.tuning.page import write_study_page
 from labelr.tuning.pool import Pool
 from labelr.tuning.refit import check_output, refit
@@ -80,10 +80,8 @@ def tune(
     plan = Plan.of(as_folders(data), space, config, settings)
     target = _check_target(Target(study, storage, Path(output) if output is not None else None, force), name)
     with _resumable():
-        runtime = pick_runtime(
-            plan.config.device, amp=plan.config.amp, threads=plan.config.threads, workers=plan.config.workers
-        )
-        dataset = prepare(as_folders(data), plan.config, runtime, track=track)
+        runtime = pick_runtime(plan.config)
+        dataset = load_splits(as_folders(data), plan.config, workers=runtime.workers, track=track)
         with _open_study(target, plan, dataset, runtime) as found:
             search(found, plan, dataset, runtime, track=track, watch=watch)
             result = conclude(found, plan)
@@ -119,7 +117,7 @@ def _open_study(target: Target, plan: Plan, dataset: Dataset, runtime: Runtime) 
     num_train = len(dataset.split_rows("train"))
     if not len(dataset.split_rows("val")):
         raise LabelrError("there are no validation images to compare trials on", "set `--val-fraction` above 0")
-    config = resolve(plan.config, runtime, drawn=not plan.data, num_train=num_train)
+    config = plan.config.resolved(runtime.options, num_train=num_train, is_synthetic=not plan.data)
     default_name = name_of_data(as_folders(plan.data))
     identity = identity_of(dataset, plan, config)
     with closing(start_study(target, default_name, identity)) as study, study.working(uuid.uuid4().hex):

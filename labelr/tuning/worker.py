@@ -26,15 +26,14 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from labelr import files, signals
-from labelr.config import TrainConfig
+from labelr.config import DEFAULT_EPOCHS, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
-from labelr.progress import untracked
 from labelr.training.epochs import train
-from labelr.training.fit import describe
+from labelr.training.fit import load_splits
 from labelr.training.history import EpochRow
-from labelr.training.prepare import DEFAULT_EPOCHS, prepare, resolve
+from labelr.training.run import Run
 from labelr.tuning.space import Plan, Point, Values
 from labelr.tuning.study import Study, content_digest, open_study
 from labelr.tuning.trials import (
@@ -62,7 +61,8 @@ log = logging.getLogger(__name__)
 
 def resolve_point(plan: Plan, point: Point, runtime: Runtime, data: Dataset) -> TrainConfig:
     """The settings of a point without "auto"."""
-    return resolve(replace(plan.config, **point), runtime, drawn=not plan.data, num_train=len(data.split_rows("train")))
+    config, num_train = replace(plan.config, **point), len(data.split_rows("train"))
+    return config.resolved(runtime.options, num_train=num_train, is_synthetic=not plan.data)
 
 
 class RequeueError(Exception):
@@ -128,12 +128,9 @@ class PointTraining:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _train(self, folder: Path, seed: int) -> Sequence[EpochRow]:
-        config, data = replace(self.config, seed=seed), self.worker.data
-        _, history = train(
-            data, config, describe(data, config), self.worker.runtime, files.make_folder(folder),
-            deadline=None, log_dir=None, track=untracked, after_epoch=self._after_epoch,
-        )  # fmt: skip
-        return history
+        config = replace(self.config, seed=seed)
+        run = Run(folder=files.make_folder(folder), config=config, runtime=self.worker.runtime)
+        return train(run, self.worker.data, after_epoch=self._after_epoch)
 
     def _after_epoch(self, history: Sequence[EpochRow]) -> None:
         """Reports the scores of new epochs, and ends the attempt if it falls behind or the time is up."""
@@ -328,8 +325,8 @@ def _work(job: Path, library: logging.Logger) -> None:
     library.setLevel(logging.ERROR)  # the parent has loaded the same data, and has logged what there is to say
     plan = Plan.from_dict(json.loads(job.read_text(encoding="utf-8")))
     config = plan.config
-    runtime = pick_runtime(config.device, amp=config.amp, threads=config.threads, workers=config.workers)
-    data = prepare([Path(path) for path in plan.data], config, runtime)
+    runtime = pick_runtime(config)
+    data = load_splits([Path(path) for path in plan.data], config, workers=runtime.workers)
     study = open_study(folder.name, folder, os.environ.get(URL_VARIABLE))
     if content_digest(data) != study.identity["content"]:
         raise LabelrError("the data has changed since the search was started", "restore it, or search with `--force`")

@@ -73,16 +73,15 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
     """Images a second through forward, backward and optimizers alone, as the default run on a CPU has them."""
     import torch
 
-    from labelr.config import TrainConfig
+    from labelr.config import MachineOptions, TrainConfig
     from labelr.data.augment import TRAINING_SHARE
     from labelr.model.device import pick_runtime
     from labelr.model.network import ResidualNetwork
     from labelr.training.losses import masked_bce
-    from labelr.training.prepare import resolve
-    from labelr.training.trainer import make_optimizers
+    from labelr.training.optim import make_optimizers
 
-    machine = pick_runtime("cpu")
-    config = resolve(TrainConfig(), machine, drawn=False, num_train=num_train)
+    machine = pick_runtime(MachineOptions(device="cpu"))
+    config = TrainConfig().resolved(machine.options, num_train=num_train, is_synthetic=False)
     batch, size = config.batch_size or 0, round((config.image_size or 0) * TRAINING_SHARE)
     network = machine.place(ResidualNetwork(num_labels, dropout=config.dropout))
     optimizers = make_optimizers(network, config, machine)

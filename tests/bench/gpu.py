@@ -181,17 +181,17 @@ class BareStep:
 
     def __init__(self, model: Path, device: str) -> None:
         import torch
-        from labelr.training.loop import make_optimizers
 
-        from labelr.config import TrainConfig
+        from labelr.config import MachineOptions, TrainConfig
         from labelr.data.augment import STRENGTHS, Augmentation
         from labelr.model.device import pick_runtime
         from labelr.model.network import ResidualNetwork
         from labelr.training.losses import masked_bce
+        from labelr.training.optim import make_optimizers
 
         info = json.loads((model / "model.json").read_text())
         config, labels = TrainConfig.of(info["config"]), len(info["labels"])
-        runtime = pick_runtime(device, amp=config.amp)
+        runtime = pick_runtime(MachineOptions.of(device=device, amp=config.amp))
         network = ResidualNetwork(labels, stem=config.stem, width=config.width or 1, dropout=config.dropout)
         network = runtime.place(network)
         batch, size = config.batch_size or 0, int(max(row["image_size"] for row in read_history(model)))

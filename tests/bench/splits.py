@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import TrainConfig
-from labelr.model.device import pick_runtime
-from labelr.training.prepare import prepare
+from labelr.training.fit import load_splits
 
 
 def deviations(targets: NDArray[np.float32], parts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -24,12 +23,11 @@ def main() -> None:
     """Prints a row for each folder and way to split, over five seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", type=Path, nargs="+")
-    machine = pick_runtime("cpu")
     print("folder      split       mean    worst   labels missing from a part   (points, mean of 5 seeds)")
     for folder in parser.parse_args().folders:
         rows: dict[str, list[tuple[float, float, int]]] = {"stratified": [], "at random": []}
         for seed in range(5):
-            dataset = prepare([folder], TrainConfig(seed=seed), machine)
+            dataset = load_splits([folder], TrainConfig(seed=seed))
             targets, splits = dataset.targets, np.asarray(dataset.splits)
             shuffled = np.random.default_rng(seed).permutation(splits)
             for name, parts in (("stratified", splits), ("at random", shuffled)):

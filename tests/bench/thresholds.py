@@ -29,7 +29,7 @@ from labelr.model.predict import Model, Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.results import Evaluation
-from labelr.training.finish import decide_how
+from labelr.training.finalize import DecisionRule
 from labelr.training.fit import fit
 
 
@@ -58,7 +58,7 @@ def least_error(probs: Probs, targets: np.ndarray) -> float:
 
 def measure(model: Model, train: Path, test: Path) -> dict[str, float]:
     """Scores on the test folder before and after what the validation part has taught."""
-    decisions = decide_how(*predictions(model, train, "val"), TrainConfig())
+    decisions = DecisionRule.fit(*predictions(model, train, "val"), TrainConfig())
     raw, targets = predictions(model, test, None)
     probs = calibrate(raw, decisions.calibration)
     at_half = metrics.averages(decide(raw, 0.5), targets)
@@ -79,7 +79,7 @@ def show_speed() -> None:
         probs = (1 / (1 + np.exp(2.5 - 3 * targets - rng.normal(size=targets.shape)))).astype(np.float32)
         targets[rng.random(targets.shape) < hidden] = np.nan
         start = time.perf_counter()
-        decisions = decide_how(probs, targets, TrainConfig())
+        decisions = DecisionRule.fit(probs, targets, TrainConfig())
         fitted = time.perf_counter()
         bootstrap.intervals(probs, targets, decisions.thresholds)
         resampled = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a trained network needs to be a finished model: calibration, thresholds, scores."""
+"""From trained weights to a complete model: calibration, thresholds, metrics."""
 
 import json
 from dataclasses import asdict, replace
@@ -16,7 +16,7 @@ from labelr.model.calibration import UNCALIBRATED, calibrate, fit_calibration
 from labelr.model.predict import Model
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import fit_thresholds
-from labelr.training.finish import decide_how
+from labelr.training.finalize import DecisionRule
 from labelr.training.fit import fit
 
 
@@ -28,7 +28,7 @@ def validation(model: Model, data: Path) -> Dataset:
     return dataset.take([row for row, file in enumerate(dataset.files) if file in named])
 
 
-def test_calibration_and_thresholds_are_those_of_the_validation_part(trained: Model, drawn: Path) -> None:
+def test_calibration_and_thresholds_are_fitted_on_the_validation_split(trained: Model, drawn: Path) -> None:
     part = validation(trained, drawn)
     raw = predict_dataset(replace(trained, info=replace(trained.info, calibration=UNCALIBRATED)), part)
     calibration = fit_calibration(raw, part.targets)
@@ -39,16 +39,16 @@ def test_calibration_and_thresholds_are_those_of_the_validation_part(trained: Mo
     assert set(trained.info.thresholds) != {0.5}
 
 
-def test_what_was_fitted_is_stored_as_it_is_used(trained: Model) -> None:
-    said = json.loads((trained.path / "model.json").read_text())
-    assert said["calibration"] == asdict(trained.info.calibration)
-    assert said["thresholds"] == list(trained.info.thresholds)
+def test_calibration_and_thresholds_are_saved(trained: Model) -> None:
+    saved = json.loads((trained.path / "model.json").read_text())
+    assert saved["calibration"] == asdict(trained.info.calibration)
+    assert saved["thresholds"] == list(trained.info.thresholds)
     report = json.loads((trained.path / "metrics.json").read_text())
     assert {"intervals", "baselines", "f1_at", "few_positives"} <= set(report)
     assert [row["threshold"] for row in report["per_label"]] == list(trained.info.thresholds)
 
 
-def test_recall_that_is_asked_for_is_reached_on_validation_images(drawn: Path) -> None:
+def test_target_recall_is_reached_on_validation_images(drawn: Path) -> None:
     model = fit(drawn, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
     part = validation(model, drawn)
     preds = predict_dataset(model, part) >= model.thresholds()
@@ -56,9 +56,7 @@ def test_recall_that_is_asked_for_is_reached_on_validation_images(drawn: Path) -
     assert not preds.all()
 
 
-def test_labels_that_miss_the_precision_that_is_asked_for_are_named(
-    drawn: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_labels_that_miss_the_target_precision_are_named(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = fit(drawn, {**TINY, "target_precision": 1.0, "epochs": 1, "val_fraction": 0.3}).model
     part = validation(model, drawn)
     preds = predict_dataset(model, part) >= model.thresholds()
@@ -84,8 +82,8 @@ def test_without_validation_images_nothing_is_fitted(drawn: Path) -> None:
     assert info.thresholds == (0.5, 0.5, 0.5)
 
 
-def test_one_kind_of_target_leaves_probabilities_and_thresholds_alone() -> None:
+def test_targets_of_one_kind_give_no_calibration_and_default_thresholds() -> None:
     probs = np.random.default_rng(0).random((5, 2)).astype(np.float32)
-    decisions = decide_how(probs, np.zeros((5, 2), np.float32), TrainConfig())
-    assert decisions.calibration == UNCALIBRATED
-    assert decisions.thresholds.tolist() == [0.5, 0.5]
+    rule = DecisionRule.fit(probs, np.zeros((5, 2), np.float32), TrainConfig())
+    assert rule.calibration == UNCALIBRATED
+    assert rule.thresholds.tolist() == [0.5, 0.5]

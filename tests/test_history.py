@@ -1,41 +1,45 @@
-"""TensorBoard events."""
+"""The history of a run and its TensorBoard events."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TINY, Cli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labelr.fields import SettingError
-from labelr.training import events
+from labelr.training import history
 from labelr.training.fit import fit
+from labelr.training.history import EpochRow
 
 
 def test_every_score_of_every_epoch_is_written(drawn: Path, tmp_path: Path) -> None:
-    history = fit(drawn, TINY, log_dir=tmp_path / "events").history
+    rows = fit(drawn, TINY, log_dir=tmp_path / "events").history
     read = EventAccumulator(str(tmp_path / "events"))
     read.Reload()
-    assert set(read.Tags()["scalars"]) == set(history[0])
+    assert set(read.Tags()["scalars"]) == set(rows[0])
     for name in ("val_map", "train_loss", "lr"):
-        assert [event.value for event in read.Scalars(name)] == pytest.approx([row[name] for row in history])
+        assert [event.value for event in read.Scalars(name)] == pytest.approx([row[name] for row in rows])
     assert [event.step for event in read.Scalars("val_map")] == [1, 2]
 
 
 def test_no_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with events.event_log(None) as write:
+    with history.event_log(None) as write:
         write({"loss": 1.0}, 1)
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_tensorboard_is_told_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr(events, "find_spec", lambda name: None if name == "tensorboard" else find_spec(name))
+    monkeypatch.setattr(history, "find_spec", lambda name: None if name == "tensorboard" else find_spec(name))
     with pytest.raises(SettingError, match="not installed") as caught:
         fit("nowhere", TINY, log_dir="events")
     assert "pip install tensorboard" in caught.value.hint
-    events.check_event_log(None)
+    history.check_event_log(None)
 
 
 def test_events_that_cannot_be_written_are_an_error_that_names_the_place(drawn: Path, tmp_path: Path, cli: Cli) -> None:
@@ -44,3 +48,22 @@ def test_events_that_cannot_be_written_are_an_error_that_names_the_place(drawn: 
     assert done.code == 1
     assert f"Error: cannot write {tmp_path / 'events'}: " in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("select", "row", "expected"),
+    [
+        ("map", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.7),
+        ("f1_micro", {"val_map": 0.7, "val_f1": 0.2, "val_loss": 0.5}, 0.2),
+        ("f1_macro", {"val_f1": 0.7, "val_f1_macro": 0.3}, 0.3),
+        ("exact_match", {"val_f1": 0.7, "val_exact_match": 0.1}, 0.1),
+        ("map", {"val_map": np.nan, "val_f1": 0.2, "val_loss": 0.5}, -0.5),
+        ("map", {"val_map": np.nan, "val_f1": np.nan, "val_loss": np.nan}, 3.0),
+    ],
+)
+def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
+    select: str, row: dict[str, float], expected: float
+) -> None:
+    rest: dict[str, Any] = {field.name: 1.0 for field in dataclasses.fields(EpochRow) if field.name not in row}
+    epoch = EpochRow(**{**rest, **row, "epoch": 3})
+    assert epoch.criterion(select) == expected

@@ -1,0 +1,143 @@
+"""From trained weights to a complete model: calibration, thresholds, evaluation and report."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr import files
+from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.data.label_table import Targets
+from labelr.errors import LabelrError, preview
+from labelr.model import store
+from labelr.model.calibration import Calibration, calibrate, fit_calibration
+from labelr.model.predict import Model, Probs
+from labelr.scoring.evaluate import evaluate_dataset, evaluate_probs, predict_dataset
+from labelr.scoring.report.page import write_report
+from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.results import without_nan
+from labelr.scoring.suspects import write_suspects
+from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
+from labelr.training.run import Run
+
+SCORED = {
+    "test": "of the test split, which it was not trained on",
+    "val": "of the validation split, which its best epoch and thresholds were chosen on: scores are optimistic",
+}
+"""The images that the report is on."""
+
+log = logging.getLogger(__name__)
+
+
+class DecisionRule(NamedTuple):
+    """How a network's probabilities become labels, fitted on images that it was not trained on.
+
+    Attributes:
+        calibration: Applied to the probabilities first.
+        thresholds: A label applies from its threshold on, shape ``(L,)``.
+        missed: Whether a label misses the target precision or recall, shape ``(L,)``.
+    """
+
+    calibration: Calibration
+    thresholds: Thresholds
+    missed: NDArray[np.bool_]
+
+    @classmethod
+    def fit(cls, probs: Probs, targets: Targets, config: TrainConfig) -> "DecisionRule":
+        """The rule for uncalibrated probabilities and targets ``(N, L)``."""
+        calibration = fit_calibration(probs, targets)
+        goal = Goal(precision=config.target_precision, recall=config.target_recall)
+        return cls(calibration, *fit_thresholds(calibrate(probs, calibration), targets, goal))
+
+    def apply_to(self, model: Model) -> Model:
+        """The model with this calibration and these thresholds."""
+        thresholds = tuple(self.thresholds.tolist())
+        return replace(model, info=replace(model.info, calibration=self.calibration, thresholds=thresholds))
+
+    def log_summary(self, labels: tuple[str, ...], config: TrainConfig) -> None:
+        """Logs the calibration, and which labels miss the target."""
+        log.info(
+            "calibrated with a temperature of %.2f and a bias of %.2f; thresholds from %.3f to %.3f",
+            self.calibration.temperature, self.calibration.bias, self.thresholds.min(), self.thresholds.max(),
+        )  # fmt: skip
+        missed = [label for label, is_missed in zip(labels, self.missed, strict=True) if is_missed]
+        if missed:
+            name = "precision" if config.target_precision is not None else "recall"
+            log.warning(
+                "%d of %d labels miss a %s of %g on images that the network was not trained on: %s",
+                len(missed), len(labels), name, getattr(config, f"target_{name}"), preview(missed),
+            )  # fmt: skip
+
+
+def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Model:
+    """Calibrates the trained model on the validation split, evaluates it on the test split, and completes it.
+
+    Args:
+        run: The run that trained the model.
+        dataset: The images, split into train, val and test.
+        suspects: The file for suspected label errors of the validation and test splits; None writes none.
+
+    Returns:
+        The complete model. Without a test split it is evaluated on the validation split.
+    """
+    model, config = store.load_from(run.folder, run.runtime), run.config
+    val, test = dataset.split("val"), dataset.split("test")
+    val_probs = predict_dataset(model, val, options=config, track=run.track)
+    rule = DecisionRule.fit(val_probs, val.targets, config)
+    if len(val):
+        rule.log_summary(model.labels, config)
+    model = rule.apply_to(model)
+    val_evaluation = evaluate_probs(model, val, calibrate(val_probs, rule.calibration))
+    scored_on = "test" if len(test) else "val" if len(val) else None
+    evaluation = evaluate_dataset(model, test, options=config, track=run.track) if len(test) else val_evaluation
+    model, result = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
+    checked = val_evaluation.concat(evaluation) if len(test) else evaluation
+    splits = "the validation and test splits" if len(test) else "the validation split"
+    report = ReportData(
+        model, evaluation, SCORED.get(scored_on or "", ""), checked,
+        f"of {splits} (not used to train the network)", saved_result=result,
+    )  # fmt: skip
+    publish(report, config, suspects)
+    return model
+
+
+def complete(model: Model, result: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """Saves a model's evaluation beside it, and marks it as complete."""
+    result = without_nan(result)
+    files.write_atomically(model.path / store.METRICS_FILE, files.json_text(result))
+    files.write_atomically(model.path / store.CONFIG_FILE, files.json_text(model.info.config))
+    created = datetime.now(UTC).isoformat(timespec="milliseconds")
+    info = replace(model.info, scores=result["metrics"], scored_on=result["scored_on"], complete=True, created=created)
+    store.save_info(model.path, info)
+    return replace(model, info=info), result
+
+
+def publish(report: ReportData, config: TrainConfig, suspects: Path | None) -> None:
+    """Writes the report and the table of suspected label errors, as far as they are wanted.
+
+    A file that cannot be written is a warning only, since the model is complete.
+    """
+    if suspects is not None:
+        with _warn_on_error("the table of suspects"):
+            write_suspects(suspects, report.checked, report.suspects)
+            if not report.suspects.known:
+                log.warning("%s is empty: no image was held out of training; check all with `--folds`", suspects)
+    if config.report:
+        with _warn_on_error("its report"):
+            log.info("report: %s", write_report(report.model.path, report, plot_format=config.plot_format))
+
+
+@contextmanager
+def _warn_on_error(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (LabelrError, OSError) as error:
+        reason = error.message if isinstance(error, LabelrError) else str(error)
+        log.warning("the model is complete, but %s is not: %s; write it with `labelr evaluate`", what, reason)

@@ -1,0 +1,253 @@
+"""Optimizers and schedules: AdamW, Muon, the one-cycle learning rate, progressive resizing, and the end of a run."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, overload
+
+import torch
+from torch import Tensor, nn
+
+from labelr.config import TrainConfig
+from labelr.model.device import Runtime
+
+POLYNOMIALS = ((7.711, -22.1138, 16.2488), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4108))
+"""Coefficients of odd polynomials of degree 5 that, applied in turn, map singular values from [0.02, 1] to
+[0.907, 1.093]: each is closest to 1 on the range of the previous one (Amsel et al. 2025)."""
+ADAMW_RMS = 0.2
+"""The typical RMS of an AdamW step: Muon's steps get it too, so that one learning rate and weight decay suit both."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum SGD whose steps are orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024).
+
+    A convolution's weight is treated as a matrix with one row per output channel. Differences to the authors' code:
+    three iterations with a different polynomial each come closer to 1 than five with the same one; and they run on the
+    small Gram matrix, so that the large matrix is multiplied 2 times instead of 10. This is stable in 16 bits.
+    `torch.optim.Muon` supports only matrices, and always computes in bf16.
+
+    Args:
+        weights: Parameters of two dimensions or more.
+        lr: Learning rate; it and the weight decay mean the same as for AdamW (Liu et al. 2025, "Muon is scalable").
+        momentum: Decay of the running mean of gradients.
+        weight_decay: Decoupled weight decay.
+        dtype: The type to compute in.
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[nn.Parameter],
+        *,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Updates the weights that have a gradient."""
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
+        return loss
+
+    def _update(self, weight: Tensor, grad: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        mean = state["momentum_buffer"].lerp_(grad, 1 - momentum)
+        nesterov = grad.lerp(mean, momentum).movedim(1, -1)  # the order of a channels-last weight in memory
+        step = orthogonalise(nesterov.flatten(1).to(self.dtype))
+        weight.mul_(1 - lr * weight_decay)
+        scale = lr * ADAMW_RMS * math.sqrt(max(step.shape))
+        weight.add_(step.view(nesterov.shape).movedim(-1, 1), alpha=-scale)
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """The matrix with the same singular vectors and with singular values of about 1, except those close to 0.
+
+    Args:
+        matrix: Shape ``(R, C)``, of the type to compute in.
+
+    Returns:
+        Shape ``(R, C)``.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalise(matrix.T).T
+    matrix = matrix / (matrix.norm() + 1e-7)
+    gram = matrix @ matrix.T
+    largest = gram.norm().sqrt() + 1e-7  # an upper bound of the singular values, tighter than the norm
+    gram = gram / largest.square()
+    product = factor = _factor(gram, POLYNOMIALS[0])
+    for polynomial in POLYNOMIALS[1:]:
+        gram = factor @ gram @ factor
+        factor = _factor(gram, polynomial)
+        product = factor @ product
+    result: Tensor = product @ (matrix / largest)
+    return result
+
+
+def _factor(gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
+    """The factor of one iteration, a polynomial of the Gram matrix; both ``(R, R)``."""
+    linear, cubic, quintic = polynomial
+    factor = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
+    factor.diagonal().add_(linear)
+    return factor
+
+
+def make_optimizers(network: nn.Module, config: TrainConfig, runtime: Runtime) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters, or Muon for all convolutions but the first and AdamW for the rest.
+
+    Normalisation layers and biases have no weight decay.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    inner = [weight for weight in weights if weight.ndim == 4][1:] if config.optimizer == "muon" else []
+    outer = [weight for weight in weights if not any(weight is other for other in inner)]
+    groups: list[dict[str, object]] = [
+        {"params": outer, "weight_decay": config.weight_decay},
+        {"params": [vector for vector in network.parameters() if vector.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.95, 0.99), fused=True)]
+    if inner:
+        dtype = torch.float32 if runtime.precision == "fp32" else torch.bfloat16
+        optimizers.append(Muon(inner, weight_decay=config.weight_decay, dtype=dtype))
+    return optimizers
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+WARMUP = 0.25
+"""The share of a run in which the learning rate rises."""
+START, END = 1 / 25, 1 / 250_000
+"""The first and the last learning rate, as shares of the peak."""
+MIN_SIZE = 64
+"""Progressive resizing starts with images of at least this edge, in pixels: smaller ones show too little."""
+HIGH_MOMENTUM, LOW_MOMENTUM = 0.95, 0.85
+
+
+class OneCycle(NamedTuple):
+    """Learning rate and momentum at one point of a run.
+
+    Attributes:
+        lr: Learning rate as a share of its peak.
+        momentum: AdamW's beta1.
+    """
+
+    lr: float
+    momentum: float
+
+
+def one_cycle(progress: float) -> OneCycle:
+    """Warm-up and cosine annealing, with the momentum cycled inversely (Smith and Topin 2018).
+
+    Args:
+        progress: The share of the run that is done, in [0, 1].
+    """
+    if progress < WARMUP:
+        height = _ease(progress / WARMUP)
+        return OneCycle(START + (1 - START) * height, HIGH_MOMENTUM + (LOW_MOMENTUM - HIGH_MOMENTUM) * height)
+    height = 1 - _ease(min(1.0, (progress - WARMUP) / (1 - WARMUP)))
+    return OneCycle(END + (1 - END) * height, HIGH_MOMENTUM + (LOW_MOMENTUM - HIGH_MOMENTUM) * height)
+
+
+def _ease(share: float) -> float:
+    """From 0 to 1 along half a cosine."""
+    return (1 - math.cos(math.pi * share)) / 2
+
+
+def progressive_size(full: int, progress: float) -> int:
+    """The edge of the images at one point of a run with progressive resizing, a multiple of 16 below `full`.
+
+    It grows linearly from 5/8 of the full edge, but at least `MIN_SIZE`, and is full in the last third.
+    """
+    share = 5 / 8 + 3 / 8 * min(1.0, progress * 3 / 2)
+    return full if share >= 1 else min(full, max(MIN_SIZE, int(full * share) // 16 * 16))
+
+
+class Budget(Protocol):
+    """How long a run trains."""
+
+    def progress(self, steps: int) -> float:
+        """The share of the run that is done after `steps` steps, from 0; the run ends at 1."""
+        ...
+
+    def seconds_left(self, steps: int) -> float:
+        """The estimated time until the end."""
+        ...
+
+    def reserve(self, seconds: float) -> None:
+        """Reserves time for what follows the last step."""
+        ...
+
+    def resume(self, steps: int) -> None:
+        """Notes that an earlier process made `steps` steps."""
+        ...
+
+
+@dataclass
+class StepBudget:
+    """A number of steps.
+
+    Attributes:
+        total: The number of steps of the run.
+        resumed_at: The step that this process started at.
+    """
+
+    total: int
+    resumed_at: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def progress(self, steps: int) -> float:
+        """As `Budget`."""
+        return steps / self.total
+
+    def seconds_left(self, steps: int) -> float:
+        """As `Budget`, from the average time of a step."""
+        done = steps - self.resumed_at
+        return (time.monotonic() - self.start) * (self.total - steps) / done if done else math.inf
+
+    def reserve(self, seconds: float) -> None:
+        """As `Budget`; it has no effect."""
+
+    def resume(self, steps: int) -> None:
+        """As `Budget`."""
+        self.resumed_at = steps
+
+
+@dataclass
+class TimeBudget:
+    """A time limit.
+
+    Attributes:
+        deadline: The end of the run, in seconds of the monotonic clock.
+    """
+
+    deadline: float
+    start: float = field(default_factory=time.monotonic)
+    reserved: float = 0.0
+
+    def progress(self, steps: int) -> float:  # noqa: ARG002 - as `Budget`
+        """As `Budget`."""
+        length = self.deadline - self.reserved - self.start
+        return min(1.0, (time.monotonic() - self.start) / length) if length > 0 else 1.0
+
+    def seconds_left(self, steps: int) -> float:  # noqa: ARG002 - as `Budget`
+        """As `Budget`."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def reserve(self, seconds: float) -> None:
+        """As `Budget`."""
+        self.reserved = seconds
+
+    def resume(self, steps: int) -> None:
+        """As `Budget`; it has no effect."""

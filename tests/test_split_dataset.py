@@ -1,0 +1,158 @@
+"""The split of a data set: by labelr, by a column of the label file, by a table."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
+from labelr.data.synthetic import make_synthetic_dataset
+from labelr.errors import LabelrError
+from labelr.training.fit import fit, load_splits
+
+
+def dataset(data: Path, **settings: object) -> Dataset:
+    return load_splits([data], TrainConfig.of(settings))
+
+
+def splits_by_file(run: Dataset) -> dict[str, str]:
+    return dict(zip(run.files, run.split_names, strict=True))
+
+
+def add_column(data: Path, name: str, cells: list[str]) -> None:
+    lines = (data / "labels.csv").read_text().splitlines()
+    lines = [f"{line},{cell}" for line, cell in zip(lines, [name, *cells], strict=True)]
+    (data / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def data(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "data"))
+
+
+def test_images_are_split_by_the_given_fractions(data: Path) -> None:
+    run = dataset(data, val_fraction=0.2, test_fraction=0.3)
+    assert [len(run.split(name)) for name in ("train", "val", "test")] == pytest.approx([30, 12, 18], abs=2)
+
+
+def test_split_does_not_depend_on_the_order_of_the_rows(data: Path) -> None:
+    before = splits_by_file(dataset(data))
+    lines = (data / "labels.csv").read_text().splitlines()
+    (data / "labels.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
+    assert splits_by_file(dataset(data)) == before
+
+
+def test_groups_of_a_column_stay_in_one_split(data: Path) -> None:
+    patients = [f"p{number % 15}" for number in range(60)]
+    add_column(data, "patient", patients)
+    run = dataset(data, group="patient")
+    assert run.labels == ("horizontal_stripes", "disc", "triangle")
+    splits = splits_by_file(run)
+    for patient in range(15):
+        assert len({splits[f"{number:05d}.png"] for number in range(60) if patients[number] == f"p{patient}"}) == 1
+    assert set(splits.values()) == {"train", "val", "test"}
+
+
+def test_group_column_that_is_not_there_is_an_error_with_the_nearest_name(data: Path) -> None:
+    add_column(data, "patient", ["p"] * 60)
+    with pytest.raises(LabelrError, match="has no column 'patients'") as caught:
+        dataset(data, group="patients")
+    assert "`patient`" in caught.value.hint
+
+
+def test_copies_stay_in_one_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make_synthetic_dataset(tmp_path / "data", 100, 3, size=128)
+    lines = (data / "labels.csv").read_text().splitlines()
+    for number in range(40):
+        with Image.open(data / "images" / f"{number:05d}.png") as image:
+            image.resize((90, 90)).save(data / "images" / f"copy{number}.jpg", quality=70)
+        lines.append(f"copy{number}.jpg,{lines[number + 1].split(',', 1)[1]}")
+    (data / "labels.csv").write_text("\n".join(lines))
+    for seed in range(3):
+        splits = splits_by_file(dataset(data, seed=seed))
+        assert all(splits[f"{number:05d}.png"] == splits[f"copy{number}.jpg"] for number in range(40))
+        assert set(splits.values()) == {"train", "val", "test"}
+
+
+def test_split_column_is_honoured_and_is_no_label(data: Path) -> None:
+    cells = ["Train"] * 40 + ["valid"] * 12 + ["test"] * 8
+    add_column(data, "Split", cells)
+    run = dataset(data)
+    names = {"Train": "train", "valid": "val", "test": "test"}
+    assert list(splits_by_file(run).values()) == [names[cell] for cell in cells]
+    assert run.labels == ("horizontal_stripes", "disc", "triangle")
+
+
+def test_validation_images_are_taken_from_training_where_the_split_column_names_none(data: Path) -> None:
+    add_column(data, "split", ["train"] * 50 + ["test"] * 10)
+    splits = list(splits_by_file(dataset(data, val_fraction=0.2)).values())
+    assert splits[50:] == ["test"] * 10
+    assert sorted(set(splits[:50])) == ["train", "val"]
+    assert splits[:50].count("val") == pytest.approx(10, abs=2)
+
+
+def test_invalid_split_cell_is_named_with_its_row(data: Path) -> None:
+    add_column(data, "split", ["train"] * 59 + ["tset"])
+    with pytest.raises(LabelrError, match='row 61, column "split": expected train, val or test, got "tset"'):
+        dataset(data)
+
+
+def test_label_called_split_with_zeros_and_ones_is_a_label(data: Path) -> None:
+    add_column(data, "split", ["0", "1"] * 30)
+    assert "split" in dataset(data).labels
+
+
+def test_table_of_an_earlier_model_gives_the_same_split_again(data: Path, tmp_path: Path) -> None:
+    before = splits_by_file(dataset(data, seed=5))
+    tiny = {"image_size": 32, "width": 0.125, "epochs": 1, "threads": 1, "workers": 1}
+    model = fit(data, {**tiny, "seed": 5}, output=tmp_path / "model").model
+    assert splits_by_file(dataset(data, seed=6, splits=str(model.path / "splits.csv"))) == before
+    assert splits_by_file(dataset(data, seed=6)) != before
+
+
+def test_table_written_by_hand_needs_only_names_and_splits(data: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (data / "images").iterdir())
+    splits = ["train", "val", "test"] * 20
+    with (tmp_path / "splits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "split"), *zip(names, splits, strict=True)])
+    run = dataset(data, splits=str(tmp_path / "splits.csv"))
+    assert [splits_by_file(run)[name] for name in names] == splits
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,split\n00000.png,train\n", "59 of 60 images are not in"),
+        (
+            "image,split\n00000.png,traim\n",
+            "row 2: expected an image and train, val or test, got '00000.png' and 'traim'",
+        ),
+        ("name,kind\n00000.png,train\n", "expected the columns image and split, got name, kind"),
+    ],
+)
+def test_table_that_does_not_fit_is_an_error(data: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "splits.csv").write_text(text)
+    with pytest.raises(LabelrError, match=message):
+        dataset(data, splits=str(tmp_path / "splits.csv"))
+
+
+@pytest.mark.parametrize("name", ["scenes", "grocery"])
+def test_label_shares_of_real_data_are_within_two_points_and_better_than_at_random(scenes: Path, name: str) -> None:
+    rows = [line.split(",") for line in (scenes.parent / name / "train" / "labels.csv").read_text().splitlines()[1:]]
+    targets = np.array([row[1:] for row in rows], dtype=np.float32)
+    from labelr.data.splits import stratified_split
+
+    splits = stratified_split(targets, [row[0] for row in rows], (0.8, 0.1, 0.1))
+    rng = np.random.default_rng(0)
+    whole = targets.mean(axis=0)
+
+    def deviation(assigned: np.ndarray) -> np.ndarray:
+        return np.stack([np.abs(targets[assigned == split].mean(axis=0) - whole) for split in range(3)])
+
+    at_random = np.mean([deviation(rng.permutation(splits)).mean() for _ in range(20)])
+    assert deviation(splits).max() < 0.02
+    assert deviation(splits).mean() < 0.5 * at_random
