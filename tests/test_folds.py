@@ -75,8 +75,8 @@ def test_out_of_fold_predictions_are_not_those_of_the_last_model(fitted: Fitted,
     assert np.abs(seen - probs).max() > 0.01
 
 
-def test_every_image_was_learned_from(fitted: Fitted, drawn: Path) -> None:
-    with pytest.raises(LabelrError, match="learned from every image"):
+def test_every_image_was_trained_on(fitted: Fitted, drawn: Path) -> None:
+    with pytest.raises(LabelrError, match="the model was trained on every image"):
         labelr.evaluate(drawn, fitted.model)
 
 
