@@ -19,7 +19,7 @@ from labelr.errors import LabelrError, preview
 from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
 from labelr.model.predict import Model, Probs
-from labelr.scoring.evaluate import evaluate_dataset, evaluate_probs, predict_dataset
+from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.report.page import write_report
 from labelr.scoring.report.report_data import ReportData
 from labelr.scoring.results import without_nan
@@ -96,7 +96,9 @@ def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Mod
     model = rule.apply_to(model)
     val_evaluation = evaluate_probs(model, val, calibrate(val_probs, rule.calibration))
     scored_on = "test" if len(test) else "val" if len(val) else None
-    evaluation = evaluate_dataset(model, test, options=config, track=run.track) if len(test) else val_evaluation
+    evaluation = val_evaluation
+    if len(test):
+        evaluation = evaluate_probs(model, test, predict_dataset(model, test, options=config, track=run.track))
     model, result = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
     checked = val_evaluation.concat(evaluation) if len(test) else evaluation
     splits = "the validation and test splits" if len(test) else "the validation split"
