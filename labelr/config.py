@@ -76,7 +76,7 @@ class ThresholdOptions(Settings):
 
     threshold: float | None = _model(
         None,
-        "A label applies if its probability is at least this; auto: the model's threshold for each label.",
+        "Probability from which a label applies; auto: the model's threshold for each label.",
         low=0,
         high=1,
     )
@@ -104,12 +104,12 @@ class ReadOptions(ImageOptions):
     )
     images: str | None = _data(
         None,
-        "Folder that file names in the labels are relative to. Default: DATA/images if it exists, else DATA.",
+        "Folder of the files that labels name. Default: DATA/images if it exists, else DATA.",
         metavar="DIR",
     )
     group: str | None = _split(
         None,
-        "Column of the label file: images with the same value (patient, scene, burst) stay in the same split.",
+        "Column of the label file whose values (patient, scene, burst) are never spread over several splits.",
         metavar="COLUMN",
     )
     only: tuple[str, ...] = _data((), "Label to use; repeat for several. Default: all labels.", metavar="LABEL")
@@ -127,8 +127,7 @@ class ReadOptions(ImageOptions):
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
     cache_limit: float = _machine(
         20.0,
-        "Disk space for decoded images: the least recently used are deleted first, and images that do not fit "
-        "are decoded again in each epoch. 0 disables the cache.",
+        "Disk space for decoded images, the least recently used of which are deleted; 0 disables the cache.",
         low=0,
         metavar="GB",
     )
@@ -152,7 +151,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     test_fraction: float = _split(0.1, "Fraction of the images to test the trained model on.", low=0, below=1)
     folds: int | None = _split(
         None,
-        "Cross-validate: train N models, test each on its own fold of the images, then train one on all images.",
+        "Cross-validate: test N models on a fold each, then train one on all images.",
         low=2,
         high=100,
         metavar="N",
@@ -163,16 +162,14 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     image_size: int | None = _network(
         None,
-        "Edge length of the network's input in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for synthetic images.",
+        "Edge length of input images in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for synthetic images.",
         low=32,
         high=2048,
     )
     resize: ResizeRule = _network(
         "squish", "How to make images square: change the aspect ratio (squish), pad (letterbox) or cut (crop)."
     )
-    flip: bool = _network(
-        True, "Flip images horizontally: at random in training; in prediction, average the probabilities of both views."
-    )
+    flip: bool = _network(True, "Flip images horizontally at random in training, and average both views in prediction.")
     stem: Stem = _network("deep", "First layers of the network: three 3x3 convolutions (deep) or one of 7x7 (classic).")
     width: float | None = _network(
         None, "Multiplier of the network's channel counts; auto: 1, or 0.5 for synthetic images.", low=0.125, high=8
@@ -182,21 +179,19 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     epochs: int | None = _searchable(None, "Maximum number of epochs; auto: 30.", low=1)
     time: float | None = _training(
         None,
-        "Time limit of the whole command, instead of a number of epochs: the learning rate follows the clock, and "
-        "training stops early only with `--patience`.",
+        "Time limit of the whole command, instead of `--epochs`; stops early only with `--patience`.",
         low=0.01,
         metavar="MINUTES",
     )
     batch_size: int | None = _searchable(
         None,
-        "Images per step; auto: 64, or 32 for synthetic images, fewer if an epoch would have less than 16 steps.",
+        "Images per step; auto: 64, or 32 for synthetic images, fewer if an epoch had less than 16 steps.",
         low=2,
         short="-b",
     )
     micro_batch: int | None = _training(
         None,
-        "Images per forward pass; gradients are accumulated to a step. auto: the whole batch, fewer once memory "
-        "has run out.",
+        "Images per forward pass, with accumulated gradients; auto: the batch, fewer after running out of memory.",
         low=2,
     )
     optimizer: Literal["muon", "adamw"] = _searchable(
@@ -208,7 +203,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
     ema: float = _searchable(
         0.99,
-        "Decay per step of the moving average of weights that is evaluated and saved; 0: the last weights.",
+        "Decay per step of the averaged weights that are evaluated and saved; 0: no averaging.",
         low=0,
         below=1,
     )
@@ -227,25 +222,24 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     select: Criterion = _training(
         "map",
-        "Validation metric that selects the best epoch: map, f1_micro, f1_macro or exact_match; the last three are at "
-        "threshold 0.5.",
+        "Validation metric that selects the best epoch: map, or at threshold 0.5 f1_micro, f1_macro or exact_match.",
         metavar="METRIC",
     )
     target_precision: float | None = _training(
         None,
-        "Choose thresholds that give each label this precision on validation images, instead of the best F1.",
+        "Choose thresholds for this precision of each label on validation images, not for F1.",
         low=0.01,
         high=1,
     )
     target_recall: float | None = _training(
         None,
-        "Choose thresholds that give each label this recall on validation images, instead of the best F1.",
+        "Choose thresholds for this recall of each label on validation images, not for F1.",
         low=0.01,
         high=1,
     )
     seed: int = _training(
         0,
-        "Random seed of the split, the initial weights, the order of images and the augmentation.",
+        "Random seed of the split, initial weights, order of images and augmentation.",
         low=0,
         high=2**31 - 1,
     )
@@ -253,7 +247,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     checkpoint_minutes: float = _output(
         5.0,
-        "Time between checkpoints within a long epoch; each epoch ends with a checkpoint anyway.",
+        "Time between checkpoints within long epochs; each epoch ends with one.",
         low=0,
         metavar="MINUTES",
     )
@@ -337,7 +331,7 @@ class TagOptions(ImageOptions, ThresholdOptions, MachineOptions):
     recursive: bool = _data(True, "Search subfolders too.")
     ignore: tuple[str, ...] = _data(
         (),
-        "Skip images whose path or name matches, such as `thumbs/*` or `*_small.jpg`; repeat for several.",
+        "Skip images whose path or name matches, such as `thumbs/*`; repeat for several.",
         metavar="GLOB",
     )
     top_k: int | None = _labels(
@@ -394,7 +388,7 @@ class TuneOptions(Settings):
     )
     metric: Criterion = _search(
         "map",
-        "Validation metric to maximise: map, f1_micro, f1_macro or exact_match; the last three are at threshold 0.5.",
+        "Validation metric to maximise: map, or at threshold 0.5 f1_micro, f1_macro or exact_match.",
         metavar="METRIC",
     )
     refit: bool = _search(True, "Train the best point again, save it as a model, and test it on the test split.")
