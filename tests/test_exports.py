@@ -334,7 +334,7 @@ def test_table_that_disagrees_with_the_files_of_images_is_an_error(tmp_path: Pat
 
 
 def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, str]) -> None:
-    """Reads what `labelr tag` writes, both as files of images and as a table, after some files were corrected."""
+    """Reads the output of `labelr tag`, files of images and tables, after some files were corrected."""
     labels = ["dog", "cat", "cow"]
     selection = LabelSelection(tuple(labels), np.arange(3), np.full(3, 0.5))
     images = []
@@ -352,18 +352,6 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
     assert (table.files, table.labels) == (tuple(sorted(rows)), tuple(labels))
     np.testing.assert_array_equal(table.targets, [targets_of(rows[name], labels) for name in sorted(rows)])
     assert "`labelr tag` wrote" in table.layout
-
-
-def test_folders_name_the_labels_of_the_images_in_them(tmp_path: Path) -> None:
-    contents = {"train/cat/1.jpg": "a", "train/cat/2.jpg": "b", "train/dog/2.jpg": "b", "val/dog/3.jpg": "c"}
-    for name, content in contents.items():
-        put(tmp_path, name, content)
-    reading = read_labels([tmp_path], ReadOptions())
-    assert reading.files == ("train/cat/1.jpg", "train/cat/2.jpg", "val/dog/3.jpg")
-    assert (reading.labels, reading.named_splits) == (("cat", "dog"), ("train", "train", "val"))
-    np.testing.assert_array_equal(reading.targets, [[1, 0], [1, 1], [0, 1]])
-    assert reading.layout == "folders named after labels"
-    assert reading.findings.notes == ("images in several folders, which have several labels: 1",)
 
 
 # --- ambiguous exports, and those without labels ---------------------------------------------------------------------
@@ -391,7 +379,7 @@ def test_ambiguous_export_or_export_without_labels_is_an_error(
     assert hint in caught.value.hint
 
 
-def test_upload_that_may_be_either_of_two_images_is_asked_about(tmp_path: Path) -> None:
+def test_upload_that_matches_two_images_is_an_error(tmp_path: Path) -> None:
     images = ["name.jpg", "photos/name.jpg", "submitted_empty.jpg"]
     data = prepare(tmp_path / "data", "label-studio/choices-json", images)
     with pytest.raises(

@@ -1,17 +1,19 @@
-"""How layouts are recognised, and those that are folders rather than files."""
+"""Recognition of layouts, and the layouts that are not CSV tables."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, Cli, assert_table, error_of, make_data, put, read_table
+from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import LAYOUTS, ReadOptions
 from labelr.data.formats import layouts
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.load import read_labels
 from labelr.model.predict import Model
+from labelr.tagging.tag import tag
 
 NAN = float("nan")
 
@@ -20,14 +22,14 @@ def test_layout_option_knows_all_layouts() -> None:
     assert tuple(layouts.LAYOUTS) == LAYOUTS
 
 
-def test_file_of_no_layout_is_shown_with_its_first_lines(tmp_path: Path) -> None:
+def test_file_of_unknown_layout_is_shown_with_its_first_lines(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "when;who\n1815;Ada\n1912;Alan\n\n1903;" + "x" * 200))
     assert error.message.endswith("its first lines:\n    when;who\n    1815;Ada\n    1912;Alan")
     assert "`--layout`: wide, tags, long" in error.hint
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("labels.json", '{"images": [', "cannot be parsed"),
         ("labels.json", "[" * 100_000, "cannot be parsed"),
@@ -37,15 +39,15 @@ def test_file_of_no_layout_is_shown_with_its_first_lines(tmp_path: Path) -> None
         ("labels.json", '{"a": 1}', "has no layout that labelr knows"),
     ],
 )
-def test_file_that_cannot_be_parsed_is_named(name: str, text: str, said: str, tmp_path: Path) -> None:
+def test_file_that_cannot_be_parsed_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:
     put(tmp_path, name, text)
     put(tmp_path, "a.jpg")
     error = error_of(tmp_path)
-    assert said in error.message
+    assert message in error.message
     assert str(tmp_path / name) in error.message
 
 
-def test_forced_layout_says_what_is_missing(tmp_path: Path) -> None:
+def test_file_without_the_chosen_layout_is_an_error(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n")
     assert "is not a JSON of COCO" in error_of(data, layout="coco", labels=[str(data / "labels.csv")]).message
     assert "is not an XML of CVAT" in error_of(data, layout="cvat", labels=[str(data / "labels.csv")]).message
@@ -60,7 +62,7 @@ def test_label_with_half_a_character_is_named(half: str, tmp_path: Path) -> None
     assert read_table(tmp_path).labels == ("dog", "party \U0001f600")
 
 
-# --- what annotations of one image say together ----------------------------------------------------------------------
+# --- several annotations of an image ---------------------------------------------------------------------------------
 
 
 def test_majority_of_annotations_counts() -> None:
@@ -97,7 +99,7 @@ def test_image_in_several_folders_has_several_labels(tmp_path: Path) -> None:
     assert reading.findings.unlisted == ()
 
 
-def test_folders_of_parts_are_no_labels(tmp_path: Path) -> None:
+def test_folders_of_splits_are_not_labels(tmp_path: Path) -> None:
     for name in ("train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/3.jpg"):
         put(tmp_path, name, name)
     table = read_table(tmp_path)
@@ -107,7 +109,7 @@ def test_folders_of_parts_are_no_labels(tmp_path: Path) -> None:
     assert table.named_splits == ("train", "train", "val")
 
 
-def test_folders_below_folders_are_labels_only_where_the_user_says_so(tmp_path: Path) -> None:
+def test_nested_folders_are_labels_only_if_the_layout_is_chosen(tmp_path: Path) -> None:
     for name in ("2024/jan/1.jpg", "2024/feb/2.jpg"):
         put(tmp_path, name, name)
     assert error_of(tmp_path).message == f"no label file in {tmp_path}"
@@ -124,7 +126,7 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     assert reading.findings.unlisted == ("c.jpg",)
 
 
-def test_text_files_in_a_linked_folder_are_read_as_its_images_are(tmp_path: Path) -> None:
+def test_text_files_in_a_linked_folder_are_read(tmp_path: Path) -> None:
     for name in ("data/a", "elsewhere/b"):
         put(tmp_path, f"{name}.jpg")
         put(tmp_path, f"{name}.txt", "dog, cat")
@@ -134,44 +136,46 @@ def test_text_files_in_a_linked_folder_are_read_as_its_images_are(tmp_path: Path
     assert_table(table, ["a.jpg", "linked/b.jpg"], ["cat", "dog"], [[1, 1], [1, 1]])
 
 
-def test_both_text_files_of_an_image_count(tmp_path: Path) -> None:
+def test_tags_of_both_text_files_of_an_image_are_merged(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     put(tmp_path, "a.txt", "dog")
     put(tmp_path, "a.jpg.txt", "cat")
     assert read_table(tmp_path).labels == ("cat", "dog")
 
 
-# --- tag, correct, fit -----------------------------------------------------------------------------------------------
+# --- the output of `labelr tag` --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tagged(trained: Model, drawn: Path, tmp_path: Path, cli: Cli) -> Path:
-    """What `labelr tag` wrote of the drawn images."""
-    output = tmp_path / "tagged"
-    assert cli("tag", drawn / "images", "--model", trained.path, "--threshold", "0.4", "-o", output).code == 0
+@pytest.fixture(scope="module")
+def tag_output(trained: Model, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of `labelr tag`; do not modify it."""
+    output = tmp_path_factory.mktemp("tag") / "output"
+    tag(drawn / "images", trained, output=output, threshold=0.4, format=("csv", "table", "jsonl"))
     return output
 
 
-def test_corrected_files_of_images_win_over_the_lines_beside_them(
-    trained: Model, drawn: Path, tmp_path: Path, cli: Cli
-) -> None:
-    out = tmp_path / "tags"
-    formats = ("--format", "csv", "--format", "jsonl")
-    assert cli("tag", drawn / "images", "--model", trained.path, "-o", out, *formats).code == 0
-    for path in out.glob("*.png.csv"):
+@pytest.fixture
+def tagged(tag_output: Path, tmp_path: Path) -> Path:
+    """A copy of the output of `labelr tag` to correct."""
+    return Path(shutil.copytree(tag_output, tmp_path / "tagged"))
+
+
+def test_corrected_files_of_images_are_preferred_to_jsonl(tagged: Path, drawn: Path) -> None:
+    (tagged / "labels.csv").unlink()
+    for path in tagged.glob("*.png.csv"):
         path.write_text("label,probability\nzebra,1\n")
-    assert read_table(out, images=str(drawn / "images")).labels == ("zebra",)
+    assert read_table(tagged, images=str(drawn / "images")).labels == ("zebra",)
 
 
 @pytest.mark.parametrize("named", ["", "labels.csv"])
-def test_what_tag_writes_is_read_again(named: str, tagged: Path, drawn: Path, trained: Model) -> None:
+def test_output_of_tag_is_read(named: str, tagged: Path, drawn: Path, trained: Model) -> None:
     table = read_table(drawn, labels=[str(tagged / named)])
     rows = [line.split(",") for line in (tagged / "labels.csv").read_text().splitlines()[1:]]
     assert len(rows) == 60
     assert_table(table, [row[0] for row in rows], trained.labels, [[float(cell) for cell in row[1:]] for row in rows])
 
 
-def test_label_that_tag_wrote_may_be_called_like_a_column_of_numbers(tmp_path: Path) -> None:
+def test_label_may_have_the_name_of_a_metadata_column(tmp_path: Path) -> None:
     for name, labels in (("a.jpg", ["cat", "score"]), ("b.jpg", ["cat"])):
         put(tmp_path, f"in/{name}")
         put(tmp_path, f"out/{name}.csv", "\n".join(["label,probability", *(f"{label},0.9" for label in labels)]))
@@ -180,13 +184,12 @@ def test_label_that_tag_wrote_may_be_called_like_a_column_of_numbers(tmp_path: P
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "score", "size"], [[1, 1, 0], [1, 0, 0]])
 
 
-def test_corrected_table_is_fitted(tagged: Path, drawn: Path, cli: Cli) -> None:
+def test_corrected_table_is_read(tagged: Path, drawn: Path) -> None:
     lines = (tagged / "labels.csv").read_text().splitlines()
     flipped = [1 - int(cell) for cell in lines[1].split(",")[1:]]
     corrected = ",".join(["00000.png", *map(str, flipped)])
     (tagged / "labels.csv").write_text("\n".join([lines[0], corrected, *lines[2:]]) + "\n")
     assert read_table(drawn, labels=[str(tagged / "labels.csv")]).targets[0].tolist() == flipped
-    assert cli("fit", drawn, "--labels", tagged / "labels.csv", *TINY_OPTIONS).code == 0
     both = error_of(drawn, labels=[str(tagged)])
     assert "disagree on 1 images: 00000.png" in both.message
     assert f"--labels {tagged / 'labels.csv'}" in both.hint
@@ -199,7 +202,7 @@ def test_corrected_files_of_images_are_read(tagged: Path, drawn: Path) -> None:
     assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]
 
 
-def test_file_of_an_image_that_was_spoilt_is_named(tagged: Path, drawn: Path) -> None:
+def test_invalid_file_of_an_image_is_named(tagged: Path, drawn: Path) -> None:
     (tagged / "00000.png.csv").write_text("disc\n")
     (tagged / "labels.csv").unlink()
     message = error_of(drawn, labels=[str(tagged)]).message
@@ -211,7 +214,7 @@ def test_file_of_an_image_that_was_spoilt_is_named(tagged: Path, drawn: Path) ->
 FIELDS = '"annotator": 1, "annotation_id": 1, "created_at": "", "updated_at": "", "lead_time": 1'
 
 
-def test_field_of_text_beside_choices_is_no_label_and_named(tmp_path: Path) -> None:
+def test_text_field_beside_choices_is_ignored_and_named(tmp_path: Path) -> None:
     rows = ['"choice": {"choices": ["dog", "cat"]}', '"choice": "cat"']
     text = ",".join(
         f'{{"id": {number}, "image": "{name}.jpg", "meta": {{"size": 7}}, "caption": "x", {row}, {FIELDS}}}'
@@ -227,7 +230,7 @@ def test_field_of_text_beside_choices_is_no_label_and_named(tmp_path: Path) -> N
     assert reading.findings.notes[0].endswith(": caption")
 
 
-def test_fields_of_which_any_may_hold_the_labels_are_named(tmp_path: Path) -> None:
+def test_ambiguous_label_fields_are_named(tmp_path: Path) -> None:
     put(tmp_path, "export.json", f'[{{"id": 1, "image": "a.jpg", "caption": "x", "choice": "cat", {FIELDS}}}]')
     put(tmp_path, "a.jpg")
     error = error_of(tmp_path)
@@ -238,7 +241,7 @@ def test_fields_of_which_any_may_hold_the_labels_are_named(tmp_path: Path) -> No
 # --- YOLO ------------------------------------------------------------------------------------------------------------
 
 
-def test_place_with_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path) -> None:
+def test_path_that_is_invalid_on_the_file_system_does_not_exist(tmp_path: Path) -> None:
     put(tmp_path, "data.yaml", f"names: [cat]\ntrain: {'x' * 5000}\n")
     put(tmp_path, "a.jpg")
     put(tmp_path, "a.txt", "0 0.5 0.5 0.1 0.1\n")
@@ -255,7 +258,7 @@ def test_images_beside_a_relative_data_folder_are_found(tmp_path: Path, monkeypa
     assert_table(read_table(Path("set")), [str(tmp_path / "photos/train/a.jpg")], ["cat"], [[1]])
 
 
-def test_list_of_labels_without_boxes_makes_no_folder_of_yolo(tmp_path: Path) -> None:
+def test_folder_with_names_but_without_boxes_is_not_yolo(tmp_path: Path) -> None:
     for label in ("cat", "dog"):
         put(tmp_path, f"folders/{label}/{label}.jpg", label)
         put(tmp_path, f"sidecars/{label}.jpg")
@@ -267,7 +270,7 @@ def test_list_of_labels_without_boxes_makes_no_folder_of_yolo(tmp_path: Path) ->
     assert_table(sidecars, ["cat.jpg", "dog.jpg"], ["animal", "cat", "dog"], [[1, 1, 0], [1, 0, 1]])
 
 
-def test_folder_of_yolo_is_known_though_few_images_have_boxes(tmp_path: Path) -> None:
+def test_yolo_is_recognised_though_few_images_have_boxes(tmp_path: Path) -> None:
     put(tmp_path, "classes.txt", "cat\n")
     for number in range(30):
         put(tmp_path, f"{number:02d}.jpg")
@@ -275,20 +278,20 @@ def test_folder_of_yolo_is_known_though_few_images_have_boxes(tmp_path: Path) ->
     assert read_table(tmp_path).targets[:, 0].tolist() == [*[0] * 29, 1]
 
 
-def test_names_that_are_one_word_are_no_list(tmp_path: Path) -> None:
+def test_names_must_be_a_list(tmp_path: Path) -> None:
     put(tmp_path, "data.yaml", "names: cat\n")
     put(tmp_path, "a.jpg")
     assert "does not name its labels" in error_of(tmp_path, layout="yolo").message
 
 
-@pytest.mark.parametrize("place", ["{kind}/{part}", "{part}/{kind}", "data/{part}"])
-def test_image_without_boxes_takes_none_of_another_part(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["{kind}/{split}", "{split}/{kind}", "data/{split}"])
+def test_image_without_boxes_takes_none_of_another_split(place: str, tmp_path: Path) -> None:
     put(tmp_path, "data.yaml", "names: [cat, dog]\n")
-    for part in ("train", "val"):
+    for split in ("train", "val"):
         for name in ("1", "2"):
-            put(tmp_path, f"{place.format(kind='images', part=part)}/{name}.jpg")
-    for part, name in (("train", "2"), ("val", "1")):
-        put(tmp_path, f"{place.format(kind='labels', part=part)}/{name}.txt", "1 0.5 0.5 0.1 0.1\n")
+            put(tmp_path, f"{place.format(kind='images', split=split)}/{name}.jpg")
+    for split, name in (("train", "2"), ("val", "1")):
+        put(tmp_path, f"{place.format(kind='labels', split=split)}/{name}.txt", "1 0.5 0.5 0.1 0.1\n")
     np.testing.assert_array_equal(read_table(tmp_path).targets, [[0, 0], [0, 1], [0, 1], [0, 0]])
 
 
@@ -303,7 +306,7 @@ def test_boxes_in_a_folder_of_any_name_are_found(tmp_path: Path) -> None:
 # --- Vertex AI -------------------------------------------------------------------------------------------------------
 
 
-def test_coordinates_of_boxes_are_no_labels(tmp_path: Path) -> None:
+def test_coordinates_of_boxes_are_not_labels(tmp_path: Path) -> None:
     rows = [
         "TRAIN,gs://b/a.jpg,cat,0.1,0.1,,,0.9,0.9,,", "TRAIN,gs://b/a.jpg,dog,0,.25,1,.25,1,1.0,0,1e-3",
         "TEST,gs://b/b.jpg,dog,0.1,0.1,,,0.9,0.9",
@@ -311,7 +314,7 @@ def test_coordinates_of_boxes_are_no_labels(tmp_path: Path) -> None:
     assert_table(read_table(make_data(tmp_path, "\n".join(rows))), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 1]])
 
 
-def test_labels_that_are_numbers_are_no_box(tmp_path: Path) -> None:
+def test_numbers_may_be_labels(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "a.jpg,cat,0,1\nb.jpg,0\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["0", "1", "cat"], [[1, 1, 1], [1, 0, 0]])
 
@@ -319,7 +322,7 @@ def test_labels_that_are_numbers_are_no_box(tmp_path: Path) -> None:
 # --- COCO ------------------------------------------------------------------------------------------------------------
 
 
-def test_category_that_stands_above_itself_is_a_label_and_one_above_others_is_none(tmp_path: Path) -> None:
+def test_supercategory_is_a_label_only_if_it_is_its_own(tmp_path: Path) -> None:
     above = {"person": "person", "cat": "animal", "animal": "none"}
     document = {
         "images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],

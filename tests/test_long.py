@@ -1,4 +1,4 @@
-"""Tables of one row an image and label, and those of Open Images."""
+"""Long tables, and tables of Open Images."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_row_without_a_label_is_an_image_without_labels(tmp_path: Path) -> None:
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
 
 
-def test_confidence_below_a_half_denies(tmp_path: Path) -> None:
+def test_label_with_a_confidence_below_a_half_does_not_apply(tmp_path: Path) -> None:
     text = "image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,0.4\nb.jpg,cat,0.5\n"
     assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
 
@@ -37,7 +37,7 @@ def test_confidence_may_have_a_decimal_comma_or_be_a_word(tmp_path: Path) -> Non
     assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
 
 
-def test_further_column_of_yes_and_no_has_to_be_explained(tmp_path: Path) -> None:
+def test_further_column_of_yes_and_no_is_ambiguous(tmp_path: Path) -> None:
     data = make_data(tmp_path, "image,label,value\na.jpg,dog,0\na.jpg,cat,1\nb.jpg,cat,1\n")
     error = error_of(data)
     assert 'the column "value" of yes and no may mean whether the label of a row applies' in error.message
@@ -45,7 +45,7 @@ def test_further_column_of_yes_and_no_has_to_be_explained(tmp_path: Path) -> Non
     assert read_table(data, exclude=["value"]).targets.tolist() == [[1, 1], [1, 0]]
 
 
-def test_confidence_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_confidence_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     text = "image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,high\n"
     assert (
         'row 3, column "confidence": expected a number from 0 to 1, got "high"'
@@ -59,13 +59,13 @@ def test_boxes_are_the_labels_of_their_image(tmp_path: Path) -> None:
     assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["0", "1"], [[1, 1], [0, 1]])
 
 
-def test_column_with_another_name_is_found_by_being_words(tmp_path: Path) -> None:
+def test_column_with_another_name_is_found_by_its_text(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "image,what,x\na.jpg,dog,1\na.jpg,cat,2\nb.jpg,dog,3\n"))
     assert table.labels == ("cat", "dog")
     assert table.layout.startswith('one row an image and label, in the column "what"')
 
 
-def test_part_column_is_taken_along(tmp_path: Path) -> None:
+def test_splits_are_read(tmp_path: Path) -> None:
     text = "image,label,split\na.jpg,dog,train\na.jpg,cat,train\nb.jpg,cat,val\n"
     assert read_table(make_data(tmp_path, text)).named_splits == ("train", "val")
 
@@ -75,7 +75,7 @@ def test_row_without_an_image_is_named(tmp_path: Path) -> None:
     assert "row 3: no file name" in error_of(make_data(tmp_path, text)).message
 
 
-def test_excluded_column_is_not_that_of_the_labels(tmp_path: Path) -> None:
+def test_excluded_column_is_not_the_label_column(tmp_path: Path) -> None:
     data = make_data(tmp_path, "image,label,category\na.jpg,tabby,cat\na.jpg,poodle,dog\nb.jpg,poodle,dog\n")
     assert read_table(data).labels == ("poodle", "tabby")
     assert_table(read_table(data, exclude=["label"]), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 1]])
@@ -89,7 +89,7 @@ def test_nothing_is_known_of_an_image_without_a_label_where_blank_is_unknown(tmp
 
 
 @pytest.mark.parametrize("header", ["image,label,confidence,", "ImageID,LabelName,Confidence,Source,"])
-def test_skip_invalid_leaves_images_out_whose_rows_cannot_be_understood(header: str, tmp_path: Path) -> None:
+def test_skip_invalid_skips_images_with_invalid_rows(header: str, tmp_path: Path) -> None:
     source = "verification," if "Source" in header else ""
     rows = [f"{row},{source}x" for row in ("a.jpg,dog,1", "a.jpg,cat,?", "b.jpg,cat,1", "b.jpg,dog,0", "b.jpg,cow,1")]
     data = make_data(tmp_path, "\n".join([f"{header}scene", *rows]))
@@ -100,7 +100,7 @@ def test_skip_invalid_leaves_images_out_whose_rows_cannot_be_understood(header: 
 
 
 @pytest.mark.parametrize("header", ["image,label,scene", "ImageID,LabelName,scene,Confidence,Source"])
-def test_column_of_groups_is_taken_along(header: str, tmp_path: Path) -> None:
+def test_groups_are_read(header: str, tmp_path: Path) -> None:
     end = ",1,verification" if "Source" in header else ""
     rows = [f"{row}{end}" for row in ("b.jpg,dog,x", "a.jpg,cat,y", "a.jpg,dog,y")]
     table = read_table(make_data(tmp_path, "\n".join([header, *rows])), group="scene")

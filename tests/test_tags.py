@@ -1,4 +1,4 @@
-"""Tables of tags, and how a cell of tags is divided."""
+"""Tables of tags, and how cells are split into tags."""
 
 from pathlib import Path
 
@@ -30,11 +30,11 @@ NAN = float("nan")
         (["long_hair solo", "1girl"], [["long_hair", "solo"], ["1girl"]]),
     ],
 )  # fmt: skip
-def test_cells_are_divided(cells: list[str], expected: list[list[str]]) -> None:
+def test_cells_are_split_into_tags(cells: list[str], expected: list[list[str]]) -> None:
     assert split_tags(cells, None, "here")[0] == expected
 
 
-def test_spaces_that_may_belong_to_labels_have_to_be_explained() -> None:
+def test_spaces_that_may_belong_to_labels_are_ambiguous() -> None:
     cells = ["golden retriever", "tabby cat", "golden hamster"]
     with pytest.raises(LabelrError, match='"golden retriever" may be one label, or several') as caught:
         split_tags(cells, None, "here")
@@ -44,13 +44,13 @@ def test_spaces_that_may_belong_to_labels_have_to_be_explained() -> None:
 
 
 @pytest.mark.parametrize("cells", [["a|b;c", "d"], ["dog, cat", "dog; cow"]])
-def test_two_separators_have_to_be_explained(cells: list[str]) -> None:
+def test_two_separators_are_ambiguous(cells: list[str]) -> None:
     with pytest.raises(LabelrError, match="and any of them may separate tags") as caught:
         split_tags(cells, None, "here")
     assert '`--tag-separator "' in caught.value.hint
 
 
-def test_list_among_other_cells_divides_nothing() -> None:
+def test_list_among_other_cells_is_not_parsed() -> None:
     assert split_tags(["[1]", "dog, cat"], None, "here")[0] == [["[1]"], ["dog", "cat"]]
 
 
@@ -58,7 +58,7 @@ def test_separator_may_have_several_characters() -> None:
     assert split_tags(["a :: b", "b"], "::", "here")[0] == [["a", "b"], ["b"]]
 
 
-def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -> None:
+def test_image_without_tags_has_no_label_by_default(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,note\na.jpg,dog,blurred\nb.jpg,,dark\n")
     reading = read_labels([data], ReadOptions())
     assert_table(reading, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
@@ -69,20 +69,20 @@ def test_image_without_tags_has_no_label_unless_told_otherwise(tmp_path: Path) -
     assert read_labels([data], ReadOptions(blank="unknown")).findings.unlabelled == ("b.jpg",)
 
 
-def test_tags_of_a_column_with_another_name_are_found_by_being_words(tmp_path: Path) -> None:
+def test_column_with_another_name_is_found_by_its_text(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "photo,what is seen,width\na.jpg,dog|cat,7\nb.jpg,cat,9\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
     assert 'column "what is seen", separated by `|`' in table.layout
 
 
-def test_groups_and_parts_are_taken_along(tmp_path: Path) -> None:
+def test_groups_and_splits_are_read(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,split,scene\na.jpg,dog,train,1\nb.jpg,cat,test,2\n")
     table = read_table(data, group="scene")
     assert table.named_splits == ("train", "test")
     assert table.groups == ("1", "2")
 
 
-def test_columns_of_tags_and_of_marks_are_two_ways_to_read_a_file(tmp_path: Path) -> None:
+def test_table_with_tags_and_marks_fits_two_layouts(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,dog\na.jpg,cat,1\nb.jpg,cow,0\n")
     error = error_of(data)
     assert "fits 2 layouts; its first lines:\n    filename,tags,dog\n    a.jpg,cat,1\n" in error.message
@@ -91,14 +91,14 @@ def test_columns_of_tags_and_of_marks_are_two_ways_to_read_a_file(tmp_path: Path
     assert read_table(data, layout="tags").labels == ("cat", "cow")
 
 
-def test_column_called_label_of_zeros_and_ones_has_to_be_explained(tmp_path: Path) -> None:
+def test_column_named_label_of_zeros_and_ones_is_ambiguous(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,label\na.jpg,0\nb.jpg,1\n")
     assert "fits 2 layouts" in error_of(data).message
     assert_table(read_table(data, layout="tags"), ["a.jpg", "b.jpg"], ["0", "1"], [[1, 0], [0, 1]])
     assert_table(read_table(data, layout="wide"), ["a.jpg", "b.jpg"], ["label"], [[0], [1]])
 
 
-def test_column_of_tags_may_be_chosen_by_excluding_the_others(tmp_path: Path) -> None:
+def test_column_of_tags_is_selected_by_excluding_the_others(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename;Ort;Motiv\na.jpg;Bonn;dog\nb.jpg;Berlin;cat\n")
     error = error_of(data)
     assert "tags may be in any of the columns Ort, Motiv" in error.message
@@ -112,7 +112,7 @@ def test_image_listed_twice_is_named(tmp_path: Path) -> None:
     assert_table(read_table(data, layout="long"), ["a.jpg", "b.jpg"], ["cow", "dog", "dog|cat"], [[1, 0, 1], [0, 1, 0]])
 
 
-def test_object_of_an_image_that_tag_could_not_open_is_left_out(tmp_path: Path) -> None:
+def test_object_of_an_unreadable_image_is_left_out(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     put(tmp_path, "b.jpg")
     opened = '{"path": "a.jpg", "size": [8, 8], "labels": ["dog"], "error": null}'

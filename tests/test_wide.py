@@ -1,4 +1,4 @@
-"""Wide tables as people have them, and what is said of those that cannot be understood."""
+"""Wide tables, and the error messages about invalid ones."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_separator_is_recognised(separator: str, name: str, tmp_path: Path) -> N
         "file_column_last", "capitals",
     ],
 )  # fmt: skip
-def test_way_of_writing_makes_no_difference(text: str, tmp_path: Path) -> None:
+def test_format_of_the_file_does_not_matter(text: str, tmp_path: Path) -> None:
     assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
 
 
@@ -53,7 +53,7 @@ def test_empty_cell_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["NA", "null", "nan", "None", "1", "red, green", 'a "b"', "hot\ndog", "été"])
-def test_label_may_be_called_anything(label: str, tmp_path: Path) -> None:
+def test_label_may_have_any_name(label: str, tmp_path: Path) -> None:
     quoted = label.replace('"', '""')
     table = read_table(make_data(tmp_path, f'filename,cat,"{quoted}"\na.jpg,0,1\n'))
     assert_table(table, ["a.jpg"], ["cat", label], [[0, 1]])
@@ -62,7 +62,7 @@ def test_label_may_be_called_anything(label: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["NA.jpg", "0007.jpg", "a,b.jpg", "a\nb.jpg", 'a"b.jpg', "=1.jpg", "1e5", "NA", "été.jpg"]
 )
-def test_image_may_be_called_anything(name: str, tmp_path: Path) -> None:
+def test_image_may_have_any_name(name: str, tmp_path: Path) -> None:
     quoted = name.replace('"', '""')
     table = read_table(make_data(tmp_path, f'filename,dog\n"{quoted}",1\n', images=[name]))
     assert_table(table, [name], ["dog"], [[1]])
@@ -76,12 +76,12 @@ def test_images_in_subfolders_are_named_by_their_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["filename", "file", "image_path", "Image", "name", "path"])
-def test_file_column_is_known_by_its_name(name: str, tmp_path: Path) -> None:
+def test_file_column_is_found_by_its_name(name: str, tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, f"dog,{name}\n1,a\n", images=["a"]))
     assert_table(table, ["a"], ["dog"], [[1]])
 
 
-def test_file_column_with_another_name_is_known_by_its_content(tmp_path: Path) -> None:
+def test_file_column_with_another_name_is_found_by_its_content(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "dog,photograph\n1,a.jpg\n0,b.JPG\n", images=["a.jpg", "b.JPG"]))
     assert_table(table, ["a.jpg", "b.JPG"], ["dog"], [[1], [0]])
 
@@ -89,7 +89,7 @@ def test_file_column_with_another_name_is_known_by_its_content(tmp_path: Path) -
 # --- tables that cannot be understood --------------------------------------------------------------------------------
 
 
-def test_wrong_cell_is_named_by_file_row_column_and_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_cell_is_named_by_file_row_column_and_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "".join(f"{number}.jpg,1,0\n" for number in range(2, 18))
     make_data(tmp_path, f"filename,cat,dog\n{rows}18.jpg,1,yess\n", images=[])
     monkeypatch.chdir(tmp_path)
@@ -99,7 +99,7 @@ def test_wrong_cell_is_named_by_file_row_column_and_value(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("cell", ["2", "0.5", "yess", "none", "2,0", "00", "-"])
-def test_cell_other_than_0_and_1_is_wrong(cell: str, tmp_path: Path) -> None:
+def test_cell_other_than_0_and_1_is_invalid(cell: str, tmp_path: Path) -> None:
     assert f'got "{cell}"' in error_of(make_data(tmp_path, f'filename,dog\na.jpg,1\nb.jpg,"{cell}"\n')).message
 
 
@@ -113,13 +113,13 @@ def test_row_numbers_count_a_quoted_name_of_two_lines_once(tmp_path: Path) -> No
     assert ", row 3, column" in error_of(make_data(tmp_path, text)).message
 
 
-def test_further_wrong_cells_are_counted(tmp_path: Path) -> None:
+def test_further_invalid_cells_are_counted(tmp_path: Path) -> None:
     text = "filename,dog,cat\na.jpg,p,1\nb.jpg,1,q\nc.jpg,r,0\nd.jpg,1,0\n"
     message = error_of(make_data(tmp_path, text)).message
     assert message.endswith('labels.csv, row 2, column "dog": expected 0, 1 or nothing, got "p" (2 more cells like it)')
 
 
-def test_skip_invalid_leaves_rows_with_wrong_cells_out(tmp_path: Path) -> None:
+def test_skip_invalid_skips_rows_with_invalid_cells(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,p\nb.jpg,0,\nc.jpg,1,1\n", images=["a.jpg", "b.jpg", "c.jpg"])
     assert_table(read_table(data, skip_invalid=True), ["b.jpg", "c.jpg"], ["dog", "cat"], [[0, NAN], [1, 1]])
 
@@ -145,14 +145,14 @@ def test_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
     assert error.message.endswith("labels.csv, row 3: expected 3 cells as in the header, got 2")
 
 
-def test_quote_that_is_never_closed_is_an_error_that_names_its_row(tmp_path: Path) -> None:
+def test_unclosed_quote_is_an_error_that_names_its_row(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, 'filename,dog\na.jpg,1\n"b.jpg,0\nc.jpg,1\n'))
     assert error.message.endswith("labels.csv, row 3: a quoted cell is not closed")
     assert "close the quote" in error.hint
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_quote_that_is_never_closed_does_not_make_labels_of_the_rows_behind_it(separator: str, tmp_path: Path) -> None:
+def test_unclosed_quote_does_not_turn_rows_into_labels(separator: str, tmp_path: Path) -> None:
     text = 'filename,tags\na.jpg,"cat\nb.jpg,dog\nc.jpg,cat\n'.replace(",", separator)
     error = error_of(make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"]))
     assert "labels.csv, row 2: a quoted cell is not closed" in error.message
@@ -163,16 +163,16 @@ def test_separators_inside_quotes_do_not_count(tmp_path: Path) -> None:
     assert table.labels == ("red; green; blue",)
 
 
-def test_blank_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
+def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
     assert read_table(make_data(tmp_path, "\n\nfilename,dog\na.jpg,1\nb.jpg,0\n")).labels == ("dog",)
 
 
-def test_rows_that_are_all_wrong_are_an_error_even_when_wrong_rows_are_left_out(tmp_path: Path) -> None:
+def test_table_of_invalid_rows_only_is_an_error_even_with_skip_invalid(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog,cat\na.jpg,p,1\nb.jpg,0,q\n")
     assert 'got "p" (1 more cells like it)' in error_of(data, skip_invalid=True).message
 
 
-def test_labels_that_stand_twice_are_named(tmp_path: Path) -> None:
+def test_repeated_labels_are_named(tmp_path: Path) -> None:
     message = error_of(make_data(tmp_path, "filename,dog,cat,dog,cat,bird\na.jpg,1,0,1,0,1\n")).message
     assert message.endswith("2 labels occur twice in the header: cat, dog")
 
@@ -187,13 +187,13 @@ def test_column_without_a_name_is_named_by_its_number(header: str, column: int, 
     assert f"row 1, column {column}: a label without a name" in error_of(make_data(tmp_path, text)).message
 
 
-def test_columns_called_like_numbers_are_labels_where_the_user_says_so(tmp_path: Path) -> None:
+def test_columns_of_numbers_are_labels_if_selected(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,score,size\na.jpg,1,0\nb.jpg,0,1\n")
     assert "or select a column as a label with `--only score`" in error_of(data).hint
     assert read_table(data, only=["score", "size"]).targets.tolist() == [[1, 0], [0, 1]]
 
 
-def test_file_names_alone_are_no_labels(tmp_path: Path) -> None:
+def test_table_of_file_names_alone_has_no_labels(tmp_path: Path) -> None:
     assert "has no label columns" in error_of(make_data(tmp_path, "filename\na.jpg\n")).message
 
 
@@ -235,25 +235,25 @@ def test_marks_may_be_words(yes: str, no: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", ["1", "x", "yes", "✓"])
-def test_one_mark_and_blanks_mean_that_blank_is_no_and_this_is_said(mark: str, tmp_path: Path) -> None:
+def test_blank_is_no_if_all_marks_are_yes_and_a_note_says_so(mark: str, tmp_path: Path) -> None:
     reading = read_labels([make_data(tmp_path, f"filename,dog,cat\na.jpg,{mark},\nb.jpg,,{mark}\n")], ReadOptions())
     assert_table(reading, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
     assert any("an empty cell counts as no" in note for note in reading.findings.notes)
 
 
-def test_blank_option_says_what_blank_means(tmp_path: Path) -> None:
+def test_blank_option_sets_the_meaning_of_blank(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,\nb.jpg,,1\n")
     assert_table(read_table(data, blank="unknown"), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [NAN, 1]])
     data = make_data(tmp_path / "other", "filename,dog,cat\na.jpg,1,\nb.jpg,0,1\n")
     assert_table(read_table(data, blank="no"), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
 
 
-def test_decimal_comma_is_a_mark_too(tmp_path: Path) -> None:
+def test_mark_may_have_a_decimal_comma(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "filename;dog\na.jpg;1,0\nb.jpg;0,0\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
 
 
-def test_table_without_a_header_is_told_from_one_with(tmp_path: Path) -> None:
+def test_missing_header_is_an_error(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "a.jpg,1,0\nb.jpg,0,1\n"))
     assert "labels.csv has no header: its first row names an image, a.jpg" in error.message
     assert "`filename`" in error.hint
@@ -273,14 +273,14 @@ def test_words_for_missing_are_unknown(missing: str, tmp_path: Path) -> None:
 MINUS = "filename,dog,cat\na.jpg,1,-1\nb.jpg,-1,1\n"
 
 
-def test_minus_one_without_zero_has_to_be_explained(tmp_path: Path) -> None:
+def test_minus_one_without_zero_is_ambiguous(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, MINUS))
     assert "holds -1 but no 0" in error.message
     assert "`--minus-one no`" in error.hint
 
 
 @pytest.mark.parametrize(("meaning", "value"), [("no", 0.0), ("unknown", NAN)])
-def test_minus_one_means_what_the_user_says(meaning: str, value: float, tmp_path: Path) -> None:
+def test_minus_one_option_sets_its_meaning(meaning: str, value: float, tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, MINUS), minus_one=meaning)
     assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, value], [value, 1]])
 
@@ -290,14 +290,14 @@ def test_minus_one_beside_zero_is_unknown(tmp_path: Path) -> None:
     assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [0, 1]])
 
 
-def test_columns_that_are_no_labels_are_left_out_and_named(tmp_path: Path) -> None:
+def test_columns_without_labels_are_ignored_and_named(tmp_path: Path) -> None:
     text = ",filename,width,url,dog,notes,score\n0,a.jpg,640,http://x/a.jpg,1,,0\n1,b.jpg,480,http://x/b.jpg,0,,1\n"
     reading = read_labels([make_data(tmp_path, text)], ReadOptions())
     assert_table(reading, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
     assert reading.findings.notes == ("columns that hold no labels, ignored: width, url, notes, score",)
 
 
-def test_only_makes_a_label_of_any_column_and_exclude_of_none(tmp_path: Path) -> None:
+def test_only_selects_any_column_and_exclude_drops_any(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog,score,size\na.jpg,1,0,7\nb.jpg,0,1,9\n")
     assert read_table(data, only=["score"]).labels == ("score",)
     assert read_table(data, only=["score", "dog"]).labels == ("score", "dog")
@@ -306,7 +306,7 @@ def test_only_makes_a_label_of_any_column_and_exclude_of_none(tmp_path: Path) ->
     assert read_table(data, exclude=["cat"]).labels == ("dog",)
 
 
-def test_label_of_which_nothing_is_known_yet_is_kept(tmp_path: Path) -> None:
+def test_label_without_known_cells_is_kept(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "filename,dog,cat\na.jpg,1,\nb.jpg,0,\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [0, NAN]])
 
@@ -317,19 +317,19 @@ def test_text_in_another_encoding_is_read(encoding: str, tmp_path: Path) -> None
     assert_table(table, ["a.jpg", "b.jpg"], ["café"], [[1], [0]])
 
 
-def test_image_whose_name_is_not_utf_8_is_found_though_the_table_has_no_other_such_characters(tmp_path: Path) -> None:
+def test_image_whose_name_is_not_utf_8_is_found(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     table = read_table(make_data(tmp_path, b"filename,dog\ncaf\xe9.jpg,1\nb.jpg,0\n", [name, "b.jpg"]))
     assert_table(table, [name, "b.jpg"], ["dog"], [[1], [0]])
 
 
-def test_line_that_excel_puts_first_says_the_separator(tmp_path: Path) -> None:
+def test_separator_line_of_excel_is_used(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, 'sep=;\r\nfilename;"a, b";c\r\na.jpg;1;0\r\nb.jpg;0;1\r\n'))
     assert_table(table, ["a.jpg", "b.jpg"], ["a, b", "c"], [[1, 0], [0, 1]])
 
 
 @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("true", "false"), ('"yes"', '"no"')])
-def test_label_of_objects_may_be_called_error(yes: str, no: str, tmp_path: Path) -> None:
+def test_label_of_objects_may_be_named_error(yes: str, no: str, tmp_path: Path) -> None:
     rows = [("a.jpg", yes, no), ("b.jpg", no, yes)]
     objects = [f'{{"file_name": "{name}", "error": {error}, "ok": {ok}}}' for name, error, ok in rows]
     for name in ("a.jpg", "b.jpg"):
