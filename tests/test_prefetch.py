@@ -32,7 +32,7 @@ def test_no_more_items_are_started_than_ahead_allows() -> None:
     next(results)
     time.sleep(0.05)
     assert len(started) <= 4
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -41,13 +41,13 @@ def test_items_are_taken_only_a_little_ahead(threads: int) -> None:
     results = map_ahead(str, (0 for _ in taken), threads=threads, ahead=8 * threads)
     list(itertools.islice(results, 5))
     assert next(taken) <= 8 * threads + 5
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_threads_end_with_the_iteration() -> None:
     results = map_ahead(str, itertools.repeat(0), threads=3, ahead=24)
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert not prefetch_threads()
 
 

@@ -142,7 +142,7 @@ def test_interruption_ends_the_scan_and_its_threads(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         scan_images(paths, threads=2, track=interrupt)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("scan")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 # --- remembered scans ------------------------------------------------------------------------------------------------

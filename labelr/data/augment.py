@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,15 +56,8 @@ STRENGTHS = {
 """The values of the setting `augment`."""
 
 
-class Mixup(NamedTuple):
-    """Convex combinations of images, and of their targets."""
-
-    images: Tensor
-    targets: Tensor
-
-
-def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> Mixup:
-    """Each image blended with another one of the batch, and its targets with the other's (Zhang et al. 2018).
+def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The images, each blended with another one of the batch, and their targets likewise (Zhang et al. 2018).
 
     Args:
         images: Normalised, shape ``(N, 3, S, S)``.
@@ -74,10 +66,10 @@ def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Gen
         generator: Source of the weight and the partners; on the CPU.
     """
     if strength == 0:
-        return Mixup(images, targets)
+        return images, targets
     weight = float(np.random.default_rng(generator.initial_seed()).beta(strength, strength))
     partner = torch.randperm(len(images), generator=generator).to(images.device)
-    return Mixup(torch.lerp(images[partner], images, weight), torch.lerp(targets[partner], targets, weight))
+    return torch.lerp(images[partner], images, weight), torch.lerp(targets[partner], targets, weight)
 
 
 class Augmentation:

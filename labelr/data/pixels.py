@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,22 +64,15 @@ class _Decoder:
             ) from error
 
 
+@dataclass(frozen=True, eq=False)
 class PixelSet:
     """The pixels of N images, in batches."""
 
-    def __init__(
-        self,
-        sources: Sequence[tuple[Path, str]],
-        decoder: _Decoder,
-        segments: Sequence[pixel_cache.Segment],
-        places: NDArray[np.int64],
-        threads: int,
-    ) -> None:
-        self._sources = sources
-        self._decoder = decoder
-        self._segments = segments
-        self._places = places  # (N, 2): segment and row, both -1 where an image is not cached
-        self._threads = threads
+    _sources: Sequence[tuple[Path, str]]
+    _decoder: _Decoder
+    _segments: Sequence[pixel_cache.Segment]
+    _places: NDArray[np.int64]  # (N, 2): segment and row, both -1 where an image is not cached
+    _threads: int
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -91,8 +84,7 @@ class PixelSet:
 
     def subset(self, rows: NDArray[np.int64]) -> "PixelSet":
         """The pixels of some of the images, in the order of `rows`."""
-        sources = [self._sources[row] for row in rows]
-        return PixelSet(sources, self._decoder, self._segments, self._places[rows], self._threads)
+        return replace(self, _sources=[self._sources[row] for row in rows], _places=self._places[rows])
 
     def take(self, rows: Rows) -> NDArray[np.uint8]:
         """The pixels of some images, shape ``(B, S, S, 3)``, in the order of `rows`.

@@ -7,9 +7,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from labelr import files
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, content_digest, decode, open_file
+from labelr.data.prefetch import map_ahead
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def scan_images(
     scans = _load(keys)
     pending = [row for row, scan in enumerate(scans) if scan is None]
     log.debug("%s of %s images have not changed since they were last read", len(paths) - len(pending), len(paths))
-    with _pool(threads) as pool:
-        results = pool.map(partial(_scan, max_pixels=max_pixels), [paths[row] for row in pending])
+    scan_file = partial(_scan, max_pixels=max_pixels)
+    with closing(map_ahead(scan_file, [paths[row] for row in pending], threads=threads, ahead=8 * threads)) as results:
         unsaved: list[tuple[_Key | None, Scan]] = []
         try:
             for row, scan in zip(pending, track(results, "reading images", len(pending)), strict=True):
@@ -79,16 +79,6 @@ def scan_images(
         finally:
             _save(unsaved)
     return [scan for scan in scans if scan is not None]
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that drops its pending work when an error or a signal ends the block."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="scan")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _scan(path: Path, max_pixels: int) -> Scan:

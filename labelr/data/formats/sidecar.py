@@ -48,11 +48,7 @@ def read(source: Source) -> LabelTable:
 
 
 def separator_beside(images: Path, texts: Path) -> str | None:
-    """What separates tags in the sidecar files of the images directly in a folder; None if nothing does yet.
-
-    Args:
-        images: The folder of the images.
-        texts: The folder of the text files.
+    """What separates tags in the text files in `texts` of the images directly in `images`; None if nothing does yet.
 
     Raises:
         LabelrError: If it is ambiguous.
@@ -67,12 +63,7 @@ def separator_beside(images: Path, texts: Path) -> str | None:
 
 
 def with_tags(path: Path, tags: Sequence[str], separator: str) -> bytes | None:
-    """The content of a text file with these tags added after its own; None if it has them all.
-
-    Args:
-        path: The file, which may not exist yet.
-        tags: The tags that it should contain.
-        separator: What separates tags.
+    """The content of a text file, which may not exist yet, with these tags added; None if it has them all.
 
     Raises:
         LabelrError: If the file cannot be read, or a tag cannot be written into it.

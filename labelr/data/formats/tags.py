@@ -114,10 +114,6 @@ def find_separator(cells: Sequence[str], where: str) -> str | None:
     It is whichever of ``|``, ``;`` and ``,`` occurs, or line breaks. Spaces are separators only if the words are
     numbers or joined by ``_``, or if there are fewer words than distinct cells, so that words recur in combinations.
 
-    Args:
-        cells: N cells.
-        where: How messages refer to the cells.
-
     Raises:
         LabelrError: If it is ambiguous.
     """
