@@ -104,7 +104,7 @@ class ReadOptions(ImageOptions):
     )
     images: str | None = _data(
         None,
-        "Folder of the files that labels name. Default: DATA/images if it exists, else DATA.",
+        "Folder that file names are relative to. Default: DATA/images if it exists, else DATA.",
         metavar="DIR",
     )
     group: str | None = _split(

@@ -52,6 +52,10 @@ def test_every_setting_is_an_option_with_its_help(command: str, source: type[Set
     assert all(option.help for option in options.values())
 
 
+def test_help_shows_brackets(cli: Cli) -> None:
+    assert "labelr[storage]" in cli("tune", "--help").out.replace(" ", "")
+
+
 def test_only_given_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     parse = make_parser(TrainConfig)
     assert parse() == {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from labelr.config import PANELS
 from labelr.fields import Field, Settings, choices_of, is_list, kind_of, option_of, parsed
@@ -29,7 +30,9 @@ def option(names: str, help: str, panel: str | None = None, *, metavar: str | No
         metavar: What the value is called; empty for an option without a value.
         details: Further arguments of Typer's.
     """
-    return typer.Option(*names.split(), help=help, rich_help_panel=panel, metavar=metavar, show_envvar=False, **details)
+    return typer.Option(
+        *names.split(), help=escape(help), rich_help_panel=panel, metavar=metavar, show_envvar=False, **details
+    )
 
 
 _DATA = typer.Argument(metavar="DATA", help="Folders of labelled images, read as one data set.", show_default=False)
