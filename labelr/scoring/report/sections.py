@@ -37,6 +37,9 @@ LABEL_COLUMNS = ("Positives", "Predicted", "Precision", "Recall", "F1", "AP", "A
 MAX_ROWS, MAX_CURVES, MAX_PAIRED, PAIR_ROWS = 2000, 200, 200, 10
 """Labels in the table; the most frequent labels with a curve, and in the heat maps of pairs; rows of pairs."""
 
+Cell = tuple[int, int]
+"""The row of an image and the column of a label."""
+
 RANDOM = "What to expect on a typical image."
 FALSE_POSITIVES = (
     "Labels that were predicted with the highest probability although they are not given, at most one per image. "
@@ -109,13 +112,6 @@ def _encode_jpeg(pixels: Pixels) -> bytes:
     return content
 
 
-class Cell(NamedTuple):
-    """One label of one image."""
-
-    row: int
-    column: int
-
-
 def random_rows(num_images: int) -> list[int]:
     """A random sample of at most `MAX_EXAMPLES` images, the same each time."""
     rng = np.random.default_rng(0)
@@ -147,7 +143,7 @@ def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
     columns = strength.argmax(axis=1)
     best = np.take_along_axis(strength, columns[:, None], axis=1)[:, 0]
     rows = [row for row in np.argsort(-best, kind="stable")[:MAX_EXAMPLES] if best[row] >= 0]
-    return [Cell(int(row), int(columns[row])) for row in rows]
+    return [(int(row), int(columns[row])) for row in rows]
 
 
 def galleries(evaluation: Evaluation, thumbnails: Thumbnails) -> list[dict[str, Any]]:
@@ -163,19 +159,16 @@ def galleries(evaluation: Evaluation, thumbnails: Thumbnails) -> list[dict[str, 
     return [
         {"title": "Random sample", "text": RANDOM, "examples": sample},
         *(
-            {"title": title, "text": text, "examples": [example(evaluation, thumbnails, c.row, c) for c in cells]}
+            {"title": title, "text": text, "examples": [example(evaluation, thumbnails, *cell) for cell in cells]}
             for title, text, cells in chosen
         ),
     ]
 
 
-def example(
-    evaluation: Evaluation, thumbnails: Thumbnails, row: int, highlighted: Cell | None = None
-) -> dict[str, Any]:
-    """One image with its most relevant labels, the most probable first; that of the `highlighted` cell is included."""
+def example(evaluation: Evaluation, thumbnails: Thumbnails, row: int, highlight: int | None = None) -> dict[str, Any]:
+    """One image with its most relevant labels, the most probable first; the label `highlight` is always included."""
     probs, targets = evaluation.probs[row], evaluation.targets[row]
     preds = decide(probs, evaluation.thresholds)
-    highlight = highlighted.column if highlighted else None
     ranked = np.argsort(-probs, kind="stable")
     relevant = [i for i in ranked if preds[i] or targets[i] == 1 or i == highlight]
     others = [i for i in ranked if i not in relevant]
