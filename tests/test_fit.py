@@ -28,7 +28,7 @@ from labelr.progress import Description, Total
 from labelr.training.batches import TrainImages
 from labelr.training.epochs import describe_model
 from labelr.training.fit import fit
-from labelr.training.optim import StepBudget
+from labelr.training.optim import Budget
 from labelr.training.trainer import Trainer
 
 
@@ -198,7 +198,7 @@ def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Train
     config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size)
     images = TrainImages.of(dataset, pixels, config)
     runtime = Runtime(torch.device("cpu"), precision, 1, 1)
-    return Trainer(images, describe_model(dataset, config), config, runtime, StepBudget(10))
+    return Trainer(images, describe_model(dataset, config), config, runtime, Budget(steps=10))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -267,9 +267,9 @@ def test_time_that_is_too_short_still_gives_a_model(drawn: Path) -> None:
 
 def test_images_grow_within_an_epoch_too(drawn: Path) -> None:
     trainer = make_trainer(drawn, 128)
-    sizes = [trainer.size]
+    sizes = [trainer.size_at(trainer.progress)]
     while trainer.progress < 1:
-        trainer.run_epoch(after_step=lambda: sizes.append(trainer.size))
+        trainer.run_epoch(after_step=lambda: sizes.append(trainer.size_at(trainer.progress)))
         trainer.end_epoch()
     assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
 

@@ -11,9 +11,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from labelr.training.optim import (
     POLYNOMIALS,
+    Budget,
     Muon,
-    StepBudget,
-    TimeBudget,
     one_cycle,
     orthogonalise,
     progressive_size,
@@ -148,7 +147,7 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing(progress: float
     assert one_cycle(progress) == pytest.approx((lr, momentum))
 
 
-def test_images_grow_to_full_size_in_the_last_third() -> None:
+def test_progressive_size_is_full_in_the_last_third() -> None:
     sizes = [progressive_size(128, step / 30) for step in range(30)]
     assert sizes[0] == 80
     assert sizes == sorted(sizes)
@@ -157,47 +156,47 @@ def test_images_grow_to_full_size_in_the_last_third() -> None:
 
 
 @pytest.mark.parametrize("full", [32, 40, 50, 224])
-def test_images_never_grow_beyond_their_full_size_nor_below_what_the_network_takes(full: int) -> None:
+def test_progressive_size_stays_between_64_and_the_full_size(full: int) -> None:
     sizes = {progressive_size(full, step / 100) for step in range(101)}
     assert min(sizes) == min(full, 128 if full == 224 else 64)
     assert max(sizes) == full
 
 
-def test_steps_are_used_up_by_counting() -> None:
-    steps = StepBudget(8)
-    assert [steps.progress(count) for count in (0, 4, 8)] == [0, 0.5, 1]
-    steps.reserve(1e9)
-    assert steps.progress(4) == 0.5
+def test_progress_counts_steps() -> None:
+    budget = Budget(steps=8)
+    assert [budget.progress(count) for count in (0, 4, 8)] == [0, 0.5, 1]
+    budget.reserved = 1e9
+    assert budget.progress(4) == 0.5
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> float:
-    """The clock stands still, at this time."""
+    """Stops the clock at this time."""
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     return 1000.0
 
 
-def test_rest_of_the_steps_takes_as_long_as_those_before(now: float) -> None:
-    steps = StepBudget(10, start=now - 6)
-    assert steps.seconds_left(4) == 9
-    assert steps.seconds_left(0) == float("inf")
+def test_time_left_follows_from_the_average_step(now: float) -> None:
+    budget = Budget(steps=10, start=now - 6)
+    assert budget.seconds_left(4) == 9
+    assert budget.seconds_left(0) == float("inf")
 
 
-def test_minutes_are_used_up_by_the_clock_whatever_the_steps(now: float) -> None:
-    minutes = TimeBudget(now + 6, start=now - 4)
-    assert minutes.progress(0) == 0.4
-    assert minutes.progress(1000) == 0.4
-    assert minutes.seconds_left(0) == 6
+def test_deadline_counts_time_and_not_steps(now: float) -> None:
+    budget = Budget(deadline=now + 6, start=now - 4)
+    assert budget.progress(0) == 0.4
+    assert budget.progress(1000) == 0.4
+    assert budget.seconds_left(0) == 6
 
 
-def test_time_set_aside_is_not_trained_in(now: float) -> None:
-    minutes = TimeBudget(now + 6, start=now - 4)
-    minutes.reserve(5)
-    assert minutes.progress(0) == 0.8
-    minutes.reserve(20)
-    assert minutes.progress(0) == 1
+def test_reserved_time_is_not_trained_in(now: float) -> None:
+    budget = Budget(deadline=now + 6, start=now - 4)
+    budget.reserved = 5
+    assert budget.progress(0) == 0.8
+    budget.reserved = 20
+    assert budget.progress(0) == 1
 
 
-def test_time_that_has_passed_is_the_end(now: float) -> None:
-    assert TimeBudget(now - 1, start=now - 5).progress(0) == 1
-    assert TimeBudget(now - 5, start=now - 1).progress(0) == 1
+def test_passed_deadline_is_the_end(now: float) -> None:
+    assert Budget(deadline=now - 1, start=now - 5).progress(0) == 1
+    assert Budget(deadline=now - 5, start=now - 1).progress(0) == 1

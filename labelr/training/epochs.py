@@ -26,7 +26,7 @@ from labelr.scoring.report.page import remove_report
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.batches import TrainImages
 from labelr.training.history import EpochRow, event_log, format_epoch, history_csv
-from labelr.training.optim import Budget, StepBudget, TimeBudget
+from labelr.training.optim import Budget
 from labelr.training.record import START_OVER, versions
 from labelr.training.run import Run
 from labelr.training.trainer import Trainer
@@ -148,7 +148,7 @@ class EpochLoop:
             Stopped: If a signal asked for it; the checkpoint is of the last step.
         """
         trainer, start = self.trainer, time.perf_counter() - self._seconds
-        lr, image_size = trainer.first_lr, trainer.first_size
+        lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
         after_step = partial(self._after_step, start)
         train_loss = trainer.run_epoch(self._run.track, lambda: self._live_line(start), after_step)
         train_seconds = time.perf_counter() - start
@@ -156,7 +156,7 @@ class EpochLoop:
         seconds = time.perf_counter() - start
         report_seconds = REPORT_SECONDS if self._run.config.report else 0
         # Four validations: of the next epoch, for the thresholds, of the test split, and a margin.
-        trainer.budget.reserve(4 * (seconds - train_seconds) + 1 + report_seconds)
+        trainer.budget.reserved = 4 * (seconds - train_seconds) + 1 + report_seconds
         row = EpochRow(
             epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
             images_per_second=len(trainer.losses) * trainer.images.batch_size / train_seconds,
@@ -273,7 +273,7 @@ class EpochLoop:
         if self.history:
             parts += [f"mAP {self.history[-1].val_map:.3f}", f"F1 {self.history[-1].val_f1:.3f}"]
         speed = len(trainer.losses) * trainer.images.batch_size / (time.perf_counter() - start)
-        parts += [f"lr {trainer.lr:.1e}", f"{speed:.0f} images/s"]
+        parts += [f"lr {trainer.lr_at(trainer.progress):.1e}", f"{speed:.0f} images/s"]
         left = trainer.budget.seconds_left(trainer.steps)
         if np.isfinite(left):
             parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
@@ -297,9 +297,9 @@ def validation_scores(probs: Probs, targets: Targets) -> dict[str, float]:
 
 def _budget(run: Run, steps_per_epoch: int) -> Budget:
     if run.deadline is None:
-        return StepBudget(cast("int", run.config.epochs) * steps_per_epoch)
+        return Budget(steps=cast("int", run.config.epochs) * steps_per_epoch)
     if run.deadline <= time.monotonic():
         raise LabelrError(
             "the time was over before training started: reading the images took it", "allow more `--time`"
         )
-    return TimeBudget(run.deadline)
+    return Budget(deadline=run.deadline)

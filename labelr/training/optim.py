@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -174,80 +174,34 @@ def progressive_size(full: int, progress: float) -> int:
     return full if share >= 1 else min(full, max(MIN_SIZE, int(full * share) // 16 * 16))
 
 
-class Budget(Protocol):
-    """How long a run trains."""
-
-    def progress(self, steps: int) -> float:
-        """The share of the run that is done after `steps` steps, from 0; the run ends at 1."""
-        ...
-
-    def seconds_left(self, steps: int) -> float:
-        """The estimated time until the end."""
-        ...
-
-    def reserve(self, seconds: float) -> None:
-        """Reserves time for what follows the last step."""
-        ...
-
-    def resume(self, steps: int) -> None:
-        """Notes that an earlier process made `steps` steps."""
-        ...
-
-
 @dataclass
-class StepBudget:
-    """A number of steps.
+class Budget:
+    """How long a run trains: a number of steps, or until a deadline.
 
     Attributes:
-        total: The number of steps of the run.
-        resumed_at: The step that this process started at.
+        steps: The number of steps of the run; None with a deadline.
+        deadline: The end of the run, in seconds of the monotonic clock.
+        reserved: The seconds before the deadline that are kept for what follows the last step.
+        resumed_at: The number of steps that earlier processes made.
+        start: The start of this process, in seconds of the monotonic clock.
     """
 
-    total: int
+    steps: int | None = None
+    deadline: float = math.inf
+    reserved: float = 0.0
     resumed_at: int = 0
     start: float = field(default_factory=time.monotonic)
 
     def progress(self, steps: int) -> float:
-        """As `Budget`."""
-        return steps / self.total
-
-    def seconds_left(self, steps: int) -> float:
-        """As `Budget`, from the average time of a step."""
-        done = steps - self.resumed_at
-        return (time.monotonic() - self.start) * (self.total - steps) / done if done else math.inf
-
-    def reserve(self, seconds: float) -> None:
-        """As `Budget`; it has no effect."""
-
-    def resume(self, steps: int) -> None:
-        """As `Budget`."""
-        self.resumed_at = steps
-
-
-@dataclass
-class TimeBudget:
-    """A time limit.
-
-    Attributes:
-        deadline: The end of the run, in seconds of the monotonic clock.
-    """
-
-    deadline: float
-    start: float = field(default_factory=time.monotonic)
-    reserved: float = 0.0
-
-    def progress(self, steps: int) -> float:  # noqa: ARG002 - as `Budget`
-        """As `Budget`."""
+        """The share of the run that is done after `steps` steps, from 0; the run ends at 1."""
+        if self.steps is not None:
+            return steps / self.steps
         length = self.deadline - self.reserved - self.start
         return min(1.0, (time.monotonic() - self.start) / length) if length > 0 else 1.0
 
-    def seconds_left(self, steps: int) -> float:  # noqa: ARG002 - as `Budget`
-        """As `Budget`."""
-        return max(0.0, self.deadline - time.monotonic())
-
-    def reserve(self, seconds: float) -> None:
-        """As `Budget`."""
-        self.reserved = seconds
-
-    def resume(self, steps: int) -> None:
-        """As `Budget`; it has no effect."""
+    def seconds_left(self, steps: int) -> float:
+        """The estimated time until the end; infinite before the first step."""
+        if self.steps is None:
+            return max(0.0, self.deadline - time.monotonic())
+        done = steps - self.resumed_at
+        return (time.monotonic() - self.start) * (self.steps - steps) / done if done else math.inf

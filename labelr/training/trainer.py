@@ -90,34 +90,16 @@ class Trainer:
         return self.budget.progress(self.steps)
 
     @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return self._lr_at(self.progress)
-
-    @property
-    def first_lr(self) -> float:
-        """The learning rate of the first step of the current epoch."""
-        return self._lr_at(self._epoch_start)
-
-    @property
-    def size(self) -> int:
-        """The image size of the next step."""
-        return self._size_at(self.progress)
-
-    @property
-    def first_size(self) -> int:
-        """The image size of the first step of the current epoch."""
-        return self._size_at(self._epoch_start)
-
-    @property
-    def _epoch_start(self) -> float:
+    def epoch_start(self) -> float:
         """The share of the run that was done when the current epoch started."""
         return self.budget.progress(self.steps - len(self.losses))
 
-    def _lr_at(self, progress: float) -> float:
+    def lr_at(self, progress: float) -> float:
+        """The learning rate at one point of the run."""
         return cast("float", self.config.lr) * one_cycle(progress).lr
 
-    def _size_at(self, progress: float) -> int:
+    def size_at(self, progress: float) -> int:
+        """The image size at one point of the run."""
         full = round(self.preprocessing.image_size * TRAINING_SHARE)
         return progressive_size(full, progress) if self.config.progressive else full
 
@@ -186,7 +168,7 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Returns to the point where `state` was taken."""
         self.epoch, self.steps, self.waited_seconds = state["epoch"], state["steps"], state["waited_seconds"]
-        self.budget.resume(self.steps)
+        self.budget.resumed_at = self.steps
         self.losses = list(state["losses"].to(self.runtime.device))
         setting, reached = state["micro_batch"]
         if setting == self.config.micro_batch:
@@ -221,7 +203,9 @@ class Trainer:
     def _step(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed(batch.seed)
         images, targets = self.runtime.to_device(batch.images), self.runtime.to_device(batch.targets)
-        augmented = normalise(self.augment(images, batch.aspects, self.size, generator), self.preprocessing)
+        augmented = normalise(
+            self.augment(images, batch.aspects, self.size_at(self.progress), generator), self.preprocessing
+        )
         mixed, mixed_targets = mixup(augmented, targets, self.config.mixup, generator)
         self._update_schedule()
         loss = self.batcher.run(partial(self._accumulate_gradients, mixed, mixed_targets, batch.seed))
