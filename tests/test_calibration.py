@@ -1,10 +1,12 @@
-"""Calibrated probabilities: what a temperature and a bias do to them."""
+"""Calibrated probabilities, and the fit of a calibration compared with logistic regression."""
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 
-from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
+from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate, fit_calibration
+from labelr.scoring.metrics import FloatArray, bce, calibration_error
 
 
 def test_logits_are_divided_by_the_temperature_and_shifted_by_the_bias() -> None:
@@ -19,12 +21,12 @@ def test_higher_temperature_means_less_certainty() -> None:
     assert cooler[0] < probs[0] < hotter[0] < 0.5 < hotter[1] < probs[1] < cooler[1]
 
 
-def test_without_calibration_probabilities_stay_as_they_are_to_the_last_bit() -> None:
+def test_uncalibrated_probabilities_are_unchanged() -> None:
     probs = np.random.default_rng(0).random((5, 3)).astype(np.float32)
     assert np.array_equal(calibrate(probs, UNCALIBRATED), probs)
 
 
-def test_order_stays_and_certainty_stays_certain() -> None:
+def test_order_and_certainty_are_kept() -> None:
     probs = np.array([0.0, 1e-30, 0.3, 1 - 1e-7, 1.0], np.float32)
     calibrated = calibrate(probs, Calibration(3.0, 0.2))
     assert (np.diff(calibrated) > 0).all()
@@ -33,6 +35,57 @@ def test_order_stays_and_certainty_stays_certain() -> None:
 
 
 @pytest.mark.parametrize("calibration", [(0.0, 0.0), (-1.0, 0.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.inf)])
-def test_impossible_numbers_are_known(calibration: tuple[float, float]) -> None:
+def test_invalid_values_are_recognised(calibration: tuple[float, float]) -> None:
     assert not Calibration(*calibration).is_valid
     assert UNCALIBRATED.is_valid
+
+
+def overconfident(seed: int, temperature: float, bias: float = 0.0) -> tuple[FloatArray, FloatArray]:
+    """Probabilities with shifted logits that are multiplied by `temperature`, and targets."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-1, 2, (2000, 4))
+    targets = (rng.random(logits.shape) < expit(logits)).astype(float)
+    return expit(temperature * (logits - bias)), targets
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_temperature_of_the_data_is_found(temperature: float) -> None:
+    probs, targets = overconfident(0, temperature)
+    found = fit_calibration(probs, targets)
+    assert found.temperature == pytest.approx(temperature, rel=0.06)
+    assert found.bias == pytest.approx(0, abs=0.06)
+
+
+def test_temperature_and_bias_are_those_of_logistic_regression() -> None:
+    probs, targets = overconfident(1, 1.7, bias=0.8)
+    found = fit_calibration(probs, targets)
+    peer = LogisticRegression(C=1e12, tol=1e-10).fit(logit(probs).reshape(-1, 1), targets.ravel())
+    assert 1 / found.temperature == pytest.approx(peer.coef_[0, 0], abs=1e-4)
+    assert found.bias == pytest.approx(peer.intercept_[0], abs=1e-4)
+
+
+def test_calibration_lowers_loss_and_calibration_error() -> None:
+    probs, targets = overconfident(2, 3.0)
+    calibrated = calibrate(probs.astype(np.float32), fit_calibration(probs, targets))
+    assert bce(calibrated, targets) < bce(probs, targets)
+    assert calibration_error(calibrated, targets) < 0.5 * calibration_error(probs, targets)
+
+
+def test_unknown_cells_count_nowhere() -> None:
+    probs, targets = overconfident(3, 2.0)
+    hidden = np.random.default_rng(3).random(targets.shape) < 0.5
+    masked = np.where(hidden, np.nan, targets)
+    assert fit_calibration(probs, masked) == fit_calibration(np.where(hidden, 0.123, probs), masked)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, np.nan])
+def test_targets_of_one_kind_give_no_calibration(target: float) -> None:
+    assert fit_calibration(np.full((4, 2), 0.3), np.full((4, 2), target)) == UNCALIBRATED
+    assert fit_calibration(np.empty((0, 2)), np.empty((0, 2))) == UNCALIBRATED
+
+
+def test_temperature_is_bounded_with_few_images() -> None:
+    targets = np.array([[1.0, 0.0]])
+    assert fit_calibration(np.array([[0.6, 0.4]]), targets).temperature == pytest.approx(0.2)
+    assert fit_calibration(np.array([[0.4, 0.6]]), targets).temperature == pytest.approx(5)
+    assert fit_calibration(np.array([[1.0, 0.0]]), targets).is_valid

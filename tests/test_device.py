@@ -41,10 +41,15 @@ def test_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -
         pick_runtime(MachineOptions(device="cuda"))
 
 
-def test_cpu_precision_follows_the_processor_unless_told() -> None:
-    features = torch.cpu.get_capabilities()
-    natural = "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "fp32"
-    assert pick_runtime(MachineOptions(device="cpu")).precision == natural
+@pytest.mark.parametrize(("feature", "expected"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
+def test_auto_precision_of_a_cpu_follows_its_features(
+    monkeypatch: pytest.MonkeyPatch, feature: str, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True})
+    assert pick_runtime(MachineOptions(device="cpu")).precision == expected
+
+
+def test_amp_decides_the_precision_of_a_cpu() -> None:
     assert pick_runtime(MachineOptions(device="cpu", amp=True)).precision == "bf16"
     assert pick_runtime(MachineOptions(device="cpu", amp=False)).precision == "fp32"
 

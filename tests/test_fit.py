@@ -1,4 +1,4 @@
-"""Training: what it gives, that it is repeatable, and what it does with labels that are rare."""
+"""Training: its result, its reproducibility, and rare labels."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ def test_result_is_model_history_and_metrics(drawn: Path) -> None:
     assert labelr.load(model.name).info == model.info
 
 
-def test_fit_without_data_draws_images(home: Path) -> None:
+def test_fit_without_data_uses_synthetic_images(home: Path) -> None:
     model, _, _ = labelr.fit(config={**TINY, "num_samples": 40, "num_labels": 2})
     assert model.name == "synthetic"
     assert model.labels == ("horizontal_stripes", "disc")
@@ -68,14 +68,14 @@ def test_same_seed_gives_the_same_model_bit_for_bit(trained: Model, drawn: Path)
     assert weights(fit(drawn, {**TINY, "seed": 1}).model) != weights(trained)
 
 
-def test_what_auto_chose_is_stored(trained: Model) -> None:
+def test_resolved_auto_settings_are_saved(trained: Model) -> None:
     config = trained.info.config
     assert config["device"] in ("cpu", "cuda", "mps")
     assert isinstance(config["amp"], bool)
     assert (config["image_size"], config["threads"], config["workers"]) == (32, 1, 1)
 
 
-def test_model_says_what_it_was_made_from(trained: Model, drawn: Path) -> None:
+def test_model_info_describes_the_training_data(trained: Model, drawn: Path) -> None:
     info = trained.info
     assert info.complete
     assert info.scored_on == "test"
@@ -95,7 +95,7 @@ def test_history_and_splits_are_written(trained: Model, drawn: Path) -> None:
     assert all(len(row["digest"]) == 64 for row in rows)
 
 
-def test_metrics_json_holds_the_scores_of_the_test_part(trained: Model) -> None:
+def test_metrics_json_holds_the_metrics_of_the_test_split(trained: Model) -> None:
     report = json.loads((trained.path / "metrics.json").read_text())
     assert report["scored_on"] == "test"
     assert report["metrics"] == trained.info.scores
@@ -128,7 +128,7 @@ def test_labels_that_no_image_has_are_an_error(tmp_path: Path) -> None:
         fit(write_dataset(tmp_path / "d", rows, ["a"]), TINY)
 
 
-def test_unknown_cells_and_a_label_that_a_part_lacks_do_not_stop_training(tmp_path: Path) -> None:
+def test_training_accepts_unknown_cells_and_a_label_that_a_split_lacks(tmp_path: Path) -> None:
     cells = ["1", "0", ""]
     rows = {f"{number}.png": [cells[number % 3], "1" if number == 0 else "0"] for number in range(36)}
     model, history, metrics = fit(write_dataset(tmp_path / "d", rows, ["a", "rare"]), TINY)
@@ -140,13 +140,13 @@ def test_unknown_cells_and_a_label_that_a_part_lacks_do_not_stop_training(tmp_pa
     assert 0 <= metrics["map_macro"] <= 1
 
 
-def test_without_val_and_test_parts_the_last_epoch_is_kept_and_nothing_is_scored(drawn: Path) -> None:
+def test_without_val_and_test_splits_the_last_epoch_is_saved_without_metrics(drawn: Path) -> None:
     model, _, metrics = fit(drawn, {**TINY, "val_fraction": 0, "test_fraction": 0})
     assert model.info.best_epoch == 2
     assert all(np.isnan(value) for value in metrics.values())
 
 
-def test_without_a_test_part_the_validation_part_is_scored(drawn: Path) -> None:
+def test_without_a_test_split_metrics_are_of_the_validation_split(drawn: Path) -> None:
     model, history, metrics = fit(drawn, {**TINY, "test_fraction": 0})
     assert model.info.scored_on == "val"
     assert metrics["map_macro"] == pytest.approx(history[model.info.best_epoch - 1]["val_map"])
@@ -175,9 +175,7 @@ def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
         fit(data, TINY)
 
 
-def test_loss_that_is_no_number_stops_and_leaves_the_last_good_model(
-    drawn: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_infinite_loss_stops_training_and_keeps_the_best_model(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         if not callable(description) or not description().startswith("epoch 2/3"):
             return items
@@ -203,7 +201,7 @@ def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Train
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("row", "step"), [([1.0, np.inf], 2), ([np.nan, 1.0], 1), ([1.0] * 20 + [np.inf], 21)])
-def test_loss_without_a_number_stops_training(drawn: Path, precision: str, row: list[float], step: int) -> None:
+def test_checkpoint_with_nan_loss_is_refused(drawn: Path, precision: str, row: list[float], step: int) -> None:
     trainer = make_trainer(drawn, 32, precision)
     trainer.losses = list(torch.tensor(row))
     with pytest.raises(LabelrError, match=rf"the loss became (inf|nan) in epoch 1, step {step}") as caught:
@@ -212,17 +210,15 @@ def test_loss_without_a_number_stops_training(drawn: Path, precision: str, row: 
 
 
 @pytest.mark.parametrize(("before", "after"), [("bf16", "fp16"), ("fp16", "bf16")])
-def test_run_goes_on_where_gradients_are_scaled_and_were_not_or_the_other_way_round(
-    drawn: Path, before: str, after: str
-) -> None:
-    begun, goes_on = make_trainer(drawn, 32, before), make_trainer(drawn, 32, after)
-    begun.run_epoch()
-    goes_on.restore(begun.state())
-    assert goes_on.steps == begun.steps
-    assert math.isfinite(goes_on.run_epoch())
+def test_run_resumes_with_another_precision(drawn: Path, before: str, after: str) -> None:
+    stopped, resumed = make_trainer(drawn, 32, before), make_trainer(drawn, 32, after)
+    stopped.run_epoch()
+    resumed.restore(stopped.state())
+    assert resumed.steps == stopped.steps
+    assert math.isfinite(resumed.run_epoch())
 
 
-def test_time_that_is_over_before_training_begins_is_an_error(drawn: Path) -> None:
+def test_time_limit_that_passes_before_training_is_an_error(drawn: Path) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         time.sleep(0.7)
         return items
@@ -238,7 +234,7 @@ def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
-def test_time_ends_the_run_and_the_learning_rate_falls_in_time(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_ends_the_run_and_the_learning_rate(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, skipped = time.monotonic, 0.0
     monkeypatch.setattr(time, "monotonic", lambda: clock() + skipped)
 
@@ -259,13 +255,13 @@ def test_time_ends_the_run_and_the_learning_rate_falls_in_time(drawn: Path, monk
     assert model.info.config["epochs"] is None
 
 
-def test_time_that_is_too_short_still_gives_a_model(drawn: Path) -> None:
+def test_shortest_time_limit_gives_a_model(drawn: Path) -> None:
     model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.01})
     assert len(history) == 1
     assert model.info.complete
 
 
-def test_images_grow_within_an_epoch_too(drawn: Path) -> None:
+def test_images_grow_within_an_epoch(drawn: Path) -> None:
     trainer = make_trainer(drawn, 128)
     sizes = [trainer.size_at(trainer.progress)]
     while trainer.progress < 1:
@@ -274,7 +270,7 @@ def test_images_grow_within_an_epoch_too(drawn: Path) -> None:
     assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
 
 
-def test_run_begins_with_small_images(drawn: Path) -> None:
+def test_run_starts_with_small_images(drawn: Path) -> None:
     _, history, metrics = fit(drawn, {**TINY, "image_size": 128, "epochs": 6})
     assert [row["image_size"] for row in history] == [64, 80, 80, 96, 112, 112]
     assert np.isfinite(metrics["map_macro"])
@@ -288,7 +284,7 @@ def test_augmentation_flips_and_optimizer_change_the_model(drawn: Path) -> None:
     assert len({weights(fit(drawn, {**TINY, "epochs": 1, **change}).model) for change in changes}) == len(changes)
 
 
-def test_waiting_for_images_is_told_and_kept(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_time_spent_waiting_for_images_is_logged_and_saved(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     history = fit(drawn, TINY).history
     assert re.search(r"trained for 2 epochs in \d+ s, \d+\.\d % of it spent in waiting for images", caplog.text)
@@ -304,7 +300,7 @@ def test_compiled_network_learns_alike(drawn: Path) -> None:
 
 
 @pytest.mark.slow
-def test_network_that_cannot_be_compiled_is_an_error_that_says_what_to_do(process: Cli, drawn: Path) -> None:
+def test_network_that_cannot_be_compiled_is_an_error_with_a_hint(process: Cli, drawn: Path) -> None:
     environment = {**os.environ, "CXX": "/nowhere/c++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = process("fit", drawn, *TINY_OPTIONS, "--device", "cpu", "--compile", env=environment)
     assert done.code == 1
@@ -320,7 +316,7 @@ def test_failed_run_leaves_no_directory(tmp_path: Path, home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_learns_drawn_patterns() -> None:
+def test_training_learns_synthetic_patterns() -> None:
     config = {"synthetic": 600, "num_labels": 3, "image_size": 48, "epochs": 12, "width": 0.25, "lr": 4e-3}
     _, _, metrics = fit(config=config)
     assert metrics["f1_micro"] > 0.85
@@ -336,7 +332,7 @@ def test_photographs_are_learned_from(scenes: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_training_on_a_gpu_learns_drawn_patterns() -> None:
+def test_training_on_a_gpu_learns_synthetic_patterns() -> None:
     model, _, metrics = fit(config={"synthetic": 600, "num_labels": 3, "epochs": 20, "lr": 4e-3, "device": "cuda"})
     assert model.info.config["amp"]
     assert metrics["f1_micro"] > 0.85

@@ -1,4 +1,4 @@
-"""Cross-validation: every image is predicted by a model that has not seen it."""
+"""Cross-validation: every image is predicted by a model that was not trained on it."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from labelr.training.fit import fit
 
 
 class Fitted(NamedTuple):
-    """A cross-validated model and what it says of itself."""
+    """A cross-validated model, its metrics, and its number of epochs."""
 
     model: Model
     scores: dict[str, float]
@@ -26,7 +26,7 @@ class Fitted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
-    """Three folds of the drawn images, 4 epochs each."""
+    """Three folds of the synthetic images, 4 epochs each."""
     place = tmp_path_factory.mktemp("models") / "folded"
     model, history, scores = fit(drawn, {**TINY, "epochs": 4, "folds": 3}, output=place)
     return Fitted(model, scores, len(history))
@@ -37,7 +37,7 @@ def report_of(model: Model) -> dict[str, object]:
     return report
 
 
-def test_last_model_learns_from_all_images_for_the_median_of_the_best_epochs(fitted: Fitted) -> None:
+def test_final_model_trains_on_all_images_for_the_median_of_the_best_epochs(fitted: Fitted) -> None:
     with (fitted.model.path / "splits.csv").open() as file:
         assert [row["split"] for row in csv.DictReader(file)] == ["train"] * 60
     best = report_of(fitted.model)["folds"]["best_epochs"]  # type: ignore[index]
@@ -68,7 +68,7 @@ def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them
     assert {row["filename"]: row["disc:target"] for row in rows} == targets
 
 
-def test_out_of_fold_predictions_are_not_those_of_the_last_model(fitted: Fitted, drawn: Path) -> None:
+def test_out_of_fold_predictions_differ_from_those_of_the_final_model(fitted: Fitted, drawn: Path) -> None:
     with (fitted.model.path / "predictions.csv").open() as file:
         probs = np.array([float(row["disc:probability"]) for row in csv.DictReader(file)])
     seen = labelr.evaluate(drawn, fitted.model, split="all").probs[:, 1]
@@ -80,7 +80,7 @@ def test_every_image_was_trained_on(fitted: Fitted, drawn: Path) -> None:
         labelr.evaluate(drawn, fitted.model)
 
 
-def test_fit_shows_mean_and_spread_and_a_plain_model_in_its_place_drops_the_predictions(
+def test_fit_shows_mean_and_spread_and_a_plain_model_replaces_the_predictions(
     cli: Cli, drawn: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "here"
@@ -103,7 +103,7 @@ def test_images_of_one_group_are_kept_in_one_fold(drawn: Path, tmp_path: Path) -
     assert "--folds" in caught.value.hint
 
 
-def test_parts_that_the_label_file_names_and_folds_exclude_each_other(drawn: Path, tmp_path: Path) -> None:
+def test_splits_in_the_label_file_and_folds_exclude_each_other(drawn: Path, tmp_path: Path) -> None:
     header, *rows = (drawn / "labels.csv").read_text().splitlines()
     table = tmp_path / "parts.csv"
     table.write_text("\n".join([f"{header},split", f"{rows[0]},val", *(f"{row},train" for row in rows[1:])]))

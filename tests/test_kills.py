@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of real training runs, after which `--resume` comes to the same model, bit for bit."""
+"""SIGKILL at random moments of real training runs: `--resume` then gives the same model, bit for bit."""
 
 import csv
 import json
@@ -16,12 +16,12 @@ from conftest import TINY_OPTIONS, Cli
 from labelr.data.synthetic import make_synthetic_dataset
 
 OPTIONS = [*TINY_OPTIONS, "--epochs", "6", "--checkpoint-minutes", "0.003", "--quiet"]
-"""A run of a few seconds that is saved about every fifth of a second, and so in the middle of epochs too."""
+"""A run of a few seconds with a checkpoint about every fifth of a second, and so within epochs too."""
 CLOCK = ("seconds", "images_per_second", "waited_seconds")
 
 
 class Outcome(NamedTuple):
-    """What must not depend on how often a run was killed."""
+    """What must not depend on the number of kills."""
 
     info: dict[str, Any]
     metrics: dict[str, Any]
@@ -34,7 +34,7 @@ def command(data: Path, output: Path) -> list[str]:
 
 
 def outcome(folder: Path) -> Outcome:
-    """All that a model's directory says, but for the clock and the place; the weights by their digest."""
+    """The content of a model's directory without times and paths; the weights by their digest."""
     info = json.loads((folder / "model.json").read_text())
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "history.csv").open() as file:
@@ -44,7 +44,7 @@ def outcome(folder: Path) -> Outcome:
 
 
 def wait_for_saves(running: "subprocess.Popen[bytes]", checkpoint: Path, saves: int) -> None:
-    """Waits until a run has saved its checkpoint so many times, or has ended."""
+    """Waits until a run has saved `saves` checkpoints, or has ended."""
     before = state_of(checkpoint)
     while saves and running.poll() is None:
         time.sleep(0.002)
@@ -54,7 +54,7 @@ def wait_for_saves(running: "subprocess.Popen[bytes]", checkpoint: Path, saves: 
 
 
 def state_of(path: Path) -> tuple[int, int] | None:
-    """Another one for each file that was put here."""
+    """Identifies a file; changes whenever it is replaced."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def state_of(path: Path) -> tuple[int, int] | None:
 
 
 def kill(data: Path, output: Path, saves: int, pause: float) -> int:
-    """Goes on with a run, and kills it some seconds after so many saves; its exit code."""
+    """Resumes a run, and kills it `pause` seconds after `saves` checkpoints; returns its exit code."""
     with subprocess.Popen(command(data, output), stdout=subprocess.DEVNULL) as running:
         wait_for_saves(running, output / "checkpoint.pt", saves)
         time.sleep(pause)
@@ -72,12 +72,12 @@ def kill(data: Path, output: Path, saves: int, pause: float) -> int:
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_again_and_again_comes_to_the_model_of_a_calm_run(cli: Cli, tmp_path: Path) -> None:
+def test_run_that_is_killed_repeatedly_gives_the_model_of_an_undisturbed_run(cli: Cli, tmp_path: Path) -> None:
     data, calm, killed = make_synthetic_dataset(tmp_path / "data", 200, 3), tmp_path / "calm", tmp_path / "killed"
     assert cli(*command(data, calm)[3:]).code == 0
     rng = random.Random(0)
     for most in (3, 2, 1):  # there are at least six saves, one an epoch
         code = kill(data, killed, rng.randint(1, most), rng.uniform(0, 0.15))
-        assert code == -signal.SIGKILL, "it came to its end before"
+        assert code == -signal.SIGKILL, "it ended before"
     assert cli(*command(data, killed)[3:]).code == 0
     assert outcome(killed) == outcome(calm)

@@ -1,4 +1,4 @@
-"""Memory that runs out: halved, added up, told once, stored."""
+"""Memory that runs out: the micro-batch is halved, gradients are accumulated, and the size is logged and saved."""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from labelr.training.fit import fit
 
 @contextmanager
 def memory_for(images: int, error: BaseException | None = None) -> Iterator[list[int]]:
-    """A machine whose memory runs out where more images go through the network at a time; those that did, in order."""
+    """Memory that runs out with more than `images` images at a time; yields the sizes that succeeded, in order."""
     sizes = []
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -52,7 +52,7 @@ def memory_for(images: int, error: BaseException | None = None) -> Iterator[list
         (ValueError("out of memory"), False),
     ],
 )
-def test_errors_of_memory_are_known_by_what_they_say(error: Exception, expected: bool) -> None:
+def test_memory_errors_are_recognised(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) == expected
 
 
@@ -65,13 +65,13 @@ def test_size_is_halved_until_memory_suffices_and_stays_there(caplog: pytest.Log
             raise MemoryError
         return most
 
-    portions = MicroBatcher(64, "a test", ", which is fine")
-    assert [portions.run(work) for _ in range(2)] == [8, 8]
+    batcher = MicroBatcher(64, "a test", ", which is fine")
+    assert [batcher.run(work) for _ in range(2)] == [8, 8]
     assert tried == [64, 32, 16, 8, 8]
     assert caplog.messages == ["memory ran out in a test: continuing with 8 images at a time, which is fine"]
 
 
-def test_memory_for_nothing_at_all_is_an_error_that_says_what_to_do() -> None:
+def test_too_little_memory_for_one_image_is_an_error_with_a_hint() -> None:
     def work(most: int) -> int:
         raise RuntimeError("out of memory\nand more")
 
@@ -82,19 +82,19 @@ def test_memory_for_nothing_at_all_is_an_error_that_says_what_to_do() -> None:
     assert "--image-size" in caught.value.hint
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
+def test_other_errors_are_raised() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         MicroBatcher(4, "a test").run(lambda most: torch.ones(most, 3) @ torch.ones(2, 3))
 
 
-def test_training_goes_on_with_smaller_portions_and_steps_of_the_same_size(
+def test_training_continues_with_smaller_micro_batches_and_the_same_batch_size(
     drawn: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with memory_for(5) as sizes:
         result = fit(drawn, {**TINY, "epochs": 3}, name="small")
-    told = [message for message in caplog.messages if "memory ran out in training" in message]
+    logged = [message for message in caplog.messages if "memory ran out in training" in message]
     expected = "continuing with 4 images at a time, with accumulated gradients, so that a step still uses 8 images"
-    assert told == [f"memory ran out in training: {expected}"]
+    assert logged == [f"memory ran out in training: {expected}"]
     assert max(sizes) <= 5
     assert result.model.info.config["micro_batch"] == 4
     assert result.model.info.config["batch_size"] == 8
@@ -103,7 +103,7 @@ def test_training_goes_on_with_smaller_portions_and_steps_of_the_same_size(
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
-def test_memory_that_runs_out_in_the_middle_of_an_epoch_does_not_end_it(drawn: Path) -> None:
+def test_training_continues_if_memory_runs_out_within_an_epoch(drawn: Path) -> None:
     limits = iter([100] * 8 + [4] * 1000)  # of each forward pass; the ninth is in the second epoch
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -120,14 +120,14 @@ def test_memory_that_runs_out_in_the_middle_of_an_epoch_does_not_end_it(drawn: P
 
 
 @pytest.mark.parametrize("micro_batch", [2, 3, 5])
-def test_portions_of_a_batch_give_the_gradients_of_the_whole(drawn: Path, micro_batch: int) -> None:
+def test_micro_batches_give_the_gradients_of_the_batch(drawn: Path, micro_batch: int) -> None:
     config = {**TINY, "amp": False, "dropout": 0.0, "epochs": 1}
     whole, parts = (fit(drawn, {**config, "micro_batch": size}) for size in (None, micro_batch))
     losses = [one.history[0]["train_loss"] for one in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)  # BatchNorm sees fewer images at a time
 
 
-def test_prediction_in_smaller_portions_is_the_same(
+def test_prediction_in_smaller_micro_batches_is_the_same(
     trained: Model, drawn: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -140,7 +140,7 @@ def test_prediction_in_smaller_portions_is_the_same(
     assert [message for message in caplog.messages if "memory ran out in prediction" in message]
 
 
-def test_network_that_is_too_large_for_any_memory_is_an_error(drawn: Path) -> None:
+def test_network_too_large_for_memory_is_an_error(drawn: Path) -> None:
     with (
         memory_for(1),
         pytest.raises(LabelrError, match="memory does not suffice for training with 2 images at a time"),

@@ -1,4 +1,4 @@
-"""The inference loop, and the model that people hold in their hands."""
+"""The inference loop and the `Model` that users work with."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_threshold_overrides_the_models_own(trained: Model, drawn: Path) -> None
     assert trained.predict(path, threshold=1).labels == [[]]
 
 
-def test_probabilities_are_calibrated_wherever_they_come_from(trained: Model, drawn: Path) -> None:
+def test_probabilities_are_calibrated(trained: Model, drawn: Path) -> None:
     paths = sorted((drawn / "images").iterdir())[:3]
     plain, shifted = (
         replace(trained, info=replace(trained.info, calibration=Calibration(temperature, bias)))
@@ -103,7 +103,7 @@ def test_array_of_an_unknown_kind_is_an_error(trained: Model) -> None:
         trained.predict(np.zeros((4, 4, 3), np.int64))
 
 
-def test_prepared_network_says_the_same_as_the_one_that_was_trained(trained: Model, drawn: Path) -> None:
+def test_optimized_network_predicts_the_same_as_the_trained_one(trained: Model, drawn: Path) -> None:
     paths = sorted((drawn / "images").iterdir())[:8]
     wanted = trained.info.preprocessing
     pixels = np.stack(
@@ -113,15 +113,15 @@ def test_prepared_network_says_the_same_as_the_one_that_was_trained(trained: Mod
     with torch.inference_mode():
         plain = (trained.module(images).sigmoid() + trained.module(images.flip(3)).sigmoid()) / 2
     exact = Runtime(torch.device("cpu"), "fp32", 1, 1)
-    said = next(predict_probs(optimize_for_inference(trained.module, exact), [pixels], wanted, exact))
-    np.testing.assert_allclose(said, plain.numpy(), atol=1e-5)
+    probs = next(predict_probs(optimize_for_inference(trained.module, exact), [pixels], wanted, exact))
+    np.testing.assert_allclose(probs, plain.numpy(), atol=1e-5)
     half = Runtime(torch.device("cpu"), "bf16", 1, 1)
-    said = next(predict_probs(optimize_for_inference(trained.module, half), [pixels], wanted, half))
-    np.testing.assert_allclose(said, plain.numpy(), atol=0.02)
+    probs = next(predict_probs(optimize_for_inference(trained.module, half), [pixels], wanted, half))
+    np.testing.assert_allclose(probs, plain.numpy(), atol=0.02)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_is_said_of_an_image_does_not_depend_on_those_beside_it(
+def test_probabilities_do_not_depend_on_the_other_images_of_a_batch(
     trained: Model, drawn: Path, precision: str
 ) -> None:
     model = replace(trained, runtime=Runtime(torch.device("cpu"), precision, 1, 1))

@@ -30,18 +30,18 @@ def fitting(*arguments: object) -> list[str]:
 
 
 def wait_for(running: "subprocess.Popen[str]", beginning: str) -> None:
-    """Reads what a process says until a line begins like this."""
+    """Reads the stderr of a process until a line starts with `beginning`."""
     assert running.stderr is not None
-    said = []
+    lines = []
     for line in running.stderr:
-        said.append(line)
+        lines.append(line)
         if line.startswith(beginning):
             return
-    pytest.fail("".join(said))
+    pytest.fail("".join(lines))
 
 
 def end_of(running: "subprocess.Popen[str]") -> tuple[str, str]:
-    """What a process says until its end, which must come soon."""
+    """The remaining output of a process, which must end soon."""
     try:
         return running.communicate(timeout=60)
     finally:
@@ -49,7 +49,7 @@ def end_of(running: "subprocess.Popen[str]") -> tuple[str, str]:
 
 
 @SIGNALS
-def test_signal_stops_training_and_says_how_to_go_on(
+def test_signal_stops_training_and_shows_how_to_resume(
     cli: Cli, drawn: Path, home: Path, number: signal.Signals, code: int
 ) -> None:
     options = [drawn, *TINY_OPTIONS, *LONG, "-j", "3", "--cache-limit", "0"]  # threads that open images all the time
@@ -71,7 +71,7 @@ def test_signal_stops_training_and_says_how_to_go_on(
 
 
 @SIGNALS
-def test_signal_stops_tagging_and_the_same_command_goes_on(
+def test_signal_stops_tagging_and_the_same_command_resumes(
     cli: Cli, trained: Model, drawn: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     photos = tmp_path / "many"
@@ -94,8 +94,8 @@ def test_signal_stops_tagging_and_the_same_command_goes_on(
     assert 0 < said["unchanged"] < 2000
 
 
-def obeys(running: "subprocess.Popen[str]", number: signal.Signals) -> bool:
-    """Whether a process still does something of its own on a signal; on the next one, labelr does not."""
+def handles(running: "subprocess.Popen[str]", number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal; labelr removes its own after the first signal."""
     status = Path(f"/proc/{running.pid}/status").read_text()
     return bool(int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> (number - 1) & 1)
 
@@ -111,7 +111,7 @@ def test_second_interrupt_stops_in_the_middle_of_a_step(home: Path) -> None:
         assert any(" parameters, " in line for line in said)  # what is done from here on is held until a step has ended
         time.sleep(1)  # a step takes longer
         running.send_signal(signal.SIGINT)
-        while obeys(running, signal.SIGINT):  # not before torch gives Python its turn
+        while handles(running, signal.SIGINT):  # not before torch gives Python its turn
             assert running.poll() is None
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
@@ -129,7 +129,7 @@ def mount(folder: Path, megabytes: int) -> None:
 
 
 @pytest.mark.slow
-def test_full_disk_leaves_the_best_model_whole_and_the_run_goes_on_when_there_is_room(
+def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
     cli: Cli, drawn: Path, home: Path, tmp_path: Path
 ) -> None:
     options = [drawn, *TINY_OPTIONS, "--epochs", "12", "--patience", "12"]
@@ -157,7 +157,7 @@ def test_full_disk_leaves_the_best_model_whole_and_the_run_goes_on_when_there_is
 
 
 @pytest.mark.slow
-def test_output_that_goes_away_is_an_error_that_names_it(drawn: Path, tmp_path: Path) -> None:
+def test_output_that_disappears_is_an_error_that_names_it(drawn: Path, tmp_path: Path) -> None:
     command = fitting(drawn, *TINY_OPTIONS, *LONG, "--output", tmp_path / "model")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         wait_for(running, "epoch 2/")

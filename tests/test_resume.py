@@ -1,4 +1,4 @@
-"""Exact resume: what goes on is what was stopped, to the last bit, and nothing else is gone on with."""
+"""Exact resume: a stopped run gives the same model, bit for bit, and only with the same data and settings."""
 
 import json
 import logging
@@ -30,8 +30,8 @@ CLOCK = ("seconds", "images_per_second", "waited_seconds")
 
 
 @pytest.fixture(autouse=True)
-def obedient() -> Iterator[None]:
-    """SIGTERM is obeyed as the command line does."""
+def handled() -> Iterator[None]:
+    """SIGTERM is handled as in the command line."""
     before = signal.getsignal(signal.SIGTERM)
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     yield
@@ -39,7 +39,7 @@ def obedient() -> Iterator[None]:
 
 
 def at(epoch: int, step: int, action: Callable[[], object]) -> Track:
-    """Does something before a step of an epoch, both counted from 1; step 0 is before the first batch is fetched."""
+    """Calls `action` before a step of an epoch, both counted from 1."""
     number = 0
 
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
@@ -71,7 +71,7 @@ def stopped(data: Path | None, config: dict[str, Any], *, epoch: int = 2, step: 
 
 
 def essence(result: FitResult) -> str:
-    """All that must not depend on whether a run was stopped."""
+    """Everything that must not depend on whether a run was stopped."""
     info = result.model.info
     history = [{name: value for name, value in row.items() if name not in CLOCK} for row in result.history]
     return repr((info.weights["sha256"], history, result.metrics, info.thresholds))
@@ -84,24 +84,24 @@ def calm(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
 
 
 @pytest.fixture(scope="module")
-def begun(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped in its second epoch; nobody changes it."""
+def interrupted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in its second epoch; read-only."""
     before = signal.getsignal(signal.SIGTERM)
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
-    folder = tmp_path_factory.mktemp("models") / "begun"
+    folder = tmp_path_factory.mktemp("models") / "interrupted"
     stopped(drawn, FOUR, output=folder)
     signal.signal(signal.SIGTERM, before)
     return folder
 
 
 @pytest.fixture
-def run(begun: Path, home: Path) -> Path:
-    """A copy of that run in this test's models folder, free to be gone on with."""
-    return Path(shutil.copytree(begun, home / "models" / "run"))
+def run(interrupted: Path, home: Path) -> Path:
+    """A copy of that run in this test's models folder, which may be resumed."""
+    return Path(shutil.copytree(interrupted, home / "models" / "run"))
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 6), (4, 6)])
-def test_run_that_was_stopped_comes_to_the_same_model(calm: FitResult, drawn: Path, epoch: int, step: int) -> None:
+def test_stopped_run_gives_the_same_model(calm: FitResult, drawn: Path, epoch: int, step: int) -> None:
     stopped(drawn, FOUR, epoch=epoch, step=step, name="run")
     result = fit(drawn, FOUR, name="run", resume=True)
     assert essence(result) == essence(calm)
@@ -109,7 +109,7 @@ def test_run_that_was_stopped_comes_to_the_same_model(calm: FitResult, drawn: Pa
     assert names == {path.name.split("-")[0] for path in calm.model.path.iterdir()}
 
 
-def test_run_that_was_stopped_again_and_again_comes_to_the_same_model(calm: FitResult, drawn: Path) -> None:
+def test_run_that_was_stopped_repeatedly_gives_the_same_model(calm: FitResult, drawn: Path) -> None:
     stopped(drawn, FOUR, epoch=1, step=4, name="run")
     for epoch, step in [(1, 2), (2, 1), (1, 3)]:  # of what is left each time
         stopped(drawn, FOUR, epoch=epoch, step=step, name="run", resume=True)
@@ -128,14 +128,14 @@ def test_run_that_was_stopped_again_and_again_comes_to_the_same_model(calm: FitR
     ],
     ids="-".join,
 )
-def test_whatever_the_settings_a_stopped_run_comes_to_the_same_model(drawn: Path, change: dict[str, Any]) -> None:
+def test_stopped_run_gives_the_same_model_with_other_settings(drawn: Path, change: dict[str, Any]) -> None:
     config = {**FOUR, "epochs": 3, **change}
     calm = fit(drawn, config, name="calm")
     stopped(drawn, config, name="run")
     assert essence(fit(drawn, config, name="run", resume=True)) == essence(calm)
 
 
-def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:
+def test_early_stopping_continues_counting(tmp_path: Path) -> None:
     data = tmp_path / "noise"
     data.mkdir()
     for number in range(20):
@@ -149,7 +149,7 @@ def test_early_stopping_goes_on_counting(tmp_path: Path) -> None:
     assert essence(fit(data, config, name="run", resume=True)) == essence(calm)
 
 
-def test_folds_that_are_done_are_not_trained_again(drawn: Path) -> None:
+def test_finished_folds_are_not_trained_again(drawn: Path) -> None:
     config = {**TINY, "folds": 3}
     calm = fit(drawn, config, name="calm")
     stopped(drawn, config, epoch=3, step=2, name="run")  # the second fold's first
@@ -168,7 +168,7 @@ def test_folds_that_are_done_are_not_trained_again(drawn: Path) -> None:
     assert stored[0] == stored[1]
 
 
-def test_model_that_a_killed_run_had_not_saved_yet_is_saved_when_it_goes_on(calm: FitResult, drawn: Path) -> None:
+def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(calm: FitResult, drawn: Path) -> None:
     folder = store.models_folder() / "run"
     with pytest.raises(LabelrError, match=r"cannot write .*config\.json"):  # after the checkpoint of the first epoch
         fit(drawn, FOUR, name="run", track=at(1, 1, (folder / "config.json").mkdir))
@@ -177,14 +177,14 @@ def test_model_that_a_killed_run_had_not_saved_yet_is_saved_when_it_goes_on(calm
     assert essence(fit(drawn, FOUR, name="run", resume=True)) == essence(calm)
 
 
-def test_best_model_that_is_gone_is_an_error_that_says_so(drawn: Path, run: Path) -> None:
+def test_missing_best_model_is_an_error(drawn: Path, run: Path) -> None:
     (run / "model.json").unlink()
     with pytest.raises(LabelrError, match="the best model so far is gone"):
         fit(drawn, FOUR, name="run", resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"x" * 1000], ids=["empty", "cut", "noise"])
-def test_damaged_checkpoint_is_an_error_that_says_what_to_do(drawn: Path, content: bytes, run: Path) -> None:
+def test_damaged_checkpoint_is_an_error_with_a_hint(drawn: Path, content: bytes, run: Path) -> None:
     (run / "checkpoint.pt").write_bytes(content)
     with pytest.raises(LabelrError, match=r"the checkpoint .* cannot be read") as caught:
         fit(drawn, FOUR, name="run", resume=True)
@@ -210,14 +210,12 @@ def test_other_settings_are_refused_with_their_names(drawn: Path, run: Path) -> 
     assert "--force" in caught.value.hint
 
 
-def test_what_auto_chose_may_be_named_and_what_does_not_matter_may_change(
-    calm: FitResult, drawn: Path, run: Path
-) -> None:
+def test_resolved_auto_settings_and_free_settings_may_be_given(calm: FitResult, drawn: Path, run: Path) -> None:
     named = {**FOUR, "lr": 4e-3, "patience": 10, "checkpoint_minutes": 1.0, "cache_limit": 1.0, "workers": 2}
     assert essence(fit(drawn, named, name="run", resume=True)) == essence(calm)
 
 
-def test_what_auto_chose_is_kept_on_another_machine(drawn: Path, tmp_path: Path) -> None:
+def test_resolved_auto_settings_are_kept_on_another_machine(drawn: Path, tmp_path: Path) -> None:
     config = {name: value for name, value in FOUR.items() if name not in ("threads", "amp")}
     stopped(drawn, config, name="run")
     path = store.models_folder() / "run" / "run.json"
@@ -269,7 +267,7 @@ def reverse_rows(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (change_label, "1 images have other labels: 00002.png"),
         (change_image, "1 images have another content: 00002.png"),
@@ -279,30 +277,30 @@ def reverse_rows(data: Path) -> None:
         (reverse_rows, "the images are listed in another order"),
     ],
 )
-def test_other_data_is_refused_with_what_has_changed(
-    drawn: Path, run: Path, tmp_path: Path, change: Callable[[Path], None], said: str
+def test_changed_data_is_refused_with_the_change(
+    drawn: Path, run: Path, tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
     data = Path(shutil.copytree(drawn, tmp_path / "data"))
     change(data)
     with pytest.raises(LabelrError, match="the data has changed since the run") as caught:
         fit(data, FOUR, name="run", resume=True)
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
-def test_data_that_has_only_moved_is_gone_on_with(calm: FitResult, drawn: Path, run: Path, tmp_path: Path) -> None:
+def test_moved_data_is_accepted(calm: FitResult, drawn: Path, run: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(drawn, tmp_path / "moved"))
     assert essence(fit(moved, FOUR, name="run", resume=True)) == essence(calm)
 
 
-def test_same_run_again_asks_whether_to_go_on_or_to_start_anew(calm: FitResult, drawn: Path) -> None:
+def test_same_run_again_is_an_error_that_names_resume_and_force(calm: FitResult, drawn: Path) -> None:
     stopped(drawn, FOUR)
     with pytest.raises(LabelrError, match="there is an unfinished run in") as caught:
         fit(drawn, FOUR)
     assert "`--resume`" in caught.value.hint
     assert "`--force`" in caught.value.hint
-    anew = fit(drawn, FOUR, force=True)
-    assert (anew.model.name, essence(anew)) == ("drawn", essence(calm))
-    assert not (anew.model.path / "checkpoint.pt").exists()
+    again = fit(drawn, FOUR, force=True)
+    assert (again.model.name, essence(again)) == ("drawn", essence(calm))
+    assert not (again.model.path / "checkpoint.pt").exists()
 
 
 def test_run_without_a_name_finds_its_own_unfinished_one(calm: FitResult, drawn: Path) -> None:
@@ -316,19 +314,19 @@ def test_run_without_a_name_finds_its_own_unfinished_one(calm: FitResult, drawn:
     assert (result.model.name, essence(result)) == ("drawn", essence(calm))
 
 
-def test_run_of_other_data_with_the_same_name_is_not_in_the_way(drawn: Path, tmp_path: Path) -> None:
+def test_run_on_other_data_with_the_same_name_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
     stopped(drawn, FOUR)
     data = make_synthetic_dataset(tmp_path / "drawn", 40, 2)
     assert fit(data, TINY, resume=True).model.name == "drawn-2"
 
 
-def test_without_an_unfinished_run_a_new_one_begins(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_run_starts_if_there_is_none_to_resume(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     assert len(fit(drawn, TINY, name="new", resume=True).history) == 2
     assert "there is no unfinished run to resume: starting a new one" in caplog.text
 
 
-def test_run_that_is_stopped_while_its_page_is_written_comes_to_the_same_calibration(
+def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibration(
     calm: FitResult, drawn: Path
 ) -> None:
     class Stop(logging.Handler):
@@ -352,7 +350,7 @@ def test_run_that_is_stopped_while_its_page_is_written_comes_to_the_same_calibra
     assert result.model.info.calibration == calm.model.info.calibration
 
 
-def test_table_of_suspects_of_a_run_that_is_gone_on_with_is_replaced(drawn: Path, run: Path, tmp_path: Path) -> None:
+def test_table_of_suspects_of_a_resumed_run_is_replaced(drawn: Path, run: Path, tmp_path: Path) -> None:
     (tmp_path / "suspects.csv").write_text("of the run that was stopped")
     fit(drawn, FOUR, name="run", resume=True, suspects=tmp_path / "suspects.csv")
     assert (tmp_path / "suspects.csv").read_text().startswith("filename,label,given")
@@ -360,7 +358,7 @@ def test_table_of_suspects_of_a_run_that_is_gone_on_with_is_replaced(drawn: Path
 
 
 @pytest.mark.parametrize("name", [None, "run"])
-def test_finished_run_gives_its_result_again(drawn: Path, name: str | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_finished_run_returns_its_result_again(drawn: Path, name: str | None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     first = fit(drawn, TINY, name=name)
 
@@ -389,7 +387,7 @@ def test_resume_and_force_exclude_each_other_and_time_excludes_resume(drawn: Pat
         fit(drawn, {**TINY, "epochs": None, "time": 1}, resume=True)
 
 
-def test_run_with_a_time_keeps_nothing_to_go_on_with(drawn: Path) -> None:
+def test_run_with_a_time_limit_has_no_checkpoint(drawn: Path) -> None:
     config = {**TINY, "epochs": None, "time": 1}
     with pytest.raises(signals.Stopped) as caught:
         fit(drawn, config, name="timed", track=at(2, 1, stop))
@@ -402,7 +400,7 @@ def test_run_with_a_time_keeps_nothing_to_go_on_with(drawn: Path) -> None:
         fit(drawn, TINY, name="timed", resume=True)
 
 
-def test_long_epoch_is_saved_in_its_middle(drawn: Path) -> None:
+def test_checkpoint_is_saved_within_a_long_epoch(drawn: Path) -> None:
     folder = store.models_folder() / "run"
     there: list[bool] = []
     fit(
@@ -416,22 +414,22 @@ def test_long_epoch_is_saved_in_its_middle(drawn: Path) -> None:
     assert there == [True, False]
 
 
-def test_config_json_makes_the_model_again(calm: FitResult, drawn: Path) -> None:
+def test_config_json_reproduces_the_model(calm: FitResult, drawn: Path) -> None:
     config = TrainConfig.read(calm.model.path / "config.json")
     assert config.to_dict() == calm.model.info.config
     assert essence(fit(drawn, config, name="again", track=untracked)) == essence(calm)
 
 
-def test_other_versions_are_told(drawn: Path, caplog: pytest.LogCaptureFixture, run: Path) -> None:
+def test_other_versions_are_logged(drawn: Path, caplog: pytest.LogCaptureFixture, run: Path) -> None:
     path = run / "run.json"
-    said = json.loads(path.read_text())
-    path.write_text(json.dumps({**said, "versions": {"labelr": "0.0.1", "torch": "1.0"}}))
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({**saved, "versions": {"labelr": "0.0.1", "torch": "1.0"}}))
     fit(drawn, FOUR, name="run", resume=True)
     assert "started with labelr 0.0.1, torch 1.0 and is resumed with labelr" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
-def test_damaged_run_json_is_an_error_that_says_what_to_do(drawn: Path, text: str, run: Path) -> None:
+def test_damaged_run_json_is_an_error_with_a_hint(drawn: Path, text: str, run: Path) -> None:
     (run / "run.json").write_text(text)
     with pytest.raises(LabelrError, match=r"run\.json is (damaged|of another version)") as caught:
         fit(drawn, FOUR, name="run", resume=True)
@@ -450,7 +448,7 @@ def test_unfinished_run_is_listed_and_removed(cli: Cli, run: Path) -> None:
     assert not run.exists()
 
 
-def test_run_without_a_model_yet_says_how_to_get_one(cli: Cli, run: Path, drawn: Path) -> None:
+def test_run_without_a_model_is_an_error_that_names_resume(cli: Cli, run: Path, drawn: Path) -> None:
     (run / "model.json").unlink()
     done = cli("tag", drawn, "--model", "run")
     assert (done.code, done.err.splitlines()[0]) == (1, "Error: 'run' has no model yet: its training was stopped")
@@ -459,7 +457,7 @@ def test_run_without_a_model_yet_says_how_to_get_one(cli: Cli, run: Path, drawn:
     assert cli("models", "rm", "run").code == 0
 
 
-def test_model_that_is_being_made_is_not_removed(cli: Cli, home: Path) -> None:
+def test_model_of_a_running_run_is_not_removed(cli: Cli, home: Path) -> None:
     with reserve_folder("run", default_name="x") as folder:
         (folder / "run.json").write_text("{}")
         done = cli("models", "rm", "run")
@@ -467,14 +465,14 @@ def test_model_that_is_being_made_is_not_removed(cli: Cli, home: Path) -> None:
     assert "a run is writing to" in done.err
 
 
-def test_damaged_run_is_warned_of_in_the_list(cli: Cli, run: Path) -> None:
+def test_damaged_run_is_a_warning_in_the_list(cli: Cli, run: Path) -> None:
     (run / "run.json").write_text("{")
     done = cli("models", "list")
     assert "run.json is damaged" in done.err
     assert "the run is skipped" in done.err
 
 
-def test_force_deletes_nothing_until_the_new_run_has_begun(calm: FitResult, drawn: Path, run: Path) -> None:
+def test_force_deletes_nothing_before_the_new_run_starts(calm: FitResult, drawn: Path, run: Path) -> None:
     before = sorted(path.name for path in run.iterdir())
     with pytest.raises(LabelrError, match="does not exist"):
         fit(drawn, {**FOUR, "labels": [str(drawn / "lables.csv")]}, name="run", force=True)
@@ -487,7 +485,7 @@ def test_force_deletes_nothing_until_the_new_run_has_begun(calm: FitResult, draw
     assert essence(fit(drawn, FOUR, name="run", resume=True)) == essence(calm)
 
 
-def test_other_groups_and_parts_are_refused(drawn: Path, tmp_path: Path) -> None:
+def test_changed_groups_and_splits_are_refused(drawn: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(drawn, tmp_path / "data"))
     header, *rows = (data / "labels.csv").read_text().splitlines()
 
@@ -516,7 +514,7 @@ def test_epochs_of_folds_do_not_grow(drawn: Path) -> None:
         fit(drawn, {**config, "epochs": 3}, name="run", resume=True)
 
 
-def test_run_that_was_killed_before_it_had_anything_to_keep_is_not_in_the_way(drawn: Path, run: Path) -> None:
+def test_run_that_was_killed_before_its_first_checkpoint_is_replaced(drawn: Path, run: Path) -> None:
     for path in run.iterdir():
         if path.name != "run.json":
             path.unlink()
@@ -526,7 +524,7 @@ def test_run_that_was_killed_before_it_had_anything_to_keep_is_not_in_the_way(dr
     assert not list(run.glob(".labelr*"))
 
 
-def test_checkpoint_of_another_network_is_an_error_that_says_what_to_do(drawn: Path, run: Path) -> None:
+def test_checkpoint_of_another_network_is_an_error_with_a_hint(drawn: Path, run: Path) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     damages: list[dict[str, Any]] = [{"network": {}}, {"epoch": None, "losses": None}, {"history": [{"epoch": 1}]}]
     for damage in damages:
@@ -536,24 +534,20 @@ def test_checkpoint_of_another_network_is_an_error_that_says_what_to_do(drawn: P
         assert "--force" in caught.value.hint
 
 
-def test_error_that_resuming_would_meet_again_does_not_advise_it(
-    drawn: Path, run: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_permanent_error_does_not_suggest_resume(drawn: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "checkpoint.pt").write_bytes(b"x")
     with pytest.raises(LabelrError):
         fit(drawn, FOUR, name="run", resume=True)
     assert "resume it with the same command" not in caplog.text
 
 
-def test_micro_batch_that_is_named_anew_counts_and_is_warned_of(
-    drawn: Path, run: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_micro_batch_is_used_with_a_warning(drawn: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     result = fit(drawn, {**FOUR, "micro_batch": 4}, name="run", resume=True)
     assert result.model.info.config["micro_batch"] == 4
     assert "another micro_batch changes the result" in caplog.text
 
 
-def test_history_of_a_model_that_is_to_be_replaced_does_not_count(cli: Cli, drawn: Path, home: Path) -> None:
+def test_history_of_the_replaced_model_does_not_count(cli: Cli, drawn: Path, home: Path) -> None:
     fit(drawn, FOUR, name="run")
     os.utime(home / "models" / "run" / "history.csv", (1, 1))
     stopped(drawn, {**FOUR, "seed": 3}, epoch=1, step=2, name="run", force=True)
@@ -561,14 +555,14 @@ def test_history_of_a_model_that_is_to_be_replaced_does_not_count(cli: Cli, draw
     assert (row["resumable"], row["epochs_done"]) == (True, 0)
 
 
-def test_bytes_that_are_no_text_do_not_stop_the_list(cli: Cli, run: Path) -> None:
+def test_binary_run_json_does_not_stop_the_list(cli: Cli, run: Path) -> None:
     (run / "run.json").write_bytes(b"\xff\xfe")
     done = cli("models", "list")
     assert done.code == 0
     assert "run.json is damaged" in done.err
 
 
-def test_run_that_is_going_on_is_listed_as_running(cli: Cli, run: Path) -> None:
+def test_running_run_is_listed_as_running(cli: Cli, run: Path) -> None:
     (run / "run.json").rename(run / "kept")
     with reserve_folder("run", default_name="x", resume=False, force=True) as folder:
         (folder / "kept").rename(folder / "run.json")

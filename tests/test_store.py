@@ -1,4 +1,4 @@
-"""Models on disk: saved, found, loaded, refused."""
+"""Saved models on disk: save, load, find, list, remove; and the directories of runs."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from labelr.training.run import reserve_folder
 
 @pytest.fixture
 def copy(trained: Model, home: Path) -> Path:
-    """A copy of the small model in this test's models folder, free to be damaged."""
+    """A copy of the small model in this test's models folder, which may be damaged."""
     return Path(shutil.copytree(trained.path, home / "models" / "copy"))
 
 
@@ -82,7 +82,7 @@ def test_weights_of_another_network_are_refused(copy: Path) -> None:
         store.load("copy")
 
 
-def test_format_that_is_too_new_is_refused_with_what_to_do(copy: Path) -> None:
+def test_newer_format_is_refused_with_a_hint(copy: Path) -> None:
     change(copy, format=99)
     with pytest.raises(LabelrError) as caught:
         store.load("copy")
@@ -117,7 +117,7 @@ def test_model_json_with_impossible_values_is_damaged(copy: Path, values: dict[s
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\xff"])
-def test_model_json_that_is_no_such_thing_is_damaged(copy: Path, text: str) -> None:
+def test_unparsable_model_json_is_damaged(copy: Path, text: str) -> None:
     (copy / "model.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(LabelrError, match=r"model\.json is damaged"):
         store.load("copy")
@@ -149,7 +149,7 @@ def test_model_is_found_by_its_directory_too(trained: Model) -> None:
 
 
 @pytest.mark.parametrize("written", ["./some", "some/", "../work/some"])
-def test_path_means_a_directory_even_where_a_model_in_the_cache_is_called_so(
+def test_path_is_a_directory_even_if_a_model_has_that_name(
     trained: Model, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     shutil.copytree(trained.path, home / "models" / "some")
@@ -159,7 +159,7 @@ def test_path_means_a_directory_even_where_a_model_in_the_cache_is_called_so(
     assert store.find("some") == home / "models" / "some"
 
 
-def test_path_to_photographs_is_not_taken_for_a_run_of_that_name(home: Path, tmp_path: Path) -> None:
+def test_path_to_photographs_is_not_a_run_of_that_name(home: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (home / "models" / "photos").mkdir(parents=True)
     (home / "models" / "photos" / "run.json").write_text("{}")
@@ -167,7 +167,7 @@ def test_path_to_photographs_is_not_taken_for_a_run_of_that_name(home: Path, tmp
         store.find(f"{tmp_path}/photos")
 
 
-def test_runs_that_begin_at_once_get_names_of_their_own() -> None:
+def test_simultaneous_runs_get_different_names() -> None:
     all_there, names = threading.Barrier(8), []
 
     def run() -> None:
@@ -193,7 +193,7 @@ def test_names_are_counted_up_when_taken(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["_x", "+p", "a..b", "..", "...", "-", "x" * 300, "日本 写真", "a/b\n"])
-def test_name_that_is_made_from_a_folders_can_be_named_again(name: str) -> None:
+def test_name_made_from_a_folder_is_valid(name: str) -> None:
     with reserve_folder(None, default_name=name) as folder:
         assert store.check_name(folder.name) == folder.name
 
@@ -208,7 +208,7 @@ def test_name_that_another_run_is_using_is_refused() -> None:
                 pass
 
 
-def test_name_that_a_dead_run_has_left_behind_is_free(home: Path) -> None:
+def test_name_of_a_killed_run_is_free(home: Path) -> None:
     code = (
         "import os\nfrom labelr.training.run import reserve_folder\n"
         "with reserve_folder('mine', default_name='x'):\n    os.kill(os.getpid(), 9)"
@@ -229,7 +229,7 @@ def test_name_in_another_script_is_taken(home: Path) -> None:
     assert store.check_name("Vögel-鳥_1.0") == "Vögel-鳥_1.0"
 
 
-def test_model_that_is_there_is_replaced_only_by_force(copy: Path) -> None:
+def test_existing_model_is_replaced_only_with_force(copy: Path) -> None:
     with (
         pytest.raises(LabelrError, match="there is a model in") as caught,
         reserve_folder("copy", default_name="x"),
@@ -256,7 +256,7 @@ def test_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
     assert len(list(mine.iterdir())) == 3
 
 
-def test_directory_without_a_model_is_removed_again_unless_it_was_there_before(tmp_path: Path) -> None:
+def test_directory_without_a_model_is_removed_unless_it_existed_before(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for name in ("mine", "new"):
         with reserve_folder(None, default_name="x", output=tmp_path / name) as folder:
@@ -265,7 +265,7 @@ def test_directory_without_a_model_is_removed_again_unless_it_was_there_before(t
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-def test_damaged_models_are_passed_over_with_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_models_are_skipped_with_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     (copy / "model.json").write_text("{")
     assert list(store.list_models()) == []
     assert "is skipped" in caplog.text
