@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from labelr.fields import SettingError
 from labelr.model import store
 from labelr.training.fit import fit
 from labelr.training.record import RECORD_FILE
+from labelr.tuning.space import Plan
 from labelr.tuning.study import open_study
-from labelr.tuning.trials import POINT, WORKER
-from labelr.tuning.tune import tune
+from labelr.tuning.trials import POINT, REASON, WORKER
+from labelr.tuning.tune import conclude, tune
 
 GRID = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.5"]
 ONE_EPOCH = {**TINY, "epochs": 1}
@@ -133,14 +135,18 @@ def test_search_continues_when_nobody_reads_its_messages(drawn: Path, tmp_path: 
     assert running.wait(timeout=300) == 0
 
 
-@pytest.mark.slow
-def test_time_ends_a_search_and_returns_started_points_to_the_queue(drawn: Path, home: Path) -> None:
-    config = {**TINY, "epochs": 5000, "patience": 5000}
-    with pytest.raises(LabelrError, match="no trial was completed"):
-        tune(drawn, {"lr": [1e-3, 4e-3]}, config, time=0.1, refit=False)
-    (attempt,) = [attempt for attempt in attempts_in(home / "studies" / "drawn") if attempt.intermediate_values]
-    assert attempt.state == TrialState.FAIL
-    assert attempt.user_attrs["requeued"]
+def test_search_without_a_complete_trial_is_an_error_with_the_reasons(drawn: Path, tmp_path: Path) -> None:
+    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
+    with closing(open_study("some", tmp_path / "study", None)) as study:
+        with pytest.raises(LabelrError, match="no trial was completed") as caught:
+            conclude(study, plan)
+        assert "--time" in caught.value.hint
+        study.enqueue([{"lr": 1e-3}])
+        attempt = study.shared.ask()
+        attempt.set_user_attr(REASON, "the loss became nan")
+        study.shared.tell(attempt, state=TrialState.FAIL)
+        with pytest.raises(LabelrError, match="no trial was completed: the loss became nan"):
+            conclude(study, plan)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """The work of a worker process, done in the process of the test: which points it trains, and how they end."""
 
+import time
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,18 @@ def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
         make_worker(plan, study).run()
         trials = read_trials(study.shared)
     assert [(trial.state, trial.epochs) for trial in trials] == [("complete", 3)] * 2
+
+
+def test_time_ends_a_search_and_returns_its_point_to_the_queue(drawn: Path, tmp_path: Path) -> None:
+    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000, "patience": 5000}, {})
+    with closing(open_study("some", tmp_path / "study", None)) as study:
+        worker = make_worker(plan, study)
+        worker.plan = replace(plan, deadline=time.time() + 1)
+        worker.run()
+        (attempt,) = [attempt for attempt in study.attempts() if attempt.state != TrialState.WAITING]
+        assert attempt.state == TrialState.FAIL
+        assert attempt.intermediate_values
+        assert {trial.state for trial in read_trials(study.shared)} == {"waiting"}
 
 
 def test_point_that_two_machines_enqueue_is_trained_once(drawn: Path, tmp_path: Path) -> None:

@@ -129,15 +129,9 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     """Lets workers try all points, until there are none left or the time is up."""
     trials = read_trials(study.shared)
     finished, threads = sum(trial.is_finished for trial in trials), max(1, runtime.threads // plan.options.jobs)
+    work = f"{_describe(plan)}, each on {pluralize(threads, 'CPU thread')}"
     done = f"; {finished:,} of them are done" if finished else ""
-    log.info(
-        "study %s in %s: %s, each on %s%s",
-        study.name,
-        study.folder,
-        _describe(plan),
-        pluralize(threads, "CPU thread"),
-        done,
-    )
+    log.info("study %s in %s: %s%s", study.name, study.folder, work, done)
     left = math.inf if plan.num_points is None else plan.num_points - finished
     if left <= 0:
         return
@@ -173,9 +167,8 @@ def _describe(plan: Plan) -> str:
         f"{len(dimension.choices)} of {name}" if isinstance(dimension, Values) else f"{name} {dimension}"
         for name, dimension in plan.space.dimensions.items()
     )
-    number = (
-        f"{plan.num_points:,} points" if plan.num_points is not None else f"points for {plan.options.time:g} minutes"
-    )
+    time_limit = f"points for {plan.options.time:g} minutes" if plan.options.time else ""
+    number = time_limit if plan.num_points is None else f"{plan.num_points:,} points"
     how = {"grid": "", "random": " at random", "tpe": " chosen by TPE"}[plan.sampler]
     seeds = "trained once" if plan.options.seeds == 1 else f"trained with {plan.options.seeds} seeds"
     return f"{number}{how} ({' x '.join(dimensions)}), each {seeds}, {plan.options.jobs} at a time"
