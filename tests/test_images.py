@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 
 from labelr.config import RESIZE_RULES, ResizeRule
 from labelr.data.images import (
+    FileIndex,
     Pixels,
     UnreadableError,
     decode,
@@ -662,6 +663,22 @@ def test_missing_folder_or_file_cannot_be_listed(name: str, tmp_path: Path) -> N
     touch(tmp_path, "file.txt")
     with pytest.raises(LabelrError, match=f"cannot list the folder .*{name}"):
         list(find_images(tmp_path / name))
+
+
+@pytest.mark.parametrize("folders", [("b", ""), ("", "b"), ("c", "b", ""), ("", "b", "b/d")])
+def test_index_finds_what_a_walk_finds_in_any_order_of_folders(folders: tuple[str, ...], tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b/1.jpg", "b/d/2.jpg", "bc/3.jpg", "c/4.jpg")
+    index = FileIndex()
+    for folder in folders:
+        assert list(index.find_images(tmp_path / folder)) == list(find_images(tmp_path / folder))
+
+
+def test_index_walks_a_folder_once(tmp_path: Path) -> None:
+    touch(tmp_path, "b/1.jpg")
+    index = FileIndex()
+    before = list(index.find_images(tmp_path))
+    touch(tmp_path, "b/2.jpg")
+    assert list(index.find_images(tmp_path)) == list(index.find_images(tmp_path / "b")) == before
 
 
 def test_subfolder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:

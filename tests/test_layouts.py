@@ -51,6 +51,8 @@ def test_file_without_the_chosen_layout_is_an_error(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n")
     assert "is not a JSON of COCO" in error_of(data, layout="coco", labels=[str(data / "labels.csv")]).message
     assert "is not an XML of CVAT" in error_of(data, layout="cvat", labels=[str(data / "labels.csv")]).message
+    assert "is not a folder of Pascal" in error_of(data, layout="voc", labels=[str(data / "labels.csv")]).message
+    assert "is not a folder that" in error_of(data, layout="tagged", labels=[str(data / "labels.csv")]).message
 
 
 @pytest.mark.parametrize("half", ["\\ud83d", "\\ude00"])

@@ -88,9 +88,10 @@ class FileIndex:
             LabelrError: If a folder cannot be listed.
         """
         if folder not in self._files:
-            prefix = "" if folder == Path() else f"{folder}{os.sep}"
-            inside = (path for files in self._files.values() for path in files if str(path).startswith(prefix))
-            self._files[folder] = list(inside) or list(find_files(folder, lambda _: True))
+            walked = next((parent for parent in folder.parents if parent in self._files), None)
+            known = self._files[walked] if walked is not None else []
+            inside = [path for path in known if str(path).startswith(f"{folder}{os.sep}")]
+            self._files[folder] = inside or list(find_files(folder, lambda _: True))
         return (path for path in self._files[folder] if wanted(path.name))
 
     def find_images(self, folder: Path) -> Iterator[Path]:

@@ -20,29 +20,14 @@ class Mark(IntEnum):
 
 
 _SPELLINGS = {
-    Mark.YES: [
-        "1",
-        "1.0",
-        "1,0",
-        "true",
-        "t",
-        "yes",
-        "y",
-        "x",
-        "✓",
-        "✔",
-        "wahr",
-        "ja",
-        "j",
-        "vrai",
-        "oui",
-        "verdadero",
-    ],
-    Mark.NO: ["0", "0.0", "0,0", "false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso"],
-    Mark.BLANK: [""],
-    Mark.UNKNOWN: ["na", "nan", "null", "n/a", "?"],
-    Mark.MINUS: ["-1", "-1.0"],
-}
+    Mark.YES: (
+        "1", "1.0", "1,0", "true", "t", "yes", "y", "x", "✓", "✔", "wahr", "ja", "j", "vrai", "oui", "verdadero",
+    ),
+    Mark.NO: ("0", "0.0", "0,0", "false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso"),
+    Mark.BLANK: ("",),
+    Mark.UNKNOWN: ("na", "nan", "null", "n/a", "?"),
+    Mark.MINUS: ("-1", "-1.0"),
+}  # fmt: skip
 MARKS = {spelling: mark for mark, spellings in _SPELLINGS.items() for spelling in spellings}
 """What a cell of a label column may hold, in lower case; spreadsheets localise true and false."""
 

@@ -37,6 +37,8 @@ def read(source: Source) -> LabelTable:
     Raises:
         LabelrError: If a file is not in the format of `labelr tag`, or the table disagrees with the files.
     """
+    if not source.is_folder:
+        raise LabelrError(f"{source.path} is not a folder that `labelr tag` wrote", "name another `--layout`")
     annotations = [
         Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_labels(path))
         for path in _find_files(source)

@@ -28,8 +28,10 @@ def read(source: Source) -> LabelTable:
     tags of whole images, add labels.
 
     Raises:
-        LabelrError: If a file cannot be parsed.
+        LabelrError: If the source is not a folder, or a file cannot be parsed.
     """
+    if not source.is_folder:
+        raise LabelrError(f"{source.path} is not a folder of Pascal VOC", "name another layout with `--layout`")
     splits, tags = _read_splits(source.path), _read_tags(source.path)
     annotations = []
     for path in source.files(".xml"):
