@@ -83,7 +83,7 @@ def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, drawn: Pat
 
 def test_verbose_fit_logs_device_and_precision(cli: Cli, drawn: Path) -> None:
     log = cli("fit", drawn, "--verbose", *TINY_OPTIONS).err
-    assert re.search(r"on (cpu|cuda|mps) in (fp32|bf16|fp16), 1 threads, 1 workers", log)
+    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 threads, 1 workers", log)
     assert "parameters" in log
 
 

@@ -77,7 +77,9 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
-    return Runtime(device, _pick_precision(device, options.amp), threads, options.workers or threads)
+    runtime = Runtime(device, _pick_precision(device, options.amp), threads, options.workers or threads)
+    log.debug("device %s, %s, %d threads, %d workers", device.type, runtime.precision, threads, runtime.workers)
+    return runtime
 
 
 def available_cpus() -> int:
