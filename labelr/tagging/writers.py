@@ -194,7 +194,8 @@ class DirectoryWriter:
             write_table(folder / PROBABILITIES_FILE, header(selection), map(probability_row, tagged()))
         if "jsonl" in options.formats:
             with _replacing_text(folder / JSONL_FILE) as file:
-                file.writelines(json_line(image, tagger) for image in images())
+                digest = tagger.model.info.digest
+                file.writelines(json_line(image, selection.labels, digest) for image in images())
         if options.uncertain:
             names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
             blank = [""] * len(selection.labels)  # to be filled in by a user
@@ -214,7 +215,7 @@ class StreamWriter:
     """
 
     def __init__(self, tagger: Tagger, write: Callable[[str], None]) -> None:
-        self._tagger = tagger
+        self._labels, self._digest = tagger.selection.labels, tagger.model.info.digest
         self._write = write
         self._as_json = "jsonl" in tagger.options.formats
         if not self._as_json:
@@ -232,7 +233,7 @@ class StreamWriter:
         if image.result.failed:
             log.warning("%s: %s", image.name, image.result.reason)
         if self._as_json:
-            self._write(json_line(image, self._tagger))
+            self._write(json_line(image, self._labels, self._digest))
         elif not image.result.failed:
             self._write(files.csv_text(label_row(image), ()))
 
@@ -252,10 +253,10 @@ def probability_row(image: TaggedImage) -> list[Any]:
     return [files.escape_formula_in_path(image.name), *map(format_probability, image.probs.tolist())]
 
 
-def json_line(image: TaggedImage, tagger: Tagger) -> str:
+def json_line(image: TaggedImage, labels: Sequence[str], model_digest: str) -> str:
     """An image as one line of JSON; without labels and probabilities if it failed."""
-    result, labels = image.result, tagger.selection.labels
-    value: dict[str, Any] = {"path": image.name, "model": tagger.model.info.digest}
+    result = image.result
+    value: dict[str, Any] = {"path": image.name, "model": model_digest}
     if result.failed:
         value |= {"size": None, "labels": None, "probabilities": None, "error": result.reason}
     else:
