@@ -10,9 +10,9 @@
     python tests/bench/gpu.py same MODEL MODEL                     whether two models have the same weights
     python tests/bench/gpu.py photos SOURCE FOLDER COUNT           write photographs of 12 megapixels
 
-A SWITCH changes the process that labelr runs in: fp16 (the card has no bf16), deterministic and benchmark (cuDNN),
-no-tf32, syncs (count the synchronizations), profile (seconds in labelr's functions), memory=GB (of the card), kill=N
-(after epoch N, then resume the run).
+A SWITCH changes the process that labelr runs in: fp16 (the card has no bf16), no-tf32, syncs (count the
+synchronizations), profile (seconds in labelr's functions), memory=GB (of the card), kill=N (after epoch N, then resume
+the run).
 """
 
 import cProfile
@@ -42,8 +42,6 @@ def set_switches(switches: Sequence[str]) -> Counter[str]:
     import torch
 
     syncs = Counter[str]()
-    torch.backends.cudnn.deterministic = "deterministic" in switches
-    torch.backends.cudnn.benchmark = "benchmark" in switches
     torch.backends.cudnn.allow_tf32 = "no-tf32" not in switches
     if "no-tf32" in switches:
         torch.set_float32_matmul_precision = lambda precision: None  # noqa: ARG005
@@ -89,14 +87,14 @@ def labelr(*words: str) -> None:
 
 
 def slowest(profile: cProfile.Profile) -> dict[str, float]:
-    """The 40 functions of labelr with the most seconds in the main thread, those that they call included."""
+    """The functions of labelr, optimizers and imports with the most seconds in the main thread, calls included."""
     profile.create_stats()
     seconds = {
         f"{'/'.join(Path(file).parts[-2:])}:{name}": round(entry[3], 3)
         for (file, _, name), entry in profile.stats.items()
-        if "/labelr/" in file
+        if "/labelr/" in file or "/torch/optim/" in file or name in {"<module>", "save"}
     }
-    return dict(sorted(seconds.items(), key=lambda item: -item[1])[:40])
+    return dict(sorted(seconds.items(), key=lambda item: -item[1])[:70])
 
 
 def run(*words: str) -> tuple[Figures, Figures]:

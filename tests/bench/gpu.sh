@@ -4,8 +4,9 @@
 #     tests/bench/gpu.sh PHOTOS [STEP...] >result.jsonl
 #
 # PHOTOS holds train/ and test/, each with images/ and labels.csv. Without STEPs all of them run, the most important
-# first. What does not fit into LIMIT seconds (default: 450) is skipped and reported; a step that fails does not stop the
-# others. Models and outputs stay in WORK (default: a new temporary directory). Run it alone on the machine.
+# first. What does not fit into LIMIT seconds (default: 450) is skipped and reported: name these steps in another call
+# with the same WORK, the directory of models and outputs (default: a new temporary one). A step that fails does not stop
+# the others. Run it alone on the machine.
 #
 #     DEVICE=cpu tests/bench/gpu.sh PHOTOS
 #
@@ -24,10 +25,10 @@ mkdir -p "$work" && cd "$work" || exit 1
 bench=("$python" "$root/tests/bench/gpu.py")
 train=$photos/train test=$photos/test
 
-small=128 large=224 full=30 few=3 num_synthetic=1800 num_large_photos=160 patience=1
+small=128 large=224 full=30 half=15 few=3 num_synthetic=1800 num_large_photos=160 patience=1
 tiny=()
 if [[ $device == cpu ]]; then
-    small=32 large=40 full=3 few=2 num_synthetic=100 num_large_photos=4 patience=5
+    small=32 large=40 full=3 half=2 few=2 num_synthetic=100 num_large_photos=4 patience=5
     tiny=(--width 0.125 --threads 1 --workers 1)
 fi
 
@@ -63,20 +64,17 @@ mapfile -t gpu_tests < <(grep -l 'mark\.gpu' "$root"/tests/test_*.py)
 step environment 120 "${bench[@]}" environment
 step gpu_tests 90 "$python" -m pytest -q -p no:cacheprovider -p no:benchmark --rootdir "$root" -m gpu "${gpu_tests[@]}"
 
-# Training at full length, and its share of the bare step.
+# Training, and its share of the bare step.
 fit fit_128 90 -- "$train" --image-size "$small" --epochs "$full" --patience 100
 step bare_128 40 "${bench[@]}" bare fit_128 "$device"
-fit fit_224 90 -- "$train" --image-size "$large" --epochs "$full" --patience 100
+fit fit_224 90 -- "$train" --image-size "$large" --epochs "$half" --patience 100
 step bare_224 40 "${bench[@]}" bare fit_224 "$device"
-fit fit_synthetic 60 -- --synthetic "$num_synthetic" --epochs "$full"
 
-# Memory that runs out: the first run must go on with smaller portions, the second must end with one sentence.
+# Too large a batch: the run should continue with fewer images at a time.
 fit too_large_batch 40 memory=3 -- "$train" --image-size "$large" --batch-size 512 --epochs 2
-fit full_card 30 memory=0.05 -- "$train" --image-size "$large" --epochs 2
 
 # Prediction: speed, and agreement between devices and precisions.
 step evaluate 40 "${bench[@]}" evaluate "$test" --model fit_128 --device "$device"
-tag tag_small fit_224 "$train/images" --device "$device"
 step make_photos 40 "${bench[@]}" photos "$train/images" large_photos "$num_large_photos"
 tag tag_large fit_224 large_photos --device "$device"
 step limits 40 "${bench[@]}" limits large_photos fit_224 "$device"
@@ -86,33 +84,26 @@ tag card_fp32 fit_128 "$test/images" --device "$device" --no-amp
 tag card_bf16 fit_128 "$test/images" --device "$device" --amp
 step agree 20 "${bench[@]}" agree cpu_fp32 cpu_bf16 card_fp32 card_bf16
 
-# The same seed again, and a run that was killed after its first epoch and resumed.
-short=("$train" --image-size "$small" --epochs "$few" --seed 1)
-fit whole 40 -- "${short[@]}"
-fit again 40 -- "${short[@]}"
-fit resumed 40 kill=1 -- "${short[@]}"
-step same_again 20 "${bench[@]}" same whole again
+# A run that was killed after its first epoch and resumed; two runs on one card; a compiled network.
+fit whole 40 -- "$train" --image-size "$small" --epochs "$few" --seed 1
+fit resumed 60 kill=1 -- "$train" --image-size "$small" --epochs "$few" --seed 1
 step same_resumed 20 "${bench[@]}" same whole resumed
-
-# Precisions; the losses of one epoch in fp32 are compared with the CPU's.
-fit fp32 40 -- "$train" --image-size "$large" --epochs "$few" --no-progressive --no-amp
-fit bf16 40 -- "$train" --image-size "$large" --epochs "$few" --no-progressive --amp
-fit fp16 40 fp16 -- "$train" --image-size "$large" --epochs "$few" --no-progressive --amp
-one=("$train" --image-size "$small" --epochs 1 --no-amp)
-on=cpu fit loss_cpu 40 -- "${one[@]}"
-fit loss_tf32 30 -- "${one[@]}"
-fit loss_fp32 30 no-tf32 -- "${one[@]}"
-step same_tf32 20 "${bench[@]}" same loss_cpu loss_tf32
-step same_fp32 20 "${bench[@]}" same loss_cpu loss_fp32
-
-# Where the steps wait, two runs on one card, and choices that labelr does not make.
-fit profile 40 profile -- "${short[@]}"
-fit syncs 30 syncs -- "$train" --image-size "$small" --epochs 1
 step pair 60 "${bench[@]}" pair "$train" --image-size "$small" --epochs 6 "${tiny[@]}" --device "$device"
-fit compiled 90 -- "$train" --image-size "$large" --epochs 4 --no-progressive --compile
-fit compiled_growing 90 -- "$train" --image-size "$small" --epochs 4 --compile
-fit benchmark 40 benchmark -- "$train" --image-size "$large" --epochs "$few" --no-progressive
-fit deterministic 40 deterministic -- "${short[@]}"
-fit deterministic_again 40 deterministic -- "${short[@]}"
-step same_deterministic 20 "${bench[@]}" same deterministic deterministic_again
+fit compiled 90 -- "$train" --image-size "$large" --epochs "$few" --no-progressive --compile
+
+# Precisions; the losses of one epoch are compared with those of the CPU in fp32.
+on=cpu fit loss_cpu 40 -- "$train" --image-size "$small" --epochs 1 --no-amp
+fit loss_fp32 30 no-tf32 -- "$train" --image-size "$small" --epochs 1 --no-amp
+step same_fp32 20 "${bench[@]}" same loss_cpu loss_fp32
+fit loss_tf32 30 -- "$train" --image-size "$small" --epochs 1 --no-amp
+step same_tf32 20 "${bench[@]}" same loss_cpu loss_tf32
+fit fp32 40 -- "$train" --image-size "$large" --epochs "$few" --no-progressive --no-amp
+fit fp16 40 fp16 -- "$train" --image-size "$large" --epochs "$few" --no-progressive --amp
+
+# Where the time goes, many small images, and a card without memory, which should end in an error message.
+fit syncs 40 syncs -- "$train" --image-size "$small" --epochs 1
+fit profile 60 profile -- "$train" --image-size "$small" --epochs "$few"
+tag tag_small fit_128 "$train/images" --device "$device"
+fit fit_synthetic 90 -- --synthetic "$num_synthetic" --epochs "$half"
+fit full_card 30 memory=0.05 -- "$train" --image-size "$large" --epochs 2
 echo "{\"step\": \"end\", \"ok\": true, \"seconds\": $SECONDS, \"figures\": {\"work\": \"$work\"}, \"error\": null}"
