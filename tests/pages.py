@@ -1,4 +1,4 @@
-"""What tests of pages share: a look at their elements, at their tables, and a browser."""
+"""Helpers for tests of HTML reports: their elements, their tables, and a browser."""
 
 import re
 import shutil
@@ -20,12 +20,12 @@ HOSTILE = (
 
 
 class Elements(HTMLParser):
-    """The elements of a page with their attributes, and its text, scripts and styles left out."""
+    """The elements of a page with their attributes, and its text without scripts and styles."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
+        self.chunks: list[str] = []
         self.inside = ""
         self.feed(page)
 
@@ -35,19 +35,19 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.inside not in ("script", "style"):
-            self.text.append(data)
+            self.chunks.append(data)
 
     def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - as `HTMLParser`
         self.inside = ""
 
     @property
-    def said(self) -> str:
-        """All text, its spaces as one."""
-        return " ".join(" ".join(self.text).split())
+    def text(self) -> str:
+        """The text of the page, with single spaces."""
+        return " ".join(" ".join(self.chunks).split())
 
 
 def table_of(page: str, name: str) -> list[list[str]]:
-    """The rows of a table of the page, their cells as text."""
+    """The rows of the table with this id, their cells as text."""
     table = page.split(f'id="{name}"')[1].split("<tbody>")[1].split("</tbody>", maxsplit=1)[0]
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
@@ -55,12 +55,12 @@ def table_of(page: str, name: str) -> list[list[str]]:
 
 
 class Shown(NamedTuple):
-    """What a browser made of a page.
+    """A page as the browser shows it.
 
     Attributes:
-        page: What its elements are after its script has run.
-        console: Errors and refusals that it told.
-        requests: What it asked of the network, the page itself included.
+        page: The HTML after its script has run.
+        console: Error messages.
+        requests: The requested addresses, with that of the page itself.
     """
 
     page: str
@@ -72,32 +72,32 @@ Browser = Callable[..., Shown]
 
 
 class Requests(BaseHTTPRequestHandler):
-    """Answers any request of any host with the page, and keeps what was asked for."""
+    """Answers requests to any host with the page, and records their addresses."""
 
     page = b""
-    asked: ClassVar[list[str]] = []
+    requested: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
         self.wfile.write(self.page)
 
     def do_CONNECT(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         self.send_error(403)
 
     def log_message(self, *arguments: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 def browser_in(folder: Path) -> Browser:
-    """Opens a page by its text in headless Chromium, whose every request goes to this process."""
+    """Shows a page in headless Chromium, which sends all requests to this process."""
 
     def show(page: str, *options: str) -> Shown:
         Requests.page = page.encode()
-        Requests.asked.clear()
+        Requests.requested.clear()
         server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -114,13 +114,13 @@ def browser_in(folder: Path) -> Browser:
             thread.join()
             server.server_close()
         console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-        return Shown(done.stdout, console, [path for path in Requests.asked if "test" in path])
+        return Shown(done.stdout, console, [path for path in Requests.requested if "test" in path])
 
     return show
 
 
 def assert_harmless(page: Elements, names: Iterable[str]) -> None:
-    """Fails unless some names are nothing but text in a page, and it addresses nothing outside."""
+    """Fails unless the names are only text in a page, and it links to nothing outside."""
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert [tag for tag, _ in page.elements].count("style") == 1
     for tag, attributes in page.elements:
@@ -128,4 +128,4 @@ def assert_harmless(page: Elements, names: Iterable[str]) -> None:
         for name in ("src", "href", "action", "srcset", "data"):
             assert (attributes.get(name) or "#").startswith(("data:", "#")), tag
     for name in names:
-        assert " ".join(name.split()) in page.said
+        assert " ".join(name.split()) in page.text

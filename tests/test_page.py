@@ -58,9 +58,9 @@ def test_headline_has_precision_and_recall(report: ReportData) -> None:
     found = (preds & (of.targets == 1)).sum()
     correct = 100 * found / (preds & ~np.isnan(of.targets)).sum()
     share = 100 * found / (of.targets == 1).sum()
-    said = Elements(html_of(report)).said
-    assert f"Of 100 labels it predicts, about {correct:.0f} are correct; it finds {share:.0f} of 100." in said
-    assert "Measured on 40 images of the test split." in said
+    text = Elements(html_of(report)).text
+    assert f"Of 100 labels it predicts, about {correct:.0f} are correct; it finds {share:.0f} of 100." in text
+    assert "Measured on 40 images of the test split." in text
 
 
 def test_metrics_of_each_label_equal_scikit_learns(report: ReportData) -> None:
@@ -116,9 +116,9 @@ def test_report_holds_any_number_of_labels(number: int, drawn: Path, trained: Mo
 def test_report_shows_the_columns_of_the_history_that_exist(report: ReportData, tmp_path: Path) -> None:
     def text_with(history: str) -> str:
         (tmp_path / "history.csv").write_text(history)
-        return Elements(html_of(replace(report, model=replace(report.model, path=tmp_path)))).said
+        return Elements(html_of(replace(report, model=replace(report.model, path=tmp_path)))).text
 
-    assert "Training history" not in Elements(html_of(replace(report, model=replace(report.model, path=tmp_path)))).said
+    assert "Training history" not in Elements(html_of(replace(report, model=replace(report.model, path=tmp_path)))).text
     text = text_with("epoch,train_loss,val_loss,val_map,val_f1,lr,seconds\n1,0.5,0.6,0.3,nan,0.1,2\n")
     assert "Training history" in text
     assert "Mean average precision" in text
@@ -137,23 +137,23 @@ def test_report_without_evaluated_images_shows_the_training(report: ReportData, 
 
 
 def test_report_has_the_facts_to_reproduce_the_model(report: ReportData) -> None:
-    said = Elements(html_of(report)).said
+    text = Elements(html_of(report)).text
     info = report.model.info
     for fact in (info.weights["sha256"], f"torch {info.versions['torch']}", "6 test", "48 train", "--batch-size"):
-        assert fact in said
+        assert fact in text
 
 
 def test_fit_and_evaluate_write_reports(cli: Cli, drawn: Path, tmp_path: Path) -> None:
     here, options = tmp_path / "here", TINY_OPTIONS[:-1]
     assert cli("fit", drawn, "-o", here, *options).code == 0
-    page = Elements((here / "report" / "report.html").read_text()).said
+    page = Elements((here / "report" / "report.html").read_text()).text
     report = json.loads((here / "metrics.json").read_text())
     assert f"{report['metrics']['map_macro']:.3f}" in page
     assert "of the test split, which it was not trained on" in page
     assert "of 12 images of the validation and test splits" in page
     command = ("evaluate", drawn, "--model", here, "-o", tmp_path / "out", "--plot-format", "svg")
     assert cli(*command).code == 0
-    other = Elements((tmp_path / "out" / "report" / "report.html").read_text()).said
+    other = Elements((tmp_path / "out" / "report" / "report.html").read_text()).text
     assert "of labels.csv that the model was not trained on" in other
     assert "Some of these images were used in training" not in other
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"metrics.json", "report"}
@@ -169,7 +169,7 @@ def test_fit_and_evaluate_write_reports(cli: Cli, drawn: Path, tmp_path: Path) -
 def test_report_of_folds_has_means_and_spreads(drawn: Path, tmp_path: Path) -> None:
     model = fit(drawn, {**TINY, "folds": 2, "report": True}, output=tmp_path / "here").model
     report = json.loads((model.path / "metrics.json").read_text())
-    page = Elements((model.path / "report" / "report.html").read_text()).said
+    page = Elements((model.path / "report" / "report.html").read_text()).text
     assert f"{report['metrics']['f1_micro']:.3f} ± {report['spread']['f1_micro']:.3f}" in page
     assert "of 60 images (each predicted by a model that was not trained on it)" in page
 
@@ -238,7 +238,7 @@ def test_browser_shows_the_report_without_errors_and_other_requests(
     page = Elements(shown.page)
     assert shown.page.count('<button type="button">') == 9  # the script has run
     for name in HOSTILE:
-        assert " ".join(name.split()) in page.said
+        assert " ".join(name.split()) in page.text
 
 
 @pytest.mark.browser

@@ -59,7 +59,7 @@ def page_of(result: TuneResult) -> str:
 
 
 def text_of(result: TuneResult) -> str:
-    return Elements(page_of(result)).said
+    return Elements(page_of(result)).text
 
 
 def refitted(val: float, test: float, **changes: Any) -> TuneResult:
@@ -159,7 +159,7 @@ def test_each_setting_has_a_bar_of_its_importance() -> None:
     assert re.findall(r'<span class="name">([^<]*)</span>.*?width:([\d.]+)%.*?percent">([^<]*)<', page) == [
         ("lr", "60.0", "60 %"), ("flip", "30.0", "30 %"), ("batch size", "10.0", "10 %"),
     ]  # fmt: skip
-    text = Elements(page).said
+    text = Elements(page).text
     assert "estimated from 4 complete trials" in text
     assert "These are few trials for 3 settings" in text
     many = tuple(trial(number, 0.5 + number / 100) for number in range(1, 31))
@@ -197,7 +197,7 @@ def test_reasons_of_failed_trials_are_said_once_each() -> None:
     page = page_of(make_result(trials))
     found = re.findall(r"<dt>(Trials? [^<]*)</dt><dd>([^<]*)</dd>", page)
     assert found[:2] == [("Trials 2, 4", "out of memory"), ("Trial 3", "no &lt;images&gt; left")]
-    assert "3 of 4 trials failed; the reasons are listed above the table of trials." in Elements(page).said
+    assert "3 of 4 trials failed; the reasons are listed above the table of trials." in Elements(page).text
 
 
 def test_many_reasons_are_bounded() -> None:
@@ -304,7 +304,7 @@ def test_axis_of_scores_holds_all_and_is_never_too_narrow(scores: list[float]) -
 
 def test_single_trial_has_a_page_that_compares_nothing() -> None:
     page = page_of(make_result((trial(1, 0.8),), importance={}))
-    text = Elements(page).said
+    text = Elements(page).text
     assert "The only complete trial has mAP 0.8000 on validation images." in text
     assert "How reliable this is" not in text
     assert "There is no other complete trial" not in text
@@ -324,7 +324,7 @@ def test_page_can_be_written_where_no_trial_has_a_score(trials: tuple[Trial, ...
     page = page_of(make_result(trials, importance={}))
     assert "No trial was completed with a score." in page
     assert 'id="best"' not in page
-    assert "nan" not in Elements(page).said
+    assert "nan" not in Elements(page).text
     assert len(table_of(page, "trial-table")) == len(trials)
 
 
@@ -371,7 +371,7 @@ def test_thousands_of_trials_are_listed_up_to_a_thousand() -> None:
     trials = tuple(trial(number, 0.5 + number / 10_000) for number in range(1, 1203))
     page = page_of(make_result(trials))
     assert len(table_of(page, "trial-table")) == 1000
-    assert "These are the first 1,000 of 1,202 trials." in Elements(page).said
+    assert "These are the first 1,000 of 1,202 trials." in Elements(page).text
 
 
 # --- names, and the network ------------------------------------------------------------------------------------------

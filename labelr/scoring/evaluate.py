@@ -73,11 +73,10 @@ def evaluate(
     evaluation = evaluate_probs(model, selected, probs, thresholds=thresholds)
     evaluation = replace(evaluation, threshold=threshold, sort=options.sort)
 
-    if folder is not None:
-        write_results(folder, evaluation, dataset.errors_csv)
     if suspects_file is not None:
         write_suspects(suspects_file, evaluation, find_suspects(evaluation.probs, evaluation.targets))
     if folder is not None:
+        write_results(folder, evaluation, dataset.errors_csv)
         report = _report_data(model, evaluation, options.split)
         log.info("report: %s", write_report(folder, report, plot_format=options.plot_format))
     return evaluation
