@@ -1,4 +1,4 @@
-"""The images to tag: one order, one name each, found while tagging goes on."""
+"""The images to tag: their order and names, and the search in the background."""
 
 import io
 import itertools
@@ -27,30 +27,30 @@ def names_of(inputs: Inputs) -> list[str]:
 
 
 class Slow(Inputs):
-    """Inputs whose walk waits after the first image until it may go on."""
+    """Inputs whose search waits after the first image."""
 
-    go_on = threading.Event()
+    may_continue = threading.Event()
 
     def find(self) -> Iterator[str]:
         found = super().find()
         yield next(found)
-        assert self.go_on.wait(10)
+        assert self.may_continue.wait(10)
         yield from found
 
 
-def test_first_image_comes_before_the_walk_has_ended(tmp_path: Path) -> None:
+def test_first_image_comes_before_the_search_has_ended(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         put(tmp_path, name)
     with Search(Slow(**vars(inputs_of(tmp_path)))) as search:
         images = iter(search)
         assert next(images) == "a.jpg"
         assert search.total is None
-        Slow.go_on.set()
+        Slow.may_continue.set()
         assert list(images) == ["b.jpg", "c.jpg"]
         assert search.total == 3
 
 
-def test_folder_that_cannot_be_listed_is_an_error_where_images_are_asked_for(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_listed_is_an_error_for_the_reader_of_a_search(tmp_path: Path) -> None:
     put(tmp_path, "photos/a.jpg")
 
     class Vanishing(Inputs):
@@ -68,7 +68,7 @@ def test_folder_that_cannot_be_listed_is_an_error_where_images_are_asked_for(tmp
         list(search)
 
 
-def test_walk_that_nobody_wants_any_more_ends(tmp_path: Path) -> None:
+def test_search_ends_with_its_context(tmp_path: Path) -> None:
     class Endless(Inputs):
         def find(self) -> Iterator[str]:
             return (f"{number}.jpg" for number in itertools.count())
@@ -123,7 +123,7 @@ def test_nothing_to_tag_and_what_is_not_there_are_errors(tmp_path: Path) -> None
         (b"", []),
     ],
 )
-def test_lists_are_divided_by_lines_or_nul_bytes(tmp_path: Path, content: bytes, expected: list[str]) -> None:
+def test_lists_are_separated_by_lines_or_nul_bytes(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     path = put(tmp_path, "list", content)
     assert read_list(str(path)) == [Path(name) for name in expected]
 

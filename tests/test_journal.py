@@ -36,13 +36,9 @@ def test_results_are_read_again_in_order(output: Path, journal: Journal) -> None
     names = ["b.png", "a.png", os.fsdecode(b"caf\xe9.png")]
     for name in names:
         journal.put(result(name))
+    journal.commit()
     journal.close()
     with closing(Journal(output)) as again:
-        assert [image.name for image in again.results()] == []  # not committed
-    with closing(Journal(output)) as again:
-        for name in names:
-            again.put(result(name))
-        again.commit()
         found = list(again.results())
     assert [image.name for image in found] == names
     assert found[0][:-1] == result("b.png")[:-1]

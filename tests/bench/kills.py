@@ -1,13 +1,12 @@
-"""Kills runs with SIGKILL at random moments, goes on with them, and compares with a calm run.
+"""Kills runs with SIGKILL at random moments, resumes them, and compares them with an uninterrupted run.
 
     python tests/bench/kills.py fit 30 --seed 0
     python tests/bench/kills.py tag 30
     python tests/bench/kills.py tune 30
 
-Each run is killed at moments that are evenly spread over the time of a calm one, up to three times in a row. A kill is
-survived when the run that goes on comes to the same: weights, thresholds, scores, history and files of a model, or
-every byte of what is written of photographs, or the same scores of the same points of a search, each once. What a
-killed search was training goes on from its last epoch; its processes are killed with it, or find out themselves.
+The moments are evenly distributed over the time of an uninterrupted run, which is killed up to three times. The resumed
+run must end with the same result: weights, thresholds, scores, history and files of a model; every byte of the results
+of tagging; or the scores of the same points of a search, each once.
 """
 
 import argparse
@@ -32,11 +31,11 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.training.fit import fit
 
 Run = Callable[[Path, list[float]], tuple[Any, int]]
-"""Writes into a folder, killed after so many seconds again and again; what it comes to, and the kills that hit it."""
+"""Writes into a folder and is killed after each of the delays; returns the result and the number of kills."""
 
 
 def killed(command: list[str], delays: list[float]) -> int:
-    """Runs a command to its end, killed after so many seconds, and again; how many of these kills hit it."""
+    """Runs a command to its end, killed after each of the delays in seconds; returns the number of kills."""
     hits = 0
     for delay in delays:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
@@ -50,7 +49,7 @@ def killed(command: list[str], delays: list[float]) -> int:
 
 
 def training(folder: Path) -> Run:
-    """Training runs on drawn images."""
+    """Training runs on synthetic images."""
     data = make_synthetic_dataset(folder / "data", 300, 3)
 
     def run(output: Path, delays: list[float]) -> tuple[Any, int]:
@@ -61,7 +60,7 @@ def training(folder: Path) -> Run:
 
 
 def tagging(folder: Path) -> Run:
-    """Runs over drawn images, by a model that has hardly been trained."""
+    """Tags synthetic images with a model that is trained for a moment."""
     photos = make_synthetic_dataset(folder / "data", 4000, 3) / "images"
     fit(make_synthetic_dataset(folder / "few", 60, 3), TINY, output=folder / "model")
 
@@ -73,7 +72,7 @@ def tagging(folder: Path) -> Run:
 
 
 def searching(folder: Path) -> Run:
-    """Searches of 18 points on drawn images."""
+    """Searches of 18 points on synthetic images."""
     data = make_synthetic_dataset(folder / "data", 60, 3)
     grid = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", "--batch-size", "8,16,32"]
     options = [*TINY_OPTIONS, *grid, "--no-refit", "--study", "it"]

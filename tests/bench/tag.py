@@ -33,7 +33,7 @@ LABELS = tuple(f"label {number}" for number in range(5))
 
 
 def make_model(folder: Path, size: int, *, flip: bool) -> Path:
-    """A network of the usual size that has seen nothing, but whose BatchNorms know what images look like."""
+    """An untrained network of the default size, whose BatchNorm layers have seen images."""
     folder.mkdir()
     info = ModelInfo(
         labels=LABELS, thresholds=(0.5,) * 5, preprocessing=Preprocessing(image_size=size, flip_averaging=flip),
@@ -160,13 +160,14 @@ def agreement(photos: Path, model: Path) -> None:
         machine = Runtime(torch.device("cpu"), precision, 2, 2)
         ready = optimize_for_inference(loaded.module, machine)
         batches = (pixels[start : start + 16] for start in range(0, len(pixels), 16))
-        said = np.concatenate(list(predict_probs(ready, batches, preprocessing, machine)))
-        away = np.abs(said - exact)
+        probs = np.concatenate(list(predict_probs(ready, batches, preprocessing, machine)))
+        difference = np.abs(probs - exact)
         thresholds = np.array(loaded.info.thresholds)
-        other = (decide(said, thresholds) != decide(exact, thresholds)).mean()
+        other = (decide(probs, thresholds) != decide(exact, thresholds)).mean()
         print(
-            f"  {precision}: at most {away.max():.5f} from plain fp32, {(away <= 0.02).mean():.3%} within 0.02, "
-            f"{other:.3%} of decisions different ({away.size:,} pairs)",
+            f"  {precision}: at most {difference.max():.5f} from plain fp32, "
+            f"{(difference <= 0.02).mean():.3%} within 0.02, "
+            f"{other:.3%} of decisions different ({difference.size:,} pairs)",
             flush=True,
         )
 
