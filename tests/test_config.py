@@ -1,11 +1,11 @@
-"""The settings of a run."""
+"""Settings: their checks, their names, and how they are combined and read."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
-from labelr.config import MachineOptions, TrainConfig
+from labelr.config import MachineOptions, TagOptions, TrainConfig
 from labelr.fields import ALIASES, SettingError
 
 CPU = MachineOptions(device="cpu", amp=False, threads=1, workers=1)
@@ -17,12 +17,12 @@ def test_names_from_training_scripts_are_accepted() -> None:
     assert (config.epochs, config.lr, config.batch_size, config.synthetic) == (3, 0.01, 4, 50)
 
 
-def test_every_alias_means_a_setting_that_exists() -> None:
+def test_every_alias_means_an_existing_setting() -> None:
     assert set(ALIASES.values()) <= {field.name for field in dataclasses.fields(TrainConfig)}
     assert not set(ALIASES) & {field.name for field in dataclasses.fields(TrainConfig)}
 
 
-def test_unknown_name_is_an_error_with_the_nearest_one() -> None:
+def test_unknown_name_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(SettingError) as caught:
         TrainConfig.of({"epoch": 3})
     assert caught.value.message == "unknown setting 'epoch'"
@@ -48,25 +48,51 @@ def test_setting_given_under_two_names_is_an_error() -> None:
         ("flip", 1, "flip: expected true or false, got 1"),
         ("flip", None, "flip: expected true or false, got None"),
         ("labels", 3, "labels: expected a list of texts, got 3"),
+        ("labels", ["a", 3], "labels: expected text, got 3"),
     ],
 )
-def test_value_out_of_range_is_an_error_that_says_what_was_expected(setting: str, value: object, expected: str) -> None:
+def test_invalid_value_is_an_error_with_the_expectation(setting: str, value: object, expected: str) -> None:
     with pytest.raises(SettingError) as caught:
         TrainConfig.of({setting: value})
     assert caught.value.message == expected
 
 
-def test_none_leaves_the_choice_to_labelr_where_there_is_one() -> None:
+def test_none_is_a_value_only_of_settings_with_auto() -> None:
     assert TrainConfig(image_size=None, threads=None, amp=None).image_size is None
     with pytest.raises(SettingError, match="seed: expected a whole number from 0 to 2,147,483,647, got None"):
         TrainConfig.of({"seed": None})
 
 
-def test_run_has_either_a_number_of_epochs_or_a_time() -> None:
+def test_epochs_and_time_exclude_each_other() -> None:
     assert TrainConfig(time=5).epochs is None
     with pytest.raises(SettingError, match="epochs and time exclude each other") as caught:
         TrainConfig(time=5, epochs=3)
     assert "`--epochs` or `--time`" in caught.value.hint
+
+
+def test_path_is_stored_as_text() -> None:
+    assert TrainConfig(images=Path("photos"), labels=[Path("a.csv")]) == TrainConfig(images="photos", labels=("a.csv",))  # type: ignore[arg-type]
+
+
+def test_format_is_one_of_its_choices() -> None:
+    with pytest.raises(SettingError, match="format: expected one of csv, table, jsonl, txt, got 'csvv'") as caught:
+        TagOptions.of(format=["table", "csvv"])
+    assert "`csv`" in caught.value.hint
+    assert TagOptions.of(format="txt", append=True).formats == ("txt",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"format": "table", "in_place": True}, "no files of single images"),
+        ({"append": True}, "only txt files can be appended to"),
+        ({"top_k": 1, "min_labels": 2}, "min_labels 2 is more than top_k 1"),
+        ({"threshold": 0.5, "threshold_file": "t.csv"}, "threshold and threshold_file exclude each other"),
+    ],
+)
+def test_contradicting_options_of_tagging_are_an_error(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        TagOptions.of(settings)
 
 
 def test_fractions_must_leave_something_to_train_on() -> None:
@@ -89,7 +115,7 @@ def test_keywords_take_precedence_and_replace_what_they_exclude() -> None:
     assert TrainConfig.of(config, time=5) == TrainConfig(time=5, lr=0.1)
 
 
-def test_settings_survive_being_written_and_read() -> None:
+def test_settings_as_a_dictionary_give_the_same_settings() -> None:
     config = TrainConfig(epochs=3, amp=False)
     assert TrainConfig.of(config.to_dict()) == config
 
@@ -108,7 +134,7 @@ def test_settings_are_read_from_toml_and_json(tmp_path: Path, name: str, text: s
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said", "hint"),
+    ("name", "text", "message", "hint"),
     [
         ("s.toml", "epoch = 3", "s.toml: unknown setting 'epoch'", "`epochs`"),
         ("s.toml", "epochs = 0", "s.toml: epochs: expected a whole number from 1, got 0", ""),
@@ -119,17 +145,17 @@ def test_settings_are_read_from_toml_and_json(tmp_path: Path, name: str, text: s
         ("s.yaml", "epochs: 3", "s.yaml is not valid TOML: ", "read as TOML"),
     ],
 )
-def test_file_that_holds_no_settings_is_an_error_that_names_it(
-    tmp_path: Path, name: str, text: str, said: str, hint: str
+def test_file_without_valid_settings_is_an_error_that_names_it(
+    tmp_path: Path, name: str, text: str, message: str, hint: str
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(SettingError) as caught:
         TrainConfig.read(tmp_path / name)
-    assert f"{tmp_path}/{said}" in caught.value.message
+    assert f"{tmp_path}/{message}" in caught.value.message
     assert hint in caught.value.hint
 
 
-def test_file_that_is_not_there_or_no_text_is_an_error(tmp_path: Path) -> None:
+def test_missing_or_binary_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"cannot read .*gone\.toml: No such file"):
         TrainConfig.read(tmp_path / "gone.toml")
     (tmp_path / "s.toml").write_bytes(b"\xff\xfe\x00")

@@ -97,22 +97,22 @@ def tune(
 
 
 def _show_live(trials: "Sequence[Trial]") -> None:
-    """The trials that are being trained, and the best so far."""
+    """Shows the running trials and the best finished ones while a search runs; no trials end it."""
     if not trials:
         console.show_live(())
         return
     from labelr.tuning.trials import format_duration, ranked, seconds_left, trial_rows
 
     running = [trial for trial in trials if trial.state == "running"]
-    over = [trial for trial in ranked(trials) if trial.is_finished]
+    finished = [trial for trial in ranked(trials) if trial.is_finished]
     names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
     left = seconds_left(trials, len(trials), max(1, len(running)))
-    title = f"{len(over)} of {len(trials)} trials" + (f", {format_duration(left)} left" if left else "")
-    console.show_live(_cells(trial_rows([*running, *over[:MAX_LIVE_ROWS]], names, format_rounded)), title)
+    title = f"{len(finished)} of {len(trials)} trials" + (f", {format_duration(left)} left" if left else "")
+    console.show_live(_cells(trial_rows([*running, *finished[:MAX_LIVE_ROWS]], names, format_rounded)), title)
 
 
 def _show_result(result: "TuneResult") -> None:
-    """The ranked trials, and what each setting matters."""
+    """Shows the ranked trials, and the importance of each setting."""
     from labelr.tuning.trials import trial_rows
 
     rows = _cells(trial_rows(result.trials, result.plan.space.dimensions, format_rounded))
@@ -125,7 +125,7 @@ def _show_result(result: "TuneResult") -> None:
 
 
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """Rows of trials as they are shown: without what no trial has."""
+    """Rows of trials for a table, without empty columns."""
     kept = [name for name in (rows[0] if rows else ()) if any(not _is_empty(row[name]) for row in rows)]
     if console.stderr.is_terminal and console.stderr.width < NARROW_WIDTH:
         kept = [name for name in kept if name not in ("rank", "epochs_trained", "seconds")]
