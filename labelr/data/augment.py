@@ -57,7 +57,7 @@ STRENGTHS = {
 
 
 def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The images, each blended with another one of the batch, and their targets likewise (Zhang et al. 2018).
+    """The images and targets, each blended with those of another image of the batch (Zhang et al. 2018).
 
     Args:
         images: Normalised, shape ``(N, 3, S, S)``.

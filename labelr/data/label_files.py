@@ -8,7 +8,7 @@ from pathlib import Path
 from labelr.config import ReadOptions
 from labelr.data.formats import tagged
 from labelr.data.formats.layouts import read_source, recognise
-from labelr.data.formats.source import Source, is_there
+from labelr.data.formats.source import Source
 from labelr.data.images import FileIndex
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, split_in_name
 from labelr.errors import LabelrError, preview
@@ -81,7 +81,7 @@ def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Sou
 
 def _find_named(source: Source) -> list[Source]:
     """A file that the user names, or a folder, which may have a layout or hold label files."""
-    if not is_there(source.path):
+    if not os.path.exists(source.path):
         raise LabelrError(f"the label file {source.path} does not exist", "name an existing file with `--labels`")
     if not source.is_folder or recognise(source).layouts:
         return [source]

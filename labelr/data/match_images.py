@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from labelr.data.formats.source import is_file
 from labelr.data.images import FileIndex, has_image_suffix
 from labelr.data.label_table import split_in_name
 from labelr.errors import LabelrError, preview
@@ -148,7 +147,7 @@ class ImageFinder:
         if len(similar) == 1:
             return similar[0]
         path = os.path.join(self.folder, inside)  # noqa: PTH118
-        if depth or not is_file(Path(path)):
+        if depth or not os.path.isfile(path):
             return None
         return os.path.abspath(path) if inside.startswith(("../", "/")) else inside
 

@@ -1,11 +1,12 @@
 """Sidecar files: a text file of tags beside each image, as taggers and booru downloaders write them."""
 
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.source import DecodedText, Source, is_there, read_text
+from labelr.data.formats.source import DecodedText, Source, read_text
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.images import find_images
 from labelr.data.label_table import Annotation, LabelTable
@@ -68,12 +69,12 @@ def with_tags(path: Path, tags: Sequence[str], separator: str) -> bytes | None:
     Raises:
         LabelrError: If the file cannot be read, or a tag cannot be written into it.
     """
-    text = read_text(path) if is_there(path) else DecodedText("")
+    text = read_text(path) if os.path.exists(path) else DecodedText("")
     before = text.content.rstrip()
     (present,), how = split_tags([before], separator, str(path))
     new = [tag for tag in tags if tag not in map(_plain, present)]
     if not new:
-        return None if is_there(path) else b""
+        return None if os.path.exists(path) else b""
     unfit = [tag for tag in new if separator in tag]
     if unfit:
         raise LabelrError(f'"{unfit[0]}" cannot be added to {path.name}, where {SEPARATORS[separator]} separate tags')

@@ -260,19 +260,3 @@ def parse_xml(path: Path) -> Element:
     if root is None:
         raise LabelrError(f"{path} is empty", "export it again")
     return root
-
-
-def is_there(path: Path) -> bool:
-    """Whether `path` exists; False for a name that is invalid on this file system."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """Whether `path` is a file; False for a name that is invalid on this file system."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False

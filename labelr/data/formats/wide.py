@@ -96,7 +96,7 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
         return np.empty((len(rows), 0), dtype=np.int8)
     pick = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
     cells = [cell for row in rows if len(row) > columns[-1] for cell in pick(row)]
-    codes = {cell: MARKS.get(cell.lower(), Mark.OTHER) for cell in set(cells)}
+    codes = {cell: int(MARKS.get(cell.lower(), Mark.OTHER)) for cell in set(cells)}  # NumPy is slow on enums
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source, is_file, is_there, read_text
+from labelr.data.formats.source import Source, read_text
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, relative_name
 from labelr.errors import LabelrError, preview
 
@@ -130,18 +130,18 @@ def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | 
     steps = PurePosixPath(entry.replace("\\", "/")).parts
     plain = "/".join(step for step in steps if step not in ("..", ".", "/"))
     candidates = [base / name for name in (entry, plain) for base in bases]
-    return next((Path(os.path.normpath(path)) for path in candidates if is_there(path)), None)
+    return next((Path(os.path.normpath(path)) for path in candidates if os.path.exists(path)), None)
 
 
 def _images_at(source: Source, place: Path) -> Iterator[Path]:
     """The images in a folder, or those in a list file, relative to its folder or to one above it."""
     if place.is_dir():
         yield from source.index.find_images(place)
-    for line in read_text(place).content.splitlines() if is_file(place) else ():
+    for line in read_text(place).content.splitlines() if os.path.isfile(place) else ():
         steps = PurePosixPath(line.strip()).parts
         candidates = [place.parent.joinpath(*steps[start:]) for start in range(min(3, len(steps)))]
         if candidates:
-            yield Path(os.path.normpath(next((path for path in candidates if is_file(path)), candidates[0])))
+            yield Path(os.path.normpath(next((path for path in candidates if os.path.isfile(path)), candidates[0])))
 
 
 def _find_box_files(images: Sequence[Path], source: Source) -> list[Path | None]:
@@ -167,9 +167,9 @@ def _own_box_file(image: Path) -> Path | None:
     if "images" in steps:
         last = len(steps) - 1 - steps[::-1].index("images")
         moved = Path(*steps[:last], "labels", *steps[last + 1 :])
-        if is_file(moved):
+        if os.path.isfile(moved):
             return moved
-    return beside if is_file(beside) else None
+    return beside if os.path.isfile(beside) else None
 
 
 def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
