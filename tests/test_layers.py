@@ -30,6 +30,8 @@ HEAVY = [
 ]  # fmt: skip
 """Packages that take long to import and must not delay ``--help``."""
 
+HEAVY_PACKAGES = {"data", "model", "scoring", "tagging", "training", "tuning"}
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -87,6 +89,20 @@ def test_imports_have_no_cycle() -> None:
 def test_only_one_place_opens_images() -> None:
     users = [dotted(path) for path in MODULES if "Image.open" in path.read_text(encoding="utf-8")]
     assert users == ["data.images"]
+
+
+LIGHT_MODULES = [path for path in MODULES if dotted(path).split(".")[0] not in HEAVY_PACKAGES]
+
+
+@pytest.mark.parametrize("path", LIGHT_MODULES, ids=dotted)
+def test_light_modules_import_nothing_heavy_at_module_level(path: Path) -> None:
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    assert not names & set(HEAVY)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["tag", "--help"], ["--version"]])
