@@ -75,10 +75,7 @@ class ThresholdOptions(Settings):
     EXCLUSIVE = (("threshold", "threshold_file"),)
 
     threshold: float | None = _model(
-        None,
-        "Probability from which a label applies; auto: the model's threshold for each label.",
-        low=0,
-        high=1,
+        None, "Probability from which a label applies; auto: the model's threshold for each label.", low=0, high=1
     )
     threshold_file: str | None = _model(
         None, "Thresholds as a CSV `label,threshold`; labels that it does not name keep the model's.", metavar="FILE"
@@ -103,9 +100,7 @@ class ReadOptions(ImageOptions):
         "auto", f"Layout of the labels: {', '.join(LAYOUTS)}; auto: recognised by content.", metavar="NAME"
     )
     images: str | None = _data(
-        None,
-        "Folder that file names are relative to. Default: DATA/images if it exists, else DATA.",
-        metavar="DIR",
+        None, "Folder that file names are relative to. Default: DATA/images if it exists, else DATA.", metavar="DIR"
     )
     group: str | None = _split(
         None,
@@ -202,10 +197,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
     ema: float = _searchable(
-        0.99,
-        "Decay per step of the averaged weights that are evaluated and saved; 0: no averaging.",
-        low=0,
-        below=1,
+        0.99, "Decay per step of the averaged weights that are evaluated and saved; 0: no averaging.", low=0, below=1
     )
     mixup: float = _searchable(
         0.0, "Mix pairs of training images, with a ratio from Beta(mixup, mixup); 0: off.", low=0
@@ -226,30 +218,18 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="METRIC",
     )
     target_precision: float | None = _training(
-        None,
-        "Choose thresholds for this precision of each label on validation images, not for F1.",
-        low=0.01,
-        high=1,
+        None, "Choose thresholds for this precision of each label on validation images, not for F1.", low=0.01, high=1
     )
     target_recall: float | None = _training(
-        None,
-        "Choose thresholds for this recall of each label on validation images, not for F1.",
-        low=0.01,
-        high=1,
+        None, "Choose thresholds for this recall of each label on validation images, not for F1.", low=0.01, high=1
     )
     seed: int = _training(
-        0,
-        "Random seed of the split, initial weights, order of images and augmentation.",
-        low=0,
-        high=2**31 - 1,
+        0, "Random seed of the split, initial weights, order of images and augmentation.", low=0, high=2**31 - 1
     )
     compile: bool = _machine(False, "Compile the network with torch.compile: slow first steps; needs a C++ compiler.")
 
     checkpoint_minutes: float = _output(
-        5.0,
-        "Time between checkpoints within long epochs; each epoch ends with one.",
-        low=0,
-        metavar="MINUTES",
+        5.0, "Time between checkpoints within long epochs; each epoch ends with one.", low=0, metavar="MINUTES"
     )
     report: bool = _output(True, "Write report/report.html and its charts.")
 
@@ -330,9 +310,7 @@ class TagOptions(ImageOptions, ThresholdOptions, MachineOptions):
 
     recursive: bool = _data(True, "Search subfolders too.")
     ignore: tuple[str, ...] = _data(
-        (),
-        "Skip images whose path or name matches, such as `thumbs/*`; repeat for several.",
-        metavar="GLOB",
+        (), "Skip images whose path or name matches, such as `thumbs/*`; repeat for several.", metavar="GLOB"
     )
     top_k: int | None = _labels(
         None, "Write at most this many labels per image, the most probable; auto: no limit.", low=1

@@ -11,6 +11,26 @@ from labelr.cli import options as opt
 from labelr.config import TagOptions
 from labelr.fields import SettingError
 
+FilesFrom = Annotated[
+    str | None,
+    opt.option(
+        "--files-from",
+        "Also tag images and folders listed in a file, one per line or separated by NUL bytes; - is stdin.",
+        "Data",
+        metavar="FILE|-",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    opt.option(
+        "--output -o",
+        "Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels, NAME "
+        "being the folder's.",
+        "Output",
+        metavar="DIR|-",
+    ),
+]
+
 
 @opt.takes_settings(TagOptions)
 def tag(
@@ -18,26 +38,9 @@ def tag(
         list[Path] | None,
         typer.Argument(metavar="PHOTOS", help="Folders of images, or image files.", show_default=False),
     ] = None,
-    files_from: Annotated[
-        str | None,
-        opt.option(
-            "--files-from",
-            "Also tag images and folders listed in a file, one per line or separated by NUL bytes; - is stdin.",
-            "Data",
-            metavar="FILE|-",
-        ),
-    ] = None,
+    files_from: FilesFrom = None,
     model: opt.Model = None,
-    output: Annotated[
-        Path | None,
-        opt.option(
-            "--output -o",
-            "Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels, NAME "
-            "being the folder's.",
-            "Output",
-            metavar="DIR|-",
-        ),
-    ] = None,
+    output: Output = None,
     dry_run: Annotated[
         bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output", metavar="")
     ] = False,
