@@ -9,7 +9,6 @@ from labelr.cli import options as opt
 from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
 from labelr.fields import option_of
-from labelr.tuning.space import Plan, format_rounded
 
 if TYPE_CHECKING:
     from labelr.tuning.trials import Trial, TuneResult
@@ -77,6 +76,8 @@ def tune(
     the study's directory show all trials. The same command resumes a stopped search; it may also run several times at
     once.
     """
+    from labelr.tuning.space import Plan
+
     settings |= source_settings(data, synthetic)
     check_place(name, output)
     base = TrainConfig.read(config) if config else None
@@ -101,6 +102,7 @@ def _show_live(trials: "Sequence[Trial]") -> None:
     if not trials:
         console.show_live(())
         return
+    from labelr.tuning.space import format_rounded
     from labelr.tuning.trials import format_duration, ranked, seconds_left, trial_rows
 
     running = [trial for trial in trials if trial.state == "running"]
@@ -113,6 +115,7 @@ def _show_live(trials: "Sequence[Trial]") -> None:
 
 def _show_result(result: "TuneResult") -> None:
     """Shows the ranked trials, and the importance of each setting."""
+    from labelr.tuning.space import format_rounded
     from labelr.tuning.trials import trial_rows
 
     rows = _cells(trial_rows(result.trials, result.plan.space.dimensions, format_rounded))
