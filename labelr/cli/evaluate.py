@@ -1,12 +1,17 @@
-"""``labelr evaluate``."""
+"""``labelr evaluate``, and the tables of an evaluation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich.console import Console
+
 from labelr import console
 from labelr.cli import options as opt
-from labelr.cli.scores import show_evaluation, warn_of_few_positives
 from labelr.config import EvaluateOptions
+from labelr.errors import pluralize, preview
+
+HEADINGS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN", "f1": "F1", "ap": "AP", "auroc": "AUROC"}
 
 
 @opt.takes_settings(EvaluateOptions, leave_out=["group"])
@@ -47,3 +52,64 @@ def evaluate(
     else:
         show_evaluation(result)
     warn_of_few_positives(result)
+
+
+def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) -> None:
+    """Prints the tables of metrics, of averages and of labels."""
+    console.show_note(f"Scores {_where(result)}{pluralize(result['images'], 'image')}:", to=to)
+    console.show_table(_headline(result), to=to)
+    console.show_table(_averages(result), to=to)
+    rows = [{HEADINGS.get(name, name): value for name, value in row.items()} for row in result["per_label"]]
+    console.show_table(rows, to=to)
+    if result.get("scored_on") == "folds":
+        console.show_note("The table of labels covers all folds; the scores above are means over folds.", to=to)
+    total, left_out = len(result["labels"]), len(result["not_evaluable"])
+    if left_out:
+        covered = f"Macro averages cover {total - left_out} of {total} labels"
+        console.show_note(f"{covered}: the others have no positive or no negative here.", to=to)
+
+
+def warn_of_few_positives(result: Mapping[str, Any]) -> None:
+    """Warns of labels whose scores are unreliable."""
+    few, total = result["few_positives"], len(result["labels"])
+    if few:
+        found = f"fewer than 10 positives here in {len(few)} of {pluralize(total, 'label')}"
+        console.show_note(f"{found}, whose scores are unreliable: {preview(few)}", prefix="Warning: ", style="yellow")
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    split = result.get("scored_on")
+    if split == "folds":
+        return f"over {len(result['folds']['images'])} folds of "
+    return f"on the {split} split, " if split else f"of {Path(result['model']).name} on "
+
+
+def _headline(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each metric: its value, its uncertainty, and the scores of baselines that ignore the images."""
+    from labelr.scoring.metrics import METRIC_NAMES
+
+    rows = []
+    for key, name in METRIC_NAMES.items():
+        if key.startswith(("precision_", "recall_")) or key.endswith("_weighted"):
+            continue  # they are in the table of averages
+        row: dict[str, Any] = {"metric": name, "value": result["metrics"][key]}
+        if "spread" in result:
+            row["spread"] = result["spread"][key]
+        else:
+            low, high = result["intervals"].get(key, (None, None))
+            row["95 % interval"] = "" if low is None else f"{low:.3f} .. {high:.3f}"
+        prior, guess = (result["baselines"][baseline][key] for baseline in ("prior", "random"))
+        rows.append({**row, "label prior": prior, "random guessing": guess})
+    return rows
+
+
+def _averages(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each way to average precision, recall and F1."""
+    metrics, f1_at = result["metrics"], result["f1_at"]
+    rows = []
+    for average in f1_at["0.5"]:
+        row = {"average": average, **{name: metrics[f"{name}_{average}"] for name in ("precision", "recall")}}
+        if result["threshold"] != "auto":
+            row[f"F1 at {Path(str(result['threshold'])).name}"] = metrics[f"f1_{average}"]
+        rows.append({**row, "F1 at 0.5": f1_at["0.5"][average], "F1 at fitted thresholds": f1_at["auto"][average]})
+    return rows

@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.cli.scores import show_evaluation, warn_of_few_positives
+from labelr.cli.evaluate import show_evaluation, warn_of_few_positives
 from labelr.config import TrainConfig
 from labelr.fields import SettingError, parsed
 

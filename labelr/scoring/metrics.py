@@ -16,6 +16,18 @@ from labelr.model.calibration import decide
 FloatArray = NDArray[np.floating]
 Counts = NDArray[np.int64]
 ECE_BINS = 15
+METRIC_NAMES = {
+    "map_macro": "mAP", "map_micro": "mAP micro", "auroc_macro": "AUROC macro", "auroc_micro": "AUROC micro",
+    "precision_micro": "precision micro", "precision_macro": "precision macro",
+    "precision_weighted": "precision weighted", "precision_samples": "precision samples",
+    "recall_micro": "recall micro", "recall_macro": "recall macro", "recall_weighted": "recall weighted",
+    "recall_samples": "recall samples", "f1_micro": "F1 micro", "f1_macro": "F1 macro", "f1_weighted": "F1 weighted",
+    "f1_samples": "F1 samples", "jaccard_samples": "Jaccard samples", "exact_match": "exact match",
+    "hamming_loss": "Hamming loss", "loss": "loss (BCE)", "brier": "Brier score", "ece": "calibration error",
+    "lrap": "label ranking AP", "ranking_loss": "ranking loss", "coverage_error": "coverage error",
+    "one_error": "one-error",
+}  # fmt: skip
+"""All metrics with their names in tables and reports."""
 
 
 @dataclass(frozen=True)

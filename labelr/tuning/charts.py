@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from labelr.errors import pluralize
+from labelr.scoring.metrics import METRIC_NAMES
 from labelr.scoring.report.charts import Line, Panel, Span, inner_ticks, nice_ticks, tick_text
-from labelr.scoring.report.text import METRIC_NAMES
 from labelr.tuning.space import Dimension, Range, format_rounded, format_value
 from labelr.tuning.trials import Trial, TuneResult
 

@@ -17,6 +17,7 @@ from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model
+from labelr.scoring.metrics import METRIC_NAMES
 from labelr.scoring.report.report_data import ReportData
 from labelr.version import __version__
 
@@ -118,17 +119,6 @@ HEADLINE_METRICS = {
         "How often an image with a label gets a higher probability than one without it; 1 is perfect.",
     ),
 }
-METRIC_NAMES = {
-    "map_macro": "mAP", "map_micro": "mAP micro", "auroc_macro": "AUROC macro", "auroc_micro": "AUROC micro",
-    "precision_micro": "precision micro", "precision_macro": "precision macro",
-    "precision_weighted": "precision weighted", "precision_samples": "precision samples",
-    "recall_micro": "recall micro", "recall_macro": "recall macro", "recall_weighted": "recall weighted",
-    "recall_samples": "recall samples", "f1_micro": "F1 micro", "f1_macro": "F1 macro", "f1_weighted": "F1 weighted",
-    "f1_samples": "F1 samples", "jaccard_samples": "Jaccard samples", "exact_match": "exact match",
-    "hamming_loss": "Hamming loss", "loss": "loss (BCE)", "brier": "Brier score", "ece": "calibration error",
-    "lrap": "label ranking AP", "ranking_loss": "ranking loss", "coverage_error": "coverage error",
-    "one_error": "one-error",
-}  # fmt: skip
 
 
 def metric_rows(result: Result) -> list[dict[str, Any]]:
