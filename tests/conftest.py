@@ -21,7 +21,7 @@ from labelr.data.load import load_dataset, read_labels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import Evaluation
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -208,8 +208,10 @@ def make_evaluation(data: Path, labels: Sequence[str], num_images: int = 40, *, 
 
 def make_report_data(model: Model, evaluation: Evaluation, **changes: Any) -> ReportData:
     """What a report on an evaluation is made from."""
-    facts = {"images": "of the test split", "checked": evaluation, "checked_images": "of the test split", **changes}
-    return ReportData(model, evaluation, **facts)
+    changes.setdefault("result", evaluation.to_json())
+    return ReportData(
+        model, evaluation, images="of the test split", checked=evaluation, checked_images="of the test split", **changes
+    )
 
 
 @pytest.fixture

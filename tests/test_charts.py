@@ -19,7 +19,6 @@ from labelr.scoring.report.charts import (
     precision_recall,
     reliability_bins,
     tick_text,
-    wilson_interval,
 )
 
 
@@ -115,9 +114,12 @@ def test_bins_of_the_reliability_diagram_equal_scikit_learns() -> None:
     assert all(b.interval[0] <= b.share <= b.interval[1] for b in bins)
 
 
-def test_interval_of_a_share_is_wilsons_interval() -> None:
-    assert wilson_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert wilson_interval(1.0, 5) == pytest.approx((0.5655, 1.0), abs=1e-4)
+def test_interval_of_a_bin_is_wilsons_interval() -> None:
+    probs, targets = np.full((10, 1), 0.5), np.repeat([0.0, 1.0], 5)[:, None]
+    (half,) = reliability_bins(probs, targets)
+    assert half.interval == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    (all_true,) = reliability_bins(probs[:5], targets[5:])
+    assert all_true.interval == pytest.approx((0.5655, 1.0), abs=1e-4)
 
 
 def test_cooccurrence_counts_images_with_both_labels() -> None:

@@ -15,14 +15,14 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 import labelr
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.scoring.report.page import render, report_files, write_report
-from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.report.sections import Thumbnails
+from labelr.scoring.report import page as page_module
+from labelr.scoring.report.page import ReportData, render, report_files, write_report
+from labelr.scoring.report.sections import Thumbnail, make_thumbnail
 from labelr.training.fit import fit
 
 
 def html_of(report: ReportData) -> str:
-    return render(report, Thumbnails(report.evaluation))
+    return render(report, make_thumbnail)
 
 
 @pytest.fixture
@@ -50,6 +50,20 @@ def test_charts_in_another_format_are_replaced_and_other_files_kept(small_report
     write_report(tmp_path, small_report, plot_format="svg")
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {"confusion.svg", "history.svg", "pr_curves.svg", "predictions.svg", "report.html", "mine.txt"}
+
+
+def test_each_image_file_is_opened_once(
+    small_report: ReportData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def open_and_count(path: Path) -> Thumbnail:
+        opened.append(path)
+        return make_thumbnail(path)
+
+    monkeypatch.setattr(page_module, "make_thumbnail", open_and_count)
+    write_report(tmp_path, small_report)
+    assert sorted(opened) == sorted(small_report.evaluation.paths)
 
 
 def test_headline_has_precision_and_recall(report: ReportData) -> None:
@@ -130,7 +144,7 @@ def test_report_shows_the_columns_of_the_history_that_exist(report: ReportData, 
 
 def test_report_without_evaluated_images_shows_the_training(report: ReportData, drawn: Path) -> None:
     empty = make_evaluation(drawn, ["sun", "sea"], 0)
-    page = html_of(replace(report, evaluation=empty, checked=empty))
+    page = html_of(replace(report, evaluation=empty, result=empty.to_json(), checked=empty))
     assert "No images were left to evaluate this model on." in page
     assert 'id="training"' in page
     assert 'id="labels"' not in page
@@ -198,7 +212,7 @@ def test_report_of_90_labels_and_10000_images_is_written_in_20_seconds(
 ) -> None:
     labels = [f"label number {index}" for index in range(90)]
     result = make_evaluation(drawn, labels, 500).to_json()
-    report = make_report_data(trained, make_evaluation(drawn, labels, 10_000), saved_result=result)
+    report = make_report_data(trained, make_evaluation(drawn, labels, 10_000), result=result)
     start = time.process_time()
     page = write_report(tmp_path, report)
     assert time.process_time() - start < 20
@@ -211,7 +225,7 @@ def test_thousands_of_labels_are_limited(drawn: Path, trained: Model) -> None:
     evaluation = make_evaluation(drawn, labels, 20)
     result = make_evaluation(drawn, labels[:3], 20).to_json()
     rows = [{**result["per_label"][0], "label": label} for label in labels]
-    page = html_of(make_report_data(trained, evaluation, saved_result={**result, "per_label": rows}))
+    page = html_of(make_report_data(trained, evaluation, result={**result, "per_label": rows}))
     assert len(table_of(page, "label-table")) == 2000
     assert "The first 2000 of 2,100 labels." in page
     assert "The 200 most frequent of 2100 labels" in page

@@ -7,12 +7,12 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from conftest import make_evaluation, make_report_data
+from conftest import make_evaluation
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.image import imread
 
-from labelr.model.predict import Model
+from labelr.scoring.report.charts import history_panels
 from labelr.scoring.report.plots import (
     CHARTS,
     Fonts,
@@ -22,26 +22,25 @@ from labelr.scoring.report.plots import (
     printable,
     write_charts,
 )
-from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.report.sections import Thumbnails
+from labelr.scoring.report.sections import make_thumbnail
+from labelr.scoring.results import Evaluation
 
 NAMES = (
     "kissa", "日本語のラベル", "شاطئ البحر", "समुद्र तट", "😀 party", "long " * 24, "$\\frac{1}{2}$ & <b>",
     "line\nbreak\x07",
 )  # fmt: skip
 
+HISTORY = {"epoch": [1.0, 2.0], "train_loss": [0.7, 0.5], "val_loss": [0.6, 0.55]}
 
-def write(report: ReportData, folder: Path, plot_format: str = "png") -> dict[str, Path]:
-    write_charts(folder, report, Thumbnails(report.evaluation), plot_format)
+
+def write(evaluation: Evaluation, folder: Path, plot_format: str = "png") -> dict[str, Path]:
+    write_charts(folder, evaluation, history_panels(HISTORY, 2), make_thumbnail, plot_format)
     return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("number", [1, pytest.param(90, marks=pytest.mark.slow)])
-def test_any_number_of_labels_gives_four_images_of_moderate_size(
-    number: int, drawn: Path, trained: Model, tmp_path: Path
-) -> None:
-    report = make_report_data(trained, make_evaluation(drawn, [f"label {index}" for index in range(number)], 6))
-    written = write(report, tmp_path)
+def test_any_number_of_labels_gives_four_images_of_moderate_size(number: int, drawn: Path, tmp_path: Path) -> None:
+    written = write(make_evaluation(drawn, [f"label {index}" for index in range(number)], 6), tmp_path)
     assert set(written) == set(CHARTS)
     for name, path in written.items():
         height, width, _ = imread(path).shape
@@ -49,17 +48,16 @@ def test_any_number_of_labels_gives_four_images_of_moderate_size(
         assert 150 < height < 4000, name
 
 
-def test_names_in_any_script_are_drawn_without_a_warning(drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_names_in_any_script_are_drawn_without_a_warning(drawn: Path, tmp_path: Path) -> None:
     named = replace(make_evaluation(drawn, NAMES, len(NAMES)), files=NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        written = write(make_report_data(trained, named), tmp_path)
+        written = write(named, tmp_path)
     assert set(written) == set(CHARTS)
 
 
-def test_svg_keeps_names_as_text(drawn: Path, trained: Model, tmp_path: Path) -> None:
-    report = make_report_data(trained, make_evaluation(drawn, ["日本語", "<b>&", "समुद्र"], 3))
-    written = write(report, tmp_path, "svg")
+def test_svg_keeps_names_as_text(drawn: Path, tmp_path: Path) -> None:
+    written = write(make_evaluation(drawn, ["日本語", "<b>&", "समुद्र"], 3), tmp_path, "svg")
     for name in ("confusion", "pr_curves"):
         text = written[name].read_text(encoding="utf-8")
         assert "&lt;b&gt;&amp;" in text
@@ -104,20 +102,20 @@ def test_name_is_one_line_without_control_characters() -> None:
     assert printable(" a\n\tb\x07\u200dc\ufe0f ") == "a bc"
 
 
-def test_drawing_leaves_matplotlibs_settings_unchanged(drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_drawing_leaves_matplotlibs_settings_unchanged(drawn: Path, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    write(make_report_data(trained, make_evaluation(drawn, ["sea", "sun"], 3)), tmp_path)
+    write(make_evaluation(drawn, ["sea", "sun"], 3), tmp_path)
     assert dict(mpl.rcParams) == before
 
 
 @pytest.mark.slow
-def test_style_of_the_user_does_not_change_the_charts(drawn: Path, trained: Model, tmp_path: Path) -> None:
-    report = make_report_data(trained, make_evaluation(drawn, ["sea", "sun"], 3))
-    plain = write(report, tmp_path)["pr_curves"].read_bytes()
+def test_style_of_the_user_does_not_change_the_charts(drawn: Path, tmp_path: Path) -> None:
+    evaluation = make_evaluation(drawn, ["sea", "sun"], 3)
+    plain = write(evaluation, tmp_path)["pr_curves"].read_bytes()
     other = tmp_path / "other"
     other.mkdir()
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "text.usetex": True}):
-        assert write(report, other)["pr_curves"].read_bytes() == plain
+        assert write(evaluation, other)["pr_curves"].read_bytes() == plain
 
 
 def test_correct_and_wrong_counts_have_different_colours(drawn: Path, tmp_path: Path) -> None:

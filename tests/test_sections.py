@@ -9,7 +9,6 @@ from conftest import make_evaluation
 from PIL import Image
 
 from labelr.scoring.report.sections import (
-    Thumbnails,
     example,
     false_negatives,
     false_positives,
@@ -50,9 +49,11 @@ def test_random_sample_is_deterministic_and_has_no_duplicates() -> None:
 
 
 def test_example_shows_each_label_with_its_verdict(evaluation: Evaluation) -> None:
-    thumbnails = Thumbnails(evaluation)
     verdicts = [
-        {label["label"]: (label["kind"], label["verdict"]) for label in example(evaluation, thumbnails, row)["labels"]}
+        {
+            label["label"]: (label["kind"], label["verdict"])
+            for label in example(evaluation, make_thumbnail, row)["labels"]
+        }
         for row in range(3)
     ]
     assert verdicts == [
@@ -84,9 +85,3 @@ def test_thumbnail_of_noise_is_limited_in_bytes(tmp_path: Path) -> None:
 def test_image_above_the_default_pixel_limit_has_a_thumbnail(tmp_path: Path) -> None:
     Image.new("L", (20_001, 10_000)).save(tmp_path / "a.jpg")
     assert make_thumbnail(tmp_path / "a.jpg").reason == ""
-
-
-def test_each_file_is_opened_once(evaluation: Evaluation) -> None:
-    first, paths = Thumbnails(evaluation), evaluation.paths
-    shown = first(0)
-    assert Thumbnails(replace(evaluation, paths=paths[:1] * 3), shared=first)(2) is shown

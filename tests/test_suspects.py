@@ -10,7 +10,9 @@ from conftest import TINY_OPTIONS, Cli, make_evaluation
 
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.scoring.suspects import check_suspects_file, find_suspects, write_suspects
+from labelr.scoring.evaluate import check_suspects_file
+from labelr.scoring.results import write_suspects
+from labelr.scoring.suspects import find_suspects
 
 YES = np.array([0.9, 0.8, 0.7, 0.2, 0.6])
 NO = np.array([0.1, 0.2, 0.9, 0.3, 0.55])
@@ -77,9 +79,9 @@ def test_flipped_labels_rank_first_with_good_predictions() -> None:
 
 def test_table_has_the_file_names_of_the_label_file_and_ranks_from_1(drawn: Path, tmp_path: Path) -> None:
     evaluation = make_evaluation(drawn, ["sea, deep", "=1+1"])
-    found = find_suspects(evaluation.probs, evaluation.targets)
+    found = evaluation.suspects
     check_suspects_file(tmp_path / "new" / "suspects.csv", force=False)
-    write_suspects(tmp_path / "new" / "suspects.csv", evaluation, found)
+    write_suspects(tmp_path / "new" / "suspects.csv", evaluation)
     rows = rows_of(tmp_path / "new" / "suspects.csv")
     assert list(rows[0]) == ["filename", "label", "given", "probability", "rank"]
     assert [row["rank"] for row in rows] == [str(number) for number in range(1, len(found) + 1)]
@@ -156,5 +158,5 @@ def test_empty_table_after_training_on_all_images_is_warned_of(cli: Cli, drawn: 
     options = ("--val-fraction", 0, "--test-fraction", 0, "--suspects", tmp_path / "s.csv")
     result = cli("fit", drawn, *options, *TINY_OPTIONS)
     assert result.code == 0
-    assert "s.csv is empty: training left no image out; look at all with `--folds`" in result.err
+    assert "s.csv is empty: no image was held out of training; check all with `--folds`" in result.err
     assert rows_of(tmp_path / "s.csv") == []

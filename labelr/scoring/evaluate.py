@@ -18,10 +18,8 @@ from labelr.model import store
 from labelr.model.predict import BATCH_SIZE, Model, Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.progress import Track, untracked
-from labelr.scoring.report.page import report_files, write_report
-from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.results import PER_LABEL_FILE, Evaluation, write_results
-from labelr.scoring.suspects import check_suspects_file, find_suspects, write_suspects
+from labelr.scoring.report.page import ReportData, report_files, write_report
+from labelr.scoring.results import PER_LABEL_FILE, Evaluation, write_results, write_suspects
 from labelr.scoring.thresholds import Thresholds, choose_thresholds
 
 FITTED = ("train", "val")
@@ -74,7 +72,7 @@ def evaluate(
     evaluation = replace(evaluation, threshold=threshold, sort=options.sort)
 
     if suspects_file is not None:
-        write_suspects(suspects_file, evaluation, find_suspects(evaluation.probs, evaluation.targets))
+        write_suspects(suspects_file, evaluation)
     if folder is not None:
         write_results(folder, evaluation, dataset.errors_csv)
         report = _report_data(model, evaluation, options.split)
@@ -90,6 +88,17 @@ def check_output(folder: Path | None, *, force: bool) -> None:
     for path in (*(folder / name for name in names), *report_files(folder)):
         if path.exists():
             raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--output`")
+
+
+def check_suspects_file(path: Path | None, *, force: bool) -> None:
+    """Raises LabelrError if a table of suspects cannot be written, or may not be replaced."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise LabelrError(f"{path} is a folder", "name a file with `--suspects`, such as suspects.csv")
+    if path.exists() and not force:
+        raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--suspects`")
+    files.check_writable(path.parent)
 
 
 def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Dataset:
@@ -212,4 +221,4 @@ def _report_data(model: Model, evaluation: Evaluation, split: str) -> ReportData
     }[split]
     fitted = _split_digests(model, FITTED) if (model.path / SPLITS_FILE).is_file() else set()
     seen = not fitted.isdisjoint(evaluation.digests)
-    return ReportData(model, evaluation, images, evaluation, images, seen_in_training=seen)
+    return ReportData(model, evaluation, evaluation.to_json(), images, evaluation, images, seen_in_training=seen)

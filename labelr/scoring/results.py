@@ -1,7 +1,7 @@
 """The result of an evaluation: all metrics, computed when they are first used, and the files they are written to."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from labelr.model.predict import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.metrics import FloatArray
+from labelr.scoring.suspects import Suspects, find_suspects
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD, Thresholds
 
 PER_LABEL_FILE = "per_label.csv"
@@ -26,6 +27,7 @@ COLUMNS = (
     "label", "support", "predicted", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "ap", "auroc", "threshold",
 )  # fmt: skip
 """The columns of the table of labels."""
+SUSPECT_COLUMNS = ("filename", "label", "given", "probability", "rank")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ class Evaluation:
             rows.append({"label": label, **row})
         return sort_rows(rows, self.sort)
 
+    @cached_property
+    def suspects(self) -> Suspects:
+        """The suspected label errors."""
+        return find_suspects(self.probs, self.targets)
+
     def to_json(self) -> dict[str, Any]:
         """All results as in ``metrics.json``; None where not evaluable."""
         result = {
@@ -207,7 +214,7 @@ def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]
     preds = decide(evaluation.probs, evaluation.thresholds)
     extra_rows = zip(*extra.values(), strict=True) if extra else [()] * len(preds)
 
-    def rows() -> Iterable[list[object]]:
+    def rows() -> Iterator[list[object]]:
         for file, values, targets, probs, chosen in zip(
             evaluation.files, extra_rows, evaluation.targets, evaluation.probs, preds, strict=True
         ):
@@ -216,3 +223,25 @@ def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]
             yield [files.escape_formula_in_path(file), *values, *(value for cell in texts for value in cell)]
 
     return files.csv_text(["filename", *extra, *header], rows())
+
+
+def suspect_rows(evaluation: Evaluation, limit: int | None = None) -> Iterator[tuple[str, str, int, str, int]]:
+    """A row of `SUSPECT_COLUMNS` for each suspected label error, or for the first `limit`."""
+    suspects = evaluation.suspects
+    cells = zip(suspects.rows[:limit].tolist(), suspects.columns[:limit].tolist(), strict=True)
+    for rank, (row, column) in enumerate(cells, start=1):
+        given, prob = int(evaluation.targets[row, column]), evaluation.probs[row, column]
+        yield evaluation.files[row], evaluation.labels[column], given, f"{prob:.6f}", rank
+
+
+def write_suspects(path: Path, evaluation: Evaluation) -> None:
+    """Writes all suspected label errors as a table with the columns `SUSPECT_COLUMNS`.
+
+    Raises:
+        LabelrError: If it cannot be written.
+    """
+    rows = (
+        (files.escape_formula_in_path(file), files.escape_formula(label), *rest)
+        for file, label, *rest in suspect_rows(evaluation)
+    )
+    files.write_atomically(path, files.csv_text(SUSPECT_COLUMNS, rows))

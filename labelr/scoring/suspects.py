@@ -1,18 +1,11 @@
 """Suspected label errors: given labels that the model contradicts. Pure functions of arrays, without torch."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr import files
-from labelr.errors import LabelrError
 from labelr.scoring.metrics import FloatArray, evaluable
-from labelr.scoring.results import Evaluation
-
-COLUMNS = ("filename", "label", "given", "probability", "rank")
 
 
 @dataclass(frozen=True)
@@ -69,35 +62,3 @@ def _mean_where(values: FloatArray, mask: NDArray[np.bool_]) -> FloatArray:
     """The mean of each column over the cells in `mask`, ``(L,)``; 0 for a column without any."""
     mean: FloatArray = np.where(mask, values, 0).sum(axis=0) / np.maximum(mask.sum(axis=0), 1)
     return mean
-
-
-def suspect_rows(evaluation: Evaluation, suspects: Suspects, limit: int | None = None) -> Iterable[tuple[object, ...]]:
-    """A row of `COLUMNS` for each suspect, or for the first `limit`."""
-    cells = zip(suspects.rows[:limit].tolist(), suspects.columns[:limit].tolist(), strict=True)
-    for rank, (row, column) in enumerate(cells, start=1):
-        given, prob = int(evaluation.targets[row, column]), evaluation.probs[row, column]
-        yield evaluation.files[row], evaluation.labels[column], given, f"{prob:.6f}", rank
-
-
-def check_suspects_file(path: Path | None, *, force: bool) -> None:
-    """Raises LabelrError if a table of suspects cannot be written, or may not be replaced."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise LabelrError(f"{path} is a folder", "name a file with `--suspects`, such as suspects.csv")
-    if path.exists() and not force:
-        raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--suspects`")
-    files.check_writable(path.parent)
-
-
-def write_suspects(path: Path, evaluation: Evaluation, suspects: Suspects) -> None:
-    """Writes all suspected label errors as a table with the columns `COLUMNS`.
-
-    Raises:
-        LabelrError: If it cannot be written.
-    """
-    rows = (
-        (files.escape_formula_in_path(str(file)), files.escape_formula(str(label)), *rest)
-        for file, label, *rest in suspect_rows(evaluation, suspects)
-    )
-    files.write_atomically(path, files.csv_text(COLUMNS, rows))

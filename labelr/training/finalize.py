@@ -20,10 +20,8 @@ from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
 from labelr.model.predict import Model, Probs
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
-from labelr.scoring.report.page import write_report
-from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.results import without_nan
-from labelr.scoring.suspects import write_suspects
+from labelr.scoring.report.page import ReportData, write_report
+from labelr.scoring.results import without_nan, write_suspects
 from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
 from labelr.training.run import Run
 
@@ -103,8 +101,8 @@ def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Mod
     checked = val_evaluation.concat(evaluation) if len(test) else evaluation
     splits = "the validation and test splits" if len(test) else "the validation split"
     report = ReportData(
-        model, evaluation, SCORED.get(scored_on or "", ""), checked,
-        f"of {splits} (not used to train the network)", saved_result=result,
+        model, evaluation, result, SCORED.get(scored_on or "", ""), checked,
+        f"of {splits} (not used to train the network)",
     )  # fmt: skip
     publish(report, config, suspects)
     return model
@@ -128,8 +126,8 @@ def publish(report: ReportData, config: TrainConfig, suspects: Path | None) -> N
     """
     if suspects is not None:
         with _warn_on_error("the table of suspects"):
-            write_suspects(suspects, report.checked, report.suspects)
-            if not report.suspects.known:
+            write_suspects(suspects, report.checked)
+            if not report.checked.suspects.known:
                 log.warning("%s is empty: no image was held out of training; check all with `--folds`", suspects)
     if config.report:
         with _warn_on_error("its report"):

@@ -22,7 +22,7 @@ from labelr.model import store
 from labelr.model.device import is_out_of_memory
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.scoring.suspects import check_suspects_file
+from labelr.scoring.evaluate import check_suspects_file
 from labelr.training.epochs import train
 from labelr.training.finalize import finalize
 from labelr.training.folds import cross_validate, finalize_folds

@@ -21,7 +21,7 @@ from labelr.model.calibration import calibrate
 from labelr.model.predict import Model, Probs
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.metrics import mean_or_nan
-from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import AVERAGES, Evaluation, predictions_csv
 from labelr.training.epochs import train
 from labelr.training.finalize import DecisionRule, complete, publish
@@ -137,7 +137,7 @@ def finalize_folds(run: Run, dataset: Dataset, folds: Folds, *, suspects: Path |
     model, result = complete(model, {"scored_on": "folds", **result, "folds": counts})
     scored = "in all, each predicted by a model that was not trained on it"
     held_out = "(each predicted by a model that was not trained on it)"
-    publish(ReportData(model, pooled, scored, pooled, held_out, saved_result=result), config, suspects)
+    publish(ReportData(model, pooled, result, scored, pooled, held_out), config, suspects)
     return model
 
 

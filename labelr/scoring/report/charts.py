@@ -1,8 +1,10 @@
 """What each chart shows, independent of how it is drawn: `svg` draws it in the HTML report, `plots` with matplotlib."""
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +132,22 @@ def tick_text(value: float) -> str:
     return text.replace("e-0", "e-").replace("e+0", "e")
 
 
+def read_history(path: Path) -> History:
+    """The columns of a ``history.csv``; empty where the file is missing or damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    except (OSError, ValueError, TypeError, csv.Error):
+        return {}
+
+
+def last_value(history: History, column: str) -> float:
+    """The last finite value of a column; NaN where there is none."""
+    finite = [value for value in history.get(column, ()) if math.isfinite(value)]
+    return finite[-1] if finite else math.nan
+
+
 def history_panels(history: History, best_epoch: int) -> list[Panel]:
     """The charts of a training history; a chart without data is left out.
 
@@ -248,6 +266,8 @@ class Bin:
 
 def reliability_bins(probs: Probs, targets: Targets) -> list[Bin]:
     """The known cells in `NUM_BINS` bins of equal width by predicted probability; empty bins are left out."""
+    from scipy.stats import binomtest
+
     known = ~np.isnan(targets)
     cell_probs, positive = probs[known].astype(np.float64), targets[known] == 1
     indices = np.minimum((cell_probs * NUM_BINS).astype(np.int64), NUM_BINS - 1)
@@ -257,17 +277,11 @@ def reliability_bins(probs: Probs, targets: Targets) -> list[Bin]:
         count = int(inside.sum())
         if count:
             share, mean = float(positive[inside].mean()), float(cell_probs[inside].mean())
-            low, high = index / NUM_BINS, (index + 1) / NUM_BINS
-            bins.append(Bin(low, high, mean, share, count, wilson_interval(share, count)))
+            # Wilson's interval (1927) is valid near 0 and 1, too
+            low, high = binomtest(int(positive[inside].sum()), count).proportion_ci(method="wilson")
+            interval = float(low), float(high)
+            bins.append(Bin(index / NUM_BINS, (index + 1) / NUM_BINS, mean, share, count, interval))
     return bins
-
-
-def wilson_interval(share: float, count: int) -> Span:
-    """The 95 % interval of a share of `count` trials (Wilson 1927), which is also valid near 0 and 1."""
-    z = 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def reliability_panel(bins: Sequence[Bin]) -> Panel:

@@ -4,20 +4,54 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from labelr import files
 from labelr.config import PLOT_FORMATS
 from labelr.data.images import PAGE_FILE, REPORT_FOLDER
+from labelr.model import store
+from labelr.model.predict import Model
 from labelr.scoring.report import sections, text
+from labelr.scoring.report.charts import History, history_panels, read_history
 from labelr.scoring.report.plots import CHARTS, write_charts
-from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.report.sections import MakeThumbnail, make_thumbnail
+from labelr.scoring.results import Evaluation
 from labelr.version import __version__
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "report.html.j2"
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report is made from.
+
+    Attributes:
+        model: The evaluated model.
+        evaluation: Its evaluation on N images.
+        result: The content of ``metrics.json``; with folds it holds means, unlike `evaluation`.
+        images: Which images these are, as a phrase such as ``of the test split, which ...``.
+        checked: The evaluation on the images whose labels are checked for errors, which may be more.
+        checked_images: Which images these are, as a phrase.
+        seen_in_training: Whether the model was trained on some of the N images, or its thresholds were.
+    """
+
+    model: Model
+    evaluation: Evaluation
+    result: dict[str, Any]
+    images: str
+    checked: Evaluation
+    checked_images: str
+    seen_in_training: bool = False
+
+    @cached_property
+    def history(self) -> History:
+        """The history of the model's training."""
+        return read_history(self.model.path / store.HISTORY_FILE)
 
 
 def report_path(folder: Path) -> Path:
@@ -55,9 +89,10 @@ def write_report(folder: Path, report: ReportData, *, plot_format: str = "png") 
     files.make_folder(path.parent)
     with files.writing(path.parent):
         remove_report(folder)
-    thumbnails = sections.Thumbnails(report.evaluation)
-    write_html(path, render(report, thumbnails))
-    write_charts(path.parent, report, thumbnails, plot_format)
+    thumbnail = cache(make_thumbnail)  # opens each file once
+    write_html(path, render(report, thumbnail))
+    panels = history_panels(report.history, report.model.info.best_epoch)
+    write_charts(path.parent, report.evaluation, panels, thumbnail, plot_format)
     return path
 
 
@@ -70,9 +105,45 @@ def write_html(path: Path, html: str) -> None:
     files.write_atomically(path, html.encode("utf-8", "replace"), durable=False)
 
 
-def render(report: ReportData, thumbnails: sections.Thumbnails) -> str:
+def render(report: ReportData, thumbnail: MakeThumbnail) -> str:
     """The report as HTML."""
-    return render_page(TEMPLATE, _context(report, thumbnails))
+    evaluated = bool(len(report.evaluation.probs))
+    parts = {
+        "cards": text.metric_cards(report.result) if evaluated else [],
+        "suspects": sections.suspects(report.checked, report.checked_images, thumbnail),
+        "galleries": sections.galleries(report.evaluation, thumbnail),
+        "labels": sections.labels(report.evaluation, report.result["per_label"]),
+        "pairs": sections.pairs(report.evaluation),
+        "calibration": sections.calibration(report.evaluation),
+        "history": sections.history(report.history, report.model.info.best_epoch),
+    }
+    anchors = {
+        "cards": ("metrics", "Metrics"), "suspects": ("suspects", "Suspected label errors"),
+        "galleries": ("images", "Images"), "labels": ("labels", "Labels"), "pairs": ("pairs", "Label pairs"),
+        "calibration": ("calibration", "Calibration"), "history": ("training", "Training"),
+    }  # fmt: skip
+    info = report.model.info
+    training_seconds = sum(report.history.get("seconds", ()))
+    context = {
+        "name": report.model.name,
+        "title": f"{report.model.name}: evaluation report",
+        "headline": text.headline(report.result, report.images, seen_in_training=report.seen_in_training),
+        "sections": [
+            *(anchors[name] for name in anchors if parts[name]),
+            ("reproducibility", "Reproducibility"),
+        ],
+        "metrics": text.metric_rows(report.result),
+        "explanation": text.explain_metrics(report.result) if evaluated else "",
+        "folds": "spread" in report.result,
+        "columns": sections.LABEL_COLUMNS,
+        "few": report.result["few_positives"],
+        "total": len(report.evaluation.labels),
+        "facts": text.reproducibility_facts(report.model, report.evaluation, training_seconds, datetime.now(UTC)),
+        "label_counts": text.label_counts(info, sections.MAX_ROWS),
+        "settings": text.setting_facts(info.config),
+        **parts,
+    }
+    return render_page(TEMPLATE, context)
 
 
 def render_page(template: Path, context: Mapping[str, Any]) -> str:
@@ -97,41 +168,3 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     return environment.get_template(template.name).render({**context, **base}) + "\n"
-
-
-def _context(report: ReportData, thumbnails: sections.Thumbnails) -> dict[str, Any]:
-    evaluated = bool(len(report.evaluation.probs))
-    parts = {
-        "cards": text.metric_cards(report.result) if evaluated else [],
-        "suspects": sections.suspects(report, sections.Thumbnails(report.checked, shared=thumbnails)),
-        "galleries": sections.galleries(report.evaluation, thumbnails),
-        "labels": sections.labels(report),
-        "pairs": sections.pairs(report.evaluation),
-        "calibration": sections.calibration(report.evaluation),
-        "history": sections.history(report),
-    }
-    anchors = {
-        "cards": ("metrics", "Metrics"), "suspects": ("suspects", "Suspected label errors"),
-        "galleries": ("images", "Images"), "labels": ("labels", "Labels"), "pairs": ("pairs", "Label pairs"),
-        "calibration": ("calibration", "Calibration"), "history": ("training", "Training"),
-    }  # fmt: skip
-    info = report.model.info
-    return {
-        "name": report.model.name,
-        "title": f"{report.model.name}: evaluation report",
-        "headline": text.headline(report.result, report.images, seen_in_training=report.seen_in_training),
-        "sections": [
-            *(anchors[name] for name in anchors if parts[name]),
-            ("reproducibility", "Reproducibility"),
-        ],
-        "metrics": text.metric_rows(report.result),
-        "explanation": text.explain_metrics(report.result) if evaluated else "",
-        "folds": "spread" in report.result,
-        "columns": sections.LABEL_COLUMNS,
-        "few": report.result["few_positives"],
-        "total": len(report.evaluation.labels),
-        "facts": text.reproducibility_facts(report, datetime.now(UTC)),
-        "label_counts": text.label_counts(info, sections.MAX_ROWS),
-        "settings": text.setting_facts(info.config),
-        **parts,
-    }

@@ -17,8 +17,7 @@ from labelr import files
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
 from labelr.scoring.report.charts import Panel, tick_text
-from labelr.scoring.report.report_data import ReportData
-from labelr.scoring.report.sections import Thumbnails, example, random_rows
+from labelr.scoring.report.sections import MakeThumbnail, example, random_rows
 from labelr.scoring.results import Evaluation
 
 if TYPE_CHECKING:
@@ -125,19 +124,14 @@ def _covered(path: str, characters: set[str]) -> set[str]:
     return covered
 
 
-def write_charts(folder: Path, report: ReportData, thumbnails: Thumbnails, plot_format: str) -> None:
-    """Writes the chart files; one that has nothing to show is left out.
-
-    Args:
-        folder: An existing folder.
-        report: What the charts are made from.
-        thumbnails: Makes the thumbnail of an image by its row.
-        plot_format: ``"png"`` or ``"svg"``.
+def write_charts(
+    folder: Path, evaluation: Evaluation, history: Sequence[Panel], thumbnail: MakeThumbnail, plot_format: str
+) -> None:
+    """Writes the chart files into an existing folder; one that has nothing to show is left out.
 
     Raises:
         LabelrError: If a file cannot be written.
     """
-    evaluation = report.evaluation
     with _default_style():
         rows = random_rows(len(evaluation.probs))
         fonts = find_fonts([*evaluation.labels, *(evaluation.files[row] for row in rows)])
@@ -148,11 +142,10 @@ def write_charts(folder: Path, report: ReportData, thumbnails: Thumbnails, plot_
                 len(fonts.missing),
             )
         figures = {}
-        panels = charts.history_panels(report.history, report.model.info.best_epoch)
-        if panels:
-            figures["history"] = draw_history(panels)
+        if history:
+            figures["history"] = draw_history(history)
         if rows:
-            figures["predictions"] = draw_predictions(evaluation, thumbnails, rows, fonts)
+            figures["predictions"] = draw_predictions(evaluation, thumbnail, rows, fonts)
             figures["confusion"] = draw_confusion(evaluation, fonts)
             figures["pr_curves"] = draw_curves(evaluation, fonts)
         for name, figure in figures.items():
@@ -315,11 +308,11 @@ def _shades(shares: FloatArray) -> FloatArray:
     return shades
 
 
-def draw_predictions(evaluation: Evaluation, thumbnails: Thumbnails, rows: Sequence[int], fonts: Fonts) -> "Figure":
+def draw_predictions(evaluation: Evaluation, thumbnail: MakeThumbnail, rows: Sequence[int], fonts: Fonts) -> "Figure":
     """Some images with their most relevant labels, and whether these are predicted correctly."""
     figure, all_axes = _grid(len(rows), 4, (2.9, 3.9), (0.15, 0.15, 1.1, 0.3))
     for axes, row in zip(all_axes, rows, strict=True):
-        shown = example(evaluation, thumbnails, row)
+        shown = example(evaluation, thumbnail, row)
         pixels = shown["thumbnail"].pixels
         if pixels is None:
             axes.text(0.5, 0.5, "no image", ha="center", va="center", color=SOFT, transform=axes.transAxes)

@@ -3,6 +3,7 @@
 import base64
 import math
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,9 @@ from labelr.errors import pluralize
 from labelr.model.calibration import decide
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts, svg
-from labelr.scoring.report.report_data import ReportData, last_value
+from labelr.scoring.report.charts import History, last_value
 from labelr.scoring.report.text import percent
-from labelr.scoring.results import Evaluation
-from labelr.scoring.suspects import COLUMNS as SUSPECT_COLUMNS
-from labelr.scoring.suspects import suspect_rows
+from labelr.scoring.results import SUSPECT_COLUMNS, Evaluation, suspect_rows
 
 MAX_EXAMPLES = 12
 """Images per gallery."""
@@ -71,24 +70,8 @@ class Thumbnail(NamedTuple):
     reason: str = ""
 
 
-class Thumbnails:
-    """Makes thumbnails of the images of an evaluation, and opens each file once.
-
-    Args:
-        evaluation: The images, which are requested by their row.
-        shared: Thumbnails of another evaluation with some of the same files.
-    """
-
-    def __init__(self, evaluation: Evaluation, shared: "Thumbnails | None" = None) -> None:
-        self.paths = evaluation.paths
-        self.opened: dict[Path, Thumbnail] = shared.opened if shared else {}
-
-    def __call__(self, row: int) -> Thumbnail:
-        """The thumbnail of an image by its row."""
-        path = self.paths[row]
-        if path not in self.opened:
-            self.opened[path] = make_thumbnail(path)
-        return self.opened[path]
+MakeThumbnail = Callable[[Path], Thumbnail]
+"""`make_thumbnail`, or a form of it that caches."""
 
 
 def make_thumbnail(path: Path) -> Thumbnail:
@@ -146,11 +129,11 @@ def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
     return [(int(row), int(columns[row])) for row in rows]
 
 
-def galleries(evaluation: Evaluation, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+def galleries(evaluation: Evaluation, thumbnail: MakeThumbnail) -> list[dict[str, Any]]:
     """The galleries of example images; empty where no image was evaluated."""
     if not len(evaluation.probs):
         return []
-    sample = [example(evaluation, thumbnails, row) for row in random_rows(len(evaluation.probs))]
+    sample = [example(evaluation, thumbnail, row) for row in random_rows(len(evaluation.probs))]
     chosen = (
         ("Confident false positives", FALSE_POSITIVES, false_positives(evaluation)),
         ("Confident false negatives", FALSE_NEGATIVES, false_negatives(evaluation)),
@@ -159,13 +142,13 @@ def galleries(evaluation: Evaluation, thumbnails: Thumbnails) -> list[dict[str, 
     return [
         {"title": "Random sample", "text": RANDOM, "examples": sample},
         *(
-            {"title": title, "text": text, "examples": [example(evaluation, thumbnails, *cell) for cell in cells]}
+            {"title": title, "text": text, "examples": [example(evaluation, thumbnail, *cell) for cell in cells]}
             for title, text, cells in chosen
         ),
     ]
 
 
-def example(evaluation: Evaluation, thumbnails: Thumbnails, row: int, highlight: int | None = None) -> dict[str, Any]:
+def example(evaluation: Evaluation, thumbnail: MakeThumbnail, row: int, highlight: int | None = None) -> dict[str, Any]:
     """One image with its most relevant labels, the most probable first; the label `highlight` is always included."""
     probs, targets = evaluation.probs[row], evaluation.targets[row]
     preds = decide(probs, evaluation.thresholds)
@@ -186,7 +169,7 @@ def example(evaluation: Evaluation, thumbnails: Thumbnails, row: int, highlight:
         }
         for i in shown
     ]
-    return {"file": evaluation.files[row], "thumbnail": thumbnails(row), "labels": labels}
+    return {"file": evaluation.files[row], "thumbnail": thumbnail(evaluation.paths[row]), "labels": labels}
 
 
 def verdict(predicted: bool, target: float) -> dict[str, str]:
@@ -200,23 +183,23 @@ def verdict(predicted: bool, target: float) -> dict[str, str]:
     return {"kind": "wrong", "verdict": "given, but missed"} if target == 1 else {"kind": "negative", "verdict": ""}
 
 
-def suspects(report: ReportData, thumbnails: Thumbnails) -> dict[str, Any] | None:
+def suspects(checked: Evaluation, checked_images: str, thumbnail: MakeThumbnail) -> dict[str, Any] | None:
     """The suspected label errors, the most suspicious first; None where no labels were checked."""
-    checked, found = report.checked, report.suspects
+    found = checked.suspects
     if not found.known:
         return None
     images = pluralize(len(checked.files), "image")
-    text = f"{found.known:,} labels (yes or no) of {images} {report.checked_images} were checked."
+    text = f"{found.known:,} labels (yes or no) of {images} {checked_images} were checked."
     if not len(found):
         return {"text": f"{text} The model contradicts none of them.", "examples": [], "rows": []}
     clearly = f"{found.clear:,}" if found.clear else "none"
     text += f" The model contradicts {len(found):,} of them, {clearly} clearly."
-    rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(checked, found, SUSPECT_ROWS)]
+    rows = [dict(zip(SUSPECT_COLUMNS, row, strict=True)) for row in suspect_rows(checked, SUSPECT_ROWS)]
     cells = list(zip(found.rows.tolist(), found.columns.tolist(), strict=True))[:SUSPECT_IMAGES]
     examples = [
         {
             "file": checked.files[i],
-            "thumbnail": thumbnails(i),
+            "thumbnail": thumbnail(checked.paths[i]),
             "label": checked.labels[j],
             "given": "yes" if checked.targets[i, j] == 1 else "no",
             "percent": percent(checked.probs[i, j]),
@@ -227,16 +210,15 @@ def suspects(report: ReportData, thumbnails: Thumbnails) -> dict[str, Any] | Non
     return {"text": text, "examples": examples, "rows": rows, "table_summary": summary}
 
 
-def labels(report: ReportData) -> list[dict[str, Any]]:
+def labels(evaluation: Evaluation, per_label: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The metrics of each label and its precision-recall curve, in the order of the label table."""
-    evaluation = report.evaluation
     if not len(evaluation.probs):
         return []
     columns = charts.most_frequent(evaluation, MAX_CURVES)
     names = [evaluation.labels[column] for column in columns]
     curves = dict(zip(names, charts.curve_panels(evaluation, columns), strict=True))
     rows = []
-    for number, row in enumerate(report.result["per_label"][:MAX_ROWS], start=1):
+    for number, row in enumerate(per_label[:MAX_ROWS], start=1):
         curve = curves.get(row["label"])
         rows.append({
             "number": number,
@@ -294,13 +276,14 @@ def calibration(evaluation: Evaluation) -> dict[str, Any] | None:
     return {"panel": panel, "drawing": svg.draw(panel), "bins": bins, "text": text}
 
 
-def history(report: ReportData) -> dict[str, Any] | None:
+def history(columns: History, best_epoch: int) -> dict[str, Any] | None:
     """The charts of the training history; None where the model has none."""
-    columns, best = report.history, report.model.info.best_epoch
-    panels = charts.history_panels(columns, best)
+    panels = charts.history_panels(columns, best_epoch)
     if not panels:
         return None
-    text = f"{pluralize(len(columns['epoch']), 'epoch')}; the model has the weights of epoch {best} (dotted line)."
+    text = (
+        f"{pluralize(len(columns['epoch']), 'epoch')}; the model has the weights of epoch {best_epoch} (dotted line)."
+    )
     gap = last_value(columns, "val_loss") - last_value(columns, "train_loss")
     note = OVERFITTING.format(gap=gap) if math.isfinite(gap) else "There was no validation split to evaluate epochs on."
     return {"text": f"{text} {note}", "charts": [(panel, svg.draw(panel)) for panel in panels]}

@@ -18,7 +18,7 @@ from labelr.errors import LabelrError, pluralize
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model
 from labelr.scoring.metrics import METRIC_NAMES
-from labelr.scoring.report.report_data import ReportData
+from labelr.scoring.results import Evaluation
 from labelr.version import __version__
 
 MIN_POSITIVES = 100
@@ -168,15 +168,15 @@ def explain_metrics(result: Result) -> str:
     )
 
 
-def reproducibility_facts(report: ReportData, now: datetime) -> list[tuple[str, Facts]]:
+def reproducibility_facts(
+    model: Model, evaluation: Evaluation, training_seconds: float, now: datetime
+) -> list[tuple[str, Facts]]:
     """Titles with facts: the model, its training data, the evaluated data and the environment."""
-    model, evaluation = report.model, report.evaluation
     info = model.info
-    seconds = sum(report.history.get("seconds", ()))
     network: Facts = [
         ("Model", str(model.path)),
         ("Created", info.created),
-        *([("Training time", f"{seconds / 60:.1f} minutes")] if seconds else []),
+        *([("Training time", f"{training_seconds / 60:.1f} minutes")] if training_seconds else []),
         ("Best epoch", f"{info.best_epoch}"),
         ("Weights, SHA-256", info.weights.get("sha256", "")),
         ("Seed", str(info.config.get("seed", ""))),
