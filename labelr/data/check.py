@@ -12,7 +12,7 @@ import numpy as np
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats.columns import MARKS
+from labelr.data.formats.table import MARKS
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import as_folders, read_labels
 from labelr.data.splits import split_dataset

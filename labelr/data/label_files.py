@@ -3,14 +3,17 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from labelr.config import ReadOptions
 from labelr.data.formats import tagged
 from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
 from labelr.data.images import FileIndex
-from labelr.data.label_table import SPLIT_NAMES, LabelTable, split_in_name
+from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
 from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
@@ -46,18 +49,16 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
     if sources and confidence > WEAK:
         return sources
     folder_confidence, folder_layouts = recognise(folder)
-    if sources and folder_layouts:
-        if folder_confidence == WEAK:
-            raise LabelrError(
-                f"labels may be in {preview([source.path for source in sources])}, or be folder names in {data}",
-                f"name the file with `--labels`, or use `--layout {folder_layouts[0]}`",
-            )
-        sources = []
-    if sources or folder_layouts:
-        return sources or [folder]
-    if len(candidates) == 1:  # its reader explains what is wrong with it
-        return candidates
-    raise _nothing_found(folder, candidates)
+    if sources and folder_confidence == WEAK:
+        raise LabelrError(
+            f"labels may be in {preview([source.path for source in sources])}, or be folder names in {data}",
+            f"name the file with `--labels`, or use `--layout {folder_layouts[0]}`",
+        )
+    if folder_layouts:
+        return [folder]
+    if not sources and len(candidates) != 1:
+        raise _nothing_found(folder, candidates)
+    return sources or candidates  # the reader of a single candidate explains what is wrong with it
 
 
 def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source], int]:
@@ -66,13 +67,9 @@ def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Sou
     Raises:
         LabelrError: If it is ambiguous which is meant.
     """
-    found = [(source, *recognise(source)) for source in candidates]
-    best = max((confidence for _, confidence, _ in found), default=0)
-    readable = [
-        (source, layouts) for source, confidence, layouts in found if layouts and confidence >= min(best, WEAK + 1)
-    ]
-    sources = [source for source, _ in readable]
-    same_layout = len({tuple(layouts) for _, layouts in readable}) == 1
+    best = max((recognise(source)[0] for source in candidates), default=0)
+    sources = [source for source in candidates if 0 < recognise(source)[0] >= min(best, WEAK + 1)]
+    same_layout = len({recognise(source)[1] for source in sources}) == 1
     if len(sources) > 1 and not (same_layout and _are_splits(sources)):
         names = preview([source.path.relative_to(folder) for source in sources])
         raise LabelrError(f"{len(sources)} files in {folder} read as labels: {names}", "name one with `--labels FILE`")
@@ -83,7 +80,7 @@ def _find_named(source: Source) -> list[Source]:
     """A file that the user names, or a folder, which may have a layout or hold label files."""
     if not os.path.exists(source.path):
         raise LabelrError(f"the label file {source.path} does not exist", "name an existing file with `--labels`")
-    if not source.is_folder or recognise(source).layouts:
+    if not source.is_folder or recognise(source)[1]:
         return [source]
     return _find_readable(source.path, [source.beside(path) for path in _candidates(source)])[0] or [source]
 
@@ -137,15 +134,41 @@ def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
 
 
 def concat_tables(data: Path, sources: Sequence[Source], tables: Sequence[LabelTable]) -> LabelTable:
-    """The tables of the label files of one folder as one; see `LabelTable.concat`."""
-    return LabelTable.concat(tables, splits_of(sources), [os.path.relpath(source.path, data) for source in sources])
+    """The tables of the label files of one folder as one; its layout mentions encodings other than UTF-8.
 
-
-def describe_layout(sources: Sequence[Source], table: LabelTable) -> str:
-    """How label files were read: their layout, their number, and encodings other than UTF-8."""
+    A label that a table does not name is unknown for its images, unless the table is closed.
+    """
+    layouts = [*dict.fromkeys(table.layout for table in tables)]
+    encodings = sorted({source.text.encoding for source in sources if not source.is_folder} - {""})
     number = [f"{len(sources)} files"] if len(sources) > 1 else []
-    encodings = {source.text.encoding for source in sources if not source.is_folder} - {""}
-    return ", ".join([table.layout, *number, *(f"in {encoding}" for encoding in sorted(encodings))])
+    layout = ", ".join(["; ".join(layouts), *number, *(f"in {encoding}" for encoding in encodings)])
+    if len(tables) == 1:
+        return replace(tables[0], layout=layout)
+    labels = tuple(dict.fromkeys(label for table in tables for label in table.labels))
+    if all(table.closed for table in tables):
+        labels = tuple(sorted(labels))
+    targets = [spread_targets(table.labels, table.targets, labels, closed=table.closed) for table in tables]
+    splits = [
+        split
+        for table, own in zip(tables, splits_of(sources), strict=True)
+        for split in table.splits or (own,) * len(table.names)
+    ]
+    notes = [[*table.notes, *([] if table.closed else note_missing_labels(table.labels, labels))] for table in tables]
+    described = [
+        note if all(note in others for others in notes) else f"{os.path.relpath(source.path, data)}: {note}"
+        for source, own in zip(sources, notes, strict=True)
+        for note in own
+    ]
+    return LabelTable(
+        layout,
+        tuple(name for table in tables for name in table.names),
+        labels,
+        np.concatenate(targets),
+        groups=tuple(group for table in tables for group in table.groups or ()) or None,
+        splits=tuple(splits) if any(splits) else None,
+        notes=tuple(dict.fromkeys(described)),
+        invalid=tuple(reason for table in tables for reason in table.invalid),
+    )
 
 
 def _nothing_found(folder: Source, candidates: list[Source]) -> LabelrError:

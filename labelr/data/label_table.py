@@ -5,7 +5,6 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -87,16 +86,9 @@ class LabelTable:
     ) -> Self:
         """The table of some annotations, those of one image merged.
 
-        Where annotations of an image disagree on a label, the majority counts; a tie makes the label unknown.
-
-        Args:
-            annotations: One or more for each image.
-            layout: The layout of the file, in a few words.
-            vocabulary: The labels that the file declares, in order; None takes the labels that occur, sorted.
-            groups: The group of each image by its name; None if the file has no groups.
-            notes: What was assumed.
-            invalid: What was left out.
-            aside: Further images that the file mentions.
+        Where annotations of an image disagree on a label, the majority counts; a tie makes the label unknown. Its
+        labels are the `vocabulary` that the file declares, in order, then others that occur, sorted. `groups` has the
+        group of each image by its name.
         """
         cleaned = [
             annotation._replace(present=_clean(annotation.present), absent=_clean(annotation.absent))
@@ -123,47 +115,6 @@ class LabelTable:
             notes=tuple(notes),
             invalid=tuple(invalid),
             aside=tuple(aside),
-        )  # fmt: skip
-
-    @classmethod
-    def concat(cls, tables: Sequence[Self], splits: Sequence[str], sources: Sequence[str]) -> Self:
-        """The images of several label files of one folder as one table.
-
-        A label that a table does not name is unknown for its images, unless the table is closed.
-
-        Args:
-            tables: At least one.
-            splits: The split that each file is of; empty for none.
-            sources: How notes refer to each file.
-        """
-        if len(tables) == 1:
-            return tables[0]
-        labels = tuple(dict.fromkeys(label for table in tables for label in table.labels))
-        if all(table.closed for table in tables):
-            labels = tuple(sorted(labels))
-        split_columns = [
-            table.splits or (split,) * len(table.names) for table, split in zip(tables, splits, strict=True)
-        ]
-        notes = [
-            [*table.notes, *([] if table.closed else note_missing_labels(table.labels, labels))] for table in tables
-        ]
-        return cls(
-            "; ".join(dict.fromkeys(table.layout for table in tables)),
-            tuple(name for table in tables for name in table.names),
-            labels,
-            np.concatenate([
-                spread_targets(table.labels, table.targets, labels, closed=table.closed) for table in tables
-            ]),
-            groups=tuple(group for table in tables for group in table.groups or ()) or None,
-            splits=tuple(chain.from_iterable(split_columns)) if any(map(any, split_columns)) else None,
-            notes=tuple(
-                dict.fromkeys(
-                    note if all(note in others for others in notes) else f"{source}: {note}"
-                    for source, own in zip(sources, notes, strict=True)
-                    for note in own
-                )
-            ),
-            invalid=tuple(reason for table in tables for reason in table.invalid),
         )  # fmt: skip
 
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
-from labelr.data.formats.source import Source
 from labelr.data.images import FileIndex
-from labelr.data.label_files import concat_tables, describe_layout, find_sources, read_sources, splits_of
+from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
 from labelr.data.label_table import (
     LabelTable,
     look_alikes,
@@ -40,16 +39,14 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
         LabelrError: If the data cannot be understood, images are missing, or too many do not open.
     """
     dataset = read_labels(data, options)
-    missing = dataset.findings.missing
-    if missing and not options.skip_missing:
+    if dataset.findings.missing and not options.skip_missing:
         raise LabelrError(
-            _missing_message(dataset, missing),
+            _missing_message(dataset),
             "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
         )
     _log_findings(dataset)
-    listed = len(dataset)
     dataset = dataset.scanned(options, threads=threads, track=track)
-    _check_unreadable(dataset, listed, options.on_error)
+    _check_unreadable(dataset, options.on_error)
     return dataset
 
 
@@ -113,7 +110,8 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     aside: set[str | None] = set()
     notes = []
     for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
-        inside = _folder_inside(source, finder)
+        folder = source.path if source.is_folder else source.path.parent
+        inside = [folder] if folder != finder.folder and folder.is_relative_to(finder.folder) else []
         bases = [*inside, images, finder.folder]
         own_split = split or next((split_in_name(folder.name) for folder in inside), "")
         match = finder.find(table.names, bases, table.splits, own_split=own_split)
@@ -121,84 +119,65 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
         notes += [f"images are matched {match.how}"] if match.how else []
         aside.update(finder.find(table.aside, bases, own_split=own_split).files)
     whole = concat_tables(data, sources, tables)
-    whole = replace(whole, layout=describe_layout(sources, whole), notes=(*whole.notes, *dict.fromkeys(notes)))
-    dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, matched, finder, images)
-    return replace(dataset, findings=_findings(dataset, whole, sources, matched, aside, finder))
-
-
-def _folder_inside(source: Source, finder: ImageFinder) -> list[Path]:
-    """The folder of a label file if it is inside the finder's folder, such as ``train/`` of ``train/_classes.csv``."""
-    folder = source.path if source.is_folder else source.path.parent
-    return [folder] if folder != finder.folder and folder.is_relative_to(finder.folder) else []
+    whole = replace(whole, notes=(*whole.notes, *dict.fromkeys(notes)))
+    dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, matched, aside, finder, images)
+    columns = frozenset(name for source in sources if source.table for name in source.table.header)
+    return replace(dataset, findings=dataset.findings._replace(columns=columns))
 
 
 def _make_dataset(
-    source: Path, table: LabelTable, matched: Sequence[str | None], finder: ImageFinder, images: Path
+    source: Path,
+    table: LabelTable,
+    matched: Sequence[str | None],
+    aside: set[str | None],
+    finder: ImageFinder,
+    images: Path,
 ) -> Dataset:
-    """The images of one folder that exist.
+    """The images of one folder that exist, and what else was found.
 
-    Args:
-        source: The label file, or the folder of several.
-        table: What the label files say.
-        matched: The image file of each name, relative to the finder's folder; None if it does not exist.
-        finder: The image files below the data folder.
-        images: The folder of the images.
+    `matched` is the image file of each name in the table, None if it does not exist, and `aside` are further image
+    files that the label files mention, all relative to the finder's folder.
+
+    Raises:
+        LabelrError: If none of the images exists, or several names mean one image file.
     """
     if not table.names:
         raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
-    prefix = os.path.relpath(images, finder.folder).replace(os.sep, "/") + "/"
-    inside = prefix != "./" and all(file.startswith(prefix) for file in matched if file is not None)
     rows = [row for row, file in enumerate(matched) if file is not None]
-    files = [file.removeprefix(prefix) if inside else file for file in matched if file is not None]
+    found = [file for file in matched if file is not None]
+    prefix = os.path.relpath(images, finder.folder).replace(os.sep, "/") + "/"
+    if prefix == "./" or not all(file.startswith(prefix) for file in found):
+        prefix = ""
+    files = [file.removeprefix(prefix) for file in found]
     check_once(source, files, [table.names[row] for row in rows])
-    return Dataset(
+    splits = [table.splits[row] for row in rows] if table.splits else []
+    named_splits = None  # splits that are all train say nothing
+    notes = table.notes
+    if not set(splits) <= {"train", ""}:
+        named_splits = tuple(split or "train" for split in splits)
+        if "" in splits:
+            notes = (*notes, f"images without a split, which count as train: {splits.count(''):,}")
+    listed = {*matched, *aside}
+    unlisted = [file for file in finder.files if file.startswith(prefix) and file not in listed]
+    dataset = Dataset(
         source=source,
         layout=table.layout,
-        root=images if inside else finder.folder,
+        root=images if prefix else finder.folder,
         files=tuple(files),
         labels=table.labels,
         targets=table.targets[rows],
         groups=tuple(table.groups[row] for row in rows) if table.groups else None,
-        named_splits=_complete_splits([table.splits[row] for row in rows]) if table.splits else None,
-    )
-
-
-def _findings(
-    dataset: Dataset,
-    table: LabelTable,
-    sources: Sequence[Source],
-    matched: Sequence[str | None],
-    aside: set[str | None],
-    finder: ImageFinder,
-) -> Findings:
-    """What reading one folder found beside its images.
-
-    Raises:
-        LabelrError: If none of its images exists.
-    """
-    missing = tuple(name for name, file in zip(table.names, matched, strict=True) if file is None)
-    if missing and not len(dataset):
-        raise LabelrError(_missing_message(dataset, missing), "name the folder that holds the images with `--images`")
-    prefix = "" if dataset.root == finder.folder else f"{os.path.relpath(dataset.root, finder.folder)}/"
-    prefix = prefix.replace(os.sep, "/")
-    listed = {*matched, *aside}
-    unsplit = sum(not table.splits[row] for row, file in enumerate(matched) if file is not None) if table.splits else 0
-    return Findings(
-        missing=missing,
-        unlisted=tuple(
-            file.removeprefix(prefix) for file in finder.files if file.startswith(prefix) and file not in listed
+        named_splits=named_splits,
+        findings=Findings(
+            missing=tuple(name for name, file in zip(table.names, matched, strict=True) if file is None),
+            unlisted=tuple(file.removeprefix(prefix) for file in unlisted),
+            invalid=table.invalid,
+            notes=notes,
         ),
-        invalid=table.invalid,
-        notes=(
-            *table.notes,
-            *(
-                [f"images without a split, which count as train: {unsplit:,}"]
-                if dataset.named_splits and unsplit
-                else []
-            ),
-        ),
-        columns=frozenset(name for source in sources if source.table for name in source.table.header),
     )
+    if not rows:
+        raise LabelrError(_missing_message(dataset), "name the folder that holds the images with `--images`")
+    return dataset
 
 
 def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
@@ -218,14 +197,8 @@ def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None
         )
 
 
-def _complete_splits(splits: Sequence[str]) -> tuple[str, ...] | None:
-    """The split of each image, train where none is named; None if all are train, which says nothing."""
-    if set(splits) <= {"train", ""}:
-        return None
-    return tuple(split or "train" for split in splits)
-
-
-def _missing_message(dataset: Dataset, missing: Sequence[str]) -> str:
+def _missing_message(dataset: Dataset) -> str:
+    missing = dataset.findings.missing
     total = len(dataset) + len(missing)
     return (
         f"{len(missing):,} of {total:,} images in {dataset.source.name} are not in {dataset.root}: {preview(missing)}"
@@ -311,24 +284,25 @@ def _log_findings(dataset: Dataset) -> None:
     for note in findings.notes:
         log.info("  %s", note)
     if findings.missing:
-        log.warning("%s; they are left out", _missing_message(dataset, findings.missing))
+        log.warning("%s; they are left out", _missing_message(dataset))
     if findings.invalid:
         log.warning("left out: %s: %s", pluralize(len(findings.invalid), "row"), preview(findings.invalid))
     if findings.unlabelled:
-        number, names = pluralize(len(findings.unlabelled), "image"), preview(findings.unlabelled)
-        log.warning("left out: %s without a known label: %s", number, names)
+        images = pluralize(len(findings.unlabelled), "image")
+        log.warning("left out: %s without a known label: %s", images, preview(findings.unlabelled))
     if findings.unlisted:
-        number, names = pluralize(len(findings.unlisted), "image"), preview(findings.unlisted)
-        log.info("not used: %s in %s that the label file does not list: %s", number, dataset.root, names)
+        images, names = pluralize(len(findings.unlisted), "image"), preview(findings.unlisted)
+        log.info("not used: %s in %s that the label file does not list: %s", images, dataset.root, names)
     for alike in look_alikes(dataset.labels):
         log.warning("labels that differ only in case or spaces are kept apart: %s", ", ".join(map(repr, alike)))
 
 
-def _check_unreadable(dataset: Dataset, listed: int, on_error: str) -> None:
+def _check_unreadable(dataset: Dataset, on_error: str) -> None:
     """Raises LabelrError if unreadable images must stop the run; otherwise logs a warning."""
     unreadable = dataset.unreadable
     if not unreadable:
         return
+    listed = len(dataset) + len(unreadable)
     reasons = preview([f"{file} ({reason})" for file, reason in unreadable.items()])
     message = f"{len(unreadable):,} of {listed:,} images cannot be opened: {reasons}"
     if on_error == "fail":

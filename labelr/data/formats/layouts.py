@@ -4,21 +4,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from labelr.data.formats import (
-    coco,
-    cvat,
-    folders,
-    label_studio,
-    long,
-    sidecar,
-    tagged,
-    tags,
-    vertex,
-    voc,
-    wide,
-    yolo,
-)
-from labelr.data.formats.source import Match, Source
+from labelr.data.formats import coco, folders, label_studio, long, sidecar, tagged, tags, vertex, wide, xml_files, yolo
+from labelr.data.formats.source import Source
 from labelr.data.label_table import LabelTable
 from labelr.errors import LabelrError
 
@@ -31,7 +18,7 @@ class Layout(NamedTuple):
 
     Attributes:
         description: What it looks like, in a few words.
-        fits: The confidence that a source has it; see `Match`. A LabelrError counts as 0.
+        fits: The confidence that a source has it; see `recognise`. A LabelrError counts as 0.
         read: Reads a source that has it.
     """
 
@@ -47,9 +34,9 @@ LAYOUTS = {
     "open-images": Layout("image labels or boxes of Open Images", long.fits_open_images, long.read_open_images),
     "vertex": Layout("no header, an image and its labels; JSON Lines of Vertex AI", vertex.fits, vertex.read),
     "label-studio": Layout("JSON, JSON-MIN or CSV of Label Studio", label_studio.fits, label_studio.read),
-    "cvat": Layout("CVAT for images", cvat.fits, cvat.read),
+    "cvat": Layout("CVAT for images", xml_files.fits_cvat, xml_files.read_cvat),
     "coco": Layout("COCO", coco.fits, coco.read),
-    "voc": Layout("a folder of Pascal VOC", voc.fits, voc.read),
+    "voc": Layout("a folder of Pascal VOC", xml_files.fits_voc, xml_files.read_voc),
     "yolo": Layout("a data.yaml or folder of YOLO", yolo.fits, yolo.read),
     "tagged": Layout("a folder that `labelr tag` wrote", tagged.fits, tagged.read),
     "sidecar": Layout("a text file beside each image", sidecar.fits, sidecar.read),
@@ -58,23 +45,19 @@ LAYOUTS = {
 """All layouts by their names in ``--layout``."""
 
 
-def recognise(source: Source) -> Match:
-    """The layouts that fit a source best, among those that the user allows; computed once for each source.
+def recognise(source: Source) -> tuple[int, tuple[str, ...]]:
+    """The layouts that fit a source best, among those that the user allows, and the confidence in them.
 
-    None fits a source that cannot be parsed.
+    The confidence is 0 for none, 1 where they may fit, 2 where the shape fits, 3 where nothing else looks like it. None
+    fits a source that cannot be parsed. The result is computed once for each source.
     """
     if source.match is None:
-        source.match = _best_match(source)
+        wanted = source.options.layout
+        allowed = () if source.problem else LAYOUTS if wanted == "auto" else (wanted,)
+        confidences = {name: _confidence(name, source) for name in allowed}
+        best = max(confidences.values(), default=0)
+        source.match = best, tuple(name for name, confidence in confidences.items() if confidence == best > 0)
     return source.match
-
-
-def _best_match(source: Source) -> Match:
-    if source.problem:
-        return Match(0, ())
-    wanted = source.options.layout
-    confidences = {name: _confidence(name, source) for name in (LAYOUTS if wanted == "auto" else [wanted])}
-    best = max(confidences.values())
-    return Match(best, tuple(name for name, confidence in confidences.items() if confidence == best > 0))
 
 
 def _confidence(name: str, source: Source) -> int:
@@ -93,13 +76,14 @@ def read_source(source: Source) -> LabelTable:
     if source.problem:
         raise source.problem
     wanted = source.options.layout
-    layouts = recognise(source).layouts if wanted == "auto" else (wanted,)
+    layouts = recognise(source)[1] if wanted == "auto" else (wanted,)
     if len(layouts) == 1:
         table = LAYOUTS[layouts[0]].read(source)
-        _check_encodable(source, table)
+        broken = next(filter(LONE_SURROGATE.search, table.labels), None)  # as in JSON that was cut within an escape
+        if broken:
+            raise LabelrError(f"{source.path}: the label {broken!r} has half a character", "correct it in the file")
         return table
-    lines = source.first_lines()
-    first_lines = f"; its first lines:\n{lines}" if lines else ""
+    first_lines = _first_lines(source)
     if layouts:
         choices = " or ".join(f"`{name}` ({LAYOUTS[name].description})" for name in layouts)
         raise LabelrError(
@@ -109,11 +93,15 @@ def read_source(source: Source) -> LabelTable:
     raise LabelrError(f"{reason}{first_lines}", f"{remedy}name its layout with `--layout`: {', '.join(LAYOUTS)}")
 
 
-def _check_encodable(source: Source, table: LabelTable) -> None:
-    """Raises LabelrError where a label cannot be written as UTF-8, as in JSON that was cut within an escape."""
-    broken = [label for label in table.labels if LONE_SURROGATE.search(label)]
-    if broken:
-        raise LabelrError(f"{source.path}: the label {broken[0]!r} has half a character", "correct it in the file")
+def _first_lines(source: Source) -> str:
+    """The first lines of a text file, indented, for a message; empty for a folder and for what is not text."""
+    try:
+        content = "" if source.is_folder else source.text.content
+    except LabelrError:
+        return ""
+    lines = [line for line in content.splitlines() if line.strip()][:3]
+    shown = "\n".join(f"    {line[:120]}{'…' if len(line) > 120 else ''}" for line in lines)
+    return f"; its first lines:\n{shown}" if lines else ""
 
 
 def _why_none(source: Source) -> tuple[str, str]:

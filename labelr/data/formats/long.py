@@ -5,9 +5,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, columns_called
 from labelr.data.formats.source import Source, read_text
-from labelr.data.formats.table import Table, read_table
+from labelr.data.formats.table import (
+    MARKS,
+    NUMBERS,
+    PROBE_ROWS,
+    TEXTS,
+    Columns,
+    Mark,
+    Table,
+    columns_called,
+    read_table,
+)
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
@@ -158,9 +167,10 @@ def _to_label_table(
 def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
-    known = {columns.file, columns.group, columns.split, label_column}
-    known |= columns_called(table, NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)
-    for number in sorted(set(range(len(table.header))) - known):
+    known = {label_column, *columns_called(table, NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)}
+    for number in columns.unassigned():
+        if number in known:
+            continue
         cells = {MARKS.get(cell.lower()) for cell in table.column(number)}
         name = table.header[number]
         if cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells and name not in columns.exclude:

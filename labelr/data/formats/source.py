@@ -6,14 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, ParseError
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import Columns
-from labelr.data.formats.table import Table, read_table, table_of_objects
+from labelr.data.formats.table import Columns, Table, read_table, table_of_objects
 from labelr.data.images import FileIndex
 from labelr.errors import LabelrError
 
@@ -23,18 +20,6 @@ _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-
-
-class Match(NamedTuple):
-    """The layouts that fit a source best.
-
-    Attributes:
-        confidence: 0 for none, 1 where they may fit, 2 where the shape fits, 3 where nothing else looks like it.
-        layouts: The names of the layouts.
-    """
-
-    confidence: int
-    layouts: tuple[str, ...]
 
 
 class DecodedText(NamedTuple):
@@ -66,14 +51,14 @@ class Source:
         images: The folder of the images.
         options: How to read it.
         index: The files below folders.
-        match: The layouts that fit it, once `recognise` has found them.
+        match: The result of `recognise`, once it has one.
     """
 
     path: Path
     images: Path
     options: ReadOptions
     index: FileIndex = field(default_factory=FileIndex, repr=False)
-    match: Match | None = field(default=None, init=False)
+    match: tuple[int, tuple[str, ...]] | None = field(default=None, init=False)
 
     @property
     def suffix(self) -> str:
@@ -175,16 +160,6 @@ class Source:
         """The image files below `images`, relative to it, with forward slashes."""
         return [path.relative_to(self.images).as_posix() for path in self.index.find_images(self.images)]
 
-    def first_lines(self, count: int = 3, width: int = 120) -> str:
-        """The first lines of a text file, indented, for a message; empty for a folder and for what is not text."""
-        if self.is_folder:
-            return ""
-        try:
-            lines = islice((line for line in self.text.content.splitlines() if line.strip()), count)
-            return "\n".join(f"    {line[:width]}{'…' if len(line) > width else ''}" for line in lines)
-        except LabelrError:
-            return ""
-
 
 def read_text(path: Path) -> DecodedText:
     """The text of a file in any common encoding: by its byte order mark, else UTF-8, else Windows-1252 or Latin-1.
@@ -240,23 +215,3 @@ def _parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes nothing but text, lists and dicts
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
-
-
-def parse_xml(path: Path) -> Element:
-    """The root of an XML file.
-
-    Raises:
-        LabelrError: If it cannot be parsed, or declares entities, which no label file needs.
-    """
-    import defusedxml
-    from defusedxml.ElementTree import parse
-
-    try:
-        root: Element | None = parse(path).getroot()
-    except (ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
-        raise LabelrError(f"{path} cannot be parsed: {error}", "export it again") from error
-    except OSError as error:
-        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    if root is None:
-        raise LabelrError(f"{path} is empty", "export it again")
-    return root

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
-from labelr.data.formats.columns import PROBE_ROWS, Columns
 from labelr.data.formats.source import Source
+from labelr.data.formats.table import PROBE_ROWS, Columns
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from labelr.data.formats.columns import MARKS, PROBE_ROWS
 from labelr.data.formats.source import Source
+from labelr.data.formats.table import MARKS, PROBE_ROWS
 from labelr.data.images import has_image_suffix
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, normalize_name
 from labelr.errors import LabelrError

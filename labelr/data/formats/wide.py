@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, columns_called
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import Table
+from labelr.data.formats.table import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, Table, columns_called
 from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, preview
 
