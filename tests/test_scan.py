@@ -176,7 +176,7 @@ def test_scans_are_saved_while_others_are_still_read(
         for item in items:
             yield item
             with closing(sqlite3.connect(database)) as connection:
-                saved.append(len(connection.execute("SELECT path FROM scans").fetchall()))
+                saved.append(len(connection.execute("SELECT path FROM images").fetchall()))
 
     scan_images(paths, track=watch)
     assert saved == [0, 2, 2, 4, 4]

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path, PurePath
@@ -37,24 +37,21 @@ def has_image_suffix(name: str) -> bool:
 
 def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
     """The image files below `folder`, by their suffix; see `find_files`."""
-    return find_files(folder, has_image_suffix, recursive=recursive)
+    return (path for path in find_files(folder, recursive=recursive) if has_image_suffix(path.name))
 
 
-def find_files(folder: Path, wanted: Callable[[str], bool], *, recursive: bool = True) -> Iterator[Path]:
-    """The files below `folder` whose names are wanted, depth first, the entries of each folder sorted by name.
+def find_files(
+    folder: Path, *, recursive: bool = True, ancestors: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[Path]:
+    """The files below `folder`, depth first, the entries of each folder sorted by name.
 
     Dot-files, ``Thumbs.db``, ``__MACOSX`` and labelr's own charts are skipped. Symbolic links are followed, but never
-    back to a folder that contains them. Names are not interpreted: no globbing, and they need not be valid UTF-8.
+    back to one of `ancestors`, the folders that contain them by device and inode. Names are not interpreted: no
+    globbing, and they need not be valid UTF-8.
 
     Raises:
         LabelrError: If a folder cannot be listed; skipping it would falsify the result.
     """
-    yield from _walk(folder, wanted, recursive, frozenset())
-
-
-def _walk(
-    folder: Path, wanted: Callable[[str], bool], recursive: bool, ancestors: frozenset[tuple[int, int]]
-) -> Iterator[Path]:
     try:
         status = folder.stat()
         with os.scandir(folder) as entries:
@@ -70,8 +67,8 @@ def _walk(
             continue
         if _is_folder(entry):
             if recursive:
-                yield from _walk(folder / entry.name, wanted, recursive, ancestors | {identity})
-        elif wanted(entry.name):
+                yield from find_files(folder / entry.name, ancestors=ancestors | {identity})
+        else:
             yield folder / entry.name
 
 
@@ -81,26 +78,21 @@ class FileIndex:
     def __init__(self) -> None:
         self._files: dict[Path, list[Path]] = {}
 
-    def find(self, folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-        """The files below a folder whose names are wanted, in the order of `find_files`.
-
-        Raises:
-            LabelrError: If a folder cannot be listed.
-        """
+    def _find(self, folder: Path) -> list[Path]:
         if folder not in self._files:
             walked = next((parent for parent in folder.parents if parent in self._files), None)
             known = self._files[walked] if walked is not None else []
             inside = [path for path in known if str(path).startswith(f"{folder}{os.sep}")]
-            self._files[folder] = inside or list(find_files(folder, lambda _: True))
-        return (path for path in self._files[folder] if wanted(path.name))
+            self._files[folder] = inside or list(find_files(folder))
+        return self._files[folder]
 
     def find_images(self, folder: Path) -> Iterator[Path]:
         """The image files below a folder, by their suffix."""
-        return self.find(folder, has_image_suffix)
+        return (path for path in self._find(folder) if has_image_suffix(path.name))
 
     def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
         """The files below a folder with a suffix, without broken links."""
-        return (path for path in self.find(folder, lambda name: name.endswith(suffix)) if path.is_file())
+        return (path for path in self._find(folder) if path.name.endswith(suffix) and path.is_file())
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -3,12 +3,13 @@
 Results are remembered by path, size and times of change, so that the next run does not read every byte again.
 """
 
+import json
 import logging
 import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,13 +27,6 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 SAVE_EVERY = 1000
 """Results are saved after this many images, so that a killed process loses no more."""
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS scans (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, max_pixels INTEGER, digest TEXT,
-    fingerprint TEXT, width INTEGER, height INTEGER, format TEXT, mode TEXT
-) WITHOUT ROWID
-"""
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,8 @@ def _scan(path: Path, max_pixels: int) -> Scan:
     return Scan(digest, fingerprint(decoded.pixels), "", *decoded[1:])
 
 
-_Key = tuple[bytes, int, int, int, int]
+_Key = tuple[bytes, str]
+"""The path of a file, and the state in which it was scanned."""
 
 
 def _key(path: Path, max_pixels: int) -> _Key | None:
@@ -104,46 +99,31 @@ def _key(path: Path, max_pixels: int) -> _Key | None:
     if time.time() - status.st_mtime < SETTLED_SECONDS:
         return None
     # ctime changes when a file is renamed: files that swap names may agree in size and mtime
-    times = status.st_mtime_ns, status.st_ctime_ns
-    return os.fsencode(os.path.abspath(path)), status.st_size, *times, max_pixels
+    state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {max_pixels}"
+    return os.fsencode(os.path.abspath(path)), state
 
 
 def _connect() -> sqlite3.Connection:
     folder = files.home()
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "scans.sqlite", timeout=10)
-    connection.execute(_TABLE)
+    connection.execute("CREATE TABLE IF NOT EXISTS images (path BLOB PRIMARY KEY, state TEXT, scan TEXT) WITHOUT ROWID")
     return connection
 
 
 def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
     """The saved scan of each file, None where there is none; an unreadable database counts as empty."""
-    query = (
-        "SELECT digest, fingerprint, width, height, format, mode FROM scans "
-        "WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ? AND max_pixels = ?"
-    )
-    scans: list[Scan | None] = [None] * len(keys)
+    query = "SELECT scan FROM images WHERE path = ? AND state = ?"
     try:
         with closing(_connect()) as connection:
-            for row, key in enumerate(keys):
-                saved = connection.execute(query, key).fetchone() if key else None
-                if saved:
-                    digest, hexadecimal, *properties = saved
-                    scans[row] = Scan(digest, int(hexadecimal, 16) if hexadecimal else None, "", *properties)
-    except (sqlite3.Error, OSError, ValueError):
+            saved = [connection.execute(query, key).fetchone() if key else None for key in keys]
+        return [Scan(**json.loads(row[0])) if row else None for row in saved]
+    except (sqlite3.Error, OSError, ValueError, TypeError):
         return [None] * len(keys)
-    return scans
 
 
 def _save(scans: Sequence[tuple[_Key | None, Scan]]) -> None:
     """Saves the scans of images that open; the others are scanned again, since a decoder may get installed."""
-    rows = []
-    for key, scan in scans:
-        if key and not scan.reason:
-            hexadecimal = f"{scan.fingerprint:x}" if scan.fingerprint is not None else ""
-            rows.append((*key, scan.digest, hexadecimal, scan.width, scan.height, scan.format, scan.mode))
-    try:
-        with closing(_connect()) as connection, connection:
-            connection.executemany("REPLACE INTO scans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    except (sqlite3.Error, OSError):
-        return
+    rows = [(*key, json.dumps(vars(scan))) for key, scan in scans if key and not scan.reason]
+    with suppress(sqlite3.Error, OSError), closing(_connect()) as connection, connection:
+        connection.executemany("REPLACE INTO images VALUES (?, ?, ?)", rows)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from labelr.data.formats.source import Source
@@ -71,11 +72,8 @@ def _read_flat(source: Source) -> tuple[list[Annotation], list[str]]:
 
 def _parse_cell(cell: str) -> Any:
     """The value of a CSV cell, which is JSON if there is more than one choice."""
-    if cell[:1] in ("{", "["):
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
+    with suppress(ValueError, RecursionError):
+        return json.loads(cell) if cell.startswith(("{", "[")) else cell
     return cell
 
 
@@ -85,9 +83,17 @@ def _label_fields(source: Source, tasks: list[dict[str, Any]], names: list[str])
     Labels are in fields with lists of choices or shapes in any task, else in the only text field.
     """
     own_fields = dict.fromkeys(key for task in tasks for key in task if key not in FLAT_FIELDS)
-    fields = [key for key in own_fields if any(_holds_lists(task.get(key)) for task in tasks)]
+    fields = [
+        key
+        for key in own_fields
+        if any(isinstance(task.get(key), (dict, list)) and any(_labels_in(task[key])) for task in tasks)
+    ]
     named = list(zip(tasks, names, strict=True))
-    text = [key for key in own_fields if any(_is_other_text(task.get(key), name) for task, name in named)]
+    text = [
+        key
+        for key in own_fields
+        if any(isinstance(task.get(key), str) and task[key] not in ("", name) for task, name in named)
+    ]
     if fields:
         return fields, [key for key in text if key not in fields]
     if len(text) > 1:
@@ -96,15 +102,6 @@ def _label_fields(source: Source, tasks: list[dict[str, Any]], names: list[str])
             "export the project as JSON, which tells which of them are choices",
         )
     return text, []
-
-
-def _holds_lists(value: Any) -> bool:
-    """Whether a field is that of a control with several choices or with shapes."""
-    return isinstance(value, (dict, list)) and next(_labels_in(value), None) is not None
-
-
-def _is_other_text(value: Any, name: str) -> bool:
-    return isinstance(value, str) and value not in ("", name)
 
 
 def _image_of(source: Source, data: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The long table: one row for each image and label, with an optional confidence; also the tables of Open Images."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from labelr.config import ReadOptions
@@ -199,6 +199,6 @@ def _read_display_names(source: Source) -> tuple[dict[str, str], list[str]]:
     found = sorted(path for path in source.path.parent.glob("*class-descriptions*.csv") if path.is_file())
     if not found:
         return {}, ["labels are codes: for names, put class-descriptions.csv of Open Images beside the table"]
-    rows: Collection[Sequence[str]] = read_table(found[0], read_text(found[0]).content).rows
+    rows = read_table(found[0], read_text(found[0]).content).rows
     names = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].lower() != "labelname"}
     return names, [f"names of labels are from {found[0].name}"]

@@ -46,6 +46,8 @@ class DecodedText(NamedTuple):
 class Source:
     """A label file or a folder of label files, parsed on demand and once.
 
+    What cannot be read or parsed raises a LabelrError where it is first used.
+
     Attributes:
         path: The file or folder.
         images: The folder of the images.
@@ -72,20 +74,12 @@ class Source:
 
     @cached_property
     def text(self) -> DecodedText:
-        """Its text.
-
-        Raises:
-            LabelrError: If it cannot be read, or is not text.
-        """
+        """Its text."""
         return read_text(self.path)
 
     @cached_property
     def table(self) -> Table | None:
-        """Its cells, also those of JSON Lines or a list of objects; None for a file with another suffix than a table.
-
-        Raises:
-            LabelrError: If it is not a table.
-        """
+        """Its cells, also those of JSON Lines or of a list of objects; None for a folder and for other suffixes."""
         if self.objects:
             return table_of_objects(self.path, self.objects)
         if self.is_folder or self.suffix in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".xml"):
@@ -93,22 +87,14 @@ class Source:
         return read_table(self.path, self.text.content)
 
     def require_table(self) -> Table:
-        """Its cells.
-
-        Raises:
-            LabelrError: If it is not a table.
-        """
+        """Its cells; a LabelrError if it is not a table."""
         if self.table is None:
             raise LabelrError(f"{self.path} is not a table", "name a CSV file with `--labels`")
         return self.table
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of its table.
-
-        Raises:
-            LabelrError: If there is no table, no column of file names, or not the column of groups that is asked for.
-        """
+        """The columns of its table; see `Columns.find`."""
         return Columns.find(self.require_table(), self.options)
 
     @cached_property
@@ -123,11 +109,7 @@ class Source:
 
     @cached_property
     def document(self) -> Any:
-        """The content of a JSON, JSON Lines or YAML file; None for any other file.
-
-        Raises:
-            LabelrError: If it cannot be parsed.
-        """
+        """The content of a JSON, JSON Lines or YAML file; None for any other file."""
         try:
             if self.suffix == ".json":
                 return json.loads(self.text.content)

@@ -55,8 +55,7 @@ def read(source: Source) -> LabelTable:
 def _read_table(source: Source) -> LabelTable:
     """The label table of the table, in which a column such as ``score`` is a label like any other."""
     path, options = source.path / TABLE, source.options
-    header = Source(path, source.images, options).require_table().header
-    numbers = [name for name in header if column_key(name) in NUMBERS]
+    numbers = [name for name in source.beside(path).require_table().header if column_key(name) in NUMBERS]
     return wide.read(Source(path, source.images, replace(options, only=(*options.only, *numbers))))
 
 

@@ -65,7 +65,7 @@ def _tag_column(columns: Columns) -> int:
     Raises:
         LabelrError: If there is none, or several that differ.
     """
-    table, candidates = columns.table, tag_columns(columns)
+    table, candidates = columns.table, columns.named_or_text(TAG_COLUMNS)
     if not candidates:
         raise LabelrError(f"{table.path} has no column of tags: {preview(table.header)}", "name that column `tags`")
     cells = table.column(candidates[0])
@@ -76,11 +76,6 @@ def _tag_column(columns: Columns) -> int:
             f"exclude the others, for example with `--exclude {names[-1]}`",
         )
     return candidates[0]
-
-
-def tag_columns(columns: Columns) -> list[int]:
-    """The columns that may hold tags."""
-    return columns.named_or_text(TAG_COLUMNS)
 
 
 def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:

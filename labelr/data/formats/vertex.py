@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS
@@ -15,12 +14,6 @@ COORDINATE = re.compile(r"[01]?(\.\d*)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
 """A cell of a box: a share of the image's width or height, or empty."""
 BOX_CELLS = range(6, 9)
 """The number of cells of a box; the last ones may be missing: ``0.1,0.2,,,0.8,0.9,,``."""
-
-
-class _Row(NamedTuple):
-    name: str
-    labels: list[str]
-    split: str
 
 
 def fits(source: Source) -> int:
@@ -41,9 +34,9 @@ def read(source: Source) -> LabelTable:
     In a row with a box only the label of the box counts.
     """
     merged: dict[str, tuple[set[str], str]] = {}
-    for row in _read_objects(source) if source.objects else _read_rows(source):
-        present, _ = merged.setdefault(row.name, (set(), row.split))
-        present.update(row.labels)
+    for name, labels, split in _read_objects(source) if source.objects else _read_rows(source):
+        present, _ = merged.setdefault(normalize_name(name), (set(), split))
+        present.update(labels)
     annotations = (
         Annotation(name, present, split=split, complete=bool(present)) for name, (present, split) in merged.items()
     )
@@ -51,7 +44,8 @@ def read(source: Source) -> LabelTable:
     return LabelTable.of(annotations, "JSON Lines of Vertex AI" if source.objects else rows)
 
 
-def _read_rows(source: Source) -> Iterator[_Row]:
+def _read_rows(source: Source) -> Iterator[tuple[str, list[str], str]]:
+    """The image, labels and split of each row."""
     table = source.require_table()
     for number, row in zip(table.numbers, table.rows, strict=True):
         split, (name, *labels) = _without_split(row)
@@ -59,11 +53,8 @@ def _read_rows(source: Source) -> Iterator[_Row]:
             raise LabelrError(
                 f'{source.path}, row {number}: expected an image, got "{name}"', "correct the row, or delete it"
             )
-        yield _Row(normalize_name(name), labels[:1] if _is_box(labels[1:]) else labels, split)
-
-
-def _is_box(cells: list[str]) -> bool:
-    return len(cells) in BOX_CELLS and all(COORDINATE.fullmatch(cell) for cell in cells)
+        is_box = len(labels) - 1 in BOX_CELLS and all(map(COORDINATE.fullmatch, labels[1:]))
+        yield name, labels[:1] if is_box else labels, split
 
 
 def _without_split(row: list[str]) -> tuple[str, list[str]]:
@@ -74,10 +65,16 @@ def _without_split(row: list[str]) -> tuple[str, list[str]]:
     return "", row
 
 
-def _read_objects(source: Source) -> Iterator[_Row]:
+def _read_objects(source: Source) -> Iterator[tuple[str, list[str], str]]:
+    """The image, labels and split of each object: labels of the whole image, one or several, and of boxes in it."""
     for number, entry in enumerate(source.objects, start=1):
         try:
-            name, annotations = str(entry["imageGcsUri"]), _annotations(entry)
+            name, single = str(entry["imageGcsUri"]), entry.get("classificationAnnotation")
+            annotations = [
+                *([single] if single else []),
+                *(entry.get("classificationAnnotations") or []),
+                *(entry.get("boundingBoxAnnotations") or []),
+            ]
             resource = entry.get("dataItemResourceLabels") or {}
             split = SPLIT_NAMES.get(str(resource.get("aiplatform.googleapis.com/ml_use", "")).lower(), "")
             labels = [str(annotation["displayName"]) for annotation in annotations]
@@ -85,11 +82,4 @@ def _read_objects(source: Source) -> Iterator[_Row]:
             raise LabelrError(
                 f"{source.path}, object {number}: {error} is missing or wrong", "export it again"
             ) from error
-        yield _Row(normalize_name(name), labels, split)
-
-
-def _annotations(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The annotations of an image: of the whole image, one or several, and of boxes in it."""
-    single = entry.get("classificationAnnotation")
-    several = [*(entry.get("classificationAnnotations") or []), *(entry.get("boundingBoxAnnotations") or [])]
-    return [single, *several] if single else several
+        yield name, labels, split

@@ -100,7 +100,11 @@ def _read_names(source: Source) -> dict[int, str]:
 
 def _find_listed_images(source: Source) -> tuple[list[tuple[Path, str]], list[str]]:
     """The images with the split under which a ``data.yaml`` lists them, and a note on entries that do not exist."""
-    document = _find_split_lists(source.path) if source.is_folder else source.document
+    if source.is_folder:  # lists such as ``train.txt`` and ``valid.txt``
+        lists = sorted(source.path.glob("*.txt"))
+        document = {path.stem: path.name for path in lists if path.stem.lower() in SPLIT_NAMES}
+    else:
+        document = source.document
     found: dict[Path, str] = {}
     missing = []
     for key, value in document.items():
@@ -115,11 +119,6 @@ def _find_listed_images(source: Source) -> tuple[list[tuple[Path, str]], list[st
     if found:
         return list(found.items()), notes
     return [(source.images / name, "") for name in source.image_files], notes
-
-
-def _find_split_lists(folder: Path) -> dict[str, str]:
-    """The lists of images in a folder, such as ``train.txt`` and ``valid.txt``, by their stems."""
-    return {path.stem: path.name for path in sorted(folder.glob("*.txt")) if path.stem.lower() in SPLIT_NAMES}
 
 
 def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | None:
