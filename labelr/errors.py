@@ -10,7 +10,10 @@ class LabelrError(Exception):
     Attributes:
         message: What is wrong, with file, row, column and the value found.
         hint: One imperative that says what to do; may be empty.
+        exit_code: Of the command that it ends.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -19,6 +22,12 @@ class LabelrError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n\nHint: {self.hint}" if self.hint else self.message
+
+
+class BusyError(LabelrError):
+    """What a command needs is in use by another run."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again later
 
 
 def first_line(error: BaseException) -> str:

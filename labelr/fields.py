@@ -46,6 +46,8 @@ Field = dataclasses.Field[Any]
 class SettingError(LabelrError):
     """A setting that does not exist, or a value out of range: wrong usage."""
 
+    exit_code = 2
+
 
 def setting(
     default: Any,

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from labelr.errors import LabelrError
+from labelr.errors import BusyError, LabelrError
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 LOCK_FILE = ".lock"
@@ -164,10 +164,6 @@ def _umask() -> int:
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 
-class LockedError(LabelrError):
-    """Another process holds the lock of a folder."""
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder, and deletes the drafts that killed processes left in it.
@@ -175,7 +171,7 @@ def locked(folder: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends, however it ends.
 
     Raises:
-        LockedError: If another process holds it.
+        BusyError: If another process holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -184,7 +180,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise LockedError(
+            raise BusyError(
                 f"another run is writing to {folder}", "wait until it ends, or choose another name or directory"
             ) from error
     try:

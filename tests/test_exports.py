@@ -17,6 +17,7 @@ from labelr.config import ReadOptions
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.tagging import writers
+from labelr.tagging.output import LABELS_FILE, PROBABILITIES_FILE
 from labelr.tagging.pipeline import LabelSelection, Result
 
 EXPORTS = Path(__file__).parent / "exports"
@@ -344,8 +345,8 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
         images.append(selection.apply(Result(name, (1, 1, 1), "", 8, 8, "", probs)))
         put(folder, f"{name}.csv", writers.image_csv(images[-1], labels))
     header = writers.header(selection)
-    writers.write_table(folder / writers.LABELS_FILE, header, map(writers.label_row, images))
-    writers.write_table(folder / writers.PROBABILITIES_FILE, header, map(writers.probability_row, images))
+    writers.write_table(folder / LABELS_FILE, header, map(writers.label_row, images))
+    writers.write_table(folder / PROBABILITIES_FILE, header, map(writers.probability_row, images))
     for name, text in corrected.items():
         put(folder, name, text)
     table = read_labels([folder], ReadOptions(labels=(str(folder),)))

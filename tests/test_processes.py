@@ -258,7 +258,7 @@ def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, drawn: P
         second = cli("fit", drawn, *options)
         running.terminate()
         running.communicate(timeout=60)
-    assert second.code == 1
+    assert second.code == 75
     assert "another run is writing to" in second.err
     assert running.returncode == 143
 

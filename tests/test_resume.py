@@ -461,7 +461,7 @@ def test_model_of_a_running_run_is_not_removed(cli: Cli, home: Path) -> None:
     with reserve_folder("run", default_name="x") as folder:
         (folder / "run.json").write_text("{}")
         done = cli("models", "rm", "run")
-        assert (done.code, folder.is_dir()) == (1, True)
+        assert (done.code, folder.is_dir()) == (75, True)
     assert "a run is writing to" in done.err
 
 

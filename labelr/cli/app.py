@@ -23,7 +23,6 @@ from labelr.cli.models import models
 from labelr.cli.tag import tag
 from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError
-from labelr.fields import SettingError
 from labelr.version import __version__
 
 
@@ -76,7 +75,7 @@ def labelr(
 
 
 def main() -> NoReturn:
-    """Runs the command line and exits: 0 done, 1 error, 2 wrong usage, 3 needs attention, 128 + n on signal n."""
+    """Runs the command line and exits: 0 done, 1 error, 2 usage, 3 needs attention, 75 in use, 128 + n on signal n."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
@@ -84,7 +83,7 @@ def main() -> NoReturn:
     try:
         app(prog_name="labelr")
     except LabelrError as error:
-        _fail(error, 2 if isinstance(error, SettingError) else 1)
+        _fail(error)
     except (console.ReaderGoneError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter does not complain at its exit
         sys.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1)
@@ -98,9 +97,9 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _fail(error: LabelrError, code: int = 1) -> NoReturn:
+def _fail(error: LabelrError) -> NoReturn:
     console.show_error(error)
-    sys.exit(code)
+    sys.exit(error.exit_code)
 
 
 def resume_command(option: str | None) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelr import files
 from labelr.config import MachineOptions
-from labelr.errors import LabelrError, suggest
+from labelr.errors import BusyError, LabelrError, suggest
 from labelr.fields import SettingError
 from labelr.model.info import ModelInfo
 
@@ -275,7 +275,7 @@ def check_removable(folder: Path) -> None:
     if folder.parent != models_folder():
         raise LabelrError(f"{folder} is not in {models_folder()}", "delete this directory yourself")
     if files.is_locked(folder):
-        raise LabelrError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
+        raise BusyError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
 
 
 def remove(folder: Path) -> None:

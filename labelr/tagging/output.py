@@ -1,18 +1,217 @@
-"""The output directory: holds the results of one model with one selection of labels, and one run at a time."""
+"""The output directory: its journal, what is refused and replaced in it, and its lock."""
 
+import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+import numpy as np
 
 from labelr import files, signals
 from labelr.errors import LabelrError
-from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
-from labelr.tagging.writers import TABLES, is_edited, remove
+from labelr.tagging.pipeline import Result
+
+LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
+    "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
+)  # fmt: skip
+FOLDER = ".labelr"
+"""Folder of the journal and its lock in the output directory."""
+JOURNAL_FILE = "journal.sqlite"
+FORMAT = 3
+COMMIT_SECONDS = 1.0
+"""If the process is killed, at most this much work is lost, and the batches in progress."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS results (
+    name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
+    reason TEXT, probs BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
+CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
+"""
+_ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
+
+
+# --- the journal -----------------------------------------------------------------------------------------------------
+
+
+class WrittenFile(NamedTuple):
+    """A file that was written for an image.
+
+    Attributes:
+        image: Name of the image that it was last written for.
+        digests: The digests that it may have; empty if it also holds tags of the user, and is never deleted.
+    """
+
+    image: str
+    digests: tuple[str, ...]
+
+
+class Journal:
+    """The results of all images and the files written for them, in a SQLite database that survives a kill at any time.
+
+    Raises:
+        LabelrError: From every method, if the database is damaged or cannot be written.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output.absolute()
+        self.path = output / FOLDER / JOURNAL_FILE
+        self._committed = time.monotonic()
+        with self._errors():
+            self._database = sqlite3.connect(self.path, timeout=10)
+        try:
+            self._open()
+        except LabelrError:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        with self._errors():
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")  # works on network drives too
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.executescript(_SCHEMA)
+            self._database.execute("INSERT OR IGNORE INTO facts VALUES ('format', ?)", (str(FORMAT),))
+            self._database.commit()
+        if self._fact("format") != str(FORMAT):
+            raise LabelrError(
+                f"the results in {self._output} are from another version of labelr", "replace them with `--force`"
+            )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LabelrError(
+                f"cannot write {self.path}: {error}", "free some space, or name another directory with `--output`"
+            ) from error
+
+    def _rows(self, query: str, *values: str | bytes) -> Iterator[tuple[Any, ...]]:
+        with self._errors(), closing(self._database.execute(query, values)) as rows:
+            yield from rows
+
+    def _fact(self, name: str) -> str | None:
+        return next((value for (value,) in self._rows("SELECT value FROM facts WHERE name = ?", name)), None)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the images that the results depend on; empty in a new journal."""
+        return dict(json.loads(self._fact("settings") or "{}"))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last run finished."""
+        return self._fact("complete") == "yes"
+
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """Starts a run: no image is found yet, but all previous results are available."""
+        facts = {"settings": json.dumps(settings), "complete": "no"}
+        with self._errors(), self._database:
+            self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+            self._database.execute("DELETE FROM found")
+            self._database.execute("DELETE FROM facts WHERE name LIKE 'table %'")  # the tables will be written again
+
+    def finish(self, tables: Mapping[str, str]) -> int:
+        """Finishes a run, and forgets images that are gone and the files in `orphans`.
+
+        Args:
+            tables: The digest of each table that was written.
+
+        Returns:
+            The number of images of earlier runs that are gone.
+        """
+        facts = {"complete": "yes", **{f"table {name}": digest for name, digest in tables.items()}}
+        with self._errors(), self._database:
+            self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
+            gone = self._database.execute("DELETE FROM results WHERE name NOT IN (SELECT name FROM found)")
+            self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+        return gone.rowcount
+
+    def table_digest(self, name: str) -> str | None:
+        """The digest of a table when it was written last; None if it was not."""
+        return self._fact(f"table {name}")
+
+    def get(self, name: str) -> Result | None:
+        """The result of an image."""
+        return next(map(_result, self._rows("SELECT * FROM results WHERE name = ?", os.fsencode(name))), None)
+
+    def put(self, result: Result) -> None:
+        """Keeps the result of the next image; on disk after a second at most."""
+        with self._errors():
+            self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
+            row = (os.fsencode(result.name), *result.status, *result[2:-1], result.probs.astype("<f4").tobytes())
+            self._database.execute("REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Writes all results to disk."""
+        with self._errors():
+            self._database.commit()
+        self._committed = time.monotonic()
+
+    def results(self) -> Iterator[Result]:
+        """The results of this run, in the order in which the images were found."""
+        yield from map(_result, self._rows("SELECT results.* FROM found JOIN results USING (name) ORDER BY position"))
+
+    def names(self) -> set[str]:
+        """The names of all images with a result, found in this run or not."""
+        return {os.fsdecode(name) for (name,) in self._rows("SELECT name FROM results")}
+
+    def _key(self, path: Path) -> bytes:
+        """The path of a file: relative in the output directory, which may be moved, else absolute."""
+        inside = path.is_relative_to(self._output)
+        return os.fsencode(path.relative_to(self._output) if inside else path)
+
+    def file(self, path: Path) -> WrittenFile | None:
+        """What is known of a file; None if it was never written."""
+        for image, digests in self._rows("SELECT name, digests FROM files WHERE path = ?", self._key(path)):
+            return WrittenFile(os.fsdecode(image), tuple(digests.split()))
+        return None
+
+    def put_file(self, path: Path, image: str, digests: Collection[str]) -> None:
+        """Keeps, immediately on disk, that a file is about to be written.
+
+        Args:
+            path: The file.
+            image: Name of its image.
+            digests: Of its content before and after: if the process is killed meanwhile, it has one of them. Empty if
+                the file also holds tags of the user.
+        """
+        row = self._key(path), os.fsencode(image), " ".join(digests)
+        with self._errors(), self._database:
+            self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", row)
+
+    def files(self, *, orphans: bool = False) -> dict[Path, tuple[str, ...]]:
+        """The digests of all files written for images, or for images that are gone or failed.
+
+        Files that also hold tags of the user are left out.
+        """
+        condition = f"digests != '' AND {_ORPHAN}" if orphans else "digests != ''"
+        rows = self._rows(f"SELECT path, digests FROM files WHERE {condition}")  # noqa: S608
+        return {self._output / os.fsdecode(path): tuple(digests.split()) for path, digests in rows}
+
+    def close(self) -> None:
+        """Closes the database."""
+        with suppress(sqlite3.Error):  # a full disk
+            self._database.close()
+
+
+def _result(row: tuple[Any, ...]) -> Result:
+    name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs = row
+    status, values = (size, mtime_ns, ctime_ns), np.frombuffer(probs, "<f4")
+    return Result(os.fsdecode(name), status, digest, width, height, reason, values)
+
+
+# --- the directory ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -28,8 +227,7 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
         LabelrError: If the directory holds something else or results of other settings, or another run uses it.
         Stopped: At the end, if a signal has arrived meanwhile. The same command resumes the run.
     """
-    files.make_folder(folder / FOLDER)
-    with _locked(folder):
+    with files.locked(files.make_folder(folder / FOLDER)):
         if force:
             _clear(folder)
         with closing(Journal(folder)) as journal:
@@ -38,11 +236,15 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
             if not journal.is_complete:
                 _delete_drafts(folder, journal.settings)
             journal.start(settings)
-            with _resumable():
-                try:
-                    yield journal
-                finally:
-                    journal.commit()
+            try:
+                with signals.deferred():
+                    try:
+                        yield journal
+                    finally:
+                        journal.commit()
+            except signals.Stopped as stopped:
+                stopped.resume_option = ""  # the same command resumes
+                raise
 
 
 @contextmanager
@@ -78,32 +280,6 @@ def check_output(folder: Path) -> bool:
             f"{folder} holds files that are not results of labelr", "name another directory with `--output`"
         )
     return (folder / FOLDER / JOURNAL_FILE).exists()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / FOLDER / "lock")
-    with files.writing(folder):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise LabelrError(
-                f"another run is writing to {folder}", "wait until it ends, or name another directory with `--output`"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        with signals.deferred():
-            yield
-    except signals.Stopped as stopped:
-        stopped.resume_option = ""  # the same command resumes
-        raise
 
 
 def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -157,3 +333,29 @@ def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:
     for root in roots:
         for path in root.rglob(f"{files.DRAFT_PREFIX}*{files.DRAFT_SUFFIX}"):
             path.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return files.digest(file)
+    except OSError:
+        return ""
+
+
+def is_edited(path: Path, written: Collection[str]) -> bool:
+    """Whether a file exists and has none of the digests that labelr may have written."""
+    digest = file_digest(path)
+    return bool(digest) and digest not in written
+
+
+def remove(path: Path, folder: Path) -> None:
+    """Deletes a file, and the empty folders above it up to the output directory; never folders outside of it."""
+    with suppress(OSError):
+        path.unlink()
+        if folder in path.parents:
+            for parent in path.parents:
+                if parent == folder:
+                    break
+                parent.rmdir()

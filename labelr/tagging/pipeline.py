@@ -190,15 +190,9 @@ class Task(NamedTuple):
         """Whether the previous result is still valid."""
         return self.previous is not None and self.previous.status == self.status
 
-    def origin(self, result: Result) -> Origin:
-        """How the result was obtained; see `TaggedImage`."""
-        if self.unchanged:
-            return "unchanged"
-        return "touched" if self.previous is not None and self.previous.digest == result.digest else "new"
 
-
-Opened = tuple[Task, Result, Pixels | None]
-"""A task, its result, and the pixels to predict the probabilities in it from, if any."""
+Opened = tuple[Result, Origin, Pixels | None]
+"""The result of a task, how it was obtained, and the pixels from which to predict its probabilities, if any."""
 
 
 @dataclass(frozen=True)
@@ -273,30 +267,29 @@ class Tagger:
         return self._predict_batch(self._open_batch(batch))
 
     def _open_batch(self, batch: list[Task]) -> list[Opened]:
-        return [(task, *self._open(task)) for task in batch]
+        return list(map(self._open, batch))
 
     def _predict_batch(self, batch: list[Opened]) -> list[TaggedImage]:
         probs = iter(self._predict([pixels for _, _, pixels in batch if pixels is not None]))
-        results = [
-            (task, result if pixels is None else result._replace(probs=next(probs))) for task, result, pixels in batch
+        return [
+            self.selection.apply(result if pixels is None else result._replace(probs=next(probs)), origin)
+            for result, origin, pixels in batch
         ]
-        return [self.selection.apply(result, task.origin(result)) for task, result in results]
 
-    def _open(self, task: Task) -> tuple[Result, Pixels | None]:
-        """The result of an image, and the pixels to predict its probabilities from, if any. The file is read once."""
+    def _open(self, task: Task) -> Opened:
         previous, wanted = task.previous, self.model.info.preprocessing
         if previous and task.unchanged:
-            return previous, None
+            return previous, "unchanged", None
         result = Result(task.name, task.status, "", 0, 0, "", NO_PROBS)
         try:
             with open_file(task.path) as file:
                 result = result._replace(digest=content_digest(file))
                 if previous and previous.digest == result.digest:
-                    return previous._replace(status=task.status), None
+                    return previous._replace(status=task.status), "touched", None
                 image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
         except UnreadableError as error:
-            return result._replace(reason=str(error)), None
-        return result._replace(width=image.width, height=image.height), image.pixels
+            return result._replace(reason=str(error)), "new", None
+        return result._replace(width=image.width, height=image.height), "new", image.pixels
 
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""

@@ -17,9 +17,9 @@ from labelr.fields import SettingError
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search
-from labelr.tagging.output import check_output, open_output, preview_output
+from labelr.tagging.output import ERRORS_FILE, check_output, open_output, preview_output
 from labelr.tagging.pipeline import TaggedImage, Tagger, Task, one_torch_thread
-from labelr.tagging.writers import ERRORS_FILE, DirectoryWriter, StreamWriter
+from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.load import name_of_data
 from labelr.data.splits import SPLITS_FILE
-from labelr.errors import LabelrError
+from labelr.errors import BusyError, LabelrError
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
@@ -195,7 +195,7 @@ def _take_first_free(stem: str, stack: ExitStack) -> Path:
         folder = store.models_folder() / (stem if number == 1 else f"{stem}-{number}")
         if folder.exists() and not _is_vacant(folder):
             continue
-        with ExitStack() as attempt, suppress(files.LockedError):
+        with ExitStack() as attempt, suppress(BusyError):
             attempt.callback(_remove_if_empty, folder)
             _take(folder, attempt)
             if _is_vacant(folder):  # now that it is locked

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.errors import LabelrError, first_line, preview
+from labelr.errors import BusyError, LabelrError, first_line, preview
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
@@ -222,7 +222,7 @@ def _reopen(name: str, url: str | None, *, force: bool) -> Study:
 
 def _delete(study: Study) -> None:
     if study.has_workers():
-        raise LabelrError(f"the study {study.name!r} is in use", "stop the other search, or choose another name")
+        raise BusyError(f"the study {study.name!r} is in use", "stop the other search, or choose another name")
     if study.url:
         optuna.delete_study(study_name=study.name, storage=study.storage)
         study.close()
