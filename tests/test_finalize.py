@@ -35,7 +35,7 @@ def test_calibration_and_thresholds_are_fitted_on_the_validation_split(trained: 
     assert trained.info.calibration.temperature == pytest.approx(calibration.temperature)
     assert trained.info.calibration.temperature != 1
     expected = fit_thresholds(calibrate(raw, calibration), part.targets)
-    assert trained.info.thresholds == pytest.approx(expected.values)
+    assert trained.info.thresholds == pytest.approx(expected)
     assert set(trained.info.thresholds) != {0.5}
 
 

@@ -42,8 +42,8 @@ class Goal(NamedTuple):
     precision: float | None = None
     recall: float | None = None
 
-    def best(self, precision: FloatArray, recall: FloatArray, f1: FloatArray) -> int:
-        """The index of the best of K thresholds in ascending order, from the metrics at each, all ``(K,)``.
+    def best(self, precision: FloatArray, recall: FloatArray) -> int:
+        """The index of the best of K thresholds in ascending order, from precision and recall at each, both ``(K,)``.
 
         If none reaches the goal, it is the one that comes closest. If no precision is above that of the lowest
         threshold, which predicts the label for all images, it is the highest: a label that the model cannot rank
@@ -52,12 +52,10 @@ class Goal(NamedTuple):
         if self.precision is not None:
             reached = precision >= self.precision
             return int(reached.argmax() if reached.any() else precision.argmax() or len(precision) - 1)
-        if self.recall is not None:
-            return int(np.flatnonzero(recall >= min(self.recall, recall.max()))[-1])
-        return int(f1.argmax())
+        return int(np.flatnonzero(recall >= min(self.recall or 0, recall.max()))[-1])
 
     def missed(self, probs: FloatArray, targets: FloatArray, thresholds: Thresholds) -> NDArray[np.bool_]:
-        """Which labels do not reach the precision or recall of the goal, ``(L,)``."""
+        """Which labels do not reach the precision or recall of the goal, ``(L,)``; none where the goal is F1."""
         counts = confusion(decide(probs, thresholds), targets, axis=0)
         return (counts.precision < (self.precision or 0)) | (counts.recall < (self.recall or 0))
 
@@ -65,20 +63,8 @@ class Goal(NamedTuple):
 BEST_F1 = Goal()
 
 
-class FittedThresholds(NamedTuple):
-    """Thresholds fitted on validation images.
-
-    Attributes:
-        values: One for each label, shape ``(L,)``.
-        missed: Which labels miss the goal on these images, shape ``(L,)``; none where the goal is F1.
-    """
-
-    values: Thresholds
-    missed: NDArray[np.bool_]
-
-
-def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1) -> FittedThresholds:
-    """The best threshold of each label, shrunk towards the best common threshold if the label has few positives.
+def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1) -> Thresholds:
+    """The best threshold of each label, ``(L,)``, shrunk towards the best common one if the label has few positives.
 
     The two are averaged in logits: with n positives, the label's own threshold has the weight n / (n + prior). A label
     that reaches the goal with its own threshold, but not with the average, keeps its own. If no label is evaluable,
@@ -103,8 +89,7 @@ def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1)
     weight = (positives if evaluable(targets).any() else 0) / (positives + prior)
     averaged = expit(weight * logit(own) + (1 - weight) * logit(common))
     keeps_own = goal.missed(probs, targets, averaged) & ~goal.missed(probs, targets, own)
-    values = np.where(keeps_own, own, averaged)
-    return FittedThresholds(values, goal.missed(probs, targets, values))
+    return np.where(keeps_own, own, averaged)
 
 
 def half_expected_f1(probs: FloatArray) -> Thresholds:
@@ -136,19 +121,20 @@ def common_threshold(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F
     if not usable.any():
         return DEFAULT_THRESHOLD
     counts = [confusion(decide(probs[:, usable], cut), targets[:, usable], axis=0) for cut in COMMON]
+    if goal == BEST_F1:
+        return float(COMMON[np.argmax([count.f1.mean() for count in counts])])
     tp = np.array([count.tp.sum() for count in counts])
     precision = tp / np.array([max(count.predicted.sum(), 1) for count in counts])
-    f1 = np.array([count.f1.mean() for count in counts])
-    return float(COMMON[goal.best(precision, tp / counts[0].support.sum(), f1)])
+    return float(COMMON[goal.best(precision, tp / counts[0].support.sum())])
 
 
 def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
-    """The best threshold of one label.
+    """The best threshold of one label for a precision or recall.
 
     Args:
         probs: Shape ``(N,)``.
         targets: 1 or 0, at least one of them 1, shape ``(N,)``.
-        goal: What the threshold is optimized for.
+        goal: The precision or recall to reach.
 
     Returns:
         A number strictly between 0 and 1: the middle between the lowest probability that is predicted and the next
@@ -157,9 +143,7 @@ def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, cuts = precision_recall_curve(targets, probs.astype(np.float64))
-    precision, recall = precision[:-1], recall[:-1]  # the last point, where nothing is predicted, has no threshold
-    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-    index = goal.best(precision, recall, f1)
+    index = goal.best(precision[:-1], recall[:-1])  # the last point, where nothing is predicted, has no threshold
     below = cuts[index - 1] if index else 0.0
     return float(np.clip((below + cuts[index]) / 2, MIN_THRESHOLD, 1 - MIN_THRESHOLD))
 

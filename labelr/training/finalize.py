@@ -52,7 +52,9 @@ class DecisionRule(NamedTuple):
         """The rule for uncalibrated probabilities and targets ``(N, L)``."""
         calibration = fit_calibration(probs, targets)
         goal = Goal(precision=config.target_precision, recall=config.target_recall)
-        return cls(calibration, *fit_thresholds(calibrate(probs, calibration), targets, goal))
+        calibrated = calibrate(probs, calibration)
+        thresholds = fit_thresholds(calibrated, targets, goal)
+        return cls(calibration, thresholds, goal.missed(calibrated, targets, thresholds))
 
     def apply_to(self, model: Model) -> Model:
         """The model with this calibration and these thresholds."""

@@ -36,7 +36,6 @@ DEFAULT_FONT = "DejaVu Sans"
 """Included in matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and more."""
 PLACEHOLDER_FONTS = ("Last Resort", "LastResort", ".LastResort")
 """Fonts that have every character, but show only its script."""
-MISSING = "\N{WHITE VERTICAL RECTANGLE}"
 MAX_NAME_LENGTH = 28
 
 log = logging.getLogger(__name__)
@@ -55,16 +54,13 @@ class Fonts:
     missing: frozenset[str] = frozenset()
 
     def shorten(self, name: str, number: int, length: int = MAX_NAME_LENGTH) -> str:
-        """A name on one line, shortened in its middle, with empty boxes for missing characters.
+        """A name on one line of at most `length` characters, shortened in its middle.
 
-        Args:
-            name: The name.
-            number: Put in front of a name with missing characters, to distinguish it from others.
-            length: The most characters that there is room for.
+        The `number` of a name with missing characters, which are drawn as empty boxes, distinguishes it from others.
         """
         text = printable(name)
         if self.missing & set(text):
-            text = f"{number}: " + "".join(MISSING if char in self.missing else char for char in text)
+            text = f"{number}: {text}"
         if len(text) > length:
             text = f"{text[: length - length // 3 - 1]}…{text[-(length // 3) :]}"
         return text
@@ -157,16 +153,14 @@ def _default_style() -> Iterator[None]:
     """Draws with matplotlib's default style, whatever the user has configured, and without its warnings."""
     logger, level = logging.getLogger("matplotlib"), logging.getLogger("matplotlib").level
     logger.setLevel(logging.ERROR)  # it would log that it builds its font cache
-    import matplotlib as mpl
+    from matplotlib import style
 
-    defaults: dict[str, Any] = {
-        name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
-    }
-    own = {"svg.fonttype": "none", "svg.hashsalt": "labelr", "font.size": 9, "text.color": INK, "axes.edgecolor": EDGE,
-           "axes.labelcolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "text.parse_math": False}  # fmt: skip
-    style: Any = {**defaults, **own}
+    own: Any = {
+        "svg.fonttype": "none", "svg.hashsalt": "labelr", "font.size": 9, "text.color": INK, "text.parse_math": False,
+        "axes.edgecolor": EDGE, "axes.labelcolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
+    }  # fmt: skip
     try:
-        with mpl.rc_context(style), warnings.catch_warnings():
+        with style.context(["default", own]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG keeps the text
             yield
     finally:
@@ -188,7 +182,7 @@ def _grid(
 ) -> tuple["Figure", list["Axes"]]:
     """A figure with `number` axes in rows above a caption.
 
-    The axes are placed by hand: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
+    The margins are fixed: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
 
     Args:
         number: How many axes.
@@ -200,15 +194,16 @@ def _grid(
     from matplotlib.figure import Figure
 
     columns, (left, right, bottom, top) = max(1, min(columns, number)), margins
+    rows = -(-number // columns)
     foot = 0.15 * (caption.count("\n") + 1) + 0.2 if caption else 0.0
-    width, height = columns * cell[0], -(-number // columns) * cell[1] + foot
+    width, height = columns * cell[0], rows * cell[1] + foot
     figure = Figure(figsize=(width, height))
-    all_axes = []
-    for index in range(number):
-        row, column = divmod(index, columns)
-        x, y = column * cell[0] + left, height - (row + 1) * cell[1] + bottom
-        inner = (cell[0] - left - right, cell[1] - bottom - top)
-        all_axes.append(figure.add_axes((x / width, y / height, inner[0] / width, inner[1] / height)))
+    grid = figure.add_gridspec(
+        rows, columns, left=left / width, right=1 - right / width, bottom=(foot + bottom) / height,
+        top=1 - top / height, wspace=(left + right) / (cell[0] - left - right),
+        hspace=(bottom + top) / (cell[1] - bottom - top),
+    )  # fmt: skip
+    all_axes = [figure.add_subplot(grid[index]) for index in range(number)]
     figure.text(0.1 / width, 0.1 / height, caption, fontsize=9, color=SOFT, va="bottom")
     return figure, all_axes
 

@@ -118,8 +118,6 @@ def _dot(role: str, x: float, y: float, tooltip: Markup) -> Markup:
     if role == "failed":
         cross = Markup('<path class="cross" d="M{a} {b}l6 6m0-6l-6 6">{tooltip}</path>')
         return cross.format(a=round(x - 3, 1), b=round(y - 3, 1), tooltip=tooltip)
-    if not tooltip:
-        return Markup('<circle class="dot {r}" cx="{x}" cy="{y}" r="3"/>').format(r=role, x=x, y=y)
     return Markup('<circle class="dot {r}" cx="{x}" cy="{y}" r="3">{t}</circle>').format(r=role, x=x, y=y, t=tooltip)
 
 
