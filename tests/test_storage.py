@@ -141,13 +141,13 @@ def age_heartbeats(address: str) -> None:
 
 
 @pytest.mark.slow
-def test_study_in_a_database_is_refused_to_others_and_begun_anew(server: str, drawn: Path) -> None:
+def test_study_in_a_database_is_refused_to_other_searches_and_started_over_by_force(server: str, drawn: Path) -> None:
     settings = {**TINY, "epochs": 1}
     tune(drawn, {"lr": [1e-3, 4e-3]}, settings, study="mine", storage=server, refit=False)
-    with pytest.raises(LabelrError, match=r"lr was searched over 0.001,0.004 and is over 0.001,0.002"):
+    with pytest.raises(LabelrError, match=r"lr was 0.001,0.004 and is 0.001,0.002"):
         tune(drawn, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False)
-    anew = tune(drawn, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False, force=True)
-    assert {trial.settings["lr"] for trial in anew.trials} == {1e-3, 2e-3}
+    again = tune(drawn, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False, force=True)
+    assert {trial.settings["lr"] for trial in again.trials} == {1e-3, 2e-3}
 
 
 def test_wrong_password_is_an_error_that_does_not_say_it(server: str, drawn: Path) -> None:

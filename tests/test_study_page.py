@@ -13,10 +13,10 @@ from pages import HOSTILE, Browser, Elements, assert_harmless, table_of
 
 from labelr.config import TrainConfig, TuneOptions
 from labelr.tuning import charts
-from labelr.tuning.charts import Scale, score_axis
+from labelr.tuning.charts import score_axis
 from labelr.tuning.page import render, write_study_page
-from labelr.tuning.space import Plan, Range, Space, Values
-from labelr.tuning.trials import OptimisticBias, Trial, TuneResult, ranked
+from labelr.tuning.space import Plan, Space
+from labelr.tuning.trials import Trial, TuneResult, ranked
 
 SPACE: Mapping[str, str] = {"lr": "1e-4..1e-2:log", "batch_size": "64,auto,16", "flip": "true,false"}
 NONE = "\N{EN DASH}"
@@ -27,12 +27,11 @@ def trial(number: int, score: float | tuple[float, ...], state: str = "complete"
     """A trial that was trained for three epochs, of which the last one was the best."""
     scores = score if isinstance(score, tuple) else (score,)
     given = {"lr": 1e-3, "batch_size": 16, "flip": True, **settings}
-    curve = {epoch: one * part for one in scores[:1] for epoch, part in ((1, 0.5), (2, 0.8), (3, 1.0))}
-    return Trial(number, state, given, scores, 3 * len(scores), 60.0 * len(scores), "", curve)
+    return Trial(number, state, given, scores, 3 * len(scores), 60.0 * len(scores))
 
 
 def failed(number: int, reason: str) -> Trial:
-    return Trial(number, "failed", {"lr": 1e-3, "batch_size": 64, "flip": True}, reason=reason, curve={})
+    return Trial(number, "failed", {"lr": 1e-3, "batch_size": 64, "flip": True}, reason=reason)
 
 
 TRIALS = (
@@ -63,8 +62,8 @@ def text_of(result: TuneResult) -> str:
 
 
 def refitted(val: float, test: float, **changes: Any) -> TuneResult:
-    model = {"model": "/models/birds-2", "images": 180, "intervals": {"map_macro": [0.7, 0.8]}}
-    return make_result(model=model, optimistic_bias=OptimisticBias(val, test), **changes)
+    model = {"model": "/models/birds-2", "images": 180}
+    return make_result(model=model, optimistic_bias={"val": val, "test": test}, **changes)
 
 
 # --- what it says ----------------------------------------------------------------------------------------------------
@@ -102,22 +101,14 @@ def test_optimistic_bias_is_reported_with_the_score_to_expect() -> None:
     text = text_of(refitted(0.80, 0.74))
     assert "Expect mAP 0.7400 on new images" in text
     assert "The optimistic bias of the validation score is 0.0600: expect 0.7400 on new images." in text
-    assert "The test split has 180 images; the 95 % confidence interval of this score is 0.700 to 0.800." in text
     assert "/models/birds-2" in text
     assert "How much less is unknown" not in text
 
 
-@pytest.mark.parametrize(("test", "words"), [(0.803, "hardly any optimistic bias"), (0.83, "no optimistic bias is")])
-def test_equal_or_better_test_score_is_not_called_biased(test: float, words: str) -> None:
-    text = text_of(refitted(0.80, test))
-    assert words in text
+def test_better_test_score_is_not_called_biased() -> None:
+    text = text_of(refitted(0.80, 0.83))
+    assert "No optimistic bias is visible" in text
     assert "The optimistic bias of" not in text
-
-
-def test_interval_of_map_is_not_shown_for_another_score() -> None:
-    text = text_of(refitted(0.80, 0.74, options=TuneOptions(metric="f1_macro")))
-    assert "F1 macro 0.7400" in text
-    assert "confidence interval" not in text
 
 
 def test_page_says_that_the_bias_is_unknown_and_why() -> None:
@@ -128,7 +119,7 @@ def test_page_says_that_the_bias_is_unknown_and_why() -> None:
 
 def test_single_seed_leaves_chance_open() -> None:
     text = text_of(make_result())
-    assert "The second best, trial 3, has 0.7900, 0.0200 less. Each point was trained once" in text
+    assert "The second best, trial 3, has 0.7900. Each point was trained once" in text
 
 
 def test_spread_of_seeds_is_compared_with_the_other_trials() -> None:
@@ -137,21 +128,8 @@ def test_spread_of_seeds_is_compared_with_the_other_trials() -> None:
     text = text_of(make_result(trials, options=TuneOptions(seeds=2)))
     assert "has mAP 0.8100 on validation images" in text
     assert "the mean of 2 seeds, with a standard deviation of 0.0141" in text
-    assert "1 other trial is within 0.0141 of the best" in text
+    assert "Trials within 0.0141 of the best, the standard deviation over its seeds, may be equally good." in text
     assert "Each point was trained once" not in text
-    alone = make_result((trials[0], far), options=TuneOptions(seeds=2))
-    assert "No other trial is within 0.0141 of the best" in text_of(alone)
-
-
-def test_best_value_at_an_end_of_what_was_tried_is_reported() -> None:
-    space = {"lr": "1e-4..1e-2:log", "dropout": "0.0,0.2,0.4"}
-    best = Trial(1, "complete", {"lr": 9.5e-3, "dropout": 0.4}, (0.9,))
-    other = Trial(2, "complete", {"lr": 1e-3, "dropout": 0.2}, (0.8,))
-    text = text_of(make_result((best, other), space, importance={}))
-    assert "The best lr, 0.0095, is at the end of the values tried (highest)" in text
-    assert "The best dropout, 0.4, is at the end of the values tried (highest)" in text
-    lowest = replace(best, settings={"lr": 1e-3, "dropout": 0.0})  # lower values do not exist
-    assert "at the end of" not in text_of(make_result((lowest, other), space, importance={}))
 
 
 def test_each_setting_has_a_bar_of_its_importance() -> None:
@@ -192,19 +170,19 @@ def test_searched_epochs_stand_beside_those_that_were_trained() -> None:
     assert [row[2:5] for row in table_of(page, "trial-table")] == [["9", "0.8000", "7"], ["3", "0.7000", "3"]]
 
 
-def test_reasons_of_failed_trials_are_said_once_each() -> None:
+def test_each_reason_of_failed_trials_is_shown_once() -> None:
     trials = (trial(1, 0.8), failed(2, "out of memory"), failed(3, "no <images> left"), failed(4, "out of memory"))
     page = page_of(make_result(trials))
-    found = re.findall(r"<dt>(Trials? [^<]*)</dt><dd>([^<]*)</dd>", page)
-    assert found[:2] == [("Trials 2, 4", "out of memory"), ("Trial 3", "no &lt;images&gt; left")]
+    found = re.findall(r"<dt>(\d trials?)</dt><dd>([^<]*)</dd>", page)
+    assert found[:2] == [("2 trials", "out of memory"), ("1 trial", "no &lt;images&gt; left")]
     assert "3 of 4 trials failed; the reasons are listed above the table of trials." in Elements(page).text
 
 
 def test_many_reasons_are_bounded() -> None:
     trials = (trial(1, 0.8), *(failed(number, f"reason {number}") for number in range(2, 60)))
-    reasons = re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page_of(make_result(trials)).split('class="reasons"')[1])
-    assert reasons[0] == ("Trial 2", "reason 2")
-    assert reasons[20] == ("Others", "38 more reasons")
+    page = page_of(make_result(trials))
+    assert page.count("<dd>reason ") == 20
+    assert "38 more reasons are in trials.csv" in Elements(page).text
 
 
 def test_page_has_what_is_needed_to_repeat_the_search() -> None:
@@ -240,15 +218,15 @@ def test_each_setting_has_a_panel_the_most_important_first() -> None:
     assert (lr.x_log, lr.x_names, lr.mark) == (True, (), (3e-3, 0.81))
     assert lr.lines[0].points == ((1e-4, 0.70), (1e-3, 0.79), (2e-3, 0.75), (3e-3, 0.81))  # of complete trials only
     assert not lr.lines[0].joined
-    assert batch.x_names == ("auto", "16", "64")  # by size, whatever their order was
-    assert [round(x) for x, _ in batch.lines[0].points] == [0, 1, 1, 2]
+    assert batch.x_names == ("64", "auto", "16")  # as given
+    assert batch.lines[0].points == ((0, 0.79), (1, 0.81), (2, 0.70), (2, 0.75))
 
 
 def test_categories_have_the_mean_of_their_trials() -> None:
     flip = next(panel for panel in charts.setting_panels(make_result()) if panel.title == "flip")
     means = [line for line in flip.lines if line.role == "mean"]
     assert [line.points[0][1] for line in means] == pytest.approx([(0.70 + 0.81 + 0.75) / 3, 0.79])
-    assert "the best, 0.8100, at true. Means: true 0.7533, false 0.7900." in flip.description
+    assert "the best, 0.8100, at true." in flip.description
 
 
 def test_spread_of_seeds_is_drawn_around_each_dot() -> None:
@@ -261,40 +239,21 @@ def test_spread_of_seeds_is_drawn_around_each_dot() -> None:
     assert panel.y_range[1] >= 0.8 + half
 
 
-def test_value_that_is_not_of_the_space_has_no_dot_and_no_mark() -> None:
-    stray = make_result((trial(1, 0.9, batch_size=128), trial(2, 0.8)))
-    panel = next(panel for panel in charts.setting_panels(stray) if panel.title == "batch size")
-    assert [y for _, y in panel.lines[0].points] == [0.8]
-    assert panel.mark is None
-
-
 def test_history_has_the_best_so_far_and_each_state_by_its_mark() -> None:
     panel = charts.history_panel(make_result())
-    assert panel is not None
     lines = {line.name: line for line in panel.lines}
-    assert lines["best so far"].points == ((1, 0.70), (2, 0.70), (2, 0.81), (6, 0.81))
+    assert lines["best so far"].points == ((1, 0.70), (2, 0.81), (3, 0.81), (6, 0.81))
     assert lines["complete"].points == ((1, 0.70), (2, 0.81), (3, 0.79), (6, 0.75))
     assert lines["pruned, at its last score"].points == ((4, 0.31),)
     assert lines["pruned, at its last score"].role == "guide"
-    assert lines["failed"].points == ((5, panel.y_range[0]),)
     assert panel.mark == (2, 0.81)
-    assert panel.description.startswith("mAP of 4 complete trials, 1 pruned and 1 failed")
+    assert panel.description.startswith("mAP of 4 complete trials and 1 pruned")
 
 
-def test_range_has_room_at_both_ends_and_true_places() -> None:
-    low, high = Scale.of(Range(1e-4, 1e-2, log=True, whole=False)).span
-    assert low < 1e-4
-    assert high > 1e-2
-    assert low * high == pytest.approx(1e-6)
-    whole = Scale.of(Range(2, 5, log=False, whole=True))
-    assert whole.ticks == (2, 3, 4, 5)
-    assert Scale.of(Values(("none", "strong", "light"))).names == ("none", "strong", "light")
-
-
-@pytest.mark.parametrize("scores", [[0.8, 0.8], [0.0], [1.0, 1.0], [0.99999, 0.9999], [math.nan], [0.2, 0.9]])
+@pytest.mark.parametrize("scores", [[0.8, 0.8], [0.0], [1.0, 1.0], [0.99999, 0.9999], [0.2, 0.9]])
 def test_axis_of_scores_holds_all_and_is_never_too_narrow(scores: list[float]) -> None:
     (low, high), ticks = score_axis(scores)
-    assert all(0 <= low <= score <= high <= 1 for score in scores if math.isfinite(score))
+    assert all(0 <= low <= score <= high <= 1 for score in scores)
     assert high - low > 0.0099
     assert (ticks[0], ticks[-1]) == (low, high)
 
@@ -316,33 +275,11 @@ def test_all_trials_but_one_failed() -> None:
     assert "The only complete trial has mAP 0.8000" in text
     assert "11 of 12 trials failed" in text
     assert "There is no other complete trial to compare it with." in text
-    assert "Trials 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 out of memory" in text
-
-
-@pytest.mark.parametrize("trials", [(), (failed(1, "gone"), failed(2, "gone")), (trial(1, math.nan),)])
-def test_page_can_be_written_where_no_trial_has_a_score(trials: tuple[Trial, ...]) -> None:
-    page = page_of(make_result(trials, importance={}))
-    assert "No trial was completed with a score." in page
-    assert 'id="best"' not in page
-    assert "nan" not in Elements(page).text
-    assert len(table_of(page, "trial-table")) == len(trials)
-
-
-def test_scores_that_are_no_numbers_are_passed_over() -> None:
-    trials = (trial(1, math.nan), trial(2, 0.8), trial(3, 0.7, lr=2e-3), trial(4, math.nan, "pruned"))
-    page = page_of(make_result(trials))
-    assert "The best of 2 complete trials has mAP 0.8000" in page
-    assert not re.search(r"\bnan\b", page.split("<script>")[0], re.IGNORECASE)
-
-
-def test_trials_that_are_equal_are_said_to_be_so() -> None:
-    text = text_of(make_result(tuple(trial(number, 0.8) for number in range(1, 6)), importance={}))
-    assert "4 other trials have the same score: the trials do not show which of these settings are the best." in text
-    assert "The second best" not in text
+    assert "11 trials out of memory" in text
 
 
 def test_running_and_waiting_trials_are_counted_and_listed() -> None:
-    trials = (trial(1, 0.8), Trial(2, "running", {"lr": 1e-3}, curve={1: 0.3}), Trial(3, "waiting", {}))
+    trials = (trial(1, 0.8), Trial(2, "running", {"lr": 1e-3}), Trial(3, "waiting", {}))
     page = page_of(make_result(trials))
     assert "3 trials: 1 complete, 0 pruned, 0 failed, 1 running, 1 waiting." in page
     assert table_of(page, "trial-table")[2] == [NONE, "3", NONE, NONE, NONE, NONE, "0", "0.0", "waiting"]
@@ -388,6 +325,7 @@ def test_hostile_names_stay_text_and_nothing_is_addressed_outside() -> None:
     assert_harmless(page, HOSTILE)
 
 
+@pytest.mark.browser
 def test_browser_shows_the_page_without_errors_and_asks_for_nothing_else(browser: Browser) -> None:
     shown = browser(page_of(hostile_result()))
     assert shown.requests == ["http://page.test/report.html"]
@@ -395,6 +333,7 @@ def test_browser_shows_the_page_without_errors_and_asks_for_nothing_else(browser
     assert shown.page.count('<button type="button">') == 9  # the script has run
 
 
+@pytest.mark.browser
 def test_click_on_a_heading_sorts_trials_by_number_or_by_word(browser: Browser) -> None:
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page_of(make_result()))
     clicks = """<script>
@@ -409,12 +348,12 @@ def test_click_on_a_heading_sorts_trials_by_number_or_by_word(browser: Browser) 
     assert re.findall(r"<title>(.*?)</title>", shown.page)[0].split(";") == [
         "0.8100 0.7900 0.7500 0.7000 0.3100 " + NONE,
         "0.3100 0.7000 0.7500 0.7900 0.8100 " + NONE,
-        "16 16 16 64 64 auto",
+        "64 64 16 16 16 auto",
         "0.01 0.003 0.002 0.001 0.001 0.0001",
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.browser
 def test_page_is_no_wider_than_a_telephone_however_long_the_names(browser: Browser) -> None:
     long = "x" * 150
     result = make_result((*TRIALS, failed(7, long)), study=long, data=(long,), folder=Path(long), model={"model": long})

@@ -78,8 +78,8 @@ def test_tpe_search_continues_to_more_trials(drawn: Path, tmp_path: Path) -> Non
     assert len(more) == 3
 
 
-@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
-def test_each_point_of_lists_is_tried_once_by_any_sampler(drawn: Path, tmp_path: Path, sampler: str) -> None:
+@pytest.mark.parametrize("sampler", ["grid", "random"])
+def test_each_point_of_lists_is_tried_once(drawn: Path, tmp_path: Path, sampler: str) -> None:
     trials = work(drawn, tmp_path / "study", {"lr": [1e-3, 2e-3], "dropout": [0, 0.5]}, sampler=sampler)
     assert [trial.state for trial in trials] == ["complete"] * 4
     assert len({tuple(trial.settings.items()) for trial in trials}) == 4

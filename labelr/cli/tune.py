@@ -103,13 +103,12 @@ def _show_live(trials: "Sequence[Trial]") -> None:
         console.show_live(())
         return
     from labelr.tuning.space import format_rounded
-    from labelr.tuning.trials import format_duration, ranked, seconds_left, trial_rows
+    from labelr.tuning.trials import format_time_left, ranked, select, trial_rows
 
-    running = [trial for trial in trials if trial.state == "running"]
+    running = select(trials, "running")
     finished = [trial for trial in ranked(trials) if trial.is_finished]
     names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
-    left = seconds_left(trials, len(trials), max(1, len(running)))
-    title = f"{len(finished)} of {len(trials)} trials" + (f", {format_duration(left)} left" if left else "")
+    title = f"{len(finished)} of {len(trials)} trials  {format_time_left(trials, len(trials), max(1, len(running)))}"
     console.show_live(_cells(trial_rows([*running, *finished[:MAX_LIVE_ROWS]], names, format_rounded)), title)
 
 

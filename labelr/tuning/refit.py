@@ -21,7 +21,7 @@ from labelr.training.history import EpochRow
 from labelr.training.record import is_finished, is_resumable
 from labelr.training.run import check_free
 from labelr.tuning.study import Study, Target
-from labelr.tuning.trials import OptimisticBias, TuneResult
+from labelr.tuning.trials import TuneResult
 
 REFIT = "refit"
 """Attribute of a study: host, directory and settings of the model with the best settings, from its start on."""
@@ -92,7 +92,7 @@ def _new_folder(result: TuneResult) -> Path:
     return next(folder for name in names if not (folder := store.models_folder() / name).exists())
 
 
-def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Track) -> OptimisticBias | None:
+def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Track) -> dict[str, float] | None:
     """The scores on both splits, by uncalibrated probabilities, as trials are scored; None without a test split."""
     test, metric = data.split("test"), result.plan.options.metric
     if not len(test):
@@ -100,9 +100,9 @@ def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Tr
     probs = predict_dataset(model.model.uncalibrated, test, options=result.plan.config, track=track)
     scores = metrics.score(probs, test.targets, DEFAULT_THRESHOLD)
     val = max(EpochRow(**row).score(metric) for row in model.history)  # type: ignore[arg-type]
-    bias = OptimisticBias(val, scores["map_macro" if metric == "map" else metric])
+    bias = {"val": val, "test": scores["map_macro" if metric == "map" else metric]}
     log.info(
         "%s of the best settings: %.4f on validation images, %.4f on test images: optimistic bias %+.4f",
-        metric, bias.val, bias.test, bias.val - bias.test,
+        metric, bias["val"], bias["test"], bias["val"] - bias["test"],
     )  # fmt: skip
     return bias

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from labelr.fields import SettingError
 from labelr.model import store
 from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
 from labelr.tuning.space import Plan, Point
-from labelr.tuning.trials import MAX_DEATHS, POINT, WORKER, attempts_by_point, count_deaths, is_interrupted
+from labelr.tuning.trials import MAX_DEATHS, POINT, WORKER, attempts_by_point, count_deaths, is_interrupted, read_trials
 
 IDENTITY = "identity"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
@@ -59,6 +60,8 @@ class Study:
     def __post_init__(self) -> None:
         self.claim_lock = FileLock(self.folder / ".claim.lock")
         """Held while points are enqueued and claimed, so that no two processes of this machine claim the same one."""
+        self.trials_folder = self.folder / "trials"
+        """Holds a directory ``NUMBER-SEED`` with the checkpoint of each unfinished run."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -136,6 +139,12 @@ class Study:
                 started = tried[-1].params if tried else {}  # only some of them, if it was interrupted at once
                 self.shared.enqueue_trial({**point, **started}, user_attrs={POINT: number})
 
+    def remove_checkpoints(self) -> None:
+        """Deletes the checkpoints of finished trials."""
+        for trial in read_trials(self.shared):
+            for folder in self.trials_folder.glob(f"{trial.number}-*") if trial.is_finished else ():
+                shutil.rmtree(folder, ignore_errors=True)
+
 
 def studies_folder() -> Path:
     """Where studies are kept."""
@@ -188,36 +197,24 @@ def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) 
     Raises:
         LabelrError: If a study of that name searches something else, or its storage cannot be reached.
     """
-    stem, url, force = store.make_name(default_name), target.storage, target.force
+    stem, url = store.make_name(default_name), target.storage
     chosen = target.study or (stem if url else None)
     names = iter([chosen]) if chosen else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     with FileLock(files.make_folder(studies_folder()) / ".lock"):
-        for candidate in names:
-            study = _reopen(candidate, url, force=force)
-            changes = list(differences(study.identity, identity)) if study.identity else []
-            if study.identity and force and (chosen or not changes):
+        for name in names:
+            study = open_study(name, studies_folder() / name, url)
+            changes = differences(study.identity, identity) if study.identity else []
+            if target.force and study.identity and (chosen or not changes):
                 _delete(study)
-                study, changes = open_study(candidate, studies_folder() / candidate, url), []
-            if not study.identity:
-                study.shared.set_user_attr(IDENTITY, dict(identity))
+                study, changes = open_study(name, study.folder, url), []
             if not changes:
+                study.shared.set_user_attr(IDENTITY, dict(identity))
                 return study
             study.close()
     raise LabelrError(
-        f"the study {study.name!r} is of another search: {'; '.join(changes)}",
+        f"the study {name!r} is of another search: {'; '.join(changes)}",
         "give the same data and options, choose another name with `--study`, or start over with `--force`",
     )
-
-
-def _reopen(name: str, url: str | None, *, force: bool) -> Study:
-    folder = studies_folder() / name
-    try:
-        return open_study(name, folder, url)
-    except LabelrError:
-        if not force or url:
-            raise
-        files.remove_folder(folder)  # damaged, and to be replaced
-        return open_study(name, folder, url)
 
 
 def _delete(study: Study) -> None:
@@ -240,16 +237,14 @@ def identity_of(dataset: Dataset, plan: Plan, config: TrainConfig) -> dict[str, 
         plan: The search.
         config: The settings of all trials, as resolved: another kind of machine may resolve them differently.
     """
-    ignored = {*FREE_SETTINGS, *_MACHINE, *plan.space.dimensions, "select"}
+    ignored = {*FREE_SETTINGS, *_MACHINE, "select"}
+    settings = {name: value for name, value in config.to_dict().items() if name not in ignored}
+    options = {"metric": plan.options.metric, "seeds": plan.options.seeds, "sampler": plan.sampler}
     return {
+        "settings": {**settings, **plan.space.to_dict(), **options},
         "labels": list(dataset.labels),
         "images": len(dataset),
         "content": content_digest(dataset),
-        "settings": {name: value for name, value in config.to_dict().items() if name not in ignored},
-        "space": plan.space.to_dict(),
-        "metric": plan.options.metric,
-        "seeds": plan.options.seeds,
-        "sampler": plan.sampler,
     }
 
 
@@ -259,28 +254,21 @@ def content_digest(dataset: Dataset) -> str:
     return hashlib.sha256(json.dumps([dataset.labels, images]).encode()).hexdigest()
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """How two searches differ, each difference as a part of a sentence."""
-    names = {"metric": "the metric", "seeds": "the number of seeds", "sampler": "the sampler"}
-    for key, old, new in _changes(*({key: identity[key] for key in names} for identity in (before, now))):
-        yield f"{names[key]} was {old} and is {new}"
-    for name, old, new in _changes(before["space"], now["space"]):
-        yield f"{name} was searched over {old or 'nothing'} and is over {new or 'nothing'}"
-    for name, old, new in _changes(before["settings"], now["settings"]):
-        if name not in before["space"] and name not in now["space"]:
-            yield f"{name} was {format_setting(old)} and is {format_setting(new)}"
+    old, new = before["settings"], now["settings"]
+    found = [
+        f"{name} was {format_setting(old.get(name))} and is {format_setting(new.get(name))}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
     if before["labels"] != now["labels"]:
-        yield f"the labels were {preview(before['labels'])} and are {preview(now['labels'])}"
+        found.append(f"the labels were {preview(before['labels'])} and are {preview(now['labels'])}")
     elif before["images"] != now["images"]:
-        yield f"there were {before['images']:,} images and are {now['images']:,}"
+        found.append(f"there were {before['images']:,} images and are {now['images']:,}")
     elif before["content"] != now["content"]:
-        yield "images, their labels, or their split into train, val and test have changed"
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name):
-            yield name, before.get(name), now.get(name)
+        found.append("images, their labels, or their split into train, val and test have changed")
+    return found
 
 
 # --- storages ---------------------------------------------------------------------------------------------------------
@@ -314,7 +302,7 @@ def _open_journal(path: Path) -> JournalStorage:
     except (ValueError, KeyError) as error:
         raise LabelrError(
             f"the study in {path} is damaged: {first_line(error)}",
-            "start over with `--force`, or choose another name with `--study`",
+            "delete this file, or choose another name with `--study`",
         ) from error
     except OSError as error:
         raise files.write_error(path, error) from error
@@ -335,51 +323,44 @@ def _drop_partial_line(path: Path, lock: _KernelLock) -> None:
         lock.release()
 
 
-def connect(url: str) -> RDBStorage:
+def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
     """The storage of studies in a database; missing tables are created.
 
     Raises:
         LabelrError: If it cannot be reached.
     """
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
+    shown = repr(url)
     try:
-        return _connect(url)
+        address = make_url(url)
+        shown = repr(address)  # without the password
+        driver = DRIVERS.get(address.drivername, address.drivername)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(
+                address.set(drivername=driver).render_as_string(hide_password=False),
+                heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
+            )  # fmt: skip
     except (ArgumentError, NoSuchModuleError) as error:
         raise SettingError(
-            f"storage: {_without_password(url)} is not the address of a database: {first_line(error)}",
+            f"storage: {shown} is not the address of a database: {first_line(error)}",
             "write it as `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`",
         ) from error
     except ImportError as error:
         raise SettingError(
-            f"the driver of the storage {_without_password(url)} is not installed: {first_line(error)}",
+            f"the driver of the storage {shown} is not installed: {first_line(error)}",
             "install it with `pip install 'labelr[storage]'`",
         ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        if isinstance(error, (IntegrityError, ProgrammingError)) and attempts > 1:
+            time.sleep(1)
+            return connect(url, attempts - 1)
         raise LabelrError(
-            f"the storage {_without_password(url)} cannot be reached: {_root_message(error)}",
+            f"the storage {shown} cannot be reached: {_root_message(error)}",
             "check that the server is running, and host, port, user, password and database",
         ) from error
-
-
-def _connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import IntegrityError, ProgrammingError
-
-    address = make_url(url)
-    address = address.set(drivername=DRIVERS.get(address.drivername, address.drivername))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(
-                address.render_as_string(hide_password=False),
-                heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
-            )  # fmt: skip
-    except (IntegrityError, ProgrammingError):
-        if attempts == 1:
-            raise
-        time.sleep(1)
-        return _connect(url, attempts - 1)
 
 
 def _root_message(error: BaseException) -> str:
@@ -388,13 +369,3 @@ def _root_message(error: BaseException) -> str:
         error = error.__cause__ or error.__context__ or error
     details = error.args[0] if error.args else None
     return str(details["M"]) if isinstance(details, dict) and "M" in details else first_line(error)  # pg8000 has fields
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return repr(url)

@@ -26,8 +26,8 @@ POINT, WORKER, REASON, REQUEUED = "point", "worker", "reason", "requeued"
 """Attributes of an attempt: number of its point, worker, why it failed, whether its point was returned to the queue."""
 PROGRESS = "progress"
 """Attribute of an attempt: ``"scores"`` of the seeds that are finished, ``"epochs"`` and ``"seconds"`` of all seeds."""
-STATES = ("complete", "pruned", "failed", "running", "waiting", "interrupted")
-"""In order of precedence, where the attempts at a point differ. Only attempts are "interrupted", trials are not."""
+STATES = ("complete", "pruned", "failed", "running", "waiting")
+"""In order of precedence, where the attempts at a point differ."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,6 @@ class Trial:
         epochs: Epochs trained, over all seeds.
         seconds: Training time.
         reason: Why it failed.
-        curve: The score after each epoch, by epoch; epochs of the second seed follow those of the first.
     """
 
     number: int
@@ -54,7 +53,6 @@ class Trial:
     epochs: int = 0
     seconds: float = 0.0
     reason: str = ""
-    curve: Mapping[int, float] | None = None
 
     @property
     def score(self) -> float:
@@ -86,19 +84,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class OptimisticBias:
-    """The scores of the refitted model; validation scores are biased, since they chose the settings and the epoch.
-
-    Attributes:
-        val: On the validation split.
-        test: On the test split.
-    """
-
-    val: float
-    test: float
-
-
-@dataclass(frozen=True)
 class TuneResult:
     """The result of a search.
 
@@ -110,7 +95,8 @@ class TuneResult:
         importance: The share of each setting in the variance of the scores, in [0, 1], highest first; empty if too few
             trials are complete.
         model: The refitted model, as in `FitResult.to_json`; None without one.
-        optimistic_bias: The refitted model's scores; None without a model or a test split.
+        optimistic_bias: The refitted model's scores on ``"val"``, which chose the settings and the epoch, and on
+            ``"test"``; None without a model or a test split.
     """
 
     study: str
@@ -119,7 +105,7 @@ class TuneResult:
     trials: tuple[Trial, ...]
     importance: Mapping[str, float]
     model: Mapping[str, Any] | None = None
-    optimistic_bias: OptimisticBias | None = None
+    optimistic_bias: Mapping[str, float] | None = None
 
     @property
     def best(self) -> Trial:
@@ -156,7 +142,7 @@ class TuneResult:
             "sampler": self.plan.sampler, "space": self.plan.space.to_dict(), "best_trial": best.number,
             "best_settings": dict(best.settings), "score": best.score, "command": self.command,
             "importance": dict(self.importance),
-            "optimistic_bias": dataclasses.asdict(self.optimistic_bias) if self.optimistic_bias else None,
+            "optimistic_bias": self.optimistic_bias,
             "trials": [trial.to_json() for trial in self.trials],
         }  # fmt: skip
         return {**model, **without_nan(search)}
@@ -177,11 +163,6 @@ def attempts_by_point(attempts: Iterable[FrozenTrial]) -> dict[int, list[FrozenT
     return found
 
 
-def params_of(attempt: FrozenTrial) -> dict[str, Any]:
-    """The values of an attempt: those that were chosen, else those that it was enqueued with."""
-    return dict(attempt.params or attempt.system_attrs.get("fixed_params", {}))
-
-
 def is_interrupted(attempt: FrozenTrial) -> bool:
     """Whether an attempt ended for a reason outside of its point: its process died, was stopped or ran out of time."""
     return attempt.state == TrialState.FAIL and REASON not in attempt.user_attrs
@@ -200,25 +181,30 @@ def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
 
 def _state(attempt: FrozenTrial) -> str:
     if attempt.state == TrialState.FAIL:
-        return "interrupted" if is_interrupted(attempt) else "failed"
+        return "waiting" if is_interrupted(attempt) else "failed"
     return attempt.state.name.lower()
 
 
 def _trial(point: int, attempts: Sequence[FrozenTrial]) -> Trial:
-    attempt = min(attempts, key=lambda attempt: (STATES.index(_state(attempt)), attempt.number))
+    attempt = min(attempts, key=lambda attempt: (STATES.index(_state(attempt)), -attempt.number))
     state, reason = _state(attempt), str(attempt.user_attrs.get(REASON, ""))
-    if state == "interrupted":
-        deaths = count_deaths(attempts)
-        state = "failed" if deaths >= MAX_DEATHS else "waiting"
-        reason = f"its process died {deaths} times; memory may not suffice" if deaths >= MAX_DEATHS else ""
-    curve, params = dict(attempt.intermediate_values), params_of(attempt)
-    progress = attempt.user_attrs.get(PROGRESS, {"scores": (), "epochs": len(curve), "seconds": 0.0})
-    last = tuple(curve[epoch] for epoch in sorted(curve)[-1:])
+    deaths = count_deaths(attempts)
+    if state == "waiting" and deaths >= MAX_DEATHS:
+        state, reason = "failed", f"its process died {deaths} times; memory may not suffice"
+    params = attempt.params or attempt.system_attrs.get("fixed_params", {})
+    progress = attempt.user_attrs.get(PROGRESS, {"scores": (), "epochs": 0, "seconds": 0.0})
+    curve = attempt.intermediate_values
+    last = (curve[max(curve)],) if curve else ()
     return Trial(
         number=point + 1, state=state, settings={name: params[name] for name in SEARCHABLE if name in params},
         scores=tuple(progress["scores"]) if state == "complete" else last, epochs=progress["epochs"],
-        seconds=progress["seconds"], reason=reason, curve=curve,
+        seconds=progress["seconds"], reason=reason,
     )  # fmt: skip
+
+
+def select(trials: Iterable[Trial], state: str) -> list[Trial]:
+    """The trials in a state, in the order given."""
+    return [trial for trial in trials if trial.state == state]
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
@@ -263,22 +249,15 @@ def _cell(value: object) -> object:
     return files.escape_formula(value) if isinstance(value, str) else value
 
 
-def seconds_left(trials: Sequence[Trial], num_points: int | None, jobs: int) -> float | None:
-    """The estimated remaining time of a search, from the mean time of its finished trials; None if unknown."""
-    finished = [trial for trial in trials if trial.is_finished and trial.seconds]
-    if not finished or num_points is None:
-        return None
-    mean = statistics.fmean(trial.seconds for trial in finished)
-    running = sum(trial.seconds for trial in trials if trial.state == "running")
-    left = num_points - sum(trial.is_finished for trial in trials)
-    return max(0.0, mean * left - running) / max(1, min(jobs, left))
-
-
-def format_duration(seconds: float) -> str:
-    """A rounded duration."""
+def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int) -> str:
+    """An estimate from the mean time of the finished trials, such as ``"about 3 min left"``; empty if unknown."""
+    times = [trial.seconds for trial in trials if trial.is_finished]
+    if not any(times) or num_points is None or num_points <= len(times):
+        return ""
+    seconds = statistics.fmean(times) * (num_points - len(times)) / jobs
     if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"
+        return f"about {seconds:.0f} s left"
+    return f"about {seconds / 60:.0f} min left" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h left"
 
 
 def summarize(trials: Sequence[Trial]) -> str:
@@ -288,39 +267,20 @@ def summarize(trials: Sequence[Trial]) -> str:
     return f"{pluralize(len(trials), 'trial')}: {', '.join(f'{count:,} {name}' for count, name in counts if count)}"
 
 
-class TrialLogger:
-    """Logs one line for each trial that finishes.
-
-    Args:
-        plan: The search.
-        trials: All trials at the start: finished ones are not logged again.
-    """
-
-    def __init__(self, plan: Plan, trials: Iterable[Trial]) -> None:
-        self._metric, self._num_points, self._jobs = plan.options.metric, plan.num_points, plan.options.jobs
-        self._logged = {trial.number for trial in trials if trial.is_finished}
-
-    def update(self, trials: Sequence[Trial]) -> None:
-        """Logs the trials that have finished since the last call."""
-        for trial in trials:
-            if trial.is_finished and trial.number not in self._logged:
-                self._logged.add(trial.number)
-                total = f" of {self._num_points:,}" if self._num_points is not None else ""
-                line = f"{len(self._logged):,}{total}  trial {trial.number}: {trial.description}: "
-                if trial.state == "failed":
-                    log.warning("%sfailed: %s", line, trial.reason)
-                else:
-                    log.info("%s%s", line, "  ".join(self._outcome(trial, trials)))
-
-    def _outcome(self, trial: Trial, trials: Sequence[Trial]) -> Iterable[str]:
-        score = f"{self._metric} {trial.score:.4f}" + (f" ± {trial.spread:.4f}" if len(trial.scores) > 1 else "")
-        yield f"pruned at {score}" if trial.state == "pruned" else score
-        yield f"{trial.epochs} epochs"
-        yield f"{trial.seconds:.1f} s"
-        complete = [other.score for other in trials if other.state == "complete"]
-        if complete:
-            yield f"best {max(complete):.4f}"
-        running = sum(other.state == "running" for other in trials)
-        left = seconds_left(trials, self._num_points, max(self._jobs, running))
-        if left:
-            yield f"{format_duration(left)} left"
+def log_finished(trials: Sequence[Trial], plan: Plan, logged: set[int]) -> None:
+    """Logs one line for each finished trial whose number is not in `logged`, and adds it there."""
+    best = max((trial.score for trial in select(trials, "complete")), default=math.nan)
+    for trial in trials:
+        if not trial.is_finished or trial.number in logged:
+            continue
+        logged.add(trial.number)
+        total = "" if plan.num_points is None else f" of {plan.num_points:,}"
+        line = f"{len(logged):,}{total}  trial {trial.number}: {trial.description}: "
+        if trial.state == "failed":
+            log.warning("%sfailed: %s", line, trial.reason)
+            continue
+        score = f"{plan.options.metric} {trial.score:.4f}" + (f" ± {trial.spread:.4f}" if trial.spread >= 0 else "")
+        log.info(
+            "%s%s%s  %d epochs  %.1f s  best %.4f  %s", line, "pruned at " if trial.state == "pruned" else "", score,
+            trial.epochs, trial.seconds, best, format_time_left(trials, plan.num_points, plan.options.jobs),
+        )  # fmt: skip

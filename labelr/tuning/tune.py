@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +27,17 @@ from labelr.tuning.pool import Pool
 from labelr.tuning.refit import check_output, refit
 from labelr.tuning.space import Plan, Values
 from labelr.tuning.study import Study, Target, connect, identity_of, start_study
-from labelr.tuning.trials import TRIALS_FILE, Trial, TrialLogger, TuneResult, ranked, read_trials, summarize, trials_csv
-from labelr.tuning.worker import TRIALS_FOLDER, resolve_point
+from labelr.tuning.trials import (
+    TRIALS_FILE,
+    Trial,
+    TuneResult,
+    log_finished,
+    ranked,
+    read_trials,
+    summarize,
+    trials_csv,
+)
+from labelr.tuning.worker import resolve_point
 
 POLL_SECONDS = 0.5
 Watch = Callable[[Sequence[Trial]], None]
@@ -78,51 +86,35 @@ def tune(
         LabelrError: If settings, data or environment do not allow it, or no trial is completed.
     """
     plan = Plan.of(as_folders(data), space, config, settings)
-    target = _check_target(Target(study, storage, Path(output) if output is not None else None, force), name)
-    with _resumable():
-        runtime = pick_runtime(plan.config)
-        dataset = load_splits(as_folders(data), plan.config, workers=runtime.workers, track=track)
-        with _open_study(target, plan, dataset, runtime) as found:
-            search(found, plan, dataset, runtime, track=track, watch=watch)
-            result = conclude(found, plan)
-            if plan.options.refit:
-                result = refit(found, result, dataset, target, track=track)
-            if plan.config.report:
-                log.info("report: %s", write_study_page(result))
-    return result
-
-
-def _check_target(target: Target, name: str | None) -> Target:
-    """The target with the place that a model's name means; mistakes are reported before time is spent."""
-    if target.study is not None:
-        store.check_name(target.study, "study")
-    if target.storage is not None:
-        connect(target.storage).engine.dispose()
-    return target if name is None else replace(target, output=store.models_folder() / store.check_name(name))
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Marks a stop by a signal as one after which the same command resumes, without an option."""
+    if study is not None:
+        store.check_name(study, "study")
+    if storage is not None:
+        connect(storage).engine.dispose()  # mistakes are reported before time is spent
+    if name is not None:
+        output = store.models_folder() / store.check_name(name)
+    target = Target(study, storage, Path(output) if output is not None else None, force)
     try:
-        yield
+        return _tune(plan, target, track, watch)
     except signals.Stopped as stopped:
-        stopped.resume_option = ""
+        stopped.resume_option = ""  # the same command resumes the search
         raise
 
 
-@contextmanager
-def _open_study(target: Target, plan: Plan, dataset: Dataset, runtime: Runtime) -> Iterator[Study]:
-    """The study of a search, on which this process is at work."""
-    num_train = len(dataset.split_rows("train"))
+def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
+    folders, runtime = as_folders(plan.data), pick_runtime(plan.config)
+    dataset = load_splits(folders, plan.config, workers=runtime.workers, track=track)
     if not len(dataset.split_rows("val")):
         raise LabelrError("there are no validation images to compare trials on", "set `--val-fraction` above 0")
-    config = plan.config.resolved(runtime.options, num_train=num_train, is_synthetic=not plan.data)
-    default_name = name_of_data(as_folders(plan.data))
-    identity = identity_of(dataset, plan, config)
-    with closing(start_study(target, default_name, identity)) as study, study.working(uuid.uuid4().hex):
+    identity = identity_of(dataset, plan, resolve_point(plan, {}, runtime, dataset))
+    with closing(start_study(target, name_of_data(folders), identity)) as study, study.working(uuid.uuid4().hex):
         check_output(study, target)
-        yield study
+        search(study, plan, dataset, runtime, track=track, watch=watch)
+        result = conclude(study, plan)
+        if plan.options.refit:
+            result = refit(study, result, dataset, target, track=track)
+    if plan.config.report:
+        log.info("report: %s", write_study_page(result))
+    return result
 
 
 def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch) -> None:
@@ -136,18 +128,18 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     if left <= 0:
         return
     _fill_pixel_cache(plan, dataset, runtime, track)
-    logger, size = TrialLogger(plan, trials), int(min(plan.options.jobs, left))
+    logged, size = {trial.number for trial in trials if trial.is_finished}, int(min(plan.options.jobs, left))
     try:
         with signals.deferred(), _plan_file(study, plan, threads) as path, Pool.running(path, size, study) as pool:
             while pool.check():
                 trials = read_trials(study.shared)
-                logger.update(trials)
+                log_finished(trials, plan, logged)
                 watch(trials)
                 signals.raise_if_stopped()
                 time.sleep(POLL_SECONDS)
     finally:
         watch(())
-    logger.update(read_trials(study.shared))
+    log_finished(read_trials(study.shared), plan, logged)
 
 
 @contextmanager
@@ -194,9 +186,7 @@ def conclude(study: Study, plan: Plan) -> TuneResult:
     """
     trials = ranked(read_trials(study.shared))
     log.info("%s", summarize(trials))
-    for trial in trials:
-        for leftover in (study.folder / TRIALS_FOLDER).glob(f"{trial.number}-*") if trial.is_finished else ():
-            shutil.rmtree(leftover, ignore_errors=True)
+    study.remove_checkpoints()
     if not trials or trials[0].state != "complete":
         reasons = list(dict.fromkeys(trial.reason for trial in trials if trial.reason))
         details = f": {preview(reasons, 2)}" if reasons else ""

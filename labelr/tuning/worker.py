@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -13,13 +12,13 @@ import uuid
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-import numpy as np
 import optuna
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -36,18 +35,8 @@ from labelr.training.history import EpochRow
 from labelr.training.run import Run
 from labelr.tuning.space import Plan, Point, Values
 from labelr.tuning.study import Study, content_digest, open_study
-from labelr.tuning.trials import (
-    POINT,
-    PROGRESS,
-    REASON,
-    REQUEUED,
-    WORKER,
-    attempts_by_point,
-    is_interrupted,
-    params_of,
-)
+from labelr.tuning.trials import POINT, PROGRESS, REASON, REQUEUED, WORKER, attempts_by_point
 
-TRIALS_FOLDER = "trials"
 URL_VARIABLE = "LABELR_TUNE_STORAGE"
 """Carries the address of the database to workers: it holds a password, which is not written to disk."""
 POLL_SECONDS = 1.0
@@ -65,99 +54,8 @@ def resolve_point(plan: Plan, point: Point, runtime: Runtime, data: Dataset) -> 
     return config.resolved(runtime.options, num_train=num_train, is_synthetic=not plan.data)
 
 
-class RequeueError(Exception):
-    """An attempt ends early, for a reason outside of its point, which is returned to the queue."""
-
-
-class FailedError(Exception):
-    """A point cannot be trained; the reason is an attribute of the attempt."""
-
-
-def is_environment_error(error: Exception) -> bool:
-    """Whether an error comes from the machine, such as a full disk, and not from the point."""
-    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
-
-
-@dataclass
-class PointTraining:
-    """The training of one point: once for each seed, reported to the study epoch by epoch.
-
-    Attributes:
-        worker: The worker.
-        attempt: The attempt at the point.
-        point: The number of the point, from 0.
-        config: The settings of the point, as resolved.
-    """
-
-    worker: "Worker"
-    attempt: optuna.Trial
-    point: int
-    config: TrainConfig
-
-    def __post_init__(self) -> None:
-        self._histories: list[Sequence[EpochRow]] = []  # of the seeds that are finished
-        self._reported = 0
-        self._options = self.worker.plan.options
-
-    def run(self) -> float:
-        """The mean of the seeds' best validation scores.
-
-        If it is interrupted, its checkpoints stay, and the next attempt on this machine resumes from them.
-
-        Raises:
-            LabelrError: If the point cannot be trained.
-            optuna.TrialPruned: If it falls behind other points.
-            RequeueError: If the time is up.
-            Stopped: On a signal.
-        """
-        folders = [
-            self.worker.study.folder / TRIALS_FOLDER / f"{self.point + 1}-{seed}" for seed in range(self._options.seeds)
-        ]
-        is_finished = True
-        try:
-            for seed, folder in enumerate(folders):
-                self._histories.append(self._train(folder, self.config.seed + seed))
-            return fmean(self._record_progress())
-        except BaseException as error:
-            is_finished = (
-                isinstance(error, Exception) and not isinstance(error, RequeueError) and not is_environment_error(error)
-            )
-            raise
-        finally:
-            for folder in folders if is_finished else ():
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _train(self, folder: Path, seed: int) -> Sequence[EpochRow]:
-        config = replace(self.config, seed=seed)
-        run = Run(folder=files.make_folder(folder), config=config, runtime=self.worker.runtime)
-        return train(run, self.worker.data, after_epoch=self._after_epoch)
-
-    def _after_epoch(self, history: Sequence[EpochRow]) -> None:
-        """Reports the scores of new epochs, and ends the attempt if it falls behind or the time is up."""
-        if not history:
-            return
-        metric, earlier = self._options.metric, len(self._histories) * (self.config.epochs or 0)
-        for row in history:
-            if earlier + row.epoch > self._reported:
-                self._reported = earlier + row.epoch
-                self.attempt.report(row.score(metric), self._reported)
-        if not np.isfinite(history[-1].score(metric)):
-            raise LabelrError(f"{metric} cannot be evaluated on the validation images")
-        self._record_progress(history)
-        is_last = len(self._histories) + 1 == self._options.seeds and history[-1].epoch == self.config.epochs
-        if self._options.prune and not is_last and self.attempt.should_prune():
-            raise optuna.TrialPruned
-        if self.worker.plan.is_late:
-            raise RequeueError
-
-    def _record_progress(self, *unfinished: Sequence[EpochRow]) -> list[float]:
-        """Stores scores, epochs and time with the attempt; the score of each finished seed."""
-        metric, histories = self._options.metric, [*self._histories, *unfinished]
-        scores = [max(row.score(metric) for row in history) for history in self._histories]
-        seconds = sum(row.seconds for history in histories for row in history)
-        progress = {"scores": scores, "epochs": sum(map(len, histories)), "seconds": round(seconds, 3)}
-        self.attempt.set_user_attr(PROGRESS, progress)
-        return scores
+class AttemptEndedError(Exception):
+    """An attempt has ended without a score: it has failed with a reason, or its point is returned to the queue."""
 
 
 class Worker:
@@ -185,22 +83,18 @@ class Worker:
         with self.study.working(self.name):
             while not self.plan.is_late:
                 signals.raise_if_stopped()
-                if self._enqueue():
-                    self._run_attempt()
-                elif self.study.attempts(TrialState.RUNNING, TrialState.WAITING):
-                    time.sleep(POLL_SECONDS)
-                else:
+                self.study.claim_lock.acquire()
+                try:
+                    self.study.reap_dead_workers()
+                    self.study.enqueue(self._points())
+                    if self.study.attempts(TrialState.WAITING):
+                        self._run_attempt()
+                        continue
+                finally:
+                    self.study.claim_lock.release(force=True)
+                if not self.study.attempts(TrialState.RUNNING, TrialState.WAITING):
                     return
-
-    def _enqueue(self) -> bool:
-        """Enqueues what is left to try; whether there is a point to claim, for which `claim_lock` stays held."""
-        self.study.claim_lock.acquire()
-        self.study.reap_dead_workers()
-        self.study.enqueue(self._points())
-        if self.study.attempts(TrialState.WAITING):
-            return True
-        self.study.claim_lock.release()
-        return False
+                time.sleep(POLL_SECONDS)
 
     def _points(self) -> Sequence[Point]:
         """All points by number, as far as they are known."""
@@ -212,64 +106,85 @@ class Worker:
     def _run_attempt(self) -> None:
         """Claims the next point and trains it."""
         try:
-            self.study.shared.optimize(self._objective, n_trials=1, catch=(FailedError, RequeueError))
+            self.study.shared.optimize(self._objective, n_trials=1, catch=AttemptEndedError)
         except ValueError as error:  # Optuna does not complete an attempt that another process has failed
             log.debug("the attempt was ended elsewhere", exc_info=error)
             log.warning("other workers considered this process dead, and have taken over its trial")
-        finally:
-            self.study.claim_lock.release(force=True)
+        self.study.remove_checkpoints()
 
     def _objective(self, attempt: optuna.Trial) -> float:
         attempt.set_user_attr(WORKER, self.name)
         self.study.claim_lock.release()
         try:
-            return self._score(attempt)
+            return self._train(attempt)
         except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
-            raise
-        except RequeueError:
-            attempt.set_user_attr(REQUEUED, True)
             raise
         except signals.Stopped:  # not an Exception: Optuna would leave the attempt running
             attempt.set_user_attr(REQUEUED, True)
             self.study.shared.tell(attempt, state=TrialState.FAIL)
             raise
         except Exception as error:
-            if is_environment_error(error):
+            # an OSError comes from the machine, such as a full disk, and not from the point
+            if isinstance(error, (AttemptEndedError, OSError)) or isinstance(error.__cause__, OSError):
                 attempt.set_user_attr(REQUEUED, True)
                 raise
             attempt.set_user_attr(REASON, reason_of(error))
             log.debug("a trial failed", exc_info=error)
-            raise FailedError from error
+            raise AttemptEndedError from error
 
-    def _score(self, attempt: optuna.Trial) -> float:
-        """Chooses and trains the point of an attempt."""
+    def _train(self, attempt: optuna.Trial) -> float:
+        """Trains the point of an attempt once for each seed; the mean of their best validation scores.
+
+        If it is interrupted, its checkpoints stay, and the next attempt on this machine resumes from them.
+        """
         number = attempt.user_attrs.get(POINT)
         if number is None or self._is_taken(attempt, number):
-            raise RequeueError
+            raise AttemptEndedError
         self.study.shared.sampler = make_sampler(self.plan, number)
-        point = self.plan.space.suggest(attempt)
-        if self._is_repeated(attempt, point):
-            raise RequeueError
-        config = resolve_point(self.plan, point, self.runtime, self.data)
-        return PointTraining(self, attempt, number, config).run()
+        config = resolve_point(self.plan, self.plan.space.suggest(attempt), self.runtime, self.data)
+        histories: list[Sequence[EpochRow]] = []
+        for seed in range(self.plan.options.seeds):
+            folder = files.make_folder(self.study.trials_folder / f"{number + 1}-{seed}")
+            run = Run(folder=folder, config=replace(config, seed=config.seed + seed), runtime=self.runtime)
+            after_epoch = partial(self._after_epoch, attempt, config, list(histories))
+            histories.append(train(run, self.data, after_epoch=after_epoch))
+        return fmean(self._best_scores(histories))
 
     def _is_taken(self, attempt: optuna.Trial, number: int) -> bool:
         """Whether a point has another attempt: two machines may enqueue it at the same moment."""
         others = self.study.attempts(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
         return any(other.user_attrs.get(POINT) == number and other.number < attempt.number for other in others)
 
-    def _is_repeated(self, attempt: optuna.Trial, point: Point) -> bool:
-        """Whether TPE has chosen a point of a finite space again; then an untried one is enqueued in its place."""
-        if self.plan.sampler != "tpe" or self.plan.space.ranges:
-            return False
-        others = [other for other in self.study.attempts() if other.number != attempt.number]
-        tried = [params_of(other) for other in others if not is_interrupted(other)]
-        untried = (other for other in self.plan.space.grid(self.plan.config.seed) if other not in tried)
-        replacement = next(untried, None) if point in tried else None
-        if replacement is None:
-            return False
-        self.study.shared.enqueue_trial(dict(replacement), user_attrs={POINT: attempt.user_attrs[POINT]})
-        return True
+    def _after_epoch(
+        self, attempt: optuna.Trial, config: TrainConfig, earlier: list[Sequence[EpochRow]], history: Sequence[EpochRow]
+    ) -> None:
+        """Reports the last epoch, and ends the attempt if it falls behind or the time is up.
+
+        Args:
+            attempt: The attempt.
+            config: The settings of its point.
+            earlier: The histories of its previous seeds.
+            history: That of the current seed.
+        """
+        if not history:  # resumed within the first epoch
+            return
+        options, epochs, score = self.plan.options, config.epochs or 0, history[-1].score(self.plan.options.metric)
+        attempt.report(score, len(earlier) * epochs + history[-1].epoch)
+        if not math.isfinite(score):
+            raise LabelrError(f"{options.metric} cannot be evaluated on the validation images")
+        histories = [*earlier, history]
+        rows = [row for each in histories for row in each]
+        seconds = round(sum(row.seconds for row in rows), 3)
+        progress = {"scores": self._best_scores(histories), "epochs": len(rows), "seconds": seconds}
+        attempt.set_user_attr(PROGRESS, progress)
+        is_last = len(histories) == options.seeds and history[-1].epoch == epochs
+        if options.prune and not is_last and attempt.should_prune():
+            raise optuna.TrialPruned
+        if self.plan.is_late:
+            raise AttemptEndedError
+
+    def _best_scores(self, histories: Sequence[Sequence[EpochRow]]) -> list[float]:
+        return [max(row.score(self.plan.options.metric) for row in history) for history in histories]
 
 
 def reason_of(error: Exception) -> str:

@@ -25,10 +25,10 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from labelr.tuning.study import open_study
-from labelr.tuning.trials import Trial, read_trials
+from labelr.tuning.trials import PROGRESS
 
 GRID = ("--lr", "1e-3,4e-3", "--batch-size", "16,32,64", "--dropout", "0.2,0.3,0.5")
 
@@ -54,27 +54,28 @@ def pruners() -> dict[str, Callable[[], BasePruner]]:
     return found
 
 
-def replayed(trials: Sequence[Trial], pruner: BasePruner) -> tuple[float, float]:
+def replayed(trials: Sequence[FrozenTrial], pruner: BasePruner) -> tuple[float, float]:
     """The loss of the best score with a pruner, and its share of the whole grid's time."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     seconds, best = 0.0, 0.0
     for trial in trials:
-        curve, attempt = dict(trial.curve or {}), study.ask()
+        curve, attempt = trial.intermediate_values, study.ask()
         for epoch in sorted(curve):
             attempt.report(curve[epoch], epoch)
-            seconds += trial.seconds / trial.epochs
+            seconds += trial.user_attrs[PROGRESS]["seconds"] / len(curve)
             if epoch < max(curve) and attempt.should_prune():
                 study.tell(attempt, state=TrialState.PRUNED)
                 break
         else:
-            study.tell(attempt, trial.score)
-            best = max(best, trial.score)
-    return max(trial.score for trial in trials) - best, seconds / sum(trial.seconds for trial in trials)
+            study.tell(attempt, trial.value)
+            best = max(best, trial.value or 0.0)
+    whole = sum(trial.user_attrs[PROGRESS]["seconds"] for trial in trials)
+    return max(trial.value or 0.0 for trial in trials) - best, seconds / whole
 
 
 def replay(folders: Sequence[Path]) -> None:
     """Prints the loss and the share of time of each pruner, over whole grids."""
-    grids = [read_trials(open_study(folder.name, folder, None).shared) for folder in folders]
+    grids = [open_study(folder.name, folder, None).attempts(TrialState.COMPLETE) for folder in folders]
     for name, make in pruners().items():
         own = [replayed(grid, make()) for grid in grids]
         orders = [replayed(random.Random(seed).sample(grid, len(grid)), make()) for grid in grids for seed in range(40)]
