@@ -180,7 +180,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     batch_size: int | None = _searchable(
         None,
-        "Images per step; auto: 64, or 32 for synthetic images, fewer if an epoch had less than 16 steps.",
+        "Images per step; auto: 64, or 32 for synthetic images, fewer if an epoch would have less than 16 steps.",
         low=2,
         short="-b",
     )
@@ -318,7 +318,11 @@ class TagOptions(ImageOptions, ThresholdOptions, MachineOptions):
     min_labels: int = _labels(0, "Write at least this many labels per image: the most probable if fewer apply.", low=0)
     only: tuple[str, ...] = _labels((), "Label to write; repeat for several. Default: all labels.", metavar="LABEL")
     exclude: tuple[str, ...] = _labels((), "Label to leave out; repeat for several.", metavar="LABEL")
-    format: tuple[TagFormat, ...] = _output((), "Format to write; repeat for several. Default: csv and table.")
+    format: tuple[TagFormat, ...] = _output(
+        (),
+        "Format to write; repeat for several: csv and txt (a file per image), table (labels.csv and "
+        "probabilities.csv), jsonl (labels.jsonl). Default: csv and table.",
+    )
     in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
     uncertain: int = _output(

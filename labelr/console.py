@@ -166,11 +166,6 @@ def show_error(error: LabelrError) -> None:
         show_note(error.hint, prefix="\nHint: ", style="bold")
 
 
-def show_stopped(signal_name: str, command: str | None) -> None:
-    """Prints that a signal stopped the work, and the command that resumes it, if any."""
-    show_note(f"Stopped by {signal_name}." + (f" Resume with: {command}" if command else ""))
-
-
 def show_stopping() -> None:
     """Prints that the work ends soon, and shows the cursor, which bars hide. Safe in a signal handler."""
     if stderr.is_terminal:

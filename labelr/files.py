@@ -112,12 +112,8 @@ def remove_folder(folder: Path) -> None:
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Writes a file so that readers see either the old content or the new, never a mixture.
 
-    Text is encoded as UTF-8; file names that were not valid UTF-8 keep their bytes.
-
-    Args:
-        path: The file.
-        content: Its whole content.
-        durable: Whether to wait until it is on disk; otherwise a power failure may leave an empty file.
+    Text is encoded as UTF-8; file names that were not valid UTF-8 keep their bytes. Unless `durable`, a power failure
+    may leave an empty file.
 
     Raises:
         LabelrError: If it cannot be written; nothing is left behind.

@@ -39,9 +39,7 @@ _state = _State()
 def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
     """Makes signals raise `Stopped` from now on; a second signal ends the process at once.
 
-    Args:
-        numbers: The signals.
-        first: Called in the signal handler if the first signal is deferred.
+    `first` is called in the signal handler if the first signal is deferred.
     """
 
     def receive(number: int, _: FrameType | None) -> None:

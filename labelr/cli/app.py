@@ -92,7 +92,9 @@ def main() -> NoReturn:
     except MemoryError:
         _fail(LabelrError("memory ran out", "free some memory, or use fewer `--workers`"))
     except signals.Stopped as stopped:
-        console.show_stopped(signal.Signals(stopped.number).name, resume_command(stopped.resume_option))
+        command = resume_command(stopped.resume_option)
+        resume = f" Resume with: {command}" if command else ""
+        console.show_note(f"Stopped by {signal.Signals(stopped.number).name}.{resume}")
         sys.exit(128 + stopped.number)
     sys.exit(0)
 

@@ -21,14 +21,9 @@ EXIT_ATTENTION = 3
 
 
 def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
-    """An option of a command.
+    """An option of a command: its names, such as ``"--output -o"``, and what ``--help`` says, in which panel.
 
-    Args:
-        names: Such as ``"--output -o"``.
-        help: What ``--help`` says.
-        panel: The group of options in ``--help``.
-        metavar: What the value is called; empty for an option without a value.
-        details: Further arguments of Typer's.
+    The metavar is empty for an option without a value. The details are further arguments of Typer's.
     """
     return typer.Option(
         *names.split(), help=escape(help), rich_help_panel=panel, metavar=metavar, show_envvar=False, **details

@@ -24,8 +24,8 @@ Output = Annotated[
     Path | None,
     opt.option(
         "--output -o",
-        "Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels, NAME "
-        "being the folder's.",
+        "Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels for a "
+        "folder NAME.",
         "Output",
         metavar="DIR|-",
     ),
@@ -84,12 +84,7 @@ def tag(
 
 
 def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
-    """Raises SettingError for an option that makes no sense with results on stdout.
-
-    Args:
-        options: The settings.
-        others: Whether each of the command's own options is given, by its name.
-    """
+    """Raises SettingError for a setting or another option that makes no sense with results on stdout."""
     if (len(options.formats) > 1 and options.format) or not set(options.format) <= {"table", "jsonl"}:
         raise SettingError("stdout takes one table or JSON Lines", "give `--format table` or `--format jsonl`")
     chosen = {**others, "--in-place": options.in_place, "--uncertain": options.uncertain > 0}

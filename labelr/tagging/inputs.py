@@ -24,23 +24,16 @@ class Inputs:
     Attributes:
         paths: Absolute paths.
         base: The root of the images: the only folder given, or the common folder of all inputs.
-        recursive: Whether to search subfolders.
-        ignore: Patterns of paths or names to skip.
+        options: Say whether to search subfolders, and which names to skip.
     """
 
     paths: tuple[Path, ...]
     base: Path
-    recursive: bool = True
-    ignore: tuple[str, ...] = ()
+    options: TagOptions
 
     @classmethod
     def of(cls, photos: Sequence[Path], options: TagOptions, *, files_from: str | Path | None = None) -> Self:
-        """The inputs that a user names.
-
-        Args:
-            photos: Folders and image files, which must exist.
-            options: The options.
-            files_from: A list of more; see `read_list`. What does not exist is tagged as a failed image.
+        """The inputs that a user names, and those in a list, where a file that does not exist is a failed image.
 
         Raises:
             LabelrError: If a path does not exist, there is none, or they are on different drives.
@@ -53,7 +46,7 @@ class Inputs:
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
         base = files.common_folder(path if path.is_dir() else path.parent for path in absolute)
-        return cls(absolute, base, options.recursive, options.ignore)
+        return cls(absolute, base, options)
 
     @property
     def are_empty(self) -> bool:
@@ -70,7 +63,7 @@ class Inputs:
         """
         seen: set[str] = set()
         for path in self.paths:
-            for image in find_images(path, recursive=self.recursive) if path.is_dir() else [path]:
+            for image in find_images(path, recursive=self.options.recursive) if path.is_dir() else [path]:
                 name = image.relative_to(self.base).as_posix()
                 if name not in seen:
                     if len(self.paths) > 1:  # one folder has no duplicates: saves memory
@@ -80,7 +73,7 @@ class Inputs:
     def ignores(self, name: str) -> bool:
         """Whether to skip an image."""
         last = name.rpartition("/")[2]
-        return any(fnmatchcase(name, pattern) or fnmatchcase(last, pattern) for pattern in self.ignore)
+        return any(fnmatchcase(name, pattern) or fnmatchcase(last, pattern) for pattern in self.options.ignore)
 
 
 class Search:

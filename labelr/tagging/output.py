@@ -178,13 +178,9 @@ class Journal:
         return None
 
     def put_file(self, path: Path, image: str, digests: Collection[str]) -> None:
-        """Keeps, immediately on disk, that a file is about to be written.
+        """Keeps, immediately on disk, that a file is about to be written for an image.
 
-        Args:
-            path: The file.
-            image: Name of its image.
-            digests: Of its content before and after: if the process is killed meanwhile, it has one of them. Empty if
-                the file also holds tags of the user.
+        The digests are of its content before and after: if the process is killed meanwhile, it has one of them.
         """
         row = self._key(path), os.fsencode(image), " ".join(digests)
         with self._errors(), self._database:
@@ -218,11 +214,6 @@ def _result(row: tuple[Any, ...]) -> Result:
 def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> Iterator[Journal]:
     """The journal of an output directory, in which a run was started. The directory is locked, and signals deferred.
 
-    Args:
-        folder: The directory; created if it does not exist.
-        settings: Everything but the images that results depend on.
-        force: Whether to delete existing results first.
-
     Raises:
         LabelrError: If the directory holds something else or results of other settings, or another run uses it.
         Stopped: At the end, if a signal has arrived meanwhile. The same command resumes the run.
@@ -251,12 +242,8 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
 def preview_output(folder: Path, settings: Mapping[str, Any] | None) -> Iterator[Journal]:
     """A copy of the journal of an output directory, which is not changed; empty if there is none.
 
-    Args:
-        folder: The directory.
-        settings: Everything but the images that results depend on; None accepts results of any settings.
-
     Raises:
-        LabelrError: If the directory holds results of other settings.
+        LabelrError: If the directory holds results of other settings; never if `settings` is None.
     """
     with TemporaryDirectory(prefix="labelr-") as copy:
         files.make_folder(Path(copy, FOLDER))

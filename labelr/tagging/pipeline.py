@@ -165,14 +165,7 @@ class LabelSelection:
 
 
 class Task(NamedTuple):
-    """An image to tag.
-
-    Attributes:
-        name: Its path relative to the base folder.
-        path: Its absolute path.
-        status: The present status of its file.
-        previous: Its result from an earlier run, unless that failed.
-    """
+    """An image to tag: the present status of its file, and its result from an earlier run unless that failed."""
 
     name: str
     path: Path
@@ -197,13 +190,7 @@ Opened = tuple[Result, Origin, Pixels | None]
 
 @dataclass(frozen=True)
 class Tagger:
-    """A model with the options that it is applied with.
-
-    Attributes:
-        model: The model.
-        selection: The labels to write.
-        options: The options.
-    """
+    """A model with the options that it is applied with, and the labels that they select."""
 
     model: Model
     selection: LabelSelection

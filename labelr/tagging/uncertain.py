@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -21,14 +22,8 @@ def most_uncertain(
 ) -> list[str]:
     """The images closest to their thresholds, one for each label in turn, near-duplicates only once.
 
-    The distance is one of log-odds, so that it is comparable at low and medium thresholds.
-
-    Args:
-        images: Images to choose from, any number; read once.
-        selection: Their labels and thresholds.
-        base: Root of the images.
-        count: Number of images wanted.
-        max_pixels: Images with more pixels are not compared with others.
+    The distance is one of log-odds, so that it is comparable at low and medium thresholds. Images with more pixels
+    than `max_pixels` are not compared with others.
 
     Returns:
         At most `count` names, in rounds of one image per label, the least certain of a round first.
@@ -42,8 +37,8 @@ def most_uncertain(
             item = (-distance, image.name)
             if len(heap) < most:
                 heapq.heappush(heap, item)
-            elif item > heap[0]:
-                heapq.heapreplace(heap, item)
+            else:
+                heapq.heappushpop(heap, item)
     return list(islice(_without_duplicates(_in_turn(nearest), base, max_pixels), count))
 
 
@@ -62,10 +57,9 @@ def _without_duplicates(names: Iterable[str], base: Path, max_pixels: int) -> It
     """The names whose images are not near-duplicates of an earlier one."""
     fingerprints: list[int] = []
     for name in names:
-        try:
+        new = None
+        with suppress(UnreadableError):
             new = fingerprint(read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels))
-        except UnreadableError:
-            new = None
         if new is not None:
             if any((new ^ other).bit_count() <= MAX_DISTANCE for other in fingerprints):
                 continue
