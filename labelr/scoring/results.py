@@ -182,10 +182,7 @@ def without_nan(value: Any) -> Any:
 def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None:
     """Writes ``metrics.json``, ``per_label.csv``, ``predictions.csv`` and ``errors.csv``, each atomically.
 
-    Args:
-        folder: The directory; it is created if necessary.
-        evaluation: The results.
-        errors_csv: The content of ``errors.csv``, the images that do not open.
+    The directory is created if necessary.
 
     Raises:
         LabelrError: If a file cannot be written.

@@ -10,19 +10,12 @@ from labelr.scoring.metrics import FloatArray, evaluable
 
 @dataclass(frozen=True)
 class Suspects:
-    """K cells whose given label the model contradicts, the most suspicious first.
+    """K cells whose given label the model contradicts, the most suspicious first."""
 
-    Attributes:
-        rows: The image of each, shape ``(K,)``.
-        columns: The label of each, shape ``(K,)``.
-        clear: The number of them off the diagonal of the confident joint; see `find_suspects`.
-        known: The number of known cells that were checked.
-    """
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    clear: int
-    known: int
+    rows: NDArray[np.int64]  # (K,), the images
+    columns: NDArray[np.int64]  # (K,), the labels
+    clear: int  # how many of them are off the diagonal of the confident joint; see `find_suspects`
+    known: int  # the number of known cells, which were checked
 
     def __len__(self) -> int:
         return len(self.rows)

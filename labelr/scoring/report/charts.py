@@ -32,44 +32,21 @@ History = Mapping[str, Sequence[float]]
 class Line:
     """One line of a panel, or a set of points.
 
-    Attributes:
-        name: Its name in the legend; empty for a line without a legend entry.
-        points: x and y of each point, in order of x.
-        role: Determines colour, dashes and marker: ``first``, ``second``, ``third``, ``guide``, ``mean``, ``best``;
-            ``failed`` for points without a value.
-        dots: Whether each point has a marker.
-        joined: Whether a line joins the points.
-        tooltips: The text shown when the mouse is over a point: none, or one for each.
+    The role determines colour, dashes and marker: ``first``, ``second``, ``third``, ``guide``, ``mean``, ``best``, or
+    ``failed`` for points without a value.
     """
 
-    name: str
-    points: Points
+    name: str  # in the legend; empty for no entry
+    points: Points  # in order of x
     role: str = "first"
-    dots: bool = False
+    dots: bool = False  # a marker at each point
     joined: bool = True
-    tooltips: tuple[str, ...] = ()
+    tooltips: tuple[str, ...] = ()  # none, or one for each point
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart with two axes.
-
-    Attributes:
-        title: The title.
-        x_label: The label of the x axis.
-        y_label: The label of the y axis.
-        lines: Lines and points.
-        x_range: Both ends of the x axis.
-        y_range: Both ends of the y axis.
-        x_ticks: The values with a tick on the x axis.
-        y_ticks: The values with a tick on the y axis.
-        x_names: The texts of the x ticks; empty to show their values.
-        x_log: Whether the x axis is logarithmic.
-        mark: A highlighted point, or None.
-        rule: The x of a vertical line, or None.
-        intervals: Error bars: x, low y and high y of each.
-        description: The chart in a sentence, for screen readers.
-    """
+    """One chart with two axes."""
 
     title: str
     x_label: str
@@ -79,12 +56,12 @@ class Panel:
     y_range: Span
     x_ticks: tuple[float, ...]
     y_ticks: tuple[float, ...]
-    x_names: tuple[str, ...] = ()
+    x_names: tuple[str, ...] = ()  # the texts of the x ticks; empty to show their values
     x_log: bool = False
-    mark: tuple[float, float] | None = None
-    rule: float | None = None
-    intervals: tuple[tuple[float, float, float], ...] = ()
-    description: str = ""
+    mark: tuple[float, float] | None = None  # a highlighted point
+    rule: float | None = None  # the x of a vertical line
+    intervals: tuple[tuple[float, float, float], ...] = ()  # error bars: x, low y and high y
+    description: str = ""  # the chart in a sentence, for screen readers
 
 
 def axis_fraction(value: float, span: Span, *, log: bool = False) -> float:
@@ -108,10 +85,7 @@ def nice_ticks(low: float, high: float, target: int = 5) -> tuple[float, ...]:
 def inner_ticks(low: float, high: float, *, log: bool = False) -> tuple[float, ...]:
     """Round values from `low` to `high`, none of them outside; both ends where no round value is between them.
 
-    Args:
-        low: The low end of the axis.
-        high: The high end.
-        log: Whether the axis is logarithmic: ticks are then powers of ten, or 1, 2, 5 or 1, 3 times powers of ten.
+    On a logarithmic axis they are powers of ten, or 1, 2, 5 or 1, 3 times powers of ten.
     """
     ticks: list[float] = []
     if log:
@@ -149,12 +123,7 @@ def last_value(history: History, column: str) -> float:
 
 
 def history_panels(history: History, best_epoch: int) -> list[Panel]:
-    """The charts of a training history; a chart without data is left out.
-
-    Args:
-        history: Any column may be missing.
-        best_epoch: The epoch of the saved weights, from 1; it is marked.
-    """
+    """The charts of a training history with the best epoch marked; a chart without data is left out."""
     val, train = history.get("val_loss", ()), history.get("train_loss", ())
     columns: History = {**history, "gap": np.subtract(val, train).tolist() if val and train else ()}
     subjects = (

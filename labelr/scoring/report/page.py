@@ -77,11 +77,6 @@ def write_report(folder: Path, report: ReportData, *, plot_format: str = "png") 
 
     A previous report is replaced.
 
-    Args:
-        folder: The directory of the results.
-        report: What the report is made from.
-        plot_format: The format of the chart files, ``"png"`` or ``"svg"``.
-
     Raises:
         LabelrError: If a file cannot be written.
     """
@@ -128,10 +123,7 @@ def render(report: ReportData, thumbnail: MakeThumbnail) -> str:
         "name": report.model.name,
         "title": f"{report.model.name}: evaluation report",
         "headline": text.headline(report.result, report.images, seen_in_training=report.seen_in_training),
-        "sections": [
-            *(anchors[name] for name in anchors if parts[name]),
-            ("reproducibility", "Reproducibility"),
-        ],
+        "sections": [*(anchors[name] for name in anchors if parts[name]), ("reproducibility", "Reproducibility")],
         "metrics": text.metric_rows(report.result),
         "explanation": text.explain_metrics(report.result) if evaluated else "",
         "folds": "spread" in report.result,

@@ -43,15 +43,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fonts:
-    """The fonts of a chart.
+    """The fonts of a chart."""
 
-    Attributes:
-        families: Font names; each character is drawn with the first font that has it.
-        missing: Characters that no installed font has.
-    """
-
-    families: tuple[str, ...] = (DEFAULT_FONT,)
-    missing: frozenset[str] = frozenset()
+    families: tuple[str, ...] = (DEFAULT_FONT,)  # a character is drawn with the first one that has it
+    missing: frozenset[str] = frozenset()  # characters that no installed font has
 
     def shorten(self, name: str, number: int, length: int = MAX_NAME_LENGTH) -> str:
         """A name on one line of at most `length` characters, shortened in its middle.
@@ -180,13 +175,13 @@ def _save(figure: "Figure", path: Path, fonts: Fonts) -> None:
 def _grid(
     number: int, columns: int, cell: tuple[float, float], margins: tuple[float, float, float, float], caption: str = ""
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with `number` axes in rows above a caption.
+    """A figure with `number` axes in rows of `columns` above a caption.
 
     The margins are fixed: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
 
     Args:
         number: How many axes.
-        columns: How many of them in a row.
+        columns: How many of them in a row, at most.
         cell: Width and height of each with its margins, in inches.
         margins: At the left, right, bottom and top of each, in inches.
         caption: The caption.

@@ -57,16 +57,10 @@ OVERFITTING = (
 
 
 class Thumbnail(NamedTuple):
-    """A small image.
+    """A small image, or the reason why it does not open."""
 
-    Attributes:
-        url: The image as a ``data:`` URL; empty where it does not open.
-        pixels: Shape ``(H, W, 3)``; None where it does not open.
-        reason: Why it does not open; empty where it does.
-    """
-
-    url: str
-    pixels: Pixels | None
+    url: str  # a ``data:`` URL; empty where the image does not open
+    pixels: Pixels | None  # (H, W, 3)
     reason: str = ""
 
 
@@ -133,18 +127,15 @@ def galleries(evaluation: Evaluation, thumbnail: MakeThumbnail) -> list[dict[str
     """The galleries of example images; empty where no image was evaluated."""
     if not len(evaluation.probs):
         return []
-    sample = [example(evaluation, thumbnail, row) for row in random_rows(len(evaluation.probs))]
-    chosen = (
+    chosen: tuple[tuple[str, str, Sequence[tuple[int, ...]]], ...] = (
+        ("Random sample", RANDOM, [(row,) for row in random_rows(len(evaluation.probs))]),
         ("Confident false positives", FALSE_POSITIVES, false_positives(evaluation)),
         ("Confident false negatives", FALSE_NEGATIVES, false_negatives(evaluation)),
         ("Least certain predictions", UNCERTAIN, least_certain(evaluation)),
     )
     return [
-        {"title": "Random sample", "text": RANDOM, "examples": sample},
-        *(
-            {"title": title, "text": text, "examples": [example(evaluation, thumbnail, *cell) for cell in cells]}
-            for title, text, cells in chosen
-        ),
+        {"title": title, "text": text, "examples": [example(evaluation, thumbnail, *cell) for cell in cells]}
+        for title, text, cells in chosen
     ]
 
 

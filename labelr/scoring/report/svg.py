@@ -122,13 +122,7 @@ def _dot(role: str, x: float, y: float, tooltip: Markup) -> Markup:
 
 
 def heat_map(counts: FloatArray, names: Sequence[str], description: str) -> Markup:
-    """Counts of pairs as a heat map, with names and numbers where there is room.
-
-    Args:
-        counts: The number of images with both labels, shape ``(L, L)``.
-        names: The L labels.
-        description: The chart in a sentence, for screen readers.
-    """
+    """The number of images with both labels of each pair, ``(L, L)``, as a heat map with names where there is room."""
     size = len(counts)
     edge, left = (30, 120) if size <= MAX_NUMBERED else (12, 120) if size <= MAX_NAMED else (12, 2)
     highest = max(float(counts.max(initial=0)), 1.0)

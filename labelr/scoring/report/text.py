@@ -32,29 +32,16 @@ Facts = list[tuple[str, str]]
 
 
 class Headline(NamedTuple):
-    """The top of a report.
+    """The sentences at the top of a report."""
 
-    Attributes:
-        first: What to expect, in one sentence.
-        rest: Further important results.
-        measured: What was measured.
-        warnings: Reasons to be cautious.
-    """
-
-    first: str
-    rest: tuple[str, ...]
+    first: str  # what to expect
+    rest: tuple[str, ...]  # further important results
     measured: str
     warnings: tuple[str, ...]
 
 
 def headline(result: Result, images: str, *, seen_in_training: bool) -> Headline:
-    """The headline of an evaluation.
-
-    Args:
-        result: The evaluation.
-        images: Which images these are, as a phrase that follows their number.
-        seen_in_training: Whether the model or its thresholds were fitted on some of them.
-    """
+    """The headline of an evaluation on `images`, a phrase that follows their number."""
     if not result["images"]:
         return Headline("No images were left to evaluate this model on.", (), "", ())
     tp, fn, fp = (sum(row[name] for row in result["per_label"]) for name in ("tp", "fn", "fp"))
