@@ -28,8 +28,8 @@ class Strength:
         rotation: The largest angle, in degrees.
         shift: How far a crop may extend over the image's border, as a share of the edge.
         brightness: Colours are multiplied by a factor in ``[1 - brightness, 1 + brightness]``.
-        contrast: Likewise the differences from the image's mean grey.
-        saturation: Likewise the differences from each pixel's own grey.
+        contrast: The differences from the image's mean grey are multiplied in the same way.
+        saturation: The differences from each pixel's own grey are multiplied in the same way.
         hue: The largest rotation of the hue, as a share of the colour circle.
         cutout: The largest edge of the square that is erased, as a share of the image's edge.
     """

@@ -23,20 +23,12 @@ MAX_SHARE = 0.05
 ALWAYS_MERGED = 8
 """A chain of at most this many images is always merged."""
 
-Fingerprints = NDArray[np.uint64]
-
 log = logging.getLogger(__name__)
 
 
-def _cosines(count: int, size: int) -> NDArray[np.float64]:
-    """The first `count` rows of the orthonormal discrete cosine transform (type II), shape ``(count, size)``."""
-    angles = np.pi * np.outer(np.arange(count), np.arange(size) + 0.5) / size
-    waves = np.cos(angles) * np.sqrt(2 / size)
-    waves[0] /= np.sqrt(2)
-    return np.asarray(waves)
-
-
-_COSINES = _cosines(9, PROBE_SIZE)
+_ANGLES = np.pi * np.outer(np.arange(9), np.arange(PROBE_SIZE) + 0.5) / PROBE_SIZE
+_COSINES = np.cos(_ANGLES) * np.sqrt(2 / PROBE_SIZE)
+"""The first 9 rows of the discrete cosine transform (type II), shape ``(9, 32)``; the constant one is not used."""
 _MAX_PAIRS = 2**20  # compared, and kept, at a time: bounds the memory
 _MIN_CONTRAST = 20.0
 """Below this standard deviation of its coefficients an image is nearly one colour; its fingerprint would be noise."""
@@ -139,7 +131,7 @@ def _link_equal(values: Sequence[object]) -> NDArray[np.int64]:
     return np.array(links, dtype=np.int64).reshape(-1, 2).T
 
 
-def _buckets(keys: Fingerprints) -> Iterator[NDArray[np.int64]]:
+def _buckets(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
     """The rows of each key that occurs more than once."""
     order = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[order])) + 1

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -55,20 +55,16 @@ class ImageFinder:
         self._exact = set(self.files)
 
     @cached_property
-    def _by_path(self) -> dict[str, list[str]]:
-        return _index(self.files, _fold)
-
-    @cached_property
-    def _by_path_stem(self) -> dict[str, list[str]]:
-        return _index(self.files, lambda file: _fold(os.path.splitext(file)[0]))  # noqa: PTH122
-
-    @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        return _index(self.files, lambda file: _fold(file.rpartition("/")[2]))
-
-    @cached_property
-    def _by_stem(self) -> dict[str, list[str]]:
-        return _index(self.files, lambda file: _fold(os.path.splitext(file.rpartition("/")[2])[0]))  # noqa: PTH122
+    def _index(self) -> dict[tuple[str, str], list[str]]:
+        """The files by ``path`` and ``name``, and by ``path stem`` and ``stem``, which lack the suffix."""
+        index = defaultdict(list)
+        for file in self.files:
+            path = _fold(file)
+            stem, _ = os.path.splitext(path)  # noqa: PTH122
+            keys = {"path": path, "path stem": stem, "name": path.rpartition("/")[2], "stem": stem.rpartition("/")[2]}
+            for kind, key in keys.items():
+                index[kind, key].append(file)
+        return dict(index)
 
     @cached_property
     def _folder_names(self) -> set[str]:
@@ -143,7 +139,8 @@ class ImageFinder:
         inside = os.path.normpath(f"{place}/{tail}" if not tail.startswith("/") else tail).replace(os.sep, "/")
         if inside in self._exact:
             return inside
-        similar = self._by_path.get(_fold(inside)) or self._by_path_stem.get(_fold(inside), [])
+        folded = _fold(inside)
+        similar = self._index.get(("path", folded)) or self._index.get(("path stem", folded), [])
         if len(similar) == 1:
             return similar[0]
         path = os.path.join(self.folder, inside)  # noqa: PTH118
@@ -155,8 +152,8 @@ class ImageFinder:
         """The image files with a name, with or without suffix, in a folder of its folder's name if one exists."""
         folders, _, own = _fold(name).rpartition("/")
         parent = folders.rpartition("/")[2]
-        index = self._by_name if has_image_suffix(own) else self._by_stem
-        found = index.get(own) or index.get(UPLOAD_PREFIX.sub("", own, count=1), [])
+        kind = "name" if has_image_suffix(own) else "stem"
+        found = self._index.get((kind, own)) or self._index.get((kind, UPLOAD_PREFIX.sub("", own, count=1)), [])
         found = [file for file in found if file not in excluded]
         if parent in self._folder_names:
             found = [file for file in found if parent in _fold(file).split("/")[:-1]]
@@ -169,23 +166,15 @@ class ImageFinder:
         return found
 
 
-def _index(files: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    index = defaultdict(list)
-    for file in files:
-        index[key(file)].append(file)
-    return dict(index)
-
-
 def _fold(name: str) -> str:
     """A name without what file systems and machines differ in: case, and the composition of accents.
 
     Bytes that are not UTF-8 are decoded as Windows-1252, as they are in a label file that has no others.
     """
-    return unicodedata.normalize("NFC", ESCAPED_BYTE.sub(_decode_windows, name)).casefold()
-
-
-def _decode_windows(byte: re.Match[str]) -> str:
-    return byte[0].encode("ascii", "surrogateescape").decode("cp1252", "surrogateescape")
+    decoded = ESCAPED_BYTE.sub(
+        lambda byte: byte[0].encode("ascii", "surrogateescape").decode("cp1252", "surrogateescape"), name
+    )
+    return unicodedata.normalize("NFC", decoded).casefold()
 
 
 def _plain(name: str) -> str:

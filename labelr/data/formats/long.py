@@ -6,17 +6,7 @@ from typing import NamedTuple
 
 from labelr.config import ReadOptions
 from labelr.data.formats.source import Source, read_text
-from labelr.data.formats.table import (
-    MARKS,
-    NUMBERS,
-    PROBE_ROWS,
-    TEXTS,
-    Columns,
-    Mark,
-    Table,
-    columns_called,
-    read_table,
-)
+from labelr.data.formats.table import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, Table, read_table
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
@@ -167,7 +157,7 @@ def _to_label_table(
 def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
-    known = {label_column, *columns_called(table, NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)}
+    known = {label_column, *table.columns_called(NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)}
     for number in columns.unassigned():
         if number in known:
             continue

@@ -106,6 +106,15 @@ class Table:
         """The cells of a column below the header, of the first `rows` rows; empty where a row is too short."""
         return [row[number] if number < len(row) else "" for row in islice(self.rows, 1, rows and rows + 1)]
 
+    def columns_called(self, names: Collection[str]) -> set[int]:
+        """The columns with one of these names, and nameless ones that count the rows."""
+        return {number for number, key in enumerate(self.keys) if key in names or (not key and self._counts(number))}
+
+    def _counts(self, number: int) -> bool:
+        """Whether a column of several rows counts them, from 0 or 1."""
+        cells = self.column(number)
+        return len(cells) > 1 and any(cells == [str(first + row) for row in range(len(cells))] for first in (0, 1))
+
     def location(self, row: int, column: int | None = None) -> str:
         """A row of the body, or one of its cells, as messages name it."""
         place = f"{self.path}, row {self.numbers[row + 1]}"
@@ -281,7 +290,7 @@ class Columns:
         named = [number for number in free if self.table.keys[number] in names]
         if named:
             return named
-        metadata = columns_called(self.table, NUMBERS | TEXTS)
+        metadata = self.table.columns_called(NUMBERS | TEXTS)
         return [n for n in free if n not in metadata and _holds_text(self.table.column(n, PROBE_ROWS))]
 
     def ignored_note(self, used: Collection[int]) -> list[str]:
@@ -308,17 +317,6 @@ class Columns:
                 f"{self.table.path} lists {len(repeated):,} images more than once: {listed}",
                 "keep one row for each image",
             )
-
-
-def columns_called(table: Table, names: Collection[str]) -> set[int]:
-    """The columns with one of these names, and a nameless one that counts the rows."""
-    return {number for number, key in enumerate(table.keys) if key in names or (not key and _counts(table, number))}
-
-
-def _counts(table: Table, number: int) -> bool:
-    """Whether a column of several rows counts them, from 0 or 1."""
-    cells = table.column(number)
-    return len(cells) > 1 and any(cells == [str(first + row) for row in range(len(cells))] for first in (0, 1))
 
 
 def _holds_text(cells: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, Table, columns_called
+from labelr.data.formats.table import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, Table
 from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, preview
 
@@ -70,7 +70,7 @@ def _read_marks(columns: Columns, options: ReadOptions, rows: int | None = None)
     A named column without a filled cell is a label of which nothing is known yet.
     """
     table, wanted = columns.table, set(options.only)
-    special = {columns.group, columns.split, *columns_called(table, NUMBERS)}
+    special = {columns.group, columns.split, *table.columns_called(NUMBERS)}
     candidates = [
         number
         for number, name in enumerate(table.header)
@@ -81,7 +81,7 @@ def _read_marks(columns: Columns, options: ReadOptions, rows: int | None = None)
     marked = (filled & (codes != Mark.OTHER)).sum(axis=0)
     is_label = (marked > 0) & (2 * marked >= filled.sum(axis=0))
     if is_label.any() or not filled.any():
-        texts = columns_called(table, TEXTS)
+        texts = table.columns_called(TEXTS)
         named = np.array([bool(table.header[number]) and number not in texts for number in candidates], dtype=bool)
         is_label |= named & ~filled.any(axis=0)
     is_label |= np.array([table.header[number] in wanted for number in candidates], dtype=bool)
@@ -124,7 +124,7 @@ def _to_targets(table: Table, marks: _Marks, options: ReadOptions) -> tuple[Targ
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
-        numbers = [table.header[column] for column in sorted(columns_called(table, NUMBERS)) if table.header[column]]
+        numbers = [table.header[column] for column in sorted(table.columns_called(NUMBERS)) if table.header[column]]
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else ""
         raise LabelrError(
             f"{table.path} has no label columns", f"add one column of 0 and 1 for each label{alternative}"
