@@ -62,11 +62,7 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
 
 
 def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source], int]:
-    """The label file among some candidates, or the files of several splits, and the confidence; empty for none.
-
-    Raises:
-        LabelrError: If it is ambiguous which is meant.
-    """
+    """The label file among some candidates, or the files of several splits, and the confidence; empty for none."""
     best = max((recognise(source)[0] for source in candidates), default=0)
     sources = [source for source in candidates if 0 < recognise(source)[0] >= min(best, WEAK + 1)]
     same_layout = len({recognise(source)[1] for source in sources}) == 1

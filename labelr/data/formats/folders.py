@@ -1,5 +1,6 @@
 """Folders named after labels; an image that is in several of them has several labels."""
 
+import os
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
@@ -54,19 +55,13 @@ def _split_and_labels(name: str) -> tuple[str, tuple[str, ...]]:
 
 def _contents(root: Path, names: list[str]) -> list[object]:
     """A key for the content of each file; a file whose size is unique is not read."""
-    sizes = [_size(root / name) for name in names]
+    # a broken link counts as empty: it will be reported as a file that cannot be read
+    sizes = [(root / name).stat().st_size if os.path.isfile(root / name) else 0 for name in names]
     count = Counter(sizes)
     return [
         (size, _digest(root / name)) if size and count[size] > 1 else name
         for name, size in zip(names, sizes, strict=True)
     ]
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # a broken link: it will be reported as a file that cannot be read
-        return 0
 
 
 def _digest(path: Path) -> str:

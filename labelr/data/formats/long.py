@@ -106,11 +106,7 @@ class _Confidences(NamedTuple):
 
 
 def _read_confidences(table: Table, options: ReadOptions) -> _Confidences:
-    """The confidence of each row.
-
-    Raises:
-        LabelrError: If a row is invalid, unless such rows are skipped.
-    """
+    """The confidence of each row; raises LabelrError if one is invalid, unless such rows are skipped."""
     column = next((number for number, key in enumerate(table.keys) if key in CONFIDENCE_COLUMNS), None)
     if column is None:
         return _Confidences([1.0] * len(table.body), [], {})

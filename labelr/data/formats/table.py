@@ -146,15 +146,10 @@ def read_table(path: Path, text: str) -> Table:
     """
     declared = re.match(r'"?sep=([,;\t])"?\r?\n', text)  # Excel writes such a line for itself
     delimiter = declared[1] if declared else max(DELIMITERS, key=lambda candidate: _fitness(path, text, candidate))
-    numbers: list[int] = []
-    rows: list[list[str]] = []
-    for number, cells in _filled_rows(path, text, delimiter):
-        if number > 1 or not declared:
-            numbers.append(number)
-            rows.append(cells)
-    if not rows:
+    filled = [row for row in _filled_rows(path, text, delimiter) if row[0] > 1 or not declared]
+    if not filled:
         raise LabelrError(f"{path} is empty", "add a header and one row for each image")
-    return Table(path, delimiter, rows, numbers)
+    return Table(path, delimiter, [cells for _, cells in filled], [number for number, _ in filled])
 
 
 def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
@@ -167,27 +162,21 @@ def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
 
 def _filled_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that have any content, stripped, each with its number from 1."""
+    escaped = "'" in text  # labelr escapes formulas for spreadsheets
+    lines = chain(io.StringIO(text, newline=""), [END])
     try:
-        escaped = "'" in text  # labelr escapes formulas for spreadsheets
-        for number, cells in _rows(path, text, delimiter):
-            stripped = [cell.strip() for cell in cells]
+        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter), start=1):
+            if cells == [END]:
+                return
+            if cells and cells[-1].endswith(END):
+                raise LabelrError(f"{path}, row {number}: a quoted cell is not closed", "close the quote, or delete it")
+            stripped = list(map(str.strip, cells))
             if escaped:
-                stripped = [files.unescape_formula(cell) for cell in stripped]
+                stripped = list(map(files.unescape_formula, stripped))
             if any(stripped):
                 yield number, stripped
     except csv.Error as error:
         raise LabelrError(f"{path} is not a table: {error}", "save it as CSV again") from error
-
-
-def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """All rows, each with its number from 1."""
-    lines = chain(io.StringIO(text, newline=""), [END])
-    for number, cells in enumerate(csv.reader(lines, delimiter=delimiter), start=1):
-        if cells == [END]:
-            return
-        if cells and cells[-1].endswith(END):
-            raise LabelrError(f"{path}, row {number}: a quoted cell is not closed", "close the quote, or delete it")
-        yield number, cells
 
 
 def table_of_objects(path: Path, objects: Sequence[Mapping[str, Any]]) -> Table:
@@ -327,11 +316,7 @@ def _holds_text(cells: Sequence[str]) -> bool:
 
 
 def _find_file_column(table: Table) -> int:
-    """The column of file names: by a certain name, by cells with image suffixes, else by any common name.
-
-    Raises:
-        LabelrError: If there is none.
-    """
+    """The column of file names: by a certain name, by cells with image suffixes, else by any common name."""
     first = next((name for name in table.header if has_image_suffix(name)), None)
     if first is not None:
         raise LabelrError(

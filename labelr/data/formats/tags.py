@@ -60,11 +60,7 @@ def read(source: Source) -> LabelTable:
 
 
 def _tag_column(columns: Columns) -> int:
-    """The column of tags: the one with a usual name, else the only one of text.
-
-    Raises:
-        LabelrError: If there is none, or several that differ.
-    """
+    """The column of tags: the one with a usual name, else the only one of text; several may be equal."""
     table, candidates = columns.table, columns.named_or_text(TAG_COLUMNS)
     if not candidates:
         raise LabelrError(f"{table.path} has no column of tags: {preview(table.header)}", "name that column `tags`")

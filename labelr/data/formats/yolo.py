@@ -67,11 +67,7 @@ def _find_name_file(folder: Path) -> Path | None:
 
 
 def _read_names(source: Source) -> dict[int, str]:
-    """The label of each number.
-
-    Raises:
-        LabelrError: If there is no list of them.
-    """
+    """The label of each number."""
     if source.is_folder and (source.path / "data.yaml").is_file():
         return _read_names(source.beside(source.path / "data.yaml"))
     if source.is_folder:
@@ -172,11 +168,7 @@ def _own_box_file(image: Path) -> Path | None:
 
 
 def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
-    """The labels of the boxes in a text file; empty without a file.
-
-    Raises:
-        LabelrError: If a line is not a box, or its number has no name.
-    """
+    """The labels of the boxes in a text file; empty without a file."""
     labels = set()
     for number, line in enumerate(read_text(path).content.splitlines() if path else (), start=1):
         if not line.strip():
