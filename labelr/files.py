@@ -157,6 +157,28 @@ def _umask() -> int:
     return mask
 
 
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Turns errors while a file that labelr wrote is read and parsed into a message for the user.
+
+    Args:
+        path: The file.
+        hint: What to do if it is damaged.
+
+    Raises:
+        LabelrError: For every OSError, and every error of a parser, inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LabelrError(f"{path} is damaged: {error}", hint) from error
+
+
 # --- locks -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import os
 import re
 import time
@@ -17,19 +16,12 @@ from conftest import TINY, TINY_OPTIONS, Cli
 from PIL import Image
 
 import labelr
-from labelr.config import ReadOptions, TrainConfig
-from labelr.data.load import load_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import store
-from labelr.model.device import Runtime
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
-from labelr.training.batches import TrainImages
-from labelr.training.epochs import describe_model
 from labelr.training.fit import fit
-from labelr.training.optim import Budget
-from labelr.training.trainer import Trainer
 
 
 def write_dataset(folder: Path, rows: dict[str, list[str]], labels: list[str]) -> Path:
@@ -189,35 +181,6 @@ def test_infinite_loss_stops_training_and_keeps_the_best_model(drawn: Path, capl
     assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
 
 
-def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Trainer:
-    """A trainer of a small network for ten steps of 8 images."""
-    dataset = load_dataset([drawn], ReadOptions())
-    pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
-    config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size)
-    images = TrainImages.of(dataset, pixels, config)
-    runtime = Runtime(torch.device("cpu"), precision, 1, 1)
-    return Trainer(images, describe_model(dataset, config), config, runtime, Budget(steps=10))
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize(("row", "step"), [([1.0, np.inf], 2), ([np.nan, 1.0], 1), ([1.0] * 20 + [np.inf], 21)])
-def test_checkpoint_with_nan_loss_is_refused(drawn: Path, precision: str, row: list[float], step: int) -> None:
-    trainer = make_trainer(drawn, 32, precision)
-    trainer.losses = list(torch.tensor(row))
-    with pytest.raises(LabelrError, match=rf"the loss became (inf|nan) in epoch 1, step {step}") as caught:
-        trainer.state()
-    assert "--lr 0.001" in caught.value.hint
-
-
-@pytest.mark.parametrize(("before", "after"), [("bf16", "fp16"), ("fp16", "bf16")])
-def test_run_resumes_with_another_precision(drawn: Path, before: str, after: str) -> None:
-    stopped, resumed = make_trainer(drawn, 32, before), make_trainer(drawn, 32, after)
-    stopped.run_epoch()
-    resumed.restore(stopped.state())
-    assert resumed.steps == stopped.steps
-    assert math.isfinite(resumed.run_epoch())
-
-
 def test_time_limit_that_passes_before_training_is_an_error(drawn: Path) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         time.sleep(0.7)
@@ -262,15 +225,6 @@ def test_shortest_time_limit_gives_a_model(drawn: Path, monkeypatch: pytest.Monk
     model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.01}, track=clock.track)
     assert len(history) == 1
     assert model.info.complete
-
-
-def test_images_grow_within_an_epoch(drawn: Path) -> None:
-    trainer = make_trainer(drawn, 128)
-    sizes = [trainer.size_at(trainer.progress)]
-    while trainer.progress < 1:
-        trainer.run_epoch(after_step=lambda: sizes.append(trainer.size_at(trainer.progress)))
-        trainer.end_epoch()
-    assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
 
 
 def test_run_starts_with_small_images(drawn: Path) -> None:

@@ -98,7 +98,8 @@ def test_images_of_one_group_are_kept_in_one_fold(drawn: Path, tmp_path: Path) -
     header, *rows = (drawn / "labels.csv").read_text().splitlines()
     table = tmp_path / "groups.csv"
     table.write_text("\n".join([f"{header},patient", *(f"{row},anna" for row in rows)]))
-    with pytest.raises(LabelrError, match="60 images, copies and groups kept together, do not fill 2 folds") as caught:
+    message = "60 images, with copies and groups kept together, do not fill 2 folds"
+    with pytest.raises(LabelrError, match=message) as caught:
         fit(drawn, {**TINY, "folds": 2, "labels": str(table), "group": "patient"})
     assert "--folds" in caught.value.hint
 
@@ -107,6 +108,6 @@ def test_splits_in_the_label_file_and_folds_exclude_each_other(drawn: Path, tmp_
     header, *rows = (drawn / "labels.csv").read_text().splitlines()
     table = tmp_path / "parts.csv"
     table.write_text("\n".join([f"{header},split", f"{rows[0]},val", *(f"{row},train" for row in rows[1:])]))
-    with pytest.raises(LabelrError, match="says which images are train, val and test") as caught:
+    with pytest.raises(LabelrError, match="states which images are train, val and test") as caught:
         fit(drawn, {**TINY, "folds": 2, "labels": str(table)})
     assert "--folds" in caught.value.hint

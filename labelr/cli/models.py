@@ -31,11 +31,12 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
 def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """Show the labels, settings and scores of a model."""
     from labelr.model import store
+    from labelr.training.record import summarise
 
     with console.session(quiet=quiet, verbose=verbose):
         folder = store.find(name)
         info = store.load_info(folder)
-    description = {**store.summarise(folder, info), **dataclasses.asdict(info)}
+    description = {**summarise(folder, info), **dataclasses.asdict(info)}
     if json:
         console.show_json(description)
     else:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from labelr import files
@@ -102,18 +103,14 @@ class ModelInfo:
         return files.json_text({"format": FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str, path: str) -> Self:
-        """Parses and validates the content of a ``model.json``.
-
-        Args:
-            text: The content.
-            path: The file, as messages name it.
+    def read(cls, path: Path) -> Self:
+        """The content of a ``model.json``, validated.
 
         Raises:
-            LabelrError: If it is damaged, or of a newer format.
+            LabelrError: If there is none, or it is damaged or of a newer format.
         """
-        try:
-            values = json.loads(text)
+        with files.reading(path, "train the model again, or restore the file"):
+            values = json.loads(path.read_text(encoding="utf-8"))
             version = values.pop("format")
             if isinstance(version, int) and version > FORMAT:
                 raise LabelrError(
@@ -129,8 +126,6 @@ class ModelInfo:
             values["calibration"] = Calibration(**values["calibration"])
             info = cls(**values)
             _validate(info)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise LabelrError(f"{path} is damaged: {error}", "train the model again, or restore the file") from error
         return info
 
 

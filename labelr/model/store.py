@@ -8,9 +8,9 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labelr import files
 from labelr.config import MachineOptions
@@ -103,10 +103,7 @@ def build_network(info: ModelInfo) -> "ResidualNetwork":
     """A network of a model's architecture, with newly initialised weights."""
     from labelr.model.network import ResidualNetwork
 
-    architecture = info.architecture
-    return ResidualNetwork(
-        len(info.labels), stem=architecture.stem, width=architecture.width, dropout=architecture.dropout
-    )
+    return ResidualNetwork(len(info.labels), **asdict(info.architecture))
 
 
 def load(
@@ -186,22 +183,7 @@ def load_info(folder: Path) -> ModelInfo:
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
-    path = folder / INFO_FILE
-    return ModelInfo.from_json(read_text(path, "train the model again, or restore the file"), str(path))
-
-
-def read_text(path: Path, hint: str) -> str:
-    """The text of a JSON file that labelr wrote; `hint` is for a damaged one.
-
-    Raises:
-        LabelrError: If it cannot be read, or is damaged.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LabelrError(f"{path} is damaged: {error}", hint) from error
+    return ModelInfo.read(folder / INFO_FILE)
 
 
 # --- find, list and remove -------------------------------------------------------------------------------------------
@@ -253,21 +235,6 @@ def folders_with(file: str) -> list[Path]:
     """The directories in the models folder that hold a file of this name, sorted."""
     folder = models_folder()
     return sorted(path for path in folder.iterdir() if (path / file).is_file()) if folder.is_dir() else []
-
-
-def summarise(path: Path, info: ModelInfo) -> dict[str, Any]:
-    """One row about a model, for ``labelr models list``."""
-    return {
-        "name": path.name,
-        "path": str(path),
-        "created": info.created,
-        "labels": len(info.labels),
-        "map_macro": (info.scores or {}).get("map_macro"),
-        "bytes": files.folder_size(path),
-        "complete": info.complete,
-        "resumable": False,
-        "running": not info.complete and files.is_locked(path),
-    }
 
 
 def check_removable(folder: Path) -> None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -125,7 +124,8 @@ class EpochLoop:
         self._val_pixels = pixels.subset(dataset.split_rows("val"))
         self._checkpoint = run.checkpoint()
         self._best_created = ""  # when the best epoch ended; the saved model has the same time
-        self._seconds = 0.0  # that the current epoch took before the run was stopped
+        self._seconds = 0.0  # of the current epoch, when the checkpoint was saved
+        self._start = 0.0  # of the current epoch, as if it had not been stopped
 
     @property
     def best(self) -> EpochRow:
@@ -147,13 +147,13 @@ class EpochLoop:
             LabelrError: If the network outputs NaN, memory does not suffice, or a file cannot be written.
             Stopped: If a signal asked for it; the checkpoint is of the last step.
         """
-        trainer, start = self.trainer, time.perf_counter() - self._seconds
+        trainer = self.trainer
+        self._start = time.perf_counter() - self._seconds
         lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
-        after_step = partial(self._after_step, start)
-        train_loss = trainer.run_epoch(self._run.track, lambda: self._live_line(start), after_step)
-        train_seconds = time.perf_counter() - start
-        scores = validation_scores(self._predict_val(after_step), self._val_targets)
-        seconds = time.perf_counter() - start
+        train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
+        train_seconds = time.perf_counter() - self._start
+        scores = validation_scores(self._predict_val(), self._val_targets)
+        seconds = time.perf_counter() - self._start
         report_seconds = REPORT_SECONDS if self._run.config.report else 0
         # Four validations: of the next epoch, for the thresholds, of the test split, and a margin.
         trainer.budget.reserved = 4 * (seconds - train_seconds) + 1 + report_seconds
@@ -166,8 +166,7 @@ class EpochLoop:
         if row is self.best:
             self._best_created = datetime.now(UTC).isoformat(timespec="milliseconds")
         trainer.end_epoch()
-        self._seconds = 0.0
-        self._save_checkpoint(0.0)
+        self._save_checkpoint(seconds=0.0)
         log.info("%s", row.line(self._run.config.epochs))
         if row is self.best:
             self._save_best()
@@ -237,14 +236,14 @@ class EpochLoop:
     def _write_history(self) -> None:
         files.write_atomically(self._run.folder / store.HISTORY_FILE, history_csv(self.history))
 
-    def _predict_val(self, after_batch: Callable[[], None]) -> Probs:
+    def _predict_val(self) -> Probs:
         """The uncalibrated probabilities of the averaged network on the validation split."""
         trainer, runtime = self.trainer, self._run.runtime
         network, pixels = optimize_for_inference(trainer.averaged, runtime), self._val_pixels.batches(BATCH_SIZE)
         batches = [np.empty((0, len(self._dataset.labels)), np.float32)]
         for batch in predict_probs(network, pixels, trainer.preprocessing, runtime):
             batches.append(batch)
-            after_batch()
+            self._after_step()
         probs = np.concatenate(batches)
         if not np.isfinite(probs).all():
             raise LabelrError(
@@ -253,18 +252,19 @@ class EpochLoop:
             )
         return probs
 
-    def _after_step(self, start: float) -> None:
+    def _after_step(self) -> None:
         """Saves a checkpoint within an epoch if it is due, and stops if a signal asked for it."""
         if self._checkpoint.is_due:
-            self._save_checkpoint(time.perf_counter() - start)
+            self._save_checkpoint(time.perf_counter() - self._start)
         signals.raise_if_stopped()
 
     def _save_checkpoint(self, seconds: float) -> None:
+        self._seconds = seconds
         history = [asdict(row) for row in self.history]
         progress = {"history": history, "best_created": self._best_created, "seconds": seconds}
         self._checkpoint.save({**self.trainer.state(), **progress})
 
-    def _live_line(self, start: float) -> str:
+    def _live_line(self) -> str:
         """The line that is shown during an epoch: epoch, latest scores, speed and time left."""
         trainer = self.trainer
         parts = [f"epoch {format_epoch(len(self.history) + 1, self._run.config.epochs)}"]
@@ -272,7 +272,7 @@ class EpochLoop:
             parts.append(f"loss {float(trainer.losses[-1]):.3f}")
         if self.history:
             parts += [f"mAP {self.history[-1].val_map:.3f}", f"F1 {self.history[-1].val_f1:.3f}"]
-        speed = len(trainer.losses) * trainer.images.batch_size / (time.perf_counter() - start)
+        speed = len(trainer.losses) * trainer.images.batch_size / (time.perf_counter() - self._start)
         parts += [f"lr {trainer.lr_at(trainer.progress):.1e}", f"{speed:.0f} images/s"]
         left = trainer.budget.seconds_left(trainer.steps)
         if np.isfinite(left):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,38 +94,32 @@ def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Mod
     if len(val):
         rule.log_summary(model.labels, config)
     model = rule.apply_to(model)
-    val_evaluation = evaluate_probs(model, val, calibrate(val_probs, rule.calibration))
-    scored_on = "test" if len(test) else "val" if len(val) else None
-    evaluation = val_evaluation
+    evaluation = checked = evaluate_probs(model, val, calibrate(val_probs, rule.calibration))
+    scored_on, splits = "val" if len(val) else None, "the validation split"
     if len(test):
         evaluation = evaluate_probs(model, test, predict_dataset(model, test, options=config, track=run.track))
-    model, result = complete(model, {"scored_on": scored_on, **evaluation.to_json()})
-    checked = val_evaluation.concat(evaluation) if len(test) else evaluation
-    splits = "the validation and test splits" if len(test) else "the validation split"
+        checked = checked.concat(evaluation)
+        scored_on, splits = "test", "the validation and test splits"
     report = ReportData(
-        model, evaluation, result, SCORED.get(scored_on or "", ""), checked,
+        model, evaluation, {"scored_on": scored_on, **evaluation.to_json()}, SCORED.get(scored_on or "", ""), checked,
         f"of {splits} (not used to train the network)",
     )  # fmt: skip
-    publish(report, config, suspects)
-    return model
+    return complete(report, config, suspects)
 
 
-def complete(model: Model, result: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
-    """Saves a model's evaluation beside it, and marks it as complete."""
-    result = without_nan(result)
-    files.write_atomically(model.path / store.METRICS_FILE, files.json_text(result))
-    files.write_atomically(model.path / store.CONFIG_FILE, files.json_text(model.info.config))
+def complete(report: ReportData, config: TrainConfig, suspects: Path | None) -> Model:
+    """Saves a model's evaluation beside it, and marks it as complete; then writes the wanted report and suspects.
+
+    A report or table of suspects that cannot be written is a warning only, since the model is complete.
+    """
+    model, result = report.model, without_nan(report.result)
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     info = replace(model.info, scores=result["metrics"], scored_on=result["scored_on"], complete=True, created=created)
+    model = replace(model, info=info)
+    files.write_atomically(model.path / store.METRICS_FILE, files.json_text(result))
+    files.write_atomically(model.path / store.CONFIG_FILE, files.json_text(info.config))
     store.save_info(model.path, info)
-    return replace(model, info=info), result
-
-
-def publish(report: ReportData, config: TrainConfig, suspects: Path | None) -> None:
-    """Writes the report and the table of suspected label errors, as far as they are wanted.
-
-    A file that cannot be written is a warning only, since the model is complete.
-    """
+    report = replace(report, model=model, result=result)
     if suspects is not None:
         with _warn_on_error("the table of suspects"):
             write_suspects(suspects, report.checked)
@@ -133,7 +127,8 @@ def publish(report: ReportData, config: TrainConfig, suspects: Path | None) -> N
                 log.warning("%s is empty: no image was held out of training; check all with `--folds`", suspects)
     if config.report:
         with _warn_on_error("its report"):
-            log.info("report: %s", write_report(report.model.path, report, plot_format=config.plot_format))
+            log.info("report: %s", write_report(model.path, report, plot_format=config.plot_format))
+    return model
 
 
 @contextmanager

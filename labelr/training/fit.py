@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,10 +49,9 @@ class FitResult(NamedTuple):
     @classmethod
     def load(cls, model: Model) -> "FitResult":
         """The result of the training run that made a model."""
-        history = read_history(model.path / store.HISTORY_FILE)
         metrics = json.loads((model.path / store.METRICS_FILE).read_text(encoding="utf-8"))["metrics"]
         values = {name: np.nan if value is None else value for name, value in metrics.items()}
-        return cls(model, [asdict(row) for row in history], values)
+        return cls(model, read_history(model.path / store.HISTORY_FILE), values)
 
     def to_json(self) -> dict[str, Any]:
         """The model's directory, its name, the best epoch, the settings and the metrics, ready for JSON."""

@@ -24,7 +24,7 @@ from labelr.scoring.metrics import mean_or_nan
 from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import AVERAGES, Evaluation, predictions_csv
 from labelr.training.epochs import train
-from labelr.training.finalize import DecisionRule, complete, publish
+from labelr.training.finalize import DecisionRule, complete
 from labelr.training.record import FOLDS_FOLDER
 from labelr.training.run import Run
 
@@ -134,11 +134,12 @@ def finalize_folds(run: Run, dataset: Dataset, folds: Folds, *, suspects: Path |
     result = pooled.to_json() | {"f1_at": _mean_f1_at(per_fold)} | _means_and_spreads(per_fold)
     del result["intervals"]  # the spread replaces them
     counts = {"images": [len(evaluation.files) for evaluation in per_fold], "best_epochs": list(folds.best_epochs)}
-    model, result = complete(model, {"scored_on": "folds", **result, "folds": counts})
-    scored = "in all, each predicted by a model that was not trained on it"
-    held_out = "(each predicted by a model that was not trained on it)"
-    publish(ReportData(model, pooled, result, scored, pooled, held_out), config, suspects)
-    return model
+    report = ReportData(
+        model, pooled, {"scored_on": "folds", **result, "folds": counts},
+        "in all, each predicted by a model that was not trained on it", pooled,
+        "(each predicted by a model that was not trained on it)",
+    )  # fmt: skip
+    return complete(report, config, suspects)
 
 
 def _evaluate(model: Model, dataset: Dataset, probs: Probs, rule: DecisionRule) -> Evaluation:

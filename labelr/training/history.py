@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,14 +67,11 @@ def format_epoch(epoch: int, epochs: int | None) -> str:
     return f"{epoch}/{epochs}" if epochs else str(epoch)
 
 
-def read_history(path: Path) -> list[EpochRow]:
+def read_history(path: Path) -> list[dict[str, float]]:
     """The rows of a ``history.csv``."""
+    kinds: dict[str, Callable[[str], float]] = {field.name: field.type for field in fields(EpochRow)}  # type: ignore[misc]
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    kinds: dict[str, Callable[[str], Any]] = {
-        field.name: int if field.type is int else float for field in fields(EpochRow)
-    }
-    return [EpochRow(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
+        return [{name: kinds[name](cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def history_csv(history: Iterable[EpochRow]) -> str:

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.errors import LabelrError, preview
 from labelr.model import store
+from labelr.model.info import ModelInfo
 from labelr.model.store import RUN_FILE
 from labelr.version import __version__
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from labelr.data.dataset import Dataset
 
 FORMAT = 1
+"""Of the record and the checkpoint."""
 RECORD_FILE = "record.json"
 """``run.json``, renamed once the run is finished."""
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -89,16 +91,13 @@ class RunRecord:
         Raises:
             LabelrError: If there is none, it is damaged, or of another format.
         """
-        text = store.read_text(path, START_OVER)
-        try:
-            values = json.loads(text)
+        with files.reading(path, START_OVER):
+            values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("format") != FORMAT:
                 raise LabelrError(f"{path} is of another version of labelr", START_OVER)
             values |= {name: tuple(values[name]) for name in ("data", "labels")}
             values["images"] = {name: RecordedImage(*image) for name, image in values["images"].items()}
             return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise LabelrError(f"{path} is damaged: {error}", START_OVER) from error
 
     def to_json(self) -> str:
         """The content of ``run.json``; file names that are not valid UTF-8 keep their bytes."""
@@ -172,11 +171,6 @@ def versions() -> dict[str, str]:
     import torch
 
     return {"labelr": __version__, "torch": torch.__version__}
-
-
-def format_versions(versions: Mapping[str, str]) -> str:
-    """Versions as a phrase."""
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def recorded_images(dataset: "Dataset") -> dict[str, RecordedImage]:
@@ -259,10 +253,10 @@ def load_record(folder: Path, given: TrainConfig) -> RunRecord | None:
             f"give the same options, or {START_OVER}",
         )
     if record.versions != versions() and not finished:
+        before, now = (", ".join(map(" ".join, items.items())) for items in (record.versions, versions()))
         log.warning(
-            "the run was started with %s and is resumed with %s: the result will not be bit-identical",
-            format_versions(record.versions), format_versions(versions()),
-        )  # fmt: skip
+            "the run was started with %s and is resumed with %s: the result will not be bit-identical", before, now
+        )
     return record
 
 
@@ -283,27 +277,30 @@ def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, RunRecord]]:
 def list_models_and_runs() -> list[dict[str, Any]]:
     """One row about each model and unfinished run in the models folder, the newest last."""
     runs = dict(list_runs())
-    rows = [_summarise(path, record) for path, record in runs.items()]
-    rows += [store.summarise(path, info) for path, info in store.list_models() if path not in runs]
+    rows = [summarise(path, record) for path, record in runs.items()]
+    rows += [summarise(path, info) for path, info in store.list_models() if path not in runs]
     return sorted(rows, key=lambda row: str(row["created"]))
 
 
-def _summarise(path: Path, record: RunRecord) -> dict[str, Any]:
-    """A row about an unfinished run: the keys of `store.summarise`, and its progress."""
-    running = files.is_locked(path)
-    return {
+def summarise(path: Path, source: ModelInfo | RunRecord) -> dict[str, Any]:
+    """One row about a model or an unfinished run, for ``labelr models``."""
+    info = source if isinstance(source, ModelInfo) else None
+    complete = info is not None and info.complete
+    running = not complete and files.is_locked(path)
+    row = {
         "name": path.name,
         "path": str(path),
-        "created": record.created,
-        "labels": len(record.labels),
-        "map_macro": None,
+        "created": source.created,
+        "labels": len(source.labels),
+        "map_macro": (info.scores or {}).get("map_macro") if info else None,
         "bytes": files.folder_size(path),
-        "complete": False,
-        "resumable": not running,
+        "complete": complete,
+        "resumable": info is None and not running,
         "running": running,
-        "epochs_done": _epochs_done(path, record),
-        "epochs": record.settings.get("epochs"),
     }
+    if isinstance(source, RunRecord):
+        row |= {"epochs_done": _epochs_done(path, source), "epochs": source.settings.get("epochs")}
+    return row
 
 
 def _epochs_done(folder: Path, record: RunRecord) -> int:

@@ -1,28 +1,31 @@
 """A training run: a locked directory with a record and a checkpoint, its settings, and where it computes."""
 
+import pickle
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-from labelr import files
+import torch
+
+from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.load import name_of_data
 from labelr.data.splits import SPLITS_FILE
-from labelr.errors import BusyError, LabelrError
+from labelr.errors import BusyError, LabelrError, first_line
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
 from labelr.model.store import RUN_FILE
 from labelr.progress import Track, untracked
-from labelr.signals import Stopped
-from labelr.training.checkpoint import Checkpoint
 from labelr.training.record import (
     CHECKPOINT_FILE,
     FOLDS_FOLDER,
+    FORMAT,
     RECORD_FILE,
     START_OVER,
     RunRecord,
@@ -31,6 +34,62 @@ from labelr.training.record import (
     is_resumable,
     load_record,
 )
+
+
+class Checkpoint:
+    """The checkpoint of one training run: a file that is replaced atomically.
+
+    Args:
+        folder: The run's directory; None neither saves nor loads anything.
+        minutes: The time between checkpoints within an epoch.
+    """
+
+    def __init__(self, folder: Path | None, *, minutes: float) -> None:
+        self.path = folder and folder / CHECKPOINT_FILE
+        self._seconds = 60 * minutes
+        self._saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to save now: enough time has passed, or a signal asked the process to stop."""
+        return signals.stop_requested() or time.monotonic() - self._saved >= self._seconds
+
+    def load(self, restore: Callable[[Mapping[str, Any]], None]) -> bool:
+        """Passes the saved state to `restore`; False if there is none.
+
+        Raises:
+            LabelrError: If it cannot be read, is of another version of labelr, or `restore` fails on it.
+        """
+        if self.path is None or not self.path.exists():
+            return False
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise LabelrError(f"the checkpoint {self.path} cannot be read: {first_line(error)}", START_OVER) from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", START_OVER)
+        try:
+            restore(state)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise LabelrError(f"the checkpoint {self.path} is damaged: {first_line(error)}", START_OVER) from error
+        return True
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint.
+
+        Raises:
+            LabelrError: If it cannot be written; the previous one is still complete.
+        """
+        if self.path is None:
+            return
+        with files.replacing(self.path) as file:
+            try:
+                torch.save({"format": FORMAT, **state}, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # torch's message hides why it could not write
+                    raise error.__context__ from error
+                raise
+        self._saved = time.monotonic()
 
 
 @dataclass(kw_only=True)
@@ -113,15 +172,7 @@ def open_run(
 ) -> Iterator[Run]:
     """A run in a directory that it holds the lock of: a new run, or one to resume.
 
-    Args:
-        data: The data folders; none for synthetic images.
-        config: The settings as given by the user. A resumed run keeps its own, except those that may change.
-        name: The model's name; None takes the data folder's, with a number if that is taken.
-        output: The directory to save the model in; None saves it in the models folder.
-        force: Whether an existing model or run may be replaced.
-        resume: Whether to resume an existing run; if there is none, a new one starts.
-        log_dir: The directory for TensorBoard events.
-        track: Shows the progress.
+    A resumed run keeps its own settings, except those that may change. The arguments are those of `fit`.
 
     Raises:
         LabelrError: If the directory cannot be used, or the existing run has other settings.
@@ -166,59 +217,46 @@ def reserve_folder(
     """
     with ExitStack() as stack:
         if output is not None:
-            folder = _take(output.absolute(), stack)
+            folder = stack.enter_context(_locked(output.absolute(), keep=output.exists()))
         elif name is not None:
-            folder = _take(store.models_folder() / store.check_name(name), stack)
+            folder = stack.enter_context(_locked(store.models_folder() / store.check_name(name)))
         else:
-            folder = _take_first_free(store.make_name(default_name), stack)
+            folder = _lock_first_free(store.make_name(default_name), stack)
         check_free(folder, force=force, resume=resume)
         try:
             yield folder
-        except Stopped as stopped:
+        except signals.Stopped as stopped:
             stopped.resume_option = "--resume" if is_resumable(folder) else None
             raise
         finally:
             _clean_up(folder)
 
 
-def _take(folder: Path, stack: ExitStack) -> Path:
-    """Locks the directory until `stack` is closed; one that was created here and is empty then is removed."""
-    if _create(folder):
-        stack.callback(_remove_if_empty, folder)
-    stack.enter_context(files.locked(folder))
-    return folder
+@contextmanager
+def _locked(folder: Path, *, keep: bool = False) -> Iterator[Path]:
+    """A directory, created if it does not exist, and locked; it is removed if it is empty in the end, unless `keep`."""
+    files.make_folder(folder)
+    try:
+        with files.locked(folder):
+            yield folder
+    finally:
+        if not keep:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
-def _take_first_free(stem: str, stack: ExitStack) -> Path:
-    """Takes the first of ``stem``, ``stem-2``, ... that holds no model and is not in use by another run."""
+def _lock_first_free(stem: str, stack: ExitStack) -> Path:
+    """Locks the first of ``stem``, ``stem-2``, ... that holds no model and is not in use, until `stack` is closed."""
     for number in count(1):
         folder = store.models_folder() / (stem if number == 1 else f"{stem}-{number}")
         if folder.exists() and not _is_vacant(folder):
             continue
-        with ExitStack() as attempt, suppress(BusyError):
-            attempt.callback(_remove_if_empty, folder)
-            _take(folder, attempt)
+        with suppress(BusyError), ExitStack() as attempt:
+            attempt.enter_context(_locked(folder))
             if _is_vacant(folder):  # now that it is locked
                 stack.push(attempt.pop_all())
                 break
     return folder
-
-
-def _create(folder: Path) -> bool:
-    """Creates a directory with its parents; False if it exists."""
-    files.make_folder(folder.parent)
-    try:
-        folder.mkdir()
-    except OSError as error:
-        if folder.is_dir():
-            return False
-        raise files.write_error(folder, error) from error
-    return True
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it holds a model, or files of the user
-        folder.rmdir()
 
 
 def _is_vacant(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""One epoch of training: the optimisation step, gradient accumulation, and the average of the weights."""
+"""One epoch of training: the optimisation step, the loss, gradient accumulation, and the average of the weights."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelr.config import TrainConfig
@@ -21,13 +22,10 @@ from labelr.model.predict import normalise
 from labelr.model.store import build_network
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
-from labelr.training.losses import masked_bce
 from labelr.training.optim import Budget, make_optimizers, one_cycle, progressive_size
 
 LOSS_CHECK_STEPS = 16
 """The number of steps between checks of the losses: a check waits for the accelerator."""
-
-Averager = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
 
 log = logging.getLogger(__name__)
 
@@ -251,5 +249,20 @@ class Trainer:
     def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
         """An exponential moving average with less decay at first, so that short runs forget the initial weights."""
         decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
-        averaging: Averager = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        averaging(averaged, current, self.steps)
+        get_ema_multi_avg_fn(decay)(averaged, current, self.steps)  # type: ignore[no-untyped-call]
+
+
+def masked_bce(logits: Tensor, targets: Tensor, num_known: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy over the known cells.
+
+    Args:
+        logits: Shape ``(N, L)``.
+        targets: 1 where the label applies, 0 where not, NaN where unknown, shape ``(N, L)``.
+        num_known: The number of known cells of the whole batch, a scalar, if this is a micro-batch; None counts them.
+
+    Returns:
+        The mean over the known cells, in nats, a scalar; 0 if none is known.
+    """
+    known = ~torch.isnan(targets)
+    losses = F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), reduction="none")
+    return (losses * known).sum() / (known.sum() if num_known is None else num_known).clamp(min=1)

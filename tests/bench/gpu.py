@@ -184,8 +184,8 @@ class BareStep:
         from labelr.data.augment import STRENGTHS, Augmentation
         from labelr.model.device import pick_runtime
         from labelr.model.network import ResidualNetwork
-        from labelr.training.losses import masked_bce
         from labelr.training.optim import make_optimizers
+        from labelr.training.trainer import masked_bce
 
         info = json.loads((model / "model.json").read_text())
         config, labels = TrainConfig.of(info["config"]), len(info["labels"])
