@@ -73,7 +73,7 @@ def kill(data: Path, output: Path, saves: int, pause: float) -> int:
 
 @pytest.mark.slow
 def test_run_that_is_killed_repeatedly_gives_the_model_of_an_undisturbed_run(cli: Cli, tmp_path: Path) -> None:
-    data, calm, killed = make_synthetic_dataset(tmp_path / "data", 200, 3), tmp_path / "calm", tmp_path / "killed"
+    data, calm, killed = make_synthetic_dataset(tmp_path / "data", 100, 3), tmp_path / "calm", tmp_path / "killed"
     assert cli(*command(data, calm)[3:]).code == 0
     rng = random.Random(0)
     for most in (3, 2, 1):  # there are at least six saves, one an epoch

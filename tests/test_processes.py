@@ -132,7 +132,7 @@ def mount(folder: Path, megabytes: int) -> None:
 def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
     cli: Cli, drawn: Path, home: Path, tmp_path: Path
 ) -> None:
-    options = [drawn, *TINY_OPTIONS, "--epochs", "12", "--patience", "12"]
+    options = [drawn, *TINY_OPTIONS, "--epochs", "8", "--patience", "8"]
     assert cli("fit", *options, "--output", tmp_path / "calm").code == 0
     disk = tmp_path / "disk"
     mount(disk, 12)

@@ -46,12 +46,7 @@ def train(
     """Trains a model and saves its best epoch in the run's directory; resumes from the checkpoint there, if any.
 
     Training ends with the last epoch or at the deadline, or if validation has not improved for `patience` epochs.
-
-    Args:
-        run: The run, with its settings resolved.
-        dataset: The images, split into train, val and test.
-        epochs: The number of epochs; None uses the setting.
-        after_epoch: Called with the history after each epoch, and once after resuming.
+    `epochs` overrides the setting. `after_epoch` is called with the history after each epoch, and once after resuming.
 
     Raises:
         LabelrError: If the loss becomes NaN, or the model cannot be saved; the best one so far is complete.
@@ -98,18 +93,7 @@ def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
 
 
 class EpochLoop:
-    """Training, epoch after epoch.
-
-    Args:
-        run: The run, with its settings resolved.
-        dataset: The images, split into train, val and test.
-        pixels: Their pixels.
-        info: The model to train.
-
-    Attributes:
-        trainer: Trains one epoch.
-        history: The epochs so far.
-    """
+    """The state of a run between epochs: a trainer, the history so far, the best model, and the checkpoint."""
 
     def __init__(self, run: Run, dataset: Dataset, pixels: PixelSet, info: ModelInfo) -> None:
         train_pixels = pixels.subset(dataset.split_rows("train"))

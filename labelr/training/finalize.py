@@ -79,13 +79,7 @@ class DecisionRule(NamedTuple):
 def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Model:
     """Calibrates the trained model on the validation split, evaluates it on the test split, and completes it.
 
-    Args:
-        run: The run that trained the model.
-        dataset: The images, split into train, val and test.
-        suspects: The file for suspected label errors of the validation and test splits; None writes none.
-
-    Returns:
-        The complete model. Without a test split it is evaluated on the validation split.
+    Without a test split it is evaluated on the validation split. Both are searched for suspected label errors.
     """
     model, config = store.load_from(run.folder, run.runtime), run.config
     val, test = dataset.split("val"), dataset.split("test")

@@ -54,11 +54,7 @@ class Folds:
 def cross_validate(run: Run, dataset: Dataset) -> Folds:
     """Trains a model for each fold on the other folds, less a validation split that selects its best epoch.
 
-    Folds that a stopped run has finished are not trained again.
-
-    Args:
-        run: The run, with its settings resolved.
-        dataset: The images; their splits are not used.
+    Folds that a stopped run has finished are not trained again. The splits of the data set are not used.
 
     Raises:
         LabelrError: If there are too few images, or a model cannot be trained.
@@ -108,16 +104,7 @@ def finalize_folds(run: Run, dataset: Dataset, folds: Folds, *, suspects: Path |
 
     Each fold is evaluated with the calibration and thresholds of the other folds, so that nothing was fitted on the
     images of its scores. The table of labels and ``predictions.csv`` use the model's own. Suspected label errors are
-    searched among all images.
-
-    Args:
-        run: The run that trained the model.
-        dataset: The images.
-        folds: The out-of-fold predictions.
-        suspects: The file for suspected label errors; None writes none.
-
-    Returns:
-        The complete model; its metrics are means over the folds, with their standard deviation.
+    searched among all images. The model's metrics are means over the folds, with their standard deviation.
     """
     config, targets = run.config, dataset.targets
     rule = DecisionRule.fit(folds.probs, targets, config)

@@ -211,12 +211,8 @@ def is_finished(folder: Path) -> bool:
 def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, resume: bool) -> str | None:
     """The name of the existing run that a command without a name refers to; None if there is none.
 
-    Args:
-        default_name: The name of unnamed runs on this data.
-        data: The data folders.
-        given: The settings as given by the user.
-        resume: Whether to resume the run: then an unfinished one with other settings is the second choice, and a
-            finished one with the same settings the last.
+    That is an unfinished run on this data with the settings given. When resuming, one with other settings is the second
+    choice, and a finished run with the same settings the last.
     """
     pattern = re.compile(re.escape(store.make_name(default_name)) + r"(-\d+)?")
     found = []

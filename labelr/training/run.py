@@ -172,7 +172,7 @@ def open_run(
 ) -> Iterator[Run]:
     """A run in a directory that it holds the lock of: a new run, or one to resume.
 
-    A resumed run keeps its own settings, except those that may change. The arguments are those of `fit`.
+    A resumed run keeps its own settings, except those that may change. For the other arguments see `fit`.
 
     Raises:
         LabelrError: If the directory cannot be used, or the existing run has other settings.

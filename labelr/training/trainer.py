@@ -31,14 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """A network in training, with its optimizers, schedule and moving average of weights.
-
-    Args:
-        images: The training images.
-        info: The architecture and preprocessing of the network, which is initialised here.
-        config: The settings, with "auto" resolved.
-        runtime: Device, precision and threads.
-        budget: How long to train.
+    """A newly initialised network in training, with its optimizers, schedule and moving average of weights.
 
     Attributes:
         epoch: The current epoch, from 1.
@@ -113,11 +106,6 @@ class Trainer:
         after_step: Callable[[], None] = lambda: None,
     ) -> float:
         """Trains on each image once, or on the rest of a resumed epoch, or until the budget is used up.
-
-        Args:
-            track: Shows the progress.
-            description: Of the progress.
-            after_step: Called after each step.
 
         Returns:
             The mean training loss.
