@@ -21,7 +21,7 @@ from labelr.training.fit import fit
 
 
 def validation(model: Model, data: Path) -> Dataset:
-    """The images of the model's validation part."""
+    """The images of the model's validation split."""
     dataset = load_dataset([data], ReadOptions())
     rows = (model.path / "splits.csv").read_text().splitlines()[1:]
     named = {row.split(",")[0] for row in rows if row.split(",")[1] == "val"}
@@ -29,12 +29,12 @@ def validation(model: Model, data: Path) -> Dataset:
 
 
 def test_calibration_and_thresholds_are_fitted_on_the_validation_split(trained: Model, drawn: Path) -> None:
-    part = validation(trained, drawn)
-    raw = predict_dataset(replace(trained, info=replace(trained.info, calibration=UNCALIBRATED)), part)
-    calibration = fit_calibration(raw, part.targets)
+    val = validation(trained, drawn)
+    raw = predict_dataset(replace(trained, info=replace(trained.info, calibration=UNCALIBRATED)), val)
+    calibration = fit_calibration(raw, val.targets)
     assert trained.info.calibration.temperature == pytest.approx(calibration.temperature)
     assert trained.info.calibration.temperature != 1
-    expected = fit_thresholds(calibrate(raw, calibration), part.targets)
+    expected = fit_thresholds(calibrate(raw, calibration), val.targets)
     assert trained.info.thresholds == pytest.approx(expected)
     assert set(trained.info.thresholds) != {0.5}
 
@@ -50,17 +50,17 @@ def test_calibration_and_thresholds_are_saved(trained: Model) -> None:
 
 def test_target_recall_is_reached_on_validation_images(drawn: Path) -> None:
     model = fit(drawn, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
-    part = validation(model, drawn)
-    preds = predict_dataset(model, part) >= model.thresholds()
-    assert preds[part.targets == 1].all()
+    val = validation(model, drawn)
+    preds = predict_dataset(model, val) >= model.thresholds()
+    assert preds[val.targets == 1].all()
     assert not preds.all()
 
 
 def test_labels_that_miss_the_target_precision_are_named(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = fit(drawn, {**TINY, "target_precision": 1.0, "epochs": 1, "val_fraction": 0.3}).model
-    part = validation(model, drawn)
-    preds = predict_dataset(model, part) >= model.thresholds()
-    true = part.targets == 1
+    val = validation(model, drawn)
+    preds = predict_dataset(model, val) >= model.thresholds()
+    true = val.targets == 1
     missed = [label for label, p, t in zip(model.labels, preds.T, true.T, strict=True) if not p.any() or (p & ~t).any()]
     assert missed
     expected = (

@@ -228,17 +228,9 @@ def test_shortest_time_limit_gives_a_model(drawn: Path, monkeypatch: pytest.Monk
 
 
 def test_run_starts_with_small_images(drawn: Path) -> None:
-    _, history, metrics = fit(drawn, {**TINY, "image_size": 128, "epochs": 6})
-    assert [row["image_size"] for row in history] == [64, 80, 80, 96, 112, 112]
+    _, history, metrics = fit(drawn, {**TINY, "image_size": 128})
+    assert [row["image_size"] for row in history] == [64, 96]
     assert np.isfinite(metrics["map_macro"])
-
-
-def test_augmentation_flips_and_optimizer_change_the_model(drawn: Path) -> None:
-    changes: list[dict[str, Any]] = [
-        {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False},
-        {"optimizer": "adamw"},
-    ]  # fmt: skip
-    assert len({weights(fit(drawn, {**TINY, "epochs": 1, **change}).model) for change in changes}) == len(changes)
 
 
 def test_time_spent_waiting_for_images_is_logged_and_saved(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,7 +33,7 @@ def test_no_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_tensorboard_is_told_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_an_error_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(history, "find_spec", lambda name: None if name == "tensorboard" else find_spec(name))
     with pytest.raises(SettingError, match="not installed") as caught:

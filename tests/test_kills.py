@@ -73,11 +73,15 @@ def kill(data: Path, output: Path, saves: int, pause: float) -> int:
 
 @pytest.mark.slow
 def test_run_that_is_killed_repeatedly_gives_the_model_of_an_undisturbed_run(cli: Cli, tmp_path: Path) -> None:
-    data, calm, killed = make_synthetic_dataset(tmp_path / "data", 100, 3), tmp_path / "calm", tmp_path / "killed"
-    assert cli(*command(data, calm)[3:]).code == 0
+    data, reference, killed = (
+        make_synthetic_dataset(tmp_path / "data", 100, 3),
+        tmp_path / "reference",
+        tmp_path / "killed",
+    )
+    assert cli(*command(data, reference)[3:]).code == 0
     rng = random.Random(0)
     for most in (3, 2, 1):  # there are at least six saves, one an epoch
         code = kill(data, killed, rng.randint(1, most), rng.uniform(0, 0.15))
         assert code == -signal.SIGKILL, "it ended before"
     assert cli(*command(data, killed)[3:]).code == 0
-    assert outcome(killed) == outcome(calm)
+    assert outcome(killed) == outcome(reference)

@@ -133,7 +133,7 @@ def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
     cli: Cli, drawn: Path, home: Path, tmp_path: Path
 ) -> None:
     options = [drawn, *TINY_OPTIONS, "--epochs", "8", "--patience", "8"]
-    assert cli("fit", *options, "--output", tmp_path / "calm").code == 0
+    assert cli("fit", *options, "--output", tmp_path / "reference").code == 0
     disk = tmp_path / "disk"
     mount(disk, 12)
     try:
@@ -150,7 +150,7 @@ def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
         assert cli("evaluate", drawn, "--model", disk / "model").code == 0
         (disk / "filler").unlink()
         assert cli("fit", *options, "--output", disk / "model", "--resume").code == 0
-        ends = [store.load_info(folder) for folder in (tmp_path / "calm", disk / "model")]
+        ends = [store.load_info(folder) for folder in (tmp_path / "reference", disk / "model")]
         assert ends[0].weights == ends[1].weights
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)

@@ -80,9 +80,9 @@ def essence(result: FitResult) -> str:
 
 
 @pytest.fixture(scope="module")
-def calm(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+def reference(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     """The run that was never stopped."""
-    return fit(drawn, THREE, output=tmp_path_factory.mktemp("models") / "calm")
+    return fit(drawn, THREE, output=tmp_path_factory.mktemp("models") / "reference")
 
 
 @pytest.fixture(scope="module")
@@ -120,19 +120,19 @@ def late_run(interrupted_late: Path, home: Path) -> Path:
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 6), (3, 6)])
-def test_stopped_run_gives_the_same_model(calm: FitResult, drawn: Path, epoch: int, step: int) -> None:
+def test_stopped_run_gives_the_same_model(reference: FitResult, drawn: Path, epoch: int, step: int) -> None:
     stopped(drawn, THREE, epoch=epoch, step=step, name="run")
     result = fit(drawn, THREE, name="run", resume=True)
-    assert essence(result) == essence(calm)
+    assert essence(result) == essence(reference)
     names = {path.name.split("-")[0] for path in result.model.path.iterdir()}
-    assert names == {path.name.split("-")[0] for path in calm.model.path.iterdir()}
+    assert names == {path.name.split("-")[0] for path in reference.model.path.iterdir()}
 
 
-def test_run_that_was_stopped_repeatedly_gives_the_same_model(calm: FitResult, drawn: Path) -> None:
+def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResult, drawn: Path) -> None:
     stopped(drawn, THREE, epoch=1, step=4, name="run")
     for epoch, step in [(1, 2), (2, 1), (1, 3)]:  # of what is left each time
         stopped(drawn, THREE, epoch=epoch, step=step, name="run", resume=True)
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(calm)
+    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
 
 
 @pytest.mark.slow
@@ -149,9 +149,9 @@ def test_run_that_was_stopped_repeatedly_gives_the_same_model(calm: FitResult, d
 )
 def test_stopped_run_gives_the_same_model_with_other_settings(drawn: Path, change: dict[str, Any]) -> None:
     config = {**TINY, **change}
-    calm = fit(drawn, config, name="calm")
+    reference = fit(drawn, config, name="reference")
     stopped(drawn, config, name="run")
-    assert essence(fit(drawn, config, name="run", resume=True)) == essence(calm)
+    assert essence(fit(drawn, config, name="run", resume=True)) == essence(reference)
 
 
 def test_early_stopping_continues_counting(tmp_path: Path) -> None:
@@ -162,15 +162,15 @@ def test_early_stopping_continues_counting(tmp_path: Path) -> None:
         Image.fromarray(noise).save(data / f"{number}.png")
     (data / "labels.csv").write_text("filename,a\n" + "".join(f"{n}.png,{n % 2}\n" for n in range(20)))
     config = {**TINY, "epochs": 40, "patience": 2}
-    calm = fit(data, config, name="calm")
-    assert len(calm.history) < 40
-    stopped(data, config, epoch=len(calm.history) - 1, step=1, name="run")
-    assert essence(fit(data, config, name="run", resume=True)) == essence(calm)
+    reference = fit(data, config, name="reference")
+    assert len(reference.history) < 40
+    stopped(data, config, epoch=len(reference.history) - 1, step=1, name="run")
+    assert essence(fit(data, config, name="run", resume=True)) == essence(reference)
 
 
 def test_finished_folds_are_not_trained_again(drawn: Path) -> None:
     config = {**ONE, "folds": 3}
-    calm = fit(drawn, config, name="calm")
+    reference = fit(drawn, config, name="reference")
     stopped(drawn, config, epoch=2, step=2, name="run")  # in the second fold
     assert sorted(path.name for path in (store.models_folder() / "run" / "folds").iterdir()) == ["1.npz", "2"]
     epochs = []
@@ -180,20 +180,20 @@ def test_finished_folds_are_not_trained_again(drawn: Path) -> None:
         return items
 
     result = fit(drawn, config, name="run", resume=True, track=count)
-    assert essence(result) == essence(calm)
+    assert essence(result) == essence(reference)
     assert len(epochs) == 3  # of the second fold, of the third, and of the final model
     assert not (result.model.path / "folds").exists()
-    stored = [json.loads((one.model.path / "metrics.json").read_text())["folds"] for one in (calm, result)]
+    stored = [json.loads((fitted.model.path / "metrics.json").read_text())["folds"] for fitted in (reference, result)]
     assert stored[0] == stored[1]
 
 
-def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(calm: FitResult, drawn: Path) -> None:
+def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(reference: FitResult, drawn: Path) -> None:
     folder = store.models_folder() / "run"
     with pytest.raises(LabelrError, match=r"cannot write .*config\.json"):  # after the checkpoint of the first epoch
         fit(drawn, THREE, name="run", track=at(1, 1, (folder / "config.json").mkdir))
     assert not (folder / "model.json").exists()
     (folder / "config.json").rmdir()
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(calm)
+    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
 
 
 def test_missing_best_model_is_an_error(drawn: Path, run: Path) -> None:
@@ -224,14 +224,16 @@ def test_checkpoint_that_would_execute_code_is_refused(drawn: Path, tmp_path: Pa
 def test_other_settings_are_refused_with_their_names(drawn: Path, run: Path) -> None:
     with pytest.raises(LabelrError) as caught:
         fit(drawn, {**THREE, "lr": 0.1, "width": 0.25, "exclude": ["disc"]}, name="run", resume=True)
-    for part in ("lr was auto and is 0.1", "width was 0.125 and is 0.25", "exclude was none and is disc"):
-        assert part in caught.value.message
+    for phrase in ("lr was auto and is 0.1", "width was 0.125 and is 0.25", "exclude was none and is disc"):
+        assert phrase in caught.value.message
     assert "--force" in caught.value.hint
 
 
-def test_resolved_auto_settings_and_free_settings_may_be_given(calm: FitResult, drawn: Path, late_run: Path) -> None:
+def test_resolved_auto_settings_and_free_settings_may_be_given(
+    reference: FitResult, drawn: Path, late_run: Path
+) -> None:
     named = {**THREE, "lr": 4e-3, "patience": 10, "checkpoint_minutes": 1.0, "cache_limit": 1.0, "workers": 2}
-    assert essence(fit(drawn, named, name="run", resume=True)) == essence(calm)
+    assert essence(fit(drawn, named, name="run", resume=True)) == essence(reference)
 
 
 def test_resolved_auto_settings_are_kept_on_another_machine(drawn: Path, tmp_path: Path) -> None:
@@ -306,9 +308,9 @@ def test_changed_data_is_refused_with_the_change(
     assert message in caught.value.message
 
 
-def test_moved_data_is_accepted(calm: FitResult, drawn: Path, late_run: Path, tmp_path: Path) -> None:
+def test_moved_data_is_accepted(reference: FitResult, drawn: Path, late_run: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(drawn, tmp_path / "moved"))
-    assert essence(fit(moved, THREE, name="run", resume=True)) == essence(calm)
+    assert essence(fit(moved, THREE, name="run", resume=True)) == essence(reference)
 
 
 def test_same_run_again_is_an_error_that_names_resume_and_force(drawn: Path) -> None:
@@ -496,7 +498,7 @@ def test_damaged_run_is_a_warning_in_the_list(cli: Cli, run: Path) -> None:
     assert "the run is skipped" in done.err
 
 
-def test_force_deletes_nothing_before_the_new_run_starts(calm: FitResult, drawn: Path, late_run: Path) -> None:
+def test_force_deletes_nothing_before_the_new_run_starts(reference: FitResult, drawn: Path, late_run: Path) -> None:
     def fail() -> None:
         with pytest.raises(LabelrError, match="does not exist"):
             fit(drawn, {**THREE, "labels": [str(drawn / "lables.csv")]}, name="run", force=True)
@@ -506,9 +508,9 @@ def test_force_deletes_nothing_before_the_new_run_starts(calm: FitResult, drawn:
     before = sorted(path.name for path in late_run.iterdir())
     fail()
     assert sorted(path.name for path in late_run.iterdir()) == before
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(calm)
+    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
     fail()  # now that the run is finished
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(calm)
+    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
 
 
 def test_changed_groups_and_splits_are_refused(drawn: Path, tmp_path: Path) -> None:

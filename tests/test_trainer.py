@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ from labelr.training.optim import Budget
 from labelr.training.trainer import Trainer, masked_bce
 
 
-def make_trainer(drawn: Path, image_size: int, precision: str = "fp32") -> Trainer:
+def make_trainer(drawn: Path, image_size: int, precision: str = "fp32", **settings: Any) -> Trainer:
     """A trainer of a small network for ten steps of 8 images."""
     dataset = load_dataset([drawn], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
-    config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size)
+    config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size, **settings)
     images = TrainImages.of(dataset, pixels, config)
     runtime = Runtime(torch.device("cpu"), precision, 1, 1)
     return Trainer(images, describe_model(dataset, config), config, runtime, Budget(steps=10))
@@ -54,6 +55,19 @@ def test_images_grow_within_an_epoch(drawn: Path) -> None:
         trainer.run_epoch(after_step=lambda: sizes.append(trainer.size_at(trainer.progress)))
         trainer.end_epoch()
     assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
+
+
+def test_augmentation_flips_and_optimizer_change_the_weights(drawn: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False},
+        {"optimizer": "adamw"},
+    ]  # fmt: skip
+    weights = set()
+    for change in changes:
+        trainer = make_trainer(drawn, 32, **change)
+        trainer.run_epoch()
+        weights.add(trainer.network.state_dict()["head.1.weight"].numpy().tobytes())
+    assert len(weights) == len(changes)
 
 
 def test_loss_is_the_metric_of_the_same_name() -> None:

@@ -1,4 +1,4 @@
-"""The history of a run: the metrics of each epoch, for people, in ``history.csv`` and as TensorBoard events."""
+"""The history of a run: the metrics of each epoch, in ``history.csv`` and as TensorBoard events."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping

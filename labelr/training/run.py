@@ -208,7 +208,7 @@ def reserve_folder(
     Args:
         name: The model's name; None takes `default_name`, then ``-2``, ``-3``, ... until one is free.
         default_name: Becomes a valid name by replacing the characters that a name must not hold.
-        output: A directory elsewhere that is taken instead.
+        output: The directory to use instead.
         force: Whether an existing model or run may be replaced; it stays until the new one has a first result.
         resume: Whether an existing run is kept, to be resumed.
 
