@@ -29,9 +29,13 @@ def home() -> Path:
     return user_cache_path("labelr", appauthor=False)
 
 
-def digest(file: io.BufferedReader) -> str:
-    """The SHA-256 of an open file, in hexadecimal."""
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal; empty if it cannot be read, as a folder cannot."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def common_folder(paths: Iterable[Path]) -> Path:

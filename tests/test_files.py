@@ -75,8 +75,8 @@ def test_folders_on_several_drives_of_windows_are_an_error(monkeypatch: pytest.M
 
 def test_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"hello")
-    with (tmp_path / "a").open("rb") as file:
-        assert files.digest(file) == hashlib.sha256(b"hello").hexdigest()
+    assert files.digest(tmp_path / "a") == hashlib.sha256(b"hello").hexdigest()
+    assert files.digest(tmp_path) == ""
 
 
 def test_csv_quotes_what_needs_it() -> None:

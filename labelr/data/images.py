@@ -1,5 +1,6 @@
 """Finds image files and opens them: the only decoder, shared by training, scoring and tagging."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
 from labelr.errors import LabelrError
 
@@ -171,7 +171,7 @@ def open_file(path: Path) -> BufferedReader:
 def content_digest(file: BufferedReader) -> str:
     """The SHA-256 of an open file, which is rewound. Raises UnreadableError."""
     try:
-        digest = files.digest(file)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
     except OSError as error:  # a disk that fails during the read
         raise UnreadableError((error.strerror or str(error)).lower()) from error

@@ -322,18 +322,9 @@ def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:
             path.unlink(missing_ok=True)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return files.digest(file)
-    except OSError:
-        return ""
-
-
 def is_edited(path: Path, written: Collection[str]) -> bool:
     """Whether a file exists and has none of the digests that labelr may have written."""
-    digest = file_digest(path)
+    digest = files.digest(path)
     return bool(digest) and digest not in written
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,7 +21,6 @@ from labelr.tagging.output import (
     UNCERTAIN_FILE,
     Journal,
     WrittenFile,
-    file_digest,
     is_edited,
     remove,
 )
@@ -82,15 +82,15 @@ class DirectoryWriter:
         return image
 
     def _is_outdated(self, path: Path, image: TaggedImage) -> bool:
-        return image.origin == "new" or not _exists(path)
+        return image.origin == "new" or not os.path.exists(path)
 
     def _write_file(self, path: Path, image: TaggedImage, content: bytes) -> None:
         known = self._check_owner(path, image)
-        if not known and _exists(path):
+        if not known and os.path.exists(path):
             raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
         if known and is_edited(path, known.digests):
             raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
-        digests = file_digest(path), hashlib.sha256(content).hexdigest()
+        digests = files.digest(path), hashlib.sha256(content).hexdigest()
         self._journal.put_file(path, image.name, digests)
         _write(path, content)
 
@@ -118,7 +118,7 @@ class DirectoryWriter:
         if separator and first in TABLES and not self._tagger.options.in_place:
             raise UnwritableFileError(f"the name of the folder {first} is reserved for a table of the results")
         known = self._journal.file(path)
-        if known and known.image != image.name and _exists(self._base / known.image):
+        if known and known.image != image.name and os.path.exists(self._base / known.image):
             raise UnwritableFileError(f"{path.name} already belongs to {known.image}")
         return known
 
@@ -134,7 +134,7 @@ class DirectoryWriter:
         """
         self._delete_orphans()
         self._write_tables()
-        return self._journal.finish({name: digest for name in TABLES if (digest := file_digest(self._folder / name))})
+        return self._journal.finish({name: digest for name in TABLES if (digest := files.digest(self._folder / name))})
 
     def _delete_orphans(self) -> None:
         kept = []
@@ -248,13 +248,6 @@ def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]
         files.write_rows(text, [header])
         files.write_rows(text, rows)
         text.detach()
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # the name is too long
-        return False
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -59,14 +59,6 @@ def _contents(root: Path, names: list[str]) -> list[object]:
     sizes = [(root / name).stat().st_size if os.path.isfile(root / name) else 0 for name in names]
     count = Counter(sizes)
     return [
-        (size, _digest(root / name)) if size and count[size] > 1 else name
+        (size, files.digest(root / name) or name) if size and count[size] > 1 else name
         for name, size in zip(names, sizes, strict=True)
     ]
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return files.digest(file)
-    except OSError:
-        return str(path)

@@ -171,9 +171,10 @@ def reproducibility_facts(
         ("Image size", f"{info.preprocessing.image_size} px, {info.preprocessing.resize}"),
         ("Calibration", f"temperature {info.calibration.temperature:.3f}, bias {info.calibration.bias:.3f}"),
     ]
+    digest = files.digest(Path(evaluation.data))  # not of a folder of label files, or a deleted file
     evaluated: Facts = [
         ("Label file", evaluation.data),
-        *_file_digest(Path(evaluation.data)),
+        *([("Label file, SHA-256", digest)] if digest else []),
         ("Images", f"{len(evaluation.files):,}"),
         ("Labels", f"{len(evaluation.labels):,}"),
         ("Thresholds", "the model's own" if evaluation.threshold == "auto" else str(evaluation.threshold)),
@@ -185,14 +186,6 @@ def reproducibility_facts(
         ("Evaluated data", evaluated),
         ("Environment", _environment(model, now)),
     ]
-
-
-def _file_digest(path: Path) -> Facts:
-    try:
-        with path.open("rb") as file:
-            return [("Label file, SHA-256", files.digest(file))]
-    except OSError:  # a folder of label files, or deleted
-        return []
 
 
 def contents_digest(digests: Iterable[str]) -> str:
