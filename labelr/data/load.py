@@ -63,11 +63,7 @@ def name_of_data(folders: Sequence[Path]) -> str:
 
 
 def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
-    """The images that the label files of data folders list and that exist, not scanned yet.
-
-    Args:
-        data: The folders, which are one data set; if label files are named, one for each.
-        options: Where label files and images are, how they are read, and which labels are wanted.
+    """The images that the label files of data folders list and that exist, not scanned yet, as one data set.
 
     Raises:
         LabelrError: If a folder or label file does not exist or cannot be understood, or no image exists.
@@ -149,7 +145,7 @@ def _make_dataset(
     if prefix == "./" or not all(file.startswith(prefix) for file in found):
         prefix = ""
     files = [file.removeprefix(prefix) for file in found]
-    check_once(source, files, [table.names[row] for row in rows])
+    _check_once(source, files, [table.names[row] for row in rows])
     splits = [table.splits[row] for row in rows] if table.splits else []
     named_splits = None  # splits that are all train say nothing
     notes = table.notes
@@ -180,7 +176,7 @@ def _make_dataset(
     return dataset
 
 
-def check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
+def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
     """Raises LabelrError where several names mean one image file."""
     names_of = defaultdict(list)
     for file, name in zip(files, names, strict=True):
@@ -214,7 +210,7 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
     root = common_folder(Path(os.path.abspath(dataset.root)) for dataset in datasets)
     labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
     files = [file for dataset in datasets for file in _relocate(dataset.files, dataset.root, root)]
-    check_once(root, files, files)
+    _check_once(root, files, files)
     listed = set(files)
     notes = [f"{dataset.source}: {note}" for dataset in datasets for note in dataset.findings.notes]
     for dataset in datasets:

@@ -38,12 +38,7 @@ def cache_folder() -> Path:
 
 
 class Segment:
-    """The images of one segment, memory-mapped.
-
-    Args:
-        folder: The segment.
-        shape: The shape of one image.
-        count: How many images it holds.
+    """The images of one segment, memory-mapped, `count` of them, each of this shape.
 
     Raises:
         OSError: If its file is missing or has the wrong length.
@@ -105,13 +100,7 @@ def writing(store: Path) -> Iterator[None]:
 
 
 def write(store: Path, digests: Sequence[str], images: Iterator[NDArray[np.uint8]], image_bytes: int) -> None:
-    """Writes images as new segments; call it only inside `writing`.
-
-    Args:
-        store: The store.
-        digests: SHA-256 of the file of each image.
-        images: As many images as digests, all of one shape.
-        image_bytes: The size of one image.
+    """Writes images of `image_bytes` each, with the SHA-256 of their files, as new segments, inside `writing` only.
 
     Raises:
         OSError: If the disk is full or gone; complete segments are kept.
@@ -136,10 +125,7 @@ def write(store: Path, digests: Sequence[str], images: Iterator[NDArray[np.uint8
 def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
     """How many bytes may be written, after the least recently used segments were deleted as far as necessary.
 
-    Args:
-        needed: The bytes wanted.
-        limit: The maximum size of the whole cache in bytes.
-        keep: Segments that are not deleted.
+    `needed` are the bytes wanted, and `limit` those of the whole cache; the segments in `keep` are not deleted.
     """
     kept = set(keep)
     sizes = {folder: _size(folder) for store in _stores() for folder in _segments(store)}

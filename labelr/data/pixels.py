@@ -1,7 +1,7 @@
 """The pixels of a data set in batches: from the pixel cache where they are in it, else decoded on demand."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,16 +123,10 @@ def open_pixels(
     threads: int = 1,
     track: Track = untracked,
 ) -> PixelSet:
-    """The pixels of images; those that are not cached are decoded into the cache as far as there is room.
+    """The pixels of image files that are known to open, given the SHA-256 of each, as squares of `size` pixels.
 
-    Args:
-        paths: N image files, which are known to open.
-        digests: The SHA-256 of each file.
-        size: S, the edge of the square in pixels.
-        rule: How a rectangle becomes a square.
-        options: Its `max_pixels` and `cache_limit` apply.
-        threads: How many images are decoded at a time.
-        track: Reports the progress of decoding.
+    Those that are not cached are decoded into the cache as far as there is room. Of the options, `max_pixels` and
+    `cache_limit` apply.
 
     Raises:
         LabelrError: If a file has changed since it was first read.
@@ -144,10 +138,7 @@ def open_pixels(
     if any(digest not in places for digest in digests) and options.cache_limit:
         try:
             with pixel_cache.writing(decoder.store):
-                # another run may have filled it while this one waited for the lock
-                segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
-                missing = {digest: path for path, digest in sources if digest not in places}
-                _fill(decoder, missing, segments, options, threads, track)
+                _fill(decoder, sources, options, threads, track)
         except OSError as error:
             log.warning("the pixel cache cannot be written: %s", error.strerror or error)
         segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
@@ -162,19 +153,15 @@ def open_pixels(
 
 
 def _fill(
-    decoder: _Decoder,
-    missing: dict[str, Path],
-    used: Iterable[pixel_cache.Segment],
-    options: ReadOptions,
-    threads: int,
-    track: Track,
+    decoder: _Decoder, sources: Sequence[tuple[Path, str]], options: ReadOptions, threads: int, track: Track
 ) -> None:
-    """Decodes missing images, given by digest, into the cache as far as there is room."""
-    limit = round(options.cache_limit * 1e9)
-    needed = len(missing) * decoder.num_bytes
+    """Decodes images into the cache as far as there is room."""
+    # another run may have filled it while this one waited for the lock
+    used, places = pixel_cache.find(decoder.store, [digest for _, digest in sources], decoder.shape)
+    missing = {digest: path for path, digest in sources if digest not in places}
+    needed, limit = len(missing) * decoder.num_bytes, round(options.cache_limit * 1e9)
     room = pixel_cache.make_room(needed, limit, keep=[segment.folder for segment in used])
     digests = list(missing)[: room // decoder.num_bytes]
-    sources = [(missing[digest], digest) for digest in digests]
-    decoded = map_ahead(decoder, sources, threads=threads, ahead=8 * threads)
-    images = iter(track(decoded, "decoding images", len(sources)))
+    decoded = map_ahead(decoder, [(missing[digest], digest) for digest in digests], threads=threads, ahead=8 * threads)
+    images = iter(track(decoded, "decoding images", len(digests)))
     pixel_cache.write(decoder.store, digests, images, decoder.num_bytes)

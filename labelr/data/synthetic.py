@@ -112,15 +112,8 @@ def make_synthetic_dataset(
 ) -> Path:
     """Writes a synthetic data set: ``images/*.png`` and ``labels.csv`` in `folder`.
 
-    The folder appears atomically; an existing data set is left unchanged.
-
-    Args:
-        folder: Where to write the data set; parent folders are created.
-        num_images: How many images to make.
-        num_labels: How many patterns to use, 1 to 12; each occurs independently of the others.
-        seed: Determines the images.
-        size: Edge of the images in pixels.
-        track: Reports the progress.
+    The folder appears atomically; an existing data set is left unchanged. Each of the patterns, 1 to 12, occurs
+    independently of the others. The images are squares of `size` pixels.
 
     Returns:
         The folder.

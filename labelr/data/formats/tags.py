@@ -77,12 +77,8 @@ def _tag_column(columns: Columns) -> int:
 def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
     """The tags of each cell, and a description of how they were split.
 
-    Cells may be lists as JSON or Python write them; otherwise see `find_separator`.
-
-    Args:
-        cells: N cells.
-        separator: What separates tags; None finds it.
-        where: How messages refer to the cells.
+    Cells may be lists as JSON or Python write them; otherwise see `find_separator`, if no separator is given. Messages
+    refer to the cells as `where`.
 
     Raises:
         LabelrError: If it is ambiguous what separates tags.
