@@ -106,7 +106,7 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     aside: set[str | None] = set()
     notes = []
     for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
-        folder = source.path if source.is_folder else source.path.parent
+        folder = source.path if source.is_folder else source.path.parent  # such as train/ of train/_classes.csv
         inside = [folder] if folder != finder.folder and folder.is_relative_to(finder.folder) else []
         bases = [*inside, images, finder.folder]
         own_split = split or next((split_in_name(folder.name) for folder in inside), "")
