@@ -208,7 +208,8 @@ def make_evaluation(data: Path, labels: Sequence[str], num_images: int = 40, *, 
 
 def make_report_data(model: Model, evaluation: Evaluation, **changes: Any) -> ReportData:
     """What a report on an evaluation is made from."""
-    changes.setdefault("result", evaluation.to_json())
+    if "result" not in changes:
+        changes["result"] = evaluation.to_json()  # which takes long with many labels
     return ReportData(
         model, evaluation, images="of the test split", checked=evaluation, checked_images="of the test split", **changes
     )
