@@ -66,7 +66,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
     done = cli(*options)
     assert done.code == 0, done.err
     result = json.loads(done.out)
-    assert "4 points (2 of dropout x 2 of lr), each trained once" in done.err
+    assert "4 points by grid (dropout 0.2,0.5 x lr 0.001,0.004), 1 seed, 1 at a time" in done.err
     assert "4 of 4" in done.err
     points = {(trial["settings"]["lr"], trial["settings"]["dropout"]) for trial in result["trials"]}
     assert points == {(lr, dropout) for lr in (1e-3, 4e-3) for dropout in (0.2, 0.5)}

@@ -9,11 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Self
 
 from labelr.errors import LabelrError
-from labelr.tuning.study import Study
+from labelr.tuning.space import Plan
+from labelr.tuning.study import URL_VARIABLE, Study
 
 SHUTDOWN_SECONDS = 600.0
 """How long a worker that was asked to stop may take for its current step before it is killed."""
@@ -26,23 +26,20 @@ log = logging.getLogger(__name__)
 class WorkerProcess:
     """A worker process, and a thread that reads its messages.
 
-    The worker reads its task from a file, so that nothing here waits for it to read. It watches its stdin, which it
-    never reads anything from: that ends with this process, however this process ends.
-
-    Args:
-        job: The file with its task.
-        url: The database of the study; None for a journal.
+    The worker gets its plan as an argument, so that nothing here waits for it to read. It watches its stdin, which
+    stays empty: that ends with this process, however this process ends.
     """
 
     error: LabelrError | None = None
     """Why it cannot continue; set before it ends."""
 
-    def __init__(self, job: Path, url: str | None) -> None:
+    def __init__(self, plan: Plan, study: Study) -> None:
         level = logging.DEBUG if logging.getLogger("labelr").isEnabledFor(logging.DEBUG) else logging.WARNING
         # it finds the modules that this process finds; `-P`, since the working directory need not be among them
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LABELR_TUNE_STORAGE": url or ""}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), URL_VARIABLE: study.url or ""}
+        arguments = [str(study.folder), json.dumps(plan.to_dict()), str(level)]
         self.process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-P", "-m", "labelr.tuning.worker", str(job), str(level)], env=environment,
+            [sys.executable, "-P", "-m", "labelr.tuning.worker", *arguments], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
             process_group=0,  # Ctrl-C is for the first process, which stops the others
         )  # fmt: skip
@@ -68,26 +65,21 @@ class WorkerProcess:
 
 
 class Pool:
-    """The workers of one search on this machine.
+    """The workers of one search on this machine."""
 
-    Args:
-        job: The file with their task.
-        study: The study.
-    """
-
-    def __init__(self, job: Path, study: Study) -> None:
-        self._job, self._study = job, study
+    def __init__(self, plan: Plan, study: Study) -> None:
+        self._plan, self._study = plan, study
         self._attempts, self._failed_starts = len(study.attempts()), 0
         self._workers: list[WorkerProcess] = []
 
     @classmethod
     @contextmanager
-    def running(cls, job: Path, size: int, study: Study) -> Iterator[Self]:
+    def running(cls, size: int, plan: Plan, study: Study) -> Iterator[Self]:
         """A pool of `size` workers that is shut down in any case."""
-        pool = cls(job, study)
+        pool = cls(plan, study)
         try:
             for _ in range(size):
-                pool._workers.append(WorkerProcess(job, study.url))
+                pool._workers.append(WorkerProcess(plan, study))
             yield pool
         finally:
             pool._shut_down()
@@ -116,7 +108,7 @@ class Pool:
             hint = "check whether there is enough memory for `--jobs`" if code < 0 else "see the messages above"
             raise LabelrError(f"workers end with {cause} before they start a trial", hint)
         log.warning("a worker ended with %s and is replaced", cause)
-        self._workers.append(WorkerProcess(self._job, self._study.url))
+        self._workers.append(WorkerProcess(self._plan, self._study))
 
     def _shut_down(self) -> None:
         for worker in self._workers:

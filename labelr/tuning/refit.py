@@ -42,14 +42,7 @@ def check_output(study: Study, target: Target) -> None:
 def refit(study: Study, result: TuneResult, data: Dataset, target: Target, *, track: Track) -> TuneResult:
     """Trains the best settings, and scores the model on the validation and the test split.
 
-    Of several processes of a study on this runtime, the first one trains, and the others return its model.
-
-    Args:
-        study: The study.
-        result: The result of the search.
-        data: The data.
-        target: Where to save the model, and whether to replace another one.
-        track: Reports progress.
+    Of several processes of a study on this machine, the first one trains, and the others return its model.
 
     Returns:
         The result with its model; without a model if another machine trains it.
@@ -61,29 +54,19 @@ def refit(study: Study, result: TuneResult, data: Dataset, target: Target, *, tr
         if study.url and is_same and earlier["host"] != host:
             log.warning("the best settings are trained on %s; to train them here: %s", earlier["host"], result.command)
             return result
-        has_run = is_same and _has_run(Path(earlier["path"]))
+        has_run = is_same and (is_finished(Path(earlier["path"])) or is_resumable(Path(earlier["path"])))
         folder = (target.output or (Path(earlier["path"]) if has_run else _new_folder(result))).absolute()
         resume = has_run and _is_ours(study, folder)
-        replaces = not resume and (target.force or _is_ours(study, folder))
+        force = not resume and (target.force or _is_ours(study, folder))
         log.info("training the best settings, of trial %d", result.best.number)
         study.shared.set_user_attr(REFIT, {"host": host, "path": str(folder), "settings": settings})
-        model = fit(
-            list(result.plan.data) or None,
-            result.best_config,
-            output=folder,
-            force=replaces,
-            resume=resume,
-            track=track,
-        )
+        folders = list(result.plan.data) or None
+        model = fit(folders, result.best_config, output=folder, force=force, resume=resume, track=track)
     return replace(result, model=model.to_json(), optimistic_bias=_score_splits(model, data, result, track))
 
 
 def _is_ours(study: Study, folder: Path) -> bool:
     return bool(study.shared.user_attrs.get(REFIT, {}).get("path") == str(folder.absolute()))
-
-
-def _has_run(folder: Path) -> bool:
-    return is_finished(folder) or is_resumable(folder)
 
 
 def _new_folder(result: TuneResult) -> Path:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from labelr.config import DEFAULT_TRIALS, SEARCHABLE, TrainConfig, TuneOptions
 from labelr.errors import preview, suggest
@@ -24,17 +24,9 @@ Point = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Values:
-    """A list of values, all of which are tried.
-
-    Attributes:
-        choices: At least one value, without repetitions.
-    """
+    """A list of values, at least one and without repetitions, all of which are tried."""
 
     choices: tuple[Any, ...]
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> Any:
-        """The value of a trial."""
-        return trial.suggest_categorical(name, self.choices)
 
     def __str__(self) -> str:
         return ",".join(map(format_value, self.choices))
@@ -45,8 +37,6 @@ class Range:
     """All numbers between two bounds.
 
     Attributes:
-        low: The lowest number.
-        high: The highest number.
         log: Whether numbers are sampled on a logarithmic scale.
         whole: Whether only integers are sampled.
     """
@@ -55,12 +45,6 @@ class Range:
     high: float
     log: bool
     whole: bool
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> float:
-        """The value of a trial."""
-        if self.whole:
-            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def __str__(self) -> str:
         return f"{format_value(self.low)}..{format_value(self.high)}{':log' if self.log else ''}"
@@ -124,16 +108,16 @@ class Space:
     @property
     def size(self) -> int | None:
         """The number of points; None if a setting has a range."""
-        if self.ranges:
-            return None
-        return math.prod(len(cast("Values", dimension).choices) for dimension in self.dimensions.values())
+        return None if self.ranges else math.prod(map(len, self._choices().values()))
+
+    def _choices(self) -> dict[str, tuple[Any, ...]]:
+        return {name: values.choices for name, values in self.dimensions.items() if isinstance(values, Values)}
 
     def grid(self, seed: int) -> Iterator[Point]:
         """All points in a random order, so that the first ones cover every value.
 
         Optuna's GridSampler is not used: two processes can draw the same point from it, and it builds the whole grid.
-        This is Fisher and Yates' shuffle, done lazily: only the points that are consumed take time and memory, and
-        the order of the first N does not depend on N.
+        This is Fisher and Yates' shuffle, done lazily: only the points that are consumed take time and memory.
         """
         rng, size = random.Random(seed), self.size or 0  # noqa: S311 - not used for security
         swapped: dict[int, int] = {}
@@ -141,19 +125,23 @@ class Space:
             other = rng.randrange(position, size)
             number = swapped.get(other, other)
             swapped[other] = swapped.get(position, position)
-            yield self._point(number)
-
-    def _point(self, number: int) -> Point:
-        """The point with an index from 0 to `size` - 1."""
-        point = {}
-        for name, dimension in self.dimensions.items():
-            number, choice = divmod(number, len(cast("Values", dimension).choices))
-            point[name] = cast("Values", dimension).choices[choice]
-        return point
+            point = {}
+            for name, choices in self._choices().items():
+                number, choice = divmod(number, len(choices))
+                point[name] = choices[choice]
+            yield point
 
     def suggest(self, trial: "optuna.Trial") -> Point:
         """The point of a trial: the one that it was enqueued with, else one that the study's sampler chooses."""
-        return {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
+        point: dict[str, Any] = {}
+        for name, dimension in self.dimensions.items():
+            if isinstance(dimension, Values):
+                point[name] = trial.suggest_categorical(name, dimension.choices)
+            elif dimension.whole:
+                point[name] = trial.suggest_int(name, int(dimension.low), int(dimension.high), log=dimension.log)
+            else:
+                point[name] = trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+        return point
 
     def to_dict(self) -> dict[str, str]:
         """The values of each setting as texts that `Space.of` reads."""

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from labelr.tuning.space import Plan, Point
 from labelr.tuning.trials import MAX_DEATHS, POINT, WORKER, attempts_by_point, count_deaths, is_interrupted, read_trials
 
 IDENTITY = "identity"
+URL_VARIABLE = "LABELR_TUNE_STORAGE"
+"""Carries the address of the database to workers, since it holds a password."""
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
 """How often a worker reports to a database that it is alive, and the silence after which it counts as dead."""
 DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000", "mysql": "mysql+pymysql"}
@@ -44,18 +46,15 @@ class Study:
     """A study, and the directory with its files on this machine.
 
     Attributes:
-        name: Its name.
-        folder: Its directory.
         url: The database that holds it; None for a journal in its directory.
         shared: The Optuna study, which all processes share.
-        storage: Where that is stored.
     """
 
     name: str
     folder: Path
     url: str | None
-    shared: optuna.Study = field(repr=False)
-    storage: RDBStorage | JournalStorage = field(repr=False)
+    shared: optuna.Study
+    storage: RDBStorage | JournalStorage
 
     def __post_init__(self) -> None:
         self.claim_lock = FileLock(self.folder / ".claim.lock")
@@ -80,20 +79,18 @@ class Study:
     @contextmanager
     def working(self, worker: str) -> Iterator[None]:
         """Holds the lock that shows other processes that a worker is alive."""
-        lock = self._worker_lock(worker)
-        lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+        with self._worker_lock(worker) as lock:
+            try:
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
 
-    def is_alive(self, worker: str | None) -> bool:
-        """Whether a worker of this machine is alive."""
-        if worker is None or not Path((lock := self._worker_lock(worker)).lock_file).exists():
-            return False
+    def is_alive(self, worker: str) -> bool:
+        """Whether a worker of this machine is alive; the lock file of a dead one is deleted."""
+        lock = self._worker_lock(worker)
         try:
             with lock.acquire(timeout=0):
+                Path(lock.lock_file).unlink(missing_ok=True)
                 return False
         except Timeout:
             return True
@@ -116,21 +113,18 @@ class Study:
                 fail_stale_trials(self.shared)
             return
         for attempt in self.attempts(TrialState.RUNNING):
-            worker = attempt.user_attrs.get(WORKER)
-            if not self.is_alive(worker):
-                if worker:
-                    Path(self._worker_lock(worker).lock_file).unlink(missing_ok=True)
+            if WORKER not in attempt.user_attrs or not self.is_alive(attempt.user_attrs[WORKER]):
                 self.shared.tell(attempt.number, state=TrialState.FAIL)
 
     def enqueue(self, points: Sequence[Point]) -> None:
         """Enqueues each point that has no attempt but interrupted ones. Call it with `claim_lock` held.
 
+        Points are given by number; the values of an empty one are left to the sampler.
+
         Optuna's RetryHeartbeatStaleTrialCallback is not used: a journal never calls it, and a process that is killed
         between failing an attempt and repeating it would lose the point. This can be repeated until it has succeeded.
         An interrupted attempt is repeated with the values that it had, even if the sampler chose them.
 
-        Args:
-            points: By number; the values of an empty one are left to the sampler.
         """
         attempts = attempts_by_point(self.attempts())
         for number, point in enumerate(points):
@@ -146,18 +140,8 @@ class Study:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def studies_folder() -> Path:
-    """Where studies are kept."""
-    return files.home() / "studies"
-
-
 def open_study(name: str, folder: Path, url: str | None) -> Study:
-    """A study; a new one if there is none of that name.
-
-    Args:
-        name: Its name.
-        folder: Its directory.
-        url: The database that holds it; None for a journal in its directory.
+    """A study in a database, or in a journal in its directory; a new one if there is none of that name.
 
     Raises:
         LabelrError: If its storage cannot be reached, or is damaged.
@@ -171,14 +155,7 @@ def open_study(name: str, folder: Path, url: str | None) -> Study:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a search is stored.
-
-    Attributes:
-        study: The study's name; None for the study of this very search, else the data folder's name, ``-2``, ...
-        storage: The database that holds the study; None for a journal.
-        output: The best model's directory; None for the user's cache.
-        force: Whether to replace a study and a model that exist.
-    """
+    """Where a search and its best model are stored, as named by the arguments of `tune`."""
 
     study: str | None = None
     storage: str | None = None
@@ -189,10 +166,7 @@ class Target:
 def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) -> Study:
     """The study of a search: the existing one, or a new one.
 
-    Args:
-        target: Its name and storage, and whether to start over.
-        default_name: The name of the data, made into a valid name. In a database it is always the study's name.
-        identity: What is searched.
+    Without a name, it is called like the data; in a journal with ``-2``, ... if that is a study of another search.
 
     Raises:
         LabelrError: If a study of that name searches something else, or its storage cannot be reached.
@@ -200,9 +174,10 @@ def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) 
     stem, url = store.make_name(default_name), target.storage
     chosen = target.study or (stem if url else None)
     names = iter([chosen]) if chosen else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-    with FileLock(files.make_folder(studies_folder()) / ".lock"):
+    parent = files.make_folder(files.home() / "studies")
+    with FileLock(parent / ".lock"):
         for name in names:
-            study = open_study(name, studies_folder() / name, url)
+            study = open_study(name, parent / name, url)
             changes = differences(study.identity, identity) if study.identity else []
             if target.force and study.identity and (chosen or not changes):
                 _delete(study)
@@ -230,13 +205,7 @@ def _delete(study: Study) -> None:
 
 
 def identity_of(dataset: Dataset, plan: Plan, config: TrainConfig) -> dict[str, Any]:
-    """What a search is defined by, ready for JSON.
-
-    Args:
-        dataset: The data, split.
-        plan: The search.
-        config: The settings of all trials, as resolved: another kind of machine may resolve them differently.
-    """
+    """What a search is defined by, ready for JSON; `config` is resolved, since "auto" depends on the machine."""
     ignored = {*FREE_SETTINGS, *_MACHINE, "select"}
     settings = {name: value for name, value in config.to_dict().items() if name not in ignored}
     options = {"metric": plan.options.metric, "seeds": plan.options.seeds, "sampler": plan.sampler}
@@ -285,20 +254,21 @@ class _KernelLock(JournalFileOpenLock):
         self._lock = FileLock(path)
 
     def acquire(self) -> bool:
-        """Waits until the lock is free."""
+        """As `JournalFileOpenLock.acquire`."""
         self._lock.acquire()
         return True
 
     def release(self) -> None:
-        """Releases the lock."""
+        """As `JournalFileOpenLock.release`."""
         self._lock.release()
 
 
 def _open_journal(path: Path) -> JournalStorage:
-    lock = _KernelLock(path.with_name(".journal.lock"))
+    lock = path.with_name(".journal.lock")
     try:
-        _drop_partial_line(path, lock)
-        return JournalStorage(JournalFileBackend(str(path), lock))
+        with FileLock(lock):
+            _drop_partial_line(path)
+        return JournalStorage(JournalFileBackend(str(path), _KernelLock(lock)))
     except (ValueError, KeyError) as error:
         raise LabelrError(
             f"the study in {path} is damaged: {first_line(error)}",
@@ -308,19 +278,11 @@ def _open_journal(path: Path) -> JournalStorage:
         raise files.write_error(path, error) from error
 
 
-def _drop_partial_line(path: Path, lock: _KernelLock) -> None:
+def _drop_partial_line(path: Path) -> None:
     """Removes an incomplete last line, as a full disk or a power cut leaves it; Optuna would refuse the journal."""
-    if not path.exists():
-        return
-    lock.acquire()
-    try:
+    if path.exists():
         with path.open("r+b") as file:
-            content = file.read()
-            end = content.rfind(b"\n") + 1
-            if end < len(content):
-                file.truncate(end)
-    finally:
-        lock.release()
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:

@@ -5,6 +5,7 @@ import logging
 import math
 import shlex
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +142,7 @@ class TuneResult:
             "study": self.study, "study_path": str(self.folder), "metric": self.plan.options.metric,
             "sampler": self.plan.sampler, "space": self.plan.space.to_dict(), "best_trial": best.number,
             "best_settings": dict(best.settings), "score": best.score, "command": self.command,
-            "importance": dict(self.importance),
-            "optimistic_bias": self.optimistic_bias,
+            "importance": dict(self.importance), "optimistic_bias": self.optimistic_bias,
             "trials": [trial.to_json() for trial in self.trials],
         }  # fmt: skip
         return {**model, **without_nan(search)}
@@ -179,15 +179,13 @@ def count_deaths(attempts: Iterable[FrozenTrial]) -> int:
     return deaths
 
 
-def _state(attempt: FrozenTrial) -> str:
-    if attempt.state == TrialState.FAIL:
-        return "waiting" if is_interrupted(attempt) else "failed"
-    return attempt.state.name.lower()
-
-
 def _trial(point: int, attempts: Sequence[FrozenTrial]) -> Trial:
-    attempt = min(attempts, key=lambda attempt: (STATES.index(_state(attempt)), -attempt.number))
-    state, reason = _state(attempt), str(attempt.user_attrs.get(REASON, ""))
+    def state_of(attempt: FrozenTrial) -> str:
+        state = attempt.state.name.lower()
+        return "waiting" if is_interrupted(attempt) else "failed" if state == "fail" else state
+
+    attempt = min(attempts, key=lambda attempt: (STATES.index(state_of(attempt)), -attempt.number))
+    state, reason = state_of(attempt), str(attempt.user_attrs.get(REASON, ""))
     deaths = count_deaths(attempts)
     if state == "waiting" and deaths >= MAX_DEATHS:
         state, reason = "failed", f"its process died {deaths} times; memory may not suffice"
@@ -219,13 +217,7 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 def trial_rows(
     trials: Iterable[Trial], names: Iterable[str], format_setting: Callable[[Any], str] = format_value
 ) -> list[dict[str, Any]]:
-    """The trials as rows of a table; NaN where there is no score.
-
-    Args:
-        trials: In order.
-        names: The searched settings.
-        format_setting: Makes a text of a setting's value.
-    """
+    """The trials as rows of a table with the settings of some names; NaN where there is no score."""
     rows, searched = [], list(names)
     for rank, trial in enumerate(trials, start=1):
         values = {name: format_setting(trial.settings[name]) if name in trial.settings else "" for name in searched}
@@ -239,14 +231,12 @@ def trial_rows(
 
 def trials_csv(trials: Sequence[Trial], names: Iterable[str]) -> str:
     """The content of ``trials.csv``."""
-    rows = trial_rows(trials, names)
-    return files.csv_text(rows[0] if rows else (), ([_cell(value) for value in row.values()] for row in rows))
+    rows = [without_nan(row) for row in trial_rows(trials, names)]
+    return files.csv_text(rows[0], ([_cell(value) for value in row.values()] for row in rows))
 
 
 def _cell(value: object) -> object:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return files.escape_formula(value) if isinstance(value, str) else value
+    return "" if value is None else files.escape_formula(value) if isinstance(value, str) else value
 
 
 def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int) -> str:
@@ -262,9 +252,10 @@ def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int)
 
 def summarize(trials: Sequence[Trial]) -> str:
     """The number of trials in each state, as a sentence."""
-    names = {"complete": "complete", "pruned": "pruned", "failed": "failed", "waiting": "not tried"}
-    counts = ((sum(trial.state == state for trial in trials), name) for state, name in names.items())
-    return f"{pluralize(len(trials), 'trial')}: {', '.join(f'{count:,} {name}' for count, name in counts if count)}"
+    counts = Counter(trial.state for trial in trials)
+    return f"{pluralize(len(trials), 'trial')}: " + ", ".join(
+        f"{counts[state]:,} {state}" for state in STATES if counts[state]
+    )
 
 
 def log_finished(trials: Sequence[Trial], plan: Plan, logged: set[int]) -> None:

@@ -4,8 +4,8 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -128,9 +128,10 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     if left <= 0:
         return
     _fill_pixel_cache(plan, dataset, runtime, track)
+    shared = replace(plan, config=replace(plan.config, threads=threads))
     logged, size = {trial.number for trial in trials if trial.is_finished}, int(min(plan.options.jobs, left))
     try:
-        with signals.deferred(), _plan_file(study, plan, threads) as path, Pool.running(path, size, study) as pool:
+        with signals.deferred(), Pool.running(size, shared, study) as pool:
             while pool.check():
                 trials = read_trials(study.shared)
                 log_finished(trials, plan, logged)
@@ -142,28 +143,12 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     log_finished(read_trials(study.shared), plan, logged)
 
 
-@contextmanager
-def _plan_file(study: Study, plan: Plan, threads: int) -> Iterator[Path]:
-    """The file that workers read, which is deleted at the end."""
-    path = files.make_folder(study.folder / "workers") / f"{uuid.uuid4().hex}.json"
-    plan = replace(plan, config=replace(plan.config, threads=threads))
-    files.write_atomically(path, files.json_text(plan.to_dict()))
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
 def _describe(plan: Plan) -> str:
-    dimensions = (
-        f"{len(dimension.choices)} of {name}" if isinstance(dimension, Values) else f"{name} {dimension}"
-        for name, dimension in plan.space.dimensions.items()
+    number = "points" if plan.num_points is None else f"{plan.num_points:,} points"
+    space = " x ".join(f"{name} {dimension}" for name, dimension in plan.space.dimensions.items())
+    return (
+        f"{number} by {plan.sampler} ({space}), {pluralize(plan.options.seeds, 'seed')}, {plan.options.jobs} at a time"
     )
-    time_limit = f"points for {plan.options.time:g} minutes" if plan.options.time else ""
-    number = time_limit if plan.num_points is None else f"{plan.num_points:,} points"
-    how = {"grid": "", "random": " at random", "tpe": " chosen by TPE"}[plan.sampler]
-    seeds = "trained once" if plan.options.seeds == 1 else f"trained with {plan.options.seeds} seeds"
-    return f"{number}{how} ({' x '.join(dimensions)}), each {seeds}, {plan.options.jobs} at a time"
 
 
 def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Track) -> None:

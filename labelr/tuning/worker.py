@@ -34,11 +34,9 @@ from labelr.training.fit import load_splits
 from labelr.training.history import EpochRow
 from labelr.training.run import Run
 from labelr.tuning.space import Plan, Point, Values
-from labelr.tuning.study import Study, content_digest, open_study
+from labelr.tuning.study import URL_VARIABLE, Study, content_digest, open_study
 from labelr.tuning.trials import POINT, PROGRESS, REASON, REQUEUED, WORKER, attempts_by_point
 
-URL_VARIABLE = "LABELR_TUNE_STORAGE"
-"""Carries the address of the database to workers: it holds a password, which is not written to disk."""
 POLL_SECONDS = 1.0
 """How often a worker without work checks whether others have returned a point to the queue."""
 FIRST_RUNG, HALVING = 0.15, 4
@@ -59,14 +57,7 @@ class AttemptEndedError(Exception):
 
 
 class Worker:
-    """One process that works on a search.
-
-    Args:
-        plan: The search.
-        study: Its study.
-        data: Its data.
-        runtime: Device and precision.
-    """
+    """One process that works on a search."""
 
     def __init__(self, plan: Plan, study: Study, data: Dataset, runtime: Runtime) -> None:
         self.name = uuid.uuid4().hex
@@ -140,7 +131,7 @@ class Worker:
         number = attempt.user_attrs.get(POINT)
         if number is None or self._is_taken(attempt, number):
             raise AttemptEndedError
-        self.study.shared.sampler = make_sampler(self.plan, number)
+        self.study.shared.sampler = self._make_sampler(number)
         config = resolve_point(self.plan, self.plan.space.suggest(attempt), self.runtime, self.data)
         histories: list[Sequence[EpochRow]] = []
         for seed in range(self.plan.options.seeds):
@@ -149,6 +140,11 @@ class Worker:
             after_epoch = partial(self._after_epoch, attempt, config, list(histories))
             histories.append(train(run, self.data, after_epoch=after_epoch))
         return fmean(self._best_scores(histories))
+
+    def _make_sampler(self, point: int) -> BaseSampler:
+        """The sampler of one point, seeded by its number: a point is the same whichever process draws it."""
+        seed = (self.plan.config.seed * 1_000_003 + point) % 2**32
+        return TPESampler(seed=seed, constant_liar=True) if self.plan.sampler == "tpe" else RandomSampler(seed=seed)
 
     def _is_taken(self, attempt: optuna.Trial, number: int) -> bool:
         """Whether a point has another attempt: two machines may enqueue it at the same moment."""
@@ -160,11 +156,7 @@ class Worker:
     ) -> None:
         """Reports the last epoch, and ends the attempt if it falls behind or the time is up.
 
-        Args:
-            attempt: The attempt.
-            config: The settings of its point.
-            earlier: The histories of its previous seeds.
-            history: That of the current seed.
+        `history` is that of the current seed, `earlier` those of the previous ones.
         """
         if not history:  # resumed within the first epoch
             return
@@ -173,9 +165,8 @@ class Worker:
         if not math.isfinite(score):
             raise LabelrError(f"{options.metric} cannot be evaluated on the validation images")
         histories = [*earlier, history]
-        rows = [row for each in histories for row in each]
-        seconds = round(sum(row.seconds for row in rows), 3)
-        progress = {"scores": self._best_scores(histories), "epochs": len(rows), "seconds": seconds}
+        seconds = round(sum(row.seconds for rows in histories for row in rows), 3)
+        progress = {"scores": self._best_scores(histories), "epochs": sum(map(len, histories)), "seconds": seconds}
         attempt.set_user_attr(PROGRESS, progress)
         is_last = len(histories) == options.seeds and history[-1].epoch == epochs
         if options.prune and not is_last and attempt.should_prune():
@@ -192,12 +183,6 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, LabelrError):
         return error.message
     return f"{'memory ran out' if is_out_of_memory(error) else type(error).__name__}: {first_line(error)}"
-
-
-def make_sampler(plan: Plan, point: int) -> BaseSampler:
-    """The sampler of one point, seeded by its number: a point is the same whichever process draws it."""
-    seed = (plan.config.seed * 1_000_003 + point) % 2**32
-    return TPESampler(seed=seed, constant_liar=True) if plan.sampler == "tpe" else RandomSampler(seed=seed)
 
 
 def make_pruner(plan: Plan) -> BasePruner:
@@ -234,12 +219,9 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _work(job: Path, library: logging.Logger) -> None:
-    """Works on the plan in a file, which is in the study's directory; the data is loaded here."""
-    level, folder = library.level, job.parent.parent
+def _work(folder: Path, plan: Plan, library: logging.Logger) -> None:
+    level, config = library.level, plan.config
     library.setLevel(logging.ERROR)  # the parent has loaded the same data, and has logged what there is to say
-    plan = Plan.from_dict(json.loads(job.read_text(encoding="utf-8")))
-    config = plan.config
     runtime = pick_runtime(config)
     data = load_splits([Path(path) for path in plan.data], config, workers=runtime.workers)
     study = open_study(folder.name, folder, os.environ.get(URL_VARIABLE))
@@ -249,8 +231,8 @@ def _work(job: Path, library: logging.Logger) -> None:
     Worker(plan, study, data, runtime).run()
 
 
-def main(job: Path, level: int) -> int:
-    """Works on a plan; the exit code."""
+def main(folder: Path, plan: str, level: int) -> int:
+    """Works on the study in a directory by a plan in JSON; the exit code."""
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported by its reason
@@ -260,7 +242,7 @@ def main(job: Path, level: int) -> int:
     library.handlers, library.propagate = [handler], False
     library.setLevel(level)
     try:
-        _work(job, library)
+        _work(folder, Plan.from_dict(json.loads(plan)), library)
     except signals.Stopped as stopped:
         return 128 + stopped.number
     except Exception as error:
@@ -273,4 +255,4 @@ def main(job: Path, level: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
