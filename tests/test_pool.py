@@ -10,12 +10,12 @@ import pytest
 from labelr.errors import LabelrError
 from labelr.tuning.pool import Pool
 from labelr.tuning.space import Plan
-from labelr.tuning.study import open_study
+from labelr.tuning.study import Study
 
 
 def run_pool(folder: Path) -> None:
     plan = Plan.of([folder / "missing"], {"lr": [1e-3, 4e-3]}, None, {})
-    with closing(open_study("some", folder, None)) as study, Pool.running(1, plan, study) as pool:
+    with closing(Study("some", folder, None)) as study, Pool.running(1, plan, study) as pool:
         while pool.check():
             time.sleep(0.05)
 

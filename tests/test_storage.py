@@ -22,7 +22,7 @@ from conftest import TINY, TINY_OPTIONS
 from optuna.trial import TrialState
 
 from labelr.errors import LabelrError
-from labelr.tuning.study import open_study
+from labelr.tuning.study import Study
 from labelr.tuning.tune import tune
 
 pytest.importorskip("pg8000", reason="the extra `labelr[storage]` is not installed")
@@ -99,7 +99,7 @@ def test_machines_share_a_search_in_a_database(server: str, drawn: Path, tmp_pat
     first, second = (json.loads(out) for out, _ in outs)
     assert first["trials"] == second["trials"]
     assert [trial["state"] for trial in first["trials"]] == ["complete"] * 6
-    with closing(open_study("shared", tmp_path / "look", server)) as study:
+    with closing(Study("shared", tmp_path / "look", server)) as study:
         attempts = study.attempts(TrialState.COMPLETE)
     assert sorted(one.user_attrs["point"] for one in attempts) == list(range(6))
     assert len(Counter(one.user_attrs["worker"] for one in attempts)) == 2
@@ -115,7 +115,7 @@ def test_trial_of_a_process_that_died_is_tried_again_once_its_heartbeat_stops(
     options = [drawn, "--lr", "1e-3,4e-3", "--epochs", "30", "--patience", "30", "--no-refit"]
     running = start("killed", tmp_path / "one", server, *options)
     deadline = time.monotonic() + 120
-    with closing(open_study("killed", tmp_path / "look", server)) as study:
+    with closing(Study("killed", tmp_path / "look", server)) as study:
         while not any(one.intermediate_values for one in study.attempts(TrialState.RUNNING)):
             assert running.poll() is None
             assert time.monotonic() < deadline

@@ -15,7 +15,7 @@ from labelr.errors import LabelrError
 from labelr.model.device import pick_runtime
 from labelr.training.fit import load_splits
 from labelr.tuning.space import Plan
-from labelr.tuning.study import Study, Target, identity_of, open_study, start_study
+from labelr.tuning.study import Study, Target, identity_of, start_study
 from labelr.tuning.trials import PROGRESS, REQUEUED, WORKER, read_trials
 
 POINTS = [{"lr": 0.1}, {"lr": 0.2}]
@@ -23,7 +23,7 @@ POINTS = [{"lr": 0.1}, {"lr": 0.2}]
 
 @pytest.fixture
 def study(tmp_path: Path) -> Iterator[Study]:
-    with closing(open_study("some", tmp_path / "study", None)) as opened:
+    with closing(Study("some", tmp_path / "study", None)) as opened:
         yield opened
 
 
@@ -82,7 +82,7 @@ def test_incomplete_last_line_of_a_journal_is_removed(study: Study) -> None:
     study.enqueue(POINTS)
     with (study.folder / "study.log").open("ab") as file:
         file.write(b'{"op_code":4,"worker_id')
-    with closing(open_study("some", study.folder, None)) as again:
+    with closing(Study("some", study.folder, None)) as again:
         again.enqueue(POINTS)
         assert len(again.attempts()) == 2
 
@@ -152,12 +152,12 @@ def test_search_without_a_name_finds_its_own_study(drawn: Path) -> None:
 
 def test_force_starts_over_unless_the_study_is_in_use(drawn: Path, home: Path) -> None:
     start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
-    with closing(open_study("mine", home / "studies" / "mine", None)) as study, study.working("someone"):
+    with closing(Study("mine", home / "studies" / "mine", None)) as study, study.working("someone"):
         with pytest.raises(LabelrError, match="the study 'mine' is in use"):
             start(drawn, {"dropout": [0.1, 0.2]}, "mine", force=True)
         assert len(study.attempts()) == 1
     start(drawn, {"dropout": [0.1, 0.2]}, "mine", force=True)
-    with closing(open_study("mine", home / "studies" / "mine", None)) as study:
+    with closing(Study("mine", home / "studies" / "mine", None)) as study:
         assert study.identity["settings"]["dropout"] == "0.1,0.2"
 
 

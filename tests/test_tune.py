@@ -24,7 +24,7 @@ from labelr.model import store
 from labelr.training.fit import fit
 from labelr.training.record import RECORD_FILE
 from labelr.tuning.space import Plan
-from labelr.tuning.study import open_study
+from labelr.tuning.study import Study
 from labelr.tuning.trials import POINT, REASON, WORKER
 from labelr.tuning.tune import conclude, tune
 
@@ -43,7 +43,7 @@ def start(*arguments: object, home: Path) -> "subprocess.Popen[str]":
 
 
 def attempts_in(folder: Path, *states: TrialState) -> list[FrozenTrial]:
-    return open_study(folder.name, folder, None).attempts(*states) if (folder / "study.log").exists() else []
+    return Study(folder.name, folder, None).attempts(*states) if (folder / "study.log").exists() else []
 
 
 def wait_until(condition: Callable[[], bool], running: "subprocess.Popen[str] | None" = None) -> None:
@@ -137,7 +137,7 @@ def test_search_continues_when_nobody_reads_its_messages(drawn: Path, tmp_path: 
 
 def test_search_without_a_complete_trial_is_an_error_with_the_reasons(drawn: Path, tmp_path: Path) -> None:
     plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
-    with closing(open_study("some", tmp_path / "study", None)) as study:
+    with closing(Study("some", tmp_path / "study", None)) as study:
         with pytest.raises(LabelrError, match="no trial was completed") as caught:
             conclude(study, plan)
         assert "--time" in caught.value.hint
@@ -225,7 +225,7 @@ def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(drawn: Path, 
     out, err = first.communicate(timeout=60)
     assert out == ""
     assert "a worker ended with SIGKILL and is replaced" in err
-    study = open_study(folder.name, folder, None)
+    study = Study(folder.name, folder, None)
     wait_until(lambda: not study.has_workers())  # they end with their parent
     second = start(*options, "--epochs", "6", home=home)
     assert second.communicate(timeout=300)[1].count(" of 4  trial") >= 1
@@ -264,7 +264,7 @@ def test_search_that_is_stopped_prints_how_to_resume(drawn: Path, tmp_path: Path
     assert running.returncode == 128 + number
     assert out == ""
     assert f"Stopped by {number.name}. Resume with: labelr tune" in err
-    assert not open_study(folder.name, folder, None).has_workers()
+    assert not Study(folder.name, folder, None).has_workers()
     assert not attempts_in(folder, TrialState.RUNNING)
     assert 1 <= len(attempts_in(folder, TrialState.COMPLETE)) < 4
 

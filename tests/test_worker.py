@@ -19,7 +19,7 @@ from labelr.errors import LabelrError
 from labelr.model.device import pick_runtime
 from labelr.training.fit import fit, load_splits
 from labelr.tuning.space import Plan
-from labelr.tuning.study import Study, open_study
+from labelr.tuning.study import Study
 from labelr.tuning.trials import POINT, WORKER, Trial, attempts_by_point, read_trials
 from labelr.tuning.worker import Worker, make_pruner
 
@@ -31,7 +31,7 @@ def work(
 ) -> list[Trial]:
     """The trials of a study in a folder after a worker has worked on it."""
     plan = Plan.of([data], space, ONE_EPOCH if config is None else config, settings)
-    with closing(open_study("some", folder, None)) as study:
+    with closing(Study("some", folder, None)) as study:
         make_worker(plan, study).run()
         return read_trials(study.shared)
 
@@ -121,7 +121,7 @@ def test_score_that_cannot_be_evaluated_fails_the_trial(drawn: Path, tmp_path: P
     plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     data = load(plan)
     data.targets[data.split_rows("val")] = np.nan
-    with closing(open_study("some", tmp_path / "study", None)) as study:
+    with closing(Study("some", tmp_path / "study", None)) as study:
         Worker(plan, study, data, pick_runtime(MachineOptions(device="cpu", threads=1, workers=1))).run()
         trials = read_trials(study.shared)
     assert {trial.reason for trial in trials} == {"map cannot be evaluated on the validation images"}
@@ -131,7 +131,7 @@ def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 3}, {})
-    with closing(open_study("some", tmp_path / "study", None)) as study:
+    with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         original = study.storage.set_trial_intermediate_value
 
@@ -153,7 +153,7 @@ def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
 
 def test_time_ends_a_search_and_returns_its_point_to_the_queue(drawn: Path, tmp_path: Path) -> None:
     plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000, "patience": 5000}, {})
-    with closing(open_study("some", tmp_path / "study", None)) as study:
+    with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         worker.plan = replace(plan, deadline=time.time() + 1)
         worker.run()
@@ -165,7 +165,7 @@ def test_time_ends_a_search_and_returns_its_point_to_the_queue(drawn: Path, tmp_
 
 def test_point_that_two_machines_enqueue_is_trained_once(drawn: Path, tmp_path: Path) -> None:
     plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
-    with closing(open_study("some", tmp_path / "study", None)) as study:
+    with closing(Study("some", tmp_path / "study", None)) as study:
         for _ in range(2):
             for number, point in enumerate(plan.space.grid(0)):
                 study.shared.enqueue_trial(dict(point), user_attrs={POINT: number})
@@ -178,7 +178,7 @@ def test_attempt_that_others_have_failed_is_repeated(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
-    with closing(open_study("some", tmp_path / "study", None)) as study:
+    with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         original = study.storage.set_trial_intermediate_value
         failed: list[int] = []
@@ -207,5 +207,5 @@ def test_error_of_the_machine_ends_the_worker_and_keeps_the_point(drawn: Path, t
     (folder / "trials").unlink()
     trials = work(drawn, folder, {"lr": [1e-3, 4e-3]})
     assert [trial.state for trial in trials] == ["complete"] * 2
-    with closing(open_study("some", folder, None)) as study:
+    with closing(Study("some", folder, None)) as study:
         assert all(WORKER in attempt.user_attrs for attempt in study.attempts())

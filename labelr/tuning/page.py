@@ -103,14 +103,11 @@ def _table(result: TuneResult) -> dict[str, Any]:
 def _made(result: TuneResult, now: datetime) -> list[tuple[str, Facts]]:
     """What is needed to repeat the search: titles, each with names and values."""
     plan = result.plan
-    environment = [
-        ("Versions", package_versions("optuna")), ("Machine", machine_description()),
-        ("Written", now.isoformat(timespec="seconds")),
-    ]  # fmt: skip
+    versions = package_versions("optuna")
     return [
         ("Search", [("Directory", str(result.folder)), *setting_facts(plan.options.to_dict())]),
         ("Search space", setting_facts(plan.space.to_dict())),
-        ("Environment", environment),
+        ("Environment", [("Versions", versions), ("Machine", machine_description()), ("Written", now.isoformat())]),
     ]
 
 

@@ -82,7 +82,13 @@ class Pool:
                 pool._workers.append(WorkerProcess(plan, study))
             yield pool
         finally:
-            pool._shut_down()
+            for worker in pool._workers:
+                worker.process.terminate()
+            for worker in pool._workers:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(SHUTDOWN_SECONDS)
+                worker.process.kill()
+                worker.close()
 
     def check(self) -> bool:
         """Replaces workers that died; whether any is still running.
@@ -109,12 +115,3 @@ class Pool:
             raise LabelrError(f"workers end with {cause} before they start a trial", hint)
         log.warning("a worker ended with %s and is replaced", cause)
         self._workers.append(WorkerProcess(self._plan, self._study))
-
-    def _shut_down(self) -> None:
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(SHUTDOWN_SECONDS)
-            worker.process.kill()
-            worker.close()

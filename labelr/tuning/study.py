@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
@@ -41,22 +41,28 @@ _MACHINE = ("device", "amp", "threads", "compile")
 """Settings that may differ between the machines of a search."""
 
 
-@dataclass
 class Study:
-    """A study, and the directory with its files on this machine.
+    """A study, and the directory with its files on this machine; a new one if there is none of that name.
+
+    Args:
+        name: Its name.
+        folder: Its directory.
+        url: The database that holds it; None for a journal in its directory.
 
     Attributes:
-        url: The database that holds it; None for a journal in its directory.
         shared: The Optuna study, which all processes share.
+
+    Raises:
+        LabelrError: If its storage cannot be reached, or is damaged.
     """
 
-    name: str
-    folder: Path
-    url: str | None
-    shared: optuna.Study
-    storage: RDBStorage | JournalStorage
-
-    def __post_init__(self) -> None:
+    def __init__(self, name: str, folder: Path, url: str | None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.name, self.folder, self.url = name, files.make_folder(folder), url
+        self.storage = connect(url) if url else _open_journal(folder / "study.log")
+        self.shared = optuna.create_study(
+            study_name=name, storage=self.storage, direction="maximize", load_if_exists=True
+        )
         self.claim_lock = FileLock(self.folder / ".claim.lock")
         """Held while points are enqueued and claimed, so that no two processes of this machine claim the same one."""
         self.trials_folder = self.folder / "trials"
@@ -140,19 +146,6 @@ class Study:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_study(name: str, folder: Path, url: str | None) -> Study:
-    """A study in a database, or in a journal in its directory; a new one if there is none of that name.
-
-    Raises:
-        LabelrError: If its storage cannot be reached, or is damaged.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    files.make_folder(folder)
-    storage = connect(url) if url else _open_journal(folder / "study.log")
-    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-    return Study(name, folder, url, study, storage)
-
-
 @dataclass(frozen=True)
 class Target:
     """Where a search and its best model are stored, as named by the arguments of `tune`."""
@@ -177,11 +170,11 @@ def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) 
     parent = files.make_folder(files.home() / "studies")
     with FileLock(parent / ".lock"):
         for name in names:
-            study = open_study(name, parent / name, url)
+            study = Study(name, parent / name, url)
             changes = differences(study.identity, identity) if study.identity else []
             if target.force and study.identity and (chosen or not changes):
                 _delete(study)
-                study, changes = open_study(name, study.folder, url), []
+                study, changes = Study(name, study.folder, url), []
             if not changes:
                 study.shared.set_user_attr(IDENTITY, dict(identity))
                 return study
@@ -243,32 +236,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 # --- storages ---------------------------------------------------------------------------------------------------------
 
 
-class _KernelLock(JournalFileOpenLock):
-    """A lock of a journal that the kernel releases when its process dies.
-
-    Optuna's own locks are files: after a kill, every other process waits for their grace period of 30 seconds, and
-    takes the lock from a process that was merely suspended for as long.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        """As `JournalFileOpenLock.acquire`."""
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """As `JournalFileOpenLock.release`."""
-        self._lock.release()
-
-
 def _open_journal(path: Path) -> JournalStorage:
     lock = path.with_name(".journal.lock")
     try:
         with FileLock(lock):
             _drop_partial_line(path)
-        return JournalStorage(JournalFileBackend(str(path), _KernelLock(lock)))
+        # Optuna's own locks are files: after a kill, every other process waits for their grace period of 30 seconds
+        return JournalStorage(JournalFileBackend(str(path), FileLock(lock)))  # type: ignore[arg-type]
     except (ValueError, KeyError) as error:
         raise LabelrError(
             f"the study in {path} is damaged: {first_line(error)}",

@@ -5,7 +5,6 @@ import logging
 import math
 import shlex
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
 from labelr.config import SEARCHABLE, TrainConfig
-from labelr.errors import pluralize
 from labelr.scoring.results import without_nan
 from labelr.tuning.space import Plan, format_rounded, format_value
 
@@ -206,12 +204,8 @@ def select(trials: Iterable[Trial], state: str) -> list[Trial]:
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials, best first: complete ones by score, then pruned ones, then the others by number."""
-
-    def rank(trial: Trial) -> tuple[int, float, int]:
-        return STATES.index(trial.state), -trial.score if math.isfinite(trial.score) else math.inf, trial.number
-
-    return sorted(trials, key=rank)
+    """The trials, best first: complete ones by score, then pruned ones, then the others."""
+    return sorted(trials, key=lambda trial: (STATES.index(trial.state), -sum(trial.scores), trial.number))
 
 
 def trial_rows(
@@ -248,14 +242,6 @@ def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int)
     if seconds < 90:
         return f"about {seconds:.0f} s left"
     return f"about {seconds / 60:.0f} min left" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h left"
-
-
-def summarize(trials: Sequence[Trial]) -> str:
-    """The number of trials in each state, as a sentence."""
-    counts = Counter(trial.state for trial in trials)
-    return f"{pluralize(len(trials), 'trial')}: " + ", ".join(
-        f"{counts[state]:,} {state}" for state in STATES if counts[state]
-    )
 
 
 def log_finished(trials: Sequence[Trial], plan: Plan, logged: set[int]) -> None:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -27,16 +28,7 @@ from labelr.tuning.pool import Pool
 from labelr.tuning.refit import check_output, refit
 from labelr.tuning.space import Plan, Values
 from labelr.tuning.study import Study, Target, connect, identity_of, start_study
-from labelr.tuning.trials import (
-    TRIALS_FILE,
-    Trial,
-    TuneResult,
-    log_finished,
-    ranked,
-    read_trials,
-    summarize,
-    trials_csv,
-)
+from labelr.tuning.trials import TRIALS_FILE, Trial, TuneResult, log_finished, ranked, read_trials, trials_csv
 from labelr.tuning.worker import resolve_point
 
 POLL_SECONDS = 0.5
@@ -120,16 +112,17 @@ def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
 def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch) -> None:
     """Lets workers try all points, until there are none left or the time is up."""
     trials = read_trials(study.shared)
-    finished, threads = sum(trial.is_finished for trial in trials), max(1, runtime.threads // plan.options.jobs)
+    logged = {trial.number for trial in trials if trial.is_finished}
+    threads = max(1, runtime.threads // plan.options.jobs)
     work = f"{_describe(plan)}, each on {pluralize(threads, 'CPU thread')}"
-    done = f"; {finished:,} of them are done" if finished else ""
+    done = f"; {len(logged):,} of them are done" if logged else ""
     log.info("study %s in %s: %s%s", study.name, study.folder, work, done)
-    left = math.inf if plan.num_points is None else plan.num_points - finished
+    left = math.inf if plan.num_points is None else plan.num_points - len(logged)
     if left <= 0:
         return
     _fill_pixel_cache(plan, dataset, runtime, track)
     shared = replace(plan, config=replace(plan.config, threads=threads))
-    logged, size = {trial.number for trial in trials if trial.is_finished}, int(min(plan.options.jobs, left))
+    size = int(min(plan.options.jobs, left))
     try:
         with signals.deferred(), Pool.running(size, shared, study) as pool:
             while pool.check():
@@ -146,9 +139,8 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
 def _describe(plan: Plan) -> str:
     number = "points" if plan.num_points is None else f"{plan.num_points:,} points"
     space = " x ".join(f"{name} {dimension}" for name, dimension in plan.space.dimensions.items())
-    return (
-        f"{number} by {plan.sampler} ({space}), {pluralize(plan.options.seeds, 'seed')}, {plan.options.jobs} at a time"
-    )
+    seeds = pluralize(plan.options.seeds, "seed")
+    return f"{number} by {plan.sampler} ({space}), {seeds}, {plan.options.jobs} at a time"
 
 
 def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Track) -> None:
@@ -170,7 +162,9 @@ def conclude(study: Study, plan: Plan) -> TuneResult:
         LabelrError: If no trial is complete.
     """
     trials = ranked(read_trials(study.shared))
-    log.info("%s", summarize(trials))
+    states = Counter(trial.state for trial in trials)
+    counts = ", ".join(f"{number:,} {state}" for state, number in states.items())
+    log.info("%s: %s", pluralize(len(trials), "trial"), counts)
     study.remove_checkpoints()
     if not trials or trials[0].state != "complete":
         reasons = list(dict.fromkeys(trial.reason for trial in trials if trial.reason))

@@ -34,7 +34,7 @@ from labelr.training.fit import load_splits
 from labelr.training.history import EpochRow
 from labelr.training.run import Run
 from labelr.tuning.space import Plan, Point, Values
-from labelr.tuning.study import URL_VARIABLE, Study, content_digest, open_study
+from labelr.tuning.study import URL_VARIABLE, Study, content_digest
 from labelr.tuning.trials import POINT, PROGRESS, REASON, REQUEUED, WORKER, attempts_by_point
 
 POLL_SECONDS = 1.0
@@ -161,9 +161,9 @@ class Worker:
         if not history:  # resumed within the first epoch
             return
         options, epochs, score = self.plan.options, config.epochs or 0, history[-1].score(self.plan.options.metric)
-        attempt.report(score, len(earlier) * epochs + history[-1].epoch)
         if not math.isfinite(score):
             raise LabelrError(f"{options.metric} cannot be evaluated on the validation images")
+        attempt.report(score, len(earlier) * epochs + history[-1].epoch)
         histories = [*earlier, history]
         seconds = round(sum(row.seconds for rows in histories for row in rows), 3)
         progress = {"scores": self._best_scores(histories), "epochs": sum(map(len, histories)), "seconds": seconds}
@@ -224,7 +224,7 @@ def _work(folder: Path, plan: Plan, library: logging.Logger) -> None:
     library.setLevel(logging.ERROR)  # the parent has loaded the same data, and has logged what there is to say
     runtime = pick_runtime(config)
     data = load_splits([Path(path) for path in plan.data], config, workers=runtime.workers)
-    study = open_study(folder.name, folder, os.environ.get(URL_VARIABLE))
+    study = Study(folder.name, folder, os.environ.get(URL_VARIABLE))
     if content_digest(data) != study.identity["content"]:
         raise LabelrError("the data has changed since the search was started", "restore it, or search with `--force`")
     library.setLevel(level)

@@ -27,7 +27,7 @@ import optuna
 from optuna.pruners import BasePruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from labelr.tuning.study import open_study
+from labelr.tuning.study import Study
 from labelr.tuning.trials import PROGRESS
 
 GRID = ("--lr", "1e-3,4e-3", "--batch-size", "16,32,64", "--dropout", "0.2,0.3,0.5")
@@ -75,7 +75,7 @@ def replayed(trials: Sequence[FrozenTrial], pruner: BasePruner) -> tuple[float, 
 
 def replay(folders: Sequence[Path]) -> None:
     """Prints the loss and the share of time of each pruner, over whole grids."""
-    grids = [open_study(folder.name, folder, None).attempts(TrialState.COMPLETE) for folder in folders]
+    grids = [Study(folder.name, folder, None).attempts(TrialState.COMPLETE) for folder in folders]
     for name, make in pruners().items():
         own = [replayed(grid, make()) for grid in grids]
         orders = [replayed(random.Random(seed).sample(grid, len(grid)), make()) for grid in grids for seed in range(40)]
