@@ -50,9 +50,3 @@ def test_tick_names_are_slanted_where_they_are_long() -> None:
     assert "letterbox of ever…" in texts_of(long)
     heights = [int(re.findall(r'viewBox="0 0 \d+ (\d+)"', drawing)[0]) for drawing in (named, long)]
     assert heights[1] > heights[0] + 30
-
-
-def test_failed_points_are_crosses() -> None:
-    drawing = draw(replace(PANEL, lines=(Line("", ((1.0, 0.0),), "failed", dots=True, joined=False),)))
-    assert f'class="cross" d="M{LEFT - 3}.0 {BOTTOM - 3}.0l6 6m0-6l-6 6"' in drawing
-    assert dots_of(drawing) == []

@@ -32,12 +32,11 @@ History = Mapping[str, Sequence[float]]
 class Line:
     """One line of a panel, or a set of points.
 
-    The role determines colour, dashes and marker: ``first``, ``second``, ``third``, ``guide``, ``mean``, ``best``, or
-    ``failed`` for points without a value.
+    The role determines colour, dashes and marker: ``first``, ``second``, ``third``, ``guide``, ``mean`` or ``best``.
     """
 
     name: str  # in the legend; empty for no entry
-    points: Points  # in order of x
+    points: Points  # in order of x if they are joined
     role: str = "first"
     dots: bool = False  # a marker at each point
     joined: bool = True

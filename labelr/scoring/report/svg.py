@@ -109,16 +109,10 @@ def _line(line: Line, plane: Plane) -> Markup:
         drawing = Markup('<path class="line {role}" d="{path}"/>').format(role=line.role, path=path)
     if line.dots:
         tooltips = [TOOLTIP.format(text) for text in line.tooltips] or [Markup("")] * len(points)
-        dots = (_dot(line.role, *point, tooltip) for point, tooltip in zip(points, tooltips, strict=True))
-        drawing += Markup("").join(dots)
+        dot = Markup('<circle class="dot {role}" cx="{x}" cy="{y}" r="3">{tooltip}</circle>')
+        for (x, y), tooltip in zip(points, tooltips, strict=True):
+            drawing += dot.format(role=line.role, x=x, y=y, tooltip=tooltip)
     return drawing
-
-
-def _dot(role: str, x: float, y: float, tooltip: Markup) -> Markup:
-    if role == "failed":
-        cross = Markup('<path class="cross" d="M{a} {b}l6 6m0-6l-6 6">{tooltip}</path>')
-        return cross.format(a=round(x - 3, 1), b=round(y - 3, 1), tooltip=tooltip)
-    return Markup('<circle class="dot {r}" cx="{x}" cy="{y}" r="3">{t}</circle>').format(r=role, x=x, y=y, t=tooltip)
 
 
 def heat_map(counts: FloatArray, names: Sequence[str], description: str) -> Markup:
