@@ -1,4 +1,4 @@
-"""Fixtures: drawn data sets, a small trained model, and the command line in this process and in its own."""
+"""Fixtures: synthetic data sets, a small trained model, and the command line in this process and in its own."""
 
 import os
 import shutil
@@ -84,26 +84,26 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 60 drawn images with 3 labels; nobody changes it."""
-    return make_synthetic_dataset(tmp_path_factory.mktemp("data") / "drawn", 60, 3)
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 60 synthetic images with 3 labels; nobody changes it."""
+    return make_synthetic_dataset(tmp_path_factory.mktemp("data") / "shapes", 60, 3)
 
 
 @pytest.fixture(scope="session")
-def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A small model, trained for a moment on `drawn`; nobody changes it."""
+def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A small model, trained for a moment on `shapes`; nobody changes it."""
     from labelr.training.fit import fit
 
-    return fit(drawn, TINY, output=tmp_path_factory.mktemp("models") / "trained").model
+    return fit(shapes, TINY, output=tmp_path_factory.mktemp("models") / "trained").model
 
 
 @pytest.fixture
-def photos(drawn: Path, tmp_path: Path) -> Path:
+def photos(shapes: Path, tmp_path: Path) -> Path:
     """Images to tag: four in nested folders, and a damaged one."""
     folder = tmp_path / "photos"
     (folder / "deep" / "er").mkdir(parents=True)
     for name, source in {"a.png": 0, "deep/b.png": 1, "deep/er/d.PNG": 2, "z.png": 3}.items():
-        shutil.copy(drawn / "images" / f"{source:05d}.png", folder / name)
+        shutil.copy(shapes / "images" / f"{source:05d}.png", folder / name)
     (folder / "deep" / "broken.jpg").write_bytes(b"no image")
     return folder
 

@@ -15,9 +15,9 @@ from labelr.model.predict import Model
 
 
 @pytest.fixture
-def data(drawn: Path, tmp_path: Path) -> Path:
+def data(shapes: Path, tmp_path: Path) -> Path:
     """A copy of the synthetic data set that a test may damage."""
-    return Path(shutil.copytree(drawn, tmp_path / "data"))
+    return Path(shutil.copytree(shapes, tmp_path / "data"))
 
 
 def edit(path: Path, change: Callable[[list[str]], None]) -> None:

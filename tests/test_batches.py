@@ -24,7 +24,7 @@ def make_images(folder: Path, *, seed: int = 0, squished: bool = True) -> TrainI
     for number, path in enumerate(paths):
         Image.new("L", (40, 20), 10 * number).save(path)
     targets = np.stack([np.arange(10), np.full(10, np.nan)], axis=1).astype(np.float32)
-    listed = Dataset(folder / "labels.csv", "drawn", folder, tuple(path.name for path in paths), ("a", "b"), targets)
+    listed = Dataset(folder / "labels.csv", "shapes", folder, tuple(path.name for path in paths), ("a", "b"), targets)
     dataset = listed.scanned(ReadOptions())
     pixels = open_pixels(paths, dataset.digests, 8)
     return TrainImages.of(

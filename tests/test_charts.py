@@ -88,8 +88,8 @@ def test_curve_of_many_images_has_few_points_and_little_error() -> None:
     assert np.abs(np.interp(recall[inside], xs, ys) - precision[inside]).max() < 0.02
 
 
-def test_label_that_is_never_predicted_has_no_mark_and_one_without_positives_no_curve(drawn: Path) -> None:
-    evaluation = make_evaluation(drawn, ["normal", "never predicted", "absent"])
+def test_label_that_is_never_predicted_has_no_mark_and_one_without_positives_no_curve(shapes: Path) -> None:
+    evaluation = make_evaluation(shapes, ["normal", "never predicted", "absent"])
     evaluation.probs[:, 1] *= 0.5
     evaluation.targets[:, 2] = 0
     normal, never, absent = curve_panels(evaluation, [0, 1, 2])

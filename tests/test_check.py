@@ -17,9 +17,9 @@ from labelr.errors import LabelrError
 
 
 @pytest.fixture
-def data(drawn: Path, tmp_path: Path) -> Path:
-    """A copy of the drawn data set, free to be spoilt."""
-    return Path(shutil.copytree(drawn, tmp_path / "data"))
+def data(shapes: Path, tmp_path: Path) -> Path:
+    """A copy of the synthetic data set, free to be spoilt."""
+    return Path(shutil.copytree(shapes, tmp_path / "data"))
 
 
 def rewrite(data: Path, old: str, new: str) -> None:
@@ -33,7 +33,7 @@ def row_of(data: Path, name: str) -> str:
 
 
 def test_sound_data_set_needs_no_attention(cli: Cli, tmp_path: Path) -> None:
-    data = make_synthetic_dataset(tmp_path / "drawn", 200, 3)
+    data = make_synthetic_dataset(tmp_path / "shapes", 200, 3)
     result = cli("check", data)
     assert result.code == 0
     assert "Nothing needs attention." in result.out

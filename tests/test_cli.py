@@ -47,12 +47,12 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
 # --- fit -------------------------------------------------------------------------------------------------------------
 
 
-def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, home: Path) -> None:
-    result = cli("fit", drawn, *TINY_OPTIONS)
+def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, shapes: Path, home: Path) -> None:
+    result = cli("fit", shapes, *TINY_OPTIONS)
     assert result.code == 0
-    assert result.out == f"{home / 'models' / 'drawn'}\n"
+    assert result.out == f"{home / 'models' / 'shapes'}\n"
     assert (
-        f"{drawn / 'labels.csv'}: one column a label, comma-separated; 60 images, 3 labels, 0 unknown cells"
+        f"{shapes / 'labels.csv'}: one column a label, comma-separated; 60 images, 3 labels, 0 unknown cells"
         in result.err
     )
     assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
@@ -60,35 +60,37 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, drawn: Path, 
     assert "parameters" not in result.err
 
 
-def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, drawn: Path) -> None:
-    result = cli("fit", drawn, "--val-fraction", "0", "--test-fraction", "0", *TINY_OPTIONS)
+def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, shapes: Path) -> None:
+    result = cli("fit", shapes, "--val-fraction", "0", "--test-fraction", "0", *TINY_OPTIONS)
     assert result.code == 0
     assert "nan" not in result.err
     assert "Scores" not in result.err
 
 
-def test_model_that_replaces_another_keeps_nothing_of_it(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_model_that_replaces_another_keeps_nothing_of_it(
+    cli: Cli, shapes: Path, trained: Model, tmp_path: Path
+) -> None:
     here = Path(shutil.copytree(trained.path, tmp_path / "here"))
-    assert cli("fit", drawn, "-o", here, "--force", "--seed", "9", *TINY_OPTIONS).code == 0
+    assert cli("fit", shapes, "-o", here, "--force", "--seed", "9", *TINY_OPTIONS).code == 0
     assert (here / "metrics.json").read_text() != (trained.path / "metrics.json").read_text()
     assert len(list(here.glob("weights-*"))) == 1
     assert not list(here.glob(".*"))
 
 
-def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
-    shutil.copytree(trained.path, home / "models" / "drawn")
-    result = cli("fit", drawn, "--quiet", *TINY_OPTIONS)
-    assert (result.out, result.err) == (f"{home / 'models' / 'drawn-2'}\n", "")
+def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
+    shutil.copytree(trained.path, home / "models" / "shapes")
+    result = cli("fit", shapes, "--quiet", *TINY_OPTIONS)
+    assert (result.out, result.err) == (f"{home / 'models' / 'shapes-2'}\n", "")
 
 
-def test_verbose_fit_logs_device_and_precision(cli: Cli, drawn: Path) -> None:
-    log = cli("fit", drawn, "--verbose", *TINY_OPTIONS).err
+def test_verbose_fit_logs_device_and_precision(cli: Cli, shapes: Path) -> None:
+    log = cli("fit", shapes, "--verbose", *TINY_OPTIONS).err
     assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 threads, 1 workers", log)
     assert "parameters" in log
 
 
-def test_fit_json_has_the_promised_keys(cli: Cli, drawn: Path, tmp_path: Path) -> None:
-    result = json.loads(cli("fit", drawn, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
+def test_fit_json_has_the_promised_keys(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    result = json.loads(cli("fit", shapes, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
     assert result["model"] == str(tmp_path / "here")
     assert result["name"] == "here"
     assert result["best_epoch"] in (1, 2)
@@ -97,14 +99,14 @@ def test_fit_json_has_the_promised_keys(cli: Cli, drawn: Path, tmp_path: Path) -
 
 
 def test_options_win_over_the_environment_and_both_over_a_file(
-    cli: Cli, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "s.toml").write_text(
         "image_size = 32\nwidth = 0.125\ntime = 3\nbatch_size = 8\nseed = 7\nthreads = 1\ndropout = 0.5"
     )
     monkeypatch.setenv("LABELR_FIT_SEED", "9")
     monkeypatch.setenv("LABELR_FIT_EPOCHS", "2")
-    done = cli("fit", drawn, "--config", tmp_path / "s.toml", "--epochs", "1", "--dropout", "0.3", "--json")
+    done = cli("fit", shapes, "--config", tmp_path / "s.toml", "--epochs", "1", "--dropout", "0.3", "--json")
     settings = json.loads(done.out)["settings"]
     expected = {
         "image_size": 32, "width": 0.125, "epochs": 1, "time": None, "batch_size": 8, "seed": 9, "dropout": 0.3,
@@ -118,16 +120,16 @@ def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, hom
     assert len(list((home / "synthetic").rglob("*.png"))) == 40
 
 
-def test_config_json_and_no_cache_give_the_same_model(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
-    done = cli("fit", drawn, "--config", trained.path / "config.json", "--cache-limit", 0)
+def test_config_json_and_no_cache_give_the_same_model(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
+    done = cli("fit", shapes, "--config", trained.path / "config.json", "--cache-limit", 0)
     assert not (home / "pixels").exists()
     assert "60 of 60 images are not in the pixel cache and are decoded whenever they are needed" in done.err
     assert json.loads((Path(done.out.strip()) / "model.json").read_text())["weights"] == trained.info.weights
 
 
-def test_unknown_setting_in_a_file_is_wrong_usage(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_unknown_setting_in_a_file_is_wrong_usage(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text("epoch = 3")
-    done = cli("fit", drawn, "--config", tmp_path / "s.toml")
+    done = cli("fit", shapes, "--config", tmp_path / "s.toml")
     assert (done.code, done.out) == (2, "")
     assert "s.toml: unknown setting 'epoch'" in done.err
     assert "did you mean `epochs`" in done.err
@@ -151,8 +153,8 @@ def test_command_that_resumes_does_not_show_the_password_of_a_database(monkeypat
     assert resume_command("") == "LABELR_TUNE_JOBS=2 labelr tune photos"
 
 
-def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, drawn: Path, model: Path) -> None:
-    result = cli("evaluate", drawn, "--threads", 1, "--json")
+def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, shapes: Path, model: Path) -> None:
+    result = cli("evaluate", shapes, "--threads", 1, "--json")
     report = json.loads(result.out)
     with (model / "splits.csv").open() as file:
         unseen = [row for row in csv.DictReader(file) if row["split"] == "test"]
@@ -162,25 +164,25 @@ def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, drawn: Pa
 
 
 def test_evaluate_knows_learned_images_by_content_not_by_name(
-    cli: Cli, drawn: Path, model: Path, tmp_path: Path
+    cli: Cli, shapes: Path, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "renamed").mkdir()
-    lines = (drawn / "labels.csv").read_text().splitlines()
+    lines = (shapes / "labels.csv").read_text().splitlines()
     for line in lines[1:]:
-        shutil.copy(drawn / "images" / line.split(",")[0], tmp_path / "renamed" / f"new_{line.split(',')[0]}")
+        shutil.copy(shapes / "images" / line.split(",")[0], tmp_path / "renamed" / f"new_{line.split(',')[0]}")
     (tmp_path / "renamed" / "labels.csv").write_text("\n".join([lines[0], *(f"new_{line}" for line in lines[1:])]))
     report = json.loads(cli("evaluate", tmp_path / "renamed", "--threads", 1, "--json").out)
     assert report["metrics"] == json.loads((model / "metrics.json").read_text())["metrics"]
 
 
 @pytest.mark.parametrize(("split", "images"), [("all", 60), ("train", 48), ("val", 6), ("test", 6)])
-def test_evaluate_scores_the_requested_split(cli: Cli, drawn: Path, model: Path, split: str, images: int) -> None:
-    report = json.loads(cli("evaluate", drawn, "--split", split, "--json").out)
+def test_evaluate_scores_the_requested_split(cli: Cli, shapes: Path, model: Path, split: str, images: int) -> None:
+    report = json.loads(cli("evaluate", shapes, "--split", split, "--json").out)
     assert abs(report["images"] - images) <= 2
 
 
-def test_evaluate_json_has_the_promised_keys(cli: Cli, drawn: Path, model: Path) -> None:
-    report = json.loads(cli("evaluate", drawn, "--model", "small", "--threshold", "0.4", "--json").out)
+def test_evaluate_json_has_the_promised_keys(cli: Cli, shapes: Path, model: Path) -> None:
+    report = json.loads(cli("evaluate", shapes, "--model", "small", "--threshold", "0.4", "--json").out)
     assert {
         "model", "data", "images", "labels", "threshold", "metrics", "intervals", "baselines", "f1_at", "per_label",
     } <= set(report)  # fmt: skip
@@ -194,30 +196,32 @@ def test_evaluate_json_has_the_promised_keys(cli: Cli, drawn: Path, model: Path)
 
 
 def test_evaluate_prints_a_table_that_is_not_cut(
-    cli: Cli, drawn: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, shapes: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    result = cli("evaluate", drawn, "--model", model)
+    result = cli("evaluate", shapes, "--model", model)
     assert re.search(r"horizontal_stripes .*\d\.\d{3} .*\d\.\d{3} .*0\.\d{3}", result.out)
     assert "…" not in result.out
 
 
-def test_evaluate_refuses_when_every_image_was_learned_from(cli: Cli, drawn: Path, model: Path, tmp_path: Path) -> None:
+def test_evaluate_refuses_when_every_image_was_learned_from(
+    cli: Cli, shapes: Path, model: Path, tmp_path: Path
+) -> None:
     with (model / "splits.csv").open() as file:
         learned = {row["image"] for row in csv.DictReader(file) if row["split"] != "test"}
-    lines = (drawn / "labels.csv").read_text().splitlines()
+    lines = (shapes / "labels.csv").read_text().splitlines()
     table = tmp_path / "learned.csv"
     table.write_text("\n".join(line for line in lines if line.split(",")[0] in learned | {"filename"}))
-    result = cli("evaluate", drawn, "--labels", table)
+    result = cli("evaluate", shapes, "--labels", table)
     assert result.code == 1
     assert "trained on every image" in result.err
     assert "--split all" in result.err
 
 
 def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_split_the_copy_is_in(
-    cli: Cli, drawn: Path, tmp_path: Path
+    cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:
-    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+    data = Path(shutil.copytree(shapes, tmp_path / "data"))
     lines = (data / "labels.csv").read_text().splitlines()
     splits = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
     rows = [f"{line},{split}" for line, split in zip(lines[1:], splits, strict=True)]
@@ -230,37 +234,37 @@ def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_split_the_copy_i
     assert json.loads(cli("evaluate", data, "--json").out)["images"] == 10
 
 
-def test_evaluate_without_splits_csv_asks_for_split_all(cli: Cli, drawn: Path, model: Path) -> None:
+def test_evaluate_without_splits_csv_asks_for_split_all(cli: Cli, shapes: Path, model: Path) -> None:
     (model / "splits.csv").unlink()
-    result = cli("evaluate", drawn)
+    result = cli("evaluate", shapes)
     assert result.code == 1
     assert "has no splits.csv" in result.err
     assert "--split all" in result.err
-    assert cli("evaluate", drawn, "--split", "all").code == 0
+    assert cli("evaluate", shapes, "--split", "all").code == 0
 
 
-def test_max_pixels_holds_in_training_and_scoring_alike(cli: Cli, drawn: Path, model: Path) -> None:
-    result = cli("evaluate", drawn, "--split", "all", "--max-pixels", "4095")
+def test_max_pixels_holds_in_training_and_scoring_alike(cli: Cli, shapes: Path, model: Path) -> None:
+    result = cli("evaluate", shapes, "--split", "all", "--max-pixels", "4095")
     assert "too large: 64 x 64 pixels, the limit is 4,095 pixels" in result.err
-    assert cli("evaluate", drawn, "--split", "all", "--max-pixels", "4096").code == 0
+    assert cli("evaluate", shapes, "--split", "all", "--max-pixels", "4096").code == 0
 
 
-def test_evaluate_names_labels_that_the_data_lacks(cli: Cli, model: Path, tmp_path: Path, drawn: Path) -> None:
+def test_evaluate_names_labels_that_the_data_lacks(cli: Cli, model: Path, tmp_path: Path, shapes: Path) -> None:
     table = tmp_path / "other.csv"
-    table.write_text((drawn / "labels.csv").read_text().replace("disc", "disk", 1))
-    result = cli("evaluate", drawn, "--labels", table)
+    table.write_text((shapes / "labels.csv").read_text().replace("disc", "disk", 1))
+    result = cli("evaluate", shapes, "--labels", table)
     assert result.code == 1
     assert "lacks 1 of the model's labels: disc" in result.err
     assert "`disk`" in result.err
 
 
 def test_evaluate_ignores_labels_that_the_model_does_not_know(
-    cli: Cli, model: Path, tmp_path: Path, drawn: Path
+    cli: Cli, model: Path, tmp_path: Path, shapes: Path
 ) -> None:
-    lines = (drawn / "labels.csv").read_text().splitlines()
+    lines = (shapes / "labels.csv").read_text().splitlines()
     table = tmp_path / "more.csv"
     table.write_text("\n".join([f"{lines[0]},extra", *(f"{line},1" for line in lines[1:])]))
-    result = cli("evaluate", drawn, "--labels", table, "--json")
+    result = cli("evaluate", shapes, "--labels", table, "--json")
     assert json.loads(result.out)["labels"] == ["horizontal_stripes", "disc", "triangle"]
     assert "does not have 1 of the labels" in result.err
 
@@ -349,10 +353,10 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
     assert "Traceback" not in result.err
 
 
-def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, drawn: Path, model: Path, home: Path) -> None:
+def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, shapes: Path, model: Path, home: Path) -> None:
     empty = cli("cache", "ls")
     assert (empty.out, empty.err) == ("", f"The cache in {home / 'pixels'} is empty.\n")
-    assert cli("evaluate", drawn, "--split", "all").code == 0
+    assert cli("evaluate", shapes, "--split", "all").code == 0
     rows = json.loads(cli("cache", "ls", "--json").out)
     assert {row["name"].split("-1-")[0]: row["images"] for row in rows} == {"squish-32px": 60}
     assert f"MB in {home / 'pixels'}" in cli("cache", "ls").err
@@ -363,9 +367,9 @@ def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, drawn: Path, mode
     assert model.is_dir()
 
 
-def test_evaluation_is_the_same_with_and_without_the_cache(cli: Cli, drawn: Path, model: Path) -> None:
+def test_evaluation_is_the_same_with_and_without_the_cache(cli: Cli, shapes: Path, model: Path) -> None:
     results = [
-        cli("evaluate", drawn, "--model", model, "--split", "all", "--json", *options).out
+        cli("evaluate", shapes, "--model", model, "--split", "all", "--json", *options).out
         for options in (["--cache-limit", 0], [], [])
     ]
     assert len(set(results)) == 1

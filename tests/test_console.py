@@ -52,8 +52,8 @@ def test_rows_are_in_one_table_if_there_is_room_or_no_terminal(width: int) -> No
 
 
 @pytest.mark.parametrize("command", [["check", "DATA"], ["cache", "ls", "--json"]])
-def test_reader_that_ends_early_ends_the_command_with_141(drawn: Path, command: list[str]) -> None:
-    arguments = [str(drawn) if argument == "DATA" else argument for argument in command]
+def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command: list[str]) -> None:
+    arguments = [str(shapes) if argument == "DATA" else argument for argument in command]
     whole = [sys.executable, "-m", "labelr", *arguments]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

@@ -18,11 +18,11 @@ from labelr.scoring.evaluate import check_output
 
 
 @pytest.fixture
-def table(drawn: Path, tmp_path: Path) -> Callable[[Callable[[list[str]], list[str]]], Path]:
-    """Makes a label file for the drawn images by changing each row's cells, the header's too."""
+def table(shapes: Path, tmp_path: Path) -> Callable[[Callable[[list[str]], list[str]]], Path]:
+    """Makes a label file for the synthetic images by changing each row's cells, the header's too."""
 
     def make(change: Callable[[list[str]], list[str]]) -> Path:
-        lines = [change(line.split(",")) for line in (drawn / "labels.csv").read_text().splitlines()]
+        lines = [change(line.split(",")) for line in (shapes / "labels.csv").read_text().splitlines()]
         path = tmp_path / "other.csv"
         path.write_text("\n".join(",".join(cells) for cells in lines))
         return path
@@ -36,20 +36,20 @@ def without_disc(cells: list[str]) -> list[str]:
 
 
 def test_different_label_set_is_an_error_that_names_both_sides(
-    cli: Cli, drawn: Path, trained: Model, table: Callable[..., Path]
+    cli: Cli, shapes: Path, trained: Model, table: Callable[..., Path]
 ) -> None:
-    result = cli("evaluate", drawn, "--model", trained.path, "--labels", table(without_disc))
+    result = cli("evaluate", shapes, "--model", trained.path, "--labels", table(without_disc))
     assert (result.code, result.out) == (1, "")
     assert "lacks 1 of the model's labels: disc; the model does not have 1 of the labels: dog" in result.err
     assert "`--common-labels`" in result.err
 
 
 def test_common_labels_are_evaluated_with_their_own_thresholds(
-    drawn: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    shapes: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = labelr.evaluate(drawn, trained, split="all")
+    whole = labelr.evaluate(shapes, trained, split="all")
     common = labelr.evaluate(
-        drawn, trained, options={"labels": str(table(without_disc))}, split="all", common_labels=True
+        shapes, trained, options={"labels": str(table(without_disc))}, split="all", common_labels=True
     )
     assert common.labels == ("horizontal_stripes", "triangle")
     assert [row for row in whole.per_label if row["label"] != "disc"] == common.per_label
@@ -58,41 +58,41 @@ def test_common_labels_are_evaluated_with_their_own_thresholds(
 
 
 def test_images_without_a_known_common_label_are_left_out_and_counted(
-    drawn: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    shapes: Path, trained: Model, table: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     unknown = {"00000.png", "00001.png"}
     path = table(
         lambda cells: [cells[0], "" if cells[0] in unknown else cells[1], {"filename": "dog"}.get(cells[0], "1")]
     )
-    found = labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all", common_labels=True)
+    found = labelr.evaluate(shapes, trained, options={"labels": str(path)}, split="all", common_labels=True)
     assert len(found.probs) == 58
     assert unknown.isdisjoint(found.files)
     assert "left out: 2 images without a known label of these" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"only": ("disc",)}, {"exclude": ("horizontal_stripes", "triangle")}])
-def test_excluded_labels_are_not_missing(drawn: Path, trained: Model, options: dict[str, tuple[str, ...]]) -> None:
-    assert labelr.evaluate(drawn, trained, options=options, split="all").labels == ("disc",)
+def test_excluded_labels_are_not_missing(shapes: Path, trained: Model, options: dict[str, tuple[str, ...]]) -> None:
+    assert labelr.evaluate(shapes, trained, options=options, split="all").labels == ("disc",)
 
 
 def test_choosing_only_labels_that_the_model_does_not_have_is_an_error(
-    drawn: Path, trained: Model, table: Callable[..., Path]
+    shapes: Path, trained: Model, table: Callable[..., Path]
 ) -> None:
     options = {"labels": str(table(without_disc)), "only": ("dog",)}
     with pytest.raises(LabelrError, match="does not have 1 of the labels: dog") as caught:
-        labelr.evaluate(drawn, trained, options=options, split="all")
+        labelr.evaluate(shapes, trained, options=options, split="all")
     assert "horizontal_stripes" in caught.value.hint
 
 
-def test_label_in_another_case_is_suggested(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
+def test_label_in_another_case_is_suggested(shapes: Path, trained: Model, table: Callable[..., Path]) -> None:
     path = table(lambda cells: [cell.replace("disc", "Disc") for cell in cells])
     with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
-        labelr.evaluate(drawn, trained, options={"labels": str(path)})
+        labelr.evaluate(shapes, trained, options={"labels": str(path)})
     assert "did you mean `Disc`? The model calls it `disc`" in caught.value.hint
 
 
-def test_images_that_do_not_open_are_listed_in_errors_csv(drawn: Path, trained: Model, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+def test_images_that_do_not_open_are_listed_in_errors_csv(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "data"))
     (data / "images" / "00003.png").write_bytes(b"no image")
     labelr.evaluate(data, trained, split="all", output=tmp_path / "out")
     with (tmp_path / "out" / "errors.csv").open() as file:
@@ -104,46 +104,46 @@ def test_images_that_do_not_open_are_listed_in_errors_csv(drawn: Path, trained: 
 
 
 def test_output_that_cannot_be_written_is_an_error_before_the_evaluation(
-    cli: Cli, drawn: Path, trained: Model, tmp_path: Path
+    cli: Cli, shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    result = cli("evaluate", drawn, "--model", trained.path, "--split", "all", "-v", "-o", tmp_path / "file")
+    result = cli("evaluate", shapes, "--model", trained.path, "--split", "all", "-v", "-o", tmp_path / "file")
     assert result.code == 1
     assert f"cannot write {tmp_path / 'file'}" in result.err
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_table_names_the_model(cli: Cli, drawn: Path, trained: Model) -> None:
-    assert "Scores of trained on 60 images:" in cli("evaluate", drawn, "--model", trained.path, "--split", "all").out
+def test_table_names_the_model(cli: Cli, shapes: Path, trained: Model) -> None:
+    assert "Scores of trained on 60 images:" in cli("evaluate", shapes, "--model", trained.path, "--split", "all").out
 
 
-def test_unfinished_model_is_warned_of(cli: Cli, drawn: Path, trained: Model, home: Path) -> None:
+def test_unfinished_model_is_warned_of(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
     folder = Path(shutil.copytree(trained.path, home / "models" / "half"))
     said = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**said, "complete": False}))
-    for command in (("evaluate", drawn, "--split", "all"), ("tag", drawn / "images", "--dry-run")):
+    for command in (("evaluate", shapes, "--split", "all"), ("tag", shapes / "images", "--dry-run")):
         assert "Warning: the training of half was stopped" in cli(*command, "--model", "half").err
 
 
-def test_no_common_label_is_an_error(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
+def test_no_common_label_is_an_error(shapes: Path, trained: Model, table: Callable[..., Path]) -> None:
     path = table(lambda cells: [cells[0], "dog" if cells[0] == "filename" else "1"])
     with pytest.raises(LabelrError, match="lacks 3 of the model's labels") as caught:
-        labelr.evaluate(drawn, trained, options={"labels": str(path)}, common_labels=True)
+        labelr.evaluate(shapes, trained, options={"labels": str(path)}, common_labels=True)
     assert "--common-labels" not in caught.value.hint
 
 
-def test_images_without_known_labels_are_an_error(drawn: Path, trained: Model, table: Callable[..., Path]) -> None:
+def test_images_without_known_labels_are_an_error(shapes: Path, trained: Model, table: Callable[..., Path]) -> None:
     dog = {"filename": "dog", "00000.png": "1"}
     path = table(lambda cells: [*(cells if cells[0] == "filename" else [cells[0], "", "", ""]), dog.get(cells[0], "0")])
     with pytest.raises(LabelrError, match="all labels to evaluate are unknown") as caught:
-        labelr.evaluate(drawn, trained, options={"labels": str(path)}, split="all")
+        labelr.evaluate(shapes, trained, options={"labels": str(path)}, split="all")
     assert "mark labels" in caught.value.hint
 
 
-def test_thresholds_of_a_file_are_used(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_thresholds_of_a_file_are_used(cli: Cli, shapes: Path, trained: Model, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.csv"
     path.write_text("label,threshold\ndisc,0\ntriangle,1\n")
-    command = ("evaluate", drawn, "--model", trained.path, "--split", "all")
+    command = ("evaluate", shapes, "--model", trained.path, "--split", "all")
     report = json.loads(cli(*command, "--threshold-file", path, "--json").out)
     stripes, disc, triangle = report["per_label"]
     assert report["threshold"] == str(path)
@@ -157,16 +157,16 @@ def test_thresholds_of_a_file_are_used(cli: Cli, drawn: Path, trained: Model, tm
 
 
 def test_results_are_sorted_and_can_be_used_as_thresholds(
-    cli: Cli, drawn: Path, trained: Model, tmp_path: Path
+    cli: Cli, shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
-    command = ("evaluate", drawn, "--model", trained.path, "--split", "all", "--json")
+    command = ("evaluate", shapes, "--model", trained.path, "--split", "all", "--json")
     report = json.loads(cli(*command, "--output", tmp_path / "out", "--sort", "ap").out)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report
     precisions = [row["ap"] for row in report["per_label"]]
     assert precisions == sorted(precisions, reverse=True)
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    with (drawn / "labels.csv").open() as file:
+    with (shapes / "labels.csv").open() as file:
         assert [(row["filename"], row["disc:target"]) for row in rows] == [
             (row["filename"], row["disc"]) for row in csv.DictReader(file)
         ]
@@ -178,10 +178,10 @@ def test_results_are_sorted_and_can_be_used_as_thresholds(
 
 
 def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
-    cli: Cli, drawn: Path, trained: Model, tmp_path: Path
+    cli: Cli, shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
-    evaluation = labelr.evaluate(drawn, trained, split="all")
-    labelr.tag(drawn / "images", trained, output=tmp_path / "tags")
+    evaluation = labelr.evaluate(shapes, trained, split="all")
+    labelr.tag(shapes / "images", trained, output=tmp_path / "tags")
     with (tmp_path / "tags" / "probabilities.csv").open() as file:
         tagged = {row["filename"]: [float(row[label]) for label in trained.labels] for row in csv.DictReader(file)}
     with (tmp_path / "tags" / "labels.csv").open() as file:
@@ -191,31 +191,31 @@ def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
     assert np.sum([chosen[name] for name in evaluation.files], axis=0).tolist() == decided
 
 
-def test_tag_takes_thresholds_from_a_file(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
+def test_tag_takes_thresholds_from_a_file(cli: Cli, shapes: Path, trained: Model, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.csv"
     path.write_text("label,threshold\ndisc,0\n")
-    command = ("tag", drawn / "images", "--model", trained.path, "-o", tmp_path / "tags", "--json")
+    command = ("tag", shapes / "images", "--model", trained.path, "-o", tmp_path / "tags", "--json")
     summary = json.loads(cli(*command, "--threshold-file", path).out)
     assert summary["threshold"] == str(path)
     assert summary["per_label"]["disc"] == 60
 
 
 def test_few_positives_are_warned_of_and_intervals_and_baselines_are_shown(
-    cli: Cli, drawn: Path, trained: Model
+    cli: Cli, shapes: Path, trained: Model
 ) -> None:
-    result = cli("evaluate", drawn, "--model", trained.path)
+    result = cli("evaluate", shapes, "--model", trained.path)
     assert "Warning: fewer than 10 positives here in 3 of 3 labels, whose scores are unreliable: horiz" in result.err
-    assert "Warning" in cli("evaluate", drawn, "--model", trained.path, "--json").err
+    assert "Warning" in cli("evaluate", shapes, "--model", trained.path, "--json").err
     assert "95 % interval" in result.out
     assert "label prior" in result.out
     assert "random guessing" in result.out
 
 
 def test_labels_that_are_not_evaluable_are_counted_below_the_table(
-    cli: Cli, drawn: Path, trained: Model, table: Callable[..., Path]
+    cli: Cli, shapes: Path, trained: Model, table: Callable[..., Path]
 ) -> None:
     path = table(lambda cells: cells if cells[0] == "filename" else [*cells[:3], "0"])
-    result = cli("evaluate", drawn, "--model", trained.path, "--labels", path, "--split", "all")
+    result = cli("evaluate", shapes, "--model", trained.path, "--labels", path, "--split", "all")
     assert "Macro averages cover 2 of 3 labels: the others have no positive or no negative here." in result.out
     assert re.search(r"triangle .* not evaluable", result.out)
 

@@ -28,8 +28,8 @@ def validation(model: Model, data: Path) -> Dataset:
     return dataset.take([row for row, file in enumerate(dataset.files) if file in named])
 
 
-def test_calibration_and_thresholds_are_fitted_on_the_validation_split(trained: Model, drawn: Path) -> None:
-    val = validation(trained, drawn)
+def test_calibration_and_thresholds_are_fitted_on_the_validation_split(trained: Model, shapes: Path) -> None:
+    val = validation(trained, shapes)
     raw = predict_dataset(replace(trained, info=replace(trained.info, calibration=UNCALIBRATED)), val)
     calibration = fit_calibration(raw, val.targets)
     assert trained.info.calibration.temperature == pytest.approx(calibration.temperature)
@@ -48,17 +48,17 @@ def test_calibration_and_thresholds_are_saved(trained: Model) -> None:
     assert [row["threshold"] for row in report["per_label"]] == list(trained.info.thresholds)
 
 
-def test_target_recall_is_reached_on_validation_images(drawn: Path) -> None:
-    model = fit(drawn, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
-    val = validation(model, drawn)
+def test_target_recall_is_reached_on_validation_images(shapes: Path) -> None:
+    model = fit(shapes, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
+    val = validation(model, shapes)
     preds = predict_dataset(model, val) >= model.thresholds()
     assert preds[val.targets == 1].all()
     assert not preds.all()
 
 
-def test_labels_that_miss_the_target_precision_are_named(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = fit(drawn, {**TINY, "target_precision": 1.0, "epochs": 1, "val_fraction": 0.3}).model
-    val = validation(model, drawn)
+def test_labels_that_miss_the_target_precision_are_named(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = fit(shapes, {**TINY, "target_precision": 1.0, "epochs": 1, "val_fraction": 0.3}).model
+    val = validation(model, shapes)
     preds = predict_dataset(model, val) >= model.thresholds()
     true = val.targets == 1
     missed = [label for label, p, t in zip(model.labels, preds.T, true.T, strict=True) if not p.any() or (p & ~t).any()]
@@ -69,15 +69,15 @@ def test_labels_that_miss_the_target_precision_are_named(drawn: Path, caplog: py
     assert expected in caplog.text
 
 
-def test_target_without_validation_images_is_an_error_before_training(drawn: Path, home: Path) -> None:
+def test_target_without_validation_images_is_an_error_before_training(shapes: Path, home: Path) -> None:
     with pytest.raises(LabelrError, match="no validation images") as caught:
-        fit(drawn, {**TINY, "val_fraction": 0, "target_recall": 0.9})
+        fit(shapes, {**TINY, "val_fraction": 0, "target_recall": 0.9})
     assert "--val-fraction" in caught.value.hint
     assert list((home / "models").iterdir()) == []
 
 
-def test_without_validation_images_nothing_is_fitted(drawn: Path) -> None:
-    info = fit(drawn, {**TINY, "val_fraction": 0}).model.info
+def test_without_validation_images_nothing_is_fitted(shapes: Path) -> None:
+    info = fit(shapes, {**TINY, "val_fraction": 0}).model.info
     assert info.calibration == UNCALIBRATED
     assert info.thresholds == (0.5, 0.5, 0.5)
 

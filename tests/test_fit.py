@@ -40,8 +40,8 @@ def weights(model: Model) -> str:
     return model.info.weights["sha256"]
 
 
-def test_result_is_model_history_and_metrics(drawn: Path) -> None:
-    model, history, metrics = labelr.fit(drawn, TINY)
+def test_result_is_model_history_and_metrics(shapes: Path) -> None:
+    model, history, metrics = labelr.fit(shapes, TINY)
     assert [row["epoch"] for row in history] == [1, 2]
     assert 0 <= metrics["f1_micro"] <= 1
     assert model.labels == ("horizontal_stripes", "disc", "triangle")
@@ -55,9 +55,9 @@ def test_fit_without_data_uses_synthetic_images(home: Path) -> None:
     assert len(list((home / "synthetic").rglob("*.png"))) == 40
 
 
-def test_same_seed_gives_the_same_model_bit_for_bit(trained: Model, drawn: Path) -> None:
-    assert weights(fit(drawn, TINY).model) == weights(trained)
-    assert weights(fit(drawn, {**TINY, "seed": 1}).model) != weights(trained)
+def test_same_seed_gives_the_same_model_bit_for_bit(trained: Model, shapes: Path) -> None:
+    assert weights(fit(shapes, TINY).model) == weights(trained)
+    assert weights(fit(shapes, {**TINY, "seed": 1}).model) != weights(trained)
 
 
 def test_resolved_auto_settings_are_saved(trained: Model) -> None:
@@ -67,22 +67,22 @@ def test_resolved_auto_settings_are_saved(trained: Model) -> None:
     assert (config["image_size"], config["threads"], config["workers"]) == (32, 1, 1)
 
 
-def test_model_info_describes_the_training_data(trained: Model, drawn: Path) -> None:
+def test_model_info_describes_the_training_data(trained: Model, shapes: Path) -> None:
     info = trained.info
     assert info.complete
     assert info.scored_on == "test"
     assert set(info.versions) == {"labelr", "torch"}
-    with (drawn / "labels.csv").open() as file:
+    with (shapes / "labels.csv").open() as file:
         column = [row["disc"] for row in csv.DictReader(file)]
     assert info.counts["disc"] == {"positives": column.count("1"), "negatives": column.count("0"), "unknown": 0}
 
 
-def test_history_and_splits_are_written(trained: Model, drawn: Path) -> None:
+def test_history_and_splits_are_written(trained: Model, shapes: Path) -> None:
     with (trained.path / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     with (trained.path / "splits.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["image"] for row in rows} == {path.name for path in (drawn / "images").iterdir()}
+    assert {row["image"] for row in rows} == {path.name for path in (shapes / "images").iterdir()}
     assert {row["split"] for row in rows} == {"train", "val", "test"}
     assert all(len(row["digest"]) == 64 for row in rows)
 
@@ -94,8 +94,8 @@ def test_metrics_json_holds_the_metrics_of_the_test_split(trained: Model) -> Non
     assert [row["label"] for row in report["per_label"]] == list(trained.labels)
 
 
-def test_saved_epoch_is_the_best_by_validation(drawn: Path) -> None:
-    model, history, _ = fit(drawn, {**TINY, "epochs": 5, "lr": 0.02})
+def test_saved_epoch_is_the_best_by_validation(shapes: Path) -> None:
+    model, history, _ = fit(shapes, {**TINY, "epochs": 5, "lr": 0.02})
     best = max(history, key=lambda row: row["val_map"])
     assert model.info.best_epoch == best["epoch"]
 
@@ -132,14 +132,14 @@ def test_training_accepts_unknown_cells_and_a_label_that_a_split_lacks(tmp_path:
     assert 0 <= metrics["map_macro"] <= 1
 
 
-def test_without_val_and_test_splits_the_last_epoch_is_saved_without_metrics(drawn: Path) -> None:
-    model, _, metrics = fit(drawn, {**TINY, "val_fraction": 0, "test_fraction": 0})
+def test_without_val_and_test_splits_the_last_epoch_is_saved_without_metrics(shapes: Path) -> None:
+    model, _, metrics = fit(shapes, {**TINY, "val_fraction": 0, "test_fraction": 0})
     assert model.info.best_epoch == 2
     assert all(np.isnan(value) for value in metrics.values())
 
 
-def test_without_a_test_split_metrics_are_of_the_validation_split(drawn: Path) -> None:
-    model, history, metrics = fit(drawn, {**TINY, "test_fraction": 0})
+def test_without_a_test_split_metrics_are_of_the_validation_split(shapes: Path) -> None:
+    model, history, metrics = fit(shapes, {**TINY, "test_fraction": 0})
     assert model.info.scored_on == "val"
     assert metrics["map_macro"] == pytest.approx(history[model.info.best_epoch - 1]["val_map"])
 
@@ -167,33 +167,33 @@ def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
         fit(data, TINY)
 
 
-def test_infinite_loss_stops_training_and_keeps_the_best_model(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_infinite_loss_stops_training_and_keeps_the_best_model(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         if not callable(description) or not description().startswith("epoch 2/3"):
             return items
         return (batch._replace(targets=torch.full_like(batch.targets, np.inf)) for batch in items)
 
     with pytest.raises(LabelrError, match=r"the loss became .* in epoch 2, step 1"):
-        fit(drawn, {**TINY, "epochs": 3, "mixup": 0}, name="spoilt", track=track)
+        fit(shapes, {**TINY, "epochs": 3, "mixup": 0}, name="spoilt", track=track)
     model = labelr.load("spoilt")
     assert f"the best model so far, of epoch 1, is in {model.path}" in caplog.text
     assert not model.info.complete
     assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
 
 
-def test_time_limit_that_passes_before_training_is_an_error(drawn: Path) -> None:
+def test_time_limit_that_passes_before_training_is_an_error(shapes: Path) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         time.sleep(0.7)
         return items
 
     with pytest.raises(LabelrError, match="the time was over before training started") as caught:
-        labelr.fit(drawn, {**TINY, "epochs": None, "time": 0.01}, track=track)
+        labelr.fit(shapes, {**TINY, "epochs": None, "time": 0.01}, track=track)
     assert "--time" in caught.value.hint
-    assert not store.models_folder().joinpath("drawn").exists()
+    assert not store.models_folder().joinpath("shapes").exists()
 
 
-def test_mixed_precision_and_full_precision_learn_alike(drawn: Path) -> None:
-    losses = [fit(drawn, {**TINY, "amp": amp}).history[-1]["train_loss"] for amp in (True, False)]
+def test_mixed_precision_and_full_precision_learn_alike(shapes: Path) -> None:
+    losses = [fit(shapes, {**TINY, "amp": amp}).history[-1]["train_loss"] for amp in (True, False)]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
@@ -211,47 +211,47 @@ class Clock:
             yield item
 
 
-def test_time_limit_ends_the_run_and_the_learning_rate(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_ends_the_run_and_the_learning_rate(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, seconds_per_step=1)
-    model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 1}, track=clock.track)
+    model, history, _ = fit(shapes, {**TINY, "epochs": None, "time": 1}, track=clock.track)
     assert 20 < clock.now - clock.start <= 60  # some time is reserved for what follows the last step
     assert 3 < len(history) <= 10
     assert history[-1]["lr"] < 0.1 * max(row["lr"] for row in history)
     assert model.info.config["epochs"] is None
 
 
-def test_shortest_time_limit_gives_a_model(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shortest_time_limit_gives_a_model(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, seconds_per_step=10)
-    model, history, _ = fit(drawn, {**TINY, "epochs": None, "time": 0.01}, track=clock.track)
+    model, history, _ = fit(shapes, {**TINY, "epochs": None, "time": 0.01}, track=clock.track)
     assert len(history) == 1
     assert model.info.complete
 
 
-def test_run_starts_with_small_images(drawn: Path) -> None:
-    _, history, metrics = fit(drawn, {**TINY, "image_size": 128})
+def test_run_starts_with_small_images(shapes: Path) -> None:
+    _, history, metrics = fit(shapes, {**TINY, "image_size": 128})
     assert [row["image_size"] for row in history] == [64, 96]
     assert np.isfinite(metrics["map_macro"])
 
 
-def test_time_spent_waiting_for_images_is_logged_and_saved(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_time_spent_waiting_for_images_is_logged_and_saved(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
-    history = fit(drawn, TINY).history
+    history = fit(shapes, TINY).history
     assert re.search(r"trained for 2 epochs in \d+ s, \d+\.\d % of it spent waiting for images", caplog.text)
     assert all(0 <= row["waited_seconds"] <= row["seconds"] for row in history)
 
 
 @pytest.mark.slow
-def test_compiled_network_learns_alike(drawn: Path) -> None:
+def test_compiled_network_learns_alike(shapes: Path) -> None:
     losses = [
-        fit(drawn, {**TINY, "compile": wanted, "amp": False}).history[-1]["train_loss"] for wanted in (True, False)
+        fit(shapes, {**TINY, "compile": wanted, "amp": False}).history[-1]["train_loss"] for wanted in (True, False)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
 
 @pytest.mark.slow
-def test_network_that_cannot_be_compiled_is_an_error_with_a_hint(process: Cli, drawn: Path) -> None:
+def test_network_that_cannot_be_compiled_is_an_error_with_a_hint(process: Cli, shapes: Path) -> None:
     environment = {**os.environ, "CXX": "/nowhere/c++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
-    done = process("fit", drawn, *TINY_OPTIONS, "--device", "cpu", "--compile", env=environment)
+    done = process("fit", shapes, *TINY_OPTIONS, "--device", "cpu", "--compile", env=environment)
     assert done.code == 1
     assert "Error: the network cannot be compiled here: " in done.err
     assert "Hint: leave `--compile` out" in done.err

@@ -25,10 +25,10 @@ class Fitted(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def fitted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """Three folds of the synthetic images, 4 epochs each."""
     place = tmp_path_factory.mktemp("models") / "folded"
-    model, history, scores = fit(drawn, {**TINY, "epochs": 4, "folds": 3}, output=place)
+    model, history, scores = fit(shapes, {**TINY, "epochs": 4, "folds": 3}, output=place)
     return Fitted(model, scores, len(history))
 
 
@@ -56,58 +56,58 @@ def test_scores_are_means_over_folds_with_their_spread(fitted: Fitted) -> None:
     assert "intervals" not in report
 
 
-def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them(fitted: Fitted, drawn: Path) -> None:
+def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them(fitted: Fitted, shapes: Path) -> None:
     with (fitted.model.path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert sorted(row["filename"] for row in rows) == sorted(path.name for path in (drawn / "images").iterdir())
+    assert sorted(row["filename"] for row in rows) == sorted(path.name for path in (shapes / "images").iterdir())
     for label, threshold in zip(fitted.model.labels, fitted.model.info.thresholds, strict=True):
         applies = [float(row[f"{label}:probability"]) >= threshold for row in rows]
         assert applies == [row[f"{label}:prediction"] == "1" for row in rows]
-    with (drawn / "labels.csv").open() as file:
+    with (shapes / "labels.csv").open() as file:
         targets = {row["filename"]: row["disc"] for row in csv.DictReader(file)}
     assert {row["filename"]: row["disc:target"] for row in rows} == targets
 
 
-def test_out_of_fold_predictions_differ_from_those_of_the_final_model(fitted: Fitted, drawn: Path) -> None:
+def test_out_of_fold_predictions_differ_from_those_of_the_final_model(fitted: Fitted, shapes: Path) -> None:
     with (fitted.model.path / "predictions.csv").open() as file:
         probs = np.array([float(row["disc:probability"]) for row in csv.DictReader(file)])
-    seen = labelr.evaluate(drawn, fitted.model, split="all").probs[:, 1]
+    seen = labelr.evaluate(shapes, fitted.model, split="all").probs[:, 1]
     assert np.abs(seen - probs).max() > 0.01
 
 
-def test_every_image_was_trained_on(fitted: Fitted, drawn: Path) -> None:
+def test_every_image_was_trained_on(fitted: Fitted, shapes: Path) -> None:
     with pytest.raises(LabelrError, match="the model was trained on every image"):
-        labelr.evaluate(drawn, fitted.model)
+        labelr.evaluate(shapes, fitted.model)
 
 
 def test_fit_shows_mean_and_spread_and_a_plain_model_replaces_the_predictions(
-    cli: Cli, drawn: Path, tmp_path: Path
+    cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "here"
-    folded = cli("fit", drawn, "--folds", 2, "-o", place, *TINY_OPTIONS)
+    folded = cli("fit", shapes, "--folds", 2, "-o", place, *TINY_OPTIONS)
     assert folded.code == 0
     assert "Scores over 2 folds of 60 images:" in folded.err
     assert "spread" in folded.err
     assert (place / "predictions.csv").is_file()
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == []
-    assert cli("fit", drawn, "-o", place, "--force", *TINY_OPTIONS).code == 0
+    assert cli("fit", shapes, "-o", place, "--force", *TINY_OPTIONS).code == 0
     assert not (place / "predictions.csv").exists()
 
 
-def test_images_of_one_group_are_kept_in_one_fold(drawn: Path, tmp_path: Path) -> None:
-    header, *rows = (drawn / "labels.csv").read_text().splitlines()
+def test_images_of_one_group_are_kept_in_one_fold(shapes: Path, tmp_path: Path) -> None:
+    header, *rows = (shapes / "labels.csv").read_text().splitlines()
     table = tmp_path / "groups.csv"
     table.write_text("\n".join([f"{header},patient", *(f"{row},anna" for row in rows)]))
     message = "60 images, with copies and groups kept together, do not fill 2 folds"
     with pytest.raises(LabelrError, match=message) as caught:
-        fit(drawn, {**TINY, "folds": 2, "labels": str(table), "group": "patient"})
+        fit(shapes, {**TINY, "folds": 2, "labels": str(table), "group": "patient"})
     assert "--folds" in caught.value.hint
 
 
-def test_splits_in_the_label_file_and_folds_exclude_each_other(drawn: Path, tmp_path: Path) -> None:
-    header, *rows = (drawn / "labels.csv").read_text().splitlines()
+def test_splits_in_the_label_file_and_folds_exclude_each_other(shapes: Path, tmp_path: Path) -> None:
+    header, *rows = (shapes / "labels.csv").read_text().splitlines()
     table = tmp_path / "parts.csv"
     table.write_text("\n".join([f"{header},split", f"{rows[0]},val", *(f"{row},train" for row in rows[1:])]))
     with pytest.raises(LabelrError, match="states which images are train, val and test") as caught:
-        fit(drawn, {**TINY, "folds": 2, "labels": str(table)})
+        fit(shapes, {**TINY, "folds": 2, "labels": str(table)})
     assert "--folds" in caught.value.hint

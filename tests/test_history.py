@@ -16,8 +16,8 @@ from labelr.training.fit import fit
 from labelr.training.history import EpochRow
 
 
-def test_every_score_of_every_epoch_is_written(drawn: Path, tmp_path: Path) -> None:
-    rows = fit(drawn, TINY, log_dir=tmp_path / "events").history
+def test_every_score_of_every_epoch_is_written(shapes: Path, tmp_path: Path) -> None:
+    rows = fit(shapes, TINY, log_dir=tmp_path / "events").history
     read = EventAccumulator(str(tmp_path / "events"))
     read.Reload()
     assert set(read.Tags()["scalars"]) == set(rows[0])
@@ -42,9 +42,11 @@ def test_missing_tensorboard_is_an_error_before_training(monkeypatch: pytest.Mon
     history.check_event_log(None)
 
 
-def test_events_that_cannot_be_written_are_an_error_that_names_the_place(drawn: Path, tmp_path: Path, cli: Cli) -> None:
+def test_events_that_cannot_be_written_are_an_error_that_names_the_place(
+    shapes: Path, tmp_path: Path, cli: Cli
+) -> None:
     (tmp_path / "events").write_text("a file where the folder should be")
-    done = cli("fit", drawn, "--epochs", 1, "--image-size", 32, "--width", 0.125, "--log-dir", tmp_path / "events")
+    done = cli("fit", shapes, "--epochs", 1, "--image-size", 32, "--width", 0.125, "--log-dir", tmp_path / "events")
     assert done.code == 1
     assert f"Error: cannot write {tmp_path / 'events'}: " in done.err
     assert "Traceback" not in done.err

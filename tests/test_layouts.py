@@ -149,10 +149,10 @@ def test_tags_of_both_text_files_of_an_image_are_merged(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tag_output(trained: Model, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tag_output(trained: Model, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of `labelr tag`; do not modify it."""
     output = tmp_path_factory.mktemp("tag") / "output"
-    tag(drawn / "images", trained, output=output, threshold=0.4, format=("csv", "table", "jsonl"))
+    tag(shapes / "images", trained, output=output, threshold=0.4, format=("csv", "table", "jsonl"))
     return output
 
 
@@ -162,16 +162,16 @@ def tagged(tag_output: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tag_output, tmp_path / "tagged"))
 
 
-def test_corrected_files_of_images_are_preferred_to_jsonl(tagged: Path, drawn: Path) -> None:
+def test_corrected_files_of_images_are_preferred_to_jsonl(tagged: Path, shapes: Path) -> None:
     (tagged / "labels.csv").unlink()
     for path in tagged.glob("*.png.csv"):
         path.write_text("label,probability\nzebra,1\n")
-    assert read_table(tagged, images=str(drawn / "images")).labels == ("zebra",)
+    assert read_table(tagged, images=str(shapes / "images")).labels == ("zebra",)
 
 
 @pytest.mark.parametrize("named", ["", "labels.csv"])
-def test_output_of_tag_is_read(named: str, tagged: Path, drawn: Path, trained: Model) -> None:
-    table = read_table(drawn, labels=[str(tagged / named)])
+def test_output_of_tag_is_read(named: str, tagged: Path, shapes: Path, trained: Model) -> None:
+    table = read_table(shapes, labels=[str(tagged / named)])
     rows = [line.split(",") for line in (tagged / "labels.csv").read_text().splitlines()[1:]]
     assert len(rows) == 60
     assert_table(table, [row[0] for row in rows], trained.labels, [[float(cell) for cell in row[1:]] for row in rows])
@@ -186,28 +186,28 @@ def test_label_may_have_the_name_of_a_metadata_column(tmp_path: Path) -> None:
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "score", "size"], [[1, 1, 0], [1, 0, 0]])
 
 
-def test_corrected_table_is_read(tagged: Path, drawn: Path) -> None:
+def test_corrected_table_is_read(tagged: Path, shapes: Path) -> None:
     lines = (tagged / "labels.csv").read_text().splitlines()
     flipped = [1 - int(cell) for cell in lines[1].split(",")[1:]]
     corrected = ",".join(["00000.png", *map(str, flipped)])
     (tagged / "labels.csv").write_text("\n".join([lines[0], corrected, *lines[2:]]) + "\n")
-    assert read_table(drawn, labels=[str(tagged / "labels.csv")]).targets[0].tolist() == flipped
-    both = error_of(drawn, labels=[str(tagged)])
+    assert read_table(shapes, labels=[str(tagged / "labels.csv")]).targets[0].tolist() == flipped
+    both = error_of(shapes, labels=[str(tagged)])
     assert "disagree on 1 images: 00000.png" in both.message
     assert f"--labels {tagged / 'labels.csv'}" in both.hint
 
 
-def test_corrected_files_of_images_are_read(tagged: Path, drawn: Path) -> None:
+def test_corrected_files_of_images_are_read(tagged: Path, shapes: Path) -> None:
     (tagged / "00000.png.csv").write_bytes("\ufefflabel;probability\r\nbird;\r\ndisc;1\r\ntriangle;0\r\n".encode())
     (tagged / "labels.csv").unlink()
-    table = read_table(drawn, labels=[str(tagged)])
+    table = read_table(shapes, labels=[str(tagged)])
     assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]
 
 
-def test_invalid_file_of_an_image_is_named(tagged: Path, drawn: Path) -> None:
+def test_invalid_file_of_an_image_is_named(tagged: Path, shapes: Path) -> None:
     (tagged / "00000.png.csv").write_text("disc\n")
     (tagged / "labels.csv").unlink()
-    message = error_of(drawn, labels=[str(tagged)]).message
+    message = error_of(shapes, labels=[str(tagged)]).message
     assert message == f'{tagged / "00000.png.csv"}: expected "label" as the first column, got "disc"'
 
 

@@ -88,22 +88,22 @@ def test_other_errors_are_raised() -> None:
 
 
 def test_training_continues_with_smaller_micro_batches_and_the_same_batch_size(
-    drawn: Path, caplog: pytest.LogCaptureFixture
+    shapes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with memory_for(5) as sizes:
-        result = fit(drawn, {**TINY, "epochs": 3}, name="small")
+        result = fit(shapes, {**TINY, "epochs": 3}, name="small")
     logged = [message for message in caplog.messages if "memory ran out in training" in message]
     expected = "continuing with 4 images at a time, with accumulated gradients, so that a step still uses 8 images"
     assert logged == [f"memory ran out in training: {expected}"]
     assert max(sizes) <= 5
     assert result.model.info.config["micro_batch"] == 4
     assert result.model.info.config["batch_size"] == 8
-    whole = fit(drawn, {**TINY, "epochs": 3}, name="whole")
+    whole = fit(shapes, {**TINY, "epochs": 3}, name="whole")
     losses = [one.history[-1]["train_loss"] for one in (result, whole)]
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
-def test_training_continues_if_memory_runs_out_within_an_epoch(drawn: Path) -> None:
+def test_training_continues_if_memory_runs_out_within_an_epoch(shapes: Path) -> None:
     limits = iter([100] * 8 + [4] * 1000)  # of each forward pass; the ninth is in the second epoch
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -112,7 +112,7 @@ def test_training_continues_if_memory_runs_out_within_an_epoch(drawn: Path) -> N
 
     handle = nn.modules.module.register_module_forward_pre_hook(look)
     try:
-        result = fit(drawn, TINY, name="middle")
+        result = fit(shapes, TINY, name="middle")
     finally:
         handle.remove()
     assert len(result.history) == 2
@@ -120,18 +120,18 @@ def test_training_continues_if_memory_runs_out_within_an_epoch(drawn: Path) -> N
 
 
 @pytest.mark.parametrize("micro_batch", [2, 3, 5])
-def test_micro_batches_give_the_gradients_of_the_batch(drawn: Path, micro_batch: int) -> None:
+def test_micro_batches_give_the_gradients_of_the_batch(shapes: Path, micro_batch: int) -> None:
     config = {**TINY, "amp": False, "dropout": 0.0, "epochs": 1}
-    whole, parts = (fit(drawn, {**config, "micro_batch": size}) for size in (None, micro_batch))
+    whole, parts = (fit(shapes, {**config, "micro_batch": size}) for size in (None, micro_batch))
     losses = [one.history[0]["train_loss"] for one in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)  # BatchNorm sees fewer images at a time
 
 
 def test_prediction_in_smaller_micro_batches_is_the_same(
-    trained: Model, drawn: Path, caplog: pytest.LogCaptureFixture
+    trained: Model, shapes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    paths = sorted((drawn / "images").iterdir())[:30]
+    paths = sorted((shapes / "images").iterdir())[:30]
     expected = trained.predict(paths).probs
     with memory_for(7) as sizes:
         probs = trained.predict(paths).probs
@@ -140,9 +140,9 @@ def test_prediction_in_smaller_micro_batches_is_the_same(
     assert [message for message in caplog.messages if "memory ran out in prediction" in message]
 
 
-def test_network_too_large_for_memory_is_an_error(drawn: Path) -> None:
+def test_network_too_large_for_memory_is_an_error(shapes: Path) -> None:
     with (
         memory_for(1),
         pytest.raises(LabelrError, match="memory does not suffice for training with 2 images at a time"),
     ):
-        fit(drawn, TINY, name="large")
+        fit(shapes, TINY, name="large")

@@ -82,10 +82,10 @@ def test_results_of_other_settings_are_refused_with_the_differences(
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
-def test_results_of_another_folder_are_refused(photos: Path, drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_results_of_another_folder_are_refused(photos: Path, shapes: Path, tmp_path: Path, trained: Model) -> None:
     tag(photos, trained, output=tmp_path / "out")
     with pytest.raises(LabelrError, match=r"photos was .*photos and is .*images"):
-        tag(drawn / "images", trained, output=tmp_path / "out")
+        tag(shapes / "images", trained, output=tmp_path / "out")
 
 
 def test_second_run_at_the_same_time_ends_with_exit_code_75(

@@ -26,13 +26,13 @@ def html_of(report: ReportData) -> str:
 
 
 @pytest.fixture
-def small_report(drawn: Path, trained: Model) -> ReportData:
-    return make_report_data(trained, make_evaluation(drawn, ["sun", "sea"], 3))
+def small_report(shapes: Path, trained: Model) -> ReportData:
+    return make_report_data(trained, make_evaluation(shapes, ["sun", "sea"], 3))
 
 
 @pytest.fixture
-def report(drawn: Path, trained: Model) -> ReportData:
-    return make_report_data(trained, make_evaluation(drawn, ["sun", "sea", "sand"]))
+def report(shapes: Path, trained: Model) -> ReportData:
+    return make_report_data(trained, make_evaluation(shapes, ["sun", "sea", "sand"]))
 
 
 def test_report_and_charts_are_in_their_own_folder(small_report: ReportData, tmp_path: Path) -> None:
@@ -105,21 +105,21 @@ def test_curve_has_the_threshold_marked_at_its_recall_and_precision(report: Repo
     assert counts == [str(row[name]) for name in ("tp", "fn", "fp", "tn")]
 
 
-def test_hostile_names_stay_text_and_nothing_outside_is_linked(drawn: Path, trained: Model) -> None:
-    evaluation = make_evaluation(drawn, HOSTILE)
+def test_hostile_names_stay_text_and_nothing_outside_is_linked(shapes: Path, trained: Model) -> None:
+    evaluation = make_evaluation(shapes, HOSTILE)
     named = replace(evaluation, files=tuple(HOSTILE[row % 4] for row in range(40)), data=f"/{HOSTILE[0]}")
     page = Elements(html_of(make_report_data(replace(trained, path=Path(HOSTILE[1])), named)))
     assert_harmless(page, HOSTILE)
 
 
-def test_image_that_no_longer_opens_is_replaced_by_the_reason(drawn: Path, trained: Model) -> None:
-    evaluation = replace(make_evaluation(drawn, ["one", "two"], 3), paths=(Path("gone.jpg"),) * 3)
+def test_image_that_no_longer_opens_is_replaced_by_the_reason(shapes: Path, trained: Model) -> None:
+    evaluation = replace(make_evaluation(shapes, ["one", "two"], 3), paths=(Path("gone.jpg"),) * 3)
     assert "no image: no such file or directory" in html_of(make_report_data(trained, evaluation))
 
 
 @pytest.mark.parametrize("number", [1, 13])
-def test_report_holds_any_number_of_labels(number: int, drawn: Path, trained: Model) -> None:
-    evaluation = make_evaluation(drawn, [f"label {index}" for index in range(number)])
+def test_report_holds_any_number_of_labels(number: int, shapes: Path, trained: Model) -> None:
+    evaluation = make_evaluation(shapes, [f"label {index}" for index in range(number)])
     page = html_of(make_report_data(trained, evaluation))
     assert len(table_of(page, "label-table")) == number
     assert page.count('<table class="confusion">') == number
@@ -142,8 +142,8 @@ def test_report_shows_the_columns_of_the_history_that_exist(report: ReportData, 
     assert "There was no validation split to evaluate epochs on." in text
 
 
-def test_report_without_evaluated_images_shows_the_training(report: ReportData, drawn: Path) -> None:
-    empty = make_evaluation(drawn, ["sun", "sea"], 0)
+def test_report_without_evaluated_images_shows_the_training(report: ReportData, shapes: Path) -> None:
+    empty = make_evaluation(shapes, ["sun", "sea"], 0)
     page = html_of(replace(report, evaluation=empty, result=empty.to_json(), checked=empty))
     assert "No images were left to evaluate this model on." in page
     assert 'id="training"' in page
@@ -157,15 +157,15 @@ def test_report_has_the_facts_to_reproduce_the_model(report: ReportData) -> None
         assert fact in text
 
 
-def test_fit_and_evaluate_write_reports(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_and_evaluate_write_reports(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     here, options = tmp_path / "here", TINY_OPTIONS[:-1]
-    assert cli("fit", drawn, "-o", here, *options).code == 0
+    assert cli("fit", shapes, "-o", here, *options).code == 0
     page = Elements((here / "report" / "report.html").read_text()).text
     report = json.loads((here / "metrics.json").read_text())
     assert f"{report['metrics']['map_macro']:.3f}" in page
     assert "of the test split, which it was not trained on" in page
     assert "of 12 images of the validation and test splits" in page
-    command = ("evaluate", drawn, "--model", here, "-o", tmp_path / "out", "--plot-format", "svg")
+    command = ("evaluate", shapes, "--model", here, "-o", tmp_path / "out", "--plot-format", "svg")
     assert cli(*command).code == 0
     other = Elements((tmp_path / "out" / "report" / "report.html").read_text()).text
     assert "of labels.csv that the model was not trained on" in other
@@ -180,8 +180,8 @@ def test_fit_and_evaluate_write_reports(cli: Cli, drawn: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_report_of_folds_has_means_and_spreads(drawn: Path, tmp_path: Path) -> None:
-    model = fit(drawn, {**TINY, "folds": 2, "report": True}, output=tmp_path / "here").model
+def test_report_of_folds_has_means_and_spreads(shapes: Path, tmp_path: Path) -> None:
+    model = fit(shapes, {**TINY, "folds": 2, "report": True}, output=tmp_path / "here").model
     report = json.loads((model.path / "metrics.json").read_text())
     page = Elements((model.path / "report" / "report.html").read_text()).text
     assert f"{report['metrics']['f1_micro']:.3f} ± {report['spread']['f1_micro']:.3f}" in page
@@ -189,12 +189,12 @@ def test_report_of_folds_has_means_and_spreads(drawn: Path, tmp_path: Path) -> N
 
 
 def test_model_is_complete_where_the_report_cannot_be_written_and_the_old_report_is_deleted(
-    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = tmp_path / "here"
-    first = fit(drawn, TINY, output=here).model
+    first = fit(shapes, TINY, output=here).model
     (here / "report").write_text("a file in the way")
-    model = fit(drawn, {**TINY, "report": True, "seed": 5}, output=here, force=True).model
+    model = fit(shapes, {**TINY, "report": True, "seed": 5}, output=here, force=True).model
     assert model.info.complete
     assert model.info.weights != first.info.weights
     assert "the model is complete, but its report is not: cannot write" in caplog.text
@@ -202,17 +202,17 @@ def test_model_is_complete_where_the_report_cannot_be_written_and_the_old_report
     (here / "report").mkdir()
     (here / "report" / "report.html").write_text("of the previous model")
     (here / "report" / "history.svg").write_text("of the previous model")
-    fit(drawn, TINY, output=here, force=True)
+    fit(shapes, TINY, output=here, force=True)
     assert [path for path in report_files(here) if path.exists()] == []
 
 
 @pytest.mark.slow
 def test_report_of_90_labels_and_10000_images_is_written_in_20_seconds(
-    drawn: Path, trained: Model, tmp_path: Path
+    shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
     labels = [f"label number {index}" for index in range(90)]
-    result = make_evaluation(drawn, labels, 500).to_json()
-    report = make_report_data(trained, make_evaluation(drawn, labels, 10_000), result=result)
+    result = make_evaluation(shapes, labels, 500).to_json()
+    report = make_report_data(trained, make_evaluation(shapes, labels, 10_000), result=result)
     start = time.process_time()
     page = write_report(tmp_path, report)
     assert time.process_time() - start < 20
@@ -220,10 +220,10 @@ def test_report_of_90_labels_and_10000_images_is_written_in_20_seconds(
 
 
 @pytest.mark.slow
-def test_thousands_of_labels_are_limited(drawn: Path, trained: Model) -> None:
+def test_thousands_of_labels_are_limited(shapes: Path, trained: Model) -> None:
     labels = [f"tag {index}" for index in range(2100)]
-    evaluation = make_evaluation(drawn, labels, 20)
-    result = make_evaluation(drawn, labels[:3], 20).to_json()
+    evaluation = make_evaluation(shapes, labels, 20)
+    result = make_evaluation(shapes, labels[:3], 20).to_json()
     rows = [{**result["per_label"][0], "label": label} for label in labels]
     page = html_of(make_report_data(trained, evaluation, result={**result, "per_label": rows}))
     assert len(table_of(page, "label-table")) == 2000
@@ -232,9 +232,9 @@ def test_thousands_of_labels_are_limited(drawn: Path, trained: Model) -> None:
     assert len(page) < 5_000_000
 
 
-def test_unknown_plot_format_is_an_error(drawn: Path, trained: Model) -> None:
+def test_unknown_plot_format_is_an_error(shapes: Path, trained: Model) -> None:
     with pytest.raises(LabelrError, match="plot_format: expected one of png, svg, got 'pdf'"):
-        labelr.evaluate(drawn, trained, plot_format="pdf")
+        labelr.evaluate(shapes, trained, plot_format="pdf")
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
@@ -242,9 +242,9 @@ def test_unknown_plot_format_is_an_error(drawn: Path, trained: Model) -> None:
 
 @pytest.mark.browser
 def test_browser_shows_the_report_without_errors_and_other_requests(
-    browser: Browser, drawn: Path, trained: Model
+    browser: Browser, shapes: Path, trained: Model
 ) -> None:
-    evaluation = make_evaluation(drawn, [*HOSTILE, "sun"])
+    evaluation = make_evaluation(shapes, [*HOSTILE, "sun"])
     named = replace(evaluation, files=tuple(HOSTILE[row % 4] for row in range(40)))
     shown = browser(html_of(make_report_data(trained, named)))
     assert shown.requests == ["http://page.test/report.html"]
@@ -283,9 +283,9 @@ def test_click_on_a_heading_sorts_the_labels_and_another_click_reverses_them(
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_report_is_no_wider_than_a_phone_with_any_names(browser: Browser, drawn: Path, trained: Model) -> None:
+def test_report_is_no_wider_than_a_phone_with_any_names(browser: Browser, shapes: Path, trained: Model) -> None:
     names = [*HOSTILE, "x" * 120, "日本語" * 30]
-    evaluation = replace(make_evaluation(drawn, names), files=tuple(names[row % 6] * 3 for row in range(40)))
+    evaluation = replace(make_evaluation(shapes, names), files=tuple(names[row % 6] * 3 for row in range(40)))
     page = re.sub(
         r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html_of(make_report_data(trained, evaluation))
     )

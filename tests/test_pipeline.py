@@ -19,11 +19,13 @@ from labelr.tagging.pipeline import BATCH_SIZES, LabelSelection, Result, TaggedI
 from labelr.tagging.tag import tag
 
 
-def test_swapped_images_of_the_same_size_and_time_are_tagged_again(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_swapped_images_of_the_same_size_and_time_are_tagged_again(
+    shapes: Path, tmp_path: Path, trained: Model
+) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, number in (("a.bmp", 1), ("b.bmp", 2)):
-        with Image.open(drawn / "images" / f"{number:05d}.png") as image:
+        with Image.open(shapes / "images" / f"{number:05d}.png") as image:
             image.convert("RGB").save(folder / name)
         os.utime(folder / name, (1, 1))
     tag(folder, trained, output=tmp_path / "out")
@@ -50,25 +52,25 @@ def test_probabilities_are_those_of_the_model(photos: Path, trained: Model) -> N
     np.testing.assert_allclose([image.result.probs for image in images], probs, atol=1e-6)
 
 
-def test_probabilities_do_not_depend_on_other_images(photos: Path, drawn: Path, trained: Model) -> None:
+def test_probabilities_do_not_depend_on_other_images(photos: Path, shapes: Path, trained: Model) -> None:
     for number in range(batch_size(trained)):
-        shutil.copy(drawn / "images" / f"{number + 10:05d}.png", photos / f"n{number}.png")
+        shutil.copy(shapes / "images" / f"{number + 10:05d}.png", photos / f"n{number}.png")
     names = sorted(path.name for path in photos.glob("*.png"))
     (alone,) = tag_names(trained, photos, ["z.png"])
     np.testing.assert_array_equal(tag_names(trained, photos, names)[-1].result.probs, alone.result.probs)
 
 
 def test_images_are_tagged_in_order_where_another_device_predicts(
-    drawn: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = sorted(path.name for path in (drawn / "images").iterdir())
-    expected = tag_names(trained, drawn / "images", names)
+    names = sorted(path.name for path in (shapes / "images").iterdir())
+    expected = tag_names(trained, shapes / "images", names)
     previous = {image.name: image.result for image in expected[5:40]}
     other = replace(trained, runtime=replace(trained.runtime, device=torch.device("meta")))
     predict = trained.predict_pixels
     monkeypatch.setattr(Model, "predict_pixels", lambda _, batches: predict(batches))
     monkeypatch.setitem(BATCH_SIZES, "meta", 32)
-    found = tag_names(other, drawn / "images", names, previous)
+    found = tag_names(other, shapes / "images", names, previous)
     assert [image.name for image in found] == names
     assert [image.origin for image in found].count("unchanged") == len(previous)
     np.testing.assert_allclose(

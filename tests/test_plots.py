@@ -39,8 +39,8 @@ def write(evaluation: Evaluation, folder: Path, plot_format: str = "png") -> dic
 
 
 @pytest.mark.parametrize("number", [1, pytest.param(90, marks=pytest.mark.slow)])
-def test_any_number_of_labels_gives_four_images_of_moderate_size(number: int, drawn: Path, tmp_path: Path) -> None:
-    written = write(make_evaluation(drawn, [f"label {index}" for index in range(number)], 6), tmp_path)
+def test_any_number_of_labels_gives_four_images_of_moderate_size(number: int, shapes: Path, tmp_path: Path) -> None:
+    written = write(make_evaluation(shapes, [f"label {index}" for index in range(number)], 6), tmp_path)
     assert set(written) == set(CHARTS)
     for name, path in written.items():
         height, width, _ = imread(path).shape
@@ -48,16 +48,16 @@ def test_any_number_of_labels_gives_four_images_of_moderate_size(number: int, dr
         assert 150 < height < 4000, name
 
 
-def test_names_in_any_script_are_drawn_without_a_warning(drawn: Path, tmp_path: Path) -> None:
-    named = replace(make_evaluation(drawn, NAMES, len(NAMES)), files=NAMES)
+def test_names_in_any_script_are_drawn_without_a_warning(shapes: Path, tmp_path: Path) -> None:
+    named = replace(make_evaluation(shapes, NAMES, len(NAMES)), files=NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         written = write(named, tmp_path)
     assert set(written) == set(CHARTS)
 
 
-def test_svg_keeps_names_as_text(drawn: Path, tmp_path: Path) -> None:
-    written = write(make_evaluation(drawn, ["日本語", "<b>&", "समुद्र"], 3), tmp_path, "svg")
+def test_svg_keeps_names_as_text(shapes: Path, tmp_path: Path) -> None:
+    written = write(make_evaluation(shapes, ["日本語", "<b>&", "समुद्र"], 3), tmp_path, "svg")
     for name in ("confusion", "pr_curves"):
         text = written[name].read_text(encoding="utf-8")
         assert "&lt;b&gt;&amp;" in text
@@ -103,15 +103,15 @@ def test_name_is_one_line_without_control_characters() -> None:
     assert printable(" a\n\tb\x07\u200dc\ufe0f ") == "a bc"
 
 
-def test_drawing_leaves_matplotlibs_settings_unchanged(drawn: Path, tmp_path: Path) -> None:
+def test_drawing_leaves_matplotlibs_settings_unchanged(shapes: Path, tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    write(make_evaluation(drawn, ["sea", "sun"], 3), tmp_path)
+    write(make_evaluation(shapes, ["sea", "sun"], 3), tmp_path)
     assert dict(mpl.rcParams) == before
 
 
 @pytest.mark.slow
-def test_style_of_the_user_does_not_change_the_charts(drawn: Path, tmp_path: Path) -> None:
-    evaluation = make_evaluation(drawn, ["sea", "sun"], 3)
+def test_style_of_the_user_does_not_change_the_charts(shapes: Path, tmp_path: Path) -> None:
+    evaluation = make_evaluation(shapes, ["sea", "sun"], 3)
     plain = write(evaluation, tmp_path)["pr_curves"].read_bytes()
     other = tmp_path / "other"
     other.mkdir()
@@ -119,8 +119,8 @@ def test_style_of_the_user_does_not_change_the_charts(drawn: Path, tmp_path: Pat
         assert write(evaluation, other)["pr_curves"].read_bytes() == plain
 
 
-def test_correct_and_wrong_counts_have_different_colours(drawn: Path, tmp_path: Path) -> None:
-    evaluation = make_evaluation(drawn, ["all wrong"])
+def test_correct_and_wrong_counts_have_different_colours(shapes: Path, tmp_path: Path) -> None:
+    evaluation = make_evaluation(shapes, ["all wrong"])
     evaluation.targets[:] = np.where(evaluation.probs >= 0.55, 0, 1)
     draw_confusion(evaluation, Fonts()).savefig(tmp_path / "confusion.png")
     pixels = imread(tmp_path / "confusion.png")[..., :3].reshape(-1, 3)

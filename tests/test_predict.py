@@ -45,8 +45,8 @@ def test_probabilities_are_averaged_over_the_mirror_image_where_the_model_says_s
     assert averaged == pytest.approx([plain.mean()] * 2)
 
 
-def test_prediction_of_a_file_an_image_and_an_array_is_the_same(trained: Model, drawn: Path) -> None:
-    path = drawn / "images" / "00003.png"
+def test_prediction_of_a_file_an_image_and_an_array_is_the_same(trained: Model, shapes: Path) -> None:
+    path = shapes / "images" / "00003.png"
     image = Image.open(path)
     for other in (
         str(path),
@@ -58,8 +58,8 @@ def test_prediction_of_a_file_an_image_and_an_array_is_the_same(trained: Model, 
         assert trained.predict(other).probs == pytest.approx(trained.predict(path).probs)
 
 
-def test_several_images_give_a_row_each_in_order(trained: Model, drawn: Path) -> None:
-    paths = sorted((drawn / "images").iterdir())[:3]
+def test_several_images_give_a_row_each_in_order(trained: Model, shapes: Path) -> None:
+    paths = sorted((shapes / "images").iterdir())[:3]
     labels, probs = trained.predict(paths)
     assert probs.shape == (3, 3)
     assert probs[1] == pytest.approx(trained.predict(paths[1]).probs[0], abs=0.02)
@@ -69,14 +69,14 @@ def test_several_images_give_a_row_each_in_order(trained: Model, drawn: Path) ->
     ]
 
 
-def test_threshold_overrides_the_models_own(trained: Model, drawn: Path) -> None:
-    path = drawn / "images" / "00003.png"
+def test_threshold_overrides_the_models_own(trained: Model, shapes: Path) -> None:
+    path = shapes / "images" / "00003.png"
     assert trained.predict(path, threshold=0).labels == [list(trained.labels)]
     assert trained.predict(path, threshold=1).labels == [[]]
 
 
-def test_probabilities_are_calibrated(trained: Model, drawn: Path) -> None:
-    paths = sorted((drawn / "images").iterdir())[:3]
+def test_probabilities_are_calibrated(trained: Model, shapes: Path) -> None:
+    paths = sorted((shapes / "images").iterdir())[:3]
     plain, shifted = (
         replace(trained, info=replace(trained.info, calibration=Calibration(temperature, bias)))
         for temperature, bias in ((1.0, 0.0), (2.0, 0.5))
@@ -103,8 +103,8 @@ def test_array_of_an_unknown_kind_is_an_error(trained: Model) -> None:
         trained.predict(np.zeros((4, 4, 3), np.int64))
 
 
-def test_optimized_network_predicts_the_same_as_the_trained_one(trained: Model, drawn: Path) -> None:
-    paths = sorted((drawn / "images").iterdir())[:8]
+def test_optimized_network_predicts_the_same_as_the_trained_one(trained: Model, shapes: Path) -> None:
+    paths = sorted((shapes / "images").iterdir())[:8]
     wanted = trained.info.preprocessing
     pixels = np.stack(
         [image for path in paths if isinstance(image := read_pixels(path, wanted.image_size), np.ndarray)]
@@ -122,10 +122,10 @@ def test_optimized_network_predicts_the_same_as_the_trained_one(trained: Model, 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_probabilities_do_not_depend_on_the_other_images_of_a_batch(
-    trained: Model, drawn: Path, precision: str
+    trained: Model, shapes: Path, precision: str
 ) -> None:
     model = replace(trained, runtime=Runtime(torch.device("cpu"), precision, 1, 1))
-    paths = sorted((drawn / "images").iterdir())[:16]
+    paths = sorted((shapes / "images").iterdir())[:16]
     pixels = np.stack([image for path in paths if isinstance(image := read_pixels(path, 32), np.ndarray)])
     whole = model.predict_pixels([pixels])
     order = np.random.default_rng(0).permutation(16)

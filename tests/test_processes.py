@@ -50,9 +50,9 @@ def end_of(running: "subprocess.Popen[str]") -> tuple[str, str]:
 
 @SIGNALS
 def test_signal_stops_training_and_shows_how_to_resume(
-    cli: Cli, drawn: Path, home: Path, number: signal.Signals, code: int
+    cli: Cli, shapes: Path, home: Path, number: signal.Signals, code: int
 ) -> None:
-    options = [drawn, *TINY_OPTIONS, *LONG, "-j", "3", "--cache-limit", "0"]  # threads that open images all the time
+    options = [shapes, *TINY_OPTIONS, *LONG, "-j", "3", "--cache-limit", "0"]  # threads that open images all the time
     with subprocess.Popen(fitting(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         wait_for(running, "epoch 2/")
         running.send_signal(number)
@@ -63,21 +63,21 @@ def test_signal_stops_training_and_shows_how_to_resume(
     said = " ".join(map(str, options))
     assert err.splitlines()[-1] == f"Stopped by {number.name}. Resume with: labelr fit {said} --resume"
     assert "Traceback" not in err
-    assert not store.load_info(home / "models" / "drawn").complete
-    assert not list((home / "models" / "drawn").glob(".*"))
+    assert not store.load_info(home / "models" / "shapes").complete
+    assert not list((home / "models" / "shapes").glob(".*"))
     listed = cli("models", "list")
-    assert re.search(r"drawn .* unfinished, \d+ of 5000 epochs", listed.out)
+    assert re.search(r"shapes .* unfinished, \d+ of 5000 epochs", listed.out)
     assert cli("fit", *options).err.startswith("Error: there is an unfinished run in ")
 
 
 @SIGNALS
 def test_signal_stops_tagging_and_the_same_command_resumes(
-    cli: Cli, trained: Model, drawn: Path, tmp_path: Path, number: signal.Signals, code: int
+    cli: Cli, trained: Model, shapes: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     photos = tmp_path / "many"
     photos.mkdir()
     for count in range(600):
-        (photos / f"{count}.png").hardlink_to(drawn / "images" / f"{count % 60:05d}.png")
+        (photos / f"{count}.png").hardlink_to(shapes / "images" / f"{count % 60:05d}.png")
     options = ["tag", photos, "--model", trained.path, "-o", tmp_path / "out", "--threads", "1", "-j", "1"]
     command = [sys.executable, "-m", "labelr", *map(str, options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -130,9 +130,9 @@ def mount(folder: Path, megabytes: int) -> None:
 
 @pytest.mark.slow
 def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
-    cli: Cli, drawn: Path, home: Path, tmp_path: Path
+    cli: Cli, shapes: Path, home: Path, tmp_path: Path
 ) -> None:
-    options = [drawn, *TINY_OPTIONS, "--epochs", "8", "--patience", "8"]
+    options = [shapes, *TINY_OPTIONS, "--epochs", "8", "--patience", "8"]
     assert cli("fit", *options, "--output", tmp_path / "reference").code == 0
     disk = tmp_path / "disk"
     mount(disk, 12)
@@ -147,7 +147,7 @@ def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
         assert running.returncode == 1
         assert re.search(r"Error: cannot write .*/disk/model/[^ ]+: No space left on device", err)
         assert "the progress is saved: resume with the same command and `--resume`" in err
-        assert cli("evaluate", drawn, "--model", disk / "model").code == 0
+        assert cli("evaluate", shapes, "--model", disk / "model").code == 0
         (disk / "filler").unlink()
         assert cli("fit", *options, "--output", disk / "model", "--resume").code == 0
         ends = [store.load_info(folder) for folder in (tmp_path / "reference", disk / "model")]
@@ -157,8 +157,8 @@ def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
 
 
 @pytest.mark.slow
-def test_output_that_disappears_is_an_error_that_names_it(drawn: Path, tmp_path: Path) -> None:
-    command = fitting(drawn, *TINY_OPTIONS, *LONG, "--output", tmp_path / "model")
+def test_output_that_disappears_is_an_error_that_names_it(shapes: Path, tmp_path: Path) -> None:
+    command = fitting(shapes, *TINY_OPTIONS, *LONG, "--output", tmp_path / "model")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         wait_for(running, "epoch 2/")
         (tmp_path / "model").rename(tmp_path / "elsewhere")
@@ -179,7 +179,7 @@ def test_signal_before_the_first_epoch_leaves_no_model(home: Path) -> None:
     assert list((home / "models").iterdir()) == []
 
 
-def test_command_works_through_a_pipe_that_closes_early(trained: Model, drawn: Path) -> None:
+def test_command_works_through_a_pipe_that_closes_early(trained: Model, shapes: Path) -> None:
     command = f"{sys.executable} -m labelr models show {trained.path} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
@@ -196,17 +196,17 @@ def test_main_job_through_real_processes(process: Cli, tmp_path: Path, home: Pat
     assert len(list((tmp_path / "out").glob("*.png.csv"))) == 40
 
 
-def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process: Cli, drawn: Path) -> None:
-    plain = process("check", drawn / "nowhere", env={**os.environ, "NO_COLOR": "1"})
-    forced = process("check", drawn / "nowhere", env={**os.environ, "FORCE_COLOR": "1"})
+def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process: Cli, shapes: Path) -> None:
+    plain = process("check", shapes / "nowhere", env={**os.environ, "NO_COLOR": "1"})
+    forced = process("check", shapes / "nowhere", env={**os.environ, "FORCE_COLOR": "1"})
     assert plain.code == forced.code == 1
     assert "\x1b" not in plain.err
     assert "\x1b[1;31mError: " in forced.err
 
 
-def test_bars_are_shown_on_a_terminal(drawn: Path, home: Path) -> None:
+def test_bars_are_shown_on_a_terminal(shapes: Path, home: Path) -> None:
     terminal, other_end = pty.openpty()
-    command = [sys.executable, "-m", "labelr", "fit", str(drawn), *TINY_OPTIONS]
+    command = [sys.executable, "-m", "labelr", "fit", str(shapes), *TINY_OPTIONS]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end, env=environment) as running:
         os.close(other_end)
@@ -217,16 +217,16 @@ def test_bars_are_shown_on_a_terminal(drawn: Path, home: Path) -> None:
         out = running.stdout.read() if running.stdout else b""
     os.close(terminal)
     assert running.returncode == 0
-    assert out.decode() == f"{home / 'models' / 'drawn'}\n"
+    assert out.decode() == f"{home / 'models' / 'shapes'}\n"
     text = shown.decode()
     assert "\u2501" in text  # the line that bars are drawn with
     assert "epoch 2/2  train loss" in text
     assert re.search(r"epoch 1/2  lr [\d.e-]+", text)  # the live line
 
 
-def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, drawn: Path, tmp_path: Path) -> None:
+def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, shapes: Path, tmp_path: Path) -> None:
     output = os.fsencode(tmp_path) + b"/caf\xe9"
-    command = [sys.executable, "-m", "labelr", "tag", str(drawn / "images"), "--model", str(trained.path)]
+    command = [sys.executable, "-m", "labelr", "tag", str(shapes / "images"), "--model", str(trained.path)]
     done = subprocess.run([*command, "-o", os.fsdecode(output)], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, output + b"\n")
 
@@ -248,14 +248,14 @@ def test_closed_stdout_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, drawn: Path, home: Path) -> None:
+def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, shapes: Path, home: Path) -> None:
     options = [*TINY_OPTIONS, "--epochs", "5000", "--patience", "5000", "--name", "same"]
-    command = [sys.executable, "-m", "labelr", "fit", str(drawn), *options]
+    command = [sys.executable, "-m", "labelr", "fit", str(shapes), *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         while not (home / "models" / "same" / ".lock").exists():
             assert running.poll() is None
             time.sleep(0.01)
-        second = cli("fit", drawn, *options)
+        second = cli("fit", shapes, *options)
         running.terminate()
         running.communicate(timeout=60)
     assert second.code == 75

@@ -80,18 +80,18 @@ def essence(result: FitResult) -> str:
 
 
 @pytest.fixture(scope="module")
-def reference(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+def reference(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     """The run that was never stopped."""
-    return fit(drawn, THREE, output=tmp_path_factory.mktemp("models") / "reference")
+    return fit(shapes, THREE, output=tmp_path_factory.mktemp("models") / "reference")
 
 
 @pytest.fixture(scope="module")
-def interrupted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interrupted(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in its second epoch; read-only."""
     before = signal.getsignal(signal.SIGTERM)
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     folder = tmp_path_factory.mktemp("models") / "interrupted"
-    stopped(drawn, THREE, output=folder)
+    stopped(shapes, THREE, output=folder)
     signal.signal(signal.SIGTERM, before)
     return folder
 
@@ -103,12 +103,12 @@ def run(interrupted: Path, home: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def interrupted_late(interrupted: Path, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interrupted_late(interrupted: Path, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, stopped again in its last step; read-only."""
     before = signal.getsignal(signal.SIGTERM)
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     folder = Path(shutil.copytree(interrupted, tmp_path_factory.mktemp("models") / "interrupted"))
-    stopped(drawn, THREE, epoch=2, step=6, output=folder, resume=True)
+    stopped(shapes, THREE, epoch=2, step=6, output=folder, resume=True)
     signal.signal(signal.SIGTERM, before)
     return folder
 
@@ -120,19 +120,19 @@ def late_run(interrupted_late: Path, home: Path) -> Path:
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 6), (3, 6)])
-def test_stopped_run_gives_the_same_model(reference: FitResult, drawn: Path, epoch: int, step: int) -> None:
-    stopped(drawn, THREE, epoch=epoch, step=step, name="run")
-    result = fit(drawn, THREE, name="run", resume=True)
+def test_stopped_run_gives_the_same_model(reference: FitResult, shapes: Path, epoch: int, step: int) -> None:
+    stopped(shapes, THREE, epoch=epoch, step=step, name="run")
+    result = fit(shapes, THREE, name="run", resume=True)
     assert essence(result) == essence(reference)
     names = {path.name.split("-")[0] for path in result.model.path.iterdir()}
     assert names == {path.name.split("-")[0] for path in reference.model.path.iterdir()}
 
 
-def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResult, drawn: Path) -> None:
-    stopped(drawn, THREE, epoch=1, step=4, name="run")
+def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResult, shapes: Path) -> None:
+    stopped(shapes, THREE, epoch=1, step=4, name="run")
     for epoch, step in [(1, 2), (2, 1), (1, 3)]:  # of what is left each time
-        stopped(drawn, THREE, epoch=epoch, step=step, name="run", resume=True)
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
+        stopped(shapes, THREE, epoch=epoch, step=step, name="run", resume=True)
+    assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
 
 
 @pytest.mark.slow
@@ -147,11 +147,11 @@ def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResu
     ],
     ids="-".join,
 )
-def test_stopped_run_gives_the_same_model_with_other_settings(drawn: Path, change: dict[str, Any]) -> None:
+def test_stopped_run_gives_the_same_model_with_other_settings(shapes: Path, change: dict[str, Any]) -> None:
     config = {**TINY, **change}
-    reference = fit(drawn, config, name="reference")
-    stopped(drawn, config, name="run")
-    assert essence(fit(drawn, config, name="run", resume=True)) == essence(reference)
+    reference = fit(shapes, config, name="reference")
+    stopped(shapes, config, name="run")
+    assert essence(fit(shapes, config, name="run", resume=True)) == essence(reference)
 
 
 def test_early_stopping_continues_counting(tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_early_stopping_continues_counting(tmp_path: Path) -> None:
     assert essence(fit(data, config, name="run", resume=True)) == essence(reference)
 
 
-def test_finished_folds_are_not_trained_again(drawn: Path) -> None:
+def test_finished_folds_are_not_trained_again(shapes: Path) -> None:
     config = {**ONE, "folds": 3}
-    reference = fit(drawn, config, name="reference")
-    stopped(drawn, config, epoch=2, step=2, name="run")  # in the second fold
+    reference = fit(shapes, config, name="reference")
+    stopped(shapes, config, epoch=2, step=2, name="run")  # in the second fold
     assert sorted(path.name for path in (store.models_folder() / "run" / "folds").iterdir()) == ["1.npz", "2"]
     epochs = []
 
@@ -179,7 +179,7 @@ def test_finished_folds_are_not_trained_again(drawn: Path) -> None:
         epochs.extend([total] if callable(description) else [])
         return items
 
-    result = fit(drawn, config, name="run", resume=True, track=count)
+    result = fit(shapes, config, name="run", resume=True, track=count)
     assert essence(result) == essence(reference)
     assert len(epochs) == 3  # of the second fold, of the third, and of the final model
     assert not (result.model.path / "folds").exists()
@@ -187,70 +187,70 @@ def test_finished_folds_are_not_trained_again(drawn: Path) -> None:
     assert stored[0] == stored[1]
 
 
-def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(reference: FitResult, drawn: Path) -> None:
+def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(reference: FitResult, shapes: Path) -> None:
     folder = store.models_folder() / "run"
     with pytest.raises(LabelrError, match=r"cannot write .*config\.json"):  # after the checkpoint of the first epoch
-        fit(drawn, THREE, name="run", track=at(1, 1, (folder / "config.json").mkdir))
+        fit(shapes, THREE, name="run", track=at(1, 1, (folder / "config.json").mkdir))
     assert not (folder / "model.json").exists()
     (folder / "config.json").rmdir()
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
+    assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
 
 
-def test_missing_best_model_is_an_error(drawn: Path, run: Path) -> None:
+def test_missing_best_model_is_an_error(shapes: Path, run: Path) -> None:
     (run / "model.json").unlink()
     with pytest.raises(LabelrError, match="the best model so far is gone"):
-        fit(drawn, THREE, name="run", resume=True)
+        fit(shapes, THREE, name="run", resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"x" * 1000], ids=["empty", "cut", "noise"])
-def test_damaged_checkpoint_is_an_error_with_a_hint(drawn: Path, content: bytes, run: Path) -> None:
+def test_damaged_checkpoint_is_an_error_with_a_hint(shapes: Path, content: bytes, run: Path) -> None:
     (run / "checkpoint.pt").write_bytes(content)
     with pytest.raises(LabelrError, match=r"the checkpoint .* cannot be read") as caught:
-        fit(drawn, THREE, name="run", resume=True)
+        fit(shapes, THREE, name="run", resume=True)
     assert "--force" in caught.value.hint
 
 
-def test_checkpoint_that_would_execute_code_is_refused(drawn: Path, tmp_path: Path, run: Path) -> None:
+def test_checkpoint_that_would_execute_code_is_refused(shapes: Path, tmp_path: Path, run: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "executed"),)
 
     torch.save({"format": 1, "network": Evil()}, run / "checkpoint.pt")
     with pytest.raises(LabelrError, match=r"the checkpoint .* cannot be read"):
-        fit(drawn, THREE, name="run", resume=True)
+        fit(shapes, THREE, name="run", resume=True)
     assert not (tmp_path / "executed").exists()
 
 
-def test_other_settings_are_refused_with_their_names(drawn: Path, run: Path) -> None:
+def test_other_settings_are_refused_with_their_names(shapes: Path, run: Path) -> None:
     with pytest.raises(LabelrError) as caught:
-        fit(drawn, {**THREE, "lr": 0.1, "width": 0.25, "exclude": ["disc"]}, name="run", resume=True)
+        fit(shapes, {**THREE, "lr": 0.1, "width": 0.25, "exclude": ["disc"]}, name="run", resume=True)
     for phrase in ("lr was auto and is 0.1", "width was 0.125 and is 0.25", "exclude was none and is disc"):
         assert phrase in caught.value.message
     assert "--force" in caught.value.hint
 
 
 def test_resolved_auto_settings_and_free_settings_may_be_given(
-    reference: FitResult, drawn: Path, late_run: Path
+    reference: FitResult, shapes: Path, late_run: Path
 ) -> None:
     named = {**THREE, "lr": 4e-3, "patience": 10, "checkpoint_minutes": 1.0, "cache_limit": 1.0, "workers": 2}
-    assert essence(fit(drawn, named, name="run", resume=True)) == essence(reference)
+    assert essence(fit(shapes, named, name="run", resume=True)) == essence(reference)
 
 
-def test_resolved_auto_settings_are_kept_on_another_machine(drawn: Path, tmp_path: Path) -> None:
+def test_resolved_auto_settings_are_kept_on_another_machine(shapes: Path, tmp_path: Path) -> None:
     config = {name: value for name, value in ONE.items() if name not in ("threads", "amp")}
-    stopped(drawn, config, epoch=1, name="run")
+    stopped(shapes, config, epoch=1, name="run")
     path = store.models_folder() / "run" / "run.json"
     run = json.loads(path.read_text())
     other = {"threads": run["settings"]["threads"] + 1, "amp": not run["settings"]["amp"]}
     path.write_text(json.dumps({**run, "settings": {**run["settings"], **other}}))
-    config = fit(drawn, config, name="run", resume=True).model.info.config
+    config = fit(shapes, config, name="run", resume=True).model.info.config
     assert {name: config[name] for name in other} == other
 
 
-def test_epochs_may_grow_and_not_shrink(drawn: Path, late_run: Path) -> None:
+def test_epochs_may_grow_and_not_shrink(shapes: Path, late_run: Path) -> None:
     with pytest.raises(LabelrError, match="epochs was 3 and is 2"):
-        fit(drawn, {**THREE, "epochs": 2}, name="run", resume=True)
-    result = fit(drawn, {**THREE, "epochs": 4}, name="run", resume=True)
+        fit(shapes, {**THREE, "epochs": 2}, name="run", resume=True)
+    result = fit(shapes, {**THREE, "epochs": 4}, name="run", resume=True)
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     assert result.model.info.config["epochs"] == 4
 
@@ -299,54 +299,54 @@ def reverse_rows(data: Path) -> None:
     ],
 )
 def test_changed_data_is_refused_with_the_change(
-    drawn: Path, run: Path, tmp_path: Path, change: Callable[[Path], None], message: str
+    shapes: Path, run: Path, tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
-    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+    data = Path(shutil.copytree(shapes, tmp_path / "data"))
     change(data)
     with pytest.raises(LabelrError, match="the data has changed since the run") as caught:
         fit(data, THREE, name="run", resume=True)
     assert message in caught.value.message
 
 
-def test_moved_data_is_accepted(reference: FitResult, drawn: Path, late_run: Path, tmp_path: Path) -> None:
-    moved = Path(shutil.copytree(drawn, tmp_path / "moved"))
+def test_moved_data_is_accepted(reference: FitResult, shapes: Path, late_run: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(shapes, tmp_path / "moved"))
     assert essence(fit(moved, THREE, name="run", resume=True)) == essence(reference)
 
 
-def test_same_run_again_is_an_error_that_names_resume_and_force(drawn: Path) -> None:
-    stopped(drawn, ONE, epoch=1)
+def test_same_run_again_is_an_error_that_names_resume_and_force(shapes: Path) -> None:
+    stopped(shapes, ONE, epoch=1)
     with pytest.raises(LabelrError, match="there is an unfinished run in") as caught:
-        fit(drawn, ONE)
+        fit(shapes, ONE)
     assert "`--resume`" in caught.value.hint
     assert "`--force`" in caught.value.hint
-    again = fit(drawn, ONE, force=True).model
-    assert (again.name, again.info.complete) == ("drawn", True)
+    again = fit(shapes, ONE, force=True).model
+    assert (again.name, again.info.complete) == ("shapes", True)
     assert not (again.path / "checkpoint.pt").exists()
 
 
-def test_run_without_a_name_finds_its_own_unfinished_one(drawn: Path) -> None:
+def test_run_without_a_name_finds_its_own_unfinished_one(shapes: Path) -> None:
     other = {**ONE, "seed": 5}
-    stopped(drawn, ONE, epoch=1)
-    stopped(drawn, other, epoch=1)
-    assert sorted(path.name for path in store.models_folder().iterdir()) == ["drawn", "drawn-2"]
-    for config, name, seed in [(other, "drawn-2", 5), (ONE, "drawn", 0)]:
-        model = fit(drawn, config, resume=True).model
+    stopped(shapes, ONE, epoch=1)
+    stopped(shapes, other, epoch=1)
+    assert sorted(path.name for path in store.models_folder().iterdir()) == ["shapes", "shapes-2"]
+    for config, name, seed in [(other, "shapes-2", 5), (ONE, "shapes", 0)]:
+        model = fit(shapes, config, resume=True).model
         assert (model.name, model.info.config["seed"]) == (name, seed)
 
 
-def test_run_on_other_data_with_the_same_name_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
-    stopped(drawn, ONE, epoch=1)
-    data = make_synthetic_dataset(tmp_path / "drawn", 40, 2)
-    assert fit(data, ONE, resume=True).model.name == "drawn-2"
+def test_run_on_other_data_with_the_same_name_is_not_resumed(shapes: Path, tmp_path: Path) -> None:
+    stopped(shapes, ONE, epoch=1)
+    data = make_synthetic_dataset(tmp_path / "shapes", 40, 2)
+    assert fit(data, ONE, resume=True).model.name == "shapes-2"
 
 
-def test_new_run_starts_if_there_is_none_to_resume(drawn: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_run_starts_if_there_is_none_to_resume(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
-    assert len(fit(drawn, ONE, name="new", resume=True).history) == 1
+    assert len(fit(shapes, ONE, name="new", resume=True).history) == 1
     assert "there is no unfinished run to resume: starting a new one" in caplog.text
 
 
-def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibration(drawn: Path) -> None:
+def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibration(shapes: Path) -> None:
     class Stop(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage().startswith("report: "):
@@ -357,38 +357,38 @@ def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibrat
     library.setLevel("INFO")
     try:
         with pytest.raises(signals.Stopped):
-            fit(drawn, {**ONE, "report": True}, name="run")
+            fit(shapes, {**ONE, "report": True}, name="run")
     finally:
         library.removeHandler(handler)
         library.setLevel("NOTSET")
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     before = labelr.load("run").info
     assert before.complete
-    after = fit(drawn, ONE, name="run", resume=True).model.info
+    after = fit(shapes, ONE, name="run", resume=True).model.info
     assert after.weights == before.weights
     assert (after.calibration, after.thresholds) == (before.calibration, before.thresholds)
 
 
-def test_table_of_suspects_of_a_resumed_run_is_replaced(drawn: Path, late_run: Path, tmp_path: Path) -> None:
+def test_table_of_suspects_of_a_resumed_run_is_replaced(shapes: Path, late_run: Path, tmp_path: Path) -> None:
     (tmp_path / "suspects.csv").write_text("of the run that was stopped")
-    fit(drawn, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv")
+    fit(shapes, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv")
     assert (tmp_path / "suspects.csv").read_text().startswith("filename,label,given")
-    assert fit(drawn, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv").model.name == "run"
+    assert fit(shapes, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv").model.name == "run"
 
 
-@pytest.mark.parametrize("name", [None, "drawn"])
+@pytest.mark.parametrize("name", [None, "shapes"])
 def test_finished_run_returns_its_result_again(
-    trained: Model, drawn: Path, home: Path, name: str | None, caplog: pytest.LogCaptureFixture
+    trained: Model, shapes: Path, home: Path, name: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="labelr")
     first = FitResult.load(trained)
-    shutil.copytree(trained.path, home / "models" / "drawn")
+    shutil.copytree(trained.path, home / "models" / "shapes")
 
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         assert not callable(description), "trained again"
         return items
 
-    again = fit(drawn, TINY, name=name, resume=True, track=track, suspects=store.models_folder() / "suspects.csv")
+    again = fit(shapes, TINY, name=name, resume=True, track=track, suspects=store.models_folder() / "suspects.csv")
     assert "no table of suspects is written" in caplog.text
     assert again.history == first.history
     assert again.metrics == first.metrics
@@ -396,34 +396,34 @@ def test_finished_run_returns_its_result_again(
     assert "is finished already, with the same data and settings" in caplog.text
 
 
-def test_finished_run_is_not_the_result_of_other_settings(trained: Model, drawn: Path, home: Path) -> None:
+def test_finished_run_is_not_the_result_of_other_settings(trained: Model, shapes: Path, home: Path) -> None:
     shutil.copytree(trained.path, home / "models" / "run")
     with pytest.raises(LabelrError, match=r"the finished run in .* other settings: epochs was 2 and is 3"):
-        fit(drawn, {**TINY, "epochs": 3}, name="run", resume=True)
+        fit(shapes, {**TINY, "epochs": 3}, name="run", resume=True)
 
 
-def test_resume_and_force_exclude_each_other_and_time_excludes_resume(drawn: Path) -> None:
+def test_resume_and_force_exclude_each_other_and_time_excludes_resume(shapes: Path) -> None:
     with pytest.raises(LabelrError, match="either resumed or started over"):
-        fit(drawn, TINY, resume=True, force=True)
+        fit(shapes, TINY, resume=True, force=True)
     with pytest.raises(LabelrError, match="a run with a time limit depends on the clock"):
-        fit(drawn, {**TINY, "epochs": None, "time": 1}, resume=True)
+        fit(shapes, {**TINY, "epochs": None, "time": 1}, resume=True)
 
 
-def test_run_with_a_time_limit_has_no_checkpoint(drawn: Path) -> None:
+def test_run_with_a_time_limit_has_no_checkpoint(shapes: Path) -> None:
     config = {**TINY, "epochs": None, "time": 1}
     with pytest.raises(signals.Stopped) as caught:
-        fit(drawn, config, name="timed", track=at(2, 1, stop))
+        fit(shapes, config, name="timed", track=at(2, 1, stop))
     assert caught.value.resume_option is None
     folder = store.models_folder() / "timed"
     assert not store.load_info(folder).complete
     assert not (folder / "checkpoint.pt").exists()
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     with pytest.raises(LabelrError, match="has no checkpoint to resume from"):
-        fit(drawn, TINY, name="timed", resume=True)
+        fit(shapes, TINY, name="timed", resume=True)
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(0.0, True), (60.0, False)])
-def test_checkpoint_is_saved_within_a_long_epoch(drawn: Path, minutes: float, expected: bool) -> None:
+def test_checkpoint_is_saved_within_a_long_epoch(shapes: Path, minutes: float, expected: bool) -> None:
     checkpoint = store.models_folder() / "run" / "checkpoint.pt"
     there: list[bool] = []
 
@@ -432,35 +432,35 @@ def test_checkpoint_is_saved_within_a_long_epoch(drawn: Path, minutes: float, ex
         stop()
 
     with pytest.raises(signals.Stopped):
-        fit(drawn, {**ONE, "checkpoint_minutes": minutes}, name="run", track=at(1, 3, check_and_stop))
+        fit(shapes, {**ONE, "checkpoint_minutes": minutes}, name="run", track=at(1, 3, check_and_stop))
     assert there == [expected]
 
 
-def test_config_json_reproduces_the_model(trained: Model, drawn: Path) -> None:
+def test_config_json_reproduces_the_model(trained: Model, shapes: Path) -> None:
     config = TrainConfig.read(trained.path / "config.json")
     assert config.to_dict() == trained.info.config
-    assert fit(drawn, config, name="again", track=untracked).model.info.weights == trained.info.weights
+    assert fit(shapes, config, name="again", track=untracked).model.info.weights == trained.info.weights
 
 
-def test_other_versions_are_logged(drawn: Path, caplog: pytest.LogCaptureFixture, late_run: Path) -> None:
+def test_other_versions_are_logged(shapes: Path, caplog: pytest.LogCaptureFixture, late_run: Path) -> None:
     path = late_run / "run.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps({**saved, "versions": {"labelr": "0.0.1", "torch": "1.0"}}))
-    fit(drawn, THREE, name="run", resume=True)
+    fit(shapes, THREE, name="run", resume=True)
     assert "started with labelr 0.0.1, torch 1.0 and is resumed with labelr" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
-def test_damaged_run_json_is_an_error_with_a_hint(drawn: Path, text: str, run: Path) -> None:
+def test_damaged_run_json_is_an_error_with_a_hint(shapes: Path, text: str, run: Path) -> None:
     (run / "run.json").write_text(text)
     with pytest.raises(LabelrError, match=r"run\.json is (damaged|of another version)") as caught:
-        fit(drawn, THREE, name="run", resume=True)
+        fit(shapes, THREE, name="run", resume=True)
     assert "--force" in caught.value.hint
 
 
-def test_damaged_run_is_replaced_with_force(drawn: Path, run: Path) -> None:
+def test_damaged_run_is_replaced_with_force(shapes: Path, run: Path) -> None:
     (run / "run.json").write_text("{")
-    assert fit(drawn, ONE, name="run", force=True).model.info.complete
+    assert fit(shapes, ONE, name="run", force=True).model.info.complete
 
 
 def test_unfinished_run_is_listed_and_removed(cli: Cli, run: Path) -> None:
@@ -474,9 +474,9 @@ def test_unfinished_run_is_listed_and_removed(cli: Cli, run: Path) -> None:
     assert not run.exists()
 
 
-def test_run_without_a_model_is_an_error_that_names_resume(cli: Cli, run: Path, drawn: Path) -> None:
+def test_run_without_a_model_is_an_error_that_names_resume(cli: Cli, run: Path, shapes: Path) -> None:
     (run / "model.json").unlink()
-    done = cli("tag", drawn, "--model", "run")
+    done = cli("tag", shapes, "--model", "run")
     assert (done.code, done.err.splitlines()[0]) == (1, "Error: 'run' has no model yet: its training was stopped")
     assert "`--resume`" in done.err
     assert json.loads(cli("models", "list", "--json").out)[0]["name"] == "run"
@@ -498,23 +498,23 @@ def test_damaged_run_is_a_warning_in_the_list(cli: Cli, run: Path) -> None:
     assert "the run is skipped" in done.err
 
 
-def test_force_deletes_nothing_before_the_new_run_starts(reference: FitResult, drawn: Path, late_run: Path) -> None:
+def test_force_deletes_nothing_before_the_new_run_starts(reference: FitResult, shapes: Path, late_run: Path) -> None:
     def fail() -> None:
         with pytest.raises(LabelrError, match="does not exist"):
-            fit(drawn, {**THREE, "labels": [str(drawn / "lables.csv")]}, name="run", force=True)
+            fit(shapes, {**THREE, "labels": [str(shapes / "lables.csv")]}, name="run", force=True)
         with pytest.raises(LabelrError, match="no device 'mps' here"):
-            fit(drawn, {**THREE, "device": "mps"}, name="run", force=True)
+            fit(shapes, {**THREE, "device": "mps"}, name="run", force=True)
 
     before = sorted(path.name for path in late_run.iterdir())
     fail()
     assert sorted(path.name for path in late_run.iterdir()) == before
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
+    assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
     fail()  # now that the run is finished
-    assert essence(fit(drawn, THREE, name="run", resume=True)) == essence(reference)
+    assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
 
 
-def test_changed_groups_and_splits_are_refused(drawn: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(drawn, tmp_path / "data"))
+def test_changed_groups_and_splits_are_refused(shapes: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "data"))
     header, *rows = (data / "labels.csv").read_text().splitlines()
 
     def write(group: int, parts: str) -> None:
@@ -535,52 +535,52 @@ def test_changed_groups_and_splits_are_refused(drawn: Path, tmp_path: Path) -> N
         fit(data, config, name="run", resume=True)
 
 
-def test_epochs_of_folds_do_not_grow(drawn: Path) -> None:
+def test_epochs_of_folds_do_not_grow(shapes: Path) -> None:
     config = {**TINY, "folds": 3}
-    stopped(drawn, config, epoch=1, step=2, name="run")
+    stopped(shapes, config, epoch=1, step=2, name="run")
     with pytest.raises(LabelrError, match="epochs was 2 and is 3"):
-        fit(drawn, {**config, "epochs": 3}, name="run", resume=True)
+        fit(shapes, {**config, "epochs": 3}, name="run", resume=True)
 
 
-def test_run_that_was_killed_before_its_first_checkpoint_is_replaced(drawn: Path, run: Path) -> None:
+def test_run_that_was_killed_before_its_first_checkpoint_is_replaced(shapes: Path, run: Path) -> None:
     for path in run.iterdir():
         if path.name != "run.json":
             path.unlink()
     (run / ".labelr-abc.tmp").write_bytes(b"half a checkpoint")
-    result = fit(drawn, {**ONE, "lr": 0.01}, name="run", resume=True)
+    result = fit(shapes, {**ONE, "lr": 0.01}, name="run", resume=True)
     assert result.model.info.complete
     assert not list(run.glob(".labelr*"))
 
 
-def test_checkpoint_of_another_network_is_an_error_with_a_hint(drawn: Path, run: Path) -> None:
+def test_checkpoint_of_another_network_is_an_error_with_a_hint(shapes: Path, run: Path) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     damages: list[dict[str, Any]] = [{"network": {}}, {"epoch": None, "losses": None}, {"history": [{"epoch": 1}]}]
     for damage in damages:
         torch.save({**state, **damage}, run / "checkpoint.pt")
         with pytest.raises(LabelrError, match=r"the checkpoint .* is damaged") as caught:
-            fit(drawn, THREE, name="run", resume=True)
+            fit(shapes, THREE, name="run", resume=True)
         assert "--force" in caught.value.hint
 
 
-def test_permanent_error_does_not_suggest_resume(drawn: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_permanent_error_does_not_suggest_resume(shapes: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "checkpoint.pt").write_bytes(b"x")
     with pytest.raises(LabelrError):
-        fit(drawn, THREE, name="run", resume=True)
+        fit(shapes, THREE, name="run", resume=True)
     assert "resume it with the same command" not in caplog.text
 
 
 def test_other_micro_batch_is_used_with_a_warning(
-    drawn: Path, late_run: Path, caplog: pytest.LogCaptureFixture
+    shapes: Path, late_run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = fit(drawn, {**THREE, "micro_batch": 4}, name="run", resume=True)
+    result = fit(shapes, {**THREE, "micro_batch": 4}, name="run", resume=True)
     assert result.model.info.config["micro_batch"] == 4
     assert "another micro_batch changes the result" in caplog.text
 
 
-def test_history_of_the_replaced_model_does_not_count(trained: Model, cli: Cli, drawn: Path, home: Path) -> None:
+def test_history_of_the_replaced_model_does_not_count(trained: Model, cli: Cli, shapes: Path, home: Path) -> None:
     shutil.copytree(trained.path, home / "models" / "run")
     os.utime(home / "models" / "run" / "history.csv", (1, 1))
-    stopped(drawn, {**THREE, "seed": 3}, epoch=1, step=2, name="run", force=True)
+    stopped(shapes, {**THREE, "seed": 3}, epoch=1, step=2, name="run", force=True)
     row = json.loads(cli("models", "list", "--json").out)[0]
     assert (row["resumable"], row["epochs_done"]) == (True, 0)
 

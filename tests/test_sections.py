@@ -20,11 +20,13 @@ from labelr.scoring.results import Evaluation
 
 
 @pytest.fixture
-def evaluation(drawn: Path) -> Evaluation:
+def evaluation(shapes: Path) -> Evaluation:
     """Three images and two labels, at thresholds of 0.5 and 0.3."""
     probs = np.array([[0.9, 0.8], [0.1, 0.2], [0.55, 0.29]], np.float32)
     targets = np.array([[0, 0], [1, 1], [np.nan, 1]], np.float32)
-    return replace(make_evaluation(drawn, ["a", "b"], 3), probs=probs, targets=targets, thresholds=np.array([0.5, 0.3]))
+    return replace(
+        make_evaluation(shapes, ["a", "b"], 3), probs=probs, targets=targets, thresholds=np.array([0.5, 0.3])
+    )
 
 
 def test_false_positives_start_with_the_most_probable_one_per_image(evaluation: Evaluation) -> None:

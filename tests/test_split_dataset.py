@@ -30,8 +30,8 @@ def add_column(data: Path, name: str, cells: list[str]) -> None:
 
 
 @pytest.fixture
-def data(drawn: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(drawn, tmp_path / "data"))
+def data(shapes: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shapes, tmp_path / "data"))
 
 
 def test_images_are_split_by_the_given_fractions(data: Path) -> None:

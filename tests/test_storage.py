@@ -90,8 +90,8 @@ def start(name: str, home: Path, address: str, *arguments: object) -> "subproces
 
 
 @pytest.mark.slow
-def test_machines_share_a_search_in_a_database(server: str, drawn: Path, tmp_path: Path) -> None:
-    options = [drawn, "--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", "--epochs", "6"]
+def test_machines_share_a_search_in_a_database(server: str, shapes: Path, tmp_path: Path) -> None:
+    options = [shapes, "--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", "--epochs", "6"]
     homes = [tmp_path / "one", tmp_path / "two"]
     both = [start("shared", home, server, *options) for home in homes]
     outs = [one.communicate(timeout=300) for one in both]
@@ -110,9 +110,9 @@ def test_machines_share_a_search_in_a_database(server: str, drawn: Path, tmp_pat
 
 @pytest.mark.slow
 def test_trial_of_a_process_that_died_is_tried_again_once_its_heartbeat_stops(
-    server: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = [drawn, "--lr", "1e-3,4e-3", "--epochs", "30", "--patience", "30", "--no-refit"]
+    options = [shapes, "--lr", "1e-3,4e-3", "--epochs", "30", "--patience", "30", "--no-refit"]
     running = start("killed", tmp_path / "one", server, *options)
     deadline = time.monotonic() + 120
     with closing(Study("killed", tmp_path / "look", server)) as study:
@@ -141,16 +141,16 @@ def age_heartbeats(address: str) -> None:
 
 
 @pytest.mark.slow
-def test_study_in_a_database_is_refused_to_other_searches_and_started_over_by_force(server: str, drawn: Path) -> None:
+def test_study_in_a_database_is_refused_to_other_searches_and_started_over_by_force(server: str, shapes: Path) -> None:
     settings = {**TINY, "epochs": 1}
-    tune(drawn, {"lr": [1e-3, 4e-3]}, settings, study="mine", storage=server, refit=False)
+    tune(shapes, {"lr": [1e-3, 4e-3]}, settings, study="mine", storage=server, refit=False)
     with pytest.raises(LabelrError, match=r"lr was 0.001,0.004 and is 0.001,0.002"):
-        tune(drawn, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False)
-    again = tune(drawn, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False, force=True)
+        tune(shapes, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False)
+    again = tune(shapes, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False, force=True)
     assert {trial.settings["lr"] for trial in again.trials} == {1e-3, 2e-3}
 
 
-def test_wrong_password_is_an_error_that_does_not_say_it(server: str, drawn: Path) -> None:
+def test_wrong_password_is_an_error_that_does_not_say_it(server: str, shapes: Path) -> None:
     with pytest.raises(LabelrError, match=r"cannot be reached: .*password authentication failed") as caught:
-        tune(drawn, {"lr": [1e-3, 2e-3]}, TINY, storage=server.replace("ret@", "rat@"))
+        tune(shapes, {"lr": [1e-3, 2e-3]}, TINY, storage=server.replace("ret@", "rat@"))
     assert "rat" not in str(caught.value)

@@ -87,10 +87,10 @@ def test_incomplete_last_line_of_a_journal_is_removed(study: Study) -> None:
         assert len(again.attempts()) == 2
 
 
-def test_damaged_journal_is_an_error(drawn: Path, home: Path) -> None:
+def test_damaged_journal_is_an_error(shapes: Path, home: Path) -> None:
     put(home / "studies" / "mine", "study.log", "damaged\n" * 3)
     with pytest.raises(LabelrError, match=r"the study in .* is damaged"):
-        start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+        start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
 
 
 # --- which study a search continues -----------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def start(data: Path, space: dict[str, Any], name: str | None = None, *, force: 
     machine = pick_runtime(MachineOptions(device="cpu", threads=plan.config.threads, workers=1))
     dataset = load_splits([data], plan.config)
     resolved = plan.config.resolved(machine.options, num_train=len(dataset.split_rows("train")), is_synthetic=False)
-    with closing(start_study(Target(name, force=force), "drawn", identity_of(dataset, plan, resolved))) as study:
+    with closing(start_study(Target(name, force=force), "shapes", identity_of(dataset, plan, resolved))) as study:
         study.enqueue([{}])
         return study.name
 
@@ -123,40 +123,40 @@ def start(data: Path, space: dict[str, Any], name: str | None = None, *, force: 
     ],
 )
 def test_study_of_another_search_is_refused_with_the_difference(
-    drawn: Path, space: dict[str, Any], settings: dict[str, Any], message: str
+    shapes: Path, space: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
-    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+    start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
     with pytest.raises(LabelrError, match=message) as caught:
-        start(drawn, space, "mine", **settings)
+        start(shapes, space, "mine", **settings)
     assert "--study" in caught.value.hint
 
 
-def test_study_of_other_images_is_refused(drawn: Path, tmp_path: Path) -> None:
-    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
-    lines = (drawn / "labels.csv").read_text().splitlines()[:-1]
+def test_study_of_other_images_is_refused(shapes: Path, tmp_path: Path) -> None:
+    start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
+    lines = (shapes / "labels.csv").read_text().splitlines()[:-1]
     put(tmp_path / "shorter", "labels.csv", "\n".join(lines) + "\n")
-    (tmp_path / "shorter" / "images").symlink_to(drawn / "images")
+    (tmp_path / "shorter" / "images").symlink_to(shapes / "images")
     with pytest.raises(LabelrError, match="there were 60 images and are 59"):
         start(tmp_path / "shorter", {"lr": [1e-3, 4e-3]}, "mine")
 
 
-def test_settings_of_the_machine_may_change(drawn: Path) -> None:
-    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
-    assert start(drawn, {"lr": [1e-3, 4e-3]}, "mine", threads=2, cache_limit=1.0) == "mine"
+def test_settings_of_the_machine_may_change(shapes: Path) -> None:
+    start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
+    assert start(shapes, {"lr": [1e-3, 4e-3]}, "mine", threads=2, cache_limit=1.0) == "mine"
 
 
-def test_search_without_a_name_finds_its_own_study(drawn: Path) -> None:
-    names = [start(drawn, {setting: [0.1, 0.2]}) for setting in ("lr", "dropout", "lr", "dropout", "mixup")]
-    assert names == ["drawn", "drawn-2", "drawn", "drawn-2", "drawn-3"]
+def test_search_without_a_name_finds_its_own_study(shapes: Path) -> None:
+    names = [start(shapes, {setting: [0.1, 0.2]}) for setting in ("lr", "dropout", "lr", "dropout", "mixup")]
+    assert names == ["shapes", "shapes-2", "shapes", "shapes-2", "shapes-3"]
 
 
-def test_force_starts_over_unless_the_study_is_in_use(drawn: Path, home: Path) -> None:
-    start(drawn, {"lr": [1e-3, 4e-3]}, "mine")
+def test_force_starts_over_unless_the_study_is_in_use(shapes: Path, home: Path) -> None:
+    start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
     with closing(Study("mine", home / "studies" / "mine", None)) as study, study.working("someone"):
         with pytest.raises(LabelrError, match="the study 'mine' is in use"):
-            start(drawn, {"dropout": [0.1, 0.2]}, "mine", force=True)
+            start(shapes, {"dropout": [0.1, 0.2]}, "mine", force=True)
         assert len(study.attempts()) == 1
-    start(drawn, {"dropout": [0.1, 0.2]}, "mine", force=True)
+    start(shapes, {"dropout": [0.1, 0.2]}, "mine", force=True)
     with closing(Study("mine", home / "studies" / "mine", None)) as study:
         assert study.identity["settings"]["dropout"] == "0.1,0.2"
 

@@ -77,8 +77,8 @@ def test_flipped_labels_rank_first_with_good_predictions() -> None:
     assert hits[: flipped.sum()].mean() > 0.9
 
 
-def test_table_has_the_file_names_of_the_label_file_and_ranks_from_1(drawn: Path, tmp_path: Path) -> None:
-    evaluation = make_evaluation(drawn, ["sea, deep", "=1+1"])
+def test_table_has_the_file_names_of_the_label_file_and_ranks_from_1(shapes: Path, tmp_path: Path) -> None:
+    evaluation = make_evaluation(shapes, ["sea, deep", "=1+1"])
     found = evaluation.suspects
     check_suspects_file(tmp_path / "new" / "suspects.csv", force=False)
     write_suspects(tmp_path / "new" / "suspects.csv", evaluation)
@@ -106,34 +106,34 @@ def test_table_is_replaced_only_with_force_and_never_a_folder(tmp_path: Path) ->
         check_suspects_file(tmp_path, force=True)
 
 
-def test_fit_does_not_start_if_the_table_may_not_be_replaced(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_does_not_start_if_the_table_may_not_be_replaced(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("mine")
-    result = cli("fit", drawn, "--suspects", tmp_path / "mine.csv", *TINY_OPTIONS)
+    result = cli("fit", shapes, "--suspects", tmp_path / "mine.csv", *TINY_OPTIONS)
     assert result.code == 1
     assert "epoch" not in result.err
     assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
-def test_fit_does_not_start_if_the_table_cannot_be_written(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_does_not_start_if_the_table_cannot_be_written(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    result = cli("fit", drawn, "--suspects", tmp_path / "file" / "s.csv", *TINY_OPTIONS)
+    result = cli("fit", shapes, "--suspects", tmp_path / "file" / "s.csv", *TINY_OPTIONS)
     assert result.code == 1
     assert "epoch" not in result.err
     assert f"cannot write {tmp_path / 'file'}" in result.err
 
 
-def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
-    assert cli("fit", drawn, "-o", here, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
+    assert cli("fit", shapes, "-o", here, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
     unseen = {row["image"] for row in rows_of(here / "splits.csv") if row["split"] != "train"}
     found = {row["filename"] for row in rows_of(tmp_path / "s.csv")}
     assert found
     assert found <= unseen
 
 
-def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
-    assert cli("fit", drawn, "-o", here, "--folds", 2, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
+    assert cli("fit", shapes, "-o", here, "--folds", 2, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
     predictions = {row["filename"]: row for row in rows_of(here / "predictions.csv")}
     rows = rows_of(tmp_path / "s.csv")
     assert len({row["filename"] for row in rows}) > 20
@@ -143,20 +143,20 @@ def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, drawn: Path
         assert row["given"] == predictions[row["filename"]][f"{row['label']}:target"]
 
 
-def test_evaluate_checks_the_evaluated_images(cli: Cli, drawn: Path, trained: Model, tmp_path: Path) -> None:
-    command = ("evaluate", drawn, "--model", trained.path, "--split", "all", "--json")
+def test_evaluate_checks_the_evaluated_images(cli: Cli, shapes: Path, trained: Model, tmp_path: Path) -> None:
+    command = ("evaluate", shapes, "--model", trained.path, "--split", "all", "--json")
     result = cli(*command, "--suspects", tmp_path / "s.csv")
     assert json.loads(result.out)["images"] == 60
-    given = {row["filename"]: row for row in rows_of(drawn / "labels.csv")}
+    given = {row["filename"]: row for row in rows_of(shapes / "labels.csv")}
     for row in rows_of(tmp_path / "s.csv"):
         assert given[row["filename"]][row["label"]] == row["given"]
     assert cli(*command, "--suspects", tmp_path / "s.csv").code == 1
     assert cli(*command, "--suspects", tmp_path / "s.csv", "--force").code == 0
 
 
-def test_empty_table_after_training_on_all_images_is_warned_of(cli: Cli, drawn: Path, tmp_path: Path) -> None:
+def test_empty_table_after_training_on_all_images_is_warned_of(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     options = ("--val-fraction", 0, "--test-fraction", 0, "--suspects", tmp_path / "s.csv")
-    result = cli("fit", drawn, *options, *TINY_OPTIONS)
+    result = cli("fit", shapes, *options, *TINY_OPTIONS)
     assert result.code == 0
     assert "s.csv is empty: no image was held out of training; check all with `--folds`" in result.err
     assert rows_of(tmp_path / "s.csv") == []

@@ -144,11 +144,11 @@ def test_same_command_again_tags_nothing_again(photos: Path, tmp_path: Path, tra
 
 
 def test_results_of_a_changed_folder_are_those_of_a_fresh_run(
-    photos: Path, drawn: Path, tmp_path: Path, trained: Model
+    photos: Path, shapes: Path, tmp_path: Path, trained: Model
 ) -> None:
     out = tmp_path / "out"
     tag(photos, trained, output=out, format=ALL_FORMATS)
-    images = drawn / "images"
+    images = shapes / "images"
     shutil.copy(images / "00007.png", photos / "b_new.png")  # new
     shutil.copy(images / "00008.png", photos / "a.png")  # another content
     shutil.copy(images / "00009.png", photos / "deep" / "broken.jpg")  # fixed
@@ -183,10 +183,10 @@ def test_results_are_kept_if_the_folder_is_empty_like_an_unmounted_one(
 
 
 def test_resumed_run_writes_the_files_of_an_uninterrupted_one(
-    photos: Path, drawn: Path, tmp_path: Path, trained: Model
+    photos: Path, shapes: Path, tmp_path: Path, trained: Model
 ) -> None:
     for number in range(10, 60):
-        shutil.copy(drawn / "images" / f"{number:05d}.png", photos / f"n{number}.png")
+        shutil.copy(shapes / "images" / f"{number:05d}.png", photos / f"n{number}.png")
     tag(photos, trained, output=tmp_path / "uninterrupted", format=ALL_FORMATS)
     before = signal.getsignal(signal.SIGTERM)
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
@@ -231,11 +231,11 @@ def test_ignored_images_are_skipped_and_counted(photos: Path, tmp_path: Path, tr
 
 
 def test_folder_whose_name_looks_like_an_option_or_a_pattern_is_a_folder(
-    cli: Cli, drawn: Path, tmp_path: Path, trained: Model
+    cli: Cli, shapes: Path, tmp_path: Path, trained: Model
 ) -> None:
     for name in ("[set]", "-x"):
         (tmp_path / name).mkdir()
-        shutil.copy(drawn / "images" / "00000.png", tmp_path / name / "a.png")
+        shutil.copy(shapes / "images" / "00000.png", tmp_path / name / "a.png")
     done = cli("tag", "--model", trained.path, "-o", tmp_path / "out", "--", tmp_path / "[set]", tmp_path / "-x")
     assert done.code == 0
     assert [row[0] for row in read_csv(tmp_path / "out" / "labels.csv")[1:]] == ["[set]/a.png", "./-x/a.png"]
@@ -354,9 +354,9 @@ def kill_after(num_images: int, photos: Path, model: Model, out: Path) -> None:
 
 @pytest.mark.slow
 def test_dry_run_after_a_kill_writes_nothing_and_resumed_runs_write_the_files_of_an_uninterrupted_one(
-    drawn: Path, tmp_path: Path, trained: Model
+    shapes: Path, tmp_path: Path, trained: Model
 ) -> None:
-    photos, out = drawn / "images", tmp_path / "out"
+    photos, out = shapes / "images", tmp_path / "out"
     tag(photos, trained, output=tmp_path / "uninterrupted", format=ALL_FORMATS)
     for num_images in (10, 45):
         kill_after(num_images, photos, trained, out)

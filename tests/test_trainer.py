@@ -19,9 +19,9 @@ from labelr.training.optim import Budget
 from labelr.training.trainer import Trainer, masked_bce
 
 
-def make_trainer(drawn: Path, image_size: int, precision: str = "fp32", **settings: Any) -> Trainer:
+def make_trainer(shapes: Path, image_size: int, precision: str = "fp32", **settings: Any) -> Trainer:
     """A trainer of a small network for ten steps of 8 images."""
-    dataset = load_dataset([drawn], ReadOptions())
+    dataset = load_dataset([shapes], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
     config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size, **settings)
     images = TrainImages.of(dataset, pixels, config)
@@ -31,8 +31,8 @@ def make_trainer(drawn: Path, image_size: int, precision: str = "fp32", **settin
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("row", "step"), [([1.0, np.inf], 2), ([np.nan, 1.0], 1), ([1.0] * 20 + [np.inf], 21)])
-def test_checkpoint_with_nan_loss_is_refused(drawn: Path, precision: str, row: list[float], step: int) -> None:
-    trainer = make_trainer(drawn, 32, precision)
+def test_checkpoint_with_nan_loss_is_refused(shapes: Path, precision: str, row: list[float], step: int) -> None:
+    trainer = make_trainer(shapes, 32, precision)
     trainer.losses = list(torch.tensor(row))
     with pytest.raises(LabelrError, match=rf"the loss became (inf|nan) in epoch 1, step {step}") as caught:
         trainer.state()
@@ -40,16 +40,16 @@ def test_checkpoint_with_nan_loss_is_refused(drawn: Path, precision: str, row: l
 
 
 @pytest.mark.parametrize(("before", "after"), [("bf16", "fp16"), ("fp16", "bf16")])
-def test_run_resumes_with_another_precision(drawn: Path, before: str, after: str) -> None:
-    stopped, resumed = make_trainer(drawn, 32, before), make_trainer(drawn, 32, after)
+def test_run_resumes_with_another_precision(shapes: Path, before: str, after: str) -> None:
+    stopped, resumed = make_trainer(shapes, 32, before), make_trainer(shapes, 32, after)
     stopped.run_epoch()
     resumed.restore(stopped.state())
     assert resumed.steps == stopped.steps
     assert math.isfinite(resumed.run_epoch())
 
 
-def test_images_grow_within_an_epoch(drawn: Path) -> None:
-    trainer = make_trainer(drawn, 128)
+def test_images_grow_within_an_epoch(shapes: Path) -> None:
+    trainer = make_trainer(shapes, 128)
     sizes = [trainer.size_at(trainer.progress)]
     while trainer.progress < 1:
         trainer.run_epoch(after_step=lambda: sizes.append(trainer.size_at(trainer.progress)))
@@ -57,14 +57,14 @@ def test_images_grow_within_an_epoch(drawn: Path) -> None:
     assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
 
 
-def test_augmentation_flips_and_optimizer_change_the_weights(drawn: Path) -> None:
+def test_augmentation_flips_and_optimizer_change_the_weights(shapes: Path) -> None:
     changes: list[dict[str, Any]] = [
         {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False},
         {"optimizer": "adamw"},
     ]  # fmt: skip
     weights = set()
     for change in changes:
-        trainer = make_trainer(drawn, 32, **change)
+        trainer = make_trainer(shapes, 32, **change)
         trainer.run_epoch()
         weights.add(trainer.network.state_dict()["head.1.weight"].numpy().tobytes())
     assert len(weights) == len(changes)

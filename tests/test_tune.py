@@ -61,8 +61,8 @@ def wait_for_complete(folder: Path, number: int, running: "subprocess.Popen[str]
 # --- a whole search ---------------------------------------------------------------------------------------------------
 
 
-def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Path, cli: Cli) -> None:
-    options = ["tune", drawn, *TINY_OPTIONS, "--report", *GRID, "--json"]
+def test_grid_is_searched_and_its_best_point_trained_again(shapes: Path, home: Path, cli: Cli) -> None:
+    options = ["tune", shapes, *TINY_OPTIONS, "--report", *GRID, "--json"]
     done = cli(*options)
     assert done.code == 0, done.err
     result = json.loads(done.out)
@@ -75,7 +75,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
     assert result["score"] == scores[0]
     assert {trial["state"] for trial in result["trials"]} == {"complete"}
     assert sum(result["importance"].values()) == pytest.approx(1)
-    folder = home / "studies" / "drawn"
+    folder = home / "studies" / "shapes"
     assert [float(row["score"]) for row in read_rows(folder / "trials.csv")] == scores
     # the model is that of the best point: it has the same score, and only it is scored on the test split
     best = result["trials"][0]["settings"]
@@ -88,7 +88,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
     assert not list((folder / "trials").iterdir())
     assert not list((folder / "workers").iterdir())
     assert (folder / "report" / "report.html").is_file()
-    assert [row["name"] for row in json.loads(cli("models", "list", "--json").out)] == ["drawn"]
+    assert [row["name"] for row in json.loads(cli("models", "list", "--json").out)] == ["shapes"]
     # the same command has nothing left to do
     again = cli(*options)
     assert json.loads(again.out) == result
@@ -97,26 +97,26 @@ def test_grid_is_searched_and_its_best_point_trained_again(drawn: Path, home: Pa
 
 
 @pytest.mark.slow
-def test_printed_command_trains_the_best_model(drawn: Path, home: Path, cli: Cli) -> None:
-    done = cli("tune", drawn, *TINY_OPTIONS, "--no-flip", "--augment", "none,light", "--no-refit")
+def test_printed_command_trains_the_best_model(shapes: Path, home: Path, cli: Cli) -> None:
+    done = cli("tune", shapes, *TINY_OPTIONS, "--no-flip", "--augment", "none,light", "--no-refit")
     assert done.code == 0, done.err
     assert not (home / "models").exists()
     words = shlex.split(done.out)
-    assert words[:3] == ["labelr", "fit", str(drawn)]
+    assert words[:3] == ["labelr", "fit", str(shapes)]
     assert "--no-flip" in words
-    best = float(read_rows(home / "studies" / "drawn" / "trials.csv")[0]["score"])
-    config = home / "studies" / "drawn" / "config.json"
-    for arguments in ([*words[1:], "--name", "one"], ["fit", drawn, "--config", config, "--name", "two"]):
+    best = float(read_rows(home / "studies" / "shapes" / "trials.csv")[0]["score"])
+    config = home / "studies" / "shapes" / "config.json"
+    for arguments in ([*words[1:], "--name", "one"], ["fit", shapes, "--config", config, "--name", "two"]):
         history = read_rows(Path(cli(*arguments).out.strip()) / "history.csv")
         assert max(float(row["val_map"]) for row in history) == pytest.approx(best, abs=1e-12)
 
 
 @pytest.mark.slow
-def test_script_needs_no_guard_and_names_settings_as_keywords(drawn: Path, tmp_path: Path) -> None:
+def test_script_needs_no_guard_and_names_settings_as_keywords(shapes: Path, tmp_path: Path) -> None:
     script = put(
         tmp_path,
         "script.py",
-        f"import labelr\nresult = labelr.tune({str(drawn)!r}, lr=[1e-3, 2e-3], refit=False, **{ONE_EPOCH!r})\n"
+        f"import labelr\nresult = labelr.tune({str(shapes)!r}, lr=[1e-3, 2e-3], refit=False, **{ONE_EPOCH!r})\n"
         "print([trial.state for trial in result.trials])\n",
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=300)
@@ -124,8 +124,8 @@ def test_script_needs_no_guard_and_names_settings_as_keywords(drawn: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_search_continues_when_nobody_reads_its_messages(drawn: Path, tmp_path: Path) -> None:
-    running = start(drawn, *TINY_OPTIONS, "--lr", "1e-3,4e-3", "--no-refit", home=tmp_path / "there")
+def test_search_continues_when_nobody_reads_its_messages(shapes: Path, tmp_path: Path) -> None:
+    running = start(shapes, *TINY_OPTIONS, "--lr", "1e-3,4e-3", "--no-refit", home=tmp_path / "there")
     assert running.stderr is not None
     assert running.stdout is not None
     running.stderr.readline()
@@ -135,8 +135,8 @@ def test_search_continues_when_nobody_reads_its_messages(drawn: Path, tmp_path: 
     assert running.wait(timeout=300) == 0
 
 
-def test_search_without_a_complete_trial_is_an_error_with_the_reasons(drawn: Path, tmp_path: Path) -> None:
-    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
+def test_search_without_a_complete_trial_is_an_error_with_the_reasons(shapes: Path, tmp_path: Path) -> None:
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         with pytest.raises(LabelrError, match="no trial was completed") as caught:
             conclude(study, plan)
@@ -166,44 +166,44 @@ def test_search_without_a_complete_trial_is_an_error_with_the_reasons(drawn: Pat
     ],
 )
 def test_wrong_usage_is_reported_before_anything_is_done(
-    cli: Cli, drawn: Path, home: Path, arguments: list[str], message: str
+    cli: Cli, shapes: Path, home: Path, arguments: list[str], message: str
 ) -> None:
-    done = cli("tune", drawn, *arguments)
+    done = cli("tune", shapes, *arguments)
     assert done.code == 2
     assert message in done.err
     assert not (home / "studies").exists()
 
 
-def test_model_in_the_way_is_reported_before_the_search(drawn: Path, trained: Any) -> None:
+def test_model_in_the_way_is_reported_before_the_search(shapes: Path, trained: Any) -> None:
     with pytest.raises(LabelrError, match=r"there is a model in .* already"):
-        tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=trained.path)
+        tune(shapes, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=trained.path)
     with pytest.raises(LabelrError, match="is not a directory"):
-        tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=drawn / "labels.csv")
+        tune(shapes, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=shapes / "labels.csv")
     for force in (False, True):
         with pytest.raises(LabelrError, match="exists and is not a model"):
-            tune(drawn, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=drawn, force=force)
+            tune(shapes, {"lr": [1e-3, 4e-3]}, ONE_EPOCH, output=shapes, force=force)
 
 
-def test_search_needs_validation_images_and_one_split(drawn: Path) -> None:
+def test_search_needs_validation_images_and_one_split(shapes: Path) -> None:
     with pytest.raises(LabelrError, match="no validation images"):
-        tune(drawn, {"lr": [1e-3, 4e-3]}, {**ONE_EPOCH, "val_fraction": 0.0})
+        tune(shapes, {"lr": [1e-3, 4e-3]}, {**ONE_EPOCH, "val_fraction": 0.0})
     with pytest.raises(SettingError, match="folds"):
-        tune(drawn, {"lr": [1e-3, 4e-3]}, {**ONE_EPOCH, "folds": 3})
+        tune(shapes, {"lr": [1e-3, 4e-3]}, {**ONE_EPOCH, "folds": 3})
 
 
 # --- the best model ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_model_of_the_same_study_is_replaced_and_others_only_by_force(drawn: Path, tmp_path: Path) -> None:
+def test_model_of_the_same_study_is_replaced_and_others_only_by_force(shapes: Path, tmp_path: Path) -> None:
     place, space = tmp_path / "best", {"lr": [1e-3, 4e-3]}
-    fit(drawn, {**ONE_EPOCH, "lr": 0.009}, output=place)
-    first = tune(drawn, space, ONE_EPOCH, trials=1, study="a", output=place, force=True)
+    fit(shapes, {**ONE_EPOCH, "lr": 0.009}, output=place)
+    first = tune(shapes, space, ONE_EPOCH, trials=1, study="a", output=place, force=True)
     assert store.load_info(place).config["lr"] == first.best.settings["lr"]
-    second = tune(drawn, space, ONE_EPOCH, study="a", output=place)
+    second = tune(shapes, space, ONE_EPOCH, study="a", output=place)
     assert store.load_info(place).config["lr"] == second.best.settings["lr"]
     (place / RECORD_FILE).unlink()  # as after a kill soon after the start
-    third = tune(drawn, space, ONE_EPOCH, study="a", output=place)
+    third = tune(shapes, space, ONE_EPOCH, study="a", output=place)
     assert third.model is not None
     assert second.model is not None
     assert third.model["metrics"] == second.model["metrics"]
@@ -213,10 +213,10 @@ def test_model_of_the_same_study_is_replaced_and_others_only_by_force(drawn: Pat
 
 
 @pytest.mark.slow
-def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(drawn: Path, tmp_path: Path) -> None:
-    home, options = tmp_path / "there", [drawn, *TINY_OPTIONS, *GRID, "--no-refit"]
+def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(shapes: Path, tmp_path: Path) -> None:
+    home, options = tmp_path / "there", [shapes, *TINY_OPTIONS, *GRID, "--no-refit"]
     first = start(*options, "--epochs", "6", home=home)
-    folder = home / "studies" / "drawn"
+    folder = home / "studies" / "shapes"
     wait_for_complete(folder, 1, first)
     (worker,) = children(first.pid)
     os.kill(worker, signal.SIGKILL)
@@ -254,10 +254,10 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_search_that_is_stopped_prints_how_to_resume(drawn: Path, tmp_path: Path, number: signal.Signals) -> None:
-    home, options = tmp_path / "there", [drawn, *TINY_OPTIONS, *GRID, "--epochs", "9", "--no-refit"]
+def test_search_that_is_stopped_prints_how_to_resume(shapes: Path, tmp_path: Path, number: signal.Signals) -> None:
+    home, options = tmp_path / "there", [shapes, *TINY_OPTIONS, *GRID, "--epochs", "9", "--no-refit"]
     running = start(*options, home=home)
-    folder = home / "studies" / "drawn"
+    folder = home / "studies" / "shapes"
     wait_for_complete(folder, 1, running)
     running.send_signal(number)
     out, err = running.communicate(timeout=60)
@@ -270,13 +270,13 @@ def test_search_that_is_stopped_prints_how_to_resume(drawn: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_points_and_the_model(drawn: Path, tmp_path: Path) -> None:
-    home, options = tmp_path / "there", [drawn, *TINY_OPTIONS, *GRID, "--epochs", "9"]
+def test_two_processes_share_the_points_and_the_model(shapes: Path, tmp_path: Path) -> None:
+    home, options = tmp_path / "there", [shapes, *TINY_OPTIONS, *GRID, "--epochs", "9"]
     both = [start(*options, home=home) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0] != ""
-    complete = attempts_in(home / "studies" / "drawn", TrialState.COMPLETE)
+    complete = attempts_in(home / "studies" / "shapes", TrialState.COMPLETE)
     assert sorted(attempt.user_attrs[POINT] for attempt in complete) == list(range(4))
     assert len({attempt.user_attrs[WORKER] for attempt in complete}) == 2
-    assert [path.name for path in (home / "models").iterdir()] == ["drawn"]
+    assert [path.name for path in (home / "models").iterdir()] == ["shapes"]

@@ -16,10 +16,10 @@ from labelr.tagging.uncertain import most_uncertain
 
 
 def test_most_uncertain_images_are_listed_in_a_table_to_fill_in(
-    photos: Path, drawn: Path, tmp_path: Path, trained: Model
+    photos: Path, shapes: Path, tmp_path: Path, trained: Model
 ) -> None:
     for number in range(10, 40):
-        shutil.copy(drawn / "images" / f"{number:05d}.png", photos / f"n{number}.png")
+        shutil.copy(shapes / "images" / f"{number:05d}.png", photos / f"n{number}.png")
     shutil.copy(photos / "n10.png", photos / "n10_copy.png")
     tag(photos, trained, output=tmp_path / "out", uncertain=9)
     rows = read_csv(tmp_path / "out" / "uncertain.csv")
@@ -40,9 +40,9 @@ def test_most_uncertain_images_are_listed_in_a_table_to_fill_in(
     assert len(table.files) == 9
 
 
-def test_images_with_more_pixels_than_allowed_are_not_compared(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_images_with_more_pixels_than_allowed_are_not_compared(shapes: Path, tmp_path: Path, trained: Model) -> None:
     for name in ("a.png", "b.png"):
-        shutil.copy(drawn / "images" / "00000.png", tmp_path / name)
+        shutil.copy(shapes / "images" / "00000.png", tmp_path / name)
     tagger = Tagger.load(trained, TagOptions())
     images = list(tagger.tag(["a.png", "b.png"], tmp_path, lambda _: None))
     for max_pixels, num_listed in ((64 * 64, 1), (64 * 64 - 1, 2)):

@@ -49,21 +49,21 @@ def points_of(trials: Iterable[Trial]) -> dict[int, dict[str, Any]]:
     return {trial.number: dict(trial.settings) for trial in trials}
 
 
-def test_each_point_is_trained_with_each_seed_and_scored_by_the_mean(drawn: Path, tmp_path: Path) -> None:
-    trials = work(drawn, tmp_path / "study", {"lr": [1e-3, 4e-3]}, seeds=2, metric="f1_macro")
+def test_each_point_is_trained_with_each_seed_and_scored_by_the_mean(shapes: Path, tmp_path: Path) -> None:
+    trials = work(shapes, tmp_path / "study", {"lr": [1e-3, 4e-3]}, seeds=2, metric="f1_macro")
     for trial in trials:
         assert len(trial.scores) == 2
         assert trial.scores[0] != trial.scores[1]
         assert trial.score == pytest.approx(sum(trial.scores) / 2)
         assert trial.epochs == 2
-    _, history, _ = fit(drawn, {**ONE_EPOCH, "lr": trials[0].settings["lr"], "select": "f1_macro"})
+    _, history, _ = fit(shapes, {**ONE_EPOCH, "lr": trials[0].settings["lr"], "select": "f1_macro"})
     assert history[0]["val_f1_macro"] == pytest.approx(trials[0].scores[0], abs=1e-12)
 
 
-def test_random_points_of_ranges_depend_on_the_seed_alone(drawn: Path, tmp_path: Path) -> None:
+def test_random_points_of_ranges_depend_on_the_seed_alone(shapes: Path, tmp_path: Path) -> None:
     space = {"lr": "1e-4..1e-2:log", "batch_size": "8..16"}
     first, second, other = (
-        points_of(work(drawn, tmp_path / name, space, {**ONE_EPOCH, "seed": seed}, sampler="random", trials=2))
+        points_of(work(shapes, tmp_path / name, space, {**ONE_EPOCH, "seed": seed}, sampler="random", trials=2))
         for name, seed in (("first", 0), ("second", 0), ("other", 1))
     )
     assert first == second
@@ -71,23 +71,23 @@ def test_random_points_of_ranges_depend_on_the_seed_alone(drawn: Path, tmp_path:
     assert first != other
 
 
-def test_tpe_search_continues_to_more_trials(drawn: Path, tmp_path: Path) -> None:
-    first = points_of(work(drawn, tmp_path / "study", {"lr": "1e-4..1e-2:log"}, trials=2))
-    more = points_of(work(drawn, tmp_path / "study", {"lr": "1e-4..1e-2:log"}, trials=3))
+def test_tpe_search_continues_to_more_trials(shapes: Path, tmp_path: Path) -> None:
+    first = points_of(work(shapes, tmp_path / "study", {"lr": "1e-4..1e-2:log"}, trials=2))
+    more = points_of(work(shapes, tmp_path / "study", {"lr": "1e-4..1e-2:log"}, trials=3))
     assert first.items() < more.items()
     assert len(more) == 3
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
-def test_each_point_of_lists_is_tried_once(drawn: Path, tmp_path: Path, sampler: str) -> None:
-    trials = work(drawn, tmp_path / "study", {"lr": [1e-3, 2e-3], "dropout": [0, 0.5]}, sampler=sampler)
+def test_each_point_of_lists_is_tried_once(shapes: Path, tmp_path: Path, sampler: str) -> None:
+    trials = work(shapes, tmp_path / "study", {"lr": [1e-3, 2e-3], "dropout": [0, 0.5]}, sampler=sampler)
     assert [trial.state for trial in trials] == ["complete"] * 4
     assert len({tuple(trial.settings.items()) for trial in trials}) == 4
 
 
-def test_trial_that_cannot_be_trained_fails_with_its_reason(drawn: Path, tmp_path: Path) -> None:
+def test_trial_that_cannot_be_trained_fails_with_its_reason(shapes: Path, tmp_path: Path) -> None:
     config = {**ONE_EPOCH, "optimizer": "adamw", "lr": 1.0}
-    trials = work(drawn, tmp_path / "study", {"weight_decay": [1e30, 0.05]}, config)
+    trials = work(shapes, tmp_path / "study", {"weight_decay": [1e30, 0.05]}, config)
     by_setting = {trial.settings["weight_decay"]: trial for trial in trials}
     assert (by_setting[0.05].state, by_setting[1e30].state) == ("complete", "failed")
     assert by_setting[1e30].reason.startswith("the loss became")
@@ -111,14 +111,14 @@ def test_trials_that_fall_behind_are_pruned(tmp_path: Path) -> None:
     [({"lr": "0.1,0.2"}, {"epochs": 20}, 3), ({"epochs": "10,40"}, {}, 6), ({"epochs": "10..20"}, {}, 3)],
 )
 def test_first_rung_is_a_share_of_the_longest_trial(
-    drawn: Path, space: dict[str, Any], config: dict[str, Any], first_rung: int
+    shapes: Path, space: dict[str, Any], config: dict[str, Any], first_rung: int
 ) -> None:
-    pruner = make_pruner(Plan.of([drawn], space, config, {"prune": True}))
+    pruner = make_pruner(Plan.of([shapes], space, config, {"prune": True}))
     assert vars(pruner)["_min_resource"] == first_rung
 
 
-def test_score_that_cannot_be_evaluated_fails_the_trial(drawn: Path, tmp_path: Path) -> None:
-    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
+def test_score_that_cannot_be_evaluated_fails_the_trial(shapes: Path, tmp_path: Path) -> None:
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     data = load(plan)
     data.targets[data.split_rows("val")] = np.nan
     with closing(Study("some", tmp_path / "study", None)) as study:
@@ -128,9 +128,9 @@ def test_score_that_cannot_be_evaluated_fails_the_trial(drawn: Path, tmp_path: P
 
 
 def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 3}, {})
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 3}, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         original = study.storage.set_trial_intermediate_value
@@ -151,8 +151,8 @@ def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
     assert [(trial.state, trial.epochs) for trial in trials] == [("complete", 3)] * 2
 
 
-def test_time_ends_a_search_and_returns_its_point_to_the_queue(drawn: Path, tmp_path: Path) -> None:
-    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000, "patience": 5000}, {})
+def test_time_ends_a_search_and_returns_its_point_to_the_queue(shapes: Path, tmp_path: Path) -> None:
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000, "patience": 5000}, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         worker.plan = replace(plan, deadline=time.time() + 1)
@@ -163,8 +163,8 @@ def test_time_ends_a_search_and_returns_its_point_to_the_queue(drawn: Path, tmp_
         assert {trial.state for trial in read_trials(study.shared)} == {"waiting"}
 
 
-def test_point_that_two_machines_enqueue_is_trained_once(drawn: Path, tmp_path: Path) -> None:
-    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
+def test_point_that_two_machines_enqueue_is_trained_once(shapes: Path, tmp_path: Path) -> None:
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         for _ in range(2):
             for number, point in enumerate(plan.space.grid(0)):
@@ -175,9 +175,9 @@ def test_point_that_two_machines_enqueue_is_trained_once(drawn: Path, tmp_path: 
 
 
 def test_attempt_that_others_have_failed_is_repeated(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan.of([drawn], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         original = study.storage.set_trial_intermediate_value
@@ -198,14 +198,14 @@ def test_attempt_that_others_have_failed_is_repeated(
     assert sorted(map(len, attempts.values())) == [1, 2]
 
 
-def test_error_of_the_machine_ends_the_worker_and_keeps_the_point(drawn: Path, tmp_path: Path) -> None:
+def test_error_of_the_machine_ends_the_worker_and_keeps_the_point(shapes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "trials").write_text("in the way")
     with pytest.raises(LabelrError, match="cannot write"):
-        work(drawn, folder, {"lr": [1e-3, 4e-3]})
+        work(shapes, folder, {"lr": [1e-3, 4e-3]})
     (folder / "trials").unlink()
-    trials = work(drawn, folder, {"lr": [1e-3, 4e-3]})
+    trials = work(shapes, folder, {"lr": [1e-3, 4e-3]})
     assert [trial.state for trial in trials] == ["complete"] * 2
     with closing(Study("some", folder, None)) as study:
         assert all(WORKER in attempt.user_attrs for attempt in study.attempts())

@@ -30,12 +30,12 @@ def test_image_without_labels_has_a_csv_with_only_a_header(photos: Path, tmp_pat
     assert set(summary.per_label.values()) == {0}
 
 
-def test_unusual_names_are_kept(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_unusual_names_are_kept(shapes: Path, tmp_path: Path, trained: Model) -> None:
     names = ['quo"te.png', "new\nline.png", "=x.png", "[set].png", "-o.png", os.fsdecode(b"caf\xe9.png"), "鳥.png"]
     folder = tmp_path / "strange [1]"
     folder.mkdir()
     for name in names:
-        shutil.copy(drawn / "images" / "00000.png", folder / name)
+        shutil.copy(shapes / "images" / "00000.png", folder / name)
     summary = tag(folder, trained, output=tmp_path / "out")
     assert summary.ok == len(names)
     written = {"./=x.png" if name == "=x.png" else "./-o.png" if name == "-o.png" else name for name in names}
@@ -43,12 +43,12 @@ def test_unusual_names_are_kept(drawn: Path, tmp_path: Path, trained: Model) -> 
     assert all((tmp_path / "out" / f"{name}.csv").is_file() for name in names)
 
 
-def test_too_long_name_fails_only_its_image(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_too_long_name_fails_only_its_image(shapes: Path, tmp_path: Path, trained: Model) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     long = f"{'b' * 250}.png"
     for name in (long, "a.png", "z.png"):
-        shutil.copy(drawn / "images" / "00000.png", folder / name)
+        shutil.copy(shapes / "images" / "00000.png", folder / name)
     summary = tag(folder, trained, output=tmp_path / "out")
     assert (summary.found, summary.ok, summary.failed) == (3, 2, 1)
     (row,) = read_csv(tmp_path / "out" / "errors.csv")[1:]
@@ -174,11 +174,13 @@ def test_tags_of_a_user_survive_force(photos: Path, tmp_path: Path, trained: Mod
     assert (photos / "a.txt").read_text().startswith("holiday, ")
 
 
-def test_text_file_of_an_image_is_not_overwritten_by_another_image(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_text_file_of_an_image_is_not_overwritten_by_another_image(
+    shapes: Path, tmp_path: Path, trained: Model
+) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("a.jpg.png", "a.jpg.webp"):
-        shutil.copy(drawn / "images" / "00000.png", folder / name)
+        shutil.copy(shapes / "images" / "00000.png", folder / name)
     summary = tag(folder, trained, output=tmp_path / "out", format=("txt",), threshold=0)
     assert (summary.ok, summary.failed) == (1, 1)
     assert "already belongs to a.jpg.png" in read_csv(tmp_path / "out" / "errors.csv")[1][1]
@@ -189,17 +191,17 @@ def test_text_file_of_an_image_is_not_overwritten_by_another_image(drawn: Path, 
     assert (tmp_path / "out" / "a.jpg.txt").exists()
 
 
-def test_tags_of_two_images_are_not_added_to_one_text_file(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_tags_of_two_images_are_not_added_to_one_text_file(shapes: Path, tmp_path: Path, trained: Model) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("a.jpg", "a.png"):
-        shutil.copy(drawn / "images" / "00000.png", folder / name)
+        shutil.copy(shapes / "images" / "00000.png", folder / name)
     (folder / "a.txt").write_text("holiday\n")
     assert tag(folder, trained, output=tmp_path / "out", **APPEND).failed == 1
     assert "a.txt already belongs to a.jpg" in read_csv(tmp_path / "out" / "errors.csv")[1][1]
     for name in ("a.jpg", "a.png"):
         (folder / name).unlink()
-    shutil.copy(drawn / "images" / "00000.png", folder / "b.png")
+    shutil.copy(shapes / "images" / "00000.png", folder / "b.png")
     tag(folder, trained, output=tmp_path / "out", **APPEND)
     assert (folder / "a.txt").read_text().startswith("holiday, ")
 
@@ -219,12 +221,12 @@ def test_edited_file_of_a_touched_image_is_kept(photos: Path, tmp_path: Path, tr
     assert (tmp_path / "out" / "a.txt").read_text() == "corrected\n"
 
 
-def test_edited_file_of_a_changed_image_is_kept(photos: Path, drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_edited_file_of_a_changed_image_is_kept(photos: Path, shapes: Path, tmp_path: Path, trained: Model) -> None:
     out = tmp_path / "out"
     tag(photos, trained, output=out)
     (out / "a.png.csv").write_text("label,probability\ndisc,1\n")
     for name, number in (("a.png", 8), ("z.png", 9)):
-        shutil.copy(drawn / "images" / f"{number:05d}.png", photos / name)
+        shutil.copy(shapes / "images" / f"{number:05d}.png", photos / name)
     for _ in range(2):
         assert (tag(photos, trained, output=out).failed, (out / "z.png.csv").exists()) == (2, True)
         assert (out / "a.png.csv").read_text() == "label,probability\ndisc,1\n"
@@ -250,11 +252,11 @@ def test_edited_file_of_a_deleted_image_is_kept(
 
 
 def test_file_of_an_interrupted_write_does_not_count_as_edited(
-    photos: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Model
+    photos: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Model
 ) -> None:
     out = tmp_path / "out"
     tag(photos, trained, output=out)
-    shutil.copy(drawn / "images" / "00008.png", photos / "a.png")
+    shutil.copy(shapes / "images" / "00008.png", photos / "a.png")
     replace_file = Path.replace
 
     def interrupted(path: Path, target: Path) -> Path:
@@ -296,10 +298,10 @@ def test_failed_images_in_json_lines_are_not_labelled(photos: Path, tmp_path: Pa
     assert table.files == ("a.png", "deep/b.png", "deep/er/d.PNG", "z.png")
 
 
-def test_name_with_a_carriage_return_is_read_again(drawn: Path, tmp_path: Path, trained: Model) -> None:
+def test_name_with_a_carriage_return_is_read_again(shapes: Path, tmp_path: Path, trained: Model) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    shutil.copy(drawn / "images" / "00000.png", folder / "c\rd.png")
+    shutil.copy(shapes / "images" / "00000.png", folder / "c\rd.png")
     tag(folder, trained, output=tmp_path / "out", threshold=0)
     assert read_csv(tmp_path / "out" / "labels.csv")[1] == ["c\rd.png", "1", "1", "1"]
 

@@ -54,7 +54,7 @@ INTERVALS: dict[str, Interval] = {
 
 
 def scores_of_a_set(rng: np.random.Generator, num_images: int, prevalence: Numbers) -> dict[str, Numbers]:
-    """The scores of a set of drawn images, and behind them those of its resamples."""
+    """The scores of a set of synthetic images, and behind them those of its resamples."""
     targets = (rng.random((num_images, len(prevalence))) < prevalence).astype(np.float32)
     logits = np.log(prevalence / (1 - prevalence)) + 2.5 * (targets - 0.3) + 1.2 * rng.normal(size=targets.shape)
     drawn = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=RESAMPLES).T

@@ -1,4 +1,4 @@
-"""The default run on drawn images, with several seeds, beside a linear model on the same raw pixels.
+"""The default run on synthetic images, with several seeds, beside a linear model on the same raw pixels.
 
 python tests/bench/synthetic.py
 """

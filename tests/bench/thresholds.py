@@ -72,7 +72,7 @@ def measure(model: Model, train: Path, test: Path) -> dict[str, float]:
 
 
 def show_speed() -> None:
-    """Times what is outside the network, on drawn arrays."""
+    """Times what is outside the network, on random arrays."""
     rng = np.random.default_rng(0)
     for num_images, num_labels, hidden in ((10_000, 90, 0.0), (10_000, 90, 0.2), (5_000, 20, 0.0)):
         targets = (rng.random((num_images, num_labels)) < np.linspace(0.01, 0.3, num_labels)).astype(np.float32)
