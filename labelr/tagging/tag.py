@@ -151,10 +151,7 @@ def tag(
         raise _no_images(inputs)
     tagger = Tagger.load(model, chosen)
     if is_empty:
-        log.warning("no images are left in %s: keeping the results, in case it is not mounted", preview(inputs.paths))
-        summary = TagSummary.of(tagger, folder)
-        summary.finish(0.0)
-        return summary
+        return _keep_results(inputs, tagger, folder)
     run_settings = {**tagger.settings, "photos": str(inputs.base)}
     if dry_run:
         return _preview(inputs, tagger, folder, None if force else run_settings)
@@ -231,6 +228,13 @@ def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str
             summary.unchanged += is_unchanged and settings is not None
             gone.discard(name)
     summary.found, summary.skipped, summary.vanished = search.found, search.skipped, len(gone)
+    return summary
+
+
+def _keep_results(inputs: Inputs, tagger: Tagger, folder: Path) -> TagSummary:
+    log.warning("no images are left in %s: keeping the results, in case it is not mounted", preview(inputs.paths))
+    summary = TagSummary.of(tagger, folder)
+    summary.finish(0.0)
     return summary
 
 
