@@ -2,8 +2,8 @@
 
     cd ../shared/bench; python ../../labelr/tests/bench/tag.py tag_peer.py make_photos.py --size 224
 
-Photographs of 12 megapixels, then small synthetic images; then memory for 1,000 and 20,000 images, the time of 10 images
-beyond `import torch`, and how far probabilities are from plain fp32. Run it alone on the machine.
+Photographs of 12 megapixels, then small synthetic images; then memory for 1,000 and 20,000 images, the time of 10
+images beyond `import torch`, and how far probabilities are from plain fp32. Run it alone on the machine.
 """
 
 import argparse
