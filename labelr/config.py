@@ -23,6 +23,8 @@ _output = partial(setting, panel="Output")
 
 MAX_PIXELS = 200_000_000
 DEFAULT_EPOCHS = 30
+FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 8, 30, 200
+"""Pretrained weights are trained for this many epochs, and for more if they have less than this many steps."""
 DEFAULT_TRIALS = 20
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -135,7 +137,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     None means "auto": what was chosen is stored with the model.
     """
 
-    EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"))
+    EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"), ("init", "width"))
 
     synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1800 if N is left out.", low=20)
     num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
@@ -155,9 +157,27 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         None, "CSV that assigns images to train, val and test, such as a model's splits.csv.", metavar="FILE"
     )
 
+    backbone: str = _network(
+        "none",
+        "Pretrained network to train under labelr's head, such as efficientnet-lite0 (`labelr backbones` lists them); "
+        "auto: the best that needs no download; none: the residual CNN, from scratch.",
+        metavar="NAME",
+    )
+    weights: str = _network(
+        "default", "Weights of the backbone: default, none (random), or a file.", metavar="default|none|FILE"
+    )
+    init: str | None = _network(
+        None, "Model of labelr to start from: its labels keep their weights, new ones are added.", metavar="NAME|DIR"
+    )
+    train: Literal["auto", "head", "last", "all"] = _network(
+        "auto",
+        "Layers of a pretrained network to train: the last layer (head), also the last quarter (last), or the head "
+        "and then all; auto: all if data and `--time` allow it. The epoch that validates best is kept.",
+    )
     image_size: int | None = _network(
         None,
-        "Edge length of input images in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for synthetic images.",
+        "Edge length of input images in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for synthetic images; for a "
+        "backbone its own, on a CPU at most 160.",
         low=32,
         high=2048,
     )
@@ -171,7 +191,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     dropout: float = _network(0.3, "Dropout probability before the last layer.", low=0, below=1)
 
-    epochs: int | None = _searchable(None, "Maximum number of epochs; auto: 30.", low=1)
+    epochs: int | None = _searchable(
+        None,
+        "Maximum number of epochs; auto: 30, or for pretrained weights 9 or more, the first of which trains the head.",
+        low=1,
+    )
     time: float | None = _training(
         None,
         "Time limit of the whole command, instead of `--epochs`; stops early only with `--patience`.",
@@ -180,7 +204,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     batch_size: int | None = _searchable(
         None,
-        "Images per step; auto: 64, or 32 for synthetic images, fewer if an epoch would have less than 16 steps.",
+        "Images per step; auto: 64, or 32 for synthetic images and pretrained weights, fewer if an epoch would have "
+        "less than 16 steps.",
         low=2,
         short="-b",
     )
@@ -189,11 +214,16 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         "Images per forward pass, with accumulated gradients; auto: the batch, fewer after running out of memory.",
         low=2,
     )
-    optimizer: Literal["muon", "adamw"] = _searchable(
-        "muon", "Optimizer: Muon for the convolutions and AdamW for the rest (muon), or AdamW alone (adamw)."
+    optimizer: Literal["muon", "adamw"] | None = _searchable(
+        None,
+        "Optimizer: Muon for the convolutions and AdamW for the rest (muon), or AdamW alone (adamw); auto: muon, or "
+        "adamw for pretrained weights.",
     )
     lr: float | None = _searchable(
-        None, "Peak learning rate; auto: 0.004, or 0.0015 for AdamW on photographs.", low=1e-8, below=10
+        None,
+        "Peak learning rate; auto: 0.004, or 0.0015 for AdamW on photographs, or 0.001 for pretrained weights.",
+        low=1e-8,
+        below=10,
     )
     weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
     ema: float = _searchable(
@@ -202,12 +232,14 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     mixup: float = _searchable(
         0.0, "Mix pairs of training images, with a ratio from Beta(mixup, mixup); 0: off.", low=0
     )
-    augment: Literal["none", "light", "strong"] = _searchable(
-        "light", "Strength of the random augmentation of training images."
+    augment: Literal["none", "light", "strong"] | None = _searchable(
+        None, "Strength of the random augmentation of training images; auto: light, or strong for pretrained weights."
     )
     vertical_flip: bool = _searchable(False, "Flip training images vertically at random, for example aerial images.")
-    progressive: bool = _searchable(
-        True, "Start training with smaller images (at least 64 px); use the full size in the last third."
+    progressive: bool | None = _searchable(
+        None,
+        "Start training with smaller images (at least 64 px), with the full size in the last third; auto: yes, or no "
+        "for pretrained weights.",
     )
     patience: int | None = _searchable(
         None, "Stop after this many epochs without a better validation score; auto: 10.", low=1
@@ -242,6 +274,28 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
             )
         if self.folds is not None:
             self._check_folds()
+        self._check_start()
+
+    def _check_start(self) -> None:
+        """Raises SettingError where settings of the network and of its first weights contradict each other."""
+        other = "--init" if self.init is not None else "--backbone" if self.backbone != "none" else ""
+        if self.init is not None and self.backbone != "none":
+            raise SettingError("init and backbone exclude each other", "give `--init` or `--backbone`, not both")
+        if other and (self.stem != type(self).stem or self.width is not None):
+            option = "--stem" if self.stem != type(self).stem else "--width"
+            raise SettingError(f"`{option}` is of the residual CNN", f"give `{option}` or `{other}`, not both")
+        if self.backbone == "none" and self.weights != "default":
+            raise SettingError("weights are of a backbone", "name it with `--backbone`, or leave `--weights` out")
+        if self.train in ("head", "last") and not self.is_pretrained:
+            raise SettingError(
+                f"without pretrained weights all layers are trained, not only {self.train}",
+                "name a `--backbone` or a model with `--init`, or leave `--train` out",
+            )
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether training starts from weights that were trained before."""
+        return self.init is not None or (self.backbone != "none" and self.weights != "none")
 
     def _check_folds(self) -> None:
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
@@ -262,20 +316,36 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
             is_synthetic: Whether the images are synthetic: small, and easier to learn.
         """
         default_size = 64 if is_synthetic else 128 if machine.device == "cpu" else 224
-        batch_sizes = (size for size in (64, 32, 16) if num_train >= 16 * size and not (is_synthetic and size > 32))
+        largest = 32 if is_synthetic or self.is_pretrained else 64
+        batch_sizes = (size for size in (64, 32, 16) if num_train >= 16 * size and size <= largest)
+        batch_size = self.batch_size or next(batch_sizes, 8)
+        optimizer = self.optimizer or ("adamw" if self.is_pretrained else "muon")
+        default_lr = 1e-3 if self.is_pretrained else 4e-3 if is_synthetic or optimizer == "muon" else 1.5e-3
+        has_width = self.init is None and self.backbone == "none"
         return dataclasses.replace(
             self,
             image_size=self.image_size or default_size,
-            epochs=self.epochs or (None if self.time else DEFAULT_EPOCHS),
+            epochs=self.epochs or (None if self.time else self._default_epochs(num_train // batch_size)),
             patience=self.patience or (None if self.time else 10),
-            width=self.width or (0.5 if is_synthetic else 1.0),
-            batch_size=self.batch_size or next(batch_sizes, 8),
-            lr=self.lr or (4e-3 if is_synthetic or self.optimizer == "muon" else 1.5e-3),
+            width=self.width or (0.5 if is_synthetic else 1.0) if has_width else None,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=self.lr or default_lr,
+            progressive=not self.is_pretrained if self.progressive is None else self.progressive,
+            augment=self.augment or ("strong" if self.is_pretrained else "light"),
             device=machine.device,
             amp=machine.amp,
             threads=machine.threads,
             workers=machine.workers,
         )
+
+    def _default_epochs(self, steps: int) -> int:
+        """The number of epochs of so many steps each."""
+        if not self.is_pretrained:
+            return DEFAULT_EPOCHS
+        if self.train == "head":
+            return 1
+        return 1 + max(FINE_TUNING_EPOCHS, min(MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS // max(1, steps)))
 
     @property
     def has_target(self) -> bool:

@@ -35,7 +35,8 @@ def test_version_is_on_stdout(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["fit"], ["evaluate"], ["tag"], ["tune"], ["check"], ["cache"], ["models"], ["models", "list"]]
+    "command",
+    [[], ["fit"], ["evaluate"], ["tag"], ["tune"], ["check"], ["backbones"], ["cache"], ["models"], ["models", "list"]],
 )
 def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
     result = cli(*command, "--help")

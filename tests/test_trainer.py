@@ -23,7 +23,8 @@ def make_trainer(shapes: Path, image_size: int, precision: str = "fp32", **setti
     """A trainer of a small network for ten steps of 8 images."""
     dataset = load_dataset([shapes], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
-    config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size, **settings)
+    resolved = {"optimizer": "muon", "augment": "light", "progressive": True, **settings}
+    config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size, **resolved)
     images = TrainImages.of(dataset, pixels, config)
     runtime = Runtime(torch.device("cpu"), precision, 1, 1)
     return Trainer(images, describe_model(dataset, config), config, runtime, Budget(steps=10))
@@ -66,7 +67,7 @@ def test_augmentation_flips_and_optimizer_change_the_weights(shapes: Path) -> No
     for change in changes:
         trainer = make_trainer(shapes, 32, **change)
         trainer.run_epoch()
-        weights.add(trainer.network.state_dict()["head.1.weight"].numpy().tobytes())
+        weights.add(trainer.network.state_dict()["head.hidden.1.weight"].numpy().tobytes())
     assert len(weights) == len(changes)
 
 

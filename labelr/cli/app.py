@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from labelr import console, signals
 from labelr.cli import options as opt
+from labelr.cli.backbones import backbones
 from labelr.cli.cache import cache
 from labelr.cli.check import check
 from labelr.cli.evaluate import evaluate
@@ -47,7 +48,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command, kind in ((fit, FitCommand), (evaluate, None), (tag, None), (tune, TuneCommand), (check, None)):
+COMMANDS = ((fit, FitCommand), (evaluate, None), (tag, None), (tune, TuneCommand), (check, None), (backbones, None))
+for command, kind in COMMANDS:
     app.command(
         cls=kind,
         help=re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or ""),  # Typer would keep the line breaks

@@ -96,6 +96,8 @@ def _show_model(description: Mapping[str, Any]) -> None:
         "created": description["created"],
         "complete": "yes" if description["complete"] else "no: its training was stopped",
         "best epoch": description["best_epoch"],
+        "network": description["architecture"]["backbone"] or "residual CNN",
+        **_pretraining(description["pretraining"]),
         "image size": description["preprocessing"]["image_size"],
         "temperature": f"{description['calibration']['temperature']:.2f}",
         "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
@@ -108,6 +110,14 @@ def _show_model(description: Mapping[str, Any]) -> None:
         _show_pairs(f"scores on {description['scored_on']}", description["scores"])
     settings = description["config"].items()
     _show_pairs("setting", {name: "auto" if value is None else str(value) for name, value in settings})
+
+
+def _pretraining(pretraining: Mapping[str, str] | None) -> dict[str, str]:
+    """Where the weights came from before training."""
+    if pretraining is None:
+        return {}
+    source = ", ".join(filter(None, (pretraining["source"], pretraining["licence"])))
+    return {"pretrained by": source, "pretrained weights": pretraining["weights"]}
 
 
 def _show_pairs(heading: str, pairs: Mapping[str, Any]) -> None:

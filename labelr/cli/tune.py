@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
-from labelr.fields import option_of
+from labelr.fields import kind_of, option_of
 
 if TYPE_CHECKING:
     from labelr.tuning.trials import Trial, TuneResult
@@ -19,7 +20,9 @@ MAX_ROWS = 30
 """Trials in the final table; trials.csv has all."""
 NARROW_WIDTH = 80
 """Narrower terminals get fewer columns."""
-_SWITCHES = [option_of(name) for name in SEARCHABLE if isinstance(getattr(TrainConfig(), name), bool)]
+_SWITCHES = [
+    option_of(field.name) for field in fields(TrainConfig) if field.name in SEARCHABLE and kind_of(field) is bool
+]
 
 
 class TuneCommand(FitCommand):

@@ -78,6 +78,16 @@ class PixelSet:
         return len(self._sources)
 
     @property
+    def digests(self) -> list[str]:
+        """The SHA-256 of each image file."""
+        return [digest for _, digest in self._sources]
+
+    @property
+    def kind(self) -> str:
+        """How the images are decoded, as a valid file name."""
+        return self._decoder.store.name
+
+    @property
     def num_cached(self) -> int:
         """How many of the images are in the cache."""
         return int((self._places[:, 0] >= 0).sum())

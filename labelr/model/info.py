@@ -16,6 +16,8 @@ FORMAT = 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+Channels = tuple[float, float, float]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -31,18 +33,47 @@ class Preprocessing:
 
     image_size: int
     resize: ResizeRule = "squish"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
     flip_averaging: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The hyperparameters that a network is built from."""
+    """The hyperparameters that a network is built from.
 
-    stem: str
-    width: float
+    Attributes:
+        dropout: Dropout probability before the last layer.
+        stem: The first layers of the residual CNN; None for a backbone.
+        width: The multiplier of the residual CNN's channel counts; None for a backbone.
+        backbone: The name of the backbone; None for the residual CNN.
+        folded: Whether BatchNorms are folded into the convolutions before them.
+    """
+
     dropout: float
+    stem: str | None = None
+    width: float | None = None
+    backbone: str | None = None
+    folded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """Where a network's weights came from before it was trained on the data set.
+
+    Attributes:
+        backbone: The name of the backbone; empty for the residual CNN.
+        source: Who published it.
+        licence: Of the weights.
+        weights: ``"default"``, the file, or the model of labelr that training started from.
+        sha256: Of the file.
+    """
+
+    backbone: str
+    source: str
+    licence: str
+    weights: str
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +85,7 @@ class ModelInfo:
         thresholds: A label applies where its probability is at least its threshold, ``(L,)``.
         preprocessing: How an image becomes the network's input.
         architecture: The network's hyperparameters.
+        pretraining: Where the weights came from before training; None if they were random.
         calibration: Applied to the network's probabilities before they are compared with thresholds or shown.
         config: The settings of the training run, with every "auto" resolved.
         counts: The number of positives, negatives and unknown cells of each label in the whole data set.
@@ -70,6 +102,7 @@ class ModelInfo:
     thresholds: tuple[float, ...]
     preprocessing: Preprocessing
     architecture: Architecture
+    pretraining: Pretraining | None = None
     calibration: Calibration = UNCALIBRATED
     config: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -124,6 +157,8 @@ class ModelInfo:
             values["preprocessing"] = Preprocessing(**preprocessing)
             values["architecture"] = Architecture(**values["architecture"])
             values["calibration"] = Calibration(**values["calibration"])
+            pretraining = values.get("pretraining")
+            values["pretraining"] = Pretraining(**pretraining) if pretraining else None
             info = cls(**values)
             _validate(info)
         return info
@@ -139,8 +174,8 @@ def _validate(info: ModelInfo) -> None:
         "image_size": isinstance(preprocessing.image_size, int) and 1 <= preprocessing.image_size <= 8192,
         "resize": preprocessing.resize in RESIZE_RULES,
         "mean and std": len(preprocessing.mean) == len(preprocessing.std) == 3,
-        "stem": architecture.stem in STEMS,
-        "width": 0 < float(architecture.width) <= 16,
+        "stem": architecture.stem in STEMS or architecture.backbone is not None,
+        "width": architecture.backbone is not None or 0 < float(architecture.width or 0) <= 16,
         "dropout": 0 <= float(architecture.dropout) < 1,
         "weights": set(info.weights) == {"file", "sha256"},
         "weights file": info.weights["file"] == f"weights-{info.weights['sha256'][:12]}.safetensors",

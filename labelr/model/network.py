@@ -1,9 +1,10 @@
-"""The residual network: images in, one logit per label out."""
+"""Networks: images in, one logit per label out. The residual CNN, a pretrained backbone, and the head of both."""
 
 from copy import deepcopy
 from itertools import pairwise
-from typing import cast
+from typing import Self, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -33,7 +34,95 @@ class ResidualBlock(nn.Module):
         return summed
 
 
-class ResidualNetwork(nn.Module):
+class Head(nn.Module):
+    """The last layers: from the body's pooled features to logits.
+
+    Args:
+        in_features: The number of features of the body.
+        num_labels: L, the number of logits.
+        dropout: Dropout probability before the last layer, in [0, 1).
+        hidden: The size of a hidden layer; 0 for none.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, in_features: int, num_labels: int, dropout: float, *, hidden: int = 0) -> None:
+        super().__init__()
+        layers = [nn.Linear(in_features, hidden), nn.ReLU(inplace=True)] if hidden else []
+        self.hidden = nn.Sequential(nn.Flatten(), *layers)
+        self.register_buffer("mean", torch.zeros(hidden or in_features))  # of the features, as pretrained
+        self.register_buffer("std", torch.ones(hidden or in_features))
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden or in_features, num_labels)
+
+    def forward(self, features: Tensor) -> Tensor:  # (N, F) -> (N, L)
+        """The logits of the features that `hidden` returns."""
+        logits: Tensor = self.linear(self.dropout((features - self.mean) / self.std))
+        return logits
+
+
+class Network(nn.Module):
+    """A body that computes features, and a head that computes logits from them.
+
+    Attributes:
+        head: The last layers.
+        keeps_statistics: Whether BatchNorms use their running statistics in training too, without changing them.
+    """
+
+    head: Head
+    keeps_statistics = False
+
+    def body(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, C) or (N, C, 1, 1)
+        """The pooled features of normalised images."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, F)
+        """The features that the last layer sees."""
+        features: Tensor = self.head.hidden(self.body(images).to(self.head.linear.weight.dtype))
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, L)
+        """The logits of normalised images."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of all layers; BatchNorms stay in evaluation mode if they keep their statistics."""
+        super().train(mode)
+        if self.keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base class of all of them
+                    module.eval()
+        return self
+
+
+class BackboneNetwork(Network):
+    """A backbone under labelr's head.
+
+    Args:
+        backbone: Computes pooled features ``(N, C)`` of images.
+        in_features: C.
+        num_labels: L, the number of logits.
+        dropout: Dropout probability before the last layer, in [0, 1).
+        image_size: An edge of images that the backbone takes, in pixels.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, in_features: int, num_labels: int, *, dropout: float = 0.3, image_size: int = 224
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.image_size = image_size
+        self.head = Head(in_features, num_labels, dropout)
+
+    def body(self, images: Tensor) -> Tensor:
+        """The pooled features of normalised images."""
+        features: Tensor = self.backbone(images)
+        return features
+
+
+class ResidualNetwork(Network):
     """The multi-label residual CNN: 18 layers, any input size, no final activation.
 
     Args:
@@ -55,39 +144,49 @@ class ResidualNetwork(nn.Module):
             first = ResidualBlock(previous, current, 1 if depth == 0 else 2, refined=refined)
             self.stages.append(nn.Sequential(first, ResidualBlock(current, current, 1, refined=refined)))
             previous = current
-        hidden = scale_channels(256, width)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels[-1], hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_labels),
-        )
+        self.head = Head(channels[-1], num_labels, dropout, hidden=scale_channels(256, width))
         _initialise(self, refined=refined)
 
-    def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, L)
-        """The logits of normalised images."""
-        pooled = self.pool(self.stages(self.stem(images)))
-        logits: Tensor = self.head(pooled.to(self.head[1].weight.dtype))
-        return logits
+    def body(self, images: Tensor) -> Tensor:
+        """The pooled features of normalised images."""
+        pooled: Tensor = self.pool(self.stages(self.stem(images)))
+        return pooled
 
 
-def fold_batchnorm(network: ResidualNetwork) -> ResidualNetwork:
-    """A copy for inference that computes the same: each BatchNorm is folded into the convolution before it."""
+def fold_batchnorm(network: Network) -> Network:
+    """A copy for inference that computes the same: each BatchNorm is folded into the convolution before it.
+
+    A BatchNorm that is registered right after a convolution is taken for one that follows it. Where that does not hold
+    for a backbone, the copy is not folded; this depends on its layers alone, not on its weights.
+    """
     copy = deepcopy(network).eval()
-    for module in copy.modules():
-        if isinstance(module, ResidualBlock):
-            module.conv1, module.conv2 = (
-                fuse_conv_bn_eval(conv, cast("nn.BatchNorm2d", norm))
-                for conv, norm in ((module.conv1, module.norm1), (module.conv2, module.norm2))
-            )
-            module.norm1 = module.norm2 = nn.Identity()
-        elif isinstance(module, nn.Sequential):
-            for (index, conv), (next_index, norm) in pairwise(list(module.named_children())):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module[int(index)], module[int(next_index)] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    return copy
+    return copy if isinstance(copy, BackboneNetwork) and not _is_foldable(copy) else _fold_layers(copy)
+
+
+def _fold_layers(network: Network) -> Network:
+    """The network itself, in evaluation mode, with each BatchNorm folded into the convolution before it."""
+    for module in list(network.eval().modules()):
+        for (name, conv), (next_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d and conv.out_channels == norm.num_features:
+                setattr(module, name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, next_name, nn.Identity())
+    return network
+
+
+@torch.no_grad()
+def _is_foldable(network: BackboneNetwork) -> bool:
+    """Whether a backbone has the same features after folding, with arbitrary statistics in its BatchNorms."""
+    copy = deepcopy(network).to("cpu", torch.float32)
+    norms = [module for module in copy.modules() if type(module) is nn.BatchNorm2d]
+    for norm in norms:
+        shift = torch.linspace(-0.3, 0.3, norm.num_features)
+        for tensor, values in ((norm.running_mean, shift), (norm.running_var, 1 + shift), (norm.bias, -shift)):
+            cast("Tensor", tensor).copy_(values)
+    image = torch.linspace(-2, 2, 3 * network.image_size**2).view(1, 3, network.image_size, network.image_size)
+    wanted = copy.features(image)
+    found = _fold_layers(copy).features(image)
+    return bool(norms) and bool((wanted - found).norm() <= 1e-3 * wanted.norm())
 
 
 def scale_channels(channels: int, width: float) -> int:

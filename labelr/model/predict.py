@@ -18,14 +18,13 @@ from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate, decide
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime
-from labelr.model.info import ModelInfo, Preprocessing
-from labelr.model.network import ResidualNetwork, fold_batchnorm
+from labelr.model.info import Channels, ModelInfo, Preprocessing
+from labelr.model.network import Network, fold_batchnorm
 
 BATCH_SIZE = 64
 
 Probs = NDArray[np.float32]
 """Probabilities in [0, 1], ``(N, L)``."""
-Channels = tuple[float, float, float]
 ImageLike = str | Path | Image.Image | NDArray[np.generic]
 
 
@@ -54,7 +53,7 @@ def _shift_and_scale(mean: Channels, std: Channels, device: torch.device) -> tup
     return shift, scale
 
 
-def optimize_for_inference(network: ResidualNetwork, runtime: Runtime) -> ResidualNetwork:
+def optimize_for_inference(network: Network, runtime: Runtime) -> Network:
     """A copy of a network for inference only, in the runtime's precision except for its head.
 
     The head computes in float64 where the device has it, so that the digits that are shown do not depend on an
@@ -120,11 +119,11 @@ class Model:
 
     path: Path
     info: ModelInfo
-    module: ResidualNetwork
+    module: Network
     runtime: Runtime
 
     @cached_property
-    def inference_network(self) -> ResidualNetwork:
+    def inference_network(self) -> Network:
         """The result of `optimize_for_inference`; later changes of `module` do not reach it."""
         return optimize_for_inference(self.module, self.runtime)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from labelr.model.device import Runtime
-    from labelr.model.network import ResidualNetwork
+    from labelr.model.network import Network
     from labelr.model.predict import Model
 
 INFO_FILE = "model.json"
@@ -99,11 +99,30 @@ def save_info(folder: Path, info: ModelInfo) -> None:
     files.write_atomically(folder / INFO_FILE, info.to_json())
 
 
-def build_network(info: ModelInfo) -> "ResidualNetwork":
-    """A network of a model's architecture, with newly initialised weights."""
-    from labelr.model.network import ResidualNetwork
+def build_network(info: ModelInfo) -> "Network":
+    """A network of a model's architecture, with newly initialised weights.
 
-    return ResidualNetwork(len(info.labels), **asdict(info.architecture))
+    Raises:
+        SettingError: If it has a backbone of a package that is not installed.
+    """
+    from labelr.model.network import BackboneNetwork, ResidualNetwork, fold_batchnorm
+
+    architecture, num_labels = info.architecture, len(info.labels)
+    network: Network
+    if architecture.backbone is None:
+        stem, width = architecture.stem or "", architecture.width or 0
+        network = ResidualNetwork(num_labels, stem=stem, width=width, dropout=architecture.dropout)
+    else:
+        from labelr.model.backbones import find_backbone
+
+        backbone = find_backbone(architecture.backbone)
+        body, in_features = backbone.build()
+        network = BackboneNetwork(
+            body, in_features, num_labels, dropout=architecture.dropout, image_size=backbone.image_size
+        )
+    network = fold_batchnorm(network) if architecture.folded else network
+    network.keeps_statistics = architecture.folded
+    return network
 
 
 def load(

@@ -18,18 +18,24 @@ from labelr.data.splits import write_splits
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.calibration import decide
-from labelr.model.info import Architecture, ModelInfo, Preprocessing
+from labelr.model.info import ModelInfo, Pretraining
 from labelr.model.predict import BATCH_SIZE, Probs, optimize_for_inference, predict_probs
+from labelr.model.pretrained import describe_start, load_start
 from labelr.scoring import metrics
 from labelr.scoring.report.page import remove_report
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.batches import TrainImages
+from labelr.training.head import train_head
 from labelr.training.history import EpochRow, event_log, format_epoch, history_csv
 from labelr.training.optim import Budget
 from labelr.training.record import START_OVER, versions
 from labelr.training.run import Run
 from labelr.training.trainer import Trainer
 
+MIN_FINE_TUNING_STEPS = 40
+"""With fewer steps, training all layers makes a network worse that has a trained head."""
+TRAINING_COST = 2.0
+"""The time of a training step as a multiple of predicting as many images, each in two views."""
 REPORT_SECONDS = 2
 """The time that writing the report takes at the end of a run."""
 
@@ -62,30 +68,33 @@ def train(
         loop = EpochLoop(run, dataset, pixels, info)
         if loop.resume():
             after_epoch(loop.history)
+        else:
+            loop.start()
         while not loop.is_over:
             row = loop.run_epoch()
             log_events(asdict(row), row.epoch)
             after_epoch(loop.history)
             signals.raise_if_stopped()
-    if loop.trainer.progress < 1:
+    if loop.trainer.progress < 1 and len(loop.history) > 1:
         log.info("stopped early: validation has not improved for %d epochs", run.config.patience)
     seconds, waited = (sum(getattr(row, name) for row in loop.history) for name in ("seconds", "waited_seconds"))
     log.info(
         "trained for %d epochs in %.0f s, %.1f %% of it spent waiting for images",
         len(loop.history), seconds, 100 * waited / seconds,
     )  # fmt: skip
+    if loop.history[0].is_head and len(loop.history) > 1:
+        log.info("kept %s: it validates best", "the head" if loop.best.is_head else f"epoch {loop.best.epoch}")
     return loop.history
 
 
 def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
     """The info of a model that is not trained yet."""
+    architecture, preprocessing = describe_start(config)
     return ModelInfo(
         labels=dataset.labels,
         thresholds=(DEFAULT_THRESHOLD,) * len(dataset.labels),
-        preprocessing=Preprocessing(
-            image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
-        ),
-        architecture=Architecture(stem=config.stem, width=cast("float", config.width), dropout=config.dropout),
+        preprocessing=preprocessing,
+        architecture=architecture,
         config=config.to_dict(),
         counts=dataset.counts,
         versions=versions(),
@@ -109,6 +118,7 @@ class EpochLoop:
         self._checkpoint = run.checkpoint()
         self._best_created = ""  # when the best epoch ended; the saved model has the same time
         self._seconds = 0.0  # of the current epoch, when the checkpoint was saved
+        self._step_seconds = 0.0  # of training all layers, estimated
         self._start = 0.0  # of the current epoch, as if it had not been stopped
 
     @property
@@ -122,7 +132,13 @@ class EpochLoop:
         if not self.history or self.trainer.losses:
             return False
         patience = self._run.config.patience
-        return self.trainer.progress >= 1 or bool(patience and len(self.history) - self.best.epoch >= patience)
+        ended = self.trainer.progress >= 1 or bool(patience and len(self.history) - self.best.epoch >= patience)
+        return ended or (self.history[-1].is_head and self._ends_with_head())
+
+    @property
+    def _trains_head(self) -> bool:
+        """Whether the current epoch trains only the last layer: the first epoch from pretrained weights."""
+        return self.trainer.epoch == 1 and self._run.config.is_pretrained
 
     def run_epoch(self) -> EpochRow:
         """Trains one epoch, or the rest of it, validates the averaged weights, and saves checkpoint, model and history.
@@ -134,7 +150,13 @@ class EpochLoop:
         trainer = self.trainer
         self._start = time.perf_counter() - self._seconds
         lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
-        train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
+        if self._trains_head:
+            lr, image_size, layers = 0.0, self._info.preprocessing.image_size, 1
+            num_images, train_loss = len(trainer.images.pixels), self._train_head()
+        else:
+            layers = sum(weight.requires_grad and weight.ndim > 1 for weight in trainer.network.parameters())
+            train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
+            num_images = len(trainer.losses) * trainer.images.batch_size
         train_seconds = time.perf_counter() - self._start
         scores = validation_scores(self._predict_val(), self._val_targets)
         seconds = time.perf_counter() - self._start
@@ -143,19 +165,57 @@ class EpochLoop:
         trainer.budget.reserved = 4 * (seconds - train_seconds) + 1 + report_seconds
         row = EpochRow(
             epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
-            images_per_second=len(trainer.losses) * trainer.images.batch_size / train_seconds,
-            waited_seconds=trainer.waited_seconds, image_size=image_size,
+            images_per_second=num_images / train_seconds, waited_seconds=trainer.waited_seconds, image_size=image_size,
+            trained_layers=layers,
         )  # fmt: skip
         self.history.append(row)
         if row is self.best:
             self._best_created = datetime.now(UTC).isoformat(timespec="milliseconds")
         trainer.end_epoch()
+        if row.is_head:
+            trainer.budget.start = time.monotonic()  # of the schedule, which is of the other epochs
+            per_image = (seconds - train_seconds) / max(1, len(self._val_pixels))
+            self._step_seconds = TRAINING_COST * per_image * trainer.images.batch_size
         self._save_checkpoint(seconds=0.0)
         log.info("%s", row.line(self._run.config.epochs))
         if row is self.best:
             self._save_best()
         self._write_history()
         return row
+
+    def start(self) -> None:
+        """Loads the weights that training starts from, if the settings name any.
+
+        Raises:
+            LabelrError: If they cannot be read or downloaded.
+        """
+        network, config = self.trainer.network, self._run.config
+        pretraining = load_start(network, self._info.labels, config, self._run.runtime)
+        if pretraining is not None:
+            self._info = replace(self._info, pretraining=pretraining)
+            self.trainer.reset_average()
+
+    def _train_head(self) -> float:
+        """Trains the last layer; returns the mean training loss."""
+        pretraining = cast("Pretraining", self._info.pretraining)
+        loss = train_head(
+            self.trainer.network, self.trainer.images, self._val_pixels, self._val_targets, self._info.preprocessing,
+            self._run.runtime, name=f"{pretraining.backbone or 'labelr'}-{pretraining.sha256[:12]}",
+            cache_limit=self._run.config.cache_limit, track=self._run.track,
+        )  # fmt: skip
+        self.trainer.reset_average()
+        return loss
+
+    def _ends_with_head(self) -> bool:
+        """Whether training ends after the head: by the settings, or since too few steps would follow."""
+        config, trainer = self._run.config, self.trainer
+        if config.train != "auto" or trainer.budget.steps is not None:
+            return config.train == "head"
+        seconds = trainer.budget.seconds_left(trainer.steps) - trainer.budget.reserved
+        is_short = seconds < MIN_FINE_TUNING_STEPS * self._step_seconds
+        if is_short:
+            log.info("the time does not suffice to train all layers: only the head is trained")
+        return is_short
 
     def resume(self) -> bool:
         """Returns to the checkpoint of the run; False if there is none.
@@ -176,6 +236,8 @@ class EpochLoop:
         self.trainer.restore(state)
         self.history = [EpochRow(**row) for row in state["history"]]
         self._best_created, self._seconds = state["best_created"], state["seconds"]
+        pretraining = state["pretraining"]
+        self._info = replace(self._info, pretraining=Pretraining(**pretraining) if pretraining else None)
 
     def _restore_best(self) -> None:
         """Takes over the best model so far, or saves it if the run was killed between its checkpoint and that."""
@@ -245,7 +307,10 @@ class EpochLoop:
     def _save_checkpoint(self, seconds: float) -> None:
         self._seconds = seconds
         history = [asdict(row) for row in self.history]
-        progress = {"history": history, "best_created": self._best_created, "seconds": seconds}
+        pretraining = asdict(self._info.pretraining) if self._info.pretraining else None
+        progress = {
+            "history": history, "best_created": self._best_created, "seconds": seconds, "pretraining": pretraining,
+        }  # fmt: skip
         self._checkpoint.save({**self.trainer.state(), **progress})
 
     def _live_line(self) -> str:
@@ -281,7 +346,8 @@ def validation_scores(probs: Probs, targets: Targets) -> dict[str, float]:
 
 def _budget(run: Run, steps_per_epoch: int) -> Budget:
     if run.deadline is None:
-        return Budget(steps=cast("int", run.config.epochs) * steps_per_epoch)
+        epochs = cast("int", run.config.epochs) - run.config.is_pretrained  # the head is trained without steps
+        return Budget(steps=epochs * steps_per_epoch)
     if run.deadline <= time.monotonic():
         raise LabelrError(
             "the time was over before training started: reading the images took it", "allow more `--time`"

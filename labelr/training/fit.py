@@ -18,8 +18,10 @@ from labelr.data.splits import split_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError, first_line, preview
 from labelr.model import store
+from labelr.model.backbones import LiteBackbone
 from labelr.model.device import is_out_of_memory
 from labelr.model.predict import Model
+from labelr.model.pretrained import resolve_start
 from labelr.progress import Track, untracked
 from labelr.scoring.evaluate import check_suspects_file
 from labelr.training.epochs import train
@@ -28,6 +30,9 @@ from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.history import check_event_log, read_history
 from labelr.training.record import RunRecord, is_resumable
 from labelr.training.run import Run, open_run
+
+FEW_IMAGES = 5000
+"""Below this, pretrained weights help most."""
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +111,7 @@ def fit(
     with open_run(
         folders, config, name=name, output=output, force=force, resume=resume, log_dir=events, track=track
     ) as run:
+        run.config = resolve_start(run.config, run.runtime)
         check_suspects_file(_as_path(suspects), force=force or run.record is not None)
         dataset = load_splits(folders, run.config, workers=run.runtime.workers, track=track)
         if run.record:
@@ -125,7 +131,18 @@ def fit(
                 train(run, dataset)
                 model = finalize(run, dataset, suspects=_as_path(suspects))
         run.finish()
+        if folders:
+            _advise_backbone(dataset, run.config)
     return FitResult.load(model)
+
+
+def _advise_backbone(dataset: Dataset, config: TrainConfig) -> None:
+    """Logs that a backbone is installed, if few photographs were trained on from scratch."""
+    from_scratch = config.backbone == "none" and config.init is None
+    if from_scratch and len(dataset) < FEW_IMAGES and LiteBackbone.of(0).local_weights() is not None:
+        log.info(
+            "with %d images, `--backbone auto`, which starts from pretrained weights, is usually better", len(dataset)
+        )
 
 
 def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 1, track: Track = untracked) -> Dataset:

@@ -20,7 +20,8 @@ EventLog = Callable[[Mapping[str, float], int], None]
 class EpochRow:
     """One epoch: a row of ``history.csv``.
 
-    The metrics are of the validation split, uncalibrated, at a threshold of 0.5.
+    The metrics are of the validation split, uncalibrated, at a threshold of 0.5. `trained_layers` counts the layers
+    that were trained: 1 for the head alone.
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class EpochRow:
     image_size: int
     val_f1_macro: float = np.nan
     val_exact_match: float = np.nan
+    trained_layers: int = 0
 
     def line(self, epochs: int | None) -> str:
         """The line that is logged at the end of the epoch."""
@@ -45,7 +47,13 @@ class EpochRow:
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
         speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
-        return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *shown, *speed])
+        layers = ["head only"] if self.is_head else []
+        return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *layers, *shown, *speed])
+
+    @property
+    def is_head(self) -> bool:
+        """Whether only the last layer was trained."""
+        return self.trained_layers == 1
 
     def score(self, name: str) -> float:
         """The metric of a `config.Criterion`; NaN where it is not evaluable."""

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,10 @@ POLYNOMIALS = ((7.711, -22.1138, 16.2488), (3.2153, -2.4112, 0.5013), (2.2183, -
 [0.907, 1.093]: each is closest to 1 on the range of the previous one (Amsel et al. 2025)."""
 ADAMW_RMS = 0.2
 """The typical RMS of an AdamW step: Muon's steps get it too, so that one learning rate and weight decay suit both."""
+FIRST_LAYER_LR = 0.135
+"""The learning rate of the first pretrained layer as a share of that of the last: that of 0.9 for each of 20 blocks."""
+LR_STEPS = 20
+"""The number of steps in which it rises."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -28,7 +33,7 @@ class Muon(torch.optim.Optimizer):
     `torch.optim.Muon` supports only matrices, and always computes in bf16.
 
     Args:
-        weights: Parameters of two dimensions or more.
+        weights: Parameters of two dimensions or more, or groups of them.
         lr: Learning rate; it and the weight decay mean the same as for AdamW (Liu et al. 2025, "Muon is scalable").
         momentum: Decay of the running mean of gradients.
         weight_decay: Decoupled weight decay.
@@ -37,7 +42,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        weights: Iterable[nn.Parameter],
+        weights: Iterable[nn.Parameter] | Iterable[dict[str, object]],
         *,
         lr: float = 1e-3,
         momentum: float = 0.9,
@@ -102,20 +107,51 @@ def _factor(gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
 def make_optimizers(network: nn.Module, config: TrainConfig, runtime: Runtime) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters, or Muon for all convolutions but the first and AdamW for the rest.
 
-    Normalisation layers and biases have no weight decay.
+    Normalisation layers and biases have no weight decay. The learning rate of pretrained layers is lower the earlier
+    they are: each group has a factor, ``lr_scale``.
     """
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    scales = _lr_scales(network) if config.is_pretrained else {}
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
     inner = [weight for weight in weights if weight.ndim == 4][1:] if config.optimizer == "muon" else []
-    outer = [weight for weight in weights if not any(weight is other for other in inner)]
-    groups: list[dict[str, object]] = [
-        {"params": outer, "weight_decay": config.weight_decay},
-        {"params": [vector for vector in network.parameters() if vector.ndim <= 1], "weight_decay": 0.0},
-    ]
+    outer = [parameter for parameter in parameters if not any(parameter is other for other in inner)]
+    groups = _groups(outer, scales, config.weight_decay)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.95, 0.99), fused=True)]
     if inner:
         dtype = torch.float32 if runtime.precision == "fp32" else torch.bfloat16
-        optimizers.append(Muon(inner, weight_decay=config.weight_decay, dtype=dtype))
+        groups = _groups(inner, scales, config.weight_decay)
+        optimizers.append(Muon(groups, weight_decay=config.weight_decay, dtype=dtype))
     return optimizers
+
+
+def _groups(
+    parameters: Iterable[nn.Parameter], scales: Mapping[nn.Parameter, float], weight_decay: float
+) -> list[dict[str, object]]:
+    """Parameter groups with the same weight decay and the same factor of the learning rate, in order."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in sorted(parameters, key=lambda parameter: parameter.ndim <= 1):
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((decay, scales.get(parameter, 1.0)), []).append(parameter)
+    return [{"params": members, "weight_decay": decay, "lr_scale": scale} for (decay, scale), members in groups.items()]
+
+
+def _lr_scales(network: nn.Module) -> dict[nn.Parameter, float]:
+    """The factor of the learning rate of each parameter: 1 for the last layer, falling to `FIRST_LAYER_LR`."""
+    depths = layer_depths(network)
+    return {
+        parameter: FIRST_LAYER_LR ** (1 - round(depth * LR_STEPS) / LR_STEPS) for parameter, depth in depths.items()
+    }
+
+
+def layer_depths(network: nn.Module) -> dict[nn.Parameter, float]:
+    """Where in a network each parameter is: from 0 in the first layer to 1 in the last.
+
+    Layers are counted in the order in which they are registered, a vector as part of the weight before it.
+    """
+    parameters = list(network.parameters())
+    layers = list(accumulate(int(parameter.ndim > 1) for parameter in parameters))
+    first, last = layers[0], max(layers[-1], 2)
+    return {parameter: (layer - first) / (last - first) for parameter, layer in zip(parameters, layers, strict=True)}
 
 
 # --- schedules -------------------------------------------------------------------------------------------------------
@@ -159,13 +195,13 @@ def _ease(share: float) -> float:
     return (1 - math.cos(math.pi * share)) / 2
 
 
-def progressive_size(full: int, progress: float) -> int:
+def progressive_size(full: int, progress: float, smallest: int = MIN_SIZE) -> int:
     """The edge of the images at one point of a run with progressive resizing, a multiple of 16 below `full`.
 
-    It grows linearly from 5/8 of the full edge, but at least `MIN_SIZE`, and is full in the last third.
+    It grows linearly from 5/8 of the full edge, but at least `smallest`, and is full in the last third.
     """
     share = 5 / 8 + 3 / 8 * min(1.0, progress * 3 / 2)
-    return full if share >= 1 else min(full, max(MIN_SIZE, int(full * share) // 16 * 16))
+    return full if share >= 1 else min(full, max(smallest, int(full * share) // 16 * 16))
 
 
 @dataclass
@@ -189,7 +225,7 @@ class Budget:
     def progress(self, steps: int) -> float:
         """The share of the run that is done after `steps` steps, from 0; the run ends at 1."""
         if self.steps is not None:
-            return steps / self.steps
+            return steps / self.steps if self.steps else 1.0
         length = self.deadline - self.reserved - self.start
         return min(1.0, (time.monotonic() - self.start) / length) if length > 0 else 1.0
 

@@ -17,13 +17,16 @@ from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import MicroBatcher, Runtime, is_out_of_memory
 from labelr.model.info import ModelInfo
-from labelr.model.network import ResidualNetwork, count_parameters
+from labelr.model.network import Network, count_parameters
 from labelr.model.predict import normalise
+from labelr.model.pretrained import smallest_size
 from labelr.model.store import build_network
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
-from labelr.training.optim import Budget, make_optimizers, one_cycle, progressive_size
+from labelr.training.optim import MIN_SIZE, Budget, layer_depths, make_optimizers, one_cycle, progressive_size
 
+LAST_LAYERS = 0.75
+"""How deep in a network the layers start that the setting ``train="last"`` trains."""
 LOSS_CHECK_STEPS = 16
 """The number of steps between checks of the losses: a check waits for the accelerator."""
 
@@ -47,6 +50,7 @@ class Trainer:
         self.config = config
         self.runtime = runtime
         self.preprocessing = info.preprocessing
+        self.smallest_size = smallest_size(info.architecture)
         self.images = images
         self.budget = budget
         self.epoch = 1
@@ -60,20 +64,24 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self.network = runtime.place(build_network(info))
+        if config.train == "last":
+            for parameter, depth in layer_depths(self.network).items():
+                parameter.requires_grad = depth >= LAST_LAYERS
         log.debug(
             "%s parameters, %s steps of %s images per epoch",
             f"{count_parameters(self.network):,}", f"{images.steps:,}", batch_size,
         )  # fmt: skip
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
-        self.augment = Augmentation(STRENGTHS[config.augment], flip=config.flip, vertical_flip=config.vertical_flip)
+        strength = STRENGTHS[cast("str", config.augment)]
+        self.augment = Augmentation(strength, flip=config.flip, vertical_flip=config.vertical_flip)
         self.optimizers = make_optimizers(self.network, config, runtime)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
 
     @property
-    def averaged(self) -> ResidualNetwork:
+    def averaged(self) -> Network:
         """The network with averaged weights, which is evaluated and saved."""
-        return cast("ResidualNetwork", self.average.module)
+        return cast("Network", self.average.module)
 
     @property
     def progress(self) -> float:
@@ -91,8 +99,9 @@ class Trainer:
 
     def size_at(self, progress: float) -> int:
         """The image size at one point of the run."""
-        full = round(self.preprocessing.image_size * TRAINING_SHARE)
-        return progressive_size(full, progress) if self.config.progressive else full
+        full = max(self.smallest_size, round(self.preprocessing.image_size * TRAINING_SHARE))
+        smallest = max(self.smallest_size, MIN_SIZE)
+        return progressive_size(full, progress, smallest) if self.config.progressive else full
 
     @property
     def micro_batch(self) -> int | None:
@@ -125,6 +134,10 @@ class Trainer:
                 break
         self._check_losses()
         return float(torch.stack(self.losses).mean())
+
+    def reset_average(self) -> None:
+        """Makes the averaged network a copy of the network, whose weights were set from outside."""
+        self.averaged.load_state_dict(self.network.state_dict())
 
     def end_epoch(self) -> None:
         """Moves on to the next epoch."""
@@ -230,7 +243,7 @@ class Trainer:
     def _update_schedule(self) -> None:
         cycle = one_cycle(self.progress)
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = cast("float", self.config.lr) * cycle.lr
+            group["lr"] = cast("float", self.config.lr) * cycle.lr * group["lr_scale"]
             if "betas" in group:
                 group["betas"] = (cycle.momentum, group["betas"][1])
 

@@ -146,7 +146,7 @@ def _describe(plan: Plan) -> str:
 def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Track) -> None:
     """Decodes the images here, with progress, at each size and by each rule that the trials use, if they are listed."""
     choices = {}
-    for name in ("image_size", "resize"):
+    for name in ("backbone", "image_size", "resize"):
         dimension = plan.space.dimensions.get(name, Values((getattr(plan.config, name),)))
         choices[name] = dimension.choices if isinstance(dimension, Values) else ()
     for values in product(*choices.values()):

@@ -29,6 +29,7 @@ from labelr.config import DEFAULT_EPOCHS, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
+from labelr.model.pretrained import resolve_start
 from labelr.training.epochs import train
 from labelr.training.fit import load_splits
 from labelr.training.history import EpochRow
@@ -48,7 +49,8 @@ log = logging.getLogger(__name__)
 
 def resolve_point(plan: Plan, point: Point, runtime: Runtime, data: Dataset) -> TrainConfig:
     """The settings of a point without "auto"."""
-    config, num_train = replace(plan.config, **point), len(data.split_rows("train"))
+    config = resolve_start(replace(plan.config, **point), runtime)
+    num_train = len(data.split_rows("train"))
     return config.resolved(runtime.options, num_train=num_train, is_synthetic=not plan.data)
 
 

@@ -197,7 +197,7 @@ class BareStep:
         images = torch.randn(batch, 3, size, size).to(runtime.device, memory_format=torch.channels_last)
         targets = torch.randint(0, 2, (batch, labels)).float().to(runtime.device)
         stored = torch.randint(0, 256, (batch, 3, size * 8 // 7, size * 8 // 7), dtype=torch.uint8).to(runtime.device)
-        augment, generator = Augmentation(STRENGTHS[config.augment], flip=config.flip), torch.Generator()
+        augment, generator = Augmentation(STRENGTHS[config.augment or "light"], flip=config.flip), torch.Generator()
         self.loss = torch.zeros(())
 
         def forward() -> None:

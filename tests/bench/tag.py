@@ -120,6 +120,18 @@ def compare(title: str, photos: Path, peer_script: Path, modes: tuple[str, ...],
         )
 
 
+def share_of_limit(photos: Path, model: Path) -> None:
+    """The speed of a trained model, and its share of what opening images and the network alone allow."""
+    pace, _, _ = tag(photos, model)
+    decoding, network = limits(photos, model)
+    limit = 1 / (1 / decoding + 1 / network)
+    print(
+        f"  {pace:.1f} images/s; limit {limit:.1f} (opening {decoding:.1f}, network {network:.1f}), {pace / limit:.0%} "
+        f"of it, {pace / network:.0%} of the network alone",
+        flush=True,
+    )
+
+
 def small_things(folder: Path, small: Path) -> None:
     """Memory for few and for many images, and the time of ten."""
     many = make_synthetic_dataset(folder / "many", 20000, 5) / "images"
@@ -179,7 +191,7 @@ def main() -> None:
     parser.add_argument("make_photos", type=Path)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--photos", type=int, default=200)
-    parser.add_argument("--model", type=Path, help="a trained model for the comparison with fp32")
+    parser.add_argument("--model", type=Path, help="a trained model, for its speed and for the comparison with fp32")
     parser.add_argument("--data", type=Path, help="its images")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -192,6 +204,7 @@ def main() -> None:
         small_things(folder, small)
     if arguments.model:
         print(f"{arguments.model.name} on {arguments.data}")
+        share_of_limit(arguments.data, arguments.model)
         agreement(arguments.data, arguments.model)
 
 

@@ -167,7 +167,7 @@ def reproducibility_facts(
         ("Best epoch", f"{info.best_epoch}"),
         ("Weights, SHA-256", info.weights.get("sha256", "")),
         ("Seed", str(info.config.get("seed", ""))),
-        ("Network", f"residual, stem {info.architecture.stem}, width {info.architecture.width:g}"),
+        *network_facts(info),
         ("Image size", f"{info.preprocessing.image_size} px, {info.preprocessing.resize}"),
         ("Calibration", f"temperature {info.calibration.temperature:.3f}, bias {info.calibration.bias:.3f}"),
     ]
@@ -186,6 +186,18 @@ def reproducibility_facts(
         ("Evaluated data", evaluated),
         ("Environment", _environment(model, now)),
     ]
+
+
+def network_facts(info: ModelInfo) -> Facts:
+    """The network of a model, and where its weights came from before training."""
+    architecture, pretraining = info.architecture, info.pretraining
+    name = architecture.backbone or f"residual, stem {architecture.stem}, width {architecture.width:g}"
+    facts = [("Network", name)]
+    if pretraining is not None:
+        origin = ", ".join(part for part in (pretraining.source, pretraining.licence) if part)
+        facts += [("Pretrained by", origin), ("Pretrained weights", pretraining.weights)]
+        facts += [("Pretrained weights, SHA-256", pretraining.sha256)]
+    return facts
 
 
 def contents_digest(digests: Iterable[str]) -> str:

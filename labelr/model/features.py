@@ -1,0 +1,142 @@
+"""Features of images and of a few views of each, computed once and kept beside the decoded images by content."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from labelr import signals
+from labelr.data import pixel_cache
+from labelr.data.pixels import PixelSet
+from labelr.model.device import PRECISIONS, MicroBatcher, Runtime
+from labelr.model.info import Preprocessing
+from labelr.model.network import Network
+from labelr.model.predict import normalise, optimize_for_inference
+from labelr.progress import Track, untracked
+
+VERSION = 1
+"""Increased whenever labelr computes other features than before."""
+BATCH_SIZE = 32
+IMAGES_PER_SEGMENT = 256
+"""The images whose features are written at a time, and so the most work that a killed run loses."""
+
+Features = NDArray[np.float16]
+"""Of N images in V views, shape ``(N, V, F)``: rounded, so that they are the same with and without the cache."""
+
+log = logging.getLogger(__name__)
+
+
+class View(NamedTuple):
+    """A square part of an image, resized to the whole: position and edge as shares of the edge of the image."""
+
+    left: float
+    top: float
+    edge: float
+    mirrored: bool
+
+
+VIEWS = (View(0, 0, 1, False), View(0, 0, 1, True), View(0, 0, 0.8, False), View(0.2, 0.2, 0.8, True))
+"""The whole image and its mirror image come first: prediction averages over these two."""
+
+
+def views(preprocessing: Preprocessing) -> tuple[View, ...]:
+    """The views of each image; none is mirrored where a mirror image may have other labels."""
+    return VIEWS if preprocessing.flip_averaging else tuple(view for view in VIEWS if not view.mirrored)
+
+
+def compute_features(
+    network: Network,
+    pixels: PixelSet,
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+    *,
+    name: str,
+    cache_limit: float,
+    track: Track = untracked,
+) -> Features:
+    """What the last layer of a network sees of each image, shape ``(N, V, F)``.
+
+    Args:
+        network: The network; its last layer is not used.
+        pixels: N images.
+        preprocessing: How an image becomes the network's input.
+        runtime: Where to compute.
+        name: Identifies the weights of the network in the cache.
+        cache_limit: Disk space of the cache, in GB; 0 disables it.
+        track: Shows the progress.
+    """
+    chosen = views(preprocessing)
+    shape = (len(chosen), network.head.linear.in_features)
+    flips = "" if preprocessing.flip_averaging else "-no-flip"
+    store = pixel_cache.cache_folder() / f"features-{VERSION}-{name}-{runtime.precision}{flips}-{pixels.kind}"
+    features = np.empty((len(pixels), *shape), np.float16)
+    segments, places = pixel_cache.find(store, pixels.digests, (2 * features[0].size,) if len(pixels) else (0,))
+    for row, digest in enumerate(pixels.digests):
+        if digest in places:
+            segment, position = places[digest]
+            features[row] = segments[segment].images[position].view(np.float16).reshape(shape)
+    missing = np.array([row for row, digest in enumerate(pixels.digests) if digest not in places], np.int64)
+    if not len(missing):
+        return features
+    batches = _compute(optimize_for_inference(network, runtime), pixels.subset(missing), preprocessing, runtime)
+    done, written = 0, 0
+    for batch in track(batches, "computing features", -(-len(missing) // BATCH_SIZE)):
+        signals.raise_if_stopped()
+        features[missing[done : done + len(batch)]] = batch
+        done += len(batch)
+        if cache_limit and (done - written >= IMAGES_PER_SEGMENT or done == len(missing)):
+            rows = missing[written:done]
+            _write(store, [pixels.digests[row] for row in rows], features[rows], cache_limit)
+            written = done
+    return features
+
+
+def _compute(network: Network, pixels: PixelSet, preprocessing: Preprocessing, runtime: Runtime) -> Iterator[Features]:
+    batcher = MicroBatcher(BATCH_SIZE, "computing features")
+    for batch in pixels.batches(BATCH_SIZE):
+
+        def compute(max_images: int, batch: NDArray[np.uint8] = batch) -> Features:
+            parts = np.array_split(batch, -(-len(batch) // max_images))
+            return np.concatenate([_compute_batch(network, part, preprocessing, runtime) for part in parts])
+
+        yield batcher.run(compute)
+
+
+@torch.inference_mode()
+def _compute_batch(
+    network: Network, batch: NDArray[np.uint8], preprocessing: Preprocessing, runtime: Runtime
+) -> Features:
+    images = normalise(runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2)), preprocessing)
+    dtype = PRECISIONS[runtime.precision]
+    each = [network.features(_view(images, view).to(dtype)).to(torch.float16) for view in views(preprocessing)]
+    result: Features = torch.stack(each, dim=1).cpu().numpy()
+    return result
+
+
+def _view(images: Tensor, view: View) -> Tensor:
+    """A view of each image, both ``(N, 3, S, S)``."""
+    size = images.shape[-1]
+    if view.edge < 1:
+        left, top, edge = (round(share * size) for share in view[:3])
+        part = images[:, :, top : top + edge, left : left + edge]
+        images = F.interpolate(part, size=(size, size), mode="bilinear", align_corners=False)
+    return images.flip(3) if view.mirrored else images
+
+
+def _write(store: Path, digests: list[str], features: Features, cache_limit: float) -> None:
+    """Adds features to the cache if there is room."""
+    unique = {digest: row for row, digest in enumerate(digests)}
+    size = features[0].nbytes
+    try:
+        with pixel_cache.writing(store):
+            if pixel_cache.make_room(len(unique) * size, round(cache_limit * 1e9)) >= len(unique) * size:
+                rows = (features[row].view(np.uint8) for row in unique.values())
+                pixel_cache.write(store, list(unique), rows, size)
+    except OSError as error:
+        log.warning("the cache cannot be written: %s", error.strerror or error)

@@ -1,0 +1,199 @@
+"""Trains the last layer of a network whose other layers are frozen: logistic regression on cached features."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from labelr import signals
+from labelr.data.label_table import Targets
+from labelr.data.pixels import PixelSet
+from labelr.errors import LabelrError
+from labelr.model.device import Runtime
+from labelr.model.features import Features, compute_features
+from labelr.model.info import Preprocessing
+from labelr.model.network import Head, Network
+from labelr.progress import Track, untracked
+from labelr.scoring.metrics import bce
+from labelr.training.batches import TrainImages
+
+REGULARISATIONS = tuple(10.0**exponent for exponent in np.arange(0.5, -4.1, -0.5))
+"""The weights of the L2 penalty to choose from, strongest first."""
+DEFAULT_REGULARISATION = 0.1
+"""The weight without validation images."""
+MAX_ITERATIONS = 200
+TOLERANCE = 1e-5
+"""The relative decrease of the objective at which a solution counts as found."""
+WORSE = 2
+"""Weaker penalties are not tried after this many that validated worse than the best."""
+MIN_STD = 1e-3
+"""A lower bound of the standard deviation of a feature: one that hardly varies says nothing."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """A fitted last layer.
+
+    Attributes:
+        mean: Of each feature, shape ``(F,)``.
+        std: Of each feature, shape ``(F,)``.
+        weight: Shape ``(L, F)``, for standardised features.
+        bias: Shape ``(L,)``.
+        regularisation: The weight of the L2 penalty.
+        train_loss: The mean cross-entropy of the training images' views.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+    regularisation: float
+    train_loss: float
+
+    @torch.no_grad()
+    def copy_to(self, head: Head) -> None:
+        """Sets the last layer and the standardisation of a head."""
+        for target, source in (
+            (head.mean, self.mean), (head.std, self.std), (head.linear.weight, self.weight),
+            (head.linear.bias, self.bias),
+        ):  # fmt: skip
+            target.copy_(source)
+
+
+def train_head(
+    network: Network,
+    images: TrainImages,
+    val_pixels: PixelSet,
+    val_targets: Targets,
+    preprocessing: Preprocessing,
+    runtime: Runtime,
+    *,
+    name: str,
+    cache_limit: float,
+    track: Track = untracked,
+) -> float:
+    """Trains the last layer of a network on the features that its other layers compute; see `fit_head`.
+
+    Args:
+        network: The network, whose last layer is replaced.
+        images: The training images.
+        val_pixels: The validation images, which the L2 penalty is chosen on.
+        val_targets: Their targets, shape ``(M, L)``.
+        preprocessing: How an image becomes the network's input.
+        runtime: Where to compute.
+        name: Identifies the network's weights in the cache of features.
+        cache_limit: Disk space of the cache, in GB.
+        track: Shows the progress.
+
+    Returns:
+        The mean training loss, over all views of the images.
+    """
+    train, val = (
+        compute_features(network, pixels, preprocessing, runtime, name=name, cache_limit=cache_limit, track=track)
+        for pixels in (images.pixels, val_pixels)
+    )
+    num_predicted = 2 if preprocessing.flip_averaging else 1  # views that prediction averages over
+    fit = fit_head(train, images.targets.numpy(), val[:, :num_predicted], val_targets)
+    fit.copy_to(network.head)
+    return fit.train_loss
+
+
+def fit_head(features: Features, targets: Targets, val_features: Features, val_targets: Targets) -> HeadFit:
+    """Logistic regression for each label, with the L2 penalty that has the lowest loss on validation images.
+
+    Features are standardised. All labels have the same penalty. Unknown cells are left out.
+
+    Args:
+        features: Of the training images, each view of which counts as an image, shape ``(N, V, F)``.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        val_features: Of the validation images, whose probabilities are averaged over the views, ``(M, W, F)``; M may
+            be 0.
+        val_targets: Shape ``(M, L)``.
+    """
+    mean, std = _mean_and_std(features)
+    problem = _Problem(features, targets, mean, std)
+    known = ~np.isnan(val_targets)
+    best, best_loss, params = None, np.inf, problem.start()
+    penalties = REGULARISATIONS if known.any() else (DEFAULT_REGULARISATION,)
+    tried = 0
+    for penalty in penalties:
+        signals.raise_if_stopped()
+        params, train_loss = problem.solve(params, penalty)
+        weight, bias = params[:, :-1], params[:, -1]
+        loss = bce(_probs(val_features, mean, std, weight, bias), val_targets) if known.any() else 0.0
+        log.debug(
+            "head with an L2 penalty of %.2g: training loss %.4f, validation loss %.4f", penalty, train_loss, loss
+        )
+        if loss < best_loss:
+            best, best_loss, tried = HeadFit(mean, std, weight, bias, penalty, train_loss), loss, 0
+        else:
+            tried += 1
+        if tried == WORSE:
+            break
+    if best is None:
+        raise LabelrError("the features of the images are not finite", "use `--no-amp`, or other `--weights`")
+    return best
+
+
+class _Problem:
+    """The objective of the logistic regression: mean cross-entropy over known cells, plus the penalty."""
+
+    def __init__(self, features: Features, targets: Targets, mean: Tensor, std: Tensor) -> None:
+        rows = torch.from_numpy(features.reshape(-1, features.shape[2]))
+        self.rows = (rows.float() - mean) / std  # (N * V, F)
+        cells = torch.from_numpy(targets).repeat_interleave(features.shape[1], dim=0)  # (N * V, L)
+        self.known = ~cells.isnan()
+        self.targets = cells.where(self.known, 0.0)
+        self.num_known = self.known.sum().clamp(min=1)
+
+    def start(self) -> Tensor:
+        """Weights of zero, and biases from the frequency of each label: shape ``(L, F + 1)``."""
+        frequency = (self.targets.sum(dim=0) / self.known.sum(dim=0).clamp(min=1)).clamp(1e-3, 1 - 1e-3)
+        weight = torch.zeros(self.targets.shape[1], self.rows.shape[1])
+        return torch.cat([weight, torch.logit(frequency)[:, None]], dim=1)
+
+    def solve(self, start: Tensor, penalty: float) -> tuple[Tensor, float]:
+        """The best parameters ``(L, F + 1)`` for a weight of the penalty, and the mean cross-entropy."""
+        from scipy.optimize import minimize
+
+        scale = penalty / len(start)
+
+        def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            params = torch.from_numpy(flat.astype(np.float32)).view(start.shape)
+            loss, gradient = self._loss_and_gradient(params)
+            gradient[:, :-1] += scale * params[:, :-1]
+            total = loss + scale / 2 * float(params[:, :-1].square().sum())
+            return total, gradient.flatten().numpy().astype(np.float64)
+
+        options = {"maxiter": MAX_ITERATIONS, "ftol": TOLERANCE, "gtol": 1e-6}
+        flat = minimize(
+            objective, start.flatten().numpy().astype(np.float64), jac=True, method="L-BFGS-B", options=options
+        ).x
+        params = torch.from_numpy(flat.astype(np.float32)).view(start.shape)
+        return params, self._loss_and_gradient(params)[0]
+
+    def _loss_and_gradient(self, params: Tensor) -> tuple[float, Tensor]:
+        logits = torch.addmm(params[:, -1], self.rows, params[:, :-1].T)
+        losses = F.binary_cross_entropy_with_logits(logits, self.targets, reduction="none")
+        excess = (logits.sigmoid() - self.targets) * self.known / self.num_known
+        gradient = torch.cat([excess.T @ self.rows, excess.sum(dim=0)[:, None]], dim=1)
+        return float((losses * self.known).sum() / self.num_known), gradient
+
+
+def _mean_and_std(features: Features) -> tuple[Tensor, Tensor]:
+    flat = features.reshape(-1, features.shape[2])
+    mean, std = flat.mean(axis=0, dtype=np.float64), flat.std(axis=0, dtype=np.float64)
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float().clamp(min=MIN_STD)
+
+
+def _probs(features: Features, mean: Tensor, std: Tensor, weight: Tensor, bias: Tensor) -> NDArray[np.float32]:
+    """The mean probability of the views, shape ``(M, L)``."""
+    standard = (torch.from_numpy(features.astype(np.float32)) - mean) / std
+    probs: NDArray[np.float32] = (standard @ weight.T + bias).sigmoid().mean(dim=1).numpy()
+    return probs

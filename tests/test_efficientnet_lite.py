@@ -1,0 +1,62 @@
+"""EfficientNet-Lite, compared with its published size, and with what its published weights see in photographs."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+from torch import nn
+
+from labelr.data.images import read_pixels
+from labelr.model.backbones import LiteBackbone
+from labelr.model.efficientnet_lite import VARIANTS, SamePadConv2d, make_efficientnet_lite
+from labelr.model.network import count_parameters
+
+CLASSIFIER = 1280 * 1000 + 1000
+IMAGENET = {"banana": 954, "lemon": 951, "orange": 950, "pineapple": 953}
+"""Labels of groceries with their class of ImageNet."""
+
+
+@pytest.mark.parametrize(("number", "parameters"), [(0, 4_652_008), (1, 5_416_680), (2, 6_092_072)])
+def test_has_the_published_number_of_parameters(number: int, parameters: int) -> None:
+    with torch.device("meta"):
+        assert count_parameters(make_efficientnet_lite(number)) + CLASSIFIER == parameters
+
+
+@pytest.mark.parametrize("number", VARIANTS)
+def test_pooled_features_are_of_any_size_of_image(number: int) -> None:
+    network = make_efficientnet_lite(number).eval()
+    assert network(torch.rand(2, 3, 32, 50)).shape == (2, 1280)
+
+
+def test_stride_pads_more_at_the_end_of_an_even_image() -> None:
+    conv = SamePadConv2d(1, 1, 3, 2, bias=False)
+    nn.init.ones_(conv.weight)
+    image = torch.tensor([[1.0, 2, 3, 4]]).expand(1, 1, 4, 4)
+    assert conv(image)[0, 0, 0].tolist() == [18.0, 21.0]  # columns 1 to 3, and 3 to 4, of three rows
+
+
+def labelled(label: str) -> list[Path]:
+    """Photographs of groceries with a label."""
+    folder = SHARED / "data" / "grocery" / "train"
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        return [folder / "images" / row["filename"] for row in csv.DictReader(file) if row[label] == "1"]
+
+
+@pytest.mark.parametrize("label", IMAGENET)
+def test_published_weights_name_what_is_in_photographs(label: str) -> None:
+    if not (SHARED / "data" / "grocery").is_dir():
+        pytest.skip("needs the photographs of ../shared/data/grocery")
+    backbone = LiteBackbone.of(0)
+    path = backbone.local_weights()
+    assert path is not None, "the tests install it"
+    network, _ = backbone.build()
+    backbone.load_file(network, path)
+    weight, bias = list(torch.load(path, weights_only=True).values())[-2:]
+    pixels = np.stack([read_pixels(image, 224) for image in labelled(label)[:16]])
+    with torch.inference_mode():
+        images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) - 127) / 128
+        best = (network.eval()(images) @ weight.T + bias).topk(5).indices  # of 1000 classes
+    assert (best == IMAGENET[label]).any(dim=1).float().mean() >= 0.6
