@@ -171,8 +171,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     train: Literal["auto", "head", "last", "all"] = _network(
         "auto",
-        "Layers of a pretrained network to train: the last layer (head), also the last quarter (last), or the head "
-        "and then all; auto: all if data and `--time` allow it. The epoch that validates best is kept.",
+        "Layers of a pretrained network to train, after the last one: none (head), the last quarter (last) or all; "
+        "auto: all, unless `--time` leaves too little. If that validates worse than the head alone, the head is kept.",
     )
     image_size: int | None = _network(
         None,

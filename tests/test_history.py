@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from labelr.fields import SettingError
 from labelr.training import history
 from labelr.training.fit import fit
-from labelr.training.history import EpochRow
+from labelr.training.history import EpochRow, best_epoch
 
 
 def test_every_score_of_every_epoch_is_written(shapes: Path, tmp_path: Path) -> None:
@@ -69,3 +69,31 @@ def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
     rest: dict[str, Any] = {field.name: 1.0 for field in dataclasses.fields(EpochRow) if field.name not in row}
     epoch = EpochRow(**{**rest, **row, "epoch": 3})
     assert epoch.criterion(select) == expected
+
+
+@pytest.mark.parametrize(
+    ("scores", "starts_with_head", "best"),
+    [
+        ([0.5, 0.9, 0.9, 0.8], False, 2),
+        ([0.5, 0.9, 0.9, 0.8], True, 4),
+        ([0.7, 0.9, 0.8, 0.6], True, 3),
+        ([0.9, 0.9, 0.8], True, 1),
+        ([0.9], True, 1),
+        ([np.nan, np.nan, np.nan], True, 3),
+    ],
+)
+def test_best_epoch_is_the_best_from_scratch_and_the_latest_better_than_a_head(
+    scores: list[float], starts_with_head: bool, best: int
+) -> None:
+    rows = [
+        make_row(epoch, score, 1 if starts_with_head and epoch == 1 else 20) for epoch, score in enumerate(scores, 1)
+    ]
+    assert best_epoch(rows, "map").epoch == best
+
+
+def make_row(epoch: int, score: float, trained_layers: int) -> EpochRow:
+    values = dict.fromkeys(("train_loss", "val_f1", "val_precision", "val_recall", "lr", "seconds"), 0.5)
+    return EpochRow(
+        epoch=epoch, val_map=score, val_loss=np.nan, images_per_second=1, waited_seconds=0, image_size=64,
+        trained_layers=trained_layers, **values,
+    )  # fmt: skip

@@ -82,9 +82,18 @@ def test_last_trains_the_last_layers_alone(shapes: Path) -> None:
     assert changed == {name for name, parameter in parameters.items() if depths[parameter] >= 0.75}
 
 
-def test_batchnorms_are_folded_and_keep_their_statistics(tuned: Model) -> None:
-    assert tuned.info.architecture.folded
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in tuned.module.modules())
+def test_batchnorms_keep_their_statistics(tuned: Model) -> None:
+    from labelr.model.backbones import LiteBackbone
+
+    backbone = LiteBackbone.of(0)
+    network, _ = backbone.build()
+    backbone.load_default(network)
+    trained, before = body(tuned), network.state_dict()
+    statistics = [name for name in before if "running" in name]
+    assert statistics
+    for name in statistics:
+        assert torch.equal(trained[f"backbone.{name}"], before[name])
+    assert not torch.equal(trained["backbone.1.weight"], before["1.weight"])
 
 
 def test_saved_model_needs_no_package_of_weights(tuned: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +206,8 @@ def test_rows_of_common_labels_are_copied(tuned: Model) -> None:
     network = store.build_network(
         type(info)(labels=labels, thresholds=(0.5,) * 4, preprocessing=preprocessing, architecture=architecture)
     )
-    before = network.head.linear.weight[0].clone()
     load_start(network, labels, config, runtime)
-    assert torch.equal(network.head.linear.weight[0], before)
+    assert not network.head.linear.weight[0].any()
     for label in tuned.labels:
         row = network.head.linear.weight[labels.index(label)]
         assert torch.equal(row, tuned.module.head.linear.weight[tuned.labels.index(label)])
@@ -228,8 +236,8 @@ def test_contradictions_are_refused(settings: dict[str, Any], message: str) -> N
     ("arguments", "message"),
     [
         (["--backbone", "efficientnet-lite9"], "there is no backbone 'efficientnet-lite9'"),
-        (["--backbone", "vit_b_16", "--image-size", "160"], "vit_b_16 takes images of 224 pixels alone"),
-        (["--backbone", "inception_v3", "--image-size", "64"], "inception_v3 takes images of at least 75 pixels"),
+        (["--backbone", "vit_b_16", "--image-size", "160"], "vit_b_16 takes only images of 224 pixels"),
+        (["--backbone", "inception_v3", "--image-size", "64"], "inception_v3 takes only images of 75 pixels or more"),
         (["--backbone", "resnet18", "--weights", "nowhere.pt"], "there is no file of weights nowhere.pt"),
         (["--init", "nowhere"], "no model called 'nowhere'"),
     ],

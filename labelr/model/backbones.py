@@ -54,7 +54,7 @@ class Backbone:
         source: Who published the weights.
         licence: Of the weights.
         image_size: The edge of the images that it was trained with, in pixels.
-        min_size: The smallest edge that it takes.
+        min_size: The smallest edge that it takes, unless it is fixed.
         is_fixed: Whether it takes images of `image_size` alone.
         mean: Of each channel, subtracted from pixels in [0, 1].
         std: Of each channel; divides the pixels afterwards.
@@ -76,6 +76,11 @@ class Backbone:
     accuracy: float = 0.0
     gigaflops: float = float("inf")
     megabytes: float | None = None
+
+    @property
+    def smallest_size(self) -> int:
+        """The smallest edge of the images that it takes, in pixels."""
+        return self.image_size if self.is_fixed else self.min_size
 
     def describe(self) -> dict[str, Any]:
         """One row about it, ready for JSON."""

@@ -1,8 +1,10 @@
 """Where and how a network computes: device, precision, threads, and what happens when memory runs out."""
 
+import ctypes
 import logging
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -22,6 +24,9 @@ _MEMORY_ERRORS = (
     "could not create a primitive", "could not create a memory", "could not execute a primitive",
 )  # fmt: skip
 """Lower-case messages of MPS, the CPU's allocators and oneDNN; CUDA raises an error type of its own."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's `mallopt`, from ``malloc.h``."""
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +82,8 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
+    elif device.type == "cpu":
+        _keep_freed_memory()
     runtime = Runtime(device, _pick_precision(device, options.amp), threads, options.workers or threads)
     log.debug("device %s, %s, %d threads, %d workers", device.type, runtime.precision, threads, runtime.workers)
     return runtime
@@ -87,6 +94,20 @@ def available_cpus() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+def _keep_freed_memory() -> None:
+    """Has the C library of Linux keep up to 2 GB of freed memory for the next tensors.
+
+    By default it returns each large block, and the system clears every page that is asked for again. On two cores that
+    halved the speed of an EfficientNet-Lite0 in batches of 32: 75 instead of 158 images/s, and 36 instead of 53 in
+    training.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # of a C library other than glibc
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(M_MMAP_MAX, 0)
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _pick_device(name: str) -> torch.device:

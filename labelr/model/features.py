@@ -1,7 +1,8 @@
 """Features of images and of a few views of each, computed once and kept beside the decoded images by content."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from labelr.progress import Track, untracked
 VERSION = 1
 """Increased whenever labelr computes other features than before."""
 BATCH_SIZE = 32
+MANY_IMAGES = 20_000
+"""Of more images than this, cropped views say little and would take much time and memory."""
 IMAGES_PER_SEGMENT = 256
 """The images whose features are written at a time, and so the most work that a killed run loses."""
 
@@ -45,9 +48,10 @@ VIEWS = (View(0, 0, 1, False), View(0, 0, 1, True), View(0, 0, 0.8, False), View
 """The whole image and its mirror image come first: prediction averages over these two."""
 
 
-def views(preprocessing: Preprocessing) -> tuple[View, ...]:
-    """The views of each image; none is mirrored where a mirror image may have other labels."""
-    return VIEWS if preprocessing.flip_averaging else tuple(view for view in VIEWS if not view.mirrored)
+def choose_views(preprocessing: Preprocessing, num_images: int) -> tuple[View, ...]:
+    """The views of each image: whole ones only of many images, and none mirrored where its labels may differ."""
+    chosen = VIEWS if num_images <= MANY_IMAGES else VIEWS[:2]
+    return tuple(view for view in chosen if preprocessing.flip_averaging or not view.mirrored)
 
 
 def compute_features(
@@ -71,10 +75,10 @@ def compute_features(
         cache_limit: Disk space of the cache, in GB; 0 disables it.
         track: Shows the progress.
     """
-    chosen = views(preprocessing)
-    shape = (len(chosen), network.head.linear.in_features)
-    flips = "" if preprocessing.flip_averaging else "-no-flip"
-    store = pixel_cache.cache_folder() / f"features-{VERSION}-{name}-{runtime.precision}{flips}-{pixels.kind}"
+    views = choose_views(preprocessing, len(pixels))
+    shape = (len(views), network.head.linear.in_features)
+    kind = f"{len(views)}-views{'' if preprocessing.flip_averaging else '-no-flip'}"
+    store = pixel_cache.cache_folder() / f"features-{VERSION}-{name}-{runtime.precision}-{kind}-{pixels.kind}"
     features = np.empty((len(pixels), *shape), np.float16)
     segments, places = pixel_cache.find(store, pixels.digests, (2 * features[0].size,) if len(pixels) else (0,))
     for row, digest in enumerate(pixels.digests):
@@ -84,7 +88,8 @@ def compute_features(
     missing = np.array([row for row, digest in enumerate(pixels.digests) if digest not in places], np.int64)
     if not len(missing):
         return features
-    batches = _compute(optimize_for_inference(network, runtime), pixels.subset(missing), preprocessing, runtime)
+    optimized = optimize_for_inference(network, runtime)
+    batches = _compute(optimized, pixels.subset(missing), views, preprocessing, runtime)
     done, written = 0, 0
     for batch in track(batches, "computing features", -(-len(missing) // BATCH_SIZE)):
         signals.raise_if_stopped()
@@ -97,26 +102,23 @@ def compute_features(
     return features
 
 
-def _compute(network: Network, pixels: PixelSet, preprocessing: Preprocessing, runtime: Runtime) -> Iterator[Features]:
+def _compute(
+    network: Network, pixels: PixelSet, views: Sequence[View], preprocessing: Preprocessing, runtime: Runtime
+) -> Iterator[Features]:
     batcher = MicroBatcher(BATCH_SIZE, "computing features")
+
+    @torch.inference_mode()
+    def compute(batch: NDArray[np.uint8], max_images: int) -> Features:
+        parts = []
+        for part in torch.split(torch.from_numpy(batch).permute(0, 3, 1, 2), max_images):
+            images = normalise(runtime.to_device(part), preprocessing)
+            seen = [network.features(_view(images, view).to(PRECISIONS[runtime.precision])) for view in views]
+            parts.append(torch.stack(seen, dim=1).to(torch.float16).cpu())
+        result: Features = torch.cat(parts).numpy()
+        return result
+
     for batch in pixels.batches(BATCH_SIZE):
-
-        def compute(max_images: int, batch: NDArray[np.uint8] = batch) -> Features:
-            parts = np.array_split(batch, -(-len(batch) // max_images))
-            return np.concatenate([_compute_batch(network, part, preprocessing, runtime) for part in parts])
-
-        yield batcher.run(compute)
-
-
-@torch.inference_mode()
-def _compute_batch(
-    network: Network, batch: NDArray[np.uint8], preprocessing: Preprocessing, runtime: Runtime
-) -> Features:
-    images = normalise(runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2)), preprocessing)
-    dtype = PRECISIONS[runtime.precision]
-    each = [network.features(_view(images, view).to(dtype)).to(torch.float16) for view in views(preprocessing)]
-    result: Features = torch.stack(each, dim=1).cpu().numpy()
-    return result
+        yield batcher.run(partial(compute, batch))
 
 
 def _view(images: Tensor, view: View) -> Tensor:

@@ -47,14 +47,12 @@ class Architecture:
         stem: The first layers of the residual CNN; None for a backbone.
         width: The multiplier of the residual CNN's channel counts; None for a backbone.
         backbone: The name of the backbone; None for the residual CNN.
-        folded: Whether BatchNorms are folded into the convolutions before them.
     """
 
     dropout: float
     stem: str | None = None
     width: float | None = None
     backbone: str | None = None
-    folded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

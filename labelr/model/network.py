@@ -177,16 +177,17 @@ def _fold_layers(network: Network) -> Network:
 @torch.no_grad()
 def _is_foldable(network: BackboneNetwork) -> bool:
     """Whether a backbone has the same features after folding, with arbitrary statistics in its BatchNorms."""
+    if not any(type(module) is nn.BatchNorm2d for module in network.modules()):
+        return False
     copy = deepcopy(network).to("cpu", torch.float32)
-    norms = [module for module in copy.modules() if type(module) is nn.BatchNorm2d]
-    for norm in norms:
+    for norm in (module for module in copy.modules() if type(module) is nn.BatchNorm2d):
         shift = torch.linspace(-0.3, 0.3, norm.num_features)
         for tensor, values in ((norm.running_mean, shift), (norm.running_var, 1 + shift), (norm.bias, -shift)):
             cast("Tensor", tensor).copy_(values)
     image = torch.linspace(-2, 2, 3 * network.image_size**2).view(1, 3, network.image_size, network.image_size)
     wanted = copy.features(image)
     found = _fold_layers(copy).features(image)
-    return bool(norms) and bool((wanted - found).norm() <= 1e-3 * wanted.norm())
+    return bool((wanted - found).norm() <= 1e-3 * wanted.norm())
 
 
 def scale_channels(channels: int, width: float) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from labelr import files
 from labelr.config import TrainConfig
@@ -13,8 +14,8 @@ from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.backbones import Backbone, best_local_backbone, find_backbone
 from labelr.model.device import Runtime
-from labelr.model.info import Architecture, ModelInfo, Preprocessing, Pretraining
-from labelr.model.network import BackboneNetwork, Network, fold_batchnorm
+from labelr.model.info import Architecture, Preprocessing, Pretraining
+from labelr.model.network import BackboneNetwork, Network
 
 CPU_IMAGE_SIZE = 160
 """The edge of images on a CPU, where a backbone's own size takes twice as long."""
@@ -39,9 +40,13 @@ def resolve_start(config: TrainConfig, runtime: Runtime) -> TrainConfig:
     backbone = best_local_backbone(device) if config.backbone == "auto" else find_backbone(config.backbone)
     if config.backbone == "auto":
         log.info("the best backbone on this machine: %s", backbone.name)
-    if config.weights not in ("default", "none") and not Path(config.weights).is_file():
-        raise SettingError(f"there is no file of weights {config.weights}", "name a file, `default` or `none`")
-    return replace(config, backbone=backbone.name, image_size=_image_size(backbone, config.image_size, device))
+    weights = config.weights
+    if weights not in ("default", "none"):
+        weights = str(Path(weights).absolute())
+        if not Path(weights).is_file():
+            raise SettingError(f"there is no file of weights {config.weights}", "name a file, `default` or `none`")
+    size = _image_size(backbone, config.image_size, device)
+    return replace(config, backbone=backbone.name, weights=weights, image_size=size)
 
 
 def _image_size(backbone: Backbone, wanted: int | None, device: str) -> int:
@@ -49,9 +54,11 @@ def _image_size(backbone: Backbone, wanted: int | None, device: str) -> int:
     if wanted is None:
         return own if backbone.is_fixed or device != "cpu" else max(smallest, min(own, CPU_IMAGE_SIZE))
     if backbone.is_fixed and wanted != own:
-        raise SettingError(f"{backbone.name} takes images of {own} pixels alone", "leave `--image-size` out")
+        raise SettingError(f"{backbone.name} takes only images of {own} pixels", "leave `--image-size` out")
     if wanted < smallest:
-        raise SettingError(f"{backbone.name} takes images of at least {smallest} pixels", "use a larger `--image-size`")
+        raise SettingError(
+            f"{backbone.name} takes only images of {smallest} pixels or more", "use a larger `--image-size`"
+        )
     return wanted
 
 
@@ -62,71 +69,61 @@ def describe_start(config: TrainConfig) -> tuple[Architecture, Preprocessing]:
     )
     if config.init is not None:
         source = store.load_info(Path(config.init))
-        architecture = replace(source.architecture, dropout=config.dropout, folded=True)
+        architecture = replace(source.architecture, dropout=config.dropout)
         return architecture, replace(preprocessing, mean=source.preprocessing.mean, std=source.preprocessing.std)
     if config.backbone == "none":
         return Architecture(stem=config.stem, width=config.width, dropout=config.dropout), preprocessing
     backbone = find_backbone(config.backbone)
-    architecture = Architecture(backbone=backbone.name, dropout=config.dropout, folded=config.is_pretrained)
+    architecture = Architecture(backbone=backbone.name, dropout=config.dropout)
     return architecture, replace(preprocessing, mean=backbone.mean, std=backbone.std)
 
 
 def smallest_size(architecture: Architecture) -> int:
     """The smallest edge of images that a network takes, in pixels."""
-    if architecture.backbone is None:
-        return 1
-    backbone = find_backbone(architecture.backbone)
-    return backbone.image_size if backbone.is_fixed else backbone.min_size
+    return 1 if architecture.backbone is None else find_backbone(architecture.backbone).smallest_size
 
 
 def load_start(network: Network, labels: tuple[str, ...], config: TrainConfig, runtime: Runtime) -> Pretraining | None:
     """Copies the weights that training starts from into a network of `store.build_network`; None if there are none.
 
-    Of another model of labelr, the rows of the head are copied for the labels that both have.
+    The last layer gets the weights of another model of labelr for the labels that both have, and zeros for the others.
 
     Raises:
         LabelrError: If the weights cannot be read or downloaded, or are of another network.
     """
+    if config.is_pretrained:
+        nn.init.zeros_(network.head.linear.weight)
+        nn.init.zeros_(network.head.linear.bias)
     if config.init is not None:
         return _load_model(network, labels, Path(config.init), runtime)
     if not config.is_pretrained:
         return None
-    backbone = find_backbone(config.backbone)
-    body, in_features = backbone.build()
-    if config.weights == "default":
+    backbone, body = find_backbone(config.backbone), cast("BackboneNetwork", network).backbone
+    is_default = config.weights == "default"
+    if is_default:
         path = backbone.load_default(body)
     else:
         path = Path(config.weights)
         backbone.load_file(body, path)
-    source = fold_batchnorm(BackboneNetwork(body, in_features, 1, image_size=backbone.image_size))
-    _copy_body(source, network)
     return Pretraining(
-        backbone=backbone.name, source=backbone.source if config.weights == "default" else "file",
-        licence=backbone.licence if config.weights == "default" else "of the file",
-        weights=config.weights, sha256=files.digest(path),
+        backbone=backbone.name, source=backbone.source if is_default else "file",
+        licence=backbone.licence if is_default else "", weights=config.weights, sha256=files.digest(path),
     )  # fmt: skip
 
 
 def _load_model(network: Network, labels: tuple[str, ...], folder: Path, runtime: Runtime) -> Pretraining:
     source = store.load_from(folder, runtime)
-    info: ModelInfo = source.info
-    folded = fold_batchnorm(source.module)
-    _copy_body(folded, network)
-    head, old = network.head.linear, folded.head.linear
-    common = [label for label in labels if label in info.labels]
+    known, head, old_head = source.labels, network.head.linear, source.module.head.linear
+    state = {name: value for name, value in source.module.state_dict().items() if not name.startswith("head.linear.")}
+    network.load_state_dict({**network.state_dict(), **state})
+    common = [label for label in labels if label in known]
     with torch.no_grad():
         for label in common:
-            row, old_row = labels.index(label), info.labels.index(label)
-            head.weight[row], head.bias[row] = old.weight[old_row], old.bias[old_row]
+            row, old_row = labels.index(label), known.index(label)
+            head.weight[row], head.bias[row] = old_head.weight[old_row], old_head.bias[old_row]
     log.info("starting from %s: %d of %d labels are known to it", folder.name, len(common), len(labels))
-    before = info.pretraining
+    before = source.info.pretraining
     return Pretraining(
         backbone=before.backbone if before else "", source=before.source if before else "labelr",
-        licence=before.licence if before else "", weights=str(folder), sha256=info.weights["sha256"],
+        licence=before.licence if before else "", weights=str(folder), sha256=source.info.weights["sha256"],
     )  # fmt: skip
-
-
-def _copy_body(source: Network, network: Network) -> None:
-    """Copies all weights but those of the last layer."""
-    state = {name: value for name, value in source.state_dict().items() if not name.startswith("head.linear.")}
-    network.load_state_dict({**network.state_dict(), **state})

@@ -105,24 +105,19 @@ def build_network(info: ModelInfo) -> "Network":
     Raises:
         SettingError: If it has a backbone of a package that is not installed.
     """
-    from labelr.model.network import BackboneNetwork, ResidualNetwork, fold_batchnorm
+    from labelr.model.network import BackboneNetwork, ResidualNetwork
 
     architecture, num_labels = info.architecture, len(info.labels)
-    network: Network
     if architecture.backbone is None:
         stem, width = architecture.stem or "", architecture.width or 0
-        network = ResidualNetwork(num_labels, stem=stem, width=width, dropout=architecture.dropout)
-    else:
-        from labelr.model.backbones import find_backbone
+        return ResidualNetwork(num_labels, stem=stem, width=width, dropout=architecture.dropout)
+    from labelr.model.backbones import find_backbone
 
-        backbone = find_backbone(architecture.backbone)
-        body, in_features = backbone.build()
-        network = BackboneNetwork(
-            body, in_features, num_labels, dropout=architecture.dropout, image_size=backbone.image_size
-        )
-    network = fold_batchnorm(network) if architecture.folded else network
-    network.keeps_statistics = architecture.folded
-    return network
+    backbone = find_backbone(architecture.backbone)
+    body, in_features = backbone.build()
+    return BackboneNetwork(
+        body, in_features, num_labels, dropout=architecture.dropout, image_size=backbone.smallest_size
+    )
 
 
 def load(

@@ -26,7 +26,7 @@ from labelr.scoring.report.page import remove_report
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.batches import TrainImages
 from labelr.training.head import train_head
-from labelr.training.history import EpochRow, event_log, format_epoch, history_csv
+from labelr.training.history import EpochRow, best_epoch, event_log, format_epoch, history_csv
 from labelr.training.optim import Budget
 from labelr.training.record import START_OVER, versions
 from labelr.training.run import Run
@@ -83,7 +83,10 @@ def train(
         len(loop.history), seconds, 100 * waited / seconds,
     )  # fmt: skip
     if loop.history[0].is_head and len(loop.history) > 1:
-        log.info("kept %s: it validates best", "the head" if loop.best.is_head else f"epoch {loop.best.epoch}")
+        if loop.best.is_head:
+            log.info("kept the head alone: no other epoch validates better")
+        else:
+            log.info("kept epoch %d: it validates better than the head alone", loop.best.epoch)
     return loop.history
 
 
@@ -123,8 +126,8 @@ class EpochLoop:
 
     @property
     def best(self) -> EpochRow:
-        """The best epoch so far, the first of equals."""
-        return max(self.history, key=lambda row: row.criterion(self._run.config.select))
+        """The best epoch so far; see `best_epoch`."""
+        return best_epoch(self.history, self._run.config.select)
 
     @property
     def is_over(self) -> bool:

@@ -26,10 +26,8 @@ REGULARISATIONS = tuple(10.0**exponent for exponent in np.arange(0.5, -4.1, -0.5
 DEFAULT_REGULARISATION = 0.1
 """The weight without validation images."""
 MAX_ITERATIONS = 200
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 """The relative decrease of the objective at which a solution counts as found."""
-WORSE = 2
-"""Weaker penalties are not tried after this many that validated worse than the best."""
 MIN_STD = 1e-3
 """A lower bound of the standard deviation of a feature: one that hardly varies says nothing."""
 
@@ -99,64 +97,67 @@ def train_head(
         for pixels in (images.pixels, val_pixels)
     )
     num_predicted = 2 if preprocessing.flip_averaging else 1  # views that prediction averages over
-    fit = fit_head(train, images.targets.numpy(), val[:, :num_predicted], val_targets)
+    fit = fit_head(network.head, train, images.targets.numpy(), val[:, :num_predicted], val_targets)
     fit.copy_to(network.head)
     return fit.train_loss
 
 
-def fit_head(features: Features, targets: Targets, val_features: Features, val_targets: Targets) -> HeadFit:
+def fit_head(head: Head, features: Features, targets: Targets, val_features: Features, val_targets: Targets) -> HeadFit:
     """Logistic regression for each label, with the L2 penalty that has the lowest loss on validation images.
 
-    Features are standardised. All labels have the same penalty. Unknown cells are left out.
+    The penalty is on the difference to the weights that the head has: those of another model for its labels, and zeros
+    for new labels. All labels have the same penalty. Unknown cells are left out.
 
     Args:
+        head: The head to start from; it is not changed. Features are standardised as in it, or, where all its weights
+            are zero, to mean 0 and standard deviation 1.
         features: Of the training images, each view of which counts as an image, shape ``(N, V, F)``.
         targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
         val_features: Of the validation images, whose probabilities are averaged over the views, ``(M, W, F)``; M may
             be 0.
         val_targets: Shape ``(M, L)``.
+
+    Raises:
+        LabelrError: If the features are infinite or NaN.
     """
-    mean, std = _mean_and_std(features)
-    problem = _Problem(features, targets, mean, std)
+    is_new = not head.linear.weight.any()
+    mean, std = _mean_and_std(features) if is_new else (head.mean.cpu(), head.std.cpu())
+    problem = _Problem(features, targets, mean, std, head)
     known = ~np.isnan(val_targets)
-    best, best_loss, params = None, np.inf, problem.start()
-    penalties = REGULARISATIONS if known.any() else (DEFAULT_REGULARISATION,)
-    tried = 0
-    for penalty in penalties:
+    best, best_loss, params = None, np.inf, problem.start
+    for penalty in REGULARISATIONS if known.any() else (DEFAULT_REGULARISATION,):
         signals.raise_if_stopped()
         params, train_loss = problem.solve(params, penalty)
         weight, bias = params[:, :-1], params[:, -1]
         loss = bce(_probs(val_features, mean, std, weight, bias), val_targets) if known.any() else 0.0
-        log.debug(
-            "head with an L2 penalty of %.2g: training loss %.4f, validation loss %.4f", penalty, train_loss, loss
-        )
-        if loss < best_loss:
-            best, best_loss, tried = HeadFit(mean, std, weight, bias, penalty, train_loss), loss, 0
-        else:
-            tried += 1
-        if tried == WORSE:
+        log.debug("head with an L2 penalty of %.2g: train loss %.4f, validation loss %.4f", penalty, train_loss, loss)
+        if not loss < best_loss:  # weaker penalties are worse still
             break
+        best, best_loss = HeadFit(mean, std, weight, bias, penalty, train_loss), loss
     if best is None:
         raise LabelrError("the features of the images are not finite", "use `--no-amp`, or other `--weights`")
     return best
 
 
 class _Problem:
-    """The objective of the logistic regression: mean cross-entropy over known cells, plus the penalty."""
+    """The objective of the logistic regression: mean cross-entropy over known cells, plus the penalty.
 
-    def __init__(self, features: Features, targets: Targets, mean: Tensor, std: Tensor) -> None:
+    Attributes:
+        start: The weights that the penalty draws to, and a bias for each label, from the frequency of new ones: shape
+            ``(L, F + 1)``.
+    """
+
+    def __init__(self, features: Features, targets: Targets, mean: Tensor, std: Tensor, head: Head) -> None:
         rows = torch.from_numpy(features.reshape(-1, features.shape[2]))
         self.rows = (rows.float() - mean) / std  # (N * V, F)
         cells = torch.from_numpy(targets).repeat_interleave(features.shape[1], dim=0)  # (N * V, L)
         self.known = ~cells.isnan()
         self.targets = cells.where(self.known, 0.0)
         self.num_known = self.known.sum().clamp(min=1)
-
-    def start(self) -> Tensor:
-        """Weights of zero, and biases from the frequency of each label: shape ``(L, F + 1)``."""
         frequency = (self.targets.sum(dim=0) / self.known.sum(dim=0).clamp(min=1)).clamp(1e-3, 1 - 1e-3)
-        weight = torch.zeros(self.targets.shape[1], self.rows.shape[1])
-        return torch.cat([weight, torch.logit(frequency)[:, None]], dim=1)
+        weight, bias = head.linear.weight.detach().cpu(), head.linear.bias.detach().cpu()
+        bias = torch.where(weight.any(dim=1), bias, torch.logit(frequency))
+        self.start = torch.cat([weight, bias[:, None]], dim=1)
 
     def solve(self, start: Tensor, penalty: float) -> tuple[Tensor, float]:
         """The best parameters ``(L, F + 1)`` for a weight of the penalty, and the mean cross-entropy."""
@@ -167,8 +168,9 @@ class _Problem:
         def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             params = torch.from_numpy(flat.astype(np.float32)).view(start.shape)
             loss, gradient = self._loss_and_gradient(params)
-            gradient[:, :-1] += scale * params[:, :-1]
-            total = loss + scale / 2 * float(params[:, :-1].square().sum())
+            difference = params[:, :-1] - self.start[:, :-1]
+            gradient[:, :-1] += scale * difference
+            total = loss + scale / 2 * float(difference.square().sum())
             return total, gradient.flatten().numpy().astype(np.float64)
 
         options = {"maxiter": MAX_ITERATIONS, "ftol": TOLERANCE, "gtol": 1e-6}

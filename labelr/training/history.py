@@ -1,7 +1,7 @@
 """The history of a run: the metrics of each epoch, in ``history.csv`` and as TensorBoard events."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from importlib.util import find_spec
@@ -68,6 +68,23 @@ class EpochRow:
         if np.isfinite(score):
             return score
         return -self.val_loss if np.isfinite(self.val_loss) else float(self.epoch)
+
+
+def best_epoch(history: Sequence[EpochRow], select: str) -> EpochRow:
+    """The epoch whose weights are kept: the one with the best validation metric, the first of equals.
+
+    If the first epoch trained the head of a pretrained network, it is the latest epoch that validates better than that,
+    or else that one. With 130 validation images, the best of nine epochs was best by chance too often: on 260 others it
+    had an mAP of 0.950, and the last epoch 0.954.
+
+    Args:
+        history: One epoch or more.
+        select: The metric, a `config.Criterion`.
+    """
+    first, *others = history
+    if not first.is_head:
+        return max(history, key=lambda row: row.criterion(select))
+    return next((row for row in reversed(others) if row.criterion(select) > first.criterion(select)), first)
 
 
 def format_epoch(epoch: int, epochs: int | None) -> str:

@@ -64,6 +64,7 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self.network = runtime.place(build_network(info))
+        self.network.keeps_statistics = config.is_pretrained
         if config.train == "last":
             for parameter, depth in layer_depths(self.network).items():
                 parameter.requires_grad = depth >= LAST_LAYERS
@@ -74,7 +75,8 @@ class Trainer:
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
         strength = STRENGTHS[cast("str", config.augment)]
         self.augment = Augmentation(strength, flip=config.flip, vertical_flip=config.vertical_flip)
-        self.optimizers = make_optimizers(self.network, config, runtime)
+        # The head is trained without one; to make one imports torch.compile, which takes two seconds.
+        self.optimizers = [] if config.train == "head" else make_optimizers(self.network, config, runtime)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
 

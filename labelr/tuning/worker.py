@@ -32,7 +32,7 @@ from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
 from labelr.model.pretrained import resolve_start
 from labelr.training.epochs import train
 from labelr.training.fit import load_splits
-from labelr.training.history import EpochRow
+from labelr.training.history import EpochRow, best_epoch
 from labelr.training.run import Run
 from labelr.tuning.space import Plan, Point, Values
 from labelr.tuning.study import URL_VARIABLE, Study, content_digest
@@ -177,7 +177,8 @@ class Worker:
             raise AttemptEndedError
 
     def _best_scores(self, histories: Sequence[Sequence[EpochRow]]) -> list[float]:
-        return [max(row.score(self.plan.options.metric) for row in history) for history in histories]
+        metric = self.plan.options.metric
+        return [best_epoch(history, metric).score(metric) for history in histories]
 
 
 def reason_of(error: Exception) -> str:
