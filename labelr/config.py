@@ -23,7 +23,7 @@ _output = partial(setting, panel="Output")
 
 MAX_PIXELS = 200_000_000
 DEFAULT_EPOCHS = 30
-FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 8, 30, 200
+FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 30, 200
 """Pretrained weights are trained for this many epochs, and for more if they have less than this many steps."""
 DEFAULT_TRIALS = 20
 
@@ -193,7 +193,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     epochs: int | None = _searchable(
         None,
-        "Maximum number of epochs; auto: 30, or for pretrained weights 9 or more, the first of which trains the head.",
+        "Maximum number of epochs; auto: 30, or for pretrained weights 13 or more, the first of which trains the head.",
         low=1,
     )
     time: float | None = _training(
