@@ -199,3 +199,22 @@ def test_time_limit_leaves_epochs_and_patience_open() -> None:
     assert TrainConfig().resolved(CPU, num_train=100, is_synthetic=False).patience == 10
     assert TrainConfig(time=5, patience=3).resolved(CPU, num_train=100, is_synthetic=False).patience == 3
     assert TrainConfig(epochs=3).resolved(CPU, num_train=100, is_synthetic=False).epochs == 3
+
+
+def test_pretrained_weights_get_settings_of_their_own() -> None:
+    config = TrainConfig(backbone="efficientnet-lite0")
+    tuned = config.resolved(CPU, num_train=5000, is_synthetic=False)
+    assert (tuned.optimizer, tuned.lr, tuned.batch_size, tuned.augment) == ("adamw", 1e-3, 32, "strong")
+    assert (tuned.epochs, tuned.progressive, tuned.width) == (13, False, None)
+    scratch = TrainConfig().resolved(CPU, num_train=5000, is_synthetic=False)
+    assert (scratch.optimizer, scratch.augment, scratch.progressive) == ("muon", "light", True)
+    assert TrainConfig(backbone="resnet18", train="head").resolved(CPU, num_train=9, is_synthetic=False).epochs == 1
+
+
+@pytest.mark.parametrize(("num_train", "steps"), [(90, 200), (20, 60), (800, 12 * 25)])
+def test_few_images_are_trained_on_for_more_epochs(num_train: int, steps: int) -> None:
+    config = TrainConfig(backbone="resnet18").resolved(CPU, num_train=num_train, is_synthetic=False)
+    assert config.epochs is not None
+    assert config.batch_size is not None
+    made = (config.epochs - 1) * (num_train // config.batch_size)
+    assert 0.9 * steps <= made <= steps

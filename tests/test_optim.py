@@ -9,10 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from labelr.config import TrainConfig
+from labelr.model.device import Runtime
+from labelr.model.network import ResidualNetwork
 from labelr.training.optim import (
+    FIRST_LAYER_LR,
     POLYNOMIALS,
     Budget,
     Muon,
+    layer_depths,
+    make_optimizers,
     one_cycle,
     orthogonalise,
     progressive_size,
@@ -200,3 +206,26 @@ def test_reserved_time_is_not_trained_in(now: float) -> None:
 def test_passed_deadline_is_the_end(now: float) -> None:
     assert Budget(deadline=now - 1, start=now - 5).progress(0) == 1
     assert Budget(deadline=now - 5, start=now - 1).progress(0) == 1
+
+
+def test_depth_of_layers_rises_from_first_to_last() -> None:
+    network = ResidualNetwork(3, width=0.125)
+    depths = layer_depths(network)
+    values = list(depths.values())
+    assert values == sorted(values)
+    assert depths[network.stem[0].weight] == 0  # type: ignore[index]
+    assert depths[network.head.linear.weight] == depths[network.head.linear.bias] == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_early_layers_of_a_pretrained_network_learn_more_slowly(optimizer: str) -> None:
+    network = ResidualNetwork(3, width=0.125)
+    runtime = Runtime(torch.device("cpu"), "fp32", 1, 1)
+    pretrained = TrainConfig.of({"backbone": "resnet18", "optimizer": optimizer})
+    groups = [group for each in make_optimizers(network, pretrained, runtime) for group in each.param_groups]
+    scales = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    assert len(scales) == len(list(network.parameters()))
+    assert scales[id(network.head.linear.weight)] == 1
+    assert scales[id(next(iter(network.parameters())))] == FIRST_LAYER_LR
+    scratch = [group for each in make_optimizers(network, TrainConfig(), runtime) for group in each.param_groups]
+    assert {group["lr_scale"] for group in scratch} == {1.0}

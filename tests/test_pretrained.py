@@ -264,6 +264,15 @@ def test_auto_takes_the_most_accurate_on_this_machine(monkeypatch: pytest.Monkey
     assert backbones.MAX_GIGAFLOPS["cpu"] < TorchvisionBackbone.of("convnext_large").gigaflops
 
 
+def test_network_of_one_size_is_trained_at_that_size() -> None:
+    from labelr.model.info import Architecture
+    from labelr.model.pretrained import smallest_size
+
+    assert smallest_size(Architecture(backbone="vit_b_16", dropout=0)) == 224
+    assert smallest_size(Architecture(backbone="inception_v3", dropout=0)) == 75
+    assert smallest_size(Architecture(stem="deep", width=1, dropout=0)) == 1
+
+
 # --- with other features ---------------------------------------------------------------------------------------------
 
 
