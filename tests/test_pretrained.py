@@ -123,7 +123,7 @@ def test_report_names_backbone_and_licence(shapes: Path) -> None:
     assert "Apache-2.0" in page
 
 
-@pytest.mark.parametrize("train", ["all", "last"])
+@pytest.mark.parametrize("train", ["all", pytest.param("last", marks=pytest.mark.slow)])
 def test_killed_run_resumes_to_the_same_weights(shapes: Path, tmp_path: Path, cli: Cli, train: str) -> None:
     from test_resume import at
 
@@ -289,6 +289,7 @@ def test_folds_train_each_model_from_the_backbone(shapes: Path) -> None:
     assert result.metrics["map_macro"] > 0.3
 
 
+@pytest.mark.slow
 def test_search_over_backbones(shapes: Path) -> None:
     space = {"backbone": ["efficientnet-lite0", "none"], "epochs": [1]}
     settings = {name: LITE[name] for name in ("image_size", "batch_size", "threads", "report")}
