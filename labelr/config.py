@@ -172,7 +172,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     train: Literal["auto", "head", "last", "all"] = _network(
         "auto",
         "Layers of a pretrained network to train, after the last one: none (head), the last quarter (last) or all; "
-        "auto: all, unless `--time` leaves too little. If that validates worse than the head alone, the head is kept.",
+        "auto: all, unless there are fewer than 200 images or `--time` leaves too little. If that validates worse than "
+        "the head alone, the head is kept.",
     )
     image_size: int | None = _network(
         None,

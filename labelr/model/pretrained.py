@@ -40,12 +40,14 @@ def resolve_start(config: TrainConfig, runtime: Runtime) -> TrainConfig:
     backbone = best_local_backbone(device) if config.backbone == "auto" else find_backbone(config.backbone)
     if config.backbone == "auto":
         log.info("the best backbone on this machine: %s", backbone.name)
-    weights = config.weights
-    if weights not in ("default", "none"):
+    size, weights = _image_size(backbone, config.image_size, device), config.weights
+    if weights == "default":
+        backbone.default_weights()  # a download fails before images are read
+    elif weights != "none":
         weights = str(Path(weights).absolute())
         if not Path(weights).is_file():
             raise SettingError(f"there is no file of weights {config.weights}", "name a file, `default` or `none`")
-    size = _image_size(backbone, config.image_size, device)
+        backbone.load_file(backbone.build()[0], Path(weights))
     return replace(config, backbone=backbone.name, weights=weights, image_size=size)
 
 
@@ -100,11 +102,8 @@ def load_start(network: Network, labels: tuple[str, ...], config: TrainConfig, r
         return None
     backbone, body = find_backbone(config.backbone), cast("BackboneNetwork", network).backbone
     is_default = config.weights == "default"
-    if is_default:
-        path = backbone.load_default(body)
-    else:
-        path = Path(config.weights)
-        backbone.load_file(body, path)
+    path = backbone.default_weights() if is_default else Path(config.weights)
+    backbone.load_file(body, path)
     return Pretraining(
         backbone=backbone.name, source=backbone.source if is_default else "file",
         licence=backbone.licence if is_default else "", weights=config.weights, sha256=files.digest(path),

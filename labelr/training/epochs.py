@@ -34,6 +34,9 @@ from labelr.training.trainer import Trainer
 
 MIN_FINE_TUNING_STEPS = 40
 """With fewer steps, training all layers makes a network worse that has a trained head."""
+MIN_IMAGES = 200
+"""With fewer, the head alone is better, and validation images are too few to tell: of 90 scene photographs the head
+had an mAP of 0.891 and all layers 0.871; of 270, 0.906 and 0.921."""
 TRAINING_COST = 2.0
 """The time of a training step as a multiple of predicting as many images, each in two views."""
 REPORT_SECONDS = 2
@@ -210,15 +213,16 @@ class EpochLoop:
         return loss
 
     def _ends_with_head(self) -> bool:
-        """Whether training ends after the head: by the settings, or since too few steps would follow."""
+        """Whether training ends after the head: by the settings, or for lack of images or time for other layers."""
         config, trainer = self._run.config, self.trainer
-        if config.train != "auto" or trainer.budget.steps is not None:
+        if config.train != "auto":
             return config.train == "head"
         seconds = trainer.budget.seconds_left(trainer.steps) - trainer.budget.reserved
-        is_short = seconds < MIN_FINE_TUNING_STEPS * self._step_seconds
-        if is_short:
-            log.info("the time does not suffice to train all layers: only the head is trained")
-        return is_short
+        has_time = trainer.budget.steps is not None or seconds >= MIN_FINE_TUNING_STEPS * self._step_seconds
+        lack = "time" if not has_time else "number of images" if len(trainer.images.pixels) < MIN_IMAGES else ""
+        if lack:
+            log.info("only the head is trained: the %s does not suffice for all layers", lack)
+        return bool(lack)
 
     def resume(self) -> bool:
         """Returns to the checkpoint of the run; False if there is none.
