@@ -36,7 +36,7 @@ MIN_FINE_TUNING_STEPS = 40
 """With fewer steps, training all layers makes a network worse that has a trained head."""
 MIN_IMAGES = 200
 """With fewer, the head alone is better, and validation images are too few to tell: of 90 scene photographs the head
-had an mAP of 0.891 and all layers 0.871; of 270, 0.906 and 0.921."""
+had an mAP of 0.891 and all layers 0.872 on the others; of 270, 0.906 and 0.921."""
 TRAINING_COST = 2.0
 """The time of a training step as a multiple of predicting as many images, each in two views."""
 REPORT_SECONDS = 2
