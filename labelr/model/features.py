@@ -79,13 +79,13 @@ def compute_features(
     shape = (len(views), network.head.linear.in_features)
     kind = f"{len(views)}-views{'' if preprocessing.flip_averaging else '-no-flip'}"
     store = pixel_cache.cache_folder() / f"features-{VERSION}-{name}-{runtime.precision}-{kind}-{pixels.kind}"
-    features = np.empty((len(pixels), *shape), np.float16)
-    segments, places = pixel_cache.find(store, pixels.digests, (2 * features[0].size,) if len(pixels) else (0,))
-    for row, digest in enumerate(pixels.digests):
+    features, digests = np.empty((len(pixels), *shape), np.float16), pixels.digests
+    segments, places = pixel_cache.find(store, digests, (2 * shape[0] * shape[1],))
+    for row, digest in enumerate(digests):
         if digest in places:
             segment, position = places[digest]
             features[row] = segments[segment].images[position].view(np.float16).reshape(shape)
-    missing = np.array([row for row, digest in enumerate(pixels.digests) if digest not in places], np.int64)
+    missing = np.array([row for row, digest in enumerate(digests) if digest not in places], np.int64)
     if not len(missing):
         return features
     optimized = optimize_for_inference(network, runtime)
@@ -97,7 +97,7 @@ def compute_features(
         done += len(batch)
         if cache_limit and (done - written >= IMAGES_PER_SEGMENT or done == len(missing)):
             rows = missing[written:done]
-            _write(store, [pixels.digests[row] for row in rows], features[rows], cache_limit)
+            _write(store, [digests[row] for row in rows], features[rows], cache_limit)
             written = done
     return features
 

@@ -1,6 +1,7 @@
 """Networks: images in, one logit per label out. The residual CNN, a pretrained backbone, and the head of both."""
 
 from copy import deepcopy
+from functools import cached_property
 from itertools import pairwise
 from typing import Self, cast
 
@@ -121,6 +122,22 @@ class BackboneNetwork(Network):
         features: Tensor = self.backbone(images)
         return features
 
+    @cached_property
+    @torch.no_grad()
+    def is_foldable(self) -> bool:
+        """Whether the features are the same after folding, with arbitrary statistics in the BatchNorms."""
+        if not any(type(module) is nn.BatchNorm2d for module in self.modules()):
+            return False
+        copy = deepcopy(self).to("cpu", torch.float32).eval()
+        for norm in (module for module in copy.modules() if type(module) is nn.BatchNorm2d):
+            shift = torch.linspace(-0.3, 0.3, norm.num_features)
+            for tensor, values in ((norm.running_mean, shift), (norm.running_var, 1 + shift), (norm.bias, -shift)):
+                cast("Tensor", tensor).copy_(values)
+        image = torch.linspace(-2, 2, 3 * self.image_size**2).view(1, 3, self.image_size, self.image_size)
+        wanted = copy.features(image)
+        found = _fold_layers(copy).features(image)
+        return bool((wanted - found).norm() <= 1e-3 * wanted.norm())
+
 
 class ResidualNetwork(Network):
     """The multi-label residual CNN: 18 layers, any input size, no final activation.
@@ -160,8 +177,9 @@ def fold_batchnorm(network: Network) -> Network:
     A BatchNorm that is registered right after a convolution is taken for one that follows it. Where that does not hold
     for a backbone, the copy is not folded; this depends on its layers alone, not on its weights.
     """
+    keeps_layers = isinstance(network, BackboneNetwork) and not network.is_foldable
     copy = deepcopy(network).eval()
-    return copy if isinstance(copy, BackboneNetwork) and not _is_foldable(copy) else _fold_layers(copy)
+    return copy if keeps_layers else _fold_layers(copy)
 
 
 def _fold_layers(network: Network) -> Network:
@@ -172,22 +190,6 @@ def _fold_layers(network: Network) -> Network:
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, next_name, nn.Identity())
     return network
-
-
-@torch.no_grad()
-def _is_foldable(network: BackboneNetwork) -> bool:
-    """Whether a backbone has the same features after folding, with arbitrary statistics in its BatchNorms."""
-    if not any(type(module) is nn.BatchNorm2d for module in network.modules()):
-        return False
-    copy = deepcopy(network).to("cpu", torch.float32)
-    for norm in (module for module in copy.modules() if type(module) is nn.BatchNorm2d):
-        shift = torch.linspace(-0.3, 0.3, norm.num_features)
-        for tensor, values in ((norm.running_mean, shift), (norm.running_var, 1 + shift), (norm.bias, -shift)):
-            cast("Tensor", tensor).copy_(values)
-    image = torch.linspace(-2, 2, 3 * network.image_size**2).view(1, 3, network.image_size, network.image_size)
-    wanted = copy.features(image)
-    found = _fold_layers(copy).features(image)
-    return bool((wanted - found).norm() <= 1e-3 * wanted.norm())
 
 
 def scale_channels(channels: int, width: float) -> int:

@@ -52,9 +52,9 @@ def resolve_start(config: TrainConfig, runtime: Runtime) -> TrainConfig:
 
 
 def _image_size(backbone: Backbone, wanted: int | None, device: str) -> int:
-    own, smallest = backbone.image_size, backbone.min_size
+    own, smallest = backbone.image_size, backbone.smallest_size
     if wanted is None:
-        return own if backbone.is_fixed or device != "cpu" else max(smallest, min(own, CPU_IMAGE_SIZE))
+        return max(smallest, min(own, CPU_IMAGE_SIZE)) if device == "cpu" else own
     if backbone.is_fixed and wanted != own:
         raise SettingError(f"{backbone.name} takes only images of {own} pixels", "leave `--image-size` out")
     if wanted < smallest:
@@ -93,13 +93,12 @@ def load_start(network: Network, labels: tuple[str, ...], config: TrainConfig, r
     Raises:
         LabelrError: If the weights cannot be read or downloaded, or are of another network.
     """
-    if config.is_pretrained:
-        nn.init.zeros_(network.head.linear.weight)
-        nn.init.zeros_(network.head.linear.bias)
-    if config.init is not None:
-        return _load_model(network, labels, Path(config.init), runtime)
     if not config.is_pretrained:
         return None
+    nn.init.zeros_(network.head.linear.weight)
+    nn.init.zeros_(network.head.linear.bias)
+    if config.init is not None:
+        return _load_model(network, labels, Path(config.init), runtime)
     backbone, body = find_backbone(config.backbone), cast("BackboneNetwork", network).backbone
     is_default = config.weights == "default"
     path = backbone.default_weights() if is_default else Path(config.weights)
