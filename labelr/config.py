@@ -37,8 +37,8 @@ PLOT_FORMATS: tuple[PlotFormat, ...] = get_args(PlotFormat)
 Criterion = Literal["map", "f1_micro", "f1_macro", "exact_match"]
 """The validation metric that epochs and settings are selected by."""
 Layout = Literal[
-    "auto", "wide", "tags", "long", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo", "tagged",
-    "sidecar", "folders",
+    "auto", "wide", "tags", "long", "classes", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo",
+    "tagged", "sidecar", "folders",
 ]  # fmt: skip
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)[1:]
 SortColumn = Literal[
@@ -100,6 +100,23 @@ class ReadOptions(ImageOptions):
     )
     layout: Layout = _data(
         "auto", f"Layout of the labels: {', '.join(LAYOUTS)}; auto: recognised by content.", metavar="NAME"
+    )
+    sheet: str | None = _data(None, "Sheet of a spreadsheet. Default: the only one that has cells.", metavar="NAME")
+    encoding: str | None = _data(
+        None,
+        "Encoding of label files, such as cp1252. Default: UTF-8, or the one that fits their words.",
+        metavar="NAME",
+    )
+    image_column: tuple[str, ...] = _data(
+        (), "Column of file names; repeat for columns that are joined as folder and file. Default: found by name.",
+        metavar="COLUMN",
+    )  # fmt: skip
+    label_column: tuple[str, ...] = _data(
+        (), "Column of labels; repeat for several, whose words become labels such as season=Fall. Default: found.",
+        metavar="COLUMN",
+    )  # fmt: skip
+    annotator: str | None = _data(
+        None, "Column that says who judged a row: rows of one image are joined by majority vote.", metavar="COLUMN"
     )
     images: str | None = _data(
         None, "Folder that file names are relative to. Default: DATA/images if it exists, else DATA.", metavar="DIR"

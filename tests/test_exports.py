@@ -361,12 +361,11 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
 @pytest.mark.parametrize(
     ("export", "image", "message", "hint"),
     [
-        ("roboflow/masks", "train/a.jpg", "has no column of file names: Pixel Value", "name that column `filename`"),
-        ("tools/via-regions", "images/Set1/5760_3.jpg", "tags may be in any of", "exclude the others"),
+        ("roboflow/masks", "train/a.jpg", "has no column of file names: Pixel Value", "`--image-column NAME`"),
+        ("tools/via-regions", "images/Set1/5760_3.jpg", "labels may be in any of", "`--label-column"),
         ("hugging-face/caption", "train/0001.png", "may be one label, or several", '`--tag-separator "|"` for'),
         ("sidecar/caption", "img1.jpg", 'field" may be one label, or several', '`--tag-separator "|"` for'),
         ("tables/google-sheets", "img1.jpg", "fits 2 layouts; its first lines:", "with `--layout`: `wide` ("),
-        ("data-sets/celeba", "000001.jpg", "holds -1 but no 0, so that -1 may mean no or unknown", "`--minus-one no`"),
         ("ultralytics/no-names", "images/train/a.jpg", "does not name its labels", "write `names: [cat, dog]`"),
     ],
 )  # fmt: skip

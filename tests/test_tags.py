@@ -101,14 +101,14 @@ def test_column_named_label_of_zeros_and_ones_is_ambiguous(tmp_path: Path) -> No
 def test_column_of_tags_is_selected_by_excluding_the_others(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename;Ort;Motiv\na.jpg;Bonn;dog\nb.jpg;Berlin;cat\n")
     error = error_of(data)
-    assert "tags may be in any of the columns Ort, Motiv" in error.message
-    assert "`--exclude Motiv`" in error.hint
+    assert "labels may be in any of the columns Ort, Motiv" in error.message
+    assert "`--label-column" in error.hint
     assert read_table(data, exclude=["Ort"]).labels == ("cat", "dog")
 
 
 def test_image_listed_twice_is_named(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags\na.jpg,dog|cat\na.jpg,cow\nb.jpg,dog\n")
-    assert "a.jpg (rows 2 and 3)" in error_of(data, layout="tags").message
+    assert "a.jpg (rows 2 and 3 differ in tags)" in error_of(data, layout="tags").message
     assert_table(read_table(data, layout="long"), ["a.jpg", "b.jpg"], ["cow", "dog", "dog|cat"], [[1, 0, 1], [0, 1, 0]])
 
 

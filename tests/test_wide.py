@@ -133,11 +133,15 @@ def test_empty_label_file_is_an_error(text: str, tmp_path: Path) -> None:
     assert str(tmp_path / "labels.csv") in error_of(make_data(tmp_path, text)).message
 
 
-@pytest.mark.parametrize("text", ["filename,dog\na.jpg,1\nb.jpg,1,0\n", "filename,dog\na.jpg,1\nb.jpg,1,\n"])
-def test_row_with_too_many_cells_is_named(text: str, tmp_path: Path) -> None:
-    error = error_of(make_data(tmp_path, text))
-    assert error.message.endswith("labels.csv, row 3: expected 2 cells as in the header, got 3")
-    assert error.hint == "correct the row"
+def test_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,1,0\nc.jpg,0,0\n"))
+    assert error.message.endswith("row 3: expected 2 cells as in the header, got 3 (1 more rows like it)")
+    assert "`--skip-invalid`" in error.hint
+
+
+def test_empty_cells_at_the_end_of_a_row_do_not_count(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0,,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
 
 
 def test_row_with_too_few_cells_is_named(tmp_path: Path) -> None:
@@ -200,7 +204,7 @@ def test_table_of_file_names_alone_has_no_labels(tmp_path: Path) -> None:
 def test_table_without_file_names_lists_its_columns(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "number,dog,cat\n1,1,0\n2,0,1\n"))
     assert "has no column of file names: number, dog, cat; its first lines:\n    number,dog,cat\n" in error.message
-    assert "filename" in error.hint
+    assert "`--image-column NAME`" in error.hint
 
 
 def test_row_without_a_file_name_is_named(tmp_path: Path) -> None:
@@ -210,7 +214,10 @@ def test_row_without_a_file_name_is_named(tmp_path: Path) -> None:
 def test_images_listed_twice_are_named_with_their_rows(tmp_path: Path) -> None:
     text = "filename,dog\na.jpg,1\nb.jpg,0\n./a.jpg,0\n\nb.jpg,1\n"
     message = error_of(make_data(tmp_path, text)).message
-    assert message.endswith("lists 2 images more than once: a.jpg (rows 2 and 4), b.jpg (rows 3 and 6)")
+    assert message.endswith(
+        "lists 2 images more than once, in rows that differ: "
+        "a.jpg (rows 2 and 4 differ in dog), b.jpg (rows 3 and 6 differ in dog)"
+    )
 
 
 # --- what marks and columns mean -------------------------------------------------------------------------------------
@@ -274,9 +281,15 @@ MINUS = "filename,dog,cat\na.jpg,1,-1\nb.jpg,-1,1\n"
 
 
 def test_minus_one_without_zero_is_ambiguous(tmp_path: Path) -> None:
-    error = error_of(make_data(tmp_path, MINUS))
+    error = error_of(make_data(tmp_path, MINUS + "c.jpg,1,\n"))
     assert "holds -1 but no 0" in error.message
     assert "`--minus-one no`" in error.hint
+
+
+def test_minus_one_is_no_where_no_cell_is_zero_or_empty(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, MINUS))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+    assert "-1 counts as no" in table.findings.notes
 
 
 @pytest.mark.parametrize(("meaning", "value"), [("no", 0.0), ("unknown", NAN)])

@@ -8,11 +8,11 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
-from labelr.config import TrainConfig
+from labelr.config import ReadOptions, TrainConfig
 from labelr.errors import LabelrError
 
 _SETTINGS = (
-    *("labels", "layout", "images", "only", "exclude", "minus_one", "blank", "tag_separator", "max_pixels", "group"),
+    *(name for name in ReadOptions.names() if name not in ("on_error", "skip_missing", "skip_invalid", "cache_limit")),
     *("splits", "val_fraction", "test_fraction", "seed", "workers"),
 )
 

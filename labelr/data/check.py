@@ -4,7 +4,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.formats.table import MARKS
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
-from labelr.data.load import as_folders, read_labels
+from labelr.data.load import Data, locate_data, read_labels
 from labelr.data.splits import split_dataset
 from labelr.errors import LabelrError, preview
 from labelr.progress import Track, untracked
@@ -117,7 +116,7 @@ class Check:
 
 
 def check(
-    data: str | Path | Sequence[str | Path],
+    data: Data,
     options: TrainConfig | Mapping[str, Any] | None = None,
     *,
     track: Track = untracked,
@@ -126,7 +125,8 @@ def check(
     """Reads a data set as `fit` would, changes nothing, and continues where `fit` would stop.
 
     Args:
-        data: A folder of labelled images, or several that are one data set.
+        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
+            folder of its images, among the settings.
         options: How it is read and split.
         track: Reports progress.
         settings: Settings by name; they take precedence over `options`.
@@ -136,8 +136,8 @@ def check(
     """
     from joblib import cpu_count
 
-    config = replace(TrainConfig.of(options, **settings), skip_invalid=True)
-    listed = read_labels(as_folders(data), config)
+    folders, config = locate_data(data, replace(TrainConfig.of(options, **settings), skip_invalid=True))
+    listed = read_labels(folders, config)
     dataset = listed.scanned(config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset):
         reasons = preview([f"{file} ({reason})" for file, reason in dataset.unreadable.items()])

@@ -2,23 +2,27 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from labelr.config import ReadOptions
-from labelr.data.formats import tagged
+from labelr.data.formats import spreadsheet, tagged
 from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
 from labelr.data.images import FileIndex
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
 from labelr.errors import LabelrError, preview
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
-"""Suffixes of label files; a text file is one only if the user names it."""
-SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
+"""Suffixes of label files."""
+TEXT_SUFFIXES = (".txt", ".lst")
+"""Suffixes of lists of images with their labels, which are looked for where nothing else is found."""
+LOCK_PREFIX = "~$"
+"""How the file begins that Excel writes while a spreadsheet is open."""
+NUMBERS = ".numbers"
 FOLDERS = ("annotations", "labels", *SPLIT_NAMES)
 """Folders, in lower case, in which label files are searched beside the data folder itself."""
 WRITTEN_BY_LABELR = frozenset({
@@ -56,6 +60,9 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
         )
     if folder_layouts:
         return [folder]
+    if not sources:
+        lists = [folder.beside(path) for path in _candidates(folder, TEXT_SUFFIXES)]
+        sources = _find_readable(data, lists)[0]
     if not sources and len(candidates) != 1:
         raise _nothing_found(folder, candidates)
     return sources or candidates  # the reader of a single candidate explains what is wrong with it
@@ -65,6 +72,7 @@ def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Sou
     """The label file among some candidates, or the files of several splits, and the confidence; empty for none."""
     best = max((recognise(source)[0] for source in candidates), default=0)
     sources = [source for source in candidates if 0 < recognise(source)[0] >= min(best, WEAK + 1)]
+    sources = [source for row, source in enumerate(sources) if not any(map(source.is_same_table, sources[:row]))]
     same_layout = len({recognise(source)[1] for source in sources}) == 1
     if len(sources) > 1 and not (same_layout and _are_splits(sources)):
         names = preview([source.path.relative_to(folder) for source in sources])
@@ -81,13 +89,13 @@ def _find_named(source: Source) -> list[Source]:
     return _find_readable(source.path, [source.beside(path) for path in _candidates(source)])[0] or [source]
 
 
-def _candidates(source: Source) -> Iterator[Path]:
-    """The files with a suffix of label files in a data folder and in its folders that usually hold label files."""
+def _candidates(source: Source, suffixes: Collection[str] = SUFFIXES) -> Iterator[Path]:
+    """The files with some suffixes in a data folder and in its folders that usually hold label files."""
     subfolders = [folder for folder in _list(source.path) if folder.is_dir() and folder.name.lower() in FOLDERS]
     for folder in (source.path, *subfolders):
         by_suffix = defaultdict(list)
         for path in _list(folder):
-            if path.suffix.lower() in SUFFIXES and path.name not in WRITTEN_BY_LABELR and path.is_file():
+            if path.suffix.lower() in suffixes and path.name not in WRITTEN_BY_LABELR and path.is_file():
                 if path.name == tagged.LINES and tagged.fits(source.beside(folder)):
                     continue  # people correct the files of single images beside it
                 by_suffix[path.suffix.lower()].append(path)
@@ -96,7 +104,7 @@ def _candidates(source: Source) -> Iterator[Path]:
 
 def _list(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", LOCK_PREFIX)))
     except OSError as error:
         raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
 
@@ -135,7 +143,7 @@ def concat_tables(data: Path, sources: Sequence[Source], tables: Sequence[LabelT
     A label that a table does not name is unknown for its images, unless the table is closed.
     """
     layouts = [*dict.fromkeys(table.layout for table in tables)]
-    encodings = sorted({source.text.encoding for source in sources if not source.is_folder} - {""})
+    encodings = sorted({source.encoding for source in sources} - {""})
     number = [f"{len(sources)} files"] if len(sources) > 1 else []
     layout = ", ".join(["; ".join(layouts), *number, *(f"in {encoding}" for encoding in encodings)])
     if len(tables) == 1:
@@ -175,10 +183,10 @@ def _nothing_found(folder: Source, candidates: list[Source]) -> LabelrError:
             f"none of the {len(candidates)} files in {data} reads as labels: {names}",
             "name the right one with `--labels`, and its layout with `--layout` if that does not help",
         )
-    sheets = [path.name for path in _list(data) if path.suffix.lower() in SPREADSHEETS]
+    sheets = [path.name for path in _list(data) if path.suffix.lower() == NUMBERS]
     if sheets:
         return LabelrError(
-            f"no label file in {data}, but a spreadsheet: {preview(sheets)}", "save it as CSV in that folder"
+            f"no label file in {data}, but one of Apple Numbers: {preview(sheets)}", "export it as Excel or CSV there"
         )
     if next(folder.index.find_images(data), None) is None:
         return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")

@@ -117,6 +117,48 @@ class LabelTable:
             aside=tuple(aside),
         )  # fmt: skip
 
+    @classmethod
+    def of_rows(
+        cls,
+        layout: str,
+        names: Sequence[str],
+        labels: Sequence[str],
+        targets: Targets,
+        *,
+        groups: Mapping[str, str] | None,
+        splits: Sequence[str] | None,
+        notes: Iterable[str],
+        invalid: Iterable[str],
+        aside: Iterable[str],
+    ) -> Self:
+        """The table of rows of targets, shape ``(N, L)``; rows of one image are joined by vote, as in `of`.
+
+        `groups` has the group of each image by its name, and `splits` the split of each row.
+        """
+        first = {name: row for row, name in reversed([*enumerate(names)])}
+        order = sorted(first, key=lambda name: first[name])
+        notes = tuple(notes)
+        if len(order) < len(names):
+            row_of = {name: row for row, name in enumerate(order)}
+            images = np.array([row_of[name] for name in names])
+            votes = np.zeros((2, len(order), len(labels)), dtype=np.int32)
+            for value in (0, 1):
+                np.add.at(votes[value], images, targets == value)
+            num_ties = int(((votes[0] == votes[1]) & (votes[0] > 0)).sum())
+            targets = np.where(votes[1] > votes[0], 1, np.where(votes[0] > votes[1], 0, np.nan)).astype(np.float32)
+            notes += (f"rows of images that several judged, joined by vote: {len(names):,}",)
+            notes += (f"labels affirmed as often as denied for an image, taken as unknown: {num_ties:,}",) * bool(
+                num_ties
+            )
+        return cls(
+            layout, tuple(order), tuple(labels), targets,
+            groups=None if groups is None else tuple(groups[name] for name in order),
+            splits=None if splits is None else tuple(splits[first[name]] for name in order),
+            notes=notes,
+            invalid=tuple(invalid),
+            aside=tuple(aside),
+        )  # fmt: skip
+
 
 def _clean(labels: Iterable[str]) -> set[str]:
     """The labels without surrounding spaces, and without empty ones."""

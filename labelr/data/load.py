@@ -1,16 +1,20 @@
 """From data folders to a `Dataset`: label files read, image files matched and scanned."""
 
+import hashlib
 import logging
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
+from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
+from labelr.data.formats.spreadsheet import table_of_frame
 from labelr.data.images import FileIndex
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
 from labelr.data.label_table import (
@@ -23,11 +27,19 @@ from labelr.data.label_table import (
 )
 from labelr.data.match_images import ImageFinder
 from labelr.errors import LabelrError, pluralize, preview, suggest
+from labelr.fields import SettingError
 from labelr.files import common_folder
 from labelr.progress import Track, untracked
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MAX_UNREADABLE = 0.2
 """A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
+
+Data: TypeAlias = "str | Path | Sequence[str | Path] | pd.DataFrame | None"
+"""A folder of labelled images, several that form one data set, or a table of labels; None for synthetic images."""
+OptionsT = TypeVar("OptionsT", bound=ReadOptions)
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +62,36 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     return dataset
 
 
-def as_folders(data: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    """The data folders in what a caller passes: one, several, or none."""
+def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
+    """The data folders in what a caller passes, and the options with which they are read.
+
+    A DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
+    images: so a run can be resumed, and other processes can read the same table.
+
+    Raises:
+        SettingError: If a DataFrame comes without the folder of its images, or with another label file.
+    """
     if data is None:
-        return []
-    return [Path(data)] if isinstance(data, (str, Path)) else [Path(folder) for folder in data]
+        return [], options
+    if isinstance(data, (str, Path)):
+        return [Path(data)], options
+    if isinstance(data, Sequence):
+        return [Path(folder) for folder in data], options
+    if options.images is None:
+        raise SettingError("images: expected the folder of the images of the DataFrame", "pass `images=FOLDER`")
+    if options.labels:
+        raise SettingError("labels: a DataFrame holds the labels itself", "leave `labels` out")
+    return [Path(options.images)], replace(options, labels=(str(_save_frame(data)),))
+
+
+def _save_frame(frame: "pd.DataFrame") -> Path:
+    table = table_of_frame(frame, Path("DataFrame"))
+    content = files.csv_text(table.header, ([files.escape_formula(cell) for cell in row] for row in table.body))
+    name = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    path = files.home() / "tables" / f"dataframe-{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(path, content)
+    return path
 
 
 def name_of_data(folders: Sequence[Path]) -> str:
@@ -189,7 +226,7 @@ def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> Non
     if repeated:
         raise LabelrError(
             f"{source} lists {len(repeated):,} images more than once: {preview(repeated)}",
-            "keep one row for each image",
+            "keep one row for each image, or name the folder that holds the folders in the names with `--images`",
         )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
+from labelr.data.formats.source import read_text
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets
 from labelr.errors import LabelrError, preview
 
@@ -49,12 +51,11 @@ def read_splits(path: Path) -> list[SplitRow]:
         LabelrError: If it cannot be read, or is no such table.
     """
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader), reader.fieldnames or ()
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise LabelrError(f"cannot read {path}: {reason}", "name a table of splits with `--splits FILE`") from error
+        reader = csv.DictReader(io.StringIO(read_text(path).content, newline=""))
+        rows, names = list(reader), reader.fieldnames or ()
+    except (LabelrError, csv.Error) as error:
+        reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {error}"
+        raise LabelrError(reason, "name a table of splits with `--splits FILE`") from error
     if not {"image", "split"} <= set(names):
         raise LabelrError(
             f"{path}: expected the columns image and split, got {preview(names) or 'none'}", "correct its first line"

@@ -11,7 +11,7 @@ import numpy as np
 from labelr import files
 from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.load import as_folders, load_dataset
+from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.model import store
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    data: str | Path | Sequence[str | Path],
+    data: Data,
     model: str | Path | Model | None = None,
     options: EvaluateOptions | Mapping[str, Any] | None = None,
     *,
@@ -42,7 +42,8 @@ def evaluate(
     """Evaluates a saved model on labelled images.
 
     Args:
-        data: A folder of labelled images, or several folders that form one data set.
+        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
+            folder of its images, among the options.
         model: A name, a directory or a loaded model; None takes the newest complete model.
         options: The options, as an object or by name.
         output: The directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv``, ``errors.csv`` and the
@@ -55,7 +56,7 @@ def evaluate(
     Raises:
         LabelrError: If the options are invalid, model or data cannot be used, or no image is left.
     """
-    options = EvaluateOptions.of(options, **settings)
+    folders, options = locate_data(data, EvaluateOptions.of(options, **settings))
     folder = Path(output) if output is not None else None
     suspects_file = Path(suspects) if suspects is not None else None
     check_suspects_file(suspects_file, force=force)
@@ -63,7 +64,7 @@ def evaluate(
     model = store.resolve_model(model, options)
     thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file)
 
-    dataset = load_dataset(as_folders(data), options, threads=model.runtime.workers, track=track)
+    dataset = load_dataset(folders, options, threads=model.runtime.workers, track=track)
     selected = select_split(match_labels(dataset, model, options), model, options.split)
     if folder is not None:
         files.check_writable(folder)

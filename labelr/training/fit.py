@@ -13,7 +13,7 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import SPLITS
-from labelr.data.load import as_folders, load_dataset
+from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import split_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError, first_line, preview
@@ -72,7 +72,7 @@ class FitResult(NamedTuple):
 
 
 def fit(
-    data: str | Path | Sequence[str | Path] | None = None,
+    data: Data = None,
     config: TrainConfig | Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
@@ -87,7 +87,8 @@ def fit(
     """Trains a model on a folder of labelled images and saves it.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; None trains on synthetic images.
+        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
+            folder of its images, among the settings; None trains on synthetic images.
         config: The settings, as a `TrainConfig` or a mapping.
         name: The model's name; None takes the data folder's, with a number if that is taken.
         output: A directory to save the model in, instead of the user's cache.
@@ -105,8 +106,8 @@ def fit(
     Raises:
         LabelrError: If settings, data or the environment do not allow it.
     """
-    config = TrainConfig.of(config, **settings)
-    folders, events, output = as_folders(data), _as_path(log_dir), _as_path(output)
+    folders, config = locate_data(data, TrainConfig.of(config, **settings))
+    events, output = _as_path(log_dir), _as_path(output)
     check_event_log(events)
     with open_run(
         folders, config, name=name, output=output, force=force, resume=resume, log_dir=events, track=track

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from labelr.data.dataset import Dataset
-from labelr.data.load import as_folders, name_of_data
+from labelr.data.load import name_of_data
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.progress import Track
@@ -70,7 +70,7 @@ def _is_ours(study: Study, folder: Path) -> bool:
 
 
 def _new_folder(result: TuneResult) -> Path:
-    stem = store.make_name(name_of_data(as_folders(result.plan.data)))
+    stem = store.make_name(name_of_data([Path(folder) for folder in result.plan.data]))
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     return next(folder for name in names if not (folder := store.models_folder() / name).exists())
 

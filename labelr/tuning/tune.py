@@ -17,7 +17,7 @@ import optuna
 from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.load import as_folders, name_of_data
+from labelr.data.load import Data, locate_data, name_of_data
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def tune(
-    data: str | Path | Sequence[str | Path] | None = None,
+    data: Data = None,
     space: Mapping[str, Any] | None = None,
     config: TrainConfig | Mapping[str, Any] | None = None,
     *,
@@ -57,7 +57,8 @@ def tune(
     The study is stored on disk: the same call resumes it, and several processes can share it.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; None for synthetic images.
+        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
+            folder of its images, among the settings; None for synthetic images.
         space: The values of each searched setting: a sequence, or a text such as ``"0.2,0.5"`` or
             ``"1e-4..1e-2:log"``. Settings with a single value apply to all trials.
         config: The settings of all trials, as a `TrainConfig` or a mapping of its names.
@@ -77,7 +78,9 @@ def tune(
     Raises:
         LabelrError: If settings, data or environment do not allow it, or no trial is completed.
     """
-    plan = Plan.of(as_folders(data), space, config, settings)
+    plan = Plan.of([], space, config, settings)
+    folders, located = locate_data(data, plan.config)
+    plan = replace(plan, data=tuple(map(str, folders)), config=located)
     if study is not None:
         store.check_name(study, "study")
     if storage is not None:
@@ -93,7 +96,7 @@ def tune(
 
 
 def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
-    folders, runtime = as_folders(plan.data), pick_runtime(plan.config)
+    folders, runtime = list(map(Path, plan.data)), pick_runtime(plan.config)
     dataset = load_splits(folders, plan.config, workers=runtime.workers, track=track)
     if not len(dataset.split_rows("val")):
         raise LabelrError("there are no validation images to compare trials on", "set `--val-fraction` above 0")

@@ -23,20 +23,25 @@ def read(source: Source) -> LabelTable:
     annotations no label applies.
 
     Raises:
-        LabelrError: If an entry lacks a required field, or refers to an image or a category that is not in the file.
+        LabelrError: If an entry lacks a required field, or an annotation refers to an image or a category that is not
+            in the file, unless such annotations are skipped. Ids are compared as text.
     """
     if not fits(source):
         raise LabelrError(f"{source.path} is not a JSON of COCO", "name another layout with `--layout`")
-    names = dict(_pairs(source, "images", "id", "file_name"))
-    categories = {key: str(name).strip() for key, name in _pairs(source, "categories", "id", "name")}
-    present: dict[Any, set[str]] = {image: set() for image in names}
-    for number, (image, category) in enumerate(_pairs(source, "annotations", "image_id", "category_id"), start=1):
-        if image not in names or category not in categories:
+    names = {str(key): str(name) for key, name in _pairs(source, "images", "id", "file_name")}
+    categories = {str(key): str(name).strip() for key, name in _pairs(source, "categories", "id", "name")}
+    present: dict[str, set[str]] = {image: set() for image in names}
+    invalid = []
+    for number, pair in enumerate(_pairs(source, "annotations", "image_id", "category_id"), start=1):
+        image, category = map(str, pair)
+        if image in names and category in categories:
+            present[image].add(categories[category])
+        else:
             unknown = f"image {image}" if image not in names else f"category {category}"
-            raise LabelrError(
-                f"{source.path}: annotation {number} refers to {unknown}, which is not in the file", "export it again"
-            )
-        present[image].add(categories[category])
+            invalid.append(f"{source.path}: annotation {number} refers to {unknown}, which is not in the file")
+    if invalid and not source.options.skip_invalid:
+        more = f" ({len(invalid) - 1:,} more annotations like it)" if len(invalid) > 1 else ""
+        raise LabelrError(invalid[0] + more, "export it again, or leave such annotations out with `--skip-invalid`")
     parents = {
         str(entry.get("supercategory"))
         for entry in source.document["categories"]
@@ -44,9 +49,10 @@ def read(source: Source) -> LabelTable:
     }
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in parents]
-    annotations = [Annotation(str(names[image]), labels) for image, labels in present.items()]
+    annotations = [Annotation(names[image], labels) for image, labels in present.items()]
     notes = note_empty_images(annotations, "an object")
-    return LabelTable.of(annotations, "COCO, the objects in an image", vocabulary=vocabulary, notes=notes)
+    layout = "COCO, the objects in an image"
+    return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid)
 
 
 def _pairs(source: Source, kind: str, first: str, second: str) -> Iterator[tuple[Any, Any]]:

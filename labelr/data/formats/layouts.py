@@ -2,15 +2,30 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
-from labelr.data.formats import coco, folders, label_studio, long, sidecar, tagged, tags, vertex, wide, xml_files, yolo
+from labelr.data.formats import (
+    classes,
+    coco,
+    folders,
+    label_studio,
+    long,
+    sidecar,
+    tagged,
+    tags,
+    vertex,
+    wide,
+    xml_files,
+    yolo,
+)
 from labelr.data.formats.source import Source
 from labelr.data.label_table import LabelTable
 from labelr.errors import LabelrError
 
-LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Half of a surrogate pair; ``\\udc80`` to ``\\udcff`` are surrogate escapes of bytes that are not UTF-8."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Half of a surrogate pair, as in JSON that was cut; the other surrogates escape bytes that are not UTF-8."""
 
 
 class Layout(NamedTuple):
@@ -31,6 +46,7 @@ LAYOUTS = {
     "wide": Layout("one row an image, one column a label", wide.fits, wide.read),
     "tags": Layout("one row an image, all its labels in one cell", tags.fits, tags.read),
     "long": Layout("one row an image and label", long.fits, long.read),
+    "classes": Layout("one row an image, several columns of classes", classes.fits, classes.read),
     "open-images": Layout("image labels or boxes of Open Images", long.fits_open_images, long.read_open_images),
     "vertex": Layout("no header, an image and its labels; JSON Lines of Vertex AI", vertex.fits, vertex.read),
     "label-studio": Layout("JSON, JSON-MIN or CSV of Label Studio", label_studio.fits, label_studio.read),
@@ -79,10 +95,13 @@ def read_source(source: Source) -> LabelTable:
     layouts = recognise(source)[1] if wanted == "auto" else (wanted,)
     if len(layouts) == 1:
         table = LAYOUTS[layouts[0]].read(source)
-        broken = next(filter(LONE_SURROGATE.search, table.labels), None)  # as in JSON that was cut within an escape
+        broken = next(filter(SURROGATE.search, table.labels), None)
         if broken:
-            raise LabelrError(f"{source.path}: the label {broken!r} has half a character", "correct it in the file")
-        return table
+            what = "half a character" if HALF.search(broken) else "bytes that are not UTF-8"
+            raise LabelrError(
+                f"{source.path}: the label {broken!r} has {what}", "name the encoding with `--encoding`, or correct it"
+            )
+        return replace(table, invalid=(*source.broken, *table.invalid))
     first_lines = _first_lines(source)
     if layouts:
         choices = " or ".join(f"`{name}` ({LAYOUTS[name].description})" for name in layouts)
@@ -108,7 +127,7 @@ def _why_none(source: Source) -> tuple[str, str]:
     """Why a source fits no layout, and the remedy: what it lacks to be a wide table, or one of tags."""
     try:
         if source.table is not None:
-            if len(source.columns.named_or_text(tags.TAG_COLUMNS)) > 1:
+            if len(source.columns.named_or_text()) > 1:
                 tags.read(source)
             wide.read(source)
     except LabelrError as error:

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from labelr.config import ReadOptions
+from labelr.data.formats.columns import LABEL_COLUMNS, Columns, quote
 from labelr.data.formats.source import Source, read_text
-from labelr.data.formats.table import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, Table, read_table
+from labelr.data.formats.table import MARKS, Mark, Table, read_table
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
-LABEL_COLUMNS = frozenset({"category", "categoryname", "class", "classname", "label", "labelname", "tag", "tagname"})
 CONFIDENCE_COLUMNS = frozenset({"confidence", "prob", "probability", "score"})
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
@@ -24,13 +24,13 @@ PRESENT = 0.5
 
 def fits(source: Source) -> int:
     """Confidence that this is a table of images and labels in which images repeat: 0, 1, or 2 by the label column."""
-    table = source.table
-    if table is None or len(table.rows) < 3:
+    if source.table is None or len(source.table.rows) < 3:
         return 0
-    column = _label_column(source.columns)
-    if column is None or not source.columns.has_repeats(10 * PROBE_ROWS):
+    columns = source.columns
+    column = _label_column(columns)
+    if column is None or not columns.has_repeats or (columns.chosen and columns.table.holds_marks(column)):
         return 0
-    return 2 if table.keys[column] in LABEL_COLUMNS else 1
+    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
 
 
 def fits_open_images(source: Source) -> int:
@@ -44,14 +44,16 @@ def read(source: Source) -> LabelTable:
     Raises:
         LabelrError: If a row is invalid, unless the images of such rows are skipped.
     """
-    table, options = source.require_table(), source.options
-    table.check_shape()
-    columns = source.columns
+    columns, options = source.columns, source.options
+    table = columns.table
     column = _label_column(columns)
     if column is None:
-        raise LabelrError(f"{table.path} has no column of labels: {preview(table.header)}", "name that column `label`")
+        raise LabelrError(
+            f"{table.path} has no column of labels: {preview(table.header)}",
+            "name the column with `--label-column NAME`",
+        )
     splits = columns.read_splits() or [""] * len(columns.names)
-    columns.check_named()
+    columns.check_rows()
     confidences = _read_confidences(table, options)
     _check_marks(columns, column)
     split_of = dict(zip(columns.names, splits, strict=True))
@@ -61,19 +63,19 @@ def read(source: Source) -> LabelTable:
         for name, (present, absent) in _merge_rows(columns.names, table.column(column), confidences).items()
     )
     used = {column, *(number for number, key in enumerate(table.keys) if key in CONFIDENCE_COLUMNS)}
-    layout = f'one row an image and label, in the column "{table.header[column]}"{table.delimited}'
-    return _to_label_table(columns, annotations, confidences, layout, columns.ignored_note(used))
+    layout = f'one row an image and label, in the column "{table.header[column]}"{table.described}'
+    return _to_label_table(columns, annotations, confidences, layout, columns.notes(used))
 
 
 def read_open_images(source: Source) -> LabelTable:
     """The label table of a table of Open Images; a label that no row gives to an image is unknown."""
     table = source.require_table()
-    table.check_shape()
     if not fits_open_images(source):
         raise LabelrError(
             f"{table.path} is not a table of Open Images: {preview(table.header)}", "name another `--layout`"
         )
     columns = Columns.find(table, source.options, file=table.keys.index("imageid"))
+    table = columns.table
     display_names, notes = _read_display_names(source)
     codes = table.column(table.keys.index("labelname"))
     confidences = _read_confidences(table, source.options)
@@ -85,8 +87,8 @@ def read_open_images(source: Source) -> LabelTable:
 
 
 def _label_column(columns: Columns) -> int | None:
-    """The column of labels: the first with a usual name, else the only one of text; None without one."""
-    candidates = columns.named_or_text(LABEL_COLUMNS)
+    """The column of labels: that which the user names, or the first with a usual name, or the only one of text."""
+    candidates = columns.named_or_text()
     is_named = bool(candidates) and columns.table.keys[candidates[0]] in LABEL_COLUMNS
     return candidates[0] if is_named or len(candidates) == 1 else None
 
@@ -145,15 +147,15 @@ def _to_label_table(
         layout,
         groups=columns.groups,
         notes=[*notes, *confidences.notes],
-        invalid=list(confidences.invalid.values()),
-        aside=sorted(skipped),
+        invalid=[*columns.table.invalid, *confidences.invalid.values()],
+        aside=[*columns.table.aside, *sorted(skipped)],
     )
 
 
 def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
-    known = {label_column, *table.columns_called(NUMBERS | TEXTS | FLAGS | CONFIDENCE_COLUMNS)}
+    known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS)}
     for number in columns.unassigned():
         if number in known:
             continue
@@ -162,7 +164,7 @@ def _check_marks(columns: Columns, label_column: int) -> None:
         if cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells and name not in columns.exclude:
             raise LabelrError(
                 f'{table.path}: the column "{name}" of yes and no may mean whether the label of a row applies',
-                f"rename it to `confidence` if it does, else exclude it with `--exclude {name}`",
+                f"rename it to `confidence` if it does, else exclude it with `--exclude {quote(name)}`",
             )
 
 

@@ -4,9 +4,10 @@ import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.source import DecodedText, Source, read_text
+from labelr.data.formats.source import DecodedText, Source, read_text, read_texts
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.images import find_images
 from labelr.data.label_table import Annotation, LabelTable
@@ -23,7 +24,7 @@ def fits(source: Source) -> int:
     sidecars = _find_sidecars(source) if source.is_folder else {}
     if not sidecars:
         return 0
-    texts = [_read_texts(paths) for paths in list(sidecars.values())[:PROBED_IMAGES]]
+    texts, _ = _read_texts(list(sidecars.values())[:PROBED_IMAGES], source.options.encoding)
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
 
@@ -39,13 +40,15 @@ def read(source: Source) -> LabelTable:
         raise LabelrError(
             f"no image in {source.images} has a text file beside it", "name another layout with `--layout`"
         )
-    texts = [_read_texts(paths) for paths in sidecars.values()]
+    texts, encodings = _read_texts(list(sidecars.values()), source.options.encoding)
     separator = source.options.tag_separator or _comma(texts)
     tags, how = split_tags(texts, separator, f"the text files in {source.path}")
     annotations = [Annotation(name, list(map(_plain, found))) for name, found in zip(sidecars, tags, strict=True)]
     empty = [annotation.name for annotation in annotations if not annotation.present]
     note = f"images with an empty text file, to which no label applies: {len(empty):,} ({preview(empty)})"
-    return LabelTable.of(annotations, f"a text file of tags beside each image{how}", notes=[note] if empty else [])
+    return LabelTable.of(
+        annotations, f"a text file of tags beside each image{how}{encodings}", notes=[note] if empty else []
+    )
 
 
 def separator_beside(images: Path, texts: Path) -> str | None:
@@ -59,7 +62,7 @@ def separator_beside(images: Path, texts: Path) -> str | None:
     contents = []
     for paths in _match_images(texts, names, candidates).values():
         with suppress(LabelrError):  # not text
-            contents.append(_read_texts(paths))
+            contents += _read_texts([paths])[0]
     return _comma(contents) or find_separator(contents, f"the text files in {texts}")
 
 
@@ -93,8 +96,13 @@ def _comma(texts: Sequence[str]) -> str | None:
     return "," if any("," in text for text in texts) else None
 
 
-def _read_texts(paths: Sequence[Path]) -> str:
-    return "\n".join(read_text(path).content for path in paths).strip()
+def _read_texts(files: Sequence[Sequence[Path]], encoding: str | None = None) -> tuple[list[str], str]:
+    """The text of the files of each image, and the encodings other than UTF-8 as the end of a description."""
+    texts = iter(read_texts([path for paths in files for path in paths], encoding))
+    of_images = [list(islice(texts, len(paths))) for paths in files]
+    encodings = sorted({text.encoding for own in of_images for text in own} - {""})
+    contents = ["\n".join(text.content for text in own).strip() for own in of_images]
+    return contents, "".join(f", in {name}" for name in encodings)
 
 
 def _find_sidecars(source: Source) -> dict[str, list[Path]]:

@@ -1,25 +1,23 @@
 """A label file or a folder of label files, opened once for all readers."""
 
-import codecs
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelr.config import ReadOptions
-from labelr.data.formats.table import Columns, Table, read_table, table_of_objects
-from labelr.data.images import FileIndex
+from labelr.data.formats.columns import Columns
+from labelr.data.formats.encodings import find_encoding, unicode_encoding
+from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
+from labelr.data.formats.table import Table, read_table, table_of_objects
+from labelr.data.images import FileIndex, has_image_suffix
 from labelr.errors import LabelrError
+from labelr.fields import SettingError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 YAML_SUFFIXES = (".yaml", ".yml")
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
 
 
 class DecodedText(NamedTuple):
@@ -54,6 +52,7 @@ class Source:
         options: How to read it.
         index: The files below folders.
         match: The result of `recognise`, once it has one.
+        broken: The lines of JSON Lines that were left out, each with its reason.
     """
 
     path: Path
@@ -61,6 +60,7 @@ class Source:
     options: ReadOptions
     index: FileIndex = field(default_factory=FileIndex, repr=False)
     match: tuple[int, tuple[str, ...]] | None = field(default=None, init=False)
+    broken: list[str] = field(default_factory=list, init=False)
 
     @property
     def suffix(self) -> str:
@@ -75,7 +75,21 @@ class Source:
     @cached_property
     def text(self) -> DecodedText:
         """Its text."""
-        return read_text(self.path)
+        return self.read(self.path)
+
+    def read(self, path: Path) -> DecodedText:
+        """The text of a file beside it; see `read_text`."""
+        return read_text(path, self.options.encoding)
+
+    @cached_property
+    def is_spreadsheet(self) -> bool:
+        """Whether it is a spreadsheet, Parquet or Feather, by its content."""
+        return not self.is_folder and is_spreadsheet(self.path)
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of a text file if that is not UTF-8; else empty."""
+        return "" if self.is_folder or self.is_spreadsheet else self.text.encoding
 
     @cached_property
     def table(self) -> Table | None:
@@ -84,6 +98,8 @@ class Source:
             return table_of_objects(self.path, self.objects)
         if self.is_folder or self.suffix in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".xml"):
             return None
+        if self.is_spreadsheet:
+            return read_spreadsheet(self.path, self.options.sheet)
         return read_table(self.path, self.text.content)
 
     def require_table(self) -> Table:
@@ -91,6 +107,12 @@ class Source:
         if self.table is None:
             raise LabelrError(f"{self.path} is not a table", "name a CSV file with `--labels`")
         return self.table
+
+    def is_same_table(self, other: "Source") -> bool:
+        """Whether one is a spreadsheet and the other the CSV that was saved from it."""
+        if self.is_spreadsheet == other.is_spreadsheet or self.table is None or other.table is None:
+            return False
+        return self.table.rows == other.table.rows
 
     @cached_property
     def columns(self) -> Columns:
@@ -114,17 +136,37 @@ class Source:
             if self.suffix == ".json":
                 return json.loads(self.text.content)
             if self.suffix in (".jsonl", ".ndjson"):
-                return [_parse_line(*line) for line in enumerate(self.text.content.split("\n"), 1) if line[1].strip()]
+                return self._parse_lines()
             if self.suffix in YAML_SUFFIXES:
                 return _parse_yaml(self.text.content)
         except (ValueError, RecursionError) as error:
-            raise LabelrError(f"{self.path} cannot be parsed: {error}", "export or save it again") from error
+            hint = "export or save it again"
+            if self.suffix in (".jsonl", ".ndjson"):
+                hint = "correct the line, or leave such lines out with `--skip-invalid`"
+            raise LabelrError(f"{self.path} cannot be parsed: {error}", hint) from error
         return None
+
+    def _parse_lines(self) -> list[Any]:
+        """The values of JSON Lines; lines that cannot be parsed are left out if the user allows it."""
+        values = []
+        for number, line in enumerate(self.text.content.split("\n"), start=1):
+            try:
+                values += [json.loads(line)] if line.strip() else []
+            except ValueError as error:
+                if not self.options.skip_invalid:
+                    raise ValueError(f"line {number}: {error}") from error
+                self.broken.append(f"{self.path}, line {number}: {error}")
+        return values
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
-        """The objects of a JSON list or of JSON Lines; empty for anything else."""
+        """The objects of a JSON list, of JSON Lines, or of a JSON that maps names of images to their labels."""
         document = self.document if self.suffix in JSON_SUFFIXES else None
+        if isinstance(document, dict) and document and all(map(has_image_suffix, document)):
+            return [
+                {"filename": name, **value} if isinstance(value, dict) else {"filename": name, "labels": value}
+                for name, value in document.items()
+            ]
         if isinstance(document, list) and document and all(isinstance(value, dict) for value in document):
             return document
         return []
@@ -143,48 +185,47 @@ class Source:
         return [path.relative_to(self.images).as_posix() for path in self.index.find_images(self.images)]
 
 
-def read_text(path: Path) -> DecodedText:
-    """The text of a file in any common encoding: by its byte order mark, else UTF-8, else Windows-1252 or Latin-1.
+def read_text(path: Path, encoding: str | None = None) -> DecodedText:
+    """The text of a file in the given encoding, or in the one that fits it best; see `read_texts`."""
+    return read_texts([path], encoding)[0]
+
+
+def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[DecodedText]:
+    """The texts of files in the given encoding; else in UTF-8 or UTF-16, and all others in the one that fits them best.
 
     A few bytes that are not valid UTF-8 in a UTF-8 file, such as those of file names, become surrogate escapes.
 
     Raises:
-        LabelrError: If it cannot be read, or is not text.
+        LabelrError: If one cannot be read, or is not text.
     """
+    contents = [_read_bytes(path) for path in paths]
+    codecs = [encoding or unicode_encoding(data) for data in contents]
+    others = b"\n".join(data for data, codec in zip(contents, codecs, strict=True) if codec is None)
+    guess = find_encoding(others)
+    return [
+        _decode(*file, hinted=encoding)
+        for file in zip(paths, contents, (codec or guess for codec in codecs), strict=True)
+    ]
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    if data.startswith(b"PK\x03\x04"):
-        raise LabelrError(f"{path} is a spreadsheet or an archive, not text", "save the sheet as CSV")
-    codec = next((name for mark, name in _BOMS if data.startswith(mark)), None) or _guess_encoding(data)
+
+
+def _decode(path: Path, data: bytes, codec: str, *, hinted: str | None) -> DecodedText:
     try:
         content = data.decode(codec, "surrogateescape" if codec.startswith("utf-8") else "strict")
+    except LookupError:
+        raise SettingError(f"there is no encoding {codec!r}", "name one such as utf-8, cp1252 or gb18030") from None
     except UnicodeDecodeError as error:
-        raise LabelrError(f"{path} is not text: {error.reason}", "save the file as text in UTF-8") from error
+        hint = "name another `--encoding`, or leave it out" if hinted else "save the file as text in UTF-8"
+        raise LabelrError(f"{path} is not text in {codec}: {error.reason}", hint) from error
     if "\0" in content:
         raise LabelrError(f"{path} is not text: it holds null characters", "save the file as text in UTF-8")
-    return DecodedText(content, codec)
-
-
-def _guess_encoding(data: bytes) -> str:
-    head = data[:1000]
-    zeros = head.count(0)
-    if zeros > len(head) / 4:  # every second byte of Western text in UTF-16
-        return "utf-16-le" if head[1::2].count(0) > zeros / 2 else "utf-16-be"
-    escaped = data.decode("utf-8", "surrogateescape")
-    stray = re.findall("[\udc80-\udcff]", escaped)
-    if not stray or re.search("[\x80-\ud7ff\ue000-\U0010ffff]", escaped):
-        return "utf-8"
-    undefined = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # in Windows-1252
-    return "latin-1" if undefined & {ord(character) - 0xDC00 for character in stray} else "cp1252"
-
-
-def _parse_line(number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
+    return DecodedText(content.removeprefix("\ufeff"), codec)
 
 
 def _parse_yaml(text: str) -> Any:

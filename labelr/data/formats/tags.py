@@ -7,69 +7,72 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
+from labelr.data.formats.columns import LABEL_COLUMNS, Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import PROBE_ROWS, Columns
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
 
-TAG_COLUMNS = frozenset({
-    "attributeids", "attributes", "categories", "category", "choice", "choices", "class", "classes",
-    "findinglabels", "genre", "genres", "keywords", "label", "labels", "subject", "tag", "tags", "target", "targets",
-})  # fmt: skip
-"""Names of the column of tags, as `column_key` normalizes them."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
 def fits(source: Source) -> int:
     """Confidence that this is a table with a column of tags: 0, 1, or 2 where that column has a usual name."""
-    table = source.table
-    if table is None or len(table.rows) < 2:
+    if source.table is None or len(source.table.rows) < 2:
         return 0
-    column = _tag_column(source.columns)
-    if source.columns.has_repeats(2 * PROBE_ROWS):  # one row for each image and label
+    columns = source.columns
+    if len(columns.chosen) > 1 or any(columns.table.holds_marks(number) for number in columns.chosen):
         return 0
-    return 2 if table.keys[column] in TAG_COLUMNS else 1
+    column = _tag_column(columns)
+    if columns.has_repeats:  # one row for each image and label
+        return 0
+    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
 
 
 def read(source: Source) -> LabelTable:
-    """The label table of a table of tags.
+    """The label table of a table of tags; rows of several annotators are joined by vote.
 
     Raises:
-        LabelrError: If it is ambiguous how the cells are split.
+        LabelrError: If it is ambiguous how the cells are split, or rows of an image differ, unless they are skipped.
     """
-    table, options = source.require_table(), source.options
-    table.check_shape()
-    columns = source.columns
+    columns, options = source.columns, source.options
+    table = columns.table
     column = _tag_column(columns)
-    columns.check_unique()
+    invalid = columns.find_conflicts()
     where = f'{table.path}, column "{table.header[column]}"'
     tags_of_rows, how = split_tags(table.column(column), options.tag_separator, where)
     splits = columns.read_splits() or [""] * len(columns.names)
     unknown_if_empty = options.blank == "unknown"
-    annotations = [
-        Annotation(name, tags, split=split, complete=bool(tags) or not unknown_if_empty)
-        for name, tags, split in zip(columns.names, tags_of_rows, splits, strict=True)
-    ]
+    judged: dict[tuple[str, str], Annotation] = {}
+    for row, (name, tags, split) in enumerate(zip(columns.names, tags_of_rows, splits, strict=True)):
+        key = name, columns.judges[row]
+        if row not in invalid:
+            present = {*tags, *judged[key].present} if key in judged else tags  # a row for each of the tags
+            judged[key] = Annotation(name, present, split=split, complete=bool(present) or not unknown_if_empty)
+    annotations = list(judged.values())
     meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
     return LabelTable.of(
         annotations,
-        f'tags in the column "{table.header[column]}"{how}{table.delimited}',
+        f'tags in the column "{table.header[column]}"{how}{table.described}',
         groups=columns.groups,
-        notes=[*columns.ignored_note([column]), *note_empty_images(annotations, "a tag", meaning)],
+        notes=[*columns.notes([column]), *note_empty_images(annotations, "a tag", meaning)],
+        invalid=[*table.invalid, *invalid.values()],
+        aside=[*table.aside, *(columns.names[row] for row in invalid)],
     )
 
 
 def _tag_column(columns: Columns) -> int:
     """The column of tags: the one with a usual name, else the only one of text; several may be equal."""
-    table, candidates = columns.table, columns.named_or_text(TAG_COLUMNS)
+    table, candidates = columns.table, columns.named_or_text()
     if not candidates:
-        raise LabelrError(f"{table.path} has no column of tags: {preview(table.header)}", "name that column `tags`")
+        raise LabelrError(
+            f"{table.path} has no column of tags: {preview(table.header)}", "name the column with `--label-column NAME`"
+        )
     cells = table.column(candidates[0])
     if any(table.column(column) != cells for column in candidates[1:]):
         names = [table.header[column] for column in candidates]
         raise LabelrError(
-            f"{table.path}: tags may be in any of the columns {preview(names)}",
-            f"exclude the others, for example with `--exclude {names[-1]}`",
+            f"{table.path}: labels may be in any of the columns {preview(names)}",
+            columns.suggest_label_columns(candidates),
         )
     return candidates[0]
 

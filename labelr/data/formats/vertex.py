@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from labelr.data.formats.columns import VECTOR
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS
 from labelr.data.images import has_image_suffix
@@ -25,7 +26,8 @@ def fits(source: Source) -> int:
     rows = [_without_split(row)[1] for row in source.table.rows[:PROBE_ROWS]]
     named = all(row and has_image_suffix(row[0]) for row in rows)
     labels = [cell for row in rows for cell in row[1:]]
-    return 2 if named and not all(label.lower() in MARKS for label in labels) else 0
+    is_marks = all(label.lower() in MARKS or VECTOR.fullmatch(label) for label in labels)
+    return 2 if named and not is_marks else 0
 
 
 def read(source: Source) -> LabelTable:

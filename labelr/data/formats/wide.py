@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
+from labelr.data.formats.columns import NUMBERS, TEXTS, Columns, quote
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, NUMBERS, PROBE_ROWS, TEXTS, Columns, Mark, Table
+from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, preview
 
@@ -18,41 +19,44 @@ Codes = NDArray[np.int8]
 
 def fits(source: Source) -> int:
     """Confidence that this is a table with a column of marks: 0, 1 where images repeat, or 2."""
-    table = source.table
-    if table is None or len(table.rows) < 2:
+    if source.table is None or len(source.table.rows) < 2:
         return 0
-    marks = _read_marks(source.columns, source.options, rows=2 * PROBE_ROWS)
-    return 0 if not marks.columns else 1 if source.columns.has_repeats(2 * PROBE_ROWS) else 2
+    columns = source.columns
+    if any(not columns.table.holds_marks(number) for number in columns.chosen):
+        return 0
+    marks = _read_marks(columns, source.options, rows=2 * PROBE_ROWS)
+    return 0 if not marks.columns else 1 if columns.has_repeats else 2
 
 
 def read(source: Source) -> LabelTable:
-    """The label table of a wide table.
+    """The label table of a wide table; rows of several annotators are joined by vote.
 
     Raises:
-        LabelrError: If a cell is neither a mark nor empty, unless such rows are skipped.
+        LabelrError: If a cell is neither a mark nor empty, or rows of an image differ, unless such rows are skipped.
     """
-    table, options = source.require_table(), source.options
-    table.check_shape()
-    columns = source.columns
+    columns, options = source.columns, source.options
+    table = columns.table
+    columns.check_rows()
     marks = _read_marks(columns, options)
     _check_labels(table, marks.columns)
-    invalid = (marks.codes == Mark.OTHER).any(axis=1)
-    if invalid.any() and (not options.skip_invalid or invalid.all()):
+    is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
+    if is_invalid.any() and (not options.skip_invalid or is_invalid.all()):
         raise _invalid_cell(table, marks)
     targets, assumptions = _to_targets(table, marks, options)
-    columns.check_unique()
-    groups, splits = columns.groups, columns.read_splits()
-    kept, skipped = np.flatnonzero(~invalid).tolist(), np.flatnonzero(invalid).tolist()
-    return LabelTable(
-        f"one column a label{table.delimited}",
-        tuple(columns.names[row] for row in kept),
-        tuple(table.header[column] for column in marks.columns),
+    invalid = {row: _describe_cell(table, marks, row) for row in np.flatnonzero(is_invalid).tolist()}
+    invalid = {**columns.find_conflicts(), **invalid}
+    kept = [row for row in range(len(targets)) if row not in invalid]
+    names, splits = columns.names, columns.read_splits()
+    return LabelTable.of_rows(
+        f"one column a label{table.described}",
+        [names[row] for row in kept],
+        [table.header[column] for column in marks.columns],
         targets[kept],
-        groups=tuple(groups[columns.names[row]] for row in kept) if groups else None,
-        splits=tuple(splits[row] for row in kept) if splits else None,
-        notes=(*columns.ignored_note(marks.columns), *assumptions),
-        invalid=tuple(_describe_cell(table, marks, row) for row in skipped),
-        aside=tuple(columns.names[row] for row in skipped),
+        groups=columns.groups,
+        splits=[splits[row] for row in kept] if splits else None,
+        notes=(*columns.notes(marks.columns), *assumptions),
+        invalid=[*table.invalid, *invalid.values()],
+        aside=[*table.aside, *(names[row] for row in invalid)],
     )
 
 
@@ -69,12 +73,15 @@ def _read_marks(columns: Columns, options: ReadOptions, rows: int | None = None)
 
     A named column without a filled cell is a label of which nothing is known yet.
     """
-    table, wanted = columns.table, set(options.only)
-    special = {columns.group, columns.split, *table.columns_called(NUMBERS)}
+    table, wanted = columns.table, {*options.only, *options.label_column}
+    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(NUMBERS)
     candidates = [
         number
         for number, name in enumerate(table.header)
-        if name not in options.exclude and (number not in special or name in wanted) and number != columns.file
+        if name not in options.exclude
+        and (number not in special or name in wanted)
+        and number != columns.file
+        and (not columns.chosen or number in columns.chosen)
     ]
     codes = _encode(table.body[:rows], candidates)
     filled = (codes != Mark.BLANK) & (codes != Mark.UNKNOWN)
@@ -95,7 +102,9 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
         return np.empty((len(rows), 0), dtype=np.int8)
     pick = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
     cells = [cell for row in rows if len(row) > columns[-1] for cell in pick(row)]
-    codes = {cell: int(MARKS.get(cell.lower(), Mark.OTHER)) for cell in set(cells)}  # NumPy is slow on enums
+    distinct = set(cells)
+    marks = marks_among(distinct)
+    codes = {cell: int(marks.get(cell.lower(), Mark.OTHER)) for cell in distinct}  # NumPy is slow on enums
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 
 
@@ -103,13 +112,16 @@ def _to_targets(table: Table, marks: _Marks, options: ReadOptions) -> tuple[Targ
     """The targets, shape ``(N, L)``, and notes on the meaning of empty cells and of -1."""
     notes = []
     has = [bool((marks.codes == mark).any()) for mark in Mark]
-    if has[Mark.MINUS] and not has[Mark.NO] and options.minus_one == "auto":
+    minus_one = options.minus_one
+    if has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto" and not (has[Mark.BLANK] or has[Mark.UNKNOWN]):
+        minus_one = "no"  # as in CelebA: otherwise nothing would say no
+    elif has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto":
         raise LabelrError(
             f"{table.path} holds -1 but no 0, so that -1 may mean no or unknown",
             "choose with `--minus-one no` or `--minus-one unknown`",
         )
     if has[Mark.MINUS]:
-        notes.append(f"-1 counts as {options.minus_one if options.minus_one != 'auto' else 'unknown'}")
+        notes.append(f"-1 counts as {minus_one if minus_one != 'auto' else 'unknown'}")
     only_yes = has[Mark.YES] and not has[Mark.NO] and not has[Mark.MINUS]
     blank_is_no = has[Mark.BLANK] and (options.blank == "no" or (options.blank == "auto" and only_yes))
     if blank_is_no:
@@ -117,7 +129,7 @@ def _to_targets(table: Table, marks: _Marks, options: ReadOptions) -> tuple[Targ
         notes.append(f"{reason}an empty cell counts as no (use `--blank unknown` for unknown)")
     values = np.full(len(Mark), np.nan, dtype=np.float32)
     values[[Mark.YES, Mark.NO]] = 1, 0
-    values[[Mark.MINUS, Mark.BLANK]] = 0 if options.minus_one == "no" else np.nan, 0 if blank_is_no else np.nan
+    values[[Mark.MINUS, Mark.BLANK]] = 0 if minus_one == "no" else np.nan, 0 if blank_is_no else np.nan
     return values[marks.codes], notes
 
 
@@ -151,7 +163,7 @@ def _invalid_cell(table: Table, marks: _Marks) -> LabelrError:
     row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
     others = int((marks.codes == Mark.OTHER).sum()) - 1
     more = f" ({others:,} more cells like it)" if others else ""
-    exclude = f"`--exclude {table.header[marks.columns[column]]}`"
+    exclude = f"`--exclude {quote(table.header[marks.columns[column]])}`"
     return LabelrError(
         _describe_cell(table, marks, row) + more,
         f"correct the cell, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",

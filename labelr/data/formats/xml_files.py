@@ -1,11 +1,12 @@
 """XML: CVAT for images, which is one file, and Pascal VOC, which is a folder with a file for each image."""
 
 from collections import defaultdict
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
-from labelr.data.formats.source import Source, read_text
+from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, split_in_name
 from labelr.errors import LabelrError
 
@@ -49,8 +50,11 @@ def fits_voc(source: Source) -> int:
     """Confidence that this is a folder of Pascal VOC: 0 or 3."""
     if not source.is_folder:
         return 0
-    probed = list(islice(source.files(".xml"), VOC_PROBED_FILES))
-    return 3 if probed and all(_parse(path).tag == "annotation" for path in probed) else 0
+    tags = set()
+    for path in islice(source.files(".xml"), VOC_PROBED_FILES):
+        with suppress(LabelrError):  # reported when it is read
+            tags.add(_parse(path).tag)
+    return 3 if tags == {"annotation"} else 0
 
 
 def read_voc(source: Source) -> LabelTable:
@@ -61,44 +65,52 @@ def read_voc(source: Source) -> LabelTable:
     tags of whole images, add labels.
 
     Raises:
-        LabelrError: If the source is not a folder, or a file cannot be parsed.
+        LabelrError: If the source is not a folder, or a file cannot be parsed, unless such files are skipped.
     """
     if not source.is_folder:
         raise LabelrError(f"{source.path} is not a folder of Pascal VOC", "name another layout with `--layout`")
-    splits, tags = _read_voc_splits(source.path), _read_voc_tags(source.path)
-    annotations = []
+    splits, tags = _read_voc_splits(source), _read_voc_tags(source)
+    annotations: list[Annotation] = []
+    invalid: dict[str, str] = {}
     for path in source.files(".xml"):
-        root = _parse(path)
-        if root.tag != "annotation":
-            raise LabelrError(f"{path} is not an XML of Pascal VOC", "move it out of the folder")
+        stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
+        try:
+            root = _parse(path)
+            if root.tag != "annotation":
+                raise LabelrError(f"{path} is not an XML of Pascal VOC", "move it out of the folder")
+        except LabelrError as error:
+            if not source.options.skip_invalid:
+                raise LabelrError(error.message, f"{error.hint}, or leave it out with `--skip-invalid`") from error
+            invalid[stem] = error.message
+            continue
         labels = {(item.findtext("name") or "").strip() for item in root.iterfind("object")}
         named = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/"))
-        stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
         labels |= tags.get(stem, set())
         split = splits.get(stem) or SPLIT_NAMES.get(stem.split("/")[0].lower(), "")
         annotations.append(Annotation(stem + named.suffix, labels, split=split))
     notes = note_empty_images(annotations, "an object")
-    return LabelTable.of(annotations, "Pascal VOC, the objects in an image", notes=notes)
+    layout = "Pascal VOC, the objects in an image"
+    return LabelTable.of(annotations, layout, notes=notes, invalid=list(invalid.values()), aside=list(invalid))
 
 
-def _read_voc_tags(folder: Path) -> dict[str, set[str]]:
+def _read_voc_tags(source: Source) -> dict[str, set[str]]:
     """The labels of each image, by its name without suffix, from the lists of single labels."""
     tags = defaultdict(set)
-    for path in sorted((folder / VOC_LISTS).glob("*_*.txt")):
+    for path in sorted((source.path / VOC_LISTS).glob("*_*.txt")):
         label = path.stem.rpartition("_")[0]
-        for line in read_text(path).content.split("\n") if path.is_file() else ():
+        for line in source.read(path).content.split("\n") if path.is_file() else ():
             name, _, mark = line.strip().rpartition(" ")
             if mark == "1" and label != "background":
                 tags[name.strip()].add(label)
     return tags
 
 
-def _read_voc_splits(folder: Path) -> dict[str, str]:
+def _read_voc_splits(source: Source) -> dict[str, str]:
     """The split of each image, by its name without suffix; empty without lists of splits."""
     splits = {}
-    for path in sorted((folder / VOC_LISTS).glob("*.txt")):
+    for path in sorted((source.path / VOC_LISTS).glob("*.txt")):
         if path.stem.lower() in SPLIT_NAMES and path.is_file():
-            lines = read_text(path).content.split("\n")
+            lines = source.read(path).content.split("\n")
             splits.update({line.strip(): SPLIT_NAMES[path.stem.lower()] for line in lines if line.strip()})
     return splits
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source, read_text
+from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, relative_name
 from labelr.errors import LabelrError, preview
 
@@ -25,7 +25,7 @@ def fits(source: Source) -> int:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
     filled = (path for path in source.files(".txt") if path.stat().st_size)
-    texts = (read_text(path).content for path in islice(filled, PROBED_FILES))
+    texts = (source.read(path).content for path in islice(filled, PROBED_FILES))
     boxes = [bool(BOX.fullmatch(line)) for text in texts for line in text.splitlines() if line.strip()]
     named = _find_name_file(source.path) is not None
     return 3 if any(boxes) and (named or all(boxes)) else 0
@@ -44,7 +44,7 @@ def read(source: Source) -> LabelTable:
     for (path, split), box_file in zip(images, box_files, strict=True):
         name = relative_name(path, source.images)
         try:
-            annotations.append(Annotation(name, _read_boxes(box_file, names), split=split))
+            annotations.append(Annotation(name, _read_boxes(source, box_file, names), split=split))
         except LabelrError as error:
             if not source.options.skip_invalid:
                 raise
@@ -77,7 +77,7 @@ def _read_names(source: Source) -> dict[int, str]:
                 f"{source.path} holds boxes with numbers, and no file that names them",
                 "write `names: [cat, dog]` into its data.yaml, or a classes.txt with a line for each number",
             )
-        lines = [line.strip() for line in read_text(path).content.splitlines()]
+        lines = [line.strip() for line in source.read(path).content.splitlines()]
         return {number: line for number, line in enumerate(lines) if line}
     if not isinstance(source.document, dict):
         raise LabelrError(f"{source.path} is not a data.yaml of YOLO", "name another layout with `--layout`")
@@ -132,7 +132,7 @@ def _images_at(source: Source, place: Path) -> Iterator[Path]:
     """The images in a folder, or those in a list file, relative to its folder or to one above it."""
     if place.is_dir():
         yield from source.index.find_images(place)
-    for line in read_text(place).content.splitlines() if os.path.isfile(place) else ():
+    for line in source.read(place).content.splitlines() if os.path.isfile(place) else ():
         steps = PurePosixPath(line.strip()).parts
         candidates = [place.parent.joinpath(*steps[start:]) for start in range(min(3, len(steps)))]
         if candidates:
@@ -167,10 +167,11 @@ def _own_box_file(image: Path) -> Path | None:
     return beside if os.path.isfile(beside) else None
 
 
-def _read_boxes(path: Path | None, names: Mapping[int, str]) -> set[str]:
+def _read_boxes(source: Source, path: Path | None, names: Mapping[int, str]) -> set[str]:
     """The labels of the boxes in a text file; empty without a file."""
     labels = set()
-    for number, line in enumerate(read_text(path).content.splitlines() if path else (), start=1):
+    lines = source.read(path).content.splitlines() if path else []
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         label = names.get(int(line.split()[0])) if BOX.fullmatch(line) else None

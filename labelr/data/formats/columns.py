@@ -1,0 +1,410 @@
+"""What the columns of a table hold: file names, groups, splits, labels; and its rows, each as wide as the header."""
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from labelr.config import ReadOptions
+from labelr.data.formats.table import MARKS, PROBE_ROWS, Table, column_key
+from labelr.data.images import has_image_suffix
+from labelr.data.label_table import SPLIT_NAMES, normalize_name
+from labelr.errors import LabelrError, preview, suggest
+
+FILE_COLUMNS = (
+    "filename", "file", "filepath", "imagename", "imagepath", "imagefile", "imagefilename", "imageindex", "image",
+    "img", "imgname", "imgpath", "path", "sourcefile", "imageid", "photo", "name", "id", "key",
+)  # fmt: skip
+"""Names of the column of file names, the most certain first; like all names below as `column_key` normalizes them."""
+CERTAIN_FILE_COLUMNS = FILE_COLUMNS[:8]
+FOLDER_COLUMNS = frozenset({
+    "dir", "directory", "dirname", "folder", "foldername", "folderpath", "imagefolder", "relativepath", "subdir",
+    "subfolder",
+})  # fmt: skip
+"""Names of the column of folders, which stand before file names without one."""
+SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "mluse"})
+NUMBERS = frozenset({
+    "age", "annotationid", "confidence", "deleteflag", "depth", "filesize", "fold", "followup#", "height", "id",
+    "index", "isblank", "isvalid", "number", "numberofobjects", "partition", "patientid", "regioncount", "regionid",
+    "score", "size", "subset", "uncertainty", "width", "xmax", "xmin", "ymax", "ymin", "year",
+})  # fmt: skip
+"""Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
+TIMELAPSE = re.compile(r"(count|note|flag)\d+")
+"""Columns of Timelapse that have no name of their own."""
+ANNOTATOR_COLUMNS = frozenset({
+    "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby", "labeler",
+    "labeller", "observer", "rater", "reader", "recordedby", "reviewer", "user", "userid", "worker", "workerid",
+})  # fmt: skip
+"""Columns that say who judged an image."""
+TEXTS = frozenset({
+    "annotator", "author", "caption", "comment", "comments", "completedat", "createdat", "date", "description",
+    "datetime", "group", "identifiedby", "leadtime", "license", "note", "notes", "remark", "remarks", "sex", "source",
+    "time", "timestamp", "title", "updatedat", "url", "user",
+})  # fmt: skip
+"""Columns of text that are not tags, and not labels if they are empty."""
+COMMON_NAMES = ("commonname", "vernacularname")
+LABEL_COLUMNS = (
+    *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
+    "categoryname", "classname", "species", "speciesname", "scientificname", "class", "classes", "attributeids",
+    "attributes", "choice", "choices", "findinglabels", "genre", "genres", "subject", "target", "targets",
+)  # fmt: skip
+"""Names of the columns of labels, the most certain first."""
+VECTOR = re.compile(r"[\[({]?\s*[01](?:\.0*)?(?:\s*[,;\s]\s*[01](?:\.0*)?)+\s*[\])}]?")
+"""A cell that holds several 0 and 1, such as ``[0, 1, 0]`` or ``0,1,0``."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table with the file name, group and split of each row, by number.
+
+    Attributes:
+        table: The table, with rows as wide as the header and without copies of rows.
+        exclude: Names of columns that the user excludes.
+        skip_invalid: Whether invalid rows are left out instead of raising an error.
+        file: The column of file names.
+        names: The normalized file name of each row, with its folder.
+        group: The column that the user names as groups; None without one.
+        split: The column of splits; None without one.
+        annotator: The column that the user names as that of the annotators; None without one.
+        chosen: The columns that the user names as labels; empty if labelr may choose.
+        others: Further columns that are assigned: those of folders.
+        num_copies: The number of rows that were left out because an earlier row has the same cells.
+    """
+
+    table: Table
+    exclude: tuple[str, ...]
+    skip_invalid: bool
+    file: int
+    names: list[str]
+    group: int | None
+    split: int | None
+    annotator: int | None
+    chosen: tuple[int, ...]
+    others: tuple[int, ...] = ()
+    num_copies: int = 0
+
+    @classmethod
+    def find(cls, table: Table, options: ReadOptions, *, file: int | None = None) -> "Columns":
+        """The columns of a table; `file` is found unless it is given.
+
+        Raises:
+            LabelrError: If there are no rows, no column of file names, or no column that the user names.
+        """
+        table = arrange(table)
+        folders: list[int] = []
+        if options.image_column:
+            *folders, file = (_column_named(table, name, "--image-column") for name in options.image_column)
+        elif file is None:
+            file = _find_file_column(table)
+            folders = _folder_columns(table, file)
+        parts = [table.column(number) for number in (*folders, file)]
+        names = [
+            normalize_name("/".join(filter(None, cells)) if cells[-1] else "") for cells in zip(*parts, strict=True)
+        ]
+        if folders and not options.image_column:
+            joined = " and ".join(f'"{table.header[number]}"' for number in (*folders, file))
+            table = replace(table, notes=(*table.notes, f"file names are joined from the columns {joined}"))
+        kept = _first_rows(table, names)
+        group, annotator = (
+            None if name is None else _column_named(table, name, option)
+            for name, option in ((options.group, "--group"), (options.annotator, "--annotator"))
+        )
+        return cls(
+            table if len(kept) == len(names) else table.take(kept), options.exclude, options.skip_invalid, file,
+            [names[row] for row in kept], group, _find_split_column(table), annotator,
+            tuple(_column_named(table, name, "--label-column") for name in options.label_column),
+            tuple(folders), len(names) - len(kept),
+        )  # fmt: skip
+
+    @property
+    def groups(self) -> dict[str, str] | None:
+        """The group of each image by its name; None without a column of groups."""
+        return None if self.group is None else dict(zip(self.names, self.table.column(self.group), strict=True))
+
+    @cached_property
+    def judges(self) -> list[str]:
+        """Who judged the image of each row; empty without such a column."""
+        return [""] * len(self.names) if self.annotator is None else self.table.column(self.annotator)
+
+    def read_splits(self) -> list[str] | None:
+        """The split of each row as train, val or test; None without a column of splits.
+
+        Raises:
+            LabelrError: If a cell holds anything else.
+        """
+        if self.split is None:
+            return None
+        cells = self.table.column(self.split)
+        for row, cell in enumerate(cells):
+            if cell.lower() not in SPLIT_NAMES:
+                where = self.table.location(row, self.split)
+                raise LabelrError(f'{where}: expected train, val or test, got "{cell}"', "correct the cell")
+        return [SPLIT_NAMES[cell.lower()] for cell in cells]
+
+    @cached_property
+    def has_repeats(self) -> bool:
+        """Whether an image has several rows that are not copies, and no column says who judged it in each."""
+        return self.annotator is None and len(set(self.names)) < len(self.names)
+
+    def unassigned(self) -> list[int]:
+        """The columns that hold neither file names nor groups, splits or annotators."""
+        assigned = {self.file, self.group, self.split, self.annotator, *self.others}
+        return [number for number in range(len(self.table.header)) if number not in assigned]
+
+    def metadata(self, names: frozenset[str] = NUMBERS | TEXTS) -> set[int]:
+        """The columns that are not labels by their names, and those of Timelapse that have none."""
+        timelapse = {number for number, key in enumerate(self.table.keys) if TIMELAPSE.fullmatch(key)}
+        return self.table.columns_called(names) | timelapse
+
+    def named_or_text(self) -> list[int]:
+        """The columns that may hold labels as text: those that the user names, or called in `LABEL_COLUMNS`, or others.
+
+        A column of common names is preferred to the scientific ones beside it; columns of metadata are left out.
+        """
+        if self.chosen:
+            return list(self.chosen)
+        keys = self.table.keys
+        free = [number for number in self.unassigned() if self.table.header[number] not in self.exclude]
+        named = sorted((n for n in free if keys[n] in LABEL_COLUMNS), key=lambda n: LABEL_COLUMNS.index(keys[n]))
+        if named:
+            return named[:1] if keys[named[0]] in COMMON_NAMES else named
+        metadata = self.metadata()
+        return [number for number in free if number not in metadata and self.table.holds_text(number)]
+
+    def notes(self, used: Collection[int]) -> list[str]:
+        """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
+        copies = f"rows with the same cells as an earlier row, counted once: {self.num_copies:,}"
+        others = [number for number in self.unassigned() if number not in used and self.table.header[number]]
+        classes = [self.table.header[number] for number in others if self._holds_classes(number)]
+        is_wide = not any(map(self.table.holds_text, used))
+        advice = f" (their words are labels with `--label-column {quote(classes[0])}`)" if classes and is_wide else ""
+        names = preview([self.table.header[number] for number in others], 10)
+        ignored = f"columns that hold no labels, ignored: {names}{advice}"
+        return [*self.table.notes, *[copies] * bool(self.num_copies), *[ignored] * bool(others)]
+
+    def _holds_classes(self, number: int) -> bool:
+        """Whether a column has words that recur, as labels do."""
+        cells = [cell for cell in self.table.column(number, 10 * PROBE_ROWS) if cell]
+        is_text = number not in self.metadata() and self.table.holds_text(number)
+        return is_text and 1 < len(set(cells)) <= len(cells) / 2
+
+    def suggest_label_columns(self, candidates: Sequence[int]) -> str:
+        """How the user says which of some columns hold labels: the one whose words recur most, or several."""
+        cells = {number: [cell for cell in self.table.column(number) if cell] for number in candidates}
+        distinct = {number: len(set(values)) for number, values in cells.items()}
+        usual = [n for n in candidates if 1 < distinct[n] <= len(cells[n]) / 2] or list(candidates)
+        best = min(usual, key=lambda number: (self.table.keys[number] not in LABEL_COLUMNS, -distinct[number]))
+        name, example = self.table.header[best], next(iter(cells[best]), "")
+        return (
+            f"name the column with `--label-column {quote(name)}`, or several, whose labels are then called as in "
+            f'"{name}={example}"'
+        )
+
+    def check_rows(self) -> None:
+        """Raises LabelrError where a row has no file name, or another width than the header, unless it is skipped."""
+        invalid = self.table.invalid
+        if invalid and not self.skip_invalid:
+            more = f" ({len(invalid) - 1:,} more rows like it)" if len(invalid) > 1 else ""
+            hint = "put cells that contain the separator in quotes, or leave such rows out with `--skip-invalid`"
+            raise LabelrError(invalid[0] + more, hint)
+        if not self.names:
+            raise LabelrError(invalid[0], "correct the header, or the rows")
+        for row, name in enumerate(self.names):
+            if not name:
+                raise LabelrError(f"{self.table.location(row)}: no file name", "name the image, or delete the row")
+
+    def find_conflicts(self) -> dict[int, str]:
+        """The rows of images whose rows differ, each with the reason; empty where a column names the annotators.
+
+        Raises:
+            LabelrError: If there are any, unless they are skipped; also see `check_rows`.
+        """
+        self.check_rows()
+        if self.annotator is not None:
+            return {}
+        rows = defaultdict(list)
+        for row, name in enumerate(self.names):
+            rows[name].append(row)
+        repeated = {name: several for name, several in rows.items() if len(several) > 1}
+        reasons = {name: self._describe_conflict(name, several) for name, several in repeated.items()}
+        if repeated and not self.skip_invalid:
+            table = self.table
+            annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in ANNOTATOR_COLUMNS]
+            column = quote(annotators[0]) if annotators else "COLUMN"
+            raise LabelrError(
+                f"{table.path} lists {len(repeated):,} images more than once, in rows that differ: "
+                f"{preview(list(reasons.values()))}",
+                "keep one row for each image, leave such images out with `--skip-invalid`, or join their rows by vote "
+                f"with `--annotator {column}`, if a column says who judged",
+            )
+        return {row: f"{self.table.location(row)}: {reasons[name]}" for name in repeated for row in repeated[name]}
+
+    def _describe_conflict(self, name: str, rows: Sequence[int]) -> str:
+        table = self.table
+        differing = [
+            table.header[number]
+            for number in range(len(table.header))
+            if number not in (self.file, *self.others) and len({table.body[row][number] for row in rows}) > 1
+        ]
+        numbers = " and ".join(str(table.numbers[row + 1]) for row in rows[:3])
+        return f"{name} (rows {numbers} differ in {preview(differing)})"
+
+
+def quote(name: str) -> str:
+    """A name as a shell takes it."""
+    return shlex.quote(name)
+
+
+def _column_named(table: Table, name: str, option: str) -> int:
+    """The column with a name. Raises LabelrError if there is none."""
+    if name not in table.header:
+        hint = suggest(name, table.header) or f"name one of its columns with `{option}`"
+        raise LabelrError(f"{table.path} has no column {name!r}", hint)
+    return table.header.index(name)
+
+
+def _first_rows(table: Table, names: Sequence[str]) -> list[int]:
+    """The rows without those that have the same cells as an earlier one."""
+    if len(set(names)) == len(names):
+        return list(range(len(names)))
+    first: dict[tuple[str, ...], int] = {}
+    for row, cells in enumerate(table.body):
+        first.setdefault(tuple(cells), row)
+    return list(first.values())
+
+
+def _folder_columns(table: Table, file: int) -> list[int]:
+    """The column of folders if there is one, and file names have none."""
+    found = [number for number, key in enumerate(table.keys) if key in FOLDER_COLUMNS and number != file]
+    is_plain = not any("/" in name or "\\" in name for name in table.column(file))
+    return found if len(found) == 1 and is_plain and any(table.column(found[0])) else []
+
+
+def _find_file_column(table: Table) -> int:
+    """The column of file names: by a certain name, by cells with image suffixes, else by any common name."""
+    first = next((name for name in table.header if has_image_suffix(name)), None)
+    if first is not None:
+        raise LabelrError(
+            f"{table.path} has no header: its first row names an image, {first}",
+            "add a header: `filename`, and a name for each label",
+        )
+    named = [table.keys.index(key) for key in FILE_COLUMNS if key in table.keys]
+    named += [number for number, name in enumerate(table.header) if name.lower().endswith("_file_name")]
+    holding = [
+        number
+        for number in range(len(table.header))
+        if (cells := table.column(number, PROBE_ROWS)) and all(map(has_image_suffix, cells))
+    ]
+    certain = [number for number in named if table.keys[number] in CERTAIN_FILE_COLUMNS]
+    for candidates in ([number for number in named if number in holding], certain, holding, named):
+        if candidates:
+            return candidates[0]
+    raise LabelrError(
+        f"{table.path} has no column of file names: {preview(table.header)}",
+        "name the column with `--image-column NAME`, which may be repeated for a folder and a file",
+    )
+
+
+def _find_split_column(table: Table) -> int | None:
+    """The column called `split` or similar, if most of its cells are names of splits."""
+    for number, key in enumerate(table.keys):
+        if key in SPLIT_COLUMNS:
+            cells = [cell.lower() for cell in table.column(number)]
+            if sum(cell in SPLIT_NAMES for cell in cells) > len(cells) / 2:
+                return number
+    return None
+
+
+def arrange(table: Table) -> Table:
+    """The table with one header and rows as wide as it: titles left out, a header added, cells of 0 and 1 divided.
+
+    Rows of another width are left out, and listed as invalid.
+
+    Raises:
+        LabelrError: If there are no rows.
+    """
+    return _in_shape(_divide_vectors(_with_header(_without_titles(table))))
+
+
+def _without_titles(table: Table) -> Table:
+    """The table without first rows of a single cell, such as a title, or the number of images."""
+    probed = table.rows[:PROBE_ROWS]
+    first = next((row for row, cells in enumerate(probed) if not cells[0] or sum(map(bool, cells)) > 1), 0)
+    if first and any(map(has_image_suffix, probed[first])) and not probed[first - 1][0].isdecimal():
+        first -= 1  # the header: it has a name for each label, and none for the file names
+    if not first or any(column_key(cells[0]) in FILE_COLUMNS for cells in probed[:first]):
+        return table
+    note = f"rows above the header, left out: {preview([cells[0] for cells in probed[:first]])}"
+    return replace(table, rows=table.rows[first:], numbers=table.numbers[first:], notes=(*table.notes, note))
+
+
+def _with_header(table: Table) -> Table:
+    """The table with a header if it has none and its cells beside the file name are marks or a count of the rows."""
+    first, below = table.header, table.rows[1 : PROBE_ROWS + 1]
+    if below and not any(map(has_image_suffix, first)) and {len(cells) for cells in below} == {len(first) + 1}:
+        return replace(table, rows=[["filename", *first], *table.rows[1:]])  # such as CelebA
+    images = [number for number, cell in enumerate(first) if has_image_suffix(cell)]
+    others = [number for number in range(len(first)) if number not in images]
+    if len(images) != 1 or not others or any(len(cells) != len(first) for cells in below):
+        return table
+    columns = {number: [cells[number] for cells in (first, *below)] for number in others}
+    if images == [len(first) - 1] and all(map(str.isdecimal, columns[0])):  # MXNet counts its rows
+        others = others[1:]
+    marked = [n for n in others if all(cell.lower() in MARKS or VECTOR.fullmatch(cell) for cell in columns[n])]
+    is_list = table.how not in ("comma-separated", "semicolon-separated")  # where a header was probably forgotten
+    if not others or marked != others or not (is_list or any(VECTOR.fullmatch(first[n]) for n in others)):
+        return table
+    header = ["index"] * len(first)
+    header[images[0]] = "filename"
+    for position, number in enumerate(others, start=1):
+        header[number] = f"label_{position}" if len(others) > 1 else "label"
+    labels = preview([header[number] for number in others])
+    note = f"the file has no header, so that its labels are called {labels}; name them in a first row"
+    return replace(table, rows=[header, *table.rows], numbers=[0, *table.numbers], notes=(*table.notes, note))
+
+
+def _divide_vectors(table: Table) -> Table:
+    """The table with a column for each number of cells such as ``[0, 1, 0]``."""
+    for number, name in enumerate(table.header):
+        probed = [cell for cell in table.column(number, PROBE_ROWS) if cell]
+        if not probed or not all(map(VECTOR.fullmatch, probed)) or all(cell in MARKS for cell in probed):
+            continue
+        cells = [[value[0] for value in re.findall(r"[01](?:\.0*)?", cell)] for cell in table.column(number)]
+        sizes = {len(values) for values in cells if values}
+        if len(sizes) == 1 and (size := sizes.pop()) > 1:
+            labels = [f"{name or 'label'}_{position}" for position in range(1, size + 1)]
+            values = [labels, *(found or [""] * size for found in cells)]
+            rows = [
+                row if number >= len(row) else [*row[:number], *found, *row[number + 1 :]]
+                for row, found in zip(table.rows, values, strict=True)
+            ]
+            note = (
+                f'cells of the column "{name}" hold {size} numbers without names, read as the labels '
+                f"{preview([labels[0], labels[-1]])}, in their order"
+            )
+            return _divide_vectors(replace(table, rows=rows, notes=(*table.notes, note)))
+    return table
+
+
+def _in_shape(table: Table) -> Table:
+    """The table without the rows that are not as wide as the header; empty cells at the end do not count."""
+    if len(table.rows) < 2:
+        raise LabelrError(f"{table.path} has no rows below its header", "add one row for each image")
+    width = len(table.header)
+    if all(len(cells) == width for cells in table.rows):
+        return table
+    rows = [cells if any(cells[width:]) else cells[:width] for cells in table.rows]
+    ragged = {row: cells for row, cells in enumerate(rows) if len(cells) != width}
+    kept = [row for row in range(len(rows)) if row not in ragged]
+    return replace(
+        table,
+        rows=[rows[row] for row in kept],
+        numbers=[table.numbers[row] for row in kept],
+        invalid=tuple(
+            f"{table.path}, row {table.numbers[row]}: expected {width} cells as in the header, got {len(cells)}"
+            for row, cells in ragged.items()
+        ),
+        aside=tuple(cell for cells in ragged.values() for cell in cells if has_image_suffix(cell)),
+    )

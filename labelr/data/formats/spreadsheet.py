@@ -1,0 +1,313 @@
+"""Spreadsheets, Parquet and Feather files, and DataFrames: their cells as the text that people see."""
+
+import datetime as dt
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element, ParseError
+
+from labelr.data.formats.table import Table
+from labelr.errors import LabelrError, preview
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+COLUMNAR = (".parquet", ".feather")
+SUFFIXES = (*SHEETS, *COLUMNAR)
+_ZIP, _OLE, _PARQUET, _ARROW = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"ARROW1"
+"""The first bytes of the files: of xlsx and ods, of xls, of Parquet, and of Feather."""
+ZEROS = re.compile(r"(0{2,})(;.*)?")
+"""A number format that pads with zeros, such as ``0000``."""
+
+
+def is_spreadsheet(path: Path) -> bool:
+    """Whether a file is a spreadsheet, Parquet or Feather by its first bytes, whatever its suffix says."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8).startswith((_ZIP, _OLE, _PARQUET, _ARROW))
+    except OSError:
+        return False
+
+
+def read_spreadsheet(path: Path, sheet: str | None = None) -> Table:
+    """The cells of a sheet, or of a Parquet or Feather file, with the row numbers that a spreadsheet shows.
+
+    Args:
+        path: The file.
+        sheet: The name of the sheet; None takes the only one that has cells and is not hidden.
+
+    Raises:
+        LabelrError: If the file cannot be read, has no such sheet, or several of them, or a package is missing.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith((_PARQUET, _ARROW)):
+        if sheet is not None:
+            raise LabelrError(f"{path} has no sheets", "leave `--sheet` out")
+        return _read_columnar(path, is_parquet=head.startswith(_PARQUET))
+    return _read_sheet(path, sheet)
+
+
+def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
+    """The cells of a DataFrame; its index is a column unless it only counts the rows.
+
+    Args:
+        frame: The DataFrame.
+        path: What messages call it.
+        how: What descriptions call it.
+    """
+    if frame.index.nlevels > 1 or frame.index.name is not None or frame.index.dtype.kind not in "iu":
+        frame = frame.reset_index(names=[name or "" for name in frame.index.names])
+    rows = [[cell_text(name) for name in frame.columns], *_texts(frame)]
+    return Table(path, rows, list(range(len(rows))), how)
+
+
+def _texts(frame: "pd.DataFrame") -> Iterator[list[str]]:
+    columns = [list(map(cell_text, map(_plain, frame.iloc[:, column].tolist()))) for column in range(frame.shape[1])]
+    return map(list, zip(*columns, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """An array or number of NumPy, such as a list in a Parquet file, as a value of Python; others unchanged."""
+    return value.tolist() if type(value).__module__ == "numpy" else value
+
+
+def cell_text(value: Any) -> str:
+    """The text that a spreadsheet shows for a value: ``1`` for 1.0, ``true``, a date without a time; empty for none."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value or str(value) == "<NA>":  # noqa: PLR0124 - NaN and NaT do not equal themselves
+        return ""
+    if isinstance(value, (bool, int, float)):
+        return str(value).lower().removesuffix(".0")
+    if isinstance(value, dt.datetime):
+        return str(value).removesuffix(" 00:00:00")
+    if isinstance(value, (list, tuple, set, dict)):
+        return json.dumps(sorted(value) if isinstance(value, set) else value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _read_columnar(path: Path, *, is_parquet: bool) -> Table:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path) if is_parquet else pd.read_feather(path)
+    except ImportError as error:
+        raise LabelrError(f"{path} needs pyarrow to be read", "`pip install 'labelr[parquet]'`") from error
+    except Exception as error:  # pyarrow raises its own errors, which cannot be named without it
+        raise LabelrError(f"{path} cannot be read: {error}", "write it again") from error
+    return table_of_frame(frame, path, "Parquet" if is_parquet else "Feather")
+
+
+def _read_sheet(path: Path, sheet: str | None) -> Table:
+    import pandas as pd
+
+    try:
+        with pd.ExcelFile(path, engine="calamine") as book:
+            name, notes = _choose_sheet(path, book, sheet)
+            ranges = book.book.get_sheet_by_name(name).merged_cell_ranges or []
+            frame = pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False)
+    except LabelrError:
+        raise
+    except Exception as error:  # calamine raises its own errors, and on damaged files those of Rust
+        reason = "it is protected by a password" if "assword" in f"{type(error)} {error}" else error
+        raise LabelrError(f"{path} cannot be read: {reason}", "save it again, or save the sheet as CSV") from error
+    rows = list(_texts(frame))
+    look = _look(path, name)
+    for (row, column), width in look.padded.items():
+        if row < len(rows) and column < len(rows[row]) and rows[row][column].isdigit():
+            rows[row][column] = rows[row][column].zfill(width)
+    _fill_merged(rows, ranges)
+    numbers = [number for number, cells in enumerate(rows, start=1) if any(cells)]
+    if not numbers:
+        raise LabelrError(f"{path}: the sheet {name!r} is empty", "name another one with `--sheet NAME`")
+    return Table(
+        path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
+        notes=(*notes, *look.notes, *_note_merged(ranges)),
+    )  # fmt: skip
+
+
+def _choose_sheet(path: Path, book: Any, wanted: str | None) -> tuple[str, list[str]]:
+    """The name of the sheet to read, and a note on hidden sheets."""
+    sheets = {entry.name: entry.visible.name == "Visible" for entry in book.book.sheets_metadata}
+    if wanted is not None:
+        if wanted not in sheets:
+            raise LabelrError(f"{path} has no sheet {wanted!r}", f"its sheets are {preview(list(sheets), 10)}")
+        return wanted, []
+    filled = [name for name, visible in sheets.items() if visible and book.book.get_sheet_by_name(name).end]
+    if len(filled) > 1:
+        raise LabelrError(
+            f"{path} has {len(filled)} sheets: {preview(filled, 10)}", f'name one with `--sheet "{filled[0]}"`'
+        )
+    if not filled:
+        raise LabelrError(f"{path} has no sheet with cells", "add a header and one row for each image")
+    hidden = [name for name, visible in sheets.items() if not visible]
+    return filled[0], [f"hidden sheets, not read: {preview(hidden)}"] if hidden else []
+
+
+def _fill_merged(rows: list[list[str]], ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> None:
+    """Copies the value of merged cells into all rows of their first column."""
+    for (top, left), (bottom, _) in ranges:
+        for row in range(top + 1, min(bottom + 1, len(rows))):
+            if left < len(rows[row]):
+                rows[row][left] = rows[top][left]
+
+
+def _note_merged(ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> list[str]:
+    tall = sum(bottom > top for (top, _), (bottom, _) in ranges)
+    return [f"merged cells, whose value counts for each of their rows: {tall:,}"] if tall else []
+
+
+@dataclass
+class _Look:
+    """What a sheet shows or hides beside its values.
+
+    Attributes:
+        padded: The width of numbers that are shown with leading zeros, by row and column from 0.
+        hidden_columns: The letters of hidden columns.
+        hidden_rows: The number of hidden rows.
+        formulas: The number of formulas whose value is stored.
+        uncomputed: The cells of formulas without a stored value.
+    """
+
+    padded: dict[tuple[int, int], int] = field(default_factory=dict)
+    hidden_columns: list[str] = field(default_factory=list)
+    hidden_rows: int = 0
+    formulas: int = 0
+    uncomputed: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each kind that there is."""
+        found = {
+            f"hidden columns, read like the others: {preview(self.hidden_columns, 10)}": self.hidden_columns,
+            f"hidden rows, read like the others: {self.hidden_rows:,}": self.hidden_rows,
+            f"formulas, whose stored values are read: {self.formulas:,}": self.formulas,
+            f"formulas without a stored value, taken as empty ({len(self.uncomputed):,}), until the spreadsheet is "
+            f"opened and saved: {preview(self.uncomputed)}": self.uncomputed,
+        }
+        return [note for note, there in found.items() if there]
+
+
+def _look(path: Path, sheet: str) -> _Look:
+    """What calamine does not tell of a sheet: hidden rows and columns, leading zeros, formulas; nothing for xls."""
+    look = _Look()
+    with suppress(zipfile.BadZipFile, KeyError, ParseError, StopIteration), zipfile.ZipFile(path) as archive:
+        if "content.xml" in archive.namelist():
+            _look_at_ods(archive, sheet, look)
+        elif "xl/workbook.xml" in archive.namelist():
+            _look_at_xlsx(archive, sheet, look)
+    return look
+
+
+def _look_at_xlsx(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
+    widths = _zero_padded_styles(archive)
+    content = archive.read(_part_of(archive, sheet))
+    if not widths and not re.search(rb"hidden=|<(\w+:)?f[ >/]", content):
+        return  # nothing to find: parsing millions of cells takes long
+    for element in _elements(BytesIO(content)):
+        name, is_hidden = _local(element.tag), element.get("hidden") in ("1", "true")
+        if name == "col" and is_hidden:
+            look.hidden_columns += map(_letters, range(int(element.get("min", 1)), int(element.get("max", 1)) + 1))
+        elif name == "row":
+            look.hidden_rows += is_hidden
+            element.clear()
+        elif name == "c":
+            _look_at_cell(element, widths, look)
+
+
+def _look_at_cell(cell: Element, widths: dict[str, int], look: _Look) -> None:
+    place = cell.get("r", "")
+    parts = {_local(child.tag): child.text for child in cell}
+    if "f" in parts:
+        if parts.get("v"):
+            look.formulas += 1
+        else:
+            look.uncomputed.append(place)
+    match = re.fullmatch(r"([A-Z]+)(\d+)", place)
+    if match and cell.get("s", "") in widths and cell.get("t", "n") == "n":
+        column = 0
+        for letter in match[1]:
+            column = 26 * column + ord(letter) - ord("A") + 1
+        look.padded[int(match[2]) - 1, column - 1] = widths[cell.get("s", "")]
+
+
+def _zero_padded_styles(archive: zipfile.ZipFile) -> dict[str, int]:
+    """The styles of cells whose numbers are shown with leading zeros, and the number of digits."""
+    if "xl/styles.xml" not in archive.namelist():
+        return {}
+    formats: dict[str, int] = {}
+    styles: list[str] = []
+    for element in _elements(BytesIO(archive.read("xl/styles.xml"))):
+        if _local(element.tag) == "numFmt" and (match := ZEROS.fullmatch(element.get("formatCode", ""))):
+            formats[element.get("numFmtId", "")] = len(match[1])
+        elif _local(element.tag) == "cellXfs":
+            styles = [style.get("numFmtId", "") for style in element]
+    return {str(number): formats[code] for number, code in enumerate(styles) if code in formats}
+
+
+def _part_of(archive: zipfile.ZipFile, sheet: str) -> str:
+    """The file of a sheet in an xlsx."""
+    names = {
+        element.get("name"): next(value for key, value in element.items() if key.endswith("}id"))
+        for element in _elements(BytesIO(archive.read("xl/workbook.xml")))
+        if _local(element.tag) == "sheet"
+    }
+    targets = {
+        element.get("Id"): element.get("Target", "")
+        for element in _elements(BytesIO(archive.read("xl/_rels/workbook.xml.rels")))
+    }
+    target = targets[names[sheet]]
+    return target.lstrip("/") if target.startswith("/") else str(PurePosixPath("xl") / target)
+
+
+def _look_at_ods(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
+    with archive.open("content.xml") as content:
+        table, column, is_column_hidden = "", 0, {}
+        for event, element in _events(content):
+            name = _local(element.tag)
+            attributes = {_local(key): value for key, value in element.items()}
+            if event == "start":
+                table = attributes.get("name", "") if name == "table" else table
+                column = 0 if name == "table" else column
+            elif table == sheet and name == "table-column":
+                for number in range(column, column := column + int(attributes.get("number-columns-repeated", 1))):
+                    is_column_hidden[number] = attributes.get("visibility", "visible") != "visible"
+            elif table == sheet and name == "table-row":
+                is_hidden = attributes.get("visibility", "visible") != "visible"
+                look.hidden_rows += is_hidden and bool("".join(element.itertext()).strip())
+                element.clear()
+        look.hidden_columns += [_letters(number + 1) for number, hidden in is_column_hidden.items() if hidden]
+
+
+def _events(file: Any) -> Iterator[tuple[str, Element]]:
+    from defusedxml.ElementTree import iterparse
+
+    events: Iterator[tuple[str, Element]] = iterparse(file, events=("start", "end"))
+    return events
+
+
+def _elements(file: Any) -> Iterator[Element]:
+    """The elements of an XML file, each when it ends."""
+    return (element for event, element in _events(file) if event == "end")
+
+
+def _local(tag: str) -> str:
+    """A name without its namespace."""
+    return tag.rpartition("}")[2]
+
+
+def _letters(column: int) -> str:
+    """The letters of a column, which is counted from 1."""
+    letters = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
