@@ -9,7 +9,7 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 from labelr.config import ReadOptions, TrainConfig
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 
 _SETTINGS = (
     *(name for name in ReadOptions.names() if name not in ("on_error", "skip_missing", "skip_invalid", "cache_limit")),
@@ -24,6 +24,15 @@ def check(
         Path | None,
         opt.option("--write-labels", "Write the labels as a CSV, one column per label.", "Output", metavar="FILE"),
     ] = None,
+    fix: Annotated[
+        Path | None,
+        opt.option(
+            "--fix",
+            "Write a corrected CSV: file names as they are, unreadable cells emptied, and a column of changes.",
+            "Output",
+            metavar="FILE",
+        ),
+    ] = None,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -35,10 +44,11 @@ def check(
     Trains and changes nothing. The exit code is 3 if something needs attention; the last lines say what.
     """
     options = TrainConfig.of(settings)
-    if write_labels is not None and write_labels.is_dir():
-        raise LabelrError(f"{write_labels} is a folder", "name a file in it with `--write-labels FILE`")
-    if write_labels is not None and write_labels.exists() and not force:
-        raise LabelrError(f"the file {write_labels} exists already", "replace it with `--force`")
+    for option, path in (("--write-labels", write_labels), ("--fix", fix)):
+        if path is not None and path.is_dir():
+            raise LabelrError(f"{path} is a folder", f"name a file in it with `{option} FILE`")
+        if path is not None and path.exists() and not force:
+            raise LabelrError(f"the file {path} exists already", "replace it with `--force`")
     from labelr.data.check import check as check_data
     from labelr.data.dataset import write_labels as write_table
 
@@ -52,6 +62,11 @@ def check(
     if write_labels is not None:
         write_table(write_labels, result.dataset)
         console.show_note(f"Wrote {write_labels}.")
+    if fix is not None:
+        result.fixed.write(fix)
+        left_out = sum(not change.filename for change in result.fixed.changes)
+        changed = len({change.filename for change in result.fixed.changes} - {""})
+        console.show_note(f"Wrote {fix}: {pluralize(changed, 'row')} changed, {left_out:,} left out.")
     if found["problems"]:
         raise typer.Exit(opt.EXIT_ATTENTION)
 

@@ -4,13 +4,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from labelr.config import TrainConfig
+from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
+from labelr.data.fix import FixedTable, fix_labels
 from labelr.data.formats.table import MARKS
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import Data, locate_data, read_labels
@@ -28,9 +30,16 @@ class Check:
 
     Attributes:
         dataset: The N images that open, split as `fit` would split them, with the findings of reading them.
+        options: How it was read.
     """
 
     dataset: Dataset
+    options: ReadOptions
+
+    @cached_property
+    def fixed(self) -> FixedTable:
+        """The label file with what can be corrected, and what was changed in each row."""
+        return fix_labels(self.dataset, self.options)
 
     @property
     def per_label(self) -> list[dict[str, Any]]:
@@ -110,6 +119,7 @@ class Check:
             "sizes": _sizes([(scan.width, scan.height) for scan in dataset.scans]),
             "formats": dict(Counter(scan.format for scan in dataset.scans).most_common()),
             "modes": dict(Counter(scan.mode for scan in dataset.scans).most_common()),
+            "fixes": [change._asdict() for change in self.fixed.changes],
             "split": {split: len(dataset.split_rows(split)) for split in SPLITS},
         }
         return {**found, "problems": _problems(found)}
@@ -142,7 +152,7 @@ def check(
     if not len(dataset):
         reasons = preview([f"{file} ({reason})" for file, reason in dataset.unreadable.items()])
         raise LabelrError(f"none of the {len(listed):,} images can be opened: {reasons}", "repair or replace them")
-    return Check(split_dataset(dataset, config))
+    return Check(split_dataset(dataset, config), config)
 
 
 def suspicious_labels(labels: Sequence[str]) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -26,6 +27,7 @@ class Findings(NamedTuple):
         invalid: The rows that were left out, each with its reason.
         notes: What was assumed, left out or unusual, one sentence each.
         columns: The names of the columns of the label files that are tables.
+        matched: The image file of each name in the label files that has one.
     """
 
     missing: tuple[str, ...] = ()
@@ -34,6 +36,7 @@ class Findings(NamedTuple):
     invalid: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
+    matched: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,10 @@ class LabelTable:
 
         `groups` has the group of each image by its name, and `splits` the split of each row.
         """
-        first = {name: row for row, name in reversed([*enumerate(names)])}
-        order = sorted(first, key=lambda name: first[name])
-        notes = tuple(notes)
+        order, notes = list(dict.fromkeys(names)), tuple(notes)
+        if splits is not None:  # of an image, that of its first row
+            split_of = dict(zip(reversed(names), reversed(splits), strict=True))
+            splits = [split_of[name] for name in order]
         if len(order) < len(names):
             row_of = {name: row for row, name in enumerate(order)}
             images = np.array([row_of[name] for name in names])
@@ -153,7 +154,7 @@ class LabelTable:
         return cls(
             layout, tuple(order), tuple(labels), targets,
             groups=None if groups is None else tuple(groups[name] for name in order),
-            splits=None if splits is None else tuple(splits[first[name]] for name in order),
+            splits=None if splits is None else tuple(splits),
             notes=notes,
             invalid=tuple(invalid),
             aside=tuple(aside),

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -140,7 +140,7 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     tables = read_sources(sources)
     finder = ImageFinder(images if options.images else data, index)
     matched: list[str | None] = []
-    aside: set[str | None] = set()
+    aside: dict[str, str | None] = {}
     notes = []
     for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
         folder = source.path if source.is_folder else source.path.parent  # such as train/ of train/_classes.csv
@@ -150,7 +150,7 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
         match = finder.find(table.names, bases, table.splits, own_split=own_split)
         matched += match.files
         notes += [f"images are matched {match.how}"] if match.how else []
-        aside.update(finder.find(table.aside, bases, own_split=own_split).files)
+        aside.update(zip(table.aside, finder.find(table.aside, bases, own_split=own_split).files, strict=True))
     whole = concat_tables(data, sources, tables)
     whole = replace(whole, notes=(*whole.notes, *dict.fromkeys(notes)))
     dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, matched, aside, finder, images)
@@ -162,14 +162,14 @@ def _make_dataset(
     source: Path,
     table: LabelTable,
     matched: Sequence[str | None],
-    aside: set[str | None],
+    aside: Mapping[str, str | None],
     finder: ImageFinder,
     images: Path,
 ) -> Dataset:
     """The images of one folder that exist, and what else was found.
 
-    `matched` is the image file of each name in the table, None if it does not exist, and `aside` are further image
-    files that the label files mention, all relative to the finder's folder.
+    `matched` is the image file of each name in the table, None if it does not exist, and `aside` those of further names
+    in the label files, all relative to the finder's folder.
 
     Raises:
         LabelrError: If none of the images exists, or several names mean one image file.
@@ -190,7 +190,7 @@ def _make_dataset(
         named_splits = tuple(split or "train" for split in splits)
         if "" in splits:
             notes = (*notes, f"images without a split, which count as train: {splits.count(''):,}")
-    listed = {*matched, *aside}
+    listed = {*matched, *aside.values()}
     unlisted = [file for file in finder.files if file.startswith(prefix) and file not in listed]
     dataset = Dataset(
         source=source,
@@ -206,6 +206,10 @@ def _make_dataset(
             unlisted=tuple(file.removeprefix(prefix) for file in unlisted),
             invalid=table.invalid,
             notes=notes,
+            matched={
+                **{name: file.removeprefix(prefix) for name, file in aside.items() if file},
+                **{table.names[row]: file for row, file in zip(rows, files, strict=True)},
+            },
         ),
     )
     if not rows:

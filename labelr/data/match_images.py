@@ -125,7 +125,8 @@ class ImageFinder:
             if len(found) > 1:
                 raise LabelrError(
                     f"{name} may mean any of {len(found)} images in {self.folder}: {preview(found)}",
-                    "write names with their folders and suffixes, or name the right folder with `--images`",
+                    "write names with their folders and suffixes, join a column of folders with `--image-column FOLDER "
+                    "--image-column FILE`, or name the right folder with `--images`",
                 )
             files.append(found[0] if found else file)
         match = Match(files, "by the names of the files alone")

@@ -39,12 +39,14 @@ ANNOTATOR_COLUMNS = frozenset({
 })  # fmt: skip
 """Columns that say who judged an image."""
 TEXTS = frozenset({
-    "annotator", "author", "caption", "comment", "comments", "completedat", "createdat", "date", "description",
-    "datetime", "group", "identifiedby", "leadtime", "license", "note", "notes", "remark", "remarks", "sex", "source",
-    "time", "timestamp", "title", "updatedat", "url", "user",
+    "annotator", "author", "caption", "changes", "comment", "comments", "completedat", "createdat", "date",
+    "datetime", "description", "group", "identifiedby", "leadtime", "license", "note", "notes", "remark", "remarks",
+    "sex", "source", "time", "timestamp", "title", "updatedat", "url", "user",
 })  # fmt: skip
 """Columns of text that are not tags, and not labels if they are empty."""
 COMMON_NAMES = ("commonname", "vernacularname")
+SPECIES_COLUMNS = (*COMMON_NAMES, "species", "speciesname", "scientificname")
+"""Names of columns of species, whose names may have several words."""
 LABEL_COLUMNS = (
     *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
     "categoryname", "classname", "species", "speciesname", "scientificname", "class", "classes", "attributeids",
@@ -70,7 +72,7 @@ class Columns:
         annotator: The column that the user names as that of the annotators; None without one.
         chosen: The columns that the user names as labels; empty if labelr may choose.
         others: Further columns that are assigned: those of folders.
-        num_copies: The number of rows that were left out because an earlier row has the same cells.
+        copies: The numbers of the rows that were left out because an earlier row has the same cells.
     """
 
     table: Table
@@ -83,7 +85,7 @@ class Columns:
     annotator: int | None
     chosen: tuple[int, ...]
     others: tuple[int, ...] = ()
-    num_copies: int = 0
+    copies: tuple[int, ...] = ()
 
     @classmethod
     def find(cls, table: Table, options: ReadOptions, *, file: int | None = None) -> "Columns":
@@ -99,10 +101,7 @@ class Columns:
         elif file is None:
             file = _find_file_column(table)
             folders = _folder_columns(table, file)
-        parts = [table.column(number) for number in (*folders, file)]
-        names = [
-            normalize_name("/".join(filter(None, cells)) if cells[-1] else "") for cells in zip(*parts, strict=True)
-        ]
+        names = [normalize_name(name) for name in _join_names([table.column(number) for number in (*folders, file)])]
         if folders and not options.image_column:
             joined = " and ".join(f'"{table.header[number]}"' for number in (*folders, file))
             table = replace(table, notes=(*table.notes, f"file names are joined from the columns {joined}"))
@@ -115,7 +114,7 @@ class Columns:
             table if len(kept) == len(names) else table.take(kept), options.exclude, options.skip_invalid, file,
             [names[row] for row in kept], group, _find_split_column(table), annotator,
             tuple(_column_named(table, name, "--label-column") for name in options.label_column),
-            tuple(folders), len(names) - len(kept),
+            tuple(folders), tuple(table.numbers[row + 1] for row in sorted({*range(len(names))} - {*kept})),
         )  # fmt: skip
 
     @property
@@ -170,19 +169,19 @@ class Columns:
         named = sorted((n for n in free if keys[n] in LABEL_COLUMNS), key=lambda n: LABEL_COLUMNS.index(keys[n]))
         if named:
             return named[:1] if keys[named[0]] in COMMON_NAMES else named
-        metadata = self.metadata()
+        metadata = self.metadata(NUMBERS | TEXTS | ANNOTATOR_COLUMNS)
         return [number for number in free if number not in metadata and self.table.holds_text(number)]
 
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
-        copies = f"rows with the same cells as an earlier row, counted once: {self.num_copies:,}"
+        copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
         others = [number for number in self.unassigned() if number not in used and self.table.header[number]]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_wide = not any(map(self.table.holds_text, used))
         advice = f" (their words are labels with `--label-column {quote(classes[0])}`)" if classes and is_wide else ""
         names = preview([self.table.header[number] for number in others], 10)
         ignored = f"columns that hold no labels, ignored: {names}{advice}"
-        return [*self.table.notes, *[copies] * bool(self.num_copies), *[ignored] * bool(others)]
+        return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
 
     def _holds_classes(self, number: int) -> bool:
         """Whether a column has words that recur, as labels do."""
@@ -222,7 +221,7 @@ class Columns:
             LabelrError: If there are any, unless they are skipped; also see `check_rows`.
         """
         self.check_rows()
-        if self.annotator is not None:
+        if not self.has_repeats:
             return {}
         rows = defaultdict(list)
         for row, name in enumerate(self.names):
@@ -255,6 +254,13 @@ class Columns:
 def quote(name: str) -> str:
     """A name as a shell takes it."""
     return shlex.quote(name)
+
+
+def _join_names(columns: Sequence[Sequence[str]]) -> Sequence[str]:
+    """The path of each row from its folders and its file name; empty without a file name."""
+    if len(columns) == 1:
+        return columns[0]
+    return ["/".join(filter(None, cells)) if cells[-1] else "" for cells in zip(*columns, strict=True)]
 
 
 def _column_named(table: Table, name: str, option: str) -> int:

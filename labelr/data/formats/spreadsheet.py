@@ -1,8 +1,8 @@
 """Spreadsheets, Parquet and Feather files, and DataFrames: their cells as the text that people see."""
 
-import datetime as dt
 import json
 import re
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,12 +17,15 @@ from labelr.errors import LabelrError, preview
 
 if TYPE_CHECKING:
     import pandas as pd
+    from python_calamine import CalamineSheet, CalamineWorkbook
 
 SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 COLUMNAR = (".parquet", ".feather")
 SUFFIXES = (*SHEETS, *COLUMNAR)
 _ZIP, _OLE, _PARQUET, _ARROW = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"ARROW1"
 """The first bytes of the files: of xlsx and ods, of xls, of Parquet, and of Feather."""
+MISSING = ("None", "nan", "NaT", "<NA>")
+"""The text of the values of Python, NumPy and pandas that stand for none."""
 ZEROS = re.compile(r"(0{2,})(;.*)?")
 """A number format that pads with zeros, such as ``0000``."""
 
@@ -65,13 +68,9 @@ def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
     """
     if frame.index.nlevels > 1 or frame.index.name is not None or frame.index.dtype.kind not in "iu":
         frame = frame.reset_index(names=[name or "" for name in frame.index.names])
-    rows = [[cell_text(name) for name in frame.columns], *_texts(frame)]
-    return Table(path, rows, list(range(len(rows))), how)
-
-
-def _texts(frame: "pd.DataFrame") -> Iterator[list[str]]:
     columns = [list(map(cell_text, map(_plain, frame.iloc[:, column].tolist()))) for column in range(frame.shape[1])]
-    return map(list, zip(*columns, strict=True))
+    rows = [[cell_text(name) for name in frame.columns], *map(list, zip(*columns, strict=True))]
+    return Table(path, rows, list(range(len(rows))), how)
 
 
 def _plain(value: Any) -> Any:
@@ -83,15 +82,14 @@ def cell_text(value: Any) -> str:
     """The text that a spreadsheet shows for a value: ``1`` for 1.0, ``true``, a date without a time; empty for none."""
     if isinstance(value, str):
         return value.strip()
-    if value is None or value != value or str(value) == "<NA>":  # noqa: PLR0124 - NaN and NaT do not equal themselves
-        return ""
-    if isinstance(value, (bool, int, float)):
-        return str(value).lower().removesuffix(".0")
-    if isinstance(value, dt.datetime):
-        return str(value).removesuffix(" 00:00:00")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, (list, tuple, set, dict)):
         return json.dumps(sorted(value) if isinstance(value, set) else value, ensure_ascii=False, default=str)
-    return str(value)
+    text = str(value)
+    if isinstance(value, bool):
+        text = text.lower()
+    return "" if text in MISSING else text.removesuffix(" 00:00:00")  # of a date
 
 
 def _read_columnar(path: Path, *, is_parquet: bool) -> Table:
@@ -107,19 +105,16 @@ def _read_columnar(path: Path, *, is_parquet: bool) -> Table:
 
 
 def _read_sheet(path: Path, sheet: str | None) -> Table:
-    import pandas as pd
+    from python_calamine import CalamineError, PasswordError, load_workbook
 
     try:
-        with pd.ExcelFile(path, engine="calamine") as book:
-            name, notes = _choose_sheet(path, book, sheet)
-            ranges = book.book.get_sheet_by_name(name).merged_cell_ranges or []
-            frame = pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False)
-    except LabelrError:
-        raise
-    except Exception as error:  # calamine raises its own errors, and on damaged files those of Rust
-        reason = "it is protected by a password" if "assword" in f"{type(error)} {error}" else error
+        with path.open("rb") as file, load_workbook(file) as book:  # of whatever suffix
+            chosen, notes = _choose_sheet(path, book, sheet)
+            name, ranges = chosen.name, chosen.merged_cell_ranges or []
+            rows = [list(map(cell_text, values)) for values in chosen.to_python(skip_empty_area=False)]
+    except (CalamineError, ValueError, OSError, zipfile.BadZipFile) as error:
+        reason = "it is protected by a password" if isinstance(error, PasswordError) else error
         raise LabelrError(f"{path} cannot be read: {reason}", "save it again, or save the sheet as CSV") from error
-    rows = list(_texts(frame))
     look = _look(path, name)
     for (row, column), width in look.padded.items():
         if row < len(rows) and column < len(rows[row]) and rows[row][column].isdigit():
@@ -134,21 +129,24 @@ def _read_sheet(path: Path, sheet: str | None) -> Table:
     )  # fmt: skip
 
 
-def _choose_sheet(path: Path, book: Any, wanted: str | None) -> tuple[str, list[str]]:
-    """The name of the sheet to read, and a note on hidden sheets."""
-    sheets = {entry.name: entry.visible.name == "Visible" for entry in book.book.sheets_metadata}
+def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> tuple["CalamineSheet", list[str]]:
+    """The sheet to read, and a note on hidden sheets."""
+    from python_calamine import SheetVisibleEnum
+
+    names = [entry.name for entry in book.sheets_metadata]
+    hidden = [entry.name for entry in book.sheets_metadata if entry.visible != SheetVisibleEnum.Visible]
     if wanted is not None:
-        if wanted not in sheets:
-            raise LabelrError(f"{path} has no sheet {wanted!r}", f"its sheets are {preview(list(sheets), 10)}")
-        return wanted, []
-    filled = [name for name, visible in sheets.items() if visible and book.book.get_sheet_by_name(name).end]
+        if wanted not in names:
+            raise LabelrError(f"{path} has no sheet {wanted!r}", f"its sheets are {preview(names, 10)}")
+        return book.get_sheet_by_name(wanted), []
+    filled = [sheet for name in names if name not in hidden and (sheet := book.get_sheet_by_name(name)).end]
     if len(filled) > 1:
         raise LabelrError(
-            f"{path} has {len(filled)} sheets: {preview(filled, 10)}", f'name one with `--sheet "{filled[0]}"`'
+            f"{path} has {len(filled)} sheets: {preview([sheet.name for sheet in filled], 10)}",
+            f"name one with `--sheet {shlex.quote(filled[0].name)}`",
         )
     if not filled:
         raise LabelrError(f"{path} has no sheet with cells", "add a header and one row for each image")
-    hidden = [name for name, visible in sheets.items() if not visible]
     return filled[0], [f"hidden sheets, not read: {preview(hidden)}"] if hidden else []
 
 

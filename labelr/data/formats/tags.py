@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
-from labelr.data.formats.columns import LABEL_COLUMNS, Columns
+from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns
 from labelr.data.formats.source import Source
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
@@ -39,7 +39,10 @@ def read(source: Source) -> LabelTable:
     column = _tag_column(columns)
     invalid = columns.find_conflicts()
     where = f'{table.path}, column "{table.header[column]}"'
-    tags_of_rows, how = split_tags(table.column(column), options.tag_separator, where)
+    cells, separator = table.column(column), options.tag_separator
+    if table.keys[column] in SPECIES_COLUMNS and not any(set(cell) & set("|;,\n") for cell in cells):
+        separator = separator or "|"
+    tags_of_rows, how = split_tags(cells, separator, where)
     splits = columns.read_splits() or [""] * len(columns.names)
     unknown_if_empty = options.blank == "unknown"
     judged: dict[tuple[str, str], Annotation] = {}

@@ -15,6 +15,7 @@ from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, preview
 
 Codes = NDArray[np.int8]
+DESCRIPTION = "one column a label"
 
 
 def fits(source: Source) -> int:
@@ -24,7 +25,7 @@ def fits(source: Source) -> int:
     columns = source.columns
     if any(not columns.table.holds_marks(number) for number in columns.chosen):
         return 0
-    marks = _read_marks(columns, source.options, rows=2 * PROBE_ROWS)
+    marks = read_marks(columns, source.options, rows=2 * PROBE_ROWS)
     return 0 if not marks.columns else 1 if columns.has_repeats else 2
 
 
@@ -37,7 +38,7 @@ def read(source: Source) -> LabelTable:
     columns, options = source.columns, source.options
     table = columns.table
     columns.check_rows()
-    marks = _read_marks(columns, options)
+    marks = read_marks(columns, options)
     _check_labels(table, marks.columns)
     is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
     if is_invalid.any() and (not options.skip_invalid or is_invalid.all()):
@@ -48,7 +49,7 @@ def read(source: Source) -> LabelTable:
     kept = [row for row in range(len(targets)) if row not in invalid]
     names, splits = columns.names, columns.read_splits()
     return LabelTable.of_rows(
-        f"one column a label{table.described}",
+        f"{DESCRIPTION}{table.described}",
         [names[row] for row in kept],
         [table.header[column] for column in marks.columns],
         targets[kept],
@@ -61,14 +62,14 @@ def read(source: Source) -> LabelTable:
 
 
 @dataclass(frozen=True)
-class _Marks:
+class Marks:
     """The label columns of a table, and the codes of their cells, shape ``(N, L)``."""
 
     columns: list[int]
     codes: Codes
 
 
-def _read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) -> _Marks:
+def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) -> Marks:
     """The label columns: those that the user names, and those whose filled cells are mostly marks.
 
     A named column without a filled cell is a label of which nothing is known yet.
@@ -93,7 +94,7 @@ def _read_marks(columns: Columns, options: ReadOptions, rows: int | None = None)
         is_label |= named & ~filled.any(axis=0)
     is_label |= np.array([table.header[number] in wanted for number in candidates], dtype=bool)
     chosen = np.flatnonzero(is_label)
-    return _Marks([candidates[index] for index in chosen], codes[:, chosen])
+    return Marks([candidates[index] for index in chosen], codes[:, chosen])
 
 
 def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
@@ -108,7 +109,7 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 
 
-def _to_targets(table: Table, marks: _Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
+def _to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
     """The targets, shape ``(N, L)``, and notes on the meaning of empty cells and of -1."""
     notes = []
     has = [bool((marks.codes == mark).any()) for mark in Mark]
@@ -154,12 +155,12 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
         )
 
 
-def _describe_cell(table: Table, marks: _Marks, row: int) -> str:
+def _describe_cell(table: Table, marks: Marks, row: int) -> str:
     column = marks.columns[int(np.flatnonzero(marks.codes[row] == Mark.OTHER)[0])]
     return f'{table.location(row, column)}: expected 0, 1 or nothing, got "{table.body[row][column]}"'
 
 
-def _invalid_cell(table: Table, marks: _Marks) -> LabelrError:
+def _invalid_cell(table: Table, marks: Marks) -> LabelrError:
     row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
     others = int((marks.codes == Mark.OTHER).sum()) - 1
     more = f" ({others:,} more cells like it)" if others else ""

@@ -1,0 +1,245 @@
+"""What the columns of a table hold, and what is done with rows that cannot be read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import assert_table, error_of, make_data, put, read_table
+
+NAN = float("nan")
+SPECIES = "File,RelativePath,Species,Flag0\n1.jpg,north,fox,false\n1.jpg,south,deer,false\n2.jpg,south,,true\n"
+STYLES = "id,kind,season,sold\na.jpg,shirt,Fall,yes\nb.jpg,shoe,,no\nc.jpg,shirt,Summer,no\n"
+
+
+def test_folder_and_file_name_in_two_columns_are_joined_and_said(tmp_path: Path) -> None:
+    files = ["north/1.jpg", "south/1.jpg", "south/2.jpg"]
+    table = read_table(make_data(tmp_path, SPECIES, images=files))
+    assert_table(table, files, ["deer", "fox"], [[0, 1], [1, 0], [0, 0]])
+    assert 'file names are joined from the columns "RelativePath" and "File"' in table.findings.notes
+
+
+def test_image_columns_that_the_user_names_are_joined_in_their_order(tmp_path: Path) -> None:
+    text = "camera,picture,dog\nc1,7,1\nc2,7,0\n"
+    data = make_data(tmp_path, text, images=["c1/7.jpg", "c2/7.jpg"])
+    table = read_table(data, image_column=["camera", "picture"])
+    assert_table(table, ["c1/7.jpg", "c2/7.jpg"], ["dog"], [[1], [0]])
+
+
+def test_same_file_name_in_several_folders_is_asked_about(tmp_path: Path) -> None:
+    text = "camera,file,dog\nc1,7.jpg,1\nc2,8.jpg,0\n"
+    error = error_of(make_data(tmp_path, text, images=["c1/7.jpg", "c2/7.jpg", "c2/8.jpg"]))
+    assert "7.jpg may mean any of 2 images" in error.message
+    assert "`--image-column" in error.hint
+
+
+@pytest.mark.parametrize("option", ["image_column", "label_column", "annotator", "group"])
+def test_column_that_is_not_there_is_an_error_with_the_nearest(option: str, tmp_path: Path) -> None:
+    value = "Specis" if option in ("annotator", "group") else ["Specis"]
+    error = error_of(make_data(tmp_path, SPECIES), **{option: value})
+    assert "has no column 'Specis'" in error.message
+    assert "Species" in error.hint
+
+
+def test_label_column_of_marks_is_the_only_label(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n")
+    assert_table(read_table(data, label_column=["cat"]), ["a.jpg", "b.jpg"], ["cat"], [[0], [1]])
+
+
+def test_label_column_of_numbers_holds_classes(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,year,dog\na.jpg,2011,1\nb.jpg,2012,0\n")
+    assert_table(read_table(data, label_column=["year"]), ["a.jpg", "b.jpg"], ["2011", "2012"], [[1, 0], [0, 1]])
+
+
+def test_several_label_columns_make_labels_with_their_names(tmp_path: Path) -> None:
+    data = make_data(tmp_path, STYLES, images=["a.jpg", "b.jpg", "c.jpg"])
+    table = read_table(data, label_column=["kind", "season", "sold"])
+    assert table.labels == ("kind=shirt", "kind=shoe", "season=Fall", "season=Summer", "sold")
+    expected = [[1, 0, 1, 0, 1], [0, 1, NAN, NAN, 0], [1, 0, 0, 1, 0]]
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], table.labels, expected)
+    assert read_table(data, label_column=["kind", "season"], blank="no").targets[1].tolist() == [0, 1, 0, 0]
+
+
+def test_error_proposes_the_column_whose_words_recur(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{name}.jpg,{name} the {row}th,{'fox' if row % 2 else 'deer'}\n" for row, name in enumerate("abcdef")
+    )
+    error = error_of(
+        make_data(tmp_path, f"filename,remarkable,animal\n{rows}", images=[f"{name}.jpg" for name in "abcdef"])
+    )
+    assert "labels may be in any of the columns remarkable, animal" in error.message
+    assert "`--label-column animal`" in error.hint
+    assert '"animal=deer"' in error.hint
+
+
+def test_ignored_column_of_words_is_offered_as_labels(tmp_path: Path) -> None:
+    text = "filename,dog,place\n" + "".join(f"{name}.jpg,1,{'in' if name < 'c' else 'out'}\n" for name in "abcd")
+    table = read_table(make_data(tmp_path, text, images=[f"{name}.jpg" for name in "abcd"]))
+    (note,) = (note for note in table.findings.notes if "ignored: place" in note)
+    assert "`--label-column place`" in note
+
+
+def test_common_name_is_preferred_to_taxonomy(tmp_path: Path) -> None:
+    text = "filename,class,species,common_name\na.jpg,Mammalia,vulpes,Red Fox\nb.jpg,Aves,glandarius,Jay\n"
+    assert read_table(make_data(tmp_path, text)).labels == ("Jay", "Red Fox")
+
+
+# --- words, headers, vectors ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ("VERO", "FALSO"), ("VERDADEIRO", "FALSO"), ("WAAR", "ONWAAR"), ("PRAWDA", "FAŁSZ"), ("ИСТИНА", "ЛОЖЬ"),
+        ("SANT", "FALSKT"), ("TOSI", "EPÄTOSI"), ("IGAZ", "HAMIS"), ("DOĞRU", "YANLIŞ"), ("SAND", "FALSK"),
+        ("PRAVDA", "NEPRAVDA"), ("SANN", "USANN"), ("да", "нет"), ("tak", "nie"), ("是", "否"),
+    ],
+)  # fmt: skip
+def test_words_of_spreadsheets_for_true_and_false(yes: str, no: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"filename;dog;cat\na.jpg;{yes};{no}\nb.jpg;{no};{yes}\n")
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+def test_one_word_of_a_pair_is_a_label_like_any_other(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,ground\na.jpg,sand\nb.jpg,rock\n"))
+    assert table.labels == ("rock", "sand")
+
+
+CELEBA = "3\nSmiling  Young\n{}  1 -1\n{} -1  1\n{} -1 -1\n"
+
+
+def test_aligned_list_with_a_count_and_a_header_is_read(tmp_path: Path) -> None:
+    images = ["000001.jpg", "000002.jpg", "000003.jpg"]
+    for image in images:
+        put(tmp_path, image)
+    put(tmp_path, "list_attr.txt", CELEBA.format(*images))
+    table = read_table(tmp_path)
+    assert_table(table, images, ["Smiling", "Young"], [[1, 0], [0, 1], [0, 0]])
+    assert "rows above the header, left out: 3" in table.findings.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "./x/a.jpg 1 0\n./x/b.jpg 0 1\n./x/c.jpg 0 0\n"),
+        ("list.tsv", "x\\a.jpg\t1,0\nx\\b.jpg\t0,1\nx\\c.jpg\t0,0\n"),
+        ("list.lst", "0\t1\t0\ta.jpg\n1\t0\t1\tb.jpg\n2\t0\t0\tc.jpg\n"),
+        ("list.csv", "filename,label\na.jpg,\"[1, 0]\"\nb.jpg,\"[0, 1]\"\nc.jpg,\"[0, 0]\"\n"),
+        ("list.json", '{"a.jpg": [1, 0], "b.jpg": [0, 1], "c.jpg": [0, 0]}'),
+    ],
+    ids=["nus-wide", "paddle", "mxnet", "vectors", "json"],
+)  # fmt: skip
+def test_labels_without_names_are_numbered_and_said(name: str, text: str, tmp_path: Path) -> None:
+    put(tmp_path, name, text)
+    for image in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, image)
+    table = read_table(tmp_path)
+    assert [label.rpartition("_")[2] for label in table.labels] == ["1", "2"]
+    assert table.targets.tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert any("label_1" in note or "labels_1" in note for note in table.findings.notes)
+
+
+def test_json_that_maps_names_to_labels_is_read(tmp_path: Path) -> None:
+    put(tmp_path, "labels.json", '{"a.jpg": ["dog", "cat"], "b.jpg": []}')
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_identical_rows_count_once_and_are_said(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\na.jpg,1\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert "rows with the same cells as an earlier row, counted once: 1" in table.findings.notes
+
+
+JUDGED = "filename,dog,cat,rater\na.jpg,1,0,Ann\na.jpg,1,1,Bob\na.jpg,0,,Cy\nb.jpg,0,1,Ann\nb.jpg,1,1,Bob\n"
+
+
+def test_rows_of_an_image_that_differ_are_an_error_that_names_them(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, JUDGED))
+    assert "a.jpg (rows 2 and 3 and 4 differ in dog, cat, rater)" in error.message
+    assert "`--annotator rater`" in error.hint
+
+
+def test_rows_of_several_annotators_are_joined_by_vote(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, JUDGED), annotator="rater")
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, NAN], [NAN, 1]])
+    assert "rows of images that several judged, joined by vote: 5" in table.findings.notes
+
+
+def test_tags_of_several_annotators_are_joined_by_vote(tmp_path: Path) -> None:
+    text = "filename,tags,who\na.jpg,dog|cat,A\na.jpg,dog,B\na.jpg,cow,C\nb.jpg,cat,A\nb.jpg,cat,B\n"
+    table = read_table(make_data(tmp_path, text), annotator="who")
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "cow", "dog"], [[0, 0, 1], [1, 0, 0]])
+
+
+def test_a_row_for_each_label_and_annotator_is_one_judgement_of_each(tmp_path: Path) -> None:
+    text = "filename,label,who\na.jpg,dog,A\na.jpg,cat,A\na.jpg,dog,B\nb.jpg,cat,A\nb.jpg,cat,B\nb.jpg,dog,B\n"
+    table = read_table(make_data(tmp_path, text), annotator="who")
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[NAN, 1], [1, NAN]])
+
+
+def test_ragged_rows_can_be_left_out(tmp_path: Path) -> None:
+    text = "filename,dog\na.jpg,1\nb.jpg,1,0\nc.jpg,0\n"
+    table = read_table(make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"]), skip_invalid=True)
+    assert_table(table, ["a.jpg", "c.jpg"], ["dog"], [[1], [0]])
+    assert table.findings.invalid == (f"{tmp_path / 'labels.csv'}, row 3: expected 2 cells as in the header, got 3",)
+    assert table.findings.unlisted == ()
+
+
+def test_images_whose_rows_differ_can_be_left_out(tmp_path: Path) -> None:
+    text = "filename,dog\na.jpg,1\na.jpg,0\nb.jpg,0\n"
+    table = read_table(make_data(tmp_path, text), skip_invalid=True)
+    assert_table(table, ["b.jpg"], ["dog"], [[0]])
+    assert len(table.findings.invalid) == 2
+
+
+def test_line_of_json_that_cannot_be_parsed_can_be_left_out(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "labels.jsonl",
+        '{"file_name": "a.jpg", "tags": ["dog"]}\n{"file_na\n{"file_name": "b.jpg", "tags": []}\n',
+    )
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    error = error_of(tmp_path)
+    assert "line 2" in error.message
+    assert "`--skip-invalid`" in error.hint
+    table = read_table(tmp_path, skip_invalid=True)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert "line 2" in table.findings.invalid[0]
+
+
+COCO = {
+    "images": [{"id": "1", "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+    "categories": [{"id": 1, "name": "dog"}],
+    "annotations": [{"image_id": 1, "category_id": "1"}, {"image_id": 9, "category_id": 1}],
+}
+
+
+def test_orphan_annotation_can_be_left_out_and_ids_are_compared_as_text(tmp_path: Path) -> None:
+    put(tmp_path, "labels.json", json.dumps(COCO))
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    assert "annotation 2 refers to image 9" in error_of(tmp_path).message
+    table = read_table(tmp_path, skip_invalid=True)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert len(table.findings.invalid) == 1
+
+
+def test_broken_xml_of_voc_can_be_left_out(tmp_path: Path) -> None:
+    for name, label in (("a", "dog"), ("b", "cat & dog"), ("c", "cat")):
+        put(tmp_path, f"{name}.jpg")
+        put(
+            tmp_path,
+            f"{name}.xml",
+            f"<annotation><filename>{name}.jpg</filename><object><name>{label}</name></object></annotation>",
+        )
+    error = error_of(tmp_path)
+    assert "b.xml cannot be parsed" in error.message
+    assert "`--skip-invalid`" in error.hint
+    table = read_table(tmp_path, skip_invalid=True)
+    assert_table(table, ["a.jpg", "c.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+    assert table.findings.unlisted == ()

@@ -1,0 +1,88 @@
+"""Corrected label files."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Cli, put
+
+import labelr
+
+TEXT = (
+    "filename,title,dog,cat\n{0}.PNG,One,1,0\n{1}.png,Two,yess,1\n{2}.png,A, b,1,0\n{3}.png,D,1,0\n{3}.png,D,1,0\n"
+    "missing.png,E,0,0\n{4}.png,F,1,0\n{4}.png,F,0,0\n{5},G,0,1\n"
+)
+
+
+@pytest.fixture
+def data(shapes: Path, tmp_path: Path) -> Path:
+    """A folder of images and a table with one mistake of each kind."""
+    names = [f"{row:05d}" for row in range(6)]
+    for name in names:
+        put(tmp_path, f"data/{name}.png", (shapes / "images" / f"{name}.png").read_bytes())
+    put(tmp_path, "data/labels.csv", TEXT.format(*names))
+    return tmp_path / "data"
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_corrected_sheet_says_what_was_changed_in_each_row(data: Path, tmp_path: Path) -> None:
+    labelr.check(data).fixed.write(tmp_path / "fixed.csv")
+    assert read_rows(tmp_path / "fixed.csv") == [
+        ["filename", "title", "dog", "cat", "changes"],
+        ["00000.png", "One", "1", "0", 'file name corrected: "00000.PNG" is 00000.png'],
+        ["00001.png", "Two", "", "1", 'emptied: "yess" in the column "dog"'],
+        ["00003.png", "D", "1", "0", ""],
+        ["00005.png", "G", "0", "1", 'file name corrected: "00005" is 00005.png'],
+    ]
+
+
+def test_corrected_sheet_is_read_without_a_complaint(data: Path, tmp_path: Path, cli: Cli) -> None:
+    fixed = tmp_path / "fixed.csv"
+    assert cli("check", data, "--fix", fixed).code == 3
+    found = labelr.check(data, labels=fixed).to_json()
+    assert (found["missing"], found["invalid"], found["fixes"]) == ([], [], [])
+    assert found["labels"] == ["dog", "cat"]
+
+
+def test_json_lists_the_changes_and_the_rows_that_are_left_out(data: Path, cli: Cli) -> None:
+    fixes = json.loads(cli("check", data, "--json").out)["fixes"]
+    left_out = {fix["row"] for fix in fixes if not fix["filename"]}
+    assert left_out == {None, 6, 7, 8, 9}
+    assert {fix["row"]: fix["filename"] for fix in fixes if fix["filename"]} == {
+        2: "00000.png",
+        3: "00001.png",
+        10: "00005.png",
+    }
+
+
+def test_folder_column_gets_the_folder_of_the_image(shapes: Path, tmp_path: Path) -> None:
+    image = (shapes / "images" / "00000.png").read_bytes()
+    put(tmp_path, "North/1.png", image)
+    put(tmp_path, "South/1.png", image)
+    put(tmp_path, "labels.csv", "folder,file,dog\nnorth,1.png,1\nSouth,1.png,0\n")
+    _, *rows = labelr.check(tmp_path).fixed.rows
+    assert [row[:3] for row in rows] == [["North", "1.png", "1"], ["South", "1.png", "0"]]
+
+
+def test_file_that_is_no_table_becomes_one(shapes: Path, tmp_path: Path) -> None:
+    image = (shapes / "images" / "00000.png").read_bytes()
+    put(tmp_path, "a.png", image)
+    put(tmp_path, "labels.json", json.dumps({
+        "images": [{"id": 1, "file_name": "A.PNG"}], "categories": [{"id": 1, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": 1}],
+    }))  # fmt: skip
+    assert labelr.check(tmp_path).fixed.rows == [
+        ["filename", "dog", "changes"], ["a.png", "1", 'file name corrected: "A.PNG" is a.png'],
+    ]  # fmt: skip
+
+
+def test_existing_file_is_not_replaced_without_force(data: Path, tmp_path: Path, cli: Cli) -> None:
+    fixed = put(tmp_path, "fixed.csv", "mine")
+    assert "`--force`" in cli("check", data, "--fix", fixed).err
+    assert fixed.read_text() == "mine"
+    assert "Wrote" in cli("check", data, "--fix", fixed, "--force").err

@@ -1,0 +1,244 @@
+"""Spreadsheets, Parquet and Feather files, and DataFrames, written by the programs' own libraries."""
+
+import datetime as dt
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+from conftest import assert_table, error_of, put, read_table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openpyxl.worksheet.worksheet import Worksheet
+
+import labelr
+from labelr.config import ReadOptions
+from labelr.data.formats.layouts import read_source
+from labelr.data.formats.source import Source
+from labelr.data.formats.spreadsheet import read_spreadsheet
+
+EXPORTS = Path(__file__).parent / "exports"
+NAN = float("nan")
+
+
+def make_sheet(
+    folder: Path, rows: list[list[object]], name: str = "labels.xlsx"
+) -> tuple[openpyxl.Workbook, Worksheet]:
+    """A workbook with a sheet of some rows, which is saved, and an empty file for each image that they name."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert isinstance(sheet, Worksheet)
+    sheet.title = "photos"
+    for row in rows:
+        sheet.append(row)
+    book.save(folder / name)
+    for row in rows:
+        for cell in row:
+            if str(cell).endswith(".jpg"):
+                put(folder, str(cell))
+    return book, sheet
+
+
+ROWS: list[list[object]] = [["filename", "dog", "cat"], ["a.jpg", True, 0], ["b.jpg", False, 1.0]]
+
+
+def test_sheet_is_read_where_a_csv_is(tmp_path: Path) -> None:
+    make_sheet(tmp_path, ROWS)
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+    assert table.layout == 'one column a label, sheet "photos"'
+
+
+def test_spreadsheet_is_recognised_by_its_content(tmp_path: Path) -> None:
+    make_sheet(tmp_path, ROWS)
+    (tmp_path / "labels.xlsx").rename(tmp_path / "labels.csv")
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+def test_text_that_is_called_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    put(tmp_path, "labels.xls", "filename\tdog\na.jpg\t1\nb.jpg\t0\n")
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+
+
+def test_old_excel_file_is_read() -> None:
+    table = read_spreadsheet(EXPORTS / "spreadsheets" / "labels.xls")
+    assert table.rows == [["filename", "dog"], ["a.jpg", "true"], ["b.jpg", "0"]]
+
+
+def test_cells_are_what_a_spreadsheet_shows(tmp_path: Path) -> None:
+    rows: list[list[object]] = [["name", "a", "b"], ["0001", dt.date(2024, 5, 1), "NA"], [7, dt.time(13, 5), 0.25]]
+    _, sheet = make_sheet(tmp_path, rows)
+    sheet["A3"].number_format = "0000"
+    sheet.parent.save(tmp_path / "labels.xlsx")
+    table = read_spreadsheet(tmp_path / "labels.xlsx")
+    assert table.body == [["0001", "2024-05-01", "NA"], ["0007", "13:05:00", "0.25"]]
+
+
+def test_row_number_in_a_message_is_that_of_the_spreadsheet(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [["Photos of May"], [None], *ROWS, [None], ["c.jpg", "yess", 0]])
+    error = error_of(tmp_path)
+    assert 'labels.xlsx, row 7, column "dog": expected 0, 1 or nothing, got "yess"' in error.message
+
+
+def test_title_above_the_header_is_left_out_and_said(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [["Photos of May"], [None], *ROWS])
+    table = read_table(tmp_path)
+    assert table.labels == ("dog", "cat")
+    assert "rows above the header, left out: Photos of May" in table.findings.notes
+
+
+def test_several_sheets_are_an_error_that_names_them(tmp_path: Path) -> None:
+    book, _ = make_sheet(tmp_path, ROWS)
+    book.create_sheet("notes 2").append(["anything"])
+    book.create_sheet("empty")
+    book.save(tmp_path / "labels.xlsx")
+    error = error_of(tmp_path)
+    assert "has 2 sheets: photos, notes 2" in error.message
+    assert error.hint == "name one with `--sheet photos`"
+    assert read_table(tmp_path, sheet="photos").labels == ("dog", "cat")
+    assert "its sheets are photos, notes 2, empty" in error_of(tmp_path, sheet="foto").hint
+
+
+def test_hidden_sheet_is_not_read(tmp_path: Path) -> None:
+    book, _ = make_sheet(tmp_path, ROWS)
+    book.create_sheet("codes").append([1, 2])
+    book["codes"].sheet_state = "hidden"
+    book.save(tmp_path / "labels.xlsx")
+    assert "hidden sheets, not read: codes" in read_table(tmp_path).findings.notes
+
+
+def test_hidden_rows_and_columns_are_read_and_said(tmp_path: Path) -> None:
+    _, sheet = make_sheet(tmp_path, ROWS)
+    sheet.column_dimensions["C"].hidden = True
+    sheet.row_dimensions[2].hidden = True
+    sheet.parent.save(tmp_path / "labels.xlsx")
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+    assert {"hidden columns, read like the others: C", "hidden rows, read like the others: 1"} <= {
+        *table.findings.notes
+    }
+
+
+def test_value_of_merged_cells_counts_for_each_of_their_rows(tmp_path: Path) -> None:
+    _, sheet = make_sheet(tmp_path, [*ROWS, ["c.jpg", None, 1]])
+    sheet.merge_cells("B3:B4")
+    sheet.parent.save(tmp_path / "labels.xlsx")
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["dog", "cat"], [[1, 0], [0, 1], [0, 1]])
+    assert "merged cells, whose value counts for each of their rows: 1" in table.findings.notes
+
+
+def test_formula_without_a_stored_value_is_unknown_and_said(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [*ROWS, ["c.jpg", "=1=0", 1]])
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["dog", "cat"], [[1, 0], [0, 1], [NAN, 1]])
+    (note,) = (note for note in table.findings.notes if "formulas" in note)
+    assert "without a stored value" in note
+    assert note.endswith("B4")
+
+
+def test_hidden_column_of_an_ods_is_said(tmp_path: Path) -> None:
+    from odf.opendocument import load
+    from odf.table import TableColumn
+
+    frame = pd.DataFrame({"filename": ["a.jpg"], "dog": [True], "cat": [False]})
+    frame.to_excel(tmp_path / "labels.ods", index=False, engine="odf")
+    document = load(tmp_path / "labels.ods")
+    sheet = document.spreadsheet.firstChild
+    for visibility in ("visible", "collapse", "visible"):
+        sheet.insertBefore(TableColumn(visibility=visibility), sheet.firstChild)
+    document.save(tmp_path / "labels.ods")
+    table = read_spreadsheet(tmp_path / "labels.ods")
+    assert table.rows == [["filename", "dog", "cat"], ["a.jpg", "true", "false"]]
+    assert table.notes == ("hidden columns, read like the others: B",)
+
+
+def test_spreadsheet_and_the_csv_saved_from_it_are_one_table(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [["filename", "dog"], ["a.jpg", 1], ["b.jpg", 0]])
+    put(tmp_path, "labels.csv", "filename,dog\na.jpg,1\nb.jpg,0\n")
+    assert read_table(tmp_path).labels == ("dog",)
+    put(tmp_path, "labels.csv", "filename,dog\na.jpg,0\nb.jpg,0\n")
+    assert "2 files in" in error_of(tmp_path).message
+
+
+def test_lock_file_of_excel_is_no_label_file(tmp_path: Path) -> None:
+    make_sheet(tmp_path, ROWS)
+    put(tmp_path, "~$labels.xlsx", b"\x05Anna")
+    assert read_table(tmp_path).labels == ("dog", "cat")
+
+
+def test_protected_or_damaged_spreadsheet_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "labels.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+    put(tmp_path, "a.jpg")
+    error = error_of(tmp_path)
+    assert "labels.xlsx cannot be read" in error.message
+    assert "save the sheet as CSV" in error.hint
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    labels=st.lists(
+        st.text(st.characters(categories=["L"]), min_size=1, max_size=8), min_size=1, max_size=3, unique=True
+    ),
+    cells=st.lists(st.lists(st.sampled_from([True, False, None]), min_size=3, max_size=3), min_size=2, max_size=6),
+)
+def test_table_written_by_pandas_reads_to_the_same_labels_in_every_format(
+    labels: list[str], cells: list[list[bool | None]], tmp_path: Path
+) -> None:
+    cells = [[True, False, True], [False, True, False], *cells]  # every column says yes and no
+    frame = pd.DataFrame({"filename": [f"{row:03}.jpg" for row in range(len(cells))]})
+    for column, label in enumerate(labels):
+        frame[f"the {label}"] = pd.array([row[column] for row in cells], dtype="boolean")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    frame.to_excel(tmp_path / "t.ods", index=False, engine="odf")
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_feather(tmp_path / "t.feather")
+    expected = [[float(mark) if mark is not None else NAN for mark in row[: len(labels)]] for row in cells]
+    for suffix in ("csv", "tsv", "xlsx", "ods", "parquet", "feather"):
+        table = read_source(Source(tmp_path / f"t.{suffix}", tmp_path, ReadOptions()))
+        assert table.labels == tuple(f"the {label}" for label in labels), suffix
+        assert table.names == tuple(frame["filename"]), suffix
+        assert str(table.targets.tolist()) == str(expected), suffix
+
+
+# --- DataFrames ------------------------------------------------------------------------------------------------------
+
+
+def test_data_frame_is_checked_like_a_file(shapes: Path) -> None:
+    frame = pd.read_csv(shapes / "labels.csv")
+    from_frame, from_file = labelr.check(frame, images=shapes / "images").dataset, labelr.check(shapes).dataset
+    assert from_frame.labels == from_file.labels
+    assert from_frame.files == from_file.files
+    assert (from_frame.targets == from_file.targets).all()
+
+
+def test_index_of_file_names_is_the_column_of_files(shapes: Path) -> None:
+    frame = pd.read_csv(shapes / "labels.csv").set_index("filename")
+    assert labelr.check(frame, images=shapes / "images").dataset.files == labelr.check(shapes).dataset.files
+
+
+def test_lists_of_tags_in_a_data_frame_are_tags(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name, (Path(__file__).parent / "exports" / "spreadsheets" / "pixel.png").read_bytes())
+    frame = pd.DataFrame({"image": ["a.jpg", "b.jpg", "c.jpg"], "tags": [["dog", "cat"], [], ["dog"]]})
+    dataset = labelr.check(frame, images=tmp_path).dataset
+    assert_table(dataset, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog"], [[1, 1], [0, 0], [0, 1]])
+
+
+def test_data_frame_needs_the_folder_of_its_images(shapes: Path) -> None:
+    with pytest.raises(labelr.LabelrError, match="the folder of the images") as caught:
+        labelr.check(pd.read_csv(shapes / "labels.csv"))
+    assert "images=" in caught.value.hint
+
+
+def test_model_is_trained_and_evaluated_with_a_data_frame(shapes: Path, tmp_path: Path) -> None:
+    from conftest import TINY
+
+    frame = pd.read_csv(shapes / "labels.csv")
+    result = labelr.fit(frame, TINY, images=shapes / "images", output=tmp_path / "model")
+    evaluation = labelr.evaluate(frame, result.model, images=shapes / "images", split="test")
+    assert set(evaluation.labels) == set(frame.columns[1:])
