@@ -135,7 +135,7 @@ def test_empty_label_file_is_an_error(text: str, tmp_path: Path) -> None:
 
 def test_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,1,0\nc.jpg,0,0\n"))
-    assert error.message.endswith("row 3: expected 2 cells as in the header, got 3 (1 more rows like it)")
+    assert error.message.endswith("row 3: expected 2 cells as in the header, got 3 (1 more rows that cannot be read)")
     assert "`--skip-invalid`" in error.hint
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.formats import wide
+from labelr.data.formats import long, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark
@@ -82,12 +82,12 @@ def _fix_names(dataset: Dataset) -> FixedTable:
 def _fix_table(dataset: Dataset, columns: Columns, options: ReadOptions) -> FixedTable:
     table = columns.table
     emptied = _invalid_cells(columns, options) if dataset.layout.startswith(wide.DESCRIPTION) else {}
-    conflicts = columns.find_conflicts()
+    invalid = columns.find_invalid(unique=not dataset.layout.startswith(long.DESCRIPTION))
     rows, changes = [[*table.header, CHANGES]], [Change(None, "", f"left out: {reason}") for reason in table.invalid]
     for row, (name, cells) in enumerate(zip(columns.names, table.body, strict=True)):
         number = table.numbers[row + 1]
         file = dataset.findings.matched.get(name, "")
-        reason = _why_left_out(dataset, name, file) or conflicts.get(row, "")
+        reason = invalid.get(row) or _why_left_out(dataset, name, file)
         if reason:
             changes.append(Change(number, "", f"left out: {reason}"))
             continue

@@ -126,7 +126,7 @@ class LabelTable:
         targets: Targets,
         *,
         groups: Mapping[str, str] | None,
-        splits: Sequence[str] | None,
+        splits: Sequence[str],
         notes: Iterable[str],
         invalid: Iterable[str],
         aside: Iterable[str],
@@ -136,7 +136,7 @@ class LabelTable:
         `groups` has the group of each image by its name, and `splits` the split of each row.
         """
         order, notes = list(dict.fromkeys(names)), tuple(notes)
-        if splits is not None:  # of an image, that of its first row
+        if len(order) < len(names):  # of an image, that of its first row
             split_of = dict(zip(reversed(names), reversed(splits), strict=True))
             splits = [split_of[name] for name in order]
         if len(order) < len(names):
@@ -154,7 +154,7 @@ class LabelTable:
         return cls(
             layout, tuple(order), tuple(labels), targets,
             groups=None if groups is None else tuple(groups[name] for name in order),
-            splits=None if splits is None else tuple(splits),
+            splits=tuple(splits) if any(splits) else None,
             notes=notes,
             invalid=tuple(invalid),
             aside=tuple(aside),

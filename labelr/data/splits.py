@@ -16,7 +16,7 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats.source import read_text
+from labelr.data.formats.source import read_text_aloud
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets
 from labelr.errors import LabelrError, preview
 
@@ -51,7 +51,7 @@ def read_splits(path: Path) -> list[SplitRow]:
         LabelrError: If it cannot be read, or is no such table.
     """
     try:
-        reader = csv.DictReader(io.StringIO(read_text(path).content, newline=""))
+        reader = csv.DictReader(io.StringIO(read_text_aloud(path), newline=""))
         rows, names = list(reader), reader.fieldnames or ()
     except (LabelrError, csv.Error) as error:
         reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {error}"

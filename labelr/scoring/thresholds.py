@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.data.formats.source import read_text
+from labelr.data.formats.source import read_text_aloud
 from labelr.data.formats.table import Table, read_table
 from labelr.errors import LabelrError, suggest
 from labelr.model.calibration import decide
@@ -192,7 +192,7 @@ def read_thresholds(path: Path, labels: Sequence[str], default: Thresholds) -> T
 
 def _read_table(path: Path) -> Table:
     try:
-        table = read_table(path, read_text(path).content)
+        table = read_table(path, read_text_aloud(path))
     except LabelrError as error:
         raise LabelrError(error.message, FILE_HINT) from error
     if not set(COLUMNS) <= set(table.keys) or not table.body:

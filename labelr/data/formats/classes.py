@@ -29,7 +29,7 @@ def read(source: Source) -> LabelTable:
     table = columns.table
     if not columns.chosen:
         raise LabelrError(f"{table.path}: the columns of classes are not named", "use `--label-column` for each")
-    invalid = columns.find_conflicts()
+    invalid = columns.find_invalid()
     kept = [row for row in range(len(columns.names)) if row not in invalid]
     labels: list[str] = []
     blocks: list[Targets] = []
@@ -37,17 +37,17 @@ def read(source: Source) -> LabelTable:
         own, targets = _read_column(columns, number, blank=0.0 if options.blank == "no" else np.nan)
         labels += own
         blocks.append(targets)
-    splits, names = columns.read_splits(), [table.header[number] for number in columns.chosen]
+    names = [table.header[number] for number in columns.chosen]
     return LabelTable.of_rows(
         f"classes in the columns {', '.join(names)}{table.described}",
         [columns.names[row] for row in kept],
         labels,
         np.concatenate(blocks, axis=1)[kept],
         groups=columns.groups,
-        splits=[splits[row] for row in kept] if splits else None,
+        splits=[columns.splits[row] for row in kept],
         notes=columns.notes(columns.chosen),
         invalid=[*table.invalid, *invalid.values()],
-        aside=[*table.aside, *(columns.names[row] for row in invalid)],
+        aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
     )
 
 

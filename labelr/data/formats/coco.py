@@ -1,7 +1,6 @@
 """COCO: a JSON of images, categories and annotations."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from labelr.data.formats.source import Source
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
@@ -28,24 +27,25 @@ def read(source: Source) -> LabelTable:
     """
     if not fits(source):
         raise LabelrError(f"{source.path} is not a JSON of COCO", "name another layout with `--layout`")
-    names = {str(key): str(name) for key, name in _pairs(source, "images", "id", "file_name")}
-    categories = {str(key): str(name).strip() for key, name in _pairs(source, "categories", "id", "name")}
+    invalid: list[str] = []
+    names = dict(_pairs(source, "images", "id", "file_name", invalid))
+    categories = {key: name.strip() for key, name in _pairs(source, "categories", "id", "name", invalid)}
     present: dict[str, set[str]] = {image: set() for image in names}
-    invalid = []
-    for number, pair in enumerate(_pairs(source, "annotations", "image_id", "category_id"), start=1):
-        image, category = map(str, pair)
+    for number, (image, category) in enumerate(
+        _pairs(source, "annotations", "image_id", "category_id", invalid), start=1
+    ):
         if image in names and category in categories:
             present[image].add(categories[category])
         else:
             unknown = f"image {image}" if image not in names else f"category {category}"
             invalid.append(f"{source.path}: annotation {number} refers to {unknown}, which is not in the file")
     if invalid and not source.options.skip_invalid:
-        more = f" ({len(invalid) - 1:,} more annotations like it)" if len(invalid) > 1 else ""
-        raise LabelrError(invalid[0] + more, "export it again, or leave such annotations out with `--skip-invalid`")
+        more = f" ({len(invalid) - 1:,} more such entries)" if len(invalid) > 1 else ""
+        raise LabelrError(invalid[0] + more, "export it again, or leave such entries out with `--skip-invalid`")
     parents = {
         str(entry.get("supercategory"))
         for entry in source.document["categories"]
-        if entry.get("supercategory") != entry["name"]
+        if entry.get("supercategory") != entry.get("name")
     }
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in parents]
@@ -55,14 +55,11 @@ def read(source: Source) -> LabelTable:
     return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid)
 
 
-def _pairs(source: Source, kind: str, first: str, second: str) -> Iterator[tuple[Any, Any]]:
-    """Two fields of each entry of a list."""
+def _pairs(source: Source, kind: str, first: str, second: str, invalid: list[str]) -> Iterator[tuple[str, str]]:
+    """Two fields of each entry of a list as text; entries without them are added to `invalid`."""
     for number, entry in enumerate(source.document[kind], start=1):
-        try:
-            pair = entry[first], entry[second]
-            hash(pair)
-        except (KeyError, TypeError):
-            raise LabelrError(
-                f"{source.path}: entry {number} of `{kind}` has no usable {first} or {second}", "export it again"
-            ) from None
-        yield pair
+        pair = (entry.get(first), entry.get(second)) if isinstance(entry, dict) else (None, None)
+        if all(isinstance(value, (str, int, float)) for value in pair):
+            yield str(pair[0]), str(pair[1])
+        else:
+            invalid.append(f"{source.path}: entry {number} of `{kind}` has no usable {first} or {second}")

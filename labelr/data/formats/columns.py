@@ -127,20 +127,12 @@ class Columns:
         """Who judged the image of each row; empty without such a column."""
         return [""] * len(self.names) if self.annotator is None else self.table.column(self.annotator)
 
-    def read_splits(self) -> list[str] | None:
-        """The split of each row as train, val or test; None without a column of splits.
-
-        Raises:
-            LabelrError: If a cell holds anything else.
-        """
+    @cached_property
+    def splits(self) -> list[str]:
+        """The split of each row as train, val or test, empty where it is another word; all empty without a column."""
         if self.split is None:
-            return None
-        cells = self.table.column(self.split)
-        for row, cell in enumerate(cells):
-            if cell.lower() not in SPLIT_NAMES:
-                where = self.table.location(row, self.split)
-                raise LabelrError(f'{where}: expected train, val or test, got "{cell}"', "correct the cell")
-        return [SPLIT_NAMES[cell.lower()] for cell in cells]
+            return [""] * len(self.names)
+        return [SPLIT_NAMES.get(cell.lower(), "") for cell in self.table.column(self.split)]
 
     @cached_property
     def has_repeats(self) -> bool:
@@ -201,44 +193,44 @@ class Columns:
             f'"{name}={example}"'
         )
 
-    def check_rows(self) -> None:
-        """Raises LabelrError where a row has no file name, or another width than the header, unless it is skipped."""
-        invalid = self.table.invalid
-        if invalid and not self.skip_invalid:
-            more = f" ({len(invalid) - 1:,} more rows like it)" if len(invalid) > 1 else ""
-            hint = "put cells that contain the separator in quotes, or leave such rows out with `--skip-invalid`"
-            raise LabelrError(invalid[0] + more, hint)
-        if not self.names:
-            raise LabelrError(invalid[0], "correct the header, or the rows")
-        for row, name in enumerate(self.names):
-            if not name:
-                raise LabelrError(f"{self.table.location(row)}: no file name", "name the image, or delete the row")
+    def find_invalid(self, *, unique: bool = True) -> dict[int, str]:
+        """The rows without a file name or with an unknown split, and those that differ for an image, with the reasons.
 
-    def find_conflicts(self) -> dict[int, str]:
-        """The rows of images whose rows differ, each with the reason; empty where a column names the annotators.
+        Args:
+            unique: Whether an image may have one row only, unless a column names the annotators.
 
         Raises:
-            LabelrError: If there are any, unless they are skipped; also see `check_rows`.
+            LabelrError: If there are any, or rows of another width than the header, unless they are skipped.
         """
-        self.check_rows()
-        if not self.has_repeats:
-            return {}
-        rows = defaultdict(list)
+        table, ragged = self.table, self.table.invalid
+        invalid = {row: f"{table.location(row)}: no file name" for row, name in enumerate(self.names) if not name}
+        if self.split is not None:
+            for row in (row for row, split in enumerate(self.splits) if not split):
+                cell = table.body[row][self.split]
+                invalid[row] = f'{table.location(row, self.split)}: expected train, val or test, got "{cell}"'
+        reasons = [*ragged, *invalid.values()]
+        if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
+            more = f" ({len(reasons) - 1:,} more rows that cannot be read)" if len(reasons) > 1 else ""
+            remedy = "put cells that contain the separator in quotes" if ragged else "correct the row"
+            raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
+        return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}
+
+    def _find_conflicts(self) -> dict[int, str]:
+        """The rows of images whose rows differ, each with the reason; a LabelrError unless they are skipped."""
+        table, rows = self.table, defaultdict(list)
         for row, name in enumerate(self.names):
             rows[name].append(row)
-        repeated = {name: several for name, several in rows.items() if len(several) > 1}
-        reasons = {name: self._describe_conflict(name, several) for name, several in repeated.items()}
-        if repeated and not self.skip_invalid:
-            table = self.table
+        reasons = {name: self._describe_conflict(name, own) for name, own in rows.items() if name and len(own) > 1}
+        if reasons and not self.skip_invalid:
             annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in ANNOTATOR_COLUMNS]
             column = quote(annotators[0]) if annotators else "COLUMN"
             raise LabelrError(
-                f"{table.path} lists {len(repeated):,} images more than once, in rows that differ: "
+                f"{table.path} lists {len(reasons):,} images more than once, in rows that differ: "
                 f"{preview(list(reasons.values()))}",
                 "keep one row for each image, leave such images out with `--skip-invalid`, or join their rows by vote "
                 f"with `--annotator {column}`, if a column says who judged",
             )
-        return {row: f"{self.table.location(row)}: {reasons[name]}" for name in repeated for row in repeated[name]}
+        return {row: f"{table.location(row)}: {reasons[name]}" for name in reasons for row in rows[name]}
 
     def _describe_conflict(self, name: str, rows: Sequence[int]) -> str:
         table = self.table
@@ -360,7 +352,8 @@ def _with_header(table: Table) -> Table:
         others = others[1:]
     marked = [n for n in others if all(cell.lower() in MARKS or VECTOR.fullmatch(cell) for cell in columns[n])]
     is_list = table.how not in ("comma-separated", "semicolon-separated")  # where a header was probably forgotten
-    if not others or marked != others or not (is_list or any(VECTOR.fullmatch(first[n]) for n in others)):
+    are_classes = is_list and len(others) == 1 and all(map(str.isdecimal, columns[others[0]]))
+    if not others or not (are_classes or (marked == others and (is_list or VECTOR.fullmatch(first[others[0]])))):
         return table
     header = ["index"] * len(first)
     header[images[0]] = "filename"
@@ -368,7 +361,8 @@ def _with_header(table: Table) -> Table:
         header[number] = f"label_{position}" if len(others) > 1 else "label"
     labels = preview([header[number] for number in others])
     note = f"the file has no header, so that its labels are called {labels}; name them in a first row"
-    return replace(table, rows=[header, *table.rows], numbers=[0, *table.numbers], notes=(*table.notes, note))
+    notes = (*table.notes, note) if len(others) > 1 else table.notes
+    return replace(table, rows=[header, *table.rows], numbers=[0, *table.numbers], notes=notes)
 
 
 def _divide_vectors(table: Table) -> Table:
@@ -388,7 +382,7 @@ def _divide_vectors(table: Table) -> Table:
             ]
             note = (
                 f'cells of the column "{name}" hold {size} numbers without names, read as the labels '
-                f"{preview([labels[0], labels[-1]])}, in their order"
+                f"{labels[0]} to {labels[-1]}, in their order"
             )
             return _divide_vectors(replace(table, rows=rows, notes=(*table.notes, note)))
     return table

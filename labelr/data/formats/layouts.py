@@ -99,7 +99,8 @@ def read_source(source: Source) -> LabelTable:
         if broken:
             what = "half a character" if HALF.search(broken) else "bytes that are not UTF-8"
             raise LabelrError(
-                f"{source.path}: the label {broken!r} has {what}", "name the encoding with `--encoding`, or correct it"
+                f"{source.path}: the label {broken!r} has {what}",
+                "rename the folder" if source.is_folder else "name the encoding with `--encoding`, or correct it",
             )
         return replace(table, invalid=(*source.broken, *table.invalid))
     first_lines = _first_lines(source)

@@ -11,6 +11,7 @@ from labelr.data.formats.table import MARKS, Mark, Table, read_table
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
+DESCRIPTION = "one row an image and label"
 CONFIDENCE_COLUMNS = frozenset({"confidence", "prob", "probability", "score"})
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
@@ -52,18 +53,18 @@ def read(source: Source) -> LabelTable:
             f"{table.path} has no column of labels: {preview(table.header)}",
             "name the column with `--label-column NAME`",
         )
-    splits = columns.read_splits() or [""] * len(columns.names)
-    columns.check_rows()
+    invalid = columns.find_invalid(unique=False)
     confidences = _read_confidences(table, options)
+    confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
     _check_marks(columns, column)
-    split_of = dict(zip(columns.names, splits, strict=True))
+    split_of = dict(zip(columns.names, columns.splits, strict=True))
     empty_is_known = options.blank != "unknown"
     annotations = (
         Annotation(name, present, split=split_of[name], complete=empty_is_known or bool(present or absent))
         for name, (present, absent) in _merge_rows(columns.names, table.column(column), confidences).items()
     )
     used = {column, *(number for number, key in enumerate(table.keys) if key in CONFIDENCE_COLUMNS)}
-    layout = f'one row an image and label, in the column "{table.header[column]}"{table.described}'
+    layout = f'{DESCRIPTION}, in the column "{table.header[column]}"{table.described}'
     return _to_label_table(columns, annotations, confidences, layout, columns.notes(used))
 
 
@@ -148,7 +149,7 @@ def _to_label_table(
         groups=columns.groups,
         notes=[*notes, *confidences.notes],
         invalid=[*columns.table.invalid, *confidences.invalid.values()],
-        aside=[*columns.table.aside, *sorted(skipped)],
+        aside=[*columns.table.aside, *sorted(skipped - {""})],
     )
 
 

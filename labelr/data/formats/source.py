@@ -1,6 +1,7 @@
 """A label file or a folder of label files, opened once for all readers."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,8 @@ from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.images import FileIndex, has_image_suffix
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
+
+log = logging.getLogger(__name__)
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -188,6 +191,14 @@ class Source:
 def read_text(path: Path, encoding: str | None = None) -> DecodedText:
     """The text of a file in the given encoding, or in the one that fits it best; see `read_texts`."""
     return read_texts([path], encoding)[0]
+
+
+def read_text_aloud(path: Path) -> str:
+    """The text of a file in the encoding that fits it best, which is logged unless it is UTF-8."""
+    text = read_text(path)
+    if text.encoding:
+        log.info("%s is read in %s", path, text.encoding)
+    return text.content
 
 
 def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[DecodedText]:

@@ -37,16 +37,15 @@ def read(source: Source) -> LabelTable:
     columns, options = source.columns, source.options
     table = columns.table
     column = _tag_column(columns)
-    invalid = columns.find_conflicts()
+    invalid = columns.find_invalid()
     where = f'{table.path}, column "{table.header[column]}"'
     cells, separator = table.column(column), options.tag_separator
     if table.keys[column] in SPECIES_COLUMNS and not any(set(cell) & set("|;,\n") for cell in cells):
         separator = separator or "|"
     tags_of_rows, how = split_tags(cells, separator, where)
-    splits = columns.read_splits() or [""] * len(columns.names)
     unknown_if_empty = options.blank == "unknown"
     judged: dict[tuple[str, str], Annotation] = {}
-    for row, (name, tags, split) in enumerate(zip(columns.names, tags_of_rows, splits, strict=True)):
+    for row, (name, tags, split) in enumerate(zip(columns.names, tags_of_rows, columns.splits, strict=True)):
         key = name, columns.judges[row]
         if row not in invalid:
             present = {*tags, *judged[key].present} if key in judged else tags  # a row for each of the tags
@@ -59,7 +58,7 @@ def read(source: Source) -> LabelTable:
         groups=columns.groups,
         notes=[*columns.notes([column]), *note_empty_images(annotations, "a tag", meaning)],
         invalid=[*table.invalid, *invalid.values()],
-        aside=[*table.aside, *(columns.names[row] for row in invalid)],
+        aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
     )
 
 

@@ -36,25 +36,27 @@ def read(source: Source) -> LabelTable:
     In a row with a box only the label of the box counts.
     """
     merged: dict[str, tuple[set[str], str]] = {}
-    for name, labels, split in _read_objects(source) if source.objects else _read_rows(source):
+    invalid: list[str] = []
+    for name, labels, split in _read_objects(source) if source.objects else _read_rows(source, invalid):
         present, _ = merged.setdefault(normalize_name(name), (set(), split))
         present.update(labels)
     annotations = (
         Annotation(name, present, split=split, complete=bool(present)) for name, (present, split) in merged.items()
     )
     rows = "rows without a header, an image and its labels"
-    return LabelTable.of(annotations, "JSON Lines of Vertex AI" if source.objects else rows)
+    return LabelTable.of(annotations, "JSON Lines of Vertex AI" if source.objects else rows, invalid=invalid)
 
 
-def _read_rows(source: Source) -> Iterator[tuple[str, list[str], str]]:
-    """The image, labels and split of each row."""
+def _read_rows(source: Source, invalid: list[str]) -> Iterator[tuple[str, list[str], str]]:
+    """The image, labels and split of each row; rows without an image are added to `invalid` if they are skipped."""
     table = source.require_table()
     for number, row in zip(table.numbers, table.rows, strict=True):
         split, (name, *labels) = _without_split(row)
         if not has_image_suffix(name):
-            raise LabelrError(
-                f'{source.path}, row {number}: expected an image, got "{name}"', "correct the row, or delete it"
-            )
+            invalid.append(f'{source.path}, row {number}: expected an image, got "{name}"')
+            if not source.options.skip_invalid:
+                raise LabelrError(invalid[0], "correct the row, or leave such rows out with `--skip-invalid`")
+            continue
         is_box = len(labels) - 1 in BOX_CELLS and all(map(COORDINATE.fullmatch, labels[1:]))
         yield name, labels[:1] if is_box else labels, split
 

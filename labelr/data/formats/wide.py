@@ -37,7 +37,7 @@ def read(source: Source) -> LabelTable:
     """
     columns, options = source.columns, source.options
     table = columns.table
-    columns.check_rows()
+    skipped = columns.find_invalid()
     marks = read_marks(columns, options)
     _check_labels(table, marks.columns)
     is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
@@ -45,19 +45,19 @@ def read(source: Source) -> LabelTable:
         raise _invalid_cell(table, marks)
     targets, assumptions = _to_targets(table, marks, options)
     invalid = {row: _describe_cell(table, marks, row) for row in np.flatnonzero(is_invalid).tolist()}
-    invalid = {**columns.find_conflicts(), **invalid}
+    invalid = {**skipped, **invalid}
     kept = [row for row in range(len(targets)) if row not in invalid]
-    names, splits = columns.names, columns.read_splits()
+    names = columns.names
     return LabelTable.of_rows(
         f"{DESCRIPTION}{table.described}",
         [names[row] for row in kept],
         [table.header[column] for column in marks.columns],
         targets[kept],
         groups=columns.groups,
-        splits=[splits[row] for row in kept] if splits else None,
+        splits=[columns.splits[row] for row in kept],
         notes=(*columns.notes(marks.columns), *assumptions),
         invalid=[*table.invalid, *invalid.values()],
-        aside=[*table.aside, *(names[row] for row in invalid)],
+        aside=[*table.aside, *(names[row] for row in invalid if names[row])],
     )
 
 
