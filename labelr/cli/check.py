@@ -12,8 +12,8 @@ from labelr.config import TrainConfig
 from labelr.errors import LabelrError
 
 _SETTINGS = (
-    *("labels", "layout", "images", "only", "exclude", "minus_one", "blank", "tag_separator", "max_pixels", "group"),
-    *("splits", "val_fraction", "test_fraction", "seed", "workers"),
+    *("labels", "layout", "images", "ignore", "only", "exclude", "minus_one", "blank", "tag_separator", "max_pixels"),
+    *("group", "splits", "val_fraction", "test_fraction", "seed", "workers"),
 )
 
 

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from labelr.config import ReadOptions
 from labelr.data.formats.table import Columns, Table, read_table, table_of_objects
-from labelr.data.images import FileIndex
+from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -70,7 +71,7 @@ class Source:
     @cached_property
     def is_folder(self) -> bool:
         """Whether it is a folder."""
-        return self.path.is_dir()
+        return os.path.isdir(self.path)
 
     @cached_property
     def text(self) -> DecodedText:

@@ -16,8 +16,8 @@ from typing import Any
 
 from labelr import files
 from labelr.config import ReadOptions
-from labelr.data.images import has_image_suffix
 from labelr.data.label_table import SPLIT_NAMES, normalize_name
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview, suggest
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
