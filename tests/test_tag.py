@@ -285,6 +285,16 @@ def test_results_of_images_in_a_folder_that_cannot_be_listed_any_more_are_kept(
     assert sorted(after["labels.csv"].splitlines()) == sorted(before["labels.csv"].splitlines())
 
 
+def test_nothing_is_written_into_a_folder_that_cannot_be_listed(
+    photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None]
+) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "in_place": True, "append": True, "format": ("csv", "txt")}
+    tag(photos, trained, **options)
+    forbid(photos / "deep" / "er")
+    assert (summary := tag(photos, trained, **options)).failed == 2
+    assert summary.ok == summary.unchanged == 4
+
+
 def test_folder_that_can_be_listed_again_is_not_counted_as_a_vanished_image(
     photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None]
 ) -> None:

@@ -91,8 +91,8 @@ def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[Read
 
 
 def _read_folder(data: Path, options: ReadOptions) -> Dataset:
-    if not os.path.isdir(data):
-        problem = "is a file" if os.path.exists(data) else "does not exist"
+    if not data.is_dir():
+        problem = "is a file" if data.exists() else "does not exist"
         raise LabelrError(f"the data folder {data} {problem}", "name a folder that holds images and a label file")
     default = data / "images"
     images = Path(options.images) if options.images else default if os.path.isdir(default) else data

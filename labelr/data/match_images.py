@@ -168,34 +168,38 @@ class ImageFinder:
         by_name: bool,
     ) -> Match:
         """The match completed by files whose names differ only in ending and spaces, and what else is similar."""
-        missing = [row for row, file in enumerate(match.files) if file is None and names[row]]
+        missing = {row: _loosen(names[row]) for row, file in enumerate(match.files) if file is None}
+        likely = {row: name for row, name in missing.items() if ("name", name.rpartition("/")[2]) in self._loose_index}
         taken = {file for file in match.files if file is not None} | set(excluded)
         best: dict[int, str] = {}
-        for place, depth in spots:
-            found = self._unclaimed({row: _inside(place, names[row], depth) for row in missing}, "path", taken)
+        for place, depth in spots if likely else ():
+            inside = {row: _inside(_loosen(place), name, depth) for row, name in likely.items()}
+            found = self._unclaimed(inside, "path", taken)
             best = found if len(found) > len(best) else best
+            if len(best) == len(likely):
+                break
         if by_name:
-            left = {row: names[row] for row in missing if row not in best and "/" not in names[row]}
+            left = {row: name for row, name in likely.items() if row not in best and "/" not in name}
             best |= self._unclaimed(left, "name", taken | set(best.values()))
         files = [best.get(row, file) for row, file in enumerate(match.files)]
-        similar = ("" if file else self._describe_similar(name) for name, file in zip(names, files, strict=True))
+        similar = ["" if file else self._describe_similar(missing[row]) for row, file in enumerate(files)]
         return match._replace(files=files, similar=tuple(similar))
 
     def _unclaimed(self, names: Mapping[int, str], kind: str, taken: Collection[str]) -> dict[int, str]:
-        """The only similar file of each row's name, unless it is taken or of several rows."""
+        """The only similar file of each row's name, as `_loosen` has it, unless it is taken or of several rows."""
         found = {}
         for row, name in names.items():
-            files = [file for file in self._loose_index.get((kind, _loosen(name)), []) if file not in taken]
+            files = [file for file in self._loose_index.get((kind, name), []) if file not in taken]
             if len(files) == 1:
                 found[row] = files[0]
         count = Counter(found.values())
         return {row: file for row, file in found.items() if count[file] == 1}
 
     def _describe_similar(self, name: str) -> str:
-        """What there is instead of a name: files of that name elsewhere or with another ending, or of alike words."""
-        loose = _loosen(name)
-        keys = [("path", loose), ("name", loose.rpartition("/")[2]), ("words", _words(loose))]
+        """What there is instead of a name, as `_loosen` has it: other endings, other folders, or the same words."""
+        keys = [("name", name.rpartition("/")[2]), ("words", _words(name))] if name else []
         files = next((found for key in keys if (found := self._loose_index.get(key))), [])
+        files = [file for file in files if f"/{_loosen(file)}".endswith(f"/{name}")] or files
         more = f" and {len(files) - 2:,} more" if len(files) > 2 else ""
         return f"there is {', '.join(files[:2]) if more else ' and '.join(files)}{more}" if files else ""
 
@@ -284,25 +288,27 @@ def _visible(name: str) -> str:
 
 def _difference(name: str, file: str) -> str:
     """What differs between a name and the name of its file; empty for nothing, or for more than is looked for."""
-    if not has_image_suffix(name):
+    if not has_image_suffix(name.strip()):
         file = os.path.splitext(file)[0]  # noqa: PTH122
     if name == file or _loosen(name) != _loosen(file):
         return ""
     if _fold(name) == _fold(file):
         return "upper and lower case in" if name.casefold() == file.casefold() else "accents in"
     (stem, ending), (file_stem, file_ending) = map(os.path.splitext, (_fold(name), _fold(file)))
-    kinds = ["the endings of"] * (ending != file_ending) + ["spaces in"] * (stem != file_stem)
-    return " and ".join(kinds)
+    kinds = {
+        "the endings of": ending.strip() != file_ending,
+        "spaces in": stem != file_stem or ending != ending.strip(),
+    }
+    return " and ".join(kind for kind, differs in kinds.items() if differs)
 
 
 def _loosen(name: str) -> str:
     """A name without its ending, and without the differences between spaces: their kind, number, and at the ends."""
-    folded = _fold(name)
-    stem, suffix = os.path.splitext(folded)  # noqa: PTH122
-    stem = stem if suffix in SUFFIXES else folded
-    if not UNUSUAL.search(stem):
-        return stem
-    return SPACE_AT_END.sub("/", SPACES.sub(" ", INVISIBLE.sub("", stem))).strip()
+    path = _fold(name)
+    if UNUSUAL.search(path):
+        path = SPACE_AT_END.sub("/", SPACES.sub(" ", INVISIBLE.sub("", path))).strip()
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122
+    return stem.rstrip() if suffix in SUFFIXES else path
 
 
 def _words(name: str) -> str:

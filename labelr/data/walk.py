@@ -25,9 +25,10 @@ OTHER_PICTURES = frozenset({
 })  # fmt: skip
 """Endings of pictures that labelr does not open: raw files of cameras, vector graphics, files of editors."""
 SYSTEM_FOLDERS = frozenset({
-    "#recycle", "#snapshot", "$recycle.bin", "$windows.~bt", "@__thumb", "@eadir", "@recently-snapshot", "@recycle",
-    "@sharebin", "@tmp", "__macosx", "~snapshot", "lost+found", "lost.dir", "network trash folder", "recycled",
-    "recycler", "resource.frk", "system volume information", "temporary items", "thumbs.db",
+    "#recycle", "#snapshot", "$recycle.bin", "$windows.~bt", "$windows.~ws", "@__thumb", "@eadir", "@recently-snapshot",
+    "@recycle", "@sharebin", "@sharesnap", "@synologydrive", "@tmp", "__macosx", "~snapshot", "ipod photo cache",
+    "lost+found", "lost.dir", "network trash folder", "recycled", "recycler", "resource.frk",
+    "system volume information", "temporary items", "thumbs.db",
 })  # fmt: skip
 """Names, in lower case, of folders that network drives and systems keep thumbnails, trash and snapshots in."""
 _NUMBERED = re.compile(r"found\.\d{3}", re.IGNORECASE)

@@ -41,7 +41,7 @@ class Inputs:
         if not photos and not listed:
             raise SettingError("photos: expected at least one folder or image file, got none")
         for path in photos:
-            if not os.path.exists(path):
+            if not path.exists():
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
         base = files.common_folder(path if os.path.isdir(path) else path.parent for path in absolute)

@@ -223,10 +223,9 @@ def _tag_all(
         return summary.progress(time.perf_counter() - start, search.total)
 
     with one_torch_thread(tagger.model), Search(inputs) as search:
-        tagged = tagger.tag(search, inputs.base, writer.previous)
-        unreadable = _unreadable_folders(search, tagger, writer)
-        for found in track(chain(tagged, unreadable), describe, lambda: search.total):
-            image = writer.write_files(found)
+        tagged = map(writer.write_files, tagger.tag(search, inputs.base, writer.previous))
+        unreadable = _unreadable_folders(search, tagger, writer)  # in which no files can be written either
+        for image in track(chain(tagged, unreadable), describe, lambda: search.total):
             if image.result.failed and tagger.options.on_error == "fail":
                 raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
             writer.put(image)
