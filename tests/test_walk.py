@@ -227,6 +227,14 @@ def test_patterns_of_an_index_are_relative_to_its_root(tmp_path: Path) -> None:
     assert not index.ignores(tmp_path / "images" / "y" / "b.jpg")
 
 
+def test_patterns_are_relative_to_a_folder_of_images_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a.jpg", "elsewhere/x/b.jpg", "elsewhere/x/y/c.jpg", "elsewhere/d.jpg")
+    index = FileIndex(tmp_path / "data", ["x/y"])
+    assert len(list(index.find_images(tmp_path / "elsewhere"))) == 2
+    assert index.ignores(tmp_path / "elsewhere" / "x" / "y" / "c.jpg")
+    assert not index.ignores(tmp_path / "elsewhere" / "x" / "b.jpg")
+
+
 def test_share_of_a_nas_has_only_its_photographs() -> None:
     share = case("nas-thumbnails") / "share"
     assert found(share) == [f"2024/IMG_{number:03d}.jpg" for number in range(10)]

@@ -183,13 +183,14 @@ def _nothing_found(folder: Source, candidates: list[Source]) -> LabelrError:
         return LabelrError(
             f"no label file in {data}, but a spreadsheet: {preview(sheets)}", "save it as CSV in that folder"
         )
-    if next(folder.index.find_images(data), None) is None:
-        notes = "".join(f"; {note}" for note in folder.index.passed_over.notes())
+    has_images = next(folder.index.find_images(data), None) is not None
+    notes = "".join(f"; {note}" for note in folder.index.passed_over.notes())
+    if not has_images:
         return LabelrError(
             f"no images and no label file in {data}{notes}", "name a folder that holds images and a labels.csv"
         )
     return LabelrError(
-        f"no label file in {data}",
+        f"no label file in {data}{notes}",
         "add a labels.csv (a column `filename` and one column of 0 and 1 for each label), name the file with "
         "`--labels`, or use `--layout folders` if the names of folders are labels",
     )

@@ -79,7 +79,8 @@ class ImageFinder:
         prefix = "" if folder == Path() else f"{folder}{os.sep}"
         self.files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in index.find_images(folder)]
         self.unreadable_folders = tuple(
-            (relative_name(path, folder), reason) for path, reason in index.passed_over.unreadable.items()
+            (relative_name(path, folder) if path != folder else path.name, reason)
+            for path, reason in index.passed_over.unreadable.items()
         )
         self._exact = set(self.files)
 

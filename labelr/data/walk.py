@@ -27,7 +27,7 @@ OTHER_PICTURES = frozenset({
 SYSTEM_FOLDERS = frozenset({
     "#recycle", "#snapshot", "$recycle.bin", "$windows.~bt", "$windows.~ws", "@__thumb", "@eadir", "@recently-snapshot",
     "@recycle", "@sharebin", "@sharesnap", "@synologydrive", "@tmp", "__macosx", "~snapshot", "ipod photo cache",
-    "lost+found", "lost.dir", "network trash folder", "recycled", "recycler", "resource.frk",
+    "lost+found", "lost.dir", "network trash folder", "recycler", "resource.frk",
     "system volume information", "temporary items", "thumbs.db",
 })  # fmt: skip
 """Names, in lower case, of folders that network drives and systems keep thumbnails, trash and snapshots in."""
@@ -107,12 +107,19 @@ class Walker:
         passed_over: What was passed over so far.
     """
 
-    def __init__(self, root: Path, *, recursive: bool = True, ignore: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        recursive: bool = True,
+        ignore: Sequence[str] = (),
+        passed_over: PassedOver | None = None,
+    ) -> None:
         self.root = root
         self._prefix = "" if root == Path() else f"{root}{os.sep}"
         self.recursive = recursive
         self.ignore = ignore
-        self.passed_over = PassedOver()
+        self.passed_over = passed_over or PassedOver()
 
     def images(self, folder: Path) -> Iterator[Path]:
         """The image files below a folder, by their suffix; see `files`."""
@@ -216,18 +223,18 @@ class FileIndex:
 
     Args:
         root: The data folder, which is walked as a whole; None for none.
-        ignore: Patterns of files and folders to pass over.
+        ignore: Patterns of files and folders to pass over, relative to the data folder or another that is walked.
+
+    Attributes:
+        passed_over: What was passed over so far.
     """
 
     def __init__(self, root: Path | None = None, ignore: Sequence[str] = ()) -> None:
         self._files: dict[Path, list[Path]] = {}
         self._root = root
-        self._walker = Walker(root or Path(), ignore=ignore)
-
-    @property
-    def passed_over(self) -> PassedOver:
-        """What was passed over so far."""
-        return self._walker.passed_over
+        self._ignore = ignore
+        self._walkers: list[Walker] = []
+        self.passed_over = PassedOver()
 
     def _find(self, folder: Path) -> list[Path]:
         if folder not in self._files:
@@ -238,21 +245,23 @@ class FileIndex:
         return self._files[folder]
 
     def _walk(self, folder: Path) -> list[Path]:
-        found = list(self._walker.files(folder))
-        self._walker.require(folder)
+        walker = Walker(folder, ignore=self._ignore, passed_over=self.passed_over)
+        self._walkers.append(walker)
+        found = list(walker.files(folder))
+        walker.require(folder)
         return found
 
     def _find_within(self, folder: Path, walked: Path) -> list[Path]:
         """The files below a folder within one that was walked, and where it may have been passed over."""
         inside = [path for path in self._files[walked] if str(path).startswith(f"{folder}{os.sep}")]
-        return inside or list(Walker(self._walker.root, ignore=self._walker.ignore).files(folder))
+        return inside or list(Walker(walked, ignore=self._ignore).files(folder))
 
     def ignores(self, path: Path) -> bool:
-        """Whether a file, or a folder above it, matches a pattern."""
-        walker = self._walker
-        if not walker.ignore:
+        """Whether a file, or a folder above it and below the one that was walked, matches a pattern."""
+        walker = next((walker for walker in self._walkers if self._ignore and walker.root in path.parents), None)
+        if walker is None:
             return False
-        above = [folder for folder in path.parents if folder != walker.root and folder.is_relative_to(walker.root)]
+        above = [folder for folder in path.parents if walker.root in folder.parents]
         return walker.ignores(path) or any(walker.ignores(folder, is_folder=True) for folder in above)
 
     def find_images(self, folder: Path) -> Iterator[Path]:
