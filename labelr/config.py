@@ -60,8 +60,13 @@ class MachineOptions(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(Settings):
-    """How image files are opened."""
+    """Which image files are opened, and how."""
 
+    ignore: tuple[str, ...] = _data(
+        (),
+        "Leave out images and folders whose path or name matches, such as `thumbs` or `*_old.jpg`; repeat for several.",
+        metavar="GLOB",
+    )
     on_error: Literal["skip", "fail"] = _invalid(
         "skip", "Skip images that cannot be opened and list them in errors.csv, or fail."
     )
@@ -135,7 +140,9 @@ class ReadOptions(ImageOptions):
         "auto", "Meaning of an empty cell; auto: no if no cell says no or if cells hold tags, else unknown."
     )
     tag_separator: str | None = _data(
-        None, "Separator of tags in a cell or text file. Default: the first of | ; , and line breaks that is found."
+        None,
+        "Separator of tags in a cell, a text file or the name of a folder. Default: the first of | ; , and line breaks "
+        "that is found; names of folders are single labels.",
     )
     skip_missing: bool = _invalid(False, "Leave out rows whose image is missing, instead of failing.")
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
@@ -397,9 +404,6 @@ class TagOptions(ImageOptions, ThresholdOptions, MachineOptions):
     """Which images are tagged, and which labels are written in which formats."""
 
     recursive: bool = _data(True, "Search subfolders too.")
-    ignore: tuple[str, ...] = _data(
-        (), "Skip images whose path or name matches, such as `thumbs/*`; repeat for several.", metavar="GLOB"
-    )
     top_k: int | None = _labels(
         None, "Write at most this many labels per image, the most probable; auto: no limit.", low=1
     )

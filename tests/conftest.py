@@ -1,5 +1,6 @@
 """Fixtures: synthetic data sets, a small trained model, and the command line in this process and in its own."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -145,6 +146,43 @@ def scenes() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the photographs are not at {folder}")
     return folder
+
+
+def case(name: str) -> Path:
+    """A folder of inputs that people really have, beside the repository; see its README."""
+    folder = SHARED / "cases" / name
+    if not folder.is_dir():
+        pytest.skip(f"the case is not at {folder}")
+    return folder
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
+
+
+@pytest.fixture
+def forbid() -> Iterator[Callable[[Path], None]]:
+    """Makes a folder unreadable until the end of the test, for root too, who loses the right to read everything."""
+    forbidden: list[Path] = []
+    libc, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (_Capabilities * 2)()
+    is_root = os.geteuid() == 0
+    if is_root and (not hasattr(libc, "capget") or libc.capget(header, sets)):
+        pytest.skip("root may read everything")
+    before = sets[0].effective
+
+    def run(folder: Path) -> None:
+        folder.chmod(0)
+        forbidden.append(folder)
+        if is_root:
+            sets[0].effective = before & ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, of this thread
+            assert libc.capset(header, sets) == 0
+
+    yield run
+    if is_root:
+        sets[0].effective = before
+        libc.capset(header, sets)
+    for folder in forbidden:
+        folder.chmod(0o755)
 
 
 # --- label files -----------------------------------------------------------------------------------------------------

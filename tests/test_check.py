@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_everything_wrong_is_told_at_once(cli: Cli, data: Path) -> None:
         "copies or near-duplicates whose labels differ (1): 00005.png and 00006.png on",
     ):
         assert f"Attention: {said}" in text.out
+
+
+def test_folders_that_cannot_be_listed_and_near_misses_are_told(data: Path, forbid: Callable[[Path], None]) -> None:
+    put(data, "images/private/a.png")
+    shutil.move(data / "images" / "00000.png", data / "images" / "0.png")
+    forbid(data / "images" / "private")
+    found = check(data).to_json()
+    assert found["unreadable_folders"] == [{"folder": "images/private", "reason": "permission denied"}]
+    assert found["similar"] == {"00000.png": "there is images/0.png"}
+    assert "folders that cannot be listed (1): images/private (permission denied)" in found["problems"]
+    assert any("(1): 00000.png (there is images/0.png)" in problem for problem in found["problems"])
 
 
 def test_row_that_cannot_be_understood_does_not_stop_the_audit_from_python(data: Path) -> None:

@@ -54,7 +54,7 @@ def test_several_label_columns_make_labels_with_their_names(tmp_path: Path) -> N
     data = make_data(tmp_path, STYLES, images=["a.jpg", "b.jpg", "c.jpg"])
     table = read_table(data, label_column=["kind", "season", "sold"])
     assert table.labels == ("kind=shirt", "kind=shoe", "season=Fall", "season=Summer", "sold")
-    expected = [[1, 0, 1, 0, 1], [0, 1, NAN, NAN, 0], [1, 0, 0, 1, 0]]
+    expected: list[list[float]] = [[1, 0, 1, 0, 1], [0, 1, NAN, NAN, 0], [1, 0, 0, 1, 0]]
     assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], table.labels, expected)
     assert read_table(data, label_column=["kind", "season"], blank="no").targets[1].tolist() == [0, 1, 0, 0]
 

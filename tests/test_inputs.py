@@ -5,14 +5,14 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import put
 
 from labelr.config import TagOptions
-from labelr.data.images import find_images
+from labelr.data.walk import PassedOver, Walker, find_images
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.tagging.inputs import Inputs, Search, read_list
@@ -23,7 +23,7 @@ def inputs_of(*photos: Path, files_from: Path | None = None, ignore: tuple[str, 
 
 
 def names_of(inputs: Inputs) -> list[str]:
-    return list(inputs.find())
+    return list(inputs.find(inputs.walker()))
 
 
 class Slow(Inputs):
@@ -31,8 +31,8 @@ class Slow(Inputs):
 
     may_continue = threading.Event()
 
-    def find(self) -> Iterator[str]:
-        found = super().find()
+    def find(self, walker: Walker) -> Iterator[str]:
+        found = super().find(walker)
         yield next(found)
         assert self.may_continue.wait(10)
         yield from found
@@ -54,8 +54,8 @@ def test_folder_that_cannot_be_listed_is_an_error_for_the_reader_of_a_search(tmp
     put(tmp_path, "photos/a.jpg")
 
     class Vanishing(Inputs):
-        def find(self) -> Iterator[str]:
-            yield from super().find()
+        def find(self, walker: Walker) -> Iterator[str]:
+            yield from super().find(walker)
             yield from find(tmp_path / "gone")
 
     def find(folder: Path) -> Iterator[str]:
@@ -70,7 +70,7 @@ def test_folder_that_cannot_be_listed_is_an_error_for_the_reader_of_a_search(tmp
 
 def test_search_ends_with_its_context(tmp_path: Path) -> None:
     class Endless(Inputs):
-        def find(self) -> Iterator[str]:
+        def find(self, walker: Walker) -> Iterator[str]:  # noqa: ARG002 - it never ends
             return (f"{number}.jpg" for number in itertools.count())
 
     with Search(Endless(**vars(inputs_of(tmp_path)))) as search:
@@ -102,8 +102,9 @@ def test_names_are_relative_to_what_all_inputs_have_in_common_and_each_is_there_
 )
 def test_patterns_are_of_paths_and_of_names(tmp_path: Path, pattern: str, ignored: set[str]) -> None:
     names = ["a.jpg", "sub/a.jpg", "x.png"]
-    inputs = inputs_of(tmp_path, ignore=(pattern,))
-    assert {name for name in names if inputs.ignores(name)} == ignored
+    for name in names:
+        put(tmp_path, name)
+    assert set(names) - set(names_of(inputs_of(tmp_path, ignore=(pattern,)))) == ignored
 
 
 def test_nothing_to_tag_and_what_is_not_there_are_errors(tmp_path: Path) -> None:
@@ -111,6 +112,41 @@ def test_nothing_to_tag_and_what_is_not_there_are_errors(tmp_path: Path) -> None
         inputs_of()
     with pytest.raises(LabelrError, match="does not exist"):
         inputs_of(tmp_path / "gone")
+
+
+def test_ignored_folder_is_not_searched_and_counted(tmp_path: Path) -> None:
+    for name in ("a.jpg", "thumbs/b.jpg", "deep/thumbs/c.jpg"):
+        put(tmp_path, name)
+    inputs = inputs_of(tmp_path, ignore=("thumbs",))
+    walker = inputs.walker()
+    assert list(inputs.find(walker)) == ["a.jpg"]
+    assert walker.passed_over == PassedOver(ignored_folders=2)
+
+
+def test_folder_that_cannot_be_listed_stops_no_search(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
+    for name in ("one/a.jpg", "one/private/b.jpg", "two/c.jpg", "three/d.jpg"):
+        put(tmp_path, name)
+    forbid(tmp_path / "one" / "private")
+    forbid(tmp_path / "three")
+    with Search(inputs_of(tmp_path / "one", tmp_path / "two", tmp_path / "three")) as search:
+        assert list(search) == ["one/a.jpg", "two/c.jpg"]
+        assert search.unreadable == {"one/private": "permission denied", "three": "permission denied"}
+
+
+def test_only_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
+    put(tmp_path, "one/a.jpg")
+    forbid(tmp_path / "one")
+    inputs = inputs_of(tmp_path / "one")
+    with pytest.raises(LabelrError, match="cannot list the folder"):
+        names_of(inputs)
+
+
+def test_listed_image_in_a_folder_that_may_not_be_entered_is_found_to_fail_later(
+    tmp_path: Path, forbid: Callable[[Path], None]
+) -> None:
+    image = put(tmp_path, "one/a.jpg")
+    forbid(tmp_path / "one")
+    assert names_of(inputs_of(files_from=put(tmp_path, "list", os.fsencode(image)))) == ["a.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
 from labelr.config import ReadOptions
-from labelr.data.images import FileIndex
 from labelr.data.label_files import find_sources
+from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError
 
 

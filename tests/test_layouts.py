@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_table, error_of, make_data, put, read_table
+from conftest import assert_table, case, error_of, make_data, put, read_table
 
 from labelr.config import LAYOUTS, ReadOptions
 from labelr.data.formats import layouts
@@ -116,6 +117,86 @@ def test_nested_folders_are_labels_only_if_the_layout_is_chosen(tmp_path: Path) 
         put(tmp_path, name, name)
     assert error_of(tmp_path).message == f"no label file in {tmp_path}"
     assert read_table(tmp_path, layout="folders").labels == ("2024", "feb", "jan")
+
+
+COMBINATIONS = ("cat/1.jpg", "dog/2.jpg", "cat_dog/3.jpg", "unlabeled/4.jpg")
+
+
+def make_folders(folder: Path, files: Iterable[str]) -> Path:
+    for name in files:
+        put(folder, name, name)
+    return folder
+
+
+def test_folders_are_split_into_labels_at_a_separator(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, COMBINATIONS), tag_separator="_")
+    files = ["cat/1.jpg", "cat_dog/3.jpg", "dog/2.jpg", "unlabeled/4.jpg"]
+    assert_table(table, files, ["cat", "dog"], [[1, 0], [1, 1], [0, 1], [0, 0]])
+    assert table.layout == "folders named after labels, joined by `_`"
+    assert table.findings.notes == (
+        "images in unlabeled, to which no label applies: 1; if nothing is known of them, use `--blank unknown`",
+    )
+
+
+def test_images_of_an_unlabelled_folder_are_unknown_if_blank_means_that(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, COMBINATIONS), tag_separator="_", blank="unknown")
+    assert table.findings.unlabelled == ("unlabeled/4.jpg",)
+    assert table.findings.notes == ("images in unlabeled, of which nothing is known: 1",)
+
+
+@pytest.mark.parametrize(
+    ("folders", "named", "option"),
+    [
+        (["cat", "dog", "cat_dog"], "1 (cat_dog)", "_"),
+        (["cat-dog", "dog-cow", "cow-cat"], "3 (cat-dog, cow-cat, dog-cow)", "-"),
+        (["cat", "dog", "cat & dog"], "1 (cat & dog)", '"&"'),
+        (["cat", "dog", "cat dog"], "1 (cat dog)", '" "'),
+        (["big_cat", "dog", "big_cat__dog"], "1 (big_cat__dog)", "__"),
+    ],
+)
+def test_folders_that_look_like_combinations_are_named_with_the_option(
+    folders: list[str], named: str, option: str, tmp_path: Path
+) -> None:
+    table = read_table(make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in folders]))
+    assert table.labels == tuple(sorted(folders))
+    (note,) = table.findings.notes
+    assert note == (
+        f"folders that look like combinations of labels, each taken as a label of its own: {named}; "
+        f"separate them with `--tag-separator {option}`"
+    )
+
+
+def test_folders_with_a_word_in_common_are_not_taken_for_combinations(tmp_path: Path) -> None:
+    folders = ["golden_retriever", "labrador_retriever", "_cat", "cat", "sea_lion"]
+    assert read_table(make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in folders])).findings.notes == ()
+
+
+def test_folder_for_images_without_a_label_is_a_label_and_said(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, ["cat/1.jpg", "None/2.jpg"])
+    table = read_table(data)
+    assert table.labels == ("None", "cat")
+    assert table.findings.notes == (
+        "the folder None is taken as a label of its own; if its images have no label, use `--exclude None`",
+    )
+    assert_table(read_table(data, exclude=("None",)), ["None/2.jpg", "cat/1.jpg"], ["cat"], [[0], [1]])
+
+
+def test_combinations_of_roboflow_are_labels_with_a_separator() -> None:
+    table = read_table(case("folders-of-combinations") / "data", tag_separator="_")
+    assert table.labels == ("car", "cat", "dog", "tree")
+    row = next(row for row, file in enumerate(table.files) if "/dog_cat_car/" in file)
+    np.testing.assert_array_equal(table.targets[row], [1, 1, 1, 0])
+    assert set(table.named_splits or ()) == {"train", "val", "test"}
+
+
+def test_thumbnails_of_a_nas_are_no_labels() -> None:
+    table = read_table(case("nas-thumbnails") / "folders_with_eadir")
+    assert table.labels == ("cat", "dog")
+    assert len(table) == 30
+
+
+def test_images_of_browsers_are_learned_from_too() -> None:
+    assert len(read_table(case("jfif-hif-skipped") / "by_folder")) == 40
 
 
 def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:

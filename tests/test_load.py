@@ -3,16 +3,18 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
+from PIL import Image
 
 from labelr.config import ReadOptions
 from labelr.data.dataset import write_labels
-from labelr.data.load import read_labels
+from labelr.data.load import load_dataset, read_labels
 from labelr.errors import LabelrError
 
 NAN = float("nan")
@@ -42,6 +44,87 @@ def test_all_images_missing_points_at_the_folder(skip_missing: bool, tmp_path: P
 def test_name_longer_than_any_file_system_takes_is_a_missing_image(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, f"filename,dog\na.jpg,1\n{'x' * 5000}.jpg,1\n"))
     assert "1 of 2 images in labels.csv are not in" in error.message
+
+
+def test_missing_images_are_named_with_what_there_is_instead_those_first(tmp_path: Path) -> None:
+    rows = [f"sub/{number}.jpg" for number in range(3, 6)] + ["cats/1.jpg", "dogs/9.jpg"]
+    text = "filename,dog\ncats/2.jpg,1\n" + "".join(f"{row},0\n" for row in rows)
+    error = error_of(make_data(tmp_path, text, images=["cats/2.jpg", "cats/1.jpeg", "cats/1.png", "b/9.jpg"]))
+    assert error.message == (
+        f"5 of 6 images in labels.csv are not in {tmp_path}: cats/1.jpg (there is cats/1.jpeg and cats/1.png), "
+        "dogs/9.jpg (there is b/9.jpg), sub/3.jpg, and 2 more"
+    )
+
+
+def test_images_found_under_another_ending_are_a_note(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, LABELS, images=["a.jpeg", "b.jpg"]))
+    assert_table(table, ["a.jpeg", "b.jpg"], ["dog"], [[1], [0]])
+    assert "images found although the endings of their names differ: 1, such as a.jpg (a.jpeg)" in table.findings.notes
+
+
+# --- what is left out ------------------------------------------------------------------------------------------------
+
+
+def test_pictures_and_folders_that_are_left_out_are_notes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data = make_data(tmp_path, LABELS, images=["a.jpg", "b.jpg", "c.cr2", "@eaDir/a.jpg/d.jpg", "old/e.jpg"])
+    for name in "ab":
+        Image.new("RGB", (32, 32)).save(data / f"{name}.jpg")
+    dataset = load_dataset([data], ReadOptions(ignore=("old",)))
+    notes = (
+        "pictures in formats that labelr does not read, left out: 1 .cr2",
+        "hidden and system folders, left out: 1 (@eaDir)",
+        "left out by `--ignore`: 1 folder",
+    )
+    assert dataset.findings.notes == notes
+    assert dataset.findings.unlisted == ()
+    assert all(f"  {note}" in caplog.messages for note in notes)
+
+
+@pytest.mark.parametrize("pattern", ["old", "old/", "old/*", "*/b.jpg"])
+def test_listed_images_that_are_ignored_are_neither_used_nor_missing(pattern: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nold/b.jpg,0\n", images=["a.jpg", "old/b.jpg"])
+    table = read_table(data, ignore=(pattern,))
+    assert_table(table, ["a.jpg"], ["dog"], [[1]])
+    assert table.findings.missing == ()
+    assert "listed images left out by `--ignore`: 1" in table.findings.notes
+
+
+def test_folder_that_cannot_be_listed_is_a_warning_and_stops_nothing(
+    tmp_path: Path, forbid: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data(tmp_path, LABELS, images=["private/c.jpg", "annotations/d.jpg"])
+    for name in "ab":
+        Image.new("RGB", (32, 32)).save(data / f"{name}.jpg")
+    forbid(data / "private")
+    forbid(data / "annotations")
+    dataset = load_dataset([data], ReadOptions())
+    assert dataset.findings.unreadable_folders == (
+        ("annotations", "permission denied"), ("private", "permission denied"),
+    )  # fmt: skip
+    assert dataset.files == ("a.jpg", "b.jpg")
+    warning = "2 folders cannot be listed: annotations (permission denied), private (permission denied)"
+    assert any(message.startswith(warning) for message in caplog.messages)
+
+
+def test_images_missing_in_a_folder_that_cannot_be_listed_point_at_it(
+    tmp_path: Path, forbid: Callable[[Path], None]
+) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nx/b.jpg,0\n", images=["a.jpg", "x/b.jpg"])
+    forbid(data / "x")
+    assert error_of(data).message.endswith("x/b.jpg; 1 folder cannot be listed: x (permission denied)")
+
+
+def test_data_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
+    forbid(make_data(tmp_path / "data", LABELS))
+    assert error_of(tmp_path / "data").message.startswith(f"cannot list the folder {tmp_path / 'data'}")
+
+
+def test_folder_of_raw_pictures_says_so(tmp_path: Path) -> None:
+    put(tmp_path, "a.nef")
+    assert error_of(tmp_path).message == (
+        f"no images and no label file in {tmp_path}; pictures in formats that labelr does not read, left out: 1 .nef"
+    )
 
 
 def test_label_file_with_a_name_longer_than_any_file_system_takes_does_not_exist(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from labelr.config import LAYOUTS, Layout, ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.images import SUFFIXES
 from labelr.data.load import read_labels
+from labelr.data.walk import SUFFIXES
 from labelr.errors import LabelrError
 
 T = TypeVar("T")

@@ -39,6 +39,11 @@ def make_sheet(
     return book, sheet
 
 
+def write_ods(frame: pd.DataFrame, path: Path) -> None:
+    with pd.ExcelWriter(path, engine="odf") as writer:
+        frame.to_excel(writer, index=False)
+
+
 ROWS: list[list[object]] = [["filename", "dog", "cat"], ["a.jpg", True, 0], ["b.jpg", False, 1.0]]
 
 
@@ -144,7 +149,7 @@ def test_hidden_column_of_an_ods_is_said(tmp_path: Path) -> None:
     from odf.table import TableColumn
 
     frame = pd.DataFrame({"filename": ["a.jpg"], "dog": [True], "cat": [False]})
-    frame.to_excel(tmp_path / "labels.ods", index=False, engine="odf")
+    write_ods(frame, tmp_path / "labels.ods")
     document = load(tmp_path / "labels.ods")
     sheet = document.spreadsheet.firstChild
     for visibility in ("visible", "collapse", "visible"):
@@ -194,7 +199,7 @@ def test_table_written_by_pandas_reads_to_the_same_labels_in_every_format(
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
     frame.to_excel(tmp_path / "t.xlsx", index=False)
-    frame.to_excel(tmp_path / "t.ods", index=False, engine="odf")
+    write_ods(frame, tmp_path / "t.ods")
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_feather(tmp_path / "t.feather")
     expected = [[float(mark) if mark is not None else NAN for mark in row[: len(labels)]] for row in cells]

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Cli
-from tag_results import ALL_FORMATS, counts, read_csv, tree
+from conftest import Cli, put
+from tag_results import ALL_FORMATS, counts, read_csv, reason_of, tree
 
 from labelr import signals
 from labelr.errors import LabelrError
@@ -228,6 +228,83 @@ def test_ignored_images_are_skipped_and_counted(photos: Path, tmp_path: Path, tr
     summary = tag(photos, trained, output=tmp_path / "out", ignore=("deep/er/*", "z.*"))
     assert (summary.found, summary.ok, summary.failed, summary.skipped) == (5, 2, 1, 2)
     assert [row[0] for row in read_csv(tmp_path / "out" / "labels.csv")[1:]] == ["a.png", "deep/b.png"]
+
+
+def test_what_is_left_out_is_printed_and_in_the_summary(cli: Cli, photos: Path, tmp_path: Path, trained: Model) -> None:
+    for name in ("IMG_1.CR2", "@eaDir/a.png", "old/a.png"):
+        put(photos, name)
+    done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out", "--ignore", "old")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["found"], summary["skipped"], summary["ignored_folders"]) == (5, 0, 1)
+    assert (summary["other_formats"], summary["system_folders"]) == ({".cr2": 1}, {"@eaDir": 1})
+    assert len(summary["notes"]) == 3
+    for note in summary["notes"]:
+        assert f"  {note}\n" in done.err
+
+
+def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, "photos/a.dng")
+    done = cli("tag", tmp_path / "photos", "-o", tmp_path / "out")
+    assert done.code == 1
+    assert "photos; pictures in formats that labelr does not read, left out: 1 .dng" in done.err
+
+
+# --- folders that cannot be listed -----------------------------------------------------------------------------------
+
+
+def test_folder_that_cannot_be_listed_has_failed_and_stops_nothing(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None]
+) -> None:
+    out = tmp_path / "out"
+    put(photos, "m/a.png")
+    forbid(photos / "m")
+    done = cli("tag", photos, "--model", trained.path, "-o", out)
+    assert done.code == 3
+    assert counts(out) == {"found": 6, "ok": 4, "failed": 2, "skipped": 0, "unchanged": 0, "vanished": 0}
+    assert reason_of(out, "m") == "the folder cannot be listed: permission denied"
+    done = cli("tag", photos, "--model", trained.path, "-o", "-", "--format", "jsonl")
+    assert json.loads(done.out.splitlines()[-1])["error"] == "the folder cannot be listed: permission denied"
+    with pytest.raises(LabelrError, match="m: the folder cannot be listed"):
+        tag(photos, trained, output=tmp_path / "other", on_error="fail", ignore=("broken.jpg",))
+
+
+def test_results_of_images_in_a_folder_that_cannot_be_listed_any_more_are_kept(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None]
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+    before = tree(out)
+    forbid(photos / "deep" / "er")
+    done = cli("tag", photos, "--model", trained.path, "-o", out, "--dry-run")
+    assert "6 images found: 1 would be tagged, 4 are unchanged" in done.err
+    assert "results of 0 others would be deleted; 1 folder cannot be listed" in done.err
+    tag(photos, trained, output=out)
+    assert counts(out) == {"found": 6, "ok": 4, "failed": 2, "skipped": 0, "unchanged": 4, "vanished": 0}
+    after = tree(out)
+    assert sorted(after) == sorted(before)
+    assert sorted(after["labels.csv"].splitlines()) == sorted(before["labels.csv"].splitlines())
+
+
+def test_nothing_is_written_into_a_folder_that_cannot_be_listed(
+    photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None]
+) -> None:
+    options: dict[str, Any] = {"output": tmp_path / "out", "in_place": True, "append": True, "format": ("csv", "txt")}
+    tag(photos, trained, **options)
+    forbid(photos / "deep" / "er")
+    assert (summary := tag(photos, trained, **options)).failed == 2
+    assert summary.ok == summary.unchanged == 4
+
+
+def test_folder_that_can_be_listed_again_is_not_counted_as_a_vanished_image(
+    photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None]
+) -> None:
+    out = tmp_path / "out"
+    forbid(photos / "deep")
+    tag(photos, trained, output=out)
+    assert counts(out) == {"found": 3, "ok": 2, "failed": 1, "skipped": 0, "unchanged": 0, "vanished": 0}
+    (photos / "deep").chmod(0o755)
+    tag(photos, trained, output=out)
+    assert counts(out) == {"found": 5, "ok": 4, "failed": 1, "skipped": 0, "unchanged": 2, "vanished": 0}
 
 
 def test_folder_whose_name_looks_like_an_option_or_a_pattern_is_a_folder(

@@ -9,6 +9,7 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 from labelr.config import TagOptions
+from labelr.errors import pluralize
 from labelr.fields import SettingError
 
 FilesFrom = Annotated[
@@ -98,11 +99,15 @@ def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
 def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     """How many images were tagged, failed or skipped."""
     if dry_run:
-        to_do = summary["found"] - summary["skipped"] - summary["unchanged"]
-        console.show_note(
+        to_do = summary["found"] - summary["skipped"] - summary["unchanged"] - summary["failed"]
+        line = (
             f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} are unchanged, "
             f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
         )
+        if summary["failed"]:
+            line += f"; {pluralize(summary['failed'], 'folder')} cannot be listed"
+        console.show_note(line)
+        _show_left_out(summary)
         return
     parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
     line = f"{summary['found']:,} images found: {', '.join(parts)}"
@@ -111,3 +116,9 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     if summary["vanished"]:
         line += f"; results of {summary['vanished']:,} missing images were deleted"
     console.show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
+    _show_left_out(summary)
+
+
+def _show_left_out(summary: Mapping[str, Any]) -> None:
+    for note in summary["notes"]:
+        console.show_note(f"  {note}")

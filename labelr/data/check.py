@@ -109,9 +109,13 @@ class Check:
             "not_evaluable": self.not_evaluable,
             "suspicious_labels": suspicious_labels(dataset.labels),
             "missing": list(findings.missing),
+            "similar": {name: text for name, text in zip(findings.missing, findings.similar, strict=True) if text},
             "unlisted": list(findings.unlisted),
             "unlabelled": list(findings.unlabelled),
             "invalid": list(findings.invalid),
+            "unreadable_folders": [
+                {"folder": folder, "reason": reason} for folder, reason in findings.unreadable_folders
+            ],
             "unreadable": [{"file": file, "reason": reason} for file, reason in dataset.unreadable.items()],
             "duplicates": exact,
             "near_duplicates": near,
@@ -122,7 +126,7 @@ class Check:
             "fixes": [change._asdict() for change in self.fixed.changes],
             "split": {split: len(dataset.split_rows(split)) for split in SPLITS},
         }
-        return {**found, "problems": _problems(found)}
+        return {**found, "problems": _problems(found, findings.described_missing)}
 
 
 def check(
@@ -182,15 +186,17 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
     return {name: list(ordered[place]) for name, place in places.items()}
 
 
-def _problems(found: Mapping[str, Any]) -> list[str]:
+def _problems(found: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
     """What needs attention, one sentence each."""
     disagreeing = [
         f"{' and '.join(group['files'][:2])} on {preview(group['labels'])}" for group in found["disagreeing"]
     ]
     unreadable = [f"{image['file']} ({image['reason']})" for image in found["unreadable"]]
+    folders = [f"{place['folder']} ({place['reason']})" for place in found["unreadable_folders"]]
     suspicious = [f"{label['label']!r} ({label['reason']})" for label in found["suspicious_labels"]]
     kinds = {
-        "images that are listed but do not exist, on which `fit` stops without `--skip-missing`": found["missing"],
+        "images that are listed but do not exist, on which `fit` stops without `--skip-missing`": missing,
+        "folders that cannot be listed": folders,
         "images that are not listed": found["unlisted"],
         "images without a known label": found["unlabelled"],
         "rows that cannot be understood, on which `fit` stops without `--skip-invalid`": found["invalid"],

@@ -22,21 +22,31 @@ class Findings(NamedTuple):
 
     Attributes:
         missing: Images that are listed and do not exist.
+        similar: What there is instead of each missing image, such as ``there is a.jpeg``; empty for nothing similar.
         unlisted: Images that exist and are not listed, relative to the data set's root.
         unlabelled: Images that are listed and have no known label; they are left out.
         invalid: The rows that were left out, each with its reason.
+        unreadable_folders: The folders that cannot be listed, each with the reason.
         notes: What was assumed, left out or unusual, one sentence each.
         columns: The names of the columns of the label files that are tables.
         matched: The image file of each name in the label files that has one.
     """
 
     missing: tuple[str, ...] = ()
+    similar: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
+    unreadable_folders: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     matched: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def described_missing(self) -> list[str]:
+        """The missing images with what there is instead, those first that have something similar."""
+        pairs = zip(self.missing, self.similar, strict=True)
+        return [f"{name} ({text})" if text else name for name, text in sorted(pairs, key=lambda pair: not pair[1])]
 
 
 @dataclass(frozen=True)

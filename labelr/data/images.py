@@ -1,12 +1,10 @@
-"""Finds image files and opens them: the only decoder, shared by training, scoring and tagging."""
+"""Opens image files: the only decoder, shared by training, scoring and tagging."""
 
 import hashlib
-import os
 import stat
-from collections.abc import Iterator
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,92 +12,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.errors import LabelrError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF")
-HEIF_SUFFIXES = frozenset({".heic", ".heif"})
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}) | HEIF_SUFFIXES
-JUNK_NAMES = frozenset({"Thumbs.db", "__MACOSX"})
-REPORT_FOLDER, PAGE_FILE = "report", "report.html"
-"""A folder of this name with this file is a report of labelr; its images are charts, not photographs."""
-
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 Pixels = NDArray[np.uint8]
 """One RGB image, ``(S, S, 3)``; thumbnails are ``(H, W, 3)``."""
 
 # Pillow's own limit holds for the whole process and only warns; ours is checked before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
-
-
-def has_image_suffix(name: str) -> bool:
-    """Whether a file name has the suffix of an image format."""
-    return PurePath(name).suffix.lower() in SUFFIXES
-
-
-def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """The image files below `folder`, by their suffix; see `find_files`."""
-    return (path for path in find_files(folder, recursive=recursive) if has_image_suffix(path.name))
-
-
-def find_files(
-    folder: Path, *, recursive: bool = True, ancestors: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[Path]:
-    """The files below `folder`, depth first, the entries of each folder sorted by name.
-
-    Dot-files, ``Thumbs.db``, ``__MACOSX`` and labelr's own charts are skipped. Symbolic links are followed, but never
-    back to one of `ancestors`, the folders that contain them by device and inode. Names are not interpreted: no
-    globbing, and they need not be valid UTF-8.
-
-    Raises:
-        LabelrError: If a folder cannot be listed; skipping it would falsify the result.
-    """
-    try:
-        status = folder.stat()
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
-    identity = (status.st_dev, status.st_ino)
-    is_report = folder.name == REPORT_FOLDER and any(entry.name == PAGE_FILE for entry in ordered)
-    if identity in ancestors or (is_report and ancestors):
-        return
-    for entry in ordered:
-        if entry.name.startswith(".") or entry.name in JUNK_NAMES:
-            continue
-        if _is_folder(entry):
-            if recursive:
-                yield from find_files(folder / entry.name, ancestors=ancestors | {identity})
-        else:
-            yield folder / entry.name
-
-
-class FileIndex:
-    """The files below folders, each folder walked once for all who look for files in it; see `find_files`."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, list[Path]] = {}
-
-    def _find(self, folder: Path) -> list[Path]:
-        if folder not in self._files:
-            walked = next((parent for parent in folder.parents if parent in self._files), None)
-            known = self._files[walked] if walked is not None else []
-            inside = [path for path in known if str(path).startswith(f"{folder}{os.sep}")]
-            self._files[folder] = inside or list(find_files(folder))
-        return self._files[folder]
-
-    def find_images(self, folder: Path) -> Iterator[Path]:
-        """The image files below a folder, by their suffix."""
-        return (path for path in self._find(folder) if has_image_suffix(path.name))
-
-    def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
-        """The files below a folder with a suffix, without broken links."""
-        return (path for path in self._find(folder) if path.name.endswith(suffix) and path.is_file())
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: it will be reported as a file that cannot be read
-        return False
 
 
 class UnreadableError(Exception):

@@ -12,8 +12,8 @@ from labelr.config import ReadOptions
 from labelr.data.formats import spreadsheet, tagged
 from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
-from labelr.data.images import FileIndex
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
+from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
@@ -91,21 +91,24 @@ def _find_named(source: Source) -> list[Source]:
 
 def _candidates(source: Source, suffixes: Collection[str] = SUFFIXES) -> Iterator[Path]:
     """The files with some suffixes in a data folder and in its folders that usually hold label files."""
-    subfolders = [folder for folder in _list(source.path) if folder.is_dir() and folder.name.lower() in FOLDERS]
+    subfolders = [folder for folder in _list(source.path) if os.path.isdir(folder) and folder.name.lower() in FOLDERS]
     for folder in (source.path, *subfolders):
         by_suffix = defaultdict(list)
-        for path in _list(folder):
-            if path.suffix.lower() in suffixes and path.name not in WRITTEN_BY_LABELR and path.is_file():
+        for path in _list(folder, required=folder == source.path):
+            if path.suffix.lower() in suffixes and path.name not in WRITTEN_BY_LABELR and os.path.isfile(path):
                 if path.name == tagged.LINES and tagged.fits(source.beside(folder)):
                     continue  # people correct the files of single images beside it
                 by_suffix[path.suffix.lower()].append(path)
         yield from (path for paths in by_suffix.values() if len(paths) <= MAX_FILES for path in paths)
 
 
-def _list(folder: Path) -> list[Path]:
+def _list(folder: Path, *, required: bool = True) -> list[Path]:
+    """The entries of a folder that are not hidden; empty for one that cannot be listed, unless it is required."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith((".", LOCK_PREFIX)))
     except OSError as error:
+        if not required:
+            return []
         raise LabelrError(f"cannot list the folder {folder}: {error.strerror}") from error
 
 
@@ -188,10 +191,14 @@ def _nothing_found(folder: Source, candidates: list[Source]) -> LabelrError:
         return LabelrError(
             f"no label file in {data}, but one of Apple Numbers: {preview(sheets)}", "export it as Excel or CSV there"
         )
-    if next(folder.index.find_images(data), None) is None:
-        return LabelrError(f"no images and no label file in {data}", "name a folder that holds images and a labels.csv")
+    has_images = next(folder.index.find_images(data), None) is not None
+    notes = "".join(f"; {note}" for note in folder.index.passed_over.notes())
+    if not has_images:
+        return LabelrError(
+            f"no images and no label file in {data}{notes}", "name a folder that holds images and a labels.csv"
+        )
     return LabelrError(
-        f"no label file in {data}",
+        f"no label file in {data}{notes}",
         "add a labels.csv (a column `filename` and one column of 0 and 1 for each label), name the file with "
         "`--labels`, or use `--layout folders` if the names of folders are labels",
     )

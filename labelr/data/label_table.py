@@ -4,7 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -159,6 +159,15 @@ class LabelTable:
             invalid=tuple(invalid),
             aside=tuple(aside),
         )  # fmt: skip
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """The table of some images, in the order given."""
+        columns = {
+            name: tuple(column[row] for row in rows)
+            for name in ("names", "groups", "splits")
+            if (column := getattr(self, name)) is not None
+        }
+        return replace(self, targets=self.targets[list(rows)], **columns)  # type: ignore[arg-type]
 
 
 def _clean(labels: Iterable[str]) -> set[str]:

@@ -15,7 +15,6 @@ from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.spreadsheet import table_of_frame
-from labelr.data.images import FileIndex
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
 from labelr.data.label_table import (
     LabelTable,
@@ -25,7 +24,8 @@ from labelr.data.label_table import (
     split_in_name,
     spread_targets,
 )
-from labelr.data.match_images import ImageFinder
+from labelr.data.match_images import ImageFinder, Match
+from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.fields import SettingError
 from labelr.files import common_folder
@@ -132,28 +132,31 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
         problem = "is a file" if data.exists() else "does not exist"
         raise LabelrError(f"the data folder {data} {problem}", "name a folder that holds images and a label file")
     default = data / "images"
-    images = Path(options.images) if options.images else default if default.is_dir() else data
-    if not images.is_dir():
+    images = Path(options.images) if options.images else default if os.path.isdir(default) else data
+    if not os.path.isdir(images):
         raise LabelrError(f"the image folder {images} does not exist", "name the folder of the images with `--images`")
-    index = FileIndex()
+    index = FileIndex(data, options.ignore)
     sources = find_sources(data, images, options, index)
     tables = read_sources(sources)
     finder = ImageFinder(images if options.images else data, index)
-    matched: list[str | None] = []
+    matches: list[Match] = []
     aside: dict[str, str | None] = {}
-    notes = []
     for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
         folder = source.path if source.is_folder else source.path.parent  # such as train/ of train/_classes.csv
         inside = [folder] if folder != finder.folder and folder.is_relative_to(finder.folder) else []
         bases = [*inside, images, finder.folder]
         own_split = split or next((split_in_name(folder.name) for folder in inside), "")
-        match = finder.find(table.names, bases, table.splits, own_split=own_split)
-        matched += match.files
-        notes += [f"images are matched {match.how}"] if match.how else []
+        matches.append(finder.find(table.names, bases, table.splits, own_split=own_split))
         aside.update(zip(table.aside, finder.find(table.aside, bases, own_split=own_split).files, strict=True))
     whole = concat_tables(data, sources, tables)
-    whole = replace(whole, notes=(*whole.notes, *dict.fromkeys(notes)))
-    dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, matched, aside, finder, images)
+    match = Match.concat(matches)
+    notes = [*match.notes, *index.passed_over.notes()]
+    kept = [row for row, file in enumerate(match.files) if file is None or not index.ignores(finder.folder / file)]
+    if len(kept) < len(match.files):
+        notes.append(f"listed images left out by `--ignore`: {len(match.files) - len(kept):,}")
+        whole, match = whole.take(kept), match.take(kept)
+    whole = replace(whole, notes=(*whole.notes, *notes))
+    dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, match, aside, finder, images)
     columns = frozenset(name for source in sources if source.table for name in source.table.header)
     return replace(dataset, findings=dataset.findings._replace(columns=columns))
 
@@ -161,23 +164,24 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
 def _make_dataset(
     source: Path,
     table: LabelTable,
-    matched: Sequence[str | None],
+    match: Match,
     aside: Mapping[str, str | None],
     finder: ImageFinder,
     images: Path,
 ) -> Dataset:
     """The images of one folder that exist, and what else was found.
 
-    `matched` is the image file of each name in the table, None if it does not exist, and `aside` those of further names
-    in the label files, all relative to the finder's folder.
+    `match` has the image file of each name in the table, and `aside` those of further names in the label files, all
+    relative to the finder's folder.
 
     Raises:
         LabelrError: If none of the images exists, or several names mean one image file.
     """
     if not table.names:
         raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
-    rows = [row for row, file in enumerate(matched) if file is not None]
-    found = [file for file in matched if file is not None]
+    rows = [row for row, file in enumerate(match.files) if file is not None]
+    missing = [row for row, file in enumerate(match.files) if file is None]
+    found = [file for file in match.files if file is not None]
     prefix = os.path.relpath(images, finder.folder).replace(os.sep, "/") + "/"
     if prefix == "./" or not all(file.startswith(prefix) for file in found):
         prefix = ""
@@ -190,7 +194,7 @@ def _make_dataset(
         named_splits = tuple(split or "train" for split in splits)
         if "" in splits:
             notes = (*notes, f"images without a split, which count as train: {splits.count(''):,}")
-    listed = {*matched, *aside.values()}
+    listed = {*found, *aside.values()}
     unlisted = [file for file in finder.files if file.startswith(prefix) and file not in listed]
     dataset = Dataset(
         source=source,
@@ -202,9 +206,11 @@ def _make_dataset(
         groups=tuple(table.groups[row] for row in rows) if table.groups else None,
         named_splits=named_splits,
         findings=Findings(
-            missing=tuple(name for name, file in zip(table.names, matched, strict=True) if file is None),
+            missing=tuple(table.names[row] for row in missing),
+            similar=tuple(match.similar[row] for row in missing),
             unlisted=tuple(file.removeprefix(prefix) for file in unlisted),
             invalid=table.invalid,
+            unreadable_folders=finder.unreadable_folders,
             notes=notes,
             matched={
                 **{name: file.removeprefix(prefix) for name, file in aside.items() if file},
@@ -235,11 +241,16 @@ def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> Non
 
 
 def _missing_message(dataset: Dataset) -> str:
-    missing = dataset.findings.missing
-    total = len(dataset) + len(missing)
-    return (
-        f"{len(missing):,} of {total:,} images in {dataset.source.name} are not in {dataset.root}: {preview(missing)}"
-    )
+    findings = dataset.findings
+    num_missing, total = len(findings.missing), len(dataset) + len(findings.missing)
+    message = f"{num_missing:,} of {total:,} images in {dataset.source.name} are not in {dataset.root}"
+    more = f"; {_unreadable_message(findings)}" if findings.unreadable_folders else ""
+    return f"{message}: {preview(findings.described_missing)}{more}"
+
+
+def _unreadable_message(findings: Findings) -> str:
+    folders = [f"{folder} ({reason})" for folder, reason in findings.unreadable_folders]
+    return f"{pluralize(len(folders), 'folder')} cannot be listed: {preview(folders)}"
 
 
 def _join(datasets: Sequence[Dataset]) -> Dataset:
@@ -260,6 +271,7 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
         notes.append("images of folders without splits count as train")
     findings = Findings(
         missing=tuple(name for dataset in datasets for name in dataset.findings.missing),
+        similar=tuple(text for dataset in datasets for text in dataset.findings.similar),
         unlisted=tuple(
             file
             for dataset in datasets
@@ -267,6 +279,11 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
             if file not in listed
         ),
         invalid=tuple(reason for dataset in datasets for reason in dataset.findings.invalid),
+        unreadable_folders=tuple(
+            (relative_name(Path(os.path.abspath(dataset.root / folder)), root), reason)
+            for dataset in datasets
+            for folder, reason in dataset.findings.unreadable_folders
+        ),
         notes=tuple(notes),
         columns=frozenset().union(*(dataset.findings.columns for dataset in datasets)),
     )
@@ -320,6 +337,8 @@ def _log_findings(dataset: Dataset) -> None:
     )  # fmt: skip
     for note in findings.notes:
         log.info("  %s", note)
+    if findings.unreadable_folders:
+        log.warning("%s; they are left out", _unreadable_message(findings))
     if findings.missing:
         log.warning("%s; they are left out", _missing_message(dataset))
     if findings.invalid:

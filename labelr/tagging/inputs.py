@@ -5,14 +5,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
 from labelr import files
 from labelr.config import TagOptions
-from labelr.data.images import find_images
+from labelr.data.walk import PassedOver, Walker
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 
@@ -24,7 +23,7 @@ class Inputs:
     Attributes:
         paths: Absolute paths.
         base: The root of the images: the only folder given, or the common folder of all inputs.
-        options: Say whether to search subfolders, and which names to skip.
+        options: Say whether to search subfolders, and what to ignore.
     """
 
     paths: tuple[Path, ...]
@@ -45,35 +44,44 @@ class Inputs:
             if not path.exists():
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
-        base = files.common_folder(path if path.is_dir() else path.parent for path in absolute)
+        base = files.common_folder(path if os.path.isdir(path) else path.parent for path in absolute)
         return cls(absolute, base, options)
 
     @property
     def are_empty(self) -> bool:
-        """Whether there are no images, ignored ones included."""
-        return next(self.find(), None) is None
+        """Whether there are no images, ignored ones included, and no folders that cannot be listed."""
+        walker = self.walker()
+        passed = walker.passed_over
+        return next(self.find(walker), None) is None and not passed.ignored and not passed.unreadable
 
-    def find(self) -> Iterator[str]:
-        """The paths of all images relative to `base`, with forward slashes, each once, ignored ones included.
+    def walker(self) -> Walker:
+        """What `find` searches with."""
+        return Walker(self.base, recursive=self.options.recursive, ignore=self.options.ignore)
 
-        A file that is given itself may have any suffix.
+    def find(self, walker: Walker) -> Iterator[str]:
+        """The paths of all images relative to `base`, with forward slashes, each once.
+
+        A file that is given itself may have any suffix. The walker counts what is passed over.
 
         Raises:
-            LabelrError: If a folder cannot be listed.
+            LabelrError: If the only folder that is given cannot be listed.
         """
         seen: set[str] = set()
         for path in self.paths:
-            for image in find_images(path, recursive=self.options.recursive) if path.is_dir() else [path]:
+            for image in walker.images(path) if os.path.isdir(path) else self._file(path, walker):
                 name = image.relative_to(self.base).as_posix()
                 if name not in seen:
                     if len(self.paths) > 1:  # one folder has no duplicates: saves memory
                         seen.add(name)
                     yield name
+        if len(self.paths) == 1:
+            walker.require(self.paths[0])
 
-    def ignores(self, name: str) -> bool:
-        """Whether to skip an image."""
-        last = name.rpartition("/")[2]
-        return any(fnmatchcase(name, pattern) or fnmatchcase(last, pattern) for pattern in self.options.ignore)
+    def _file(self, path: Path, walker: Walker) -> list[Path]:
+        """A file that is given itself; empty if it is ignored."""
+        is_ignored = walker.ignores(path)
+        walker.passed_over.ignored += is_ignored
+        return [] if is_ignored else [path]
 
 
 class Search:
@@ -82,12 +90,15 @@ class Search:
     The end of its ``with`` statement ends the search.
 
     Attributes:
-        found: Number of images found so far, ignored ones included.
-        skipped: Number of ignored images so far.
+        num_images: Number of images found so far, without ignored ones.
+        passed_over: What was passed over so far.
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        self.found = self.skipped = 0
+        self._base = inputs.base
+        self._walker = inputs.walker()
+        self.num_images = 0
+        self.passed_over: PassedOver = self._walker.passed_over
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._error: BaseException | None = None
         self._ended = self._cancelled = False
@@ -96,18 +107,20 @@ class Search:
     @property
     def total(self) -> int | None:
         """Number of images to tag; None while the search is running."""
-        return self.found - self.skipped if self._ended else None
+        return self.num_images if self._ended else None
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """The reason for each folder that could not be listed so far, by its path relative to the inputs' base."""
+        return {path.relative_to(self._base).as_posix(): why for path, why in self.passed_over.unreadable.items()}
 
     def _run(self, inputs: Inputs) -> None:
         try:
-            for name in inputs.find():
+            for name in inputs.find(self._walker):
                 if self._cancelled:
                     return
-                self.found += 1
-                if inputs.ignores(name):
-                    self.skipped += 1
-                else:
-                    self._queue.put(name)
+                self.num_images += 1
+                self._queue.put(name)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             self._error = error
         finally:

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
 """
+_WAS_READ, _IS_GONE = "digest != ''", "name NOT IN (SELECT name FROM found)"
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
 
 
@@ -120,7 +121,7 @@ class Journal:
             self._database.execute("DELETE FROM facts WHERE name LIKE 'table %'")  # the tables will be written again
 
     def finish(self, tables: Mapping[str, str]) -> int:
-        """Finishes a run, and forgets images that are gone and the files in `orphans`.
+        """Finishes a run, and forgets images that are gone, folders that were not listed, and the files in `orphans`.
 
         Args:
             tables: The digest of each table that was written.
@@ -131,7 +132,8 @@ class Journal:
         facts = {"complete": "yes", **{f"table {name}": digest for name, digest in tables.items()}}
         with self._errors(), self._database:
             self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
-            gone = self._database.execute("DELETE FROM results WHERE name NOT IN (SELECT name FROM found)")
+            self._database.execute(f"DELETE FROM results WHERE NOT {_WAS_READ} AND {_IS_GONE}")  # noqa: S608
+            gone = self._database.execute(f"DELETE FROM results WHERE {_IS_GONE}")  # noqa: S608
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
         return gone.rowcount
 
@@ -163,8 +165,15 @@ class Journal:
         yield from map(_result, self._rows("SELECT results.* FROM found JOIN results USING (name) ORDER BY position"))
 
     def names(self) -> set[str]:
-        """The names of all images with a result, found in this run or not."""
-        return {os.fsdecode(name) for (name,) in self._rows("SELECT name FROM results")}
+        """The names of all images that were read, found in this run or not."""
+        rows = self._rows(f"SELECT name FROM results WHERE {_WAS_READ}")  # noqa: S608
+        return {os.fsdecode(name) for (name,) in rows}
+
+    def names_below(self, folder: str) -> list[str]:
+        """The names of the images below a folder with a result, found in this run or not."""
+        first, end = (os.fsencode(f"{folder}{character}") for character in "/0")  # 0 is the character after /
+        rows = self._rows("SELECT name FROM results WHERE name >= ? AND name < ? ORDER BY name", first, end)
+        return [os.fsdecode(name) for (name,) in rows]
 
     def _key(self, path: Path) -> bytes:
         """The path of a file: relative in the output directory, which may be moved, else absolute."""

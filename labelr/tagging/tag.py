@@ -3,8 +3,9 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search
 from labelr.tagging.output import ERRORS_FILE, check_output, open_output, preview_output
-from labelr.tagging.pipeline import TaggedImage, Tagger, Task, one_torch_thread
+from labelr.tagging.pipeline import NO_PROBS, Result, TaggedImage, Tagger, Task, one_torch_thread
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,16 @@ class TagSummary:
         model: Name of the model.
         model_digest: SHA-256 of everything that the model's probabilities depend on.
         threshold: ``"auto"`` for the thresholds of the model, one number for all labels, or the path of a table.
-        found: Images found.
+        found: Images found, and folders that cannot be listed.
         ok: Images with labels, from this run or an earlier one.
-        failed: Images that could not be tagged, listed in ``errors.csv``.
+        failed: Images that could not be tagged, and folders that cannot be listed; ``errors.csv`` lists them.
         skipped: Images that match a pattern of `ignore`.
         unchanged: Images among `ok` whose results are from an earlier run.
         vanished: Images of an earlier run that are gone, and whose results were deleted.
+        other_formats: Number of pictures that labelr does not open, by ending.
+        system_folders: Number of hidden and system folders that were left out, by name.
+        ignored_folders: Folders that match a pattern of `ignore`.
+        notes: What was left out, one sentence each.
         seconds: Wall time.
         images_per_second: Images opened per second.
         per_label: Number of images that each label was written for.
@@ -58,6 +63,10 @@ class TagSummary:
     skipped: int = 0
     unchanged: int = 0
     vanished: int = 0
+    other_formats: dict[str, int] = field(default_factory=dict)
+    system_folders: dict[str, int] = field(default_factory=dict)
+    ignored_folders: int = 0
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     images_per_second: float = 0.0
     per_label: dict[str, int] = field(default_factory=dict)
@@ -84,6 +93,14 @@ class TagSummary:
         labels = list(self.per_label)
         for index in np.flatnonzero(image.applies):
             self.per_label[labels[index]] += 1
+
+    def count_found(self, search: Search) -> None:
+        """Counts what a search has found and passed over."""
+        passed = search.passed_over
+        self.skipped = passed.ignored
+        self.found = search.num_images + self.skipped
+        self.other_formats, self.system_folders = dict(passed.formats), dict(passed.folders)
+        self.ignored_folders, self.notes = passed.ignored_folders, passed.notes()
 
     def rate(self, seconds: float) -> float:
         """Images opened per second; the clock may be too coarse to have moved."""
@@ -206,16 +223,31 @@ def _tag_all(
         return summary.progress(time.perf_counter() - start, search.total)
 
     with one_torch_thread(tagger.model), Search(inputs) as search:
-        for found in track(tagger.tag(search, inputs.base, writer.previous), describe, lambda: search.total):
-            image = writer.write_files(found)
+        tagged = map(writer.write_files, tagger.tag(search, inputs.base, writer.previous))
+        unreadable = _unreadable_folders(search, tagger, writer)  # in which no files can be written either
+        for image in track(chain(tagged, unreadable), describe, lambda: search.total):
             if image.result.failed and tagger.options.on_error == "fail":
                 raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
             writer.put(image)
             summary.add(image)
             if signals.stop_requested():
                 break
-    summary.found, summary.skipped = search.found, search.skipped
+    summary.count_found(search)
     return summary
+
+
+def _unreadable_folders(
+    search: Search, tagger: Tagger, writer: DirectoryWriter | StreamWriter
+) -> Iterator[TaggedImage]:
+    """The folders that could not be listed as failed images, and the images in them that an earlier run has tagged.
+
+    Those images are not gone: their results are kept.
+    """
+    for folder, reason in search.unreadable.items():
+        failed = Result(folder, (-1, 0, 0), "", 0, 0, f"the folder cannot be listed: {reason}", NO_PROBS)
+        for result in chain([failed], writer.previous_below(folder)):
+            search.num_images += 1
+            yield tagger.selection.apply(result)
 
 
 def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str, Any] | None) -> TagSummary:
@@ -227,7 +259,14 @@ def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str
             is_unchanged = Task.of(name, inputs.base, journal.get(name)).unchanged
             summary.unchanged += is_unchanged and settings is not None
             gone.discard(name)
-    summary.found, summary.skipped, summary.vanished = search.found, search.skipped, len(gone)
+        for unreadable in search.unreadable:
+            kept = {name for name in gone if name.startswith(f"{unreadable}/")}
+            gone -= kept
+            search.num_images += 1 + len(kept)
+            summary.failed += 1
+            summary.unchanged += len(kept)
+    summary.count_found(search)
+    summary.vanished = len(gone)
     return summary
 
 
@@ -239,8 +278,11 @@ def _keep_results(inputs: Inputs, tagger: Tagger, folder: Path) -> TagSummary:
 
 
 def _no_images(inputs: Inputs) -> LabelrError:
-    formats = "JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF"
-    return LabelrError(f"no images in {preview(inputs.paths)}", f"labelr reads {formats} files")
+    walker = inputs.walker()
+    next(inputs.find(walker), None)
+    notes = "".join(f"; {note}" for note in walker.passed_over.notes())
+    formats = "JPEG, PNG, WebP, AVIF, HEIC, BMP, TIFF, GIF and JPEG 2000"
+    return LabelrError(f"no images in {preview(inputs.paths)}{notes}", f"labelr reads {formats} files")
 
 
 def _write_summary(folder: Path, summary: TagSummary) -> None:

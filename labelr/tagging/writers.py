@@ -63,6 +63,10 @@ class DirectoryWriter:
         """The result of an image in an earlier run."""
         return self._journal.get(name)
 
+    def previous_below(self, folder: str) -> Iterator[Result]:
+        """The results of the images below a folder in an earlier run."""
+        return (result for name in self._journal.names_below(folder) if (result := self._journal.get(name)))
+
     def write_files(self, image: TaggedImage) -> TaggedImage:
         """Writes the files of an image. If one cannot be written, the image is returned as failed."""
         if image.result.failed:
@@ -187,6 +191,10 @@ class StreamWriter:
 
     def previous(self, name: str) -> None:
         """As `DirectoryWriter`."""
+
+    def previous_below(self, folder: str) -> tuple[()]:  # noqa: ARG002 - as `DirectoryWriter`
+        """As `DirectoryWriter`."""
+        return ()
 
     def write_files(self, image: TaggedImage) -> TaggedImage:
         """As `DirectoryWriter`."""

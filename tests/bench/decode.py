@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labelr.data.images import Pixels, find_images, read_pixels, to_pixels
+from labelr.data.images import Pixels, read_pixels, to_pixels
+from labelr.data.walk import find_images
 
 
 def decode_in_full(path: Path, size: int) -> Pixels:

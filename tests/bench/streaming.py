@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelr.config import ReadOptions
-from labelr.data.images import find_images, read_pixels
+from labelr.data.images import read_pixels
 from labelr.data.pixels import open_pixels
+from labelr.data.walk import find_images
 
 BATCH_SIZE = 64
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelr.data.images import find_images, read_pixels
+from labelr.data.images import read_pixels
 from labelr.data.synthetic import make_synthetic_dataset
+from labelr.data.walk import find_images
 from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.device import Runtime, available_cpus, pick_runtime

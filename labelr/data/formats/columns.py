@@ -9,8 +9,8 @@ from functools import cached_property
 
 from labelr.config import ReadOptions
 from labelr.data.formats.table import MARKS, PROBE_ROWS, Table, column_key
-from labelr.data.images import has_image_suffix
 from labelr.data.label_table import SPLIT_NAMES, normalize_name
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview, suggest
 
 FILE_COLUMNS = (

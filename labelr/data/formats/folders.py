@@ -2,12 +2,18 @@
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from labelr import files
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, preview
+
+SEPARATORS = ("__", "_", "-", "+", ",", ";", "&", "|", " ")
+"""What may join labels in the name of a folder, in the order in which they are tried."""
+UNLABELLED = frozenset({"none", "no label", "no labels", "no_label", "no_labels", "null", "unlabeled", "unlabelled"})
+"""Names of folders, in lower case, for images without a label; Roboflow's is ``unlabeled``."""
 
 
 def fits(source: Source) -> int:
@@ -17,7 +23,7 @@ def fits(source: Source) -> int:
     """
     if not source.is_folder or not source.image_files:
         return 0
-    paths = {_split_and_labels(name)[1] for name in source.image_files}
+    paths = {_split_and_folders(name)[1] for name in source.image_files}
     nested = source.options.layout == "folders"
     return 1 if len(paths) > 1 and all(len(path) == 1 or (nested and path) for path in paths) else 0
 
@@ -26,26 +32,76 @@ def read(source: Source) -> LabelTable:
     """The label table of folders named after labels.
 
     Exact copies of a file in several folders are one image with several labels and the name of the first copy. With
-    nested folders the names of all folders above an image are its labels.
+    nested folders the names of all folders above an image are its labels. With a separator of tags, the name of a
+    folder is several labels, and that of a folder such as ``unlabeled`` is none.
     """
-    outside = [name for name in source.image_files if not _split_and_labels(name)[1]]
+    outside = [name for name in source.image_files if not _split_and_folders(name)[1]]
     if outside or not source.image_files:
         problem = f"{len(outside):,} images are in no folder, such as {outside[0]}" if outside else "no images"
         raise LabelrError(f"{source.images}: {problem}", "put each image into a folder named after its label")
     copies: dict[tuple[str, object], list[str]] = defaultdict(list)
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
-        copies[_split_and_labels(name)[0], content].append(name)
-    annotations = (
-        Annotation(names[0], {label for name in names for label in _split_and_labels(name)[1]}, split=split)
-        for (split, _), names in copies.items()
-    )
+        copies[_split_and_folders(name)[0], content].append(name)
+    separator, unknown_if_empty = source.options.tag_separator, source.options.blank == "unknown"
+    annotations = []
+    for (split, _), names in copies.items():
+        labels = {
+            label for name in names for folder in _split_and_folders(name)[1] for label in _labels(folder, separator)
+        }
+        annotations.append(Annotation(names[0], labels, split=split, complete=bool(labels) or not unknown_if_empty))
     shared = sum(len(names) > 1 for names in copies.values())
     notes = [f"images in several folders, which have several labels: {shared:,}"] if shared else []
+    folders = {folder for name in source.image_files for folder in _split_and_folders(name)[1]}
+    num_empty = sum(not annotation.present for annotation in annotations)
+    notes += _note_names(folders, separator, num_empty, unknown_if_empty=unknown_if_empty)
     further = [name for names in copies.values() for name in names[1:]]
-    return LabelTable.of(annotations, "folders named after labels", notes=notes, aside=further)
+    how = f", joined by `{separator}`" if separator else ""
+    return LabelTable.of(annotations, f"folders named after labels{how}", notes=notes, aside=further)
 
 
-def _split_and_labels(name: str) -> tuple[str, tuple[str, ...]]:
+def _labels(folder: str, separator: str | None) -> list[str]:
+    """The labels that the name of a folder means."""
+    if separator is None:
+        return [folder]
+    return [] if folder.lower() in UNLABELLED else [label for label in folder.split(separator) if label.strip()]
+
+
+def _note_names(
+    folders: Collection[str], separator: str | None, num_empty: int, *, unknown_if_empty: bool
+) -> list[str]:
+    """Notes on names of folders that are probably not single labels, and on what was made of them."""
+    unlabelled = sorted(folder for folder in folders if folder.lower() in UNLABELLED)
+    if separator is not None:
+        meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
+        remedy = "" if unknown_if_empty else "; if nothing is known of them, use `--blank unknown`"
+        return [f"images in {preview(unlabelled)}, {meaning}: {num_empty:,}{remedy}"] if num_empty else []
+    notes = []
+    found = {candidate: _combinations(folders, candidate) for candidate in SEPARATORS}
+    likeliest = max(found, key=lambda candidate: len(found[candidate]))
+    if found[likeliest]:
+        quoted = likeliest if likeliest in "__-+," else f'"{likeliest}"'
+        notes.append(
+            f"folders that look like combinations of labels, each taken as a label of its own: "
+            f"{len(found[likeliest]):,} ({preview(found[likeliest])}); separate them with `--tag-separator {quoted}`"
+        )
+    if unlabelled:
+        notes.append(
+            f"the folder {unlabelled[0]} is taken as a label of its own; if its images have no label, "
+            f"use `--exclude {unlabelled[0]}`"
+        )
+    return notes
+
+
+def _combinations(folders: Iterable[str], separator: str) -> list[str]:
+    """The folders whose name is joined from parts that all occur in names of other folders too."""
+    parts = {folder: [part.strip() for part in folder.split(separator)] for folder in sorted(folders)}
+    count = Counter(part for names in parts.values() for part in set(names))
+    return [
+        folder for folder, names in parts.items() if len(names) > 1 and all(name and count[name] > 1 for name in names)
+    ]
+
+
+def _split_and_folders(name: str) -> tuple[str, tuple[str, ...]]:
     """The split that the outermost folder of an image names, empty if none, and the folders below it."""
     folders = PurePosixPath(name).parts[:-1]
     if folders and folders[0].lower() in SPLIT_NAMES:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from labelr.data.formats.source import Source
-from labelr.data.images import has_image_suffix
 from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview
 
 FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"})

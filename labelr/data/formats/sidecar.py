@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.source import DecodedText, Source, read_text, read_texts
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
-from labelr.data.images import find_images
 from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.walk import find_images
 from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".txt", ".caption", ".tags")

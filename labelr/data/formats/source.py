@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from labelr.data.formats.columns import Columns
 from labelr.data.formats.encodings import find_encoding, unicode_encoding
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
-from labelr.data.images import FileIndex, has_image_suffix
+from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 
@@ -73,7 +74,7 @@ class Source:
     @cached_property
     def is_folder(self) -> bool:
         """Whether it is a folder."""
-        return self.path.is_dir()
+        return os.path.isdir(self.path)
 
     @cached_property
     def text(self) -> DecodedText:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from labelr import files
-from labelr.data.images import has_image_suffix
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}

@@ -1,5 +1,6 @@
 """The output of `labelr tag`: a CSV of labels for each image, and a table of all."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from labelr.data.formats import wide
 from labelr.data.formats.columns import NUMBERS
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import column_key, read_table
-from labelr.data.images import has_image_suffix
 from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview
 
 HEADER = ["label", "probability"]
@@ -46,7 +47,7 @@ def read(source: Source) -> LabelTable:
     if not annotations:
         raise LabelrError(f"{source.path} has no CSV files of images", "name a folder that `labelr tag` wrote")
     vocabulary: tuple[str, ...] | None = None
-    if (source.path / TABLE).is_file():
+    if os.path.isfile(source.path / TABLE):
         table = _read_table(source)
         vocabulary = table.labels
         _check_agreement(source.path, annotations, table)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from labelr.data.formats.columns import VECTOR
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS
-from labelr.data.images import has_image_suffix
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, normalize_name
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError
 
 UNASSIGNED = "unassigned"

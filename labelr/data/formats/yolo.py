@@ -63,12 +63,12 @@ def read(source: Source) -> LabelTable:
 def _find_name_file(folder: Path) -> Path | None:
     """The file in a folder, or in ``labels`` below it, that names the label numbers, one a line."""
     candidates = [place / name for place in (folder, folder / "labels") for name in NAME_FILES]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _read_names(source: Source) -> dict[int, str]:
     """The label of each number."""
-    if source.is_folder and (source.path / "data.yaml").is_file():
+    if source.is_folder and os.path.isfile(source.path / "data.yaml"):
         return _read_names(source.beside(source.path / "data.yaml"))
     if source.is_folder:
         path = _find_name_file(source.path)
@@ -130,7 +130,7 @@ def _resolve(source: Source, document: Mapping[str, Any], entry: str) -> Path | 
 
 def _images_at(source: Source, place: Path) -> Iterator[Path]:
     """The images in a folder, or those in a list file, relative to its folder or to one above it."""
-    if place.is_dir():
+    if os.path.isdir(place):
         yield from source.index.find_images(place)
     for line in source.read(place).content.splitlines() if os.path.isfile(place) else ():
         steps = PurePosixPath(line.strip()).parts

@@ -12,7 +12,7 @@ from typing import Any
 
 from labelr import files
 from labelr.config import PLOT_FORMATS
-from labelr.data.images import PAGE_FILE, REPORT_FOLDER
+from labelr.data.walk import PAGE_FILE, REPORT_FOLDER
 from labelr.model import store
 from labelr.model.predict import Model
 from labelr.scoring.report import sections, text

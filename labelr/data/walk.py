@@ -1,0 +1,284 @@
+"""Finds files below folders, and accounts for what is passed over: other formats, system folders, ignored files."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from labelr.errors import LabelrError, pluralize, preview
+
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+SUFFIXES = HEIF_SUFFIXES | {
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf",
+    ".jpg", ".jpx", ".mpo", ".pjp", ".pjpeg", ".png", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+"""Endings of image files that labelr opens."""
+OTHER_PICTURES = frozenset({
+    ".3fr", ".ai", ".arw", ".cr2", ".cr3", ".crw", ".cur", ".dcm", ".dcr", ".dds", ".dng", ".emf", ".eps", ".erf",
+    ".exr", ".fff", ".fits", ".gpr", ".hdr", ".icns", ".ico", ".iiq", ".insp", ".jls", ".jxl", ".jxr", ".kdc", ".mef",
+    ".mng", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pam", ".pbm", ".pcx", ".pef", ".pfm", ".pgm", ".pict", ".pnm",
+    ".ppm", ".psb", ".psd", ".qoi", ".raf", ".ras", ".raw", ".rw2", ".rwl", ".sgi", ".sr2", ".srf", ".srw", ".svg",
+    ".svgz", ".svs", ".tga", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
+})  # fmt: skip
+"""Endings of pictures that labelr does not open: raw files of cameras, vector graphics, files of editors."""
+SYSTEM_FOLDERS = frozenset({
+    "#recycle", "#snapshot", "$recycle.bin", "$windows.~bt", "$windows.~ws", "@__thumb", "@eadir", "@recently-snapshot",
+    "@recycle", "@sharebin", "@sharesnap", "@synologydrive", "@tmp", "__macosx", "~snapshot", "ipod photo cache",
+    "lost+found", "lost.dir", "network trash folder", "recycler", "resource.frk",
+    "system volume information", "temporary items", "thumbs.db",
+})  # fmt: skip
+"""Names, in lower case, of folders that network drives and systems keep thumbnails, trash and snapshots in."""
+_NUMBERED = re.compile(r"found\.\d{3}", re.IGNORECASE)
+"""Folders of Windows' disk check."""
+REPORT_FOLDER, PAGE_FILE = "report", "report.html"
+"""A folder of this name with this file is a report of labelr; its images are charts, not photographs."""
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file name has the suffix of an image format."""
+    return _suffix(name) in SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - of every file of a folder: three times as fast
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a folder is hidden, or one that a system keeps its own files in."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or _NUMBERED.fullmatch(name) is not None
+
+
+def _other_picture(name: str) -> str:
+    """The ending of a picture that labelr does not open, such as ``.cr2`` or ``.jpg_original``; else empty."""
+    suffix = _suffix(name)
+    known = re.match(r"\.[a-z0-9]+", suffix)  # editors and browsers append to the ending: .jpg_large, .jpg~
+    is_other = suffix in OTHER_PICTURES or (known is not None and known[0] != suffix and known[0] in SUFFIXES)
+    return suffix if is_other else ""
+
+
+@dataclass
+class PassedOver:
+    """What a walk did not take.
+
+    Attributes:
+        formats: Number of pictures that labelr does not open, by ending.
+        folders: Number of hidden and system folders, by name.
+        hidden: Number of image files whose name starts with a dot.
+        ignored: Number of image files that match a pattern.
+        ignored_folders: Number of folders that match a pattern.
+        unreadable: The reason for each folder that cannot be listed.
+    """
+
+    formats: Counter[str] = field(default_factory=Counter)
+    folders: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    ignored: int = 0
+    ignored_folders: int = 0
+    unreadable: dict[Path, str] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """What was left out, one sentence each; folders that cannot be listed are not among it."""
+        notes = []
+        if self.formats:
+            counts = [f"{count:,} {ending}" for ending, count in self.formats.most_common()]
+            notes.append(f"pictures in formats that labelr does not read, left out: {preview(counts, 10)}")
+        if self.hidden:
+            notes.append(f"images whose names start with a dot, left out: {self.hidden:,}")
+        if self.folders:
+            names = preview([name for name, _ in self.folders.most_common()], 10)
+            notes.append(f"hidden and system folders, left out: {self.folders.total():,} ({names})")
+        if self.ignored or self.ignored_folders:
+            ignored = {"image": self.ignored, "folder": self.ignored_folders}
+            named = " and ".join(pluralize(count, noun) for noun, count in ignored.items() if count)
+            notes.append(f"left out by `--ignore`: {named}")
+        return notes
+
+
+class Walker:
+    """Finds the files below folders, and counts what it passes over.
+
+    Attributes:
+        root: The folder that the paths of patterns are relative to.
+        recursive: Whether subfolders are searched.
+        ignore: Patterns of files and folders to pass over, as `matches` takes them.
+        passed_over: What was passed over so far.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        recursive: bool = True,
+        ignore: Sequence[str] = (),
+        passed_over: PassedOver | None = None,
+    ) -> None:
+        self.root = root
+        self._prefix = "" if root == Path() else f"{root}{os.sep}"
+        self.recursive = recursive
+        self.ignore = ignore
+        self.passed_over = passed_over or PassedOver()
+
+    def images(self, folder: Path) -> Iterator[Path]:
+        """The image files below a folder, by their suffix; see `files`."""
+        return (path for path in self.files(folder) if has_image_suffix(path.name))
+
+    def files(self, folder: Path) -> Iterator[Path]:
+        """The files below a folder, depth first, the entries of each folder sorted by name.
+
+        Hidden files and folders, system folders and labelr's own charts are passed over. Symbolic links are followed,
+        but never back to a folder that contains them. Names are not interpreted: no globbing, and they need not be
+        valid UTF-8. A folder that cannot be listed is among what is passed over.
+        """
+        yield from self._walk(folder, frozenset())
+
+    def require(self, folder: Path) -> None:
+        """Raises LabelrError if a folder could not be listed."""
+        if folder in self.passed_over.unreadable:
+            reason = self.passed_over.unreadable[folder]
+            raise LabelrError(f"cannot list the folder {folder}: {reason}", "check its permissions")
+
+    def ignores(self, path: Path, *, is_folder: bool = False) -> bool:
+        """Whether a file or folder matches a pattern by its name or its path."""
+        if not self.ignore:
+            return False
+        name = str(path).removeprefix(self._prefix).replace(os.sep, "/")
+        return matches(name, self.ignore, is_folder=is_folder)
+
+    def _walk(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
+        """The files below a folder; `ancestors` are the folders that contain it, by device and inode."""
+        try:
+            status = folder.stat()
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if ancestors and self.ignores(folder / "*"):  # as by `private/*`
+                self.passed_over.ignored_folders += 1
+                return
+            self.passed_over.unreadable[folder] = (error.strerror or str(error)).lower()
+            return
+        identity = (status.st_dev, status.st_ino)
+        is_report = folder.name == REPORT_FOLDER and any(entry.name == PAGE_FILE for entry in ordered)
+        if identity in ancestors or (is_report and ancestors):
+            return
+        for entry in ordered:
+            path = folder / entry.name
+            if not _is_folder(entry):
+                if self._takes(path):
+                    yield path
+            elif self.recursive and self._enters(path):
+                yield from self._walk(path, ancestors | {identity})
+
+    def _takes(self, path: Path) -> bool:
+        """Whether a file is found; counts it if not, or if it is a picture that labelr does not open."""
+        passed, is_image = self.passed_over, has_image_suffix(path.name)
+        if path.name.startswith("."):
+            passed.hidden += is_image
+            return False
+        if self.ignores(path):
+            passed.ignored += is_image
+            return False
+        ending = "" if is_image else _other_picture(path.name)
+        if ending:
+            passed.formats[ending] += 1
+        return True
+
+    def _enters(self, folder: Path) -> bool:
+        """Whether a folder is searched; counts it if not."""
+        if self.ignores(folder, is_folder=True):
+            self.passed_over.ignored_folders += 1
+            return False
+        if is_hidden(folder.name):
+            self.passed_over.folders[folder.name] += 1
+            return False
+        return True
+
+
+def matches(name: str, patterns: Sequence[str], *, is_folder: bool = False) -> bool:
+    """Whether the relative path of a file or folder, or the last part of it, matches a pattern.
+
+    ``*`` matches any characters, ``/`` too, and ``**/`` may match no folder. Only folders match ``thumbs/``.
+    """
+    cleaned = [pattern.removeprefix("./") for pattern in patterns]
+    wanted = [pattern.removesuffix("/") for pattern in cleaned] if is_folder else cleaned
+    forms = (name, name.rpartition("/")[2], f"/{name}")
+    return any(fnmatchcase(form, pattern) for pattern in wanted for form in forms)
+
+
+def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
+    """The image files below a folder, by their suffix; see `Walker.files`.
+
+    Raises:
+        LabelrError: If the folder cannot be listed.
+    """
+    walker = Walker(folder, recursive=recursive)
+    yield from walker.images(folder)
+    walker.require(folder)
+
+
+class FileIndex:
+    """The files below folders, each folder walked once for all who look for files in it.
+
+    Args:
+        root: The data folder, which is walked as a whole; None for none.
+        ignore: Patterns of files and folders to pass over, relative to the data folder or another that is walked.
+
+    Attributes:
+        passed_over: What was passed over so far.
+    """
+
+    def __init__(self, root: Path | None = None, ignore: Sequence[str] = ()) -> None:
+        self._files: dict[Path, list[Path]] = {}
+        self._root = root
+        self._ignore = ignore
+        self._walkers: list[Walker] = []
+        self.passed_over = PassedOver()
+
+    def _find(self, folder: Path) -> list[Path]:
+        if folder not in self._files:
+            if self._root is not None and self._root in folder.parents:
+                self._find(self._root)
+            walked = next((parent for parent in folder.parents if parent in self._files), None)
+            self._files[folder] = self._walk(folder) if walked is None else self._find_within(folder, walked)
+        return self._files[folder]
+
+    def _walk(self, folder: Path) -> list[Path]:
+        walker = Walker(folder, ignore=self._ignore, passed_over=self.passed_over)
+        self._walkers.append(walker)
+        found = list(walker.files(folder))
+        walker.require(folder)
+        return found
+
+    def _find_within(self, folder: Path, walked: Path) -> list[Path]:
+        """The files below a folder within one that was walked, and where it may have been passed over."""
+        inside = [path for path in self._files[walked] if str(path).startswith(f"{folder}{os.sep}")]
+        return inside or list(Walker(walked, ignore=self._ignore).files(folder))
+
+    def ignores(self, path: Path) -> bool:
+        """Whether a file, or a folder above it and below the one that was walked, matches a pattern."""
+        walker = next((walker for walker in self._walkers if self._ignore and walker.root in path.parents), None)
+        if walker is None:
+            return False
+        above = [folder for folder in path.parents if walker.root in folder.parents]
+        return walker.ignores(path) or any(walker.ignores(folder, is_folder=True) for folder in above)
+
+    def find_images(self, folder: Path) -> Iterator[Path]:
+        """The image files below a folder, by their suffix.
+
+        Raises:
+            LabelrError: If the folder, or the data folder, cannot be listed.
+        """
+        return (path for path in self._find(folder) if has_image_suffix(path.name))
+
+    def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
+        """The files below a folder with a suffix, without broken links; raises as `find_images`."""
+        return (path for path in self._find(folder) if path.name.endswith(suffix) and os.path.isfile(path))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: it will be reported as a file that cannot be read
+        return False
