@@ -3,9 +3,10 @@
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.files import common_folder
 from labelr.progress import Track, untracked
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MAX_UNREADABLE = 0.2
 """A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
 
@@ -38,6 +42,41 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     Raises:
         LabelrError: If the data cannot be understood, images are missing, or too many do not open.
     """
+    dataset = _read_listed(data, options).scanned(options, threads=threads, track=track)
+    _check_unreadable(dataset, options.on_error)
+    return dataset
+
+
+def read(
+    data: str | Path | Sequence[str | Path],
+    options: ReadOptions | Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The labels of a data folder as a table, as `fit` would read them; the images are not opened.
+
+    Args:
+        data: A folder of labelled images, or several that are one data set.
+        options: How it is read.
+        settings: Settings by name; they take precedence over `options`.
+
+    Returns:
+        One row per image with a known label, by the index ``filename``, relative to ``table.attrs["root"]``. Columns:
+        ``split``, if the label file has one; ``group``, with the setting `group`; one column per label: 1.0, 0.0, or
+        NaN where it is unknown. Written by ``to_csv``, it is a label file that labelr reads, with ``group="group"``
+        for its groups.
+
+    Raises:
+        LabelrError: If the label files cannot be understood, or images are missing.
+    """
+    return _read_listed(as_folders(data), ReadOptions.of(options, **settings)).to_frame()
+
+
+def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
+    """The images that label files list, not scanned yet; logs what was understood.
+
+    Raises:
+        LabelrError: If the data cannot be understood, or images are missing.
+    """
     dataset = read_labels(data, options)
     if dataset.findings.missing and not options.skip_missing:
         raise LabelrError(
@@ -45,8 +84,6 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
             "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
         )
     _log_findings(dataset)
-    dataset = dataset.scanned(options, threads=threads, track=track)
-    _check_unreadable(dataset, options.on_error)
     return dataset
 
 
