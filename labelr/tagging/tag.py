@@ -117,7 +117,7 @@ class TagSummary:
     @property
     def _finished_run(self) -> Run:
         if self.run is None:
-            raise LabelrError("this run wrote no results", "tag some images, and not as a dry run")
+            raise LabelrError("this run wrote no results", "call `labelr.tag` without `dry_run`")
         return self.run
 
     @classmethod
