@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from labelr.config import EvaluateOptions, ReadOptions, TagOptions, TrainConfig, TuneOptions
     from labelr.data.check import Check, check
     from labelr.data.dataset import Dataset
+    from labelr.data.load import read
     from labelr.errors import LabelrError
     from labelr.model.predict import Model
     from labelr.model.store import load
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Check", "Dataset", "EvaluateOptions", "Evaluation", "FitResult", "LabelrError", "Model", "ReadOptions",
     "TagOptions", "TagSummary", "TrainConfig", "TuneOptions", "TuneResult", "__version__", "check", "evaluate", "fit",
-    "load", "tag", "tune",
+    "load", "read", "tag", "tune",
 ]  # fmt: skip
 
 _MODULES = {
     "labelr.config": ("EvaluateOptions", "ReadOptions", "TagOptions", "TrainConfig", "TuneOptions"),
     "labelr.data.check": ("Check", "check"),
     "labelr.data.dataset": ("Dataset",),
+    "labelr.data.load": ("read",),
     "labelr.errors": ("LabelrError",),
     "labelr.model.predict": ("Model",),
     "labelr.model.store": ("load",),

@@ -148,7 +148,7 @@ class ReadOptions(ImageOptions):
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
     cache_limit: float = _machine(
         20.0,
-        "Disk space for decoded images, the least recently used of which are deleted; 0 disables the cache.",
+        "Disk space for decoded images and features; the least recently used are deleted first; 0 disables the cache.",
         low=0,
         metavar="GB",
     )

@@ -185,3 +185,17 @@ def test_check_does_not_wait_for_torch(data: Path) -> None:
     code = f"import sys, labelr\nlabelr.check({str(data)!r}).to_json()\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_table_of_labels_is_that_of_the_json_by_label(data: Path) -> None:
+    found = check(data)
+    table = found.per_label
+    assert table.index.name == "label"
+    assert table.reset_index().to_dict("records") == found.to_json()["per_label"]
+
+
+def test_audit_shows_its_problems(data: Path) -> None:
+    rewrite(data, row_of(data, "00004.png"), "00004.png,1,perhaps,0")
+    found = check(data)
+    assert repr(found) == f"<Check of {data / 'labels.csv'}: 59 images, 3 labels>"
+    assert "rows that cannot be understood" in found._repr_html_()

@@ -363,7 +363,7 @@ def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, shapes: Path, mod
     assert f"MB in {home / 'pixels'}" in cli("cache", "ls").err
     assert "squish-32px" in cli("cache", "ls").out
     assert json.loads(cli("cache", "clear", "--json").out)["images"] == 60
-    assert cli("cache", "clear").err == "Deleted the pixels of 0 images, 0 MB.\n"
+    assert cli("cache", "clear").err == "Deleted the pixels of 0 images and the features of 0 images, 0 MB.\n"
     assert json.loads(cli("cache", "ls", "--json").out) == []
     assert model.is_dir()
 

@@ -80,3 +80,31 @@ def test_split_gives_the_images_of_one_split() -> None:
     assert dataset.split_rows("test").tolist() == [1]
     assert len(dataset.split("val")) == 0
     assert dataset.split_names == ["train", "test", "train"]
+
+
+def test_table_has_a_row_for_each_file_and_a_column_for_each_label() -> None:
+    table = make_dataset().to_frame()
+    assert (table.index.name, table.attrs) == ("filename", {"root": "photos"})
+    assert table.to_csv(lineterminator="\n").splitlines() == [
+        "filename,dog,cat,cow", "a.jpg,1.0,0.0,", "sub/b.jpg,1.0,,", "c.jpg,0.0,0.0,",
+    ]  # fmt: skip
+
+
+def test_table_has_splits_and_groups_where_known() -> None:
+    named = replace(make_dataset(), groups=("x", "y", "y"), named_splits=("test", "train", "train"))
+    assert named.to_frame().columns.tolist() == ["split", "group", "dog", "cat", "cow"]
+    assert named.to_frame()["split"].tolist() == ["test", "train", "train"]
+    assert replace(named, splits=np.array([0, 1, 2])).to_frame()["split"].tolist() == ["train", "val", "test"]
+    assert replace(named, labels=("dog", "split", "cow")).to_frame().columns.tolist() == [
+        "group",
+        "dog",
+        "split",
+        "cow",
+    ]
+
+
+def test_data_set_shows_its_size_and_labels_and_not_its_images() -> None:
+    assert repr(make_dataset()) == "<Dataset of labels.csv: 3 images, 3 labels>"
+    page = make_dataset()._repr_html_()
+    assert "cow" in page
+    assert "b.jpg" not in page

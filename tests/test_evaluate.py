@@ -52,7 +52,7 @@ def test_common_labels_are_evaluated_with_their_own_thresholds(
         shapes, trained, options={"labels": str(table(without_disc))}, split="all", common_labels=True
     )
     assert common.labels == ("horizontal_stripes", "triangle")
-    assert [row for row in whole.per_label if row["label"] != "disc"] == common.per_label
+    assert [row for row in whole.label_rows if row["label"] != "disc"] == common.label_rows
     assert "1 of the model's labels are not in" in caplog.text
     assert "does not have 1 of the labels: dog; they are not evaluated" in caplog.text
 
@@ -187,7 +187,7 @@ def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
     with (tmp_path / "tags" / "labels.csv").open() as file:
         chosen = {row["filename"]: [int(row[label]) for label in trained.labels] for row in csv.DictReader(file)}
     assert np.array([tagged[name] for name in evaluation.files]) == pytest.approx(evaluation.probs, abs=1e-5)
-    decided = [row["predicted"] for row in evaluation.per_label]
+    decided = evaluation.per_label["predicted"].tolist()
     assert np.sum([chosen[name] for name in evaluation.files], axis=0).tolist() == decided
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Cli
 from torch.nn import functional as F
 
 from labelr.config import ReadOptions, TrainConfig
@@ -98,3 +99,10 @@ def test_killed_run_keeps_what_it_has_written(
 
 def test_features_of_no_image(network: Network, pixels: PixelSet) -> None:
     assert len(compute(network, pixels.subset(np.array([], np.int64)), cache=1)) == 0
+
+
+def test_cache_counts_features_apart_from_pixels(network: Network, pixels: PixelSet, cli: Cli) -> None:
+    compute(network, pixels, cache=1)
+    kinds = {row["kind"]: row["images"] for row in describe()}
+    assert kinds == {"pixels": 60, "features": 60}
+    assert "Deleted the pixels of 60 images and the features of 60 images" in cli("cache", "clear").err

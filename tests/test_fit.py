@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY, TINY_OPTIONS, Cli
@@ -41,8 +42,12 @@ def weights(model: Model) -> str:
 
 
 def test_result_is_model_history_and_metrics(shapes: Path) -> None:
-    model, history, metrics = labelr.fit(shapes, TINY)
-    assert [row["epoch"] for row in history] == [1, 2]
+    result = labelr.fit(shapes, TINY)
+    model, history, metrics = result
+    pd.testing.assert_frame_equal(history, pd.read_csv(model.path / "history.csv", index_col="epoch"))
+    assert repr(result).startswith("<FitResult: model shapes, 2 epochs; test: mAP ")
+    assert "images_per_second" in result._repr_html_()
+    assert history.index.tolist() == [1, 2]
     assert 0 <= metrics["f1_micro"] <= 1
     assert model.labels == ("horizontal_stripes", "disc", "triangle")
     assert labelr.load(model.name).info == model.info
@@ -96,8 +101,8 @@ def test_metrics_json_holds_the_metrics_of_the_test_split(trained: Model) -> Non
 
 def test_saved_epoch_is_the_best_by_validation(shapes: Path) -> None:
     model, history, _ = fit(shapes, {**TINY, "epochs": 5, "lr": 0.02})
-    best = max(history, key=lambda row: row["val_map"])
-    assert model.info.best_epoch == best["epoch"]
+    best = history["val_map"].idxmax()
+    assert model.info.best_epoch == best
 
 
 def test_training_stops_when_validation_does_not_improve(tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_training_accepts_unknown_cells_and_a_label_that_a_split_lacks(tmp_path:
     rows = {f"{number}.png": [cells[number % 3], "1" if number == 0 else "0"] for number in range(36)}
     model, history, metrics = fit(write_dataset(tmp_path / "d", rows, ["a", "rare"]), TINY)
     assert model.info.counts["a"] == {"positives": 12, "negatives": 12, "unknown": 12}
-    assert np.isfinite(history[-1]["train_loss"])
+    assert np.isfinite(history["train_loss"].iloc[-1])
     report = json.loads((model.path / "metrics.json").read_text())
     assert report["per_label"][1]["ap"] is None
     assert report["not_evaluable"] == ["rare"]
@@ -141,7 +146,7 @@ def test_without_val_and_test_splits_the_last_epoch_is_saved_without_metrics(sha
 def test_without_a_test_split_metrics_are_of_the_validation_split(shapes: Path) -> None:
     model, history, metrics = fit(shapes, {**TINY, "test_fraction": 0})
     assert model.info.scored_on == "val"
-    assert metrics["map_macro"] == pytest.approx(history[model.info.best_epoch - 1]["val_map"])
+    assert metrics["map_macro"] == pytest.approx(history.loc[model.info.best_epoch, "val_map"])
 
 
 def test_too_few_images_are_an_error(tmp_path: Path) -> None:
@@ -193,7 +198,7 @@ def test_time_limit_that_passes_before_training_is_an_error(shapes: Path) -> Non
 
 
 def test_mixed_precision_and_full_precision_learn_alike(shapes: Path) -> None:
-    losses = [fit(shapes, {**TINY, "amp": amp}).history[-1]["train_loss"] for amp in (True, False)]
+    losses = [fit(shapes, {**TINY, "amp": amp}).history["train_loss"].iloc[-1] for amp in (True, False)]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
@@ -216,7 +221,7 @@ def test_time_limit_ends_the_run_and_the_learning_rate(shapes: Path, monkeypatch
     model, history, _ = fit(shapes, {**TINY, "epochs": None, "time": 1}, track=clock.track)
     assert 20 < clock.now - clock.start <= 60  # some time is reserved for what follows the last step
     assert 3 < len(history) <= 10
-    assert history[-1]["lr"] < 0.1 * max(row["lr"] for row in history)
+    assert history["lr"].iloc[-1] < 0.1 * history["lr"].max()
     assert model.info.config["epochs"] is None
 
 
@@ -229,7 +234,7 @@ def test_shortest_time_limit_gives_a_model(shapes: Path, monkeypatch: pytest.Mon
 
 def test_run_starts_with_small_images(shapes: Path) -> None:
     _, history, metrics = fit(shapes, {**TINY, "image_size": 128})
-    assert [row["image_size"] for row in history] == [64, 96]
+    assert history["image_size"].tolist() == [64, 96]
     assert np.isfinite(metrics["map_macro"])
 
 
@@ -237,13 +242,15 @@ def test_time_spent_waiting_for_images_is_logged_and_saved(shapes: Path, caplog:
     caplog.set_level("INFO", logger="labelr")
     history = fit(shapes, TINY).history
     assert re.search(r"trained for 2 epochs in \d+ s, \d+\.\d % of it spent waiting for images", caplog.text)
-    assert all(0 <= row["waited_seconds"] <= row["seconds"] for row in history)
+    assert history["waited_seconds"].ge(0).all()
+    assert (history["waited_seconds"] <= history["seconds"]).all()
 
 
 @pytest.mark.slow
 def test_compiled_network_learns_alike(shapes: Path) -> None:
     losses = [
-        fit(shapes, {**TINY, "compile": wanted, "amp": False}).history[-1]["train_loss"] for wanted in (True, False)
+        fit(shapes, {**TINY, "compile": wanted, "amp": False}).history["train_loss"].iloc[-1]
+        for wanted in (True, False)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
@@ -275,7 +282,7 @@ def test_training_learns_synthetic_patterns() -> None:
 def test_photographs_are_learned_from(scenes: Path) -> None:
     model, history, metrics = fit(scenes / "train", {"image_size": 64, "width": 0.5, "epochs": 5})
     assert metrics["map_macro"] > 0.6
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     assert model.labels == ("desert", "mountains", "sea", "sunset", "trees")
 
 

@@ -17,12 +17,12 @@ from labelr.training.history import EpochRow, best_epoch
 
 
 def test_every_score_of_every_epoch_is_written(shapes: Path, tmp_path: Path) -> None:
-    rows = fit(shapes, TINY, log_dir=tmp_path / "events").history
+    rows = fit(shapes, TINY, log_dir=tmp_path / "events").history.reset_index()
     read = EventAccumulator(str(tmp_path / "events"))
     read.Reload()
-    assert set(read.Tags()["scalars"]) == set(rows[0])
+    assert set(read.Tags()["scalars"]) == set(rows)
     for name in ("val_map", "train_loss", "lr"):
-        assert [event.value for event in read.Scalars(name)] == pytest.approx([row[name] for row in rows])
+        assert [event.value for event in read.Scalars(name)] == pytest.approx(rows[name].tolist())
     assert [event.step for event in read.Scalars("val_map")] == [1, 2]
 
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "labelr"
 
 LAYERS = [
     ["errors", "progress", "signals", "version"],
-    ["files", "fields"],
+    ["files", "fields", "frames"],
     ["config"],
     ["data"],
     ["model"],
@@ -115,3 +115,9 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_pandas_is_imported_where_it_is_used_and_nowhere_at_module_level(path: Path) -> None:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    assert "pandas" not in {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}

@@ -8,18 +8,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 from PIL import Image
 
 from labelr.config import ReadOptions
 from labelr.data.dataset import write_labels
-from labelr.data.load import load_dataset, read_labels
+from labelr.data.load import load_dataset, read, read_labels
 from labelr.errors import LabelrError
 
 NAN = float("nan")
 LABELS = "filename,dog\na.jpg,1\nb.jpg,0\n"
 MISSING = "filename,dog\na.jpg,1\n" + "".join(f"sub/{number}.jpg,0\n" for number in range(5))
+
+
+def test_labels_are_read_as_a_table_that_can_be_written_and_read_again(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename;split;dog;=cat\na.jpg;train;yes;\nb.jpg;test;no;yes\n")
+    table = read(data)
+    assert table.columns.tolist() == ["split", "dog", "=cat"]
+    assert table["dog"].tolist() == [1, 0]
+    assert table["=cat"].fillna(-1).tolist() == [-1, 1]
+    table.to_csv(data / "labels.csv")
+    pd.testing.assert_frame_equal(read(data), table)
+
+
+def test_group_is_a_column_of_the_table(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,patient,dog\na.jpg,p1,1\nb.jpg,p2,0\n")
+    table = read(data, group="patient", only="dog")
+    assert table.columns.tolist() == ["group", "dog"]
+    assert table["group"].tolist() == ["p1", "p2"]
+
+
+def test_missing_image_is_an_error_of_reading_unless_it_is_skipped(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\nc.jpg,0\n")
+    with pytest.raises(LabelrError, match=r"1 of 3 images in labels.csv are not in"):
+        read(data)
+    assert read(data, skip_missing=True).index.tolist() == ["a.jpg", "b.jpg"]
+
+
+def test_reading_does_not_open_images(tmp_path: Path) -> None:
+    assert len(read(make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\n"))) == 2  # the images are empty files
 
 
 def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_training_continues_with_smaller_micro_batches_and_the_same_batch_size(
     assert result.model.info.config["micro_batch"] == 4
     assert result.model.info.config["batch_size"] == 8
     whole = fit(shapes, {**TINY, "epochs": 3}, name="whole")
-    losses = [one.history[-1]["train_loss"] for one in (result, whole)]
+    losses = [one.history["train_loss"].iloc[-1] for one in (result, whole)]
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
@@ -123,7 +123,7 @@ def test_training_continues_if_memory_runs_out_within_an_epoch(shapes: Path) -> 
 def test_micro_batches_give_the_gradients_of_the_batch(shapes: Path, micro_batch: int) -> None:
     config = {**TINY, "amp": False, "dropout": 0.0, "epochs": 1}
     whole, parts = (fit(shapes, {**config, "micro_batch": size}) for size in (None, micro_batch))
-    losses = [one.history[0]["train_loss"] for one in (whole, parts)]
+    losses = [one.history["train_loss"].iloc[0] for one in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)  # BatchNorm sees fewer images at a time
 
 

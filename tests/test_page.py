@@ -95,7 +95,7 @@ def test_metrics_of_each_label_equal_scikit_learns(report: ReportData) -> None:
 
 def test_curve_has_the_threshold_marked_at_its_recall_and_precision(report: ReportData) -> None:
     first = html_of(report).split('id="label-1"')[1].split("</li>")[0]
-    row = report.evaluation.per_label[0]
+    row = report.evaluation.label_rows[0]
     x, y = 24 + row["recall"] * (150 - 24 - 8), 110 - row["precision"] * (110 - 8)
     found = re.search(r'class="mark" cx="([\d.]+)" cy="([\d.]+)"', first)
     assert found
@@ -276,7 +276,7 @@ def test_click_on_a_heading_sorts_the_labels_and_another_click_reverses_them(
     </script></body>"""
     shown = browser(page.replace("</body>", clicks))
     down, up = json.loads(re.findall(r"<title>(.*?)</title>", shown.page)[0])
-    precisions = sorted((f"{row['precision']:.3f}" for row in report.evaluation.per_label), reverse=True)
+    precisions = sorted((f"{row['precision']:.3f}" for row in report.evaluation.label_rows), reverse=True)
     assert down == precisions
     assert up == precisions[::-1]
 

@@ -125,6 +125,13 @@ def test_labels_are_selected_by_threshold_number_and_name(
     assert [selection.labels[index] for index in image.ranked] == expected
 
 
+@pytest.mark.parametrize("options", [{"threshold": 0.5}, {"threshold": 0.2, "top_k": 2, "min_labels": 1}])
+def test_labels_of_many_images_are_those_of_each_one(trained: Model, options: dict[str, Any]) -> None:
+    selection = LabelSelection.of(trained, TagOptions.of(options))
+    probs = np.random.default_rng(0).choice([0.1, 0.4, 0.6, 0.9], (50, 3)).astype(np.float32)  # with ties
+    np.testing.assert_array_equal(selection.applies(probs), [selection.applies(row) for row in probs])
+
+
 def test_unknown_label_is_refused_with_a_suggestion(trained: Model) -> None:
     with pytest.raises(SettingError, match="no label 'disk'") as caught:
         LabelSelection.of(trained, TagOptions(only=("disk",)))

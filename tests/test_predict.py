@@ -137,3 +137,11 @@ def test_probabilities_do_not_depend_on_the_other_images_of_a_batch(
 def test_module_is_the_network_in_evaluation_mode(trained: Model) -> None:
     assert isinstance(trained.module, nn.Module)
     assert not trained.module.training
+
+
+def test_model_shows_its_network_labels_and_score(trained: Model) -> None:
+    score = trained.info.scores["map_macro"] if trained.info.scores else None
+    assert repr(trained) == f"<Model trained: residual CNN, 3 labels, mAP {score:.3f} (test); {trained.path}>"
+    page = trained._repr_html_()
+    assert all(label in page for label in trained.labels)
+    assert "32 px" in page

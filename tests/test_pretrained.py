@@ -48,7 +48,7 @@ def weights(tmp_path: Path) -> Path:
 
 def layers(result: FitResult) -> list[float]:
     """The number of layers that each epoch trained."""
-    return [row["trained_layers"] for row in result.history]
+    return result.history["trained_layers"].tolist()
 
 
 def body(model: Model) -> dict[str, torch.Tensor]:
@@ -65,7 +65,7 @@ def test_head_is_trained_on_frozen_layers(shapes: Path, tuned: Model) -> None:
     assert layers(first) == [1]
     assert same(body(first.model), body(again.model))
     assert not same(body(first.model), body(tuned))
-    assert first.history[0]["train_loss"] < 0.5
+    assert first.history["train_loss"].iloc[0] < 0.5
 
 
 def test_all_layers_are_trained_after_the_head(tuned: Model) -> None:
@@ -300,7 +300,7 @@ def test_search_over_backbones(shapes: Path) -> None:
     space = {"backbone": ["efficientnet-lite0", "none"], "epochs": [1]}
     settings = {name: LITE[name] for name in ("image_size", "batch_size", "threads", "report")}
     result = labelr.tune(shapes, space, **settings, refit=False)
-    assert {trial.settings["backbone"] for trial in result.trials} == {"efficientnet-lite0", "none"}
+    assert {trial.settings["backbone"] for trial in result.ranking} == {"efficientnet-lite0", "none"}
 
 
 def test_advice_is_given_once_a_model(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from pages import HOSTILE, Elements
 
 from labelr.scoring.results import COLUMNS, Evaluation, sort_rows, without_nan, write_results
 
@@ -57,13 +59,13 @@ def test_labels_that_are_not_evaluable_or_have_few_positives_are_listed() -> Non
     changed = replace(evaluation, targets=targets)
     assert changed.not_evaluable == ["tree"]
     assert changed.few_positives == ["tree", "dog"]
-    row = changed.per_label[1]
+    row = changed.label_rows[1]
     assert (row["support"], row["tp"], row["fn"]) == (0, 0, 0)
     assert all(np.isnan(row[name]) for name in ("precision", "recall", "f1", "ap", "auroc"))
 
 
 def test_table_of_labels_has_all_columns_and_counts_that_add_up() -> None:
-    for row in make().per_label:
+    for row in make().label_rows:
         assert tuple(row) == COLUMNS
         assert row["tp"] + row["fn"] == row["support"]
         assert row["tp"] + row["fp"] == row["predicted"]
@@ -75,7 +77,7 @@ def test_rows_are_sorted_from_the_highest_with_nan_last() -> None:
     assert [row["label"] for row in sort_rows(rows, "f1")] == ["a", "c", "b"]
     assert [row["label"] for row in sort_rows(rows, "label")] == ["a", "b", "c"]
     assert sort_rows(rows, None) == rows
-    by_support = replace(make(), sort="support").per_label
+    by_support = replace(make(), sort="support").label_rows
     assert [row["label"] for row in by_support] == ["sky", "tree", "dog"]
 
 
@@ -137,3 +139,29 @@ def test_predictions_have_target_probability_and_prediction_of_each_cell(
         ["1.jpg", "1", "0.75", "1", "", "0.25", "1"],
         ["d/2.jpg", "0", "0.5", "0", "1", "0.125", "0"],
     ]
+
+
+def test_table_of_labels_is_that_of_its_file_by_label(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_results(tmp_path, evaluation, "filename,reason\n")
+    written = pd.read_csv(tmp_path / "per_label.csv", index_col="label")
+    pd.testing.assert_frame_equal(evaluation.per_label, written)
+    assert evaluation.per_label["f1"].isna().tolist() == [False, True]
+    assert evaluation.per_label["support"].dtype == "int64"
+
+
+def test_table_of_predictions_is_that_of_its_file_by_file_name(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_results(tmp_path, evaluation, "filename,reason\n")
+    written = pd.read_csv(tmp_path / "predictions.csv", index_col="filename")
+    pd.testing.assert_frame_equal(evaluation.predictions, written, check_dtype=False)
+    kinds = {str(name).rpartition(":")[2]: str(dtype) for name, dtype in evaluation.predictions.dtypes.items()}
+    assert kinds == {"target": "float32", "probability": "float32", "prediction": "int8"}
+
+
+def test_evaluation_shows_its_main_metrics_and_every_label(evaluation: Evaluation) -> None:
+    assert repr(replace(evaluation, model="/models/some")) == (
+        "<Evaluation of some: 2 images, 2 labels; mAP 1.000, F1 micro 0.667, F1 macro 1.000>"
+    )
+    page = Elements(replace(evaluation, labels=HOSTILE[:2])._repr_html_())
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert all(label in page.text for label in HOSTILE[:2])
+    assert "Hamming loss" in page.text

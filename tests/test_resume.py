@@ -75,8 +75,8 @@ def stopped(data: Path | None, config: dict[str, Any], *, epoch: int = 2, step: 
 def essence(result: FitResult) -> str:
     """Everything that must not depend on whether a run was stopped."""
     info = result.model.info
-    history = [{name: value for name, value in row.items() if name not in CLOCK} for row in result.history]
-    return repr((info.weights["sha256"], history, result.metrics, info.thresholds))
+    history = result.history.drop(columns=list(CLOCK))
+    return repr((info.weights["sha256"], history.to_csv(), result.metrics, info.thresholds))
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_epochs_may_grow_and_not_shrink(shapes: Path, late_run: Path) -> None:
     with pytest.raises(LabelrError, match="epochs was 3 and is 2"):
         fit(shapes, {**THREE, "epochs": 2}, name="run", resume=True)
     result = fit(shapes, {**THREE, "epochs": 4}, name="run", resume=True)
-    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+    assert result.history.index.tolist() == [1, 2, 3, 4]
     assert result.model.info.config["epochs"] == 4
 
 
@@ -390,7 +390,7 @@ def test_finished_run_returns_its_result_again(
 
     again = fit(shapes, TINY, name=name, resume=True, track=track, suspects=store.models_folder() / "suspects.csv")
     assert "no table of suspects is written" in caplog.text
-    assert again.history == first.history
+    assert again.history.equals(first.history)
     assert again.metrics == first.metrics
     assert again.model.info == first.model.info
     assert "is finished already, with the same data and settings" in caplog.text

@@ -247,3 +247,7 @@ def test_model_is_trained_and_evaluated_with_a_data_frame(shapes: Path, tmp_path
     result = labelr.fit(frame, TINY, images=shapes / "images", output=tmp_path / "model")
     evaluation = labelr.evaluate(frame, result.model, images=shapes / "images", split="test")
     assert set(evaluation.labels) == set(frame.columns[1:])
+
+
+def test_table_of_read_knows_the_folder_of_its_images(shapes: Path) -> None:
+    assert labelr.check(labelr.read(shapes)).dataset.files == labelr.check(shapes).dataset.files

@@ -147,7 +147,7 @@ def test_study_in_a_database_is_refused_to_other_searches_and_started_over_by_fo
     with pytest.raises(LabelrError, match=r"lr was 0.001,0.004 and is 0.001,0.002"):
         tune(shapes, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False)
     again = tune(shapes, {"lr": [1e-3, 2e-3]}, settings, study="mine", storage=server, refit=False, force=True)
-    assert {trial.settings["lr"] for trial in again.trials} == {1e-3, 2e-3}
+    assert {trial.settings["lr"] for trial in again.ranking} == {1e-3, 2e-3}
 
 
 def test_wrong_password_is_an_error_that_does_not_say_it(server: str, shapes: Path) -> None:

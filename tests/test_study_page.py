@@ -48,7 +48,7 @@ def make_result(trials: tuple[Trial, ...] = TRIALS, space: Mapping[str, str] = S
         "study": "birds", "folder": Path("/studies/birds"), "importance": {"lr": 0.6, "flip": 0.3, "batch_size": 0.1},
         **changes,
     }  # fmt: skip
-    return TuneResult(plan=plan, trials=tuple(ranked(trials)), **parts)
+    return TuneResult(plan=plan, ranking=tuple(ranked(trials)), **parts)
 
 
 def page_of(result: TuneResult) -> str:
@@ -72,7 +72,7 @@ def test_page_is_written_into_the_folder_of_the_study_in_place_of_the_last_one(t
     page = write_study_page(result)
     assert page == tmp_path / "studies" / "birds" / "report" / "report.html"
     assert "The best of 4 complete trials has mAP 0.8100" in page.read_text()
-    write_study_page(replace(result, trials=(trial(1, 0.9),)))
+    write_study_page(replace(result, ranking=(trial(1, 0.9),)))
     assert "The only complete trial has mAP 0.9000" in page.read_text()
     assert [path.name for path in page.parent.iterdir()] == ["report.html"]
 

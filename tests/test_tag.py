@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Cli, put
 from tag_results import ALL_FORMATS, counts, read_csv, reason_of, tree
@@ -445,3 +446,69 @@ def test_dry_run_after_a_kill_writes_nothing_and_resumed_runs_write_the_files_of
     assert (summary.ok, summary.complete) == (60, True)
     assert tree(out) == tree(tmp_path / "uninterrupted")
     assert not list(out.rglob("*.tmp"))
+
+
+# --- the results as tables -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"threshold": 0.3, "top_k": 1}, {"min_labels": 1, "exclude": "disc"}])
+def test_tables_are_those_of_the_files_by_file_name(
+    photos: Path, tmp_path: Path, trained: Model, options: dict[str, Any]
+) -> None:
+    summary = tag(photos, trained, output=tmp_path / "out", **options)
+    written = {name: pd.read_csv(tmp_path / "out" / f"{name}.csv", index_col=0) for name in ("labels", "probabilities")}
+    pd.testing.assert_frame_equal(summary.table, written["labels"], check_dtype=False)
+    pd.testing.assert_frame_equal(summary.probabilities, written["probabilities"], check_dtype=False, atol=1e-6, rtol=0)
+    assert summary.table.sum().to_dict() == summary.per_label
+    assert set(map(str, (*summary.table.dtypes, *summary.probabilities.dtypes))) == {"int8", "float32"}
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "txt"])
+def test_tables_do_not_depend_on_the_format(photos: Path, tmp_path: Path, trained: Model, format: str) -> None:
+    plain, other = (tag(photos, trained, output=tmp_path / name, format=name) for name in ("table", format))
+    pd.testing.assert_frame_equal(other.table, plain.table)
+    pd.testing.assert_frame_equal(other.probabilities, plain.probabilities)
+
+
+def test_tables_hold_unchanged_images_and_names_that_are_not_utf8(photos: Path, tmp_path: Path, trained: Model) -> None:
+    tag(photos, trained, output=tmp_path / "out")
+    name = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(photos / "a.png", photos / name)
+    summary = tag(photos, trained, output=tmp_path / "out")
+    assert summary.unchanged == 4
+    assert summary.table.index.tolist() == ["a.png", name, "deep/b.png", "deep/er/d.PNG", "z.png"]
+    first, copy, *_ = summary.probabilities.to_numpy().tolist()
+    assert first == copy
+
+
+def test_no_image_that_opens_gives_empty_tables(tmp_path: Path, trained: Model) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"no image")
+    summary = tag(tmp_path / "photos", trained, output=tmp_path / "out", top_k=1)
+    assert summary.table.shape == summary.probabilities.shape == (0, 3)
+
+
+def test_results_that_are_gone_replaced_or_were_never_written_are_an_error(
+    photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(LabelrError, match="this run wrote no results"):
+        _ = tag(photos, trained, output=out, dry_run=True).table
+    summary = tag(photos, trained, output=out)
+    tag(photos, trained, output=out, threshold=0.5, force=True)
+    with pytest.raises(LabelrError, match="no longer those of this run"):
+        _ = summary.table
+    shutil.rmtree(out)
+    with pytest.raises(LabelrError, match="are gone"):
+        _ = summary.probabilities
+    assert not out.exists()
+
+
+def test_tables_are_not_part_of_the_summary(photos: Path, tmp_path: Path, trained: Model) -> None:
+    summary = tag(photos, trained, output=tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(summary.table) == 4
+    assert summary.to_json() == written
+    assert "run" not in written
+    assert repr(summary) == f"<TagSummary: 5 found, 4 ok, 1 failed, 0 skipped; {tmp_path / 'out'}>"
+    assert "4 ok" in summary._repr_html_()

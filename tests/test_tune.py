@@ -117,7 +117,7 @@ def test_script_needs_no_guard_and_names_settings_as_keywords(shapes: Path, tmp_
         tmp_path,
         "script.py",
         f"import labelr\nresult = labelr.tune({str(shapes)!r}, lr=[1e-3, 2e-3], refit=False, **{ONE_EPOCH!r})\n"
-        "print([trial.state for trial in result.trials])\n",
+        "print([trial.state for trial in result.ranking])\n",
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout == "['complete', 'complete']\n", done.stderr

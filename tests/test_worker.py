@@ -57,7 +57,7 @@ def test_each_point_is_trained_with_each_seed_and_scored_by_the_mean(shapes: Pat
         assert trial.score == pytest.approx(sum(trial.scores) / 2)
         assert trial.epochs == 2
     _, history, _ = fit(shapes, {**ONE_EPOCH, "lr": trials[0].settings["lr"], "select": "f1_macro"})
-    assert history[0]["val_f1_macro"] == pytest.approx(trials[0].scores[0], abs=1e-12)
+    assert history["val_f1_macro"].iloc[0] == pytest.approx(trials[0].scores[0], abs=1e-12)
 
 
 def test_random_points_of_ranges_depend_on_the_seed_alone(shapes: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""``labelr cache``: manages the cache of decoded images."""
+"""``labelr cache``: manages the cache of decoded images and of features."""
 
 import typer
 
 from labelr import console
 from labelr.cli import options as opt
+from labelr.errors import pluralize
 
-cache = typer.Typer(name="cache", help="Manage the cache of decoded images.", no_args_is_help=True)
+cache = typer.Typer(name="cache", help="Manage the cache of decoded images and of features.", no_args_is_help=True)
 
 
 @cache.command()
@@ -22,7 +23,8 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
     else:
         shown = [
             {
-                "pixels": row["name"],
+                "name": row["name"],
+                "kind": row["kind"],
                 "images": row["images"],
                 "MB": round(row["bytes"] / 1e6),
                 "last used": row["used"][:16].replace("T", " "),
@@ -35,7 +37,7 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
 
 @cache.command()
 def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """Delete all decoded images; later runs decode what they need. Models and your files are not touched."""
+    """Delete all decoded images and features; later runs make what they need. Models and your files are not touched."""
     from labelr.data import pixel_cache
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -43,4 +45,6 @@ def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
     if json:
         console.show_json(cleared)
     elif not quiet:
-        console.show_note(f"Deleted the pixels of {cleared['images']:,} images, {cleared['bytes'] / 1e6:,.0f} MB.")
+        images, features, size = cleared["images"], cleared["features"], cleared["bytes"] / 1e6
+        deleted = f"the pixels of {pluralize(images, 'image')} and the features of {pluralize(features, 'image')}"
+        console.show_note(f"Deleted {deleted}, {size:,.0f} MB.")

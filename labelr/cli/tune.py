@@ -120,7 +120,7 @@ def _show_result(result: "TuneResult") -> None:
     from labelr.tuning.space import format_rounded
     from labelr.tuning.trials import trial_rows
 
-    rows = _cells(trial_rows(result.trials, result.plan.space.dimensions, format_rounded))
+    rows = _cells(trial_rows(result.ranking, result.plan.space.dimensions, format_rounded))
     console.show_table(rows[:MAX_ROWS], to=console.stderr)
     if len(rows) > MAX_ROWS:
         console.show_note(f"and {len(rows) - MAX_ROWS:,} more in {result.folder}/trials.csv")

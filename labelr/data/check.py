@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,11 @@ from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import Data, locate_data, read_labels
 from labelr.data.splits import split_dataset
 from labelr.errors import LabelrError, preview
+from labelr.frames import as_html, text_index
 from labelr.progress import Track, untracked
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_NAME = 60
 """A longer label is probably a sentence."""
@@ -41,8 +45,20 @@ class Check:
         """The label file with what can be corrected, and what was changed in each row."""
         return fix_labels(self.dataset, self.options)
 
-    @property
-    def per_label(self) -> list[dict[str, Any]]:
+    @cached_property
+    def per_label(self) -> "pd.DataFrame":
+        """One row per label, by the index ``label``.
+
+        Columns: the numbers of its images ``positives``, ``negatives`` and ``unknown``, and of its positives in each
+        split: ``train``, ``val`` and ``test``.
+        """
+        import pandas as pd
+
+        table = pd.DataFrame(self.label_rows)
+        return table.set_index(text_index(self.dataset.labels, "label")).drop(columns="label")
+
+    @cached_property
+    def label_rows(self) -> list[dict[str, Any]]:
         """A row for each label: its positives, negatives and unknown images, and its positives in each split."""
         dataset = self.dataset
         positives = {split: dataset.split(split).positives for split in SPLITS}
@@ -54,7 +70,7 @@ class Check:
     @property
     def rare(self) -> list[str]:
         """The labels with too few positives to be learned."""
-        return [row["label"] for row in self.per_label if row["positives"] < FEW_POSITIVES]
+        return [row["label"] for row in self.label_rows if row["positives"] < FEW_POSITIVES]
 
     @property
     def not_evaluable(self) -> list[str]:
@@ -104,7 +120,7 @@ class Check:
             "notes": list(findings.notes),
             "images": len(dataset),
             "labels": list(dataset.labels),
-            "per_label": self.per_label,
+            "per_label": self.label_rows,
             "rare": self.rare,
             "not_evaluable": self.not_evaluable,
             "suspicious_labels": suspicious_labels(dataset.labels),
@@ -127,6 +143,20 @@ class Check:
             "split": {split: len(dataset.split_rows(split)) for split in SPLITS},
         }
         return {**found, "problems": _problems(found, findings.described_missing)}
+
+    def __repr__(self) -> str:
+        return f"<Check of {self.dataset.description}>"
+
+    def _repr_html_(self) -> str:
+        found = self.to_json()
+        facts = {
+            "Source": found["source"],
+            "Layout": found["layout"],
+            "Images": f"{found['images']:,}",
+            "Split": ", ".join(f"{count:,} {split}" for split, count in found["split"].items()),
+            "Needs attention": None if found["problems"] else "nothing",
+        }
+        return as_html("Check", facts, self.per_label, points=found["problems"])
 
 
 def check(

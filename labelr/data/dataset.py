@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,12 @@ from labelr.config import ReadOptions, ResizeRule
 from labelr.data.label_table import SPLITS, Targets
 from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.scan import Scan, scan_images
+from labelr.errors import pluralize
+from labelr.frames import as_html, text_index
 from labelr.progress import Track, untracked
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Findings(NamedTuple):
@@ -132,6 +137,35 @@ class Dataset:
     def split_names(self) -> list[str]:
         """The name of the split of each image; empty before the data set is split."""
         return [] if self.splits is None else [SPLITS[split] for split in self.splits]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The labels as a table: one row per image, by the index ``filename``, relative to ``table.attrs["root"]``.
+
+        Columns: ``split``, if it is known; ``group``, if the label file has groups; one column per label: 1.0, 0.0, or
+        NaN where it is unknown. A label called ``split`` or ``group`` takes the place of such a column.
+        """
+        import pandas as pd
+
+        table = pd.DataFrame(self.targets, index=text_index(self.files, "filename"), columns=list(self.labels))
+        for name, column in (("group", self.groups), ("split", self.split_names or self.named_splits)):
+            if column and name not in self.labels:
+                table.insert(0, name, column)
+        table.attrs["root"] = str(self.root)
+        return table
+
+    @property
+    def description(self) -> str:
+        """Its source and size in a line."""
+        return f"{self.source}: {pluralize(len(self), 'image')}, {pluralize(len(self.labels), 'label')}"
+
+    def __repr__(self) -> str:
+        return f"<Dataset of {self.description}>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        facts = {"Source": self.source, "Layout": self.layout, "Images": f"{len(self):,}"}
+        return as_html("Dataset", facts, pd.DataFrame.from_dict(self.counts, orient="index").rename_axis("label"))
 
     def split_rows(self, name: str) -> NDArray[np.int64]:
         """The rows of the split ``"train"``, ``"val"`` or ``"test"``."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -50,6 +50,42 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     Raises:
         LabelrError: If the data cannot be understood, images are missing, or too many do not open.
     """
+    dataset = _read_listed(data, options).scanned(options, threads=threads, track=track)
+    _check_unreadable(dataset, options.on_error)
+    return dataset
+
+
+def read(
+    data: str | Path | Sequence[str | Path],
+    options: ReadOptions | Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The labels of a data folder as a table, as `fit` would read them; the images are not opened.
+
+    Args:
+        data: A folder of labelled images, or several that are one data set.
+        options: How it is read.
+        settings: Settings by name; they take precedence over `options`.
+
+    Returns:
+        One row per image with a known label, by the index ``filename``, relative to ``table.attrs["root"]``. Columns:
+        ``split``, if the label file has one; ``group``, with the setting `group`; one column per label: 1.0, 0.0, or
+        NaN where it is unknown. Written by ``to_csv``, it is a label file that labelr reads, with ``group="group"``
+        for its groups.
+
+    Raises:
+        LabelrError: If the label files cannot be understood, or images are missing.
+    """
+    folders, options = locate_data(data, ReadOptions.of(options, **settings))
+    return _read_listed(folders, options).to_frame()
+
+
+def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
+    """The images that label files list, not scanned yet; logs what was understood.
+
+    Raises:
+        LabelrError: If the data cannot be understood, or images are missing.
+    """
     dataset = read_labels(data, options)
     if dataset.findings.missing and not options.skip_missing:
         raise LabelrError(
@@ -57,8 +93,6 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
             "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
         )
     _log_findings(dataset)
-    dataset = dataset.scanned(options, threads=threads, track=track)
-    _check_unreadable(dataset, options.on_error)
     return dataset
 
 
@@ -66,7 +100,7 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     """The data folders in what a caller passes, and the options with which they are read.
 
     A DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
-    images: so a run can be resumed, and other processes can read the same table.
+    images: so a run can be resumed, and other processes can read the same table. A table of `read` knows its folder.
 
     Raises:
         SettingError: If a DataFrame comes without the folder of its images, or with another label file.
@@ -77,11 +111,12 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
         return [Path(data)], options
     if isinstance(data, Sequence):
         return [Path(folder) for folder in data], options
-    if options.images is None:
+    images = options.images or data.attrs.get("root")
+    if images is None:
         raise SettingError("images: expected the folder of the images of the DataFrame", "pass `images=FOLDER`")
     if options.labels:
         raise SettingError("labels: a DataFrame holds the labels itself", "leave `labels` out")
-    return [Path(options.images)], replace(options, labels=(str(_save_frame(data)),))
+    return [Path(images)], replace(options, images=str(images), labels=(str(_save_frame(data)),))
 
 
 def _save_frame(frame: "pd.DataFrame") -> Path:

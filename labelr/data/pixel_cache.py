@@ -1,4 +1,4 @@
-"""The pixel cache on disk: segments of decoded images, found by file digest, limited in size, listed and cleared.
+"""The cache on disk: segments of decoded images, or of their features, found by file digest, limited, listed, cleared.
 
 A store is a folder for one way to decode images. Its segments are folders that appear atomically and never change:
 ``pixels.bin`` holds the images one after another, ``digests.txt`` one line per image with the SHA-256 of its file. So
@@ -24,6 +24,8 @@ from labelr import files
 
 PIXELS_FILE, DIGESTS_FILE, LOCK_FILE = "pixels.bin", "digests.txt", ".lock"
 DRAFT = ".draft-"
+FEATURES_PREFIX = "features-"
+"""Names of stores that hold features of a backbone start like this; the others hold pixels."""
 SEGMENT_BYTES = 2**26
 """Segment size, and so the most work that a killed writer loses."""
 RESERVED_BYTES = 2**30
@@ -140,13 +142,17 @@ def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Name, number of images, bytes and time of last use of each store, the least recently used first."""
+    """Name, kind, number of images, bytes and time of last use of each store, the least recently used first.
+
+    The kind is ``"pixels"`` or ``"features"``.
+    """
     rows = []
     for store in _stores():
         segments = list(_segments(store))
         used = max(map(_last_used, segments), default=_last_used(store))
         rows.append({
             "name": store.name,
+            "kind": "features" if store.name.startswith(FEATURES_PREFIX) else "pixels",
             "images": sum(_count(folder) for folder in segments),
             "bytes": sum(map(_size, segments)),
             "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
@@ -158,7 +164,7 @@ def clear() -> Mapping[str, int]:
     """Deletes all stores; a run that is reading one keeps what it has opened.
 
     Returns:
-        How many ``images`` and ``bytes`` were deleted.
+        Of how many ``images`` the pixels were deleted, of how many the ``features``, and how many ``bytes`` in all.
 
     Raises:
         LabelrError: If something cannot be deleted.
@@ -168,7 +174,8 @@ def clear() -> Mapping[str, int]:
         with files.writing(cache_folder()), writing(cache_folder()):
             for store in _stores():
                 files.remove_folder(store)
-    return {key: sum(row[key] for row in rows) for key in ("images", "bytes")}
+    counts = {kind: sum(row["images"] for row in rows if row["kind"] == kind) for kind in ("pixels", "features")}
+    return {"images": counts["pixels"], "features": counts["features"], "bytes": sum(row["bytes"] for row in rows)}
 
 
 def _stores() -> list[Path]:

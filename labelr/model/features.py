@@ -78,7 +78,10 @@ def compute_features(
     views = choose_views(preprocessing, len(pixels))
     shape = (len(views), network.head.linear.in_features)
     kind = f"{len(views)}-views{'' if preprocessing.flip_averaging else '-no-flip'}"
-    store = pixel_cache.cache_folder() / f"features-{VERSION}-{name}-{runtime.precision}-{kind}-{pixels.kind}"
+    store = (
+        pixel_cache.cache_folder()
+        / f"{pixel_cache.FEATURES_PREFIX}{VERSION}-{name}-{runtime.precision}-{kind}-{pixels.kind}"
+    )
     features, digests = np.empty((len(pixels), *shape), np.float16), pixels.digests
     segments, places = pixel_cache.find(store, digests, (2 * shape[0] * shape[1],))
     for row, digest in enumerate(digests):

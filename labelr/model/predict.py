@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from labelr.data.images import Pixels, UnreadableError, read_pixels, to_pixels
 from labelr.data.prefetch import in_batches
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 from labelr.fields import SettingError
+from labelr.frames import as_html, format_number, text_index
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate, decide
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime
 from labelr.model.info import Channels, ModelInfo, Preprocessing
@@ -121,6 +122,32 @@ class Model:
     info: ModelInfo
     module: Network
     runtime: Runtime
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {self._network}, {pluralize(len(self.labels), 'label')}{self._score}; {self.path}>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        info = self.info
+        facts = {
+            "Name": self.name,
+            "Directory": self.path,
+            "Network": self._network + self._score,
+            "Image size": f"{info.preprocessing.image_size} px",
+            "Complete": None if info.complete else "no: its training was stopped",
+        }
+        table = pd.DataFrame({"threshold": info.thresholds}, index=text_index(info.labels, "label"))
+        return as_html("Model", facts, table.join(pd.DataFrame.from_dict(info.counts, orient="index")))
+
+    @property
+    def _network(self) -> str:
+        return self.info.architecture.backbone or "residual CNN"
+
+    @property
+    def _score(self) -> str:
+        score = (self.info.scores or {}).get("map_macro")
+        return "" if score is None else f", mAP {format_number(score)} ({self.info.scored_on})"
 
     @cached_property
     def inference_network(self) -> Network:

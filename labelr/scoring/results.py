@@ -1,23 +1,29 @@
-"""The result of an evaluation: all metrics, computed when they are first used, and the files they are written to."""
+"""The result of an evaluation: metrics and tables, computed when they are first used, and the files of them."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelr import files
 from labelr.data.label_table import FEW_POSITIVES, Targets
+from labelr.errors import pluralize
+from labelr.frames import as_html, format_number, text_index
 from labelr.model.calibration import decide
 from labelr.model.predict import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring import bootstrap, metrics
-from labelr.scoring.metrics import FloatArray
+from labelr.scoring.metrics import METRIC_NAMES, FloatArray
 from labelr.scoring.suspects import Suspects, find_suspects
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD, Thresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PER_LABEL_FILE = "per_label.csv"
 MIN_GUESSES = 1000
@@ -27,7 +33,11 @@ COLUMNS = (
     "label", "support", "predicted", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "ap", "auroc", "threshold",
 )  # fmt: skip
 """The columns of the table of labels."""
+PREDICTION_KINDS = ("target", "probability", "prediction")
+"""The columns of each label in the table of predictions."""
 SUSPECT_COLUMNS = ("filename", "label", "given", "probability", "rank")
+NUM_DESCRIBED = 3
+"""Metrics in the line that describes a result."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,37 @@ class Evaluation:
         return [label for label, count in zip(self.labels, support, strict=True) if count < FEW_POSITIVES]
 
     @cached_property
-    def per_label(self) -> list[dict[str, Any]]:
+    def per_label(self) -> "pd.DataFrame":
+        """``per_label.csv``: one row per label, by the index ``label``.
+
+        Columns: counts ``support``, ``predicted``, ``tp``, ``fp``, ``fn`` and ``tn``; ``precision``, ``recall``,
+        ``f1``, ``ap`` and ``auroc`` in [0, 1], NaN where not evaluable; ``threshold``.
+        """
+        import pandas as pd
+
+        labels = [row["label"] for row in self.label_rows]
+        return pd.DataFrame(self.label_rows, columns=COLUMNS[1:], index=text_index(labels, "label"))
+
+    @cached_property
+    def predictions(self) -> "pd.DataFrame":
+        """``predictions.csv``: one row per image, by the index ``filename``.
+
+        Columns of each label: ``LABEL:target`` (1, 0 or NaN where unknown), ``LABEL:probability`` in [0, 1], and
+        ``LABEL:prediction`` (1 or 0).
+        """
+        import pandas as pd
+
+        preds = decide(self.probs, self.thresholds).astype(np.int8)
+        cells: tuple[NDArray[np.generic], ...] = (self.targets, self.probs, preds)
+        columns = {
+            f"{label}:{kind}": values[:, column]
+            for column, label in enumerate(self.labels)
+            for kind, values in zip(PREDICTION_KINDS, cells, strict=True)
+        }
+        return pd.DataFrame(columns, index=text_index(self.files, "filename"))
+
+    @cached_property
+    def label_rows(self) -> list[dict[str, Any]]:
         """A row of `COLUMNS` for each label; NaN where not evaluable."""
         counts = metrics.confusion(decide(self.probs, self.thresholds), self.targets, axis=0)
         columns = {name: getattr(counts, name) for name in COLUMNS[1:10]}
@@ -156,9 +196,34 @@ class Evaluation:
             "f1_at": self.f1_at,
             "not_evaluable": self.not_evaluable,
             "few_positives": self.few_positives,
-            "per_label": self.per_label,
+            "per_label": self.label_rows,
         }
         return {key: without_nan(value) for key, value in result.items()}
+
+    def __repr__(self) -> str:
+        scores = describe_scores(self.metrics)
+        return f"<Evaluation of {Path(self.model).name}: {self._size}; {scores}>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        facts = {"Model": self.model, "Data": self.data, "Size": self._size, "Thresholds": self.threshold}
+        scores = pd.DataFrame([headline(self.metrics)], index=text_index(["value"], "metric"))
+        return as_html("Evaluation", facts, scores, self.per_label)
+
+    @property
+    def _size(self) -> str:
+        return f"{pluralize(len(self.probs), 'image')}, {pluralize(len(self.labels), 'label')}"
+
+
+def headline(scores: Mapping[str, float]) -> dict[str, float]:
+    """The main metrics by their names in tables."""
+    return {METRIC_NAMES[name]: scores[name] for name in bootstrap.HEADLINE if name in scores}
+
+
+def describe_scores(scores: Mapping[str, float]) -> str:
+    """The first of the main metrics in a line."""
+    return ", ".join(f"{name} {format_number(value)}" for name, value in [*headline(scores).items()][:NUM_DESCRIBED])
 
 
 def sort_rows(rows: list[dict[str, Any]], by: str | None) -> list[dict[str, Any]]:
@@ -188,7 +253,7 @@ def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None
         LabelrError: If a file cannot be written.
     """
     files.make_folder(folder)
-    rows = [without_nan(row) for row in evaluation.per_label]
+    rows = [without_nan(row) for row in evaluation.label_rows]
     table = ([files.escape_formula(str(row["label"])), *(row[name] for name in COLUMNS[1:])] for row in rows)
     files.write_atomically(folder / PER_LABEL_FILE, files.csv_text(COLUMNS, table))
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))
@@ -206,8 +271,7 @@ def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]
         extra: Further columns by name, N values each, which follow the file name.
     """
     extra = extra or {}
-    kinds = ("target", "probability", "prediction")
-    header = [files.escape_formula(f"{label}:{kind}") for label in evaluation.labels for kind in kinds]
+    header = [files.escape_formula(f"{label}:{kind}") for label in evaluation.labels for kind in PREDICTION_KINDS]
     preds = decide(evaluation.probs, evaluation.thresholds)
     extra_rows = zip(*extra.values(), strict=True) if extra else [()] * len(preds)
 

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelr import files, signals
 from labelr.errors import LabelrError
-from labelr.tagging.pipeline import Result
+from labelr.tagging.pipeline import Probs, Result
 
 LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
@@ -164,6 +165,25 @@ class Journal:
         """The results of this run, in the order in which the images were found."""
         yield from map(_result, self._rows("SELECT results.* FROM found JOIN results USING (name) ORDER BY position"))
 
+    def predictions(self, columns: NDArray[np.int64]) -> tuple[list[str], Probs]:
+        """The names of the N images of this run that were tagged, and their probabilities, in the order of `results`.
+
+        Args:
+            columns: K labels, as indices among those of the model.
+
+        Returns:
+            N names, and probabilities of shape ``(N, K)``.
+        """
+        names, content = [], bytearray()  # of a million images, which as arrays would take several times the memory
+        for name, probs in self._rows(
+            "SELECT name, probs FROM found JOIN results USING (name) WHERE reason = '' ORDER BY position"
+        ):
+            names.append(os.fsdecode(name))
+            content += probs
+        if not names:
+            return [], np.empty((0, len(columns)), np.float32)
+        return names, np.frombuffer(content, "<f4").reshape(len(names), -1)[:, columns]
+
     def names(self) -> set[str]:
         """The names of all images that were read, found in this run or not."""
         rows = self._rows(f"SELECT name FROM results WHERE {_WAS_READ}")  # noqa: S608
@@ -261,6 +281,22 @@ def preview_output(folder: Path, settings: Mapping[str, Any] | None) -> Iterator
         with closing(Journal(Path(copy))) as journal:
             _check_settings(folder, journal.settings, settings or {})
             yield journal
+
+
+@contextmanager
+def finished_output(folder: Path, settings: Mapping[str, Any]) -> Iterator[Journal]:
+    """The journal of an output directory after a run with these settings, to read; the directory is locked.
+
+    Raises:
+        LabelrError: If the results are gone, or of another or unfinished run.
+        BusyError: If another run is using the directory.
+    """
+    if not check_output(folder):
+        raise LabelrError(f"the results in {folder} are gone", "tag the images again")
+    with files.locked(folder / FOLDER), closing(Journal(folder)) as journal:
+        if journal.settings != settings or not journal.is_complete:
+            raise LabelrError(f"the results in {folder} are no longer those of this run", "tag the images again")
+        yield journal
 
 
 def check_output(folder: Path) -> bool:

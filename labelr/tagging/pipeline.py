@@ -153,14 +153,16 @@ class LabelSelection:
         return TaggedImage(result, probs, self.applies(probs), origin)
 
     def applies(self, probs: Probs) -> NDArray[np.bool_]:
-        """Which of the K labels are written for an image with these probabilities; both of shape ``(K,)``."""
+        """Which of the K labels are written for images with these probabilities; both of shape ``(..., K)``."""
         applies = decide(probs, self.thresholds)
         if self.top_k is None and not self.min_labels:
             return applies
-        ranked = np.argsort(-probs, kind="stable")
-        applies[ranked[: self.min_labels]] = True
+        order = np.argsort(-probs, axis=-1, kind="stable")  # the most probable first
+        ranked = np.take_along_axis(applies, order, axis=-1)
+        ranked[..., : self.min_labels] = True
         if self.top_k is not None:
-            applies[[index for index in ranked if applies[index]][self.top_k :]] = False
+            ranked &= ranked.cumsum(axis=-1) <= self.top_k
+        np.put_along_axis(applies, order, ranked, axis=-1)
         return applies
 
 

@@ -4,10 +4,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +16,16 @@ from labelr import files, signals
 from labelr.config import TagOptions
 from labelr.errors import LabelrError, preview
 from labelr.fields import SettingError
+from labelr.frames import as_html, text_index
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search
-from labelr.tagging.output import ERRORS_FILE, check_output, open_output, preview_output
-from labelr.tagging.pipeline import NO_PROBS, Result, TaggedImage, Tagger, Task, one_torch_thread
+from labelr.tagging.output import ERRORS_FILE, check_output, finished_output, open_output, preview_output
+from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task, one_torch_thread
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +33,21 @@ SUMMARY_FILE = "summary.json"
 Photos = str | Path | Sequence[str | Path]
 
 
+class Run(NamedTuple):
+    """What is needed to read the results of a run from its output directory.
+
+    Attributes:
+        settings: The settings in its journal.
+        selection: The labels that were written.
+    """
+
+    settings: Mapping[str, Any]
+    selection: LabelSelection
+
+
 @dataclass
 class TagSummary:
-    """The counts of a run: found = ok + failed + skipped.
+    """The counts of a run, found = ok + failed + skipped, and its results as tables.
 
     Attributes:
         output: The output directory; ``-`` for stdout.
@@ -51,6 +68,7 @@ class TagSummary:
         images_per_second: Images opened per second.
         per_label: Number of images that each label was written for.
         complete: False until the run has finished.
+        run: What the tables are read by; None if the run wrote no results. It is not in ``summary.json``.
     """
 
     output: str
@@ -71,6 +89,45 @@ class TagSummary:
     images_per_second: float = 0.0
     per_label: dict[str, int] = field(default_factory=dict)
     complete: bool = False
+    run: Run | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """``labels.csv``, whatever the format that was written: one row per tagged image, by the index ``filename``.
+
+        Columns: one per label, 1 where it was written and 0 where not. Corrections in the files do not show here.
+
+        Raises:
+            LabelrError: As `probabilities`.
+        """
+        import pandas as pd
+
+        probs = self.probabilities
+        applies = self._finished_run.selection.applies(probs.to_numpy())
+        return pd.DataFrame(applies.astype(np.int8), index=probs.index, columns=probs.columns)
+
+    @cached_property
+    def probabilities(self) -> "pd.DataFrame":
+        """``probabilities.csv``, not rounded: one row per tagged image, by the index ``filename``.
+
+        Columns: the probability in [0, 1] of each label. They are read from the output directory when they are first
+        used: 4 bytes for each image and label.
+
+        Raises:
+            LabelrError: If the run wrote no results, or they are gone, replaced by another run, or in use.
+        """
+        import pandas as pd
+
+        settings, selection = self._finished_run
+        with finished_output(Path(self.output), settings) as journal:
+            names, probs = journal.predictions(selection.columns)
+        return pd.DataFrame(probs, index=text_index(names, "filename"), columns=list(selection.labels))
+
+    @property
+    def _finished_run(self) -> Run:
+        if self.run is None:
+            raise LabelrError("this run wrote no results", "call `labelr.tag` without `dry_run`")
+        return self.run
 
     @classmethod
     def of(cls, tagger: Tagger, output: str | Path) -> "TagSummary":
@@ -81,7 +138,27 @@ class TagSummary:
 
     def to_json(self) -> dict[str, Any]:
         """The summary, ready for JSON."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "run"}
+
+    def __repr__(self) -> str:
+        return f"<TagSummary: {self._counts}; {self.output}>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        facts = {
+            "Model": self.model,
+            "Thresholds": self.threshold,
+            "Output": self.output,
+            "Images": self._counts,
+            "Seconds": self.seconds,
+        }
+        counts = pd.DataFrame({"images": self.per_label}).rename_axis("label")
+        return as_html("TagSummary", facts, counts)
+
+    @property
+    def _counts(self) -> str:
+        return ", ".join(f"{getattr(self, name):,} {name}" for name in ("found", "ok", "failed", "skipped"))
 
     def add(self, image: TaggedImage) -> None:
         """Counts an image."""
@@ -180,6 +257,7 @@ def tag(
         signals.raise_if_stopped()
         summary.vanished = writer.finish()
         summary.finish(time.perf_counter() - start)
+        summary.run = Run(run_settings, tagger.selection)
         _write_summary(folder, summary)
     if summary.failed:
         log.warning("%d of %d images could not be tagged; see %s", summary.failed, summary.found, folder / ERRORS_FILE)

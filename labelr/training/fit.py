@@ -4,8 +4,10 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from labelr.data.label_table import SPLITS
 from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import split_dataset
 from labelr.data.synthetic import make_synthetic_dataset
-from labelr.errors import LabelrError, first_line, preview
+from labelr.errors import LabelrError, first_line, pluralize, preview
+from labelr.frames import MAX_NAMES, as_html, text_index
 from labelr.model import store
 from labelr.model.backbones import LiteBackbone
 from labelr.model.device import is_out_of_memory
@@ -24,12 +27,16 @@ from labelr.model.predict import Model
 from labelr.model.pretrained import resolve_start
 from labelr.progress import Track, untracked
 from labelr.scoring.evaluate import check_suspects_file
+from labelr.scoring.results import describe_scores, headline
 from labelr.training.epochs import train
 from labelr.training.finalize import finalize
 from labelr.training.folds import cross_validate, finalize_folds
-from labelr.training.history import check_event_log, read_history
+from labelr.training.history import EpochRow, check_event_log, read_history
 from labelr.training.record import RunRecord, is_resumable
 from labelr.training.run import Run, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEW_IMAGES = 5000
 """Below this, pretrained weights help most."""
@@ -37,19 +44,57 @@ FEW_IMAGES = 5000
 log = logging.getLogger(__name__)
 
 
-class FitResult(NamedTuple):
-    """The result of training.
+@dataclass(frozen=True)
+class FitResult:
+    """The result of training. It can be unpacked: ``model, history, metrics = labelr.fit(...)``.
 
     Attributes:
         model: The model of the best epoch, as saved.
-        history: The metrics of each epoch by name.
+        epoch_rows: What was measured in each epoch.
         metrics: The metrics on the test split by name, or on the validation split without a test split; with folds,
-            their means over the folds.
+            their means over the folds. NaN where not evaluable.
     """
 
     model: Model
-    history: list[dict[str, float]]
+    epoch_rows: Sequence[EpochRow]
     metrics: dict[str, float]
+
+    @cached_property
+    def history(self) -> "pd.DataFrame":
+        """``history.csv``: one row per epoch, by the index ``epoch``, from 1.
+
+        Columns: ``train_loss``; ``val_loss``, ``val_map``, ``val_f1``, ``val_f1_macro``, ``val_precision``,
+        ``val_recall`` and ``val_exact_match`` on the validation images at a threshold of 0.5, NaN where not evaluable;
+        ``lr``, ``seconds``, ``images_per_second``, ``waited_seconds``, ``image_size``, ``trained_layers``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.epoch_rows]).set_index("epoch")
+
+    def __iter__(self) -> Iterator[Any]:
+        """The model, the history and the metrics."""
+        return iter((self.model, self.history, self.metrics))
+
+    def __repr__(self) -> str:
+        epochs = pluralize(len(self.epoch_rows), "epoch")
+        return f"<FitResult: model {self.model.name}, {epochs}; {self._scored_on}: {describe_scores(self.metrics)}>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        info = self.model.info
+        facts = {
+            "Model": self.model.name,
+            "Directory": self.model.path,
+            "Labels": preview(info.labels, MAX_NAMES),
+            "Best epoch": f"{info.best_epoch} of {len(self.epoch_rows)}",
+        }
+        scores = pd.DataFrame([headline(self.metrics)], index=text_index([self._scored_on], "metric"))
+        return as_html("FitResult", facts, scores, self.history)
+
+    @property
+    def _scored_on(self) -> str:
+        return self.model.info.scored_on or "not scored"
 
     @classmethod
     def load(cls, model: Model) -> "FitResult":

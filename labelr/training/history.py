@@ -92,11 +92,12 @@ def format_epoch(epoch: int, epochs: int | None) -> str:
     return f"{epoch}/{epochs}" if epochs else str(epoch)
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
+def read_history(path: Path) -> list[EpochRow]:
     """The rows of a ``history.csv``."""
     kinds: dict[str, Callable[[str], float]] = {field.name: field.type for field in fields(EpochRow)}  # type: ignore[misc]
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: kinds[name](cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+        rows = [{name: kinds[name](cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    return [EpochRow(**row) for row in rows]  # type: ignore[arg-type]
 
 
 def history_csv(history: Iterable[EpochRow]) -> str:

@@ -45,9 +45,9 @@ def write_study_page(result: TuneResult) -> Path:
 
 def render(result: TuneResult, now: datetime) -> str:
     """The report as HTML."""
-    plan, counts = result.plan, Counter(trial.state for trial in result.trials)
+    plan, counts = result.plan, Counter(trial.state for trial in result.ranking)
     history, num_done = history_panel(result), counts["complete"]
-    reasons = Counter(trial.reason or "unknown reason" for trial in result.trials if trial.state == "failed")
+    reasons = Counter(trial.reason or "unknown reason" for trial in result.ranking if trial.state == "failed")
     sections = {
         "best": "Best settings", "importance": "Importance", "settings": "Each setting", "history": "History",
         "trials": "Trials", "made": "Details",
@@ -60,10 +60,10 @@ def render(result: TuneResult, now: datetime) -> str:
         "result": result,
         "plan": plan,
         "best": result.best,
-        "second": result.trials[1] if num_done > 1 else None,
+        "second": result.ranking[1] if num_done > 1 else None,
         "num_done": num_done,
         "counts": [f"{counts[state]:,} {state}" for state in STATES if counts[state] or state in STATES[:3]],
-        "failed": counts["failed"] if counts["failed"] >= MANY_FAILED * len(result.trials) else 0,
+        "failed": counts["failed"] if counts["failed"] >= MANY_FAILED * len(result.ranking) else 0,
         "pruned": counts["pruned"],
         "metric": score_name(plan.options.metric),
         "bias": result.optimistic_bias,
@@ -87,7 +87,7 @@ def render(result: TuneResult, now: datetime) -> str:
 def _table(result: TuneResult) -> dict[str, Any]:
     """The trials, best first: columns and rows; an empty column of spreads is left out."""
     searched, fields = result.plan.space.dimensions, TrainConfig.__dataclass_fields__
-    rows = [without_nan(row) for row in trial_rows(result.trials[:MAX_ROWS], searched, format_rounded)]
+    rows = [without_nan(row) for row in trial_rows(result.ranking[:MAX_ROWS], searched, format_rounded)]
     columns = [
         {
             "key": key,
@@ -97,7 +97,7 @@ def _table(result: TuneResult) -> dict[str, Any]:
         for key in rows[0]
         if key != "reason" and (key != "spread" or any(row[key] for row in rows))
     ]
-    return {"columns": columns, "rows": rows, "total": len(result.trials)}
+    return {"columns": columns, "rows": rows, "total": len(result.ranking)}
 
 
 def _made(result: TuneResult, now: datetime) -> list[tuple[str, Facts]]:
@@ -135,7 +135,7 @@ def score_axis(scores: Sequence[float]) -> tuple[Span, tuple[float, ...]]:
 def setting_panels(result: TuneResult) -> list[Panel]:
     """The score of the complete trials against each setting, the most important one first."""
     names = sorted(result.plan.space.dimensions, key=lambda name: -result.importance.get(name, 0.0))
-    return [_setting_panel(name, result, select(result.trials, "complete")) for name in names]
+    return [_setting_panel(name, result, select(result.ranking, "complete")) for name in names]
 
 
 def _setting_panel(name: str, result: TuneResult, trials: Sequence[Trial]) -> Panel:
@@ -172,7 +172,7 @@ def _means(xs: Sequence[float], trials: Sequence[Trial]) -> Iterator[Line]:
 
 def history_panel(result: TuneResult) -> Panel:
     """The score of each trial by its number, and the best so far."""
-    by_number = sorted(result.trials, key=lambda trial: trial.number)
+    by_number = sorted(result.ranking, key=lambda trial: trial.number)
     done, pruned = select(by_number, "complete"), select(by_number, "pruned")
     numbers, last = [float(trial.number) for trial in done], by_number[-1].number
     best_so_far = zip(numbers, accumulate((trial.score for trial in done), max), strict=True)

@@ -17,7 +17,7 @@ from labelr.scoring import metrics
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.fit import FitResult, fit
-from labelr.training.history import EpochRow, best_epoch
+from labelr.training.history import best_epoch
 from labelr.training.record import is_finished, is_resumable
 from labelr.training.run import check_free
 from labelr.tuning.study import Study, Target
@@ -82,7 +82,7 @@ def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Tr
         return None
     probs = predict_dataset(model.model.uncalibrated, test, options=result.plan.config, track=track)
     scores = metrics.score(probs, test.targets, DEFAULT_THRESHOLD)
-    val = best_epoch([EpochRow(**row) for row in model.history], metric).score(metric)  # type: ignore[arg-type]
+    val = best_epoch(model.epoch_rows, metric).score(metric)
     bias = {"val": val, "test": scores["map_macro" if metric == "map" else metric]}
     log.info(
         "%s of the best settings: %.4f on validation images, %.4f on test images: optimistic bias %+.4f",

@@ -7,16 +7,22 @@ import shlex
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
 from labelr.config import SEARCHABLE, TrainConfig
+from labelr.errors import pluralize
+from labelr.frames import as_html, format_number
 from labelr.scoring.results import without_nan
 from labelr.tuning.space import Plan, format_rounded, format_value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRIALS_FILE = "trials.csv"
 MAX_DEATHS = 3
@@ -90,7 +96,7 @@ class TuneResult:
         study: The study's name.
         folder: The study's directory.
         plan: What was searched and how.
-        trials: Best first.
+        ranking: The trials, best first.
         importance: The share of each setting in the variance of the scores, in [0, 1], highest first; empty if too few
             trials are complete.
         model: The refitted model, as in `FitResult.to_json`; None without one.
@@ -101,7 +107,7 @@ class TuneResult:
     study: str
     folder: Path
     plan: Plan
-    trials: tuple[Trial, ...]
+    ranking: tuple[Trial, ...]
     importance: Mapping[str, float]
     model: Mapping[str, Any] | None = None
     optimistic_bias: Mapping[str, float] | None = None
@@ -109,7 +115,23 @@ class TuneResult:
     @property
     def best(self) -> Trial:
         """The best complete trial."""
-        return self.trials[0]
+        return self.ranking[0]
+
+    @cached_property
+    def trials(self) -> "pd.DataFrame":
+        """``trials.csv``: one row per trial, best first, by the index ``trial``, the trial's number.
+
+        Columns: ``rank``, missing unless the trial is complete; one column per searched setting, its values missing
+        where they are "auto" or not chosen yet; ``score`` and ``spread``, mean and standard deviation over the seeds,
+        NaN where there is none; ``epochs_trained``, ``seconds``, ``state``, ``reason``.
+        """
+        import pandas as pd
+
+        names = list(self.plan.space.dimensions)
+        rows = trial_rows(self.ranking, names, lambda value: value)
+        for row, trial in zip(rows, self.ranking, strict=True):
+            row.update((name, trial.settings.get(name)) for name in names)
+        return pd.DataFrame(rows).set_index("trial").astype({"rank": "Int64"})
 
     @property
     def best_config(self) -> TrainConfig:
@@ -141,9 +163,25 @@ class TuneResult:
             "sampler": self.plan.sampler, "space": self.plan.space.to_dict(), "best_trial": best.number,
             "best_settings": dict(best.settings), "score": best.score, "command": self.command,
             "importance": dict(self.importance), "optimistic_bias": self.optimistic_bias,
-            "trials": [trial.to_json() for trial in self.trials],
+            "trials": [trial.to_json() for trial in self.ranking],
         }  # fmt: skip
         return {**model, **without_nan(search)}
+
+    def __repr__(self) -> str:
+        score = f"{self.plan.options.metric} {format_number(self.best.score)}"
+        trials = pluralize(len(self.ranking), "trial")
+        return f"<TuneResult of study {self.study}: {trials}; best {score} with {self.best.description}>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "Study": self.study,
+            "Directory": self.folder,
+            "Best settings": self.best.description,
+            f"Validation {self.plan.options.metric}": format_number(self.best.score),
+            "Model": (self.model or {}).get("model"),
+            "Command": self.command,
+        }
+        return as_html("TuneResult", facts, self.trials)
 
 
 def read_trials(study: optuna.Study) -> list[Trial]:

@@ -176,7 +176,7 @@ def most_frequent(evaluation: Evaluation, limit: int) -> list[int]:
 def curve_panels(evaluation: Evaluation, columns: Sequence[int]) -> list[Panel | None]:
     """The precision-recall curve of each label in `columns`, its threshold marked; None for one not evaluable."""
     usable = evaluable(evaluation.targets)
-    rows = {row["label"]: row for row in evaluation.per_label}
+    rows = {row["label"]: row for row in evaluation.label_rows}
     panels: list[Panel | None] = []
     for column in columns:
         label = evaluation.labels[column]

@@ -266,7 +266,7 @@ def _set_title(axes: "Axes", text: str, fonts: Fonts) -> None:
 
 def draw_confusion(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     """The confusion matrix of each label."""
-    rows = {row["label"]: row for row in evaluation.per_label}
+    rows = {row["label"]: row for row in evaluation.label_rows}
     columns = charts.most_frequent(evaluation, MAX_LABELS)
     caption = f"Rows: given labels. Columns: predictions.\nBlue: correct. Orange: wrong.{_left_out(evaluation)}"
     per_row = 5 if len(columns) <= 15 else 10
