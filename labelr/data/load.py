@@ -45,7 +45,10 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
             "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
         )
     _log_findings(dataset)
+    num_notes = len(dataset.findings.notes)
     dataset = dataset.scanned(options, threads=threads, track=track)
+    for note in dataset.findings.notes[num_notes:]:
+        log.info("  %s", note)
     _check_unreadable(dataset, options.on_error)
     return dataset
 
