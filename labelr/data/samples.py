@@ -37,8 +37,8 @@ NO_ALPHA = ", since the fourth, declared as transparency, is hardly anywhere opa
 _OTHER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # both log damage that their exceptions tell as well; without a handler it would be printed
-for name in ("PIL", "tifffile"):
-    logging.getLogger(name).addHandler(logging.NullHandler())
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Samples(NamedTuple):
@@ -183,7 +183,7 @@ def unused_bands(image: Image.Image, alpha: NDArray[Any] | None = None) -> str:
         return ""
     if alpha is None:
         return _describe_unused(bands, 3)
-    declared = tags.get(EXTRA_SAMPLES, (UNASSOCIATED_ALPHA,))[0] == UNASSOCIATED_ALPHA
+    declared = (tags.get(EXTRA_SAMPLES) or (UNASSOCIATED_ALPHA,))[0] == UNASSOCIATED_ALPHA
     return _describe_unused(bands, 3, NO_ALPHA) if declared and not is_transparency(alpha) else ""
 
 

@@ -149,6 +149,7 @@ class Model:
         Args:
             images: One image or a sequence of them: a path, a PIL image, or an array ``(H, W)`` or ``(H, W, 3)`` of
                 uint8, uint16, or floats in [0, 1], or in the range of the deep images that the model was trained on.
+                Pillow drops the low byte of 16-bit colours: pass their path or array.
             threshold: One threshold for all labels; None uses the model's own.
 
         Raises:
