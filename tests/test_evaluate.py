@@ -193,7 +193,9 @@ def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
     assert np.sum([chosen[name] for name in evaluation.files], axis=0).tolist() == decided
 
 
-def test_fit_chooses_the_value_range_and_evaluate_tag_and_predict_use_it(shapes: Path, tmp_path: Path) -> None:
+def test_fit_chooses_the_value_range_and_evaluate_tag_and_predict_use_it(
+    cli: Cli, shapes: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "xrays"
     (data / "images").mkdir(parents=True)
     for path in (shapes / "images").iterdir():
@@ -205,6 +207,8 @@ def test_fit_chooses_the_value_range_and_evaluate_tag_and_predict_use_it(shapes:
     model = labelr.fit(data, TINY, output=tmp_path / "model", epochs=1).model
     assert model.info.preprocessing.value_range == ValueRange(integers=(4992.0, 6016.0))
     assert labelr.check(data).to_json()["value_range"] == {"integers": (4992.0, 6016.0), "floats": None}
+    assert "value range: integers from 4,992 to 6,016, of images of more than 8 bits" in cli("check", data).out
+    assert "integers from 4,992 to 6,016" in cli("models", "show", model.path).out
     evaluation = labelr.evaluate(data, model, split="all")
     assert np.ptp(evaluation.probs, axis=0).max() > 0.01  # the images do not all look alike
     paths = [data / "images" / file for file in evaluation.files]
