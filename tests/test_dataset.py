@@ -5,8 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
+from labelr.data.scan import Scan
+from labelr.data.value_range import Levels, ValueRange
 
 NAN = float("nan")
 
@@ -108,3 +112,19 @@ def test_data_set_shows_its_size_and_labels_and_not_its_images() -> None:
     page = make_dataset()._repr_html_()
     assert "cow" in page
     assert "b.jpg" not in page
+
+
+def test_value_range_is_that_of_the_training_images() -> None:
+    scans = tuple(Scan("", levels=Levels(0.0, white, "integers")) for white in (3000.0, 60_000.0, 60_000.0))
+    dataset = replace(make_dataset(), scans=scans)
+    assert dataset.value_range == ValueRange(integers=(0.0, 65_535.0))
+    assert replace(dataset, splits=np.array([0, 1, 2])).value_range == ValueRange(integers=(0.0, 3072.0))
+
+
+def test_bands_that_are_not_used_are_noted_with_the_number_of_images(tmp_path: Path) -> None:
+    dataset = replace(make_dataset(), root=tmp_path, files=("a.tif", "b.tif", "c.tif"))
+    for file in dataset.files:
+        tifffile.imwrite(tmp_path / file, np.zeros((8, 8, 5), np.uint8), photometric="rgb", extrasamples=[0, 0])
+    (note,) = dataset.scanned(ReadOptions()).findings.notes
+    assert "first three of 5 bands" in note
+    assert note.endswith("(3 images)")

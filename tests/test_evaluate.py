@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
+from conftest import TINY, Cli
+from PIL import Image
 
 import labelr
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.scoring.evaluate import check_output
@@ -189,6 +191,32 @@ def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
     assert np.array([tagged[name] for name in evaluation.files]) == pytest.approx(evaluation.probs, abs=1e-5)
     decided = evaluation.per_label["predicted"].tolist()
     assert np.sum([chosen[name] for name in evaluation.files], axis=0).tolist() == decided
+
+
+def test_fit_chooses_the_value_range_and_evaluate_tag_and_predict_use_it(
+    cli: Cli, shapes: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "xrays"
+    (data / "images").mkdir(parents=True)
+    for path in (shapes / "images").iterdir():
+        with Image.open(path) as image:
+            Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 4 + 5000).save(
+                data / "images" / path.name
+            )
+    shutil.copy(shapes / "labels.csv", data)
+    model = labelr.fit(data, TINY, output=tmp_path / "model", epochs=1).model
+    assert model.info.preprocessing.value_range == ValueRange(integers=(4992.0, 6016.0))
+    assert labelr.check(data).to_json()["value_range"] == {"integers": (4992.0, 6016.0), "floats": None}
+    assert "value range: integers from 4,992 to 6,016, of images of more than 8 bits" in cli("check", data).out
+    assert "integers from 4,992 to 6,016" in cli("models", "show", model.path).out
+    evaluation = labelr.evaluate(data, model, split="all")
+    assert np.ptp(evaluation.probs, axis=0).max() > 0.01  # the images do not all look alike
+    paths = [data / "images" / file for file in evaluation.files]
+    assert model.predict(paths).probs == pytest.approx(evaluation.probs, abs=1e-5)
+    labelr.tag(data / "images", model, output=tmp_path / "tags")
+    with (tmp_path / "tags" / "probabilities.csv").open() as file:
+        tagged = {row["filename"]: [float(row[label]) for label in model.labels] for row in csv.DictReader(file)}
+    assert np.array([tagged[name] for name in evaluation.files]) == pytest.approx(evaluation.probs, abs=1e-5)
 
 
 def test_tag_takes_thresholds_from_a_file(cli: Cli, shapes: Path, trained: Model, tmp_path: Path) -> None:

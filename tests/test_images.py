@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from labelr.data.images import (
     read_thumbnail,
     to_pixels,
 )
+from labelr.data.value_range import ValueRange
 from labelr.data.walk import find_images
 
 Colour = tuple[int, int, int]
@@ -90,6 +92,8 @@ KINDS: dict[str, tuple[str, Image.Image, dict[str, object], Colour, int]] = {
     "tiff": ("TIFF", plain("RGB", ORANGE), {}, ORANGE, 0),
     "tiff_lzw": ("TIFF", plain("RGB", ORANGE), {"compression": "tiff_lzw"}, ORANGE, 0),
     "gif": ("GIF", palette(), {}, ORANGE, 0),
+    "jpeg2000": ("JPEG2000", plain("RGB", ORANGE), {}, ORANGE, 0),
+    "jpeg2000_stream": ("JPEG2000", plain("L", 77), {"no_jp2": True}, (77, 77, 77), 0),
     "png_16_bit_grey": ("PNG", grey(25700, "uint16"), {}, (100, 100, 100), 0),
     "tiff_16_bit_grey": ("TIFF", grey(25700, "uint16"), {}, (100, 100, 100), 0),
     "png_1_bit_white": ("PNG", plain("1", 1), {}, WHITE, 0),
@@ -167,6 +171,28 @@ def test_format_is_found_by_content_not_by_suffix(tmp_path: Path) -> None:
     assert_plain(pixels_of(tmp_path / "a.jpg"), ORANGE)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_value_range_of_a_data_set_becomes_black_to_white(dtype: str, tmp_path: Path) -> None:
+    grey(1051, dtype).save(tmp_path / "a.tif")
+    value_range = ValueRange(integers=(1000.0, 1255.0), floats=(1000.0, 1255.0))
+    assert_plain(read_pixels(tmp_path / "a.tif", 16, value_range=value_range), (51, 51, 51))
+    with Image.open(tmp_path / "a.tif") as image:
+        assert_plain(to_pixels(image, 16, value_range=value_range), (51, 51, 51))
+
+
+def test_eight_bit_image_is_not_scaled_by_the_value_range(tmp_path: Path) -> None:
+    plain("RGB", ORANGE).save(tmp_path / "a.png")
+    assert_plain(read_pixels(tmp_path / "a.png", 16, value_range=ValueRange(integers=(0.0, 128.0))), ORANGE)
+
+
+def test_image_scaled_by_its_own_values_says_which(tmp_path: Path) -> None:
+    dark_with_white_row(300, "uint16", 400).save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("rb") as file:
+        decoded = decode(file, 8, value_range="own")
+    assert decoded.levels == (300.0, 400.0, "integers")
+    assert_plain(decoded.pixels[:6], (0, 0, 0))
+
+
 def test_opened_image_has_the_pixels_of_its_file(tmp_path: Path) -> None:
     image = gradient(40, 30)
     image.save(tmp_path / "a.png")
@@ -189,14 +215,14 @@ ORIENTATIONS = {
 """Where the corners that are stored at the top left and at the top right are to be seen, by the EXIF standard."""
 
 
-def save_turned(path: Path, orientation: int) -> None:
+def save_turned(path: Path, orientation: int, **options: Any) -> None:
     """A wide JPEG, stored with red at the top left, green at the top right, and white elsewhere."""
     image = Image.new("RGB", (96, 48), "white")
     image.paste(RED, (0, 0, 24, 24))
     image.paste(GREEN, (72, 0, 96, 24))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image.save(path, quality=95, exif=exif)
+    image.save(path, quality=95, exif=exif, **options)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -204,6 +230,14 @@ def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
     save_turned(tmp_path / "a.jpg", orientation)
     pixels = pixels_of(tmp_path / "a.jpg", size=12)
     where_red, where_green = ORIENTATIONS[orientation]
+    assert_plain(pixels[where_red], RED, tolerance=6)
+    assert_plain(pixels[where_green], GREEN, tolerance=6)
+
+
+def test_orientation_of_a_jpeg_of_several_images_is_applied(tmp_path: Path) -> None:
+    save_turned(tmp_path / "a.jpg", 6, format="MPO", save_all=True, append_images=[plain("RGB", BLUE)])
+    pixels = pixels_of(tmp_path / "a.jpg", size=12)
+    where_red, where_green = ORIENTATIONS[6]
     assert_plain(pixels[where_red], RED, tolerance=6)
     assert_plain(pixels[where_green], GREEN, tolerance=6)
 
@@ -277,6 +311,12 @@ def test_srgb_profile_changes_nothing(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain("RGB", ORANGE).save(tmp_path / "a.png", icc_profile=profile)
     assert_plain(pixels_of(tmp_path / "a.png"), ORANGE, tolerance=1)
+
+
+def test_profile_of_more_than_a_megabyte_is_applied(tmp_path: Path) -> None:
+    profile = icc_profile(2.2, "grb") + np.random.default_rng(0).bytes(1_300_000)
+    plain("RGB", RED).save(tmp_path / "a.png", icc_profile=struct.pack(">I", len(profile)) + profile[4:])
+    assert_plain(pixels_of(tmp_path / "a.png"), GREEN, tolerance=3)
 
 
 @pytest.mark.parametrize("damage", [b"damaged", icc_profile(1.0)[:200], bytes(500)], ids=["text", "cut", "zeros"])

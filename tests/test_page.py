@@ -13,6 +13,7 @@ from pages import HOSTILE, Browser, Elements, assert_harmless, table_of
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
 import labelr
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.scoring.report import page as page_module
@@ -57,9 +58,9 @@ def test_each_image_file_is_opened_once(
 ) -> None:
     opened: list[Path] = []
 
-    def open_and_count(path: Path) -> Thumbnail:
+    def open_and_count(path: Path, value_range: ValueRange) -> Thumbnail:
         opened.append(path)
-        return make_thumbnail(path)
+        return make_thumbnail(path, value_range)
 
     monkeypatch.setattr(page_module, "make_thumbnail", open_and_count)
     write_report(tmp_path, small_report)

@@ -20,6 +20,7 @@ from labelr.config import ReadOptions
 from labelr.data import pixel_cache
 from labelr.data.images import read_pixels
 from labelr.data.pixels import PixelSet, open_pixels
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.progress import Description, Total
 
@@ -130,6 +131,16 @@ def test_each_size_and_rule_has_its_own_store(paths: list[Path]) -> None:
     np.testing.assert_array_equal(pixels.take([0])[0], read_pixels(paths[0], SIZE, rule="crop"))
     assert open_pixels(paths, digests_of(paths), 8).take([0]).shape == (1, 8, 8, 3)
     assert len(pixel_cache.describe()) == 3
+
+
+def test_each_value_range_has_its_own_store(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((SIZE, SIZE), 1051, np.uint16)).save(path)
+    plain = open_set([path])
+    scaled = open_pixels([path], digests_of([path]), SIZE, value_range=ValueRange(integers=(1000.0, 1255.0)))
+    assert (plain.take([0]) == 4).all()
+    assert (scaled.take([0]) == 51).all()
+    assert plain.kind != scaled.kind  # features are kept under it
 
 
 @pytest.mark.parametrize("options", [ReadOptions(), UNCACHED])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from labelr.config import MachineOptions
 from labelr.data.images import read_pixels
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
 from labelr.model.device import Runtime, pick_runtime
@@ -84,6 +85,22 @@ def test_probabilities_are_calibrated(trained: Model, shapes: Path) -> None:
     expected = expit(logit(plain.predict(paths).probs.astype(float)) / 2 + 0.5)
     assert shifted.predict(paths).probs == pytest.approx(expected, abs=1e-6)
     assert trained.info.calibration != Calibration()  # it was fitted
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("has_range", [True, False])
+def test_deep_image_is_scaled_alike_as_a_path_an_opened_image_and_an_array(
+    has_range: bool, dtype: str, trained: Model, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(1000, 3000, (32, 32)).astype(dtype) / (1 if dtype == "uint16" else 3000)
+    values[0, 0] = values.dtype.type(65_535 if dtype == "uint16" else 1)  # a float's white, where no range says it
+    values = values.astype(dtype)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    value_range = ValueRange(integers=(1000.0, 3000.0), floats=(0.25, 1.0)) if has_range else ValueRange()
+    preprocessing = replace(trained.info.preprocessing, value_range=value_range)
+    model = replace(trained, info=replace(trained.info, preprocessing=preprocessing))
+    probs = model.predict([tmp_path / "a.tif", Image.fromarray(values), values]).probs
+    assert probs[1].tolist() == probs[2].tolist() == probs[0].tolist()
 
 
 def test_no_images_give_no_rows(trained: Model) -> None:

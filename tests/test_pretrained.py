@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import TINY, Cli
 
 import labelr
 from labelr.config import TrainConfig
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model import store
@@ -192,6 +194,15 @@ def test_model_is_a_start_for_more_labels(
     assert model.info.pretraining.weights == str(source.path)
     assert layers(result)[0] == 1 < layers(result)[1]
     assert labelr.load(model.path).labels == model.labels
+
+
+def test_value_range_of_the_other_model_is_kept_until_the_data_has_one(trained: Model, tmp_path: Path) -> None:
+    from labelr.model.pretrained import describe_start
+
+    value_range = ValueRange(integers=(0.0, 3584.0))
+    preprocessing = replace(trained.info.preprocessing, value_range=value_range)
+    (tmp_path / "model.json").write_text(replace(trained.info, preprocessing=preprocessing).to_json())
+    assert describe_start(TrainConfig(init=str(tmp_path), image_size=32))[1].value_range == value_range
 
 
 def test_rows_of_common_labels_are_copied(tuned: Model) -> None:

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labelr.config import MAX_PIXELS
 from labelr.data import scan
+from labelr.data.duplicates import near_duplicates
 from labelr.data.scan import scan_images
 from labelr.progress import Description, Total
 
@@ -103,6 +105,45 @@ def test_readable_image_has_a_fingerprint_of_64_bits(tmp_path: Path) -> None:
     value = scan_images([save_noise(tmp_path / "a.png")])[0].fingerprint
     assert value is not None
     assert 0 <= value < 2**64
+
+
+def save_deep(path: Path, seed: int = 0, size: tuple[int, int] = (240, 180), *, age_seconds: float = 0) -> Path:
+    """A dark image of 16 bits whose values are from 300 to 399, different for each seed, in any size."""
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 100, (6, 8)).astype(np.float32))
+    values = np.asarray(coarse.resize(size, Image.Resampling.BILINEAR)) + 300
+    Image.fromarray(values.astype(np.uint16)).save(path)
+    changed = time.time() - age_seconds
+    os.utime(path, (changed, changed))
+    return path
+
+
+def test_deep_image_has_the_levels_of_its_values_when_read_and_when_remembered(tmp_path: Path) -> None:
+    path = save_deep(tmp_path / "a.png", age_seconds=10)
+    read, remembered = scan_images([path])[0], scan_images([path])[0]
+    assert num_reads([path], max_pixels=MAX_PIXELS) == 0
+    assert read == remembered
+    for found in (read, remembered):
+        assert found.levels is not None
+        assert (found.levels.low, found.levels.high) == pytest.approx((300, 399), abs=10)
+        assert found.levels.kind == "integers"
+
+
+def test_image_of_8_bits_has_no_levels(tmp_path: Path) -> None:
+    assert scan_images([save_noise(tmp_path / "a.png")])[0].levels is None
+
+
+def test_copies_of_dark_deep_images_are_near_duplicates_and_others_are_not(tmp_path: Path) -> None:
+    paths = [save_deep(tmp_path / f"{seed}.png", seed) for seed in range(8)]
+    copy = save_deep(tmp_path / "copy.tif", 3, (320, 240))
+    links = near_duplicates([result.fingerprint for result in scan_images([*paths, copy])])
+    assert links.T.tolist() == [[3, 8]]
+
+
+def test_scan_of_an_earlier_version_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_noise(tmp_path / "a.png", age_seconds=10)
+    assert [num_reads([path]), num_reads([path])] == [1, 0]
+    monkeypatch.setattr(scan, "VERSION", scan.VERSION + 1)
+    assert num_reads([path]) == 1
 
 
 def test_missing_image_has_a_reason_and_no_digest(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model import store
+from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model
 
 
@@ -45,6 +48,27 @@ def test_loaded_model_is_the_one_saved(trained: Model, copy: Path) -> None:
     assert loaded.info == trained.info
     for name, tensor in trained.module.state_dict().items():
         assert torch.equal(tensor, loaded.module.state_dict()[name]), name
+
+
+def test_value_range_is_saved_and_changes_the_digest(trained: Model, copy: Path) -> None:
+    preprocessing = replace(trained.info.preprocessing, value_range=ValueRange(integers=(0.0, 3584.0)))
+    info = replace(trained.info, preprocessing=preprocessing)
+    (copy / "model.json").write_text(info.to_json())
+    assert store.load("copy").info == info
+    assert info.digest != trained.info.digest
+
+
+def test_model_from_before_value_ranges_has_none(trained: Model, copy: Path) -> None:
+    preprocessing = json.loads((copy / "model.json").read_text())["preprocessing"]
+    del preprocessing["value_range"]
+    change(copy, preprocessing=preprocessing)
+    assert store.load("copy").info == trained.info
+
+
+def test_digest_without_a_value_range_is_that_from_before_there_was_one() -> None:
+    preprocessing, architecture = Preprocessing(image_size=32), Architecture(dropout=0.0)
+    info = ModelInfo(labels=("dog",), thresholds=(0.5,), preprocessing=preprocessing, architecture=architecture)
+    assert info.digest == "923d65ed1496e09643dbaebca242502c52cbd8fb862f2de98ec88d5f8ac29ff1"
 
 
 def test_saving_again_replaces_weights_and_leaves_one_file(trained: Model, copy: Path) -> None:
@@ -102,6 +126,9 @@ def test_newer_format_is_refused_with_a_hint(copy: Path) -> None:
         {"architecture": {"stem": "deep", "width": 1e6, "dropout": 0.3}},
         {"architecture": {"stem": "tall", "width": 1, "dropout": 0.3}},
         {"preprocessing": {"image_size": 10**9}},
+        {"preprocessing": {"image_size": 32, "value_range": {"integers": [5, 5]}}},
+        {"preprocessing": {"image_size": 32, "value_range": {"integers": 5}}},
+        {"preprocessing": {"image_size": 32, "value_range": {"colours": [0, 5]}}},
         {"surprise": 1},
     ],
 )

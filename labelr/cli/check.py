@@ -73,6 +73,9 @@ def check(
 
 def _show(found: Mapping[str, Any]) -> None:
     """Prints what `--json` prints, for people."""
+    from labelr.data.value_range import ValueRange
+
+    value_range = ValueRange(**found["value_range"])
     console.show_note(f"{found['source']}: {found['layout']}", to=console.stdout)
     for note in found["notes"]:
         console.show_note(f"  {note}", to=console.stdout)
@@ -83,6 +86,7 @@ def _show(found: Mapping[str, Any]) -> None:
         "pixels": ", ".join(f"{name} {width} x {height}" for name, (width, height) in found["sizes"].items()),
         "formats": _join(found["formats"]),
         "modes": _join(found["modes"]),
+        **({"value range": f"{value_range}, of images of more than 8 bits"} if value_range else {}),
         "duplicates": f"{len(found['duplicates']):,} groups, and {len(found['near_duplicates']):,} of near-duplicates",
     }
     for name, value in facts.items():

@@ -90,6 +90,9 @@ def _state(row: Mapping[str, Any]) -> str:
 
 
 def _show_model(description: Mapping[str, Any]) -> None:
+    from labelr.data.value_range import ValueRange
+
+    value_range = ValueRange(**description["preprocessing"]["value_range"])
     facts = {
         "name": description["name"],
         "path": description["path"],
@@ -99,6 +102,7 @@ def _show_model(description: Mapping[str, Any]) -> None:
         "network": description["architecture"]["backbone"] or "residual CNN",
         **_pretraining(description["pretraining"]),
         "image size": description["preprocessing"]["image_size"],
+        **({"value range": f"{value_range}, of images of more than 8 bits"} if value_range else {}),
         "temperature": f"{description['calibration']['temperature']:.2f}",
         "versions": ", ".join(f"{name} {version}" for name, version in description["versions"].items()),
     }

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,7 @@ class Check:
             "disagreeing": self.disagreeing(exact) + self.disagreeing(near),
             "sizes": _sizes([(scan.width, scan.height) for scan in dataset.scans]),
             "formats": dict(Counter(scan.format for scan in dataset.scans).most_common()),
+            "value_range": asdict(dataset.value_range),
             "modes": dict(Counter(scan.mode for scan in dataset.scans).most_common()),
             "fixes": [change._asdict() for change in self.fixed.changes],
             "split": {split: len(dataset.split_rows(split)) for split in SPLITS},

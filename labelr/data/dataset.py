@@ -1,5 +1,6 @@
 """A labelled data set: images that exist and open, with their targets, groups and split."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.config import ReadOptions, ResizeRule
+from labelr.data.images import UNKNOWN_RANGE
 from labelr.data.label_table import SPLITS, Targets
 from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.scan import Scan, scan_images
+from labelr.data.value_range import ValueRange
 from labelr.errors import pluralize
 from labelr.frames import as_html, text_index
 from labelr.progress import Track, untracked
@@ -128,6 +131,12 @@ class Dataset:
         return np.array([scan.width / scan.height for scan in self.scans], dtype=np.float32)
 
     @property
+    def value_range(self) -> ValueRange:
+        """Which values of its deep images become black and white: as suits those of the train split, if it is split."""
+        rows = range(len(self.scans)) if self.splits is None else self.split_rows("train").tolist()
+        return ValueRange.of(levels for row in rows if (levels := self.scans[row].levels))
+
+    @property
     def errors_csv(self) -> str:
         """The files that do not open, as a CSV table with the reasons."""
         rows = ((files.escape_formula_in_path(file), reason) for file, reason in self.unreadable.items())
@@ -196,13 +205,27 @@ class Dataset:
         scans = scan_images(self.paths, max_pixels=options.max_pixels, threads=threads, track=track)
         unreadable = {file: scan.reason for file, scan in zip(self.files, scans, strict=True) if scan.reason}
         readable = [row for row, scan in enumerate(scans) if not scan.reason]
-        return replace(replace(self, scans=tuple(scans)).take(readable), unreadable=unreadable)
+        counts = Counter(scan.note for scan in scans if scan.note)
+        notes = (f"{note} ({pluralize(count, 'image')})" for note, count in counts.items())
+        findings = self.findings._replace(notes=(*self.findings.notes, *notes))
+        scanned = replace(self, scans=tuple(scans), findings=findings)
+        return replace(scanned.take(readable), unreadable=unreadable)
 
     def pixels(
-        self, size: int, *, rule: ResizeRule, options: ReadOptions, threads: int, track: Track = untracked
+        self,
+        size: int,
+        *,
+        rule: ResizeRule,
+        options: ReadOptions,
+        threads: int,
+        value_range: ValueRange = UNKNOWN_RANGE,
+        track: Track = untracked,
     ) -> PixelSet:
         """The pixels of its images; see `open_pixels`."""
-        return open_pixels(self.paths, self.digests, size, rule=rule, options=options, threads=threads, track=track)
+        return open_pixels(
+            self.paths, self.digests, size, rule=rule, value_range=value_range, options=options, threads=threads,
+            track=track,
+        )  # fmt: skip
 
 
 def write_labels(path: Path, dataset: Dataset) -> None:

@@ -2,18 +2,24 @@
 
 import hashlib
 import stat
+from contextlib import suppress
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr.config import MAX_PIXELS, ResizeRule
+from labelr.data import samples
+from labelr.data.samples import BandsError, Samples
+from labelr.data.value_range import Levels, ValueRange, measure, scale
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
+"""As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
+
 Pixels = NDArray[np.uint8]
 """One RGB image, ``(S, S, 3)``; thumbnails are ``(H, W, 3)``."""
 
@@ -33,7 +39,10 @@ class Decoded(NamedTuple):
         width: Of the original image after EXIF orientation, in pixels.
         height: Of the original image after EXIF orientation, in pixels.
         format: The file format, such as ``JPEG``.
-        mode: The pixel mode as Pillow names it, such as ``RGB`` or ``L``.
+        mode: The pixel mode as Pillow names it, such as ``RGB`` or ``L``, or in its manner ``RGB;16``, or for a TIFF
+            that it does not read ``5 x float32``.
+        note: What is not used of the file, for the user; empty if all is used.
+        levels: The lowest and highest value of a deep image that is scaled by its own values; else None.
     """
 
     pixels: Pixels
@@ -41,13 +50,29 @@ class Decoded(NamedTuple):
     height: int
     format: str
     mode: str
+    note: str = ""
+    levels: Levels | None = None
 
 
-def read_pixels(path: Path, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS) -> Pixels:
+RangeChoice = ValueRange | Literal["own"]
+"""Which values of a deep image, of more than 8 bits a sample, become black and white: those of a data set, or for
+``"own"`` the lowest and highest of the image itself."""
+UNKNOWN_RANGE = ValueRange()
+
+
+def read_pixels(
+    path: Path,
+    size: int,
+    *,
+    rule: ResizeRule = "squish",
+    max_pixels: int = MAX_PIXELS,
+    value_range: RangeChoice = UNKNOWN_RANGE,
+) -> Pixels:
     """The pixels of an image file, shape ``(S, S, 3)``, as training, scoring and tagging see it.
 
-    EXIF orientation is applied, transparency is composited over white, 16-bit and float greyscale is scaled to 8 bits,
-    and an embedded colour profile is converted to sRGB. A large JPEG is decoded at a reduced scale.
+    EXIF orientation is applied, transparency is composited over white, deep images are scaled to 8 bits, and an
+    embedded colour profile is converted to sRGB. A large JPEG is decoded at a reduced scale. Of a TIFF of many bands
+    the first three are read. Metadata that is damaged or huge is left out.
 
     Args:
         path: The file; it is opened for reading only.
@@ -55,22 +80,25 @@ def read_pixels(path: Path, size: int, *, rule: ResizeRule = "squish", max_pixel
         rule: How a rectangle becomes a square: ``"squish"`` and ``"letterbox"`` keep the whole image, ``"crop"``
             keeps its centre.
         max_pixels: A larger image is refused before it is decoded (a guard against decompression bombs).
+        value_range: Which values of a deep image become black and white.
 
     Raises:
         UnreadableError: If the file cannot be read or decoded.
     """
     with open_file(path) as file:
-        return decode(file, size, rule=rule, max_pixels=max_pixels).pixels
+        return decode(file, size, rule=rule, max_pixels=max_pixels, value_range=value_range).pixels
 
 
-def read_thumbnail(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_thumbnail(
+    path: Path, size: int, *, max_pixels: int = MAX_PIXELS, value_range: RangeChoice = UNKNOWN_RANGE
+) -> Pixels:
     """A thumbnail of an image file, shape ``(H, W, 3)``: its aspect ratio is kept, its longer edge is `size` pixels.
 
     Raises:
         UnreadableError: If the file cannot be read or decoded.
     """
     with open_file(path) as file:
-        decoded = decode(file, size, rule="letterbox", max_pixels=max_pixels)
+        decoded = decode(file, size, rule="letterbox", max_pixels=max_pixels, value_range=value_range)
     scale = size / max(decoded.width, decoded.height)
     width, height = (max(1, round(edge * scale)) for edge in (decoded.width, decoded.height))
     left, top = (size - width) // 2, (size - height) // 2
@@ -97,29 +125,25 @@ def content_digest(file: BufferedReader) -> str:
     return digest
 
 
-def decode(file: BufferedReader, size: int, *, rule: ResizeRule = "squish", max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(
+    file: BufferedReader,
+    size: int,
+    *,
+    rule: ResizeRule = "squish",
+    max_pixels: int = MAX_PIXELS,
+    value_range: RangeChoice = UNKNOWN_RANGE,
+) -> Decoded:
     """The pixels and properties of an open image file; see `read_pixels`. Raises UnreadableError."""
     try:
         if not file.read(1):
             raise UnreadableError("empty file (0 bytes)")
-        file.seek(0)
-        with Image.open(file, formats=_formats()) as image:
-            if image.width * image.height > max_pixels:
-                raise UnreadableError(
-                    f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels"
-                )
-            full_size, file_format, mode = image.size, image.format or "", image.mode
-            image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
-            image.load()
-            upright = _upright(image)
-            # not judged by shape: at a reduced scale a nearly square image may become square, or the reverse
-            turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
-            width, height = reversed(full_size) if turned else full_size
-            return Decoded(to_pixels(upright, size, rule), width, height, file_format, mode)
+        return _decode(_open(file, size, max_pixels), size, rule, value_range)
     except UnreadableError:
         raise
     except MemoryError as error:
         raise UnreadableError("too large for this machine's memory") from error
+    except BandsError as error:
+        raise UnreadableError(str(error)) from error
     except UnidentifiedImageError as error:
         raise UnreadableError(_why_unidentified(file)) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
@@ -127,10 +151,90 @@ def decode(file: BufferedReader, size: int, *, rule: ResizeRule = "squish", max_
         raise UnreadableError(reason) from error
 
 
-def to_pixels(image: Image.Image, size: int, rule: ResizeRule = "squish") -> Pixels:
+class _Opened(NamedTuple):
+    """An image that is loaded: the image of Pillow, whose pixels do not count where `samples` are given."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    format: str
+    mode: str
+    samples: Samples | None = None
+
+
+def _open(file: BufferedReader, size: int, max_pixels: int) -> _Opened:
+    """The image in a file, at a reduced scale of at least twice `size`; without metadata that Pillow refuses."""
+    try:
+        return _open_with_pillow(file, size, max_pixels)
+    except (UnreadableError, BandsError, MemoryError):
+        raise
+    except Exception as error:
+        file.seek(0)
+        head = file.read(4)
+        if isinstance(error, UnidentifiedImageError) and head in samples.TIFF_HEADS:
+            return _open_tiff(file, max_pixels, error)
+        if head == samples.PNG_HEAD:
+            return _open_with_pillow(BytesIO(samples.without_metadata(file)), size, max_pixels)
+        raise
+
+
+def _open_with_pillow(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
+    image = Image.open(file, formats=_formats())
+    if image.width * image.height > max_pixels:
+        raise UnreadableError(f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels")
+    full_size, file_format, mode = image.size, image.format or "", image.mode
+    if samples.is_planar(image):
+        raise UnidentifiedImageError("planes of more than 8 bits")
+    deep = samples.read_deep(image, lambda: Image.open(file, formats=_formats()))
+    if deep is None:
+        image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
+        image.load()
+    return _Opened(image, full_size, file_format, deep.mode if deep else mode, deep)
+
+
+def _open_tiff(file: BufferedReader, max_pixels: int, error: UnidentifiedImageError) -> _Opened:
+    """A TIFF file that Pillow does not open, or misreads. Raises `error` if it is damaged."""
+    try:
+        bands = samples.read_tiff(file, max_pixels)
+    except (BandsError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - tifffile raises nearly anything on damaged bytes
+        raise error from None
+    height, width = bands.values.shape[:2]
+    image = Image.new("1", (width, height))
+    image.getexif()[ExifTags.Base.Orientation] = bands.orientation
+    return _Opened(image, image.size, "TIFF", bands.mode, bands)
+
+
+def _decode(opened: _Opened, size: int, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
+    image, levels = opened.image, None
+    if opened.samples is None:
+        alpha = np.asarray(image.getchannel("A")) if image.mode == "RGBA" and image.format == "TIFF" else None
+        note = samples.unused_bands(image, alpha)
+        if note and alpha is not None:
+            image = image.convert("RGB")
+    else:
+        note = opened.samples.note
+        image, levels = _eight_bits_of(opened.samples, image, value_range)
+    upright = _upright(image)
+    # not judged by shape: at a reduced scale a nearly square image may become square, or the reverse
+    turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
+    width, height = reversed(opened.size) if turned else opened.size
+    pixels = _to_square(upright, size, rule)
+    return Decoded(pixels, width, height, opened.format, opened.mode, note, levels)
+
+
+def to_pixels(
+    image: Image.Image, size: int, rule: ResizeRule = "squish", value_range: RangeChoice = UNKNOWN_RANGE
+) -> Pixels:
     """The pixels of an image opened by Pillow, shape ``(S, S, 3)``, sRGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image, _ = _eight_bits_of(Samples(np.asarray(image)), image, value_range)
+    return _to_square(_upright(image), size, rule)
+
+
+def _to_square(image: Image.Image, size: int, rule: ResizeRule) -> Pixels:
     profile = image.info.get("icc_profile")
-    resized = _to_srgb(_resize(_to_eight_bits(_upright(image)), size, rule), profile)
+    resized = _to_srgb(_resize(_to_plain_mode(image), size, rule), profile)
     if resized.size == (size, size):
         return np.asarray(resized)
     square = Image.new("RGB", (size, size), "gray")
@@ -146,10 +250,27 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """The image in mode L, RGB or CMYK: deep greyscale scaled, palettes applied, transparency over white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scale_deep(np.asarray(image), image.mode))
+def _eight_bits_of(deep: Samples, source: Image.Image, value_range: RangeChoice) -> tuple[Image.Image, Levels | None]:
+    """The image of some samples, with the metadata of `source`, and its levels if it is scaled by its own values."""
+    values, levels = deep.values, None
+    if values.dtype != np.uint8:
+        if isinstance(value_range, ValueRange):
+            interval = value_range.floats if values.dtype.kind == "f" else value_range.integers
+        else:
+            levels = measure(values, nodata=deep.nodata)
+            interval = (levels.low, levels.high) if levels and levels.low < levels.high else None
+        values = scale(values, interval, nodata=deep.nodata)
+    image = Image.fromarray(values)
+    if deep.alpha is not None:
+        image.putalpha(Image.fromarray(deep.alpha))
+    image.info = {name: value for name, value in source.info.items() if name != "transparency"}
+    with suppress(Exception):  # a damaged EXIF block
+        image.getexif()[ExifTags.Base.Orientation] = source.getexif().get(ExifTags.Base.Orientation, 1)
+    return image, levels
+
+
+def _to_plain_mode(image: Image.Image) -> Image.Image:
+    """The image in mode L, RGB or CMYK: palettes applied, transparency over white."""
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))
@@ -157,23 +278,6 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB", "CMYK"):
         return image
     return image.convert("L" if image.mode in ("1", "LA") else "RGB")
-
-
-def _scale_deep(values: NDArray[np.generic], mode: str) -> Pixels:
-    """Greyscale of more than 8 bits scaled to 8, shape ``(H, W)``.
-
-    16 bits are divided by 257. 32-bit integers and floats do not declare their white level: it is the smallest common
-    level (1 for floats, 255, 65535) that is not below the brightest pixel, or else the brightest pixel itself.
-    """
-    grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    brightest = float(grey.max(initial=0.0))
-    if mode.startswith("I;16"):
-        white = 65535.0
-    else:
-        levels = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
-        white = next((level for level in levels if brightest <= level), brightest)
-    scaled: Pixels = np.rint(grey.clip(0.0, white) * (255.0 / white)).astype(np.uint8)
-    return scaled
 
 
 def _resize(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:

@@ -50,7 +50,10 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     Raises:
         LabelrError: If the data cannot be understood, images are missing, or too many do not open.
     """
-    dataset = _read_listed(data, options).scanned(options, threads=threads, track=track)
+    listed = _read_listed(data, options)
+    dataset = listed.scanned(options, threads=threads, track=track)
+    for note in dataset.findings.notes[len(listed.findings.notes) :]:
+        log.info("  %s", note)
     _check_unreadable(dataset, options.on_error)
     return dataset
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import pixel_cache
-from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
+from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
 
-DECODER = 1
+DECODER = 2
 """Increased whenever labelr decodes a file to other pixels than before."""
 
 Rows = Sequence[int] | NDArray[np.int64]
@@ -32,6 +33,7 @@ class _Decoder:
     size: int
     rule: ResizeRule
     max_pixels: int
+    value_range: ValueRange
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,7 +46,8 @@ class _Decoder:
     @property
     def store(self) -> Path:
         """Where such pixels are cached; another version of Pillow may decode differently."""
-        return pixel_cache.cache_folder() / f"{self.rule}-{self.size}px-{DECODER}-pillow-{PIL.__version__}"
+        kind = f"{self.rule}-{self.size}px-{DECODER}-pillow-{PIL.__version__}{self.value_range.key}"
+        return pixel_cache.cache_folder() / kind
 
     def __call__(self, source: tuple[Path, str]) -> Pixels:
         """The pixels of a file, given its path and digest.
@@ -57,7 +60,9 @@ class _Decoder:
             with open_file(path) as file:
                 if content_digest(file) != digest:
                     raise UnreadableError("its content differs")
-                return decode(file, self.size, rule=self.rule, max_pixels=self.max_pixels).pixels
+                return decode(
+                    file, self.size, rule=self.rule, max_pixels=self.max_pixels, value_range=self.value_range
+                ).pixels
         except UnreadableError as error:
             raise LabelrError(
                 f"{path} has changed since it was first read: {error}", "run the command again"
@@ -129,6 +134,7 @@ def open_pixels(
     size: int,
     *,
     rule: ResizeRule = "squish",
+    value_range: ValueRange = UNKNOWN_RANGE,
     options: ReadOptions | None = None,
     threads: int = 1,
     track: Track = untracked,
@@ -142,7 +148,7 @@ def open_pixels(
         LabelrError: If a file has changed since it was first read.
     """
     options = options or ReadOptions()
-    decoder = _Decoder(size, rule, options.max_pixels)
+    decoder = _Decoder(size, rule, options.max_pixels, value_range)
     sources = list(zip(paths, digests, strict=True))
     segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
     if any(digest not in places for digest in digests) and options.cache_limit:

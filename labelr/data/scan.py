@@ -10,15 +10,17 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from labelr import files
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
+from labelr.data.value_range import Levels
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 SAVE_EVERY = 1000
 """Results are saved after this many images, so that a killed process loses no more."""
+VERSION = 2
+"""Increased whenever labelr finds out other things about a file than before."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Scan:
         height: After EXIF orientation, in pixels; 0 where it does not open.
         format: The file format, such as ``JPEG``.
         mode: The pixel mode as Pillow names it, such as ``RGB``.
+        note: What is not used of the file, for the user; empty if all is used.
+        levels: The lowest and highest value of an image of more than 8 bits a sample; None for others.
     """
 
     digest: str
@@ -50,6 +56,19 @@ class Scan:
     height: int = 0
     format: str = ""
     mode: str = ""
+    note: str = ""
+    levels: Levels | None = None
+
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """The scan from the result of `json_text`. Raises ValueError or TypeError."""
+        scan = cls(**json.loads(text))
+        return scan if scan.levels is None else replace(scan, levels=Levels(*scan.levels))
+
+    @property
+    def json_text(self) -> str:
+        """The scan as JSON."""
+        return json.dumps(vars(self))
 
 
 def scan_images(
@@ -80,7 +99,7 @@ def _scan(path: Path, max_pixels: int) -> Scan:
     try:
         with open_file(path) as file:
             digest = content_digest(file)
-            decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels)
+            decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels, value_range="own")
     except UnreadableError as error:
         return Scan(digest, reason=str(error))
     return Scan(digest, fingerprint(decoded.pixels), "", *decoded[1:])
@@ -99,7 +118,7 @@ def _key(path: Path, max_pixels: int) -> _Key | None:
     if time.time() - status.st_mtime < SETTLED_SECONDS:
         return None
     # ctime changes when a file is renamed: files that swap names may agree in size and mtime
-    state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {max_pixels}"
+    state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {max_pixels} {VERSION}"
     return os.fsencode(os.path.abspath(path)), state
 
 
@@ -117,13 +136,13 @@ def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
     try:
         with closing(_connect()) as connection:
             saved = [connection.execute(query, key).fetchone() if key else None for key in keys]
-        return [Scan(**json.loads(row[0])) if row else None for row in saved]
+        return [Scan.of_json(row[0]) if row else None for row in saved]
     except (sqlite3.Error, OSError, ValueError, TypeError):
         return [None] * len(keys)
 
 
 def _save(scans: Sequence[tuple[_Key | None, Scan]]) -> None:
     """Saves the scans of images that open; the others are scanned again, since a decoder may get installed."""
-    rows = [(*key, json.dumps(vars(scan))) for key, scan in scans if key and not scan.reason]
+    rows = [(*key, scan.json_text) for key, scan in scans if key and not scan.reason]
     with suppress(sqlite3.Error, OSError), closing(_connect()) as connection, connection:
         connection.executemany("REPLACE INTO images VALUES (?, ?, ?)", rows)

@@ -51,10 +51,14 @@ def read_splits(path: Path) -> list[SplitRow]:
         LabelrError: If it cannot be read, or is no such table.
     """
     try:
-        reader = csv.DictReader(io.StringIO(read_text_aloud(path), newline=""))
+        with path.open("rb") as file:  # names in our own tables may have bytes that are not UTF-8
+            is_ours = file.readline().decode("ascii", "replace").strip().split(",") == list(SplitRow._fields)
+        text = read_text_aloud(path, "utf-8" if is_ours else None)
+        reader = csv.DictReader(io.StringIO(text, newline=""))
         rows, names = list(reader), reader.fieldnames or ()
-    except (LabelrError, csv.Error) as error:
-        reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {error}"
+    except (OSError, LabelrError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {why}"
         raise LabelrError(reason, "name a table of splits with `--splits FILE`") from error
     if not {"image", "split"} <= set(names):
         raise LabelrError(

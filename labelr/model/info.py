@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from labelr import files
 from labelr.config import RESIZE_RULES, STEMS, ResizeRule
+from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model.calibration import UNCALIBRATED, Calibration
 
@@ -29,6 +30,7 @@ class Preprocessing:
         mean: Of each channel, subtracted from pixels in [0, 1].
         std: Of each channel; divides the pixels afterwards.
         flip_averaging: Whether probabilities are averaged over the image and its mirror image.
+        value_range: Which values of images of more than 8 bits a sample become black and white.
     """
 
     image_size: int
@@ -36,6 +38,7 @@ class Preprocessing:
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
     flip_averaging: bool = True
+    value_range: ValueRange = field(default_factory=ValueRange)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +124,10 @@ class ModelInfo:
     @property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of everything that probabilities depend on."""
-        content = [
-            self.weights,
-            self.labels,
-            dataclasses.asdict(self.preprocessing),
-            dataclasses.asdict(self.calibration),
-        ]
+        preprocessing = dataclasses.asdict(self.preprocessing)
+        if not self.preprocessing.value_range:  # as in models from before there was one
+            del preprocessing["value_range"]
+        content = [self.weights, self.labels, preprocessing, dataclasses.asdict(self.calibration)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -150,6 +151,10 @@ class ModelInfo:
                 )
             preprocessing = values["preprocessing"]
             preprocessing |= {name: tuple(preprocessing[name]) for name in ("mean", "std")}
+            value_range = preprocessing.get("value_range", {})  # models from before there was one have none
+            preprocessing["value_range"] = ValueRange(
+                **{kind: ends and tuple(ends) for kind, ends in value_range.items()}
+            )
             values["labels"] = tuple(values["labels"])
             values["thresholds"] = tuple(float(threshold) for threshold in values["thresholds"])
             values["preprocessing"] = Preprocessing(**preprocessing)
@@ -172,6 +177,7 @@ def _validate(info: ModelInfo) -> None:
         "image_size": isinstance(preprocessing.image_size, int) and 1 <= preprocessing.image_size <= 8192,
         "resize": preprocessing.resize in RESIZE_RULES,
         "mean and std": len(preprocessing.mean) == len(preprocessing.std) == 3,
+        "value_range": preprocessing.value_range.is_valid,
         "stem": architecture.stem in STEMS or architecture.backbone is not None,
         "width": architecture.backbone is not None or 0 < float(architecture.width or 0) <= 16,
         "dropout": 0 <= float(architecture.dropout) < 1,

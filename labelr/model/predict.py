@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from labelr.data.images import Pixels, UnreadableError, read_pixels, to_pixels
 from labelr.data.prefetch import in_batches
+from labelr.data.value_range import ValueRange, scale
 from labelr.errors import LabelrError, pluralize
 from labelr.fields import SettingError
 from labelr.frames import as_html, format_number, text_index
@@ -174,7 +175,8 @@ class Model:
 
         Args:
             images: One image or a sequence of them: a path, a PIL image, or an array ``(H, W)`` or ``(H, W, 3)`` of
-                uint8, uint16, or floats in [0, 1].
+                uint8, uint16, or floats in [0, 1], or in the range of the deep images that the model was trained on.
+                Pillow drops the low byte of 16-bit colours: pass their path or array.
             threshold: One threshold for all labels; None uses the model's own.
 
         Raises:
@@ -208,21 +210,25 @@ class Model:
         preprocessing = self.info.preprocessing
         if isinstance(image, (str, Path)):
             try:
-                return read_pixels(Path(image), preprocessing.image_size, rule=preprocessing.resize)
+                return read_pixels(
+                    Path(image), preprocessing.image_size, rule=preprocessing.resize,
+                    value_range=preprocessing.value_range,
+                )  # fmt: skip
             except UnreadableError as error:
                 raise LabelrError(f"cannot open the image {image}: {error}") from error
-        opened = image if isinstance(image, Image.Image) else Image.fromarray(_as_uint8(image))
-        return to_pixels(opened, preprocessing.image_size, preprocessing.resize)
+        value_range = preprocessing.value_range
+        opened = image if isinstance(image, Image.Image) else Image.fromarray(_as_uint8(image, value_range))
+        return to_pixels(opened, preprocessing.image_size, preprocessing.resize, value_range)
 
 
-def _as_uint8(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """An image array as uint8: floats are expected in [0, 1], uint16 is divided by 257."""
+def _as_uint8(array: NDArray[np.generic], value_range: ValueRange) -> NDArray[np.uint8]:
+    """An image array as uint8; without a value range floats are expected in [0, 1], and uint16 is divided by 257."""
     if array.dtype == np.uint8:
         return array  # type: ignore[return-value]
-    white = 1.0 if array.dtype.kind in "fb" else 65535.0 if array.dtype == np.uint16 else 0.0
-    if not white:
+    if array.dtype != np.uint16 and array.dtype.kind not in "fb":
         raise LabelrError(
             f"cannot use an array of {array.dtype} as an image", "pass uint8, uint16, or floats in [0, 1]"
         )
-    scaled: NDArray[np.uint8] = np.rint(array.astype(np.float64).clip(0, white) * (255 / white)).astype(np.uint8)
-    return scaled
+    if array.dtype == np.uint16:
+        return scale(array, value_range.integers)
+    return scale(array.astype(np.float64), value_range.floats or (0.0, 1.0))

@@ -72,7 +72,8 @@ def describe_start(config: TrainConfig) -> tuple[Architecture, Preprocessing]:
     if config.init is not None:
         source = store.load_info(Path(config.init))
         architecture = replace(source.architecture, dropout=config.dropout)
-        return architecture, replace(preprocessing, mean=source.preprocessing.mean, std=source.preprocessing.std)
+        start = source.preprocessing
+        return architecture, replace(preprocessing, mean=start.mean, std=start.std, value_range=start.value_range)
     if config.backbone == "none":
         return Architecture(stem=config.stem, width=config.width, dropout=config.dropout), preprocessing
     backbone = find_backbone(config.backbone)

@@ -205,8 +205,8 @@ def predict_dataset(
     """
     preprocessing = model.info.preprocessing
     pixels = dataset.pixels(
-        preprocessing.image_size, rule=preprocessing.resize, options=options or ReadOptions(),
-        threads=model.runtime.workers, track=track,
+        preprocessing.image_size, rule=preprocessing.resize, value_range=preprocessing.value_range,
+        options=options or ReadOptions(), threads=model.runtime.workers, track=track,
     )  # fmt: skip
     return model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))
 

@@ -275,7 +275,10 @@ class Tagger:
                 result = result._replace(digest=content_digest(file))
                 if previous and previous.digest == result.digest:
                     return previous._replace(status=task.status), "touched", None
-                image = decode(file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels)
+                image = decode(
+                    file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels,
+                    value_range=wanted.value_range,
+                )  # fmt: skip
         except UnreadableError as error:
             return result._replace(reason=str(error)), "new", None
         return result._replace(width=image.width, height=image.height), "new", image.pixels

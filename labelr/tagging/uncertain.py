@@ -59,7 +59,7 @@ def _without_duplicates(names: Iterable[str], base: Path, max_pixels: int) -> It
     for name in names:
         new = None
         with suppress(UnreadableError):
-            new = fingerprint(read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels))
+            new = fingerprint(read_pixels(base / name, PROBE_SIZE, max_pixels=max_pixels, value_range="own"))
         if new is not None:
             if any((new ^ other).bit_count() <= MAX_DISTANCE for other in fingerprints):
                 continue

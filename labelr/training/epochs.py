@@ -62,10 +62,12 @@ def train(
         Stopped: If a signal asked for it; the checkpoint is of the last step.
     """
     info = describe_model(dataset, run.config)
+    if value_range := info.preprocessing.value_range:
+        log.info("value range of images of more than 8 bits, black to white: %s", value_range)
     run = replace(run, config=replace(run.config, epochs=epochs or run.config.epochs))
     pixels = dataset.pixels(
-        info.preprocessing.image_size, rule=run.config.resize, options=run.config, threads=run.runtime.workers,
-        track=run.track,
+        info.preprocessing.image_size, rule=run.config.resize, value_range=value_range, options=run.config,
+        threads=run.runtime.workers, track=run.track,
     )  # fmt: skip
     with signals.deferred(), event_log(run.log_dir) as log_events:
         loop = EpochLoop(run, dataset, pixels, info)
@@ -96,6 +98,7 @@ def train(
 def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
     """The info of a model that is not trained yet."""
     architecture, preprocessing = describe_start(config)
+    preprocessing = replace(preprocessing, value_range=dataset.value_range or preprocessing.value_range)
     return ModelInfo(
         labels=dataset.labels,
         thresholds=(DEFAULT_THRESHOLD,) * len(dataset.labels),

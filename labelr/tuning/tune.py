@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 
@@ -22,6 +22,7 @@ from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
 from labelr.progress import Track, untracked
+from labelr.training.epochs import describe_model
 from labelr.training.fit import load_splits
 from labelr.tuning.page import write_study_page
 from labelr.tuning.pool import Pool
@@ -154,8 +155,11 @@ def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Tra
         choices[name] = dimension.choices if isinstance(dimension, Values) else ()
     for values in product(*choices.values()):
         config = resolve_point(plan, dict(zip(choices, values, strict=True)), runtime, dataset)
-        size = cast("int", config.image_size)
-        dataset.pixels(size, rule=config.resize, options=config, threads=runtime.workers, track=track)
+        preprocessing = describe_model(dataset, config).preprocessing
+        dataset.pixels(
+            preprocessing.image_size, rule=preprocessing.resize, value_range=preprocessing.value_range, options=config,
+            threads=runtime.workers, track=track,
+        )  # fmt: skip
 
 
 def conclude(study: Study, plan: Plan) -> TuneResult:

@@ -194,9 +194,9 @@ def read_text(path: Path, encoding: str | None = None) -> DecodedText:
     return read_texts([path], encoding)[0]
 
 
-def read_text_aloud(path: Path) -> str:
-    """The text of a file in the encoding that fits it best, which is logged unless it is UTF-8."""
-    text = read_text(path)
+def read_text_aloud(path: Path, encoding: str | None = None) -> str:
+    """The text of a file in the given encoding or the one that fits it best, which is logged unless it is UTF-8."""
+    text = read_text(path, encoding)
     if text.encoding:
         log.info("%s is read in %s", path, text.encoding)
     return text.content

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ def write_report(folder: Path, report: ReportData, *, plot_format: str = "png") 
     files.make_folder(path.parent)
     with files.writing(path.parent):
         remove_report(folder)
-    thumbnail = cache(make_thumbnail)  # opens each file once
+    value_range = report.model.info.preprocessing.value_range
+    thumbnail = cache(partial(make_thumbnail, value_range=value_range))  # opens each file once
     write_html(path, render(report, thumbnail))
     panels = history_panels(report.history, report.model.info.best_epoch)
     write_charts(path.parent, report.evaluation, panels, thumbnail, plot_format)

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelr.data.images import Pixels, UnreadableError, read_thumbnail
+from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, read_thumbnail
 from labelr.data.label_table import FEW_POSITIVES
+from labelr.data.value_range import ValueRange
 from labelr.errors import pluralize
 from labelr.model.calibration import decide
 from labelr.scoring.metrics import FloatArray
@@ -65,13 +66,13 @@ class Thumbnail(NamedTuple):
 
 
 MakeThumbnail = Callable[[Path], Thumbnail]
-"""`make_thumbnail`, or a form of it that caches."""
+"""`make_thumbnail` with the value range of a model, in a form that caches."""
 
 
-def make_thumbnail(path: Path) -> Thumbnail:
+def make_thumbnail(path: Path, value_range: ValueRange = UNKNOWN_RANGE) -> Thumbnail:
     """The thumbnail of one image, upright."""
     try:  # without a limit on pixels: the evaluation has checked the user's
-        pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize)
+        pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize, value_range=value_range)
     except UnreadableError as error:
         return Thumbnail("", None, str(error))
     return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(_encode_jpeg(pixels)).decode()}", pixels)

@@ -159,7 +159,7 @@ def reproducibility_facts(
     model: Model, evaluation: Evaluation, training_seconds: float, now: datetime
 ) -> list[tuple[str, Facts]]:
     """Titles with facts: the model, its training data, the evaluated data and the environment."""
-    info = model.info
+    info, value_range = model.info, model.info.preprocessing.value_range
     network: Facts = [
         ("Model", str(model.path)),
         ("Created", info.created),
@@ -169,6 +169,7 @@ def reproducibility_facts(
         ("Seed", str(info.config.get("seed", ""))),
         *network_facts(info),
         ("Image size", f"{info.preprocessing.image_size} px, {info.preprocessing.resize}"),
+        *([("Value range", f"{value_range}, of images of more than 8 bits")] if value_range else []),
         ("Calibration", f"temperature {info.calibration.temperature:.3f}, bias {info.calibration.bias:.3f}"),
     ]
     digest = files.digest(Path(evaluation.data))  # not of a folder of label files, or a deleted file

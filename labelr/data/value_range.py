@@ -1,0 +1,137 @@
+"""The value range of deep images, those of more than 8 bits a sample: what is black and what is white in a data set."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Interval = tuple[float, float]
+"""The values of black and white."""
+Kind = Literal["integers", "floats"]
+
+OUTLIERS = 0.001
+"""The share of an image's darkest and of its brightest values that do not count: hot pixels, glints."""
+ODD_IMAGES = 0.02
+"""The share of the darkest and of the brightest images that do not count, from some 25 images on."""
+MAX_SAMPLES = 2**20
+"""An image is measured on a grid of at most so many of its pixels."""
+
+
+class Levels(NamedTuple):
+    """The lowest and highest value of a deep image, outliers left out, and the kind of its values."""
+
+    low: float
+    high: float
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Which values of deep images become black and white, for each kind of values.
+
+    Attributes:
+        integers: For images of 16 or 32 bits; None where the number of bits says it: 16 bits are divided by 257.
+        floats: For images of floats; None where each image's own values say it.
+    """
+
+    integers: Interval | None = None
+    floats: Interval | None = None
+
+    @classmethod
+    def of(cls, images: Iterable[Levels]) -> Self:
+        """The range that keeps the detail of these deep images."""
+        by_kind: dict[Kind, list[Interval]] = {"integers": [], "floats": []}
+        for low, high, kind in images:
+            by_kind[kind].append((low, high))
+        return cls(**{kind: _enclose(levels) for kind, levels in by_kind.items() if levels})
+
+    def __bool__(self) -> bool:
+        return self != ValueRange()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{kind} from {low:,g} to {high:,g}" for kind, (low, high) in self._intervals.items())
+
+    @property
+    def key(self) -> str:
+        """The range as a part of a valid file name; empty where nothing is chosen."""
+        return "".join(f"-{kind}-{low!r}-{high!r}" for kind, (low, high) in self._intervals.items())
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether each interval is finite and not empty."""
+        return all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in self._intervals.values())
+
+    @property
+    def _intervals(self) -> dict[str, Interval]:
+        return {kind: interval for kind, interval in vars(self).items() if interval is not None}
+
+
+def _enclose(levels: list[Interval]) -> Interval | None:
+    """An interval of round numbers around the levels of all but the oddest images; None if all are equal.
+
+    Its ends are multiples of a power of two, of an eighth to a quarter of the span: so a few images more or less, or
+    another split, rarely change it, and with it every pixel in the cache.
+    """
+    lows, highs = np.array(levels).T
+    low = float(np.quantile(lows, ODD_IMAGES, method="nearest"))
+    high = float(np.quantile(highs, 1 - ODD_IMAGES, method="nearest"))
+    if not low < high:
+        return None
+    step = 2.0 ** (math.floor(math.log2(high - low)) - 2)
+    white = math.ceil(high / step) * step
+    return math.floor(low / step) * step, min(white, 65535.0) if high <= 65535 else white
+
+
+def measure(values: NDArray[Any], *, nodata: float | None = None) -> Levels | None:
+    """The levels of a deep image; None if no value is valid.
+
+    Args:
+        values: Shape ``(H, W)`` or ``(H, W, C)``, integers of more than 8 bits or floats.
+        nodata: The value of pixels that were not measured.
+    """
+    step = math.ceil(math.sqrt(values.shape[0] * values.shape[1] / MAX_SAMPLES))
+    sample = values[::step, ::step]
+    sample = sample[_is_valid(sample, nodata)]
+    if not sample.size:
+        return None
+    low, high = np.quantile(sample.astype(np.float64), (OUTLIERS, 1 - OUTLIERS)).tolist()
+    return Levels(low, high, "floats" if values.dtype.kind == "f" else "integers")
+
+
+def scale(values: NDArray[Any], interval: Interval | None, *, nodata: float | None = None) -> NDArray[np.uint8]:
+    """Deep values scaled to 8 bits, of the same shape; black where they are not finite or not measured.
+
+    Args:
+        values: Integers of more than 8 bits or floats.
+        interval: What becomes black and white. None for what the values say themselves: 16 bits are divided by 257;
+            32-bit integers and floats do not declare their white, which is the smallest common level (1 for floats,
+            255, 65535) that is not below the brightest value, or else this value.
+        nodata: The value of pixels that were not measured.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        table = _scale(np.arange(2**16), interval or (0.0, 65535.0))
+        if nodata is not None:
+            table[np.arange(2**16) == nodata] = 0
+        return table[values.astype(np.uint16, copy=False)]
+    valid = _is_valid(values, nodata)
+    floats = np.where(valid, values, 0).astype(np.float64 if values.dtype.kind != "f" else np.float32)
+    if interval is None:
+        brightest = float(floats.max(initial=0.0))
+        levels = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+        interval = 0.0, next((level for level in levels if brightest <= level), brightest)
+    return np.where(valid, _scale(floats, interval), np.uint8(0)).astype(np.uint8)
+
+
+def _scale(values: NDArray[Any], interval: Interval) -> NDArray[np.uint8]:
+    black, white = interval
+    return np.rint((values.clip(black, white) - black) * (255.0 / (white - black))).astype(np.uint8)
+
+
+def _is_valid(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    if nodata is not None:
+        valid &= values != nodata
+    return valid
