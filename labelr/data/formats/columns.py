@@ -182,7 +182,7 @@ class Columns:
         return is_text and 1 < len(set(cells)) <= len(cells) / 2
 
     def suggest_label_columns(self, candidates: Sequence[int]) -> str:
-        """How the user says which of some columns hold labels: the one whose words recur most, or several."""
+        """How the user says which of some columns hold labels: one with a usual name, or with many words that recur."""
         cells = {number: [cell for cell in self.table.column(number) if cell] for number in candidates}
         distinct = {number: len(set(values)) for number, values in cells.items()}
         usual = [n for n in candidates if 1 < distinct[n] <= len(cells[n]) / 2] or list(candidates)
