@@ -243,3 +243,80 @@ def test_broken_xml_of_voc_can_be_left_out(tmp_path: Path) -> None:
     table = read_table(tmp_path, skip_invalid=True)
     assert_table(table, ["a.jpg", "c.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
     assert table.findings.unlisted == ()
+
+
+# --- columns that look like labels -------------------------------------------------------------------------------------
+
+
+def labels_of(tmp_path: Path, text: str, **options: object) -> tuple[str, ...]:
+    return read_table(make_data(tmp_path, text), **options).labels
+
+
+def test_empty_columns_of_administration_are_not_labels(tmp_path: Path) -> None:
+    header = "File,RelativePath,DateTime,DeleteFlag,Fox,Moon,Deer,Analyst,Comment0,Temperature"
+    text = f"{header}\na.jpg,,2024-05-01,false,true,,false,,,\nb.jpg,,2024-05-02,false,false,,true,,,\n"
+    assert labels_of(tmp_path, text) == ("Fox", "Moon", "Deer")  # one between labels is more likely one of them
+
+
+def test_empty_column_beside_columns_of_crosses_is_a_label_that_no_image_has(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,place,dog,cat\na.jpg,Bonn,x,\nb.jpg,Bern,,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("name", ["gender", "Patient Gender", "Patient Sex", "sex", "country"])
+def test_columns_of_persons_and_countries_are_not_labels(name: str, tmp_path: Path) -> None:
+    assert labels_of(tmp_path, f"filename,{name},dog\na.jpg,F,0\nb.jpg,F,1\n") == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("mark", "word"), [("F", "M"), ("N", "S"), ("NO", "SE"), ("n", "unsure"), ("Y", "Z"), ("t", "b"), ("j", "k")]
+)
+def test_letter_beside_other_words_is_a_word(mark: str, word: str, tmp_path: Path) -> None:
+    text = f"filename,kind,dog\na.jpg,{mark},0\nb.jpg,{mark},1\nc.jpg,{word},1\n"
+    data = make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"])
+    assert read_table(data).labels == ("dog",)
+    assert set(read_table(data, label_column=["kind"]).labels) == {mark, word}
+
+
+@pytest.mark.parametrize(("yes", "no"), [("t", "f"), ("y", "n"), ("yes", "no"), ("1", "n")])
+def test_letters_for_yes_and_no_are_marks_although_a_cell_is_wrong(yes: str, no: str, tmp_path: Path) -> None:
+    text = f"filename,dog\na.jpg,{yes}\nb.jpg,{no}\nc.jpg,maybe\n"
+    assert 'column "dog": expected 0, 1 or nothing, got "maybe"' in error_of(make_data(tmp_path, text)).message
+
+
+@pytest.mark.parametrize("yes", ["x", "yes", "true", "1"])
+def test_column_of_clear_marks_is_no_column_of_words(yes: str, tmp_path: Path) -> None:
+    text = f"filename,dog\na.jpg,{yes}\nb.jpg,{yes}\nc.jpg,maybe\n"
+    assert 'got "maybe"' in error_of(make_data(tmp_path, text)).message
+
+
+def test_column_of_words_that_is_no_label_is_proposed_as_a_label_column(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,country\na.jpg,NO\nb.jpg,SE\n"))
+    assert "`--label-column country`" in error.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fileName,scientificName,count,lifeStage\na.jpg,Fox,1,adult\nb.jpg,Deer,1,adult\n",
+        "File,DeleteFlag,Species,Empty,Person\na.jpg,false,Fox,false,false\nb.jpg,false,Deer,true,false\n",
+        "filename,is_blank,common_name,animal_recognizable,highlighted\na.jpg,0,Fox,true,false\nb.jpg,0,Deer,1,0\n",
+        "filename,Species Common Name,Sighting Quantity\na.jpg,Fox,1\nb.jpg,Deer,1\n",
+        "filename,prediction,n_animal\na.jpg,Fox,1\nb.jpg,Deer,0\n",
+    ],
+)
+def test_column_of_species_wins_over_columns_of_flags(text: str, tmp_path: Path) -> None:
+    assert labels_of(tmp_path, text) == ("Deer", "Fox")
+
+
+def test_flags_beside_a_column_of_species_are_labels_if_they_and_the_layout_are_named(tmp_path: Path) -> None:
+    text = "File,Species,Empty,Person\na.jpg,Fox,false,false\nb.jpg,Deer,true,false\n"
+    data = make_data(tmp_path, text)
+    assert "`--layout`" in error_of(data, only=["Empty"]).hint
+    assert read_table(data, only=["Empty"], layout="wide").labels == ("Empty",)
+
+
+def test_flags_beside_species_in_several_rows_of_an_image_are_no_confidences(tmp_path: Path) -> None:
+    text = "File,Species,Empty,Person\na.jpg,Fox,false,false\na.jpg,Deer,false,false\nb.jpg,Deer,false,true\n"
+    table = read_table(make_data(tmp_path, text))
+    assert_table(table, ["a.jpg", "b.jpg"], ["Deer", "Fox"], [[1, 1], [1, 0]])

@@ -120,3 +120,9 @@ def test_object_of_an_unreadable_image_is_left_out(tmp_path: Path) -> None:
     put(tmp_path, "labels.jsonl", f"{opened}\n{failed}\n")
     reading = read_labels([tmp_path], ReadOptions())
     assert (reading.files, reading.labels, reading.findings.unlisted) == (("a.jpg",), ("dog",), ("b.jpg",))
+
+
+@pytest.mark.parametrize("cell", ["[[0.1, 0.2, 0.3, 0.4, 0.9, 1]]", "[10, 20.5, 30, 40]", "[(1, 2, 3, 4)]"])
+def test_boxes_are_no_labels(cell: str, tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, f'image_path,detections\na.jpg,"{cell}"\nb.jpg,"{cell}"\n'))
+    assert f'column "detections": {cell} is a list of numbers, such as boxes, and names no labels' in error.message

@@ -26,31 +26,36 @@ FOLDER_COLUMNS = frozenset({
 """Names of the column of folders, which stand before file names without one."""
 SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "mluse"})
 NUMBERS = frozenset({
-    "age", "annotationid", "confidence", "deleteflag", "depth", "filesize", "fold", "followup#", "height", "id",
-    "index", "isblank", "isvalid", "number", "numberofobjects", "partition", "patientid", "regioncount", "regionid",
-    "score", "size", "subset", "uncertainty", "width", "xmax", "xmin", "ymax", "ymin", "year",
+    "age", "animalrecognizable", "annotationid", "confidence", "count", "country", "deleteflag", "depth", "favorite",
+    "filepublic", "filesize", "fold", "followup#", "gender", "groupsize", "height", "highlighted", "id", "index",
+    "individualcount", "isblank", "isvalid", "maxconfidence", "number", "numberofobjects", "partition", "patientgender",
+    "patientid", "patientsex", "predictionscore", "quantity", "regioncount", "regionid", "score", "sex",
+    "sightingquantity", "size", "subset", "uncertainty", "width", "xmax", "xmin", "ymax", "ymin", "year",
 })  # fmt: skip
-"""Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
-TIMELAPSE = re.compile(r"(count|note|flag)\d+")
-"""Columns of Timelapse that have no name of their own."""
+"""Columns of numbers, flags or letters that may look like 0 and 1: not labels unless the user names them."""
+NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
+"""Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
 ANNOTATOR_COLUMNS = frozenset({
-    "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby", "labeler",
+    "analyst", "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby", "labeler",
     "labeller", "observer", "rater", "reader", "recordedby", "reviewer", "user", "userid", "worker", "workerid",
 })  # fmt: skip
 """Columns that say who judged an image."""
 TEXTS = frozenset({
     "annotator", "author", "caption", "changes", "comment", "comments", "completedat", "createdat", "date",
     "datetime", "description", "group", "identifiedby", "leadtime", "license", "note", "notes", "remark", "remarks",
-    "sex", "source", "time", "timestamp", "title", "updatedat", "url", "user",
+    "source", "time", "timestamp", "title", "updatedat", "url", "user",
 })  # fmt: skip
 """Columns of text that are not tags, and not labels if they are empty."""
-COMMON_NAMES = ("commonname", "vernacularname")
-SPECIES_COLUMNS = (*COMMON_NAMES, "species", "speciesname", "scientificname")
+COMMON_NAMES = ("commonname", "vernacularname", "speciescommonname")
+SPECIES_COLUMNS = (
+    *COMMON_NAMES, "species", "speciesname", "scientificname", "speciesscientificname", "taxon", "taxonname"
+)  # fmt: skip
 """Names of columns of species, whose names may have several words."""
 LABEL_COLUMNS = (
     *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
-    "categoryname", "classname", "species", "speciesname", "scientificname", "class", "classes", "attributeids",
-    "attributes", "choice", "choices", "findinglabels", "genre", "genres", "subject", "target", "targets",
+    "categoryname", "classname", *SPECIES_COLUMNS[len(COMMON_NAMES):], "class", "classes", "attributeids",
+    "attributes", "choice", "choices", "findinglabels", "genre", "genres", "prediction", "predictions", "subject",
+    "target", "targets",
 )  # fmt: skip
 """Names of the columns of labels, the most certain first."""
 VECTOR = re.compile(r"[\[({]?\s*[01](?:\.0*)?(?:\s*[,;\s]\s*[01](?:\.0*)?)+\s*[\])}]?")
@@ -145,9 +150,17 @@ class Columns:
         return [number for number in range(len(self.table.header)) if number not in assigned]
 
     def metadata(self, names: frozenset[str] = NUMBERS | TEXTS) -> set[int]:
-        """The columns that are not labels by their names, and those of Timelapse that have none."""
-        timelapse = {number for number, key in enumerate(self.table.keys) if TIMELAPSE.fullmatch(key)}
-        return self.table.columns_called(names) | timelapse
+        """The columns that are not labels by their names, those without a name of their own included."""
+        numbered = {number for number, name in enumerate(self.table.header) if NUMBERED.fullmatch(name.lower())}
+        return self.table.columns_called(names) | numbered
+
+    @cached_property
+    def names_species(self) -> bool:
+        """Whether a column of species holds words: then columns of yes and no beside it describe the sighting."""
+        free = {*self.unassigned()} & self.table.columns_called(SPECIES_COLUMNS)
+        return not self.chosen and any(
+            self.table.header[number] not in self.exclude and self.table.holds_text(number) for number in free
+        )
 
     def named_or_text(self) -> list[int]:
         """The columns that may hold labels as text: those that the user names, or called in `LABEL_COLUMNS`, or others.

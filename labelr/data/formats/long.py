@@ -12,7 +12,7 @@ from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "one row an image and label"
-CONFIDENCE_COLUMNS = frozenset({"confidence", "prob", "probability", "score"})
+CONFIDENCE_COLUMNS = frozenset({"confidence", "presence", "present", "prob", "probability", "score"})
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
     "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
@@ -56,7 +56,8 @@ def read(source: Source) -> LabelTable:
     invalid = columns.find_invalid(unique=False)
     confidences = _read_confidences(table, options)
     confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
-    _check_marks(columns, column)
+    if not columns.names_species:
+        _check_marks(columns, column)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
     empty_is_known = options.blank != "unknown"
     annotations = (

@@ -55,6 +55,8 @@ _PAIRS = tuple(
     )
 )  # fmt: skip
 """Words for yes and no that count only where both are in a table: a column may name a beach ``sand``."""
+AMBIGUOUS = frozenset({"f", "j", "n", "no", "non", "t", "y", *chain.from_iterable(_PAIRS)}) - {"ja"}
+"""Marks that may also be words: M and F, the points of the compass, the codes of countries."""
 
 
 def marks_among(cells: Iterable[str]) -> Mapping[str, Mark]:
@@ -128,14 +130,28 @@ class Table:
         cells = self.column(number)
         return len(cells) > 1 and any(cells == [str(first + row) for row in range(len(cells))] for first in (0, 1))
 
+    def mixes_words(self, number: int) -> bool:
+        """Whether the marks in the first cells of a column are words too: only `AMBIGUOUS` yes or no, and other words.
+
+        So ``f`` is no mark beside ``m``, but it is one beside ``t``.
+        """
+        cells = {cell.lower() for cell in self.column(number, 2 * PROBE_ROWS)}
+        marked = {cell for cell in cells if self.marks.get(cell) in (Mark.YES, Mark.NO, Mark.MINUS)}
+        has_words = any(cell not in self.marks and not NUMBER.fullmatch(cell) for cell in cells)
+        return has_words and marked <= AMBIGUOUS and len({self.marks[cell] for cell in marked}) == 1
+
     def holds_text(self, number: int) -> bool:
         """Whether the first cells of a column are words rather than marks or numbers."""
+        if self.mixes_words(number):
+            return True
         filled = [cell for cell in self.column(number, PROBE_ROWS) if cell]
         words = [cell for cell in filled if cell.lower() not in self.marks and not NUMBER.fullmatch(cell)]
         return bool(filled) and 2 * len(words) > len(filled)
 
     def holds_marks(self, number: int) -> bool:
         """Whether the first cells of a column are mostly marks; False for an empty one."""
+        if self.mixes_words(number):
+            return False
         marks = [self.marks.get(cell.lower(), Mark.OTHER) for cell in self.column(number, 2 * PROBE_ROWS)]
         filled = [mark for mark in marks if mark not in (Mark.BLANK, Mark.UNKNOWN)]
         return bool(filled) and 2 * sum(mark != Mark.OTHER for mark in filled) >= len(filled)

@@ -12,6 +12,8 @@ from labelr.data.formats.source import Source
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
 
+BOXES = re.compile(r"[\[(]\s*[\[(]|[\[(][-\d.,\s]*\.0*[1-9]")
+"""The first characters of a list of lists, or of one with a number that is not whole, such as a box."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
@@ -86,8 +88,15 @@ def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple
     refer to the cells as `where`.
 
     Raises:
-        LabelrError: If it is ambiguous what separates tags.
+        LabelrError: If it is ambiguous what separates tags, or cells are boxes.
     """
+    boxes = next(filter(BOXES.match, cells), "")
+    if boxes and all(BOXES.match(cell) for cell in cells if cell):
+        shown = f"{boxes[:40]}…" if len(boxes) > 40 else boxes
+        raise LabelrError(
+            f"{where}: {shown} is a list of numbers, such as boxes, and names no labels",
+            "add a column of the labels of each image, and name it with `--label-column NAME`",
+        )
     lists = [_parse_list(cell) if cell else [] for cell in cells]
     if any(cells) and all(tags is not None for tags in lists):
         return [tags or [] for tags in lists], ""

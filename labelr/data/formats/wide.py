@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import NUMBERS, TEXTS, Columns, quote
+from labelr.data.formats.columns import ANNOTATOR_COLUMNS, FOLDER_COLUMNS, NUMBERS, TEXTS, Columns, quote
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
@@ -24,6 +24,8 @@ def fits(source: Source) -> int:
         return 0
     columns = source.columns
     if any(not columns.table.holds_marks(number) for number in columns.chosen):
+        return 0
+    if columns.names_species and not {*source.options.only} & {*columns.table.header}:
         return 0
     marks = read_marks(columns, source.options, rows=2 * PROBE_ROWS)
     return 0 if not marks.columns else 1 if columns.has_repeats else 2
@@ -72,7 +74,8 @@ class Marks:
 def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) -> Marks:
     """The label columns: those that the user names, and those whose filled cells are mostly marks.
 
-    A named column without a filled cell is a label of which nothing is known yet.
+    A named column without a filled cell is a label of which nothing is known yet, or that no image has where only yes
+    is marked. In a table with columns of other things it may be another one of these, unless it is between labels.
     """
     table, wanted = columns.table, {*options.only, *options.label_column}
     special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(NUMBERS)
@@ -88,13 +91,28 @@ def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) 
     filled = (codes != Mark.BLANK) & (codes != Mark.UNKNOWN)
     marked = (filled & (codes != Mark.OTHER)).sum(axis=0)
     is_label = (marked > 0) & (2 * marked >= filled.sum(axis=0))
-    if is_label.any() or not filled.any():
-        texts = table.columns_called(TEXTS)
-        named = np.array([bool(table.header[number]) and number not in texts for number in candidates], dtype=bool)
-        is_label |= named & ~filled.any(axis=0)
+    for index in np.flatnonzero(is_label & (codes == Mark.OTHER).any(axis=0)):
+        is_label[index] = not table.mixes_words(candidates[index])
+    is_label |= _are_empty_labels(columns, candidates, is_label, codes)
     is_label |= np.array([table.header[number] in wanted for number in candidates], dtype=bool)
     chosen = np.flatnonzero(is_label)
     return Marks([candidates[index] for index in chosen], codes[:, chosen])
+
+
+def _are_empty_labels(
+    columns: Columns, candidates: Sequence[int], is_label: NDArray[np.bool_], codes: Codes
+) -> NDArray[np.bool_]:
+    """Which of the candidates without a filled cell are labels as well, shape ``(C,)``; see `read_marks`."""
+    header = columns.table.header
+    texts = columns.table.columns_called(TEXTS | ANNOTATOR_COLUMNS | FOLDER_COLUMNS)
+    is_empty = ((codes == Mark.BLANK) | (codes == Mark.UNKNOWN)).all(axis=0)
+    named = np.array([bool(header[number]) and number not in texts for number in candidates], dtype=bool)
+    marks = codes[:, is_label]
+    only_yes = bool(is_label.any()) and not ((marks == Mark.NO) | (marks == Mark.MINUS)).any()
+    if only_yes or (is_label | is_empty).all():
+        return named & is_empty
+    between = np.logical_or.accumulate(is_label) & np.logical_or.accumulate(is_label[::-1])[::-1]
+    return named & is_empty & between
 
 
 def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
@@ -137,8 +155,11 @@ def _to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targe
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
-        numbers = [table.header[column] for column in sorted(table.columns_called(NUMBERS)) if table.header[column]]
-        alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else ""
+        found = [column for column in sorted(table.columns_called(NUMBERS)) if table.header[column]]
+        words = [quote(table.header[column]) for column in found if table.holds_text(column)]
+        numbers = [quote(table.header[column]) for column in found if not table.holds_text(column)]
+        alternative = f", or take the words of a column with `--label-column {words[0]}`" if words else ""
+        alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative
         raise LabelrError(
             f"{table.path} has no label columns", f"add one column of 0 and 1 for each label{alternative}"
         )
