@@ -245,7 +245,7 @@ def test_broken_xml_of_voc_can_be_left_out(tmp_path: Path) -> None:
     assert table.findings.unlisted == ()
 
 
-# --- columns that look like labels -------------------------------------------------------------------------------------
+# --- columns that look like labels ------------------------------------------------------------------------------------
 
 
 def labels_of(tmp_path: Path, text: str, **options: object) -> tuple[str, ...]:

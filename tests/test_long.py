@@ -124,3 +124,42 @@ def test_class_descriptions_name_the_labels(header: str, tmp_path: Path) -> None
     put(tmp_path, "class-descriptions.csv", f'{header}/m/01,Dog\n/m/02,"Cat, big"\n')
     table = read_table(make_data(tmp_path, OPEN_IMAGES, images=["0a.jpg", "1e5.jpg"]))
     assert table.labels == ("Cat, big", "Dog")
+
+
+CONFIDENT = "image,label,confidence\na.jpg,dog,0.9\nb.jpg,cat,0.1\n"
+
+
+@pytest.mark.parametrize("name", ["confidence", "score", "prediction_score", "present"])
+def test_confidence_counts_although_no_image_has_two_rows(name: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, CONFIDENT.replace("confidence", name)))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [0, 0]])
+
+
+def test_score_of_an_image_with_several_tags_is_no_confidence(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "image,tags,score\na.jpg,dog|cat,0.1\nb.jpg,cat,7\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+
+
+def test_score_that_is_no_confidence_is_left_out_if_excluded(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "image,label,score\na.jpg,dog,0.1\nb.jpg,cat,7\n")
+    assert "`--exclude score`" in error_of(data).hint
+    assert_table(read_table(data, exclude=["score"]), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+
+
+def test_image_with_an_invalid_confidence_is_left_out_if_allowed(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, CONFIDENT.replace("0.1", "high")), skip_invalid=True)
+    assert (table.files, table.findings.unlisted) == (("a.jpg",), ())
+
+
+def test_confidences_of_several_annotators_are_votes(tmp_path: Path) -> None:
+    rows = "a.jpg,1,dog,1\na.jpg,2,dog,0\na.jpg,3,dog,0\nb.jpg,1,dog,1\n"
+    table = read_table(make_data(tmp_path, f"image,rater,label,confidence\n{rows}"), annotator="rater")
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[0], [1]])
+
+
+def test_sources_of_open_images_vote_if_they_are_named_as_annotators(tmp_path: Path) -> None:
+    votes = [("human", 0), ("crowd", 0), ("machine", 1)]
+    rows = "".join(f"a,{source},dog,{value}\n" for source, value in votes)
+    data = make_data(tmp_path, f"ImageID,Source,LabelName,Confidence\n{rows}b,human,dog,1\n")
+    assert read_table(data).targets.tolist() == [[1], [1]]
+    assert read_table(data, annotator="Source").targets.tolist() == [[0], [1]]

@@ -36,8 +36,9 @@ NUMBERS = frozenset({
 NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
 """Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
 ANNOTATOR_COLUMNS = frozenset({
-    "analyst", "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby", "labeler",
-    "labeller", "observer", "rater", "reader", "recordedby", "reviewer", "user", "userid", "worker", "workerid",
+    "analyst", "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby",
+    "labeler", "labeller", "observer", "rater", "reader", "recordedby", "reviewer", "user", "userid", "worker",
+    "workerid",
 })  # fmt: skip
 """Columns that say who judged an image."""
 TEXTS = frozenset({

@@ -1,24 +1,27 @@
 """The long table: one row for each image and label, with an optional confidence; also the tables of Open Images."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 from labelr.config import ReadOptions
 from labelr.data.formats.columns import LABEL_COLUMNS, Columns, quote
 from labelr.data.formats.source import Source, read_text
-from labelr.data.formats.table import MARKS, Mark, Table, read_table
+from labelr.data.formats.table import MARKS, Mark, read_table
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "one row an image and label"
-CONFIDENCE_COLUMNS = frozenset({"confidence", "presence", "present", "prob", "probability", "score"})
+CONFIDENCE_COLUMNS = frozenset({
+    "confidence", "predictionscore", "presence", "present", "prob", "probability", "score",
+})  # fmt: skip
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
     "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
     "truncated", "verified",
 })  # fmt: skip
 """Columns of 0 and 1 that describe a box, not its label."""
+KeyT = TypeVar("KeyT", bound=Hashable)
 PRESENT = 0.5
 """A label applies if a row gives it at least this confidence."""
 
@@ -54,17 +57,18 @@ def read(source: Source) -> LabelTable:
             "name the column with `--label-column NAME`",
         )
     invalid = columns.find_invalid(unique=False)
-    confidences = _read_confidences(table, options)
+    confidences = read_confidences(columns, options)
     confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
     if not columns.names_species:
         _check_marks(columns, column)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
     empty_is_known = options.blank != "unknown"
+    merged = merge_rows(_judged(columns), ([label] * bool(label) for label in table.column(column)), confidences)
     annotations = (
         Annotation(name, present, split=split_of[name], complete=empty_is_known or bool(present or absent))
-        for name, (present, absent) in _merge_rows(columns.names, table.column(column), confidences).items()
+        for (name, _), (present, absent) in merged.items()
     )
-    used = {column, *(number for number, key in enumerate(table.keys) if key in CONFIDENCE_COLUMNS)}
+    used = {column, *confidences.columns}
     layout = f'{DESCRIPTION}, in the column "{table.header[column]}"{table.described}'
     return _to_label_table(columns, annotations, confidences, layout, columns.notes(used))
 
@@ -80,10 +84,11 @@ def read_open_images(source: Source) -> LabelTable:
     table = columns.table
     display_names, notes = _read_display_names(source)
     codes = table.column(table.keys.index("labelname"))
-    confidences = _read_confidences(table, source.options)
-    merged = _merge_rows(columns.names, [display_names.get(code, code) for code in codes], confidences)
+    confidences = read_confidences(columns, source.options)
+    labels = ([display_names.get(code, code)] * bool(code) for code in codes)
+    merged = merge_rows(_judged(columns), labels, confidences)
     annotations = (
-        Annotation(name, present, absent, complete=False) for name, (present, absent) in merged.items() if name
+        Annotation(name, present, absent, complete=False) for (name, _), (present, absent) in merged.items() if name
     )
     return _to_label_table(columns, annotations, confidences, "labels of Open Images", notes)
 
@@ -95,25 +100,41 @@ def _label_column(columns: Columns) -> int | None:
     return candidates[0] if is_named or len(candidates) == 1 else None
 
 
-class _Confidences(NamedTuple):
+def _judged(columns: Columns) -> Iterable[tuple[str, str]]:
+    """The image of each row, and who judged it; empty for all unless the user names a column of annotators."""
+    return zip(columns.names, columns.judges, strict=True)
+
+
+class Confidences(NamedTuple):
     """The confidence of each row.
 
     Attributes:
+        columns: The column that holds them, if there is one.
         values: In ``[0, 1]``, 1 if the table has no confidences, NaN in an invalid row.
         notes: How values between 0 and 1 are interpreted.
         invalid: The invalid rows, each with its reason.
     """
 
+    columns: list[int]
     values: list[float]
     notes: list[str]
     invalid: dict[int, str]
 
+    @classmethod
+    def none(cls, rows: int) -> Self:
+        """Those of a table without confidences."""
+        return cls([], [1.0] * rows, [], {})
 
-def _read_confidences(table: Table, options: ReadOptions) -> _Confidences:
+
+def read_confidences(columns: Columns, options: ReadOptions) -> Confidences:
     """The confidence of each row; raises LabelrError if one is invalid, unless such rows are skipped."""
-    column = next((number for number, key in enumerate(table.keys) if key in CONFIDENCE_COLUMNS), None)
+    table = columns.table
+    found = [number for number in table.columns_called(CONFIDENCE_COLUMNS) if table.keys[number]]
+    column = next(
+        (n for n in sorted(found) if table.header[n] not in options.exclude and n not in columns.chosen), None
+    )
     if column is None:
-        return _Confidences([1.0] * len(table.body), [], {})
+        return Confidences.none(len(table.body))
     cells = table.column(column)
     values = [_parse_confidence(cell) for cell in cells]
     invalid = {
@@ -122,11 +143,15 @@ def _read_confidences(table: Table, options: ReadOptions) -> _Confidences:
         if math.isnan(value)
     }
     if invalid and (not options.skip_invalid or len(invalid) == len(values)):
-        hint = "correct the cell, or skip the images of such rows with `--skip-invalid`"
-        raise LabelrError(next(iter(invalid.values())), hint)
+        exclude = f"`--exclude {quote(table.header[column])}`"
+        raise LabelrError(
+            next(iter(invalid.values())),
+            "correct the cell, skip the images of such rows with `--skip-invalid`, or, if they are no confidences of "
+            f"the labels, leave the column out with {exclude}",
+        )
     between = sum(0 < value < 1 for value in values)
     note = f"rows with a confidence between 0 and 1, which count as yes from {PRESENT}, else as no: {between:,}"
-    return _Confidences(values, [note] if between else [], invalid)
+    return Confidences([column], values, [note] if between else [], invalid)
 
 
 def _parse_confidence(cell: str) -> float:
@@ -140,9 +165,9 @@ def _parse_confidence(cell: str) -> float:
 
 
 def _to_label_table(
-    columns: Columns, annotations: Iterable[Annotation], confidences: _Confidences, layout: str, notes: Sequence[str]
+    columns: Columns, annotations: Iterable[Annotation], confidences: Confidences, layout: str, notes: Sequence[str]
 ) -> LabelTable:
-    """The label table of annotations, one for each image, without images that have an invalid row."""
+    """The label table of annotations, those of an image joined by vote, without images that have an invalid row."""
     skipped = {columns.names[row] for row in confidences.invalid}
     return LabelTable.of(
         (annotation for annotation in annotations if annotation.name not in skipped),
@@ -170,15 +195,14 @@ def _check_marks(columns: Columns, label_column: int) -> None:
             )
 
 
-def _merge_rows(
-    names: Iterable[str], labels: Iterable[str], confidences: _Confidences
-) -> Mapping[str, tuple[set[str], set[str]]]:
-    """For each image the labels that any row affirms, and those that its rows only negate."""
-    merged: dict[str, tuple[set[str], set[str]]] = {}
-    for name, label, confidence in zip(names, labels, confidences.values, strict=True):
-        present, absent = merged.setdefault(name, (set(), set()))
-        if label:
-            (present if confidence >= PRESENT else absent).add(label)
+def merge_rows(
+    keys: Iterable[KeyT], labels: Iterable[Collection[str]], confidences: Confidences
+) -> Mapping[KeyT, tuple[set[str], set[str]]]:
+    """For each key of rows, such as an image, the labels that any row affirms, and those that its rows only negate."""
+    merged: dict[KeyT, tuple[set[str], set[str]]] = {}
+    for key, own, confidence in zip(keys, labels, confidences.values, strict=True):
+        present, absent = merged.setdefault(key, (set(), set()))
+        (present if confidence >= PRESENT else absent).update(own)
     for present, absent in merged.values():
         absent.difference_update(present)
     return merged

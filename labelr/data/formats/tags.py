@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns
+from labelr.data.formats.long import Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
@@ -46,19 +47,27 @@ def read(source: Source) -> LabelTable:
         separator = separator or "|"
     tags_of_rows, how = split_tags(cells, separator, where)
     unknown_if_empty = options.blank == "unknown"
-    judged: dict[tuple[str, str], Annotation] = {}
-    for row, (name, tags, split) in enumerate(zip(columns.names, tags_of_rows, columns.splits, strict=True)):
-        key = name, columns.judges[row]
-        if row not in invalid:
-            present = {*tags, *judged[key].present} if key in judged else tags  # a row for each of the tags
-            judged[key] = Annotation(name, present, split=split, complete=bool(present) or not unknown_if_empty)
-    annotations = list(judged.values())
+    has_lists = any(len(tags) > 1 for tags in tags_of_rows)  # then a number is no confidence of each of them
+    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options)
+    invalid = {**confidences.invalid, **invalid}
+    judged = merge_rows(zip(columns.names, columns.judges, strict=True), tags_of_rows, confidences)
+    split_of = dict(zip(columns.names, columns.splits, strict=True))
+    skipped = {columns.names[row] for row in invalid}
+    annotations = [
+        Annotation(name, present, split=split_of[name], complete=bool(present or absent) or not unknown_if_empty)
+        for (name, _), (present, absent) in judged.items()
+        if name not in skipped
+    ]
     meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
     return LabelTable.of(
         annotations,
         f'tags in the column "{table.header[column]}"{how}{table.described}',
         groups=columns.groups,
-        notes=[*columns.notes([column]), *note_empty_images(annotations, "a tag", meaning)],
+        notes=[
+            *columns.notes([column, *confidences.columns]),
+            *confidences.notes,
+            *note_empty_images(annotations, "a tag", meaning),
+        ],
         invalid=[*table.invalid, *invalid.values()],
         aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
     )
