@@ -65,7 +65,7 @@ def read(source: Source) -> LabelTable:
     empty_is_known = options.blank != "unknown"
     merged = merge_rows(_judged(columns), ([label] * bool(label) for label in table.column(column)), confidences)
     annotations = (
-        Annotation(name, present, split=split_of[name], complete=empty_is_known or bool(present or absent))
+        Annotation(name, present, absent, split_of[name], complete=empty_is_known or bool(present or absent))
         for (name, _), (present, absent) in merged.items()
     )
     used = {column, *confidences.columns}

@@ -54,7 +54,7 @@ def read(source: Source) -> LabelTable:
     split_of = dict(zip(columns.names, columns.splits, strict=True))
     skipped = {columns.names[row] for row in invalid}
     annotations = [
-        Annotation(name, present, split=split_of[name], complete=bool(present or absent) or not unknown_if_empty)
+        Annotation(name, present, absent, split_of[name], complete=bool(present or absent) or not unknown_if_empty)
         for (name, _), (present, absent) in judged.items()
         if name not in skipped
     ]
