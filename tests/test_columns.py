@@ -291,8 +291,8 @@ def test_column_of_clear_marks_is_no_column_of_words(yes: str, tmp_path: Path) -
 
 
 def test_column_of_words_that_is_no_label_is_proposed_as_a_label_column(tmp_path: Path) -> None:
-    error = error_of(make_data(tmp_path, "filename,country\na.jpg,NO\nb.jpg,SE\n"))
-    assert "`--label-column country`" in error.hint
+    error = error_of(make_data(tmp_path, "filename,Patient Sex\na.jpg,F\nb.jpg,M\n"))
+    assert "`--label-column 'Patient Sex'`" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,23 @@
 """Several columns of classes: a row for each image, and a label for each word of a column, such as ``season=Fall``."""
 
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
 import numpy as np
 
+from labelr.config import ReadOptions
+from labelr.data.formats import wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark
+from labelr.data.formats.tags import split_tags
 from labelr.data.label_table import LabelTable, Targets
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, preview
+
+DESCRIPTION = "classes in the columns"
+SLOT_NUMBER = re.compile(r"[\s_.-]*\d+")
+"""The end of the name of one of several equal columns, such as ``label2`` beside ``label1``."""
 
 
 def fits(source: Source) -> int:
@@ -18,52 +29,97 @@ def fits(source: Source) -> int:
 
 
 def read(source: Source) -> LabelTable:
-    """The label table of columns of classes; a column of marks is a label itself.
+    """The label table of columns of classes; a column of marks is a label itself, as in a wide table.
 
-    An image has one class of a column. Where the cell is empty, the labels of that column are unknown.
+    Where the cell of a column of words is empty, the labels of that column are unknown. Columns that differ only in a
+    number are slots for labels of one kind, which have no column name before them; where all of them are empty, none
+    of these labels applies.
 
     Raises:
-        LabelrError: If no columns are named, or rows of an image differ, unless such images are skipped.
+        LabelrError: If no columns are named, a cell of marks is neither a mark nor empty, or rows of an image differ,
+            unless such rows are skipped.
     """
     columns, options = source.columns, source.options
     table = columns.table
-    if not columns.chosen:
+    chosen = [number for number in dict.fromkeys(columns.chosen) if table.header[number] not in columns.exclude]
+    if not chosen:
         raise LabelrError(f"{table.path}: the columns of classes are not named", "use `--label-column` for each")
     invalid = columns.find_invalid()
+    marks = mark_columns(columns)
+    targets_of_marks, assumptions, invalid_cells = wide.read_targets(table, marks, options)
+    invalid = {**invalid, **invalid_cells}
     kept = [row for row in range(len(columns.names)) if row not in invalid]
     labels: list[str] = []
     blocks: list[Targets] = []
-    for number in columns.chosen:
-        own, targets = _read_column(columns, number, blank=0.0 if options.blank == "no" else np.nan)
+    for numbers in _properties(columns, chosen, marks.columns):
+        if numbers[0] in marks.columns:
+            own, targets = [table.header[numbers[0]]], targets_of_marks[:, [marks.columns.index(numbers[0])]]
+        else:
+            own, targets = _read_words(columns, numbers, options)
         labels += own
         blocks.append(targets)
-    names = [table.header[number] for number in columns.chosen]
+    _check_labels(table.path.name, labels)
     return LabelTable.of_rows(
-        f"classes in the columns {', '.join(names)}{table.described}",
+        f"{DESCRIPTION} {', '.join(table.header[number] for number in chosen)}{table.described}",
         [columns.names[row] for row in kept],
         labels,
         np.concatenate(blocks, axis=1)[kept],
         groups=columns.groups,
         splits=[columns.splits[row] for row in kept],
-        notes=columns.notes(columns.chosen),
+        notes=[*columns.notes(chosen), *assumptions],
         invalid=[*table.invalid, *invalid.values()],
         aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
     )
 
 
-def _read_column(columns: Columns, number: int, *, blank: float) -> tuple[list[str], Targets]:
-    """The labels of a column, and its targets, shape ``(N, labels)``; empty cells are `blank`."""
-    name, cells = columns.table.header[number], columns.table.column(number)
-    if columns.table.holds_marks(number):
-        values = {Mark.YES: 1.0, Mark.NO: 0.0, Mark.BLANK: blank}
-        marks = [columns.table.marks.get(cell.lower(), Mark.OTHER) for cell in cells]
-        return [name], np.array([[values.get(mark, np.nan)] for mark in marks], dtype=np.float32)
-    unknown = {cell for cell in cells if columns.table.marks.get(cell.lower()) in (Mark.BLANK, Mark.UNKNOWN)}
-    classes = sorted(set(cells) - unknown)
-    targets = np.zeros((len(cells), len(classes)), dtype=np.float32)
-    for row, cell in enumerate(cells):
-        if cell in unknown:
-            targets[row] = blank
-        else:
-            targets[row, classes.index(cell)] = 1
-    return [f"{name}={value}" for value in classes], targets
+def mark_columns(columns: Columns) -> wide.Marks:
+    """Those of the named columns that hold marks."""
+    table = columns.table
+    return wide.marks_in(
+        table,
+        [n for n in dict.fromkeys(columns.chosen) if table.holds_marks(n) and table.header[n] not in columns.exclude],
+    )
+
+
+def _properties(columns: Columns, chosen: Sequence[int], marked: Sequence[int]) -> list[list[int]]:
+    """The named columns in their order, those of words together that differ only in a number."""
+    found = defaultdict(list)
+    for number in chosen:
+        name = columns.table.header[number]
+        stem = name[: -len(match[0])] if (match := re.search(rf"{SLOT_NUMBER.pattern}$", name)) else name
+        found[f"{number}" if number in marked else stem.casefold(), number in marked].append(number)
+    return list(found.values())
+
+
+def _read_words(columns: Columns, numbers: Sequence[int], options: ReadOptions) -> tuple[list[str], Targets]:
+    """The labels of a column, or of several slots, and their targets, shape ``(N, labels)``."""
+    table = columns.table
+    is_slots = len(numbers) > 1
+    prefix = "" if is_slots else f"{table.header[numbers[0]]}="
+    words: list[set[str]] = [set() for _ in columns.names]
+    is_unknown = np.zeros(len(words), dtype=bool)
+    for number in numbers:
+        cells = table.column(number)
+        unknown = [table.marks.get(cell.lower()) == Mark.UNKNOWN for cell in cells]
+        filled = ["" if is_na else cell for cell, is_na in zip(cells, unknown, strict=True)]
+        has_lists = any(set(cell) & set("|;,\n") for cell in filled)
+        separator = options.tag_separator or (None if has_lists else "|")  # words may have spaces
+        tags, _ = split_tags(filled, separator, f'{table.path}, column "{table.header[number]}"')
+        is_unknown |= np.array(unknown, dtype=bool)
+        for own, found in zip(words, tags, strict=True):
+            own.update(found)
+    if options.blank == "unknown" or (options.blank == "auto" and not is_slots):
+        is_unknown[:] = True
+    labels = sorted(set().union(*words))
+    targets = np.array([[label in own for label in labels] for own in words], dtype=np.float32)
+    targets = targets.reshape(len(words), len(labels))
+    targets[is_unknown & np.array([not own for own in words], dtype=bool)] = np.nan
+    return [f"{prefix}{label}" for label in labels], targets
+
+
+def _check_labels(file: str, labels: Sequence[str]) -> None:
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise LabelrError(
+            f"{file}: {len(repeated)} labels are in several of the columns: {preview(repeated)}", "rename a column"
+        )

@@ -26,13 +26,15 @@ FOLDER_COLUMNS = frozenset({
 """Names of the column of folders, which stand before file names without one."""
 SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "mluse"})
 NUMBERS = frozenset({
-    "age", "animalrecognizable", "annotationid", "confidence", "count", "country", "deleteflag", "depth", "favorite",
-    "filepublic", "filesize", "fold", "followup#", "gender", "groupsize", "height", "highlighted", "id", "index",
-    "individualcount", "isblank", "isvalid", "maxconfidence", "number", "numberofobjects", "partition", "patientgender",
-    "patientid", "patientsex", "predictionscore", "quantity", "regioncount", "regionid", "score", "sex",
+    "age", "animalrecognizable", "annotationid", "confidence", "count", "deleteflag", "depth", "favorite",
+    "filepublic", "filesize", "fold", "followup#", "groupsize", "height", "highlighted", "id", "index",
+    "individualcount", "isblank", "isvalid", "maxconfidence", "number", "numberofobjects", "partition", "patientid",
+    "predictionscore", "quantity", "regioncount", "regionid", "score",
     "sightingquantity", "size", "subset", "uncertainty", "width", "xmax", "xmin", "ymax", "ymin", "year",
 })  # fmt: skip
-"""Columns of numbers, flags or letters that may look like 0 and 1: not labels unless the user names them."""
+"""Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
+LETTERS = frozenset({"country", "gender", "patientgender", "patientsex", "sex"})
+"""Columns of letters that may look like marks, such as F or NO: no labels of yes and no, but their words may be."""
 NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
 """Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
 ANNOTATOR_COLUMNS = frozenset({
@@ -44,7 +46,7 @@ ANNOTATOR_COLUMNS = frozenset({
 TEXTS = frozenset({
     "annotator", "author", "caption", "changes", "comment", "comments", "completedat", "createdat", "date",
     "datetime", "description", "group", "identifiedby", "leadtime", "license", "note", "notes", "remark", "remarks",
-    "source", "time", "timestamp", "title", "updatedat", "url", "user",
+    "patientgender", "patientsex", "sex", "source", "time", "timestamp", "title", "updatedat", "url", "user",
 })  # fmt: skip
 """Columns of text that are not tags, and not labels if they are empty."""
 COMMON_NAMES = ("commonname", "vernacularname", "speciescommonname")

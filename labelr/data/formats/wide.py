@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import ANNOTATOR_COLUMNS, FOLDER_COLUMNS, NUMBERS, TEXTS, Columns, quote
+from labelr.data.formats.columns import ANNOTATOR_COLUMNS, FOLDER_COLUMNS, LETTERS, NUMBERS, TEXTS, Columns, quote
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
@@ -42,11 +42,7 @@ def read(source: Source) -> LabelTable:
     skipped = columns.find_invalid()
     marks = read_marks(columns, options)
     _check_labels(table, marks.columns)
-    is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
-    if is_invalid.any() and (not options.skip_invalid or is_invalid.all()):
-        raise _invalid_cell(table, marks)
-    targets, assumptions = _to_targets(table, marks, options)
-    invalid = {row: _describe_cell(table, marks, row) for row in np.flatnonzero(is_invalid).tolist()}
+    targets, assumptions, invalid = read_targets(table, marks, options)
     invalid = {**skipped, **invalid}
     kept = [row for row in range(len(targets)) if row not in invalid]
     names = columns.names
@@ -71,6 +67,11 @@ class Marks:
     codes: Codes
 
 
+def marks_in(table: Table, columns: Sequence[int]) -> Marks:
+    """The codes of the cells in some columns."""
+    return Marks(list(columns), _encode(table.body, columns))
+
+
 def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) -> Marks:
     """The label columns: those that the user names, and those whose filled cells are mostly marks.
 
@@ -78,7 +79,7 @@ def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) 
     is marked. In a table with columns of other things it may be another one of these, unless it is between labels.
     """
     table, wanted = columns.table, {*options.only, *options.label_column}
-    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(NUMBERS)
+    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(NUMBERS | LETTERS)
     candidates = [
         number
         for number, name in enumerate(table.header)
@@ -127,7 +128,20 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 
 
-def _to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
+def read_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targets, list[str], dict[int, str]]:
+    """The targets, shape ``(N, L)``, notes on the meaning of cells, and the rows with invalid ones with reasons.
+
+    Raises:
+        LabelrError: If a cell is neither a mark nor empty, unless such rows are skipped, or the meaning of -1 is open.
+    """
+    is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
+    if is_invalid.any() and (not options.skip_invalid or is_invalid.all()):
+        raise _invalid_cell(table, marks)
+    invalid = {row: _describe_cell(table, marks, row) for row in np.flatnonzero(is_invalid).tolist()}
+    return *to_targets(table, marks, options), invalid
+
+
+def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
     """The targets, shape ``(N, L)``, and notes on the meaning of empty cells and of -1."""
     notes = []
     has = [bool((marks.codes == mark).any()) for mark in Mark]
@@ -155,7 +169,7 @@ def _to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targe
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
-        found = [column for column in sorted(table.columns_called(NUMBERS)) if table.header[column]]
+        found = [column for column in sorted(table.columns_called(NUMBERS | LETTERS)) if table.header[column]]
         words = [quote(table.header[column]) for column in found if table.holds_text(column)]
         numbers = [quote(table.header[column]) for column in found if not table.holds_text(column)]
         alternative = f", or take the words of a column with `--label-column {words[0]}`" if words else ""
