@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -230,6 +231,7 @@ def is_locked(folder: Path) -> bool:
 # --- CSV and JSON ----------------------------------------------------------------------------------------------------
 
 _FORMULA_STARTS = ("=", "+", "-", "@")
+_SIGNED = re.compile(r"[-+]\d+([.,]\d+)?")
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -250,8 +252,8 @@ def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
 
 
 def escape_formula(text: str) -> str:
-    """The text with an apostrophe in front if a spreadsheet would read it as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    """The text with an apostrophe in front if a spreadsheet would read it as a formula; numbers unchanged."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) and not _SIGNED.fullmatch(text) else text
 
 
 def unescape_formula(cell: str) -> str:

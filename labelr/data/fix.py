@@ -1,5 +1,6 @@
 """Corrects a label file: names of images as they are, no copies of rows, and nothing in cells that cannot be read."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,12 +11,14 @@ import numpy as np
 from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.formats import long, wide
+from labelr.data.formats import classes, long, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark
 from labelr.errors import LabelrError
 
+MEANINGS = {1.0: "1", 0.0: "0"}
+"""How the corrected table writes what is known; ``?`` for unknown."""
 CHANGES = "changes"
 """The column of a corrected table that says what was changed in each row."""
 
@@ -42,10 +45,8 @@ class FixedTable(NamedTuple):
 
     def write(self, path: Path) -> None:
         """Writes the table as a CSV. Raises LabelrError if that is not possible."""
-        header, *body = self.rows
-        files.write_atomically(
-            path, files.csv_text(header, ([files.escape_formula(cell) for cell in row] for row in body))
-        )
+        header, *body = ([files.escape_formula(cell) for cell in row] for row in self.rows)
+        files.write_atomically(path, files.csv_text(header, body))
 
 
 def fix_labels(dataset: Dataset, options: ReadOptions) -> FixedTable:
@@ -69,44 +70,82 @@ def _columns_of(dataset: Dataset, options: ReadOptions) -> Columns | None:
 
 
 def _fix_names(dataset: Dataset) -> FixedTable:
-    """The labels of a file that is not a table, with the names of the images as they are."""
+    """The labels of a file that is not a table, or of several, with the names of the images as they are."""
+    extra = {
+        name: column
+        for name, column in (("group", dataset.groups), ("split", dataset.named_splits))
+        if column and name not in dataset.labels
+    }
     marks = np.where(np.isnan(dataset.targets), "", np.where(dataset.targets == 1, "1", "0")).tolist()
     names = {file: name for name, file in dataset.findings.matched.items()}
     texts = {file: _name_change(names.get(file, file), file) for file in dataset.files}
     changes = [Change(None, file, text) for file, text in texts.items() if text]
-    rows = [[file, *cells, texts[file]] for file, cells in zip(dataset.files, marks, strict=True)]
+    rows = [
+        [file, *own, *cells, texts[file]]
+        for file, cells, *own in zip(dataset.files, marks, *extra.values(), strict=True)
+    ]
     changes += [Change(None, "", f"{name} left out: the image does not exist") for name in dataset.findings.missing]
-    return FixedTable([["filename", *dataset.labels, CHANGES], *rows], changes)
+    return FixedTable([["filename", *extra, *dataset.labels, CHANGES], *rows], changes)
 
 
 def _fix_table(dataset: Dataset, columns: Columns, options: ReadOptions) -> FixedTable:
-    table = columns.table
-    emptied = _invalid_cells(columns, options) if dataset.layout.startswith(wide.DESCRIPTION) else {}
+    table, matched = columns.table, dataset.findings.matched
     invalid = columns.find_invalid(unique=not dataset.layout.startswith(long.DESCRIPTION))
-    rows, changes = [[*table.header, CHANGES]], [Change(None, "", f"left out: {reason}") for reason in table.invalid]
-    for row, (name, cells) in enumerate(zip(columns.names, table.body, strict=True)):
-        number = table.numbers[row + 1]
-        file = dataset.findings.matched.get(name, "")
-        reason = invalid.get(row) or _why_left_out(dataset, name, file)
-        if reason:
-            changes.append(Change(number, "", f"left out: {reason}"))
-            continue
-        empty = emptied.get(row, ())
+    left_out = {
+        row: reason
+        for row, name in enumerate(columns.names)
+        if (reason := invalid.get(row) or _why_left_out(dataset, name, matched.get(name, "")))
+    }
+    kept = [row for row in range(len(columns.names)) if row not in left_out]
+    corrected = _correct_marks(dataset, columns, kept, options)
+    rows = [[*table.header, CHANGES]]
+    changes = [Change(number, "", f"left out: {reason}") for number, reason in table.invalid.items()]
+    changes += [Change(table.numbers[row + 1], "", f"left out: {reason}") for row, reason in left_out.items()]
+    changes += [Change(number, "", "left out: it has the same cells as an earlier row") for number in columns.copies]
+    for row in kept:
+        name, fixed = columns.names[row], list(table.body[row])
+        file, texts = matched[name], corrected.get(row, {})
         own = [text for text in (_name_change(name, file),) if text]
-        own += [f'emptied: "{cells[column]}" in the column "{table.header[column]}"' for column in empty]
-        fixed = ["" if column in empty else cell for column, cell in enumerate(cells)]
+        own += [_cell_change(fixed[column], text, table.header[column]) for column, text in texts.items()]
+        for column, text in texts.items():
+            fixed[column] = text
         _set_name(fixed, columns, file)
         rows.append([*fixed, "; ".join(own)])
-        changes += [Change(number, file, text) for text in own]
-    changes += [Change(number, "", "left out: it has the same cells as an earlier row") for number in columns.copies]
+        changes += [Change(table.numbers[row + 1], file, text) for text in own]
     return FixedTable(rows, sorted(changes, key=lambda change: change.row or 0))
 
 
-def _invalid_cells(columns: Columns, options: ReadOptions) -> Mapping[int, Sequence[int]]:
-    """The columns of the cells of each row that are neither yes nor no."""
-    marks = wide.read_marks(columns, options)
-    rows = np.flatnonzero((marks.codes == Mark.OTHER).any(axis=1)).tolist()
-    return {row: [marks.columns[index] for index in np.flatnonzero(marks.codes[row] == Mark.OTHER)] for row in rows}
+def _correct_marks(
+    dataset: Dataset, columns: Columns, kept: Sequence[int], options: ReadOptions
+) -> Mapping[int, Mapping[int, str]]:
+    """The corrected cells of marks by row and column: those that are neither yes nor no are emptied.
+
+    An empty cell and -1 mean what they mean by the rest of the table: cells that would mean another thing without the
+    rows that are left out are written as 1, 0 or ?.
+    """
+    if dataset.layout.startswith(wide.DESCRIPTION):
+        marks = wide.read_marks(columns, options)
+    elif dataset.layout.startswith(classes.DESCRIPTION):
+        marks = classes.mark_columns(columns)
+    else:
+        return {}
+    is_invalid = marks.codes[kept] == Mark.OTHER
+    codes = np.where(is_invalid, Mark.BLANK, marks.codes[kept])
+    before, _ = wide.to_targets(columns.table, marks, options)
+    try:
+        after, _ = wide.to_targets(columns.table, wide.Marks(marks.columns, codes), options)
+    except LabelrError:  # what -1 means is no longer clear
+        after = np.where((codes == Mark.MINUS) | (codes == Mark.BLANK), np.inf, before[kept])
+    differs = ~((before[kept] == after) | (np.isnan(before[kept]) & np.isnan(after)))
+    corrected: dict[int, dict[int, str]] = defaultdict(dict)
+    for index, label in np.argwhere(is_invalid | differs).tolist():
+        text = MEANINGS.get(float(before[kept[index], label]), "?") if differs[index, label] else ""
+        corrected[kept[index]][marks.columns[label]] = text
+    return corrected
+
+
+def _cell_change(cell: str, text: str, column: str) -> str:
+    return f'{f"written as {text}" if text else "emptied"}: "{cell}" in the column "{column}"'
 
 
 def _why_left_out(dataset: Dataset, name: str, file: str) -> str:

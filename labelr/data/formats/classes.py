@@ -67,7 +67,7 @@ def read(source: Source) -> LabelTable:
         groups=columns.groups,
         splits=[columns.splits[row] for row in kept],
         notes=[*columns.notes(chosen), *assumptions],
-        invalid=[*table.invalid, *invalid.values()],
+        invalid=[*table.invalid.values(), *invalid.values()],
         aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
     )
 

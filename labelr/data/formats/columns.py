@@ -218,7 +218,7 @@ class Columns:
         Raises:
             LabelrError: If there are any, or rows of another width than the header, unless they are skipped.
         """
-        table, ragged = self.table, self.table.invalid
+        table, ragged = self.table, self.table.invalid.values()
         invalid = {row: f"{table.location(row)}: no file name" for row, name in enumerate(self.names) if not name}
         if self.split is not None:
             for row in (row for row, split in enumerate(self.splits) if not split):
@@ -418,9 +418,10 @@ def _in_shape(table: Table) -> Table:
         table,
         rows=[rows[row] for row in kept],
         numbers=[table.numbers[row] for row in kept],
-        invalid=tuple(
-            f"{table.path}, row {table.numbers[row]}: expected {width} cells as in the header, got {len(cells)}"
+        invalid={
+            (number := table.numbers[row]): f"{table.path}, row {number}: expected {width} cells as in the header, "
+            f"got {len(cells)}"
             for row, cells in ragged.items()
-        ),
+        },
         aside=tuple(cell for cells in ragged.values() for cell in cells if has_image_suffix(cell)),
     )

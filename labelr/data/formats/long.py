@@ -174,7 +174,7 @@ def _to_label_table(
         layout,
         groups=columns.groups,
         notes=[*notes, *confidences.notes],
-        invalid=[*columns.table.invalid, *confidences.invalid.values()],
+        invalid=[*columns.table.invalid.values(), *confidences.invalid.values()],
         aside=[*columns.table.aside, *sorted(skipped - {""})],
     )
 

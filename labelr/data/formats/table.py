@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import chain, islice
@@ -80,7 +80,7 @@ class Table:
         numbers: The number of each row in the file, counted in records from 1.
         how: How the cells are written, such as ``comma-separated``; empty for JSON objects.
         notes: What was assumed, one sentence each.
-        invalid: The rows that were left out, each with its reason.
+        invalid: The numbers of the rows that were left out, each with the reason.
         aside: The images that these rows may mean.
     """
 
@@ -89,7 +89,7 @@ class Table:
     numbers: list[int]
     how: str = ""
     notes: tuple[str, ...] = ()
-    invalid: tuple[str, ...] = ()
+    invalid: Mapping[int, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
 
     @property

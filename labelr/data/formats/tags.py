@@ -68,7 +68,7 @@ def read(source: Source) -> LabelTable:
             *confidences.notes,
             *note_empty_images(annotations, "a tag", meaning),
         ],
-        invalid=[*table.invalid, *invalid.values()],
+        invalid=[*table.invalid.values(), *invalid.values()],
         aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
     )
 

@@ -54,7 +54,7 @@ def read(source: Source) -> LabelTable:
         groups=columns.groups,
         splits=[columns.splits[row] for row in kept],
         notes=(*columns.notes(marks.columns), *assumptions),
-        invalid=[*table.invalid, *invalid.values()],
+        invalid=[*table.invalid.values(), *invalid.values()],
         aside=[*table.aside, *(names[row] for row in invalid if names[row])],
     )
 
