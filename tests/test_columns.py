@@ -320,3 +320,8 @@ def test_flags_beside_species_in_several_rows_of_an_image_are_no_confidences(tmp
     text = "File,Species,Empty,Person\na.jpg,Fox,false,false\na.jpg,Deer,false,false\nb.jpg,Deer,false,true\n"
     table = read_table(make_data(tmp_path, text))
     assert_table(table, ["a.jpg", "b.jpg"], ["Deer", "Fox"], [[1, 1], [1, 0]])
+
+
+def test_column_of_file_names_is_no_label_column(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "File,Species\na.jpg,fox\nb.jpg,deer\n"), label_column=["File"])
+    assert 'the column "File" holds the file names' in error.message

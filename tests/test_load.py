@@ -369,3 +369,10 @@ def test_each_folder_is_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     inside = [folder for folder in walked if folder.startswith(str(tmp_path))]
     assert sorted(set(inside)) == sorted(inside)
     assert len(inside) == 6
+
+
+def test_absolute_and_relative_path_of_an_image_are_one_image(tmp_path: Path) -> None:
+    alone = make_data(tmp_path / "alone", f"filename,dog\n{tmp_path}/alone/a.jpg,1\n{tmp_path}/alone/b.jpg,0\n")
+    assert read_table(alone).findings.unlisted == ()
+    both = make_data(tmp_path / "both", f"filename,dog\na.jpg,1\n{tmp_path}/both/a.jpg,0\n")
+    assert f"lists 1 images more than once: a.jpg (as a.jpg and {both}/a.jpg)" in error_of(both).message

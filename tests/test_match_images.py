@@ -211,3 +211,15 @@ def test_screenshots_with_unusual_spaces_are_found() -> None:
     (note,) = found.notes
     assert note.startswith("images found although spaces in their names differ: 30, such as Screenshot ")
     assert "10\\u202fPM.png" in note
+
+
+def test_absolute_path_into_the_folder_is_the_relative_name(tmp_path: Path) -> None:
+    names = [str(tmp_path / "a.jpg"), f"{tmp_path}/images/../x/b.jpg", "c.jpg"]
+    assert find(tmp_path, ["a.jpg", "x/b.jpg", "images/c.jpg"], names) == ["a.jpg", "x/b.jpg", "images/c.jpg"]
+
+
+def test_absolute_path_through_a_link_to_the_folder_is_the_relative_name(tmp_path: Path) -> None:
+    folder = put(tmp_path, "photos/a.jpg").parent
+    (tmp_path / "link").symlink_to(folder)
+    finder = ImageFinder(tmp_path / "link", FileIndex())
+    assert finder.find([str(folder / "a.jpg"), f"{tmp_path}/link/a.jpg"], [tmp_path / "link"]).files == ["a.jpg"] * 2

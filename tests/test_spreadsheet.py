@@ -1,6 +1,7 @@
 """Spreadsheets, Parquet and Feather files, and DataFrames, written by the programs' own libraries."""
 
 import datetime as dt
+import zipfile
 from pathlib import Path
 
 import openpyxl
@@ -251,3 +252,71 @@ def test_model_is_trained_and_evaluated_with_a_data_frame(shapes: Path, tmp_path
 
 def test_table_of_read_knows_the_folder_of_its_images(shapes: Path) -> None:
     assert labelr.check(labelr.read(shapes)).dataset.files == labelr.check(shapes).dataset.files
+
+
+def edit_part(path: Path, part: str, old: str, new: str) -> None:
+    """Replaces a text in a part of a spreadsheet."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    assert parts[part].decode().count(old) == 1
+    parts[part] = parts[part].decode().replace(old, new).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_formula_whose_stored_value_is_an_empty_text_has_a_value(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [*ROWS, ["c.jpg", '=IF(A1=0,"x","")', 1]])
+    edit_part(tmp_path / "labels.xlsx", "xl/worksheets/sheet1.xml", '<c r="B4">', '<c r="B4" t="str">')
+    assert read_spreadsheet(tmp_path / "labels.xlsx").notes == ("formulas, whose stored values are read: 1",)
+
+
+def test_errors_of_an_xlsx_are_counted(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [*ROWS, ["c.jpg", "#DIV/0!", "#N/A"]])
+    table = read_spreadsheet(tmp_path / "labels.xlsx")
+    assert table.rows[3] == ["c.jpg", "", ""]
+    assert table.notes == ("cells with an error, taken as empty: 2 (#DIV/0!, #N/A)",)
+
+
+def test_errors_of_an_ods_are_counted(tmp_path: Path) -> None:
+    write_ods(pd.DataFrame({"filename": ["a.jpg", "b.jpg"], "dog": [1, 7]}), tmp_path / "labels.ods")
+    cell = '<table:table-cell office:value-type="float" office:value="7"><text:p>7</text:p>'
+    error = (
+        '<table:table-cell xmlns:calcext="urn:org:documentfoundation:names:experimental:calc:xmlns:calcext:1.0" '
+        'office:value-type="string" office:string-value="" calcext:value-type="error"><text:p>#DIV/0!</text:p>'
+    )
+    edit_part(tmp_path / "labels.ods", "content.xml", cell, error)
+    table = read_spreadsheet(tmp_path / "labels.ods")
+    assert table.rows[2] == ["b.jpg", ""]
+    assert table.notes == ("cells with an error, taken as empty: 1 (#DIV/0!)",)
+
+
+def test_cells_merged_across_columns_are_said_unless_they_are_a_title(tmp_path: Path) -> None:
+    book, sheet = make_sheet(tmp_path, [["Our photos"], *ROWS])
+    for cells in ("A1:C1", "B3:C3"):
+        sheet.merge_cells(cells)
+    book.save(tmp_path / "labels.xlsx")
+    assert "cells merged across columns, whose value counts for the first of them: 1" in (
+        read_spreadsheet(tmp_path / "labels.xlsx").notes
+    )
+
+
+def test_sheet_of_spaces_is_no_second_sheet(tmp_path: Path) -> None:
+    book, _ = make_sheet(tmp_path, ROWS)
+    book.create_sheet("Sheet2").append([" "])
+    book.save(tmp_path / "labels.xlsx")
+    assert read_table(tmp_path).labels == ("dog", "cat")
+
+
+def test_sheet_of_a_csv_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "labels.csv", "filename,dog\na.jpg,1\n")
+    error = error_of(tmp_path, sheet="Sheet1")
+    assert (error.message, error.hint) == (f"{tmp_path / 'labels.csv'} has no sheets", "leave `--sheet` out")
+
+
+def test_frame_whose_columns_have_several_levels_is_refused(tmp_path: Path) -> None:
+    columns = pd.MultiIndex.from_tuples([("animal", "dog"), ("animal", "cat")])
+    frame = pd.DataFrame([[1, 0]], index=pd.Index(["a.jpg"], name="filename"), columns=columns)
+    with pytest.raises(labelr.LabelrError, match="the columns have names of 2 levels, such as"):
+        labelr.check(frame, images=str(put(tmp_path, "a.jpg").parent))

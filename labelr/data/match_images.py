@@ -83,6 +83,8 @@ class ImageFinder:
             for path, reason in index.passed_over.unreadable.items()
         )
         self._exact = set(self.files)
+        places = dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder)))
+        self._absolute = [f"{place}/".replace(os.sep, "/") for place in places]
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], list[str]]:
@@ -235,6 +237,8 @@ class ImageFinder:
     def _find_below(self, place: str, name: str, depth: int) -> str | None:
         """The file of a name without its first `depth` folders, below a folder."""
         inside = _inside(place, name, depth)
+        for start in self._absolute if name.startswith("/") else ():
+            inside = inside.removeprefix(start)  # so that an image has one name
         if not inside or inside in self._exact:
             return inside or None
         folded = _fold(inside)

@@ -113,6 +113,11 @@ class Columns:
         if folders and not options.image_column:
             joined = " and ".join(f'"{table.header[number]}"' for number in (*folders, file))
             table = replace(table, notes=(*table.notes, f"file names are joined from the columns {joined}"))
+        if table.header[file] in options.label_column:
+            raise LabelrError(
+                f'{table.path}: the column "{table.header[file]}" holds the file names',
+                "name a column of labels with `--label-column`, or another one of file names with `--image-column`",
+            )
         kept = _first_rows(table, names)
         group, annotator = (
             None if name is None else _column_named(table, name, option)

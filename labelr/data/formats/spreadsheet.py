@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, ParseError
@@ -65,7 +66,15 @@ def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
         frame: The DataFrame.
         path: What messages call it.
         how: What descriptions call it.
+
+    Raises:
+        LabelrError: If its columns have names of several levels.
     """
+    if frame.columns.nlevels > 1:
+        raise LabelrError(
+            f"{path}: the columns have names of {frame.columns.nlevels} levels, such as {frame.columns[0]}",
+            "join them first: `frame.columns = ['_'.join(names) for names in frame.columns]`",
+        )
     if frame.index.nlevels > 1 or frame.index.name is not None or frame.index.dtype.kind not in "iu":
         frame = frame.reset_index(names=[name or "" for name in frame.index.names])
     columns = [list(map(cell_text, map(_plain, frame.iloc[:, column].tolist()))) for column in range(frame.shape[1])]
@@ -125,7 +134,7 @@ def _read_sheet(path: Path, sheet: str | None) -> Table:
         raise LabelrError(f"{path}: the sheet {name!r} is empty", "name another one with `--sheet NAME`")
     return Table(
         path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
-        notes=(*notes, *look.notes, *_note_merged(ranges)),
+        notes=(*notes, *look.notes, *_note_merged(ranges, rows)),
     )  # fmt: skip
 
 
@@ -140,6 +149,8 @@ def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> t
             raise LabelrError(f"{path} has no sheet {wanted!r}", f"its sheets are {preview(names, 10)}")
         return book.get_sheet_by_name(wanted), []
     filled = [sheet for name in names if name not in hidden and (sheet := book.get_sheet_by_name(name)).end]
+    if len(filled) > 1:  # reading takes long, and most have one
+        filled = [sheet for sheet in filled if any(map(cell_text, chain.from_iterable(sheet.to_python())))]
     if len(filled) > 1:
         raise LabelrError(
             f"{path} has {len(filled)} sheets: {preview([sheet.name for sheet in filled], 10)}",
@@ -158,9 +169,15 @@ def _fill_merged(rows: list[list[str]], ranges: Sequence[tuple[tuple[int, int], 
                 rows[row][left] = rows[top][left]
 
 
-def _note_merged(ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> list[str]:
+def _note_merged(ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]], rows: Sequence[Sequence[str]]) -> list[str]:
     tall = sum(bottom > top for (top, _), (bottom, _) in ranges)
-    return [f"merged cells, whose value counts for each of their rows: {tall:,}"] if tall else []
+    is_title = [sum(map(bool, rows[top])) < 2 for (top, _), _ in ranges]
+    broad = sum(right > left for ((_, left), (_, right)), alone in zip(ranges, is_title, strict=True) if not alone)
+    found = {
+        f"merged cells, whose value counts for each of their rows: {tall:,}": tall,
+        f"cells merged across columns, whose value counts for the first of them: {broad:,}": broad,
+    }
+    return [note for note, count in found.items() if count]
 
 
 @dataclass
@@ -173,6 +190,7 @@ class _Look:
         hidden_rows: The number of hidden rows.
         formulas: The number of formulas whose value is stored.
         uncomputed: The cells of formulas without a stored value.
+        errors: The errors, such as ``#DIV/0!``, of the cells that hold one.
     """
 
     padded: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -180,6 +198,7 @@ class _Look:
     hidden_rows: int = 0
     formulas: int = 0
     uncomputed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
@@ -190,6 +209,8 @@ class _Look:
             f"formulas, whose stored values are read: {self.formulas:,}": self.formulas,
             f"formulas without a stored value, taken as empty ({len(self.uncomputed):,}), until the spreadsheet is "
             f"opened and saved: {preview(self.uncomputed)}": self.uncomputed,
+            f"cells with an error, taken as empty: {len(self.errors):,} "
+            f"({preview(sorted(set(self.errors)))})": self.errors,
         }
         return [note for note, there in found.items() if there]
 
@@ -208,7 +229,7 @@ def _look(path: Path, sheet: str) -> _Look:
 def _look_at_xlsx(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
     widths = _zero_padded_styles(archive)
     content = archive.read(_part_of(archive, sheet))
-    if not widths and not re.search(rb"hidden=|<(\w+:)?f[ >/]", content):
+    if not widths and not re.search(rb"""hidden=|<(\w+:)?f[ >/]|\bt=["']e["']""", content):
         return  # nothing to find: parsing millions of cells takes long
     for element in _elements(BytesIO(content)):
         name, is_hidden = _local(element.tag), element.get("hidden") in ("1", "true")
@@ -224,13 +245,15 @@ def _look_at_xlsx(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
 def _look_at_cell(cell: Element, widths: dict[str, int], look: _Look) -> None:
     place = cell.get("r", "")
     parts = {_local(child.tag): child.text for child in cell}
+    kind = cell.get("t", "n")
+    look.errors += [parts.get("v") or ""] * (kind == "e")
     if "f" in parts:
-        if parts.get("v"):
+        if parts.get("v") or kind == "str":  # the text may be empty
             look.formulas += 1
         else:
             look.uncomputed.append(place)
     match = re.fullmatch(r"([A-Z]+)(\d+)", place)
-    if match and cell.get("s", "") in widths and cell.get("t", "n") == "n":
+    if match and cell.get("s", "") in widths and kind == "n":
         column = 0
         for letter in match[1]:
             column = 26 * column + ord(letter) - ord("A") + 1
@@ -281,6 +304,7 @@ def _look_at_ods(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
             elif table == sheet and name == "table-row":
                 is_hidden = attributes.get("visibility", "visible") != "visible"
                 look.hidden_rows += is_hidden and bool("".join(element.itertext()).strip())
+                look.errors += ["".join(cell.itertext()) for cell in element if "error" in cell.attrib.values()]
                 element.clear()
         look.hidden_columns += [_letters(number + 1) for number, hidden in is_column_hidden.items() if hidden]
 
