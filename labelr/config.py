@@ -37,8 +37,8 @@ PLOT_FORMATS: tuple[PlotFormat, ...] = get_args(PlotFormat)
 Criterion = Literal["map", "f1_micro", "f1_macro", "exact_match"]
 """The validation metric that epochs and settings are selected by."""
 Layout = Literal[
-    "auto", "wide", "tags", "long", "classes", "open-images", "vertex", "label-studio", "cvat", "coco", "voc", "yolo",
-    "tagged", "sidecar", "folders",
+    "auto", "wide", "tags", "long", "classes", "open-images", "camtrap-dp", "vertex", "label-studio", "cvat", "coco",
+    "voc", "yolo", "tagged", "sidecar", "folders",
 ]  # fmt: skip
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)[1:]
 SortColumn = Literal[

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Cli, put
@@ -99,7 +100,7 @@ COCO = json.dumps({
 FIRST, *_, LAST = NAMES
 
 
-def fixed_rows(shapes: Path, tmp_path: Path, texts: dict[str, str], **options: object) -> list[list[str]]:
+def fixed_rows(shapes: Path, tmp_path: Path, texts: dict[str, str], **options: Any) -> list[list[str]]:
     """The corrected table of some images, of which it says the same as the label files with these texts."""
     data = tmp_path / "data"
     for name in NAMES:
@@ -122,8 +123,12 @@ def fixed_rows(shapes: Path, tmp_path: Path, texts: dict[str, str], **options: o
         {"train.csv": f"filename,dog\n{FIRST},1\n", "val.csv": f"filename,dog\n{LAST},0\n"},
         {"train.json": COCO.replace("00002", "00000").replace("00003", "00001"), "val.json": COCO},
         {"labels.csv": f"train,gs://b/{FIRST},dog\nval,gs://b/{LAST},cat\n"},
+        {
+            "media.csv": f"mediaID,deploymentID,filePath,split\nm1,d,{FIRST},train\nm2,d,{LAST},val\n",
+            "observations.csv": "observationID,deploymentID,mediaID,scientificName\no1,d,m1,fox\no2,d,m2,\n",
+        },
     ],
-    ids=["tables", "coco", "vertex"],
+    ids=["tables", "coco", "vertex", "camtrap-dp"],
 )
 def test_splits_are_kept(texts: dict[str, str], shapes: Path, tmp_path: Path) -> None:
     header, *rows = fixed_rows(shapes, tmp_path, texts)

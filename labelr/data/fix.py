@@ -11,7 +11,7 @@ import numpy as np
 from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.formats import classes, long, wide
+from labelr.data.formats import camtrap, classes, long, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark
@@ -55,7 +55,8 @@ def fix_labels(dataset: Dataset, options: ReadOptions) -> FixedTable:
     Rows are left out whose image does not exist or open, that have another number of cells than the header, or the same
     cells as an earlier row, and those of images whose rows differ. Cells that are neither yes nor no are emptied.
     """
-    columns = None if dataset.source.is_dir() else _columns_of(dataset, options)
+    is_table = not dataset.source.is_dir() and not dataset.layout.startswith(camtrap.DESCRIPTION)
+    columns = _columns_of(dataset, options) if is_table else None
     return _fix_names(dataset) if columns is None else _fix_table(dataset, columns, options)
 
 

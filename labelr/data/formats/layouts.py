@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from labelr.data.formats import (
+    camtrap,
     classes,
     coco,
     folders,
@@ -48,6 +49,7 @@ LAYOUTS = {
     "long": Layout("one row an image and label", long.fits, long.read),
     "classes": Layout("one row an image, several columns of classes", classes.fits, classes.read),
     "open-images": Layout("image labels or boxes of Open Images", long.fits_open_images, long.read_open_images),
+    "camtrap-dp": Layout("media.csv and observations.csv of Camtrap DP", camtrap.fits, camtrap.read),
     "vertex": Layout("no header, an image and its labels; JSON Lines of Vertex AI", vertex.fits, vertex.read),
     "label-studio": Layout("JSON, JSON-MIN or CSV of Label Studio", label_studio.fits, label_studio.read),
     "cvat": Layout("CVAT for images", xml_files.fits_cvat, xml_files.read_cvat),

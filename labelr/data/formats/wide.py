@@ -110,10 +110,10 @@ def _are_empty_labels(
     named = np.array([bool(header[number]) and number not in texts for number in candidates], dtype=bool)
     marks = codes[:, is_label]
     only_yes = bool(is_label.any()) and not ((marks == Mark.NO) | (marks == Mark.MINUS)).any()
-    if only_yes or (is_label | is_empty).all():
-        return named & is_empty
-    between = np.logical_or.accumulate(is_label) & np.logical_or.accumulate(is_label[::-1])[::-1]
-    return named & is_empty & between
+    if not only_yes and not (is_label | is_empty).all():
+        named &= np.logical_or.accumulate(is_label) & np.logical_or.accumulate(is_label[::-1])[::-1]  # between labels
+    empty_labels: NDArray[np.bool_] = named & is_empty
+    return empty_labels
 
 
 def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:

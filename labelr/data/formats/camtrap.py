@@ -1,0 +1,101 @@
+"""Camtrap DP, which Agouti, TRAPPER and others export: images in media.csv, and their species in observations.csv."""
+
+import os
+from collections import defaultdict
+from dataclasses import replace
+
+from labelr.data.formats.columns import SPECIES_COLUMNS, Columns
+from labelr.data.formats.source import Source
+from labelr.data.formats.table import Table
+from labelr.data.label_table import Annotation, LabelTable
+from labelr.errors import LabelrError, preview
+
+DESCRIPTION = "species of Camtrap DP"
+MEDIA, OBSERVATIONS = "media.csv", "observations.csv"
+MEDIA_COLUMNS = {"mediaid", "deploymentid", "filepath"}
+OBSERVATIONS_COLUMNS = {"observationid", "deploymentid", "mediaid"}
+
+
+def fits(source: Source) -> int:
+    """Confidence that this is the table of images of Camtrap DP, or of observations if the user names it: 0 or 3."""
+    tables = _find_tables(source)
+    return 3 if tables is not None and (source.options.labels or source.table is tables[0]) else 0
+
+
+def read(source: Source) -> LabelTable:
+    """The label table of Camtrap DP: the species observed on each image; on an observed image without any, none is.
+
+    Nothing is known of images without an observation of their own, such as those of which only the event is described.
+
+    Raises:
+        LabelrError: If one of the two tables is missing, or names no species.
+    """
+    tables = _find_tables(source)
+    if tables is None:
+        raise LabelrError(
+            f"{source.path} and the file beside it are not {MEDIA} and {OBSERVATIONS} of Camtrap DP",
+            "put both into one folder, or name another `--layout`",
+        )
+    media, observations = tables
+    columns = Columns.find(media, replace(source.options, label_column=()), file=_file_column(media))
+    species = _species_column(observations, source.options.label_column)
+    seen: dict[str, set[str]] = defaultdict(set)
+    ids = observations.column(observations.keys.index("mediaid"))
+    for identifier, name in zip(ids, observations.column(species), strict=True):
+        seen[identifier] |= {name} - {""}
+    identifiers = columns.table.column(columns.table.keys.index("mediaid"))
+    invalid = columns.find_invalid(unique=False)
+    annotations = [
+        Annotation(name, seen.get(identifier, ()), split=split, complete=identifier in seen)
+        for row, (name, identifier, split) in enumerate(zip(columns.names, identifiers, columns.splits, strict=True))
+        if row not in invalid
+    ]
+    of_events = f"observations of no single image, left out: {ids.count(''):,}"
+    return LabelTable.of(
+        annotations,
+        f'{DESCRIPTION}, in the column "{observations.header[species]}" of {observations.path.name}',
+        groups=columns.groups,
+        notes=[of_events] * ("" in ids),
+        invalid=[*columns.table.invalid.values(), *invalid.values()],
+    )
+
+
+def _find_tables(source: Source) -> tuple[Table, Table] | None:
+    """The tables of images and of observations, one of which is the source; None without the other."""
+    if source.table is None:
+        return None
+    if {*source.table.keys} >= MEDIA_COLUMNS:
+        other = _beside(source, OBSERVATIONS, OBSERVATIONS_COLUMNS)
+        return None if other is None else (source.table, other)
+    if {*source.table.keys} >= OBSERVATIONS_COLUMNS:
+        other = _beside(source, MEDIA, MEDIA_COLUMNS)
+        return None if other is None else (other, source.table)
+    return None
+
+
+def _beside(source: Source, name: str, columns: set[str]) -> Table | None:
+    """The table of this name beside the source, if it has these columns."""
+    path = source.path.parent / name
+    table = source.beside(path).require_table() if os.path.isfile(path) else None
+    return table if table is not None and {*table.keys} >= columns else None
+
+
+def _file_column(media: Table) -> int:
+    """The column of paths, or of file names if the paths are addresses."""
+    path = media.keys.index("filepath")
+    has_names = "filename" in media.keys and any(media.column(media.keys.index("filename")))
+    return media.keys.index("filename") if has_names and any("://" in cell for cell in media.column(path)) else path
+
+
+def _species_column(observations: Table, wanted: tuple[str, ...]) -> int:
+    """The column that the user names, else that of species."""
+    names = wanted or [observations.header[n] for n, key in enumerate(observations.keys) if key in SPECIES_COLUMNS]
+    found = [observations.header.index(name) for name in names if name in observations.header]
+    filled = [number for number in found if any(observations.column(number))]
+    if not filled:
+        raise LabelrError(
+            f"{observations.path} has no column of species that is filled: {preview(observations.header, 10)}",
+            "name one with `--label-column`",
+        )
+    keys = observations.keys
+    return min(filled, key=lambda number: (*SPECIES_COLUMNS, keys[number]).index(keys[number]))
