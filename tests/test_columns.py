@@ -269,13 +269,19 @@ def test_columns_of_persons_and_countries_are_not_labels(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("mark", "word"), [("F", "M"), ("N", "S"), ("NO", "SE"), ("n", "unsure"), ("Y", "Z"), ("t", "b"), ("j", "k")]
+    ("mark", "word"), [("F", "M"), ("N", "E"), ("NO", "SE"), ("n", "unsure"), ("Y", "Z"), ("t", "b"), ("j", "k")]
 )
 def test_letter_beside_other_words_is_a_word(mark: str, word: str, tmp_path: Path) -> None:
     text = f"filename,kind,dog\na.jpg,{mark},0\nb.jpg,{mark},1\nc.jpg,{word},1\n"
     data = make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"])
     assert read_table(data).labels == ("dog",)
     assert set(read_table(data, label_column=["kind"]).labels) == {mark, word}
+
+
+@pytest.mark.parametrize("yes", ["S", "O"])
+def test_n_beside_a_letter_that_may_be_yes_is_no_word(yes: str, tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, f"filename,dog\na.jpg,{yes}\nb.jpg,N\n"))
+    assert f'expected 0, 1 or nothing, got "{yes}"' in error.message
 
 
 @pytest.mark.parametrize(("yes", "no"), [("t", "f"), ("y", "n"), ("yes", "no"), ("1", "n")])

@@ -133,12 +133,13 @@ class Table:
     def mixes_words(self, number: int) -> bool:
         """Whether the marks in the first cells of a column are words too: only `AMBIGUOUS` yes or no, and other words.
 
-        So ``f`` is no mark beside ``m``, but it is one beside ``t``.
+        So ``f`` is no mark beside ``m``, but it is one beside ``t``. N beside S or O alone may be no in Spanish or French.
         """
         cells = {cell.lower() for cell in self.column(number, 2 * PROBE_ROWS)}
         marked = {cell for cell in cells if self.marks.get(cell) in (Mark.YES, Mark.NO, Mark.MINUS)}
-        has_words = any(cell not in self.marks and not NUMBER.fullmatch(cell) for cell in cells)
-        return has_words and marked <= AMBIGUOUS and len({self.marks[cell] for cell in marked}) == 1
+        words = {cell for cell in cells if cell not in self.marks and not NUMBER.fullmatch(cell)}
+        is_clear = bool(words) and (marked, words) not in (({"n"}, {"s"}), ({"n"}, {"o"}))
+        return is_clear and marked <= AMBIGUOUS and len({self.marks[cell] for cell in marked}) == 1
 
     def holds_text(self, number: int) -> bool:
         """Whether the first cells of a column are words rather than marks or numbers."""
