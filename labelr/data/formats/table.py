@@ -67,7 +67,7 @@ def marks_among(cells: Iterable[str]) -> Mapping[str, Mark]:
 
 
 PROBE_ROWS = 100
-NUMBER = re.compile(r"[-+.\deE]+")
+NUMBER = re.compile(r"[-+.\deE]*[-+.\d]")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ class Table:
     def mixes_words(self, number: int) -> bool:
         """Whether the marks in the first cells of a column are words too: only `AMBIGUOUS` yes or no, and other words.
 
-        So ``f`` is no mark beside ``m``, but it is one beside ``t``. N beside S or O alone may be no in Spanish or French.
+        So ``f`` is no mark beside ``m``, but it is one beside ``t``. N beside S or O alone may be the no of Spanish or
+        French.
         """
         cells = {cell.lower() for cell in self.column(number, 2 * PROBE_ROWS)}
         marked = {cell for cell in cells if self.marks.get(cell) in (Mark.YES, Mark.NO, Mark.MINUS)}
