@@ -308,11 +308,15 @@ def test_sheet_of_spaces_is_no_second_sheet(tmp_path: Path) -> None:
     assert read_table(tmp_path).labels == ("dog", "cat")
 
 
-def test_sheet_of_a_csv_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("labels.csv", "filename,dog\na.jpg,1\n"), ("labels.jsonl", '{"file_name": "a.jpg", "labels": ["dog"]}\n')],
+)
+def test_sheet_of_a_file_without_sheets_is_refused(name: str, text: str, tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
-    put(tmp_path, "labels.csv", "filename,dog\na.jpg,1\n")
+    put(tmp_path, name, text)
     error = error_of(tmp_path, sheet="Sheet1")
-    assert (error.message, error.hint) == (f"{tmp_path / 'labels.csv'} has no sheets", "leave `--sheet` out")
+    assert (error.message, error.hint) == (f"{tmp_path / name} has no sheets", "leave `--sheet` out")
 
 
 def test_frame_whose_columns_have_several_levels_is_refused(tmp_path: Path) -> None:

@@ -132,8 +132,10 @@ def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
     """The table of each label file of a folder.
 
     Raises:
-        LabelrError: If one cannot be read, or has no column for the groups that the user asks for.
+        LabelrError: If one cannot be read, or has no column for the groups that the user asks for, or no sheets.
     """
+    if sources[0].options.sheet is not None and not any(source.is_spreadsheet for source in sources):
+        raise LabelrError(f"{sources[0].path} has no sheets", "leave `--sheet` out")
     tables = [read_source(source) for source in sources]
     if sources[0].options.group and any(table.groups is None for table in tables):
         raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")

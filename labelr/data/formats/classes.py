@@ -16,7 +16,7 @@ from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "classes in the columns"
-SLOT_NUMBER = re.compile(r"[\s_.-]*\d+")
+SLOT_NUMBER = re.compile(r"[\s_.-]*\d+$")
 """The end of the name of one of several equal columns, such as ``label2`` beside ``label1``."""
 
 
@@ -83,11 +83,11 @@ def mark_columns(columns: Columns) -> wide.Marks:
 
 def _properties(columns: Columns, chosen: Sequence[int], marked: Sequence[int]) -> list[list[int]]:
     """The named columns in their order, those of words together that differ only in a number."""
-    found = defaultdict(list)
+    found: dict[tuple[int, str], list[int]] = defaultdict(list)
     for number in chosen:
         name = columns.table.header[number]
-        stem = name[: -len(match[0])] if (match := re.search(rf"{SLOT_NUMBER.pattern}$", name)) else name
-        found[f"{number}" if number in marked else stem.casefold(), number in marked].append(number)
+        stem = (SLOT_NUMBER.sub("", name) or name).casefold()
+        found[(number, "") if number in marked else (-1, stem)].append(number)
     return list(found.values())
 
 

@@ -104,8 +104,6 @@ class Source:
             return None
         if self.is_spreadsheet:
             return read_spreadsheet(self.path, self.options.sheet)
-        if self.options.sheet is not None:
-            raise LabelrError(f"{self.path} has no sheets", "leave `--sheet` out")
         return read_table(self.path, self.text.content)
 
     def require_table(self) -> Table:
