@@ -163,3 +163,9 @@ def test_sources_of_open_images_vote_if_they_are_named_as_annotators(tmp_path: P
     data = make_data(tmp_path, f"ImageID,Source,LabelName,Confidence\n{rows}b,human,dog,1\n")
     assert read_table(data).targets.tolist() == [[1], [1]]
     assert read_table(data, annotator="Source").targets.tolist() == [[0], [1]]
+
+
+def test_votes_on_the_presence_of_a_label_are_confidences(tmp_path: Path) -> None:
+    rows = "a.jpg,1,dog,1\na.jpg,2,dog,0\na.jpg,3,dog,0\nb.jpg,1,dog,1\n"
+    table = read_table(make_data(tmp_path, f"image,rater,label,present\n{rows}"), annotator="rater")
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[0], [1]])

@@ -54,6 +54,8 @@ SPECIES_COLUMNS = (
     *COMMON_NAMES, "species", "speciesname", "scientificname", "speciesscientificname", "taxon", "taxonname"
 )  # fmt: skip
 """Names of columns of species, whose names may have several words."""
+PRESENCE = frozenset({"presence", "present"})
+"""Columns that say whether the label of a row applies."""
 LABEL_COLUMNS = (
     *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
     "categoryname", "classname", *SPECIES_COLUMNS[len(COMMON_NAMES):], "class", "classes", "attributeids",
@@ -162,10 +164,9 @@ class Columns:
         numbered = {number for number, name in enumerate(self.table.header) if NUMBERED.fullmatch(name.lower())}
         return self.table.columns_called(names) | numbered
 
-    @cached_property
-    def names_species(self) -> bool:
-        """Whether a column of species holds words: then columns of yes and no beside it describe the sighting."""
-        free = {*self.unassigned()} & self.table.columns_called(SPECIES_COLUMNS)
+    def has_words_called(self, names: Collection[str]) -> bool:
+        """Whether a column with one of these names, which the user does not exclude, holds words."""
+        free = {*self.unassigned()} & self.table.columns_called(names)
         return not self.chosen and any(
             self.table.header[number] not in self.exclude and self.table.holds_text(number) for number in free
         )

@@ -5,16 +5,14 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import LABEL_COLUMNS, Columns, quote
+from labelr.data.formats.columns import LABEL_COLUMNS, PRESENCE, SPECIES_COLUMNS, Columns, quote
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import MARKS, Mark, read_table
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "one row an image and label"
-CONFIDENCE_COLUMNS = frozenset({
-    "confidence", "predictionscore", "presence", "present", "prob", "probability", "score",
-})  # fmt: skip
+CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
     "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
@@ -59,7 +57,7 @@ def read(source: Source) -> LabelTable:
     invalid = columns.find_invalid(unique=False)
     confidences = read_confidences(columns, options)
     confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
-    if not columns.names_species:
+    if not columns.has_words_called(SPECIES_COLUMNS):  # columns of yes and no beside it describe the sighting
         _check_marks(columns, column)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
     empty_is_known = options.blank != "unknown"

@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import ANNOTATOR_COLUMNS, FOLDER_COLUMNS, LETTERS, NUMBERS, TEXTS, Columns, quote
+from labelr.data.formats.columns import (
+    ANNOTATOR_COLUMNS,
+    FOLDER_COLUMNS,
+    LABEL_COLUMNS,
+    LETTERS,
+    NUMBERS,
+    PRESENCE,
+    SPECIES_COLUMNS,
+    TEXTS,
+    Columns,
+    quote,
+)
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
@@ -25,9 +36,11 @@ def fits(source: Source) -> int:
     columns = source.columns
     if any(not columns.table.holds_marks(number) for number in columns.chosen):
         return 0
-    if columns.names_species and not {*source.options.only} & {*columns.table.header}:
-        return 0
     marks = read_marks(columns, source.options, rows=2 * PROBE_ROWS)
+    keys = {columns.table.keys[number] for number in marks.columns}
+    certain = LABEL_COLUMNS if keys <= PRESENCE else SPECIES_COLUMNS  # what is marked describes their words
+    if columns.has_words_called(certain) and not {*source.options.only} & {*columns.table.header}:
+        return 0
     return 0 if not marks.columns else 1 if columns.has_repeats else 2
 
 
