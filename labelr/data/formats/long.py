@@ -1,27 +1,22 @@
 """The long table: one row for each image and label, with an optional confidence; also the tables of Open Images."""
 
-import math
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Self, TypeVar
+from collections.abc import Iterable, Sequence
 
-from labelr.config import ReadOptions
-from labelr.data.formats.columns import LABEL_COLUMNS, PRESENCE, SPECIES_COLUMNS, Columns, quote
+from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns, quote
+from labelr.data.formats.confidences import CONFIDENCE_COLUMNS, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import MARKS, Mark, read_table
+from labelr.data.formats.tags import holds_lists
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "one row an image and label"
-CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
     "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
     "truncated", "verified",
 })  # fmt: skip
 """Columns of 0 and 1 that describe a box, not its label."""
-KeyT = TypeVar("KeyT", bound=Hashable)
-PRESENT = 0.5
-"""A label applies if a row gives it at least this confidence."""
 
 
 def fits(source: Source) -> int:
@@ -31,6 +26,8 @@ def fits(source: Source) -> int:
     columns = source.columns
     column = _label_column(columns)
     if column is None or not columns.has_repeats or (columns.chosen and columns.table.holds_marks(column)):
+        return 0
+    if holds_lists(columns.table.column(column)):  # a table of tags, in which rows of an image contradict each other
         return 0
     return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
 
@@ -103,65 +100,6 @@ def _judged(columns: Columns) -> Iterable[tuple[str, str]]:
     return zip(columns.names, columns.judges, strict=True)
 
 
-class Confidences(NamedTuple):
-    """The confidence of each row.
-
-    Attributes:
-        columns: The column that holds them, if there is one.
-        values: In ``[0, 1]``, 1 if the table has no confidences, NaN in an invalid row.
-        notes: How values between 0 and 1 are interpreted.
-        invalid: The invalid rows, each with its reason.
-    """
-
-    columns: list[int]
-    values: list[float]
-    notes: list[str]
-    invalid: dict[int, str]
-
-    @classmethod
-    def none(cls, rows: int) -> Self:
-        """Those of a table without confidences."""
-        return cls([], [1.0] * rows, [], {})
-
-
-def read_confidences(columns: Columns, options: ReadOptions) -> Confidences:
-    """The confidence of each row; raises LabelrError if one is invalid, unless such rows are skipped."""
-    table = columns.table
-    found = [number for number in table.columns_called(CONFIDENCE_COLUMNS) if table.keys[number]]
-    column = next(
-        (n for n in sorted(found) if table.header[n] not in options.exclude and n not in columns.chosen), None
-    )
-    if column is None:
-        return Confidences.none(len(table.body))
-    cells = table.column(column)
-    values = [_parse_confidence(cell) for cell in cells]
-    invalid = {
-        row: f'{table.location(row, column)}: expected a number from 0 to 1, got "{cells[row]}"'
-        for row, value in enumerate(values)
-        if math.isnan(value)
-    }
-    if invalid and (not options.skip_invalid or len(invalid) == len(values)):
-        exclude = f"`--exclude {quote(table.header[column])}`"
-        raise LabelrError(
-            next(iter(invalid.values())),
-            "correct the cell, skip the images of such rows with `--skip-invalid`, or, if they are no confidences of "
-            f"the labels, leave the column out with {exclude}",
-        )
-    between = sum(0 < value < 1 for value in values)
-    note = f"rows with a confidence between 0 and 1, which count as yes from {PRESENT}, else as no: {between:,}"
-    return Confidences([column], values, [note] if between else [], invalid)
-
-
-def _parse_confidence(cell: str) -> float:
-    """The value of a cell in ``[0, 1]``; NaN for anything else."""
-    code = MARKS.get(cell.lower())
-    try:
-        value = float(code == Mark.YES) if code in (Mark.YES, Mark.NO) else float(cell.replace(",", ".") or 1)
-    except ValueError:
-        return math.nan
-    return value if 0 <= value <= 1 else math.nan
-
-
 def _to_label_table(
     columns: Columns, annotations: Iterable[Annotation], confidences: Confidences, layout: str, notes: Sequence[str]
 ) -> LabelTable:
@@ -191,19 +129,6 @@ def _check_marks(columns: Columns, label_column: int) -> None:
                 f'{table.path}: the column "{name}" of yes and no may mean whether the label of a row applies',
                 f"rename it to `confidence` if it does, else exclude it with `--exclude {quote(name)}`",
             )
-
-
-def merge_rows(
-    keys: Iterable[KeyT], labels: Iterable[Collection[str]], confidences: Confidences
-) -> Mapping[KeyT, tuple[set[str], set[str]]]:
-    """For each key of rows, such as an image, the labels that any row affirms, and those that its rows only negate."""
-    merged: dict[KeyT, tuple[set[str], set[str]]] = {}
-    for key, own, confidence in zip(keys, labels, confidences.values, strict=True):
-        present, absent = merged.setdefault(key, (set(), set()))
-        (present if confidence >= PRESENT else absent).update(own)
-    for present, absent in merged.values():
-        absent.difference_update(present)
-    return merged
 
 
 def _read_display_names(source: Source) -> tuple[dict[str, str], list[str]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -59,11 +60,16 @@ AMBIGUOUS = frozenset({"f", "j", "n", "no", "non", "t", "y", *chain.from_iterabl
 """Marks that may also be words: M and F, the points of the compass, the codes of countries."""
 
 
+NUMBER_MARK = re.compile(r"\+?[01](\.0*)?(e[+-]?0+)?|-1(\.0*)?(e[+-]?0+)?")
+_NUMBERS = {1.0: Mark.YES, 0.0: Mark.NO, -1.0: Mark.MINUS}
+
+
 def marks_among(cells: Iterable[str]) -> Mapping[str, Mark]:
     """What the cells of a table mean by their text in lower case: `MARKS`, and the pairs of words that are complete."""
     words = {cell.lower() for cell in cells}
+    numbers = {word: _NUMBERS[float(word)] for word in words if NUMBER_MARK.fullmatch(word)}
     pairs = [(yes, no) for yes, no in _PAIRS if {yes, no} <= words]
-    return {**{yes: Mark.YES for yes, _ in pairs}, **{no: Mark.NO for _, no in pairs}, **MARKS}
+    return {**{yes: Mark.YES for yes, _ in pairs}, **{no: Mark.NO for _, no in pairs}, **numbers, **MARKS}
 
 
 PROBE_ROWS = 100
@@ -187,9 +193,9 @@ def read_table(path: Path, text: str) -> Table:
         fitness, key=lambda candidate: (fitness[candidate][0], candidate == "\t", fitness[candidate][1]), default=""
     )
     delimiter = declared[1] if declared else best
-    if fitness and not any(any(fit) for fit in fitness.values()) and _is_aligned(text):
-        filled = [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        return Table(path, [cells for _, cells in filled], [number for number, _ in filled], "separated by spaces")
+    aligned = _split_at_spaces(text) if "\t" not in text and not declared else {}
+    if aligned and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(aligned)):
+        return Table(path, list(aligned.values()), list(aligned), "separated by spaces")
     filled = [row for row in _filled_rows(path, text, delimiter) if row[0] > 1 or not declared]
     if not filled:
         raise LabelrError(f"{path} is empty", "add a header and one row for each image")
@@ -210,11 +216,27 @@ def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
     return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
 
 
-def _is_aligned(text: str) -> bool:
-    """Whether the first lines are cells between spaces, of which all lines but the first two have as many."""
-    lines = [line.split() for line in islice((line for line in text.split("\n") if line.strip()), 20)]
-    widths = {len(cells) for cells in lines[2:]}
-    return len(lines) > 2 and len(widths) == 1 and min(widths) > 1 and any(map(has_image_suffix, lines[-1]))
+def _split_at_spaces(text: str) -> dict[int, list[str]]:
+    """The cells between spaces of each line by its number, if most lines below the first two have as many; else empty.
+
+    A name of an image at the start of a line may have spaces itself.
+    """
+    lines = {number: _join_name(line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    widths = Counter(len(cells) for cells in islice(lines.values(), 2, 2 + PROBE_ROWS))
+    width, count = max(widths.items(), key=lambda item: item[1], default=(0, 0))
+    is_list = len(lines) > 2 and any(map(has_image_suffix, lines[next(reversed(lines))]))
+    return lines if is_list and width > 1 and 3 * count >= 2 * widths.total() else {}
+
+
+def _join_name(words: list[str]) -> list[str]:
+    last = max((position for position, word in enumerate(words) if has_image_suffix(word)), default=0)
+    return [" ".join(words[: last + 1]), *words[last + 1 :]] if 0 < last < len(words) - 1 else words
+
+
+def _starts_with_image(lines: Mapping[int, Sequence[str]]) -> bool:
+    """Whether most lines start with a whole file name: commas are in the cell behind it then."""
+    probed = [cells[0] for cells in islice(lines.values(), 20)]
+    return 2 * sum(map(has_image_suffix, probed)) > len(probed)
 
 
 def _filled_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
