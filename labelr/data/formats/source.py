@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
-from labelr.data.formats.encodings import find_encoding, unicode_encoding
+from labelr.data.formats.encodings import find_encodings
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.walk import FileIndex, has_image_suffix
@@ -211,13 +211,8 @@ def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[Decod
         LabelrError: If one cannot be read, or is not text.
     """
     contents = [_read_bytes(path) for path in paths]
-    codecs = [encoding or unicode_encoding(data) for data in contents]
-    others = b"\n".join(data for data, codec in zip(contents, codecs, strict=True) if codec is None)
-    guess = find_encoding(others)
-    return [
-        _decode(*file, hinted=encoding)
-        for file in zip(paths, contents, (codec or guess for codec in codecs), strict=True)
-    ]
+    codecs = [encoding] * len(contents) if encoding else find_encodings(contents)
+    return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
 
 
 def _read_bytes(path: Path) -> bytes:
