@@ -1,7 +1,6 @@
 """A label file or a folder of label files, opened once for all readers."""
 
 import json
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,6 @@ from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
-
-log = logging.getLogger(__name__)
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -192,14 +189,6 @@ class Source:
 def read_text(path: Path, encoding: str | None = None) -> DecodedText:
     """The text of a file in the given encoding, or in the one that fits it best; see `read_texts`."""
     return read_texts([path], encoding)[0]
-
-
-def read_text_aloud(path: Path, encoding: str | None = None) -> str:
-    """The text of a file in the given encoding or the one that fits it best, which is logged unless it is UTF-8."""
-    text = read_text(path, encoding)
-    if text.encoding:
-        log.info("%s is read in %s", path, text.encoding)
-    return text.content
 
 
 def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[DecodedText]:
