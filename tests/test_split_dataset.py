@@ -137,7 +137,7 @@ def test_table_written_by_hand_needs_only_names_and_splits(data: Path, tmp_path:
         ("image,split\n00000.png,train\n", "59 of 60 images are not in"),
         (
             "image,split\n00000.png,traim\n",
-            "row 2: expected an image and train, val or test, got '00000.png' and 'traim'",
+            'row 2, column "split": expected train, val or test, got "traim"',
         ),
         ("name,kind\n00000.png,indoor\n", "has no column `split`: name, kind"),
         ("image,split\n00000.png,train\n00000.PNG,test\n", r"1 image in two splits: 00000.png \(train and test\)"),

@@ -75,20 +75,15 @@ def _rows_of(columns: Columns) -> list[SplitRow]:
     named = [number for number, key in enumerate(table.keys) if key in SPLIT_COLUMNS]
     holding = [n for n in columns.unassigned() if all(cell.lower() in SPLIT_NAMES for cell in table.column(n))]
     split = columns.split if columns.split is not None else next(iter(named or holding), None)
-    if table.invalid:
-        raise LabelrError(table.invalid[0], "correct the row, or delete it")
     if split is None:
         raise LabelrError(f"{table.path} has no column `split`: {preview(table.header)}", HINT)
+    columns = replace(columns, split=split)
+    try:
+        columns.find_invalid(unique=False)
+    except LabelrError as error:
+        raise LabelrError(error.message, "correct the row, or delete it") from error
     digests = table.column(table.keys.index("digest")) if "digest" in table.keys else [""] * len(columns.names)
-    rows = [SplitRow(*cells) for cells in zip(columns.names, table.column(split), digests, strict=True)]
-    for number, row in enumerate(rows):
-        if row.split.lower() not in SPLIT_NAMES or not row.image:
-            raise LabelrError(
-                f"{table.location(number)}: expected an image and train, val or test, got {row.image!r} and "
-                f"{row.split!r}",
-                "correct the row, or delete it",
-            )
-    rows = [row._replace(split=SPLIT_NAMES[row.split.lower()]) for row in rows]
+    rows = [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, strict=True)]
     _check_agreement(table.path, [(row.image, row.split) for row in rows])
     return rows
 
