@@ -107,7 +107,7 @@ def _check_pictures(frame: "pd.DataFrame", path: Path) -> None:
     inside = [number for number, value in enumerate(firsts) if _is_picture(value)]
     if inside and not any(isinstance(value, str) and has_image_suffix(value) for value in firsts):
         raise LabelrError(
-            f'{path}: the column "{frame.columns[inside[0]]}" holds the images themselves; labelr reads them from files',
+            f'{path}: the column "{frame.columns[inside[0]]}" holds the images themselves, not their names',
             "write each image into a file, and a table with their names in a column `filename`",
         )
 
