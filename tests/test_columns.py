@@ -243,3 +243,95 @@ def test_broken_xml_of_voc_can_be_left_out(tmp_path: Path) -> None:
     table = read_table(tmp_path, skip_invalid=True)
     assert_table(table, ["a.jpg", "c.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
     assert table.findings.unlisted == ()
+
+
+# --- tables of other programs -----------------------------------------------------------------------------------------
+
+
+def test_empty_cell_at_the_end_of_each_row_does_not_move_the_labels(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,dog,cat\na.jpg,0,1,\nb.jpg,1,0,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[0, 1], [1, 0]])
+
+
+def test_further_cell_in_each_row_is_an_error(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog\na.jpg,0,ok\nb.jpg,1,ok\n"))
+    assert "row 2: expected 2 cells as in the header, got 3" in error.message
+
+
+def test_row_numbers_of_r_are_no_file_names(tmp_path: Path) -> None:
+    data = make_data(tmp_path, '"file","dog"\n"1","a.jpg",1\n"2","b.jpg",0\n')
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("1.000000", "0.000000"), ("1.00", "0.00"), ("1.000e+00", "0.000e+00")])
+def test_marks_may_be_written_as_decimal_numbers(yes: str, no: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"filename,dog\na.jpg,{yes}\nb.jpg,{no}\n")
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.lst", "7\t0.000000\ta.jpg\n3\t2.000000\tb.jpg\n5\t1.000000\tc.jpg\n"),
+        ("train.txt", "a.jpg\t0\nb.jpg\t2\nc.jpg\t1\n"),
+        ("train.txt", "a.jpg 0\nb.jpg 2\nc.jpg 1\n"),
+    ],
+)
+def test_class_numbers_in_a_list_become_numbered_labels(name: str, text: str, tmp_path: Path) -> None:
+    put(tmp_path, name, text)
+    for image in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, image)
+    table = read_table(tmp_path)
+    expected: list[list[float]] = [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["class_0", "class_1", "class_2"], expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "my photo 1.jpg 1 0\nmy photo 2.jpg 0 1\nb.jpg 0 0\n", "my photo 1.jpg 1,0\nmy photo 2.jpg 0,1\nb.jpg 0,0\n",
+        "1 0 my_1.jpg\n0 1 my_2.jpg\n0 0 b.jpg\n",
+    ],
+    ids=["spaces in names", "commas behind the name", "labels first"],
+)  # fmt: skip
+def test_lists_with_spaces_in_variations(text: str, tmp_path: Path) -> None:
+    put(tmp_path, "list.txt", text)
+    for line in text.splitlines():
+        put(tmp_path, line.rpartition(".jpg")[0].lstrip("01 ") + ".jpg")
+    assert read_table(tmp_path).targets.tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_rows_of_tags_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,tags\na.jpg,dog|cat\nb.jpg,cat\na.jpg,cow\n")
+    assert "a.jpg (rows 2 and 4 differ in tags)" in error_of(data).message
+    assert read_table(data, skip_invalid=True).labels == ("cat",)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["['dog', 'cat']", "dog"], ["[{'label': 'dog'}, {'label': 'cat'}]", "[{'label': 'dog'}]"],
+        ["{'dog': 1, 'cat': True, 'cow': 0}", "{'dog': 1}"], ["frozenset({'dog', 'cat'})", "frozenset({'dog'})"],
+    ],
+)  # fmt: skip
+def test_lists_among_other_cells_and_of_objects_are_tags(cells: list[str], tmp_path: Path) -> None:
+    data = make_data(tmp_path, f'filename,tags\na.jpg,"{cells[0]}"\nb.jpg,"{cells[1]}"\n')
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 1]])
+
+
+def test_id_that_two_images_of_coco_have_is_an_error(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1.0, "file_name": "b.jpg"}]
+    put(tmp_path, "labels.json", json.dumps({**COCO, "images": images, "annotations": []}))
+    assert "`images` has the id 1 twice, for a.jpg and b.jpg" in error_of(tmp_path).message
+
+
+def test_name_that_a_json_maps_twice_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "labels.json", '{"a.jpg": ["dog"], "b.jpg": [], "a.jpg": ["cat"]}')
+    put(tmp_path, "a.jpg")
+    assert "1 images twice: a.jpg" in error_of(tmp_path).message
+
+
+def test_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "list.txt", "a.jpg x\nb.jpg 1 2 3\nc.jpg\n")
+    put(tmp_path, "a.jpg")
+    assert "list.txt" in error_of(tmp_path).message

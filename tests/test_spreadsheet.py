@@ -345,3 +345,57 @@ def test_model_is_trained_and_evaluated_with_a_data_frame(shapes: Path, tmp_path
 
 def test_table_of_read_knows_the_folder_of_its_images(shapes: Path) -> None:
     assert labelr.check(labelr.read(shapes)).dataset.files == labelr.check(shapes).dataset.files
+
+
+def test_merged_cells_and_leading_zeros_of_an_ods(tmp_path: Path) -> None:
+    from odf.opendocument import OpenDocumentSpreadsheet
+    from odf.table import CoveredTableCell, Table, TableCell, TableRow
+    from odf.text import P
+
+    document = OpenDocumentSpreadsheet()
+    sheet = Table(name="photos")
+    for cells in (
+        [TableCell(), TableCell()],
+        [TableCell(valuetype="float", value="7"), TableCell(valuetype="string", numberrowsspanned=2)],
+        [TableCell(valuetype="float", value="12"), CoveredTableCell()],
+    ):
+        row = TableRow()
+        for cell in cells:
+            row.addElement(cell)
+        sheet.addElement(row)
+    texts = (("filename", "label"), ("0007", "dog"), ("0012",))
+    for row, own in zip(sheet.childNodes, texts, strict=True):
+        for cell, text in zip(row.childNodes, own, strict=False):
+            cell.addElement(P(text=text))
+            if text in ("filename", "label"):
+                cell.setAttribute("valuetype", "string")
+    document.spreadsheet.addElement(sheet)
+    document.save(tmp_path / "labels.ods")
+    table = read_spreadsheet(tmp_path / "labels.ods")
+    assert table.rows == [["filename", "label"], ["0007", "dog"], ["0012", "dog"]]
+    assert table.notes == ("merged cells, whose value counts for each of their rows: 1",)
+
+
+def test_text_of_a_number_format_is_shown(tmp_path: Path) -> None:
+    _, sheet = make_sheet(tmp_path, [["file", "dog"], [7, 1], [12, 0]])
+    sheet["A2"].number_format = sheet["A3"].number_format = '"IMG_"0000".jpg"'
+    sheet.parent.save(tmp_path / "labels.xlsx")
+    assert read_spreadsheet(tmp_path / "labels.xlsx").body == [["IMG_0007.jpg", "1"], ["IMG_0012.jpg", "0"]]
+
+
+def test_number_that_a_spreadsheet_rounds_is_an_error(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [["id", "dog"], [12345678901234567, 1]])
+    error = error_of(tmp_path)
+    assert "labels.xlsx, row 2" in error.message
+    assert "as text" in error.hint
+
+
+def test_index_of_the_name_of_a_column_gives_way_to_it(shapes: Path) -> None:
+    frame = pd.read_csv(shapes / "labels.csv").set_index("filename", drop=False)
+    assert labelr.check(frame, images=shapes / "images").dataset.files == labelr.check(shapes).dataset.files
+
+
+@pytest.mark.parametrize("data", [pd.Series([1, 2]), {"filename": ["a.jpg"]}])
+def test_data_that_is_no_table_is_refused(data: object) -> None:
+    with pytest.raises(labelr.LabelrError, match="expected a folder, several, or a DataFrame"):
+        labelr.check(data)  # type: ignore[arg-type]

@@ -19,12 +19,12 @@ WORDS = (
 @pytest.mark.parametrize("pair", WORDS)
 def test_words_and_signs_for_yes_and_no_are_marks(pair: str, tmp_path: Path) -> None:
     yes, no = pair.split("/")
-    table = read_table(make_data(tmp_path, f"filename,dog,cat\na.jpg,{yes},{no}\nb.jpg,{no},{no}\n"))
-    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 0]])
+    table = read_table(make_data(tmp_path, f"filename,dog,cat\na.jpg,{yes},{no}\nb.jpg,{no},{yes}\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
 
 
-@pytest.mark.parametrize("cells", [("s", "n", "e", "w"), ("o", "n", "s")])
-def test_letters_beside_other_letters_are_no_pair(cells: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("cells", [("s", "n", "e", "w"), ("o", "n", "s"), ("n", "s")])
+def test_letters_of_one_column_or_beside_others_are_no_pair(cells: tuple[str, ...]) -> None:
     assert {"s", "o"}.isdisjoint(marks_among([cells]))
 
 

@@ -13,7 +13,7 @@ from labelr.data.formats import spreadsheet, tagged
 from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
-from labelr.data.walk import FileIndex
+from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
@@ -63,9 +63,18 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
     if not sources:
         lists = [folder.beside(path) for path in _candidates(folder, TEXT_SUFFIXES)]
         sources = _find_readable(data, lists)[0]
+        candidates += [source for source in lists if not sources and _names_images(source)]
     if not sources and len(candidates) != 1:
         raise _nothing_found(folder, candidates)
     return sources or candidates  # the reader of a single candidate explains what is wrong with it
+
+
+def _names_images(source: Source) -> bool:
+    """Whether the beginning of a text has the name of an image."""
+    try:
+        return any(map(has_image_suffix, source.text.content[:2000].split()))
+    except LabelrError:
+        return False
 
 
 def _find_readable(folder: Path, candidates: Sequence[Source]) -> tuple[list[Source], int]:

@@ -114,6 +114,9 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
         return [Path(data)], options
     if isinstance(data, Sequence):
         return [Path(folder) for folder in data], options
+    if not hasattr(data, "columns"):
+        kind = type(data).__name__
+        raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")
     images = options.images or data.attrs.get("root")
     if images is None:
         raise SettingError("images: expected the folder of the images of the DataFrame", "pass `images=FOLDER`")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from labelr.data.formats.source import Source
+from labelr.data.formats.spreadsheet import cell_text
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError
 
@@ -28,8 +29,8 @@ def read(source: Source) -> LabelTable:
     if not fits(source):
         raise LabelrError(f"{source.path} is not a JSON of COCO", "name another layout with `--layout`")
     invalid: list[str] = []
-    names = dict(_pairs(source, "images", "id", "file_name", invalid))
-    categories = {key: name.strip() for key, name in _pairs(source, "categories", "id", "name", invalid)}
+    names = _named_by_id(source, "images", "file_name", invalid)
+    categories = {key: name.strip() for key, name in _named_by_id(source, "categories", "name", invalid).items()}
     present: dict[str, set[str]] = {image: set() for image in names}
     for number, (image, category) in enumerate(
         _pairs(source, "annotations", "image_id", "category_id", invalid), start=1
@@ -58,11 +59,20 @@ def read(source: Source) -> LabelTable:
     return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid)
 
 
+def _named_by_id(source: Source, kind: str, field: str, invalid: list[str]) -> dict[str, str]:
+    """A field of each entry of a list by its id; an id that two entries have, of other names, is invalid."""
+    names: dict[str, str] = {}
+    for key, name in _pairs(source, kind, "id", field, invalid):
+        if names.setdefault(key, name) != name:
+            invalid.append(f"{source.path}: `{kind}` has the id {key} twice, for {names[key]} and {name}")
+    return names
+
+
 def _pairs(source: Source, kind: str, first: str, second: str, invalid: list[str]) -> Iterator[tuple[str, str]]:
     """Two fields of each entry of a list as text; entries without them are added to `invalid`."""
     for number, entry in enumerate(source.document[kind], start=1):
         pair = (entry.get(first), entry.get(second)) if isinstance(entry, dict) else (None, None)
         if all(isinstance(value, (str, int, float)) for value in pair):
-            yield str(pair[0]), str(pair[1])
+            yield cell_text(pair[0]), cell_text(pair[1])  # pandas writes ids as 1.0
         else:
             invalid.append(f"{source.path}: entry {number} of `{kind}` has no usable {first} or {second}")

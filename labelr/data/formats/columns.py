@@ -3,12 +3,13 @@
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from labelr.config import ReadOptions
-from labelr.data.formats.table import MARKS, PROBE_ROWS, Table, column_key
+from labelr.data.formats.table import PROBE_ROWS, Table, column_key, marks_among
+from labelr.data.formats.vectors import divide_vectors, read_vector
 from labelr.data.label_table import SPLIT_NAMES, normalize_name
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview, suggest
@@ -31,6 +32,8 @@ NUMBERS = frozenset({
     "score", "size", "subset", "uncertainty", "width", "xmax", "xmin", "ymax", "ymin", "year",
 })  # fmt: skip
 """Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
+CLASSES = "class"
+CLASS_NUMBER = re.compile(r"\d+(\.0+)?")
 TIMELAPSE = re.compile(r"(count|note|flag)\d+")
 """Columns of Timelapse that have no name of their own."""
 ANNOTATOR_COLUMNS = frozenset({
@@ -53,8 +56,6 @@ LABEL_COLUMNS = (
     "attributes", "choice", "choices", "findinglabels", "genre", "genres", "subject", "target", "targets",
 )  # fmt: skip
 """Names of the columns of labels, the most certain first."""
-VECTOR = re.compile(r"[\[({]?\s*[01](?:\.0*)?(?:\s*[,;\s]\s*[01](?:\.0*)?)+\s*[\])}]?")
-"""A cell that holds several 0 and 1, such as ``[0, 1, 0]`` or ``0,1,0``."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,8 @@ class Columns:
         reasons = [*ragged, *invalid.values()]
         if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({len(reasons) - 1:,} more rows that cannot be read)" if len(reasons) > 1 else ""
-            remedy = "put cells that contain the separator in quotes" if ragged else "correct the row"
+            is_ragged = "as in the header" in reasons[0]
+            remedy = "put cells that contain the separator in quotes" if is_ragged else "correct the row"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
         return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}
 
@@ -323,7 +325,7 @@ def arrange(table: Table) -> Table:
     Raises:
         LabelrError: If there are no rows.
     """
-    return _in_shape(_divide_vectors(_with_header(_without_titles(table))))
+    return divide_vectors(_in_shape(_with_header(_without_titles(table))))
 
 
 def _without_titles(table: Table) -> Table:
@@ -341,51 +343,52 @@ def _without_titles(table: Table) -> Table:
 def _with_header(table: Table) -> Table:
     """The table with a header if it has none and its cells beside the file name are marks or a count of the rows."""
     first, below = table.header, table.rows[1 : PROBE_ROWS + 1]
-    if below and not any(map(has_image_suffix, first)) and {len(cells) for cells in below} == {len(first) + 1}:
-        return replace(table, rows=[["filename", *first], *table.rows[1:]])  # such as CelebA
+    is_named = any(column_key(name) in FILE_COLUMNS for name in first)
+    if below and {len(cells) for cells in below} == {len(first) + 1} and not any(map(has_image_suffix, first)):
+        if not is_named and all(has_image_suffix(cells[0]) for cells in below):  # such as CelebA
+            return replace(table, rows=[["filename", *first], *table.rows[1:]])
+        if [cells[0] for cells in below] == [str(row) for row in range(1, len(below) + 1)]:  # R's write.table
+            return replace(table, rows=[["", *first], *table.rows[1:]])
     images = [number for number, cell in enumerate(first) if has_image_suffix(cell)]
     others = [number for number in range(len(first)) if number not in images]
     if len(images) != 1 or not others or any(len(cells) != len(first) for cells in below):
         return table
     columns = {number: [cells[number] for cells in (first, *below)] for number in others}
-    if images == [len(first) - 1] and all(map(str.isdecimal, columns[0])):  # MXNet counts its rows
+    if images == [len(first) - 1] and _is_index(columns[0]):
         others = others[1:]
-    marked = [n for n in others if all(cell.lower() in MARKS or VECTOR.fullmatch(cell) for cell in columns[n])]
-    is_list = table.how not in ("comma-separated", "semicolon-separated")  # where a header was probably forgotten
-    are_classes = is_list and len(others) == 1 and all(map(str.isdecimal, columns[others[0]]))
-    if not others or not (are_classes or (marked == others and (is_list or VECTOR.fullmatch(first[others[0]])))):
+    names = _name_columns(table, columns, others)
+    if not names:
         return table
-    header = ["index"] * len(first)
-    header[images[0]] = "filename"
-    for position, number in enumerate(others, start=1):
-        header[number] = f"label_{position}" if len(others) > 1 else "label"
-    labels = preview([header[number] for number in others])
+    header = [names.get(number, "filename" if number in images else "index") for number in range(len(first))]
+    labels, rows = preview(list(names.values())), table.rows
+    if CLASSES in names.values():
+        labels, column = "class_0, class_1, ...", header.index(CLASSES)
+        rows = [[*cells[:column], f"class_{cells[column].split('.')[0]}", *cells[column + 1 :]] for cells in rows]
     note = f"the file has no header, so that its labels are called {labels}; name them in a first row"
-    notes = (*table.notes, note) if len(others) > 1 else table.notes
-    return replace(table, rows=[header, *table.rows], numbers=[0, *table.numbers], notes=notes)
+    notes = table.notes if "label" in names.values() else (*table.notes, note)
+    return replace(table, rows=[header, *rows], numbers=[0, *table.numbers], notes=notes)
 
 
-def _divide_vectors(table: Table) -> Table:
-    """The table with a column for each number of cells such as ``[0, 1, 0]``."""
-    for number, name in enumerate(table.header):
-        probed = [cell for cell in table.column(number, PROBE_ROWS) if cell]
-        if not probed or not all(map(VECTOR.fullmatch, probed)) or all(cell in MARKS for cell in probed):
-            continue
-        cells = [[value[0] for value in re.findall(r"[01](?:\.0*)?", cell)] for cell in table.column(number)]
-        sizes = {len(values) for values in cells if values}
-        if len(sizes) == 1 and (size := sizes.pop()) > 1:
-            labels = [f"{name or 'label'}_{position}" for position in range(1, size + 1)]
-            values = [labels, *(found or [""] * size for found in cells)]
-            rows = [
-                row if number >= len(row) else [*row[:number], *found, *row[number + 1 :]]
-                for row, found in zip(table.rows, values, strict=True)
-            ]
-            note = (
-                f'cells of the column "{name}" hold {size} numbers without names, read as the labels '
-                f"{labels[0]} to {labels[-1]}, in their order"
-            )
-            return _divide_vectors(replace(table, rows=rows, notes=(*table.notes, note)))
-    return table
+def _is_index(cells: Sequence[str]) -> bool:
+    """Whether the first column of a list counts its rows, as that of MXNet does; it is shuffled."""
+    return all(map(str.isdecimal, cells)) and len(set(cells)) == len(cells)
+
+
+def _name_columns(table: Table, columns: Mapping[int, Sequence[str]], numbers: Sequence[int]) -> dict[int, str]:
+    """The names of columns of marks, of vectors or of class numbers in a file without a header; empty for other cells.
+
+    A table with commas or semicolons was probably meant to have one, unless a cell holds a vector.
+    """
+    is_list = table.how not in ("comma-separated", "semicolon-separated")
+    marks = marks_among(cell for number in numbers for cell in columns[number])
+    are_vectors = [all(map(read_vector, columns[number])) for number in numbers]
+    are_marks = [all(cell.lower() in marks for cell in columns[number]) for number in numbers]
+    are_classes = len(numbers) == 1 and is_list and all(map(CLASS_NUMBER.fullmatch, columns[numbers[0]]))
+    if not numbers or not ((is_list and all(are_marks)) or are_classes or all(are_vectors)):
+        return {}
+    if len(numbers) == 1:
+        return {numbers[0]: "label" if are_marks[0] or are_vectors[0] else CLASSES}
+    return {number: f"label_{row}" for row, number in enumerate(numbers, start=1)}
 
 
 def _in_shape(table: Table) -> Table:

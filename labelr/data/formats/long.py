@@ -8,6 +8,7 @@ from labelr.config import ReadOptions
 from labelr.data.formats.columns import LABEL_COLUMNS, Columns, quote
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import MARKS, Mark, Table, read_table
+from labelr.data.formats.tags import holds_lists
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
@@ -30,6 +31,8 @@ def fits(source: Source) -> int:
     columns = source.columns
     column = _label_column(columns)
     if column is None or not columns.has_repeats or (columns.chosen and columns.table.holds_marks(column)):
+        return 0
+    if holds_lists(columns.table.column(column)):  # a table of tags, in which rows of an image contradict each other
         return 0
     return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.source import DecodedText, Source, read_text, read_texts
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
+from labelr.data.formats.vectors import vector_size
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.walk import find_images
 from labelr.errors import LabelrError, preview
@@ -41,6 +42,11 @@ def read(source: Source) -> LabelTable:
             f"no image in {source.images} has a text file beside it", "name another layout with `--layout`"
         )
     texts, encodings = _read_texts(list(sidecars.values()), source.options.encoding)
+    if vector_size(texts):
+        raise LabelrError(
+            f"the text files in {source.path} hold numbers such as {texts[0][:60]}, not tags",
+            "write the names of labels",
+        )
     separator = source.options.tag_separator or _comma(texts)
     tags, how = split_tags(texts, separator, f"the text files in {source.path}")
     annotations = [Annotation(name, list(map(_plain, found))) for name, found in zip(sidecars, tags, strict=True)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from labelr.data.formats.encodings import find_encodings
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.walk import FileIndex, has_image_suffix
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, preview
 from labelr.fields import SettingError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -152,11 +153,15 @@ class Source:
         values = []
         for number, line in enumerate(self.text.content.split("\n"), start=1):
             try:
-                values += [json.loads(line)] if line.strip() else []
+                value = json.loads(line) if line.strip() else {}
+                if not isinstance(value, dict):
+                    raise ValueError(f"expected an object, got {line[:60]}")
             except ValueError as error:
                 if not self.options.skip_invalid:
                     raise ValueError(f"line {number}: {error}") from error
                 self.broken.append(f"{self.path}, line {number}: {error}")
+            else:
+                values += [value] if line.strip() else []
         return values
 
     @cached_property
@@ -164,6 +169,7 @@ class Source:
         """The objects of a JSON list, of JSON Lines, or of a JSON that maps names of images to their labels."""
         document = self.document if self.suffix in JSON_SUFFIXES else None
         if isinstance(document, dict) and document and all(map(has_image_suffix, document)):
+            self._check_keys()
             return [
                 {"filename": name, **value} if isinstance(value, dict) else {"filename": name, "labels": value}
                 for name, value in document.items()
@@ -171,6 +177,15 @@ class Source:
         if isinstance(document, list) and document and all(isinstance(value, dict) for value in document):
             return document
         return []
+
+    def _check_keys(self) -> None:
+        """Raises LabelrError if a JSON that maps names to labels has a name twice, of which a parser keeps the last."""
+        pairs = json.loads(self.text.content, object_pairs_hook=list)
+        repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        if repeated:
+            raise LabelrError(
+                f"{self.path} has {len(repeated):,} images twice: {preview(repeated)}", "keep one entry for each image"
+            )
 
     def files(self, suffix: str) -> Iterator[Path]:
         """The files below it, or below its folder, with this suffix."""

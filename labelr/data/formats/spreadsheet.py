@@ -39,8 +39,12 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00
 """The first bytes of images."""
 MISSING = ("None", "nan", "NaT", "<NA>")
 """The text of the values of Python, NumPy and pandas that stand for none."""
-ZEROS = re.compile(r"(0{2,})(;.*)?")
-"""A number format that pads with zeros, such as ``0000``."""
+NUMBER_FORMAT = re.compile(r'(?:\[[^\]]*\])?(?:"([^"]*)")?(0+)(?:"([^"]*)")?(?:;.*)?')
+"""A number format that pads with zeros, or adds text, such as ``0000`` or ``"IMG_"0000".jpg"``."""
+MAX_EXACT = 1e15
+"""From here on, spreadsheets round numbers."""
+Format = tuple[str, int, str]
+"""The text before a number, the number of its digits, and the text after it."""
 
 
 def is_spreadsheet(path: Path) -> bool:
@@ -94,7 +98,8 @@ def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
         how: What descriptions call it.
     """
     if frame.index.nlevels > 1 or frame.index.name is not None or frame.index.dtype.kind not in "iu":
-        frame = frame.reset_index(names=[name or "" for name in frame.index.names])
+        names = [str(name or "") for name in frame.index.names]
+        frame = frame.reset_index(names=names, drop=any(name in frame.columns for name in names))
     _check_pictures(frame, path)
     columns = [list(map(cell_text, map(_plain, frame.iloc[:, column].tolist()))) for column in range(frame.shape[1])]
     rows = [[cell_text(name) for name in frame.columns], *map(list, zip(*columns, strict=True))]
@@ -173,14 +178,17 @@ def _read_sheet(path: Path, sheet: str | None) -> Table:
         with path.open("rb") as file, load_workbook(file) as book:  # of whatever suffix
             chosen, notes = _choose_sheet(path, book, sheet)
             name, ranges = chosen.name, chosen.merged_cell_ranges or []
-            rows = [list(map(cell_text, values)) for values in chosen.to_python(skip_empty_area=False)]
+            values = chosen.to_python(skip_empty_area=False)
     except (CalamineError, ValueError, OSError, zipfile.BadZipFile) as error:
         reason = "it is protected by a password" if isinstance(error, PasswordError) else error
         raise LabelrError(f"{path} cannot be read: {reason}", "save it again, or save the sheet as CSV") from error
+    _check_digits(path, values)
+    rows = [list(map(cell_text, own)) for own in values]
     look = _look(path, name)
-    for (row, column), width in look.padded.items():
+    for (row, column), (before, width, after) in look.formats.items():
         if row < len(rows) and column < len(rows[row]) and rows[row][column].isdigit():
-            rows[row][column] = rows[row][column].zfill(width)
+            rows[row][column] = f"{before}{rows[row][column].zfill(width)}{after}"
+    ranges = [*ranges, *look.merged]
     _fill_merged(rows, ranges)
     numbers = [number for number, cells in enumerate(rows, start=1) if any(cells)]
     if not numbers:
@@ -189,6 +197,17 @@ def _read_sheet(path: Path, sheet: str | None) -> Table:
         path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
         notes=(*notes, *look.notes, *_note_merged(ranges)),
     )  # fmt: skip
+
+
+def _check_digits(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Raises LabelrError where a number has more digits than a spreadsheet keeps: long ids would become equal."""
+    for number, values in enumerate(rows, start=1):
+        for value in values:
+            if type(value) is float and abs(value) >= MAX_EXACT:
+                raise LabelrError(
+                    f"{path}, row {number}: {value:.0f} is a number of more than 15 digits, which spreadsheets round",
+                    "store such ids as text, or save the table as CSV where they come from",
+                )
 
 
 def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> tuple["CalamineSheet", list[str]]:
@@ -230,14 +249,16 @@ class _Look:
     """What a sheet shows or hides beside its values.
 
     Attributes:
-        padded: The width of numbers that are shown with leading zeros, by row and column from 0.
+        formats: How numbers are shown that have leading zeros or text around them, by row and column from 0.
+        merged: The first and the last cell of merged cells, where calamine does not tell them.
         hidden_columns: The letters of hidden columns.
         hidden_rows: The number of hidden rows.
         formulas: The number of formulas whose value is stored.
         uncomputed: The cells of formulas without a stored value.
     """
 
-    padded: dict[tuple[int, int], int] = field(default_factory=dict)
+    formats: dict[tuple[int, int], Format] = field(default_factory=dict)
+    merged: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)
     hidden_columns: list[str] = field(default_factory=list)
     hidden_rows: int = 0
     formulas: int = 0
@@ -268,9 +289,9 @@ def _look(path: Path, sheet: str) -> _Look:
 
 
 def _look_at_xlsx(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
-    widths = _zero_padded_styles(archive)
+    styles = _number_styles(archive)
     content = archive.read(_part_of(archive, sheet))
-    if not widths and not re.search(rb"hidden=|<(\w+:)?f[ >/]", content):
+    if not styles and not re.search(rb"hidden=|<(\w+:)?f[ >/]", content):
         return  # nothing to find: parsing millions of cells takes long
     for element in _elements(BytesIO(content)):
         name, is_hidden = _local(element.tag), element.get("hidden") in ("1", "true")
@@ -280,10 +301,10 @@ def _look_at_xlsx(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
             look.hidden_rows += is_hidden
             element.clear()
         elif name == "c":
-            _look_at_cell(element, widths, look)
+            _look_at_cell(element, styles, look)
 
 
-def _look_at_cell(cell: Element, widths: dict[str, int], look: _Look) -> None:
+def _look_at_cell(cell: Element, styles: dict[str, Format], look: _Look) -> None:
     place = cell.get("r", "")
     parts = {_local(child.tag): child.text for child in cell}
     if "f" in parts:
@@ -292,22 +313,23 @@ def _look_at_cell(cell: Element, widths: dict[str, int], look: _Look) -> None:
         else:
             look.uncomputed.append(place)
     match = re.fullmatch(r"([A-Z]+)(\d+)", place)
-    if match and cell.get("s", "") in widths and cell.get("t", "n") == "n":
+    if match and cell.get("s", "") in styles and cell.get("t", "n") == "n":
         column = 0
         for letter in match[1]:
             column = 26 * column + ord(letter) - ord("A") + 1
-        look.padded[int(match[2]) - 1, column - 1] = widths[cell.get("s", "")]
+        look.formats[int(match[2]) - 1, column - 1] = styles[cell.get("s", "")]
 
 
-def _zero_padded_styles(archive: zipfile.ZipFile) -> dict[str, int]:
-    """The styles of cells whose numbers are shown with leading zeros, and the number of digits."""
+def _number_styles(archive: zipfile.ZipFile) -> dict[str, Format]:
+    """The styles of cells whose numbers are shown with leading zeros or text around them."""
     if "xl/styles.xml" not in archive.namelist():
         return {}
-    formats: dict[str, int] = {}
+    formats: dict[str, Format] = {}
     styles: list[str] = []
     for element in _elements(BytesIO(archive.read("xl/styles.xml"))):
-        if _local(element.tag) == "numFmt" and (match := ZEROS.fullmatch(element.get("formatCode", ""))):
-            formats[element.get("numFmtId", "")] = len(match[1])
+        match = NUMBER_FORMAT.fullmatch(element.get("formatCode", ""))
+        if _local(element.tag) == "numFmt" and match and match[0] != "0":
+            formats[element.get("numFmtId", "")] = match[1] or "", len(match[2]), match[3] or ""
         elif _local(element.tag) == "cellXfs":
             styles = [style.get("numFmtId", "") for style in element]
     return {str(number): formats[code] for number, code in enumerate(styles) if code in formats}
@@ -330,21 +352,36 @@ def _part_of(archive: zipfile.ZipFile, sheet: str) -> str:
 
 def _look_at_ods(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
     with archive.open("content.xml") as content:
-        table, column, is_column_hidden = "", 0, {}
+        table, row, column, is_hidden = "", 0, 0, False
         for event, element in _events(content):
             name = _local(element.tag)
             attributes = {_local(key): value for key, value in element.items()}
             if event == "start":
-                table = attributes.get("name", "") if name == "table" else table
-                column = 0 if name == "table" else column
+                table, row, column = (attributes.get("name", ""), 0, 0) if name == "table" else (table, row, column)
             elif table == sheet and name == "table-column":
+                is_hidden = attributes.get("visibility", "visible") != "visible"
                 for number in range(column, column := column + int(attributes.get("number-columns-repeated", 1))):
-                    is_column_hidden[number] = attributes.get("visibility", "visible") != "visible"
+                    look.hidden_columns += [_letters(number + 1)] * is_hidden
             elif table == sheet and name == "table-row":
                 is_hidden = attributes.get("visibility", "visible") != "visible"
                 look.hidden_rows += is_hidden and bool("".join(element.itertext()).strip())
+                _look_at_ods_row(element, row, look)
+                row += int(attributes.get("number-rows-repeated", 1))
                 element.clear()
-        look.hidden_columns += [_letters(number + 1) for number, hidden in is_column_hidden.items() if hidden]
+
+
+def _look_at_ods_row(element: Element, row: int, look: _Look) -> None:
+    """Finds merged cells, and numbers that are shown otherwise than they are stored."""
+    column = 0
+    for cell in element:
+        attributes = {_local(key): value for key, value in cell.items()}
+        last_row, last_column = (int(attributes.get(f"number-{kind}-spanned", 1)) - 1 for kind in ("rows", "columns"))
+        if last_row or last_column:
+            look.merged.append(((row, column), (row + last_row, column + last_column)))
+        shown = re.fullmatch(r"(\D*)(\d+)(\D*)", "".join(cell.itertext()))
+        if attributes.get("value-type") == "float" and shown and shown[0] != attributes.get("value"):
+            look.formats[row, column] = shown[1], len(shown[2]), shown[3]
+        column += int(attributes.get("number-columns-repeated", 1))
 
 
 def _events(file: Any) -> Iterator[tuple[str, Element]]:

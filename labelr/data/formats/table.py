@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -60,27 +61,17 @@ _PAIRS = tuple(
 )  # fmt: skip
 """Words for yes and no that count only where both are in a table: a column may name a beach ``sand``."""
 _SIGNS = tuple(
-    pair.split("/")
-    for pair in (
-        "s/n",
-        "o/n",
-        "x/-",
-        "+/-",
-        "✓/-",
-        "✔/-",
-        "✓/✗",
-        "✔/✗",
-        "✔/✘",
-        "✓/×",
-        "√/×",
-        "○/×",
-        "◯/×",
-        "〇/×",
-        "☑/☐",
+    pair.split("/") for pair in (
+        "s/n", "o/n", "x/-", "+/-", "✓/-", "✔/-", "✓/✗", "✔/✗", "✔/✘", "✓/×", "√/×", "○/×", "◯/×", "〇/×", "☑/☐",
     )
-)
-"""Letters and signs for yes and no that count only where a column holds both and nothing else."""
+)  # fmt: skip
+"""Signs and letters for yes and no that count only where a column holds both and nothing else; letters, where two do,
+since one may hold the points of the compass."""
 _LONE = frozenset(chain.from_iterable(_PAIRS)) - {"sand"}
+
+
+NUMBER_MARK = re.compile(r"\+?[01](\.0*)?(e[+-]?0+)?|-1(\.0*)?(e[+-]?0+)?")
+_NUMBERS = {1.0: Mark.YES, 0.0: Mark.NO, -1.0: Mark.MINUS}
 
 
 def marks_among(columns: Iterable[Iterable[str]]) -> Mapping[str, Mark]:
@@ -92,11 +83,14 @@ def marks_among(columns: Iterable[Iterable[str]]) -> Mapping[str, Mark]:
     words_of = [{cell.lower() for cell in cells} for cells in columns]
     words = set().union(*words_of)
     complete = [pair for pair in _PAIRS if words.issuperset(pair)]
-    complete += [pair for pair in _SIGNS if any({*pair} <= own <= {*pair, *MARKS} for own in words_of)]
+    for pair in _SIGNS:
+        count = sum({*pair} <= own <= {*pair, *MARKS} for own in words_of)
+        complete += [pair] * (count > pair[1].isalpha())
     ticked = [own for own in words_of if len(own) == 2 and "" in own and own & _LONE]
     if len(ticked) > 1 or any(map(_are_marks, words_of)):
         complete += [pair for pair in _PAIRS if any(own.intersection(pair) for own in ticked)]
-    return {**{yes: Mark.YES for yes, _ in complete}, **{no: Mark.NO for _, no in complete}, **MARKS}
+    numbers = {word: _NUMBERS[float(word)] for word in words if NUMBER_MARK.fullmatch(word)}
+    return {**{yes: Mark.YES for yes, _ in complete}, **{no: Mark.NO for _, no in complete}, **numbers, **MARKS}
 
 
 def _are_marks(words: Collection[str]) -> bool:
@@ -209,9 +203,9 @@ def read_table(path: Path, text: str) -> Table:
         fitness, key=lambda candidate: (fitness[candidate][0], candidate == "\t", fitness[candidate][1]), default=""
     )
     delimiter = declared[1] if declared else best
-    if fitness and not any(any(fit) for fit in fitness.values()) and _is_aligned(text):
-        filled = [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        return Table(path, [cells for _, cells in filled], [number for number, _ in filled], "separated by spaces")
+    aligned = _split_at_spaces(text) if "\t" not in text and not declared else {}
+    if aligned and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(aligned)):
+        return Table(path, list(aligned.values()), list(aligned), "separated by spaces")
     filled = [row for row in _filled_rows(path, text, delimiter) if row[0] > 1 or not declared]
     if not filled:
         raise LabelrError(f"{path} is empty", "add a header and one row for each image")
@@ -232,11 +226,27 @@ def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
     return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
 
 
-def _is_aligned(text: str) -> bool:
-    """Whether the first lines are cells between spaces, of which all lines but the first two have as many."""
-    lines = [line.split() for line in islice((line for line in text.split("\n") if line.strip()), 20)]
-    widths = {len(cells) for cells in lines[2:]}
-    return len(lines) > 2 and len(widths) == 1 and min(widths) > 1 and any(map(has_image_suffix, lines[-1]))
+def _split_at_spaces(text: str) -> dict[int, list[str]]:
+    """The cells between spaces of each line by its number, if most lines below the first two have as many; else empty.
+
+    A name of an image at the start of a line may have spaces itself.
+    """
+    lines = {number: _join_name(line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    widths = Counter(len(cells) for cells in islice(lines.values(), 2, 2 + PROBE_ROWS))
+    width, count = max(widths.items(), key=lambda item: item[1], default=(0, 0))
+    is_list = len(lines) > 2 and any(map(has_image_suffix, lines[next(reversed(lines))]))
+    return lines if is_list and width > 1 and 3 * count >= 2 * widths.total() else {}
+
+
+def _join_name(words: list[str]) -> list[str]:
+    last = max((position for position, word in enumerate(words) if has_image_suffix(word)), default=0)
+    return [" ".join(words[: last + 1]), *words[last + 1 :]] if 0 < last < len(words) - 1 else words
+
+
+def _starts_with_image(lines: Mapping[int, Sequence[str]]) -> bool:
+    """Whether most lines start with a whole file name: commas are in the cell behind it then."""
+    probed = [cells[0] for cells in islice(lines.values(), 20)]
+    return 2 * sum(map(has_image_suffix, probed)) > len(probed)
 
 
 def _filled_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -9,9 +9,12 @@ from contextlib import suppress
 
 from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns
 from labelr.data.formats.source import Source
+from labelr.data.formats.table import MARKS, Mark
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, preview
 
+NAME_KEYS = ("label", "name", "tag", "class", "category", "value")
+"""The fields that name the tag of an object."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
@@ -23,7 +26,7 @@ def fits(source: Source) -> int:
     if len(columns.chosen) > 1 or any(columns.table.holds_marks(number) for number in columns.chosen):
         return 0
     column = _tag_column(columns)
-    if columns.has_repeats:  # one row for each image and label
+    if columns.has_repeats and not holds_lists(columns.table.column(column)):  # one row for each image and label
         return 0
     return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
 
@@ -82,15 +85,17 @@ def _tag_column(columns: Columns) -> int:
 def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
     """The tags of each cell, and a description of how they were split.
 
-    Cells may be lists as JSON or Python write them; otherwise see `find_separator`, if no separator is given. Messages
-    refer to the cells as `where`.
+    Cells may be lists as JSON or Python write them, where others hold one tag; otherwise see `find_separator`, if no
+    separator is given. Messages refer to the cells as `where`.
 
     Raises:
         LabelrError: If it is ambiguous what separates tags.
     """
-    lists = [_parse_list(cell) if cell else [] for cell in cells]
-    if any(cells) and all(tags is not None for tags in lists):
-        return [tags or [] for tags in lists], ""
+    lists = [_parse_list(cell) for cell in cells]
+    others = [cell for cell, tags in zip(cells, lists, strict=True) if tags is None]
+    if len(others) < len(cells) and not any(set(SEPARATORS) & set(cell) - {" "} for cell in others):
+        plain = [[cell] * (MARKS.get(cell.lower()) not in (Mark.BLANK, Mark.UNKNOWN)) for cell in cells]
+        return [own if tags is None else tags for tags, own in zip(lists, plain, strict=True)], ""
     found = separator or find_separator(cells, where)
     if found is None:
         return [[cell] * bool(cell) for cell in cells], ", one an image"
@@ -131,8 +136,17 @@ def find_separator(cells: Sequence[str], where: str) -> str | None:
     return found
 
 
+def holds_lists(cells: Sequence[str]) -> bool:
+    """Whether a cell holds several tags: a list, or words between ``|``, ``;`` or ``,``."""
+    return any(set("|;,") & set(cell) or _parse_list(cell) is not None for cell in set(cells))
+
+
 def _parse_list(cell: str) -> list[str] | None:
-    """The tags of a cell that holds a list as JSON, Python or NumPy write it; None for any other cell."""
+    """The tags of a cell that holds a list as JSON, Python or NumPy write it; None for any other cell.
+
+    Of an object in it, such as ``{"label": "dog"}``, it is the label; ``{"dog": 1, "cat": 0}`` has the tag ``dog``.
+    """
+    cell = re.sub(r"^(?:frozenset|set|list|tuple|array)\((.*)\)$", r"\1", cell, flags=re.DOTALL)
     if cell[:1] + cell[-1:] not in ("[]", "()", "{}"):
         return None
     if re.search(r"""['"]\s+['"]""", cell):  # NumPy writes no commas, and Python would concatenate two words
@@ -142,6 +156,10 @@ def _parse_list(cell: str) -> list[str] | None:
         with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)
+            if isinstance(value, dict):
+                named = next((value[key] for key in NAME_KEYS if isinstance(value.get(key), str)), None)
+                return [named.strip()] if named else [str(tag).strip() for tag, mark in value.items() if mark]
             if isinstance(value, (list, tuple, set)):
-                return sorted({str(tag).strip() for tag in value} - {""})
+                tags = {tag for item in value for tag in (_parse_list(str(item)) or [str(item).strip()])}
+                return sorted(tags - {""})
     return None

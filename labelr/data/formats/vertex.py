@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from labelr.data.formats.columns import VECTOR
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS
+from labelr.data.formats.vectors import read_vector
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, normalize_name
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError
@@ -26,8 +26,9 @@ def fits(source: Source) -> int:
     rows = [_without_split(row)[1] for row in source.table.rows[:PROBE_ROWS]]
     named = all(row and has_image_suffix(row[0]) for row in rows)
     labels = [cell for row in rows for cell in row[1:]]
-    is_marks = all(label.lower() in MARKS or VECTOR.fullmatch(label) for label in labels)
-    return 2 if named and not is_marks else 0
+    are_numbers = source.table.how != "comma-separated" and all(map(str.isdecimal, labels))
+    are_marks = all(label.lower() in MARKS or read_vector(label) for label in labels)
+    return 2 if named and not are_marks and not are_numbers else 0
 
 
 def read(source: Source) -> LabelTable:

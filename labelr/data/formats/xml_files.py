@@ -12,7 +12,7 @@ from labelr.errors import LabelrError
 
 CVAT_HEAD = 2000
 """The root element of CVAT is searched in this many characters."""
-VOC_PROBED_FILES = 3
+VOC_PROBED_FILES = 10
 VOC_LISTS = "ImageSets/Main"
 
 
@@ -50,11 +50,11 @@ def fits_voc(source: Source) -> int:
     """Confidence that this is a folder of Pascal VOC: 0 or 3."""
     if not source.is_folder:
         return 0
-    tags = set()
+    tags = []
     for path in islice(source.files(".xml"), VOC_PROBED_FILES):
         with suppress(LabelrError):  # reported when it is read
-            tags.add(_parse(path).tag)
-    return 3 if tags == {"annotation"} else 0
+            tags.append(_parse(path).tag)
+    return 3 if 2 * tags.count("annotation") > len(tags) else 0
 
 
 def read_voc(source: Source) -> LabelTable:

@@ -1,0 +1,72 @@
+"""Vectors in a cell, such as ``[0, 1, 0]``: one number for each label, in an order that the file does not tell."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
+
+WRAPPING = re.compile(r"(?:(?:np\.)?(?:array|tensor)\()?\s*[\[({]([^\[\](){}]*)[\])}]\s*(?:,[^)]*)?\)?")
+"""Brackets of Python, NumPy and PyTorch around a vector."""
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|true|false", re.IGNORECASE)
+_NOTHING = (Mark.BLANK, Mark.UNKNOWN)
+MARK = {"true": "1", "false": "0"}
+
+
+def read_vector(cell: str) -> list[str]:
+    """The numbers of a cell that holds several and nothing else, as they are written; empty for any other cell."""
+    inside = WRAPPING.fullmatch(cell.strip())
+    parts = [part.strip("'\"") for part in re.split(r"[,;|\s]+", inside[1] if inside else cell) if part]
+    return parts if len(parts) > 1 and all(map(NUMBER.fullmatch, parts)) else []
+
+
+def vector_size(cells: Sequence[str]) -> int:
+    """The number of labels if most cells that are not empty are vectors of one size, of 0, 1 or probabilities; else 0.
+
+    Lists of class numbers, such as ``[3, 17]``, are no vectors.
+    """
+    filled = [cell for cell in cells if cell]
+    vectors = [vector for cell in filled if (vector := read_vector(cell))]
+    sizes = Counter(map(len, vectors)).most_common(1)
+    if not sizes or 2 * sizes[0][1] < len(filled):
+        return 0
+    values = [number for vector in vectors if len(vector) == sizes[0][0] for number in vector]
+    small = sum(number.lower() in MARK or -1 <= float(number) <= 1 for number in values)
+    return sizes[0][0] if 2 * small > len(values) and not all(map(_is_decimal_comma, filled)) else 0
+
+
+def _is_decimal_comma(cell: str) -> bool:
+    return cell in ("1,0", "0,0")
+
+
+def divide_vectors(table: Table) -> Table:
+    """The table with a column for each number of cells that hold vectors; rows with another cell there are left out."""
+    for number, name in enumerate(table.header):
+        size = vector_size(table.column(number, PROBE_ROWS))
+        if size:
+            return divide_vectors(_divide(table, number, name or "label", size))
+    return table
+
+
+def _divide(table: Table, number: int, name: str, size: int) -> Table:
+    labels = [f"{name}_{position}" for position in range(1, size + 1)]
+    header, rows, numbers, invalid = table.header, [], [table.numbers[0]], []
+    for row, cells in enumerate(table.body):
+        values = [MARK.get(value.lower(), value) for value in read_vector(cells[number])]
+        if table.marks.get(cells[number].lower()) in _NOTHING:
+            values = [""] * size
+        if len(values) == size and all(value.lower() in marks_among(values) for value in values):
+            rows.append([*cells[:number], *values, *cells[number + 1 :]])
+            numbers.append(table.numbers[row + 1])
+        else:
+            place = table.location(row, number)
+            invalid.append(f'{place}: expected {size} numbers that are 0 or 1, got "{cells[number]}"')
+    note = f'cells of the column "{name}" hold {size} numbers, read as the labels {labels[0]} to {labels[-1]}'
+    return replace(
+        table,
+        rows=[[*header[:number], *labels, *header[number + 1 :]], *rows],
+        numbers=numbers,
+        notes=(*table.notes, note),
+        invalid=(*table.invalid, *invalid),
+    )
