@@ -178,7 +178,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="N",
     )
     splits: str | None = _split(
-        None, "CSV that assigns images to train, val and test, such as a model's splits.csv.", metavar="FILE"
+        None, "Table that assigns images to train, val and test, such as a model's splits.csv.", metavar="FILE"
     )
 
     backbone: str = _network(

@@ -2,14 +2,22 @@
 
 import csv
 import shutil
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import make_data, put
 from PIL import Image
 
-from labelr.config import TrainConfig
+from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.load import read_labels
+from labelr.data.scan import Scan
+from labelr.data.splits import split_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.training.fit import fit, load_splits
@@ -129,15 +137,64 @@ def test_table_written_by_hand_needs_only_names_and_splits(data: Path, tmp_path:
         ("image,split\n00000.png,train\n", "59 of 60 images are not in"),
         (
             "image,split\n00000.png,traim\n",
-            "row 2: expected an image and train, val or test, got '00000.png' and 'traim'",
+            'row 2, column "split": expected train, val or test, got "traim"',
         ),
-        ("name,kind\n00000.png,train\n", "expected the columns image and split, got name, kind"),
+        ("name,kind\n00000.png,indoor\n", "has no column `split`: name, kind"),
+        ("image,split\n00000.png,train\n00000.PNG,test\n", r"1 image in two splits: 00000.png \(train and test\)"),
     ],
 )
 def test_table_that_does_not_fit_is_an_error(data: Path, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "splits.csv").write_text(text)
     with pytest.raises(LabelrError, match=message):
         dataset(data, splits=str(tmp_path / "splits.csv"))
+
+
+def _nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", ", "),
+        lambda text: text.replace("image,split", "Image,Split"),
+        lambda text: text.replace("image,split", "filename,set"),
+        lambda text: text.replace(",val", ",Validation "),
+        lambda text: text.replace("train,val", "Train,VALID"),
+        lambda text: text.upper().replace("IMAGE,SPLIT", "image,split"),
+        lambda text: text.replace(".jpg", ""),
+        lambda text: text.replace("\n", "\n./").removesuffix("./"),
+        lambda text: text.replace("sub/", "sub\\"),
+        lambda text: text.replace("\n", "\n/home/me/photos/").removesuffix("/home/me/photos/"),
+        _nfd,
+        lambda text: text.encode("cp1252"),
+        lambda text: text.encode("utf-16"),
+    ],
+)
+def test_table_is_read_as_a_label_file_is(write: Callable[[str], str | bytes], tmp_path: Path) -> None:
+    labels = "filename,dog\nsub/Kühe.jpg,1\nsub/b.jpg,0\nsub/c.jpg,1\n"
+    data = make_data(tmp_path / "data", labels, ["sub/Kühe.jpg", "sub/b.jpg", "sub/c.jpg"])
+    path = put(tmp_path, "mine.csv", write("image,split\nsub/Kühe.jpg,train\nsub/b.jpg,val\nsub/c.jpg,test\n"))
+    read = replace(read_labels([data], ReadOptions()), scans=(Scan("0a"), Scan("0b"), Scan("0c")))
+    assert split_dataset(read, TrainConfig(splits=str(path))).split_names == ["train", "val", "test"]
+
+
+def test_table_may_be_a_spreadsheet(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", "filename,dog\na.jpg,1\nb.jpg,0\n")
+    path = tmp_path / "mine.xlsx"
+    pd.DataFrame({"Image": ["b.jpg", "a.jpg"], "Split": ["val", "train"]}).to_excel(path, index=False)
+    read = replace(read_labels([data], ReadOptions()), scans=(Scan("0a"), Scan("0b")))
+    assert split_dataset(read, TrainConfig(splits=str(path))).split_names == ["train", "val"]
+
+
+def test_encoding_option_applies_to_the_table(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", "filename,dog\na.jpg,1\nø.jpg,0\n".encode("cp850"), ["a.jpg", "ø.jpg"])
+    path = put(tmp_path, "mine.csv", "image,split\na.jpg,train\nø.jpg,val\n".encode("cp850"))
+    config = TrainConfig(splits=str(path), encoding="cp850")
+    read = replace(read_labels([data], config), scans=(Scan("0a"), Scan("0b")))
+    assert split_dataset(read, config).split_names == ["train", "val"]
 
 
 @pytest.mark.parametrize("name", ["scenes", "grocery"])

@@ -234,10 +234,26 @@ def test_table_of_parts_made_by_hand_needs_no_digests(tmp_path: Path) -> None:
     assert read_splits(tmp_path / "mine.csv") == [("a.jpg", "val", "")]
 
 
-@pytest.mark.parametrize("row", ["b.jpg,holdout", ",train", "b.jpg"])
-def test_row_without_an_image_or_part_is_named(row: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text(f"image,split\na.jpg,train\n{row}\n")
-    with pytest.raises(LabelrError, match=r"mine\.csv, row 3: expected an image and train, val or test"):
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b.jpg,holdout", 'row 4, column "split": expected train, val or test, got "holdout"'),
+        (",train", "row 4: no file name"),
+        ("b.jpg,", 'row 4, column "split": expected train, val or test, got ""'),
+        ("b.jpg", "row 4: expected 2 cells as in the header, got 1"),
+    ],
+)
+def test_row_without_an_image_or_part_is_named(row: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(f"image,split\na.jpg,train\nc.jpg,val\n{row}\n")
+    with pytest.raises(LabelrError) as caught:
+        read_splits(tmp_path / "mine.csv")
+    assert message in caught.value.message
+    assert caught.value.hint == "correct the row, or delete it"
+
+
+def test_image_in_two_splits_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("image,split\na.jpg,train\nb.jpg,val\na.jpg,test\nb.jpg,val\n")
+    with pytest.raises(LabelrError, match=r"1 image in two splits: a\.jpg \(train and test\)"):
         read_splits(tmp_path / "mine.csv")
 
 

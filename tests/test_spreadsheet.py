@@ -1,22 +1,26 @@
 """Spreadsheets, Parquet and Feather files, and DataFrames, written by the programs' own libraries."""
 
 import datetime as dt
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import openpyxl
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import assert_table, error_of, put, read_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl.worksheet.worksheet import Worksheet
+from pyarrow import feather
 
 import labelr
 from labelr.config import ReadOptions
 from labelr.data.formats.layouts import read_source
 from labelr.data.formats.source import Source
-from labelr.data.formats.spreadsheet import read_spreadsheet
+from labelr.data.formats.spreadsheet import read_spreadsheet, table_of_frame
 
 EXPORTS = Path(__file__).parent / "exports"
 NAN = float("nan")
@@ -212,6 +216,96 @@ def test_table_written_by_pandas_reads_to_the_same_labels_in_every_format(
 
 
 # --- DataFrames ------------------------------------------------------------------------------------------------------
+
+
+FRAME = pd.DataFrame({"filename": ["a.jpg", "b.jpg"], "dog": [1, 0]})
+
+
+def write_arrow_stream(frame: pd.DataFrame, path: Path) -> None:
+    table = pa.Table.from_pandas(frame)
+    with path.open("wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_feather_1(frame: pd.DataFrame, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        feather.write_feather(frame, path, version=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("labels.pq", pd.DataFrame.to_parquet),
+        ("labels.arrow", pd.DataFrame.to_feather),
+        ("labels.arrow", write_arrow_stream),
+        ("labels.feather", write_feather_1),
+    ],
+)
+def test_file_of_arrow_is_read_under_each_name_and_version(
+    name: str, write: Callable[[pd.DataFrame, Path], None], tmp_path: Path
+) -> None:
+    write(FRAME, tmp_path / name)
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+
+
+def test_bytes_are_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"filename": [b"a.jpg", "ü.jpg".encode()], "label": [b"dog", "Käfer".encode()]})
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "ü.jpg")
+    assert labelr.read(_written(frame, tmp_path)).columns.tolist() == ["Käfer", "dog"]
+    assert table_of_frame(frame, Path("DataFrame")).rows[2] == ["ü.jpg", "Käfer"]
+
+
+def _written(frame: pd.DataFrame, folder: Path) -> Path:
+    frame.to_parquet(folder / "labels.parquet")
+    return folder
+
+
+def test_images_inside_a_parquet_file_are_an_error_that_says_so(tmp_path: Path) -> None:
+    images = [{"bytes": b"\xff\xd8\xff", "path": "a.jpg"}, {"bytes": b"\xff\xd8\xff", "path": "b.jpg"}]
+    put(tmp_path, "a.png")
+    error = error_of(_written(pd.DataFrame({"image": images, "label": [0, 1]}), tmp_path))
+    assert 'the column "image" holds the images themselves' in error.message
+    assert "write each image into a file" in error.hint
+
+
+def test_paths_of_images_that_are_not_inside_a_parquet_file_are_their_names(tmp_path: Path) -> None:
+    images = [{"bytes": None, "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}]
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "b.jpg")
+    _written(pd.DataFrame({"image": images, "label": ["dog", "cat"]}), tmp_path)
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+
+
+def test_folder_of_parquet_files_is_an_error_that_says_so(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    FRAME.to_parquet(tmp_path / "labels.parquet", partition_cols=["dog"])
+    error = error_of(tmp_path)
+    assert "a folder of several: labels.parquet" in error.message
+    assert "to_csv" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("labels.xls", "<html><table><tr><td>filename</td><td>dog</td></tr></table></html>", "a web page"),
+        ("labels.xls", "\n<!DOCTYPE html>\n<html></html>", "a web page"),
+        (
+            "labels.xls", '<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"/>',
+            "XML of Excel 2003",
+        ),
+        ("labels.fods", '<?xml version="1.0"?>\n<office:document xmlns:office="x"/>', "a flat XML spreadsheet"),
+    ],
+)  # fmt: skip
+def test_what_programs_open_as_a_spreadsheet_is_named(name: str, content: str, kind: str, tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    put(tmp_path, name, content)
+    error = error_of(tmp_path)
+    assert f"{name} is {kind}, which labelr does not read" in error.message
+    assert "save it as .xlsx or CSV" in error.hint
 
 
 def test_data_frame_is_checked_like_a_file(shapes: Path) -> None:

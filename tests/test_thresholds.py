@@ -1,5 +1,6 @@
 """Thresholds: fitted ones, compared with every possible threshold, and those of a table."""
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,6 +216,19 @@ def test_label_that_the_table_does_not_name_keeps_its_default(tmp_path: Path) ->
 def test_other_columns_of_the_table_are_ignored(tmp_path: Path) -> None:
     path = write(tmp_path, "support,label,f1,threshold\n12,dog,,0.75\n")
     assert read_thresholds(path, LABELS, DEFAULT).tolist() == [0.1, 0.75, 0.3]
+
+
+def test_labels_with_decomposed_accents_and_thresholds_in_percent_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, unicodedata.normalize("NFD", 'label,threshold\n"Vögel, klein",30%\ncat,2.5 %\n'))
+    assert read_thresholds(path, LABELS, DEFAULT).tolist() == [0.025, 0.2, 0.3]
+
+
+def test_encoding_of_the_table_can_be_stated(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.csv"
+    path.write_bytes('label,threshold\n"Vögel, klein",1\n'.encode("cp850"))
+    assert read_thresholds(path, LABELS, DEFAULT, "cp850").tolist() == [0.1, 0.2, 1.0]
+    with pytest.raises(LabelrError, match="no label"):
+        read_thresholds(path, LABELS, DEFAULT, "cp1252")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])

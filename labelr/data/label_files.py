@@ -202,6 +202,12 @@ def _nothing_found(folder: Source, candidates: list[Source]) -> LabelrError:
         return LabelrError(
             f"no label file in {data}, but one of Apple Numbers: {preview(sheets)}", "export it as Excel or CSV there"
         )
+    parts = [path.name for path in _list(data) if path.suffix.lower() in spreadsheet.COLUMNAR and os.path.isdir(path)]
+    if parts:
+        return LabelrError(
+            f"no label file in {data}, but a folder of several: {preview(parts)}",
+            f'write it as one file, such as with `pandas.read_parquet("{parts[0]}").to_csv("labels.csv", index=False)`',
+        )
     has_images = next(folder.index.find_images(data), None) is not None
     notes = "".join(f"; {note}" for note in folder.index.passed_over.notes())
     if not has_images:

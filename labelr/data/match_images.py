@@ -74,10 +74,13 @@ class ImageFinder:
         unreadable_folders: The folders that cannot be listed, relative to it, each with the reason.
     """
 
-    def __init__(self, folder: Path, index: FileIndex) -> None:
+    def __init__(self, folder: Path, index: FileIndex, files: Sequence[str] | None = None) -> None:
+        """Finds images among `files`, relative to the folder; None takes all image files below it."""
         self.folder = folder
-        prefix = "" if folder == Path() else f"{folder}{os.sep}"
-        self.files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in index.find_images(folder)]
+        if files is None:
+            prefix = "" if folder == Path() else f"{folder}{os.sep}"
+            files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in index.find_images(folder)]
+        self.files = list(files)
         self.unreadable_folders = tuple(
             (relative_name(path, folder) if path != folder else path.name, reason)
             for path, reason in index.passed_over.unreadable.items()

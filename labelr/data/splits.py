@@ -1,10 +1,8 @@
 """Splits a data set into train, val and test: as the user states, else stratified with copies kept together."""
 
-import csv
 import hashlib
-import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.config import TrainConfig
+from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats.source import read_text_aloud
+from labelr.data.formats.columns import SPLIT_COLUMNS, Columns
+from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets
-from labelr.errors import LabelrError, preview
+from labelr.data.match_images import ImageFinder
+from labelr.data.walk import FileIndex
+from labelr.errors import LabelrError, pluralize, preview
 
 SPLITS_FILE = "splits.csv"
+HINT = "name a table with the columns `image` and `split` with `--splits FILE`"
 MAX_MOVES = 200
 
 log = logging.getLogger(__name__)
@@ -44,34 +46,57 @@ def write_splits(folder: Path, dataset: Dataset) -> None:
     files.write_atomically(folder / SPLITS_FILE, files.csv_text(SplitRow._fields, rows))
 
 
-def read_splits(path: Path) -> list[SplitRow]:
-    """The rows of a ``splits.csv``; the digests may be left out.
+def read_splits(path: Path, encoding: str | None = None) -> list[SplitRow]:
+    """The rows of a ``splits.csv``, or of another table of images and their splits; the digests may be left out.
+
+    Args:
+        path: A table in any format that a table of labels may have, with a column of file names and one of splits.
+        encoding: That of a table that labelr did not write; None finds it.
 
     Raises:
-        LabelrError: If it cannot be read, or is no such table.
+        LabelrError: If it cannot be read, is no such table, or has an image in two splits.
     """
     try:
         with path.open("rb") as file:  # names in our own tables may have bytes that are not UTF-8
             is_ours = file.readline().decode("ascii", "replace").strip().split(",") == list(SplitRow._fields)
-        text = read_text_aloud(path, "utf-8" if is_ours else None)
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        rows, names = list(reader), reader.fieldnames or ()
-    except (OSError, LabelrError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {why}"
-        raise LabelrError(reason, "name a table of splits with `--splits FILE`") from error
-    if not {"image", "split"} <= set(names):
-        raise LabelrError(
-            f"{path}: expected the columns image and split, got {preview(names) or 'none'}", "correct its first line"
-        )
-    for number, row in enumerate(rows, start=2):
-        if (row["split"] or "").lower() not in SPLIT_NAMES or not row["image"]:
-            raise LabelrError(
-                f"{path}, row {number}: expected an image and train, val or test, "
-                f"got {row['image']!r} and {row['split']!r}",
-                "correct the row, or delete it",
-            )
-    return [SplitRow(row["image"], SPLIT_NAMES[row["split"].lower()], row.get("digest") or "") for row in rows]
+        source = Source(path, path.parent, ReadOptions(encoding="utf-8" if is_ours else encoding))
+        columns = Columns.find(source.require_table(), source.options)
+    except (OSError, LabelrError) as error:
+        reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {error.strerror}"
+        raise LabelrError(reason, HINT) from error
+    if source.encoding:
+        log.info("%s is read in %s", path, source.encoding)
+    return _rows_of(columns)
+
+
+def _rows_of(columns: Columns) -> list[SplitRow]:
+    """The rows of a table whose column of splits is the one of that name, or the only one that holds splits."""
+    table = columns.table
+    named = [number for number, key in enumerate(table.keys) if key in SPLIT_COLUMNS]
+    holding = [n for n in columns.unassigned() if all(cell.lower() in SPLIT_NAMES for cell in table.column(n))]
+    split = columns.split if columns.split is not None else next(iter(named or holding), None)
+    if split is None:
+        raise LabelrError(f"{table.path} has no column `split`: {preview(table.header)}", HINT)
+    columns = replace(columns, split=split)
+    try:
+        columns.find_invalid(unique=False)
+    except LabelrError as error:
+        raise LabelrError(error.message, "correct the row, or delete it") from error
+    digests = table.column(table.keys.index("digest")) if "digest" in table.keys else [""] * len(columns.names)
+    rows = [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, strict=True)]
+    _check_agreement(table.path, [(row.image, row.split) for row in rows])
+    return rows
+
+
+def _check_agreement(path: Path, assigned: Iterable[tuple[str, str]]) -> None:
+    """Raises LabelrError where a table assigns an image to two splits."""
+    splits_of: dict[str, dict[str, None]] = {}
+    for image, split in assigned:
+        splits_of.setdefault(image, {})[split] = None
+    torn = [f"{image} ({' and '.join(splits)})" for image, splits in splits_of.items() if len(splits) > 1]
+    if torn:
+        images = pluralize(len(torn), "image")
+        raise LabelrError(f"{path} has {images} in two splits: {preview(torn)}", "delete one of their rows")
 
 
 def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
@@ -123,11 +148,15 @@ def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] |
     if config.splits is None:
         names = dataset.named_splits
         return None if names is None else np.array([SPLITS.index(split) for split in names])
-    rows = read_splits(Path(config.splits))
+    path = Path(config.splits)
+    rows = read_splits(path, config.encoding)
     by_name, by_digest = {row.image: row.split for row in rows}, {row.digest: row.split for row in rows if row.digest}
     found = [
         by_name.get(file) or by_digest.get(digest) for file, digest in zip(dataset.files, dataset.digests, strict=True)
     ]
+    if None in found:
+        by_file = _match_names(path, rows, dataset)
+        found = [split or by_file.get(file) for file, split in zip(dataset.files, found, strict=True)]
     missing = [file for file, split in zip(dataset.files, found, strict=True) if split is None]
     if missing:
         raise LabelrError(
@@ -135,6 +164,17 @@ def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] |
             "add them to the table, or leave out `--splits`",
         )
     return np.array([SPLITS.index(split) for split in found if split is not None])
+
+
+def _match_names(path: Path, rows: Sequence[SplitRow], dataset: Dataset) -> dict[str, str]:
+    """The splits of the images that a table names otherwise than the data set does, as in a label file."""
+    finder = ImageFinder(dataset.root, FileIndex(), dataset.files)
+    match = finder.find([row.image for row in rows], [dataset.root])
+    assigned = [(file, row.split) for file, row in zip(match.files, rows, strict=True) if file is not None]
+    _check_agreement(path, assigned)
+    for note in match.notes:
+        log.info("%s: %s", path, note)
+    return dict(assigned)
 
 
 def stratified_split(

@@ -62,7 +62,7 @@ def evaluate(
     check_suspects_file(suspects_file, force=force)
     check_output(folder, force=force)
     model = store.resolve_model(model, options)
-    thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file)
+    thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
 
     dataset = load_dataset(folders, options, threads=model.runtime.workers, track=track)
     selected = select_split(match_labels(dataset, model, options), model, options.split)

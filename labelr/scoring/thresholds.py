@@ -1,5 +1,7 @@
 """Decision thresholds: fitted on validation images, or given by the user."""
 
+import logging
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.data.formats.source import read_text_aloud
-from labelr.data.formats.table import Table, read_table
+from labelr.config import ReadOptions
+from labelr.data.formats.source import Source
+from labelr.data.formats.table import Table
 from labelr.errors import LabelrError, suggest
 from labelr.model.calibration import decide
 from labelr.model.predict import Model
 from labelr.scoring.metrics import FloatArray, confusion, evaluable
+
+log = logging.getLogger(__name__)
 
 DEFAULT_THRESHOLD = 0.5
 PRIOR_POSITIVES, PRIOR_EXPECTED = 10, 0.5
@@ -149,7 +154,7 @@ def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
 
 
 def choose_thresholds(
-    model: Model, threshold: float | None, threshold_file: str | Path | None
+    model: Model, threshold: float | None, threshold_file: str | Path | None, encoding: str | None = None
 ) -> tuple[Thresholds, str | float]:
     """The thresholds ``(L,)`` to use, and their source: ``"auto"`` for the model's own, a number, or a file.
 
@@ -158,18 +163,19 @@ def choose_thresholds(
     """
     values = model.thresholds(threshold)
     if threshold_file is not None:
-        return read_thresholds(Path(threshold_file), model.labels, values), str(threshold_file)
+        return read_thresholds(Path(threshold_file), model.labels, values, encoding), str(threshold_file)
     return values, "auto" if threshold is None else threshold
 
 
-def read_thresholds(path: Path, labels: Sequence[str], default: Thresholds) -> Thresholds:
+def read_thresholds(path: Path, labels: Sequence[str], default: Thresholds, encoding: str | None = None) -> Thresholds:
     """The thresholds in a table ``label,threshold``; a label that the table does not name keeps its default.
 
     Args:
-        path: The table, in any separator and encoding that label files may have, with a decimal point or comma. Other
+        path: The table, in any format that label files may have, with a decimal point or comma, or in percent. Other
             columns, such as those of ``per_label.csv``, are ignored.
-        labels: L label names.
+        labels: L label names, which the table may write with composed or decomposed accents.
         default: Shape ``(L,)``.
+        encoding: That of the table; None finds it.
 
     Returns:
         Shape ``(L,)``.
@@ -178,31 +184,37 @@ def read_thresholds(path: Path, labels: Sequence[str], default: Thresholds) -> T
         LabelrError: If the file cannot be read, has an unknown or repeated label, or a value outside 0 to 1.
     """
     chosen: dict[str, float] = {}
-    table = _read_table(path)
+    table = _read_table(path, encoding)
+    composed = {unicodedata.normalize("NFC", label): label for label in labels}
     cells = (table.column(table.keys.index(name)) for name in COLUMNS)
-    for row, (label, threshold) in enumerate(zip(*cells, strict=True)):
+    for row, (name, threshold) in enumerate(zip(*cells, strict=True)):
         where = table.location(row)
-        if label not in labels:
-            raise LabelrError(f"{where}: the model has no label {label!r}", suggest(label, labels) or "delete the row")
+        label = name if name in labels else composed.get(unicodedata.normalize("NFC", name))
+        if label is None:
+            raise LabelrError(f"{where}: the model has no label {name!r}", suggest(name, labels) or "delete the row")
         if label in chosen:
             raise LabelrError(f"{where}: {label!r} occurs twice", "keep one of the rows")
         chosen[label] = _parse_threshold(threshold, where)
     return np.array([chosen.get(label, value) for label, value in zip(labels, default, strict=True)])
 
 
-def _read_table(path: Path) -> Table:
+def _read_table(path: Path, encoding: str | None) -> Table:
+    source = Source(path, path.parent, ReadOptions(encoding=encoding))
     try:
-        table = read_table(path, read_text_aloud(path))
+        table = source.require_table()
     except LabelrError as error:
         raise LabelrError(error.message, FILE_HINT) from error
     if not set(COLUMNS) <= set(table.keys) or not table.body:
         raise LabelrError(f"{path} is not a table of thresholds", FILE_HINT)
+    if source.encoding:
+        log.info("%s is read in %s", path, source.encoding)
     return table
 
 
 def _parse_threshold(text: str, where: str) -> float:
     try:
-        value = float(text.replace(",", "."))
+        number = float(text.removesuffix("%").replace(",", "."))
+        value = number / 100 if text.endswith("%") else number
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:

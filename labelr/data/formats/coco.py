@@ -50,7 +50,10 @@ def read(source: Source) -> LabelTable:
     }
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in parents]
-    annotations = [Annotation(names[image], labels) for image, labels in present.items()]
+    by_name: dict[str, set[str]] = {}
+    for image, labels in present.items():  # a file may have several entries, such as of merged projects
+        by_name.setdefault(names[image], set()).update(labels)
+    annotations = [Annotation(name, labels) for name, labels in by_name.items()]
     notes = note_empty_images(annotations, "an object")
     layout = "COCO, the objects in an image"
     return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid)

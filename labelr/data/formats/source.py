@@ -1,7 +1,6 @@
 """A label file or a folder of label files, opened once for all readers."""
 
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,14 +11,12 @@ from typing import Any, NamedTuple
 
 from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
-from labelr.data.formats.encodings import find_encoding, unicode_encoding
+from labelr.data.formats.encodings import find_encodings
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
 from labelr.fields import SettingError
-
-log = logging.getLogger(__name__)
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -209,14 +206,6 @@ def read_text(path: Path, encoding: str | None = None) -> DecodedText:
     return read_texts([path], encoding)[0]
 
 
-def read_text_aloud(path: Path, encoding: str | None = None) -> str:
-    """The text of a file in the given encoding or the one that fits it best, which is logged unless it is UTF-8."""
-    text = read_text(path, encoding)
-    if text.encoding:
-        log.info("%s is read in %s", path, text.encoding)
-    return text.content
-
-
 def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[DecodedText]:
     """The texts of files in the given encoding; else in UTF-8 or UTF-16, and all others in the one that fits them best.
 
@@ -226,13 +215,8 @@ def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[Decod
         LabelrError: If one cannot be read, or is not text.
     """
     contents = [_read_bytes(path) for path in paths]
-    codecs = [encoding or unicode_encoding(data) for data in contents]
-    others = b"\n".join(data for data, codec in zip(contents, codecs, strict=True) if codec is None)
-    guess = find_encoding(others)
-    return [
-        _decode(*file, hinted=encoding)
-        for file in zip(paths, contents, (codec or guess for codec in codecs), strict=True)
-    ]
+    codecs = [encoding] * len(contents) if encoding else find_encodings(contents)
+    return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
 
 
 def _read_bytes(path: Path) -> bytes:

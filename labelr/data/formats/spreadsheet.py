@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,17 +15,29 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, ParseError
 
 from labelr.data.formats.table import Table
+from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview
 
 if TYPE_CHECKING:
     import pandas as pd
     from python_calamine import CalamineSheet, CalamineWorkbook
 
-SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-COLUMNAR = (".parquet", ".feather")
+SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".fods")
+COLUMNAR = (".parquet", ".pq", ".feather", ".arrow")
 SUFFIXES = (*SHEETS, *COLUMNAR)
-_ZIP, _OLE, _PARQUET, _ARROW = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"ARROW1"
-"""The first bytes of the files: of xlsx and ods, of xls, of Parquet, and of Feather."""
+_BOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""The first bytes of xlsx and ods, and of xls."""
+_PARQUET, _STREAM = b"PAR1", b"\xff\xff\xff\xff"
+_ARROW = (b"ARROW1", b"FEA1", _STREAM)
+"""The first bytes of Feather and other files of Arrow, of version 1 of Feather, and of a stream of Arrow."""
+_OTHERS = {
+    "a web page": re.compile(rb"\s*(<!doctype html|<html|<table|<meta )", re.IGNORECASE),
+    "XML of Excel 2003": re.compile(rb"(?s).*urn:schemas-microsoft-com:office:spreadsheet"),
+    "a flat XML spreadsheet": re.compile(rb"(?s).*<office:document\b"),
+}
+"""What programs call a spreadsheet, and labelr does not read, by the beginning of the file."""
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")
+"""The first bytes of images."""
 MISSING = ("None", "nan", "NaT", "<NA>")
 """The text of the values of Python, NumPy and pandas that stand for none."""
 NUMBER_FORMAT = re.compile(r'(?:\[[^\]]*\])?(?:"([^"]*)")?(0+)(?:"([^"]*)")?(?:;.*)?')
@@ -37,11 +50,23 @@ Format = tuple[str, int, str]
 
 def is_spreadsheet(path: Path) -> bool:
     """Whether a file is a spreadsheet, Parquet or Feather by its first bytes, whatever its suffix says."""
+    head = _read_head(path)
+    return head.startswith((*_BOOKS, _PARQUET, *_ARROW)) or bool(_kind_of_other(head))
+
+
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(8).startswith((_ZIP, _OLE, _PARQUET, _ARROW))
+            return file.read(1000)
     except OSError:
-        return False
+        return b""
+
+
+def _kind_of_other(head: bytes) -> str:
+    """What a file is that programs open as a spreadsheet, and labelr does not; empty for anything else."""
+    if head.startswith(_BOOKS):  # whose parts may not be compressed
+        return ""
+    return next((kind for kind, beginning in _OTHERS.items() if beginning.match(head)), "")
 
 
 def read_spreadsheet(path: Path, sheet: str | None = None) -> Table:
@@ -54,12 +79,16 @@ def read_spreadsheet(path: Path, sheet: str | None = None) -> Table:
     Raises:
         LabelrError: If the file cannot be read, has no such sheet, or several of them, or a package is missing.
     """
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head.startswith((_PARQUET, _ARROW)):
+    head = _read_head(path)
+    if head.startswith((_PARQUET, *_ARROW)):
         if sheet is not None:
             raise LabelrError(f"{path} has no sheets", "leave `--sheet` out")
-        return _read_columnar(path, is_parquet=head.startswith(_PARQUET))
+        return _read_columnar(path, head)
+    if kind := _kind_of_other(head):
+        raise LabelrError(
+            f"{path} is {kind}, which labelr does not read",
+            "open it in a spreadsheet program, save it as .xlsx or CSV, and use that file",
+        )
     return _read_sheet(path, sheet)
 
 
@@ -82,18 +111,45 @@ def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
     if frame.index.nlevels > 1 or frame.index.name is not None or frame.index.dtype.kind not in "iu":
         names = [str(name or "") for name in frame.index.names]
         frame = frame.reset_index(names=names, drop=any(name in frame.columns for name in names))
+    _check_pictures(frame, path)
     columns = [list(map(cell_text, map(_plain, frame.iloc[:, column].tolist()))) for column in range(frame.shape[1])]
     rows = [[cell_text(name) for name in frame.columns], *map(list, zip(*columns, strict=True))]
     return Table(path, rows, list(range(len(rows))), how)
 
 
+def _check_pictures(frame: "pd.DataFrame", path: Path) -> None:
+    """Raises LabelrError if a column holds the images themselves, and none has the names of image files."""
+    firsts = [next(iter(frame.iloc[:, number].dropna()), None) for number in range(frame.shape[1])]
+    inside = [number for number, value in enumerate(firsts) if _is_picture(value)]
+    if inside and not any(isinstance(value, str) and has_image_suffix(value) for value in firsts):
+        raise LabelrError(
+            f'{path}: the column "{frame.columns[inside[0]]}" holds the images themselves, not their names',
+            "write each image into a file, and a table with their names in a column `filename`",
+        )
+
+
+def _is_picture(value: Any) -> bool:
+    if _is_struct(value):
+        return value["bytes"] is not None
+    return isinstance(value, bytes) and value.startswith(_PICTURES)
+
+
+def _is_struct(value: Any) -> bool:
+    """Whether a value is an image as the library ``datasets`` stores it: its bytes, or the path of its file."""
+    return isinstance(value, dict) and value.keys() == {"bytes", "path"}
+
+
 def _plain(value: Any) -> Any:
     """An array or number of NumPy, such as a list in a Parquet file, as a value of Python; others unchanged."""
+    if _is_struct(value):
+        return value["path"]
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def cell_text(value: Any) -> str:
     """The text that a spreadsheet shows for a value: ``1`` for 1.0, ``true``, a date without a time; empty for none."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, float) and value.is_integer():
@@ -106,16 +162,24 @@ def cell_text(value: Any) -> str:
     return "" if text in MISSING else text.removesuffix(" 00:00:00")  # of a date
 
 
-def _read_columnar(path: Path, *, is_parquet: bool) -> Table:
+def _read_columnar(path: Path, head: bytes) -> Table:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path) if is_parquet else pd.read_feather(path)
+        if head.startswith(_STREAM):
+            from pyarrow import ipc
+
+            with path.open("rb") as file:
+                frame = ipc.open_stream(file).read_pandas()
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of version 1 of Feather, that it is old
+                frame = pd.read_parquet(path) if head.startswith(_PARQUET) else pd.read_feather(path)
     except ImportError as error:
         raise LabelrError(f"{path} needs pyarrow to be read", "`pip install 'labelr[parquet]'`") from error
     except Exception as error:  # pyarrow raises its own errors, which cannot be named without it
         raise LabelrError(f"{path} cannot be read: {error}", "write it again") from error
-    return table_of_frame(frame, path, "Parquet" if is_parquet else "Feather")
+    return table_of_frame(frame, path, "Parquet" if head.startswith(_PARQUET) else "Arrow")
 
 
 def _read_sheet(path: Path, sheet: str | None) -> Table:

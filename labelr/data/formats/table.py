@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,24 +52,52 @@ _PAIRS = tuple(
         "benar/palsu", "đúng/sai", "真/假", "sí/no", "si/no", "sì/no", "sim/não", "sim/nao", "ja/nee", "ja/nej",
         "ja/nei", "tak/nie", "ano/ne", "áno/nie", "igen/nem", "да/нет", "так/ні", "evet/hayır", "evet/hayir",
         "kyllä/ei", "jah/ei", "taip/ne", "jā/nē", "da/ne", "da/nu", "ναι/οχι", "ναι/όχι", "是/否", "有/无", "有/無",
-        "はい/いいえ", "예/아니오",
+        "はい/いいえ", "예/아니오", "예/아니요", "네/아니오", "네/아니요", "참/거짓", "있음/없음", "истина/лъжа",
+        "да/не", "teisinga/neteisinga", "gwir/anwir", "ya/tidak", "có/không", "有り/無し", "有り/無", "あり/なし",
+        "真/偽", "对/错", "對/錯", "是/不是", "有/没有", "有/沒有", "จริง/เท็จ", "ใช่/ไม่ใช่", "มี/ไม่มี", "نعم/لا", "صواب/خطأ",
+        "صحيح/خطأ", "כן/לא", "אמת/שקר", "נכון/לא נכון", "بله/خیر", "درست/نادرست", "हाँ/नहीं",
+        "हां/नहीं", "सत्य/असत्य", "सही/गलत", "si'/no",
     )
 )  # fmt: skip
 """Words for yes and no that count only where both are in a table: a column may name a beach ``sand``."""
 AMBIGUOUS = frozenset({"f", "j", "n", "no", "non", "t", "y", *chain.from_iterable(_PAIRS)}) - {"ja"}
 """Marks that may also be words: M and F, the points of the compass, the codes of countries."""
+_SIGNS = tuple(
+    pair.split("/") for pair in (
+        "s/n", "o/n", "x/-", "+/-", "✓/-", "✔/-", "✓/✗", "✔/✗", "✔/✘", "✓/×", "√/×", "○/×", "◯/×", "〇/×", "☑/☐",
+    )
+)  # fmt: skip
+"""Signs and letters for yes and no that count only where a column holds both and nothing else; letters, where two do,
+since one may hold the points of the compass."""
+_LONE = frozenset(chain.from_iterable(_PAIRS)) - {"sand"}
 
 
 NUMBER_MARK = re.compile(r"\+?[01](\.0*)?(e[+-]?0+)?|-1(\.0*)?(e[+-]?0+)?")
 _NUMBERS = {1.0: Mark.YES, 0.0: Mark.NO, -1.0: Mark.MINUS}
 
 
-def marks_among(cells: Iterable[str]) -> Mapping[str, Mark]:
-    """What the cells of a table mean by their text in lower case: `MARKS`, and the pairs of words that are complete."""
-    words = {cell.lower() for cell in cells}
+def marks_among(columns: Iterable[Iterable[str]]) -> Mapping[str, Mark]:
+    """What the cells of a table mean by their text in lower case: `MARKS`, and pairs of words for yes and no.
+
+    A word without its pair counts where it is all that a column holds beside empty cells, as if ticked, and another
+    column holds marks too.
+    """
+    words_of = [{cell.lower() for cell in cells} for cells in columns]
+    words = set().union(*words_of)
+    complete = [pair for pair in _PAIRS if words.issuperset(pair)]
+    for pair in _SIGNS:
+        count = sum({*pair} <= own <= {*pair, *MARKS} for own in words_of)
+        complete += [pair] * (count > pair[1].isalpha())
+    ticked = [own for own in words_of if len(own) == 2 and "" in own and own & _LONE]
+    if len(ticked) > 1 or any(map(_are_marks, words_of)):
+        complete += [pair for pair in _PAIRS if any(own.intersection(pair) for own in ticked)]
     numbers = {word: _NUMBERS[float(word)] for word in words if NUMBER_MARK.fullmatch(word)}
-    pairs = [(yes, no) for yes, no in _PAIRS if {yes, no} <= words]
-    return {**{yes: Mark.YES for yes, _ in pairs}, **{no: Mark.NO for _, no in pairs}, **numbers, **MARKS}
+    return {**{yes: Mark.YES for yes, _ in complete}, **{no: Mark.NO for _, no in complete}, **numbers, **MARKS}
+
+
+def _are_marks(words: Collection[str]) -> bool:
+    """Whether some words in lower case are marks whatever else is in the table, and not only empty or unknown."""
+    return all(word in MARKS for word in words) and any(MARKS[word] in (Mark.YES, Mark.NO) for word in words)
 
 
 PROBE_ROWS = 100
@@ -121,7 +149,7 @@ class Table:
     @cached_property
     def marks(self) -> Mapping[str, Mark]:
         """What its cells mean, by the first rows; see `marks_among`."""
-        return marks_among({cell for row in islice(self.rows, 1, 2 * PROBE_ROWS) for cell in row})
+        return marks_among(map(set, zip_longest(*islice(self.rows, 1, 2 * PROBE_ROWS), fillvalue="")))
 
     def column(self, number: int, rows: int | None = None) -> list[str]:
         """The cells of a column below the header, of the first `rows` rows; empty where a row is too short."""

@@ -56,7 +56,7 @@ def _divide(table: Table, number: int, name: str, size: int) -> Table:
         values = [MARK.get(value.lower(), value) for value in read_vector(cells[number])]
         if table.marks.get(cells[number].lower()) in _NOTHING:
             values = [""] * size
-        if len(values) == size and all(value.lower() in marks_among(values) for value in values):
+        if len(values) == size and all(value.lower() in marks_among([values]) for value in values):
             rows.append([*cells[:number], *values, *cells[number + 1 :]])
             numbers.append(table.numbers[row + 1])
         else:

@@ -136,7 +136,7 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
     pick = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
     cells = [cell for row in rows if len(row) > columns[-1] for cell in pick(row)]
     distinct = set(cells)
-    marks = marks_among(distinct)
+    marks = marks_among(cells[number :: len(columns)] for number in range(len(columns)))
     codes = {cell: int(marks.get(cell.lower(), Mark.OTHER)) for cell in distinct}  # NumPy is slow on enums
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 

@@ -78,12 +78,12 @@ def read_voc(source: Source) -> LabelTable:
             root = _parse(path)
             if root.tag != "annotation":
                 raise LabelrError(f"{path} is not an XML of Pascal VOC", "move it out of the folder")
+            labels = _read_objects(path, root)
         except LabelrError as error:
             if not source.options.skip_invalid:
                 raise LabelrError(error.message, f"{error.hint}, or leave it out with `--skip-invalid`") from error
             invalid[stem] = error.message
             continue
-        labels = {(item.findtext("name") or "").strip() for item in root.iterfind("object")}
         named = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/"))
         labels |= tags.get(stem, set())
         split = splits.get(stem) or SPLIT_NAMES.get(stem.split("/")[0].lower(), "")
@@ -91,6 +91,14 @@ def read_voc(source: Source) -> LabelTable:
     notes = note_empty_images(annotations, "an object")
     layout = "Pascal VOC, the objects in an image"
     return LabelTable.of(annotations, layout, notes=notes, invalid=list(invalid.values()), aside=list(invalid))
+
+
+def _read_objects(path: Path, root: Element) -> set[str]:
+    """The names of the objects in an image. Raises LabelrError if one has none."""
+    names = [(item.findtext("name") or "").strip() for item in root.iterfind("object")]
+    if "" in names:
+        raise LabelrError(f"{path}: object {names.index('') + 1} has no name", "name it")
+    return set(names)
 
 
 def _read_voc_tags(source: Source) -> dict[str, set[str]]:
