@@ -66,3 +66,9 @@ def test_vectors_beside_images_are_refused(tmp_path: Path) -> None:
         put(tmp_path, name)
         put(tmp_path, f"{Path(name).stem}.txt", "0 1 0")
     assert "hold numbers such as 0 1 0, not tags" in error_of(tmp_path).message
+
+
+def test_boxes_are_no_vectors_of_labels(tmp_path: Path) -> None:
+    rows = 'a.jpg,dog,"[0.1, 0.2, 0.3, 0.4]"\na.jpg,cat,"[0.1, 0.2, 0.5, 0.4]"\nb.jpg,cat,"[0.1, 0.2, 1.0, 1.0]"\n'
+    table = read_table(make_data(tmp_path, f"filename,category,bbox\n{rows}"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])

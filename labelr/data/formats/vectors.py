@@ -10,6 +10,8 @@ from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 WRAPPING = re.compile(r"(?:(?:np\.)?(?:array|tensor)\()?\s*[\[({]([^\[\](){}]*)[\])}]\s*(?:,[^)]*)?\)?")
 """Brackets of Python, NumPy and PyTorch around a vector."""
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|true|false", re.IGNORECASE)
+BOXES = frozenset({"bbox", "bboxes", "box", "boxes", "keypoints", "points", "polygon", "segmentation", "xywh", "xyxy"})
+"""Columns of coordinates, whose names are normalized by `column_key`."""
 _NOTHING = (Mark.BLANK, Mark.UNKNOWN)
 MARK = {"true": "1", "false": "0"}
 
@@ -43,7 +45,7 @@ def _is_decimal_comma(cell: str) -> bool:
 def divide_vectors(table: Table) -> Table:
     """The table with a column for each number of cells that hold vectors; rows with another cell there are left out."""
     for number, name in enumerate(table.header):
-        size = vector_size(table.column(number, PROBE_ROWS))
+        size = 0 if table.keys[number] in BOXES else vector_size(table.column(number, PROBE_ROWS))
         if size:
             return divide_vectors(_divide(table, number, name or "label", size))
     return table
