@@ -328,7 +328,7 @@ def test_id_that_two_images_of_coco_have_is_an_error(tmp_path: Path) -> None:
 def test_name_that_a_json_maps_twice_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "labels.json", '{"a.jpg": ["dog"], "b.jpg": [], "a.jpg": ["cat"]}')
     put(tmp_path, "a.jpg")
-    assert "1 images twice: a.jpg" in error_of(tmp_path).message
+    assert "1 key twice: a.jpg" in error_of(tmp_path).message
 
 
 def test_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:

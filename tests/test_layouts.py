@@ -37,7 +37,7 @@ def test_file_of_unknown_layout_is_shown_with_its_first_lines(tmp_path: Path) ->
         ("labels.xml", "<annotations><image></annotations>", "cannot be parsed"),
         ("labels.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "cannot be parsed"),
         ("labels.yaml", "names: [a", "cannot be parsed"),
-        ("labels.json", '{"a": 1}', "has no layout that labelr knows"),
+        ("labels.json", '{"x": 1}', "has no layout that labelr knows"),
     ],
 )
 def test_file_that_cannot_be_parsed_is_named(name: str, text: str, message: str, tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.encodings import find_encodings
+from labelr.data.formats.json_objects import find_objects
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.walk import FileIndex, has_image_suffix
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -138,7 +139,8 @@ class Source:
             if self.suffix == ".json":
                 return json.loads(self.text.content)
             if self.suffix in (".jsonl", ".ndjson"):
-                return self._parse_lines()
+                is_array = self.text.content.lstrip().startswith("[")
+                return json.loads(self.text.content) if is_array else self._parse_lines()
             if self.suffix in YAML_SUFFIXES:
                 return _parse_yaml(self.text.content)
         except (ValueError, RecursionError) as error:
@@ -153,7 +155,7 @@ class Source:
         values = []
         for number, line in enumerate(self.text.content.split("\n"), start=1):
             try:
-                value = json.loads(line) if line.strip() else {}
+                value = json.loads(line.rstrip().removesuffix(",")) if line.strip() else {}
                 if not isinstance(value, dict):
                     raise ValueError(f"expected an object, got {line[:60]}")
             except ValueError as error:
@@ -166,25 +168,34 @@ class Source:
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
-        """The objects of a JSON list, of JSON Lines, or of a JSON that maps names of images to their labels."""
+        """The objects of a JSON or of JSON Lines, one for each image; see `find_objects`."""
         document = self.document if self.suffix in JSON_SUFFIXES else None
-        if isinstance(document, dict) and document and all(map(has_image_suffix, document)):
+        try:
+            found = find_objects(document, self._is_image)
+        except LabelrError as error:
+            raise LabelrError(f"{self.path}: {error.message}", error.hint) from error
+        if found and isinstance(document, dict):
             self._check_keys()
-            return [
-                {"filename": name, **value} if isinstance(value, dict) else {"filename": name, "labels": value}
-                for name, value in document.items()
-            ]
-        if isinstance(document, list) and document and all(isinstance(value, dict) for value in document):
-            return document
-        return []
+        return found
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a text is the name of an image, or that of an image file without its ending."""
+        return has_image_suffix(name) or name in self._stems
+
+    @cached_property
+    def _stems(self) -> set[str]:
+        """The paths of the image files without their endings, and the last parts of these."""
+        paths = {PurePosixPath(name).with_suffix("") for name in self.image_files}
+        return {path.as_posix() for path in paths} | {path.name for path in paths}
 
     def _check_keys(self) -> None:
-        """Raises LabelrError if a JSON that maps names to labels has a name twice, of which a parser keeps the last."""
+        """Raises LabelrError if a JSON that maps images or labels has one twice, of which a parser keeps the last."""
         pairs = json.loads(self.text.content, object_pairs_hook=list)
         repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         if repeated:
             raise LabelrError(
-                f"{self.path} has {len(repeated):,} images twice: {preview(repeated)}", "keep one entry for each image"
+                f"{self.path} has {pluralize(len(repeated), 'key')} twice: {preview(repeated)}",
+                "keep one entry of each",
             )
 
     def files(self, suffix: str) -> Iterator[Path]:
