@@ -15,7 +15,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 _UNLIKELY = re.compile(
-    r"^[ьъыะ-ฺ็-๎]|[ะ-ฺ][ะ-ฺ]|[เ-ไ](?:[ะ-๎]|$)|[םןךץףςةى](?=\w)|[כמנפצσþ]$|^ð|[½¼¾§¢¤¨‡†„‚](?=\w)|\w[½¼¾§¢¤¨‡†„‚]",
+    r"^[ьъыะ-ฺ็-๎]|[ะ-ฺ][ะ-ฺ]|[เ-ไ](?:[ะ-๎]|$)|[םןךץףςةى](?=\w)|[כמנפצσþ]$|^ð|[½¼¾§¢¤¨‡†„‚](?=\w)|\w[½¼¾§¢¤¨‡†„‚©¶±¡¥]",
     re.MULTILINE,
 )
 """Letters that do not begin a word, or that have another form at its end, and signs that do not touch letters."""
@@ -65,7 +65,7 @@ def _unicode_encoding(data: bytes) -> str | None:
 def _guess(data: bytes) -> str:
     """The codec of bytes that are not UTF-8 throughout."""
     valid, stray = _count_utf8(data)
-    if valid > stray:
+    if valid > 3 * stray:
         return "utf-8"
     sample = _sample(data)
     scores = {name: score for name in (*ALPHABETS, *CHARACTERS) if (score := _score(sample, name)) is not None}

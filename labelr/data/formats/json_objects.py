@@ -34,7 +34,7 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     """
     if isinstance(document, list):
         return _of_list(document, is_image)
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or "annotations" in document:  # of COCO, whose labels are there
         return []
     images = {key: value for key, value in document.items() if is_image(key)}
     if 2 * len(images) > len(document):
@@ -45,8 +45,6 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
         return [{**fields, "split": key} for key, value in nested.items() for fields in find_objects(value, is_image)]
     if nested and all(_are_images(value, is_image) for value in nested.values()):
         return _of_labels(nested)
-    if "annotations" in document:  # of COCO, whose images have their labels there
-        return []
     holding = [found for value in nested.values() if _have_image(found := find_objects(value, is_image), is_image)]
     return holding[0] if len(holding) == 1 else []
 
