@@ -16,6 +16,7 @@ from labelr.config import MAX_PIXELS, ResizeRule
 from labelr.data import samples
 from labelr.data.samples import BandsError, Samples
 from labelr.data.value_range import Levels, ValueRange, measure, scale
+from labelr.data.walk import has_other_suffix
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
@@ -106,7 +107,10 @@ def read_thumbnail(
 
 
 def open_file(path: Path) -> BufferedReader:
-    """The file opened for reading. Raises UnreadableError."""
+    """The file opened for reading. Raises UnreadableError, also for a raw file: only its small preview would open."""
+    if has_other_suffix(path.name):
+        ending = path.suffix.strip().lower()
+        raise UnreadableError(f"labelr does not read {ending} files: export as JPEG, PNG or TIFF")
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe could block forever
             raise UnreadableError("not a regular file")
