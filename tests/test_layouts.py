@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +151,9 @@ def test_images_of_an_unlabelled_folder_are_unknown_if_blank_means_that(tmp_path
         (["cat-dog", "dog-cow", "cow-cat"], "3 (cat-dog, cow-cat, dog-cow)", "-"),
         (["cat", "dog", "cat & dog"], "1 (cat & dog)", '"&"'),
         (["cat", "dog", "cat dog"], "1 (cat dog)", '" "'),
+        (["cat", "dog", "cat and dog"], "1 (cat and dog)", '" and "'),
+        (["Hund", "Katze", "Hund und Katze"], "1 (Hund und Katze)", '" und "'),
+        (["Cat_Dog", "cat", "dog"], "1 (Cat_Dog)", "_"),
         (["big_cat", "dog", "big_cat__dog"], "1 (big_cat__dog)", "__"),
     ],
 )
@@ -164,6 +167,20 @@ def test_folders_that_look_like_combinations_are_named_with_the_option(
         f"folders that look like combinations of labels, each taken as a label of its own: {named}; "
         f"separate them with `--tag-separator {option}`"
     )
+
+
+def test_combinations_with_several_separators_are_all_named(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in ("cat", "dog", "cat-dog", "cat_dog")])
+    (note,) = read_table(data).findings.notes
+    assert note.endswith(
+        "2 (cat_dog, cat-dog); separate them with `--tag-separator _` or `--tag-separator -`, after you rename them to "
+        "have the same separator"
+    )
+
+
+def test_spaces_around_the_separator_of_folders_are_no_part_of_labels(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, ["cat/1.jpg", "cat & dog/2.jpg"]), tag_separator="&")
+    assert table.labels == ("cat", "dog")
 
 
 def test_folders_with_a_word_in_common_are_not_taken_for_combinations(tmp_path: Path) -> None:
@@ -207,6 +224,35 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     reading = read_labels([tmp_path], ReadOptions())
     assert_table(reading, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
     assert reading.findings.unlisted == ("c.jpg",)
+
+
+@pytest.mark.parametrize("broken", ["a.txt", "z.txt"])
+def test_text_file_that_cannot_be_read_is_named_or_left_out(broken: str, tmp_path: Path) -> None:
+    images = ["dogs/a.jpg", "cats/b.jpg", "cats/z.jpg"]
+    for image in make_folders(tmp_path, images).rglob("*.jpg"):
+        put(image.parent, f"{image.stem}.txt", "cat, pet" if image.stem != broken[0] else "cat\0")
+    error = error_of(tmp_path)
+    assert f"{broken} is not text" in error.message
+    assert "--skip-invalid" in error.hint
+    table = read_table(tmp_path, skip_invalid=True)
+    assert table.labels == ("cat", "pet")
+    assert len(table) == 2
+    (reason,) = table.findings.invalid
+    assert broken in reason
+
+
+def test_text_file_that_may_not_be_read_is_named(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
+    data = make_folders(tmp_path, ["dogs/a.jpg", "cats/b.jpg"])
+    put(data, "cats/b.txt", "cat")
+    forbid(put(data, "dogs/a.txt", "dog"))
+    assert "a.txt: Permission denied" in error_of(data).message
+
+
+def test_patterns_of_images_do_not_hide_text_files(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, ["dogs/a.jpg", "cats/b.jpg"])
+    for name in ("dogs/a.txt", "cats/b.txt"):
+        put(data, name, "pet, cat")
+    assert read_table(data, ignore=("*.txt",)).labels == ("cat", "pet")
 
 
 def test_text_files_in_a_linked_folder_are_read(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ def fits(source: Source) -> int:
     sidecars = _find_sidecars(source) if source.is_folder else {}
     if not sidecars:
         return 0
-    texts, _ = _read_texts(list(sidecars.values())[:PROBED_IMAGES], source.options.encoding)
+    texts: list[str] = []
+    for paths in list(sidecars.values())[:PROBED_IMAGES]:
+        with suppress(LabelrError):  # reported when it is read
+            texts += _read_texts([paths], source.options.encoding)[0]
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
 
@@ -34,9 +37,9 @@ def read(source: Source) -> LabelTable:
     """The label table of sidecar files; images without one are not labelled, and left out.
 
     Raises:
-        LabelrError: If there is no such file, or it is ambiguous what separates the tags.
+        LabelrError: If there is no such file, one cannot be read, or it is ambiguous what separates the tags.
     """
-    sidecars = _find_sidecars(source)
+    sidecars, invalid = _without_invalid(_find_sidecars(source), source)
     if not sidecars:
         raise LabelrError(
             f"no image in {source.images} has a text file beside it", "name another layout with `--layout`"
@@ -53,8 +56,32 @@ def read(source: Source) -> LabelTable:
     empty = [annotation.name for annotation in annotations if not annotation.present]
     note = f"images with an empty text file, to which no label applies: {len(empty):,} ({preview(empty)})"
     return LabelTable.of(
-        annotations, f"a text file of tags beside each image{how}{encodings}", notes=[note] if empty else []
+        annotations,
+        f"a text file of tags beside each image{how}{encodings}",
+        notes=[note] if empty else [],
+        invalid=invalid,
     )
+
+
+def _without_invalid(sidecars: dict[str, list[Path]], source: Source) -> tuple[dict[str, list[Path]], list[str]]:
+    """The text files that can be read, and the reasons for the others.
+
+    Raises:
+        LabelrError: For one that cannot be read, unless the user leaves such images out.
+    """
+    invalid: dict[str, str] = {}
+    for name, paths in sidecars.items():
+        try:
+            _read_texts([paths], source.options.encoding)
+        except LabelrError as error:
+            if not source.options.skip_invalid:
+                hint = "correct the file or its permissions, or leave such images out with `--skip-invalid`"
+                raise LabelrError(error.message, hint) from error
+            invalid[name] = error.message
+    kept = {name: paths for name, paths in sidecars.items() if name not in invalid}
+    if invalid and not kept:
+        raise LabelrError(f"no text file in {source.path} can be read: {next(iter(invalid.values()))}")
+    return kept, list(invalid.values())
 
 
 def separator_beside(images: Path, texts: Path) -> str | None:
