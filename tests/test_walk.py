@@ -190,6 +190,7 @@ def test_system_folder_that_is_named_itself_is_searched(tmp_path: Path) -> None:
     assert found(tmp_path / "@eaDir") == ["a.jpg"]
     index = FileIndex(tmp_path)
     assert list(index.find_images(tmp_path / "@eaDir")) == [tmp_path / "@eaDir" / "a.jpg"]
+    assert index.passed_over == PassedOver()
 
 
 @pytest.mark.parametrize("name", ["eaDir", "recycle bin", "found", "lost and found", "trash", "snapshots"])

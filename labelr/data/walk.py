@@ -17,14 +17,16 @@ SUFFIXES = HEIF_SUFFIXES | {
 }  # fmt: skip
 """Endings of image files that labelr opens."""
 OTHER_PICTURES = frozenset({
-    ".3fr", ".ai", ".ari", ".arw", ".avifs", ".bay", ".bpg", ".btf", ".cap", ".cr2", ".cr3", ".crw", ".cur", ".czi",
-    ".dcm", ".dcr", ".dds", ".dic", ".dicom", ".djvu", ".dng", ".eip", ".emf", ".eps", ".erf", ".exr", ".fff", ".fit",
-    ".fits", ".flif", ".fts", ".gpr", ".hdr", ".heics", ".heifs", ".icns", ".ico", ".iiq", ".insp", ".jb2", ".jbig2",
-    ".jls", ".jph", ".jpm", ".jxl", ".jxr", ".jxs", ".kdc", ".kra", ".lif", ".lsm", ".mdc", ".mef", ".mha", ".mng",
-    ".mos", ".mrw", ".mrxs", ".nd2", ".ndpi", ".nef", ".nii", ".nrw", ".oib", ".oif", ".ora", ".orf", ".ori", ".pam",
-    ".pbm", ".pcx", ".pdf", ".pef", ".pfm", ".pgm", ".pict", ".pnm", ".ppm", ".psb", ".psd", ".psp", ".pspimage",
-    ".ptx", ".qoi", ".raf", ".ras", ".raw", ".rw2", ".rwl", ".rwz", ".scn", ".sgi", ".sr2", ".srf", ".srw", ".svg",
-    ".svgz", ".svs", ".tf8", ".tga", ".vsi", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
+    ".3fr", ".afphoto", ".ai", ".ari", ".arw", ".avifs", ".bay", ".bpg", ".btf", ".cap", ".cin", ".cine", ".clip",
+    ".cr2", ".cr3", ".crw", ".cur", ".czi", ".dcm", ".dcr", ".dcx", ".dds", ".dic", ".dicom", ".djvu", ".dng", ".dpx",
+    ".ecw", ".eip", ".emf", ".eps", ".erf", ".exr", ".fff", ".fit", ".fits", ".flif", ".fts", ".gbr", ".gpr", ".hdp",
+    ".hdr", ".heics", ".heifs", ".icns", ".ico", ".iiq", ".indd", ".insp", ".jb2", ".jbig2", ".jls", ".jng", ".jph",
+    ".jpm", ".jxl", ".jxr", ".jxs", ".kdc", ".kra", ".ktx", ".lif", ".lsm", ".mdc", ".mef", ".mha", ".mhd", ".mng",
+    ".mos", ".mrw", ".mrxs", ".nd2", ".ndpi", ".nef", ".nii", ".nrrd", ".nrw", ".oib", ".oif", ".ora", ".orf", ".ori",
+    ".pam", ".pbm", ".pct", ".pcx", ".pdf", ".pef", ".pfm", ".pgm", ".pict", ".pnm", ".ppm", ".procreate", ".psb",
+    ".psd", ".psp", ".pspimage", ".ptx", ".qoi", ".qtk", ".raf", ".ras", ".raw", ".rgbe", ".rw2", ".rwl", ".rwz",
+    ".scn", ".sgi", ".sid", ".sr2", ".srf", ".srw", ".svg", ".svgz", ".svs", ".svslide", ".tf8", ".tga", ".vsi",
+    ".wbmp", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
 })  # fmt: skip
 """Endings of pictures that labelr does not open: raw files of cameras, medical images, slides, vector graphics."""
 _COPY = re.compile(
@@ -305,7 +307,11 @@ class FileIndex:
     def _find_within(self, folder: Path, walked: Path) -> list[Path]:
         """The files below a folder within one that was walked, and where it may have been passed over."""
         inside = [path for path in self._files[walked] if str(path).startswith(f"{folder}{os.sep}")]
-        return inside or list(Walker(walked, ignore=self._ignore).files(folder))
+        if inside:
+            return inside
+        hidden = [part for part in folder.relative_to(walked).parts if is_hidden(part)]
+        self.passed_over.folders -= Counter(hidden[:1])  # it is searched after all
+        return list(Walker(walked, ignore=self._ignore).files(folder))
 
     def ignores(self, path: Path) -> bool:
         """Whether a file, or a folder above it and below the one that was walked, matches a pattern."""
