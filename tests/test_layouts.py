@@ -239,6 +239,7 @@ def test_text_file_that_cannot_be_read_is_named_or_left_out(broken: str, tmp_pat
     assert len(table) == 2
     (reason,) = table.findings.invalid
     assert broken in reason
+    assert table.findings.unlisted == ()
 
 
 def test_text_file_that_may_not_be_read_is_named(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
@@ -246,6 +247,17 @@ def test_text_file_that_may_not_be_read_is_named(tmp_path: Path, forbid: Callabl
     put(data, "cats/b.txt", "cat")
     forbid(put(data, "dogs/a.txt", "dog"))
     assert "a.txt: Permission denied" in error_of(data).message
+
+
+def test_file_of_boxes_that_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in ("a", "b", "c")])
+    put(data, "classes.txt", "cat\ndog\n")
+    for name, text in {"a/a.txt": "0 .5 .5 .1 .1", "b/b.txt": "\0", "c/c.txt": "1 .5 .5 .1 .1"}.items():
+        put(data, name, text)
+    error = error_of(data)
+    assert "b.txt is not text" in error.message
+    table = read_table(data, skip_invalid=True)
+    assert_table(table, ["a/a.jpg", "c/c.jpg"], ["cat", "dog"], [[1, 0], [0, 1]])
 
 
 def test_patterns_of_images_do_not_hide_text_files(tmp_path: Path) -> None:
@@ -329,6 +341,22 @@ def test_corrected_files_of_images_are_read(tagged: Path, shapes: Path) -> None:
     (tagged / "labels.csv").unlink()
     table = read_table(shapes, labels=[str(tagged)])
     assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]
+
+
+def test_file_of_an_image_that_may_not_be_read_is_named(
+    tagged: Path, shapes: Path, forbid: Callable[[Path], None]
+) -> None:
+    forbid(tagged / "00001.png.csv")
+    assert "00001.png.csv: Permission denied" in error_of(shapes, labels=(str(tagged),)).message
+
+
+def test_output_of_tag_for_images_without_ending_is_read(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b"):
+        put(tmp_path, name, b"\xff\xd8\xff")
+        put(tmp_path, f"out/{name}.csv", "label,probability\ncat,0.9\n")
+    put(tmp_path, "out/labels.csv", "filename,cat,dog\na.jpg,1,0\nb,1,0\n")
+    table = read_table(tmp_path, labels=(str(tmp_path / "out"),))
+    assert_table(table, ["a.jpg", "b"], ["cat", "dog"], [[1, 0], [1, 0]])
 
 
 def test_invalid_file_of_an_image_is_named(tagged: Path, shapes: Path) -> None:

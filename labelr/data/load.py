@@ -190,16 +190,16 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
         aside.update(zip(table.aside, finder.find(table.aside, bases, own_split=own_split).files, strict=True))
     whole = concat_tables(data, sources, tables)
     match = Match.concat(matches)
-    source = sources[0].path if len(sources) == 1 else data
+    origin = sources[0].path if len(sources) == 1 else data
     kept = [row for row, file in enumerate(match.files) if file is None or not index.ignores(finder.folder / file)]
     notes = [*match.notes, *index.passed_over.notes()]
     if len(kept) < len(match.files):
         notes.append(f"listed images left out by `--ignore`: {len(match.files) - len(kept):,}")
         whole, match = whole.take(kept), match.take(kept)
         if not kept:
-            raise LabelrError(f"`--ignore` leaves out every image that {source} lists", "give narrower patterns")
+            raise LabelrError(f"`--ignore` leaves out every image that {origin} lists", "give narrower patterns")
     whole = replace(whole, notes=(*whole.notes, *notes))
-    dataset = _make_dataset(source, whole, match, aside, finder, images)
+    dataset = _make_dataset(origin, whole, match, aside, finder, images)
     columns = frozenset(name for source in sources if source.table for name in source.table.header)
     return replace(dataset, findings=dataset.findings._replace(columns=columns))
 

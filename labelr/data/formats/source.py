@@ -4,7 +4,8 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -233,6 +234,13 @@ def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[Decod
         _decode(*file, hinted=encoding)
         for file in zip(paths, contents, (codec or guess for codec in codecs), strict=True)
     ]
+
+
+def readable_texts(paths: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
+    """The texts of those files that can be read, to recognise a layout by: its reader reports the others."""
+    for path in paths:
+        with suppress(LabelrError):
+            yield read_text(path, encoding).content
 
 
 def _read_bytes(path: Path) -> bytes:
