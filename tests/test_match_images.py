@@ -164,6 +164,8 @@ def test_image_in_a_folder_of_another_part_is_not_that_of_the_label_file(tmp_pat
         ("a.jpg", "a.jpg.jpg"),
         ("a.jpg.jpeg", "a.jpg"),
         ("a.png", "a.dcm.png"),
+        ("a.png", "a.nii.gz"),
+        ("a.jpg", "a.xml"),
     ],
     ids=ascii,
 )

@@ -26,8 +26,12 @@ SPACES = re.compile(r"(?:\s|%20)+")
 SPACE_AT_END = re.compile(" ?/ ?")
 INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 """Marks that copying a name from a window brings along."""
-ENDINGS = re.compile(rf"(?<=[^/\s])(?:\s*\.\s*(?:{'|'.join(ending[1:] for ending in SUFFIXES | OTHER_PICTURES)}))+\s*$")
-"""The endings of pictures at the end of a name in lower case, those that labelr does not open too: ``.dcm.png``."""
+NAMED_INSTEAD = frozenset({".avi", ".gz", ".json", ".mat", ".mov", ".mp4", ".npy", ".npz", ".txt", ".xml"})
+"""Endings of what tables name instead of an image: its video, array or annotations."""
+ENDINGS = re.compile(
+    rf"(?<=[^/\s])(?:\s*\.\s*(?:{'|'.join(ending[1:] for ending in SUFFIXES | OTHER_PICTURES | NAMED_INSTEAD)}))+\s*$"
+)
+"""The endings at the end of a name in lower case, those that labelr does not open too, such as ``.dcm.png``."""
 UNUSUAL = re.compile(rf"[^\S ]|%20|  |^ | $| /|/ |{INVISIBLE.pattern}")
 """What `_loosen` changes."""
 
@@ -318,7 +322,7 @@ def _difference(name: str, file: str) -> str:
 
 
 def _split_ending(name: str) -> tuple[str, str]:
-    """A folded name without the endings of pictures, and these endings with the spaces around them."""
+    """A folded name without its known endings, and these endings with the spaces around them."""
     found = ENDINGS.search(name)
     return (name[: found.start()], found[0]) if found else (name, "")
 

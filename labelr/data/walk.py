@@ -223,15 +223,15 @@ class Walker:
 
     def _takes(self, path: Path) -> bool:
         """Whether a file is found; counts it if not, or if it is a picture that labelr does not open."""
-        passed, is_picture = self.passed_over, is_image(path)
-        ending = "" if is_picture else _other_picture(path.name)
-        if path.name.startswith("."):
-            passed.hidden += is_picture
+        passed, name = self.passed_over, path.name
+        ending = "" if has_image_suffix(name) else _other_picture(name)
+        if name.startswith("."):
+            passed.hidden += has_image_suffix(name)
             if ending.endswith(".icloud"):  # stands for an image that is not on this machine
                 passed.formats[ending] += 1
             return False
-        if (is_picture or ending) and self.ignores(path):
-            passed.ignored += is_picture
+        if self.ignore and (ending or is_image(path)) and self.ignores(path):
+            passed.ignored += not ending
             return False
         if ending:
             passed.formats[ending] += 1
