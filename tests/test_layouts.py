@@ -183,6 +183,19 @@ def test_spaces_around_the_separator_of_folders_are_no_part_of_labels(tmp_path: 
     assert table.labels == ("cat", "dog")
 
 
+def test_label_in_a_combination_is_that_of_the_folder_in_another_case(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, ["cat/1.jpg", "dog/2.jpg", "Cat_Dog/3.jpg"]), tag_separator="_")
+    assert_table(table, ["Cat_Dog/3.jpg", "cat/1.jpg", "dog/2.jpg"], ["cat", "dog"], [[1, 1], [1, 0], [0, 1]])
+    assert table.findings.notes == (
+        "labels in names of folders, taken for the folder of another case: Cat (cat), Dog (dog)",
+    )
+
+
+def test_folders_that_differ_in_case_alone_are_kept_apart(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, ["cat/1.jpg", "Cat/2.jpg", "Cat_dog/3.jpg"]), tag_separator="_")
+    assert table.labels == ("Cat", "cat", "dog")
+
+
 def test_folders_with_a_word_in_common_are_not_taken_for_combinations(tmp_path: Path) -> None:
     folders = ["golden_retriever", "labrador_retriever", "_cat", "cat", "sea_lion"]
     assert read_table(make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in folders])).findings.notes == ()

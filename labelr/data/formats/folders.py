@@ -46,15 +46,16 @@ def read(source: Source) -> LabelTable:
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
         copies[_split_and_folders(name)[0], content].append(name)
     separator, unknown_if_empty = source.options.tag_separator, source.options.blank == "unknown"
+    folders = {folder for name in source.image_files for folder in _split_and_folders(name)[1]}
+    labels_of, respelled = _labels_by_folder(folders, separator)
     annotations = []
     for (split, _), names in copies.items():
-        labels = {
-            label for name in names for folder in _split_and_folders(name)[1] for label in _labels(folder, separator)
-        }
+        labels = {label for name in names for folder in _split_and_folders(name)[1] for label in labels_of[folder]}
         annotations.append(Annotation(names[0], labels, split=split, complete=bool(labels) or not unknown_if_empty))
     shared = sum(len(names) > 1 for names in copies.values())
     notes = [f"images in several folders, which have several labels: {shared:,}"] if shared else []
-    folders = {folder for name in source.image_files for folder in _split_and_folders(name)[1]}
+    if respelled:
+        notes.append(f"labels in names of folders, taken for the folder of another case: {preview(respelled)}")
     num_empty = sum(not annotation.present for annotation in annotations)
     notes += _note_names(folders, separator, num_empty, unknown_if_empty=unknown_if_empty)
     further = [name for names in copies.values() for name in names[1:]]
@@ -67,6 +68,23 @@ def _labels(folder: str, separator: str | None) -> list[str]:
     if separator is None:
         return [folder]
     return [] if folder.lower() in UNLABELLED else [label.strip() for label in folder.split(separator) if label.strip()]
+
+
+def _labels_by_folder(folders: Collection[str], separator: str | None) -> tuple[dict[str, list[str]], list[str]]:
+    """The labels of each folder, and those that are spelled as in a folder of their own: ``Dog`` of ``Dog_Cat``."""
+    parts = {folder: _labels(folder, separator) for folder in sorted(folders)}
+    alone = {own[0] for own in parts.values() if len(own) == 1}
+    if separator is None:
+        return parts, []
+    spelling = {label.casefold(): label for label in sorted(alone)}
+    changed = {
+        part: spelling[part.casefold()]
+        for own in parts.values()
+        for part in own
+        if part not in alone and part.casefold() in spelling
+    }
+    labels = {folder: [changed.get(part, part) for part in own] for folder, own in parts.items()}
+    return labels, [f"{part} ({label})" for part, label in changed.items()]
 
 
 def _note_names(
