@@ -243,6 +243,13 @@ def test_what_is_left_out_is_printed_and_in_the_summary(cli: Cli, photos: Path, 
         assert f"  {note}\n" in done.err
 
 
+def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, "photos/a.dng")
+    done = cli("tag", tmp_path / "photos", "-o", tmp_path / "out")
+    assert done.code == 1
+    assert "photos; pictures in formats that labelr does not read, left out: 1 .dng" in done.err
+
+
 def test_raw_file_that_is_given_itself_fails_with_its_reason(
     cli: Cli, photos: Path, tmp_path: Path, trained: Model
 ) -> None:
@@ -255,13 +262,6 @@ def test_raw_file_that_is_given_itself_fails_with_its_reason(
 def test_stdout_is_no_output_directory(photos: Path, trained: Model) -> None:
     with pytest.raises(SettingError, match="only the command line writes to stdout"):
         tag(photos, trained, output="-")
-
-
-def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path) -> None:
-    put(tmp_path, "photos/a.dng")
-    done = cli("tag", tmp_path / "photos", "-o", tmp_path / "out")
-    assert done.code == 1
-    assert "photos; pictures in formats that labelr does not read, left out: 1 .dng" in done.err
 
 
 # --- folders that cannot be listed -----------------------------------------------------------------------------------

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import samples
+from labelr.data import samples, walk
 from labelr.data.samples import BandsError, Samples
 from labelr.data.value_range import Levels, ValueRange, measure, scale
-from labelr.data.walk import has_other_suffix
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
@@ -108,7 +107,7 @@ def read_thumbnail(
 
 def open_file(path: Path) -> BufferedReader:
     """The file opened for reading. Raises UnreadableError, also for a raw file: only its small preview would open."""
-    if has_other_suffix(path.name):
+    if walk.has_other_suffix(path.name):
         ending = path.suffix.strip().lower()
         raise UnreadableError(f"labelr does not read {ending} files: export as JPEG, PNG or TIFF")
     try:
