@@ -1,7 +1,8 @@
 """Errors that a user can correct, and helpers to word them."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class LabelrError(Exception):
@@ -45,6 +46,17 @@ def preview(names: Sequence[object], limit: int = 3) -> str:
     shown = ", ".join(str(name) for name in names[:limit])
     rest = len(names) - limit
     return f"{shown}, and {rest:,} more" if rest > 0 else shown
+
+
+def preview_reasons(reasons: Mapping[str, str], limit: int = 3) -> str:
+    """Names with their reasons, those of the same reason together: ``a, b, and 7 more (empty); c (no image)``."""
+    names_of = defaultdict(list)
+    for name, reason in reasons.items():
+        names_of[reason].append(name)
+    groups = sorted(names_of.items(), key=lambda group: -len(group[1]))
+    shown = [f"{preview(names)} ({reason})" for reason, names in groups[:limit]]
+    rest = sum(len(names) for _, names in groups[limit:])
+    return "; ".join(shown) + (f"; and {rest:,} more" if rest else "")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

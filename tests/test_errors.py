@@ -1,11 +1,21 @@
 """Errors that a user can correct."""
 
-from labelr.errors import LabelrError, pluralize, preview, suggest
+from labelr.errors import LabelrError, pluralize, preview, preview_reasons, suggest
 
 
 def test_preview_shows_three_and_counts_the_rest() -> None:
     assert preview(["a", "b", "c", "d", "e"]) == "a, b, c, and 2 more"
     assert preview(["a", "b", "c"]) == "a, b, c"
+
+
+def test_names_with_the_same_reason_are_shown_together_the_most_first() -> None:
+    reasons = {"a": "empty", "b": "cut", "c": "cut", "d": "cut", "e": "cut"}
+    assert preview_reasons(reasons) == "b, c, d, and 1 more (cut); a (empty)"
+
+
+def test_only_the_most_common_reasons_are_shown() -> None:
+    reasons = {name: name.upper() for name in "abc"} | {"d": "D", "e": "D", "f": "F", "g": "G"}
+    assert preview_reasons(reasons) == "d, e (D); a (A); b (B); and 3 more"
 
 
 def test_one_is_singular() -> None:

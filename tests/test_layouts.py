@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +151,9 @@ def test_images_of_an_unlabelled_folder_are_unknown_if_blank_means_that(tmp_path
         (["cat-dog", "dog-cow", "cow-cat"], "3 (cat-dog, cow-cat, dog-cow)", "-"),
         (["cat", "dog", "cat & dog"], "1 (cat & dog)", '"&"'),
         (["cat", "dog", "cat dog"], "1 (cat dog)", '" "'),
+        (["cat", "dog", "cat and dog"], "1 (cat and dog)", '" and "'),
+        (["Hund", "Katze", "Hund und Katze"], "1 (Hund und Katze)", '" und "'),
+        (["Cat_Dog", "cat", "dog"], "1 (Cat_Dog)", "_"),
         (["big_cat", "dog", "big_cat__dog"], "1 (big_cat__dog)", "__"),
     ],
 )
@@ -164,6 +167,33 @@ def test_folders_that_look_like_combinations_are_named_with_the_option(
         f"folders that look like combinations of labels, each taken as a label of its own: {named}; "
         f"separate them with `--tag-separator {option}`"
     )
+
+
+def test_combinations_with_several_separators_are_all_named(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in ("cat", "dog", "cat-dog", "cat_dog")])
+    (note,) = read_table(data).findings.notes
+    assert note.endswith(
+        "2 (cat_dog, cat-dog); separate them with `--tag-separator _` or `--tag-separator -`, after you rename them to "
+        "have the same separator"
+    )
+
+
+def test_spaces_around_the_separator_of_folders_are_no_part_of_labels(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, ["cat/1.jpg", "cat & dog/2.jpg"]), tag_separator="&")
+    assert table.labels == ("cat", "dog")
+
+
+def test_label_in_a_combination_is_that_of_the_folder_in_another_case(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, ["cat/1.jpg", "dog/2.jpg", "Cat_Dog/3.jpg"]), tag_separator="_")
+    assert_table(table, ["Cat_Dog/3.jpg", "cat/1.jpg", "dog/2.jpg"], ["cat", "dog"], [[1, 1], [1, 0], [0, 1]])
+    assert table.findings.notes == (
+        "labels in names of folders, taken for the folder of another case: Cat (cat), Dog (dog)",
+    )
+
+
+def test_folders_that_differ_in_case_alone_are_kept_apart(tmp_path: Path) -> None:
+    table = read_table(make_folders(tmp_path, ["cat/1.jpg", "Cat/2.jpg", "Cat_dog/3.jpg"]), tag_separator="_")
+    assert table.labels == ("Cat", "cat", "dog")
 
 
 def test_folders_with_a_word_in_common_are_not_taken_for_combinations(tmp_path: Path) -> None:
@@ -207,6 +237,47 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     reading = read_labels([tmp_path], ReadOptions())
     assert_table(reading, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
     assert reading.findings.unlisted == ("c.jpg",)
+
+
+@pytest.mark.parametrize("broken", ["a.txt", "z.txt"])
+def test_text_file_that_cannot_be_read_is_named_or_left_out(broken: str, tmp_path: Path) -> None:
+    images = ["dogs/a.jpg", "cats/b.jpg", "cats/z.jpg"]
+    for image in make_folders(tmp_path, images).rglob("*.jpg"):
+        put(image.parent, f"{image.stem}.txt", "cat, pet" if image.stem != broken[0] else "cat\0")
+    error = error_of(tmp_path)
+    assert f"{broken} is not text" in error.message
+    assert "--skip-invalid" in error.hint
+    table = read_table(tmp_path, skip_invalid=True)
+    assert table.labels == ("cat", "pet")
+    assert len(table) == 2
+    (reason,) = table.findings.invalid
+    assert broken in reason
+    assert table.findings.unlisted == ()
+
+
+def test_text_file_that_may_not_be_read_is_named(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
+    data = make_folders(tmp_path, ["dogs/a.jpg", "cats/b.jpg"])
+    put(data, "cats/b.txt", "cat")
+    forbid(put(data, "dogs/a.txt", "dog"))
+    assert "a.txt: Permission denied" in error_of(data).message
+
+
+def test_file_of_boxes_that_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, [f"{folder}/{folder}.jpg" for folder in ("a", "b", "c")])
+    put(data, "classes.txt", "cat\ndog\n")
+    for name, text in {"a/a.txt": "0 .5 .5 .1 .1", "b/b.txt": "\0", "c/c.txt": "1 .5 .5 .1 .1"}.items():
+        put(data, name, text)
+    error = error_of(data)
+    assert "b.txt is not text" in error.message
+    table = read_table(data, skip_invalid=True)
+    assert_table(table, ["a/a.jpg", "c/c.jpg"], ["cat", "dog"], [[1, 0], [0, 1]])
+
+
+def test_patterns_of_images_do_not_hide_text_files(tmp_path: Path) -> None:
+    data = make_folders(tmp_path, ["dogs/a.jpg", "cats/b.jpg"])
+    for name in ("dogs/a.txt", "cats/b.txt"):
+        put(data, name, "pet, cat")
+    assert read_table(data, ignore=("*.txt",)).labels == ("cat", "pet")
 
 
 def test_text_files_in_a_linked_folder_are_read(tmp_path: Path) -> None:
@@ -283,6 +354,22 @@ def test_corrected_files_of_images_are_read(tagged: Path, shapes: Path) -> None:
     (tagged / "labels.csv").unlink()
     table = read_table(shapes, labels=[str(tagged)])
     assert [label for label, cell in zip(table.labels, table.targets[0], strict=True) if cell == 1] == ["bird", "disc"]
+
+
+def test_file_of_an_image_that_may_not_be_read_is_named(
+    tagged: Path, shapes: Path, forbid: Callable[[Path], None]
+) -> None:
+    forbid(tagged / "00001.png.csv")
+    assert "00001.png.csv: Permission denied" in error_of(shapes, labels=(str(tagged),)).message
+
+
+def test_output_of_tag_for_images_without_ending_is_read(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b"):
+        put(tmp_path, name, b"\xff\xd8\xff")
+        put(tmp_path, f"out/{name}.csv", "label,probability\ncat,0.9\n")
+    put(tmp_path, "out/labels.csv", "filename,cat,dog\na.jpg,1,0\nb,1,0\n")
+    table = read_table(tmp_path, labels=(str(tmp_path / "out"),))
+    assert_table(table, ["a.jpg", "b"], ["cat", "dog"], [[1, 0], [1, 0]])
 
 
 def test_invalid_file_of_an_image_is_named(tagged: Path, shapes: Path) -> None:

@@ -102,7 +102,7 @@ def test_pictures_and_folders_that_are_left_out_are_notes(tmp_path: Path, caplog
     dataset = load_dataset([data], ReadOptions(ignore=("old",)))
     notes = (
         "pictures in formats that labelr does not read, left out: 1 .cr2",
-        "hidden and system folders, left out: 1 (@eaDir)",
+        "hidden and system folders, not searched: 1 (@eaDir)",
         "left out by `--ignore`: 1 folder",
     )
     assert dataset.findings.notes == notes
@@ -119,6 +119,37 @@ def test_listed_images_that_are_ignored_are_neither_used_nor_missing(pattern: st
     assert "listed images left out by `--ignore`: 1" in table.findings.notes
 
 
+def test_patterns_that_leave_every_listed_image_out_are_named(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, LABELS), ignore=("*",))
+    assert error.message == f"`--ignore` leaves out every image that {tmp_path / 'labels.csv'} lists"
+
+
+@pytest.mark.parametrize(
+    ("place", "note"),
+    [
+        ("#recycle/", "hidden and system folders, not searched: 1 (#recycle)"),
+        (".photos/", "hidden and system folders, not searched: 1 (.photos)"),
+        (".", "images whose names start with a dot, left out: 2"),
+    ],
+)
+def test_missing_images_point_at_what_was_passed_over(place: str, note: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, LABELS, images=[f"{place}a.jpg", f"{place}b.jpg"])
+    assert error_of(data).message == f"2 of 2 images in labels.csv are not in {tmp_path}: a.jpg, b.jpg; {note}"
+
+
+def test_listed_raw_files_are_not_read_and_their_reason_is_told_once(tmp_path: Path) -> None:
+    names = [f"{number}.NEF" for number in range(5)]
+    rows = "".join(f"{name},1\n" for name in names)
+    data = make_data(tmp_path, f"filename,dog\n{rows}a.jpg,0\n", images=["a.jpg"])
+    Image.new("RGB", (32, 32)).save(data / "a.jpg")
+    for name in names:
+        Image.new("RGB", (16, 16)).save(data / name, "TIFF")
+    assert error_of(data).message == (
+        "5 of 6 images cannot be opened: 0.NEF, 1.NEF, 2.NEF, and 2 more "
+        "(labelr does not read .nef files: export as JPEG, PNG or TIFF)"
+    )
+
+
 def test_folder_that_cannot_be_listed_is_a_warning_and_stops_nothing(
     tmp_path: Path, forbid: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,7 +163,7 @@ def test_folder_that_cannot_be_listed_is_a_warning_and_stops_nothing(
         ("annotations", "permission denied"), ("private", "permission denied"),
     )  # fmt: skip
     assert dataset.files == ("a.jpg", "b.jpg")
-    warning = "2 folders cannot be listed: annotations (permission denied), private (permission denied)"
+    warning = "2 folders cannot be listed: annotations, private (permission denied)"
     assert any(message.startswith(warning) for message in caplog.messages)
 
 

@@ -156,6 +156,16 @@ def test_image_in_a_folder_of_another_part_is_not_that_of_the_label_file(tmp_pat
         ("e\u0301\u00a0b.jpg", "\u00e9 b.jpg"),
         ("deep/er/a\u00a0b.jpg", "a b.jpg"),
         ("images/x/a b.jpeg", "C:\\photos\\x\\a b.jpg"),
+        ("a.png", "a.dcm"),
+        ("a.JPG", "a.CR2"),
+        ("a.jpg ", "a.jpg"),
+        ("a.jpg ", "a"),
+        ("a.jpg", "a. jpg"),
+        ("a.jpg", "a.jpg.jpg"),
+        ("a.jpg.jpeg", "a.jpg"),
+        ("a.png", "a.dcm.png"),
+        ("a.png", "a.nii.gz"),
+        ("a.jpg", "a.xml"),
     ],
     ids=ascii,
 )
@@ -170,6 +180,10 @@ def test_only_file_that_differs_in_ending_or_spaces_is_found(file: str, name: st
         ("a\u202fb.jpg", "a b.jpg", "spaces in"),
         ("a  b.png", "a b.jpg", "the endings of and spaces in"),
         ("a.jpg", "a.jpg\u00a0", "spaces in"),
+        ("a.jpg ", "a.jpg", "spaces in"),
+        ("a.jpg", "a. jpg", "spaces in"),
+        ("a.jpg", "a.jpg.jpg", "the endings of"),
+        ("a.png", "a.dcm", "the endings of"),
         ("A.JPG", "a.jpg", "upper and lower case in"),
         ("e\u0301.jpg", "\u00e9.jpg", "accents in"),
     ],
@@ -184,6 +198,14 @@ def test_what_differs_is_said_with_an_example(file: str, name: str, difference: 
 @pytest.mark.parametrize(("file", "name"), [("a.jpg", "a.jpg"), ("a.jpg", "a"), ("images/a.jpg", "a.jpg")])
 def test_nothing_is_said_of_names_that_are_those_of_the_files(file: str, name: str, tmp_path: Path) -> None:
     assert match(tmp_path, [file], [name]).notes == ()
+
+
+def test_picture_beside_a_raw_file_is_meant(tmp_path: Path) -> None:
+    assert find(tmp_path, ["a.CR2", "a.JPG", "b.CR2"], ["a.CR2", "b.CR2"]) == ["a.JPG", "b.CR2"]
+
+
+def test_picture_that_another_name_means_is_not_that_of_a_raw_file(tmp_path: Path) -> None:
+    assert find(tmp_path, ["a.CR2", "a.JPG"], ["a.CR2", "a.JPG"]) == ["a.CR2", "a.JPG"]
 
 
 @pytest.mark.parametrize(

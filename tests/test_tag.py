@@ -250,6 +250,20 @@ def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path)
     assert "photos; pictures in formats that labelr does not read, left out: 1 .dng" in done.err
 
 
+def test_raw_file_that_is_given_itself_fails_with_its_reason(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    shutil.copy(photos / "a.png", tmp_path / "b.NEF")
+    out = tmp_path / "out"
+    assert cli("tag", photos / "a.png", tmp_path / "b.NEF", "--model", trained.path, "-o", out).code == 3
+    assert '\nb.NEF,"labelr does not read .nef files: ' in (out / "errors.csv").read_text()
+
+
+def test_stdout_is_no_output_directory(photos: Path, trained: Model) -> None:
+    with pytest.raises(SettingError, match="only the command line writes to stdout"):
+        tag(photos, trained, output="-")
+
+
 # --- folders that cannot be listed -----------------------------------------------------------------------------------
 
 

@@ -1,11 +1,12 @@
 """Which files are found below folders, and what is said of the others."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import case
+from conftest import case, put
 
 from labelr.data.walk import FileIndex, PassedOver, Walker, find_images, has_image_suffix, matches
 from labelr.errors import LabelrError
@@ -61,6 +62,44 @@ def test_image_suffixes_in_lower_and_upper_case(suffix: str) -> None:
 @pytest.mark.parametrize("name", ["", "jpg", ".jpg", "a.jpg.csv", "a.", "a.jpgx"])
 def test_other_suffixes_are_not_of_images(name: str) -> None:
     assert not has_image_suffix(name)
+
+
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF"
+
+
+def test_space_after_the_ending_of_an_image_does_not_hide_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg ", "b.PNG\u00a0", "c.txt ")
+    assert found(tmp_path) == ["a.jpg ", "b.PNG\u00a0"]
+    assert passed_over(tmp_path) == PassedOver()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        JPEG,
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"II*\0\x08",
+        b"RIFF\n\n\0\0WEBPVP8 ",
+        b"\0\0\0 ftypavif",
+        b"BM6\x03\0\0\0\0\0\0",
+    ],
+)
+def test_file_without_an_ending_is_an_image_by_its_content(content: bytes, tmp_path: Path) -> None:
+    put(tmp_path, "0001", content)
+    put(tmp_path, "0001.dat", content)
+    assert found(tmp_path) == ["0001"]
+
+
+@pytest.mark.parametrize("content", [b"", b"BM is a text", b"RIFF of nothing", b"# notes"])
+def test_file_without_an_ending_and_other_content_is_no_image(content: bytes, tmp_path: Path) -> None:
+    put(tmp_path, "0001", content)
+    assert found(tmp_path) == []
+
+
+def test_pipe_without_an_ending_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert found(tmp_path) == []
 
 
 def test_link_back_to_a_parent_folder_is_not_followed(tmp_path: Path) -> None:
@@ -134,14 +173,16 @@ def passed_over(folder: Path, *ignore: str) -> PassedOver:
     "name",
     ["@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "lost+found", "found.000",
      ".Trash-1000", ".thumbnails", ".@__thumb", "@Recycle", "#snapshot", "@Recently-Snapshot", "RECYCLER", "LOST.DIR",
-     ".Spotlight-V100", ".fseventsd", "__MACOSX"],
+     ".Spotlight-V100", ".fseventsd", "__MACOSX", "Recycled", "trashbox", "$Extend", "Config.Msi", "@database",
+     "@appdata", "@SynoResource", "@eaDir@SynoEAStream", "picasaoriginals", "Backups.backupdb", "Previews.lrdata",
+     "System Volume Information "],
 )  # fmt: skip
 def test_system_folder_is_left_out_and_counted_wherever_it_is(name: str, tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", f"{name}/b.jpg", f"deep/er/{name}/c/d.jpg")
     assert found(tmp_path) == ["a.jpg"]
     passed = passed_over(tmp_path)
     assert passed == PassedOver(folders=Counter({name: 2}))
-    assert passed.notes() == [f"hidden and system folders, left out: 2 ({name})"]
+    assert passed.notes() == [f"hidden and system folders, not searched: 2 ({name})"]
 
 
 def test_system_folder_that_is_named_itself_is_searched(tmp_path: Path) -> None:
@@ -149,6 +190,7 @@ def test_system_folder_that_is_named_itself_is_searched(tmp_path: Path) -> None:
     assert found(tmp_path / "@eaDir") == ["a.jpg"]
     index = FileIndex(tmp_path)
     assert list(index.find_images(tmp_path / "@eaDir")) == [tmp_path / "@eaDir" / "a.jpg"]
+    assert index.passed_over == PassedOver()
 
 
 @pytest.mark.parametrize("name", ["eaDir", "recycle bin", "found", "lost and found", "trash", "snapshots"])
@@ -165,6 +207,24 @@ def test_pictures_in_other_formats_are_counted_by_ending(tmp_path: Path) -> None
     assert passed.formats == {".cr2": 2, ".svg": 1, ".jpg_original": 1, ".jpeg~": 1}
     (note,) = passed.notes()
     assert note.startswith("pictures in formats that labelr does not read, left out: 2 .cr2, 1 ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.dicom", "a.fts", "a.orf", "a.ptx", "a.rwz", "a.heics", "a.avifs", "a.jph", "a.ndpi", "a.czi", "a.pdf", "a.CAP ",
+     "a.jpg.bak", "a.JPG.1", "a.jpg.tmp", "a.jpg.crdownload", "a.png.part", "a.jpg.icloud", ".a.HEIC.icloud"],
+)  # fmt: skip
+def test_picture_that_is_not_opened_is_counted_by_its_ending(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, name)
+    assert found(tmp_path) == []
+    ending = name.strip().lower().removeprefix(".").partition(".")[2]
+    assert passed_over(tmp_path) == PassedOver(formats=Counter({f".{ending}": 1}))
+
+
+@pytest.mark.parametrize("name", ["a.jpg.txt", "a.jpg.csv", "a.txt.bak", "notes.1", "a.json", ".a.jpg.part"])
+def test_file_beside_a_picture_is_not_counted(name: str, tmp_path: Path) -> None:
+    touch(tmp_path, name)
+    assert passed_over(tmp_path) == PassedOver()
 
 
 def test_images_with_a_dot_in_front_are_counted(tmp_path: Path) -> None:
@@ -190,6 +250,23 @@ def test_folder_all_of_whose_files_are_ignored_need_not_be_readable(
     forbid(tmp_path / "b")
     assert passed_over(tmp_path, "b/*") == PassedOver(ignored_folders=1)
     assert passed_over(tmp_path, "*.png").unreadable
+
+
+def test_patterns_pass_over_no_other_files(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.txt", "b.cr2")
+    index = FileIndex(tmp_path, ["*"])
+    assert list(index.find_suffix(tmp_path, ".txt")) == [tmp_path / "a.txt"]
+    assert list(index.find_images(tmp_path)) == []
+    assert index.passed_over == PassedOver(ignored=1)
+
+
+def test_pattern_that_leaves_nothing_out_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b_old.jpg", "a.txt")
+    passed = passed_over(tmp_path, "*_old.jpg", "*.txt", "b*")
+    assert passed.notes() == [
+        "left out by `--ignore`: 1 image",
+        "`--ignore *.txt` leaves out no image and no folder",
+    ]
 
 
 @pytest.mark.parametrize(

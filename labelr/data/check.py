@@ -17,7 +17,7 @@ from labelr.data.formats.table import MARKS
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import Data, locate_data, read_labels
 from labelr.data.splits import split_dataset
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, preview, preview_reasons
 from labelr.frames import as_html, text_index
 from labelr.progress import Track, untracked
 
@@ -185,8 +185,10 @@ def check(
     listed = read_labels(folders, config)
     dataset = listed.scanned(config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset):
-        reasons = preview([f"{file} ({reason})" for file, reason in dataset.unreadable.items()])
-        raise LabelrError(f"none of the {len(listed):,} images can be opened: {reasons}", "repair or replace them")
+        raise LabelrError(
+            f"none of the {len(listed):,} images can be opened: {preview_reasons(dataset.unreadable)}",
+            "repair or replace them",
+        )
     return Check(split_dataset(dataset, config), config)
 
 
@@ -222,10 +224,10 @@ def _problems(found: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
     disagreeing = [
         f"{' and '.join(group['files'][:2])} on {preview(group['labels'])}" for group in found["disagreeing"]
     ]
-    unreadable = [f"{image['file']} ({image['reason']})" for image in found["unreadable"]]
-    folders = [f"{place['folder']} ({place['reason']})" for place in found["unreadable_folders"]]
+    unreadable = {image["file"]: image["reason"] for image in found["unreadable"]}
+    folders = {place["folder"]: place["reason"] for place in found["unreadable_folders"]}
     suspicious = [f"{label['label']!r} ({label['reason']})" for label in found["suspicious_labels"]]
-    kinds = {
+    kinds: dict[str, Sequence[str] | Mapping[str, str]] = {
         "images that are listed but do not exist, on which `fit` stops without `--skip-missing`": missing,
         "folders that cannot be listed": folders,
         "images that are not listed": found["unlisted"],
@@ -237,4 +239,8 @@ def _problems(found: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
         "labels without a positive or a negative to score": found["not_evaluable"],
         "labels with an unusual name": suspicious,
     }
-    return [f"{kind} ({len(items):,}): {preview(items)}" for kind, items in kinds.items() if items]
+    return [
+        f"{kind} ({len(items):,}): {preview_reasons(items) if isinstance(items, Mapping) else preview(items)}"
+        for kind, items in kinds.items()
+        if items
+    ]

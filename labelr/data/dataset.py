@@ -35,6 +35,7 @@ class Findings(NamedTuple):
         unlabelled: Images that are listed and have no known label; they are left out.
         invalid: The rows that were left out, each with its reason.
         unreadable_folders: The folders that cannot be listed, each with the reason.
+        passed_over: Those of the notes that say what the search for image files has passed over.
         notes: What was assumed, left out or unusual, one sentence each.
         columns: The names of the columns of the label files that are tables.
         matched: The image file of each name in the label files that has one.
@@ -46,6 +47,7 @@ class Findings(NamedTuple):
     unlabelled: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     unreadable_folders: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     matched: Mapping[str, str] = MappingProxyType({})

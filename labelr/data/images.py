@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import samples
+from labelr.data import samples, walk
 from labelr.data.samples import BandsError, Samples
 from labelr.data.value_range import Levels, ValueRange, measure, scale
 
@@ -106,7 +106,10 @@ def read_thumbnail(
 
 
 def open_file(path: Path) -> BufferedReader:
-    """The file opened for reading. Raises UnreadableError."""
+    """The file opened for reading. Raises UnreadableError, also for a raw file: only its small preview would open."""
+    if walk.has_other_suffix(path.name):
+        ending = path.suffix.strip().lower()
+        raise UnreadableError(f"labelr does not read {ending} files: export as JPEG, PNG or TIFF")
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe could block forever
             raise UnreadableError("not a regular file")

@@ -26,7 +26,7 @@ from labelr.data.label_table import (
 )
 from labelr.data.match_images import ImageFinder, Match
 from labelr.data.walk import FileIndex
-from labelr.errors import LabelrError, pluralize, preview, suggest
+from labelr.errors import LabelrError, pluralize, preview, preview_reasons, suggest
 from labelr.fields import SettingError
 from labelr.files import common_folder
 from labelr.progress import Track, untracked
@@ -91,9 +91,8 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
     """
     dataset = read_labels(data, options)
     if dataset.findings.missing and not options.skip_missing:
-        raise LabelrError(
-            _missing_message(dataset),
-            "paths in the file are relative to the folder; leave these rows out with `--skip-missing`",
+        raise _missing_error(
+            dataset, "paths in the file are relative to the folder; leave these rows out with `--skip-missing`"
         )
     _log_findings(dataset)
     return dataset
@@ -191,13 +190,16 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
         aside.update(zip(table.aside, finder.find(table.aside, bases, own_split=own_split).files, strict=True))
     whole = concat_tables(data, sources, tables)
     match = Match.concat(matches)
-    notes = [*match.notes, *index.passed_over.notes()]
+    origin = sources[0].path if len(sources) == 1 else data
     kept = [row for row, file in enumerate(match.files) if file is None or not index.ignores(finder.folder / file)]
+    notes = [*match.notes, *index.passed_over.notes()]
     if len(kept) < len(match.files):
         notes.append(f"listed images left out by `--ignore`: {len(match.files) - len(kept):,}")
         whole, match = whole.take(kept), match.take(kept)
+        if not kept:
+            raise LabelrError(f"`--ignore` leaves out every image that {origin} lists", "give narrower patterns")
     whole = replace(whole, notes=(*whole.notes, *notes))
-    dataset = _make_dataset(sources[0].path if len(sources) == 1 else data, whole, match, aside, finder, images)
+    dataset = _make_dataset(origin, whole, match, aside, finder, images)
     columns = frozenset(name for source in sources if source.table for name in source.table.header)
     return replace(dataset, findings=dataset.findings._replace(columns=columns))
 
@@ -252,6 +254,7 @@ def _make_dataset(
             unlisted=tuple(file.removeprefix(prefix) for file in unlisted),
             invalid=table.invalid,
             unreadable_folders=finder.unreadable_folders,
+            passed_over=tuple(finder.passed_over.notes()),
             notes=notes,
             matched={
                 **{name: file.removeprefix(prefix) for name, file in aside.items() if file},
@@ -260,7 +263,7 @@ def _make_dataset(
         ),
     )
     if not rows:
-        raise LabelrError(_missing_message(dataset), "name the folder that holds the images with `--images`")
+        raise _missing_error(dataset, "name the folder that holds the images with `--images`")
     return dataset
 
 
@@ -289,9 +292,14 @@ def _missing_message(dataset: Dataset) -> str:
     return f"{message}: {preview(findings.described_missing)}{more}"
 
 
+def _missing_error(dataset: Dataset, hint: str) -> LabelrError:
+    passed_over = "".join(f"; {note}" for note in dataset.findings.passed_over)
+    return LabelrError(f"{_missing_message(dataset)}{passed_over}", hint)
+
+
 def _unreadable_message(findings: Findings) -> str:
-    folders = [f"{folder} ({reason})" for folder, reason in findings.unreadable_folders]
-    return f"{pluralize(len(folders), 'folder')} cannot be listed: {preview(folders)}"
+    folders = dict(findings.unreadable_folders)
+    return f"{pluralize(len(folders), 'folder')} cannot be listed: {preview_reasons(folders)}"
 
 
 def _join(datasets: Sequence[Dataset]) -> Dataset:
@@ -325,6 +333,7 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
             for dataset in datasets
             for folder, reason in dataset.findings.unreadable_folders
         ),
+        passed_over=tuple(note for dataset in datasets for note in dataset.findings.passed_over),
         notes=tuple(notes),
         columns=frozenset().union(*(dataset.findings.columns for dataset in datasets)),
     )
@@ -400,8 +409,7 @@ def _check_unreadable(dataset: Dataset, on_error: str) -> None:
     if not unreadable:
         return
     listed = len(dataset) + len(unreadable)
-    reasons = preview([f"{file} ({reason})" for file, reason in unreadable.items()])
-    message = f"{len(unreadable):,} of {listed:,} images cannot be opened: {reasons}"
+    message = f"{len(unreadable):,} of {listed:,} images cannot be opened: {preview_reasons(unreadable)}"
     if on_error == "fail":
         raise LabelrError(message, "repair or remove them, or leave them out with `--on-error skip`")
     if len(unreadable) > MAX_UNREADABLE * listed:

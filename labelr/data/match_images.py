@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelr.data.label_table import relative_name, split_in_name
-from labelr.data.walk import SUFFIXES, FileIndex, has_image_suffix
+from labelr.data.walk import OTHER_PICTURES, SUFFIXES, FileIndex, has_image_suffix, has_other_suffix
 from labelr.errors import LabelrError, preview
 
 MAX_DEPTH = 8
@@ -26,6 +26,12 @@ SPACES = re.compile(r"(?:\s|%20)+")
 SPACE_AT_END = re.compile(" ?/ ?")
 INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 """Marks that copying a name from a window brings along."""
+NAMED_INSTEAD = frozenset({".avi", ".gz", ".json", ".mat", ".mov", ".mp4", ".npy", ".npz", ".txt", ".xml"})
+"""Endings of what tables name instead of an image: its video, array or annotations."""
+ENDINGS = re.compile(
+    rf"(?<=[^/\s])(?:\s*\.\s*(?:{'|'.join(ending[1:] for ending in SUFFIXES | OTHER_PICTURES | NAMED_INSTEAD)}))+\s*$"
+)
+"""The endings at the end of a name in lower case, those that labelr does not open too, such as ``.dcm.png``."""
 UNUSUAL = re.compile(rf"[^\S ]|%20|  |^ | $| /|/ |{INVISIBLE.pattern}")
 """What `_loosen` changes."""
 
@@ -72,6 +78,7 @@ class ImageFinder:
         folder: The folder.
         files: The image files below it, relative to it with forward slashes.
         unreadable_folders: The folders that cannot be listed, relative to it, each with the reason.
+        passed_over: What the search for image files has passed over.
     """
 
     def __init__(self, folder: Path, index: FileIndex, files: Sequence[str] | None = None) -> None:
@@ -85,6 +92,7 @@ class ImageFinder:
             (relative_name(path, folder) if path != folder else path.name, reason)
             for path, reason in index.passed_over.unreadable.items()
         )
+        self.passed_over = index.passed_over
         self._exact = set(self.files)
         places = dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder)))
         self._absolute = [f"{place}/".replace(os.sep, "/") for place in places]
@@ -126,7 +134,8 @@ class ImageFinder:
         as gives the most matches. Names without a folder, and all names if none exists in its folder, are then matched
         by the file's name alone if it is unique. So a missing ``cats/1.jpg`` never matches ``dogs/1.jpg``. A name that
         is still missing matches in the same way a file that no other name means, if it is the only one that differs
-        in nothing but its ending and spaces.
+        in nothing but its ending and spaces. So does a name whose file labelr does not open, such as ``1.cr2`` with a
+        ``1.jpg`` beside it.
 
         Args:
             names: N names as the label file writes them.
@@ -143,7 +152,7 @@ class ImageFinder:
         places = list(dict.fromkeys(os.path.relpath(base, self.folder).replace(os.sep, "/") for base in bases))
         spots = [(place, depth) for depth in range(max_depth + 1) for place in places]
         best, spot = self._find_by_path(plain, spots)
-        if best.total < len(names):
+        if any(map(_is_unsettled, best.files)):
             excluded = self._files_of_other_splits(own_split)
             is_by_path = best.total > 0
             best = self._find_by_name(plain, places[0], splits or [own_split] * len(plain), best, excluded)
@@ -174,7 +183,7 @@ class ImageFinder:
         by_name: bool,
     ) -> Match:
         """The match completed by files whose names differ only in ending and spaces, and what else is similar."""
-        missing = {row: _loosen(names[row]) for row, file in enumerate(match.files) if file is None}
+        missing = {row: _loosen(names[row]) for row, file in enumerate(match.files) if _is_unsettled(file)}
         likely = {row: name for row, name in missing.items() if ("name", name.rpartition("/")[2]) in self._loose_index}
         taken = {file for file in match.files if file is not None} | set(excluded)
         best: dict[int, str] = {}
@@ -271,6 +280,11 @@ class ImageFinder:
         return found
 
 
+def _is_unsettled(file: str | None) -> bool:
+    """Whether a name has no file, or one that labelr does not open."""
+    return file is None or has_other_suffix(file)
+
+
 def _inside(place: str, name: str, depth: int) -> str:
     """The path of a name without its first `depth` folders, below a folder; empty if it has fewer folders."""
     tail = name.split("/", depth)[-1] if name.count("/") >= depth else ""
@@ -297,27 +311,35 @@ def _visible(name: str) -> str:
 
 def _difference(name: str, file: str) -> str:
     """What differs between a name and the name of its file; empty for nothing, or for more than is looked for."""
-    if not has_image_suffix(name.strip()):
-        file = os.path.splitext(file)[0]  # noqa: PTH122
-    if name == file or _loosen(name) != _loosen(file):
+    if _loosen(name) != _loosen(file):
+        return ""
+    (stem, ending), (file_stem, file_ending) = _split_ending(_fold(name)), _split_ending(_fold(file))
+    if not ending:
+        file, file_ending = os.path.splitext(file)[0], ""  # noqa: PTH122
+    if name == file:
         return ""
     if _fold(name) == _fold(file):
         return "upper and lower case in" if name.casefold() == file.casefold() else "accents in"
-    (stem, ending), (file_stem, file_ending) = map(os.path.splitext, (_fold(name), _fold(file)))
+    plain, file_plain = ("".join(text.split()) for text in (ending, file_ending))
     kinds = {
-        "the endings of": ending.strip() != file_ending,
-        "spaces in": stem != file_stem or ending != ending.strip(),
+        "the endings of": plain != file_plain,
+        "spaces in": stem != file_stem or ending != plain or file_ending != file_plain,
     }
     return " and ".join(kind for kind, differs in kinds.items() if differs)
 
 
+def _split_ending(name: str) -> tuple[str, str]:
+    """A folded name without its known endings, and these endings with the spaces around them."""
+    found = ENDINGS.search(name)
+    return (name[: found.start()], found[0]) if found else (name, "")
+
+
 def _loosen(name: str) -> str:
-    """A name without its ending, and without the differences between spaces: their kind, number, and at the ends."""
+    """A name without its endings, and without the differences between spaces: their kind, number, and at the ends."""
     path = _fold(name)
     if UNUSUAL.search(path):
         path = SPACE_AT_END.sub("/", SPACES.sub(" ", INVISIBLE.sub("", path))).strip()
-    stem, suffix = os.path.splitext(path)  # noqa: PTH122
-    return stem.rstrip() if suffix in SUFFIXES else path
+    return _split_ending(path)[0]
 
 
 def _words(name: str) -> str:

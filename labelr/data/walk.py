@@ -17,22 +17,40 @@ SUFFIXES = HEIF_SUFFIXES | {
 }  # fmt: skip
 """Endings of image files that labelr opens."""
 OTHER_PICTURES = frozenset({
-    ".3fr", ".ai", ".arw", ".cr2", ".cr3", ".crw", ".cur", ".dcm", ".dcr", ".dds", ".dng", ".emf", ".eps", ".erf",
-    ".exr", ".fff", ".fits", ".gpr", ".hdr", ".icns", ".ico", ".iiq", ".insp", ".jls", ".jxl", ".jxr", ".kdc", ".mef",
-    ".mng", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pam", ".pbm", ".pcx", ".pef", ".pfm", ".pgm", ".pict", ".pnm",
-    ".ppm", ".psb", ".psd", ".qoi", ".raf", ".ras", ".raw", ".rw2", ".rwl", ".sgi", ".sr2", ".srf", ".srw", ".svg",
-    ".svgz", ".svs", ".tga", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
+    ".3fr", ".afphoto", ".ai", ".ari", ".arw", ".avifs", ".bay", ".bpg", ".btf", ".cap", ".cin", ".cine", ".clip",
+    ".cr2", ".cr3", ".crw", ".cur", ".czi", ".dcm", ".dcr", ".dcx", ".dds", ".dic", ".dicom", ".djvu", ".dng", ".dpx",
+    ".ecw", ".eip", ".emf", ".eps", ".erf", ".exr", ".fff", ".fit", ".fits", ".flif", ".fts", ".gbr", ".gpr", ".hdp",
+    ".hdr", ".heics", ".heifs", ".icns", ".ico", ".iiq", ".indd", ".insp", ".jb2", ".jbig2", ".jls", ".jng", ".jph",
+    ".jpm", ".jxl", ".jxr", ".jxs", ".kdc", ".kra", ".ktx", ".lif", ".lsm", ".mdc", ".mef", ".mha", ".mhd", ".mng",
+    ".mos", ".mrw", ".mrxs", ".nd2", ".ndpi", ".nef", ".nii", ".nrrd", ".nrw", ".oib", ".oif", ".ora", ".orf", ".ori",
+    ".pam", ".pbm", ".pct", ".pcx", ".pdf", ".pef", ".pfm", ".pgm", ".pict", ".pnm", ".ppm", ".procreate", ".psb",
+    ".psd", ".psp", ".pspimage", ".ptx", ".qoi", ".qtk", ".raf", ".ras", ".raw", ".rgbe", ".rw2", ".rwl", ".rwz",
+    ".scn", ".sgi", ".sid", ".sr2", ".srf", ".srw", ".svg", ".svgz", ".svs", ".svslide", ".tf8", ".tga", ".vsi",
+    ".wbmp", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
 })  # fmt: skip
-"""Endings of pictures that labelr does not open: raw files of cameras, vector graphics, files of editors."""
+"""Endings of pictures that labelr does not open: raw files of cameras, medical images, slides, vector graphics."""
+_COPY = re.compile(
+    r"\.(\d+|backup|bak|crdownload|download|filepart|icloud|old|orig|part|partial|tmp|temp)", re.IGNORECASE
+)
+"""What editors, downloads and clouds append to the names of copies, unfinished files and placeholders."""
+_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|BM.{4}\0{4}|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF.{4}WEBP|.{4}ftyp(avi|hei|hev|mif)"
+    rb"|\0{3}\x0cjP {2}|\xff\x4f\xff\x51",
+    re.DOTALL,
+)
+"""How the content of image files that labelr opens begins."""
 SYSTEM_FOLDERS = frozenset({
-    "#recycle", "#snapshot", "$recycle.bin", "$windows.~bt", "$windows.~ws", "@__thumb", "@eadir", "@recently-snapshot",
-    "@recycle", "@sharebin", "@sharesnap", "@synologydrive", "@tmp", "__macosx", "~snapshot", "ipod photo cache",
-    "lost+found", "lost.dir", "network trash folder", "recycler", "resource.frk",
-    "system volume information", "temporary items", "thumbs.db",
+    "#recycle", "#snapshot", "#thumbs", "$extend", "$recycle.bin", "$sysreset", "$windows.~bt", "$windows.~ws",
+    "$winreagent", "@__thumb", "@appconf", "@appdata", "@apphome", "@appstore", "@apptemp", "@database", "@docker",
+    "@eadir", "@eadir@synoeastream", "@recently-snapshot", "@recycle", "@sharebin", "@sharesnap", "@synoeastream",
+    "@synologydrive", "@synoresource", "@tmp", "__macosx", "_gsdata_", "backups.backupdb", "config.msi",
+    "ipod photo cache", "lost+found", "lost.dir", "network trash folder", "picasaoriginals", "recycled", "recycler",
+    "resource.frk", "system volume information", "temporary items", "thumbs.db", "trashbox",
+    "~snapshot",
 })  # fmt: skip
 """Names, in lower case, of folders that network drives and systems keep thumbnails, trash and snapshots in."""
-_NUMBERED = re.compile(r"found\.\d{3}", re.IGNORECASE)
-"""Folders of Windows' disk check."""
+_SYSTEM = re.compile(r"found\.\d{3}|.*\.lrdata", re.IGNORECASE)
+"""Folders of Windows' disk check, and of the previews of Lightroom."""
 REPORT_FOLDER, PAGE_FILE = "report", "report.html"
 """A folder of this name with this file is a report of labelr; its images are charts, not photographs."""
 
@@ -42,17 +60,41 @@ def has_image_suffix(name: str) -> bool:
     return _suffix(name) in SUFFIXES
 
 
+def has_other_suffix(name: str) -> bool:
+    """Whether a file name has the suffix of a picture that labelr does not open, such as ``.cr2``."""
+    return _suffix(name) in OTHER_PICTURES
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix, or by its content if its name has no suffix."""
+    return has_image_suffix(path.name) if "." in path.name else _has_image_content(path)
+
+
+def _has_image_content(path: Path) -> bool:
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            return _SIGNATURES.match(file.read(32)) is not None
+    except OSError:
+        return False
+
+
 def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - of every file of a folder: three times as fast
+    # of every file of a folder: three times as fast; copies from old discs have spaces after their names
+    return os.path.splitext(name)[1].lower().rstrip()  # noqa: PTH122
 
 
 def is_hidden(name: str) -> bool:
     """Whether a folder is hidden, or one that a system keeps its own files in."""
-    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or _NUMBERED.fullmatch(name) is not None
+    return name.startswith(".") or name.lower().rstrip() in SYSTEM_FOLDERS or _SYSTEM.fullmatch(name) is not None
 
 
 def _other_picture(name: str) -> str:
-    """The ending of a picture that labelr does not open, such as ``.cr2`` or ``.jpg_original``; else empty."""
+    """The ending of a picture that labelr does not open: ``.cr2``, ``.jpg_original``, ``.jpg.bak``; else empty."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    if _COPY.fullmatch(suffix) and has_image_suffix(stem):
+        return _suffix(stem) + suffix.lower()
     suffix = _suffix(name)
     known = re.match(r"\.[a-z0-9]+", suffix)  # editors and browsers append to the ending: .jpg_large, .jpg~
     is_other = suffix in OTHER_PICTURES or (known is not None and known[0] != suffix and known[0] in SUFFIXES)
@@ -69,6 +111,7 @@ class PassedOver:
         hidden: Number of image files whose name starts with a dot.
         ignored: Number of image files that match a pattern.
         ignored_folders: Number of folders that match a pattern.
+        unused_patterns: The patterns that have matched nothing yet.
         unreadable: The reason for each folder that cannot be listed.
     """
 
@@ -77,6 +120,7 @@ class PassedOver:
     hidden: int = 0
     ignored: int = 0
     ignored_folders: int = 0
+    unused_patterns: list[str] = field(default_factory=list)
     unreadable: dict[Path, str] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
@@ -89,11 +133,12 @@ class PassedOver:
             notes.append(f"images whose names start with a dot, left out: {self.hidden:,}")
         if self.folders:
             names = preview([name for name, _ in self.folders.most_common()], 10)
-            notes.append(f"hidden and system folders, left out: {self.folders.total():,} ({names})")
+            notes.append(f"hidden and system folders, not searched: {self.folders.total():,} ({names})")
         if self.ignored or self.ignored_folders:
             ignored = {"image": self.ignored, "folder": self.ignored_folders}
             named = " and ".join(pluralize(count, noun) for noun, count in ignored.items() if count)
             notes.append(f"left out by `--ignore`: {named}")
+        notes += [f"`--ignore {pattern}` leaves out no image and no folder" for pattern in self.unused_patterns]
         return notes
 
 
@@ -119,18 +164,19 @@ class Walker:
         self._prefix = "" if root == Path() else f"{root}{os.sep}"
         self.recursive = recursive
         self.ignore = ignore
-        self.passed_over = passed_over or PassedOver()
+        self.passed_over = passed_over or PassedOver(unused_patterns=list(ignore))
 
     def images(self, folder: Path) -> Iterator[Path]:
-        """The image files below a folder, by their suffix; see `files`."""
-        return (path for path in self.files(folder) if has_image_suffix(path.name))
+        """The image files below a folder, as `is_image` tells; see `files`."""
+        return filter(is_image, self.files(folder))
 
     def files(self, folder: Path) -> Iterator[Path]:
         """The files below a folder, depth first, the entries of each folder sorted by name.
 
         Hidden files and folders, system folders and labelr's own charts are passed over. Symbolic links are followed,
-        but never back to a folder that contains them. Names are not interpreted: no globbing, and they need not be
-        valid UTF-8. A folder that cannot be listed is among what is passed over.
+        but never back to a folder that contains them. Patterns pass over images and folders, no other files. Names are
+        not interpreted: no globbing, and they need not be valid UTF-8. A folder that cannot be listed is among what is
+        passed over.
         """
         yield from self._walk(folder, frozenset())
 
@@ -145,7 +191,11 @@ class Walker:
         if not self.ignore:
             return False
         name = str(path).removeprefix(self._prefix).replace(os.sep, "/")
-        return matches(name, self.ignore, is_folder=is_folder)
+        if not matches(name, self.ignore, is_folder=is_folder):
+            return False
+        unused = self.passed_over.unused_patterns
+        unused[:] = [pattern for pattern in unused if not matches(name, [pattern], is_folder=is_folder)]
+        return True
 
     def _walk(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
         """The files below a folder; `ancestors` are the folders that contain it, by device and inode."""
@@ -173,14 +223,16 @@ class Walker:
 
     def _takes(self, path: Path) -> bool:
         """Whether a file is found; counts it if not, or if it is a picture that labelr does not open."""
-        passed, is_image = self.passed_over, has_image_suffix(path.name)
-        if path.name.startswith("."):
-            passed.hidden += is_image
+        passed, name = self.passed_over, path.name
+        ending = "" if has_image_suffix(name) else _other_picture(name)
+        if name.startswith("."):
+            passed.hidden += has_image_suffix(name)
+            if ending.endswith(".icloud"):  # stands for an image that is not on this machine
+                passed.formats[ending] += 1
             return False
-        if self.ignores(path):
-            passed.ignored += is_image
+        if self.ignore and (ending or is_image(path)) and self.ignores(path):
+            passed.ignored += not ending
             return False
-        ending = "" if is_image else _other_picture(path.name)
         if ending:
             passed.formats[ending] += 1
         return True
@@ -208,7 +260,7 @@ def matches(name: str, patterns: Sequence[str], *, is_folder: bool = False) -> b
 
 
 def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """The image files below a folder, by their suffix; see `Walker.files`.
+    """The image files below a folder; see `Walker.images`.
 
     Raises:
         LabelrError: If the folder cannot be listed.
@@ -231,10 +283,11 @@ class FileIndex:
 
     def __init__(self, root: Path | None = None, ignore: Sequence[str] = ()) -> None:
         self._files: dict[Path, list[Path]] = {}
+        self._images: dict[Path, list[Path]] = {}
         self._root = root
         self._ignore = ignore
         self._walkers: list[Walker] = []
-        self.passed_over = PassedOver()
+        self.passed_over = PassedOver(unused_patterns=list(ignore))
 
     def _find(self, folder: Path) -> list[Path]:
         if folder not in self._files:
@@ -254,7 +307,11 @@ class FileIndex:
     def _find_within(self, folder: Path, walked: Path) -> list[Path]:
         """The files below a folder within one that was walked, and where it may have been passed over."""
         inside = [path for path in self._files[walked] if str(path).startswith(f"{folder}{os.sep}")]
-        return inside or list(Walker(walked, ignore=self._ignore).files(folder))
+        if inside:
+            return inside
+        hidden = [part for part in folder.relative_to(walked).parts if is_hidden(part)]
+        self.passed_over.folders -= Counter(hidden[:1])  # it is searched after all
+        return list(Walker(walked, ignore=self._ignore).files(folder))
 
     def ignores(self, path: Path) -> bool:
         """Whether a file, or a folder above it and below the one that was walked, matches a pattern."""
@@ -265,12 +322,14 @@ class FileIndex:
         return walker.ignores(path) or any(walker.ignores(folder, is_folder=True) for folder in above)
 
     def find_images(self, folder: Path) -> Iterator[Path]:
-        """The image files below a folder, by their suffix.
+        """The image files below a folder, as `is_image` tells.
 
         Raises:
             LabelrError: If the folder, or the data folder, cannot be listed.
         """
-        return (path for path in self._find(folder) if has_image_suffix(path.name))
+        if folder not in self._images:
+            self._images[folder] = list(filter(is_image, self._find(folder)))
+        return iter(self._images[folder])
 
     def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
         """The files below a folder with a suffix, without broken links; raises as `find_images`."""

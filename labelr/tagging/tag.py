@@ -61,7 +61,7 @@ class TagSummary:
         unchanged: Images among `ok` whose results are from an earlier run.
         vanished: Images of an earlier run that are gone, and whose results were deleted.
         other_formats: Number of pictures that labelr does not open, by ending.
-        system_folders: Number of hidden and system folders that were left out, by name.
+        system_folders: Number of hidden and system folders that were not searched, by name.
         ignored_folders: Folders that match a pattern of `ignore`.
         notes: What was left out, one sentence each.
         seconds: Wall time.
@@ -372,6 +372,10 @@ def _paths(photos: Photos) -> list[Path]:
 
 
 def _output_folder(photos: Sequence[Path], output: str | Path | None, files_from: str | Path | None) -> Path:
+    if str(output) == "-":
+        raise SettingError(
+            "output: only the command line writes to stdout", "name a directory; `.table` has the labels"
+        )
     if output is not None:
         return Path(output)
     if files_from is not None or len(photos) != 1:

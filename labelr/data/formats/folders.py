@@ -10,7 +10,10 @@ from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
-SEPARATORS = ("__", "_", "-", "+", ",", ";", "&", "|", " ")
+SEPARATORS = (
+    "__", "_", "-", "+", ",", ";", "&", "|", "~", ".", " and ", " und ", " et ", " y ", " e ", " en ", " och ",
+    " og ", " ",
+)  # fmt: skip
 """What may join labels in the name of a folder, in the order in which they are tried."""
 UNLABELLED = frozenset({"none", "no label", "no labels", "no_label", "no_labels", "null", "unlabeled", "unlabelled"})
 """Names of folders, in lower case, for images without a label; Roboflow's is ``unlabeled``."""
@@ -43,15 +46,16 @@ def read(source: Source) -> LabelTable:
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
         copies[_split_and_folders(name)[0], content].append(name)
     separator, unknown_if_empty = source.options.tag_separator, source.options.blank == "unknown"
+    folders = {folder for name in source.image_files for folder in _split_and_folders(name)[1]}
+    labels_of, respelled = _labels_by_folder(folders, separator)
     annotations = []
     for (split, _), names in copies.items():
-        labels = {
-            label for name in names for folder in _split_and_folders(name)[1] for label in _labels(folder, separator)
-        }
+        labels = {label for name in names for folder in _split_and_folders(name)[1] for label in labels_of[folder]}
         annotations.append(Annotation(names[0], labels, split=split, complete=bool(labels) or not unknown_if_empty))
     shared = sum(len(names) > 1 for names in copies.values())
     notes = [f"images in several folders, which have several labels: {shared:,}"] if shared else []
-    folders = {folder for name in source.image_files for folder in _split_and_folders(name)[1]}
+    if respelled:
+        notes.append(f"labels in names of folders, taken for the folder of another case: {preview(respelled)}")
     num_empty = sum(not annotation.present for annotation in annotations)
     notes += _note_names(folders, separator, num_empty, unknown_if_empty=unknown_if_empty)
     further = [name for names in copies.values() for name in names[1:]]
@@ -63,7 +67,24 @@ def _labels(folder: str, separator: str | None) -> list[str]:
     """The labels that the name of a folder means."""
     if separator is None:
         return [folder]
-    return [] if folder.lower() in UNLABELLED else [label for label in folder.split(separator) if label.strip()]
+    return [] if folder.lower() in UNLABELLED else [label.strip() for label in folder.split(separator) if label.strip()]
+
+
+def _labels_by_folder(folders: Collection[str], separator: str | None) -> tuple[dict[str, list[str]], list[str]]:
+    """The labels of each folder, and those that are spelled as in a folder of their own: ``Dog`` of ``Dog_Cat``."""
+    parts = {folder: _labels(folder, separator) for folder in sorted(folders)}
+    alone = {own[0] for own in parts.values() if len(own) == 1}
+    if separator is None:
+        return parts, []
+    spelling = {label.casefold(): label for label in sorted(alone)}
+    changed = {
+        part: spelling[part.casefold()]
+        for own in parts.values()
+        for part in own
+        if part not in alone and part.casefold() in spelling
+    }
+    labels = {folder: [changed.get(part, part) for part in own] for folder, own in parts.items()}
+    return labels, [f"{part} ({label})" for part, label in changed.items()]
 
 
 def _note_names(
@@ -76,13 +97,14 @@ def _note_names(
         remedy = "" if unknown_if_empty else "; if nothing is known of them, use `--blank unknown`"
         return [f"images in {preview(unlabelled)}, {meaning}: {num_empty:,}{remedy}"] if num_empty else []
     notes = []
-    found = {candidate: _combinations(folders, candidate) for candidate in SEPARATORS}
-    likeliest = max(found, key=lambda candidate: len(found[candidate]))
-    if found[likeliest]:
-        quoted = likeliest if likeliest in "__-+," else f'"{likeliest}"'
+    found = _all_combinations(folders)
+    if found:
+        combined = [folder for names in found.values() for folder in names]
+        options = " or ".join(f"`--tag-separator {_quoted(candidate)}`" for candidate in found)
+        rename = ", after you rename them to have the same separator" if len(found) > 1 else ""
         notes.append(
             f"folders that look like combinations of labels, each taken as a label of its own: "
-            f"{len(found[likeliest]):,} ({preview(found[likeliest])}); separate them with `--tag-separator {quoted}`"
+            f"{len(combined):,} ({preview(combined)}); separate them with {options}{rename}"
         )
     if unlabelled:
         notes.append(
@@ -92,9 +114,26 @@ def _note_names(
     return notes
 
 
+def _all_combinations(folders: Collection[str]) -> dict[str, list[str]]:
+    """The folders that look like combinations, by separator, the likeliest first."""
+    found = {}
+    left = set(folders)
+    for candidate in sorted(SEPARATORS, key=lambda candidate: -len(_combinations(folders, candidate))):
+        combined = _combinations(left, candidate)
+        if combined:
+            found[candidate] = combined
+        left -= set(combined)  # big_cat__dog does not make big_cat a combination
+    return found
+
+
+def _quoted(separator: str) -> str:
+    """A separator as a shell takes it."""
+    return separator if separator in ("__", "_", "-", "+", ",", ".") else f'"{separator}"'
+
+
 def _combinations(folders: Iterable[str], separator: str) -> list[str]:
-    """The folders whose name is joined from parts that all occur in names of other folders too."""
-    parts = {folder: [part.strip() for part in folder.split(separator)] for folder in sorted(folders)}
+    """The folders whose name is joined from parts that all occur in names of other folders too, in any case."""
+    parts = {folder: [part.strip() for part in folder.casefold().split(separator)] for folder in sorted(folders)}
     count = Counter(part for names in parts.values() for part in set(names))
     return [
         folder for folder, names in parts.items() if len(names) > 1 and all(name and count[name] > 1 for name in names)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.source import DecodedText, Source, read_text, read_texts
+from labelr.data.formats.source import DecodedText, Source, read_text, read_texts, readable_texts
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.formats.vectors import vector_size
 from labelr.data.label_table import Annotation, LabelTable
@@ -25,7 +25,8 @@ def fits(source: Source) -> int:
     sidecars = _find_sidecars(source) if source.is_folder else {}
     if not sidecars:
         return 0
-    texts, _ = _read_texts(list(sidecars.values())[:PROBED_IMAGES], source.options.encoding)
+    probed = (path for paths in islice(sidecars.values(), PROBED_IMAGES) for path in paths)
+    texts = readable_texts(probed, source.options.encoding)
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
 
@@ -34,14 +35,14 @@ def read(source: Source) -> LabelTable:
     """The label table of sidecar files; images without one are not labelled, and left out.
 
     Raises:
-        LabelrError: If there is no such file, or it is ambiguous what separates the tags.
+        LabelrError: If there is no such file, one cannot be read, or it is ambiguous what separates the tags.
     """
     sidecars = _find_sidecars(source)
     if not sidecars:
         raise LabelrError(
             f"no image in {source.images} has a text file beside it", "name another layout with `--layout`"
         )
-    texts, encodings = _read_texts(list(sidecars.values()), source.options.encoding)
+    sidecars, texts, encodings, invalid = _read_valid(sidecars, source)
     if vector_size(texts):
         raise LabelrError(
             f"the text files in {source.path} hold numbers such as {texts[0][:60]}, not tags",
@@ -53,8 +54,39 @@ def read(source: Source) -> LabelTable:
     empty = [annotation.name for annotation in annotations if not annotation.present]
     note = f"images with an empty text file, to which no label applies: {len(empty):,} ({preview(empty)})"
     return LabelTable.of(
-        annotations, f"a text file of tags beside each image{how}{encodings}", notes=[note] if empty else []
+        annotations,
+        f"a text file of tags beside each image{how}{encodings}",
+        notes=[note] if empty else [],
+        invalid=list(invalid.values()),
+        aside=list(invalid),
     )
+
+
+def _read_valid(
+    sidecars: dict[str, list[Path]], source: Source
+) -> tuple[dict[str, list[Path]], list[str], str, dict[str, str]]:
+    """The text files that can be read, their texts and encodings, and the reason for each image of the others.
+
+    Raises:
+        LabelrError: For one that cannot be read, unless the user leaves such images out.
+    """
+    encoding = source.options.encoding
+    try:
+        return sidecars, *_read_texts(list(sidecars.values()), encoding), {}
+    except LabelrError as error:
+        if not source.options.skip_invalid:
+            hint = "correct the file or its permissions, or leave such images out with `--skip-invalid`"
+            raise LabelrError(error.message, hint) from error
+    kept, invalid = {}, {}
+    for name, paths in sidecars.items():
+        try:
+            _read_texts([paths], encoding)
+            kept[name] = paths
+        except LabelrError as error:
+            invalid[name] = error.message
+    if not kept:
+        raise LabelrError(f"no text file in {source.path} can be read: {next(iter(invalid.values()))}")
+    return kept, *_read_texts(list(kept.values()), encoding), invalid
 
 
 def separator_beside(images: Path, texts: Path) -> str | None:

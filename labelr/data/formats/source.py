@@ -3,7 +3,8 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -228,6 +229,13 @@ def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[Decod
     contents = [_read_bytes(path) for path in paths]
     codecs = [encoding] * len(contents) if encoding else find_encodings(contents)
     return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
+
+
+def readable_texts(paths: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
+    """The texts of those files that can be read, to recognise a layout by: its reader reports the others."""
+    for path in paths:
+        with suppress(LabelrError):
+            yield read_text(path, encoding).content
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +26,10 @@ def fits(source: Source) -> int:
 
 
 def _read_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    """The header of a file; empty for one that cannot be read, which is reported when all of it is read."""
+    with suppress(OSError), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         return file.readline().strip().lower().replace(";", ",").split(",")
+    return []
 
 
 def read(source: Source) -> LabelTable:
@@ -62,7 +65,10 @@ def _read_table(source: Source) -> LabelTable:
 
 
 def _find_files(source: Source) -> Iterator[Path]:
-    return (path for path in source.files(".csv") if has_image_suffix(path.stem))
+    """The files of images, some of which may have no ending."""
+    for path in source.files(".csv"):
+        if has_image_suffix(path.stem) or ("." not in path.stem and _read_header(path) == HEADER):
+            yield path
 
 
 def _read_labels(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source
+from labelr.data.formats.source import Source, readable_texts
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, relative_name
 from labelr.errors import LabelrError, preview
 
@@ -25,7 +25,7 @@ def fits(source: Source) -> int:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
     filled = (path for path in source.files(".txt") if path.stat().st_size)
-    texts = (source.read(path).content for path in islice(filled, PROBED_FILES))
+    texts = readable_texts(islice(filled, PROBED_FILES), source.options.encoding)
     boxes = [bool(BOX.fullmatch(line)) for text in texts for line in text.splitlines() if line.strip()]
     named = _find_name_file(source.path) is not None
     return 3 if any(boxes) and (named or all(boxes)) else 0
@@ -47,7 +47,8 @@ def read(source: Source) -> LabelTable:
             annotations.append(Annotation(name, _read_boxes(source, box_file, names), split=split))
         except LabelrError as error:
             if not source.options.skip_invalid:
-                raise
+                hint = error.hint or "correct the file or its permissions, or skip such images with `--skip-invalid`"
+                raise LabelrError(error.message, hint) from error
             invalid.append(error.message)
             aside.append(name)
     return LabelTable.of(
