@@ -221,9 +221,10 @@ def read_table(path: Path, text: str) -> Table:
         fitness, key=lambda candidate: (fitness[candidate][0], candidate == "\t", fitness[candidate][1]), default=""
     )
     delimiter = declared[1] if declared else best
-    aligned = _split_at_spaces(text) if "\t" not in text and not declared else {}
-    if aligned and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(aligned)):
-        return Table(path, list(aligned.values()), list(aligned), "separated by spaces")
+    probed = _split_at_spaces(text, 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
+    if _is_aligned(probed) and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(probed)):
+        lines = _split_at_spaces(text)
+        return Table(path, list(lines.values()), list(lines), "separated by spaces")
     filled = [row for row in _filled_rows(path, text, delimiter) if row[0] > 1 or not declared]
     if not filled:
         raise LabelrError(f"{path} is empty", "add a header and one row for each image")
@@ -244,16 +245,22 @@ def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
     return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
 
 
-def _split_at_spaces(text: str) -> dict[int, list[str]]:
-    """The cells between spaces of each line by its number, if most lines below the first two have as many; else empty.
+def _split_at_spaces(text: str, rows: int = -1) -> Mapping[int, list[str]]:
+    """The cells between spaces of the first lines that have any, by their numbers; of all lines by default.
 
     A name of an image at the start of a line may have spaces itself.
     """
-    lines = {number: _join_name(line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
-    widths = Counter(len(cells) for cells in islice(lines.values(), 2, 2 + PROBE_ROWS))
+    lines = text.split("\n", rows)[: rows if rows > 0 else None]
+    return {number: _join_name(line.split()) for number, line in enumerate(lines, start=1) if line.strip()}
+
+
+def _is_aligned(lines: Mapping[int, Sequence[str]]) -> bool:
+    """Whether most lines below the first two have as many cells, and the last one names an image."""
+    widths = Counter(len(cells) for cells in islice(lines.values(), 2, None))
     width, count = max(widths.items(), key=lambda item: item[1], default=(0, 0))
-    is_list = len(lines) > 2 and any(map(has_image_suffix, lines[next(reversed(lines))]))
-    return lines if is_list and width > 1 and 3 * count >= 2 * widths.total() else {}
+    last = list(lines.values())[-1:]
+    is_list = len(lines) > 2 and any(map(has_image_suffix, last[0]))
+    return is_list and width > 1 and 3 * count >= 2 * widths.total()
 
 
 def _join_name(words: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from labelr.data.formats.columns import (
     quote,
 )
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
+from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, preview
 
@@ -136,7 +136,8 @@ def _encode(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Codes:
     pick = itemgetter(*columns) if len(columns) > 1 else lambda row: (row[columns[0]],)
     cells = [cell for row in rows if len(row) > columns[-1] for cell in pick(row)]
     distinct = set(cells)
-    marks = marks_among(cells[number :: len(columns)] for number in range(len(columns)))
+    is_plain = all(cell.lower() in MARKS for cell in distinct)  # then columns need not be looked at one by one
+    marks = marks_among([] if is_plain else (cells[number :: len(columns)] for number in range(len(columns))))
     codes = {cell: int(marks.get(cell.lower(), Mark.OTHER)) for cell in distinct}  # NumPy is slow on enums
     return np.fromiter(map(codes.__getitem__, cells), np.int8, len(cells)).reshape(-1, len(columns))
 
