@@ -166,9 +166,8 @@ def _open(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
     """The image in a file, at a reduced scale of at least twice `size`."""
     opened = _open_any(file, size, max_pixels)
     note = opened.samples.note if opened.samples else ""
-    pages = samples.count_pages(file) if opened.format == "TIFF" else 1
-    if pages > 1:
-        note = "; ".join(filter(None, [f"the first of {pages:,} pages is read", note]))
+    if opened.format == "TIFF" and samples.has_pages(file):
+        note = "; ".join(filter(None, ["only the first of several pages is read", note]))
     return opened._replace(note=note)
 
 

@@ -232,21 +232,20 @@ def read_jpeg2000(file: IO[bytes]) -> Samples | None:
 # --- TIFF ------------------------------------------------------------------------------------------------------------
 
 
-def count_pages(file: IO[bytes]) -> int:
-    """The number of pages of a TIFF file; 1 if the second is a smaller copy or a mask of the first, or damaged."""
+def has_pages(file: IO[bytes]) -> bool:
+    """Whether a TIFF file has a second page that is neither a mask nor a smaller copy of the first."""
     import tifffile
 
     file.seek(0)
     try:
         with tifffile.TiffFile(file) as tiff:
-            pages = len(tiff.pages)
-            if pages == 1:
-                return 1
+            if len(tiff.pages) == 1:
+                return False
             first, second = tiff.pages.first, tiff.pages[1].aspage()
             is_copy = 2 * second.imagewidth <= first.imagewidth + 1 and 2 * second.imagelength <= first.imagelength + 1
-            return 1 if is_copy or second.is_reduced or second.is_mask else pages
+            return not (is_copy or second.is_reduced or second.is_mask)
     except Exception:  # noqa: BLE001 - tifffile raises nearly anything on damaged bytes
-        return 1
+        return False
 
 
 def is_transparency(alpha: NDArray[Any]) -> bool:

@@ -144,7 +144,7 @@ def scale(
 
 def _scale(values: NDArray[Any], interval: Interval) -> NDArray[np.uint8]:
     black, white = interval
-    if white - black > np.finfo(np.float32).max / 255:
+    if white - black > float(np.finfo(np.float32).max) / 255:
         values = values.astype(np.float64)
     return np.rint((values.clip(black, white) - black) * (255.0 / (white - black))).astype(np.uint8)
 
