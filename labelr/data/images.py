@@ -165,7 +165,7 @@ class _Opened(NamedTuple):
 def _open(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
     """The image in a file, at a reduced scale of at least twice `size`."""
     opened = _open_any(file, size, max_pixels)
-    note = opened.samples.note if opened.samples else ""
+    note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
     if opened.format == "TIFF" and samples.has_pages(file):
         note = "; ".join(filter(None, ["only the first of several pages is read", note]))
     return opened._replace(note=note)

@@ -32,12 +32,13 @@ def without_metadata(file: IO[bytes]) -> bytes | None:
     None for a file of another format.
     """
     file.seek(0)
-    content = file.read()
-    if content.startswith(PNG_HEAD):
+    head = file.read(len(PNG_HEAD))
+    if not head.startswith((PNG_HEAD, JPEG_HEAD)):
+        return None
+    content = head + file.read()
+    if head == PNG_HEAD:
         return content[:8] + b"".join(chunk for chunk in _chunks(content) if _is_wanted(chunk, content[25:26]))
-    if content.startswith(JPEG_HEAD):
-        return content[:2] + b"".join(_segments(content))
-    return None
+    return content[:2] + b"".join(_segments(content))
 
 
 def _segments(jpeg: bytes) -> Iterator[bytes]:

@@ -92,7 +92,7 @@ def read_samples(image: Image.Image, reopen: Callable[[], Image.Image]) -> Sampl
             return _select_bands(values, tags, mode)
         colours = values[..., :3]
         return Samples(colours, high[..., 3] if high.shape[-1] == 4 else _opacity(image, colours), mode=mode)
-    if _has_bands(image.mode, tags):
+    if _needs_bands(image.mode, tags):
         return _select_bands(_load(image, raw), tags, image.mode)
     return samples_of(image)
 
@@ -107,13 +107,13 @@ def samples_of(image: Image.Image) -> Samples | None:
     if tiles and tiles[0].codec_name == "libtiff":
         # it swaps the bytes of compressed files, which Pillow knows for unsigned integers only
         _load(image, re.sub(r"(?<=\d)B(?=[SF])", "N", _raw_mode(image)))
-    values = np.asarray(image)
+    values, mode = np.asarray(image), image.mode
     if is_signed_byte:
-        values = values.view(np.int8)
-    elif image.mode == "I" and _first(tags, BITS_PER_SAMPLE) == 32 and _first(tags, SAMPLE_FORMAT, 1) == UNSIGNED:
-        values = values.view(np.uint32)
+        values, mode = values.view(np.int8), "1 x int8"
+    elif mode == "I" and _first(tags, BITS_PER_SAMPLE) == 32 and _first(tags, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED:
+        values, mode = values.view(np.uint32), "1 x uint32"
     is_negative = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    return Samples(values, _opacity(image, values), _nodata(tags), image.mode, is_negative=is_negative)
+    return Samples(values, _opacity(image, values), _nodata(tags), mode, is_negative=is_negative)
 
 
 def samples_of_array(array: NDArray[Any]) -> Samples:
@@ -165,13 +165,20 @@ def _first(tags: Mapping[int, Any], tag: int, default: int = 0) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-def _has_bands(mode: str, tags: Mapping[int, Any]) -> bool:
-    """Whether a TIFF file of 8 bits has bands that are not colours, or pixels that were not measured."""
+def unused_bands(image: Image.Image) -> str:
+    """Which bands of an image that Pillow alone reads right are not used, for the user; empty if all are."""
+    tags = _tags(image)
+    used = {BLACK_IS_ZERO: 1, RGB: 3}.get(tags.get(PHOTOMETRIC, -1))
+    return _describe_unused(tags.get(SAMPLES_PER_PIXEL, 1), used, None, is_used=False) if used else ""
+
+
+def _needs_bands(mode: str, tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF file of 8 bits declares transparency, which may be none, or pixels that were not measured."""
     if tags.get(PHOTOMETRIC) not in (BLACK_IS_ZERO, RGB) or mode not in ("L", "LA", "RGB", "RGBA"):
         return False
     if max(tags.get(BITS_PER_SAMPLE, (8,))) != 8 or _first(tags, SAMPLE_FORMAT, UNSIGNED) != UNSIGNED:
         return False
-    return tags.get(SAMPLES_PER_PIXEL, 1) not in (1, 3) or NODATA in tags
+    return _alpha_position(tags) is not None or NODATA in tags
 
 
 def _opacity(image: Image.Image, values: NDArray[Any]) -> NDArray[np.uint8] | None:

@@ -103,7 +103,7 @@ def measure(values: NDArray[Any], *, nodata: float | None = None) -> Levels | No
     if not sample.size:
         return None
     low, high = _inner(sample)
-    for end in (float(sample.min()), float(sample.max())):
+    for end in sorted({low, high} & {float(sample.min()), float(sample.max())}):
         rest = sample[sample != end]
         inner = _inner(rest) if rest.size else (low, low)
         if max(inner[0] - end, end - inner[1]) > FILL_DISTANCE * (inner[1] - inner[0]) > 0:
