@@ -263,6 +263,12 @@ def test_grey_whose_zero_is_white_is_read_as_a_positive(compression: str | None,
     np.testing.assert_array_equal(pixels_of(path)[..., 0], 255 - RAMP)
 
 
+def test_grey_with_transparency_whose_zero_is_white_is_read_as_a_positive(tmp_path: Path) -> None:
+    values = np.dstack([RAMP, np.full_like(RAMP, 255)])
+    path = save_tiff(tmp_path / "a.tif", values, photometric="miniswhite", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], 255 - RAMP)
+
+
 def test_pixels_without_data_are_black_where_zero_is_white(tmp_path: Path) -> None:
     values = RAMP.astype(np.uint16) + 1000
     values[:4] = 0

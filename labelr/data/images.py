@@ -281,8 +281,9 @@ def _eight_bits_of(deep: Samples, source: Image.Image, value_range: RangeChoice)
     """The image of some samples, with the metadata of `source`, and its levels if it is scaled by its own values."""
     values, levels = deep.values, None
     if values.dtype == np.uint8:
+        values = 255 - values if deep.is_negative else values
         if deep.nodata is not None:
-            values = np.where(is_valid(values, deep.nodata), values, np.uint8(0))
+            values = np.where(is_valid(deep.values, deep.nodata), values, np.uint8(0))
     else:
         if isinstance(value_range, ValueRange):
             interval = value_range.floats if values.dtype.kind == "f" else value_range.integers
