@@ -156,6 +156,12 @@ def test_array_of_another_shape_is_an_error_that_names_it(shape: tuple[int, ...]
         trained.predict(np.zeros(shape, np.uint8))
 
 
+@pytest.mark.parametrize("image", [torch.zeros(4, 4, 3), b"abc", 3])
+def test_other_object_is_an_error_that_names_its_type(image: object, trained: Model) -> None:
+    with pytest.raises(LabelrError, match=f"cannot use a {type(image).__name__} as an image"):
+        trained.predict([image])  # type: ignore[list-item]
+
+
 def test_channels_before_the_rows_are_an_error_that_says_how_to_move_them(trained: Model) -> None:
     with pytest.raises(LabelrError) as caught:
         trained.predict(np.zeros((3, 32, 32), np.uint8))

@@ -126,15 +126,23 @@ def samples_of_array(array: NDArray[Any]) -> Samples:
     if array.dtype.kind not in "buif":
         raise LabelrError(f"cannot use an array of {array.dtype} as an image", "pass integers or floats")
     if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-        is_planar = len(shape) == 3 and shape[0] in (1, 3, 4)
-        hint = "move the channels to the end: `array.transpose(1, 2, 0)`" if is_planar else "of more bands, pass three"
-        raise LabelrError(f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {shape}", hint)
+        raise LabelrError(
+            f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {shape}", _hint_on_shape(shape)
+        )
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
     if array.ndim == 2 or shape[2] == 1:
         return Samples(array.reshape(shape[:2]))
     alpha = array[..., 3] if shape[2] == 4 and is_transparency(array[..., 3]) else None
     return Samples(array[..., :3], None if alpha is None else _as_bytes(alpha))
+
+
+def _hint_on_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3 or 0 in shape:
+        return ""
+    if shape[0] in (1, 3, 4):
+        return "move the channels to the end: `array.transpose(1, 2, 0)`"
+    return "choose bands, such as one with `array[..., 0]`, or three with `array[..., [2, 1, 0]]`"
 
 
 def is_misread(image: Image.Image) -> bool:

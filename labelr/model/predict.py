@@ -217,5 +217,9 @@ class Model:
         except UnreadableError as error:
             name = image if isinstance(image, (str, Path)) else getattr(image, "filename", "")
             raise LabelrError(f"cannot open the image{f' {name}' if name else ''}: {error}") from error
+        if not isinstance(image, np.ndarray):
+            raise LabelrError(
+                f"cannot use a {type(image).__name__} as an image", "pass a path, a PIL image or an array"
+            )
         # without a value range, floats are in [0, 1]
         return array_to_pixels(image, size, rule, replace(value_range, floats=value_range.floats or (0.0, 1.0)))
