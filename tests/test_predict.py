@@ -1,10 +1,12 @@
 """The inference loop and the `Model` that users work with."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from scipy.special import expit, logit
@@ -17,7 +19,7 @@ from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
 from labelr.model.device import Runtime, pick_runtime
 from labelr.model.info import Preprocessing
-from labelr.model.predict import Model, normalise, optimize_for_inference, predict_probs
+from labelr.model.predict import ImageLike, Model, normalise, optimize_for_inference, predict_probs
 
 
 class Brightness(nn.Module):
@@ -103,6 +105,76 @@ def test_deep_image_is_scaled_alike_as_a_path_an_opened_image_and_an_array(
     assert probs[1].tolist() == probs[2].tolist() == probs[0].tolist()
 
 
+def with_range(model: Model, value_range: ValueRange) -> Model:
+    return replace(
+        model, info=replace(model.info, preprocessing=replace(model.info.preprocessing, value_range=value_range))
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_near_infrared_is_ignored_alike_in_a_path_an_image_and_an_array(
+    dtype: str, trained: Model, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(1, 200, (32, 32, 4)).astype(dtype)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values, photometric="rgb", extrasamples=["unassalpha"])
+    model = with_range(trained, ValueRange(integers=(0.0, 200.0)))
+    with Image.open(path) as image, Image.open(path) as loaded:
+        loaded.load()
+        images: list[ImageLike] = [path, image, values, values[..., :3], *([loaded] if dtype == "uint8" else [])]
+        probs = model.predict(images).probs
+    assert (probs == probs[0]).all()
+
+
+def test_deep_image_that_is_not_loaded_is_read_as_its_path_is(trained: Model, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (40, 20)).astype(np.uint16)
+    turned, clear = tmp_path / "a.tif", tmp_path / "b.png"
+    tifffile.imwrite(turned, values, photometric="minisblack", extratags=[(274, 3, 1, 6, True)])
+    Image.fromarray(values).save(clear, transparency=int(values[0, 0]))
+    for path in (turned, clear):
+        with Image.open(path) as image:
+            probs = trained.predict([path, image, image]).probs
+            assert (probs == probs[0]).all()
+            np.testing.assert_array_equal(np.sort(np.asarray(image), axis=None), np.sort(values, axis=None))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint32", "int64"])
+def test_array_of_other_integers_is_scaled_like_a_file(dtype: str, trained: Model) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(dtype)
+    model = with_range(trained, ValueRange(integers=(0.0, 4095.0)))
+    assert (model.predict(values).probs == model.predict(values.astype(np.uint16)).probs).all()
+
+
+def test_array_with_an_axis_of_one_channel_is_grey(trained: Model) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 1)).astype(np.uint8)
+    assert (trained.predict(values).probs == trained.predict(values[..., 0]).probs).all()
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 32, 3), (32, 32, 2), (32, 32, 5), ()])
+def test_array_of_another_shape_is_an_error_that_names_it(shape: tuple[int, ...], trained: Model) -> None:
+    with pytest.raises(LabelrError, match=re.escape(f"got {shape}")):
+        trained.predict(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("image", [torch.zeros(4, 4, 3), b"abc", 3])
+def test_other_object_is_an_error_that_names_its_type(image: object, trained: Model) -> None:
+    with pytest.raises(LabelrError, match=f"cannot use a {type(image).__name__} as an image"):
+        trained.predict([image])  # type: ignore[list-item]
+
+
+def test_channels_before_the_rows_are_an_error_that_says_how_to_move_them(trained: Model) -> None:
+    with pytest.raises(LabelrError) as caught:
+        trained.predict(np.zeros((3, 32, 32), np.uint8))
+    assert "transpose(1, 2, 0)" in caught.value.hint
+
+
+def test_unloaded_image_that_is_damaged_is_an_error_that_names_it(trained: Model, tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-500])
+    with Image.open(tmp_path / "a.jpg") as image, pytest.raises(LabelrError, match=r"a\.jpg: damaged or truncated"):
+        trained.predict(image)
+
+
 def test_no_images_give_no_rows(trained: Model) -> None:
     labels, probs = trained.predict([])
     assert labels == []
@@ -116,8 +188,8 @@ def test_image_that_cannot_be_opened_is_an_error_that_names_it(trained: Model, t
 
 
 def test_array_of_an_unknown_kind_is_an_error(trained: Model) -> None:
-    with pytest.raises(LabelrError, match="int64"):
-        trained.predict(np.zeros((4, 4, 3), np.int64))
+    with pytest.raises(LabelrError, match="complex64"):
+        trained.predict(np.zeros((4, 4, 3), np.complex64))
 
 
 def test_optimized_network_predicts_the_same_as_the_trained_one(trained: Model, shapes: Path) -> None:

@@ -1,4 +1,4 @@
-"""What Pillow alone would lose or refuse: 16-bit colours, many bands, and large or damaged metadata of PNG files."""
+"""What Pillow alone would lose, misread or refuse: colours of 16 bits, many bands, and the tags of TIFF files."""
 
 import io
 import struct
@@ -13,11 +13,12 @@ import pytest
 import tifffile
 from conftest import SHARED
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from labelr.config import ReadOptions
 from labelr.data.images import Decoded, UnreadableError, decode, read_pixels
 from labelr.data.load import load_dataset
+from labelr.data.samples import BandsError, read_jpeg2000
 from labelr.data.value_range import ValueRange
 
 SIZE = 16
@@ -222,59 +223,206 @@ def test_many_bands_above_the_limit_of_pixels_are_refused(tmp_path: Path) -> Non
 def test_truncated_file_of_many_bands_is_damaged(tmp_path: Path) -> None:
     path = save_tiff(tmp_path / "a.tif", noise(5).astype(np.float32))
     path.write_bytes(path.read_bytes()[:1000])
-    assert "damaged" in reason_of(path)
+    assert "damaged or truncated" in reason_of(path)
 
 
-# --- metadata of PNG files -------------------------------------------------------------------------------------------
+# --- what the tags declare -------------------------------------------------------------------------------------------
+
+RAMP = np.linspace(0, 255, SIZE).round().astype(np.uint8)[None].repeat(SIZE, 0)
 
 
-def png_of(image: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", **options)
-    return buffer.getvalue()
+def save_grey(path: Path, values: NDArray[Any], **options: Any) -> Path:
+    tifffile.imwrite(path, values, **{"photometric": "minisblack"} | options)
+    return path
 
 
-def insert(png: bytes, extra: bytes, before: bytes = b"IDAT") -> bytes:
-    """A PNG file with further chunks before those of a name."""
-    position = png.index(before) - 4
-    return png[:position] + extra + png[position:]
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_big_endian_grey_is_read_as_it_is(compression: str | None, dtype: str, tmp_path: Path) -> None:
+    path = save_grey(tmp_path / "a.tif", RAMP.astype(dtype) + 1000, byteorder=">", compression=compression)
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], RAMP)
 
 
-LARGE = b"\0\0" + zlib.compress(bytes(PngImagePlugin.MAX_TEXT_CHUNK + 1))
-"""Of an unpacked size above the limit."""
-METADATA = {
-    "large text": chunk(b"zTXt", b"workflow" + LARGE),
-    "large profile": chunk(b"iCCP", b"icc" + LARGE),
-    "unknown profile compression": chunk(b"iCCP", b"icc\0\7" + LARGE[2:100]),
-    "damaged profile": chunk(b"iCCP", b"icc\0\0no zlib"),
-    "short profile": chunk(b"iCCP", b"icc"),
-    "wrong checksum": chunk(b"tEXt", b"title\0picture")[:-1] + b"!",
-    "short density": chunk(b"pHYs", b"\0"),
-    "short white point": chunk(b"cHRM", b"\0\0"),
-    "damaged exif": chunk(b"eXIf", b"no exif"),
-}
+def test_signed_bytes_are_read_as_signed(tmp_path: Path) -> None:
+    path = save_grey(tmp_path / "a.tif", (RAMP.astype(np.int16) - 128).astype(np.int8))
+    image = decoded(path, value_range=ValueRange(integers=(-128.0, 127.0)))
+    np.testing.assert_array_equal(image.pixels[..., 0], RAMP)
 
 
-@pytest.mark.parametrize("before", [b"IDAT", b"IEND"], ids=["first", "last"])
-@pytest.mark.parametrize("kind", METADATA)
-def test_metadata_that_is_large_or_damaged_does_not_affect_the_pixels(kind: str, before: bytes, tmp_path: Path) -> None:
-    png = png_of(Image.fromarray(noise(3)))
-    (tmp_path / "a.png").write_bytes(insert(png, METADATA[kind], before))
-    np.testing.assert_array_equal(pixels_of(tmp_path / "a.png"), noise(3))
+def test_unsigned_integers_of_32_bits_do_not_become_negative(tmp_path: Path) -> None:
+    path = save_grey(tmp_path / "a.tif", RAMP.astype(np.uint32) * (2**32 // 256))
+    image = decoded(path, value_range=ValueRange(integers=(0.0, 255.0 * (2**32 // 256))))
+    np.testing.assert_array_equal(image.pixels[..., 0], RAMP)
 
 
-def test_orientation_is_kept_without_the_other_metadata(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[274] = 6
-    png = png_of(Image.new("RGB", (40, 20)), exif=exif)
-    (tmp_path / "a.png").write_bytes(insert(png, METADATA["large text"]))
-    assert decoded(tmp_path / "a.png")[1:3] == (20, 40)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_grey_whose_zero_is_white_is_read_as_a_positive(compression: str | None, dtype: str, tmp_path: Path) -> None:
+    values = RAMP if dtype == "uint8" else RAMP.astype(dtype) + 1000
+    path = save_grey(tmp_path / "a.tif", values, photometric="miniswhite", compression=compression)
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], 255 - RAMP)
 
 
-def test_truncated_pixels_are_damaged_whatever_the_metadata(tmp_path: Path) -> None:
-    png = insert(png_of(Image.fromarray(noise(3))), METADATA["large text"])
-    (tmp_path / "a.png").write_bytes(png[: png.index(b"IDAT") + 100])
-    assert reason_of(tmp_path / "a.png").startswith("damaged")
+def test_grey_with_transparency_whose_zero_is_white_is_read_as_a_positive(tmp_path: Path) -> None:
+    values = np.dstack([RAMP, np.full_like(RAMP, 255)])
+    path = save_tiff(tmp_path / "a.tif", values, photometric="miniswhite", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], 255 - RAMP)
+
+
+def test_pixels_without_data_are_black_where_zero_is_white(tmp_path: Path) -> None:
+    values = RAMP.astype(np.uint16) + 1000
+    values[:4] = 0
+    tag = (42113, "s", 0, "0", True)
+    path = save_grey(tmp_path / "a.tif", values, photometric="miniswhite", extratags=[tag])
+    assert (pixels_of(path)[:4] == 0).all()
+
+
+def test_one_band_in_a_plane_of_its_own_is_read_by_pillow(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(RAMP.astype(np.uint16) + 1000).save(path, compression="tiff_lzw", tiffinfo={284: 2})
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], RAMP)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_of_8_bits_without_data_are_black(channels: int, tmp_path: Path) -> None:
+    values = np.full((SIZE, SIZE, channels), 100, np.uint8)
+    values[:4] = 255
+    values[4, :, 0] = 255
+    values[4, :, 1:] = 7
+    options: dict[str, Any] = {} if channels == 3 else {"photometric": "minisblack", "planarconfig": None}
+    path = save_tiff(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "255", True)], **options)
+    pixels = pixels_of(path)
+    assert (pixels[:4] == 0).all()
+    assert pixels[4, 0].tolist() == ([255, 7, 7] if channels == 3 else [0, 0, 0])
+
+
+# --- transparency ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "opaque"), [("uint8", 255), ("uint16", 65_535)])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_colours_are_divided_by_associated_alpha(
+    compression: str | None, dtype: str, opaque: int, tmp_path: Path
+) -> None:
+    values = np.full((SIZE, SIZE, 4), opaque, dtype)
+    values[..., 1] = opaque // 5
+    values[:4] = values[:4] // 2  # half transparent over white
+    values[4:6] = 0
+    path = save_tiff(tmp_path / "a.tif", values, extrasamples=["assocalpha"], compression=compression)
+    pixels = decoded(path, value_range=ValueRange()).pixels
+    np.testing.assert_allclose(pixels[8, 0], [255, 51, 255], atol=1)
+    np.testing.assert_allclose(pixels[0, 0], [255, 153, 255], atol=2)
+    assert (pixels[4:6] == 255).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("bands", [4, 5])
+def test_near_infrared_declared_as_associated_alpha_is_not_taken_for_it(bands: int, dtype: str, tmp_path: Path) -> None:
+    values = noise(bands) if dtype == "uint8" else noise(bands).astype(dtype) + 1000
+    extra = ["assocalpha", "unspecified"][: bands - 3]
+    image = decoded(save_tiff(tmp_path / "a.tif", values, extrasamples=extra))
+    np.testing.assert_array_equal(image.pixels, noise(bands)[..., :3])
+    assert f"of {bands} bands are read as red, green and blue, since band 4, declared as transparency" in image.note
+
+
+@pytest.mark.parametrize(
+    ("alpha_at", "extra"), [(3, ["unassalpha", "unspecified"]), (4, ["unspecified", "unassalpha"])]
+)
+def test_note_counts_all_bands_and_names_that_of_transparency(alpha_at: int, extra: list[str], tmp_path: Path) -> None:
+    values = noise(5).astype(np.uint16) + 1000
+    values[..., alpha_at] = 65_535
+    values[:4, :, alpha_at] = 0
+    image = decoded(save_tiff(tmp_path / "a.tif", values, extrasamples=extra))
+    assert image.note.startswith(
+        f"the first three of 5 bands are read as red, green and blue, and band {alpha_at + 1} as transparency;"
+    )
+    assert (image.pixels[:4] == 255).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"planarconfig": "separate"}], ids=["contiguous", "planes"])
+def test_grey_with_transparency_is_white_where_transparent(options: Mapping[str, str], tmp_path: Path) -> None:
+    values = np.dstack([RAMP, np.full_like(RAMP, 255)])
+    values[:4, :, 1] = 0
+    path = save_tiff(tmp_path / "a.tif", values, photometric="minisblack", extrasamples=["unassalpha"], **options)
+    np.testing.assert_array_equal(pixels_of(path)[4:, :, 0], RAMP[4:])
+    assert (pixels_of(path)[:4] == 255).all()
+    assert not decoded(path).note
+
+
+def test_grey_with_transparency_and_another_band_is_grey(tmp_path: Path) -> None:
+    values = np.dstack([RAMP, np.full_like(RAMP, 255), RAMP.T])
+    extra = ["unassalpha", "unspecified"]
+    image = decoded(save_tiff(tmp_path / "a.tif", values, photometric="minisblack", extrasamples=extra))
+    np.testing.assert_array_equal(image.pixels[..., 0], RAMP)
+    assert image.note.startswith("the first of 3 bands is read as grey, and band 2 as transparency;")
+
+
+@pytest.mark.parametrize("options", [{}, {"planarconfig": "separate", "compression": "zlib"}], ids=str)
+def test_second_band_of_8_bits_that_is_not_used_is_noted(options: Mapping[str, str], tmp_path: Path) -> None:
+    image = decoded(save_tiff(tmp_path / "a.tif", noise(2), photometric="minisblack", extrasamples=[0], **options))
+    np.testing.assert_array_equal(image.pixels[..., 0], noise(2)[..., 0])
+    assert image.note == (
+        "the first of 2 bands is read as grey; to use others, export one, such as with "
+        "`gdal_translate -b 2 IN.tif OUT.tif`"
+    )
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+PAGES = "only the first of several pages is read"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", [(5, SIZE, SIZE), (SIZE, SIZE, 5)])
+def test_pages_that_are_not_read_are_noted(shape: tuple[int, ...], dtype: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, dtype), photometric="minisblack")
+    assert decoded(tmp_path / "a.tif").note == PAGES
+
+
+def test_note_on_pages_comes_with_that_on_bands(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((2, SIZE, SIZE, 5), np.float32), photometric="minisblack", planarconfig="contig")
+    assert decoded(path).note.startswith(f"{PAGES}; the first three of 5 bands")
+
+
+@pytest.mark.parametrize("subfiletype", [0, 1], ids=["undeclared", "declared"])
+def test_smaller_copies_are_no_pages(subfiletype: int, tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(RAMP, photometric="minisblack")
+        tiff.write(RAMP[::2, ::2], photometric="minisblack", subfiletype=subfiletype)
+    assert not decoded(tmp_path / "a.tif").note
+
+
+# --- JPEG 2000 -------------------------------------------------------------------------------------------------------
+
+JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+
+
+def jpeg2000_header(precision: int, channels: int) -> bytes:
+    """The start of a codestream, which says how many bits its colours have."""
+    size = struct.pack(">HHHIIIIIIIIH", 0xFF51, 38 + 3 * channels, 0, 8, 8, 0, 0, 8, 8, 0, 0, channels)
+    return b"\xff\x4f" + size + bytes([precision - 1, 1, 1]) * channels
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="the decoder is installed")
+@pytest.mark.parametrize("precision", [12, 16])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_deep_colours_of_jpeg_2000_need_a_decoder(channels: int, precision: int) -> None:
+    with pytest.raises(BandsError, match=f"colours of {precision} bits in JPEG 2000: the decoder is missing"):
+        read_jpeg2000(io.BytesIO(JP2 + jpeg2000_header(precision, channels)))
+
+
+@pytest.mark.parametrize(("precision", "channels"), [(8, 3), (8, 4), (16, 1)])
+def test_other_jpeg_2000_is_read_by_pillow(precision: int, channels: int) -> None:
+    assert read_jpeg2000(io.BytesIO(JP2 + jpeg2000_header(precision, channels))) is None
+
+
+@pytest.mark.parametrize("precision", [12, 16])
+def test_white_of_deep_jpeg_2000_stays_white(precision: int, tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = np.full((SIZE, SIZE, 3), 2**precision - 1, np.uint16)
+    (tmp_path / "a.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, level=0, bitspersample=precision))
+    assert decoded(tmp_path / "a.jp2", value_range=ValueRange()).pixels.min() >= 254
 
 
 # --- data sets of people ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from conftest import Cli, put
 from tag_results import ALL_FORMATS, counts, read_csv, reason_of, tree
 
@@ -241,6 +242,15 @@ def test_what_is_left_out_is_printed_and_in_the_summary(cli: Cli, photos: Path, 
     assert len(summary["notes"]) == 3
     for note in summary["notes"]:
         assert f"  {note}\n" in done.err
+
+
+def test_what_is_not_used_of_images_is_in_the_summary(tmp_path: Path, trained: Model) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in "ab":
+        pages = np.full((2, 16, 16), ord(name), np.uint8)
+        tifffile.imwrite(tmp_path / "photos" / f"{name}.tif", pages, photometric="minisblack")
+    summary = tag(tmp_path / "photos", trained, output=tmp_path / "out")
+    assert summary.notes == ["only the first of several pages is read (2 images)"]
 
 
 def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path) -> None:

@@ -96,3 +96,48 @@ def test_range_becomes_black_to_white(dtype: str) -> None:
 def test_value_that_was_not_measured_becomes_black(dtype: str) -> None:
     values = np.array([[400, 300]], dtype=dtype)
     assert scale(values, (0.0, 400.0), nodata=400.0).tolist() == [[0, 191]]
+
+
+@pytest.mark.parametrize("fill", [-9999.0, -32_768.0, -3.4028235e38, 9.96921e36, 1e20, 65_535.0])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+def test_fill_value_that_is_not_declared_is_not_measured(fill: float, share: float) -> None:
+    values = np.linspace(280, 300, 10_000).astype(np.float32)
+    values[np.random.default_rng(0).permutation(10_000)[: int(share * 10_000)]] = fill
+    assert measure(values.reshape(100, 100)) == pytest.approx((280, 300, "floats"), abs=0.5)
+
+
+def test_fill_value_below_becomes_black() -> None:
+    values = np.array([[-3.4028235e38, 280, 300]], np.float32)
+    assert scale(values, (280.0, 300.0)).tolist() == [[0, 0, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_dark_background_near_the_other_values_is_measured(dtype: str) -> None:
+    values = np.tile(np.arange(500, 1500), (10, 1)).astype(dtype)
+    values[:5] = 0
+    levels = measure(values)
+    assert levels is not None
+    assert levels.low == 0
+
+
+@pytest.mark.parametrize("values", [[0, 65_535], [0, 1], [7, 7]])
+def test_image_of_two_values_is_measured_from_one_to_the_other(values: list[int]) -> None:
+    levels = measure(np.tile(np.array(values, np.uint16), (10, 10)))
+    assert levels is not None
+    assert (levels.low, levels.high) == tuple(values)
+
+
+def test_range_wider_than_float32_is_applied() -> None:
+    values = np.array([[-3e38, 1e38, 3e38]], np.float32)
+    assert scale(values, (-3e38, 3e38)).tolist() == [[0, 170, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_negative_is_reversed_but_for_what_was_not_measured(dtype: str) -> None:
+    values = np.array([[0, 100, 255, 400]], dtype=dtype)
+    assert scale(values, (0.0, 255.0), nodata=400, is_negative=True).tolist() == [[255, 155, 0, 0]]
+
+
+def test_pixel_is_not_measured_only_where_all_its_bands_say_so() -> None:
+    values = np.array([[[100, 0, 0], [0, 0, 0]]], np.uint16)
+    assert scale(values, (-155.0, 100.0), nodata=0).tolist() == [[[255, 155, 155], [0, 0, 0]]]

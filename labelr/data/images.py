@@ -6,16 +6,16 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import samples, walk
+from labelr.data import metadata, samples, walk
 from labelr.data.samples import BandsError, Samples
-from labelr.data.value_range import Levels, ValueRange, measure, scale
+from labelr.data.value_range import Levels, ValueRange, is_valid, measure, scale
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
@@ -129,7 +129,7 @@ def content_digest(file: BufferedReader) -> str:
 
 
 def decode(
-    file: BufferedReader,
+    file: IO[bytes],
     size: int,
     *,
     rule: ResizeRule = "squish",
@@ -162,22 +162,32 @@ class _Opened(NamedTuple):
     format: str
     mode: str
     samples: Samples | None = None
+    note: str = ""
 
 
-def _open(file: BufferedReader, size: int, max_pixels: int) -> _Opened:
-    """The image in a file, at a reduced scale of at least twice `size`; without metadata that Pillow refuses."""
+def _open(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
+    """The image in a file, at a reduced scale of at least twice `size`."""
+    opened = _open_any(file, size, max_pixels)
+    note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
+    if opened.format == "TIFF" and samples.has_pages(file):
+        note = "; ".join(filter(None, ["only the first of several pages is read", note]))
+    return opened._replace(note=note)
+
+
+def _open_any(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
+    """The image in a file, read in the way that suits it; without metadata that Pillow refuses."""
     try:
         return _open_with_pillow(file, size, max_pixels)
     except (UnreadableError, BandsError, MemoryError):
         raise
     except Exception as error:
         file.seek(0)
-        head = file.read(4)
-        if isinstance(error, UnidentifiedImageError) and head in samples.TIFF_HEADS:
+        if isinstance(error, UnidentifiedImageError) and file.read(4) in samples.TIFF_HEADS:
             return _open_tiff(file, max_pixels, error)
-        if head == samples.PNG_HEAD:
-            return _open_with_pillow(BytesIO(samples.without_metadata(file)), size, max_pixels)
-        raise
+        plain = metadata.without_metadata(file)
+        if plain is None:
+            raise
+        return _open_with_pillow(BytesIO(plain), size, max_pixels)
 
 
 def _open_with_pillow(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
@@ -185,16 +195,17 @@ def _open_with_pillow(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
     if image.width * image.height > max_pixels:
         raise UnreadableError(f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels")
     full_size, file_format, mode = image.size, image.format or "", image.mode
-    if samples.is_planar(image):
-        raise UnidentifiedImageError("planes of more than 8 bits")
-    deep = samples.read_deep(image, lambda: Image.open(file, formats=_formats()))
+    if samples.is_misread(image):
+        raise UnidentifiedImageError("misread by Pillow")
+    deep = samples.read_jpeg2000(file) if file_format == "JPEG2000" else None
+    deep = deep or samples.read_samples(image, lambda: Image.open(file, formats=_formats()))
     if deep is None:
         image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
         image.load()
     return _Opened(image, full_size, file_format, deep.mode if deep else mode, deep)
 
 
-def _open_tiff(file: BufferedReader, max_pixels: int, error: UnidentifiedImageError) -> _Opened:
+def _open_tiff(file: IO[bytes], max_pixels: int, error: UnidentifiedImageError) -> _Opened:
     """A TIFF file that Pillow does not open, or misreads. Raises `error` if it is damaged."""
     try:
         bands = samples.read_tiff(file, max_pixels)
@@ -210,29 +221,45 @@ def _open_tiff(file: BufferedReader, max_pixels: int, error: UnidentifiedImageEr
 
 def _decode(opened: _Opened, size: int, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
     image, levels = opened.image, None
-    if opened.samples is None:
-        alpha = np.asarray(image.getchannel("A")) if image.mode == "RGBA" and image.format == "TIFF" else None
-        note = samples.unused_bands(image, alpha)
-        if note and alpha is not None:
-            image = image.convert("RGB")
-    else:
-        note = opened.samples.note
+    if opened.samples is not None:
         image, levels = _eight_bits_of(opened.samples, image, value_range)
     upright = _upright(image)
     # not judged by shape: at a reduced scale a nearly square image may become square, or the reverse
     turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
     width, height = reversed(opened.size) if turned else opened.size
     pixels = _to_square(upright, size, rule)
-    return Decoded(pixels, width, height, opened.format, opened.mode, note, levels)
+    return Decoded(pixels, width, height, opened.format, opened.mode, opened.note, levels)
 
 
 def to_pixels(
     image: Image.Image, size: int, rule: ResizeRule = "squish", value_range: RangeChoice = UNKNOWN_RANGE
 ) -> Pixels:
-    """The pixels of an image opened by Pillow, shape ``(S, S, 3)``, sRGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image, _ = _eight_bits_of(Samples(np.asarray(image)), image, value_range)
-    return _to_square(_upright(image), size, rule)
+    """The pixels of an image of Pillow, shape ``(S, S, 3)``, sRGB.
+
+    One that is not loaded yet is read from its file, since Pillow loses much of some files.
+
+    Raises:
+        UnreadableError: If its file cannot be decoded.
+    """
+    file = getattr(image, "fp", None)
+    if file is not None and getattr(image, "tile", None) and image.tell() == 0:
+        position = file.tell()
+        file.seek(0)
+        pixels = decode(file, size, rule=rule, value_range=value_range).pixels
+        file.seek(position)
+        return pixels
+    own = samples.samples_of(image)
+    if own is not None:
+        image, _ = _eight_bits_of(own, image, value_range)
+    return _to_square(_upright(samples.without_false_alpha(image)), size, rule)
+
+
+def array_to_pixels(
+    array: NDArray[Any], size: int, rule: ResizeRule = "squish", value_range: RangeChoice = UNKNOWN_RANGE
+) -> Pixels:
+    """The pixels of an array, shape ``(S, S, 3)``; see `samples_of_array`. Raises LabelrError."""
+    image, _ = _eight_bits_of(samples.samples_of_array(array), Image.new("1", (1, 1)), value_range)
+    return _to_square(image, size, rule)
 
 
 def _to_square(image: Image.Image, size: int, rule: ResizeRule) -> Pixels:
@@ -256,13 +283,17 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bits_of(deep: Samples, source: Image.Image, value_range: RangeChoice) -> tuple[Image.Image, Levels | None]:
     """The image of some samples, with the metadata of `source`, and its levels if it is scaled by its own values."""
     values, levels = deep.values, None
-    if values.dtype != np.uint8:
+    if values.dtype == np.uint8:
+        values = 255 - values if deep.is_negative else values
+        if deep.nodata is not None:
+            values = np.where(is_valid(deep.values, deep.nodata), values, np.uint8(0))
+    else:
         if isinstance(value_range, ValueRange):
             interval = value_range.floats if values.dtype.kind == "f" else value_range.integers
         else:
             levels = measure(values, nodata=deep.nodata)
             interval = (levels.low, levels.high) if levels and levels.low < levels.high else None
-        values = scale(values, interval, nodata=deep.nodata)
+        values = scale(values, interval, nodata=deep.nodata, is_negative=deep.is_negative)
     image = Image.fromarray(values)
     if deep.alpha is not None:
         image.putalpha(Image.fromarray(deep.alpha))
@@ -327,9 +358,11 @@ def _formats() -> tuple[str, ...]:
     return (*FORMATS, "HEIF")
 
 
-def _why_unidentified(file: BufferedReader) -> str:
+def _why_unidentified(file: IO[bytes]) -> str:
     file.seek(0)
     head = file.read(12)
+    if head[:4] in samples.TIFF_HEADS:
+        return "damaged or truncated, or a kind of TIFF that labelr does not read"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"):
         return "a HEIC image, for which the decoder is missing: `pip install 'labelr[heif]'`"
     return "not an image in a format that labelr reads, or damaged at its beginning"

@@ -18,7 +18,7 @@ from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.progress import Track, untracked
 
-DECODER = 2
+DECODER = 3
 """Increased whenever labelr decodes a file to other pixels than before."""
 
 Rows = Sequence[int] | NDArray[np.int64]

@@ -1,39 +1,37 @@
-"""Reads from image files what Pillow alone would lose or refuse.
+"""Reads the samples of image files that Pillow alone would lose, misread or refuse.
 
-That is the low byte of colours of 16 bits, TIFF files of many bands, and PNG files whose metadata is damaged or huge.
+Those are colours of more than 8 bits, and TIFF files of signed or large integers, with bands that are neither colour
+nor transparency, with reversed grey, or with pixels that were not measured.
 """
 
 import logging
-import struct
+import re
 import sys
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-# Pillow's own limit holds for the whole process too, and its 1 MB refuse the profiles of many printers and scanners.
-PngImagePlugin.MAX_TEXT_CHUNK = 2**24
+from labelr.errors import LabelrError, pluralize
 
-PNG_HEAD = b"\x89PNG"
 TIFF_HEADS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
-PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-"""The chunks of a PNG file that its pixels depend on."""
-COLOUR_CHUNKS = frozenset({b"iCCP", b"eXIf"})
-"""Colour profile and orientation."""
-
-BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES, NODATA = 258, 262, 277, 284, 338, 42113
+BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR = 258, 262, 274, 277, 284
+EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA = 338, 339, 42113
 """Tags of TIFF."""
-RGB, SEPARATE_PLANES, UNASSOCIATED_ALPHA = 2, 2, 2
-"""Values of these tags."""
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+SEPARATE_PLANES = 2
+UNSIGNED, SIGNED = 1, 2
+ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA = 1, 2, 999
+"""Values of these tags. The colours of associated alpha are multiplied by it."""
 MAX_BYTES_PER_PIXEL = 8
 """Of the largest image; more bands are allowed in smaller ones."""
 
 EXPORT = "`gdal_translate -b 3 -b 2 -b 1 IN.tif OUT.tif`"
-NO_ALPHA = ", since the fourth, declared as transparency, is hardly anywhere opaque"
+EXPORT_ONE = "`gdal_translate -b 2 IN.tif OUT.tif`"
+INSTALL = "the decoder is missing: `pip install 'labelr[tiff]'`"
 _OTHER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 # both log damage that their exceptions tell as well; without a handler it would be printed
@@ -45,12 +43,13 @@ class Samples(NamedTuple):
     """The samples of an image as they are stored.
 
     Attributes:
-        values: Grey or RGB, shape ``(H, W)`` or ``(H, W, 3)``: uint8, integers of more bits, or floats.
+        values: Grey or RGB, shape ``(H, W)`` or ``(H, W, 3)``: uint8, other integers, or floats.
         alpha: The opacity from 0 to 255, shape ``(H, W)``; None for an opaque image.
         nodata: The value of pixels that were not measured; None if there is none.
         mode: The pixel mode in the manner of Pillow, such as ``RGB;16``.
         note: What is not used of the file, for the user; empty if all is used.
         orientation: The EXIF orientation that is still to be applied.
+        is_negative: Whether the lowest value is white.
     """
 
     values: NDArray[Any]
@@ -59,54 +58,18 @@ class Samples(NamedTuple):
     mode: str = ""
     note: str = ""
     orientation: int = 1
+    is_negative: bool = False
 
 
 class BandsError(Exception):
     """A file whose bands cannot be read as an image; its text is the reason and what to do."""
 
 
-# --- PNG -------------------------------------------------------------------------------------------------------------
+# --- opened by Pillow ------------------------------------------------------------------------------------------------
 
 
-def without_metadata(file: IO[bytes]) -> bytes:
-    """A PNG file without its metadata, except a sound colour profile and orientation."""
-    file.seek(0)
-    png = file.read()
-    return png[:8] + b"".join(chunk for chunk in _chunks(png) if _is_wanted(chunk))
-
-
-def _chunks(png: bytes) -> Iterator[bytes]:
-    start = 8
-    while start + 12 <= len(png):
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        yield png[start:end]
-        start = end
-
-
-def _is_wanted(chunk: bytes) -> bool:
-    name = chunk[4:8]
-    if name not in COLOUR_CHUNKS:
-        return name in PIXEL_CHUNKS
-    if struct.pack(">I", zlib.crc32(chunk[4:-4])) != chunk[-4:]:
-        return False
-    return name == b"eXIf" or _is_sound_profile(chunk[8:-4].partition(b"\0")[2])
-
-
-def _is_sound_profile(content: bytes) -> bool:
-    """Whether a profile, a byte for the method before it, can be unpacked and is not huge."""
-    profile = zlib.decompressobj()
-    try:
-        profile.decompress(content[1:], PngImagePlugin.MAX_TEXT_CHUNK)
-    except zlib.error:
-        return False
-    return content.startswith(b"\0") and not profile.unconsumed_tail
-
-
-# --- 16 bits a sample ------------------------------------------------------------------------------------------------
-
-
-def read_deep(image: Image.Image, reopen: Callable[[], Image.Image]) -> Samples | None:
-    """The samples of an image that is opened and not loaded yet, if it has more than 8 bits; else None.
+def read_samples(image: Image.Image, reopen: Callable[[], Image.Image]) -> Samples | None:
+    """The samples of an image that is opened and not loaded yet; None if Pillow alone reads it right.
 
     Pillow keeps the high byte of colours of 16 bits only. With the other byte order in the name of the raw mode it
     reads the low byte, so the file is decoded twice.
@@ -115,24 +78,115 @@ def read_deep(image: Image.Image, reopen: Callable[[], Image.Image]) -> Samples 
         image: From Pillow.
         reopen: Opens the same file again.
     """
-    nodata = _as_number(getattr(image, "tag_v2", {}).get(NODATA))
-    if image.mode.startswith("I") or image.mode == "F":
-        image.load()
-        values = np.asarray(image)
-        return Samples(values, _opacity(image, values), nodata, image.mode)
-    raw = _raw_mode(image)
+    tags, raw = _tags(image), _raw_mode(image)
     if raw == "LA;16B":  # grey with transparency, for which Pillow has no second byte order: four bytes a pixel
         octets = _load(image, "RGBA").astype(np.uint16)
         return Samples(octets[..., 0] << 8 | octets[..., 1], octets[..., 2].astype(np.uint8), mode="LA;16")
-    if raw[:-1] not in ("RGB;16", "RGBX;16", "RGBA;16"):
+    # Pillow divides the colours by associated alpha itself, with 8 bits, whether or not it is transparency
+    raw = raw.replace("RGBa", "RGBA")
+    if raw[:-1] in ("RGB;16", "RGBX;16", "RGBA;16"):
+        high, low = _load(image, raw), _load(reopen(), raw[:-1] + _OTHER_BYTES[raw[-1]])
+        values = high.astype(np.uint16) << 8 | low
+        mode = f"{image.mode};16"
+        if tags:
+            return _select_bands(values, tags, mode)
+        colours = values[..., :3]
+        return Samples(colours, high[..., 3] if high.shape[-1] == 4 else _opacity(image, colours), mode=mode)
+    if _needs_bands(image.mode, tags):
+        return _select_bands(_load(image, raw), tags, image.mode)
+    return samples_of(image)
+
+
+def samples_of(image: Image.Image) -> Samples | None:
+    """The samples of an image of one band that Pillow may have loaded already; None if Pillow alone reads it right."""
+    tags = _tags(image)
+    is_signed_byte = image.mode == "L" and _first(tags, SAMPLE_FORMAT, UNSIGNED) == SIGNED
+    if not (image.mode.startswith("I") or image.mode == "F" or is_signed_byte):
         return None
-    high, low = _load(image, raw), _load(reopen(), raw[:-1] + _OTHER_BYTES[raw[-1]])
-    values = high.astype(np.uint16) << 8 | low
-    colours, mode = values[..., :3], f"{image.mode};16"
-    if values.shape[-1] == 3:
-        return Samples(colours, _opacity(image, colours), nodata, mode, unused_bands(image))
-    note = unused_bands(image, values[..., 3])
-    return Samples(colours, None if note else high[..., 3], nodata, mode, note)
+    tiles = getattr(image, "tile", ())  # empty once it is loaded
+    if tiles and tiles[0].codec_name == "libtiff":
+        # it swaps the bytes of compressed files, which Pillow knows for unsigned integers only
+        _load(image, re.sub(r"(?<=\d)B(?=[SF])", "N", _raw_mode(image)))
+    values, mode = np.asarray(image), image.mode
+    if is_signed_byte:
+        values, mode = values.view(np.int8), "1 x int8"
+    elif mode == "I" and _first(tags, BITS_PER_SAMPLE) == 32 and _first(tags, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED:
+        values, mode = values.view(np.uint32), "1 x uint32"
+    is_negative = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    return Samples(values, _opacity(image, values), _nodata(tags), mode, is_negative=is_negative)
+
+
+def samples_of_array(array: NDArray[Any]) -> Samples:
+    """The samples of an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)``, or ``(H, W, 4)`` with transparency.
+
+    Raises:
+        LabelrError: If it has another shape, or does not hold real numbers.
+    """
+    shape = array.shape
+    if array.dtype.kind not in "buif":
+        raise LabelrError(f"cannot use an array of {array.dtype} as an image", "pass integers or floats")
+    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise LabelrError(
+            f"expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {shape}", _hint_on_shape(shape)
+        )
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    if array.ndim == 2 or shape[2] == 1:
+        return Samples(array.reshape(shape[:2]))
+    alpha = array[..., 3] if shape[2] == 4 and is_transparency(array[..., 3]) else None
+    return Samples(array[..., :3], None if alpha is None else _as_bytes(alpha))
+
+
+def _hint_on_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3 or 0 in shape:
+        return ""
+    if shape[0] in (1, 3, 4):
+        return "move the channels to the end: `array.transpose(1, 2, 0)`"
+    return "choose bands, such as one with `array[..., 0]`, or three with `array[..., [2, 1, 0]]`"
+
+
+def is_misread(image: Image.Image) -> bool:
+    """Whether Pillow opens a TIFF file that it then misreads, refuses, or prints messages about."""
+    tags = _tags(image)
+    if image.mode == "La" or image.info.get("compression") == "webp":  # libtiff prints that it lacks the decoder
+        return True
+    if tags.get(PLANAR) != SEPARATE_PLANES or tags.get(SAMPLES_PER_PIXEL, 1) == 1:
+        return False
+    has_alpha = ASSOCIATED_ALPHA in _extra_samples(tags) or image.mode.startswith("L")
+    return max(tags.get(BITS_PER_SAMPLE, (8,))) > 8 or has_alpha
+
+
+def without_false_alpha(image: Image.Image) -> Image.Image:
+    """A TIFF image of 8 bits that Pillow has loaded, in mode RGB if its fourth band cannot be transparency."""
+    if image.format != "TIFF" or image.mode != "RGBA" or is_transparency(np.asarray(image.getchannel("A"))):
+        return image
+    return image.convert("RGB")
+
+
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of a TIFF file that Pillow opened; none for other formats."""
+    return getattr(image, "tag_v2", {})
+
+
+def _first(tags: Mapping[int, Any], tag: int, default: int = 0) -> int:
+    value = tags.get(tag, default)
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def unused_bands(image: Image.Image) -> str:
+    """Which bands of an image that Pillow alone reads right are not used, for the user; empty if all are."""
+    tags = _tags(image)
+    used = {BLACK_IS_ZERO: 1, RGB: 3}.get(tags.get(PHOTOMETRIC, -1))
+    return _describe_unused(tags.get(SAMPLES_PER_PIXEL, 1), used, None, is_used=False) if used else ""
+
+
+def _needs_bands(mode: str, tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF file of 8 bits declares transparency, which may be none, or pixels that were not measured."""
+    if tags.get(PHOTOMETRIC) not in (BLACK_IS_ZERO, RGB) or mode not in ("L", "LA", "RGB", "RGBA"):
+        return False
+    if max(tags.get(BITS_PER_SAMPLE, (8,))) != 8 or _first(tags, SAMPLE_FORMAT, UNSIGNED) != UNSIGNED:
+        return False
+    return _alpha_position(tags) is not None or NODATA in tags
 
 
 def _opacity(image: Image.Image, values: NDArray[Any]) -> NDArray[np.uint8] | None:
@@ -152,39 +206,61 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _load(image: Image.Image, raw_mode: str) -> NDArray[np.uint8]:
-    """The bytes of an image, shape ``(H, W, C)``, that Pillow reads in a raw mode."""
-    image.tile = [  # type: ignore[attr-defined]
-        tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
-        for tile in image.tile  # type: ignore[attr-defined]
-    ]
+    """The values of an image, shape ``(H, W)`` or ``(H, W, C)``, that Pillow reads in a raw mode."""
+    if raw_mode != _raw_mode(image):
+        image.tile = [  # type: ignore[attr-defined]
+            tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
+            for tile in image.tile  # type: ignore[attr-defined]
+        ]
     image.load()
     return np.asarray(image)
+
+
+# --- JPEG 2000 -------------------------------------------------------------------------------------------------------
+
+
+def read_jpeg2000(file: IO[bytes]) -> Samples | None:
+    """The samples of a JPEG 2000 file of colours of more than 8 bits; None for another one.
+
+    Pillow rounds such colours to 8 bits, and white overflows to black.
+
+    Raises:
+        BandsError: If the decoder is not installed.
+    """
+    file.seek(0)
+    content = file.read()
+    header = content[content.find(b"\xff\x4f\xff\x51") + 2 :]  # the marker SIZ, which begins the codestream
+    channels = int.from_bytes(header[38:40], "big")
+    bits = max(((precision & 0x7F) + 1 for precision in header[40 : 40 + 3 * channels : 3]), default=8)
+    if channels < 2 or bits <= 8:
+        return None
+    try:
+        import imagecodecs
+    except ImportError as error:
+        raise BandsError(f"colours of {bits} bits in JPEG 2000: {INSTALL}, or convert it to TIFF or PNG") from error
+    values = imagecodecs.jpeg2k_decode(content) << (16 - bits)  # as Pillow does for grey
+    alpha = (values[..., -1] >> 8).astype(np.uint8) if channels in (2, 4) else None
+    chosen = values[..., :3] if channels >= 3 else values[..., 0]
+    return Samples(chosen, alpha, mode=f"{'RGB' if channels >= 3 else 'L'};16")
 
 
 # --- TIFF ------------------------------------------------------------------------------------------------------------
 
 
-def is_planar(image: Image.Image) -> bool:
-    """Whether the bands of a TIFF file of more than 8 bits are stored one after another, which Pillow misreads."""
-    tags = getattr(image, "tag_v2", {})
-    return tags.get(PLANAR) == SEPARATE_PLANES and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
+def has_pages(file: IO[bytes]) -> bool:
+    """Whether a TIFF file has a second page that is neither a mask nor a smaller copy of the first."""
+    import tifffile
 
-
-def unused_bands(image: Image.Image, alpha: NDArray[Any] | None = None) -> str:
-    """Which bands of a TIFF file opened by Pillow are not used, for the user; empty if all are.
-
-    Args:
-        image: From Pillow.
-        alpha: The band that is declared as transparency, shape ``(H, W)``; None if there is none.
-    """
-    tags = getattr(image, "tag_v2", {})
-    bands = tags.get(SAMPLES_PER_PIXEL, 1)
-    if tags.get(PHOTOMETRIC) != RGB:
-        return ""
-    if alpha is None:
-        return _describe_unused(bands, 3)
-    declared = (tags.get(EXTRA_SAMPLES) or (UNASSOCIATED_ALPHA,))[0] == UNASSOCIATED_ALPHA
-    return _describe_unused(bands, 3, NO_ALPHA) if declared and not is_transparency(alpha) else ""
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            if len(tiff.pages) == 1:
+                return False
+            first, second = tiff.pages.first, tiff.pages[1].aspage()
+            is_copy = 2 * second.imagewidth <= first.imagewidth + 1 and 2 * second.imagelength <= first.imagelength + 1
+            return not (is_copy or second.is_reduced or second.is_mask)
+    except Exception:  # noqa: BLE001 - tifffile raises nearly anything on damaged bytes
+        return False
 
 
 def is_transparency(alpha: NDArray[Any]) -> bool:
@@ -200,15 +276,6 @@ def _opaque(kind: np.dtype[Any]) -> float:
     return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
 
 
-def _describe_unused(bands: int, used: int, reason: str = "") -> str:
-    if bands <= used:
-        return ""
-    how = (
-        "first three of {} bands are read as red, green and blue" if used == 3 else "first of {} bands is read as grey"
-    )
-    return f"the {how.format(bands)}{reason}; to use others, export three first, such as with {EXPORT}"
-
-
 def read_tiff(file: IO[bytes], max_pixels: int) -> Samples:
     """The samples of a TIFF file that Pillow does not open: of the first three bands, or of the first of two.
 
@@ -222,7 +289,7 @@ def read_tiff(file: IO[bytes], max_pixels: int) -> Samples:
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages.first
         bands, kind = page.samplesperpixel, page.dtype
-        described = f"{bands} band{'s' if bands > 1 else ''} of {kind}"
+        described = f"{pluralize(bands, 'band')} of {kind}"
         if page.imagewidth * page.imagelength > max_pixels or page.nbytes > MAX_BYTES_PER_PIXEL * max_pixels:
             raise BandsError(
                 f"too large: {page.imagewidth} x {page.imagelength} pixels, {described}; "
@@ -236,33 +303,89 @@ def read_tiff(file: IO[bytes], max_pixels: int) -> Samples:
             if "imagecodecs" not in str(error):
                 raise
             method = tifffile.COMPRESSION(page.compression).name
-            raise BandsError(
-                f"{described}, compressed with {method}: the decoder is missing: `pip install 'labelr[tiff]'`"
-            ) from error
+            raise BandsError(f"{described}, compressed with {method}: {INSTALL}") from error
         if bands > 1 and page.planarconfig == SEPARATE_PLANES:
             values = np.moveaxis(values, 0, -1)
         tags = {tag.code: tag.value for tag in page.tags}
-    return _select_bands(values.reshape(*values.shape[:2], bands), tags)
+    return _select_bands(values.reshape(*values.shape[:2], bands), tags, f"{bands} x {values.dtype.name}")
 
 
-def _select_bands(values: NDArray[Any], tags: dict[int, Any]) -> Samples:
-    """The bands, shape ``(H, W, C)``, that are read as grey or colour, and transparency."""
-    bands = values.shape[-1]
-    used = 3 if bands >= 3 else 1
+def _select_bands(values: NDArray[Any], tags: Mapping[int, Any], mode: str) -> Samples:
+    """The bands, of shape ``(H, W, C)``, that are read as grey or colour, and transparency.
+
+    Pillow gives no more than four of them, and shape ``(H, W)`` for one.
+    """
+    values = values if values.ndim == 3 else values[..., None]
+    bands, alpha_at = tags.get(SAMPLES_PER_PIXEL, 1), _alpha_position(tags)
+    used = 3 if (alpha_at or bands) >= 3 else 1
+    chosen, alpha = values[..., :3] if used == 3 else values[..., 0], None
+    if alpha_at:
+        alpha = values[..., alpha_at]
+        is_associated = _extra_samples(tags)[alpha_at - bands] == ASSOCIATED_ALPHA
+        if not is_transparency(alpha) or (is_associated and _exceeds(chosen, alpha)):
+            alpha = None
+        elif is_associated:
+            chosen = _divided(chosen, alpha)
+    return Samples(
+        chosen,
+        None if alpha is None else _as_bytes(alpha),
+        _nodata(tags),
+        mode,
+        _describe_unused(bands, used, alpha_at, is_used=alpha is not None),
+        _first(tags, ORIENTATION, 1),
+        tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
+    )
+
+
+def _extra_samples(tags: Mapping[int, Any]) -> tuple[int, ...]:
+    """What the last bands are declared as."""
     extra = tags.get(EXTRA_SAMPLES, ())
-    declared = (extra if isinstance(extra, tuple) else (extra,))[:1] == (UNASSOCIATED_ALPHA,)
-    alpha, note = None, _describe_unused(bands, used, NO_ALPHA if declared and used == 3 else "")
-    if declared and is_transparency(values[..., used]):
-        opaque = _opaque(values.dtype)
-        alpha = np.rint(values[..., used].clip(0, opaque) * (255 / opaque)).astype(np.uint8)
-        note = _describe_unused(bands - 1, used)
-    chosen = values[..., :3] if used == 3 else values[..., 0]
-    mode = f"{bands} x {values.dtype.name}"
-    return Samples(chosen, alpha, _as_number(tags.get(NODATA)), mode, note, int(tags.get(274, 1)))
+    if not extra and tags.get(PHOTOMETRIC) == RGB and tags.get(SAMPLES_PER_PIXEL) == 4:
+        return (UNASSOCIATED_ALPHA,)
+    return tuple(extra) if isinstance(extra, tuple) else (extra,)
 
 
-def _as_number(text: object) -> float | None:
+def _alpha_position(tags: Mapping[int, Any]) -> int | None:
+    """The index of the band that is declared as transparency; None if there is none."""
+    extra = _extra_samples(tags)
+    first = tags.get(SAMPLES_PER_PIXEL, 1) - len(extra)
+    declared = (ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA)
+    return next((first + index for index, kind in enumerate(extra) if kind in declared and first > 0), None)
+
+
+def _exceeds(colours: NDArray[Any], alpha: NDArray[Any]) -> bool:
+    """Whether colours, ``(H, W)`` or ``(H, W, 3)``, are not multiplied by alpha: a few are above it by resampling."""
+    return bool((colours.T > alpha.T).mean() > 0.01)
+
+
+def _divided(colours: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """The colours, ``(H, W)`` or ``(H, W, 3)``, that were multiplied by alpha, ``(H, W)``."""
+    opaque = _opaque(alpha.dtype)
+    factors = opaque / np.where(alpha > 0, alpha, opaque)
+    divided = (colours.T * factors.T).T.clip(None, opaque)
+    return (np.rint(divided) if colours.dtype.kind in "ui" else divided).astype(colours.dtype)
+
+
+def _as_bytes(alpha: NDArray[Any]) -> NDArray[np.uint8]:
+    opaque = _opaque(alpha.dtype)
+    return np.rint(alpha.clip(0, opaque) * (255 / opaque)).astype(np.uint8)
+
+
+def _describe_unused(bands: int, used: int, alpha_at: int | None, *, is_used: bool) -> str:
+    """Which bands are not used, for the user; empty if all are."""
+    if bands <= used + is_used:
+        return ""
+    how = "three of {} bands are read as red, green and blue" if used == 3 else "of {} bands is read as grey"
+    alpha = ""
+    if alpha_at:
+        name = f"band {alpha_at + 1}"
+        alpha = f", and {name} as transparency" if is_used else f", since {name}, declared as transparency, is none"
+    export = f"export three first, such as with {EXPORT}" if bands > 2 else f"export one, such as with {EXPORT_ONE}"
+    return f"the first {how.format(bands)}{alpha}; to use others, {export}"
+
+
+def _nodata(tags: Mapping[int, Any]) -> float | None:
     try:
-        return float(str(text).strip("\0 "))
+        return float(str(tags.get(NODATA)).strip("\0 "))
     except ValueError:
         return None

@@ -16,6 +16,11 @@ OUTLIERS = 0.001
 """The share of an image's darkest and of its brightest values that do not count: hot pixels, glints."""
 ODD_IMAGES = 0.02
 """The share of the darkest and of the brightest images that do not count, from some 25 images on."""
+FILL_DISTANCE = 2
+"""A value at either end does not count if it is so many times as far from all others as these are from each other: a
+fill value for what was not measured, such as -9999, that the file does not declare, or a saturated one."""
+COMMON_LEVELS = (1.0, 255.0, 65535.0)
+"""What is white in images that do not declare it; 1 in those of floats only."""
 MAX_SAMPLES = 2**20
 """An image is measured on a grid of at most so many of its pixels."""
 
@@ -94,44 +99,60 @@ def measure(values: NDArray[Any], *, nodata: float | None = None) -> Levels | No
     """
     step = math.ceil(math.sqrt(values.shape[0] * values.shape[1] / MAX_SAMPLES))
     sample = values[::step, ::step]
-    sample = sample[_is_valid(sample, nodata)]
+    sample = sample[np.broadcast_to(is_valid(sample, nodata), sample.shape)].astype(np.float64)
     if not sample.size:
         return None
-    low, high = np.quantile(sample.astype(np.float64), (OUTLIERS, 1 - OUTLIERS)).tolist()
+    low, high = _inner(sample)
+    for end in sorted({low, high} & {float(sample.min()), float(sample.max())}):
+        rest = sample[sample != end]
+        inner = _inner(rest) if rest.size else (low, low)
+        if max(inner[0] - end, end - inner[1]) > FILL_DISTANCE * (inner[1] - inner[0]) > 0:
+            sample, (low, high) = rest, inner
     return Levels(low, high, "floats" if values.dtype.kind == "f" else "integers")
 
 
-def scale(values: NDArray[Any], interval: Interval | None, *, nodata: float | None = None) -> NDArray[np.uint8]:
+def _inner(sample: NDArray[np.float64]) -> Interval:
+    """The lowest and highest value, outliers left out."""
+    low, high = np.quantile(sample, (OUTLIERS, 1 - OUTLIERS), method="nearest").tolist()
+    return low, high
+
+
+def scale(
+    values: NDArray[Any], interval: Interval | None, *, nodata: float | None = None, is_negative: bool = False
+) -> NDArray[np.uint8]:
     """Deep values scaled to 8 bits, of the same shape; black where they are not finite or not measured.
 
     Args:
         values: Integers of more than 8 bits or floats.
         interval: What becomes black and white. None for what the values say themselves: 16 bits are divided by 257;
-            32-bit integers and floats do not declare their white, which is the smallest common level (1 for floats,
-            255, 65535) that is not below the brightest value, or else this value.
+            32-bit integers and floats do not declare their white, which is the smallest of `COMMON_LEVELS` that is not
+            below the brightest value, or else this value.
         nodata: The value of pixels that were not measured.
+        is_negative: Whether the lowest value is white.
     """
+    valid = is_valid(values, nodata)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        table = _scale(np.arange(2**16), interval or (0.0, 65535.0))
-        if nodata is not None:
-            table[np.arange(2**16) == nodata] = 0
-        return table[values.astype(np.uint16, copy=False)]
-    valid = _is_valid(values, nodata)
-    floats = np.where(valid, values, 0).astype(np.float64 if values.dtype.kind != "f" else np.float32)
-    if interval is None:
+        scaled = _scale(np.arange(2**16), interval or (0.0, 65535.0))[values.astype(np.uint16, copy=False)]
+    else:
+        kind = np.result_type(values, np.float32) if values.dtype.kind == "f" else np.float64
+        floats = np.where(valid, values, 0).astype(kind)
+        levels = COMMON_LEVELS[values.dtype.kind != "f" :]
         brightest = float(floats.max(initial=0.0))
-        levels = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-        interval = 0.0, next((level for level in levels if brightest <= level), brightest)
-    return np.where(valid, _scale(floats, interval), np.uint8(0)).astype(np.uint8)
+        scaled = _scale(floats, interval or (0.0, next((level for level in levels if brightest <= level), brightest)))
+    return np.where(valid, 255 - scaled if is_negative else scaled, np.uint8(0))
 
 
 def _scale(values: NDArray[Any], interval: Interval) -> NDArray[np.uint8]:
     black, white = interval
+    if white - black > float(np.finfo(np.float32).max) / 255:
+        values = values.astype(np.float64)
     return np.rint((values.clip(black, white) - black) * (255.0 / (white - black))).astype(np.uint8)
 
 
-def _is_valid(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+def is_valid(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    """Which samples, ``(H, W)`` or ``(H, W, C)``, are finite, and of pixels that were measured in any band."""
     valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
     if nodata is not None:
-        valid &= values != nodata
+        measured = values != nodata
+        valid &= measured.any(axis=-1, keepdims=True) if values.ndim == 3 else measured
     return valid

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from labelr.data.images import Pixels, UnreadableError, read_pixels, to_pixels
+from labelr.data.images import Pixels, UnreadableError, array_to_pixels, read_pixels, to_pixels
 from labelr.data.prefetch import in_batches
-from labelr.data.value_range import ValueRange, scale
 from labelr.errors import LabelrError, pluralize
 from labelr.fields import SettingError
 from labelr.frames import as_html, format_number, text_index
@@ -174,13 +173,14 @@ class Model:
         """The labels and probabilities of images.
 
         Args:
-            images: One image or a sequence of them: a path, a PIL image, or an array ``(H, W)`` or ``(H, W, 3)`` of
-                uint8, uint16, or floats in [0, 1], or in the range of the deep images that the model was trained on.
-                Pillow drops the low byte of 16-bit colours: pass their path or array.
+            images: One image or a sequence of them: a path, a PIL image, or an array ``(H, W)``, ``(H, W, 3)``, or
+                ``(H, W, 4)`` with transparency, of integers, or of floats in [0, 1] or in the range of the deep
+                images that the model was trained on. Pillow drops the low byte of 16-bit colours when it loads an
+                image: pass their path, their array, or the image before it is loaded.
             threshold: One threshold for all labels; None uses the model's own.
 
         Raises:
-            LabelrError: If an image cannot be opened.
+            LabelrError: If an image cannot be opened, or an array has no shape of an image.
         """
         is_single = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
         sequence: Iterable[ImageLike] = [images] if is_single else images  # type: ignore[list-item, assignment]
@@ -207,28 +207,19 @@ class Model:
         return own if threshold is None else np.full_like(own, threshold)
 
     def _pixels(self, image: ImageLike) -> Pixels:
-        preprocessing = self.info.preprocessing
-        if isinstance(image, (str, Path)):
-            try:
-                return read_pixels(
-                    Path(image), preprocessing.image_size, rule=preprocessing.resize,
-                    value_range=preprocessing.value_range,
-                )  # fmt: skip
-            except UnreadableError as error:
-                raise LabelrError(f"cannot open the image {image}: {error}") from error
-        value_range = preprocessing.value_range
-        opened = image if isinstance(image, Image.Image) else Image.fromarray(_as_uint8(image, value_range))
-        return to_pixels(opened, preprocessing.image_size, preprocessing.resize, value_range)
-
-
-def _as_uint8(array: NDArray[np.generic], value_range: ValueRange) -> NDArray[np.uint8]:
-    """An image array as uint8; without a value range floats are expected in [0, 1], and uint16 is divided by 257."""
-    if array.dtype == np.uint8:
-        return array  # type: ignore[return-value]
-    if array.dtype != np.uint16 and array.dtype.kind not in "fb":
-        raise LabelrError(
-            f"cannot use an array of {array.dtype} as an image", "pass uint8, uint16, or floats in [0, 1]"
-        )
-    if array.dtype == np.uint16:
-        return scale(array, value_range.integers)
-    return scale(array.astype(np.float64), value_range.floats or (0.0, 1.0))
+        wanted = self.info.preprocessing
+        size, rule, value_range = wanted.image_size, wanted.resize, wanted.value_range
+        try:
+            if isinstance(image, (str, Path)):
+                return read_pixels(Path(image), size, rule=rule, value_range=value_range)
+            if isinstance(image, Image.Image):
+                return to_pixels(image, size, rule, value_range)
+        except UnreadableError as error:
+            name = image if isinstance(image, (str, Path)) else getattr(image, "filename", "")
+            raise LabelrError(f"cannot open the image{f' {name}' if name else ''}: {error}") from error
+        if not isinstance(image, np.ndarray):
+            raise LabelrError(
+                f"cannot use a {type(image).__name__} as an image", "pass a path, a PIL image or an array"
+            )
+        # without a value range, floats are in [0, 1]
+        return array_to_pixels(image, size, rule, replace(value_range, floats=value_range.floats or (0.0, 1.0)))

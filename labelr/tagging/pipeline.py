@@ -85,12 +85,14 @@ class TaggedImage(NamedTuple):
         applies: Which of these labels apply, shape ``(K,)``; empty if the image failed.
         origin: ``"new"`` if the image was opened in this run; ``"unchanged"`` if its file is the same as in the
             previous run, ``"touched"`` if only the times of its file changed.
+        note: What is not used of a new image, for the user; empty if all is used.
     """
 
     result: Result
     probs: Probs
     applies: NDArray[np.bool_]
     origin: Origin
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -145,12 +147,12 @@ class LabelSelection:
         labels = tuple(model.labels[column] for column in columns)
         return cls(labels, np.array(columns), thresholds[columns], threshold, options.top_k, options.min_labels)
 
-    def apply(self, result: Result, origin: Origin = "unchanged") -> TaggedImage:
+    def apply(self, result: Result, origin: Origin = "unchanged", note: str = "") -> TaggedImage:
         """The labels of an image; none if it failed."""
         if result.failed:
             return TaggedImage(result, NO_PROBS, np.empty(0, np.bool_), origin)
         probs = result.probs[self.columns]
-        return TaggedImage(result, probs, self.applies(probs), origin)
+        return TaggedImage(result, probs, self.applies(probs), origin, note)
 
     def applies(self, probs: Probs) -> NDArray[np.bool_]:
         """Which of the K labels are written for images with these probabilities; both of shape ``(..., K)``."""
@@ -186,8 +188,13 @@ class Task(NamedTuple):
         return self.previous is not None and self.previous.status == self.status
 
 
-Opened = tuple[Result, Origin, Pixels | None]
-"""The result of a task, how it was obtained, and the pixels from which to predict its probabilities, if any."""
+class Opened(NamedTuple):
+    """The result of a task, how it was obtained, and the pixels from which to predict its probabilities, if any."""
+
+    result: Result
+    origin: Origin
+    pixels: Pixels | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -259,29 +266,30 @@ class Tagger:
         return list(map(self._open, batch))
 
     def _predict_batch(self, batch: list[Opened]) -> list[TaggedImage]:
-        probs = iter(self._predict([pixels for _, _, pixels in batch if pixels is not None]))
+        probs = iter(self._predict([pixels for _, _, pixels, _ in batch if pixels is not None]))
         return [
-            self.selection.apply(result if pixels is None else result._replace(probs=next(probs)), origin)
-            for result, origin, pixels in batch
+            self.selection.apply(result if pixels is None else result._replace(probs=next(probs)), origin, note)
+            for result, origin, pixels, note in batch
         ]
 
     def _open(self, task: Task) -> Opened:
         previous, wanted = task.previous, self.model.info.preprocessing
         if previous and task.unchanged:
-            return previous, "unchanged", None
+            return Opened(previous, "unchanged")
         result = Result(task.name, task.status, "", 0, 0, "", NO_PROBS)
         try:
             with open_file(task.path) as file:
                 result = result._replace(digest=content_digest(file))
                 if previous and previous.digest == result.digest:
-                    return previous._replace(status=task.status), "touched", None
+                    return Opened(previous._replace(status=task.status), "touched")
                 image = decode(
                     file, wanted.image_size, rule=wanted.resize, max_pixels=self.options.max_pixels,
                     value_range=wanted.value_range,
                 )  # fmt: skip
         except UnreadableError as error:
-            return result._replace(reason=str(error)), "new", None
-        return result._replace(width=image.width, height=image.height), "new", image.pixels
+            return Opened(result._replace(reason=str(error)), "new")
+        result = result._replace(width=image.width, height=image.height)
+        return Opened(result, "new", image.pixels, image.note)
 
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy as np
 
 from labelr import files, signals
 from labelr.config import TagOptions
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.frames import as_html, text_index
 from labelr.model.predict import Model
@@ -63,7 +64,7 @@ class TagSummary:
         other_formats: Number of pictures that labelr does not open, by ending.
         system_folders: Number of hidden and system folders that were not searched, by name.
         ignored_folders: Folders that match a pattern of `ignore`.
-        notes: What was left out, one sentence each.
+        notes: What was left out, and what is not used of images that were opened, one sentence each.
         seconds: Wall time.
         images_per_second: Images opened per second.
         per_label: Number of images that each label was written for.
@@ -296,6 +297,7 @@ def _tag_all(
         LabelrError: If an image fails under ``on_error="fail"``.
     """
     summary, start = TagSummary.of(tagger, output), time.perf_counter()
+    unused: Counter[str] = Counter()
 
     def describe() -> str:
         return summary.progress(time.perf_counter() - start, search.total)
@@ -308,9 +310,11 @@ def _tag_all(
                 raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
             writer.put(image)
             summary.add(image)
+            unused[image.note] += 1
             if signals.stop_requested():
                 break
     summary.count_found(search)
+    summary.notes += [f"{note} ({pluralize(count, 'image')})" for note, count in unused.items() if note]
     return summary
 
 
