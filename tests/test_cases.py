@@ -72,7 +72,7 @@ def test_case_is_read(
         ("ragged-rows/data", "row 7: expected 6 cells as in the header, got 7 (1 more rows", "`--skip-invalid`"),
         ("ragged-rows/jsonl_one_cut_line", "line 10", "`--skip-invalid`"),
         ("ragged-rows/voc_one_broken_xml", "f07.xml cannot be parsed", "`--skip-invalid`"),
-        ("several-columns-of-classes/data", "may be in any of the columns gender", "`--label-column articleType`"),
+        ("several-columns-of-classes/data", "any of the columns masterCategory", "`--label-column articleType`"),
         ("timelapse/partial", "IMG_0001.JPG (as site A/IMG_0001.JPG and site B/IMG_0001.JPG", "`--images`"),
     ],
 )  # fmt: skip

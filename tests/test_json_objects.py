@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from conftest import assert_table, error_of, put, read_table
 
+from labelr.data.formats.json_objects import find_objects
+
 IMAGES = ("a.jpg", "b.jpg", "c.jpg")
 WANTED: list[list[float]] = [[0, 1], [1, 1], [1, 0]]
 """Of cat and dog."""
@@ -91,3 +93,16 @@ def test_document_without_labels_of_images_is_not_guessed_at(document: Any, tmp_
 def test_label_that_a_document_has_twice_is_an_error(tmp_path: Path) -> None:
     error = error_of(make(tmp_path, '{"dog": ["a.jpg"], "cat": ["b.jpg"], "dog": ["c.jpg"]}'))
     assert "1 key twice: dog" in error.message
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"name": "x", "files": ["a.jpg", "b.jpg"]},
+        {"detection_categories": {"1": "animal"}, "images": [{"file": "a.jpg", "detections": [{"category": "1"}]}]},
+        {"predictions": [{"filepath": "a.jpg", "prediction": "uuid;mammalia;carnivora"}]},
+    ],
+    ids=["list of files", "MegaDetector", "SpeciesNet"],
+)
+def test_other_documents_about_images_are_no_labels(document: object) -> None:
+    assert find_objects(document, lambda name: name.endswith(".jpg")) == []

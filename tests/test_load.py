@@ -95,7 +95,7 @@ def test_images_found_under_another_ending_are_a_note(tmp_path: Path) -> None:
 
 
 def test_pictures_and_folders_that_are_left_out_are_notes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="labelr")
     data = make_data(tmp_path, LABELS, images=["a.jpg", "b.jpg", "c.cr2", "@eaDir/a.jpg/d.jpg", "old/e.jpg"])
     for name in "ab":
         Image.new("RGB", (32, 32)).save(data / f"{name}.jpg")

@@ -169,3 +169,9 @@ def test_votes_on_the_presence_of_a_label_are_confidences(tmp_path: Path) -> Non
     rows = "a.jpg,1,dog,1\na.jpg,2,dog,0\na.jpg,3,dog,0\nb.jpg,1,dog,1\n"
     table = read_table(make_data(tmp_path, f"image,rater,label,present\n{rows}"), annotator="rater")
     assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[0], [1]])
+
+
+def test_rows_that_contradict_each_other_are_an_error(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "image,label,present\na.jpg,dog,1\na.jpg,dog,0\nb.jpg,dog,1\nb.jpg,cat,0\n")
+    assert "rows of a.jpg contradict each other on dog" in error_of(data).message
+    assert read_table(data, skip_invalid=True).files == ("b.jpg",)

@@ -292,8 +292,8 @@ def test_full_disk_is_logged_and_images_are_decoded_on_demand(paths: list[Path])
 def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -> None:
     code = (
         "import numpy as np, sys\nfrom pathlib import Path\nfrom labelr.data import pixel_cache\n"
-        "from labelr.data.pixels import PixelSet, _Decoder\n"
-        "count = int(sys.argv[1]); decoder = _Decoder(128, 'squish', 1)\n"
+        "from labelr.data.pixels import PixelSet, ValueRange, _Decoder\n"
+        "count = int(sys.argv[1]); decoder = _Decoder(128, 'squish', 1, ValueRange())\n"
         "digests = [f'{n:064x}' for n in range(count)]\n"
         "with pixel_cache.writing(decoder.store):\n"
         "    image = np.zeros((128, 128, 3), np.uint8)\n"

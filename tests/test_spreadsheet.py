@@ -387,8 +387,13 @@ def test_text_of_a_number_format_is_shown(tmp_path: Path) -> None:
 def test_number_that_a_spreadsheet_rounds_is_an_error(tmp_path: Path) -> None:
     make_sheet(tmp_path, [["id", "dog"], [12345678901234567, 1]])
     error = error_of(tmp_path)
-    assert "labels.xlsx, row 2" in error.message
+    assert 'labels.xlsx, column "id": spreadsheets round numbers' in error.message
     assert "as text" in error.hint
+
+
+def test_rounded_number_beside_the_labels_does_not_matter(tmp_path: Path) -> None:
+    make_sheet(tmp_path, [["filename", "dog", "tweet_id"], ["a.jpg", 1, 12345678901234567890], ["b.jpg", 0, 7]])
+    assert read_table(tmp_path).labels == ("dog",)
 
 
 def test_index_of_the_name_of_a_column_gives_way_to_it(shapes: Path) -> None:

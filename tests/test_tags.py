@@ -126,3 +126,32 @@ def test_object_of_an_unreadable_image_is_left_out(tmp_path: Path) -> None:
 def test_boxes_are_no_labels(cell: str, tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, f'image_path,detections\na.jpg,"{cell}"\nb.jpg,"{cell}"\n'))
     assert f'column "detections": {cell} is a list of numbers, such as boxes, and names no labels' in error.message
+
+
+@pytest.mark.parametrize(
+    ("cell", "tags"),
+    [
+        ("{'dog': 1, 'cat': -1}", {"dog"}), ("{'dog': 'yes', 'cat': 'no'}", {"dog"}), ("{'dog': True}", {"dog"}),
+        ("[{'label': 'dog', 'score': 0.9}, {'label': 'cat', 'score': 0.02}]", {"dog"}),
+    ],
+)  # fmt: skip
+def test_objects_in_a_cell_are_read_by_their_marks_and_scores(cell: str, tags: set[str], tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f'filename,tags\na.jpg,"{cell}"\nb.jpg,"[]"\n'))
+    assert {label for label, mark in zip(table.labels, table.targets[0], strict=True) if mark == 1} == tags
+
+
+def test_words_between_separators_among_lists_are_split(tmp_path: Path) -> None:
+    text = "filename,tags\na.jpg,\"['dog', 'cat']\"\nb.jpg,\"['dog']\"\nc.jpg,\"cat, dog\"\n"
+    table = read_table(make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"]))
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog"], [[1, 1], [0, 1], [1, 1]])
+
+
+def test_words_in_a_column_without_a_name_are_not_lost(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,labels,\na.jpg,dog,cat\nb.jpg,cat,\n"))
+    assert "row 1, column 3: a column of words without a name" in error.message
+
+
+def test_images_without_a_tag_are_counted_and_not_judgements(tmp_path: Path) -> None:
+    text = "filename,tags,who\na.jpg,dog,A\na.jpg,,B\nb.jpg,,A\nb.jpg,,B\n"
+    notes = read_table(make_data(tmp_path, text), annotator="who").findings.notes
+    assert "images without a tag, to which no label applies: 1" in notes

@@ -72,3 +72,22 @@ def test_boxes_are_no_vectors_of_labels(tmp_path: Path) -> None:
     rows = 'a.jpg,dog,"[0.1, 0.2, 0.3, 0.4]"\na.jpg,cat,"[0.1, 0.2, 0.5, 0.4]"\nb.jpg,cat,"[0.1, 0.2, 1.0, 1.0]"\n'
     table = read_table(make_data(tmp_path, f"filename,category,bbox\n{rows}"))
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'filename,dog,embedding\na.jpg,1,"[0.24, -0.54]"\nb.jpg,0,"[0.1, 0.9]"\n',
+        "filename;dog;score2\na.jpg;1;0,1\nb.jpg;0;0,12\n",
+        'filename,label,center\na.jpg,dog,"(0.7, 0.2)"\nb.jpg,,"(0, 1)"\n',
+        'filename,dog,cell\na.jpg,1,"0,1"\nb.jpg,0,"1,1"\n',
+    ],
+    ids=["embedding", "decimal comma", "point", "place"],
+)
+def test_numbers_beside_labels_are_no_vectors_of_labels(text: str, tmp_path: Path) -> None:
+    assert read_table(make_data(tmp_path, text)).labels == ("dog",)
+
+
+def test_only_column_of_vectors_holds_the_labels(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,y_true\na.jpg,1 0\nb.jpg,0 1\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["y_true_1", "y_true_2"], [[1, 0], [0, 1]])

@@ -3,7 +3,7 @@
 SIGNS = "’–°®“”…€é×½µ±²™—‘·©£³¼«»¾•§¡¿ªº´¢"
 """What English has beyond ASCII, which may also stand between the words of other languages."""
 _WESTERN = (
-    SIGNS, "éèàêçâôîûùœïë", "üäöß", "óíáéñúü", "ãçéáíóêôõúâà", "àèòùéì", "äåöé", "øåæé", "ëéïèöüó", "àóéèíçòúïü·",
+    SIGNS, "éèàêçœâôîûùïë", "üäöß", "óíáéñúü", "ãçéáíóêôõúâà", "àèòùéì", "äåöé", "øåæé", "ëéïèöüó", "àóéèíçòúïü·",
     "áðíéóþúöæý",
 )  # fmt: skip
 """Of English, French, German, Spanish, Portuguese, Italian, Swedish, Danish, Dutch, Catalan and Icelandic."""

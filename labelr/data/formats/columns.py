@@ -39,6 +39,12 @@ LETTERS = frozenset({"country", "gender", "patientgender", "patientsex", "sex"})
 NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
 """Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
 CLASSES = "class"
+NUMBERED_LABEL = re.compile(r"label\d+")
+COORDINATES = frozenset({
+    "bbox", "bboxes", "box", "boxes", "keypoints", "objects", "points", "polygon", "rotation", "segmentation", "xywh",
+    "xyxy",
+})  # fmt: skip
+"""Columns of numbers that are no vectors of labels."""
 CLASS_NUMBER = re.compile(r"\d+(\.0+)?")
 ANNOTATOR_COLUMNS = frozenset({
     "analyst", "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby",
@@ -105,13 +111,18 @@ class Columns:
         Raises:
             LabelrError: If there are no rows, no column of file names, or no column that the user names.
         """
-        table = arrange(table)
+        table = arrange(table, options)
         folders: list[int] = []
         if options.image_column:
             *folders, file = (_column_named(table, name, "--image-column") for name in options.image_column)
         elif file is None:
             file = _find_file_column(table)
             folders = _folder_columns(table, file)
+        if table.rounded.intersection((*folders, file)):
+            raise LabelrError(
+                f'{table.path}, column "{table.header[file]}": spreadsheets round numbers of more than 15 digits',
+                "store such ids as text, or save the table as CSV where they come from",
+            )
         names = [normalize_name(name) for name in _join_names([table.column(number) for number in (*folders, file)])]
         if folders and not options.image_column:
             joined = " and ".join(f'"{table.header[number]}"' for number in (*folders, file))
@@ -185,7 +196,9 @@ class Columns:
         if named:
             return named[:1] if keys[named[0]] in COMMON_NAMES else named
         metadata = self.metadata(NUMBERS | TEXTS | ANNOTATOR_COLUMNS)
-        return [number for number in free if number not in metadata and self.table.holds_text(number)]
+        texts = [number for number in free if number not in metadata and self.table.holds_text(number)]
+        letters = self.table.columns_called(LETTERS)
+        return [number for number in texts if number not in letters] or texts
 
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
@@ -339,7 +352,7 @@ def _find_split_column(table: Table) -> int | None:
     return None
 
 
-def arrange(table: Table) -> Table:
+def arrange(table: Table, options: ReadOptions) -> Table:
     """The table with one header and rows as wide as it: titles left out, a header added, cells of 0 and 1 divided.
 
     Rows of another width are left out, and listed as invalid.
@@ -347,7 +360,15 @@ def arrange(table: Table) -> Table:
     Raises:
         LabelrError: If there are no rows.
     """
-    return divide_vectors(_in_shape(_with_header(_without_titles(table))))
+    table = _in_shape(_with_header(_without_titles(table)))
+    keys = table.keys
+    free = [number for number, name in enumerate(table.header) if name not in options.exclude]
+    if options.label_column:
+        return divide_vectors(table, [number for number in free if table.header[number] in options.label_column])
+    named = [number for number in free if keys[number] in LABEL_COLUMNS or NUMBERED_LABEL.fullmatch(keys[number])]
+    if named or any(map(table.holds_marks, free)):
+        return divide_vectors(table, named)  # other columns of numbers may be anything, such as colours
+    return divide_vectors(table, [], [number for number in free if keys[number] not in COORDINATES])
 
 
 def _without_titles(table: Table) -> Table:

@@ -77,7 +77,10 @@ def _guess(data: bytes) -> str:
             return best
     from charset_normalizer import from_bytes
 
-    found = from_bytes(sample).best() or from_bytes(data).best()
+    # Without a zero byte or a mark it is neither UTF-16 nor UTF-32.
+    found = from_bytes(
+        sample, cp_exclusion=["utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le"]
+    ).best()
     return found.encoding if found and _decodes(data, found.encoding) else "latin-1"
 
 

@@ -15,6 +15,13 @@ DETAILS = frozenset({
 })  # fmt: skip
 """Keys of what is said of the whole file, beside its images."""
 
+OTHER_FORMATS = frozenset({"annotations", "detection_categories", "predictions"})
+"""Keys of COCO, and of what MegaDetector and SpeciesNet found, whose labels have names elsewhere."""
+LISTS = frozenset(
+    {"data", "filenames", "files", "images", "items", "paths", "photos", "pictures", "test", "train", "val"}
+)
+"""Keys of lists of images that are no labels."""
+
 IsImage = Callable[[str], bool]
 Object = dict[str, Any]
 
@@ -34,7 +41,7 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     """
     if isinstance(document, list):
         return _of_list(document, is_image)
-    if not isinstance(document, dict) or "annotations" in document:  # of COCO, whose labels are there
+    if not isinstance(document, dict) or OTHER_FORMATS & document.keys():
         return []
     images = {key: value for key, value in document.items() if is_image(key)}
     if 2 * len(images) > len(document):
@@ -43,7 +50,11 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     nested: Object = {key: value for key, value in document.items() if value and isinstance(value, (dict, list))}
     if nested and all(key.lower() in SPLIT_NAMES for key in nested):
         return [{**fields, "split": key} for key, value in nested.items() for fields in find_objects(value, is_image)]
-    if nested and all(_are_images(value, is_image) for value in nested.values()):
+    if (
+        nested
+        and not LISTS & set(map(column_key, nested))
+        and all(_are_images(value, is_image) for value in nested.values())
+    ):
         return _of_labels(nested)
     holding = [found for value in nested.values() if _have_image(found := find_objects(value, is_image), is_image)]
     return holding[0] if len(holding) == 1 else []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns, quote
+from labelr.data.formats.columns import LABEL_COLUMNS, PRESENCE, SPECIES_COLUMNS, Columns, quote
 from labelr.data.formats.confidences import CONFIDENCE_COLUMNS, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import MARKS, Mark, read_table
@@ -53,7 +53,8 @@ def read(source: Source) -> LabelTable:
         )
     invalid = columns.find_invalid(unique=False)
     confidences = read_confidences(columns, options)
-    confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
+    invalid = {**confidences.invalid, **_find_contradictions(columns, column, confidences), **invalid}
+    confidences = confidences._replace(invalid=invalid)
     if not columns.has_words_called(SPECIES_COLUMNS):  # columns of yes and no beside it describe the sighting
         _check_marks(columns, column)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
@@ -66,6 +67,31 @@ def read(source: Source) -> LabelTable:
     used = {column, *confidences.columns}
     layout = f'{DESCRIPTION}, in the column "{table.header[column]}"{table.described}'
     return _to_label_table(columns, annotations, confidences, layout, columns.notes(used))
+
+
+def _find_contradictions(columns: Columns, label_column: int, confidences: Confidences) -> dict[int, str]:
+    """The rows that deny a label which another row of the image affirms, or the reverse, in a column of 0 and 1 alone.
+
+    Raises:
+        LabelrError: If there are any, unless they are skipped. Of confidences between 0 and 1 the highest counts.
+    """
+    table = columns.table
+    if columns.annotator is not None or not {table.keys[number] for number in confidences.columns} & PRESENCE:
+        return {}
+    rows: dict[tuple[str, str], dict[float, int]] = {}
+    for row, key in enumerate(zip(columns.names, table.column(label_column), strict=True)):
+        rows.setdefault(key, {})[confidences.values[row]] = row
+    found = {
+        row: f"{table.location(row)}: rows of {name} contradict each other on {label}"
+        for (name, label), own in rows.items()
+        if len(own) > 1
+        for row in own.values()
+    }
+    if found and not columns.skip_invalid:
+        raise LabelrError(
+            next(iter(found.values())), "correct the rows, or leave such images out with `--skip-invalid`"
+        )
+    return found
 
 
 def read_open_images(source: Source) -> LabelTable:

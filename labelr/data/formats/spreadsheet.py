@@ -42,8 +42,8 @@ MISSING = ("None", "nan", "NaT", "<NA>")
 """The text of the values of Python, NumPy and pandas that stand for none."""
 NUMBER_FORMAT = re.compile(r'(?:\[[^\]]*\])?(?:"([^"]*)")?(0+)(?:"([^"]*)")?(?:;.*)?')
 """A number format that pads with zeros, or adds text, such as ``0000`` or ``"IMG_"0000".jpg"``."""
-MAX_EXACT = 1e15
-"""From here on, spreadsheets round numbers."""
+MAX_EXACT = 2.0**53
+"""From here on, the numbers of spreadsheets are rounded."""
 Format = tuple[str, int, str]
 """The text before a number, the number of its digits, and the text after it."""
 
@@ -193,7 +193,6 @@ def _read_sheet(path: Path, sheet: str | None) -> Table:
     except (CalamineError, ValueError, OSError, zipfile.BadZipFile) as error:
         reason = "it is protected by a password" if isinstance(error, PasswordError) else error
         raise LabelrError(f"{path} cannot be read: {reason}", "save it again, or save the sheet as CSV") from error
-    _check_digits(path, values)
     rows = [list(map(cell_text, own)) for own in values]
     look = _look(path, name)
     for (row, column), (before, width, after) in look.formats.items():
@@ -206,19 +205,18 @@ def _read_sheet(path: Path, sheet: str | None) -> Table:
         raise LabelrError(f"{path}: the sheet {name!r} is empty", "name another one with `--sheet NAME`")
     return Table(
         path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
-        notes=(*notes, *look.notes, *_note_merged(ranges, rows)),
+        notes=(*notes, *look.notes, *_note_merged(ranges, rows)), rounded=_rounded_columns(values),
     )  # fmt: skip
 
 
-def _check_digits(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Raises LabelrError where a number has more digits than a spreadsheet keeps: long ids would become equal."""
-    for number, values in enumerate(rows, start=1):
-        for value in values:
-            if type(value) is float and abs(value) >= MAX_EXACT:
-                raise LabelrError(
-                    f"{path}, row {number}: {value:.0f} is a number of more than 15 digits, which spreadsheets round",
-                    "store such ids as text, or save the table as CSV where they come from",
-                )
+def _rounded_columns(rows: Sequence[Sequence[object]]) -> frozenset[int]:
+    """The columns with a number of more digits than a spreadsheet keeps: long ids become equal."""
+    return frozenset(
+        column
+        for values in rows
+        for column, value in enumerate(values)
+        if type(value) is float and abs(value) >= MAX_EXACT
+    )
 
 
 def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> tuple["CalamineSheet", list[str]]:

@@ -116,6 +116,7 @@ class Table:
         notes: What was assumed, one sentence each.
         invalid: The numbers of the rows that were left out, each with the reason.
         aside: The images that these rows may mean.
+        rounded: The columns of a sheet with numbers that have more digits than it keeps.
     """
 
     path: Path
@@ -125,6 +126,7 @@ class Table:
     notes: tuple[str, ...] = ()
     invalid: Mapping[int, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
+    rounded: frozenset[int] = frozenset()
 
     @property
     def header(self) -> list[str]:

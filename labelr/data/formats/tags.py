@@ -4,11 +4,12 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns
-from labelr.data.formats.confidences import Confidences, merge_rows, read_confidences
+from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, Mark
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
@@ -18,6 +19,8 @@ BOXES = re.compile(r"[\[(]\s*[\[(]|[\[(][-\d.,\s]*\.0*[1-9]")
 """The first characters of a list of lists, or of one with a number that is not whole, such as a box."""
 NAME_KEYS = ("label", "name", "tag", "class", "category", "value")
 """The fields that name the tag of an object."""
+SCORE_KEYS = ("confidence", "conf", "score", "probability", "prob")
+"""The fields that say how likely it is."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
@@ -43,6 +46,12 @@ def read(source: Source) -> LabelTable:
     columns, options = source.columns, source.options
     table = columns.table
     column = _tag_column(columns)
+    nameless = [number for number in columns.unassigned() if not table.header[number] and table.holds_text(number)]
+    if nameless:
+        raise LabelrError(
+            f"{table.path}, row 1, column {nameless[0] + 1}: a column of words without a name",
+            "name the column, or put cells that contain the separator in quotes",
+        )
     invalid = columns.find_invalid()
     where = f'{table.path}, column "{table.header[column]}"'
     cells, separator = table.column(column), options.tag_separator
@@ -61,6 +70,7 @@ def read(source: Source) -> LabelTable:
         for (name, _), (present, absent) in judged.items()
         if name not in skipped
     ]
+    merged = {annotation.name: annotation for annotation in sorted(annotations, key=lambda one: bool(one.present))}
     meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
     return LabelTable.of(
         annotations,
@@ -69,7 +79,7 @@ def read(source: Source) -> LabelTable:
         notes=[
             *columns.notes([column, *confidences.columns]),
             *confidences.notes,
-            *note_empty_images(annotations, "a tag", meaning),
+            *note_empty_images(merged.values(), "a tag", meaning),
         ],
         invalid=[*table.invalid.values(), *invalid.values()],
         aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
@@ -111,16 +121,27 @@ def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple
         )
     lists = [_parse_list(cell) for cell in cells]
     others = [cell for cell, tags in zip(cells, lists, strict=True) if tags is None]
+    filled = [cell for cell in others if cell]
+    if 2 * len(filled) < sum(map(bool, cells)) and separator is None and any(set("|;,") & set(cell) for cell in filled):
+        separator = find_separator(filled, where)
+        parts = _split(cells, separator)
+        return [own if tags is None else tags for tags, own in zip(lists, parts, strict=True)], ""
     if len(others) < len(cells) and not any(set(SEPARATORS) & set(cell) - {" "} for cell in others):
         plain = [[cell] * (MARKS.get(cell.lower()) not in (Mark.BLANK, Mark.UNKNOWN)) for cell in cells]
         return [own if tags is None else tags for tags, own in zip(lists, plain, strict=True)], ""
     found = separator or find_separator(cells, where)
     if found is None:
-        return [[cell] * bool(cell) for cell in cells], ", one an image"
-    pattern = f"[{re.escape(found)}\n]" if len(found) == 1 else re.escape(found)
-    pieces = (cell.split() if found == " " else re.split(pattern, cell) for cell in cells)
-    description = f", separated by {SEPARATORS.get(found, f'`{found}`')}"
-    return [[tag.strip() for tag in tags if tag.strip()] for tags in pieces], description
+        return _split(cells, None), ", one an image"
+    return _split(cells, found), f", separated by {SEPARATORS.get(found, f'`{found}`')}"
+
+
+def _split(cells: Sequence[str], separator: str | None) -> list[list[str]]:
+    """The parts of each cell between separators and line breaks; of None whole cells."""
+    if separator is None:
+        return [[cell] * bool(cell) for cell in cells]
+    pattern = f"[{re.escape(separator)}\n]" if len(separator) == 1 else re.escape(separator)
+    pieces = (cell.split() if separator == " " else re.split(pattern, cell) for cell in cells)
+    return [[tag.strip() for tag in tags if tag.strip()] for tags in pieces]
 
 
 def find_separator(cells: Sequence[str], where: str) -> str | None:
@@ -175,9 +196,31 @@ def _parse_list(cell: str) -> list[str] | None:
             warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)
             if isinstance(value, dict):
-                named = next((value[key] for key in NAME_KEYS if isinstance(value.get(key), str)), None)
-                return [named.strip()] if named else [str(tag).strip() for tag, mark in value.items() if mark]
+                return _tags_of_object(value)
             if isinstance(value, (list, tuple, set)):
-                tags = {tag for item in value for tag in (_parse_list(str(item)) or [str(item).strip()])}
-                return sorted(tags - {""})
+                return _tags_of_list(value)
     return None
+
+
+def _tags_of_list(values: Collection[Any]) -> list[str] | None:
+    """The tags of a list of words, or of objects; None for other objects."""
+    tags: set[str] = set()
+    for value in values:
+        own = [str(value).strip()]
+        if isinstance(value, (dict, list, tuple, set)):
+            nested = _tags_of_object(value) if isinstance(value, dict) else _tags_of_list(value)
+            if nested is None:
+                return None
+            own = nested
+        tags.update(own)
+    return sorted(tags - {""})
+
+
+def _tags_of_object(fields: Mapping[Any, Any]) -> list[str] | None:
+    """The tag that an object names, unless it is unlikely, or those that it marks with yes; None for another object."""
+    named = next((fields[key] for key in NAME_KEYS if isinstance(fields.get(key), str)), None)
+    if named is not None:
+        confidence = next((fields[key] for key in SCORE_KEYS if isinstance(fields.get(key), (int, float))), 1)
+        return [named.strip()] * (confidence >= PRESENT)
+    marks = {str(tag).strip(): MARKS.get(str(mark).lower()) for tag, mark in fields.items()}
+    return [tag for tag, mark in marks.items() if mark == Mark.YES] if None not in marks.values() else None

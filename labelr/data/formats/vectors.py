@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
@@ -10,8 +10,6 @@ from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 WRAPPING = re.compile(r"(?:(?:np\.)?(?:array|tensor)\()?\s*[\[({]([^\[\](){}]*)[\])}]\s*(?:,[^)]*)?\)?")
 """Brackets of Python, NumPy and PyTorch around a vector."""
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|true|false", re.IGNORECASE)
-BOXES = frozenset({"bbox", "bboxes", "box", "boxes", "keypoints", "points", "polygon", "segmentation", "xywh", "xyxy"})
-"""Columns of coordinates, whose names are normalized by `column_key`."""
 _NOTHING = (Mark.BLANK, Mark.UNKNOWN)
 MARK = {"true": "1", "false": "0"}
 
@@ -23,31 +21,38 @@ def read_vector(cell: str) -> list[str]:
     return parts if len(parts) > 1 and all(map(NUMBER.fullmatch, parts)) else []
 
 
-def vector_size(cells: Sequence[str]) -> int:
+def vector_size(cells: Sequence[str], *, strict: bool = False) -> int:
     """The number of labels if most cells that are not empty are vectors of one size, of 0, 1 or probabilities; else 0.
 
-    Lists of class numbers, such as ``[3, 17]``, are no vectors.
+    Lists of class numbers, such as ``[3, 17]``, are no vectors. With `strict`, all numbers are 0, 1 or -1.
     """
     filled = [cell for cell in cells if cell]
     vectors = [vector for cell in filled if (vector := read_vector(cell))]
     sizes = Counter(map(len, vectors)).most_common(1)
-    if not sizes or 2 * sizes[0][1] < len(filled):
+    if not sizes or 2 * sizes[0][1] < len(filled) or all(map(_is_decimal_comma, filled)):
         return 0
-    values = [number for vector in vectors if len(vector) == sizes[0][0] for number in vector]
-    small = sum(number.lower() in MARK or -1 <= float(number) <= 1 for number in values)
-    return sizes[0][0] if 2 * small > len(values) and not all(map(_is_decimal_comma, filled)) else 0
+    values = [MARK.get(n.lower(), n) for vector in vectors if len(vector) == sizes[0][0] for n in vector]
+    if strict:
+        return sizes[0][0] * all(float(value) in (0, 1, -1) for value in values)
+    return sizes[0][0] * (2 * sum(-1 <= float(value) <= 1 for value in values) > len(values))
 
 
 def _is_decimal_comma(cell: str) -> bool:
     return cell in ("1,0", "0,0")
 
 
-def divide_vectors(table: Table) -> Table:
-    """The table with a column for each number of cells that hold vectors; rows with another cell there are left out."""
-    for number, name in enumerate(table.header):
-        size = 0 if table.keys[number] in BOXES else vector_size(table.column(number, PROBE_ROWS))
+def divide_vectors(table: Table, named: Collection[int], others: Collection[int] = ()) -> Table:
+    """The table with a column for each number of cells that hold vectors; rows with another cell there are left out.
+
+    Args:
+        table: The table.
+        named: The columns that hold labels by their names.
+        others: Columns that may hold them if their cells are vectors of 0 and 1 throughout.
+    """
+    for number in sorted({*named, *others}, reverse=True):  # from the last on: the numbers of the others stay
+        size = vector_size(table.column(number, PROBE_ROWS), strict=number not in named)
         if size:
-            return divide_vectors(_divide(table, number, name or "label", size))
+            table = _divide(table, number, table.header[number] or "label", size)
     return table
 
 
