@@ -122,7 +122,8 @@ def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple
     lists = [_parse_list(cell) for cell in cells]
     others = [cell for cell, tags in zip(cells, lists, strict=True) if tags is None]
     filled = [cell for cell in others if cell]
-    if 2 * len(filled) < sum(map(bool, cells)) and separator is None and any(set("|;,") & set(cell) for cell in filled):
+    are_lists = any(tags is not None and set("'\"") & set(cell) for cell, tags in zip(cells, lists, strict=True))
+    if are_lists and separator is None and any(set("|;,") & set(cell) for cell in filled):
         separator = find_separator(filled, where)
         parts = _split(cells, separator)
         return [own if tags is None else tags for tags, own in zip(lists, parts, strict=True)], ""
