@@ -76,6 +76,17 @@ class ImageOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextOptions(Settings):
+    """How the text files of the user are read."""
+
+    encoding: str | None = _data(
+        None,
+        "Encoding of label files and other tables, such as cp1252. Default: UTF-8, or the one that fits their words.",
+        metavar="NAME",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ThresholdOptions(Settings):
     """The probabilities from which labels apply."""
 
@@ -97,7 +108,7 @@ class ReportOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions(ImageOptions):
+class ReadOptions(ImageOptions, TextOptions):
     """How a labelled data set is read."""
 
     labels: tuple[str, ...] = _data(
@@ -107,11 +118,6 @@ class ReadOptions(ImageOptions):
         "auto", f"Layout of the labels: {', '.join(LAYOUTS)}; auto: recognised by content.", metavar="NAME"
     )
     sheet: str | None = _data(None, "Sheet of a spreadsheet. Default: the only one that has cells.", metavar="NAME")
-    encoding: str | None = _data(
-        None,
-        "Encoding of label files, such as cp1252. Default: UTF-8, or the one that fits their words.",
-        metavar="NAME",
-    )
     image_column: tuple[str, ...] = _data(
         (), "Column of file names; repeat for columns that are joined as folder and file. Default: found by name.",
         metavar="COLUMN",
@@ -400,7 +406,7 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagOptions(ImageOptions, ThresholdOptions, MachineOptions):
+class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     """Which images are tagged, and which labels are written in which formats."""
 
     recursive: bool = _data(True, "Search subfolders too.")

@@ -536,3 +536,11 @@ def test_tables_are_not_part_of_the_summary(photos: Path, tmp_path: Path, traine
     assert "run" not in written
     assert repr(summary) == f"<TagSummary: 5 found, 4 ok, 1 failed, 0 skipped; {tmp_path / 'out'}>"
     assert "4 ok" in summary._repr_html_()
+
+
+def test_encoding_of_a_table_of_thresholds_can_be_named(photos: Path, trained: Model, tmp_path: Path) -> None:
+    table = tmp_path / "thresholds.csv"
+    table.write_bytes(f"label,threshold\n{trained.labels[0]},0.5\n".encode("utf-16-be"))  # without a mark
+    tag(photos, trained, output=tmp_path / "out", threshold_file=table, encoding="utf-16-be")
+    with pytest.raises(LabelrError, match=r"text|thresholds"):
+        tag(photos, trained, output=tmp_path / "other", threshold_file=table, encoding="ascii")

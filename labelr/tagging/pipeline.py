@@ -143,7 +143,7 @@ class LabelSelection:
         ]
         if not columns:
             raise SettingError("no label is left to write", "leave out fewer labels with `--only` and `--exclude`")
-        thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file)
+        thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
         labels = tuple(model.labels[column] for column in columns)
         return cls(labels, np.array(columns), thresholds[columns], threshold, options.top_k, options.min_labels)
 
