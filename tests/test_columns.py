@@ -423,3 +423,12 @@ def test_flags_beside_species_in_several_rows_of_an_image_are_no_confidences(tmp
 def test_column_of_file_names_is_no_label_column(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "File,Species\na.jpg,fox\nb.jpg,deer\n"), label_column=["File"])
     assert 'the column "File" holds the file names' in error.message
+
+
+@pytest.mark.parametrize("option", ["label_column", "image_column", "annotator"])
+def test_column_of_a_file_without_columns_is_refused(option: str, tmp_path: Path) -> None:
+    put(tmp_path, "labels.json", json.dumps({**COCO, "annotations": []}))
+    put(tmp_path, "a.jpg")
+    error = error_of(tmp_path, **{option: "dog" if option == "annotator" else ["dog"]})
+    assert "has no columns" in error.message
+    assert f"`--{option.replace('_', '-')}`" in error.hint

@@ -15,6 +15,7 @@ from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
+from labelr.fields import option_of
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
 """Suffixes of label files."""
@@ -141,12 +142,16 @@ def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
     """The table of each label file of a folder.
 
     Raises:
-        LabelrError: If one cannot be read, or has no column for the groups that the user asks for, or no sheets.
+        LabelrError: If one cannot be read, or has no sheets or columns that the user names.
     """
-    if sources[0].options.sheet is not None and not any(source.is_spreadsheet for source in sources):
+    options = sources[0].options
+    if options.sheet is not None and not any(source.is_spreadsheet for source in sources):
         raise LabelrError(f"{sources[0].path} has no sheets", "leave `--sheet` out")
+    for name in ("label_column", "image_column", "annotator"):
+        if getattr(options, name) and all(source.table is None for source in sources):
+            raise LabelrError(f"{sources[0].path} has no columns", f"leave `{option_of(name)}` out")
     tables = [read_source(source) for source in sources]
-    if sources[0].options.group and any(table.groups is None for table in tables):
+    if options.group and any(table.groups is None for table in tables):
         raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")
     return tables
 
