@@ -14,7 +14,8 @@ from labelr import files
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats.columns import SPLIT_COLUMNS, Columns
+from labelr.data.formats.column_names import SPLIT_COLUMNS
+from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets
 from labelr.data.match_images import ImageFinder

@@ -17,12 +17,12 @@ OUTLIERS = 0.001
 ODD_IMAGES = 0.02
 """The share of the darkest and of the brightest images that do not count, from some 25 images on."""
 FILL_DISTANCE = 2
-"""A value at either end does not count if it is so many times as far from all others as these are from each other: a
+"""A value at either end does not count if it is this many times as far from all others as these are from each other: a
 fill value for what was not measured, such as -9999, that the file does not declare, or a saturated one."""
 COMMON_LEVELS = (1.0, 255.0, 65535.0)
 """What is white in images that do not declare it; 1 in those of floats only."""
 MAX_SAMPLES = 2**20
-"""An image is measured on a grid of at most so many of its pixels."""
+"""The number of pixels of an image, at most, on which it is measured: a grid."""
 
 
 class Levels(NamedTuple):

@@ -1,77 +1,30 @@
-"""What the columns of a table hold: file names, groups, splits, labels; and its rows, each as wide as the header."""
+"""What the columns of a table hold: file names, groups, splits, annotators, labels; and which rows are invalid."""
 
-import re
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from labelr.config import ReadOptions
-from labelr.data.formats.table import PROBE_ROWS, Table, column_key, marks_among
-from labelr.data.formats.vectors import divide_vectors, read_vector
+from labelr.data.formats.column_names import (
+    ANNOTATOR_COLUMNS,
+    CERTAIN_FILE_COLUMNS,
+    COMMON_NAMES,
+    FILE_COLUMNS,
+    FOLDER_COLUMNS,
+    LABEL_COLUMNS,
+    LETTERS,
+    NUMBERED,
+    NUMBERS,
+    SPLIT_COLUMNS,
+    TEXTS,
+)
+from labelr.data.formats.header import arrange
+from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.label_table import SPLIT_NAMES, normalize_name
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview, suggest
-
-FILE_COLUMNS = (
-    "filename", "file", "filepath", "imagename", "imagepath", "imagefile", "imagefilename", "imageindex", "image",
-    "img", "imgname", "imgpath", "path", "sourcefile", "imageid", "photo", "name", "id", "key",
-)  # fmt: skip
-"""Names of the column of file names, the most certain first; like all names below as `column_key` normalizes them."""
-CERTAIN_FILE_COLUMNS = FILE_COLUMNS[:8]
-FOLDER_COLUMNS = frozenset({
-    "dir", "directory", "dirname", "folder", "foldername", "folderpath", "imagefolder", "relativepath", "subdir",
-    "subfolder",
-})  # fmt: skip
-"""Names of the column of folders, which stand before file names without one."""
-SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "mluse"})
-NUMBERS = frozenset({
-    "age", "animalrecognizable", "annotationid", "confidence", "count", "deleteflag", "depth", "favorite",
-    "filepublic", "filesize", "fold", "followup#", "groupsize", "height", "highlighted", "id", "index",
-    "individualcount", "isblank", "isvalid", "maxconfidence", "number", "numberofobjects", "partition", "patientid",
-    "predictionscore", "quantity", "regioncount", "regionid", "score",
-    "sightingquantity", "size", "subset", "uncertainty", "width", "xmax", "xmin", "ymax", "ymin", "year",
-})  # fmt: skip
-"""Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
-LETTERS = frozenset({"country", "gender", "patientgender", "patientsex", "sex"})
-"""Columns of letters that may look like marks, such as F or NO: no labels of yes and no, but their words may be."""
-NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
-"""Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
-CLASSES = "class"
-NUMBERED_LABEL = re.compile(r"label\d+")
-COORDINATES = frozenset({
-    "bbox", "bboxes", "box", "boxes", "keypoints", "objects", "points", "polygon", "rotation", "segmentation", "xywh",
-    "xyxy",
-})  # fmt: skip
-"""Columns of numbers that are no vectors of labels."""
-CLASS_NUMBER = re.compile(r"\d+(\.0+)?")
-ANNOTATOR_COLUMNS = frozenset({
-    "analyst", "annotator", "annotatorid", "coder", "grader", "identifiedby", "judge", "labeledby", "labelledby",
-    "labeler", "labeller", "observer", "rater", "reader", "recordedby", "reviewer", "user", "userid", "worker",
-    "workerid",
-})  # fmt: skip
-"""Columns that say who judged an image."""
-TEXTS = frozenset({
-    "annotator", "author", "caption", "changes", "comment", "comments", "completedat", "createdat", "date",
-    "datetime", "description", "group", "identifiedby", "leadtime", "license", "note", "notes", "remark", "remarks",
-    "patientgender", "patientsex", "sex", "source", "time", "timestamp", "title", "updatedat", "url", "user",
-})  # fmt: skip
-"""Columns of text that are not tags, and not labels if they are empty."""
-COMMON_NAMES = ("commonname", "vernacularname", "speciescommonname")
-SPECIES_COLUMNS = (
-    *COMMON_NAMES, "species", "speciesname", "scientificname", "speciesscientificname", "taxon", "taxonname"
-)  # fmt: skip
-"""Names of columns of species, whose names may have several words."""
-PRESENCE = frozenset({"presence", "present"})
-"""Columns that say whether the label of a row applies."""
-LABEL_COLUMNS = (
-    *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
-    "categoryname", "classname", *SPECIES_COLUMNS[len(COMMON_NAMES):], "class", "classes", "attributeids",
-    "attributes", "choice", "choices", "findinglabels", "genre", "genres", "prediction", "predictions", "subject",
-    "target", "targets",
-)  # fmt: skip
-"""Names of the columns of labels, the most certain first."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +159,9 @@ class Columns:
         others = [number for number in self.unassigned() if number not in used and self.table.header[number]]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_wide = not any(map(self.table.holds_text, used))
-        advice = f" (their words are labels with `--label-column {quote(classes[0])}`)" if classes and is_wide else ""
+        advice = ""
+        if classes and is_wide:
+            advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)"
         names = preview([self.table.header[number] for number in others], 10)
         ignored = f"columns that hold no labels, ignored: {names}{advice}"
         return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
@@ -225,8 +180,8 @@ class Columns:
         best = min(usual, key=lambda number: (self.table.keys[number] not in LABEL_COLUMNS, -distinct[number]))
         name, example = self.table.header[best], next(iter(cells[best]), "")
         return (
-            f"name the column with `--label-column {quote(name)}`, or several, whose labels are then called as in "
-            f'"{name}={example}"'
+            f"name the column with `--label-column {shlex.quote(name)}`, or several, whose labels are then called as "
+            f'in "{name}={example}"'
         )
 
     def find_invalid(self, *, unique: bool = True) -> dict[int, str]:
@@ -260,7 +215,7 @@ class Columns:
         reasons = {name: self._describe_conflict(name, own) for name, own in rows.items() if name and len(own) > 1}
         if reasons and not self.skip_invalid:
             annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in ANNOTATOR_COLUMNS]
-            column = quote(annotators[0]) if annotators else "COLUMN"
+            column = shlex.quote(annotators[0]) if annotators else "COLUMN"
             raise LabelrError(
                 f"{table.path} lists {len(reasons):,} images more than once, in rows that differ: "
                 f"{preview(list(reasons.values()))}",
@@ -278,11 +233,6 @@ class Columns:
         ]
         numbers = " and ".join(str(table.numbers[row + 1]) for row in rows[:3])
         return f"{name} (rows {numbers} differ in {preview(differing)})"
-
-
-def quote(name: str) -> str:
-    """A name as a shell takes it."""
-    return shlex.quote(name)
 
 
 def _join_names(columns: Sequence[Sequence[str]]) -> Sequence[str]:
@@ -350,108 +300,3 @@ def _find_split_column(table: Table) -> int | None:
             if sum(cell in SPLIT_NAMES for cell in cells) > len(cells) / 2:
                 return number
     return None
-
-
-def arrange(table: Table, options: ReadOptions) -> Table:
-    """The table with one header and rows as wide as it: titles left out, a header added, cells of 0 and 1 divided.
-
-    Rows of another width are left out, and listed as invalid.
-
-    Raises:
-        LabelrError: If there are no rows.
-    """
-    table = _in_shape(_with_header(_without_titles(table)))
-    keys = table.keys
-    free = [number for number, name in enumerate(table.header) if name not in options.exclude]
-    if options.label_column:
-        return divide_vectors(table, [number for number in free if table.header[number] in options.label_column])
-    named = [number for number in free if keys[number] in LABEL_COLUMNS or NUMBERED_LABEL.fullmatch(keys[number])]
-    if named or any(map(table.holds_marks, free)):
-        return divide_vectors(table, named)  # other columns of numbers may be anything, such as colours
-    return divide_vectors(table, [], [number for number in free if keys[number] not in COORDINATES])
-
-
-def _without_titles(table: Table) -> Table:
-    """The table without first rows of a single cell, such as a title, or the number of images."""
-    probed = table.rows[:PROBE_ROWS]
-    first = next((row for row, cells in enumerate(probed) if not cells[0] or sum(map(bool, cells)) > 1), 0)
-    if first and any(map(has_image_suffix, probed[first])) and not probed[first - 1][0].isdecimal():
-        first -= 1  # the header: it has a name for each label, and none for the file names
-    if not first or any(column_key(cells[0]) in FILE_COLUMNS for cells in probed[:first]):
-        return table
-    note = f"rows above the header, left out: {preview([cells[0] for cells in probed[:first]])}"
-    return replace(table, rows=table.rows[first:], numbers=table.numbers[first:], notes=(*table.notes, note))
-
-
-def _with_header(table: Table) -> Table:
-    """The table with a header if it has none and its cells beside the file name are marks or a count of the rows."""
-    first, below = table.header, table.rows[1 : PROBE_ROWS + 1]
-    is_named = any(column_key(name) in FILE_COLUMNS for name in first)
-    if below and {len(cells) for cells in below} == {len(first) + 1} and not any(map(has_image_suffix, first)):
-        if not is_named and all(has_image_suffix(cells[0]) for cells in below):  # such as CelebA
-            return replace(table, rows=[["filename", *first], *table.rows[1:]])
-        if [cells[0] for cells in below] == [str(row) for row in range(1, len(below) + 1)]:  # R's write.table
-            return replace(table, rows=[["", *first], *table.rows[1:]])
-    images = [number for number, cell in enumerate(first) if has_image_suffix(cell)]
-    others = [number for number in range(len(first)) if number not in images]
-    if len(images) != 1 or not others or any(len(cells) != len(first) for cells in below):
-        return table
-    columns = {number: [cells[number] for cells in (first, *below)] for number in others}
-    if images == [len(first) - 1] and _is_index(columns[0]):
-        others = others[1:]
-    names = _name_columns(table, columns, others)
-    if not names:
-        return table
-    header = [names.get(number, "filename" if number in images else "index") for number in range(len(first))]
-    labels, rows = preview(list(names.values())), table.rows
-    if CLASSES in names.values():
-        labels, column = "class_0, class_1, ...", header.index(CLASSES)
-        rows = [[*cells[:column], f"class_{cells[column].split('.')[0]}", *cells[column + 1 :]] for cells in rows]
-    note = f"the file has no header, so that its labels are called {labels}; name them in a first row"
-    notes = table.notes if "label" in names.values() else (*table.notes, note)
-    return replace(table, rows=[header, *rows], numbers=[0, *table.numbers], notes=notes)
-
-
-def _is_index(cells: Sequence[str]) -> bool:
-    """Whether the first column of a list counts its rows, as that of MXNet does; it is shuffled."""
-    return all(map(str.isdecimal, cells)) and len(set(cells)) == len(cells)
-
-
-def _name_columns(table: Table, columns: Mapping[int, Sequence[str]], numbers: Sequence[int]) -> dict[int, str]:
-    """The names of columns of marks, of vectors or of class numbers in a file without a header; empty for other cells.
-
-    A table with commas or semicolons was probably meant to have one, unless a cell holds a vector.
-    """
-    is_list = table.how not in ("comma-separated", "semicolon-separated")
-    marks = marks_among(columns[number] for number in numbers)
-    are_vectors = [all(map(read_vector, columns[number])) for number in numbers]
-    are_marks = [all(cell.lower() in marks for cell in columns[number]) for number in numbers]
-    are_classes = len(numbers) == 1 and is_list and all(map(CLASS_NUMBER.fullmatch, columns[numbers[0]]))
-    if not numbers or not ((is_list and all(are_marks)) or are_classes or all(are_vectors)):
-        return {}
-    if len(numbers) == 1:
-        return {numbers[0]: "label" if are_marks[0] or are_vectors[0] else CLASSES}
-    return {number: f"label_{row}" for row, number in enumerate(numbers, start=1)}
-
-
-def _in_shape(table: Table) -> Table:
-    """The table without the rows that are not as wide as the header; empty cells at the end do not count."""
-    if len(table.rows) < 2:
-        raise LabelrError(f"{table.path} has no rows below its header", "add one row for each image")
-    width = len(table.header)
-    if all(len(cells) == width for cells in table.rows):
-        return table
-    rows = [cells if any(cells[width:]) else cells[:width] for cells in table.rows]
-    ragged = {row: cells for row, cells in enumerate(rows) if len(cells) != width}
-    kept = [row for row in range(len(rows)) if row not in ragged]
-    return replace(
-        table,
-        rows=[rows[row] for row in kept],
-        numbers=[table.numbers[row] for row in kept],
-        invalid={
-            (number := table.numbers[row]): f"{table.path}, row {number}: expected {width} cells as in the header, "
-            f"got {len(cells)}"
-            for row, cells in ragged.items()
-        },
-        aside=tuple(cell for cells in ragged.values() for cell in cells if has_image_suffix(cell)),
-    )

@@ -1,11 +1,13 @@
 """Confidences of the labels of rows: from which one on a label applies, and how rows of an image are merged."""
 
 import math
+import shlex
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import NamedTuple, Self, TypeVar
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import PRESENCE, Columns, quote
+from labelr.data.formats.column_names import PRESENCE
+from labelr.data.formats.columns import Columns
 from labelr.data.formats.table import MARKS, Mark
 from labelr.errors import LabelrError
 
@@ -53,7 +55,7 @@ def read_confidences(columns: Columns, options: ReadOptions) -> Confidences:
         if math.isnan(value)
     }
     if invalid and (not options.skip_invalid or len(invalid) == len(values)):
-        exclude = f"`--exclude {quote(table.header[column])}`"
+        exclude = f"`--exclude {shlex.quote(table.header[column])}`"
         raise LabelrError(
             next(iter(invalid.values())),
             "correct the cell, skip the images of such rows with `--skip-invalid`, or, if they are no confidences of "

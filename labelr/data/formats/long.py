@@ -1,8 +1,10 @@
 """The long table: one row for each image and label, with an optional confidence; also the tables of Open Images."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 
-from labelr.data.formats.columns import LABEL_COLUMNS, PRESENCE, SPECIES_COLUMNS, Columns, quote
+from labelr.data.formats.column_names import LABEL_COLUMNS, PRESENCE, SPECIES_COLUMNS
+from labelr.data.formats.columns import Columns
 from labelr.data.formats.confidences import CONFIDENCE_COLUMNS, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import MARKS, Mark, read_table
@@ -153,7 +155,7 @@ def _check_marks(columns: Columns, label_column: int) -> None:
         if cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells and name not in columns.exclude:
             raise LabelrError(
                 f'{table.path}: the column "{name}" of yes and no may mean whether the label of a row applies',
-                f"rename it to `confidence` if it does, else exclude it with `--exclude {quote(name)}`",
+                f"rename it to `confidence` if it does, else exclude it with `--exclude {shlex.quote(name)}`",
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from labelr.data.formats import wide
-from labelr.data.formats.columns import NUMBERS
+from labelr.data.formats.column_names import NUMBERS
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import column_key, read_table
 from labelr.data.label_table import Annotation, LabelTable

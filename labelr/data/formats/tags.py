@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from labelr.data.formats.columns import LABEL_COLUMNS, SPECIES_COLUMNS, Columns
+from labelr.data.formats.column_names import LABEL_COLUMNS, SPECIES_COLUMNS
+from labelr.data.formats.columns import Columns
 from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, Mark

@@ -1,5 +1,6 @@
 """The wide table: one row for each image, a column of file names and one column for each label."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.columns import (
+from labelr.data.formats.column_names import (
     ANNOTATOR_COLUMNS,
     FOLDER_COLUMNS,
     LABEL_COLUMNS,
@@ -17,9 +18,8 @@ from labelr.data.formats.columns import (
     PRESENCE,
     SPECIES_COLUMNS,
     TEXTS,
-    Columns,
-    quote,
 )
+from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
@@ -184,8 +184,8 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
         found = [column for column in sorted(table.columns_called(NUMBERS | LETTERS)) if table.header[column]]
-        words = [quote(table.header[column]) for column in found if table.holds_text(column)]
-        numbers = [quote(table.header[column]) for column in found if not table.holds_text(column)]
+        words = [shlex.quote(table.header[column]) for column in found if table.holds_text(column)]
+        numbers = [shlex.quote(table.header[column]) for column in found if not table.holds_text(column)]
         alternative = f", or take the words of a column with `--label-column {words[0]}`" if words else ""
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative
         raise LabelrError(
@@ -213,7 +213,7 @@ def _invalid_cell(table: Table, marks: Marks) -> LabelrError:
     row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
     others = int((marks.codes == Mark.OTHER).sum()) - 1
     more = f" ({others:,} more cells like it)" if others else ""
-    exclude = f"`--exclude {quote(table.header[marks.columns[column]])}`"
+    exclude = f"`--exclude {shlex.quote(table.header[marks.columns[column]])}`"
     return LabelrError(
         _describe_cell(table, marks, row) + more,
         f"correct the cell, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",

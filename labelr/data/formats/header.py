@@ -1,0 +1,121 @@
+"""The header of a table: titles above it left out, one added to lists without, and rows as wide as it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from labelr.config import ReadOptions
+from labelr.data.formats.column_names import COORDINATES, FILE_COLUMNS, LABEL_COLUMNS, NUMBERED_LABEL
+from labelr.data.formats.table import PROBE_ROWS, Table, column_key, marks_among
+from labelr.data.formats.vectors import divide_vectors, read_vector
+from labelr.data.walk import has_image_suffix
+from labelr.errors import LabelrError, preview
+
+CLASSES = "class"
+"""The name of a column of class numbers in a list without a header."""
+CLASS_NUMBER = re.compile(r"\d+(\.0+)?")
+
+
+def arrange(table: Table, options: ReadOptions) -> Table:
+    """The table with one header and rows as wide as it: titles left out, a header added, cells of 0 and 1 divided.
+
+    Rows of another width are left out, and listed as invalid.
+
+    Raises:
+        LabelrError: If there are no rows.
+    """
+    table = _in_shape(_with_header(_without_titles(table)))
+    keys = table.keys
+    free = [number for number, name in enumerate(table.header) if name not in options.exclude]
+    if options.label_column:
+        return divide_vectors(table, [number for number in free if table.header[number] in options.label_column])
+    named = [number for number in free if keys[number] in LABEL_COLUMNS or NUMBERED_LABEL.fullmatch(keys[number])]
+    if named or any(map(table.holds_marks, free)):
+        return divide_vectors(table, named)  # other columns of numbers may be anything, such as colours
+    return divide_vectors(table, [], [number for number in free if keys[number] not in COORDINATES])
+
+
+def _without_titles(table: Table) -> Table:
+    """The table without first rows of a single cell, such as a title, or the number of images."""
+    probed = table.rows[:PROBE_ROWS]
+    first = next((row for row, cells in enumerate(probed) if not cells[0] or sum(map(bool, cells)) > 1), 0)
+    if first and any(map(has_image_suffix, probed[first])) and not probed[first - 1][0].isdecimal():
+        first -= 1  # the header: it has a name for each label, and none for the file names
+    if not first or any(column_key(cells[0]) in FILE_COLUMNS for cells in probed[:first]):
+        return table
+    note = f"rows above the header, left out: {preview([cells[0] for cells in probed[:first]])}"
+    return replace(table, rows=table.rows[first:], numbers=table.numbers[first:], notes=(*table.notes, note))
+
+
+def _with_header(table: Table) -> Table:
+    """The table with a header if it has none and its cells beside the file name are marks or a count of the rows."""
+    first, below = table.header, table.rows[1 : PROBE_ROWS + 1]
+    is_named = any(column_key(name) in FILE_COLUMNS for name in first)
+    if below and {len(cells) for cells in below} == {len(first) + 1} and not any(map(has_image_suffix, first)):
+        if not is_named and all(has_image_suffix(cells[0]) for cells in below):  # such as CelebA
+            return replace(table, rows=[["filename", *first], *table.rows[1:]])
+        if [cells[0] for cells in below] == [str(row) for row in range(1, len(below) + 1)]:  # R's write.table
+            return replace(table, rows=[["", *first], *table.rows[1:]])
+    images = [number for number, cell in enumerate(first) if has_image_suffix(cell)]
+    others = [number for number in range(len(first)) if number not in images]
+    if len(images) != 1 or not others or any(len(cells) != len(first) for cells in below):
+        return table
+    columns = {number: [cells[number] for cells in (first, *below)] for number in others}
+    if images == [len(first) - 1] and _is_index(columns[0]):
+        others = others[1:]
+    names = _name_columns(table, columns, others)
+    if not names:
+        return table
+    header = [names.get(number, "filename" if number in images else "index") for number in range(len(first))]
+    labels, rows = preview(list(names.values())), table.rows
+    if CLASSES in names.values():
+        labels, column = "class_0, class_1, ...", header.index(CLASSES)
+        rows = [[*cells[:column], f"class_{cells[column].split('.')[0]}", *cells[column + 1 :]] for cells in rows]
+    note = f"the file has no header, so that its labels are called {labels}; name them in a first row"
+    notes = table.notes if "label" in names.values() else (*table.notes, note)
+    return replace(table, rows=[header, *rows], numbers=[0, *table.numbers], notes=notes)
+
+
+def _is_index(cells: Sequence[str]) -> bool:
+    """Whether the first column of a list counts its rows, as that of MXNet does; it is shuffled."""
+    return all(map(str.isdecimal, cells)) and len(set(cells)) == len(cells)
+
+
+def _name_columns(table: Table, columns: Mapping[int, Sequence[str]], numbers: Sequence[int]) -> dict[int, str]:
+    """The names of columns of marks, of vectors or of class numbers in a file without a header; empty for other cells.
+
+    A table with commas or semicolons was probably meant to have one, unless a cell holds a vector.
+    """
+    is_list = table.how not in ("comma-separated", "semicolon-separated")
+    marks = marks_among(columns[number] for number in numbers)
+    are_vectors = [all(map(read_vector, columns[number])) for number in numbers]
+    are_marks = [all(cell.lower() in marks for cell in columns[number]) for number in numbers]
+    are_classes = len(numbers) == 1 and is_list and all(map(CLASS_NUMBER.fullmatch, columns[numbers[0]]))
+    if not numbers or not ((is_list and all(are_marks)) or are_classes or all(are_vectors)):
+        return {}
+    if len(numbers) == 1:
+        return {numbers[0]: "label" if are_marks[0] or are_vectors[0] else CLASSES}
+    return {number: f"label_{row}" for row, number in enumerate(numbers, start=1)}
+
+
+def _in_shape(table: Table) -> Table:
+    """The table without the rows that are not as wide as the header; empty cells at the end do not count."""
+    if len(table.rows) < 2:
+        raise LabelrError(f"{table.path} has no rows below its header", "add one row for each image")
+    width = len(table.header)
+    if all(len(cells) == width for cells in table.rows):
+        return table
+    rows = [cells if any(cells[width:]) else cells[:width] for cells in table.rows]
+    ragged = {row: cells for row, cells in enumerate(rows) if len(cells) != width}
+    kept = [row for row in range(len(rows)) if row not in ragged]
+    return replace(
+        table,
+        rows=[rows[row] for row in kept],
+        numbers=[table.numbers[row] for row in kept],
+        invalid={
+            (number := table.numbers[row]): f"{table.path}, row {number}: expected {width} cells as in the header, "
+            f"got {len(cells)}"
+            for row, cells in ragged.items()
+        },
+        aside=tuple(cell for cells in ragged.values() for cell in cells if has_image_suffix(cell)),
+    )
