@@ -54,7 +54,9 @@ class MachineOptions(Settings):
 
     device: Device = _machine("auto", "Device of the network; auto: cuda, else mps, else cpu.")
     amp: bool | None = _machine(None, "Automatic mixed precision; auto: on if the processor computes in 16 bits.")
-    threads: int | None = _machine(None, "CPU threads; auto: all that this process may use.", low=1)
+    threads: int | None = _machine(
+        None, "CPU threads, which do not change results; auto: as many as this process may use.", low=1
+    )
     workers: int | None = _machine(None, "Threads that decode images; auto: one per CPU thread.", low=1, short="-j")
 
 
@@ -242,7 +244,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     micro_batch: int | None = _training(
         None,
-        "Images per forward pass, with accumulated gradients; auto: the batch, fewer after running out of memory.",
+        "Images per forward pass, with accumulated gradients; auto: 16 on a CPU, else the batch; fewer if memory runs "
+        "out.",
         low=2,
     )
     optimizer: Literal["muon", "adamw"] | None = _searchable(

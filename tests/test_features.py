@@ -79,6 +79,7 @@ def test_killed_run_keeps_what_it_has_written(
     network: Network, pixels: PixelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "IMAGES_PER_SEGMENT", 20)
+    monkeypatch.setattr(module, "BATCH_SIZE", 32)
 
     def killed_at_the_second_batch(items, description, total=None):  # type: ignore[no-untyped-def]
         for number, item in enumerate(items):

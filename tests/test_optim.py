@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from labelr.config import TrainConfig
-from labelr.model.device import Runtime
+from labelr.model.device import Runtime, ThreadPool
 from labelr.model.network import ResidualNetwork
 from labelr.training.optim import (
     FIRST_LAYER_LR,
@@ -222,10 +222,14 @@ def test_early_layers_of_a_pretrained_network_learn_more_slowly(optimizer: str) 
     network = ResidualNetwork(3, width=0.125)
     runtime = Runtime(torch.device("cpu"), "fp32", 1, 1)
     pretrained = TrainConfig.of({"backbone": "resnet18", "optimizer": optimizer})
-    groups = [group for each in make_optimizers(network, pretrained, runtime) for group in each.param_groups]
+    groups = [
+        group for each in make_optimizers(network, pretrained, runtime, ThreadPool(1)) for group in each.param_groups
+    ]
     scales = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
     assert len(scales) == len(list(network.parameters()))
     assert scales[id(network.head.linear.weight)] == 1
     assert scales[id(next(iter(network.parameters())))] == FIRST_LAYER_LR
-    scratch = [group for each in make_optimizers(network, TrainConfig(), runtime) for group in each.param_groups]
+    scratch = [
+        group for each in make_optimizers(network, TrainConfig(), runtime, ThreadPool(1)) for group in each.param_groups
+    ]
     assert {group["lr_scale"] for group in scratch} == {1.0}

@@ -14,8 +14,8 @@ from tag_results import read_csv
 
 from labelr.config import TagOptions
 from labelr.fields import SettingError
-from labelr.model.predict import Model
-from labelr.tagging.pipeline import BATCH_SIZES, LabelSelection, Result, TaggedImage, Tagger, batch_size
+from labelr.model.predict import MICRO_BATCH_SIZES, Model, micro_batch_size
+from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
 from labelr.tagging.tag import tag
 
 
@@ -53,7 +53,7 @@ def test_probabilities_are_those_of_the_model(photos: Path, trained: Model) -> N
 
 
 def test_probabilities_do_not_depend_on_other_images(photos: Path, shapes: Path, trained: Model) -> None:
-    for number in range(batch_size(trained)):
+    for number in range(micro_batch_size(trained.runtime)):
         shutil.copy(shapes / "images" / f"{number + 10:05d}.png", photos / f"n{number}.png")
     names = sorted(path.name for path in photos.glob("*.png"))
     (alone,) = tag_names(trained, photos, ["z.png"])
@@ -69,7 +69,7 @@ def test_images_are_tagged_in_order_where_another_device_predicts(
     other = replace(trained, runtime=replace(trained.runtime, device=torch.device("meta")))
     predict = trained.predict_pixels
     monkeypatch.setattr(Model, "predict_pixels", lambda _, batches: predict(batches))
-    monkeypatch.setitem(BATCH_SIZES, "meta", 32)
+    monkeypatch.setitem(MICRO_BATCH_SIZES, "meta", 32)
     found = tag_names(other, shapes / "images", names, previous)
     assert [image.name for image in found] == names
     assert [image.origin for image in found].count("unchanged") == len(previous)

@@ -1,8 +1,9 @@
 """One epoch of training, and its loss."""
 
 import math
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,22 +12,22 @@ import torch
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.errors import LabelrError
-from labelr.model.device import Runtime
+from labelr.model.device import Runtime, ThreadPool
 from labelr.scoring.metrics import bce
 from labelr.training.batches import TrainImages
 from labelr.training.epochs import describe_model
 from labelr.training.optim import Budget
-from labelr.training.trainer import Trainer, masked_bce
+from labelr.training.trainer import SeededDropout, Trainer, masked_bce
 
 
-def make_trainer(shapes: Path, image_size: int, precision: str = "fp32", **settings: Any) -> Trainer:
+def make_trainer(shapes: Path, image_size: int, precision: str = "fp32", threads: int = 1, **settings: Any) -> Trainer:
     """A trainer of a small network for ten steps of 8 images."""
     dataset = load_dataset([shapes], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
     resolved = {"optimizer": "muon", "augment": "light", "progressive": True, **settings}
     config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size, **resolved)
     images = TrainImages.of(dataset, pixels, config)
-    runtime = Runtime(torch.device("cpu"), precision, 1, 1)
+    runtime = Runtime(torch.device("cpu"), precision, threads, 1)
     return Trainer(images, describe_model(dataset, config), config, runtime, Budget(steps=10))
 
 
@@ -56,6 +57,62 @@ def test_images_grow_within_an_epoch(shapes: Path) -> None:
         trainer.run_epoch(after_step=lambda: sizes.append(trainer.size_at(trainer.progress)))
         trainer.end_epoch()
     assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_do_not_depend_on_the_number_of_threads(shapes: Path, precision: str) -> None:
+    states = []
+    for threads in (1, 2, 16):
+        trainer = make_trainer(shapes, 32, precision, threads, micro_batch=2, mixup=0.4, augment="strong")
+        trainer.run_epoch()
+        states.append(trainer.state())
+    for state in states[1:]:
+        assert torch.equal(state["losses"], states[0]["losses"])
+        for name, tensor in states[0]["network"].items():
+            assert torch.equal(state["network"][name], tensor), name
+
+
+def test_parts_of_a_batch_train_as_the_batch_does_where_batchnorm_keeps_its_statistics(shapes: Path) -> None:
+    gradients = []
+    for micro_batch in (8, 3):
+        trainer = make_trainer(shapes, 32, micro_batch=micro_batch, augment="none", flip=False, dropout=0.0)
+        trainer.network.keeps_statistics = True
+        trainer.network.train()
+        batch = next(trainer.images.epoch(1))
+        batch.targets[0, 0] = np.nan  # parts have different numbers of known cells
+        trainer.batcher.run(partial(trainer._compute_gradients, batch))
+        gradients.append([cast("torch.Tensor", parameter.grad) for parameter in trainer.parameters])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
+
+
+def test_batchnorm_statistics_are_the_mean_of_those_of_the_parts(shapes: Path) -> None:
+    trainer = make_trainer(shapes, 32, micro_batch=4)
+    trainer.run_epoch()
+    batches = len(trainer.losses)
+    norms = [module for module in trainer.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for own, *parts in zip(
+        norms,
+        *([m for m in replica.modules() if isinstance(m, torch.nn.BatchNorm2d)] for replica in trainer.replicas),
+        strict=True,
+    ):
+        assert len(parts) == 2
+        assert int(own.num_batches_tracked) == batches
+        assert not torch.equal(parts[0].running_mean, parts[1].running_mean)
+        torch.testing.assert_close(own.running_mean, (parts[0].running_mean + parts[1].running_mean) / 2)
+        assert own.weight is parts[0].weight is parts[1].weight
+
+
+def test_dropout_of_a_thread_does_not_depend_on_the_others() -> None:
+    def draw(seed: int) -> torch.Tensor:
+        with SeededDropout(torch.Generator().manual_seed(seed)):
+            features = torch.nn.Dropout(0.5)(torch.ones(50))
+            return features * torch.nn.functional.dropout2d(torch.ones(1, 50, 1, 1), 0.3).flatten()
+
+    alone = [draw(seed) for seed in range(40)]
+    together = ThreadPool(4).map(draw, range(40))
+    assert all(map(torch.equal, alone, together))
+    assert not torch.equal(alone[0], alone[1])
 
 
 def test_augmentation_flips_and_optimizer_change_the_weights(shapes: Path) -> None:

@@ -2,11 +2,13 @@
 
 import ctypes
 import logging
+import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from labelr.errors import LabelrError, first_line
 
 Network = TypeVar("Network", bound=nn.Module)
 T = TypeVar("T")
+R = TypeVar("R")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _MEMORY_ERRORS = (
@@ -38,7 +41,7 @@ class Runtime:
     Attributes:
         device: Holds the network and its batches.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``: the type that autocast computes in.
-        threads: CPU threads of one torch operation.
+        threads: CPU threads, each of which works on a part of a batch.
         workers: Threads that decode images.
     """
 
@@ -57,6 +60,16 @@ class Runtime:
             workers=self.workers,
         )
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the CPU computes."""
+        return self.device.type == "cpu"
+
+    @property
+    def compute_threads(self) -> int:
+        """The threads that parts of a batch are computed on: any other device than the CPU gets one after the other."""
+        return self.threads if self.is_cpu else 1
+
     def autocast(self) -> AbstractContextManager[object]:
         """A mixed precision context; it does nothing in fp32."""
         return torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
@@ -71,7 +84,7 @@ class Runtime:
 
 
 def pick_runtime(options: MachineOptions | None = None) -> Runtime:
-    """The runtime for some options, with each "auto" resolved. Sets torch's number of threads.
+    """The runtime for some options, with each "auto" resolved.
 
     Raises:
         LabelrError: If the named device is not available.
@@ -79,7 +92,6 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     options = options or MachineOptions()
     device = _pick_device(options.device)
     threads = options.threads or available_cpus()
-    torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32
     elif device.type == "cpu":
@@ -90,10 +102,49 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
 
 
 def available_cpus() -> int:
-    """How many processors this process may use, by its affinity and the limits of its container."""
+    """How many processors this process may use, by its affinity, the limits of its container and OMP_NUM_THREADS."""
     from joblib import cpu_count
 
-    return int(cpu_count())
+    limit = (
+        os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    )  # a list has a number for each nesting level
+    return min(int(cpu_count()), int(limit) if limit.isdecimal() and int(limit) else sys.maxsize)
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[None]:
+    """Limits each operation of torch to one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class ThreadPool:
+    """Threads that compute the parts of a batch side by side, each operation on one of them.
+
+    So the result does not depend on the number of threads, and threads wait for each other once per batch. Torch's own
+    threads share each operation and wait hundreds of times: where other programs kept two processors busy, training
+    took 159 s instead of the 18 s that a fair share of them allows.
+
+    Args:
+        threads: Their number; the calling thread computes if it is 1.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, "compute", torch.set_num_threads, (1,)) if threads > 1 else None
+
+    def map(self, function: Callable[..., R], *items: Iterable[Any]) -> list[R]:
+        """The function's results in order, for one item of each iterable. No call is left running if one fails."""
+        calls = list(zip(*items, strict=True))
+        with one_thread_per_operation():
+            if self._pool is None or len(calls) == 1:
+                return [function(*call) for call in calls]
+            futures = [self._pool.submit(function, *call) for call in calls]
+            wait(futures)
+            return [future.result() for future in futures]
 
 
 def _keep_freed_memory() -> None:

@@ -15,15 +15,15 @@ from torch.nn import functional as F
 from labelr import signals
 from labelr.data import pixel_cache
 from labelr.data.pixels import PixelSet
-from labelr.model.device import PRECISIONS, MicroBatcher, Runtime
+from labelr.model.device import PRECISIONS, MicroBatcher, Runtime, ThreadPool
 from labelr.model.info import Preprocessing
 from labelr.model.network import Network
-from labelr.model.predict import normalise, optimize_for_inference
+from labelr.model.predict import micro_batch_size, normalise, optimize_for_inference
 from labelr.progress import Track, untracked
 
 VERSION = 1
 """Increased whenever labelr computes other features than before."""
-BATCH_SIZE = 32
+BATCH_SIZE = 128
 MANY_IMAGES = 20_000
 """Of more images than this, cropped views say little and would take much time and memory."""
 IMAGES_PER_SEGMENT = 256
@@ -108,16 +108,18 @@ def compute_features(
 def _compute(
     network: Network, pixels: PixelSet, views: Sequence[View], preprocessing: Preprocessing, runtime: Runtime
 ) -> Iterator[Features]:
-    batcher = MicroBatcher(BATCH_SIZE, "computing features")
+    batcher = MicroBatcher(micro_batch_size(runtime), "computing features")
+    pool = ThreadPool(runtime.compute_threads)
 
     @torch.inference_mode()
+    def compute_views(pixels: Tensor) -> Tensor:
+        images = normalise(runtime.to_device(pixels), preprocessing)
+        seen = [network.features(_view(images, view).to(PRECISIONS[runtime.precision])) for view in views]
+        return torch.stack(seen, dim=1).to(torch.float16).cpu()
+
     def compute(batch: NDArray[np.uint8], max_images: int) -> Features:
-        parts = []
-        for part in torch.split(torch.from_numpy(batch).permute(0, 3, 1, 2), max_images):
-            images = normalise(runtime.to_device(part), preprocessing)
-            seen = [network.features(_view(images, view).to(PRECISIONS[runtime.precision])) for view in views]
-            parts.append(torch.stack(seen, dim=1).to(torch.float16).cpu())
-        result: Features = torch.cat(parts).numpy()
+        micro_batches = torch.split(torch.from_numpy(batch).permute(0, 3, 1, 2), max_images)
+        result: Features = torch.cat(pool.map(compute_views, micro_batches)).numpy()
         return result
 
     for batch in pixels.batches(BATCH_SIZE):

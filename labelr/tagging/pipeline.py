@@ -2,14 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from labelr.config import TagOptions
@@ -19,14 +17,9 @@ from labelr.errors import suggest
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.calibration import decide
-from labelr.model.predict import Model
+from labelr.model.predict import Model, micro_batch_size
 from labelr.scoring.thresholds import choose_thresholds
 
-BATCH_SIZES = {"cpu": 8}
-"""Images per batch by type of device. The size is constant, so that an image's probabilities do not depend on the other
-images. On a CPU, small batches are as fast as large ones, and all cores finish their last batch at about the same time.
-"""
-DEFAULT_BATCH_SIZE = 64
 OPEN_SIZE = 8
 """Images that a thread opens at a time if another device than the CPU predicts."""
 MAX_TASKS = 512
@@ -240,7 +233,7 @@ class Tagger:
 
         There are at least as many batches in progress as threads. On a CPU, each thread opens files and predicts, so
         that all cores are busy whichever takes longer. Any other device is used by the calling thread alone, in larger
-        batches, while the threads open files. Use it inside `one_torch_thread`.
+        batches, while the threads open files. Use it inside `one_thread_per_operation`.
 
         Args:
             names: The images, relative to the base folder; taken as they are needed.
@@ -249,8 +242,8 @@ class Tagger:
         """
         threads = max(self.model.runtime.threads, self.model.runtime.workers)
         tasks = (Task.of(name, base, previous(name)) for name in names)
-        size = batch_size(self.model)
-        if self.model.runtime.device.type == "cpu":
+        size = micro_batch_size(self.model.runtime)
+        if self.model.runtime.is_cpu:
             tagged: Iterator[list[TaggedImage]] = map_ahead(
                 self._tag_batch, _batches(tasks, size), threads=threads, ahead=2 * threads
             )
@@ -296,14 +289,9 @@ class Tagger:
         if not pixels:
             return np.empty((0, len(self.model.labels)), np.float32)
         # padded with zeros, since the last digits of the probabilities depend on the size of the batch
-        batch = np.zeros((batch_size(self.model), *pixels[0].shape), np.uint8)
+        batch = np.zeros((micro_batch_size(self.model.runtime), *pixels[0].shape), np.uint8)
         batch[: len(pixels)] = pixels
         return self.model.predict_pixels([batch])[: len(pixels)]
-
-
-def batch_size(model: Model) -> int:
-    """The number of images that go through the network at a time."""
-    return BATCH_SIZES.get(model.runtime.device.type, DEFAULT_BATCH_SIZE)
 
 
 def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
@@ -318,13 +306,3 @@ def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
             batch, changed = [], 0
     if batch:
         yield batch
-
-
-@contextmanager
-def one_torch_thread(model: Model) -> Iterator[None]:
-    """Limits each operation of torch to one thread, since batches run in parallel."""
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(model.runtime.threads)

@@ -18,11 +18,12 @@ from labelr.config import TagOptions
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.frames import as_html, text_index
+from labelr.model.device import one_thread_per_operation
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search
 from labelr.tagging.output import ERRORS_FILE, check_output, finished_output, open_output, preview_output
-from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task, one_torch_thread
+from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def _tag_all(
     def describe() -> str:
         return summary.progress(time.perf_counter() - start, search.total)
 
-    with one_torch_thread(tagger.model), Search(inputs) as search:
+    with one_thread_per_operation(), Search(inputs) as search:
         tagged = map(writer.write_files, tagger.tag(search, inputs.base, writer.previous))
         unreadable = _unreadable_folders(search, tagger, writer)  # in which no files can be written either
         for image in track(chain(tagged, unreadable), describe, lambda: search.total):

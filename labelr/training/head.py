@@ -13,7 +13,7 @@ from labelr import signals
 from labelr.data.label_table import Targets
 from labelr.data.pixels import PixelSet
 from labelr.errors import LabelrError
-from labelr.model.device import Runtime
+from labelr.model.device import Runtime, ThreadPool, one_thread_per_operation
 from labelr.model.features import Features, compute_features
 from labelr.model.info import Preprocessing
 from labelr.model.network import Head, Network
@@ -26,6 +26,8 @@ REGULARISATIONS = tuple(10.0**exponent for exponent in np.arange(0.5, -4.1, -0.5
 DEFAULT_REGULARISATION = 0.1
 """The weight without validation images."""
 MAX_ITERATIONS = 200
+ROWS_PER_PART = 1024
+"""The views of images that a thread computes at a time."""
 TOLERANCE = 1e-4
 """The relative decrease of the objective at which a solution counts as found."""
 MIN_STD = 1e-3
@@ -97,12 +99,21 @@ def train_head(
         for pixels in (images.pixels, val_pixels)
     )
     num_predicted = 2 if preprocessing.flip_averaging else 1  # views that prediction averages over
-    fit = fit_head(network.head, train, images.targets.numpy(), val[:, :num_predicted], val_targets)
+    with one_thread_per_operation():
+        pool, val = ThreadPool(runtime.threads), val[:, :num_predicted]
+        fit = fit_head(network.head, train, images.targets.numpy(), val, val_targets, pool)
     fit.copy_to(network.head)
     return fit.train_loss
 
 
-def fit_head(head: Head, features: Features, targets: Targets, val_features: Features, val_targets: Targets) -> HeadFit:
+def fit_head(
+    head: Head,
+    features: Features,
+    targets: Targets,
+    val_features: Features,
+    val_targets: Targets,
+    pool: ThreadPool | None = None,
+) -> HeadFit:
     """Logistic regression for each label, with the L2 penalty that has the lowest loss on validation images.
 
     The penalty is on the difference to the weights that the head has: those of another model for its labels, and zeros
@@ -116,13 +127,14 @@ def fit_head(head: Head, features: Features, targets: Targets, val_features: Fea
         val_features: Of the validation images, whose probabilities are averaged over the views, ``(M, W, F)``; M may
             be 0.
         val_targets: Shape ``(M, L)``.
+        pool: Computes the parts of an objective side by side.
 
     Raises:
         LabelrError: If the features are infinite or NaN.
     """
     is_new = not head.linear.weight.any()
     mean, std = _mean_and_std(features) if is_new else (head.mean.cpu(), head.std.cpu())
-    problem = _Problem(features, targets, mean, std, head)
+    problem = _Problem(features, targets, mean, std, head, pool or ThreadPool(1))
     known = ~np.isnan(val_targets)
     best, best_loss, params = None, np.inf, problem.start
     for penalty in REGULARISATIONS if known.any() else (DEFAULT_REGULARISATION,):
@@ -147,7 +159,10 @@ class _Problem:
             ``(L, F + 1)``.
     """
 
-    def __init__(self, features: Features, targets: Targets, mean: Tensor, std: Tensor, head: Head) -> None:
+    def __init__(
+        self, features: Features, targets: Targets, mean: Tensor, std: Tensor, head: Head, pool: ThreadPool
+    ) -> None:
+        self.pool = pool
         rows = torch.from_numpy(features.reshape(-1, features.shape[2]))
         self.rows = (rows.float() - mean) / std  # (N * V, F)
         cells = torch.from_numpy(targets).repeat_interleave(features.shape[1], dim=0)  # (N * V, L)
@@ -181,11 +196,15 @@ class _Problem:
         return params, self._loss_and_gradient(params)[0]
 
     def _loss_and_gradient(self, params: Tensor) -> tuple[float, Tensor]:
-        logits = torch.addmm(params[:, -1], self.rows, params[:, :-1].T)
-        losses = F.binary_cross_entropy_with_logits(logits, self.targets, reduction="none")
-        excess = (logits.sigmoid() - self.targets) * self.known / self.num_known
-        gradient = torch.cat([excess.T @ self.rows, excess.sum(dim=0)[:, None]], dim=1)
-        return float((losses * self.known).sum() / self.num_known), gradient
+        def compute(rows: Tensor, targets: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+            logits = torch.addmm(params[:, -1], rows, params[:, :-1].T)
+            losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+            excess = (logits.sigmoid() - targets) * known / self.num_known
+            return (losses * known).sum(), torch.cat([excess.T @ rows, excess.sum(dim=0)[:, None]], dim=1)
+
+        parts = (tensor.split(ROWS_PER_PART) for tensor in (self.rows, self.targets, self.known))
+        losses, gradients = zip(*self.pool.map(compute, *parts), strict=True)
+        return float(torch.stack(losses).sum() / self.num_known), torch.stack(gradients).sum(dim=0)
 
 
 def _mean_and_std(features: Features) -> tuple[Tensor, Tensor]:

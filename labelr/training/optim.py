@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from labelr.config import TrainConfig
-from labelr.model.device import Runtime
+from labelr.model.device import Runtime, ThreadPool
 
 POLYNOMIALS = ((7.711, -22.1138, 16.2488), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4108))
 """Coefficients of odd polynomials of degree 5 that, applied in turn, map singular values from [0.02, 1] to
@@ -38,6 +38,7 @@ class Muon(torch.optim.Optimizer):
         momentum: Decay of the running mean of gradients.
         weight_decay: Decoupled weight decay.
         dtype: The type to compute in.
+        pool: Computes the steps of several weights side by side.
     """
 
     def __init__(
@@ -48,18 +49,23 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.bfloat16,
+        pool: ThreadPool | None = None,
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
+        self.pool = pool or ThreadPool(1)
 
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - no step needs a closure
         """Updates the weights that have a gradient."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
+        updates = [
+            (weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
+            for group in self.param_groups
+            for weight in group["params"]
+            if weight.grad is not None
+        ]
+        self.pool.map(self._update, *zip(*updates, strict=True))
 
+    @torch.no_grad()
     def _update(self, weight: Tensor, grad: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
         state = self.state[weight]
         if not state:
@@ -104,7 +110,9 @@ def _factor(gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
     return factor
 
 
-def make_optimizers(network: nn.Module, config: TrainConfig, runtime: Runtime) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    network: nn.Module, config: TrainConfig, runtime: Runtime, pool: ThreadPool
+) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters, or Muon for all convolutions but the first and AdamW for the rest.
 
     Normalisation layers and biases have no weight decay. The learning rate of pretrained layers is lower the earlier
@@ -120,7 +128,7 @@ def make_optimizers(network: nn.Module, config: TrainConfig, runtime: Runtime) -
     if inner:
         dtype = torch.float32 if runtime.precision == "fp32" else torch.bfloat16
         groups = _groups(inner, scales, config.weight_decay)
-        optimizers.append(Muon(groups, weight_decay=config.weight_decay, dtype=dtype))
+        optimizers.append(Muon(groups, weight_decay=config.weight_decay, dtype=dtype, pool=pool))
     return optimizers
 
 

@@ -26,7 +26,7 @@ RECORD_FILE = "record.json"
 """``run.json``, renamed once the run is finished."""
 CHECKPOINT_FILE = "checkpoint.pt"
 FOLDS_FOLDER = "folds"
-FREE_SETTINGS = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "workers")
+FREE_SETTINGS = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "threads", "workers")
 """Settings that a resumed run may change: the result does not depend on them, except on `micro_batch`."""
 START_OVER = "start over with `--force`"
 

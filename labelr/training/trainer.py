@@ -1,21 +1,24 @@
-"""One epoch of training: the optimisation step, the loss, gradient accumulation, and the average of the weights."""
+"""One epoch of training: the optimisation step, micro-batches, the loss, and the average of the weights."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
-from typing import Any, cast
+from threading import Lock
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.overrides import TorchFunctionMode
 
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
 from labelr.errors import LabelrError, first_line
-from labelr.model.device import MicroBatcher, Runtime, is_out_of_memory
+from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory, one_thread_per_operation
 from labelr.model.info import ModelInfo
 from labelr.model.network import Network, count_parameters
 from labelr.model.predict import normalise
@@ -27,10 +30,28 @@ from labelr.training.optim import MIN_SIZE, Budget, layer_depths, make_optimizer
 
 LAST_LAYERS = 0.75
 """How deep in a network the layers start that the setting ``train="last"`` trains."""
+MICRO_BATCH_SIZE = 16
+"""The images of a micro-batch on the CPU, which BatchNorm sees together."""
+RANDOM_FUNCTIONS = ("alpha_dropout", "bernoulli", "dropout", "feature_alpha_dropout")
+"""What the names of functions start with that draw random numbers in a network."""
 LOSS_CHECK_STEPS = 16
 """The number of steps between checks of the losses: a check waits for the accelerator."""
 
 log = logging.getLogger(__name__)
+
+
+class MicroBatchResult(NamedTuple):
+    """The loss and the gradients of a micro-batch.
+
+    Attributes:
+        loss: The sum of the cross-entropy of the known cells, divided by the number of all cells of the batch.
+        num_known: The number of known cells, a scalar.
+        gradients: Of the loss, for each trained parameter; scaled in fp16.
+    """
+
+    loss: Tensor
+    num_known: Tensor
+    gradients: tuple[Tensor, ...]
 
 
 class Trainer:
@@ -41,7 +62,7 @@ class Trainer:
         steps: The number of steps made.
         losses: Of the steps of the current epoch, each a scalar on the device.
         waited_seconds: The time in the current epoch that was spent waiting for batches.
-        batcher: How many images of a batch go through the network at a time.
+        batcher: How many images of a batch go through the network together.
     """
 
     def __init__(
@@ -57,10 +78,12 @@ class Trainer:
         self.steps = 0
         self.losses: list[Tensor] = []
         self.waited_seconds = 0.0
+        self.pool = ThreadPool(runtime.compute_threads)
         batch_size = images.batch_size
+        self.default_micro_batch = min(MICRO_BATCH_SIZE, batch_size) if runtime.is_cpu else batch_size
         consequence = f", with accumulated gradients, so that a step still uses {batch_size} images"
         self.batcher = MicroBatcher(
-            min(config.micro_batch or batch_size, batch_size), "training", consequence, minimum=2
+            min(config.micro_batch or self.default_micro_batch, batch_size), "training", consequence, minimum=2
         )
         torch.manual_seed(config.seed)
         self.network = runtime.place(build_network(info))
@@ -72,11 +95,12 @@ class Trainer:
             "%s parameters, %s steps of %s images per epoch",
             f"{count_parameters(self.network):,}", f"{images.steps:,}", batch_size,
         )  # fmt: skip
-        self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
+        self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.replicas: list[nn.Module] = []
         strength = STRENGTHS[cast("str", config.augment)]
         self.augment = Augmentation(strength, flip=config.flip, vertical_flip=config.vertical_flip)
         # The head is trained without one; to make one imports torch.compile, which takes two seconds.
-        self.optimizers = [] if config.train == "head" else make_optimizers(self.network, config, runtime)
+        self.optimizers = [] if config.train == "head" else make_optimizers(self.network, config, runtime, self.pool)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
 
@@ -107,8 +131,8 @@ class Trainer:
 
     @property
     def micro_batch(self) -> int | None:
-        """The setting of that name as reached in training; None if whole batches go through the network."""
-        return self.batcher.size if self.batcher.size < self.images.batch_size else None
+        """The setting of that name as reached in training; None if it is the default of the device."""
+        return self.batcher.size if self.batcher.size != self.default_micro_batch else None
 
     def run_epoch(
         self,
@@ -128,7 +152,8 @@ class Trainer:
         done = len(self.losses)
         batches = self._timed(self.images.epoch(self.epoch, start=done))
         for batch in track(batches, description, self.images.steps - done):
-            self.losses.append(self._step(batch))
+            with one_thread_per_operation():
+                self.losses.append(self._step(batch))
             if len(self.losses) % LOSS_CHECK_STEPS == 0:
                 self._check_losses()
             after_step()
@@ -202,14 +227,8 @@ class Trainer:
             yield batch
 
     def _step(self, batch: Batch) -> Tensor:
-        generator = torch.Generator().manual_seed(batch.seed)
-        images, targets = self.runtime.to_device(batch.images), self.runtime.to_device(batch.targets)
-        augmented = normalise(
-            self.augment(images, batch.aspects, self.size_at(self.progress), generator), self.preprocessing
-        )
-        mixed, mixed_targets = mixup(augmented, targets, self.config.mixup, generator)
         self._update_schedule()
-        loss = self.batcher.run(partial(self._accumulate_gradients, mixed, mixed_targets, batch.seed))
+        loss = self.batcher.run(partial(self._compute_gradients, batch))
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -217,23 +236,39 @@ class Trainer:
         self.steps += 1
         return loss
 
-    def _accumulate_gradients(self, images: Tensor, targets: Tensor, seed: int, max_images: int) -> Tensor:
-        """The loss of a batch, with gradients accumulated over micro-batches of at most `max_images` images."""
-        torch.manual_seed(seed ^ 1)  # for dropout
-        self.network.zero_grad(set_to_none=True)
-        num_known = (~targets.isnan()).sum()
-        parts = max(1, min(-(-len(images) // max_images), len(images) // 2))  # BatchNorm needs at least two images
-        losses = []
-        for micro_images, micro_targets in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            loss = masked_bce(self._forward(micro_images).float(), micro_targets, num_known)
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+    def _compute_gradients(self, batch: Batch, max_images: int) -> Tensor:
+        """The loss of a batch; sets the gradients, summed over micro-batches of at most `max_images` images."""
+        num_images = len(batch.images)
+        count = max(1, min(-(-num_images // max_images), num_images // 2))  # BatchNorm needs at least two images
+        while len(self.replicas) < count:
+            self.replicas.append(self._make_replica())
+        replicas = self.replicas[:count]
+        self._copy_buffers(replicas)
+        rows = [slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(num_images).tensor_split(count)]
+        size = self.size_at(self.progress)  # with a time limit, it depends on the clock
+        parts = self.pool.map(partial(self._compute_micro_batch, batch, size), replicas, rows)
+        scale = batch.targets.numel() / torch.stack([part.num_known for part in parts]).sum().clamp(min=1)
+        gradients = zip(*(part.gradients for part in parts), strict=True)
+        self.pool.map(partial(_set_gradient, scale=scale), self.parameters, gradients)
+        self._average_buffers(replicas)
+        return torch.stack([part.loss for part in parts]).sum() * scale
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def _compute_micro_batch(self, batch: Batch, size: int, replica: nn.Module, rows: slice) -> MicroBatchResult:
+        """The loss and the gradients of a micro-batch."""
+        generator = torch.Generator().manual_seed(batch.seed + rows.start)
+        images, targets = self.runtime.to_device(batch.images[rows]), self.runtime.to_device(batch.targets[rows])
+        augmented = normalise(self.augment(images, batch.aspects[rows], size, generator), self.preprocessing)
+        mixed, mixed_targets = mixup(augmented, targets, self.config.mixup, generator)
+        with SeededDropout(generator):
+            logits = self._forward(replica, mixed).float()
+        loss = masked_bce(logits, mixed_targets, batch.targets.numel())
+        gradients = torch.autograd.grad(self.scaler.scale(loss), self.parameters, materialize_grads=True)
+        return MicroBatchResult(loss.detach(), (~mixed_targets.isnan()).sum(), gradients)
+
+    def _forward(self, replica: nn.Module, images: Tensor) -> Tensor:
         try:
             with self.runtime.autocast():
-                logits: Tensor = self.forward(images)
+                logits: Tensor = replica(images)
         except RuntimeError as error:
             if not self.config.compile or is_out_of_memory(error):
                 raise
@@ -241,6 +276,25 @@ class Trainer:
                 f"the network cannot be compiled here: {first_line(error)}", "leave `--compile` out"
             ) from error
         return logits
+
+    def _make_replica(self) -> nn.Module:
+        """A network with the same parameters, and with buffers of its own."""
+        replica = deepcopy(self.network, {id(parameter): parameter for parameter in self.network.parameters()})
+        return cast("nn.Module", torch.compile(replica)) if self.config.compile else replica
+
+    @torch.no_grad()
+    def _copy_buffers(self, replicas: Sequence[nn.Module]) -> None:
+        """Sets the buffers of the replicas, such as the statistics of BatchNorm, to those of the network."""
+        for own, *others in zip(self.network.buffers(), *(replica.buffers() for replica in replicas), strict=True):
+            for other in others:
+                other.copy_(own)
+
+    @torch.no_grad()
+    def _average_buffers(self, replicas: Sequence[nn.Module]) -> None:
+        """Sets the buffers of the network to the mean of those of the replicas."""
+        for own, *others in zip(self.network.buffers(), *(replica.buffers() for replica in replicas), strict=True):
+            mean_change = (torch.stack(others) - own).to(torch.float32).mean(dim=0)
+            own.add_(mean_change.to(own.dtype))
 
     def _update_schedule(self) -> None:
         cycle = one_cycle(self.progress)
@@ -255,17 +309,55 @@ class Trainer:
         get_ema_multi_avg_fn(decay)(averaged, current, self.steps)  # type: ignore[no-untyped-call]
 
 
-def masked_bce(logits: Tensor, targets: Tensor, num_known: Tensor | None = None) -> Tensor:
+class SeededDropout(TorchFunctionMode):
+    """Has dropout and stochastic depth draw from a seed of their own instead of from torch's global generator.
+
+    Otherwise they would depend on the order in which threads get to it.
+
+    Args:
+        generator: Source of the seeds.
+    """
+
+    _lock = Lock()
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Calls a function of torch."""
+        if not getattr(func, "__name__", "").startswith(RANDOM_FUNCTIONS):
+            return func(*args, **kwargs or {})
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        with self._lock:
+            torch.manual_seed(seed)
+            return func(*args, **kwargs or {})
+
+
+@torch.no_grad()
+def _set_gradient(parameter: nn.Parameter, gradients: Sequence[Tensor], scale: Tensor) -> None:
+    """Sets the gradient of a parameter to a multiple of a sum, in order."""
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter)
+    total = parameter.grad.copy_(gradients[0])
+    for gradient in gradients[1:]:
+        total.add_(gradient)
+    total.mul_(scale)
+
+
+def masked_bce(logits: Tensor, targets: Tensor, num_cells: int | None = None) -> Tensor:
     """Binary cross-entropy over the known cells.
 
     Args:
         logits: Shape ``(N, L)``.
         targets: 1 where the label applies, 0 where not, NaN where unknown, shape ``(N, L)``.
-        num_known: The number of known cells of the whole batch, a scalar, if this is a micro-batch; None counts them.
+        num_cells: What the sum over the known cells is divided by; None for their number.
 
     Returns:
         The mean over the known cells, in nats, a scalar; 0 if none is known.
     """
     known = ~torch.isnan(targets)
     losses = F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.0), reduction="none")
-    return (losses * known).sum() / (known.sum() if num_known is None else num_known).clamp(min=1)
+    return (losses * known).sum() / (known.sum().clamp(min=1) if num_cells is None else num_cells)

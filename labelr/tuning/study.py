@@ -37,7 +37,7 @@ DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000", "
 """The drivers of the extra ``labelr[storage]``, which need no compiler."""
 CONNECTION_ATTEMPTS = 5
 """Creating the tables of a database is retried, since another machine may create them at the same moment."""
-_MACHINE = ("device", "amp", "threads", "compile")
+_MACHINE = ("device", "amp", "compile")
 """Settings that may differ between the machines of a search."""
 
 
