@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS results (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 """
 _WAS_READ, _IS_GONE = "digest != ''", "name NOT IN (SELECT name FROM found)"
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
@@ -135,6 +136,8 @@ class Journal:
             self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
             self._database.execute(f"DELETE FROM results WHERE NOT {_WAS_READ} AND {_IS_GONE}")  # noqa: S608
             gone = self._database.execute(f"DELETE FROM results WHERE {_IS_GONE}")  # noqa: S608
+            self._database.execute("DELETE FROM reported")
+            self._database.execute("INSERT INTO reported SELECT name, digest FROM results WHERE reason != ''")
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
         return gone.rowcount
 
@@ -183,6 +186,18 @@ class Journal:
         if not names:
             return [], np.empty((0, len(columns)), np.float32)
         return names, np.frombuffer(content, "<f4").reshape(len(names), -1)[:, columns]
+
+    def new_failures(self) -> dict[str, str]:
+        """The reason for each image of this run that failed, unless the last finished run says so of this content."""
+        rows = self._rows(
+            "SELECT results.name, reason FROM found JOIN results USING (name) WHERE reason != '' "
+            "AND (results.name, digest) NOT IN (SELECT name, digest FROM reported) ORDER BY position"
+        )
+        return {os.fsdecode(name): reason for name, reason in rows}
+
+    def is_known_failure(self, name: str) -> bool:
+        """Whether the last finished run found that a file or folder cannot be read."""
+        return any(self._rows("SELECT 1 FROM reported WHERE name = ? AND digest = ''", os.fsencode(name)))
 
     def names(self) -> set[str]:
         """The names of all images that were read, found in this run or not."""
