@@ -244,13 +244,39 @@ def test_what_is_left_out_is_printed_and_in_the_summary(cli: Cli, photos: Path, 
         assert f"  {note}\n" in done.err
 
 
-def test_what_is_not_used_of_images_is_in_the_summary(tmp_path: Path, trained: Model) -> None:
+def test_pages_and_bands_that_are_not_used_are_in_the_summary_also_of_unchanged_images(
+    tmp_path: Path, trained: Model
+) -> None:
     (tmp_path / "photos").mkdir()
     for name in "ab":
-        pages = np.full((2, 16, 16), ord(name), np.uint8)
+        pages = np.full((3, 16, 16), ord(name), np.uint8)
         tifffile.imwrite(tmp_path / "photos" / f"{name}.tif", pages, photometric="minisblack")
-    summary = tag(tmp_path / "photos", trained, output=tmp_path / "out")
-    assert summary.notes == ["only the first of several pages is read (2 images)"]
+    bands = np.ones((16, 16, 5), np.float32)
+    tifffile.imwrite(tmp_path / "photos" / "c.tif", bands, photometric="minisblack", planarconfig="contig")
+    for unchanged in (0, 3):
+        summary = tag(tmp_path / "photos", trained, output=tmp_path / "out")
+        assert (summary.unchanged, summary.unread_pages) == (unchanged, {".tif": 4})
+        pages, other = summary.notes
+        assert pages == "further pages and frames, not read: 4 .tif"
+        assert other.startswith("the first three of 5 bands")
+        assert other.endswith("(1 image)")
+
+
+def test_other_files_are_counted_by_ending_and_labelrs_own_are_not(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    for name in ("v.MP4", "deep/w.mp4", "a.xmp", "README", "deep/notes.txt", "a.png.json", "._a.png"):
+        put(photos, name)
+    expected = {".mp4": 2, ".xmp": 1, "(none)": 1, ".txt": 1, ".json": 1}
+    options = ["--format", "csv", "--format", "txt", "--format", "table"]
+    for more in (["-o", photos / "out"], ["-o", tmp_path / "beside", "--in-place"]):
+        for _ in range(2):
+            done = cli("tag", photos, "--model", trained.path, *options, *more)
+            summary = json.loads((Path(more[1]) / "summary.json").read_text())
+            assert (summary["other_files"], summary["hidden_images"]) == (expected, 1)
+            (line,) = (line for line in done.err.splitlines() if "other files" in line)
+            assert line.startswith("  other files, left out: 2 .mp4, 1 ")
+        shutil.rmtree(photos / "out", ignore_errors=True)
 
 
 def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -14,6 +15,7 @@ from labelr.config import TagOptions
 from labelr.data.walk import PassedOver, Walker
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
+from labelr.tagging.output import file_names
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,23 @@ class Inputs:
         paths: Absolute paths.
         base: The root of the images: the only folder given, or the common folder of all inputs.
         options: Say whether to search subfolders, and what to ignore.
+        output: The output directory, whose files are not counted; None for stdout.
     """
 
     paths: tuple[Path, ...]
     base: Path
     options: TagOptions
+    output: Path | None = None
 
     @classmethod
-    def of(cls, photos: Sequence[Path], options: TagOptions, *, files_from: str | Path | None = None) -> Self:
+    def of(
+        cls,
+        photos: Sequence[Path],
+        options: TagOptions,
+        *,
+        files_from: str | Path | None = None,
+        output: Path | None = None,
+    ) -> Self:
         """The inputs that a user names, and those in a list, where a file that does not exist is a failed image.
 
         Raises:
@@ -45,7 +56,7 @@ class Inputs:
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
         base = files.common_folder(path if os.path.isdir(path) else path.parent for path in absolute)
-        return cls(absolute, base, options)
+        return cls(absolute, base, options, output.absolute() if output else None)
 
     @property
     def are_empty(self) -> bool:
@@ -56,7 +67,11 @@ class Inputs:
 
     def walker(self) -> Walker:
         """What `find` searches with."""
-        return Walker(self.base, recursive=self.options.recursive, ignore=self.options.ignore)
+        options = self.options
+        beside = partial(file_names, formats=options.formats) if options.in_place else None
+        return Walker(
+            self.base, recursive=options.recursive, ignore=options.ignore, output=self.output, names_beside=beside
+        )
 
     def find(self, walker: Walker) -> Iterator[str]:
         """The paths of all images relative to `base`, with forward slashes, each once.

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -24,18 +24,23 @@ LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLE
 FOLDER = ".labelr"
 """Folder of the journal and its lock in the output directory."""
 JOURNAL_FILE = "journal.sqlite"
-FORMAT = 3
+FORMAT = 4
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
-    reason TEXT, probs BLOB
+    reason TEXT, probs BLOB, pages INTEGER DEFAULT 0, note TEXT DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+"""
+_FROM_FORMAT_3 = """
+ALTER TABLE results ADD COLUMN pages INTEGER DEFAULT 0;
+ALTER TABLE results ADD COLUMN note TEXT DEFAULT '';
+UPDATE facts SET value = '4' WHERE name = 'format';
 """
 _WAS_READ, _IS_GONE = "digest != ''", "name NOT IN (SELECT name FROM found)"
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
@@ -83,6 +88,9 @@ class Journal:
             self._database.executescript(_SCHEMA)
             self._database.execute("INSERT OR IGNORE INTO facts VALUES ('format', ?)", (str(FORMAT),))
             self._database.commit()
+        if self._fact("format") == "3":
+            with self._errors():
+                self._database.executescript(f"BEGIN;{_FROM_FORMAT_3}COMMIT;")
         if self._fact("format") != str(FORMAT):
             raise LabelrError(
                 f"the results in {self._output} are from another version of labelr", "replace them with `--force`"
@@ -153,8 +161,9 @@ class Journal:
         """Keeps the result of the next image; on disk after a second at most."""
         with self._errors():
             self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
-            row = (os.fsencode(result.name), *result.status, *result[2:-1], result.probs.astype("<f4").tobytes())
-            self._database.execute("REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            row = (os.fsencode(result.name), *result.status, *result[2:6], result.probs.astype("<f4").tobytes())
+            row += result[7:]
+            self._database.execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
@@ -246,9 +255,9 @@ class Journal:
 
 
 def _result(row: tuple[Any, ...]) -> Result:
-    name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs = row
+    name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs, *unused = row
     status, values = (size, mtime_ns, ctime_ns), np.frombuffer(probs, "<f4")
-    return Result(os.fsdecode(name), status, digest, width, height, reason, values)
+    return Result(os.fsdecode(name), status, digest, width, height, reason, values, *unused)
 
 
 # --- the directory ---------------------------------------------------------------------------------------------------
@@ -380,6 +389,12 @@ def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:
     for root in roots:
         for path in root.rglob(f"{files.DRAFT_PREFIX}*{files.DRAFT_SUFFIX}"):
             path.unlink(missing_ok=True)
+
+
+def file_names(image: str, formats: Collection[str]) -> list[str]:
+    """The names of the files that are written for an image in some formats."""
+    names = {"csv": f"{image}.csv", "txt": PurePath(image).with_suffix(".txt").as_posix()}
+    return [names[kind] for kind in names if kind in formats]
 
 
 def is_edited(path: Path, written: Collection[str]) -> bool:

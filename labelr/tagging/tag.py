@@ -15,6 +15,7 @@ import numpy as np
 
 from labelr import files, signals
 from labelr.config import TagOptions
+from labelr.data.walk import count_endings, ending_of
 from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.fields import SettingError
 from labelr.frames import as_html, text_index
@@ -64,6 +65,9 @@ class TagSummary:
         unchanged: Images among `ok` whose results are from an earlier run.
         vanished: Images of an earlier run that are gone, and whose results were deleted.
         other_formats: Number of pictures that labelr does not open, by ending.
+        other_files: Number of files that are no pictures, by ending.
+        hidden_images: Image files whose name starts with a dot.
+        unread_pages: Number of pages after the first, or frames of animations, in images among `ok`, by ending.
         system_folders: Number of hidden and system folders that were not searched, by name.
         ignored_folders: Folders that match a pattern of `ignore`.
         notes: What was left out, and what is not used of images that were opened, one sentence each.
@@ -87,6 +91,9 @@ class TagSummary:
     unchanged: int = 0
     vanished: int = 0
     other_formats: dict[str, int] = field(default_factory=dict)
+    other_files: dict[str, int] = field(default_factory=dict)
+    hidden_images: int = 0
+    unread_pages: dict[str, int] = field(default_factory=dict)
     system_folders: dict[str, int] = field(default_factory=dict)
     ignored_folders: int = 0
     notes: list[str] = field(default_factory=list)
@@ -172,6 +179,9 @@ class TagSummary:
             return
         self.ok += 1
         self.unchanged += image.origin == "unchanged"
+        if image.result.pages:
+            ending = ending_of(image.name)
+            self.unread_pages[ending] = self.unread_pages.get(ending, 0) + image.result.pages
         labels = list(self.per_label)
         for index in np.flatnonzero(image.applies):
             self.per_label[labels[index]] += 1
@@ -181,8 +191,11 @@ class TagSummary:
         passed = search.passed_over
         self.skipped = passed.ignored
         self.found = search.num_images + self.skipped
-        self.other_formats, self.system_folders = dict(passed.formats), dict(passed.folders)
+        self.other_formats, self.other_files = dict(passed.formats), dict(passed.others)
+        self.system_folders, self.hidden_images = dict(passed.folders), passed.hidden
         self.ignored_folders, self.notes = passed.ignored_folders, passed.notes()
+        if self.unread_pages:
+            self.notes.append(f"further pages and frames, not read: {count_endings(self.unread_pages)}")
 
     def count_known(self, known_failures: int) -> None:
         """Divides the failures into known and new ones."""
@@ -246,7 +259,7 @@ def tag(
     paths = _paths(photos)
     folder = _output_folder(paths, output, files_from)
     has_results = check_output(folder)
-    inputs = Inputs.of(paths, chosen, files_from=files_from)
+    inputs = Inputs.of(paths, chosen, files_from=files_from, output=folder)
     is_empty = inputs.are_empty
     if is_empty and (force or not has_results):
         raise _no_images(inputs)
@@ -320,7 +333,7 @@ def _tag_all(
                 raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
             writer.put(image)
             summary.add(image)
-            unused[image.note] += 1
+            unused[image.result.note] += 1
             if signals.stop_requested():
                 break
     summary.count_found(search)

@@ -21,6 +21,7 @@ from labelr.tagging.output import (
     UNCERTAIN_FILE,
     Journal,
     WrittenFile,
+    file_names,
     is_edited,
     remove,
 )
@@ -72,7 +73,7 @@ class DirectoryWriter:
         if image.result.failed:
             return image
         options, labels = self._tagger.options, self._tagger.selection.labels
-        csv_path, txt_path = self._root / f"{image.name}.csv", (self._root / image.name).with_suffix(".txt")
+        csv_path, txt_path = (self._root / name for name in file_names(image.name, ("csv", "txt")))
         try:
             if "csv" in options.formats and self._is_outdated(csv_path, image):
                 self._write_file(csv_path, image, image_csv(image, labels))
