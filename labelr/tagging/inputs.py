@@ -1,5 +1,6 @@
 """The images to tag, in one order."""
 
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,11 @@ from labelr.data.walk import PassedOver, Walker
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.tagging.output import file_names
+
+log = logging.getLogger(__name__)
+
+MANY_IMAGES = 10_000
+"""From here on, tables are recommended instead of a file for each image."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,12 @@ class Inputs:
         walker = self.walker()
         passed = walker.passed_over
         return next(self.find(walker), None) is None and not passed.ignored and not passed.unreadable
+
+    @property
+    def get_files(self) -> bool:
+        """Whether each image gets a file in the output directory."""
+        options = self.options
+        return self.output is not None and not options.in_place and bool({"csv", "txt"} & set(options.formats))
 
     def walker(self) -> Walker:
         """What `find` searches with."""
@@ -136,6 +148,12 @@ class Search:
                     return
                 self.num_images += 1
                 self._queue.put(name)
+                if self.num_images == MANY_IMAGES and inputs.get_files:
+                    log.info(
+                        "%s images or more get a file each, slow to copy and to back up: for an archive, "
+                        "`--format table` writes labels.csv and probabilities.csv alone",
+                        f"{MANY_IMAGES:,}",
+                    )
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             self._error = error
         finally:

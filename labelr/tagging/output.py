@@ -21,6 +21,7 @@ from labelr.tagging.pipeline import Probs, Result
 LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
+IMAGE_HEADER = ("label", "probability")
 FOLDER = ".labelr"
 """Folder of the journal and its lock in the output directory."""
 JOURNAL_FILE = "journal.sqlite"
@@ -161,8 +162,8 @@ class Journal:
         """Keeps the result of the next image; on disk after a second at most."""
         with self._errors():
             self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
-            row = (os.fsencode(result.name), *result.status, *result[2:6], result.probs.astype("<f4").tobytes())
-            row += result[7:]
+            probs = result.probs.astype("<f4").tobytes()
+            row = (os.fsencode(result.name), *result.status, *result[2:6], probs, *result[7:])
             self._database.execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
@@ -373,13 +374,14 @@ def _clear(folder: Path) -> None:
             written = list(journal.files())
     except LabelrError:  # damaged, or from another version: it does not say which files were written
         written = []
+    starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
     with files.writing(folder):
         for path in written:
             remove(path, folder.absolute())
         for path in (*(folder / name for name in TABLES), *(folder / FOLDER).glob(f"{JOURNAL_FILE}*")):
             path.unlink(missing_ok=True)
         for path in folder.rglob("*.csv") if not written else ():
-            if path.is_file() and path.read_bytes()[:18] == b"label,probability\n":
+            if path.is_file() and path.read_bytes().startswith(starts):
                 path.unlink()
 
 

@@ -230,6 +230,7 @@ class Tagger:
             "top k": options.top_k,
             "min labels": options.min_labels,
             "formats": list(options.formats),
+            "csv style": options.csv_style,
             "in place": options.in_place,
             "append": options.append,
             "max pixels": options.max_pixels,
