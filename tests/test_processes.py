@@ -205,9 +205,11 @@ def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process:
     assert "\x1b[1;31mError: " in forced.err
 
 
-def test_bars_are_shown_on_a_terminal(shapes: Path, home: Path) -> None:
+def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
+    shapes: Path, home: Path, tmp_path: Path
+) -> None:
     terminal, other_end = pty.openpty()
-    command = [sys.executable, "-m", "labelr", "fit", str(shapes), *TINY_OPTIONS]
+    command = [sys.executable, "-m", "labelr", "fit", str(shapes), *TINY_OPTIONS, "--log-file", str(tmp_path / "log")]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end, env=environment) as running:
         os.close(other_end)
@@ -223,6 +225,9 @@ def test_bars_are_shown_on_a_terminal(shapes: Path, home: Path) -> None:
     assert "\u2501" in text  # the line that bars are drawn with
     assert "epoch 2/2  train loss" in text
     assert re.search(r"epoch 1/2  lr [\d.e-]+", text)  # the live line
+    log = (tmp_path / "log").read_text()
+    assert re.search(r"^20\d\d-\S+ epoch 2/2  train loss", log, re.MULTILINE)
+    assert "\x1b" not in log
 
 
 def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, shapes: Path, tmp_path: Path) -> None:
