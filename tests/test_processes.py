@@ -285,7 +285,8 @@ def test_interrupt_while_the_command_is_still_being_loaded_ends_it_without_a_tra
 def readme_block(name: str) -> str:
     """The block of code that follows a mark in the README."""
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)[0]
+    (block,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    return str(block)
 
 
 @pytest.fixture

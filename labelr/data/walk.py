@@ -163,8 +163,8 @@ class Walker:
         root: The folder that the paths of patterns are relative to.
         recursive: Whether subfolders are searched.
         ignore: Patterns of files and folders to pass over, as `matches` takes them.
-        output: The folder of labelr's results, which are not counted.
-        names_beside: The names of labelr's results next to an image of some name, which are not counted either.
+        output: The folder of labelr's results, whose files are not counted.
+        names_beside: Gives the names of labelr's results next to an image by its name; they are not counted either.
         passed_over: What was passed over so far.
     """
 

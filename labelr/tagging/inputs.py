@@ -72,7 +72,7 @@ class Inputs:
         return next(self.find(walker), None) is None and not passed.ignored and not passed.unreadable
 
     @property
-    def get_files(self) -> bool:
+    def has_file_per_image(self) -> bool:
         """Whether each image gets a file in the output directory."""
         options = self.options
         return self.output is not None and not options.in_place and bool({"csv", "txt"} & set(options.formats))
@@ -148,7 +148,7 @@ class Search:
                     return
                 self.num_images += 1
                 self._queue.put(name)
-                if self.num_images == MANY_IMAGES and inputs.get_files:
+                if self.num_images == MANY_IMAGES and inputs.has_file_per_image:
                     log.info(
                         "%s images or more get a file each, slow to copy and to back up: for an archive, "
                         "`--format table` writes labels.csv and probabilities.csv alone",
