@@ -424,6 +424,11 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
         "Format to write; repeat for several: csv and txt (a file per image), table (labels.csv and "
         "probabilities.csv), jsonl (labels.jsonl). Default: csv and table.",
     )
+    csv_style: Literal["plain", "excel"] = _output(
+        "plain",
+        "CSV files with commas (plain), or with semicolons and a byte order mark (excel), as Excel opens them where "
+        "decimals have a comma.",
+    )
     in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
     uncertain: int = _output(
@@ -447,6 +452,11 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     def formats(self) -> tuple[str, ...]:
         """The formats that are written, each once."""
         return tuple(dict.fromkeys(self.format or ("csv", "table")))
+
+    @property
+    def for_excel(self) -> bool:
+        """Whether CSV files are written as Excel opens them."""
+        return self.csv_style == "excel"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,20 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.progress import Description, Total, Track, untracked
+from labelr.progress import Description, Total, Track
 
 T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
@@ -68,6 +71,48 @@ def visible(text: str) -> Text:
 # --- log and progress ------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class _Session:
+    """How the present command shows what it does, also after the end of `session`."""
+
+    quiet: bool = False
+    log_file: Path | None = None
+
+
+_session = _Session()
+
+
+def open_log(path: Path | None) -> None:
+    """Appends what is shown on stderr to a file too, as plain lines with the time; None for no file.
+
+    Raises:
+        LabelrError: If the file cannot be written.
+    """
+    _session.log_file = None
+    if path is not None:
+        try:
+            path.open("a").close()
+        except OSError as error:
+            raise LabelrError(
+                f"cannot write the log {path}: {error.strerror}", "name a file in an existing folder with `--log-file`"
+            ) from error
+        _session.log_file = path.absolute()
+
+
+def _log(text: str) -> None:
+    if _session.log_file is None:
+        return
+    lines = "".join(f"{_timestamp()} {line}\n" for line in text.splitlines() if line)
+    # opened each time, since logrotate may have renamed it; a full disk does not end the work
+    with suppress(OSError), _session.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(lines)
+
+
+def _timestamp() -> str:
+    """The local time and its offset from UTC, as ISO 8601 in seconds."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 class _LogHandler(logging.Handler):
     """Shows log messages, warnings with a prefix."""
 
@@ -78,14 +123,13 @@ class _LogHandler(logging.Handler):
 @contextmanager
 def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
     """Shows log messages while a command runs; the value tracks its progress."""
+    _session.quiet = quiet
     logger, handler = logging.getLogger("labelr"), _LogHandler()
     logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
     try:
-        if quiet:
-            yield untracked
-        elif stderr.is_terminal and not stderr.is_dumb_terminal:
+        if stderr.is_terminal and not stderr.is_dumb_terminal and not quiet:
             with _bars:
                 yield _track_by_bar
         else:
@@ -95,10 +139,18 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """The remaining time of a task; nothing if the description, which is updated, contains it."""
+    """The remaining time of a task; nothing if the description says it."""
 
     def render(self, task: Task) -> Text:
-        return Text("") if task.fields["live"] else super().render(task)
+        return Text("") if task.description.endswith(" left") else super().render(task)
+
+
+class _Count(ProgressColumn):
+    """How many items of a task are done, of how many if that is known; nothing at its start."""
+
+    def render(self, task: Task) -> Text:
+        known = f" of {task.total:,.0f}" if task.total is not None else ""
+        return Text(f"{task.completed:,.0f}{known}" if task.completed or known else "", "progress.download")
 
 
 class _Bars(Progress):
@@ -112,7 +164,7 @@ class _Bars(Progress):
         yield from super().get_renderables()
 
 
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _TimeLeft())
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(20), _Count(), _TimeLeft())
 _bars = _Bars(*_COLUMNS, console=stderr, transient=True)
 
 
@@ -123,10 +175,10 @@ def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
 
 def _track_by_bar(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
     live = callable(description)
-    task = _bars.add_task(_value(description), total=_value(total), live=live)
+    task = _bars.add_task(_value(description), total=_value(total))
     updated = time.monotonic()
     try:
-        for item in items:
+        for item in _track_by_lines(items, description, total):  # for the log file
             yield item
             _bars.advance(task)
             if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
@@ -137,14 +189,36 @@ def _track_by_bar(items: Iterable[T], description: Description, total: Total = N
 
 
 def _track_by_lines(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-    last = time.monotonic()
-    for done, item in enumerate(items):
-        if time.monotonic() - last >= LINE_INTERVAL_SECONDS:
-            last = time.monotonic()
-            count = _value(total)
-            of_total = f" of {count:,}" if count is not None else ""
-            show_note(f"{_value(description)}: {done:,}{of_total}")
+    shown, shown_at = 0, time.monotonic()
+    for done, item in enumerate(items, 1):
         yield item
+        seconds = time.monotonic() - shown_at
+        if seconds >= LINE_INTERVAL_SECONDS:
+            _show_progress(progress_line(_value(description), done, _value(total), seconds / (done - shown)))
+            shown, shown_at = done, time.monotonic()
+
+
+def progress_line(description: str, done: int, total: int | None, seconds_each: float) -> str:
+    """What is done, of what, and the time left: ``tagging: 744 of 2,005 images, 17 s left``."""
+    what, *details = description.split("  ")
+    verb = what.removesuffix(" images")
+    count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+    parts = [f"{verb}: {count} {'batches' if verb == what else 'images'}"]
+    if total is not None and not description.endswith(" left"):
+        parts.append(f"{_duration(seconds_each * (total - done))} left")
+    return ", ".join([*parts, *details])
+
+
+def _duration(seconds: float) -> str:
+    """A time in the largest unit of which there are several: ``17 s``, ``35 min``, ``5 h``."""
+    units = ((3600, "h"), (60, "min"), (1, "s"))
+    return next(f"{seconds / size:,.0f} {unit}" for size, unit in units if seconds >= 2 * size or size == 1)
+
+
+def _show_progress(line: str) -> None:
+    _log(line)
+    if not (_session.quiet or _bars.live.is_started):
+        stderr.print(visible(f"{_timestamp()} {line}"), soft_wrap=True)
 
 
 def _value(value: Any) -> Any:
@@ -155,8 +229,12 @@ def _value(value: Any) -> Any:
 
 
 def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = stderr) -> None:
-    """Prints a line of text after a prefix of some style."""
-    to.print(Text(prefix, style=style) + visible(text), soft_wrap=True)
+    """Prints a line of text after a prefix of some style; on stderr, `--quiet` leaves out lines without a prefix."""
+    line = Text(prefix, style=style) + visible(text)
+    if to is stderr:
+        _log(line.plain)
+    if prefix or to is not stderr or not _session.quiet:
+        to.print(line, soft_wrap=True)
 
 
 def show_error(error: LabelrError) -> None:

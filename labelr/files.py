@@ -230,21 +230,30 @@ def is_locked(folder: Path) -> bool:
 
 # --- CSV and JSON ----------------------------------------------------------------------------------------------------
 
+BOM = "\ufeff"
+"""Byte order mark, by which Excel recognises UTF-8."""
 _FORMULA_STARTS = ("=", "+", "-", "@")
 _SIGNED = re.compile(r"[-+]\d+([.,]\d+)?")
 
 
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A CSV table as text; lines end in a line feed."""
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]], *, excel: bool = False) -> str:
+    """A CSV table as text, which starts with a byte order mark for Excel; see `write_rows`."""
+    return (BOM if excel else "") + rows_text([header], excel=excel) + rows_text(rows, excel=excel)
+
+
+def rows_text(rows: Iterable[Iterable[object]], *, excel: bool = False) -> str:
+    """Rows of a CSV table as text; see `write_rows`."""
     buffer = io.StringIO()
-    write_rows(buffer, [header])
-    write_rows(buffer, rows)
+    write_rows(buffer, rows, excel=excel)
     return buffer.getvalue()
 
 
-def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
-    """Writes rows of a CSV table; lines end in a line feed."""
-    minimal, quoted = (csv.writer(file, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+def write_rows(file: TextIO, rows: Iterable[Iterable[object]], *, excel: bool = False) -> None:
+    """Writes rows of a CSV table, separated by semicolons for an Excel of most languages; lines end in a line feed."""
+    minimal, quoted = (
+        csv.writer(file, delimiter=";" if excel else ",", lineterminator="\n", quoting=how)
+        for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
     for row in map(list, rows):
         # readers take a carriage return for a line break, but the module does not quote it
         has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)

@@ -5,7 +5,10 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 Description = str | Callable[[], str]
-"""What is done; a function returns it again and again while the work continues."""
+"""What is done, and details after two spaces each; a function returns it again and again while the work continues.
+
+Items are images if what is done ends in ``images``, else batches. If the last detail ends in ``left``, the time left is
+not estimated."""
 
 Total = int | Callable[[], int | None] | None
 """The number of items; a function returns it once it is known."""

@@ -1,4 +1,4 @@
-"""Tables on narrow terminals, and readers that end early."""
+"""Tables on narrow terminals, lines of progress, the log file, and readers that end early."""
 
 import io
 import re
@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Cli, put
 from rich.console import Console
 
 from labelr import console
+from labelr.model.predict import Model
 
 ROWS = [
     {
@@ -59,3 +61,93 @@ def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command:
         assert running.stdout is not None
         running.stdout.close()
         assert (running.wait(60), running.stderr and "Error" in running.stderr.read()) == (141, False)
+
+
+# --- progress and the log file ---------------------------------------------------------------------------------------
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
+"""A local time as ISO 8601."""
+
+
+@pytest.mark.parametrize(
+    ("description", "done", "total", "line"),
+    [
+        ("tagging images", 744, 2005, "tagging: 744 of 2,005 images, 21 min left"),
+        ("tagging images  9.1 images/s  2 failed", 5, 9, "tagging: 5 of 9 images, 4 s left, 9.1 images/s, 2 failed"),
+        ("tagging images", 1000, None, "tagging: 1,000 images"),
+        ("scoring", 5, 12, "scoring: 5 of 12 batches, 7 s left"),
+        ("epoch 3/30  loss 0.531  1:05 left", 7, 12, "epoch 3/30: 7 of 12 batches, loss 0.531, 1:05 left"),
+    ],
+)  # fmt: skip
+def test_line_of_progress_says_what_its_numbers_mean(description: str, done: int, total: int | None, line: str) -> None:
+    assert console.progress_line(description, done, total, seconds_each=1) == line
+
+
+def test_lines_of_progress_carry_the_time_and_results_do_not(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_INTERVAL_SECONDS", 0)
+    done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out")
+    lines = [line for line in done.err.splitlines() if "tagging" in line]
+    assert len(lines) == 5
+    assert all(re.fullmatch(rf"{TIME} tagging: \d( of 5)? images?, .*", line) for line in lines)
+    assert re.search(r"^5 images found: ", done.err, re.MULTILINE)
+
+
+def test_unchanged_images_have_no_speed(cli: Cli, photos: Path, tmp_path: Path, trained: Model) -> None:
+    (photos / "deep" / "broken.jpg").unlink()
+    for _ in range(2):
+        done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out")
+    assert done.err.endswith("4 images found: 4 tagged, 0 failed, 0 skipped; 4 are unchanged\n")
+
+
+def test_log_file_gets_what_quiet_hides_with_the_time(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_INTERVAL_SECONDS", 0)
+    log = put(tmp_path, "night.log", "what was there\n")
+    done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out", "--quiet", "--log-file", log)
+    first, *lines = log.read_text().splitlines()
+    assert first == "what was there"
+    assert all(re.match(rf"{TIME} \S", line) for line in lines)
+    text = "\n".join(line.split(" ", 1)[1] for line in lines)
+    assert re.search("^tagging: 5 of 5 images, 0 s left", text, re.MULTILINE)
+    assert re.search("^5 images found: 4 tagged, 1 failed, 0 skipped", text, re.MULTILINE)
+    assert done.err.startswith("Warning: 1 image could not be tagged: ")
+    assert done.err.strip() in text
+
+
+@pytest.mark.parametrize("command", [["tag", "nowhere"], ["check", "nowhere"], ["models", "show", "nowhere"]])
+def test_error_is_in_the_log_file_of_every_command(cli: Cli, tmp_path: Path, command: list[str]) -> None:
+    done = cli(*command, "--log-file", tmp_path / "log")
+    assert done.code == 1
+    logged = [line.split(" ", 1)[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert logged == [line for line in done.err.splitlines() if line]
+    assert logged[0].startswith("Error: ")
+
+
+def test_log_file_is_written_anew_after_logrotate_renamed_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    console.open_log(log)
+    console.show_note("before")
+    log.rename(tmp_path / "log.1")
+    console.show_note("after")
+    console.open_log(None)
+    console.show_note("not logged")
+    assert [path.read_text().split(" ", 1)[1] for path in (tmp_path / "log.1", log)] == ["before\n", "after\n"]
+
+
+@pytest.mark.parametrize("name", ["", "missing/log"])
+def test_log_file_that_cannot_be_written_is_an_error_before_any_work(
+    cli: Cli, photos: Path, tmp_path: Path, name: str
+) -> None:
+    done = cli("tag", photos, "-o", tmp_path / "out", "--log-file", tmp_path / name)
+    assert done.code == 1
+    assert done.err.startswith(f"Error: cannot write the log {tmp_path / name}: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_quiet_hides_notes_that_follow_the_work(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    done = cli("check", shapes, "--json", "--quiet", "--write-labels", tmp_path / "labels.csv")
+    assert done.err == ""
+    assert (tmp_path / "labels.csv").is_file()

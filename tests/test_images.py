@@ -631,3 +631,33 @@ def test_images_of_browsers_and_cameras_open() -> None:
     pytest.importorskip("pi_heif")
     for path in find_images(case("jfif-hif-skipped") / "inbox"):
         assert pixels_of(path).shape == (16, 16, 3)
+
+
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def animation(path: Path, colours: Sequence[Colour] = (RED, GREEN, BLUE)) -> Path:
+    first, *others = (plain("RGB", colour) for colour in colours)
+    first.save(path, save_all=True, append_images=others, lossless=True)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+def test_frames_after_the_first_are_counted_and_not_read(ending: str, tmp_path: Path) -> None:
+    with animation(tmp_path / f"a.{ending}").open("rb") as file:
+        decoded = decode(file, 16)
+    assert decoded.pages == 2
+    assert_plain(decoded.pixels, RED, tolerance=1)
+
+
+def test_image_without_frames_has_no_pages(tmp_path: Path) -> None:
+    for ending in ("gif", "webp", "png", "jpg", "tif"):
+        plain("RGB", RED).save(tmp_path / f"a.{ending}")
+        with (tmp_path / f"a.{ending}").open("rb") as file:
+            assert decode(file, 16).pages == 0
+
+
+def test_animation_that_is_cut_off_in_a_later_frame_opens(tmp_path: Path) -> None:
+    content = animation(tmp_path / "a.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(content[:-10])
+    assert_plain(pixels_of(tmp_path / "cut.gif"), RED, tolerance=1)

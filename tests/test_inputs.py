@@ -2,11 +2,13 @@
 
 import io
 import itertools
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import put
@@ -178,3 +180,20 @@ def test_subfolders_are_searched_unless_not_wanted(tmp_path: Path) -> None:
     for name in ("a.jpg", "sub/b.jpg"):
         put(tmp_path, name)
     assert names_of(Inputs.of([tmp_path], TagOptions(recursive=False))) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_advised"),
+    [({}, True), ({"format": ("txt",)}, True), ({"format": ("table",)}, False), ({"in_place": True}, False)],
+)
+def test_tables_are_recommended_for_many_images_with_a_file_each(
+    tmp_path: Path, options: dict[str, Any], is_advised: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    listed = put(tmp_path, "list.txt", "\n".join(str(tmp_path / f"{number}.jpg") for number in range(10_000)))
+    for output, expected in ((tmp_path / "out", is_advised), (None, False)):
+        caplog.clear()
+        inputs = Inputs.of((), TagOptions(**options), files_from=listed, output=output)
+        with Search(inputs) as search:
+            assert len(list(search)) == 10_000
+        assert ("`--format table` writes labels.csv" in caplog.text) == expected

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labelr.errors import LabelrError
+from labelr.errors import BusyError, LabelrError
 from labelr.model import store
 from labelr.model.predict import Model
 from labelr.training.run import reserve_folder
@@ -50,7 +50,7 @@ def test_name_that_another_run_is_using_is_refused() -> None:
     with reserve_folder("mine", default_name="x"):
         for force in (False, True):
             with (
-                pytest.raises(LabelrError, match="another run is writing to"),
+                pytest.raises(BusyError, match="another run is writing to"),
                 reserve_folder("mine", default_name="x", force=force),
             ):
                 pass

@@ -11,7 +11,7 @@ from conftest import TINY, put
 from optuna.trial import TrialState
 
 from labelr.config import MachineOptions
-from labelr.errors import LabelrError
+from labelr.errors import BusyError, LabelrError
 from labelr.model.device import pick_runtime
 from labelr.training.fit import load_splits
 from labelr.tuning.space import Plan
@@ -153,7 +153,7 @@ def test_search_without_a_name_finds_its_own_study(shapes: Path) -> None:
 def test_force_starts_over_unless_the_study_is_in_use(shapes: Path, home: Path) -> None:
     start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
     with closing(Study("mine", home / "studies" / "mine", None)) as study, study.working("someone"):
-        with pytest.raises(LabelrError, match="the study 'mine' is in use"):
+        with pytest.raises(BusyError, match="the study 'mine' is in use"):
             start(shapes, {"dropout": [0.1, 0.2]}, "mine", force=True)
         assert len(study.attempts()) == 1
     start(shapes, {"dropout": [0.1, 0.2]}, "mine", force=True)

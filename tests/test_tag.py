@@ -35,7 +35,7 @@ def test_results_mirror_the_tree_and_account_for_every_file(
     result = cli("tag", "--model", trained.path, photos, "--threshold", "0.3", "-o", out)
     assert result.code == 3
     assert result.out == f"{out}\n"
-    assert "1 of 5 images could not be tagged" in result.err
+    assert "Warning: 1 image could not be tagged: deep/broken.jpg (not an image" in result.err
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert names == [
         ".labelr/journal.sqlite", "a.png.csv", "deep/b.png.csv", "deep/er/d.PNG.csv", "errors.csv",
@@ -244,13 +244,37 @@ def test_what_is_left_out_is_printed_and_in_the_summary(cli: Cli, photos: Path, 
         assert f"  {note}\n" in done.err
 
 
-def test_what_is_not_used_of_images_is_in_the_summary(tmp_path: Path, trained: Model) -> None:
+def test_pages_and_bands_that_are_not_used_are_in_the_summary_also_of_unchanged_images(
+    tmp_path: Path, trained: Model
+) -> None:
     (tmp_path / "photos").mkdir()
     for name in "ab":
-        pages = np.full((2, 16, 16), ord(name), np.uint8)
+        pages = np.full((3, 16, 16), ord(name), np.uint8)
         tifffile.imwrite(tmp_path / "photos" / f"{name}.tif", pages, photometric="minisblack")
-    summary = tag(tmp_path / "photos", trained, output=tmp_path / "out")
-    assert summary.notes == ["only the first of several pages is read (2 images)"]
+    bands = np.ones((16, 16, 5), np.float32)
+    tifffile.imwrite(tmp_path / "photos" / "c.tif", bands, photometric="minisblack", planarconfig="contig")
+    for unchanged in (0, 3):
+        summary = tag(tmp_path / "photos", trained, output=tmp_path / "out")
+        assert (summary.unchanged, summary.unread_pages) == (unchanged, {".tif": 4})
+        assert summary.notes[0] == "further pages and frames, not read: 4 .tif"
+        assert re.fullmatch(r"the first three of 5 bands .* \(1 image\)", summary.notes[1])
+
+
+def test_other_files_are_counted_by_ending_and_labelrs_own_are_not(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    for name in ("v.MP4", "deep/w.mp4", "a.xmp", "README", "deep/notes.txt", "a.png.json", "._a.png"):
+        put(photos, name)
+    expected = {".mp4": 2, ".xmp": 1, "(none)": 1, ".txt": 1, ".json": 1}
+    options = ["--format", "csv", "--format", "txt", "--format", "table"]
+    for out, more in ((photos / "out", []), (tmp_path / "beside", ["--in-place"])):
+        for _ in range(2):
+            done = cli("tag", photos, "--model", trained.path, *options, *more, "-o", out)
+            summary = json.loads((out / "summary.json").read_text())
+            assert (summary["other_files"], summary["hidden_images"]) == (expected, 1)
+            (line,) = (line for line in done.err.splitlines() if "other files" in line)
+            assert line.startswith("  other files, left out: 2 .mp4, 1 ")
+        shutil.rmtree(photos / "out", ignore_errors=True)
 
 
 def test_nothing_but_pictures_of_other_formats_says_so(cli: Cli, tmp_path: Path) -> None:
@@ -272,6 +296,50 @@ def test_raw_file_that_is_given_itself_fails_with_its_reason(
 def test_stdout_is_no_output_directory(photos: Path, trained: Model) -> None:
     with pytest.raises(SettingError, match="only the command line writes to stdout"):
         tag(photos, trained, output="-")
+
+
+# --- failures that are new, and those of the previous run ------------------------------------------------------------
+
+
+def test_only_failures_that_are_new_end_with_exit_code_3(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    command = ["tag", photos, "--model", trained.path, "-o", tmp_path / "out", "--quiet", "--json"]
+
+    def run() -> tuple[int, int, int, str]:
+        done = cli(*command)
+        said = json.loads(done.out)
+        assert said["failed"] == said["new_failures"] + said["known_failures"]
+        return done.code, said["new_failures"], said["known_failures"], done.err
+
+    reason = "not an image in a format that labelr reads, or damaged at its beginning"
+    told = f"Warning: 1 image could not be tagged: {{}} ({reason}); see {tmp_path / 'out' / 'errors.csv'}\n"
+    assert run() == (3, 1, 0, told.format("deep/broken.jpg"))
+    assert run() == (0, 0, 1, "")
+    put(photos, "new.jpg", b"no image either")
+    assert run() == (3, 1, 1, told.format("new.jpg"))
+    put(photos, "deep/broken.jpg", b"other content")
+    assert run() == (3, 1, 1, told.format("deep/broken.jpg"))
+    assert run() == (0, 0, 2, "")
+    assert cli(*command, "--force").code == 3
+
+
+def test_failure_of_an_interrupted_run_is_still_new(photos: Path, tmp_path: Path, trained: Model) -> None:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        yield from items
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tag(photos, trained, output=tmp_path / "out", track=track)
+    assert [tag(photos, trained, output=tmp_path / "out").new_failures for _ in range(2)] == [1, 0]
+
+
+def test_known_failures_are_named_in_the_summary_for_people(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    for _ in range(2):
+        done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out")
+    assert "5 images found: 4 tagged, 1 failed (1 of them in the previous run too), 0 skipped; 4 are" in done.err
 
 
 # --- folders that cannot be listed -----------------------------------------------------------------------------------
@@ -303,11 +371,13 @@ def test_results_of_images_in_a_folder_that_cannot_be_listed_any_more_are_kept(
     done = cli("tag", photos, "--model", trained.path, "-o", out, "--dry-run")
     assert "6 images found: 1 would be tagged, 4 are unchanged" in done.err
     assert "results of 0 others would be deleted; 1 folder cannot be listed" in done.err
+    assert done.code == 3
     tag(photos, trained, output=out)
     assert counts(out) == {"found": 6, "ok": 4, "failed": 2, "skipped": 0, "unchanged": 4, "vanished": 0}
     after = tree(out)
     assert sorted(after) == sorted(before)
     assert sorted(after["labels.csv"].splitlines()) == sorted(before["labels.csv"].splitlines())
+    assert cli("tag", photos, "--model", trained.path, "-o", out, "--dry-run").code == 0
 
 
 def test_nothing_is_written_into_a_folder_that_cannot_be_listed(
@@ -398,7 +468,9 @@ def test_dry_run_counts_and_writes_nothing(cli: Cli, photos: Path, tmp_path: Pat
     assert tree(tmp_path / "out") == before
 
 
-def test_progress_names_rate_failures_and_time_left(photos: Path, tmp_path: Path, trained: Model) -> None:
+def test_progress_names_rate_and_failures_and_the_number_of_images(
+    photos: Path, tmp_path: Path, trained: Model
+) -> None:
     reports: list[tuple[str, int | None]] = []
 
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
@@ -412,7 +484,7 @@ def test_progress_names_rate_failures_and_time_left(photos: Path, tmp_path: Path
     assert len(reports) == 5
     text, total = reports[-1]
     assert total == 5
-    assert re.fullmatch(r"tagging  [\d.]+ images/s  1 failed  0:00 left", text)
+    assert re.fullmatch(r"tagging images  [\d.]+ images/s  1 failed", text)
 
 
 def test_clock_that_does_not_advance_is_no_error(
@@ -424,8 +496,8 @@ def test_clock_that_does_not_advance_is_no_error(
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
         for item in items:
             assert callable(description)
-            assert "images/s" in description()
             yield item
+            assert "images/s" in description()
 
     assert tag(photos, trained, output=tmp_path / "out", track=track).seconds == 0
 

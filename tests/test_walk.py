@@ -221,6 +221,21 @@ def test_picture_that_is_not_opened_is_counted_by_its_ending(name: str, tmp_path
     assert passed_over(tmp_path) == PassedOver(formats=Counter({f".{ending}": 1}))
 
 
+def test_other_files_are_counted_by_ending_where_images_are_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b/a.MOV", "b.mov", "c.jpg.xmp", "notes", "d.cr2", ".DS_Store", "v1.2 final notes")
+    walker = Walker(tmp_path)
+    assert len(list(walker.images(tmp_path))) == 1
+    assert walker.passed_over.others == {".mov": 2, ".xmp": 1, "(none)": 2}
+    assert walker.passed_over.notes()[1] == "other files, left out: 2 .mov, 2 (none), 1 .xmp"
+
+
+def test_results_of_labelr_are_not_counted_as_other_files(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.jpg.csv", "b.csv", "out/labels.csv", "out/deep/c.jpg.csv")
+    walker = Walker(tmp_path, output=tmp_path / "out", names_beside=lambda image: [f"{image}.csv"])
+    assert list(walker.images(tmp_path)) == [tmp_path / "a.jpg"]
+    assert walker.passed_over.others == {".csv": 1}
+
+
 @pytest.mark.parametrize("name", ["a.jpg.txt", "a.jpg.csv", "a.txt.bak", "notes.1", "a.json", ".a.jpg.part"])
 def test_file_beside_a_picture_is_not_counted(name: str, tmp_path: Path) -> None:
     touch(tmp_path, name)

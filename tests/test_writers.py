@@ -1,5 +1,6 @@
 """The files of images and the tables: their formats, and which files of a user are kept."""
 
+import csv
 import json
 import os
 import shutil
@@ -7,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import read_table
+from conftest import Cli, read_table
 from tag_results import ALL_FORMATS, read_csv, reason_of, tree
 
+from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.tagging.tag import tag
 
@@ -326,3 +329,55 @@ def test_names_like_formulas_are_escaped_and_read_again(photos: Path, tmp_path: 
     assert table.labels == ("horizontal_stripes", "@disc", "triangle")
     assert "=1+1.png" in table.files
     assert "@disc" in read_table(photos, labels=[str(tmp_path / "out")]).labels
+
+
+# --- CSV files for Excel ---------------------------------------------------------------------------------------------
+
+EXCEL: dict[str, Any] = {"csv_style": "excel", "threshold": 0.3, "uncertain": 2}
+
+
+def test_every_csv_for_excel_has_semicolons_and_a_mark(photos: Path, tmp_path: Path, trained: Model) -> None:
+    plain, excel = tmp_path / "plain", tmp_path / "excel"
+    tag(photos, trained, output=plain, **{**EXCEL, "csv_style": "plain"})
+    tag(photos, trained, output=excel, **EXCEL)
+    names = {path.relative_to(excel) for path in excel.rglob("*.csv")}
+    assert len(names) == 8
+    for name in names:
+        content = (excel / name).read_bytes()
+        assert content.startswith(b"\xef\xbb\xbf")
+        assert content.count(b"\xef\xbb\xbf") == 1
+        rows = list(csv.reader(content.decode("utf-8-sig").splitlines(), delimiter=";"))
+        assert rows == read_csv(plain / name)
+
+
+def test_csv_for_excel_is_kept_by_a_second_run_and_replaced_only_by_force(
+    photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out, **EXCEL)
+    before = tree(out)
+    assert tag(photos, trained, output=out, **EXCEL).unchanged == 4
+    assert tree(out) == before
+    with pytest.raises(LabelrError, match="csv style was excel and is plain"):
+        tag(photos, trained, output=out, **{**EXCEL, "csv_style": "plain"})
+    (out / ".labelr" / "journal.sqlite").write_bytes(b"x" * 5000)
+    tag(photos, trained, output=out, force=True, format="table")
+    assert not list(out.rglob("*.png.csv"))
+
+
+def test_csv_for_excel_is_read_as_labels(photos: Path, tmp_path: Path, trained: Model) -> None:
+    model = relabel(trained, "disc", "Größe; groß")
+    tag(photos, model, output=tmp_path / "out", **EXCEL)
+    tag(photos, model, output=tmp_path / "plain", **{**EXCEL, "csv_style": "plain"})
+    (photos / "deep" / "broken.jpg").unlink()
+    for name in ("", "labels.csv"):
+        tables = [read_table(photos, labels=[str(tmp_path / run / name)]) for run in ("plain", "out")]
+        assert "Größe; groß" in tables[1].labels
+        assert tables[0].labels == tables[1].labels
+        np.testing.assert_array_equal(tables[0].targets, tables[1].targets)
+
+
+def test_csv_for_excel_goes_to_stdout_with_one_mark(cli: Cli, photos: Path, trained: Model) -> None:
+    done = cli("tag", photos, "--model", trained.path, "-o", "-", "--csv-style", "excel")
+    assert done.out.startswith("\ufefffilename;horizontal_stripes;disc;triangle\na.png;")
+    assert done.out.count("\ufeff") == 1

@@ -57,6 +57,9 @@ for command, kind in COMMANDS:
     )(command)
 for group in (models, cache):
     app.add_typer(group, context_settings={"auto_envvar_prefix": f"LABELR_{str(group.info.name).upper()}"})
+for info in (*app.registered_commands, *models.registered_commands, *cache.registered_commands):
+    if info.callback is not None:
+        info.callback = opt.takes_log_file(info.callback)
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -96,7 +99,7 @@ def main() -> NoReturn:
     except signals.Stopped as stopped:
         command = resume_command(stopped.resume_option)
         resume = f" Resume with: {command}" if command else ""
-        console.show_note(f"Stopped by {signal.Signals(stopped.number).name}.{resume}")
+        console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.")
         sys.exit(128 + stopped.number)
     sys.exit(0)
 

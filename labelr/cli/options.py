@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from labelr import console
 from labelr.config import PANELS
 from labelr.fields import Field, Settings, choices_of, is_list, kind_of, option_of, parsed
 
@@ -52,6 +53,10 @@ Force = Annotated[bool, option("--force", "Replace existing results.", "Output",
 Json = Annotated[bool, option("--json", "Print the result as JSON.", metavar="")]
 Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.", metavar="")]
 Verbose = Annotated[bool, option("--verbose -v", "Show more details.", metavar="")]
+LogFile = Annotated[
+    Path | None,
+    option("--log-file", "Append messages with their time to a file, also those that --quiet hides.", metavar="FILE"),
+]
 
 
 def takes_settings(
@@ -83,6 +88,21 @@ def takes_settings(
         return run
 
     return decorate
+
+
+def takes_log_file(command: Command) -> Command:
+    """Gives a command the option ``--log-file``."""
+
+    @functools.wraps(command)
+    def run(*, log_file: Path | None, **values: Any) -> None:
+        console.open_log(log_file)
+        command(**values)
+
+    own = inspect.signature(command, eval_str=True)
+    parameter = inspect.Parameter("log_file", _KEYWORD, annotation=LogFile, default=None)
+    keywords = [parameter.replace(kind=_KEYWORD) for parameter in own.parameters.values()]
+    run.__signature__ = own.replace(parameters=[*keywords, parameter])  # type: ignore[attr-defined]
+    return run
 
 
 def _own_fields_first(source: type[Settings]) -> list[Field]:

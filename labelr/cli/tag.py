@@ -57,7 +57,7 @@ def tag(
     images, `errors.csv` those that could not be opened, `summary.json` the totals.
 
     The same command resumes a stopped run, and updates finished results: only new and changed images are tagged. Prints
-    the directory. The exit code is 3 if an image failed.
+    the directory. The exit code is 3 if an image failed that did not fail in the previous run, or had other content.
     """
     options = TagOptions.of(settings)
     to_stdout = output is not None and str(output) == "-"
@@ -74,13 +74,12 @@ def tag(
                 photos or [], model, options, files_from=files_from, output=output, force=force, dry_run=dry_run,
                 track=track,
             )  # fmt: skip
-    if not quiet:
-        _show_summary(summary.to_json(), dry_run=dry_run)
+    _show_summary(summary.to_json(), dry_run=dry_run)
     if json:
         console.show_json(summary.to_json())
     elif not to_stdout and not dry_run:
         console.show_line(summary.output)
-    if summary.failed:
+    if summary.new_failures:
         raise typer.Exit(opt.EXIT_ATTENTION)
 
 
@@ -98,10 +97,11 @@ def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
 
 def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     """How many images were tagged, failed or skipped."""
+    found = f"{pluralize(summary['found'], 'image')} found"
     if dry_run:
         to_do = summary["found"] - summary["skipped"] - summary["unchanged"] - summary["failed"]
         line = (
-            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} are unchanged, "
+            f"{found}: {to_do:,} would be tagged, {summary['unchanged']:,} are unchanged, "
             f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
         )
         if summary["failed"]:
@@ -109,13 +109,17 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
         console.show_note(line)
         _show_left_out(summary)
         return
-    parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
-    line = f"{summary['found']:,} images found: {', '.join(parts)}"
+    failed = f"{summary['failed']:,} failed"
+    if summary["known_failures"]:
+        failed += f" ({summary['known_failures']:,} of them in the previous run too)"
+    line = f"{found}: {summary['ok']:,} tagged, {failed}, {summary['skipped']:,} skipped"
     if summary["unchanged"]:
         line += f"; {summary['unchanged']:,} are unchanged"
     if summary["vanished"]:
-        line += f"; results of {summary['vanished']:,} missing images were deleted"
-    console.show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
+        line += f"; results of {pluralize(summary['vanished'], 'missing image')} were deleted"
+    if summary["images_per_second"]:
+        line += f" ({summary['images_per_second']:,.1f} images/s)"
+    console.show_note(line)
     _show_left_out(summary)
 
 

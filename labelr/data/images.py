@@ -43,6 +43,7 @@ class Decoded(NamedTuple):
             that it does not read ``5 x float32``.
         note: What is not used of the file, for the user; empty if all is used.
         levels: The lowest and highest value of a deep image that is scaled by its own values; else None.
+        pages: Number of further pages of a TIFF file, or frames of an animation, which are not read.
     """
 
     pixels: Pixels
@@ -52,6 +53,7 @@ class Decoded(NamedTuple):
     mode: str
     note: str = ""
     levels: Levels | None = None
+    pages: int = 0
 
 
 RangeChoice = ValueRange | Literal["own"]
@@ -163,15 +165,26 @@ class _Opened(NamedTuple):
     mode: str
     samples: Samples | None = None
     note: str = ""
+    pages: int = 0
 
 
 def _open(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
     """The image in a file, at a reduced scale of at least twice `size`."""
     opened = _open_any(file, size, max_pixels)
     note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
-    if opened.format == "TIFF" and samples.has_pages(file):
-        note = "; ".join(filter(None, ["only the first of several pages is read", note]))
-    return opened._replace(note=note)
+    pages = samples.count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
+    return opened._replace(note=note, pages=pages)
+
+
+def _count_frames(opened: _Opened, file: IO[bytes]) -> int:
+    """Number of frames of an animation after the first; they are not decoded."""
+    if opened.format in ("PNG", "WEBP", "AVIF"):
+        return int(getattr(opened.image, "n_frames", 1)) - 1
+    if opened.format == "GIF":
+        file.seek(0)
+        with suppress(Exception):  # a GIF that is cut off after its first frame
+            return int(getattr(Image.open(file, formats=("GIF",)), "n_frames", 1)) - 1
+    return 0
 
 
 def _open_any(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
@@ -228,7 +241,7 @@ def _decode(opened: _Opened, size: int, rule: ResizeRule, value_range: RangeChoi
     turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
     width, height = reversed(opened.size) if turned else opened.size
     pixels = _to_square(upright, size, rule)
-    return Decoded(pixels, width, height, opened.format, opened.mode, opened.note, levels)
+    return Decoded(pixels, width, height, opened.format, opened.mode, opened.note, levels, opened.pages)
 
 
 def to_pixels(

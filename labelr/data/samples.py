@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -247,20 +248,19 @@ def read_jpeg2000(file: IO[bytes]) -> Samples | None:
 # --- TIFF ------------------------------------------------------------------------------------------------------------
 
 
-def has_pages(file: IO[bytes]) -> bool:
-    """Whether a TIFF file has a second page that is neither a mask nor a smaller copy of the first."""
+def count_pages(file: IO[bytes]) -> int:
+    """Number of pages of a TIFF file after the first, without masks and smaller copies of it."""
     import tifffile
 
     file.seek(0)
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            if len(tiff.pages) == 1:
-                return False
-            first, second = tiff.pages.first, tiff.pages[1].aspage()
-            is_copy = 2 * second.imagewidth <= first.imagewidth + 1 and 2 * second.imagelength <= first.imagelength + 1
-            return not (is_copy or second.is_reduced or second.is_mask)
-    except Exception:  # noqa: BLE001 - tifffile raises nearly anything on damaged bytes
-        return False
+    count = 0
+    with suppress(Exception), tifffile.TiffFile(file) as tiff:  # it raises nearly anything on damaged bytes
+        first = tiff.pages.first
+        for number in range(1, len(tiff.pages)):
+            page = tiff.pages[number].aspage()
+            is_copy = 2 * page.imagewidth <= first.imagewidth + 1 and 2 * page.imagelength <= first.imagelength + 1
+            count += not (is_copy or page.is_reduced or page.is_mask)
+    return count
 
 
 def is_transparency(alpha: NDArray[Any]) -> bool:

@@ -29,7 +29,7 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 SAVE_EVERY = 1000
 """Results are saved after this many images, so that a killed process loses no more."""
-VERSION = 3
+VERSION = 4
 """Increased whenever labelr finds out other things about a file than before."""
 
 
@@ -102,7 +102,9 @@ def _scan(path: Path, max_pixels: int) -> Scan:
             decoded = decode(file, PROBE_SIZE, max_pixels=max_pixels, value_range="own")
     except UnreadableError as error:
         return Scan(digest, reason=str(error))
-    return Scan(digest, fingerprint(decoded.pixels), "", *decoded[1:])
+    pages = "only the first of several pages or frames is read" if decoded.pages else ""
+    note = "; ".join(filter(None, [pages, decoded.note]))
+    return Scan(digest, fingerprint(decoded.pixels), "", *decoded[1:5], note, decoded.levels)
 
 
 _Key = tuple[bytes, str]

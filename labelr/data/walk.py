@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -101,12 +101,24 @@ def _other_picture(name: str) -> str:
     return suffix if is_other else ""
 
 
+def ending_of(name: str) -> str:
+    """The ending of a file name in lower case, such as ``.mp4``; ``(none)`` without one."""
+    suffix = _suffix(name)
+    return suffix if re.fullmatch(r"\.\w+", suffix) else "(none)"
+
+
+def count_endings(counts: Mapping[str, int]) -> str:
+    """Numbers by ending, the largest first: ``12 .mp4, 3 .xmp``."""
+    return preview([f"{count:,} {ending}" for ending, count in Counter(counts).most_common()], 10)
+
+
 @dataclass
 class PassedOver:
     """What a walk did not take.
 
     Attributes:
         formats: Number of pictures that labelr does not open, by ending.
+        others: Number of files that are no pictures, by ending; counted only while images are searched.
         folders: Number of hidden and system folders, by name.
         hidden: Number of image files whose name starts with a dot.
         ignored: Number of image files that match a pattern.
@@ -116,6 +128,7 @@ class PassedOver:
     """
 
     formats: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
     folders: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     ignored: int = 0
@@ -127,8 +140,9 @@ class PassedOver:
         """What was left out, one sentence each; folders that cannot be listed are not among it."""
         notes = []
         if self.formats:
-            counts = [f"{count:,} {ending}" for ending, count in self.formats.most_common()]
-            notes.append(f"pictures in formats that labelr does not read, left out: {preview(counts, 10)}")
+            notes.append(f"pictures in formats that labelr does not read, left out: {count_endings(self.formats)}")
+        if self.others:
+            notes.append(f"other files, left out: {count_endings(self.others)}")
         if self.hidden:
             notes.append(f"images whose names start with a dot, left out: {self.hidden:,}")
         if self.folders:
@@ -149,6 +163,8 @@ class Walker:
         root: The folder that the paths of patterns are relative to.
         recursive: Whether subfolders are searched.
         ignore: Patterns of files and folders to pass over, as `matches` takes them.
+        output: The folder of labelr's results, whose files are not counted.
+        names_beside: Gives the names of labelr's results next to an image by its name; they are not counted either.
         passed_over: What was passed over so far.
     """
 
@@ -158,17 +174,25 @@ class Walker:
         *,
         recursive: bool = True,
         ignore: Sequence[str] = (),
+        output: Path | None = None,
+        names_beside: Callable[[str], Sequence[str]] | None = None,
         passed_over: PassedOver | None = None,
     ) -> None:
         self.root = root
         self._prefix = "" if root == Path() else f"{root}{os.sep}"
         self.recursive = recursive
         self.ignore = ignore
+        self.output = output
+        self.names_beside = names_beside
         self.passed_over = passed_over or PassedOver(unused_patterns=list(ignore))
 
     def images(self, folder: Path) -> Iterator[Path]:
-        """The image files below a folder, as `is_image` tells; see `files`."""
-        return filter(is_image, self.files(folder))
+        """The image files below a folder, as `is_image` tells; see `files`. All other files are counted."""
+        for path in self.files(folder):
+            if is_image(path):
+                yield path
+            elif not _other_picture(path.name) and not (self.output and path.is_relative_to(self.output)):
+                self.passed_over.others[ending_of(path.name)] += 1
 
     def files(self, folder: Path) -> Iterator[Path]:
         """The files below a folder, depth first, the entries of each folder sorted by name.
@@ -213,13 +237,21 @@ class Walker:
         is_report = folder.name == REPORT_FOLDER and any(entry.name == PAGE_FILE for entry in ordered)
         if identity in ancestors or (is_report and ancestors):
             return
+        results = self._results_among(ordered)
         for entry in ordered:
             path = folder / entry.name
             if not _is_folder(entry):
-                if self._takes(path):
+                if entry.name not in results and self._takes(path):
                     yield path
             elif self.recursive and self._enters(path):
                 yield from self._walk(path, ancestors | {identity})
+
+    def _results_among(self, entries: "Sequence[os.DirEntry[str]]") -> set[str]:
+        """The names of labelr's results next to the images among the entries of a folder."""
+        if self.names_beside is None:
+            return set()
+        images = (entry.name for entry in entries if has_image_suffix(entry.name))
+        return {name for image in images for name in self.names_beside(image)}
 
     def _takes(self, path: Path) -> bool:
         """Whether a file is found; counts it if not, or if it is a picture that labelr does not open."""

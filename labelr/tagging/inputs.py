@@ -1,10 +1,12 @@
 """The images to tag, in one order."""
 
+import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -14,6 +16,12 @@ from labelr.config import TagOptions
 from labelr.data.walk import PassedOver, Walker
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
+from labelr.tagging.output import file_names
+
+log = logging.getLogger(__name__)
+
+MANY_IMAGES = 10_000
+"""From here on, tables are recommended instead of a file for each image."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +32,23 @@ class Inputs:
         paths: Absolute paths.
         base: The root of the images: the only folder given, or the common folder of all inputs.
         options: Say whether to search subfolders, and what to ignore.
+        output: The output directory, whose files are not counted; None for stdout.
     """
 
     paths: tuple[Path, ...]
     base: Path
     options: TagOptions
+    output: Path | None = None
 
     @classmethod
-    def of(cls, photos: Sequence[Path], options: TagOptions, *, files_from: str | Path | None = None) -> Self:
+    def of(
+        cls,
+        photos: Sequence[Path],
+        options: TagOptions,
+        *,
+        files_from: str | Path | None = None,
+        output: Path | None = None,
+    ) -> Self:
         """The inputs that a user names, and those in a list, where a file that does not exist is a failed image.
 
         Raises:
@@ -45,7 +62,7 @@ class Inputs:
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
         base = files.common_folder(path if os.path.isdir(path) else path.parent for path in absolute)
-        return cls(absolute, base, options)
+        return cls(absolute, base, options, output.absolute() if output else None)
 
     @property
     def are_empty(self) -> bool:
@@ -54,9 +71,19 @@ class Inputs:
         passed = walker.passed_over
         return next(self.find(walker), None) is None and not passed.ignored and not passed.unreadable
 
+    @property
+    def has_file_per_image(self) -> bool:
+        """Whether each image gets a file in the output directory."""
+        options = self.options
+        return self.output is not None and not options.in_place and bool({"csv", "txt"} & set(options.formats))
+
     def walker(self) -> Walker:
         """What `find` searches with."""
-        return Walker(self.base, recursive=self.options.recursive, ignore=self.options.ignore)
+        options = self.options
+        beside = partial(file_names, formats=options.formats) if options.in_place else None
+        return Walker(
+            self.base, recursive=options.recursive, ignore=options.ignore, output=self.output, names_beside=beside
+        )
 
     def find(self, walker: Walker) -> Iterator[str]:
         """The paths of all images relative to `base`, with forward slashes, each once.
@@ -121,6 +148,12 @@ class Search:
                     return
                 self.num_images += 1
                 self._queue.put(name)
+                if self.num_images == MANY_IMAGES and inputs.has_file_per_image:
+                    log.info(
+                        "%s images or more get a file each, slow to copy and to back up: for an archive, "
+                        "`--format table` writes labels.csv and probabilities.csv alone",
+                        f"{MANY_IMAGES:,}",
+                    )
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
             self._error = error
         finally:

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -21,20 +21,27 @@ from labelr.tagging.pipeline import Probs, Result
 LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
+IMAGE_HEADER = ("label", "probability")
 FOLDER = ".labelr"
 """Folder of the journal and its lock in the output directory."""
 JOURNAL_FILE = "journal.sqlite"
-FORMAT = 3
+FORMAT = 4
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
-    reason TEXT, probs BLOB
+    reason TEXT, probs BLOB, pages INTEGER DEFAULT 0, note TEXT DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+"""
+_FROM_FORMAT_3 = """
+ALTER TABLE results ADD COLUMN pages INTEGER DEFAULT 0;
+ALTER TABLE results ADD COLUMN note TEXT DEFAULT '';
+UPDATE facts SET value = '4' WHERE name = 'format';
 """
 _WAS_READ, _IS_GONE = "digest != ''", "name NOT IN (SELECT name FROM found)"
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
@@ -82,6 +89,9 @@ class Journal:
             self._database.executescript(_SCHEMA)
             self._database.execute("INSERT OR IGNORE INTO facts VALUES ('format', ?)", (str(FORMAT),))
             self._database.commit()
+        if self._fact("format") == "3":
+            with self._errors():
+                self._database.executescript(f"BEGIN;{_FROM_FORMAT_3}COMMIT;")
         if self._fact("format") != str(FORMAT):
             raise LabelrError(
                 f"the results in {self._output} are from another version of labelr", "replace them with `--force`"
@@ -135,6 +145,8 @@ class Journal:
             self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
             self._database.execute(f"DELETE FROM results WHERE NOT {_WAS_READ} AND {_IS_GONE}")  # noqa: S608
             gone = self._database.execute(f"DELETE FROM results WHERE {_IS_GONE}")  # noqa: S608
+            self._database.execute("DELETE FROM reported")
+            self._database.execute("INSERT INTO reported SELECT name, digest FROM results WHERE reason != ''")
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
         return gone.rowcount
 
@@ -150,8 +162,9 @@ class Journal:
         """Keeps the result of the next image; on disk after a second at most."""
         with self._errors():
             self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
-            row = (os.fsencode(result.name), *result.status, *result[2:-1], result.probs.astype("<f4").tobytes())
-            self._database.execute("REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            probs = result.probs.astype("<f4").tobytes()
+            row = (os.fsencode(result.name), *result.status, *result[2:6], probs, *result[7:])
+            self._database.execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
@@ -183,6 +196,18 @@ class Journal:
         if not names:
             return [], np.empty((0, len(columns)), np.float32)
         return names, np.frombuffer(content, "<f4").reshape(len(names), -1)[:, columns]
+
+    def new_failures(self) -> dict[str, str]:
+        """The reason for each image of this run that failed, unless the last finished run says so of this content."""
+        rows = self._rows(
+            "SELECT results.name, reason FROM found JOIN results USING (name) WHERE reason != '' "
+            "AND (results.name, digest) NOT IN (SELECT name, digest FROM reported) ORDER BY position"
+        )
+        return {os.fsdecode(name): reason for name, reason in rows}
+
+    def is_known_failure(self, name: str) -> bool:
+        """Whether the last finished run found that a file or folder cannot be read."""
+        return any(self._rows("SELECT 1 FROM reported WHERE name = ? AND digest = ''", os.fsencode(name)))
 
     def names(self) -> set[str]:
         """The names of all images that were read, found in this run or not."""
@@ -231,9 +256,9 @@ class Journal:
 
 
 def _result(row: tuple[Any, ...]) -> Result:
-    name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs = row
+    name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs, *unused = row
     status, values = (size, mtime_ns, ctime_ns), np.frombuffer(probs, "<f4")
-    return Result(os.fsdecode(name), status, digest, width, height, reason, values)
+    return Result(os.fsdecode(name), status, digest, width, height, reason, values, *unused)
 
 
 # --- the directory ---------------------------------------------------------------------------------------------------
@@ -349,13 +374,14 @@ def _clear(folder: Path) -> None:
             written = list(journal.files())
     except LabelrError:  # damaged, or from another version: it does not say which files were written
         written = []
+    starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
     with files.writing(folder):
         for path in written:
             remove(path, folder.absolute())
         for path in (*(folder / name for name in TABLES), *(folder / FOLDER).glob(f"{JOURNAL_FILE}*")):
             path.unlink(missing_ok=True)
         for path in folder.rglob("*.csv") if not written else ():
-            if path.is_file() and path.read_bytes()[:18] == b"label,probability\n":
+            if path.is_file() and path.read_bytes().startswith(starts):
                 path.unlink()
 
 
@@ -365,6 +391,12 @@ def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:
     for root in roots:
         for path in root.rglob(f"{files.DRAFT_PREFIX}*{files.DRAFT_SUFFIX}"):
             path.unlink(missing_ok=True)
+
+
+def file_names(image: str, formats: Collection[str]) -> list[str]:
+    """The names of the files that are written for an image in some formats."""
+    names = {"csv": f"{image}.csv", "txt": PurePath(image).with_suffix(".txt").as_posix()}
+    return [names[kind] for kind in names if kind in formats]
 
 
 def is_edited(path: Path, written: Collection[str]) -> bool:

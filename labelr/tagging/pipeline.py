@@ -53,6 +53,8 @@ class Result(NamedTuple):
         height: Height of the upright image in pixels.
         reason: Why the image cannot be opened or its files cannot be written; empty if it was tagged.
         probs: Probabilities of all labels of the model, shape ``(L,)``; empty if the image cannot be opened.
+        pages: Number of further pages or frames, which are not used.
+        note: What else is not used of the image, for the user; empty if all is used.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Result(NamedTuple):
     height: int
     reason: str
     probs: Probs
+    pages: int = 0
+    note: str = ""
 
     @property
     def failed(self) -> bool:
@@ -78,14 +82,12 @@ class TaggedImage(NamedTuple):
         applies: Which of these labels apply, shape ``(K,)``; empty if the image failed.
         origin: ``"new"`` if the image was opened in this run; ``"unchanged"`` if its file is the same as in the
             previous run, ``"touched"`` if only the times of its file changed.
-        note: What is not used of a new image, for the user; empty if all is used.
     """
 
     result: Result
     probs: Probs
     applies: NDArray[np.bool_]
     origin: Origin
-    note: str = ""
 
     @property
     def name(self) -> str:
@@ -140,12 +142,12 @@ class LabelSelection:
         labels = tuple(model.labels[column] for column in columns)
         return cls(labels, np.array(columns), thresholds[columns], threshold, options.top_k, options.min_labels)
 
-    def apply(self, result: Result, origin: Origin = "unchanged", note: str = "") -> TaggedImage:
+    def apply(self, result: Result, origin: Origin = "unchanged") -> TaggedImage:
         """The labels of an image; none if it failed."""
         if result.failed:
             return TaggedImage(result, NO_PROBS, np.empty(0, np.bool_), origin)
         probs = result.probs[self.columns]
-        return TaggedImage(result, probs, self.applies(probs), origin, note)
+        return TaggedImage(result, probs, self.applies(probs), origin)
 
     def applies(self, probs: Probs) -> NDArray[np.bool_]:
         """Which of the K labels are written for images with these probabilities; both of shape ``(..., K)``."""
@@ -187,7 +189,6 @@ class Opened(NamedTuple):
     result: Result
     origin: Origin
     pixels: Pixels | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,7 @@ class Tagger:
             "top k": options.top_k,
             "min labels": options.min_labels,
             "formats": list(options.formats),
+            "csv style": options.csv_style,
             "in place": options.in_place,
             "append": options.append,
             "max pixels": options.max_pixels,
@@ -259,10 +261,10 @@ class Tagger:
         return list(map(self._open, batch))
 
     def _predict_batch(self, batch: list[Opened]) -> list[TaggedImage]:
-        probs = iter(self._predict([pixels for _, _, pixels, _ in batch if pixels is not None]))
+        probs = iter(self._predict([pixels for _, _, pixels in batch if pixels is not None]))
         return [
-            self.selection.apply(result if pixels is None else result._replace(probs=next(probs)), origin, note)
-            for result, origin, pixels, note in batch
+            self.selection.apply(result if pixels is None else result._replace(probs=next(probs)), origin)
+            for result, origin, pixels in batch
         ]
 
     def _open(self, task: Task) -> Opened:
@@ -281,8 +283,8 @@ class Tagger:
                 )  # fmt: skip
         except UnreadableError as error:
             return Opened(result._replace(reason=str(error)), "new")
-        result = result._replace(width=image.width, height=image.height)
-        return Opened(result, "new", image.pixels, image.note)
+        result = result._replace(width=image.width, height=image.height, pages=image.pages, note=image.note)
+        return Opened(result, "new", image.pixels)
 
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from labelr import files, signals
 from labelr.config import TagOptions
-from labelr.errors import LabelrError, pluralize, preview
+from labelr.data.walk import count_endings, ending_of
+from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.fields import SettingError
 from labelr.frames import as_html, text_index
 from labelr.model.device import one_thread_per_operation
@@ -59,10 +60,15 @@ class TagSummary:
         found: Images found, and folders that cannot be listed.
         ok: Images with labels, from this run or an earlier one.
         failed: Images that could not be tagged, and folders that cannot be listed; ``errors.csv`` lists them.
+        new_failures: Those among `failed` that had not failed in the previous run, or with other content.
+        known_failures: The others among `failed`.
         skipped: Images that match a pattern of `ignore`.
         unchanged: Images among `ok` whose results are from an earlier run.
         vanished: Images of an earlier run that are gone, and whose results were deleted.
         other_formats: Number of pictures that labelr does not open, by ending.
+        other_files: Number of files that are no pictures, by ending.
+        hidden_images: Image files whose name starts with a dot.
+        unread_pages: Number of pages after the first, or frames of animations, in images among `ok`, by ending.
         system_folders: Number of hidden and system folders that were not searched, by name.
         ignored_folders: Folders that match a pattern of `ignore`.
         notes: What was left out, and what is not used of images that were opened, one sentence each.
@@ -80,10 +86,15 @@ class TagSummary:
     found: int = 0
     ok: int = 0
     failed: int = 0
+    new_failures: int = 0
+    known_failures: int = 0
     skipped: int = 0
     unchanged: int = 0
     vanished: int = 0
     other_formats: dict[str, int] = field(default_factory=dict)
+    other_files: dict[str, int] = field(default_factory=dict)
+    hidden_images: int = 0
+    unread_pages: dict[str, int] = field(default_factory=dict)
     system_folders: dict[str, int] = field(default_factory=dict)
     ignored_folders: int = 0
     notes: list[str] = field(default_factory=list)
@@ -169,6 +180,9 @@ class TagSummary:
             return
         self.ok += 1
         self.unchanged += image.origin == "unchanged"
+        if image.result.pages:
+            ending = ending_of(image.name)
+            self.unread_pages[ending] = self.unread_pages.get(ending, 0) + image.result.pages
         labels = list(self.per_label)
         for index in np.flatnonzero(image.applies):
             self.per_label[labels[index]] += 1
@@ -178,21 +192,26 @@ class TagSummary:
         passed = search.passed_over
         self.skipped = passed.ignored
         self.found = search.num_images + self.skipped
-        self.other_formats, self.system_folders = dict(passed.formats), dict(passed.folders)
+        self.other_formats, self.other_files = dict(passed.formats), dict(passed.others)
+        self.system_folders, self.hidden_images = dict(passed.folders), passed.hidden
         self.ignored_folders, self.notes = passed.ignored_folders, passed.notes()
+        if self.unread_pages:
+            self.notes.append(f"further pages and frames, not read: {count_endings(self.unread_pages)}")
+
+    def count_known(self, known_failures: int) -> None:
+        """Divides the failures into known and new ones."""
+        self.known_failures, self.new_failures = known_failures, self.failed - known_failures
 
     def rate(self, seconds: float) -> float:
         """Images opened per second; the clock may be too coarse to have moved."""
         return (self.ok + self.failed - self.unchanged) / max(seconds, 1e-3)
 
-    def progress(self, seconds: float, total: int | None) -> str:
-        """The progress after some seconds as one line; `total` is the number of images to tag, None if unknown."""
-        parts = ["tagging", f"{self.rate(seconds):.1f} images/s"]
+    def progress(self, seconds: float) -> str:
+        """What is done after some seconds, as the description of a track."""
+        rate = self.rate(seconds)
+        parts = ["tagging images"]
+        parts += [f"{rate:,.1f} images/s"] if rate else []
         parts += [f"{self.failed:,} failed"] if self.failed else []
-        done = self.ok + self.failed
-        if total is not None and done:
-            left = seconds / done * (total - done)
-            parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
         return "  ".join(parts)
 
     def finish(self, seconds: float) -> None:
@@ -241,7 +260,7 @@ def tag(
     paths = _paths(photos)
     folder = _output_folder(paths, output, files_from)
     has_results = check_output(folder)
-    inputs = Inputs.of(paths, chosen, files_from=files_from)
+    inputs = Inputs.of(paths, chosen, files_from=files_from, output=folder)
     is_empty = inputs.are_empty
     if is_empty and (force or not has_results):
         raise _no_images(inputs)
@@ -257,12 +276,15 @@ def tag(
         writer = DirectoryWriter(folder, inputs.base, tagger, journal)
         summary = _tag_all(inputs, tagger, writer, folder, track)
         signals.raise_if_stopped()
+        new_failures = journal.new_failures()
+        summary.count_known(summary.failed - len(new_failures))
         summary.vanished = writer.finish()
         summary.finish(time.perf_counter() - start)
         summary.run = Run(run_settings, tagger.selection)
         _write_summary(folder, summary)
-    if summary.failed:
-        log.warning("%d of %d images could not be tagged; see %s", summary.failed, summary.found, folder / ERRORS_FILE)
+        if new_failures:
+            failed, table = pluralize(len(new_failures), "image"), folder / ERRORS_FILE
+            log.warning("%s could not be tagged: %s; see %s", failed, preview_reasons(new_failures), table)
     return summary
 
 
@@ -285,6 +307,7 @@ def stream(
     tagger = Tagger.load(model, options)
     start = time.perf_counter()
     summary = _tag_all(inputs, tagger, StreamWriter(tagger, write), "-", track)
+    summary.count_known(0)
     summary.finish(time.perf_counter() - start)
     return summary
 
@@ -301,7 +324,7 @@ def _tag_all(
     unused: Counter[str] = Counter()
 
     def describe() -> str:
-        return summary.progress(time.perf_counter() - start, search.total)
+        return summary.progress(time.perf_counter() - start)
 
     with one_thread_per_operation(), Search(inputs) as search:
         tagged = map(writer.write_files, tagger.tag(search, inputs.base, writer.previous))
@@ -311,7 +334,7 @@ def _tag_all(
                 raise LabelrError(f"{image.name}: {image.result.reason}", "skip such images with `--on-error skip`")
             writer.put(image)
             summary.add(image)
-            unused[image.note] += 1
+            unused[image.result.note] += 1
             if signals.stop_requested():
                 break
     summary.count_found(search)
@@ -347,7 +370,9 @@ def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str
             gone -= kept
             search.num_images += 1 + len(kept)
             summary.failed += 1
+            summary.known_failures += journal.is_known_failure(unreadable)
             summary.unchanged += len(kept)
+    summary.count_known(summary.known_failures)
     summary.count_found(search)
     summary.vanished = len(gone)
     return summary

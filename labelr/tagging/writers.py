@@ -6,6 +6,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +15,7 @@ from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, preview
 from labelr.tagging.output import (
     ERRORS_FILE,
+    IMAGE_HEADER,
     JSONL_FILE,
     LABELS_FILE,
     PROBABILITIES_FILE,
@@ -21,6 +23,7 @@ from labelr.tagging.output import (
     UNCERTAIN_FILE,
     Journal,
     WrittenFile,
+    file_names,
     is_edited,
     remove,
 )
@@ -36,10 +39,10 @@ class UnwritableFileError(LabelrError):
     """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
-def image_csv(image: TaggedImage, labels: Sequence[str]) -> bytes:
+def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False) -> bytes:
     """The CSV of an image: rows ``label,probability`` of the labels that apply, the most probable first."""
     rows = [(files.escape_formula(labels[index]), format_probability(image.probs[index])) for index in image.ranked]
-    return files.csv_text(("label", "probability"), rows).encode()
+    return files.csv_text(IMAGE_HEADER, rows, excel=excel).encode()
 
 
 def image_txt(image: TaggedImage, labels: Sequence[str]) -> bytes:
@@ -72,10 +75,10 @@ class DirectoryWriter:
         if image.result.failed:
             return image
         options, labels = self._tagger.options, self._tagger.selection.labels
-        csv_path, txt_path = self._root / f"{image.name}.csv", (self._root / image.name).with_suffix(".txt")
+        csv_path, txt_path = (self._root / name for name in file_names(image.name, ("csv", "txt")))
         try:
             if "csv" in options.formats and self._is_outdated(csv_path, image):
-                self._write_file(csv_path, image, image_csv(image, labels))
+                self._write_file(csv_path, image, image_csv(image, labels, excel=options.for_excel))
             if "txt" in options.formats and self._is_outdated(txt_path, image):
                 if options.append:
                     self._append_to_file(txt_path, image)
@@ -156,6 +159,7 @@ class DirectoryWriter:
     def _write_tables(self) -> None:
         tagger, folder = self._tagger, self._folder
         selection, options = tagger.selection, tagger.options
+        write = partial(write_table, excel=options.for_excel)
 
         def images() -> Iterator[TaggedImage]:
             return map(selection.apply, self._journal.results())
@@ -164,8 +168,8 @@ class DirectoryWriter:
             return (image for image in images() if not image.result.failed)
 
         if "table" in options.formats:
-            write_table(folder / LABELS_FILE, header(selection), map(label_row, tagged()))
-            write_table(folder / PROBABILITIES_FILE, header(selection), map(probability_row, tagged()))
+            write(folder / LABELS_FILE, header(selection), map(label_row, tagged()))
+            write(folder / PROBABILITIES_FILE, header(selection), map(probability_row, tagged()))
         if "jsonl" in options.formats:
             with files.replacing(folder / JSONL_FILE) as file:
                 file.writelines(json_line(image, tagger).encode() for image in images())
@@ -173,10 +177,10 @@ class DirectoryWriter:
             names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
             blank = [""] * len(selection.labels)  # to be filled in by a user
             rows = ([files.escape_formula_in_path(name), *blank] for name in names)
-            write_table(folder / UNCERTAIN_FILE, header(selection), rows)
+            write(folder / UNCERTAIN_FILE, header(selection), rows)
         failed = (result for result in self._journal.results() if result.failed)
         rows = ([files.escape_formula_in_path(result.name), result.reason] for result in failed)
-        write_table(folder / ERRORS_FILE, ["filename", "reason"], rows)
+        write(folder / ERRORS_FILE, ["filename", "reason"], rows)
 
 
 class StreamWriter:
@@ -186,8 +190,9 @@ class StreamWriter:
         self._tagger = tagger
         self._write = write
         self._as_json = "jsonl" in tagger.options.formats
+        self._excel = tagger.options.for_excel
         if not self._as_json:
-            write(files.csv_text(header(tagger.selection), ()))
+            write(files.csv_text(header(tagger.selection), (), excel=self._excel))
 
     def previous(self, name: str) -> None:
         """As `DirectoryWriter`."""
@@ -207,7 +212,7 @@ class StreamWriter:
         if self._as_json:
             self._write(json_line(image, self._tagger))
         elif not image.result.failed:
-            self._write(files.csv_text(label_row(image), ()))
+            self._write(files.rows_text([label_row(image)], excel=self._excel))
 
 
 def header(selection: LabelSelection) -> list[str]:
@@ -245,7 +250,7 @@ def format_probability(prob: float) -> str:
     return f"{prob:.6f}"
 
 
-def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]], *, excel: bool = False) -> None:
     """Writes a CSV of any length atomically.
 
     Raises:
@@ -253,8 +258,8 @@ def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]
     """
     with files.replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
-        files.write_rows(text, [header])
-        files.write_rows(text, rows)
+        text.write(files.csv_text(header, (), excel=excel))
+        files.write_rows(text, rows, excel=excel)
         text.detach()
 
 
