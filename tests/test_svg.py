@@ -2,13 +2,17 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Browser
 
+from labelr.scoring.report import svg
 from labelr.scoring.report.charts import Line, Panel
 from labelr.scoring.report.svg import draw, heat_map
 
+STYLE = Path(svg.__file__).with_name("report.css")
 PANEL = Panel(
     title="some", x_label="x", y_label="y", lines=(Line("", ((1.0, 0.0), (10.0, 1.0))),), x_range=(1.0, 100.0),
     y_range=(0.0, 1.0), x_ticks=(1.0, 10.0, 100.0), y_ticks=(0.0, 1.0),
@@ -80,10 +84,17 @@ def test_heat_map_has_a_header_at_each_row_and_column_with_the_whole_name() -> N
     assert drawing.count(f"<title>{names[1]}</title>") == 2
 
 
-@pytest.mark.parametrize("name", ["sea", "日本語のとても長いラベルの名前です", "W" * 40])
-def test_heat_map_has_room_for_its_headers(name: str) -> None:
-    drawing = heat_map(np.ones((2, 2)), [name, "b"], "")
-    frame = re.findall(r'<rect class="frame" x="(\d+)"', drawing)[0]
-    shown = texts_of(drawing.replace("<title>", "</text>"))
-    widest = max(sum(10.5 if ord(char) > 0x2FFF else 5.9 for char in text) for text in shown)
-    assert int(frame) >= widest + 5
+@pytest.mark.browser
+def test_headers_of_a_heat_map_are_within_the_drawing(browser: Browser) -> None:
+    groups = (["unknown everywhere"], ["日本語のとても長いラベルの名前です"], ["Rindfleischetikettierung", "sea"])
+    script = """<script>
+      const texts = [...document.querySelectorAll("text")];
+      const inside = texts.filter((text) => {
+        const [box, frame] = [text.getBoundingClientRect(), text.closest("svg").getBoundingClientRect()];
+        return box.left >= frame.left && box.top >= frame.top;
+      });
+      document.title = [texts.length, inside.length];
+    </script>"""
+    maps = "".join(heat_map(np.zeros((len(names), len(names))), names, "") for names in groups)
+    shown = browser(f"<!doctype html><style>{STYLE.read_text()}</style>{maps}{script}")
+    assert re.findall(r"<title>([\d,]+)</title>", shown.page) == ["8,8"]

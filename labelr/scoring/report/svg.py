@@ -13,8 +13,8 @@ WIDE = (350, 220, (58, 12, 38, 12))
 SMALL = (150, 140, (38, 4, 30, 4))
 INSET = 6
 """The room between the ends of an axis and the outermost values, so that dots do not touch the texts of the ticks."""
-LETTER_WIDTH, WIDE_LETTER = 5.9, 10.5
-"""An upper bound of the mean, and the width of an East Asian character."""
+LETTER_WIDTH, WIDE_LETTER = 7.0, 10.5
+"""An upper bound of the mean in most names, and the width of an East Asian character."""
 MAX_NAME_LENGTH = 18
 HEAT_LEVELS = 8
 MAX_NUMBERED, MAX_NAMED = 10, 30
