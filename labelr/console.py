@@ -237,6 +237,11 @@ def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = std
         to.print(line, soft_wrap=True)
 
 
+def show_sentence(text: str) -> None:
+    """Prints a sentence to stderr, broken between words where a terminal is too narrow."""
+    stderr.print(visible(text), soft_wrap=not stderr.is_terminal)
+
+
 def show_error(error: LabelrError) -> None:
     """Prints what is wrong, and the hint."""
     show_note(error.message, prefix="Error: ", style="bold red")

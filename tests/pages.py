@@ -27,7 +27,7 @@ class Elements(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.chunks: list[str] = []
         self.inside = ""
-        self.feed(page)
+        self.feed(page.replace("<wbr>", ""))  # where a word may be broken
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))

@@ -18,7 +18,8 @@ from labelr.scoring.report.charts import (
     nice_ticks,
     precision_recall,
     reliability_bins,
-    tick_text,
+    shorten,
+    tick_texts,
 )
 
 
@@ -30,14 +31,23 @@ def test_nice_ticks_are_round_and_include_both_ends(low: float, high: float, exp
     assert nice_ticks(low, high) == pytest.approx(expected)
 
 
-def test_tick_texts_are_short() -> None:
-    assert [tick_text(value) for value in (0.0, 0.25, 1e-5, 30.0)] == ["0", "0.25", "1e-5", "30"]
+def test_ticks_of_an_axis_have_equally_many_decimals() -> None:
+    assert tick_texts((0.0, 0.25, 0.5)) == ["0.00", "0.25", "0.50"]
+    assert tick_texts((0.0, 10.0, 30.0)) == ["0", "10", "30"]
+    assert tick_texts((0.0, 1e-5, 2e-5)) == ["0", "1e-5", "2e-5"]
+    assert tick_texts((1e-3, 1e-2, 1.0), log=True) == ["0.001", "0.01", "1"]
+
+
+def test_short_name_keeps_its_start_and_its_end() -> None:
+    assert shorten("mountain", 8) == "mountain"
+    assert shorten("mountain/with-snow/2024", 12) == "mountai…2024"
+    assert len(shorten("x" * 60, 18)) == 18
 
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        (1e-4, 1e-1, [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]),
+        (1e-4, 1e-1, [0.0001, 0.001, 0.01, 0.1]),
         (1e-3, 1e-2, [0.001, 0.002, 0.005, 0.01]),
         (1e-8, 1.0, [1e-8, 1e-6, 1e-4, 1e-2, 1.0]),
         (1.1, 1.4, [1.1, 1.2, 1.3, 1.4]),

@@ -57,8 +57,33 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, shapes: Path,
         in result.err
     )
     assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
-    assert "Scores on the test split, 6 images:" in result.err
     assert "parameters" not in result.err
+
+
+def test_fit_ends_with_the_reports_sentences_and_the_main_scores(cli: Cli, shapes: Path) -> None:
+    result = cli("fit", shapes, *TINY_OPTIONS)
+    lines = result.err.splitlines()
+    assert any(
+        "labels" in line and line.endswith(".") and ("it finds" in line or "predicts no" in line) for line in lines
+    )
+    assert "Measured on 6 images of the test split, which it was not trained on." in lines
+    table = [line for line in lines if line.startswith("│")]
+    assert next(line.split("│")[1].strip() for line in table) == "mAP"
+    assert len(table) <= 6
+    assert re.search(r"mAP *│ [01]\.\d+ ", table[0])
+    assert "label prior" in result.err
+    assert "TP" not in result.err
+
+
+def test_fit_shows_all_tables_with_verbose_and_none_with_json(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    everything = cli("fit", shapes, *TINY_OPTIONS, "--output", tmp_path / "here", "--verbose")
+    assert "Scores on the test split, 6 images:" in everything.err
+    assert "label ranking AP" in everything.err
+    assert " TP " in everything.err
+    same = cli("fit", shapes, *TINY_OPTIONS, "--output", tmp_path / "here", "--resume", "--verbose", "--json")
+    assert json.loads(same.out)["metrics"]
+    assert "Measured on 6 images of the test split" in same.err
+    assert "│" not in same.err
 
 
 def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, shapes: Path) -> None:

@@ -86,7 +86,7 @@ def test_fit_shows_mean_and_spread_and_a_plain_model_replaces_the_predictions(
     place = tmp_path / "here"
     folded = cli("fit", shapes, "--folds", 2, "-o", place, *TINY_OPTIONS)
     assert folded.code == 0
-    assert "Scores over 2 folds of 60 images:" in folded.err
+    assert "Measured on 60 images in all, each predicted by a model that was not trained on it." in folded.err
     assert "spread" in folded.err
     assert (place / "predictions.csv").is_file()
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == []

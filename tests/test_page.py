@@ -17,7 +17,7 @@ from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.scoring.report import page as page_module
-from labelr.scoring.report.page import ReportData, render, report_files, write_report
+from labelr.scoring.report.page import ReportData, breakable, render, report_files, write_report
 from labelr.scoring.report.sections import Thumbnail, make_thumbnail
 from labelr.training.fit import fit
 
@@ -90,14 +90,14 @@ def test_metrics_of_each_label_equal_scikit_learns(report: ReportData) -> None:
             precision_score(true, chosen), recall_score(true, chosen), average_precision_score(true, prob)
         ]  # fmt: skip
         assert [row[1], row[2]] == [str(int(true.sum())), str(int(chosen.sum()))]
-        assert [row[3], row[4], row[6]] == [f"{value:.3f}" for value in expected]
+        assert [row[3], row[4], row[6]] == [f"{value:.2f}" for value in expected]
         assert row[8] == "0.550"
 
 
 def test_curve_has_the_threshold_marked_at_its_recall_and_precision(report: ReportData) -> None:
     first = html_of(report).split('id="label-1"')[1].split("</li>")[0]
     row = report.evaluation.label_rows[0]
-    x, y = 24 + row["recall"] * (150 - 24 - 8), 110 - row["precision"] * (110 - 8)
+    x, y = 44 + row["recall"] * (140 - 44), 104 - row["precision"] * (104 - 10)
     found = re.search(r'class="mark" cx="([\d.]+)" cy="([\d.]+)"', first)
     assert found
     assert float(found[1]) == pytest.approx(x, abs=0.06)
@@ -111,6 +111,28 @@ def test_hostile_names_stay_text_and_nothing_outside_is_linked(shapes: Path, tra
     named = replace(evaluation, files=tuple(HOSTILE[row % 4] for row in range(40)), data=f"/{HOSTILE[0]}")
     page = Elements(html_of(make_report_data(replace(trained, path=Path(HOSTILE[1])), named)))
     assert_harmless(page, HOSTILE)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("red_fox", "red_<wbr>fox"), ("a/b\\c", "a/<wbr>b\\<wbr>c"), ("redFox", "red<wbr>Fox"), ("UNESCO", "UNESCO"),
+        ("season=Fall", "season=<wbr>Fall"), ("<b>_<i>", "&lt;b&gt;_&lt;i&gt;"), ("v1.5", "v1.5"),
+        ("لون_أحمر", "لون_<wbr>أحمر"),
+    ],
+)  # fmt: skip
+def test_long_names_are_rather_broken_after_separators(name: str, expected: str) -> None:
+    assert breakable(name) == expected
+
+
+def test_pairs_of_many_labels_have_heat_maps_of_the_most_frequent(shapes: Path, trained: Model) -> None:
+    evaluation = make_evaluation(shapes, [f"label {index}" for index in range(33)])
+    page = html_of(make_report_data(trained, evaluation))
+    assert "The heat maps show the 30 most frequent labels." in page
+    assert page.count('<text class="ct"') == 60
+    few = html_of(make_report_data(trained, make_evaluation(shapes, ["sun", "sea"])))
+    assert "most frequent labels" not in few
+    assert "1 pair occurs." in few
 
 
 def test_image_that_no_longer_opens_is_replaced_by_the_reason(shapes: Path, trained: Model) -> None:
@@ -163,7 +185,8 @@ def test_fit_and_evaluate_write_reports(cli: Cli, shapes: Path, tmp_path: Path) 
     assert cli("fit", shapes, "-o", here, *options).code == 0
     page = Elements((here / "report" / "report.html").read_text()).text
     report = json.loads((here / "metrics.json").read_text())
-    assert f"{report['metrics']['map_macro']:.3f}" in page
+    assert f"Mean average precision {report['metrics']['map_macro']:.1f}" in page  # of 6 images
+    assert "rounded to the first digit of their standard error on 6 images" in page
     assert "of the test split, which it was not trained on" in page
     assert "of 12 images of the validation and test splits" in page
     command = ("evaluate", shapes, "--model", here, "-o", tmp_path / "out", "--plot-format", "svg")
@@ -185,7 +208,7 @@ def test_report_of_folds_has_means_and_spreads(shapes: Path, tmp_path: Path) -> 
     model = fit(shapes, {**TINY, "folds": 2, "report": True}, output=tmp_path / "here").model
     report = json.loads((model.path / "metrics.json").read_text())
     page = Elements((model.path / "report" / "report.html").read_text()).text
-    assert f"{report['metrics']['f1_micro']:.3f} ± {report['spread']['f1_micro']:.3f}" in page
+    assert f"{report['metrics']['f1_micro']:.2f} ± {report['spread']['f1_micro']:.2f}" in page
     assert "of 60 images (each predicted by a model that was not trained on it)" in page
 
 
@@ -277,9 +300,42 @@ def test_click_on_a_heading_sorts_the_labels_and_another_click_reverses_them(
     </script></body>"""
     shown = browser(page.replace("</body>", clicks))
     down, up = json.loads(re.findall(r"<title>(.*?)</title>", shown.page)[0])
-    precisions = sorted((f"{row['precision']:.3f}" for row in report.evaluation.label_rows), reverse=True)
+    precisions = sorted((f"{row['precision']:.2f}" for row in report.evaluation.label_rows), reverse=True)
     assert down == precisions
     assert up == precisions[::-1]
+
+
+@pytest.mark.browser
+def test_tables_fit_a_phone_or_can_be_scrolled_and_words_are_whole(
+    browser: Browser, shapes: Path, trained: Model
+) -> None:
+    names = ["mountain/landscape/with-snow", "golden_delicious_apple", "sea", "lesser black-backed gull, juvenile"]
+    page = html_of(make_report_data(trained, make_evaluation(shapes, names)))
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("<details>", "<details open>")
+    script = """<script>
+      document.body.style.width = "360px";
+      const tables = [...document.querySelectorAll("table")];
+      const cut = tables.map((table) => table.parentElement).filter((box) =>
+        box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "auto");
+      let words = 0, broken = 0;
+      for (const name of document.querySelectorAll("main bdi")) {
+        const texts = document.createTreeWalker(name, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/\\p{L}+/gu)) {
+          const range = document.createRange();
+          range.setStart(texts.currentNode, word.index);
+          range.setEnd(texts.currentNode, word.index + word[0].length);
+          words += 1;
+          broken += new Set([...range.getClientRects()].map((part) => part.width && part.top)).size > 1;
+        }
+      }
+      document.title = [tables.length, cut.length, words, broken].join();
+    </script></body>"""
+    shown = browser(page.replace("</body>", script), "--window-size=360,900")
+    tables, cut, words, broken = map(int, re.findall(r"<title>([\d,]+)</title>", shown.page)[0].split(","))
+    assert tables > 6
+    assert cut == 0
+    assert words > 300
+    assert broken == 0
 
 
 @pytest.mark.browser

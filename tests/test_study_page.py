@@ -45,8 +45,8 @@ def make_result(trials: tuple[Trial, ...] = TRIALS, space: Mapping[str, str] = S
         space=Space.of(space)[0], options=changes.pop("options", TuneOptions(trials=len(trials) or 1, prune=True)),
     )  # fmt: skip
     parts: dict[str, Any] = {
-        "study": "birds", "folder": Path("/studies/birds"), "importance": {"lr": 0.6, "flip": 0.3, "batch_size": 0.1},
-        **changes,
+        "study": "birds", "folder": Path("/studies/birds"), "val_images": 130,
+        "importance": {"lr": 0.6, "flip": 0.3, "batch_size": 0.1}, **changes,
     }  # fmt: skip
     return TuneResult(plan=plan, ranking=tuple(ranked(trials)), **parts)
 
@@ -71,15 +71,15 @@ def test_page_is_written_into_the_folder_of_the_study_in_place_of_the_last_one(t
     result = make_result(folder=tmp_path / "studies" / "birds")
     page = write_study_page(result)
     assert page == tmp_path / "studies" / "birds" / "report" / "report.html"
-    assert "The best of 4 complete trials has mAP 0.8100" in page.read_text()
+    assert "The best of 4 complete trials has mAP 0.81 " in page.read_text()
     write_study_page(replace(result, ranking=(trial(1, 0.9),)))
-    assert "The only complete trial has mAP 0.9000" in page.read_text()
+    assert "The only complete trial has mAP 0.90 " in page.read_text()
     assert [path.name for path in page.parent.iterdir()] == ["report.html"]
 
 
 def test_headline_has_the_best_score_its_settings_and_what_became_of_all_trials() -> None:
     text = text_of(make_result())
-    assert "The best of 4 complete trials has mAP 0.8100 on validation images." in text
+    assert "The best of 4 complete trials has mAP 0.81 on validation images." in text
     assert "Trial 2: lr 0.003, batch size auto, flip true." in text
     assert "6 trials: 4 complete, 1 pruned, 1 failed. Data: /data/birds." in text
 
@@ -97,10 +97,23 @@ def test_data_that_is_drawn_is_called_so() -> None:
 
 def test_optimistic_bias_is_reported_with_the_score_to_expect() -> None:
     text = text_of(refitted(0.80, 0.74))
-    assert "Expect mAP 0.7400 on new images" in text
-    assert "The optimistic bias of the validation score is 0.0600: expect 0.7400 on new images." in text
+    assert "Expect mAP 0.74 on new images" in text
+    assert "The optimistic bias of the validation score is 0.06: expect 0.74 on new images." in text
     assert "/models/birds-2" in text
     assert "How much less is unknown" not in text
+
+
+def test_bias_below_the_error_of_the_scores_is_not_visible() -> None:
+    text = text_of(refitted(0.8140, 0.8060))
+    assert "No optimistic bias is visible" in text
+    assert "mAP 0.81 on new images" in text
+
+
+def test_scores_have_the_digits_that_the_validation_images_allow() -> None:
+    few, many = (page_of(make_result(val_images=number)) for number in (12, 10_000))
+    assert [row[2] for row in table_of(few, "trial-table")[:2]] == ["0.8", "0.8"]
+    assert [row[2] for row in table_of(many, "trial-table")[:2]] == ["0.810", "0.790"]
+    assert "the first digit of their standard error on 12 images" in Elements(few).text
 
 
 def test_better_test_score_is_not_called_biased() -> None:
@@ -117,16 +130,16 @@ def test_page_says_that_the_bias_is_unknown_and_why() -> None:
 
 def test_single_seed_leaves_chance_open() -> None:
     text = text_of(make_result())
-    assert "The second best, trial 3, has 0.7900. Each point was trained once" in text
+    assert "The second best, trial 3, has 0.79. Each point was trained once" in text
 
 
 def test_spread_of_seeds_is_compared_with_the_other_trials() -> None:
     near, far = trial(2, (0.79, 0.81), lr=2e-3), trial(3, (0.78, 0.80), lr=3e-3)
     trials = (trial(1, (0.80, 0.82)), near, far)
     text = text_of(make_result(trials, options=TuneOptions(seeds=2)))
-    assert "has mAP 0.8100 on validation images" in text
-    assert "the mean of 2 seeds, with a standard deviation of 0.0141" in text
-    assert "Trials within 0.0141 of the best, the standard deviation over its seeds, may be equally good." in text
+    assert "has mAP 0.81 on validation images" in text
+    assert "the mean of 2 seeds, with a standard deviation of 0.01" in text
+    assert "Trials within 0.01 of the best, the standard deviation over its seeds, may be equally good." in text
     assert "Each point was trained once" not in text
 
 
@@ -147,14 +160,14 @@ def test_each_setting_has_a_bar_of_its_importance() -> None:
 
 def test_table_has_the_trials_from_the_best_on() -> None:
     rows = table_of(page_of(make_result()), "trial-table")
-    #       rank trial flip batch lr score epochs seconds state
+    #       rank trial score flip batch lr epochs seconds state
     assert rows == [
-        ["1", "2", "true", "auto", "0.003", "0.8100", "3", "60.0", "complete"],
-        ["2", "3", "false", "64", "0.001", "0.7900", "3", "60.0", "complete"],
-        ["3", "6", "true", "16", "0.002", "0.7500", "3", "60.0", "complete"],
-        ["4", "1", "true", "16", "0.0001", "0.7000", "3", "60.0", "complete"],
-        [NONE, "4", "true", "16", "0.01", "0.3100", "3", "60.0", "pruned"],
-        [NONE, "5", "true", "64", "0.001", NONE, "0", "0.0", "failed"],
+        ["1", "2", "0.81", "true", "auto", "0.003", "3", "60.0", "complete"],
+        ["2", "3", "0.79", "false", "64", "0.001", "3", "60.0", "complete"],
+        ["3", "6", "0.75", "true", "16", "0.002", "3", "60.0", "complete"],
+        ["4", "1", "0.70", "true", "16", "0.0001", "3", "60.0", "complete"],
+        [NONE, "4", "0.31", "true", "16", "0.01", "3", "60.0", "pruned"],
+        [NONE, "5", NONE, "true", "64", "0.001", "0", "0.0", "failed"],
     ]  # fmt: skip
 
 
@@ -165,7 +178,7 @@ def test_searched_epochs_stand_beside_those_that_were_trained() -> None:
         Trial(2, "complete", {"epochs": 3}, (0.7,), epochs=3),
     )
     page = page_of(make_result(trials, space, importance={}))
-    assert [row[2:5] for row in table_of(page, "trial-table")] == [["9", "0.8000", "7"], ["3", "0.7000", "3"]]
+    assert [row[2:5] for row in table_of(page, "trial-table")] == [["0.80", "9", "7"], ["0.70", "3", "3"]]
 
 
 def test_each_reason_of_failed_trials_is_shown_once() -> None:
@@ -228,7 +241,7 @@ def test_categories_have_the_mean_of_their_trials() -> None:
     flip = next(panel for panel in setting_panels(make_result()) if panel.title == "flip")
     means = [line for line in flip.lines if line.role == "mean"]
     assert [line.points[0][1] for line in means] == pytest.approx([(0.70 + 0.81 + 0.75) / 3, 0.79])
-    assert "the best, 0.8100, at true." in flip.description
+    assert "the best, 0.81, at true." in flip.description
 
 
 def test_spread_of_seeds_is_drawn_around_each_dot() -> None:
@@ -266,7 +279,7 @@ def test_axis_of_scores_holds_all_and_is_never_too_narrow(scores: list[float]) -
 def test_single_trial_has_a_page_that_compares_nothing() -> None:
     page = page_of(make_result((trial(1, 0.8),), importance={}))
     text = Elements(page).text
-    assert "The only complete trial has mAP 0.8000 on validation images." in text
+    assert "The only complete trial has mAP 0.80 on validation images." in text
     assert "How reliable this is" not in text
     assert "There is no other complete trial" not in text
 
@@ -274,7 +287,7 @@ def test_single_trial_has_a_page_that_compares_nothing() -> None:
 def test_all_trials_but_one_failed() -> None:
     trials = (*(failed(number, "out of memory") for number in range(1, 12)), trial(12, 0.8))
     text = text_of(make_result(trials, importance={}))
-    assert "The only complete trial has mAP 0.8000" in text
+    assert "The only complete trial has mAP 0.80" in text
     assert "11 of 12 trials failed" in text
     assert "There is no other complete trial to compare it with." in text
     assert "11 trials out of memory" in text
@@ -344,12 +357,12 @@ def test_click_on_a_heading_sorts_trials_by_number_or_by_word(browser: Browser) 
         const rows = [...document.querySelectorAll("#trial-table tbody tr")];
         return rows.map((row) => row.cells[n].textContent.trim()).join(" ");
       };
-      document.title = [column(5), column(5), column(3), column(4)].join(";");
+      document.title = [column(2), column(2), column(4), column(5)].join(";");
     </script></body>"""
     shown = browser(page.replace("</body>", clicks))
     assert re.findall(r"<title>(.*?)</title>", shown.page)[0].split(";") == [
-        "0.8100 0.7900 0.7500 0.7000 0.3100 " + NONE,
-        "0.3100 0.7000 0.7500 0.7900 0.8100 " + NONE,
+        "0.81 0.79 0.75 0.70 0.31 " + NONE,
+        "0.31 0.70 0.75 0.79 0.81 " + NONE,
         "64 64 16 16 16 auto",
         "0.01 0.003 0.002 0.001 0.001 0.0001",
     ]

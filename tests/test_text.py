@@ -2,9 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from labelr.scoring.report.text import explain_metrics, headline, metric_cards, percent
+from labelr.scoring.report.text import (
+    explain_metrics,
+    format_score,
+    headline,
+    headline_rows,
+    metric_cards,
+    percent,
+    score_digits,
+)
 
 
 def result_of(tp: int, fp: int, fn: int, images: int = 200, **metrics: float | None) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def test_metric_that_is_not_evaluable_has_no_card_and_others_describe_their_inte
     cards = metric_cards(result_of(1, 1, 1, f1_macro=None))
     assert [card["name"] for card in cards][:3] == ["Mean average precision", "F1 micro", "Exact match"]
     assert len(cards) == 5
-    assert cards[0]["description"] == "Mean average precision: 0.500, 95 % interval 0.400 to 0.600; label prior 0.500"
+    assert cards[0]["description"] == "Mean average precision: 0.50, 95 % interval 0.40 to 0.60; label prior 0.50"
 
 
 def test_folds_have_a_spread_instead_of_an_interval() -> None:
@@ -85,3 +94,43 @@ def test_folds_have_a_spread_instead_of_an_interval() -> None:
 @pytest.mark.parametrize(("prob", "expected"), [(0.0, "< 1 %"), (0.014, "1 %"), (0.5, "50 %"), (0.999, "> 99 %")])
 def test_probability_is_never_shown_as_certain(prob: float, expected: str) -> None:
     assert percent(prob) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "score"), [(12, 0.5), (40, 0.5), (300, 0.5), (300, 0.9), (10_000, 0.5), (10_000, 0.02)]
+)
+def test_last_digit_of_a_score_is_the_first_of_its_standard_error(images: int, score: float) -> None:
+    error = (np.random.default_rng(0).binomial(images, score, 100_000) / images).std()
+    unit = 10.0 ** -score_digits(images, score)
+    assert unit <= error < 10 * unit
+
+
+def test_digits_of_scores_that_are_no_shares_or_have_no_spread() -> None:
+    assert [score_digits(40, score) for score in (0.0, 1.0, 2.7)] == [2, 2, 2]
+    assert [score_digits(1, score) for score in (0.0, 1.0, 0.5)] == [1, 1, 1]
+    assert score_digits(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "digits", "expected"),
+    [
+        (0.1 + 0.2, 2, "0.30"), (0.0, 2, "0.00"), (1.0, 2, "1.00"), (0.9999999999, 2, "1.00"), (0.996, 2, "0.996"),
+        (0.0004, 2, "0.0004"), (2.348, 2, "2.35"), (0.96, 1, "0.96"),
+    ],
+)  # fmt: skip
+def test_score_is_shown_as_0_or_1_only_if_it_is(score: float, digits: int, expected: str) -> None:
+    assert format_score(score, digits) == expected
+
+
+def test_rows_of_the_main_scores_have_their_uncertainty_and_baselines() -> None:
+    rows = headline_rows(result_of(1, 1, 1, f1_macro=None, hamming_loss=0.0512))
+    assert [row["metric"] for row in rows] == ["mAP", "F1 micro", "exact match", "Hamming loss", "AUROC macro"]
+    assert rows[0] == {
+        "metric": "mAP", "value": "0.50", "95 % interval": "0.40 .. 0.60", "label prior": "0.50",
+        "random guessing": "0.50",
+    }  # fmt: skip
+    assert rows[1]["95 % interval"] == ""
+    assert rows[3]["value"] == "0.05"
+    folds = headline_rows({**result_of(1, 1, 1), "intervals": {}, "spread": {"map_macro": 0.0213}})
+    assert (folds[0]["spread"], folds[1]["spread"]) == ("0.02", "")
+    assert "95 % interval" not in folds[0]

@@ -139,14 +139,14 @@ def test_search_without_a_complete_trial_is_an_error_with_the_reasons(shapes: Pa
     plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         with pytest.raises(LabelrError, match="no trial was completed") as caught:
-            conclude(study, plan)
+            conclude(study, plan, 6)
         assert "--time" in caught.value.hint
         study.enqueue([{"lr": 1e-3}])
         attempt = study.shared.ask()
         attempt.set_user_attr(REASON, "the loss became nan")
         study.shared.tell(attempt, state=TrialState.FAIL)
         with pytest.raises(LabelrError, match="no trial was completed: the loss became nan"):
-            conclude(study, plan)
+            conclude(study, plan, 6)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

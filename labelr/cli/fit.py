@@ -1,6 +1,7 @@
 """``labelr fit``."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,8 @@ def fit(
     folders named after labels. The first lines on stderr say how it was read; `labelr check DATA` says more and trains
     nothing.
 
-    Prints the model's directory, the only line on stdout. `report/report.html` in it shows how good the model is.
+    Prints the model's directory, the only line on stdout. `report/report.html` in it shows how good the model is. The
+    main scores are printed on stderr, all tables with `--verbose`.
     """
     settings |= source_settings(data, synthetic)
     check_place(name, output)
@@ -94,9 +96,23 @@ def fit(
             track=track,
         ).to_json()  # fmt: skip
     if not quiet and result["scored_on"]:
-        show_evaluation(result, to=console.stderr)
-        warn_of_few_positives(result)
+        show_scores(result, tables=not json, verbose=verbose)
     if json:
         console.show_json(result)
     else:
         console.show_line(result["model"])
+
+
+def show_scores(result: Mapping[str, Any], *, tables: bool, verbose: bool) -> None:
+    """Prints on stderr how good a new model is: in words, in its main or all scores, and which labels are uncertain."""
+    from labelr.scoring.report.text import headline, headline_rows
+    from labelr.training.finalize import SCORED
+
+    told = headline(result, SCORED[result["scored_on"]], seen_in_training=False)
+    for sentence in (told.first, *told.rest, told.measured):
+        console.show_sentence(sentence)
+    if tables and verbose:
+        show_evaluation(result, to=console.stderr)
+    elif tables:
+        console.show_table(headline_rows(result), to=console.stderr)
+    warn_of_few_positives(result)

@@ -24,7 +24,7 @@ from labelr.scoring.metrics import mean_or_nan
 from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import AVERAGES, Evaluation, predictions_csv
 from labelr.training.epochs import train
-from labelr.training.finalize import DecisionRule, complete
+from labelr.training.finalize import SCORED, DecisionRule, complete
 from labelr.training.record import FOLDS_FOLDER
 from labelr.training.run import Run
 
@@ -123,8 +123,7 @@ def finalize_folds(run: Run, dataset: Dataset, folds: Folds, *, suspects: Path |
     counts = {"images": [len(evaluation.files) for evaluation in per_fold], "best_epochs": list(folds.best_epochs)}
     report = ReportData(
         model, pooled, {"scored_on": "folds", **result, "folds": counts},
-        "in all, each predicted by a model that was not trained on it", pooled,
-        "(each predicted by a model that was not trained on it)",
+        SCORED["folds"], pooled, "(each predicted by a model that was not trained on it)",
     )  # fmt: skip
     return complete(report, config, suspects)
 

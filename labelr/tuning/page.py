@@ -16,7 +16,14 @@ from labelr.scoring.metrics import METRIC_NAMES
 from labelr.scoring.report import svg
 from labelr.scoring.report.charts import Line, Panel, Span, inner_ticks, nice_ticks
 from labelr.scoring.report.page import render_page, report_path, write_html
-from labelr.scoring.report.text import Facts, machine_description, package_versions, setting_facts
+from labelr.scoring.report.text import (
+    Facts,
+    format_score,
+    machine_description,
+    package_versions,
+    score_digits,
+    setting_facts,
+)
 from labelr.scoring.results import without_nan
 from labelr.tuning.space import Range, format_rounded, format_value
 from labelr.tuning.trials import STATES, TRIALS_FILE, Trial, TuneResult, select, trial_rows
@@ -46,6 +53,7 @@ def write_study_page(result: TuneResult) -> Path:
 def render(result: TuneResult, now: datetime) -> str:
     """The report as HTML."""
     plan, counts = result.plan, Counter(trial.state for trial in result.ranking)
+    digits = score_digits(result.val_images, result.best.score)
     history, num_done = history_panel(result), counts["complete"]
     reasons = Counter(trial.reason or "unknown reason" for trial in result.ranking if trial.state == "failed")
     sections = {
@@ -66,7 +74,8 @@ def render(result: TuneResult, now: datetime) -> str:
         "failed": counts["failed"] if counts["failed"] >= MANY_FAILED * len(result.ranking) else 0,
         "pruned": counts["pruned"],
         "metric": score_name(plan.options.metric),
-        "bias": result.optimistic_bias,
+        "digits": digits,
+        "bias": {name: round(score, digits) for name, score in (result.optimistic_bias or {}).items()},
         "importance": [(setting_name(name), 100 * share) for name, share in result.importance.items()],
         "is_rough": num_done < FEW_TRIALS * len(plan.space.dimensions),
         "panels": [(panel, svg.draw(panel)) for panel in setting_panels(result)],
@@ -77,7 +86,7 @@ def render(result: TuneResult, now: datetime) -> str:
         "trials_file": TRIALS_FILE,
         "made": _made(result, now),
         "config": setting_facts(result.best_config.to_dict()),
-        "format_value": format_value,
+        "format_rounded": format_rounded,
         "setting_name": setting_name,
         "pluralize": pluralize,
     }
@@ -88,13 +97,14 @@ def _table(result: TuneResult) -> dict[str, Any]:
     """The trials, best first: columns and rows; an empty column of spreads is left out."""
     searched, fields = result.plan.space.dimensions, TrainConfig.__dataclass_fields__
     rows = [without_nan(row) for row in trial_rows(result.ranking[:MAX_ROWS], searched, format_rounded)]
+    first = ("rank", "trial", "score", "spread")  # which are then in sight on a telephone, too
     columns = [
         {
             "key": key,
             "title": setting_name(key),
             "numeric": is_number(fields[key]) if key in searched else key != "state",
         }
-        for key in rows[0]
+        for key in dict.fromkeys((*first, *rows[0]))
         if key != "reason" and (key != "spread" or any(row[key] for row in rows))
     ]
     return {"columns": columns, "rows": rows, "total": len(result.ranking)}
@@ -155,11 +165,11 @@ def _setting_panel(name: str, result: TuneResult, trials: Sequence[Trial]) -> Pa
     metric, title = score_name(result.plan.options.metric), setting_name(name)
     return Panel(
         title=title, x_label=title, y_label=metric,
-        lines=(_dots("a trial", xs, trials), *(_means(xs, trials) if x_names else ())),
+        lines=(_dots("a trial", xs, trials, result), *(_means(xs, trials) if x_names else ())),
         x_range=x_range, y_range=y_range, x_ticks=x_ticks, y_ticks=y_ticks, x_names=x_names,
         x_log=isinstance(dimension, Range) and dimension.log, mark=(xs[0], trials[0].score), intervals=bars,
         description=f"{metric} of {pluralize(len(trials), 'trial')} against {title}: the best, "
-        f"{trials[0].score:.4f}, at {format_rounded(values[0])}.",
+        f"{_score(result, trials[0])}, at {format_rounded(values[0])}.",
     )  # fmt: skip
 
 
@@ -176,9 +186,9 @@ def history_panel(result: TuneResult) -> Panel:
     done, pruned = select(by_number, "complete"), select(by_number, "pruned")
     numbers, last = [float(trial.number) for trial in done], by_number[-1].number
     best_so_far = zip(numbers, accumulate((trial.score for trial in done), max), strict=True)
-    lines = [Line("best so far", tuple(best_so_far), "best"), _dots("complete", numbers, done)]
+    lines = [Line("best so far", tuple(best_so_far), "best"), _dots("complete", numbers, done, result)]
     if pruned:
-        lines.append(_dots("pruned, at its last score", [trial.number for trial in pruned], pruned, "guide"))
+        lines.append(_dots("pruned, at its last score", [trial.number for trial in pruned], pruned, result, "guide"))
     y_range, y_ticks = score_axis([trial.score for trial in (*done, *pruned)])
     metric, best = score_name(result.plan.options.metric), result.best
     return Panel(
@@ -187,11 +197,16 @@ def history_panel(result: TuneResult) -> Panel:
         x_ticks=tuple(tick for tick in inner_ticks(1, max(last, 2)) if tick == int(tick)),
         mark=(float(best.number), best.score),
         description=f"{metric} of {pluralize(len(done), 'complete trial')} and {len(pruned)} pruned by number: "
-        f"{done[0].score:.4f} first, the best, {best.score:.4f}, at trial {best.number} of {last}.",
+        f"{_score(result, done[0])} first, the best, {_score(result, best)}, at trial {best.number} of {last}.",
     )  # fmt: skip
 
 
-def _dots(name: str, xs: Sequence[float], trials: Sequence[Trial], role: str = "first") -> Line:
+def _dots(name: str, xs: Sequence[float], trials: Sequence[Trial], result: TuneResult, role: str = "first") -> Line:
     points = tuple(zip(xs, (trial.score for trial in trials), strict=True))
-    notes = tuple(f"trial {trial.number}: {trial.score:.4f} ({trial.description})" for trial in trials)
+    notes = tuple(f"trial {trial.number}: {_score(result, trial)} ({trial.description})" for trial in trials)
     return Line(name, points, role, dots=True, joined=False, tooltips=notes)
+
+
+def _score(result: TuneResult, trial: Trial) -> str:
+    """The score of a trial with the digits that mean something."""
+    return format_score(trial.score, score_digits(result.val_images, result.best.score))

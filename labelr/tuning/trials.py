@@ -97,6 +97,7 @@ class TuneResult:
         folder: The study's directory.
         plan: What was searched and how.
         ranking: The trials, best first.
+        val_images: The number of validation images, on which trials are scored.
         importance: The share of each setting in the variance of the scores, in [0, 1], highest first; empty if too few
             trials are complete.
         model: The refitted model, as in `FitResult.to_json`; None without one.
@@ -108,6 +109,7 @@ class TuneResult:
     folder: Path
     plan: Plan
     ranking: tuple[Trial, ...]
+    val_images: int
     importance: Mapping[str, float]
     model: Mapping[str, Any] | None = None
     optimistic_bias: Mapping[str, float] | None = None

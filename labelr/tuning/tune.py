@@ -105,7 +105,7 @@ def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
     with closing(start_study(target, name_of_data(folders), identity)) as study, study.working(uuid.uuid4().hex):
         check_output(study, target)
         search(study, plan, dataset, runtime, track=track, watch=watch)
-        result = conclude(study, plan)
+        result = conclude(study, plan, len(dataset.split_rows("val")))
         if plan.options.refit:
             result = refit(study, result, dataset, target, track=track)
     if plan.config.report:
@@ -162,7 +162,7 @@ def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Tra
         )  # fmt: skip
 
 
-def conclude(study: Study, plan: Plan) -> TuneResult:
+def conclude(study: Study, plan: Plan, val_images: int) -> TuneResult:
     """The result so far, written into the study's directory as a table and as the best settings.
 
     Raises:
@@ -178,7 +178,7 @@ def conclude(study: Study, plan: Plan) -> TuneResult:
         details = f": {preview(reasons, 2)}" if reasons else ""
         hint = "fix the cause, and choose another name with `--study`" if reasons else "allow more `--time`"
         raise LabelrError(f"no trial was completed{details}", hint)
-    result = TuneResult(study.name, study.folder, plan, tuple(trials), _importance(study.shared))
+    result = TuneResult(study.name, study.folder, plan, tuple(trials), val_images, _importance(study.shared))
     files.write_atomically(study.folder / TRIALS_FILE, trials_csv(trials, plan.space.dimensions))
     files.write_atomically(study.folder / store.CONFIG_FILE, files.json_text(result.best_config.to_dict()))
     return result

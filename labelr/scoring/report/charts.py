@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from labelr.data.label_table import Targets
 from labelr.model.predict import Probs
 from labelr.scoring.metrics import FloatArray, evaluable
+from labelr.scoring.report.text import format_score, score_digits
 from labelr.scoring.results import Evaluation
 
 UNIT = (0.0, 1.0)
 UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-MAX_LOG_TICKS = 7
+MAX_LOG_TICKS = 6
 CURVE_POINTS = 60
 """A precision-recall curve with more points looks the same."""
 NUM_BINS = 10
@@ -99,10 +100,18 @@ def inner_ticks(low: float, high: float, *, log: bool = False) -> tuple[float, .
     return tuple(ticks) if len(ticks) > 1 else (low, high)
 
 
-def tick_text(value: float) -> str:
-    """The shortest text of a tick."""
-    text = f"{value:.3g}"
-    return text.replace("e-0", "e-").replace("e+0", "e")
+def tick_texts(ticks: Sequence[float], *, log: bool = False) -> list[str]:
+    """The texts of an axis's ticks, as short as possible; with equally many decimals unless the axis is logarithmic."""
+    texts = [f"{tick:.3g}".replace("e-0", "e-").replace("e+0", "e") for tick in ticks]
+    if log or any("e" in text for text in texts):
+        return texts
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    return [f"{tick:.{decimals}f}" for tick in ticks]
+
+
+def shorten(name: str, length: int) -> str:
+    """A name of at most `length` characters, shortened in its middle: labels often begin alike, or end alike."""
+    return name if len(name) <= length else f"{name[: length - length // 3 - 1]}…{name[-(length // 3) :]}"
 
 
 def read_history(path: Path) -> History:
@@ -177,6 +186,7 @@ def curve_panels(evaluation: Evaluation, columns: Sequence[int]) -> list[Panel |
     """The precision-recall curve of each label in `columns`, its threshold marked; None for one not evaluable."""
     usable = evaluable(evaluation.targets)
     rows = {row["label"]: row for row in evaluation.label_rows}
+    digits = score_digits(len(evaluation.probs))
     panels: list[Panel | None] = []
     for column in columns:
         label = evaluation.labels[column]
@@ -186,14 +196,15 @@ def curve_panels(evaluation: Evaluation, columns: Sequence[int]) -> list[Panel |
         row, known = rows[label], ~np.isnan(evaluation.targets[:, column])
         points = precision_recall(evaluation.probs[known, column], evaluation.targets[known, column])
         prevalence = row["support"] / known.sum()
+        shown = {name: format_score(row[name], digits) for name in ("ap", "precision", "recall")}
         panels.append(
             Panel(
                 title=label, x_label="recall", y_label="precision",
                 lines=(Line("", ((0.0, prevalence), (1.0, prevalence)), "guide"), Line("", points)),
                 x_range=UNIT, y_range=UNIT, x_ticks=(0.0, 0.5, 1.0), y_ticks=(0.0, 0.5, 1.0),
                 mark=(row["recall"], row["precision"]) if row["predicted"] else None,
-                description=f"Precision-recall curve of {label}: average precision {row['ap']:.3f}; at the threshold "
-                f"{row['threshold']:.3f}, precision {row['precision']:.3f} and recall {row['recall']:.3f}.",
+                description=f"Precision-recall curve of {label}: average precision {shown['ap']}; at the threshold "
+                f"{row['threshold']:.3f}, precision {shown['precision']} and recall {shown['recall']}.",
             )
         )  # fmt: skip
     return panels

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from labelr import files
 from labelr.config import PLOT_FORMATS
@@ -129,6 +132,7 @@ def render(report: ReportData, thumbnail: MakeThumbnail) -> str:
         "explanation": text.explain_metrics(report.result) if evaluated else "",
         "folds": "spread" in report.result,
         "columns": sections.LABEL_COLUMNS,
+        "digits": text.score_digits(report.result["images"]),
         "few": report.result["few_positives"],
         "total": len(report.evaluation.labels),
         "facts": text.reproducibility_facts(report.model, report.evaluation, training_seconds, datetime.now(UTC)),
@@ -139,6 +143,11 @@ def render(report: ReportData, thumbnail: MakeThumbnail) -> str:
     return render_page(TEMPLATE, context)
 
 
+def breakable(name: str) -> Markup:
+    """A name as HTML that is rather broken after a separator or before a capital letter than within a word."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/\\|=:,;+-])(?=\w)|(?<=[a-z])(?=[A-Z])", name))
+
+
 def render_page(template: Path, context: Mapping[str, Any]) -> str:
     """A template as HTML, with the shared style sheet and script.
 
@@ -147,12 +156,12 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
         context: Its variables. The base template needs the `title`, and the anchor and title of each of the `sections`.
     """
     import jinja2
-    from markupsafe import Markup
 
     environment = jinja2.Environment(
         autoescape=True, loader=jinja2.FileSystemLoader([template.parent, HERE]), undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters |= {"breakable": breakable, "score": text.format_score}
     script = (HERE / "report.js").read_text(encoding="utf-8")
     base = {
         "version": __version__,

@@ -16,7 +16,7 @@ import numpy as np
 from labelr import files
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
-from labelr.scoring.report.charts import Panel, tick_text
+from labelr.scoring.report.charts import Panel, shorten, tick_texts
 from labelr.scoring.report.sections import MakeThumbnail, example, random_rows
 from labelr.scoring.results import Evaluation
 
@@ -56,9 +56,7 @@ class Fonts:
         text = printable(name)
         if self.missing & set(text):
             text = f"{number}: {text}"
-        if len(text) > length:
-            text = f"{text[: length - length // 3 - 1]}…{text[-(length // 3) :]}"
-        return text
+        return shorten(text, length)
 
 
 def left_to_right(before: str, name: str, after: str) -> str:
@@ -224,9 +222,9 @@ def draw_history(panels: Sequence[Panel]) -> "Figure":
 def draw_curves(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     """The precision-recall curve of each label, its threshold marked."""
     columns = charts.most_frequent(evaluation, MAX_LABELS)
-    caption = f"Precision (vertical) against recall (horizontal). Dot: threshold in use.{_left_out(evaluation)}"
+    caption = f"Dot: threshold in use. Dashed: random guessing.{_left_out(evaluation)}"
     per_row = 4 if len(columns) <= 12 else 8
-    figure, all_axes = _grid(len(columns), per_row, (2.15, 2.1), (0.4, 0.15, 0.3, 0.3), caption)
+    figure, all_axes = _grid(len(columns), per_row, (2.25, 2.2), (0.5, 0.15, 0.4, 0.3), caption)
     for axes, panel, column in zip(all_axes, charts.curve_panels(evaluation, columns), columns, strict=True):
         _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1), fonts)
         if panel is None:
@@ -234,6 +232,8 @@ def draw_curves(evaluation: Evaluation, fonts: Fonts) -> "Figure":
             axes.set(xticks=[], yticks=[])
             continue
         _draw_panel(axes, panel)
+        axes.set_xlabel(panel.x_label, fontsize=8, labelpad=2)
+        axes.set_ylabel(panel.y_label, fontsize=8, labelpad=2)
     return figure
 
 
@@ -253,8 +253,8 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     pads = [0.02 * (high - low) for low, high in (panel.x_range, panel.y_range)]
     axes.set_xlim(panel.x_range[0] - pads[0], panel.x_range[1] + pads[0])
     axes.set_ylim(panel.y_range[0] - pads[1], panel.y_range[1] + pads[1])
-    axes.set_xticks(panel.x_ticks, [tick_text(tick) for tick in panel.x_ticks], fontsize=8)
-    axes.set_yticks(panel.y_ticks, [tick_text(tick) for tick in panel.y_ticks], fontsize=8)
+    axes.set_xticks(panel.x_ticks, tick_texts(panel.x_ticks, log=panel.x_log), fontsize=8)
+    axes.set_yticks(panel.y_ticks, tick_texts(panel.y_ticks), fontsize=8)
     axes.grid(axis="y", color=EDGE, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -268,9 +268,9 @@ def draw_confusion(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     """The confusion matrix of each label."""
     rows = {row["label"]: row for row in evaluation.label_rows}
     columns = charts.most_frequent(evaluation, MAX_LABELS)
-    caption = f"Rows: given labels. Columns: predictions.\nBlue: correct. Orange: wrong.{_left_out(evaluation)}"
+    caption = f"Blue: correct. Orange: wrong.{_left_out(evaluation)}"
     per_row = 5 if len(columns) <= 15 else 10
-    figure, all_axes = _grid(len(columns), per_row, (1.8, 1.65), (0.4, 0.15, 0.25, 0.3), caption)
+    figure, all_axes = _grid(len(columns), per_row, (1.8, 1.75), (0.45, 0.15, 0.35, 0.3), caption)
     for axes, column in zip(all_axes, columns, strict=True):
         row = rows[evaluation.labels[column]]
         counts = np.array([[row["tp"], row["fn"]], [row["fp"], row["tn"]]])
@@ -281,9 +281,11 @@ def draw_confusion(evaluation: Evaluation, fonts: Fonts) -> "Figure":
             axes.text(x, y, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
         axes.set_xticks([0, 1], ["yes", "no"], fontsize=7)
         axes.set_yticks([0, 1], ["yes", "no"], fontsize=7)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, pad=2)
+        axes.set_xlabel("predicted", fontsize=7, labelpad=1)
+        axes.set_ylabel("given", fontsize=7, labelpad=1)
         axes.spines[:].set_visible(False)
-        _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1, 22), fonts)
+        _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1, 20), fonts)
     return figure
 
 

@@ -35,7 +35,7 @@ MIN_LABELS, MAX_LABELS = 5, 8
 """Labels shown beside an image, positive and predicted ones first."""
 LABEL_COLUMNS = ("Positives", "Predicted", "Precision", "Recall", "F1", "AP", "AUROC", "Threshold")
 MAX_ROWS, MAX_CURVES, MAX_PAIRED, PAIR_ROWS = 2000, 200, 200, 10
-"""Labels in the table; the most frequent labels with a curve, and in the heat maps of pairs; rows of pairs."""
+"""Labels in the table; the most frequent labels with a curve, and those whose pairs are counted; rows of pairs."""
 
 Cell = tuple[int, int]
 """The row of an image and the column of a label."""
@@ -52,7 +52,7 @@ UNCERTAIN = (
 )
 OVERFITTING = (
     "If the gap between the losses grows while the validation loss rises, the model memorizes its training images "
-    "(overfitting). The last gap is {gap:.3f}. Training images are augmented and therefore harder, which can make the "
+    "(overfitting). The last gap is {gap:.2f}. Training images are augmented and therefore harder, which can make the "
     "gap negative. Scores use a threshold of 0.5 and are computed before calibration."
 )
 
@@ -241,11 +241,17 @@ def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
     ]
     rows.sort(key=lambda row: (-abs(row["predicted"] - row["given"]), -row["given"]))
     text = (
-        f"The number of images on which two labels occur together, as given and as predicted: {len(rows):,} pairs "
-        f"occur. {'The largest differences come first.' if rows else ''} In the heat maps, each row and each column "
-        "is a label, in the model's order."
+        "The number of images on which two labels occur together, as given and as predicted: "
+        f"{pluralize(len(rows), 'pair')} occur{'s' if len(rows) == 1 else ''}."
+        f"{' The largest differences come first.' if len(rows) > 1 else ''}"
     )
-    maps = [("Given", _pair_map(given, names, "Given")), ("Predicted", _pair_map(predicted, names, "Predicted"))]
+    shown = [columns.index(column) for column in charts.most_frequent(evaluation, svg.MAX_NAMED)]
+    if len(shown) < len(evaluation.labels):
+        text += f" The heat maps show the {len(shown)} most frequent labels."
+    maps = [
+        (title, _pair_map(counts[np.ix_(shown, shown)], [names[index] for index in shown], title))
+        for title, counts in (("Given", given), ("Predicted", predicted))
+    ]
     return {"text": text, "rows": rows[:PAIR_ROWS], "maps": maps}
 
 
@@ -263,8 +269,9 @@ def calibration(evaluation: Evaluation) -> dict[str, Any] | None:
     text = "Here no dot is further from the line than chance explains."
     if outside:
         worst = max(outside, key=lambda b: abs(b.mean - b.share))
+        share = percent(worst.share)
         direction = "too low" if worst.share > worst.mean else "too high"
-        text = f"The largest deviation is around {worst.mean:.2f}, which is {direction}: {worst.share:.2f} are true."
+        text = f"The largest deviation is around {worst.mean:.2f}, which is {direction}: of these, {share} are true."
     return {"panel": panel, "drawing": svg.draw(panel), "bins": bins, "text": text}
 
 

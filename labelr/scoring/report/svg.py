@@ -1,24 +1,28 @@
 """Draws charts as inline SVG for HTML reports; the style sheet sets the colours, which makes dark mode work."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
 from labelr.scoring.metrics import FloatArray
-from labelr.scoring.report.charts import Line, Panel, axis_fraction, tick_text
+from labelr.scoring.report.charts import Line, Panel, axis_fraction, shorten, tick_texts
 
 WIDE = (350, 220, (58, 12, 38, 12))
 """Width, height, and margins at the left, right, bottom and top, in SVG units."""
-SMALL = (150, 130, (24, 8, 20, 8))
-LETTER_WIDTH = 5.9
-"""An upper bound of the mean."""
+SMALL = (150, 140, (38, 4, 30, 4))
+INSET = 6
+"""The room between the ends of an axis and the outermost values, so that dots do not touch the texts of the ticks."""
+LETTER_WIDTH, WIDE_LETTER = 7.0, 10.5
+"""An upper bound of the mean in most names, and the width of an East Asian character."""
 MAX_NAME_LENGTH = 18
 HEAT_LEVELS = 8
 MAX_NUMBERED, MAX_NAMED = 10, 30
-"""The most labels for which a heat map has room for counts, and for names."""
+"""The most labels for which a heat map has room for counts, and for their names."""
 SVG = Markup('<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{description}">{content}</svg>')
 TEXT = Markup('<text class="{kind}" x="{x}" y="{y}">{text}</text>')
 SLANTED = Markup('<text class="yt" transform="translate({x} {y}) rotate(-35)">{text}</text>')
+HEADER = Markup('<text class="{kind}" transform="translate({x} {y}) rotate({turn})">{text}<title>{name}</title></text>')
 TOOLTIP = Markup("<title>{}</title>")
 
 Size = tuple[int, int, tuple[int, int, int, int]]
@@ -34,11 +38,13 @@ class Plane:
 
     def x(self, value: float) -> float:
         """The horizontal coordinate of a value."""
-        return round(self.left + axis_fraction(value, self.x_range, log=self.x_log) * (self.right - self.left), 1)
+        fraction = axis_fraction(value, self.x_range, log=self.x_log)
+        return round(self.left + INSET + fraction * (self.right - self.left - 2 * INSET), 1)
 
     def y(self, value: float) -> float:
         """The vertical coordinate of a value."""
-        return round(self.bottom - axis_fraction(value, self.y_range) * (self.bottom - self.top), 1)
+        height = self.bottom - self.top - 2 * INSET
+        return round(self.bottom - INSET - axis_fraction(value, self.y_range) * height, 1)
 
 
 def draw(panel: Panel, *, small: bool = False) -> Markup:
@@ -66,19 +72,19 @@ def _size(panel: Panel) -> Size:
     if not _is_slanted(panel):
         return WIDE
     width, height, (left, right, bottom, top) = WIDE
-    extra = round(0.5 * LETTER_WIDTH * max(len(shorten(name)) for name in panel.x_names))
+    extra = round(0.5 * max(text_width(shorten(name, MAX_NAME_LENGTH)) for name in panel.x_names))
     return width, height + extra, (left, right, bottom + extra, top)
 
 
 def _is_slanted(panel: Panel) -> bool:
     width, _, (left, right, _, _) = WIDE
-    room = (width - left - right) / LETTER_WIDTH
-    return bool(panel.x_names) and max(map(len, panel.x_names)) + 1 > room / len(panel.x_names)
+    names = panel.x_names
+    return bool(names) and max(map(text_width, names)) + LETTER_WIDTH > (width - left - right) / len(names)
 
 
-def shorten(name: str) -> str:
-    """A name with at most `MAX_NAME_LENGTH` characters."""
-    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
+def text_width(text: str) -> float:
+    """An upper bound of the width of most texts in SVG units; Chinese, Japanese and Korean characters are wide."""
+    return sum(WIDE_LETTER if unicodedata.east_asian_width(char) in "WF" else LETTER_WIDTH for char in text)
 
 
 def _axes(panel: Panel, plane: Plane, *, small: bool) -> list[Markup]:
@@ -86,18 +92,18 @@ def _axes(panel: Panel, plane: Plane, *, small: bool) -> list[Markup]:
         Markup("M{a} {y}H{b}").format(a=plane.left, y=plane.y(tick), b=plane.right) for tick in panel.y_ticks
     )
     parts = [Markup('<path class="grid" d="{lines}"/>').format(lines=lines)]
-    parts += [TEXT.format(kind="yt", x=plane.left - 4, y=plane.y(t) + 3.5, text=tick_text(t)) for t in panel.y_ticks]
-    names = panel.x_names or [tick_text(tick) for tick in panel.x_ticks]
+    for tick, text in zip(panel.y_ticks, tick_texts(panel.y_ticks), strict=True):
+        parts.append(TEXT.format(kind="yt", x=plane.left - 4, y=plane.y(tick) + 3.5, text=text))
+    names = panel.x_names or tick_texts(panel.x_ticks, log=panel.x_log)
     slanted = not small and _is_slanted(panel)
     for tick, name in zip(panel.x_ticks, names, strict=True):
         template, shift = (SLANTED, 3) if slanted else (TEXT, 0)
-        parts.append(template.format(kind="xt", x=plane.x(tick) + shift, y=plane.bottom + 13, text=shorten(name)))
-    if not small:
-        middle = (plane.left + plane.right) / 2
-        parts.append(TEXT.format(kind="xl", x=middle, y=plane.height - 6, text=panel.x_label))
-        height = (plane.top + plane.bottom) / 2
-        turned = Markup('<text class="xl" transform="translate(9 {y}) rotate(-90)">{text}</text>')
-        parts.append(turned.format(y=height, text=panel.y_label))
+        text = shorten(name, MAX_NAME_LENGTH)
+        parts.append(template.format(kind="xt", x=plane.x(tick) + shift, y=plane.bottom + 13, text=text))
+    middle, height = (plane.left + plane.right) / 2, (plane.top + plane.bottom) / 2
+    parts.append(TEXT.format(kind="xl", x=middle, y=plane.height - (3 if small else 6), text=panel.x_label))
+    turned = Markup('<text class="xl" transform="translate(9 {y}) rotate(-90)">{text}</text>')
+    parts.append(turned.format(y=height, text=panel.y_label))
     return parts
 
 
@@ -116,16 +122,21 @@ def _line(line: Line, plane: Plane) -> Markup:
 
 
 def heat_map(counts: FloatArray, names: Sequence[str], description: str) -> Markup:
-    """The number of images with both labels of each pair, ``(L, L)``, as a heat map with names where there is room."""
+    """The number of images with both labels of each pair, ``(L, L)``, as a heat map with a name at each row and column.
+
+    The counts are in the cells where there is room.
+    """
     size = len(counts)
-    edge, left = (30, 120) if size <= MAX_NUMBERED else (12, 120) if size <= MAX_NAMED else (12, 2)
+    edge = 30 if size <= MAX_NUMBERED else 13
+    short = [shorten(name, MAX_NAME_LENGTH) for name in names]
+    margin = round(max(map(text_width, short), default=0)) + 8  # left of the rows, and above the columns
+    texts = list(_headers(names, short, margin, edge))
     highest = max(float(counts.max(initial=0)), 1.0)
     paths: list[list[str]] = [[] for _ in range(HEAT_LEVELS)]
-    texts: list[Markup] = []
     for row, column in zip(*(axis.tolist() for axis in counts.nonzero()), strict=True):
         count = float(counts[row, column])
         level = min(HEAT_LEVELS - 1, int((count / highest) ** 0.5 * HEAT_LEVELS))
-        x, y, inner = left + column * edge, row * edge, edge - 1
+        x, y, inner = margin + column * edge, margin + row * edge, edge - 1
         paths[level].append(f"M{x} {y}h{inner}v{inner}h-{inner}z")
         if size <= MAX_NUMBERED:
             kind = "count on-dark" if level >= HEAT_LEVELS // 2 else "count"
@@ -135,13 +146,18 @@ def heat_map(counts: FloatArray, names: Sequence[str], description: str) -> Mark
         for level, path in enumerate(paths)
         if path
     ]
-    if size <= MAX_NAMED:
-        texts += [
-            TEXT.format(kind="yt", x=left - 5, y=(row + 0.5) * edge + 3.5, text=shorten(name))
-            for row, name in enumerate(names)
-        ]
-    frame = Markup('<rect class="frame" x="{x}" y="0" width="{s}" height="{s}"/>').format(x=left, s=size * edge)
-    width, height = left + size * edge + 2, size * edge + 2
+    frame = Markup('<rect class="frame" x="{m}" y="{m}" width="{s}" height="{s}"/>').format(m=margin, s=size * edge)
     content = frame + Markup("").join([*cells, *texts])
-    drawing = SVG.format(w=width, h=height, description=description, content=content)
-    return Markup('<div style="max-width:{most}px">{drawing}</div>').format(most=round(1.3 * width), drawing=drawing)
+    edges = margin + size * edge + 2
+    drawing = SVG.format(w=edges, h=edges, description=description, content=content)
+    return Markup('<div class="scroll"><div style="min-width:{w}px;max-width:{most}px">{drawing}</div></div>').format(
+        w=edges, most=round(1.3 * edges), drawing=drawing
+    )
+
+
+def _headers(names: Sequence[str], short: Sequence[str], margin: int, edge: int) -> Iterator[Markup]:
+    """The short names of the rows and, turned, of the columns of a heat map, with the full ones as tooltips."""
+    for index, (name, text) in enumerate(zip(names, short, strict=True)):
+        middle = margin + (index + 0.5) * edge + 3.5
+        yield HEADER.format(kind="yt", x=margin - 5, y=middle, turn=0, name=name, text=text)
+        yield HEADER.format(kind="ct", x=middle, y=margin - 5, turn=-90, name=name, text=text)

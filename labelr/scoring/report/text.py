@@ -23,7 +23,11 @@ from labelr.version import __version__
 
 MIN_POSITIVES = 100
 """With fewer positive labels in all images, the headline warns that scores are rough."""
+MAX_DIGITS = 6
+"""A score that is 0 or 1 when rounded to so many decimals is shown as such."""
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "scipy")
+
+BASELINES = {"prior": "label prior", "random": "random guessing"}
 
 Result = Mapping[str, Any]
 """An evaluation as in ``metrics.json``."""
@@ -92,6 +96,29 @@ def percent(prob: float) -> str:
     return "> 99 %" if prob > 0.99 else f"{100 * prob:.0f} %"
 
 
+def score_digits(images: int, score: float = 0.5) -> int:
+    """How many decimals of a score mean something: down to the first digit of its standard error.
+
+    The error is that of a share of as many images, ``sqrt(score * (1 - score) / images)``, which is largest for 0.5.
+
+    Args:
+        images: How many images the score was measured on; 0 counts as 1.
+        score: The score. One that is no share, such as a loss above 1, counts as 0.5.
+    """
+    images = max(images, 1)
+    variance = score * (1 - score) if 0 <= score <= 1 else 0.25
+    error = math.sqrt(max(variance, 1 / images) / images)  # 0 and 1 have an error, too: one image decides
+    return max(1, math.ceil(-math.log10(error)))
+
+
+def format_score(score: float, digits: int) -> str:
+    """A score with as many decimals; more where it would look like 0 or 1, which it is not."""
+    if round(score, MAX_DIGITS) not in (0, 1):
+        while round(score, digits) in (0, 1):
+            digits += 1
+    return f"{score:.{digits}f}"
+
+
 HEADLINE_METRICS = {
     "map_macro": (
         "Mean average precision",
@@ -113,11 +140,32 @@ def metric_rows(result: Result) -> list[dict[str, Any]]:
     return [{"name": name, **_metric(result, key)} for key, name in METRIC_NAMES.items()]
 
 
-def _metric(result: Result, key: str) -> dict[str, float | None]:
-    """One metric with its interval or spread and its baselines; None for what is not known."""
+def headline_rows(result: Result) -> list[dict[str, str]]:
+    """A row of text for each headline metric that is evaluable: its value, its uncertainty and the baselines."""
+    rows = []
+    for key in HEADLINE_METRICS:
+        metric = _metric(result, key)
+        if metric["value"] is None:
+            continue
+        shown = {name: _shown(metric[name], metric["digits"]) for name in ("value", "low", "high", "spread")}
+        interval = f"{shown['low']} .. {shown['high']}" if shown["low"] else ""
+        uncertainty = {"spread": shown["spread"]} if "spread" in result else {"95 % interval": interval}
+        baselines = {name: _shown(metric[part], metric["digits"]) for part, name in BASELINES.items()}
+        rows.append({"metric": METRIC_NAMES[key], "value": shown["value"], **uncertainty, **baselines})
+    return rows
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "" if value is None else format_score(value, digits)
+
+
+def _metric(result: Result, key: str) -> dict[str, Any]:
+    """One metric with its interval or spread, its baselines and how many digits mean something; None if unknown."""
     low, high = result.get("intervals", {}).get(key) or (None, None)
+    value = result["metrics"][key]
     return {
-        "value": result["metrics"][key],
+        "value": value,
+        "digits": score_digits(result["images"], 0.5 if value is None else value),
         "low": low,
         "high": high,
         "spread": result.get("spread", {}).get(key),
@@ -134,9 +182,10 @@ def metric_cards(result: Result) -> list[dict[str, Any]]:
         value = metric["value"]
         if value is None or not math.isfinite(value):
             continue
-        interval = f", 95 % interval {metric['low']:.3f} to {metric['high']:.3f}" if metric["low"] is not None else ""
-        prior = f"; label prior {metric['prior']:.3f}" if metric["prior"] is not None else ""
-        description = f"{name}: {value:.3f}{interval}{prior}"
+        shown = {part: _shown(metric[part], metric["digits"]) for part in ("value", "low", "high", "prior")}
+        interval = f", 95 % interval {shown['low']} to {shown['high']}" if shown["low"] else ""
+        prior = f"; label prior {shown['prior']}" if shown["prior"] else ""
+        description = f"{name}: {shown['value']}{interval}{prior}"
         cards.append({"name": name, "explanation": explanation, "description": description, **metric})
     return cards
 
@@ -151,7 +200,8 @@ def explain_metrics(result: Result) -> str:
         )
     return (
         f"{spread} The line is the label prior: the score without looking at the images, each label being predicted "
-        "with its frequency."
+        "with its frequency. Scores are rounded to the first digit of their standard error on "
+        f"{pluralize(result['images'], 'image')}; metrics.json has all digits."
     )
 
 
