@@ -281,7 +281,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="METRIC",
     )
     target_precision: float | None = _training(
-        None, "Choose thresholds for this precision of each label on validation images, not for F1.", low=0.01, high=1
+        None,
+        "Choose thresholds that keep this precision of each label on other images, with 90 % confidence, not for F1; "
+        "labels with too few validation images for that are named.",
+        low=0.01,
+        below=1,
     )
     target_recall: float | None = _training(
         None, "Choose thresholds for this recall of each label on validation images, not for F1.", low=0.01, high=1
