@@ -399,7 +399,7 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
     split: Literal["auto", "train", "val", "test", "all"] = _data(
         "auto",
         "Images to evaluate on: a split of the model's training run, or all; auto: all that the model has not "
-        "learned from, compared by content.",
+        "learned from, compared by content, also as a near-duplicate.",
     )
     common_labels: bool = _data(False, "If the data lacks labels of the model, evaluate those that both have.")
     sort: SortColumn | None = _output(

@@ -39,6 +39,8 @@ class Findings(NamedTuple):
         notes: What was assumed, left out or unusual, one sentence each.
         columns: The names of the columns of the label files that are tables.
         matched: The image file of each name in the label files that has one.
+        left_out: The number of images that an evaluation leaves out because its model was ``trained_on`` them, and of
+            ``near_duplicates`` of those.
     """
 
     missing: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class Findings(NamedTuple):
     notes: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     matched: Mapping[str, str] = MappingProxyType({})
+    left_out: Mapping[str, int] = MappingProxyType({"trained_on": 0, "near_duplicates": 0})
 
     @property
     def described_missing(self) -> list[str]:
