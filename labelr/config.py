@@ -152,6 +152,11 @@ class ReadOptions(ImageOptions, TextOptions):
     )
     skip_missing: bool = _invalid(False, "Leave out rows whose image is missing, instead of failing.")
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
+    trust_predictions: bool | None = _invalid(
+        None,
+        "Use labels that `labelr tag` wrote and nobody corrected or confirmed, or leave them out. Default: fail, or "
+        "ask if `fit` runs on a terminal.",
+    )
     cache_limit: float = _machine(
         20.0,
         "Disk space for decoded images and features; the least recently used are deleted first; 0 disables the cache.",
@@ -282,8 +287,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     target_precision: float | None = _training(
         None,
-        "Choose thresholds that keep this precision of each label on other images, with 90 % confidence, not for F1; "
-        "labels with too few validation images for that are named.",
+        "Choose thresholds for this precision of each label on other images, with 90 % confidence, not for F1; labels "
+        "with too few validation images are named.",
         low=0.01,
         below=1,
     )

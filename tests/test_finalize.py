@@ -61,8 +61,8 @@ def test_labels_that_cannot_promise_the_target_precision_are_named(
 ) -> None:
     model = fit(shapes, {**TINY, "target_precision": 0.9, "val_fraction": 0.3, "report": True}).model
     assert model.info.thresholds == (0.9, 0.9, 0.9)  # 22 predictions would be needed, among 18 images
-    assert "3 of 3 labels cannot promise a precision of 0.9 and apply from a probability of 0.9" in caplog.text
-    assert "at least 22 validation images" in caplog.text
+    assert "3 of 3 labels cannot promise a precision of 0.9, and apply from a probability of 0.9" in caplog.text
+    assert "at least 22 predictions on validation images" in caplog.text
     assert json.loads((model.path / "metrics.json").read_text())["missed_target"] == list(model.labels)
     page = (model.path / "report" / "report.html").read_text()
     assert f"Labels that miss the target precision or recall, 3 of 3 labels: {', '.join(model.labels)}." in page

@@ -34,6 +34,7 @@ class Findings(NamedTuple):
         unlisted: Images that exist and are not listed, relative to the data set's root.
         unlabelled: Images that are listed and have no known label; they are left out.
         invalid: The rows that were left out, each with its reason.
+        unconfirmed: The images whose labels `labelr tag` predicted and nobody corrected or confirmed.
         unreadable_folders: The folders that cannot be listed, each with the reason.
         passed_over: Those of the notes that say what the search for image files has passed over.
         notes: What was assumed, left out or unusual, one sentence each.
@@ -48,6 +49,7 @@ class Findings(NamedTuple):
     unlisted: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
     unreadable_folders: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

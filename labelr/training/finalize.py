@@ -82,9 +82,8 @@ class DecisionRule(NamedTuple):
             )  # fmt: skip
         else:
             log.warning(
-                "%s cannot promise a precision of %g and apply from a probability of %g: %s; a promise takes at least "
-                "%d validation images that get the label, all rightly, or more with errors among them: label more "
-                "images, increase `--val-fraction`, or use `--folds`",
+                "%s cannot promise a precision of %g, and apply from a probability of %g: %s; a promise needs at least "
+                "%d predictions on validation images, nearly all right: use `--folds`, or label more images",
                 count, precision, precision, preview(missed, 10), predictions_needed(precision),
             )  # fmt: skip
 

@@ -103,7 +103,7 @@ def promises(
     goal = Goal(precision=precision)
     bounded = fit_thresholds(*fitted, goal)
     rules = {"reached": highest_recall(*fitted, precision), "bounded": (bounded, ~goal.missed(*fitted, bounded))}
-    figures = {}
+    figures: dict[str, float] = {}
     for name, (thresholds, promised) in rules.items():
         counts = metrics.confusion(decide(others[0], thresholds), others[1], axis=0)
         usable = (counts.predicted > 0) & promised
