@@ -154,6 +154,11 @@ class ReadOptions(ImageOptions, TextOptions):
     )
     skip_missing: bool = _invalid(False, "Leave out rows whose image is missing, instead of failing.")
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
+    trust_predictions: bool | None = _invalid(
+        None,
+        "Use labels that `labelr tag` wrote and nobody corrected or confirmed, or leave them out. Default: fail, or "
+        "ask if `fit` runs on a terminal.",
+    )
     cache_limit: float = _machine(
         20.0,
         "Disk space for decoded images and features; the least recently used are deleted first; 0 disables the cache.",
@@ -284,7 +289,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="METRIC",
     )
     target_precision: float | None = _training(
-        None, "Choose thresholds for this precision of each label on validation images, not for F1.", low=0.01, high=1
+        None,
+        "Choose thresholds for this precision of each label on other images, with 90 % confidence, not for F1; labels "
+        "with too few validation images are named.",
+        low=0.01,
+        below=1,
     )
     target_recall: float | None = _training(
         None, "Choose thresholds for this recall of each label on validation images, not for F1.", low=0.01, high=1
@@ -398,7 +407,7 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
     split: Literal["auto", "train", "val", "test", "all"] = _data(
         "auto",
         "Images to evaluate on: a split of the model's training run, or all; auto: all that the model has not "
-        "learned from, compared by content.",
+        "learned from, compared by content, also as a near-duplicate.",
     )
     common_labels: bool = _data(False, "If the data lacks labels of the model, evaluate those that both have.")
     sort: SortColumn | None = _output(

@@ -242,6 +242,17 @@ def show_sentence(text: str) -> None:
     stderr.print(visible(text), soft_wrap=not stderr.is_terminal)
 
 
+def can_ask() -> bool:
+    """Whether there is somebody to answer a question."""
+    return stderr.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(question: str) -> bool:
+    """The answer to a question: yes or no, which is the default."""
+    show_note(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def show_error(error: LabelrError) -> None:
     """Prints what is wrong, and the hint."""
     show_note(error.message, prefix="Error: ", style="bold red")

@@ -31,6 +31,10 @@ class BusyError(LabelrError):
     exit_code = 75  # EX_TEMPFAIL: try again later
 
 
+class UnconfirmedError(LabelrError):
+    """Labels are predictions that nobody corrected or confirmed, and it is not said whether to use them."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, else the name of its class."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -256,7 +256,7 @@ def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_split_the_copy_i
         rows.append(f"copy{number}.png,{lines[number + 1].split(',', 1)[1]},test")
     (data / "labels.csv").write_text("\n".join([f"{lines[0]},split", *rows]))
     fitted = cli("fit", data, *TINY_OPTIONS)
-    assert "8 images have a copy in another split" in fitted.err
+    assert "8 images have a copy or near-duplicate in another split" in fitted.err
     assert json.loads(cli("evaluate", data, "--json").out)["images"] == 10
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from labelr.data import duplicates
-from labelr.data.duplicates import fingerprint, group_images, near_duplicates
+from labelr.data.duplicates import belongs_to, fingerprint, group_images, near_duplicates
 from labelr.data.images import to_pixels
 
 FLAT = 0x0123456789ABCDEF
@@ -135,6 +135,24 @@ def test_long_chain_is_reported_and_not_merged_but_its_copies_are(
 def test_short_chain_is_merged_in_a_small_data_set() -> None:
     groups = group_images(["a", "b", "c"], [FLAT, FLAT ^ 1, FLAT ^ 3])
     assert groups_in(groups) == [[0, 1, 2]]
+
+
+def test_images_belong_to_others_by_the_rule_of_groups() -> None:
+    others = ["a", "b", "c"], [FLAT, 1, None]
+    fingerprints = [None, FLAT ^ 0b111111, FLAT ^ 0b1111111, (FLAT ^ 0b111111) ^ (1 << 40), None]
+    found = belongs_to(["c", "d", "e", "f", "g"], fingerprints, others)
+    assert found.tolist() == [True, True, True, True, False]  # e and f by way of d
+    assert belongs_to(["e"], [FLAT ^ 0b1111111], others).tolist() == [False]
+
+
+def test_ten_thousand_images_are_compared_with_ten_thousand_others_in_a_second() -> None:
+    values: list[int | None] = [int(value) for value in np.random.default_rng(0).integers(0, 2**63, 20_000)]
+    values[15_000] = values[5]
+    digests = [str(number) for number in range(20_000)]
+    start = time.process_time()
+    found = belongs_to(digests[10_000:], values[10_000:], (digests[:10_000], values[:10_000]))
+    assert time.process_time() - start < 3
+    assert np.flatnonzero(found).tolist() == [5000]
 
 
 @pytest.mark.slow

@@ -32,6 +32,27 @@ def table(shapes: Path, tmp_path: Path) -> Callable[[Callable[[list[str]], list[
     return make
 
 
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty smooth random images, of which none looks like another, with the label "light"."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    rows = ["filename,light"]
+    for number in range(20):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        coarse.resize((320, 240), Image.Resampling.BICUBIC).save(folder / "images" / f"{number}.png")
+        rows.append(f"{number}.png,{number % 2}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photographed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model that was trained on them for a moment."""
+    return labelr.fit(photographs, TINY, epochs=1, output=tmp_path_factory.mktemp("models") / "photographed").model
+
+
 def without_disc(cells: list[str]) -> list[str]:
     extra = "dog" if cells[0] == "filename" else "1"
     return [cells[0], cells[3], cells[1], extra]  # another order, too
@@ -125,6 +146,36 @@ def test_unfinished_model_is_warned_of(cli: Cli, shapes: Path, trained: Model, h
     (folder / "model.json").write_text(json.dumps({**said, "complete": False}))
     for command in (("evaluate", shapes, "--split", "all"), ("tag", shapes / "images", "--dry-run")):
         assert "Warning: the training of half was stopped" in cli(*command, "--model", "half").err
+
+
+def test_near_duplicates_of_training_images_are_left_out_and_counted(
+    cli: Cli, photographs: Path, photographed: Model, tmp_path: Path
+) -> None:
+    with (photographed.path / "splits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    seen, unseen = (next(row["image"] for row in rows if row["split"] == split) for split in ("train", "test"))
+    data = tmp_path / "more"
+    data.mkdir()
+    for name, source in (("seen.jpg", seen), ("unseen.jpg", unseen)):
+        with Image.open(photographs / "images" / source) as image:  # smaller, and compressed
+            image.resize((200, 150)).save(data / name, quality=70)
+    shutil.copy(photographs / "images" / seen, data / "copy.png")
+    (data / "labels.csv").write_text("filename,light\nseen.jpg,1\nunseen.jpg,0\ncopy.png,1\n")
+    result = cli("evaluate", data, "--model", photographed.path, "--json")
+    report = json.loads(result.out)
+    assert (report["images"], report["left_out"]) == (1, {"trained_on": 1, "near_duplicates": 1})
+    assert "left out: 1 near-duplicate of images that the model was trained on" in result.err
+    everything = json.loads(cli("evaluate", data, "--model", photographed.path, "--split", "all", "--json").out)
+    assert (everything["images"], everything["left_out"]) == (3, {"trained_on": 0, "near_duplicates": 0})
+
+
+def test_model_without_fingerprints_is_warned_of(cli: Cli, photographs: Path, photographed: Model, home: Path) -> None:
+    folder = Path(shutil.copytree(photographed.path, home / "models" / "old"))
+    lines = (folder / "splits.csv").read_text().splitlines()
+    (folder / "splits.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    result = cli("evaluate", photographs, "--model", "old")
+    assert result.code == 0
+    assert "Warning: the model keeps no fingerprints of its images" in result.err
 
 
 def test_no_common_label_is_an_error(shapes: Path, trained: Model, table: Callable[..., Path]) -> None:

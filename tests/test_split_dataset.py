@@ -103,6 +103,21 @@ def test_validation_images_are_taken_from_training_where_the_split_column_names_
     assert splits[:50].count("val") == pytest.approx(10, abs=2)
 
 
+def test_near_duplicates_in_different_splits_of_a_column_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    photo = coarse.resize((320, 240), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "a.png")
+    photo.resize((160, 120)).save(tmp_path / "b.jpg")
+    for name, colour in (("c.png", "red"), ("d.png", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name)
+    rows = "a.png,1,train\nb.jpg,1,test\nc.png,0,train\nd.png,0,val\n"
+    (tmp_path / "labels.csv").write_text(f"filename,dog,split\n{rows}")
+    dataset(tmp_path)
+    assert "2 images have a copy or near-duplicate in another split: scores will be too good" in caplog.text
+
+
 def test_invalid_split_cell_is_named_with_its_row(data: Path) -> None:
     add_column(data, "split", ["train"] * 59 + ["tset"])
     with pytest.raises(LabelrError, match='row 61, column "split": expected train, val or test, got "tset"'):

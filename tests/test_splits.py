@@ -220,18 +220,26 @@ def test_hundred_thousand_images_are_divided_in_half_a_minute() -> None:
 
 def test_table_of_parts_gives_what_was_written(tmp_path: Path) -> None:
     names = ["a.jpg", "sub/b,\n.jpg", os.fsdecode(b"caf\xe9.jpg")]
-    scans = tuple(Scan(digest) for digest in ("0a", "0b", "0c"))
+    fingerprints = [0x0123456789ABCDEF, None, 2**64 - 1]
+    scans = tuple(
+        Scan(digest, fingerprint=value) for digest, value in zip(("0a", "0b", "0c"), fingerprints, strict=True)
+    )
     targets = np.ones((3, 1), np.float32)
     write_splits(tmp_path, Dataset(
         tmp_path, "", tmp_path, tuple(names), ("dog",), targets, scans=scans, splits=np.array([0, 1, 2])
     ))  # fmt: skip
-    expected = list(zip(names, ["train", "val", "test"], ["0a", "0b", "0c"], strict=True))
+    expected = list(zip(names, ["train", "val", "test"], ["0a", "0b", "0c"], fingerprints, strict=True))
     assert read_splits(tmp_path / SPLITS_FILE) == expected
 
 
 def test_table_of_parts_made_by_hand_needs_no_digests(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("\ufeffsplit,image\r\nValidation,a.jpg\r\n")
-    assert read_splits(tmp_path / "mine.csv") == [("a.jpg", "val", "")]
+    assert read_splits(tmp_path / "mine.csv") == [("a.jpg", "val", "", None)]
+
+
+def test_table_of_parts_from_before_fingerprints_is_read(tmp_path: Path) -> None:
+    (tmp_path / "splits.csv").write_text("image,split,digest\ncaf\udce9.jpg,train,0a\n", "utf-8", "surrogateescape")
+    assert read_splits(tmp_path / "splits.csv") == [("caf\udce9.jpg", "train", "0a", None)]
 
 
 @pytest.mark.parametrize(

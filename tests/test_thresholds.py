@@ -9,22 +9,26 @@ import pytest
 import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import logit
-from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score
+from scipy.special import expit, logit
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 
 from labelr.errors import LabelrError
 from labelr.model.calibration import decide
 from labelr.model.predict import Model
-from labelr.scoring.metrics import FloatArray
+from labelr.scoring.metrics import FloatArray, confusion
 from labelr.scoring.thresholds import (
     BEST_F1,
     COMMON,
+    CONFIDENCE,
     Goal,
     best_threshold,
     choose_thresholds,
     common_threshold,
     fit_thresholds,
     half_expected_f1,
+    precision_bound,
+    predictions_needed,
     read_thresholds,
 )
 
@@ -79,29 +83,19 @@ def test_probabilities_of_unknown_cells_are_ignored() -> None:
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(small, st.sampled_from([0.3, 0.5, 0.9, 1.0]))
-def test_goal_is_reached_at_the_lowest_cost(arguments: tuple[int, int, int], target: float) -> None:
+def test_recall_is_reached_at_the_highest_threshold(arguments: tuple[int, int, int], target: float) -> None:
     probs, targets = one_label(*arguments)
-    tried = [(precision_score(targets, probs >= cut), recall_score(targets, probs >= cut)) for cut in np.unique(probs)]
-    preds = decide(probs, best_threshold(probs, targets, Goal(precision=target)))
-    precise = [recall for precision, recall in tried if precision >= target]
-    if precise:
-        assert precision_score(targets, preds) >= target
-        assert recall_score(targets, preds) == max(precise)
-    elif max(tried)[0] > targets.mean():  # no threshold reaches it: the closest
-        assert precision_score(targets, preds) == max(tried)[0]
-    else:  # no better than chance: the highest
-        assert preds.sum() == (probs == probs.max()).sum()
+    recalls = [recall_score(targets, probs >= cut) for cut in np.unique(probs)]
     preds = decide(probs, best_threshold(probs, targets, Goal(recall=target)))
-    least = min(recall for _, recall in tried if recall >= target)
-    assert recall_score(targets, preds) == least
+    assert recall_score(targets, preds) == min(recall for recall in recalls if recall >= target)
 
 
 def test_threshold_is_between_two_probabilities() -> None:
     probs, targets = np.array([0.1, 0.2, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
-    for goal in (Goal(precision=0.9), Goal(recall=0.9)):
-        assert best_threshold(probs, targets, goal) == pytest.approx(0.4)
-        assert best_threshold(np.array([0.0, 0.0]), np.array([0.0, 1.0]), goal) > 0
-        assert best_threshold(np.array([1.0, 1.0]), np.array([0.0, 1.0]), goal) < 1
+    goal = Goal(recall=0.9)
+    assert best_threshold(probs, targets, goal) == pytest.approx(0.4)
+    assert best_threshold(np.array([0.0, 0.0]), np.array([0.0, 1.0]), goal) > 0
+    assert best_threshold(np.array([1.0, 1.0]), np.array([0.0, 1.0]), goal) < 1
 
 
 def test_common_threshold_is_the_best_candidate_by_macro_f1() -> None:
@@ -110,10 +104,8 @@ def test_common_threshold_is_the_best_candidate_by_macro_f1() -> None:
     assert common_threshold(probs, targets) == COMMON[np.argmax(scores)]
 
 
-def test_common_threshold_reaches_a_goal_over_all_labels_together() -> None:
+def test_common_threshold_reaches_a_recall_over_all_labels_together() -> None:
     probs, targets = case(1, 300, [0.3, 0.5, 0.6])
-    precise = probs >= common_threshold(probs, targets, Goal(precision=0.7))
-    assert 0.7 <= precision_score(targets, precise, average="micro") < 0.72
     complete = probs >= common_threshold(probs, targets, Goal(recall=0.8))
     assert 0.8 <= recall_score(targets, complete, average="micro") < 0.82
 
@@ -131,8 +123,8 @@ def test_label_with_few_positives_is_shrunk_towards_the_common_threshold() -> No
     assert logit(values[2]) == pytest.approx(weight * logit(own[2]) + (1 - weight) * logit(common))
 
 
-@pytest.mark.parametrize("goal", [Goal(precision=0.8), Goal(recall=0.8)])
-def test_goal_of_a_label_with_few_positives_is_shrunk_towards_the_common_threshold(goal: Goal) -> None:
+def test_recall_of_a_label_with_few_positives_is_shrunk_towards_the_common_threshold() -> None:
+    goal = Goal(recall=0.8)
     probs, targets = case(3, 200, [0.3, 0.4])
     targets[:, 1] = [0.0] * 100 + [nan] * 100
     values, common = fit_thresholds(probs, targets, goal), common_threshold(probs, targets, goal)
@@ -147,43 +139,87 @@ def test_thresholds_are_one_half_without_evaluable_labels(shape: tuple[int, int]
     assert fit_thresholds(np.full(shape, 0.3), np.full(shape, target)).tolist() == [0.5] * 3
 
 
-def test_labels_that_cannot_reach_a_goal_are_listed() -> None:
+def test_labels_that_miss_a_recall_are_listed() -> None:
     probs = np.array([[0.9, 0.9, 0.3], [0.8, 0.8, 0.2], [0.1, 0.7, 0.1]])
     targets = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    for goal, expected in (
-        (Goal(precision=0.9), [False, True, True]),
-        (Goal(recall=0.9), [False, False, True]),
-        (BEST_F1, [False, False, False]),
-    ):
+    for goal, expected in ((Goal(recall=0.9), [False, False, True]), (BEST_F1, [False, False, False])):
         assert goal.missed(probs, targets, fit_thresholds(probs, targets, goal)).tolist() == expected
 
 
-def test_label_no_better_than_chance_is_hardly_predicted_with_a_precision_goal() -> None:
-    rng = np.random.default_rng(4)
-    targets = (rng.random((200, 2)) < 0.2).astype(float)
-    probs = np.clip(0.6 * targets + 0.4 * rng.random(targets.shape), 0.01, 0.99)
-    probs[:, 1] = np.clip(0.5 - 0.3 * targets[:, 1] + 0.01 * rng.random(200), 0.01, 0.99)  # ranked in the wrong order
-    goal = Goal(precision=0.9)
-    thresholds = fit_thresholds(probs, targets, goal)
-    assert goal.missed(probs, targets, thresholds).tolist() == [False, True]
-    assert decide(probs, thresholds).sum(axis=0)[1] < 5
-
-
 @settings(max_examples=12, deadline=None, derandomize=True)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.9, 1.0]), st.booleans())
-def test_goal_that_a_label_can_reach_is_reached_in_spite_of_shrinkage(seed: int, target: float, precise: bool) -> None:
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.9, 1.0]))
+def test_recall_that_a_label_can_reach_is_reached_in_spite_of_shrinkage(seed: int, target: float) -> None:
     probs, targets = case(seed, 30, [0.05, 0.2, 0.5])
-    goal = Goal(precision=target) if precise else Goal(recall=target)
+    goal = Goal(recall=target)
     thresholds = fit_thresholds(probs, targets, goal)
     missed = goal.missed(probs, targets, thresholds)
-    quality = precision_score if precise else recall_score
     for label in range(3):
         column, true = probs[:, label], targets[:, label]
-        reached = quality(true, decide(column, thresholds[label]), zero_division=0)
+        reached = recall_score(true, decide(column, thresholds[label]), zero_division=0)
         assert missed[label] == (reached < target)
         if len(set(true)) == 2:
-            precision, recall, _ = precision_recall_curve(true, column)
-            assert reached >= target or max((precision if precise else recall)[:-1]) < target
+            assert reached >= target or max(precision_recall_curve(true, column)[1][:-1]) < target
+
+
+# --- target precision ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tp", "predicted"), [(1, 1), (22, 22), (40, 50), (0, 10)])
+def test_precision_bound_is_the_exact_one_of_the_binomial_distribution(tp: int, predicted: int) -> None:
+    bound = float(precision_bound(np.array(tp), np.array(predicted)))
+    expected = binomtest(tp, predicted, alternative="greater").proportion_ci(CONFIDENCE, method="exact").low
+    assert bound == pytest.approx(expected)
+    assert precision_bound(np.array(0), np.array(0)) == 0
+
+
+@pytest.mark.parametrize(("precision", "needed"), [(0.9, 22), (0.5, 4), (0.99, 230)])
+def test_label_with_one_prediction_too_few_promises_no_precision(precision: float, needed: int) -> None:
+    assert predictions_needed(precision) == needed
+    goal = Goal(precision=precision)
+    for count, missed in ((needed, False), (needed - 1, True)):
+        probs = np.concatenate([np.full(count, 0.995), np.full(50, 0.001)])[:, None]
+        targets = (probs > 0.5).astype(float)
+        thresholds = fit_thresholds(probs, targets, goal)
+        assert goal.missed(probs, targets, thresholds).tolist() == [missed]
+        assert thresholds.tolist() == [precision]
+
+
+def test_threshold_of_a_precision_is_lowered_until_a_test_fails() -> None:
+    goal = Goal(precision=0.8)
+    probs = np.concatenate([np.full(60, 0.97), np.full(60, 0.82), np.full(60, 0.72)])[:, None]
+    targets = np.ones((180, 1))
+    assert fit_thresholds(probs, targets, goal) == pytest.approx([0.7])  # lower ones predict nothing more
+    targets[120:150] = 0  # 150 of 180 are right: a bound of 0.79
+    assert fit_thresholds(probs, targets, goal) == pytest.approx([0.8])
+    assert not goal.missed(probs, targets, np.array([0.8])).any()
+    targets[60:80] = 0
+    assert fit_thresholds(probs, targets, goal) == pytest.approx([0.8])
+    assert goal.missed(probs, targets, np.array([0.8])).all()
+
+
+def test_label_that_the_model_cannot_rank_is_not_predicted_for_a_precision() -> None:
+    targets = (np.arange(200) % 5 == 0).astype(float)[:, None]
+    probs = 0.5 - 0.3 * targets  # ranked in the wrong order
+    goal = Goal(precision=0.9)
+    thresholds = fit_thresholds(probs, targets, goal)
+    assert goal.missed(probs, targets, thresholds).all()
+    assert not decide(probs, thresholds).any()
+
+
+def test_nine_of_ten_labels_keep_the_precision_that_they_promise() -> None:
+    goal, kept, promised = Goal(precision=0.9), 0, 0
+    rng = np.random.default_rng(6)
+    for _ in range(60):
+        shares = np.geomspace(0.05, 0.5, 6)
+        probs = rng.beta(0.4 * shares, 0.4 * (1 - shares), (5300, 6))
+        true_probs = expit(logit(probs.clip(1e-6, 1 - 1e-6)) + rng.normal(0, 0.5, 6))  # wrong by a shift of each label
+        targets = (rng.random(probs.shape) < true_probs).astype(float)
+        thresholds = fit_thresholds(probs[:300], targets[:300], goal)
+        promises = ~goal.missed(probs[:300], targets[:300], thresholds)
+        precision = confusion(decide(probs[300:], thresholds), targets[300:], axis=0).precision
+        kept, promised = kept + (precision[promises] >= 0.9).sum(), promised + promises.sum()
+    assert promised > 100
+    assert kept / promised > 0.9
 
 
 def test_fitted_thresholds_are_better_than_one_half_on_other_images() -> None:

@@ -11,6 +11,7 @@ from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.evaluate import show_evaluation, warn_of_few_positives
 from labelr.config import TrainConfig
+from labelr.errors import UnconfirmedError
 from labelr.fields import SettingError, parsed
 
 _SYNTHETIC = next(field for field in dataclasses.fields(TrainConfig) if field.name == "synthetic")
@@ -90,11 +91,20 @@ def fit(
     options = TrainConfig.of(TrainConfig.read(config) if config else None, **settings)
     from labelr.training.fit import fit as train
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
-        result = train(
-            data, options, name=name, output=output, log_dir=log_dir, suspects=suspects, force=force, resume=resume,
-            track=track,
-        ).to_json()  # fmt: skip
+    def run(options: TrainConfig) -> dict[str, Any]:
+        with console.session(quiet=quiet, verbose=verbose) as track:
+            return train(
+                data, options, name=name, output=output, log_dir=log_dir, suspects=suspects, force=force, resume=resume,
+                track=track,
+            ).to_json()  # fmt: skip
+
+    try:
+        result = run(options)
+    except UnconfirmedError as error:
+        if not console.can_ask():
+            raise
+        trust = console.ask(f"{error.message}. Use them as labels? Otherwise they are left out.")
+        result = run(dataclasses.replace(options, trust_predictions=trust))
     if not quiet and result["scored_on"]:
         show_scores(result, tables=not json, verbose=verbose)
     if json:

@@ -129,6 +129,7 @@ class Check:
             "unlisted": list(findings.unlisted),
             "unlabelled": list(findings.unlabelled),
             "invalid": list(findings.invalid),
+            "unconfirmed": list(findings.unconfirmed),
             "unreadable_folders": [
                 {"folder": folder, "reason": reason} for folder, reason in findings.unreadable_folders
             ],
@@ -232,6 +233,7 @@ def _problems(found: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
         "folders that cannot be listed": folders,
         "images that are not listed": found["unlisted"],
         "images without a known label": found["unlabelled"],
+        "images whose labels are predictions that nobody corrected or confirmed": found["unconfirmed"],
         "rows that cannot be understood, on which `fit` stops without `--skip-invalid`": found["invalid"],
         "images that cannot be opened": unreadable,
         "copies or near-duplicates whose labels differ": disagreeing,

@@ -34,11 +34,14 @@ class Findings(NamedTuple):
         unlisted: Images that exist and are not listed, relative to the data set's root.
         unlabelled: Images that are listed and have no known label; they are left out.
         invalid: The rows that were left out, each with its reason.
+        unconfirmed: The images whose labels `labelr tag` predicted and nobody corrected or confirmed.
         unreadable_folders: The folders that cannot be listed, each with the reason.
         passed_over: Those of the notes that say what the search for image files has passed over.
         notes: What was assumed, left out or unusual, one sentence each.
         columns: The names of the columns of the label files that are tables.
         matched: The image file of each name in the label files that has one.
+        left_out: The number of images that an evaluation leaves out because its model was ``trained_on`` them, and of
+            ``near_duplicates`` of those.
     """
 
     missing: tuple[str, ...] = ()
@@ -46,11 +49,13 @@ class Findings(NamedTuple):
     unlisted: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
     unreadable_folders: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     matched: Mapping[str, str] = MappingProxyType({})
+    left_out: Mapping[str, int] = MappingProxyType({"trained_on": 0, "near_duplicates": 0})
 
     @property
     def described_missing(self) -> list[str]:

@@ -69,14 +69,28 @@ def group_images(
     too_long = sizes > max(ALWAYS_MERGED, MAX_SHARE * len(digests))
     for chain in np.unique(chains[near[0]]):
         if too_long[chain]:
-            log.warning(
-                "%d images look alike, too many to be copies of one; they may end up in different splits", sizes[chain]
-            )
+            log.warning("%d images look alike, too many to be copies of one; they are not kept together", sizes[chain])
     links = [copies, near[:, ~too_long[chains[near[0]]]]]
     if given is not None:
         links.append(_link_equal([value or f"\0{row}" for row, value in enumerate(given)]))
     log.debug("%d images look like an earlier one", near.shape[1])
     return _components(np.concatenate(links, axis=1), len(digests))
+
+
+def belongs_to(
+    digests: Sequence[str],
+    fingerprints: Sequence[int | None],
+    others: tuple[Sequence[str], Sequence[int | None]],
+) -> NDArray[np.bool_]:
+    """Whether each of N images is a copy or near-duplicate of one of M others, shape ``(N,)``; see `group_images`.
+
+    Args:
+        digests: Content digests of the N images.
+        fingerprints: Of the N images.
+        others: Digests and fingerprints of the M others.
+    """
+    groups = group_images([*others[0], *digests], [*others[1], *fingerprints])
+    return np.isin(groups[len(others[0]) :], groups[: len(others[0])])
 
 
 def _components(links: NDArray[np.int64], count: int) -> NDArray[np.int64]:

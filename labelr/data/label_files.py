@@ -13,6 +13,7 @@ from labelr.data.formats import spreadsheet, tagged
 from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
+from labelr.data.predicted import find_unconfirmed
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
 from labelr.fields import option_of
@@ -150,7 +151,7 @@ def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
     for name in ("label_column", "image_column", "annotator"):
         if getattr(options, name) and all(source.table is None for source in sources):
             raise LabelrError(f"{sources[0].path} has no columns", f"leave `{option_of(name)}` out")
-    tables = [read_source(source) for source in sources]
+    tables = [find_unconfirmed(source, read_source(source)) for source in sources]
     if options.group and any(table.groups is None for table in tables):
         raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")
     return tables
@@ -191,6 +192,7 @@ def concat_tables(data: Path, sources: Sequence[Source], tables: Sequence[LabelT
         splits=tuple(splits) if any(splits) else None,
         notes=tuple(dict.fromkeys(described)),
         invalid=tuple(reason for table in tables for reason in table.invalid),
+        unconfirmed=tuple(name for table in tables for name in table.unconfirmed),
     )
 
 

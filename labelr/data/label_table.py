@@ -59,6 +59,7 @@ class LabelTable:
         notes: What was assumed, left out or unusual, one sentence each.
         invalid: The rows that were left out, each with its reason.
         aside: Further images that the file mentions: those of invalid rows, and copies of images in `names`.
+        unconfirmed: The images whose labels `labelr tag` predicted and nobody corrected or confirmed.
     """
 
     layout: str
@@ -71,6 +72,7 @@ class LabelTable:
     notes: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
 
     @classmethod
     def of(

@@ -26,7 +26,7 @@ from labelr.data.label_table import (
 )
 from labelr.data.match_images import ImageFinder, Match
 from labelr.data.walk import FileIndex
-from labelr.errors import LabelrError, pluralize, preview, preview_reasons, suggest
+from labelr.errors import LabelrError, UnconfirmedError, pluralize, preview, preview_reasons, suggest
 from labelr.fields import SettingError
 from labelr.files import common_folder
 from labelr.progress import Track, untracked
@@ -87,12 +87,20 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
     """The images that label files list, not scanned yet; logs what was understood.
 
     Raises:
-        LabelrError: If the data cannot be understood, or images are missing.
+        LabelrError: If the data cannot be understood, images are missing, or their labels are mere predictions.
     """
     dataset = read_labels(data, options)
     if dataset.findings.missing and not options.skip_missing:
         raise _missing_error(
             dataset, "paths in the file are relative to the folder; leave these rows out with `--skip-missing`"
+        )
+    if dataset.findings.unconfirmed and options.trust_predictions is None:
+        count, total = len(dataset.findings.unconfirmed), pluralize(len(dataset), "image")
+        raise UnconfirmedError(
+            f"{dataset.source}: the labels of {count:,} of {total} are predictions of labelr that nobody corrected or "
+            "confirmed",
+            "use them as labels with `--trust-predictions`, leave them out with `--no-trust-predictions`, or mark "
+            "those that are right with 1 in a column `confirmed`",
         )
     _log_findings(dataset)
     return dataset
@@ -253,6 +261,7 @@ def _make_dataset(
             similar=tuple(match.similar[row] for row in missing),
             unlisted=tuple(file.removeprefix(prefix) for file in unlisted),
             invalid=table.invalid,
+            unconfirmed=table.unconfirmed,
             unreadable_folders=finder.unreadable_folders,
             passed_over=tuple(finder.passed_over.notes()),
             notes=notes,
@@ -328,6 +337,7 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
             if file not in listed
         ),
         invalid=tuple(reason for dataset in datasets for reason in dataset.findings.invalid),
+        unconfirmed=tuple(name for dataset in datasets for name in dataset.findings.unconfirmed),
         unreadable_folders=tuple(
             (relative_name(Path(os.path.abspath(dataset.root / folder)), root), reason)
             for dataset in datasets

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,26 +25,36 @@ from labelr.errors import LabelrError, pluralize, preview
 
 SPLITS_FILE = "splits.csv"
 HINT = "name a table with the columns `image` and `split` with `--splits FILE`"
+FINGERPRINT = re.compile("[0-9a-f]{16}")
 MAX_MOVES = 200
 
 log = logging.getLogger(__name__)
 
 
 class SplitRow(NamedTuple):
-    """A row of ``splits.csv``: an image, its split, and its content digest, empty where it is not known."""
+    """A row of ``splits.csv``.
+
+    Attributes:
+        image: Its name in the label file.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        digest: SHA-256 of its file; empty where it is not known.
+        fingerprint: Its perceptual hash; None where it is not known, and for an image without.
+    """
 
     image: str
     split: str
     digest: str
+    fingerprint: int | None = None
 
 
 def write_splits(folder: Path, dataset: Dataset) -> None:
-    """Writes ``splits.csv`` into a model's directory: the split and the content digest of each image.
+    """Writes ``splits.csv`` into a model's directory: split, content digest and fingerprint of each image.
 
     Raises:
         LabelrError: If it cannot be written.
     """
-    rows = zip(dataset.files, dataset.split_names, dataset.digests, strict=True)
+    fingerprints = ("" if value is None else f"{value:016x}" for value in dataset.fingerprints)
+    rows = zip(dataset.files, dataset.split_names, dataset.digests, fingerprints, strict=True)
     files.write_atomically(folder / SPLITS_FILE, files.csv_text(SplitRow._fields, rows))
 
 
@@ -59,7 +70,8 @@ def read_splits(path: Path, encoding: str | None = None) -> list[SplitRow]:
     """
     try:
         with path.open("rb") as file:  # names in our own tables may have bytes that are not UTF-8
-            is_ours = file.readline().decode("ascii", "replace").strip().split(",") == list(SplitRow._fields)
+            header = file.readline().decode("ascii", "replace").strip().split(",")
+        is_ours = header[:3] == list(SplitRow._fields[:3])
         source = Source(path, path.parent, ReadOptions(encoding="utf-8" if is_ours else encoding))
         columns = Columns.find(source.require_table(), source.options)
     except (OSError, LabelrError) as error:
@@ -83,8 +95,12 @@ def _rows_of(columns: Columns) -> list[SplitRow]:
         columns.find_invalid(unique=False)
     except LabelrError as error:
         raise LabelrError(error.message, "correct the row, or delete it") from error
-    digests = table.column(table.keys.index("digest")) if "digest" in table.keys else [""] * len(columns.names)
-    rows = [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, strict=True)]
+    digests, fingerprints = (
+        table.column(table.keys.index(key)) if key in table.keys else [""] * len(columns.names)
+        for key in ("digest", "fingerprint")
+    )
+    parsed = (int(value, 16) if FINGERPRINT.fullmatch(value) else None for value in fingerprints)
+    rows = [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, parsed, strict=True)]
     _check_agreement(table.path, [(row.image, row.split) for row in rows])
     return rows
 
@@ -118,7 +134,7 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
             )
         return replace(dataset, splits=np.zeros(len(dataset), dtype=np.int64))
     if stated is not None:
-        _warn_of_copies(dataset.digests, stated)
+        _warn_of_copies(dataset, stated)
         if (stated == SPLITS.index("val")).any():
             return replace(dataset, splits=stated)
     splits = np.zeros(len(dataset), dtype=np.int64) if stated is None else stated.copy()
@@ -134,14 +150,16 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
     return replace(dataset, splits=splits)
 
 
-def _warn_of_copies(digests: Sequence[str], splits: NDArray[np.int64]) -> None:
-    """Logs how many images of the user's splits are byte-identical to an image of another split."""
-    splits_of: dict[str, set[int]] = {}
-    for digest, split in zip(digests, splits.tolist(), strict=True):
-        splits_of.setdefault(digest, set()).add(split)
-    leaked = sum(len(splits_of[digest]) > 1 for digest in digests)
+def _warn_of_copies(dataset: Dataset, splits: NDArray[np.int64]) -> None:
+    """Logs how many images of the user's splits have a copy or near-duplicate in another split."""
+    groups = group_images(dataset.digests, dataset.fingerprints).tolist()
+    splits_of: dict[int, set[int]] = {}
+    for group, split in zip(groups, splits.tolist(), strict=True):
+        splits_of.setdefault(group, set()).add(split)
+    leaked = sum(len(splits_of[group]) > 1 for group in groups)
     if leaked:
-        log.warning("%d images have a copy in another split: scores will be too good", leaked)
+        images = f"{pluralize(leaked, 'image')} {'has' if leaked == 1 else 'have'}"
+        log.warning("%s a copy or near-duplicate in another split: scores will be too good", images)
 
 
 def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:

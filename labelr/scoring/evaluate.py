@@ -11,6 +11,7 @@ import numpy as np
 from labelr import files
 from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
+from labelr.data.duplicates import belongs_to
 from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
@@ -141,8 +142,8 @@ def select_split(dataset: Dataset, model: Model, split: str) -> Dataset:
     Args:
         dataset: The images.
         model: The model.
-        split: ``"train"``, ``"val"`` or ``"test"``; ``"auto"`` for all images that the model was not fitted on,
-            ``"all"`` for all images.
+        split: ``"train"``, ``"val"`` or ``"test"``; ``"auto"`` for all images that the model was not fitted on and that
+            are no near-duplicates of such, ``"all"`` for all images.
     """
     if split == "all":
         return dataset
@@ -152,21 +153,37 @@ def select_split(dataset: Dataset, model: Model, split: str) -> Dataset:
             "restore the file, or evaluate on all images with `--split all`",
         )
     auto = split == "auto"
-    listed = _split_digests(model, FITTED if auto else (split,))
-    rows = [row for row, digest in enumerate(dataset.digests) if (digest in listed) != auto]
-    if not rows:
-        reason = "the model was trained on every image" if auto else f"no image is in the model's {split} split"
-        raise LabelrError(f"no images to evaluate on: {reason}", "evaluate on all images with `--split all`")
-    left_out = len(dataset) - len(rows)
+    listed = _fingerprints_in(model, FITTED if auto else (split,))
+    selected = dataset.take([row for row, digest in enumerate(dataset.digests) if (digest in listed) != auto])
+    left_out = len(dataset) - len(selected)
     if left_out:
         which = "that the model was trained on" if auto else f"that are not in the model's {split} split"
         log.info("left out: %s of %s images, %s", f"{left_out:,}", f"{len(dataset):,}", which)
-    return dataset.take(rows)
+    if auto:
+        selected = _without_near_duplicates(selected, listed)
+        counts = {"trained_on": left_out, "near_duplicates": len(dataset) - left_out - len(selected)}
+        selected = replace(selected, findings=selected.findings._replace(left_out=counts))
+    if not len(selected):
+        learned = "the model was trained on every image, or on a near-duplicate of it"
+        reason = learned if auto else f"no image is in the model's {split} split"
+        raise LabelrError(f"no images to evaluate on: {reason}", "evaluate on all images with `--split all`")
+    return selected
 
 
-def _split_digests(model: Model, splits: Sequence[str]) -> set[str]:
-    """SHA-256 of the images in some splits of the model's training run."""
-    return {row.digest for row in read_splits(model.path / SPLITS_FILE) if row.split in splits}
+def _without_near_duplicates(dataset: Dataset, fitted: Mapping[str, int | None]) -> Dataset:
+    """The images that are no near-duplicates of those that a model was fitted on: fingerprints by digest."""
+    if len(dataset) and fitted and all(value is None for value in fitted.values()):
+        log.warning("the model keeps no fingerprints of its images: near-duplicates of them are not left out")
+    near = belongs_to(dataset.digests, dataset.fingerprints, (list(fitted), list(fitted.values())))
+    if near.any():
+        found = pluralize(int(near.sum()), "near-duplicate")
+        log.info("left out: %s of images that the model was trained on", found)
+    return dataset.take(np.flatnonzero(~near))
+
+
+def _fingerprints_in(model: Model, splits: Sequence[str]) -> dict[str, int | None]:
+    """The fingerprints of the images in some splits of the model's training run, by their SHA-256."""
+    return {row.digest: row.fingerprint for row in read_splits(model.path / SPLITS_FILE) if row.split in splits}
 
 
 def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None) -> Evaluation:
@@ -192,6 +209,7 @@ def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: 
         data=str(dataset.source.absolute()),
         paths=tuple(dataset.paths),
         digests=dataset.digests,
+        left_out=dict(dataset.findings.left_out),
     )
 
 
@@ -220,6 +238,6 @@ def _report_data(model: Model, evaluation: Evaluation, split: str) -> ReportData
         "test": "of the test split of the model's training run",
         "all": f"of {name}",
     }[split]
-    fitted = _split_digests(model, FITTED) if (model.path / SPLITS_FILE).is_file() else set()
-    seen = not fitted.isdisjoint(evaluation.digests)
+    fitted = _fingerprints_in(model, FITTED) if (model.path / SPLITS_FILE).is_file() else {}
+    seen = not fitted.keys().isdisjoint(evaluation.digests)
     return ReportData(model, evaluation, evaluation.to_json(), images, evaluation, images, seen_in_training=seen)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
+from labelr.data.dataset import Findings
 from labelr.data.label_table import FEW_POSITIVES, Targets
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number, text_index
@@ -58,6 +59,7 @@ class Evaluation:
         sort: The column by which the table of labels is sorted; None keeps the model's order.
         paths: The paths of the N image files; may be empty where no report is written.
         digests: SHA-256 of each image file; may be empty.
+        left_out: The number of further images that the model was ``trained_on``, and of ``near_duplicates`` of those.
     """
 
     labels: tuple[str, ...]
@@ -73,6 +75,7 @@ class Evaluation:
     sort: str | None = None
     paths: tuple[Path, ...] = ()
     digests: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=lambda: dict(Findings().left_out))
 
     def concat(self, other: Self) -> Self:
         """This evaluation with the images of another one of the same labels appended."""
@@ -188,6 +191,7 @@ class Evaluation:
             "model": self.model,
             "data": self.data,
             "images": len(self.probs),
+            "left_out": self.left_out,
             "labels": list(self.labels),
             "threshold": self.threshold,
             "metrics": self.metrics,

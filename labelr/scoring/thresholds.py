@@ -1,6 +1,7 @@
 """Decision thresholds: fitted on validation images, or given by the user."""
 
 import logging
+import math
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,13 @@ DEFAULT_THRESHOLD = 0.5
 PRIOR_POSITIVES, PRIOR_EXPECTED = 10, 0.5
 """The number of positives at which a label's own threshold and the common one have equal weight.
 
-The first is for precision and recall, which only known positives measure. The second is for F1, for which every
-image's probability counts as an expected positive; it was chosen by cross-validation within validation splits.
+The first is for recall, which only known positives measure. The second is for F1, for which every image's probability
+counts as an expected positive; it was chosen by cross-validation within validation splits.
 """
+CONFIDENCE = 0.9
+"""Of the lower bounds of precision: at least this share of labels keeps a target precision on other images."""
+PRECISION_STEP = 0.05
+"""Of the thresholds that are tested for a target precision: with more of them, more tests would fail by chance."""
 COMMON = np.linspace(0.005, 0.995, 199)
 """The candidates for the common threshold of all labels."""
 MIN_THRESHOLD = 1e-7
@@ -40,40 +45,40 @@ class Goal(NamedTuple):
     """What thresholds are optimized for: F1, or a minimum precision or recall of each label.
 
     Attributes:
-        precision: The precision to reach at the highest recall, or None.
+        precision: The precision to reach on other images, with some confidence, at the highest recall, or None.
         recall: The recall to reach at the highest precision, or None.
     """
 
     precision: float | None = None
     recall: float | None = None
 
-    def best(self, precision: FloatArray, recall: FloatArray) -> int:
-        """The index of the best of K thresholds in ascending order, from precision and recall at each, both ``(K,)``.
+    def best(self, recall: FloatArray) -> int:
+        """The index of the highest threshold that reaches the goal's recall, from those of K ascending ones, ``(K,)``.
 
-        If none reaches the goal, it is the one that comes closest. If no precision is above that of the lowest
-        threshold, which predicts the label for all images, it is the highest: a label that the model cannot rank
-        should hardly ever be predicted.
+        If none reaches it, it is the one that comes closest.
         """
-        if self.precision is not None:
-            reached = precision >= self.precision
-            return int(reached.argmax() if reached.any() else precision.argmax() or len(precision) - 1)
         return int(np.flatnonzero(recall >= min(self.recall or 0, recall.max()))[-1])
 
     def missed(self, probs: FloatArray, targets: FloatArray, thresholds: Thresholds) -> NDArray[np.bool_]:
-        """Which labels do not reach the precision or recall of the goal, ``(L,)``; none where the goal is F1."""
+        """Which labels do not reach the goal, ``(L,)``: the recall, or the precision by its lower bound.
+
+        None where the goal is F1.
+        """
         counts = confusion(decide(probs, thresholds), targets, axis=0)
-        return (counts.precision < (self.precision or 0)) | (counts.recall < (self.recall or 0))
+        if self.precision is not None:
+            return precision_bound(counts.tp, counts.predicted) < self.precision
+        return counts.recall < (self.recall or 0)
 
 
 BEST_F1 = Goal()
 
 
 def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1) -> Thresholds:
-    """The best threshold of each label, ``(L,)``, shrunk towards the best common one if the label has few positives.
+    """The best threshold of each label, ``(L,)``: for F1 and recall shrunk towards the best common one.
 
     The two are averaged in logits: with n positives, the label's own threshold has the weight n / (n + prior). A label
-    that reaches the goal with its own threshold, but not with the average, keeps its own. If no label is evaluable,
-    all thresholds are 0.5.
+    that reaches a recall with its own threshold, but not with the average, keeps its own. If no label is evaluable,
+    all thresholds are 0.5. For a precision, see `thresholds_for_precision`.
 
     Args:
         probs: Calibrated probabilities, shape ``(N, L)``.
@@ -82,6 +87,8 @@ def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1)
     """
     from scipy.special import expit, logit
 
+    if goal.precision is not None:
+        return thresholds_for_precision(probs, targets, goal.precision)
     common = common_threshold(probs, targets, goal)
     if goal == BEST_F1:
         expected = np.where(np.isnan(targets), 0, probs.astype(np.float64))
@@ -95,6 +102,58 @@ def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1)
     averaged = expit(weight * logit(own) + (1 - weight) * logit(common))
     keeps_own = goal.missed(probs, targets, averaged) & ~goal.missed(probs, targets, own)
     return np.where(keeps_own, own, averaged)
+
+
+def thresholds_for_precision(probs: FloatArray, targets: FloatArray, precision: float) -> Thresholds:
+    """The lowest threshold of each label, ``(L,)``, whose precision on other images is high enough with confidence.
+
+    Thresholds are tested from the target precision downwards, by the lower bound of their precision, until one fails.
+    Since a label's first wrong threshold must pass a test to be chosen, the chance of choosing one is that of a single
+    test, whatever the number of thresholds (fixed-sequence testing, Angelopoulos et al. 2021, "Learn then Test").
+    Which are tested depends on probabilities alone: those with more predictions than the last, enough to pass, and
+    with an expected precision that is high enough by the probabilities themselves. A label that passes no test gets the
+    target precision as its threshold: each of its predictions is right with at least this probability, as far as they
+    are calibrated.
+
+    Args:
+        probs: Calibrated probabilities, shape ``(N, L)``.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+        precision: The target, above 0 and below 1.
+    """
+    thresholds = np.full(targets.shape[1], precision)
+    passed = np.ones(targets.shape[1], dtype=bool)  # every test so far
+    num_tested = np.zeros(targets.shape[1], dtype=np.int64)  # predictions in the last test
+    known = ~np.isnan(targets)
+    for step in range(int(np.ceil(precision / PRECISION_STEP - 1e-9))):
+        cut = round(precision - step * PRECISION_STEP, 6)
+        preds = decide(probs, cut) & known
+        num_predicted = preds.sum(axis=0)
+        expected = np.where(preds, probs, 0).sum(axis=0, dtype=np.float64) / np.maximum(num_predicted, 1)
+        enough = precision_bound(num_predicted, num_predicted) >= precision
+        is_tested = enough & (expected >= precision) & (num_predicted > num_tested)
+        num_tested = np.where(is_tested, num_predicted, num_tested)
+        tp = (preds & (targets == 1)).sum(axis=0)
+        passed &= ~is_tested | (precision_bound(tp, num_predicted) >= precision)
+        thresholds[is_tested & passed] = cut
+    return thresholds
+
+
+def precision_bound(tp: NDArray[np.int64], predicted: NDArray[np.int64]) -> FloatArray:
+    """The lower bound of precision of Clopper and Pearson (1934), one-sided with `CONFIDENCE`; 0 without predictions.
+
+    Args:
+        tp: Number of correct predictions, any shape.
+        predicted: Number of predictions, of the same shape.
+    """
+    from scipy.special import betaincinv
+
+    bound = betaincinv(np.maximum(tp, 1), predicted - tp + 1, 1 - CONFIDENCE)
+    return np.where(tp > 0, bound, 0.0)
+
+
+def predictions_needed(precision: float) -> int:
+    """The number of predictions, all correct, from which `precision_bound` reaches a precision."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(precision))
 
 
 def half_expected_f1(probs: FloatArray) -> Thresholds:
@@ -118,7 +177,7 @@ def half_expected_f1(probs: FloatArray) -> Thresholds:
 
 
 def common_threshold(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1) -> float:
-    """The best threshold for all labels: by macro F1, or by precision and recall of all labels together.
+    """The best threshold for all labels: by macro F1, or by the recall of all labels together.
 
     Labels that are not evaluable are ignored; if all are, it is 0.5.
     """
@@ -128,18 +187,17 @@ def common_threshold(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F
     counts = [confusion(decide(probs[:, usable], cut), targets[:, usable], axis=0) for cut in COMMON]
     if goal == BEST_F1:
         return float(COMMON[np.argmax([count.f1.mean() for count in counts])])
-    tp = np.array([count.tp.sum() for count in counts])
-    precision = tp / np.array([max(count.predicted.sum(), 1) for count in counts])
-    return float(COMMON[goal.best(precision, tp / counts[0].support.sum())])
+    recall = np.array([count.tp.sum() for count in counts]) / counts[0].support.sum()
+    return float(COMMON[goal.best(recall)])
 
 
 def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
-    """The best threshold of one label for a precision or recall.
+    """The best threshold of one label for a recall.
 
     Args:
         probs: Shape ``(N,)``.
         targets: 1 or 0, at least one of them 1, shape ``(N,)``.
-        goal: The precision or recall to reach.
+        goal: The recall to reach.
 
     Returns:
         A number strictly between 0 and 1: the middle between the lowest probability that is predicted and the next
@@ -147,8 +205,8 @@ def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
     """
     from sklearn.metrics import precision_recall_curve
 
-    precision, recall, cuts = precision_recall_curve(targets, probs.astype(np.float64))
-    index = goal.best(precision[:-1], recall[:-1])  # the last point, where nothing is predicted, has no threshold
+    _, recall, cuts = precision_recall_curve(targets, probs.astype(np.float64))
+    index = goal.best(recall[:-1])  # the last point, where nothing is predicted, has no threshold
     below = cuts[index - 1] if index else 0.0
     return float(np.clip((below + cuts[index]) / 2, MIN_THRESHOLD, 1 - MIN_THRESHOLD))
 

@@ -29,6 +29,7 @@ FORMAT = 4
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS predicted (name BLOB PRIMARY KEY, applies BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
@@ -167,6 +168,11 @@ class Journal:
             self._database.execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
+
+    def put_predicted(self, name: str, applies: NDArray[np.bool_]) -> None:
+        """Keeps which labels were written for an image, so that `fit` knows them from those of people."""
+        with self._errors():
+            self._database.execute("REPLACE INTO predicted VALUES (?, ?)", (os.fsencode(name), applies.tobytes()))
 
     def commit(self) -> None:
         """Writes all results to disk."""
@@ -363,7 +369,7 @@ def _check_tables(folder: Path, journal: Journal) -> None:
         if written is not None and is_edited(folder / name, [written]):
             raise LabelrError(
                 f"{folder / name} was edited after labelr wrote it",
-                "move it to keep it, for example into your labels; `--force` replaces it",
+                "rename it to keep it, such as corrected.csv, and learn from it there; `--force` replaces it",
             )
 
 

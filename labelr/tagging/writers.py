@@ -131,6 +131,7 @@ class DirectoryWriter:
 
     def put(self, image: TaggedImage) -> None:
         """Keeps the result of an image."""
+        self._journal.put_predicted(image.name, image.applies)
         self._journal.put(image.result)
 
     def finish(self) -> int:

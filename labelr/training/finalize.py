@@ -15,14 +15,14 @@ from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
 from labelr.model.predict import Model, Probs
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.report.page import ReportData, write_report
 from labelr.scoring.results import without_nan, write_suspects
-from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds
+from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds, predictions_needed
 from labelr.training.run import Run
 
 SCORED = {
@@ -41,7 +41,7 @@ class DecisionRule(NamedTuple):
     Attributes:
         calibration: Applied to the probabilities first.
         thresholds: A label applies from its threshold on, shape ``(L,)``.
-        missed: Whether a label misses the target precision or recall, shape ``(L,)``.
+        missed: Whether a label misses the target recall, or cannot promise the target precision, shape ``(L,)``.
     """
 
     calibration: Calibration
@@ -62,18 +62,30 @@ class DecisionRule(NamedTuple):
         thresholds = tuple(self.thresholds.tolist())
         return replace(model, info=replace(model.info, calibration=self.calibration, thresholds=thresholds))
 
+    def missed_labels(self, labels: tuple[str, ...]) -> list[str]:
+        """The labels that miss the target."""
+        return [label for label, is_missed in zip(labels, self.missed, strict=True) if is_missed]
+
     def log_summary(self, labels: tuple[str, ...], config: TrainConfig) -> None:
         """Logs the calibration, and which labels miss the target."""
         log.info(
             "calibrated with a temperature of %.2f and a bias of %.2f; thresholds from %.3f to %.3f",
             self.calibration.temperature, self.calibration.bias, self.thresholds.min(), self.thresholds.max(),
         )  # fmt: skip
-        missed = [label for label, is_missed in zip(labels, self.missed, strict=True) if is_missed]
-        if missed:
-            name = "precision" if config.target_precision is not None else "recall"
+        missed = self.missed_labels(labels)
+        if not missed:
+            return
+        count, precision = f"{len(missed)} of {pluralize(len(labels), 'label')}", config.target_precision
+        if precision is None:
             log.warning(
-                "%d of %d labels miss a %s of %g on images that the network was not trained on: %s",
-                len(missed), len(labels), name, getattr(config, f"target_{name}"), preview(missed),
+                "%s miss a recall of %g on images that the network was not trained on: %s",
+                count, config.target_recall, preview(missed, 10),
+            )  # fmt: skip
+        else:
+            log.warning(
+                "%s cannot promise a precision of %g, and apply from a probability of %g: %s; a promise needs at least "
+                "%d predictions on validation images, nearly all right: use `--folds`, or label more images",
+                count, precision, precision, preview(missed, 10), predictions_needed(precision),
             )  # fmt: skip
 
 
@@ -96,8 +108,9 @@ def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Mod
         checked = checked.concat(evaluation)
         scored_on, splits = "test", "the validation and test splits"
     report = ReportData(
-        model, evaluation, {"scored_on": scored_on, **evaluation.to_json()}, SCORED.get(scored_on or "", ""), checked,
-        f"of {splits} (not used to train the network)",
+        model, evaluation,
+        {"scored_on": scored_on, "missed_target": rule.missed_labels(model.labels), **evaluation.to_json()},
+        SCORED.get(scored_on or "", ""), checked, f"of {splits} (not used to train the network)",
     )  # fmt: skip
     return complete(report, config, suspects)
 

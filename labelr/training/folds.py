@@ -121,8 +121,9 @@ def finalize_folds(run: Run, dataset: Dataset, folds: Folds, *, suspects: Path |
     result = pooled.to_json() | {"f1_at": _mean_f1_at(per_fold)} | _means_and_spreads(per_fold)
     del result["intervals"]  # the spread replaces them
     counts = {"images": [len(evaluation.files) for evaluation in per_fold], "best_epochs": list(folds.best_epochs)}
+    missed = rule.missed_labels(model.labels)
     report = ReportData(
-        model, pooled, {"scored_on": "folds", **result, "folds": counts},
+        model, pooled, {"scored_on": "folds", "missed_target": missed, **result, "folds": counts},
         SCORED["folds"], pooled, "(each predicted by a model that was not trained on it)",
     )  # fmt: skip
     return complete(report, config, suspects)

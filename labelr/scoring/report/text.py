@@ -57,6 +57,10 @@ def headline(result: Result, images: str, *, seen_in_training: bool) -> Headline
             f"These images have {pluralize(tp + fn, 'positive label')} in all, so the scores are rough: "
             "other images would give somewhat different ones."
         )
+    missed = result.get("missed_target")
+    if missed:
+        of_all = f"{len(missed)} of {pluralize(len(result['labels']), 'label')}"
+        warnings.append(f"Labels that miss the target precision or recall, {of_all}: {', '.join(missed)}.")
     exact = result["metrics"]["exact_match"]
     prior = result["baselines"]["prior"]["exact_match"] or 0
     exact_sentence = (
