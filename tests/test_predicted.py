@@ -17,7 +17,6 @@ from conftest import TINY_OPTIONS, Cli, error_of, read_table
 import labelr
 from labelr.data.predicted import JOURNAL
 from labelr.model.predict import Model
-from labelr.tagging.output import FOLDER, JOURNAL_FILE
 
 Change = Callable[[list[str]], list[str]]
 
@@ -58,10 +57,6 @@ def confirm_second(cells: list[str]) -> list[str]:
 def kept(shapes: Path, labels: Path) -> tuple[str, ...]:
     """The images whose labels are not mere predictions."""
     return read_table(shapes, labels=[str(labels)], trust_predictions=False).files
-
-
-def test_journal_is_where_tag_writes_it() -> None:
-    assert Path(FOLDER, JOURNAL_FILE) == JOURNAL
 
 
 @pytest.mark.parametrize("named", ["", "labels.csv", "labels.jsonl"])

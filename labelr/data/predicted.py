@@ -18,7 +18,7 @@ from labelr.data.label_table import LabelTable, spread_targets
 from labelr.errors import LabelrError, pluralize
 
 JOURNAL = Path(".labelr", "journal.sqlite")
-"""In a directory that `labelr tag` wrote; see `labelr.tagging.output`."""
+"""What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.output`."""
 CONFIRMED_COLUMNS = ("confirmed", "reviewed")
 """Names of the column in which people mark rows that are right."""
 UNFILLED_FILE = "uncertain.csv"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files, signals
+from labelr.data.predicted import JOURNAL
 from labelr.errors import LabelrError
 from labelr.tagging.pipeline import Probs, Result
 
@@ -22,9 +23,8 @@ LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLE
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
 IMAGE_HEADER = ("label", "probability")
-FOLDER = ".labelr"
-"""Folder of the journal and its lock in the output directory."""
-JOURNAL_FILE = "journal.sqlite"
+FOLDER, JOURNAL_FILE = JOURNAL.parts
+"""The folder of the journal and its lock in the output directory, and the journal in it."""
 FORMAT = 4
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
