@@ -143,6 +143,7 @@ def test_shells_complete_choices(process: Cli, line: str, completions: list[str]
         (["fit", "data", "--epochs", "3", "--epochs", "3"], "--epochs"),
         (["fit", "--synthetic", "--synthetic", "60"], "--synthetic"),
         (["check", "data", "--fix", "a.csv", "--fix", "b.csv"], "--fix"),
+        (["models", "compare", "a", "b", "--threshold", "0.5", "--threshold", "auto"], "--threshold"),
     ],
 )
 def test_second_value_of_an_option_that_takes_one_is_wrong_usage(cli: Cli, arguments: list[str], option: str) -> None:

@@ -91,8 +91,9 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
 
 def test_missing_weights_are_an_error_that_says_so(copy: Path) -> None:
     next(copy.glob("weights-*")).unlink()
-    with pytest.raises(LabelrError, match=r"cannot read .*No such file"):
+    with pytest.raises(LabelrError, match="has no weights-") as caught:
         store.load("copy")
+    assert "copy the model's directory again" in caught.value.hint
 
 
 def test_weights_of_another_network_are_refused(copy: Path) -> None:
@@ -151,6 +152,37 @@ def test_newest_complete_model_is_found_without_a_name(copy: Path) -> None:
     change(newer, created="2999-01-01T00:00:00.000+00:00")
     change(unfinished, created="2999-01-02T00:00:00.000+00:00", complete=False)
     assert store.find() == newer
+
+
+def test_model_whose_weights_are_still_being_copied_is_not_the_newest(copy: Path) -> None:
+    newer = Path(shutil.copytree(copy, copy.with_name("newer")))
+    change(newer, created="2999-01-01T00:00:00.000+00:00")
+    next(newer.glob("weights-*")).unlink()
+    assert store.find() == copy
+
+
+def test_default_may_be_a_directory_elsewhere(trained: Model, copy: Path) -> None:
+    store.pin(trained.path)
+    assert store.find() == trained.path
+    assert store.load().path == trained.path
+    store.pin(None)
+    assert store.find() == copy
+
+
+def test_default_is_of_the_models_folder_wherever_that_is_moved(
+    copy: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.pin(copy)
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "moved"))
+    assert store.find() == tmp_path / "moved" / "models" / "copy"
+
+
+def test_unfinished_model_does_not_become_the_default(copy: Path) -> None:
+    change(copy, complete=False)
+    with pytest.raises(LabelrError, match="not finished"):
+        store.pin(copy)
+    assert store.pinned_model() is None
 
 
 def test_no_model_at_all_is_an_error_that_says_how_to_train_one() -> None:

@@ -58,7 +58,7 @@ for command, kind in COMMANDS.items():
     )(command)
 for group in (models, cache):
     for info in group.registered_commands:
-        info.cls = opt.Command
+        info.cls, info.help = opt.Command, opt.help_of(info.callback)
     app.add_typer(group, context_settings={"auto_envvar_prefix": f"LABELR_{str(group.info.name).upper()}"})
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))

@@ -55,7 +55,7 @@ def _check_given_once(parameters: list[Any]) -> None:
             )
 
 
-def help_of(command: Function) -> str:
+def help_of(command: Function | None) -> str:
     """The docstring of a command without line breaks inside of paragraphs, which Typer would keep."""
     return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
 
@@ -74,7 +74,13 @@ _DATA = typer.Argument(metavar="DATA", help="Folders of labelled images, read as
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
-    str | None, option("--model", "Name or directory of a model. Default: the newest.", "Model", metavar="NAME|DIR")
+    str | None,
+    option(
+        "--model",
+        "Name or directory of a model. Default: the one that `labelr models default` names, else the newest.",
+        "Model",
+        metavar="NAME|DIR",
+    ),
 ]
 Config = Annotated[
     Path | None,
