@@ -298,6 +298,23 @@ def test_models_read_their_options_from_the_environment(cli: Cli, monkeypatch: p
     assert cli("models", "list").out == "[]\n"
 
 
+def test_model_that_a_file_manager_has_named_is_used_and_removed(cli: Cli, model: Path, shapes: Path) -> None:
+    copy = Path(shutil.copytree(model, model.with_name("small (copy)")))
+    assert cli("evaluate", shapes, "--model", "small (copy)", "--threads", 1).code == 0
+    assert cli("models", "default", "small (copy)").out == f"{copy}\n"
+    assert cli("models", "rm", "small (copy)").code == 0
+    assert not copy.exists()
+
+
+@pytest.mark.parametrize("name", ["..", "models/..", "../models", "/"])
+def test_only_models_are_removed(cli: Cli, model: Path, home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(home)
+    for folder in (home, home / "models"):
+        (folder / "config.json").write_text("{}")
+    assert cli("models", "rm", name).code == 1
+    assert model.is_dir()
+
+
 def test_model_named_twice_is_removed_once(cli: Cli, model: Path) -> None:
     assert cli("models", "rm", "small", "small") == (0, f"{model}\n", "")
 

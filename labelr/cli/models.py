@@ -149,7 +149,7 @@ def rm(
     from labelr.model import store
 
     with console.session(quiet=quiet, verbose=verbose):
-        folders = dict.fromkeys(store.find(store.check_name(name), unfinished=True) for name in names)
+        folders = dict.fromkeys(store.find(name, unfinished=True) for name in names)
         for folder in folders:
             store.check_removable(folder)
         for folder in folders:

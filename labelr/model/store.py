@@ -281,7 +281,7 @@ def _holds(folder: Path, *patterns: str) -> bool:
 
 def check_removable(folder: Path) -> None:
     """Raises LabelrError where a model is outside the models folder, or in use by a run."""
-    if folder.parent != models_folder():
+    if folder.resolve().parent != models_folder().resolve():
         raise LabelrError(f"{folder} is not in {models_folder()}", "delete this directory yourself")
     if files.is_locked(folder):
         raise BusyError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
