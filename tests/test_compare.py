@@ -29,8 +29,8 @@ def learn(folder: Path, splits: str) -> None:
     path = folder / "splits.csv"
     header, *rows = path.read_text().splitlines()
     for number, split in enumerate(splits):
-        image, _, digest = rows[number].split(",")
-        rows[number] = f"{image},{'train' if split == 'T' else 'test'},{digest}"
+        image, _, *rest = rows[number].split(",")
+        rows[number] = ",".join((image, "train" if split == "T" else "test", *rest))
     path.write_text("\n".join([header, *rows]))
 
 
