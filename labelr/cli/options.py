@@ -30,7 +30,7 @@ class Command(TyperCommand):
 
     def make_parser(self, ctx):  # type: ignore[no-untyped-def]
         """The parser of the command line; what variables of the environment set does not pass through it."""
-        parser = super().make_parser(ctx)
+        parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
         def parse_once(args):  # type: ignore[no-untyped-def]
