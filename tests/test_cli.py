@@ -335,13 +335,19 @@ def test_damaged_models_are_listed_with_the_reason_and_can_be_removed(
     assert reason in row["damaged"]
     listed = cli("models", "list")
     assert "damaged" in listed.out
-    assert listed.err.startswith("Warning: small is damaged: ")
+    assert listed.err.startswith("Warning: small cannot be used: ")
     assert reason in listed.err
     verified = cli("models", "verify")
     assert verified.code == 3
     assert reason in verified.out
     assert cli("models", "rm", "small").code == 0
     assert not model.exists()
+
+
+def test_model_of_a_newer_format_is_listed_with_what_to_do(cli: Cli, model: Path) -> None:
+    (model / "model.json").write_text((model / "model.json").read_text().replace('"format": 1', '"format": 99'))
+    listed = cli("models", "list")
+    assert "model format 99, and this labelr reads up to 1; upgrade labelr: " in listed.err
 
 
 def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:

@@ -93,7 +93,7 @@ def test_missing_weights_are_an_error_that_says_so(copy: Path) -> None:
     next(copy.glob("weights-*")).unlink()
     with pytest.raises(LabelrError, match="has no weights-") as caught:
         store.load("copy")
-    assert "copy the model's directory again" in caught.value.hint
+    assert "copy the directory again" in caught.value.hint
 
 
 def test_weights_of_another_network_are_refused(copy: Path) -> None:

@@ -176,10 +176,7 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
     console.show_table(shown)
     for row in rows:
         if row["damaged"]:
-            console.show_note(
-                f"{row['name']} is damaged: {row['damaged']}. Delete it with `labelr models rm {row['name']}`, or "
-                "restore its files.", prefix="Warning: ", style="yellow",
-            )  # fmt: skip
+            console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")
     if any(row["resumable"] for row in rows):
         console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")
 
@@ -200,6 +197,7 @@ def _show_model(description: Mapping[str, Any]) -> None:
         "created": description["created"],
         "complete": "yes" if description["complete"] else "no: its training was stopped",
         "best epoch": description["best_epoch"],
+        "data": ", ".join(description["data"]) or "not recorded",
         "network": description["architecture"]["backbone"] or "residual CNN",
         **_pretraining(description["pretraining"]),
         "image size": description["preprocessing"]["image_size"],

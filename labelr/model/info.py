@@ -15,7 +15,7 @@ from labelr.model.calibration import UNCALIBRATED, Calibration
 from labelr.version import upgrade_hint
 
 FORMAT = 1
-DAMAGED_HINT = "copy the model's directory again if it is a copy, else train the model again"
+DAMAGED_HINT = "copy the directory again if it is a copy, else delete it and train the model again"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

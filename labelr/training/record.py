@@ -288,7 +288,7 @@ def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
         try:
             store.verify(Path(row["path"]))
         except LabelrError as error:
-            row["damaged"] = error.message
+            row["damaged"] = _in_a_line(error)
     return rows
 
 
@@ -318,11 +318,15 @@ def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError) -> dict[s
         "default": path == store.pinned_model(),
     }
     if isinstance(source, LabelrError):
-        return row | {"damaged": None if running else source.message}
+        return row | {"damaged": None if running else _in_a_line(source)}
     row |= {"created": source.created, "labels": len(source.labels)}
     if isinstance(source, RunRecord):
         return row | {"epochs_done": _epochs_done(path, source), "epochs": source.settings.get("epochs")}
     return row | {"map_macro": (source.scores or {}).get("map_macro")}
+
+
+def _in_a_line(error: LabelrError) -> str:
+    return "; ".join(filter(None, (error.message, error.hint)))
 
 
 def _epochs_done(folder: Path, record: RunRecord) -> int:
