@@ -213,6 +213,18 @@ def test_path_is_a_directory_even_if_a_model_has_that_name(
     assert store.find("some") == home / "models" / "some"
 
 
+def test_folder_with_a_file_of_a_common_name_is_a_damaged_model_only_in_the_models_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / "photos", home / "models" / "broken"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    assert store.find("broken", unfinished=True) == home / "models" / "broken"
+    with pytest.raises(LabelrError, match="there is no model in 'photos'"):
+        store.find("photos", unfinished=True)
+
+
 def test_path_to_photographs_is_not_a_run_of_that_name(home: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (home / "models" / "photos").mkdir(parents=True)

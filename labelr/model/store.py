@@ -235,20 +235,21 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
 
     Args:
         model: A name or a directory; None takes the default model.
-        unfinished: Whether to accept an unfinished run that has no model yet, and a damaged model.
+        unfinished: Whether to accept an unfinished run that has no model yet, and in the models folder a damaged model.
 
     Raises:
         LabelrError: If there is none of that name, with the most similar names.
     """
     if model is None:
         return find_default()
-    names = (RUN_FILE, *PARTS) if unfinished else (INFO_FILE,)
+    names = (INFO_FILE, RUN_FILE) if unfinished else (INFO_FILE,)
+    parts = PARTS if unfinished else ()  # elsewhere, a folder may have a config.json that is not ours
     directory, folder = Path(model), models_folder() / model
     is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
     for candidate in (directory,) if is_path else (folder, directory):
-        if _holds(candidate, *names):
+        if _holds(candidate, *names, *(parts if candidate.parent == models_folder() else ())):
             return candidate.absolute()
-    known = {path.name for path in folders_with(*names)}
+    known = {path.name for path in folders_with(*names, *parts)}
     hint = suggest(str(model), known) or "list the models with `labelr models list`"
     if not unfinished and not is_path and (folder / RUN_FILE).is_file():
         raise LabelrError(
