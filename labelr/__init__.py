@@ -4,13 +4,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labelr.config import EvaluateOptions, ReadOptions, TagOptions, TrainConfig, TuneOptions
+    from labelr.config import CompareOptions, EvaluateOptions, ReadOptions, TagOptions, TrainConfig, TuneOptions
     from labelr.data.check import Check, check
     from labelr.data.dataset import Dataset
     from labelr.data.load import read
     from labelr.errors import LabelrError
     from labelr.model.predict import Model
     from labelr.model.store import load
+    from labelr.scoring.compare import Comparison, compare
     from labelr.scoring.evaluate import evaluate
     from labelr.scoring.results import Evaluation
     from labelr.tagging.tag import TagSummary, tag
@@ -20,19 +21,20 @@ if TYPE_CHECKING:
     from labelr.version import __version__
 
 __all__ = [
-    "Check", "Dataset", "EvaluateOptions", "Evaluation", "FitResult", "LabelrError", "Model", "ReadOptions",
-    "TagOptions", "TagSummary", "TrainConfig", "TuneOptions", "TuneResult", "__version__", "check", "evaluate", "fit",
-    "load", "read", "tag", "tune",
+    "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "FitResult", "LabelrError",
+    "Model", "ReadOptions", "TagOptions", "TagSummary", "TrainConfig", "TuneOptions", "TuneResult", "__version__",
+    "check", "compare", "evaluate", "fit", "load", "read", "tag", "tune",
 ]  # fmt: skip
 
 _MODULES = {
-    "labelr.config": ("EvaluateOptions", "ReadOptions", "TagOptions", "TrainConfig", "TuneOptions"),
+    "labelr.config": ("CompareOptions", "EvaluateOptions", "ReadOptions", "TagOptions", "TrainConfig", "TuneOptions"),
     "labelr.data.check": ("Check", "check"),
     "labelr.data.dataset": ("Dataset",),
     "labelr.data.load": ("read",),
     "labelr.errors": ("LabelrError",),
     "labelr.model.predict": ("Model",),
     "labelr.model.store": ("load",),
+    "labelr.scoring.compare": ("Comparison", "compare"),
     "labelr.scoring.evaluate": ("evaluate",),
     "labelr.scoring.results": ("Evaluation",),
     "labelr.tagging.tag": ("TagSummary", "tag"),

@@ -418,6 +418,11 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareOptions(ReadOptions, ThresholdOptions, MachineOptions):
+    """How models are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     """Which images are tagged, and which labels are written in which formats."""
 

@@ -218,14 +218,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds the lock of a folder."""
+    """Whether another process holds the lock of a folder; a lock that was copied to a read-only disk is not held."""
     if not (folder / LOCK_FILE).exists():
         return False
     try:
         with locked(folder):
             return False
-    except LabelrError:
+    except BusyError:
         return True
+    except LabelrError:  # it cannot be written
+        return False
 
 
 # --- CSV and JSON ----------------------------------------------------------------------------------------------------

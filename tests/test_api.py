@@ -17,7 +17,7 @@ def test_all_names_what_imports() -> None:
         assert getattr(labelr, name).__class__ is not type(importlib)  # no module hides a name
 
 
-@pytest.mark.parametrize("name", ["fit", "evaluate", "tag", "tune", "check", "read"])
+@pytest.mark.parametrize("name", ["fit", "evaluate", "compare", "tag", "tune", "check", "read"])
 def test_functions_take_settings_as_keywords(name: str) -> None:
     *_, last = inspect.signature(getattr(labelr, name)).parameters.values()
     assert (last.name, last.kind) == ("settings", inspect.Parameter.VAR_KEYWORD)

@@ -1,5 +1,6 @@
 """Bootstrap intervals: the metrics of resamples equal scikit-learn's with sample weights."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -143,6 +144,40 @@ def test_interval_depends_on_the_seed_and_not_on_the_batch_size(monkeypatch: pyt
     }
 
 
+def test_difference_of_a_model_to_itself_is_zero_without_any_width() -> None:
+    probs, targets = case(6)
+    found = bootstrap.differences((probs, 0.5), (probs, 0.5), targets)
+    assert set(found) == set(bootstrap.HEADLINE)
+    assert all(values == pytest.approx((0, 0, 0), abs=1e-12) for values in found.values())
+
+
+def test_difference_is_that_of_the_metrics_and_its_interval_narrower_than_of_other_resamples() -> None:
+    rng = np.random.default_rng(7)
+    targets = (rng.random((200, 4)) < 0.3).astype(float)
+    probs = 0.2 * targets + 0.8 * rng.random(targets.shape)
+    better = 0.95 * probs + 0.05 * targets
+    found = bootstrap.differences((probs, 0.5), (better, 0.5), targets)
+    before, after = (metrics.score(values, targets, 0.5) for values in (probs, better))
+    ends = [bootstrap.intervals(values, targets, 0.5)["map_macro"] for values in (probs, better)]
+    for name, (difference, low, high) in found.items():
+        assert difference == pytest.approx(after[name] - before[name], abs=1e-12)
+        assert low <= difference <= high
+    assert found["map_macro"][1] > 0
+    independent = math.hypot(*(high - low for low, high in ends))
+    assert found["map_macro"][2] - found["map_macro"][1] < 0.5 * independent
+
+
+def test_interval_of_a_difference_of_shares_is_that_of_paired_proportions() -> None:
+    rng = np.random.default_rng(8)
+    right = rng.random((400, 2)) < (0.8, 0.7)  # whether each model is right about an image
+    targets = np.zeros((400, 1))
+    wrong_and_right = [np.where(column, 0.1, 0.9)[:, None] for column in right.T]
+    _, low, high = bootstrap.differences((wrong_and_right[0], 0.5), (wrong_and_right[1], 0.5), targets)["exact_match"]
+    change = right[:, 1].astype(float) - right[:, 0]
+    error = change.std() / np.sqrt(400)
+    assert [low, high] == pytest.approx([change.mean() - 1.96 * error, change.mean() + 1.96 * error], abs=0.01)
+
+
 def test_interval_without_known_cells_is_nan() -> None:
     for shape in ((0, 2), (3, 2)):
         found = bootstrap.intervals(np.full(shape, 0.5), np.full(shape, nan), 0.5)
@@ -153,3 +188,8 @@ def test_interval_of_one_image_has_no_width() -> None:
     found = bootstrap.intervals(np.array([[0.9, 0.2]]), np.array([[1.0, 0.0]]), 0.5)
     assert found["exact_match"] == (1.0, 1.0)
     assert np.isnan(found["map_macro"][0])
+
+
+def test_difference_without_images_is_nan() -> None:
+    found = bootstrap.differences(*2 * ((np.empty((0, 2)), 0.5),), np.empty((0, 2)))
+    assert all(np.isnan(value) for values in found.values() for value in values)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, Cli
 
+from labelr import files
 from labelr.cli.app import resume_command
 from labelr.model.predict import Model
 
@@ -322,13 +323,123 @@ def test_models_read_their_options_from_the_environment(cli: Cli, monkeypatch: p
     assert cli("models", "list").out == "[]\n"
 
 
+def test_model_that_a_file_manager_has_named_is_used_and_removed(cli: Cli, model: Path, shapes: Path) -> None:
+    copy = Path(shutil.copytree(model, model.with_name("small (copy)")))
+    assert cli("evaluate", shapes, "--model", "small (copy)", "--threads", 1).code == 0
+    assert cli("models", "default", "small (copy)").out == f"{copy}\n"
+    assert cli("models", "rm", "small (copy)").code == 0
+    assert not copy.exists()
+
+
+@pytest.mark.parametrize("name", ["..", "models/..", "../models", "/"])
+def test_only_models_are_removed(cli: Cli, model: Path, home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(home)
+    for folder in (home, home / "models"):
+        (folder / "config.json").write_text("{}")
+    assert cli("models", "rm", name).code == 1
+    assert model.is_dir()
+
+
 def test_model_named_twice_is_removed_once(cli: Cli, model: Path) -> None:
     assert cli("models", "rm", "small", "small") == (0, f"{model}\n", "")
 
 
-def test_damaged_model_is_warned_of_in_the_list(cli: Cli, model: Path) -> None:
-    (model / "model.json").write_text("{")
-    assert cli("models", "list").err.startswith("Warning: ")
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [("model.json", "has no model.json"), ("weights-*", "has no weights-"), ("content", "model.json is damaged")],
+)
+def test_damaged_models_are_listed_with_the_reason_and_can_be_removed(
+    cli: Cli, model: Path, file: str, reason: str
+) -> None:
+    if file == "content":
+        (model / "model.json").write_text("{")
+    else:
+        next(model.glob(file)).unlink()
+    (row,) = json.loads(cli("models", "list", "--json").out)
+    assert (row["name"], row["complete"], row["resumable"], row["labels"]) == ("small", False, False, None)
+    assert reason in row["damaged"]
+    listed = cli("models", "list")
+    assert "damaged" in listed.out
+    assert listed.err.startswith("Warning: small cannot be used: ")
+    assert reason in listed.err
+    verified = cli("models", "verify")
+    assert verified.code == 3
+    assert reason in verified.out
+    assert cli("models", "rm", "small").code == 0
+    assert not model.exists()
+
+
+def test_model_of_a_newer_format_is_listed_with_what_to_do(cli: Cli, model: Path) -> None:
+    (model / "model.json").write_text((model / "model.json").read_text().replace('"format": 1', '"format": 99'))
+    listed = cli("models", "list")
+    assert "model format 99, and this labelr reads up to 1; upgrade labelr: " in listed.err
+
+
+def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:
+    assert json.loads(cli("models", "verify", "--json").out) == [{"name": "small", "path": str(model), "damaged": None}]
+    weights = next(model.glob("weights-*"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert json.loads(cli("models", "list", "--json").out)[0]["damaged"] is None
+    found = cli("models", "verify", "small", "--json")
+    assert found.code == 3
+    assert "its digest is not the one in model.json" in json.loads(found.out)[0]["damaged"]
+
+
+def test_folders_that_labelr_did_not_write_and_running_runs_are_not_damaged(cli: Cli, home: Path, model: Path) -> None:
+    (home / "models" / "notes").mkdir()
+    (home / "models" / "notes" / "a.txt").write_text("mine")
+    assert cli("models", "rm", "notes").code == 1
+    (model / "model.json").unlink()
+    with files.locked(model):
+        rows = {row["name"]: row for row in json.loads(cli("models", "list", "--json").out)}
+        assert set(rows) == {"small"}
+        assert rows["small"]["running"]
+        assert rows["small"]["damaged"] is None
+        assert "running" in cli("models", "list").out
+
+
+def test_default_model_is_pinned_shown_marked_and_unset(cli: Cli, model: Path, home: Path, shapes: Path) -> None:
+    newer = Path(shutil.copytree(model, home / "models" / "zebra"))
+    free = cli("models", "default")
+    assert (free.out, free.err) == (f"{newer}\n", "No default is set: the newest model is used.\n")
+    assert cli("models", "default", "small").out == f"{model}\n"
+    assert cli("models", "default") == (0, f"{model}\n", "")
+    rows = json.loads(cli("models", "list", "--json").out)
+    assert {row["name"]: row["default"] for row in rows} == {"small": True, "zebra": False}
+    assert "default" in cli("models", "list").out
+    used = cli("evaluate", shapes, "--threads", 1)
+    assert re.search(r"using the default model: small, trained on shapes, mAP \d\.\d{3} \(test\)\n", used.err)
+    assert cli("models", "default", "--unset").out == f"{newer}\n"
+    assert "using the newest model: zebra" in cli("tag", shapes / "images", "--dry-run", "-o", home / "tags").err
+
+
+def test_default_model_that_is_gone_is_an_error_that_says_how_to_choose_another(
+    cli: Cli, model: Path, shapes: Path
+) -> None:
+    assert cli("models", "default", "small").code == 0
+    model.rename(model.with_name("renamed"))
+    result = cli("evaluate", shapes)
+    assert result.code == 1
+    assert "the default model is gone" in result.err
+    assert "`labelr models default NAME`" in result.err
+    assert cli("models", "default", "--unset").code == 0
+    assert "using the newest model: renamed" in cli("evaluate", shapes, "--threads", 1).err
+
+
+def test_removed_default_model_is_no_longer_the_default(cli: Cli, model: Path, home: Path) -> None:
+    shutil.copytree(model, home / "models" / "zebra")
+    assert cli("models", "default", "zebra").code == 0
+    assert "zebra was the default model" in cli("models", "rm", "zebra").err
+    assert json.loads(cli("models", "default", "--json").out) == {
+        "name": "small", "path": str(model), "pinned": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["small", "--unset"], 2), (["smal"], 1)])
+def test_default_model_stays_after_a_mistake(cli: Cli, model: Path, arguments: list[str], code: int) -> None:
+    assert cli("models", "default", "small").code == 0
+    assert cli("models", "default", *arguments).code == code
+    assert cli("models", "default").out == f"{model}\n"
 
 
 def test_list_without_models_says_how_to_train_one(cli: Cli) -> None:

@@ -1,6 +1,8 @@
 """From trained weights to a complete model: calibration, thresholds, metrics."""
 
 import json
+import logging
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,13 +13,18 @@ from conftest import TINY
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.load import load_dataset
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
+from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, calibrate, fit_calibration
 from labelr.model.predict import Model
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import fit_thresholds
 from labelr.training.finalize import DecisionRule
 from labelr.training.fit import fit
+
+GOOD = {**TINY, "epochs": 6, "test_fraction": 0.5}
+BAD = {**TINY, "epochs": 1, "lr": 1e-8, "test_fraction": 0.5}
 
 
 def validation(model: Model, data: Path) -> Dataset:
@@ -86,3 +93,94 @@ def test_targets_of_one_kind_give_no_calibration_and_default_thresholds() -> Non
     rule = DecisionRule.fit(probs, np.zeros((5, 2), np.float32), TrainConfig())
     assert rule.calibration == UNCALIBRATED
     assert rule.thresholds.tolist() == [0.5, 0.5]
+
+
+# --- the comparison with an earlier model ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 200 synthetic images with 2 labels; nobody changes it."""
+    return make_synthetic_dataset(tmp_path_factory.mktemp("data") / "many", 200, 2)
+
+
+@pytest.fixture(scope="session")
+def good(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model of `many` that has learned something, with half of the images as its test split; nobody changes it."""
+    return fit(many, GOOD, output=tmp_path_factory.mktemp("models") / "good").model
+
+
+@pytest.fixture
+def earlier(good: Model, home: Path) -> Path:
+    """The good model under the name `good`."""
+    return Path(shutil.copytree(good.path, home / "models" / "good"))
+
+
+def sentence_of(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    """The only message about an earlier model."""
+    (record,) = (record for record in caplog.records if "than good" in record.message or "with good" in record.message)
+    return record
+
+
+def test_worse_model_is_warned_of_with_the_command_that_keeps_the_earlier_one(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = fit(many, BAD, name="bad").model
+    warning = sentence_of(caplog)
+    assert warning.levelname == "WARNING"
+    assert warning.message.startswith("bad is worse than good: mAP ")
+    assert "on 100 images that neither has learned from" in warning.message
+    assert "Without `--model`, bad is used now, since it is the newest" in warning.message
+    assert warning.message.endswith("keep good with `labelr models default good`")
+    assert store.find() == bad.path
+
+
+def test_worse_model_is_only_mentioned_where_a_default_is_set_and_is_what_it_is_compared_with(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(earlier, earlier.with_name("zebra"))
+    store.pin(earlier)
+    caplog.set_level("INFO")
+    fit(many, BAD, name="bad")
+    assert sentence_of(caplog).levelname == "INFO"
+    assert "bad is worse than good: mAP" in caplog.text
+    assert "labelr models default" not in caplog.text
+
+
+@pytest.mark.slow
+def test_better_model_says_how_it_becomes_the_default(
+    many: Path, earlier: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(many, BAD, name="bad")
+    shutil.rmtree(earlier)
+    store.pin(home / "models" / "bad")
+    caplog.set_level("INFO")
+    fit(many, GOOD, name="good")
+    assert "good is better than bad: mAP" in caplog.text
+    assert "Without `--model`, bad is used; change that with `labelr models default good`" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "damage", "message"),
+    [
+        ({"test_fraction": 0.0}, "", "bad is not compared with good: there is no test split"),
+        ({}, "weights", "bad is not compared with good: "),
+        ({}, "splits", ""),
+        ({}, "model", ""),
+    ],
+)
+def test_model_is_complete_where_it_cannot_be_compared(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, float], damage: str, message: str
+) -> None:
+    for path in earlier.glob(f"{damage}*" if damage else "nothing"):
+        path.write_bytes(b"")
+    caplog.set_level("INFO")
+    assert fit(many, {**BAD, **settings}, name="bad").model.info.complete
+    assert "good: mAP" not in caplog.text
+    assert message in caplog.text
+
+
+def test_model_of_other_images_is_not_compared(shapes: Path, earlier: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    fit(shapes, {**BAD, "test_fraction": 0.1}, name="bad")
+    assert "good" not in caplog.text

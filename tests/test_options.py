@@ -10,7 +10,7 @@ from conftest import Cli
 
 from labelr.cli.app import app
 from labelr.cli.fit import FitCommand, Synthetic
-from labelr.cli.options import takes_settings
+from labelr.cli.options import Command, takes_settings
 from labelr.cli.tune import TuneCommand
 from labelr.config import SEARCHABLE, EvaluateOptions, TagOptions, TrainConfig, TuneOptions
 from labelr.fields import SettingError, Settings
@@ -133,3 +133,34 @@ def test_searchable_settings_take_several_values(arguments: list[str], settings:
 def test_shells_complete_choices(process: Cli, line: str, completions: list[str]) -> None:
     words = {"_LABELR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
     assert process(env={**os.environ, **words}).out.split() == completions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["evaluate", "data", "--model", "a", "--model", "b"], "--model"),
+        (["tag", "data", "-o", "a", "--output=b"], "--output"),
+        (["fit", "data", "--epochs", "3", "--epochs", "3"], "--epochs"),
+        (["fit", "--synthetic", "--synthetic", "60"], "--synthetic"),
+        (["check", "data", "--fix", "a.csv", "--fix", "b.csv"], "--fix"),
+        (["models", "compare", "a", "b", "--threshold", "0.5", "--threshold", "auto"], "--threshold"),
+    ],
+)
+def test_second_value_of_an_option_that_takes_one_is_wrong_usage(cli: Cli, arguments: list[str], option: str) -> None:
+    result = cli(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"Error: `{option}` is given 2 times, but takes one value\n\nHint: keep one")
+
+
+def test_several_values_of_a_searchable_setting_are_separated_by_commas(cli: Cli) -> None:
+    result = cli("tune", "data", "--lr", "1e-3", "--lr", "4e-3")
+    assert result.code == 2
+    assert "separate several values by commas" in result.err
+
+
+def test_lists_and_flags_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = make_parser(EvaluateOptions, kind=Command)
+    monkeypatch.setenv("LABELR_PROBE_SPLIT", "test")
+    assert parse("--only", "a", "--only", "b", "--amp", "--no-amp", "--split", "all") == {
+        "only": ["a", "b"], "amp": False, "split": "all",
+    }  # fmt: skip

@@ -91,8 +91,9 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
 
 def test_missing_weights_are_an_error_that_says_so(copy: Path) -> None:
     next(copy.glob("weights-*")).unlink()
-    with pytest.raises(LabelrError, match=r"cannot read .*No such file"):
+    with pytest.raises(LabelrError, match="has no weights-") as caught:
         store.load("copy")
+    assert "copy the directory again" in caught.value.hint
 
 
 def test_weights_of_another_network_are_refused(copy: Path) -> None:
@@ -153,6 +154,37 @@ def test_newest_complete_model_is_found_without_a_name(copy: Path) -> None:
     assert store.find() == newer
 
 
+def test_model_whose_weights_are_still_being_copied_is_not_the_newest(copy: Path) -> None:
+    newer = Path(shutil.copytree(copy, copy.with_name("newer")))
+    change(newer, created="2999-01-01T00:00:00.000+00:00")
+    next(newer.glob("weights-*")).unlink()
+    assert store.find() == copy
+
+
+def test_default_may_be_a_directory_elsewhere(trained: Model, copy: Path) -> None:
+    store.pin(trained.path)
+    assert store.find() == trained.path
+    assert store.load().path == trained.path
+    store.pin(None)
+    assert store.find() == copy
+
+
+def test_default_is_of_the_models_folder_wherever_that_is_moved(
+    copy: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.pin(copy)
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "moved"))
+    assert store.find() == tmp_path / "moved" / "models" / "copy"
+
+
+def test_unfinished_model_does_not_become_the_default(copy: Path) -> None:
+    change(copy, complete=False)
+    with pytest.raises(LabelrError, match="not finished"):
+        store.pin(copy)
+    assert store.pinned_model() is None
+
+
 def test_no_model_at_all_is_an_error_that_says_how_to_train_one() -> None:
     with pytest.raises(LabelrError, match="no trained model") as caught:
         store.find()
@@ -179,6 +211,18 @@ def test_path_is_a_directory_even_if_a_model_has_that_name(
     monkeypatch.chdir(tmp_path / "work")
     assert store.find(written).resolve() == tmp_path / "work" / "some"
     assert store.find("some") == home / "models" / "some"
+
+
+def test_folder_with_a_file_of_a_common_name_is_a_damaged_model_only_in_the_models_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / "photos", home / "models" / "broken"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    assert store.find("broken", unfinished=True) == home / "models" / "broken"
+    with pytest.raises(LabelrError, match="there is no model in 'photos'"):
+        store.find("photos", unfinished=True)
 
 
 def test_path_to_photographs_is_not_a_run_of_that_name(home: Path, tmp_path: Path) -> None:

@@ -616,3 +616,10 @@ def test_encoding_of_a_table_of_thresholds_can_be_named(photos: Path, trained: M
     tag(photos, trained, output=tmp_path / "out", threshold_file=table, encoding="utf-16-be")
     with pytest.raises(LabelrError, match=r"text|thresholds"):
         tag(photos, trained, output=tmp_path / "other", threshold_file=table, encoding="ascii")
+
+
+def test_output_is_continued_after_its_model_was_renamed(trained: Model, photos: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained.path, tmp_path / "copy"))
+    tag(photos, copy, output=tmp_path / "out")
+    summary = tag(photos, copy.rename(tmp_path / "renamed"), output=tmp_path / "out")
+    assert (summary.unchanged, summary.model) == (4, "renamed")

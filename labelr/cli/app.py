@@ -1,9 +1,7 @@
 """The command ``labelr``: its subcommands, and how errors and signals end it."""
 
-import inspect
 import io
 import os
-import re
 import shlex
 import signal
 import sys
@@ -48,14 +46,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-COMMANDS = ((fit, FitCommand), (evaluate, None), (tag, None), (tune, TuneCommand), (check, None), (backbones, None))
-for command, kind in COMMANDS:
+COMMANDS = {
+    fit: FitCommand, evaluate: opt.Command, tag: opt.Command, tune: TuneCommand, check: opt.Command,
+    backbones: opt.Command,
+}  # fmt: skip
+for command, kind in COMMANDS.items():
     app.command(
         cls=kind,
-        help=re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or ""),  # Typer would keep the line breaks
+        help=opt.help_of(command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},
     )(command)
 for group in (models, cache):
+    for info in group.registered_commands:
+        info.cls, info.help = opt.Command, opt.help_of(info.callback)
     app.add_typer(group, context_settings={"auto_envvar_prefix": f"LABELR_{str(group.info.name).upper()}"})
 for info in (*app.registered_commands, *models.registered_commands, *cache.registered_commands):
     if info.callback is not None:

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer.core import TyperCommand
-
 from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.evaluate import show_evaluation, warn_of_few_positives
@@ -23,7 +21,7 @@ Output = Annotated[
 ]
 
 
-class FitCommand(TyperCommand):
+class FitCommand(opt.Command):
     """A command whose option ``--synthetic`` can be given without its number."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]

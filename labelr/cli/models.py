@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from labelr import console
 from labelr.cli import options as opt
+from labelr.config import CompareOptions
+from labelr.fields import SettingError
 
 models = typer.Typer(name="models", help="Manage saved models.", no_args_is_help=True)
 
@@ -16,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or directory of 
 
 @models.command("list")
 def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """List saved models and unfinished runs, the newest last."""
+    """List saved models, damaged ones and unfinished runs, the newest last."""
     from labelr.training.record import list_models_and_runs
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -44,16 +47,109 @@ def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: 
 
 
 @models.command()
+def default(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)
+    ] = None,
+    unset: Annotated[bool, opt.option("--unset", "Use the newest model again.", metavar="")] = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Choose the model that `tag` and `evaluate` use without `--model`, or show it.
+
+    Without a choice, that is the newest complete model.
+    """
+    if name is not None and unset:
+        raise SettingError("a default is either chosen or unset", "give NAME or `--unset`, not both")
+    from labelr.model import store
+
+    with console.session(quiet=quiet, verbose=verbose):
+        if name is not None or unset:
+            store.pin(None if name is None else store.find(name))
+        folder, pinned = store.find_default(), store.pinned_model() is not None
+    if json:
+        console.show_json({"name": folder.name, "path": str(folder), "pinned": pinned})
+        return
+    if not (pinned or quiet):
+        console.show_note("No default is set: the newest model is used.")
+    console.show_line(str(folder))
+
+
+@models.command()
+@opt.takes_settings(CompareOptions, leave_out=["group"])
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Names or directories of models.", show_default=False)
+    ],
+    data: Annotated[
+        list[Path] | None,
+        opt.option(
+            "--data",
+            "Folder of labelled images; repeat for several that form one data set. Default: the data that the first "
+            "model was trained on.",
+            "Data",
+            metavar="DIR",
+        ),
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    **settings: Any,
+) -> None:
+    """Compare models on the same labelled images, which none of them has learned from.
+
+    The others are compared with the first: a difference is clear if its 95 % interval, by a paired bootstrap over the
+    images, does not contain 0. Images are recognised by content. Labels that not all models have are left out.
+    """
+    CompareOptions.of(settings)  # reports mistakes before the heavy imports
+    from labelr.scoring.compare import compare as compare_models
+
+    with console.session(quiet=quiet, verbose=verbose) as track:
+        comparison = compare_models(names, data or None, track=track, **settings)
+    if json:
+        console.show_json(comparison.to_json())
+        return
+    _show_comparison(comparison.to_json())
+    for number in range(1, len(names)):
+        console.show_note(f"{comparison.describe(number)}.", to=console.stdout)
+
+
+@models.command()
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Names or directories of models. Default: all.", show_default=False),
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Check that no file of a model is missing or damaged. The exit code is 3 if one is."""
+    from labelr.training.record import verify_models
+
+    with console.session(quiet=quiet, verbose=verbose):
+        rows = verify_models(names or ())
+    damaged = [row for row in rows if row["damaged"]]
+    if json:
+        console.show_json([{key: row[key] for key in ("name", "path", "damaged")} for row in rows])
+    elif rows:
+        console.show_table([{"name": row["name"], "state": row["damaged"] or "ok"} for row in rows])
+    if damaged:
+        raise typer.Exit(opt.EXIT_ATTENTION)
+
+
+@models.command()
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of models.", show_default=False)],
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Delete models and unfinished runs."""
+    """Delete models, damaged ones and unfinished runs."""
     from labelr.model import store
 
     with console.session(quiet=quiet, verbose=verbose):
-        folders = dict.fromkeys(store.find(store.check_name(name), unfinished=True) for name in names)
+        folders = dict.fromkeys(store.find(name, unfinished=True) for name in names)
         for folder in folders:
             store.check_removable(folder)
         for folder in folders:
@@ -69,24 +165,26 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
         {
             "name": row["name"],
             "created": row["created"][:16].replace("T", " "),
-            "labels": row["labels"],
+            "labels": "" if row["labels"] is None else row["labels"],
             "mAP": row["map_macro"] if row["complete"] else _state(row),
+            **({"default": "yes" if row["default"] else ""} if any(row["default"] for row in rows) else {}),
             "MB": round(row["bytes"] / 1e6),
             "path": row["path"],
         }
         for row in rows
     ]
     console.show_table(shown)
+    for row in rows:
+        if row["damaged"]:
+            console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")
     if any(row["resumable"] for row in rows):
         console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    """The progress of an incomplete run."""
-    if not row["resumable"] and not row["running"]:
-        return "unfinished"
-    state = "running" if row["running"] else "unfinished"
-    return f"{state}, {row['epochs_done']} of {row['epochs']} epochs"
+    """What is to be said of a model that is not complete: that it is damaged, or how far its training is."""
+    state = "damaged" if row["damaged"] else "running" if row["running"] else "unfinished"
+    return state + (f", {row['epochs_done']} of {row['epochs']} epochs" if row.get("epochs") else "")
 
 
 def _show_model(description: Mapping[str, Any]) -> None:
@@ -99,6 +197,7 @@ def _show_model(description: Mapping[str, Any]) -> None:
         "created": description["created"],
         "complete": "yes" if description["complete"] else "no: its training was stopped",
         "best epoch": description["best_epoch"],
+        "data": ", ".join(description["data"]) or "not recorded",
         "network": description["architecture"]["backbone"] or "residual CNN",
         **_pretraining(description["pretraining"]),
         "image size": description["preprocessing"]["image_size"],
@@ -114,6 +213,26 @@ def _show_model(description: Mapping[str, Any]) -> None:
         _show_pairs(f"scores on {description['scored_on']}", description["scores"])
     settings = description["config"].items()
     _show_pairs("setting", {name: "auto" if value is None else str(value) for name, value in settings})
+
+
+def _show_comparison(result: Mapping[str, Any]) -> None:
+    """A row for each main metric: the value of each model, and its difference to the first one."""
+    from labelr.scoring.metrics import METRIC_NAMES
+
+    first, *others = result["models"]
+    rows = []
+    for key in others[0]["differences"]:
+        row = {"metric": METRIC_NAMES[key], first["name"]: first["metrics"][key]}
+        for other in others:
+            row |= {other["name"]: other["metrics"][key], f"{other['name']}: difference": _difference(other, key)}
+        rows.append(row)
+    console.show_table(rows)
+
+
+def _difference(model: Mapping[str, Any], metric: str) -> str:
+    """By how much a model is higher than the first one, with the interval."""
+    value, (low, high) = model["differences"][metric], model["difference_intervals"][metric]
+    return "not evaluable" if value is None or low is None else f"{value:+.3f} ({low:+.3f} .. {high:+.3f})"
 
 
 def _pretraining(pretraining: Mapping[str, str] | None) -> dict[str, str]:

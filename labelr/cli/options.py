@@ -3,22 +3,62 @@
 import dataclasses
 import functools
 import inspect
+import re
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from labelr import console
 from labelr.config import PANELS
-from labelr.fields import Field, Settings, choices_of, is_list, kind_of, option_of, parsed
+from labelr.fields import Field, SettingError, Settings, choices_of, is_list, kind_of, option_of, parsed
 
-Command = Callable[..., None]
+Function = Callable[..., None]
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _CONTEXT = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
+_SEVERAL = ",..."
+"""The end of the metavar of an option whose one text holds several values."""
 EXIT_ATTENTION = 3
 """The exit code of a command that finished, but found something that needs attention."""
+
+
+class Command(TyperCommand):
+    """A command that refuses a second value of an option that takes one, where Typer would use the last."""
+
+    def make_parser(self, ctx):  # type: ignore[no-untyped-def]
+        """The parser of the command line; what variables of the environment set does not pass through it."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args):  # type: ignore[no-untyped-def]
+            options, rest, order = parse(args)
+            if not ctx.resilient_parsing:  # as when a shell completes
+                _check_given_once(order)
+            return options, rest, order
+
+        parser.parse_args = parse_once
+        return parser
+
+
+def _check_given_once(parameters: list[Any]) -> None:
+    """Raises SettingError if an option of one value is among the parameters of a command line twice."""
+    for parameter, count in Counter(parameters).items():
+        takes_one = parameter.param_type_name == "option" and not (parameter.multiple or parameter.is_flag)
+        if takes_one and count > 1:
+            has_list = str(parameter.metavar).endswith(_SEVERAL)
+            raise SettingError(
+                f"`{parameter.opts[0]}` is given {count} times, but takes one value",
+                "separate several values by commas" if has_list else "keep one of them",
+            )
+
+
+def help_of(command: Function | None) -> str:
+    """The docstring of a command without line breaks inside of paragraphs, which Typer would keep."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
 
 
 def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
@@ -35,7 +75,13 @@ _DATA = typer.Argument(metavar="DATA", help="Folders of labelled images, read as
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
-    str | None, option("--model", "Name or directory of a model. Default: the newest.", "Model", metavar="NAME|DIR")
+    str | None,
+    option(
+        "--model",
+        "Name or directory of a model. Default: the one that `labelr models default` names, else the newest.",
+        "Model",
+        metavar="NAME|DIR",
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -61,7 +107,7 @@ LogFile = Annotated[
 
 def takes_settings(
     *sources: type[Settings], leave_out: Collection[str] = (), several: Collection[str] = ()
-) -> Callable[[Command], Command]:
+) -> Callable[[Function], Function]:
     """Gives a command an option for each setting; those that the user gives arrive as its ``**settings``.
 
     Args:
@@ -75,7 +121,7 @@ def takes_settings(
             fields.setdefault(field.name, field)
     generated = [_parameter(field, several=name in several) for name, field in fields.items()]
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Function) -> Function:
         @functools.wraps(command)
         def run(context: typer.Context, **values: Any) -> None:
             settings = {name: values.pop(name) for name in fields}
@@ -132,7 +178,7 @@ def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
     default = "auto" if field.default is None and "auto:" in metadata["help"] else field.default
     details: dict[str, Any] = {"show_default": default not in (None, ()) and default is not False}
     if several:
-        metavar = f"{metavar or '|'.join(choices) or 'VALUE'},..."
+        metavar = f"{metavar or '|'.join(choices) or 'VALUE'}{_SEVERAL}"
         details["autocompletion"] = _completer(choices)
         kind, default = str, str(default).lower()
     elif is_list(field):

@@ -58,6 +58,15 @@ def write_splits(folder: Path, dataset: Dataset) -> None:
     files.write_atomically(folder / SPLITS_FILE, files.csv_text(SplitRow._fields, rows))
 
 
+def recorded_digests(folder: Path) -> set[str]:
+    """The content digest of each image in a model's ``splits.csv``; empty without one."""
+    try:
+        content = (folder / SPLITS_FILE).read_bytes()
+    except OSError:
+        return set()
+    return {digest.decode() for digest in re.findall(rb",([0-9a-f]{64})\b", content)}  # parsing is slow
+
+
 def read_splits(path: Path, encoding: str | None = None) -> list[SplitRow]:
     """The rows of a ``splits.csv``, or of another table of images and their splits; the digests may be left out.
 

@@ -12,8 +12,10 @@ from labelr.config import RESIZE_RULES, STEMS, ResizeRule
 from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model.calibration import UNCALIBRATED, Calibration
+from labelr.version import upgrade_hint
 
 FORMAT = 1
+DAMAGED_HINT = "copy the directory again if it is a copy, else delete it and train the model again"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -96,6 +98,7 @@ class ModelInfo:
         complete: Whether training is finished.
         created: When training ended, ISO 8601.
         versions: Of labelr and torch.
+        data: The absolute data folders that it was trained on; empty in models from before they were kept.
         weights: Name and SHA-256 of the weights file.
     """
 
@@ -113,6 +116,7 @@ class ModelInfo:
     complete: bool = False
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
 
     def prevalence(self, label: str) -> float:
@@ -141,13 +145,13 @@ class ModelInfo:
         Raises:
             LabelrError: If there is none, or it is damaged or of a newer format.
         """
-        with files.reading(path, "train the model again, or restore the file"):
+        with files.reading(path, DAMAGED_HINT):
             values = json.loads(path.read_text(encoding="utf-8"))
             version = values.pop("format")
             if isinstance(version, int) and version > FORMAT:
                 raise LabelrError(
                     f"{path} has model format {version}, and this labelr reads up to {FORMAT}",
-                    "upgrade labelr: `pip install --upgrade labelr`",
+                    upgrade_hint(),
                 )
             preprocessing = values["preprocessing"]
             preprocessing |= {name: tuple(preprocessing[name]) for name in ("mean", "std")}
@@ -156,6 +160,7 @@ class ModelInfo:
                 **{kind: ends and tuple(ends) for kind, ends in value_range.items()}
             )
             values["labels"] = tuple(values["labels"])
+            values["data"] = tuple(values.get("data", ()))
             values["thresholds"] = tuple(float(threshold) for threshold in values["thresholds"])
             values["preprocessing"] = Preprocessing(**preprocessing)
             values["architecture"] = Architecture(**values["architecture"])
@@ -172,6 +177,7 @@ def _validate(info: ModelInfo) -> None:
     preprocessing, architecture = info.preprocessing, info.architecture
     checks = {
         "labels": bool(info.labels) and all(isinstance(label, str) for label in info.labels),
+        "data": all(isinstance(folder, str) for folder in info.data),
         "thresholds": len(info.thresholds) == len(info.labels) and all(0 <= value <= 1 for value in info.thresholds),
         "calibration": info.calibration.is_valid,
         "image_size": isinstance(preprocessing.image_size, int) and 1 <= preprocessing.image_size <= 8192,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labelr.data.images import Pixels, UnreadableError, array_to_pixels, read_pixels, to_pixels
 from labelr.data.prefetch import in_batches
-from labelr.errors import LabelrError, pluralize
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.frames import as_html, format_number, text_index
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate, decide
@@ -152,6 +152,12 @@ class Model:
         }
         table = pd.DataFrame({"threshold": info.thresholds}, index=text_index(info.labels, "label"))
         return as_html("Model", facts, table.join(pd.DataFrame.from_dict(info.counts, orient="index")))
+
+    @property
+    def summary(self) -> str:
+        """Its name, the name of its data, and its mAP, in a line."""
+        data = preview([Path(folder).name for folder in self.info.data])
+        return f"{self.name}{f', trained on {data}' if data else ''}{self._score}"
 
     @property
     def _network(self) -> str:

@@ -16,7 +16,7 @@ from labelr import files
 from labelr.config import MachineOptions
 from labelr.errors import BusyError, LabelrError, suggest
 from labelr.fields import SettingError
-from labelr.model.info import ModelInfo
+from labelr.model.info import DAMAGED_HINT, ModelInfo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +33,11 @@ ERRORS_FILE = "errors.csv"
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 """The record of an unfinished run; see `training.run`."""
+DEFAULT_FILE = ".default"
+"""In the models folder: the name or directory of the model that is used where none is named; no model's name."""
+WEIGHTS = "weights-*.safetensors"
+PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
+"""A directory with one of these holds a model, or what is left of one."""
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +89,7 @@ def save(folder: Path, network: "nn.Module", info: ModelInfo) -> ModelInfo:
         files.write_atomically(weights, content)
     saved = replace(info, weights={"file": weights.name, "sha256": sha256})
     save_info(folder, saved)
-    for path in folder.glob("weights-*.safetensors"):
+    for path in folder.glob(WEIGHTS):
         if path != weights:
             path.unlink(missing_ok=True)
     return saved
@@ -131,7 +136,8 @@ def load(
     """Loads a saved model.
 
     Args:
-        model: A name or a directory; None takes the newest complete model.
+        model: A name or a directory; None takes the model that `labelr models default` chose, else the newest complete
+            one.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``; ``"auto"`` picks the best one available.
         amp: Whether to compute in 16 bits; None decides by what the processor supports.
         threads: CPU threads of one operation; None uses all processors.
@@ -140,10 +146,7 @@ def load(
     Raises:
         LabelrError: If there is no such model, or it is damaged.
     """
-    from labelr.model.device import pick_runtime
-
-    options = MachineOptions.of(device=device, amp=amp, threads=threads, workers=workers)
-    return load_from(find(model), pick_runtime(options))
+    return resolve_model(model, MachineOptions.of(device=device, amp=amp, threads=threads, workers=workers))
 
 
 def load_from(folder: Path, runtime: "Runtime") -> "Model":
@@ -156,33 +159,38 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
 
     from labelr.model.predict import Model
 
-    info = load_info(folder)
+    info = check(folder)
     log.debug("loading the model in %s, created %s", folder, info.created)
-    network = build_network(info)
-    weights = folder / info.weights["file"]
+    network, content = build_network(info), _read_weights(folder, info)
     try:
-        content = weights.read_bytes()
-        if hashlib.sha256(content).hexdigest() != info.weights["sha256"]:
-            raise LabelrError(f"{weights} is damaged: its digest is not the one in model.json", "train the model again")
         network.load_state_dict(safetensors.torch.load(content))
-    except OSError as error:
-        raise LabelrError(f"cannot read {weights}: {error.strerror}", "train the model again") from error
     except (safetensors.SafetensorError, RuntimeError) as error:
-        raise LabelrError(f"{weights} does not hold this model's weights: {error}", "train the model again") from error
+        weights = folder / info.weights["file"]
+        raise LabelrError(f"{weights} does not hold this model's weights: {error}", DAMAGED_HINT) from error
     return Model(folder, info, runtime.place(network).eval(), runtime)
 
 
-def resolve_model(model: "str | Path | Model | None", options: MachineOptions | None = None) -> "Model":
-    """The model to apply: loads a name or directory, or the newest one for None, and returns a `Model` unchanged.
+def _read_weights(folder: Path, info: ModelInfo) -> bytes:
+    """The content of a model's weights file, verified by its digest."""
+    weights = folder / info.weights["file"]
+    with files.reading(weights, DAMAGED_HINT):
+        content = weights.read_bytes()
+    if hashlib.sha256(content).hexdigest() != info.weights["sha256"]:
+        raise LabelrError(f"{weights} is damaged: its digest is not the one in {INFO_FILE}", DAMAGED_HINT)
+    return content
 
-    Warns if its training is not finished.
+
+def resolve_model(model: "str | Path | Model | None", options: MachineOptions | None = None) -> "Model":
+    """The model to apply: loads a name or directory, or the default model for None, and returns a `Model` unchanged.
+
+    Logs which one None means, and warns if its training is not finished.
     """
     from labelr.model.device import pick_runtime
     from labelr.model.predict import Model
 
     loaded = model if isinstance(model, Model) else load_from(find(model), pick_runtime(options))
     if model is None:
-        log.info("the newest model: %s", loaded.name)
+        log.info("using the %s model: %s", "newest" if pinned_model() is None else "default", loaded.summary)
     if not loaded.info.complete:
         log.warning(
             "the training of %s was stopped: this is its best epoch so far, without calibration and thresholds",
@@ -197,7 +205,26 @@ def load_info(folder: Path) -> ModelInfo:
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
+    if not (folder / INFO_FILE).is_file():
+        raise LabelrError(f"{folder} has no {INFO_FILE}", DAMAGED_HINT)
     return ModelInfo.read(folder / INFO_FILE)
+
+
+def check(folder: Path) -> ModelInfo:
+    """The info of a model that has its files; the weights are not read.
+
+    Raises:
+        LabelrError: If a file is missing, as while a directory is copied, or ``model.json`` is damaged.
+    """
+    info = load_info(folder)
+    if not (folder / info.weights["file"]).is_file():
+        raise LabelrError(f"{folder} has no {info.weights['file']}, which holds its weights", DAMAGED_HINT)
+    return info
+
+
+def verify(folder: Path) -> None:
+    """Raises LabelrError if a file of a model is missing or damaged; reads the weights."""
+    _read_weights(folder, check(folder))
 
 
 # --- find, list and remove -------------------------------------------------------------------------------------------
@@ -207,24 +234,22 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
     """The directory of a model.
 
     Args:
-        model: A name or a directory; None takes the newest complete model.
-        unfinished: Whether to accept an unfinished run that has no model yet.
+        model: A name or a directory; None takes the default model.
+        unfinished: Whether to accept an unfinished run that has no model yet, and in the models folder a damaged model.
 
     Raises:
         LabelrError: If there is none of that name, with the most similar names.
     """
     if model is None:
-        complete = [(info.created, path) for path, info in list_models() if info.complete]
-        if not complete:
-            raise LabelrError(f"no trained model in {models_folder()}", "train one with `labelr fit DATA`")
-        return max(complete)[1]
+        return find_default()
     names = (INFO_FILE, RUN_FILE) if unfinished else (INFO_FILE,)
+    parts = PARTS if unfinished else ()  # elsewhere, a folder may have a config.json that is not ours
     directory, folder = Path(model), models_folder() / model
     is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
     for candidate in (directory,) if is_path else (folder, directory):
-        if any((candidate / name).is_file() for name in names):
+        if _holds(candidate, *names, *(parts if candidate.parent == models_folder() else ())):
             return candidate.absolute()
-    known = {path.name for name in names for path in folders_with(name)}
+    known = {path.name for path in folders_with(*names, *parts)}
     hint = suggest(str(model), known) or "list the models with `labelr models list`"
     if not unfinished and not is_path and (folder / RUN_FILE).is_file():
         raise LabelrError(
@@ -240,30 +265,88 @@ def list_models() -> Iterator[tuple[Path, ModelInfo]]:
     """The directory and info of each model in the models folder, by name; skips damaged ones with a warning."""
     for path in folders_with(INFO_FILE):
         try:
-            yield path, load_info(path)
+            yield path, check(path)
         except LabelrError as error:
             log.warning("%s; the model is skipped", error.message)
 
 
-def folders_with(file: str) -> list[Path]:
-    """The directories in the models folder that hold a file of this name, sorted."""
+def folders_with(*patterns: str) -> list[Path]:
+    """The directories in the models folder that hold a file with a name of one of these patterns, sorted."""
     folder = models_folder()
-    return sorted(path for path in folder.iterdir() if (path / file).is_file()) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if _holds(path, *patterns)) if folder.is_dir() else []
+
+
+def _holds(folder: Path, *patterns: str) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def check_removable(folder: Path) -> None:
     """Raises LabelrError where a model is outside the models folder, or in use by a run."""
-    if folder.parent != models_folder():
+    if folder.resolve().parent != models_folder().resolve():
         raise LabelrError(f"{folder} is not in {models_folder()}", "delete this directory yourself")
     if files.is_locked(folder):
         raise BusyError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
 
 
 def remove(folder: Path) -> None:
-    """Deletes a model or an unfinished run of the models folder.
+    """Deletes a model, damaged or not, or an unfinished run of the models folder.
 
     Raises:
         LabelrError: If it is outside that folder, in use by a run, or cannot be deleted.
     """
     check_removable(folder)
     files.remove_folder(folder)
+    if folder == pinned_model():
+        pin(None)
+        log.warning("%s was the default model: without `--model`, the newest one is used now", folder.name)
+
+
+# --- the default model -----------------------------------------------------------------------------------------------
+
+
+def find_default() -> Path:
+    """The directory of the model that is used where none is named: the pinned one, else the newest complete one.
+
+    Raises:
+        LabelrError: If the pinned one is gone, or there is no model.
+    """
+    pinned = pinned_model()
+    if pinned is not None:
+        if not (pinned / INFO_FILE).is_file():
+            raise LabelrError(
+                f"the default model is gone: there is no model in {pinned}",
+                "choose another one with `labelr models default NAME`, or the newest with `labelr models default "
+                "--unset`",
+            )
+        return pinned
+    complete = [(info.created, path) for path, info in list_models() if info.complete]
+    if not complete:
+        raise LabelrError(f"no trained model in {models_folder()}", "train one with `labelr fit DATA`")
+    return max(complete)[1]
+
+
+def pinned_model() -> Path | None:
+    """The directory of the model that `labelr models default` chose; None where it chose none."""
+    path = models_folder() / DEFAULT_FILE
+    if not path.exists():
+        return None
+    with files.reading(path, "delete this file"):
+        return models_folder() / path.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n")
+
+
+def pin(folder: Path | None) -> None:
+    """Makes a model the one that is used where none is named; None takes the newest one again.
+
+    Raises:
+        LabelrError: If its training is not finished, it is damaged, or the choice cannot be written.
+    """
+    path = models_folder() / DEFAULT_FILE
+    if folder is None:
+        with files.writing(path):
+            path.unlink(missing_ok=True)
+        return
+    if not check(folder).complete:
+        raise LabelrError(f"the training of {folder.name} is not finished", "resume it first, or choose another model")
+    inside = folder.parent == models_folder()
+    files.make_folder(path.parent)
+    files.write_atomically(path, f"{folder.name if inside else folder}\n")

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the headline metrics. Pure functions of arrays, without torch."""
+"""Bootstrap intervals of the headline metrics, and of their differences. Pure functions of arrays, without torch."""
 
 from collections.abc import Sequence
 
@@ -36,29 +36,62 @@ def intervals(
     Returns:
         Low and high end by name; NaN where no resample is evaluable.
     """
+    scores = resampled_scores(probs, targets, thresholds, resamples=resamples, seed=seed)
+    return {name: shifted_interval(values[0], values[1:], high=MAXIMUM[name]) for name, values in scores.items()}
+
+
+def differences(
+    first: tuple[FloatArray, ArrayLike], second: tuple[FloatArray, ArrayLike], targets: FloatArray
+) -> dict[str, tuple[float, float, float]]:
+    """By how much each headline metric of a second model is higher than that of a first one on the same images.
+
+    The bootstrap is paired: both models are scored on the same resamples, so that images that are hard for both do not
+    widen the interval.
+
+    Args:
+        first: The probabilities ``(N, L)`` and thresholds ``(L,)`` of a model.
+        second: Those of another model.
+        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
+
+    Returns:
+        The difference and the low and high end of its 95 % interval by name; NaN where not evaluable.
+    """
+    before, after = (resampled_scores(probs, targets, thresholds) for probs, thresholds in (first, second))
+    found = {}
+    for name, maximum in MAXIMUM.items():
+        change = after[name] - before[name]
+        found[name] = (change[0].item(), *shifted_interval(change[0], change[1:], low=-maximum, high=maximum))
+    return found
+
+
+def resampled_scores(
+    probs: FloatArray, targets: FloatArray, thresholds: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, FloatArray]:
+    """Each headline metric of all images, then of resamples, shape ``(1 + resamples,)``; NaN without images.
+
+    The resamples depend on the number of images and the seed alone. For the arguments see `intervals`.
+    """
     num_images = len(probs)
     if not num_images:
-        return dict.fromkeys(HEADLINE, (np.nan, np.nan))
+        return dict.fromkeys(HEADLINE, np.full(1 + resamples, np.nan))
     rng = np.random.default_rng(seed)
-    plain = weighted_scores(probs, targets, thresholds, np.ones((num_images, 1)))
+    batches = [weighted_scores(probs, targets, thresholds, np.ones((num_images, 1)))]
     batch_size = max(1, MAX_WEIGHTS // num_images)
-    batches = []
     for start in range(0, resamples, batch_size):
         size = min(batch_size, resamples - start)
         counts = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)  # (B, N)
         batches.append(weighted_scores(probs, targets, thresholds, np.ascontiguousarray(counts.T, np.float64)))
-    values = {name: np.concatenate([scores[name] for scores in batches]) for name in HEADLINE}
-    return {name: shifted_interval(plain[name].item(), values[name], maximum=MAXIMUM[name]) for name in HEADLINE}
+    return {name: np.concatenate([scores[name] for scores in batches]) for name in HEADLINE}
 
 
-def shifted_interval(score: float, values: FloatArray, *, maximum: float) -> tuple[float, float]:
-    """The percentiles of a score over resamples, shifted to the score itself and clipped to [0, maximum]."""
+def shifted_interval(score: float, values: FloatArray, *, low: float = 0.0, high: float) -> tuple[float, float]:
+    """The percentiles of a score over resamples, shifted to the score itself and clipped to [low, high]."""
     values = values[~np.isnan(values)]
     if not len(values) or np.isnan(score):
         return np.nan, np.nan
     tail = (100 - LEVEL) / 2
-    low, high = np.percentile(values, [tail, 100 - tail]) + (score - values.mean())
-    return max(float(low), 0.0), min(float(high), maximum)
+    ends = np.percentile(values, [tail, 100 - tail]) + (score - values.mean())
+    return max(float(ends[0]), low), min(float(ends[1]), high)
 
 
 def weighted_scores(

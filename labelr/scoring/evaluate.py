@@ -45,7 +45,7 @@ def evaluate(
     Args:
         data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
             folder of its images, among the options.
-        model: A name, a directory or a loaded model; None takes the newest complete model.
+        model: A name, a directory or a loaded model; None takes the default one, as `load`.
         options: The options, as an object or by name.
         output: The directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv``, ``errors.csv`` and the
             report, ``report/report.html``; None writes nothing.
@@ -127,7 +127,12 @@ def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Da
         log.warning("%s of the model's labels are not in %s: %s", len(missing), dataset.source, preview(missing))
     if unknown:
         log.warning("%s; they are not evaluated", not_in_model)
-    dataset = dataset.with_labels(common)
+    return with_known_labels(dataset, common)
+
+
+def with_known_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """The data set with these labels, in this order; images without a known one are left out."""
+    dataset = dataset.with_labels(labels)
     known = ~np.isnan(dataset.targets).all(axis=1)
     if not known.any():
         raise LabelrError(f"{dataset.source}: all labels to evaluate are unknown", "mark labels with 1 and 0")

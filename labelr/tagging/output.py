@@ -349,13 +349,18 @@ def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping
     differences = [
         f"{name} was {_format(previous[name])} and is {_format(value)}"
         for name, value in settings.items()
-        if name in previous and previous[name] != value
+        if name in previous and _identity(name, previous[name]) != _identity(name, value)
     ]
     if differences:
         raise LabelrError(
             f"the results in {folder} have other settings: {'; '.join(differences)}",
             "replace them with `--force`, or name another directory with `--output`",
         )
+
+
+def _identity(name: str, value: Any) -> object:
+    """The value of a setting without a model's name, which may change."""
+    return value.rpartition(" ")[2] if name == "model" else value
 
 
 def _format(value: object) -> str:

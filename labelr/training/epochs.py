@@ -61,7 +61,8 @@ def train(
         LabelrError: If the loss becomes NaN, or the model cannot be saved; the best one so far is complete.
         Stopped: If a signal asked for it; the checkpoint is of the last step.
     """
-    info = describe_model(dataset, run.config)
+    data = run.data or (str(dataset.source.parent.absolute()),)  # synthetic images have a folder too
+    info = replace(describe_model(dataset, run.config), data=data)
     if value_range := info.preprocessing.value_range:
         log.info("value range of images of more than 8 bits, black to white: %s", value_range)
     run = replace(run, config=replace(run.config, epochs=epochs or run.config.epochs))

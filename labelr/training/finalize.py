@@ -1,6 +1,7 @@
 """From trained weights to a complete model: calibration, thresholds, evaluation and report."""
 
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.config import TrainConfig
+from labelr.config import CompareOptions, ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
-from labelr.errors import LabelrError, pluralize, preview
+from labelr.data.splits import recorded_digests
+from labelr.errors import LabelrError, first_line, pluralize, preview
 from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
 from labelr.model.predict import Model, Probs
+from labelr.scoring.compare import Comparison, compare_models
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.report.page import ReportData, write_report
 from labelr.scoring.results import without_nan, write_suspects
@@ -31,6 +34,9 @@ SCORED = {
     "folds": "in all, each predicted by a model that was not trained on it",
 }
 """The images that the scores of a new model are on, as phrases that follow their number."""
+
+MAX_COMPARED = 2000
+"""Test images on which a new model is compared with an earlier one, so that it takes seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +143,57 @@ def complete(report: ReportData, config: TrainConfig, suspects: Path | None) -> 
         with _warn_on_error("its report"):
             log.info("report: %s", write_report(model.path, report, plot_format=config.plot_format))
     return model
+
+
+def compare_with_earlier(run: Run, model: Model, dataset: Dataset) -> None:
+    """Logs how a new model compares with the best earlier one of the same data, on test images unseen by both.
+
+    It warns if the new model is clearly worse and is the default from now on. It does not pin the earlier one itself:
+    then no later model would become the default either, which a script that trains every night would notice late.
+    """
+    earlier = _find_earlier(model, dataset)
+    if earlier is None:
+        return
+    try:
+        comparison = _compare(run, earlier, model, dataset.split("test"))
+        default = store.find_default()
+    except (LabelrError, OSError, RuntimeError) as error:  # the model is complete all the same
+        log.info("%s is not compared with %s: %s", model.name, earlier.name, first_line(error))
+        return
+    difference, _, high = comparison.differences[0]["map_macro"]
+    sentence, is_default = comparison.describe(), default == model.path
+    if is_default and difference < 0:
+        keep = f"keep {earlier.name} with `labelr models default {shlex.quote(earlier.name)}`"
+        sentence += f". Without `--model`, {model.name} is used now, since it is the newest; {keep}"
+    elif difference > 0 and not is_default and model.path.parent == store.models_folder():
+        change = f"change that with `labelr models default {shlex.quote(model.name)}`"
+        sentence += f". Without `--model`, {default.name} is used; {change}"
+    log.log(logging.WARNING if is_default and high < 0 else logging.INFO, "%s", sentence)
+
+
+def _compare(run: Run, earlier: Path, model: Model, test: Dataset) -> Comparison:
+    """The comparison of an earlier model with a new one on the images of the test split."""
+    if not len(test):
+        raise LabelrError("there is no test split")
+    rows = np.unique(np.linspace(0, len(test) - 1, min(len(test), MAX_COMPARED)).astype(int))
+    models = (store.load_from(earlier, run.runtime), model)
+    options = CompareOptions.of({name: getattr(run.config, name) for name in ReadOptions.names()})
+    return compare_models(models, test.take(rows), options, track=run.track)
+
+
+def _find_earlier(model: Model, dataset: Dataset) -> Path | None:
+    """The best other model in the models folder that shares images and labels with a data set; the default comes first.
+
+    Images are recognised by content. None if there is none.
+    """
+    pinned, digests, labels = store.pinned_model(), set(dataset.digests), set(dataset.labels)
+    known = [
+        (path == pinned, (info.scores or {}).get("map_macro") or 0.0, path)
+        for path, info in store.list_models()
+        if path != model.path and info.complete and not labels.isdisjoint(info.labels)
+        and not digests.isdisjoint(recorded_digests(path))
+    ]  # fmt: skip
+    return max(known)[-1] if known else None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from labelr.progress import Track, untracked
 from labelr.scoring.evaluate import check_suspects_file
 from labelr.scoring.results import describe_scores, headline
 from labelr.training.epochs import train
-from labelr.training.finalize import finalize
+from labelr.training.finalize import compare_with_earlier, finalize
 from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.history import EpochRow, check_event_log, read_history
 from labelr.training.record import RunRecord, is_resumable
@@ -177,6 +177,7 @@ def fit(
                 train(run, dataset)
                 model = finalize(run, dataset, suspects=_as_path(suspects))
         run.finish()
+        compare_with_earlier(run, model, dataset)
         if folders:
             _advise_backbone(dataset, run.config)
     return FitResult.load(model)

@@ -271,32 +271,62 @@ def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, RunRecord]]:
 
 
 def list_models_and_runs() -> list[dict[str, Any]]:
-    """One row about each model and unfinished run in the models folder, the newest last."""
+    """One row about each model, damaged model and unfinished run in the models folder, the newest last."""
     runs = dict(list_runs())
     rows = [summarise(path, record) for path, record in runs.items()]
-    rows += [summarise(path, info) for path, info in store.list_models() if path not in runs]
+    rows += [_summarise_model(path) for path in store.folders_with(*store.PARTS) if path not in runs]
     return sorted(rows, key=lambda row: str(row["created"]))
 
 
-def summarise(path: Path, source: ModelInfo | RunRecord) -> dict[str, Any]:
-    """One row about a model or an unfinished run, for ``labelr models``."""
-    info = source if isinstance(source, ModelInfo) else None
-    complete = info is not None and info.complete
+def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One row about each model of these names, or of the models folder, after its weights have been verified."""
+    if names:
+        rows = [_summarise_model(store.find(name, unfinished=True)) for name in names]
+    else:
+        rows = [row for row in list_models_and_runs() if not row["running"] and not row["resumable"]]
+    for row in rows:
+        try:
+            store.verify(Path(row["path"]))
+        except LabelrError as error:
+            row["damaged"] = _in_a_line(error)
+    return rows
+
+
+def _summarise_model(path: Path) -> dict[str, Any]:
+    """One row about a model, or what is left of one."""
+    try:
+        return summarise(path, store.check(path))
+    except LabelrError as error:
+        return summarise(path, error)
+
+
+def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError) -> dict[str, Any]:
+    """One row about a model, an unfinished run or, where the source is an error, a damaged model."""
+    complete = isinstance(source, ModelInfo) and source.complete
     running = not complete and files.is_locked(path)
     row = {
         "name": path.name,
         "path": str(path),
-        "created": source.created,
-        "labels": len(source.labels),
-        "map_macro": (info.scores or {}).get("map_macro") if info else None,
+        "created": "",
+        "labels": None,
+        "map_macro": None,
         "bytes": files.folder_size(path),
         "complete": complete,
-        "resumable": info is None and not running,
+        "resumable": isinstance(source, RunRecord) and not running,
         "running": running,
+        "damaged": None,
+        "default": path == store.pinned_model(),
     }
+    if isinstance(source, LabelrError):
+        return row | {"damaged": None if running else _in_a_line(source)}
+    row |= {"created": source.created, "labels": len(source.labels)}
     if isinstance(source, RunRecord):
-        row |= {"epochs_done": _epochs_done(path, source), "epochs": source.settings.get("epochs")}
-    return row
+        return row | {"epochs_done": _epochs_done(path, source), "epochs": source.settings.get("epochs")}
+    return row | {"map_macro": (source.scores or {}).get("map_macro")}
+
+
+def _in_a_line(error: LabelrError) -> str:
+    return "; ".join(filter(None, (error.message, error.hint)))
 
 
 def _epochs_done(folder: Path, record: RunRecord) -> int:

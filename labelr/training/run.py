@@ -29,6 +29,7 @@ from labelr.training.record import (
     RECORD_FILE,
     START_OVER,
     RunRecord,
+    absolute_paths,
     find_run,
     is_finished,
     is_resumable,
@@ -100,6 +101,7 @@ class Run:
         folder: The directory that the model is saved in.
         config: The settings; "auto" is resolved from `start` on.
         runtime: Device, precision and threads.
+        data: The absolute data folders; empty for synthetic images.
         record: What the resumed run was started with; None for a new run.
         deadline: The end of the run, in seconds of the monotonic clock; None if the number of epochs is limited.
         log_dir: The directory for TensorBoard events; None writes none.
@@ -109,6 +111,7 @@ class Run:
     folder: Path
     config: TrainConfig
     runtime: Runtime
+    data: tuple[str, ...] = ()
     record: RunRecord | None = None
     deadline: float | None = None
     log_dir: Path | None = None
@@ -192,8 +195,8 @@ def open_run(
         settings = record.resumed_config(config) if record else config
         runtime = pick_runtime(settings)
         yield Run(
-            folder=folder, config=settings, runtime=runtime, record=record, deadline=deadline, log_dir=log_dir,
-            track=track,
+            folder=folder, config=settings, runtime=runtime, data=absolute_paths(data), record=record,
+            deadline=deadline, log_dir=log_dir, track=track,
         )  # fmt: skip
 
 
@@ -293,5 +296,5 @@ def _clean_up(folder: Path) -> None:
         return
     for name in (store.CONFIG_FILE, SPLITS_FILE, store.ERRORS_FILE, store.HISTORY_FILE, store.PREDICTIONS_FILE):
         (folder / name).unlink(missing_ok=True)
-    for weights in folder.glob("weights-*.safetensors"):
+    for weights in folder.glob(store.WEIGHTS):
         weights.unlink(missing_ok=True)

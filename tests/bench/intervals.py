@@ -48,7 +48,7 @@ def bias_corrected(score: float, values: Numbers) -> tuple[float, float]:
 INTERVALS: dict[str, Interval] = {
     "percentiles": percentiles,
     "mirrored": mirrored,
-    "moved": partial(shifted_interval, maximum=np.inf),
+    "moved": partial(shifted_interval, high=np.inf),
     "bias-corrected": bias_corrected,
 }
 

@@ -1,0 +1,180 @@
+"""Compares models on the same images."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from labelr.config import CompareOptions, ReadOptions
+from labelr.data.dataset import Dataset
+from labelr.data.load import Data, load_dataset, locate_data
+from labelr.errors import LabelrError, pluralize, preview
+from labelr.fields import SettingError
+from labelr.frames import format_number
+from labelr.model import store
+from labelr.model.predict import Model
+from labelr.progress import Track, untracked
+from labelr.scoring import bootstrap
+from labelr.scoring.evaluate import evaluate_probs, predict_dataset, select_split, with_known_labels
+from labelr.scoring.results import Evaluation, without_nan
+from labelr.scoring.thresholds import choose_thresholds
+
+HINT = "name labelled images that none of the models has learned from with `--data DIR`"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models on the same images.
+
+    Attributes:
+        evaluations: Of each model, on the same images and labels.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each model, or its directory where two have the same name."""
+        paths = [evaluation.model for evaluation in self.evaluations]
+        names = [Path(path).name for path in paths]
+        return names if len(set(names)) == len(names) else paths
+
+    @cached_property
+    def differences(self) -> list[dict[str, tuple[float, float, float]]]:
+        """By how much each model is higher than the first, from the second on; see `bootstrap.differences`."""
+        (first, targets), *others = ((_decisions(item), item.targets) for item in self.evaluations)
+        return [bootstrap.differences(first, other, targets) for other, _ in others]
+
+    def describe(self, number: int = 1) -> str:
+        """How the model of a number, from 1, compares with the first model, number 0, in a sentence."""
+        names, images = self.names, pluralize(len(self.evaluations[0].probs), "image")
+        before, after = (self.evaluations[index].metrics["map_macro"] for index in (0, number))
+        difference, low, high = self.differences[number - 1]["map_macro"]
+        verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "does not clearly differ from"
+        return (
+            f"{names[number]} {verdict} {names[0]}: mAP {format_number(after)} and {format_number(before)}, difference "
+            f"{difference:+.3f}, 95 % interval {low:+.3f} .. {high:+.3f}, on {images} that neither has learned from"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The data, the labels, and the metrics of each model, with the differences to the first; ready for JSON."""
+        first = self.evaluations[0]
+        models = []
+        for name, evaluation, found in zip(self.names, self.evaluations, [None, *self.differences], strict=True):
+            differences = None if found is None else {key: values[0] for key, values in found.items()}
+            intervals = None if found is None else {key: list(values[1:]) for key, values in found.items()}
+            models.append(
+                {
+                    "name": name,
+                    "model": evaluation.model,
+                    "threshold": evaluation.threshold,
+                    "metrics": evaluation.metrics,
+                    "differences": differences,
+                    "difference_intervals": intervals,
+                }
+            )
+        images = len(first.probs)
+        result = {"data": first.data, "images": images, "labels": list(first.labels), "models": models}
+        return {key: without_nan(value) for key, value in result.items()}
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {'; '.join(self.describe(number) for number in range(1, len(self.evaluations)))}>"
+
+
+def _decisions(evaluation: Evaluation) -> tuple[Any, Any]:
+    return evaluation.probs, evaluation.thresholds
+
+
+def compare(
+    models: Sequence[str | Path | Model],
+    data: Data = None,
+    options: CompareOptions | Mapping[str, Any] | None = None,
+    *,
+    track: Track = untracked,
+    **settings: Any,
+) -> Comparison:
+    """Evaluates models on the same labelled images, which none of them has learned from.
+
+    Labels that not all models have are left out.
+
+    Args:
+        models: At least two names, directories or loaded models; the others are compared with the first.
+        data: Labelled images, as in `evaluate`; None takes the data that the first model was trained on, read as then.
+        options: The options, as an object or by name; in place of the first model's if `data` is None.
+        track: Follows the progress.
+        settings: Fields of `CompareOptions`, which take precedence over `options`.
+
+    Raises:
+        LabelrError: If the options are invalid, models or data cannot be used, or no image or label is left.
+    """
+    chosen = CompareOptions.of(options, **settings)
+    loaded = [store.resolve_model(model, chosen) for model in models]
+    if len({model.path for model in loaded}) < max(2, len(loaded)):
+        raise SettingError("a comparison needs at least two models, each of them once", "name another one")
+    if data is not None:
+        folders, chosen = locate_data(data, chosen)
+        dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
+        return compare_models(loaded, dataset, chosen, track=track)
+    try:
+        folders, recorded = _recorded_data(loaded[0])
+        chosen = CompareOptions.of(recorded if options is None else chosen, **settings)
+        dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
+    except LabelrError as error:
+        raise LabelrError(
+            f"cannot read the data that {loaded[0].name} was trained on: {error.message}", HINT
+        ) from error
+    return compare_models(loaded, dataset, chosen, track=track)
+
+
+def _recorded_data(model: Model) -> tuple[list[Path], dict[str, Any]]:
+    """The data folders that a model was trained on, and the settings that they were read with."""
+    info = model.info
+    if not info.data:
+        raise LabelrError("it does not say which")
+    return list(map(Path, info.data)), {name: info.config[name] for name in ReadOptions.names() if name in info.config}
+
+
+def compare_models(
+    models: Sequence[Model], dataset: Dataset, options: CompareOptions, *, track: Track = untracked
+) -> Comparison:
+    """The comparison of models on the images of a data set that none of them has learned from.
+
+    Raises:
+        LabelrError: If no such image is left, or no label that all of them have.
+    """
+    dataset = _unseen(_with_common_labels(dataset, models, options), models)
+    evaluations = []
+    for model in models:
+        thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
+        probs = predict_dataset(model, dataset, options=options, track=track)
+        evaluation = evaluate_probs(model, dataset, probs, thresholds=thresholds)
+        evaluations.append(replace(evaluation, threshold=threshold))
+    return Comparison(tuple(evaluations))
+
+
+def _with_common_labels(dataset: Dataset, models: Sequence[Model], options: CompareOptions) -> Dataset:
+    """The data set with the labels that it and all models have, in the order of the first model."""
+    everywhere = [set(labels) for labels in (dataset.labels, *(model.labels for model in models))]
+    common = [label for label in models[0].labels if all(label in labels for labels in everywhere)]
+    labels = [label for label in common if label in (options.only or common) and label not in options.exclude]
+    if not labels:
+        raise LabelrError("the models and the data have no label in common", "compare models of the same labels")
+    others = sorted(set().union(*everywhere).difference(common, options.exclude))
+    if others and not options.only:
+        shared = pluralize(len(labels), "label")
+        log.info("compared by %s that all models and the data have; left out: %s", shared, preview(others))
+    return with_known_labels(dataset, labels)
+
+
+def _unseen(dataset: Dataset, models: Sequence[Model]) -> Dataset:
+    """The images that no model has learned from."""
+    for model in models:
+        try:
+            dataset = select_split(dataset, model, "auto")
+        except LabelrError as error:
+            raise LabelrError(f"{model.name}: {error.message}", HINT) from error
+    return dataset
