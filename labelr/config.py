@@ -169,7 +169,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"), ("init", "width"))
 
-    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1800 if N is left out.", low=20)
+    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1,800 if N is left out.", low=20)
     num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
 
     val_fraction: float = _split(
@@ -236,7 +236,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     batch_size: int | None = _searchable(
         None,
         "Images per step; auto: 64, or 32 for synthetic images and pretrained weights, fewer if an epoch would have "
-        "less than 16 steps.",
+        "fewer than 16 steps.",
         low=2,
         short="-b",
     )

@@ -354,6 +354,57 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        (
+            "fit",
+            "`labelr fit` needs images to train on",
+            "`labelr fit photos`, or take synthetic images, `labelr fit --syn",
+        ),
+        ("tune", "`labelr tune` needs images to train on", "`labelr tune photos`"),
+        ("check", "`labelr check` needs DATA: folders of labelled images", "add it, such as `labelr check photos`"),
+        ("evaluate", "`labelr evaluate` needs DATA: folders of labelled images", "such as `labelr evaluate photos`"),
+        ("tag", "there are no images to tag", "name a folder, such as `labelr tag photos`"),
+        ("models show", "`labelr models show` needs NAME: name or directory of a model", "`labelr models show photos`"),
+        ("fit data --ephocs 3", "`labelr fit` has no option `--ephocs`", "did you mean `--epochs`?"),
+        ("fit data --learning-rate 3", "`labelr fit` has no option `--learning-rate`", "did you mean `--lr`?"),
+        ("fit data --no-filp", "`labelr fit` has no option `--no-filp`", "did you mean `--no-flip`?"),
+        ("fit data -z", "`labelr fit` has no option `-z`", "see `labelr fit --help`"),
+        ("fit --epochs", "option '--epochs' requires an argument", ""),
+        (
+            "fit data --lr 1e-3,1e-4",
+            "lr: expected a number",
+            "try several values with `labelr tune DATA --lr 1e-3,1e-4`",
+        ),
+        ("fitt", "`labelr` has no command 'fitt'", "did you mean `fit`?"),
+        ("train data", "`labelr` has no command 'train'", "did you mean `fit`?"),
+        ("models shwo", "`labelr models` has no command 'shwo'", "did you mean `show`?"),
+        ("nonsense", "`labelr` has no command 'nonsense'", "choose one of fit, evaluate, tag,"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_and_what_to_do(cli: Cli, line: str, message: str, hint: str) -> None:
+    result = cli(*line.split())
+    assert result.code == 2
+    assert result.err.startswith(f"Error: {message}")
+    assert f"\n\nHint: {hint}" in result.err if hint.startswith(("did", "see", "try")) else hint in result.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit URL", "evaluate URL", "check URL", "tune URL --lr 1e-3,1e-4", "tag URL", "fit data -o URL",
+        "fit data --labels URL", "fit data --config URL", "fit data --log-dir URL", "fit data --suspects URL",
+        "evaluate data --model URL", "evaluate data -o URL", "check data --fix URL", "tag data -o URL",
+        "tag --files-from URL -o here", "models show URL",
+    ],
+)  # fmt: skip
+def test_address_in_place_of_a_path_is_an_error_that_shows_it_unchanged(cli: Cli, line: str) -> None:
+    result = cli(*line.replace("URL", "s3://bucket/x").split())
+    assert result.code == 1
+    assert result.err.startswith("Error: s3://bucket/x is an address, and labelr reads and writes local files only\n")
+
+
 def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, shapes: Path, model: Path, home: Path) -> None:
     empty = cli("cache", "ls")
     assert (empty.out, empty.err) == ("", f"The cache in {home / 'pixels'} is empty.\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelr.config import MachineOptions, TagOptions, TrainConfig
+from labelr.errors import LabelrError
 from labelr.fields import ALIASES, SettingError
 
 CPU = MachineOptions(device="cpu", amp=False, threads=1, workers=1)
@@ -68,6 +69,27 @@ def test_epochs_and_time_exclude_each_other() -> None:
     with pytest.raises(SettingError, match="epochs and time exclude each other") as caught:
         TrainConfig(time=5, epochs=3)
     assert "`--epochs` or `--time`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"lr": [1e-3, 1e-4]}, "try several values with `labelr.tune(data, lr=[0.001, 0.0001])`"),
+        ({"lr": "1e-4..1e-2"}, "try several values with `labelr tune DATA --lr 1e-4..1e-2`"),
+        ({"augment": "none,light"}, "try several values with `labelr tune DATA --augment none,light`"),
+        ({"seed": [1, 2]}, ""),
+    ],
+)
+def test_several_values_of_a_setting_that_can_be_searched_hint_at_tune(settings: dict[str, object], hint: str) -> None:
+    with pytest.raises(SettingError, match="expected") as caught:
+        TrainConfig.of(settings)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("name", ["labels", "images", "splits", "init", "weights"])
+def test_address_is_no_path(name: str) -> None:
+    with pytest.raises(LabelrError, match="s3://bucket/x is an address"):
+        TrainConfig.of({name: "s3://bucket/x"})
 
 
 def test_path_is_stored_as_text() -> None:

@@ -27,6 +27,16 @@ def test_suggest_names_only_what_is_similar() -> None:
     assert suggest("zebra", ["epochs", "lr"]) == ""
 
 
+def test_suggest_names_what_an_alias_stands_for() -> None:
+    aliases = {"learning_rate": "lr", "bs": "batch_size"}
+    assert suggest("learnin_rate", ["epochs", "lr"], aliases) == "did you mean `lr`?"
+    assert suggest("bs", ["epochs", "lr"], aliases) == ""
+
+
+def test_suggest_names_one_if_it_is_much_alike() -> None:
+    assert suggest("--ephocs", ["--epochs", "--report"]) == "did you mean `--epochs`?"
+
+
 def test_error_shows_message_and_hint() -> None:
     assert str(LabelrError("it broke", "fix it")) == "it broke\n\nHint: fix it"
     assert str(LabelrError("it broke")) == "it broke"

@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer.core import TyperCommand
-
 from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.evaluate import show_evaluation, warn_of_few_positives
@@ -21,7 +19,7 @@ Output = Annotated[
 ]
 
 
-class FitCommand(TyperCommand):
+class FitCommand(opt.Command):
     """A command whose option ``--synthetic`` can be given without its number."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
@@ -34,16 +32,20 @@ class FitCommand(TyperCommand):
         return super().parse_args(ctx, filled)
 
 
-def source_settings(data: list[Path] | None, synthetic: str | None) -> dict[str, Any]:
+def source_settings(command: str, data: list[Path] | None, synthetic: str | None) -> dict[str, Any]:
     """The setting of ``--synthetic`` if it has a number.
 
     Raises:
         SettingError: Unless there is either DATA or ``--synthetic``.
     """
-    if (not data) == (synthetic is None):
+    if not data and synthetic is None:
         raise SettingError(
-            "expected either a folder of images or synthetic ones", "give DATA or `--synthetic`, not both"
+            f"`labelr {command}` needs images to train on",
+            f"name the folder of images and labels, such as `labelr {command} photos`, or take synthetic images, "
+            f"`labelr {command} --synthetic`",
         )
+    if data and synthetic is not None:
+        raise SettingError("DATA and `--synthetic` exclude each other", "give one of them")
     return {} if synthetic in (None, "auto") else {"synthetic": parsed(_SYNTHETIC, str(synthetic))}
 
 
@@ -59,7 +61,10 @@ def fit(
     synthetic: Synthetic = None,
     config: opt.Config = None,
     name: Annotated[
-        str | None, opt.option("--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output")
+        str | None,
+        opt.option(
+            "--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output", metavar="NAME"
+        ),
     ] = None,
     output: Output = None,
     log_dir: Annotated[
@@ -83,7 +88,7 @@ def fit(
 
     Prints the model's directory, the only line on stdout. `report/report.html` in it shows how good the model is.
     """
-    settings |= source_settings(data, synthetic)
+    settings |= source_settings("fit", data, synthetic)
     check_place(name, output)
     options = TrainConfig.of(TrainConfig.read(config) if config else None, **settings)
     from labelr.training.fit import fit as train

@@ -9,7 +9,7 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 
-models = typer.Typer(name="models", help="Manage saved models.", no_args_is_help=True)
+models = opt.Commands(name="models", help="Manage saved models.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)]
 

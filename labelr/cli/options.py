@@ -3,21 +3,75 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from labelr.config import PANELS
 from labelr.fields import Field, Settings, choices_of, is_list, kind_of, option_of, parsed
 
-Command = Callable[..., None]
+Function = Callable[..., None]
+_TYPES = {int: "INT", float: "FLOAT", str: "TEXT"}
+"""What ``--help`` calls a value that has no better name."""
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _CONTEXT = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
 EXIT_ATTENTION = 3
 """The exit code of a command that finished, but found something that needs attention."""
+
+
+class Command(TyperCommand):
+    """A command whose ``--help`` shows only what says something; see `_simplify`."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As Typer's."""
+        _simplify(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
+
+class Group(TyperGroup):
+    """A group of commands whose ``--help`` shows only what says something; see `_simplify`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options, all of them switches, with their default: without one, Typer would import pydantic (0.2 s)."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            parameter.default = parameter.default or False
+        return parameters
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As Typer's."""
+        _simplify(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
+
+def _simplify(parameters: Iterable[Any]) -> None:
+    """Hides the types of switches and of arguments, and joins the names of a switch: a column of its own is too wide.
+
+    A switch that is off by default is shown without the name that turns it off.
+    """
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda **_: None
+        elif parameter.is_flag:
+            parameter.metavar = ""
+            if parameter.secondary_opts and parameter.default is not False:
+                parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
+            parameter.secondary_opts = []
+
+
+class Commands(typer.Typer):
+    """A group of commands of the kinds above."""
+
+    def __init__(self, **details: Any) -> None:
+        super().__init__(cls=Group, no_args_is_help=True, suggest_commands=False, **details)
+
+    def command(self, name: str | None = None, **details: Any) -> Callable[[Any], Any]:
+        """As Typer's."""
+        return super().command(name, **{"cls": Command, **details})
 
 
 def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
@@ -56,7 +110,7 @@ Verbose = Annotated[bool, option("--verbose -v", "Show more details.", metavar="
 
 def takes_settings(
     *sources: type[Settings], leave_out: Collection[str] = (), several: Collection[str] = ()
-) -> Callable[[Command], Command]:
+) -> Callable[[Function], Function]:
     """Gives a command an option for each setting; those that the user gives arrive as its ``**settings``.
 
     Args:
@@ -70,7 +124,7 @@ def takes_settings(
             fields.setdefault(field.name, field)
     generated = [_parameter(field, several=name in several) for name, field in fields.items()]
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Function) -> Function:
         @functools.wraps(command)
         def run(context: typer.Context, **values: Any) -> None:
             settings = {name: values.pop(name) for name in fields}
@@ -108,15 +162,15 @@ def _panel(parameter: inspect.Parameter) -> int:
 def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
     """The parameter by which Typer makes the option of a setting."""
     metadata, kind, choices = field.metadata, kind_of(field), choices_of(field)
-    names, metavar = option_of(field.name), metadata["metavar"]
+    names, metavar = option_of(field.name), metadata["metavar"] or "|".join(choices) or _TYPES.get(kind)
     default = "auto" if field.default is None and "auto:" in metadata["help"] else field.default
-    details: dict[str, Any] = {"show_default": default not in (None, ()) and default is not False}
+    shown = "true" if several and default is True else _format_default(default)
+    details: dict[str, Any] = {"show_default": False}
     if several:
-        metavar = f"{metavar or '|'.join(choices) or 'VALUE'},..."
+        metavar = f"{metavar or 'true|false'},..."
         details["autocompletion"] = _completer(choices)
         kind, default = str, str(default).lower()
     elif is_list(field):
-        metavar = metavar or "|".join(choices)
         details["autocompletion"] = _completer(choices)
         kind, default = list[str], None
     elif kind is bool:
@@ -124,9 +178,19 @@ def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
         metavar, default = "", field.default
     else:
         details["parser"] = _parser(field)
-    info = option(f"{names} {metadata['short'] or ''}", metadata["help"], metadata["panel"], metavar=metavar, **details)
+    text = metadata["help"] + ("" if shown is None else f" [default: {shown}]")
+    info = option(f"{names} {metadata['short'] or ''}", text, metadata["panel"], metavar=metavar, **details)
     annotation = Annotated[kind, info]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, _KEYWORD, annotation=annotation, default=default)
+
+
+def _format_default(default: Any) -> str | None:
+    """What ``--help`` says of a default; None if there is none, or if a switch is off."""
+    if default in (None, ()) or default is False:
+        return None
+    if default is True:
+        return "on"
+    return f"{default:,}" if isinstance(default, int) else f"{default:g}" if isinstance(default, float) else default
 
 
 def _parser(field: Field) -> Callable[[Any], Any]:

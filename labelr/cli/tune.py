@@ -47,7 +47,7 @@ def tune(
     synthetic: Synthetic = None,
     config: opt.Config = None,
     study: Annotated[
-        str | None, opt.option("--study", "Name of the search. Default: the data folder's name.", "Search")
+        str | None, opt.option("--study", "Name of the search. Default: the data folder's.", "Search", metavar="NAME")
     ] = None,
     storage: Annotated[
         str | None,
@@ -60,7 +60,8 @@ def tune(
         ),
     ] = None,
     name: Annotated[
-        str | None, opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output")
+        str | None,
+        opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output", metavar="NAME"),
     ] = None,
     output: Output = None,
     force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output", metavar="")] = False,
@@ -81,7 +82,7 @@ def tune(
     """
     from labelr.tuning.space import Plan
 
-    settings |= source_settings(data, synthetic)
+    settings |= source_settings("tune", data, synthetic)
     check_place(name, output)
     base = TrainConfig.read(config) if config else None
     Plan.of(data or (), None, base, settings)  # reports mistakes before the heavy imports

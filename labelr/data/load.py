@@ -110,9 +110,9 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     if data is None:
         return [], options
     if isinstance(data, (str, Path)):
-        return [Path(data)], options
+        return [files.local_path(data)], options
     if isinstance(data, Sequence):
-        return [Path(folder) for folder in data], options
+        return [files.local_path(folder) for folder in data], options
     if not hasattr(data, "columns"):
         kind = type(data).__name__
         raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")

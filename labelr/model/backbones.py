@@ -14,7 +14,7 @@ from torch import nn
 
 from labelr import files
 from labelr.errors import LabelrError, first_line, preview, suggest
-from labelr.fields import SettingError
+from labelr.fields import SettingError, hint_of_search
 from labelr.model.efficientnet_lite import VARIANTS, make_efficientnet_lite
 from labelr.model.info import IMAGENET_MEAN, IMAGENET_STD, Channels
 from labelr.model.weight_files import State, read_weights
@@ -341,9 +341,8 @@ def find_backbone(name: str) -> Backbone:
         known = {*LITE, *_torchvision_names()}
         if name in known:
             return TorchvisionBackbone.of(name)
-    raise SettingError(
-        f"there is no backbone {name!r}", suggest(name, known) or "list the backbones with `labelr backbones`"
-    )
+    hint = hint_of_search("backbone", name) or suggest(name, known) or "list the backbones with `labelr backbones`"
+    raise SettingError(f"there is no backbone {name!r}", hint)
 
 
 def list_backbones(pattern: str = "") -> Iterator[Backbone]:

@@ -219,7 +219,7 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
             raise LabelrError(f"no trained model in {models_folder()}", "train one with `labelr fit DATA`")
         return max(complete)[1]
     names = (INFO_FILE, RUN_FILE) if unfinished else (INFO_FILE,)
-    directory, folder = Path(model), models_folder() / model
+    directory, folder = files.local_path(model), models_folder() / model
     is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
     for candidate in (directory,) if is_path else (folder, directory):
         if any((candidate / name).is_file() for name in names):

@@ -57,8 +57,8 @@ def evaluate(
         LabelrError: If the options are invalid, model or data cannot be used, or no image is left.
     """
     folders, options = locate_data(data, EvaluateOptions.of(options, **settings))
-    folder = Path(output) if output is not None else None
-    suspects_file = Path(suspects) if suspects is not None else None
+    folder = files.local_path(output) if output is not None else None
+    suspects_file = files.local_path(suspects) if suspects is not None else None
     check_suspects_file(suspects_file, force=force)
     check_output(folder, force=force)
     model = store.resolve_model(model, options)

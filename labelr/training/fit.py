@@ -262,4 +262,4 @@ def _explain_failure(folder: Path) -> Iterator[None]:
 
 
 def _as_path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else files.local_path(path)

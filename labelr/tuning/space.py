@@ -240,7 +240,7 @@ def _check(config: TrainConfig, space: Space, options: TuneOptions) -> None:
 
 def _check_searchable(name: str, key: str) -> None:
     if name not in _FIELDS:
-        raise SettingError(f"unknown setting {key!r}", suggest(key, {*SEARCHABLE, *ALIASES}))
+        raise SettingError(f"unknown setting {key!r}", suggest(key, SEARCHABLE, ALIASES))
     if name not in SEARCHABLE:
         hint = "train each point several times with `--seeds`" if name == "seed" else "give it one value"
         raise SettingError(f"{name} cannot be searched: it is the same for all trials", hint)

@@ -88,7 +88,7 @@ def tune(
         connect(storage).engine.dispose()  # mistakes are reported before time is spent
     if name is not None:
         output = store.models_folder() / store.check_name(name)
-    target = Target(study, storage, Path(output) if output is not None else None, force)
+    target = Target(study, storage, files.local_path(output) if output is not None else None, force)
     try:
         return _tune(plan, target, track, watch)
     except signals.Stopped as stopped:
