@@ -184,7 +184,10 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="N",
     )
     splits: str | None = _split(
-        None, "Table that assigns images to train, val and test, such as a model's splits.csv.", metavar="FILE"
+        None,
+        "Table that assigns images to train, val and test, such as a model's splits.csv, or a folder with lists of "
+        "images: train.txt, val.txt, test.txt.",
+        metavar="FILE|DIR",
     )
 
     backbone: str = _network(

@@ -112,7 +112,9 @@ class Columns:
         """The split of each row as train, val or test, empty where it is another word; all empty without a column."""
         if self.split is None:
             return [""] * len(self.names)
-        return [SPLIT_NAMES.get(cell.lower(), "") for cell in self.table.column(self.split)]
+        words = [cell.lower() for cell in self.table.column(self.split)]
+        has_val = any(SPLIT_NAMES.get(word) == "val" and word != "eval" for word in {*words})
+        return ["test" if has_val and word == "eval" else SPLIT_NAMES.get(word, "") for word in words]
 
     @cached_property
     def has_repeats(self) -> bool:
