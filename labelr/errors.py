@@ -37,9 +37,14 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def pluralize(number: int, noun: str) -> str:
-    """A number with its noun: ``1 image``, ``1,204 images``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def pluralize(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: ``1 image``, ``1,204 images``; `plural` where more than an "s" differs."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def pluralize_part(number: int, total: int, noun: str) -> str:
+    """The start of a sentence on some of all: ``1 of 1,204 images is``, ``37 of 1,204 images are``."""
+    return f"{number:,} of {pluralize(total, noun)} {'is' if number == 1 else 'are'}"
 
 
 def preview(names: Sequence[object], limit: int = 3) -> str:

@@ -86,7 +86,7 @@ def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, shapes: Pa
 
 def test_verbose_fit_logs_device_and_precision(cli: Cli, shapes: Path) -> None:
     log = cli("fit", shapes, "--verbose", *TINY_OPTIONS).err
-    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 threads, 1 workers", log)
+    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 thread, 1 worker", log)
     assert "parameters" in log
 
 
@@ -124,7 +124,7 @@ def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, hom
 def test_config_json_and_no_cache_give_the_same_model(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
     done = cli("fit", shapes, "--config", trained.path / "config.json", "--cache-limit", 0)
     assert not (home / "pixels").exists()
-    assert "60 of 60 images are not in the pixel cache and are decoded whenever they are needed" in done.err
+    assert "60 of 60 images are not in the pixel cache, and decoded whenever needed" in done.err
     assert json.loads((Path(done.out.strip()) / "model.json").read_text())["weights"] == trained.info.weights
 
 

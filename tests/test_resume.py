@@ -290,10 +290,10 @@ def reverse_rows(data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_label, "1 images have other labels: 00002.png"),
-        (change_image, "1 images have another content: 00002.png"),
-        (add_image, "1 images are new: new.png"),
-        (drop_image, "1 images are gone or do not open: 00000.png"),
+        (change_label, "1 image with other labels: 00002.png"),
+        (change_image, "1 image of another content: 00002.png"),
+        (add_image, "1 image added: new.png"),
+        (drop_image, "1 image gone or unreadable: 00000.png"),
         (rename_label, "the labels were horizontal_stripes, disc, triangle and are horizontal_stripes, disk, triangle"),
         (reverse_rows, "the images are listed in another order"),
     ],

@@ -88,7 +88,7 @@ def _show(found: Mapping[str, Any]) -> None:
         "formats": _join(found["formats"]),
         "modes": _join(found["modes"]),
         **({"value range": f"{value_range}, of images of more than 8 bits"} if value_range else {}),
-        "duplicates": f"{len(found['duplicates']):,} groups, and {len(found['near_duplicates']):,} of near-duplicates",
+        "groups of copies": f"{len(found['duplicates']):,}, and of near-duplicates {len(found['near_duplicates']):,}",
     }
     for name, value in facts.items():
         console.show_note(f"{name}: {value}", to=console.stdout)

@@ -8,6 +8,7 @@ import typer
 
 from labelr import console
 from labelr.cli import options as opt
+from labelr.errors import pluralize
 
 models = opt.Commands(name="models", help="Manage saved models.")
 
@@ -86,7 +87,7 @@ def _state(row: Mapping[str, Any]) -> str:
     if not row["resumable"] and not row["running"]:
         return "unfinished"
     state = "running" if row["running"] else "unfinished"
-    return f"{state}, {row['epochs_done']} of {row['epochs']} epochs"
+    return f"{state}, {row['epochs_done']} of {pluralize(row['epochs'], 'epoch')}"
 
 
 def _show_model(description: Mapping[str, Any]) -> None:

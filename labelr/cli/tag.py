@@ -101,8 +101,8 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     if dry_run:
         to_do = summary["found"] - summary["skipped"] - summary["unchanged"] - summary["failed"]
         line = (
-            f"{summary['found']:,} images found: {to_do:,} would be tagged, {summary['unchanged']:,} are unchanged, "
-            f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
+            f"{pluralize(summary['found'], 'image')} found: {to_do:,} to tag, {summary['unchanged']:,} unchanged, "
+            f"{summary['skipped']:,} to skip; results to delete: {summary['vanished']:,}"
         )
         if summary["failed"]:
             line += f"; {pluralize(summary['failed'], 'folder')} cannot be listed"
@@ -110,11 +110,11 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
         _show_left_out(summary)
         return
     parts = [f"{summary['ok']:,} tagged", f"{summary['failed']:,} failed", f"{summary['skipped']:,} skipped"]
-    line = f"{summary['found']:,} images found: {', '.join(parts)}"
+    line = f"{pluralize(summary['found'], 'image')} found: {', '.join(parts)}"
     if summary["unchanged"]:
-        line += f"; {summary['unchanged']:,} are unchanged"
+        line += f"; {summary['unchanged']:,} unchanged"
     if summary["vanished"]:
-        line += f"; results of {summary['vanished']:,} missing images were deleted"
+        line += f"; results of {pluralize(summary['vanished'], 'missing image')} deleted"
     console.show_note(f"{line} ({summary['images_per_second']:,.1f} images/s)")
     _show_left_out(summary)
 

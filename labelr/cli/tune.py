@@ -9,6 +9,7 @@ from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
+from labelr.errors import pluralize
 from labelr.fields import kind_of, option_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _show_live(trials: "Sequence[Trial]") -> None:
     running = select(trials, "running")
     finished = [trial for trial in ranked(trials) if trial.is_finished]
     names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
-    title = f"{len(finished)} of {len(trials)} trials  {format_time_left(trials, len(trials), max(1, len(running)))}"
+    done = f"{len(finished):,} of {pluralize(len(trials), 'trial')}"
+    title = f"{done}  {format_time_left(trials, len(trials), max(1, len(running)))}"
     console.show_live(_cells(trial_rows([*running, *finished[:MAX_LIVE_ROWS]], names, format_rounded)), title)
 
 

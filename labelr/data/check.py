@@ -17,7 +17,7 @@ from labelr.data.formats.table import MARKS
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import Data, locate_data, read_labels
 from labelr.data.splits import split_dataset
-from labelr.errors import LabelrError, preview, preview_reasons
+from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.frames import as_html, text_index
 from labelr.progress import Track, untracked
 
@@ -186,7 +186,7 @@ def check(
     dataset = listed.scanned(config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset):
         raise LabelrError(
-            f"none of the {len(listed):,} images can be opened: {preview_reasons(dataset.unreadable)}",
+            f"none of {pluralize(len(listed), 'image')} can be opened: {preview_reasons(dataset.unreadable)}",
             "repair or replace them",
         )
     return Check(split_dataset(dataset, config), config)

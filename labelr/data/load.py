@@ -161,7 +161,7 @@ def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[Read
         return [options] * len(data)
     if len(options.labels) != len(data):
         raise LabelrError(
-            f"{len(data)} data folders, but {len(options.labels)} label files",
+            f"{len(data)} data folders, but {pluralize(len(options.labels), 'label file')}",
             "give `--labels` once for each folder, in the same order, or leave it out",
         )
     return [replace(options, labels=(file,)) for file in options.labels]
@@ -279,7 +279,7 @@ def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> Non
     ]
     if repeated:
         raise LabelrError(
-            f"{source} lists {len(repeated):,} images more than once: {preview(repeated)}",
+            f"{source} lists {pluralize(len(repeated), 'image')} more than once: {preview(repeated)}",
             "keep one row for each image, or name the folder that holds the folders in the names with `--images`",
         )
 
@@ -287,7 +287,8 @@ def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> Non
 def _missing_message(dataset: Dataset) -> str:
     findings = dataset.findings
     num_missing, total = len(findings.missing), len(dataset) + len(findings.missing)
-    message = f"{num_missing:,} of {total:,} images in {dataset.source.name} are not in {dataset.root}"
+    which = f"{num_missing:,} of {pluralize(total, 'image')} in {dataset.source.name}"
+    message = f"{which} {'is' if num_missing == 1 else 'are'} not in {dataset.root}"
     more = f"; {_unreadable_message(findings)}" if findings.unreadable_folders else ""
     return f"{message}: {preview(findings.described_missing)}{more}"
 
@@ -409,7 +410,7 @@ def _check_unreadable(dataset: Dataset, on_error: str) -> None:
     if not unreadable:
         return
     listed = len(dataset) + len(unreadable)
-    message = f"{len(unreadable):,} of {listed:,} images cannot be opened: {preview_reasons(unreadable)}"
+    message = f"{len(unreadable):,} of {pluralize(listed, 'image')} cannot be opened: {preview_reasons(unreadable)}"
     if on_error == "fail":
         raise LabelrError(message, "repair or remove them, or leave them out with `--on-error skip`")
     if len(unreadable) > MAX_UNREADABLE * listed:

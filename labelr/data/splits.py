@@ -22,7 +22,7 @@ from labelr.data.label_files import TEXT_SUFFIXES
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets, normalize_name, split_in_name
 from labelr.data.match_images import ImageFinder
 from labelr.data.walk import FileIndex, has_image_suffix
-from labelr.errors import LabelrError, pluralize, preview
+from labelr.errors import LabelrError, pluralize, pluralize_part, preview
 
 SPLITS_FILE = "splits.csv"
 HINT = "name a table with columns `image` and `split`, or a folder with train.txt, val.txt and test.txt"
@@ -173,7 +173,8 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
     groups = group_images(pool.digests, pool.fingerprints, pool.groups)
     kept_together = len(pool) - len(np.unique(groups))
     if kept_together:
-        log.info("%s images are kept together with their copies or groups", f"{kept_together:,}")
+        images = pluralize(kept_together, "image is", "images are")
+        log.info("%s kept together with copies or groups", images)
     fractions = (1 - config.val_fraction - test_fraction, config.val_fraction, test_fraction)
     splits[free] = stratified_split(pool.targets, pool.digests, fractions, groups=groups, seed=config.seed)
     return replace(dataset, splits=splits)
@@ -186,7 +187,8 @@ def _warn_of_copies(digests: Sequence[str], splits: NDArray[np.int64]) -> None:
         splits_of.setdefault(digest, set()).add(split)
     leaked = sum(len(splits_of[digest]) > 1 for digest in digests)
     if leaked:
-        log.warning("%d images have a copy in another split: scores will be too good", leaked)
+        copies = pluralize(leaked, "image has", "images have")
+        log.warning("%s a copy in another split: scores will be too good", copies)
 
 
 def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:
@@ -206,7 +208,7 @@ def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] |
     missing = [file for file, split in zip(dataset.files, found, strict=True) if split is None]
     if missing:
         raise LabelrError(
-            f"{len(missing):,} of {len(dataset):,} images are not in {config.splits}: {preview(missing)}",
+            f"{pluralize_part(len(missing), len(dataset), 'image')} not in {config.splits}: {preview(missing)}",
             "add them to it, or leave out `--splits`",
         )
     return np.array([SPLITS.index(split) for split in found if split is not None])

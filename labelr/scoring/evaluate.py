@@ -123,7 +123,8 @@ def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Da
         lacks = f"{dataset.source} lacks {len(missing)} of the model's labels: {preview(missing)}"
         raise LabelrError(f"{lacks}; {not_in_model}" if unknown else lacks, hint)
     if missing:
-        log.warning("%s of the model's labels are not in %s: %s", len(missing), dataset.source, preview(missing))
+        lacks = pluralize(len(missing), "label")
+        log.warning("%s lacks %s of the model: %s", dataset.source, lacks, preview(missing))
     if unknown:
         log.warning("%s; they are not evaluated", not_in_model)
     dataset = dataset.with_labels(common)

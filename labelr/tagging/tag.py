@@ -261,7 +261,8 @@ def tag(
         summary.run = Run(run_settings, tagger.selection)
         _write_summary(folder, summary)
     if summary.failed:
-        log.warning("%d of %d images could not be tagged; see %s", summary.failed, summary.found, folder / ERRORS_FILE)
+        failed = f"{summary.failed:,} of {pluralize(summary.found, 'image')}"
+        log.warning("%s could not be tagged; see %s", failed, folder / ERRORS_FILE)
     return summary
 
 

@@ -15,7 +15,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
 from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo, Pretraining
@@ -81,11 +81,11 @@ def train(
             after_epoch(loop.history)
             signals.raise_if_stopped()
     if loop.trainer.progress < 1 and len(loop.history) > 1:
-        log.info("stopped early: validation has not improved for %d epochs", run.config.patience)
+        log.info("stopped early: validation has not improved for %s", pluralize(run.config.patience or 0, "epoch"))
     seconds, waited = (sum(getattr(row, name) for row in loop.history) for name in ("seconds", "waited_seconds"))
     log.info(
-        "trained for %d epochs in %.0f s, %.1f %% of it spent waiting for images",
-        len(loop.history), seconds, 100 * waited / seconds,
+        "trained for %s in %.0f s, %.1f %% of it spent waiting for images",
+        pluralize(len(loop.history), "epoch"), seconds, 100 * waited / seconds,
     )  # fmt: skip
     if loop.history[0].is_head and len(loop.history) > 1:
         if loop.best.is_head:

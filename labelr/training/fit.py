@@ -170,7 +170,7 @@ def fit(
         with _explain_failure(run.folder):
             if resolved.folds:
                 folds = cross_validate(run, dataset)
-                log.info("training on all images for %d epochs", folds.median_epoch)
+                log.info("training on all images for %s", pluralize(folds.median_epoch, "epoch"))
                 train(run, dataset, epochs=folds.median_epoch)
                 model = finalize_folds(run, dataset, folds, suspects=_as_path(suspects))
             else:
@@ -187,7 +187,8 @@ def _advise_backbone(dataset: Dataset, config: TrainConfig) -> None:
     from_scratch = config.backbone == "none" and config.init is None
     if from_scratch and len(dataset) < FEW_IMAGES and LiteBackbone.of(0).local_weights() is not None:
         log.info(
-            "with %d images, `--backbone auto`, which starts from pretrained weights, is usually better", len(dataset)
+            "with %s, `--backbone auto`, which starts from pretrained weights, is usually better",
+            pluralize(len(dataset), "image"),
         )
 
 
@@ -204,7 +205,8 @@ def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 
     sizes = {split: len(dataset.split_rows(split)) for split in SPLITS}
     log.info("split: %s", ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
     if sizes["train"] < 2:
-        raise LabelrError(f"{len(dataset)} images leave {sizes['train']} to train on", "label more images")
+        left = pluralize(sizes["train"], "image is", "images are")
+        raise LabelrError(f"{left} left to train on, of {len(dataset):,} with labels", "label more images")
     if config.has_target and not (config.folds or sizes["val"]):
         raise LabelrError(
             "there are no validation images to choose thresholds for a target on",
@@ -227,7 +229,7 @@ def _without_absent_labels(dataset: Dataset) -> Dataset:
         return dataset
     if len(absent) == len(dataset.labels):
         raise LabelrError(f"{dataset.source}: no image has any label", "mark with 1 which labels an image has")
-    log.warning("%d labels have no positive and are left out: %s", len(absent), preview(absent))
+    log.warning("left out: %s without a positive: %s", pluralize(len(absent), "label"), preview(absent))
     return dataset.with_labels([label for label in dataset.labels if label not in absent])
 
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model.device import MicroBatcher, Runtime, is_out_of_memory
 from labelr.model.info import ModelInfo
 from labelr.model.network import Network, count_parameters
@@ -58,7 +58,7 @@ class Trainer:
         self.losses: list[Tensor] = []
         self.waited_seconds = 0.0
         batch_size = images.batch_size
-        consequence = f", with accumulated gradients, so that a step still uses {batch_size} images"
+        consequence = f", with accumulated gradients, so that a step still uses {pluralize(batch_size, 'image')}"
         self.batcher = MicroBatcher(
             min(config.micro_batch or batch_size, batch_size), "training", consequence, minimum=2
         )
@@ -69,8 +69,8 @@ class Trainer:
             for parameter, depth in layer_depths(self.network).items():
                 parameter.requires_grad = depth >= LAST_LAYERS
         log.debug(
-            "%s parameters, %s steps of %s images per epoch",
-            f"{count_parameters(self.network):,}", f"{images.steps:,}", batch_size,
+            "%s, %s of %s per epoch", pluralize(count_parameters(self.network), "parameter"),
+            pluralize(images.steps, "step"), pluralize(batch_size, "image"),
         )  # fmt: skip
         self.forward = cast("nn.Module", torch.compile(self.network)) if config.compile else self.network
         strength = STRENGTHS[cast("str", config.augment)]

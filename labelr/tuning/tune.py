@@ -119,7 +119,7 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     logged = {trial.number for trial in trials if trial.is_finished}
     threads = max(1, runtime.threads // plan.options.jobs)
     work = f"{_describe(plan)}, each on {pluralize(threads, 'CPU thread')}"
-    done = f"; {len(logged):,} of them are done" if logged else ""
+    done = f"; {len(logged):,} of them done" if logged else ""
     log.info("study %s in %s: %s%s", study.name, study.folder, work, done)
     left = math.inf if plan.num_points is None else plan.num_points - len(logged)
     if left <= 0:
@@ -141,7 +141,7 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
 
 
 def _describe(plan: Plan) -> str:
-    number = "points" if plan.num_points is None else f"{plan.num_points:,} points"
+    number = "points" if plan.num_points is None else pluralize(plan.num_points, "point")
     space = " x ".join(f"{name} {dimension}" for name, dimension in plan.space.dimensions.items())
     seeds = pluralize(plan.options.seeds, "seed")
     return f"{number} by {plan.sampler} ({space}), {seeds}, {plan.options.jobs} at a time"
