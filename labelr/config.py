@@ -1,14 +1,17 @@
 """Every setting once: its type, default, range, help text and option."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from labelr.fields import SettingError, Settings, option_of, setting
 
 PANELS = ("Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
 """The groups of options in ``--help``, in order."""
+DATA_PANELS = ("Data", "Invalid data", "Split")
+"""The groups of those that say how a data set is read."""
 _data = partial(setting, panel="Data")
 _invalid = partial(setting, panel="Invalid data")
 _split = partial(setting, panel="Split")
@@ -385,6 +388,19 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     def has_target(self) -> bool:
         """Whether thresholds are chosen for a precision or recall."""
         return self.target_precision is not None or self.target_recall is not None
+
+
+def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, Any]:
+    """The settings of a training run without those that have no meaning for its data, network and split."""
+    of_synthetic = {"synthetic", "num_labels"}
+    of_data = {field.name for field in dataclasses.fields(ReadOptions) if field.metadata["panel"] in DATA_PANELS}
+    unused = of_data - {"only", "exclude"} if is_synthetic else of_synthetic
+    has_backbone, has_start = settings["backbone"] != "none", settings["init"] is not None
+    unused |= set() if has_backbone else {"weights"}
+    unused |= {"stem", "width"} if has_backbone or has_start else {"train"}
+    unused |= {"test_fraction"} if settings["folds"] or settings["splits"] else set()
+    unused |= {"epochs"} if settings["time"] else {"time"}
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])

@@ -96,6 +96,9 @@ def test_fit_json_has_the_promised_keys(cli: Cli, shapes: Path, tmp_path: Path) 
     assert result["name"] == "here"
     assert result["best_epoch"] in (1, 2)
     assert result["settings"]["seed"] == 3
+    assert not {"synthetic", "num_labels", "weights", "train", "time"} & result["settings"].keys()
+    assert [row["epoch"] for row in result["history"]] == [1, 2]
+    assert result["seconds"] == pytest.approx(sum(row["seconds"] for row in result["history"]), abs=0.01)
     assert set(result["metrics"]) == METRICS
 
 
@@ -110,9 +113,10 @@ def test_options_win_over_the_environment_and_both_over_a_file(
     done = cli("fit", shapes, "--config", tmp_path / "s.toml", "--epochs", "1", "--dropout", "0.3", "--json")
     settings = json.loads(done.out)["settings"]
     expected = {
-        "image_size": 32, "width": 0.125, "epochs": 1, "time": None, "batch_size": 8, "seed": 9, "dropout": 0.3,
+        "image_size": 32, "width": 0.125, "epochs": 1, "batch_size": 8, "seed": 9, "dropout": 0.3,
     }  # fmt: skip
     assert {name: settings[name] for name in expected} == expected
+    assert "time" not in settings
 
 
 def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, home: Path, tmp_path: Path) -> None:

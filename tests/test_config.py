@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labelr.config import MachineOptions, TagOptions, TrainConfig
+from labelr.config import MachineOptions, TagOptions, TrainConfig, applicable
 from labelr.errors import LabelrError
 from labelr.fields import ALIASES, SettingError
 
@@ -240,3 +240,22 @@ def test_few_images_are_trained_on_for_more_epochs(num_train: int, steps: int) -
     assert config.batch_size is not None
     made = (config.epochs - 1) * (num_train // config.batch_size)
     assert 0.9 * steps <= made <= steps
+
+
+@pytest.mark.parametrize(
+    ("given", "is_synthetic", "present", "absent"),
+    [
+        ({}, False, {"labels", "stem", "width", "epochs"}, {"synthetic", "num_labels", "weights", "train", "time"}),
+        ({}, True, {"synthetic", "num_labels", "only"}, {"labels", "skip_missing", "on_error", "group"}),
+        ({"backbone": "resnet18"}, False, {"weights", "train"}, {"stem", "width"}),
+        ({"init": "mine", "width": None}, False, {"init", "train"}, {"stem", "width", "weights"}),
+        ({"time": 5}, False, {"time"}, {"epochs"}),
+        ({"folds": 3}, False, {"folds", "val_fraction"}, {"test_fraction"}),
+    ],
+)
+def test_settings_without_a_meaning_do_not_apply(
+    given: dict[str, object], is_synthetic: bool, present: set[str], absent: set[str]
+) -> None:
+    names = set(applicable(TrainConfig.of(given).to_dict(), is_synthetic=is_synthetic))
+    assert present <= names
+    assert not absent & names

@@ -32,7 +32,7 @@ from labelr.training.epochs import train
 from labelr.training.finalize import finalize
 from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.history import EpochRow, check_event_log, read_history
-from labelr.training.record import RunRecord, is_resumable
+from labelr.training.record import RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -104,14 +104,19 @@ class FitResult:
         return cls(model, read_history(model.path / store.HISTORY_FILE), values)
 
     def to_json(self) -> dict[str, Any]:
-        """The model's directory, its name, the best epoch, the settings and the metrics, ready for JSON."""
+        """The model's directory and name, the settings, the history and the metrics, ready for JSON.
+
+        ``settings`` has those that had a meaning in the run, ``seconds`` is the duration of all epochs.
+        """
         info = self.model.info
         result = json.loads((self.model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
         return {
             "model": str(self.model.path),
             "name": self.model.name,
             "best_epoch": info.best_epoch,
-            "settings": info.config,
+            "seconds": round(sum(row.seconds for row in self.epoch_rows), 3),
+            "settings": applied_settings(self.model.path, info),
+            "history": [row.to_json() for row in self.epoch_rows],
             **result,
         }
 

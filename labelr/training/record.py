@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from labelr import files
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, applicable
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.info import ModelInfo
@@ -207,6 +207,14 @@ def is_resumable(folder: Path) -> bool:
 def is_finished(folder: Path) -> bool:
     """Whether the run in a directory is finished."""
     return (folder / RECORD_FILE).is_file() and not (folder / RUN_FILE).is_file()
+
+
+def applied_settings(folder: Path, info: ModelInfo) -> dict[str, Any]:
+    """The settings of the run that made a model, without those that had no meaning in it."""
+    path = folder / RECORD_FILE
+    return applicable(
+        {**TrainConfig().to_dict(), **info.config}, is_synthetic=path.is_file() and not RunRecord.read(path).data
+    )
 
 
 def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, resume: bool) -> str | None:
