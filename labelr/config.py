@@ -171,6 +171,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     """
 
     EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"), ("init", "width"))
+    ARGUMENTS = ("data", "config", "name", "output", "log_dir", "suspects", "force", "resume", "track", "progress")
 
     synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1,800 if N is left out.", low=20)
     num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
@@ -411,6 +412,8 @@ SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if fi
 class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptions):
     """How a model is evaluated."""
 
+    ARGUMENTS = ("data", "model", "options", "output", "suspects", "force", "track", "progress")
+
     split: Literal["auto", "train", "val", "test", "all"] = _data(
         "auto",
         "Images to evaluate on: a split of the model's training run, or all; auto: all that the model has not "
@@ -427,6 +430,8 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
 @dataclass(frozen=True, kw_only=True)
 class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     """Which images are tagged, and which labels are written in which formats."""
+
+    ARGUMENTS = ("photos", "model", "options", "files_from", "output", "force", "dry_run", "track", "progress")
 
     recursive: bool = _data(True, "Search subfolders too.")
     top_k: int | None = _labels(

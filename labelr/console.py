@@ -1,12 +1,15 @@
 """Everything that people see on a terminal: tables, progress, notes, warnings and errors."""
 
+import functools
+import inspect
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from rich.cells import cell_len
@@ -87,7 +90,7 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
             yield untracked
         elif stderr.is_terminal and not stderr.is_dumb_terminal:
             with _bars:
-                yield _track_by_bar
+                yield _bars.follow
         else:
             yield _track_by_lines
     finally:
@@ -106,34 +109,37 @@ class _Bars(Progress):
 
     tables: Sequence[Table] = ()
 
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _TimeLeft())
+        super().__init__(*columns, console=stderr, transient=True)
+
     def get_renderables(self) -> Iterable[RenderableType]:
         """The tables, then the bars."""
         yield from self.tables
         yield from super().get_renderables()
 
+    def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
+        """The items, with a bar of their own; a `Track`."""
+        live = callable(description)
+        task = self.add_task(_value(description), total=_value(total), live=live)
+        updated = time.monotonic()
+        try:
+            for item in items:
+                yield item
+                self.advance(task)
+                if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
+                    updated = time.monotonic()
+                    self.update(task, description=_value(description), total=_value(total))
+        finally:
+            self.remove_task(task)
 
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), _TimeLeft())
-_bars = _Bars(*_COLUMNS, console=stderr, transient=True)
+
+_bars = _Bars()
 
 
 def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
     """Replaces the table above the progress bars; without rows, removes it."""
     _bars.tables = _make_tables(rows, title, stderr.width) if rows else ()
-
-
-def _track_by_bar(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-    live = callable(description)
-    task = _bars.add_task(_value(description), total=_value(total), live=live)
-    updated = time.monotonic()
-    try:
-        for item in items:
-            yield item
-            _bars.advance(task)
-            if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
-                updated = time.monotonic()
-                _bars.update(task, description=_value(description), total=_value(total))
-    finally:
-        _bars.remove_task(task)
 
 
 def _track_by_lines(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
@@ -149,6 +155,34 @@ def _track_by_lines(items: Iterable[T], description: Description, total: Total =
 
 def _value(value: Any) -> Any:
     return value() if callable(value) else value
+
+
+def with_progress(function: Callable[..., T]) -> Callable[..., T]:
+    """A function of the Python API that shows progress bars in a terminal or a notebook, unless `progress` is False."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, progress: bool = True, **options: Any) -> T:
+        if not progress or "track" in options:
+            return function(*arguments, **options)
+        with _api_track() as track:
+            return function(*arguments, track=track, **options)
+
+    *parameters, settings = inspect.signature(function).parameters.values()
+    parameters.append(inspect.Parameter("progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool))
+    run.__signature__ = inspect.Signature([*parameters, settings])  # type: ignore[attr-defined]
+    return run
+
+
+@contextmanager
+def _api_track() -> Iterator[Track]:
+    """What shows the progress of a function of the Python API: bars in a terminal or a notebook, nothing elsewhere."""
+    if stderr.is_jupyter and find_spec("ipywidgets") is None:
+        yield _track_by_lines
+    elif stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
+        with _Bars() as bars:  # of its own: that of a notebook cannot be shown twice
+            yield bars.follow
+    else:
+        yield untracked
 
 
 # --- notes and errors ------------------------------------------------------------------------------------------------

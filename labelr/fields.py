@@ -205,6 +205,18 @@ class Settings:
 
     EXCLUSIVE: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of settings of which at most one may be set."""
+    ARGUMENTS: ClassVar[tuple[str, ...]] = ()
+    """Further arguments of the function that takes the settings as keywords, for its suggestions."""
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = Settings.__repr__  # type: ignore[method-assign]  # dataclasses would show all fields
+
+    def __repr__(self) -> str:
+        """The settings that differ from their default."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        changed = (f"{name}={value!r}" for name, value in given.items() if value != defaults[name])
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -240,20 +252,20 @@ class Settings:
             raise SettingError(f"expected a {cls.__name__} or a mapping of settings, got {type(settings).__name__}")
         if not more:
             return base
-        chosen = cls._by_name(more)
+        chosen = cls._by_name(more, cls.ARGUMENTS)
         pairs = [pair for both in cls.EXCLUSIVE for pair in (both, both[::-1])]
         excluded = {other: None for name, other in pairs if chosen.get(name) is not None}
         return dataclasses.replace(base, **{**excluded, **chosen})
 
     @classmethod
-    def _by_name(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings with aliases replaced by the names that they mean."""
+    def _by_name(cls, settings: Mapping[str, Any], arguments: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The settings with aliases replaced by the names that they mean; an unknown one may mean an argument."""
         known = cls.names()
         named: dict[str, Any] = {}
         for key, value in settings.items():
             name = ALIASES.get(key, key)
             if name not in known:
-                raise SettingError(f"unknown setting {key!r}", suggest(str(key), known, ALIASES))
+                raise SettingError(f"unknown setting {key!r}", suggest(str(key), (*known, *arguments), ALIASES))
             if name in named:
                 raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
             named[name] = value

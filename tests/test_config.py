@@ -137,6 +137,11 @@ def test_keywords_take_precedence_and_replace_what_they_exclude() -> None:
     assert TrainConfig.of(config, time=5) == TrainConfig(time=5, lr=0.1)
 
 
+def test_settings_show_what_differs_from_the_defaults() -> None:
+    assert repr(TrainConfig()) == "TrainConfig()"
+    assert repr(TrainConfig(epochs=3, labels=["a.csv"], flip=True)) == "TrainConfig(labels=('a.csv',), epochs=3)"  # type: ignore[arg-type]
+
+
 def test_settings_as_a_dictionary_give_the_same_settings() -> None:
     config = TrainConfig(epochs=3, amp=False)
     assert TrainConfig.of(config.to_dict()) == config

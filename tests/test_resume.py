@@ -528,10 +528,10 @@ def test_changed_groups_and_splits_are_refused(shapes: Path, tmp_path: Path) -> 
     write(1, "aaavt")
     stopped(data, config, epoch=1, name="run")
     write(2, "aaavt")
-    with pytest.raises(LabelrError, match=r"\d images are in another group"):
+    with pytest.raises(LabelrError, match=r"\d images in another group"):
         fit(data, config, name="run", resume=True)
     write(1, "aaatv")
-    with pytest.raises(LabelrError, match="24 images would be in another split"):
+    with pytest.raises(LabelrError, match="24 images that would be in another split"):
         fit(data, config, name="run", resume=True)
 
 

@@ -125,7 +125,7 @@ def test_invalid_values_are_refused_from_python_too(
 ) -> None:
     with pytest.raises(SettingError):
         tag(photos, trained, output=tmp_path / "out", **options)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="at least one"):
+    with pytest.raises(SettingError, match="no images to tag"):
         tag([], trained, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -302,7 +302,7 @@ def test_results_of_images_in_a_folder_that_cannot_be_listed_any_more_are_kept(
     forbid(photos / "deep" / "er")
     done = cli("tag", photos, "--model", trained.path, "-o", out, "--dry-run")
     assert "6 images found: 1 to tag, 4 unchanged" in done.err
-    assert "results of 0 others would be deleted; 1 folder cannot be listed" in done.err
+    assert "results to delete: 0; 1 folder cannot be listed" in done.err
     tag(photos, trained, output=out)
     assert counts(out) == {"found": 6, "ok": 4, "failed": 2, "skipped": 0, "unchanged": 4, "vanished": 0}
     after = tree(out)

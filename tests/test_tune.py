@@ -92,7 +92,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(shapes: Path, home: P
     # the same command has nothing left to do
     again = cli(*options)
     assert json.loads(again.out) == result
-    assert "4 of them are done" in again.err
+    assert "4 of them done" in again.err
     assert "is finished already" in again.err
 
 

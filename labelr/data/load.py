@@ -14,8 +14,10 @@ import numpy as np
 from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
+from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import table_of_frame
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
+from labelr.data.label_lists import COMPLETE, with_label_table
 from labelr.data.label_table import (
     LabelTable,
     look_alikes,
@@ -34,11 +36,14 @@ from labelr.progress import Track, untracked
 if TYPE_CHECKING:
     import pandas as pd
 
+TABLES_FOLDER = "tables"
+"""In the cache directory: the tables that callers of the Python API pass."""
 MAX_UNREADABLE = 0.2
 """A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
 
-Data: TypeAlias = "str | Path | Sequence[str | Path] | pd.DataFrame | None"
-"""A folder of labelled images, several that form one data set, or a table of labels; None for synthetic images."""
+Data: TypeAlias = "str | Path | Sequence[str | Path] | Mapping[str | Path, Sequence[str]] | pd.DataFrame | None"
+"""A folder of labelled images, several that form one data set, a table of labels, paths of images with ``labels`` among
+the settings, or a mapping from paths to labels; None for synthetic images."""
 OptionsT = TypeVar("OptionsT", bound=ReadOptions)
 
 log = logging.getLogger(__name__)
@@ -79,6 +84,7 @@ def read(
     Raises:
         LabelrError: If the label files cannot be understood, or images are missing.
     """
+    data, settings = with_label_table(data, settings)
     folders, options = locate_data(data, ReadOptions.of(options, **settings))
     return _read_listed(folders, options).to_frame()
 
@@ -127,8 +133,9 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
 def _save_frame(frame: "pd.DataFrame") -> Path:
     table = table_of_frame(frame, Path("DataFrame"))
     content = files.csv_text(table.header, ([files.escape_formula(cell) for cell in row] for row in table.body))
-    name = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    path = files.home() / "tables" / f"dataframe-{name}.csv"
+    digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    kind = COMPLETE if frame.attrs.get(COMPLETE) else "dataframe"
+    path = files.home() / TABLES_FOLDER / f"{kind}-{digest}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, content)
     return path
@@ -178,7 +185,7 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     index = FileIndex(data, options.ignore)
     sources = find_sources(data, images, options, index)
     tables = read_sources(sources)
-    finder = ImageFinder(images if options.images else data, index)
+    finder = ImageFinder(images if options.images else data, index, _all_images(sources, tables, images))
     matches: list[Match] = []
     aside: dict[str, str | None] = {}
     for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
@@ -202,6 +209,12 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     dataset = _make_dataset(origin, whole, match, aside, finder, images)
     columns = frozenset(name for source in sources if source.table for name in source.table.header)
     return replace(dataset, findings=dataset.findings._replace(columns=columns))
+
+
+def _all_images(sources: Sequence[Source], tables: Sequence[LabelTable], images: Path) -> list[str] | None:
+    """The images that exist of a list of paths, so that no folder is searched; None for any other label file."""
+    is_complete = sources[0].path.parent.name == TABLES_FOLDER and sources[0].path.name.startswith(COMPLETE)
+    return [name for name in tables[0].names if os.path.isfile(images / name)] if is_complete else None
 
 
 def _make_dataset(

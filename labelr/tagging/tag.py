@@ -226,7 +226,7 @@ def tag(
         output: The output directory; None for ``NAME_labels`` in the working directory, after the name of the input.
         force: Whether to delete existing results first.
         dry_run: Whether to only count what would be done.
-        track: Reports the progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         settings: Single options by name, which take precedence.
 
     Returns:

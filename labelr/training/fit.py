@@ -14,6 +14,7 @@ import numpy as np
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import SPLITS
 from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import split_dataset
@@ -137,8 +138,9 @@ def fit(
     """Trains a model on a folder of labelled images and saves it.
 
     Args:
-        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
-            folder of its images, among the settings; None trains on synthetic images.
+        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
+            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
+            ``label_names``; a mapping from image files to labels; None trains on synthetic images.
         config: The settings, as a `TrainConfig` or a mapping.
         name: The model's name; None takes the data folder's, with a number if that is taken.
         output: A directory to save the model in, instead of the user's cache.
@@ -147,7 +149,7 @@ def fit(
         force: Whether an existing model or run of that name, and the table of suspects, may be replaced.
         resume: Whether to resume a stopped run of that name. If there is none, a new run starts; the result of a
             finished run is returned again.
-        track: Shows the progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         **settings: Settings by name; they override those of `config`.
 
     Returns:
@@ -156,6 +158,7 @@ def fit(
     Raises:
         LabelrError: If settings, data or the environment do not allow it.
     """
+    data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, TrainConfig.of(config, **settings))
     events, output = _as_path(log_dir), _as_path(output)
     check_event_log(events)

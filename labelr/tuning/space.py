@@ -182,6 +182,17 @@ class Plan:
         named = {ALIASES.get(name, name): value for name, value in settings.items()}
         how = {name: named.pop(name) for name in TuneOptions.names() if name in named}
         searched, single = Space.of({**(space or {}), **{key: named.pop(key) for key in SEARCHABLE if key in named}})
+        for key in named:
+            if key not in TrainConfig.names():
+                known = (
+                    *TrainConfig.names(),
+                    *TuneOptions.names(),
+                    *TrainConfig.ARGUMENTS,
+                    "space",
+                    "study",
+                    "storage",
+                )
+                raise SettingError(f"unknown setting {key!r}", suggest(key, known, ALIASES))
         base = TrainConfig.of(config, **named, **single)
         options = TuneOptions.of({"metric": base.select, **how})
         _check(base, searched, options)

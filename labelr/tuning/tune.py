@@ -17,6 +17,7 @@ import optuna
 from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.label_lists import with_label_table
 from labelr.data.load import Data, locate_data, name_of_data
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
@@ -58,8 +59,9 @@ def tune(
     The study is stored on disk: the same call resumes it, and several processes can share it.
 
     Args:
-        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
-            folder of its images, among the settings; None for synthetic images.
+        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
+            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
+            ``label_names``; a mapping from image files to labels; None for synthetic images.
         space: The values of each searched setting: a sequence, or a text such as ``"0.2,0.5"`` or
             ``"1e-4..1e-2:log"``. Settings with a single value apply to all trials.
         config: The settings of all trials, as a `TrainConfig` or a mapping of its names.
@@ -68,7 +70,7 @@ def tune(
         name: The name of the best model; None for the name of the data folder, with a number if it is taken.
         output: A directory for the best model instead of the user's cache.
         force: Whether to delete an existing study of that name and start over.
-        track: Reports progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         watch: Called with the trials while they run.
         settings: Names of `TuneOptions`, which define how to search, and of `TrainConfig`. A setting of the network or
             the training with several values is searched: ``lr=[1e-3, 4e-3]``, ``lr="1e-4..1e-2:log"``.
@@ -79,6 +81,7 @@ def tune(
     Raises:
         LabelrError: If settings, data or environment do not allow it, or no trial is completed.
     """
+    data, settings = with_label_table(data, settings)
     plan = Plan.of([], space, config, settings)
     folders, located = locate_data(data, plan.config)
     plan = replace(plan, data=tuple(map(str, folders)), config=located)
