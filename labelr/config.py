@@ -99,7 +99,7 @@ class ThresholdOptions(Settings):
         None, "Probability from which a label applies; auto: the model's threshold for each label.", low=0, high=1
     )
     threshold_file: str | None = _model(
-        None, "Thresholds as a CSV `label,threshold`; labels that it does not name keep the model's.", metavar="FILE"
+        None, "Table of thresholds, `label,threshold`; labels that it does not name keep the model's.", metavar="FILE"
     )
 
 
@@ -143,7 +143,7 @@ class ReadOptions(ImageOptions, TextOptions):
     only: tuple[str, ...] = _data((), "Label to use; repeat for several. Default: all labels.", metavar="LABEL")
     exclude: tuple[str, ...] = _data((), "Label or column to leave out; repeat for several.", metavar="LABEL")
     minus_one: Literal["auto", "no", "unknown"] = _data(
-        "auto", "Meaning of -1 in a cell; auto: unknown, but an error if no cell is 0."
+        "auto", "Meaning of -1 in a cell; auto: unknown if a cell is 0, no if all others are 1, else an error."
     )
     blank: Literal["auto", "no", "unknown"] = _data(
         "auto", "Meaning of an empty cell; auto: no if no cell says no or if cells hold tags, else unknown."

@@ -17,7 +17,7 @@ from labelr.data.load import locate_data, read_labels
 
 NAMES = ["a.jpg", "sub/b.jpg", "c.jpg"]
 TAGS = [["dog", "cat"], [], ["dog"]]
-MARKS = [[1, 1], [0, 0], [0, 1]]
+MARKS: list[list[float]] = [[1, 1], [0, 0], [0, 1]]
 """Of cat and dog."""
 
 
@@ -45,7 +45,7 @@ def test_lists_sets_single_labels_and_mappings_of_labels_are_the_same(paths: lis
 
 
 def test_matrix_has_a_column_for_each_name_and_nan_is_unknown(paths: list[Path]) -> None:
-    marks = [[1, np.nan], [0, 0], [0, 1]]
+    marks: list[list[float]] = [[1, np.nan], [0, 0], [0, 1]]
     for labels in (marks, np.array(marks), np.array(marks, np.float32)):
         assert_table(read(paths, labels=labels, label_names=["cat", "dog"]), NAMES, ["cat", "dog"], marks)
     assert_table(read(paths, labels=pd.DataFrame(marks, columns=["cat", "dog"])), NAMES, ["cat", "dog"], marks)
@@ -94,7 +94,7 @@ def test_labels_that_do_not_fit_are_wrong_usage(paths: list[Path], labels: Any, 
 
 def test_image_that_is_not_there_is_named(paths: list[Path]) -> None:
     with pytest.raises(labelr.LabelrError, match=r"1 of 4 images in .* is not in .*: gone\.jpg"):
-        labelr.read([*paths, paths[0].with_name("gone.jpg")], labels=[*TAGS, ["dog"]])
+        labelr.fit([*paths, paths[0].with_name("gone.jpg")], labels=[*TAGS, ["dog"]])
 
 
 def test_model_is_trained_and_evaluated_on_lists(shapes: Path, tmp_path: Path) -> None:

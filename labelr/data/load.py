@@ -17,7 +17,7 @@ from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import table_of_frame
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
-from labelr.data.label_lists import COMPLETE, with_label_table
+from labelr.data.label_lists import COMPLETE
 from labelr.data.label_table import (
     LabelTable,
     look_alikes,
@@ -84,7 +84,6 @@ def read(
     Raises:
         LabelrError: If the label files cannot be understood, or images are missing.
     """
-    data, settings = with_label_table(data, settings)
     folders, options = locate_data(data, ReadOptions.of(options, **settings))
     return _read_listed(folders, options).to_frame()
 
@@ -105,7 +104,7 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
 
 
 def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
-    """The data folders in what a caller passes, and the options with which they are read.
+    """The data folders in what `with_label_table` returns, and the options with which they are read.
 
     A DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
     images: so a run can be resumed, and other processes can read the same table. A table of `read` knows its folder.
@@ -119,7 +118,7 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
         return [files.local_path(data)], options
     if isinstance(data, Sequence):
         return [files.local_path(folder) for folder in data], options
-    if not hasattr(data, "columns"):
+    if isinstance(data, Mapping) or not hasattr(data, "columns"):
         kind = type(data).__name__
         raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")
     images = options.images or data.attrs.get("root")

@@ -46,7 +46,7 @@ class EpochRow:
             "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
-        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
+        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:,.0f} images/s"]
         layers = ["head only"] if self.is_head else []
         return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *layers, *shown, *speed])
 
