@@ -283,7 +283,12 @@ def test_models_are_listed_shown_and_removed(cli: Cli, model: Path) -> None:
     description = json.loads(cli("models", "show", "small", "--json").out)
     assert description["labels"] == ["horizontal_stripes", "disc", "triangle"]
     assert description["config"]["epochs"] == 2
-    assert "horizontal_stripes" in cli("models", "show", model).out
+    shown = cli("models", "show", model).out
+    assert "horizontal_stripes" in shown
+    assert "Scores on the test split:" in shown
+    assert "label ranking AP" in shown
+    assert "lrap" not in shown
+    assert "synthetic" not in shown
     assert cli("models", "rm", "small").code == 0
     assert not model.exists()
     assert cli("models", "rm", "small").code == 1

@@ -59,7 +59,7 @@ def _show_version(requested: bool) -> None:
 @app.callback()
 def labelr(
     version: Annotated[
-        bool, opt.option("--version", "Show the version and exit.", metavar="", callback=_show_version, is_eager=True)
+        bool, opt.option("--version", "Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The options before a command."""

@@ -71,7 +71,7 @@ def fit(
         Path | None, opt.option("--log-dir", "Write scores for TensorBoard, epoch by epoch.", "Output", metavar="DIR")
     ] = None,
     resume: Annotated[
-        bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output", metavar="")
+        bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output")
     ] = False,
     suspects: opt.Suspects = None,
     force: opt.Force = False,

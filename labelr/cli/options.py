@@ -77,7 +77,7 @@ class Commands(typer.Typer):
 def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
     """An option of a command: its names, such as ``"--output -o"``, and what ``--help`` says, in which panel.
 
-    The metavar is empty for an option without a value. The details are further arguments of Typer's.
+    The details are further arguments of Typer's.
     """
     return typer.Option(
         *names.split(), help=escape(help), rich_help_panel=panel, metavar=metavar, show_envvar=False, **details
@@ -102,10 +102,10 @@ Config = Annotated[
 Suspects = Annotated[
     Path | None, option("--suspects", "Write suspected label errors to a CSV, worst first.", "Output", metavar="FILE")
 ]
-Force = Annotated[bool, option("--force", "Replace existing results.", "Output", metavar="")]
-Json = Annotated[bool, option("--json", "Print the result as JSON.", metavar="")]
-Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.", metavar="")]
-Verbose = Annotated[bool, option("--verbose -v", "Show more details.", metavar="")]
+Force = Annotated[bool, option("--force", "Replace existing results.", "Output")]
+Json = Annotated[bool, option("--json", "Print the result as JSON.")]
+Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
+Verbose = Annotated[bool, option("--verbose -v", "Show more details.")]
 
 
 def takes_settings(
@@ -175,7 +175,7 @@ def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
         kind, default = list[str], None
     elif kind is bool:
         names += f"/--no-{names.removeprefix('--')}"
-        metavar, default = "", field.default
+        default = field.default
     else:
         details["parser"] = _parser(field)
     text = metadata["help"] + ("" if shown is None else f" [default: {shown}]")

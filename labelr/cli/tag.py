@@ -42,9 +42,7 @@ def tag(
     files_from: FilesFrom = None,
     model: opt.Model = None,
     output: Output = None,
-    dry_run: Annotated[
-        bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output", metavar="")
-    ] = False,
+    dry_run: Annotated[bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output")] = False,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,

@@ -65,7 +65,7 @@ def tune(
         opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output", metavar="NAME"),
     ] = None,
     output: Output = None,
-    force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output", metavar="")] = False,
+    force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output")] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
