@@ -32,19 +32,20 @@ def with_label_table(data: Any, settings: Mapping[str, Any]) -> tuple[Any, dict[
         SettingError: If there are no labels of image files, or the shapes do not fit.
     """
     settings = dict(settings)
-    if hasattr(data, "tolist") and not hasattr(data, "columns"):
-        data = data.tolist()  # a column of a DataFrame, an array
-    if isinstance(data, Mapping):
-        data, settings["labels"] = list(data), list(data.values())
-    elif not isinstance(data, Sequence) or isinstance(data, str) or not data or not has_image_suffix(str(data[0])):
+    if isinstance(data, (str, os.PathLike)) or hasattr(data, "columns") or not isinstance(data, Iterable):
         return data, settings
+    images = list(data)
+    if not (images and has_image_suffix(str(images[0]))):
+        return data, settings
+    if isinstance(data, Mapping):
+        settings["labels"] = list(data.values())
     labels, names = settings.pop("labels", None), settings.pop("label_names", None)
     if hasattr(labels, "columns"):
         labels, names = labels.to_numpy(), list(labels.columns)
-    if labels is None or isinstance(labels, (str, os.PathLike)) or len(labels) != len(data):
+    if labels is None or isinstance(labels, (str, os.PathLike)) or len(labels) != len(images):
         number = 0 if labels is None else 1 if isinstance(labels, (str, os.PathLike)) else len(labels)
-        raise SettingError(f"there are {pluralize(len(data), 'image')}, but labels of {number:,}", HINT)
-    paths = [files.local_path(path) for path in data]
+        raise SettingError(f"there are {pluralize(len(images), 'image')}, but labels of {number:,}", HINT)
+    paths = [files.local_path(path) for path in images]
     if settings.get("images") is None:
         paths = [Path(os.path.abspath(path)) for path in paths]
         settings["images"] = folder = files.common_folder(path.parent for path in paths)
