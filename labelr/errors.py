@@ -75,7 +75,7 @@ def suggest(name: str, known: Iterable[str], aliases: Mapping[str, str] = Mappin
     """
     names = {name: name for name in known}
     names |= {alias: meaning for alias, meaning in aliases.items() if meaning in names}
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.8)
     close = close or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     meant = dict.fromkeys(f"`{names[match]}`" for match in close)
     return f"did you mean {' or '.join(meant)}?" if meant else ""

@@ -66,7 +66,7 @@ def test_signal_stops_training_and_shows_how_to_resume(
     assert not store.load_info(home / "models" / "shapes").complete
     assert not list((home / "models" / "shapes").glob(".*"))
     listed = cli("models", "list")
-    assert re.search(r"shapes .* unfinished, \d+ of 5000 epochs", listed.out)
+    assert re.search(r"shapes .* unfinished, \d+ of 5,000 epochs", listed.out)
     assert cli("fit", *options).err.startswith("Error: there is an unfinished run in ")
 
 

@@ -4,8 +4,8 @@ import logging
 import math
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import product
@@ -51,7 +51,7 @@ def tune(
     output: str | Path | None = None,
     force: bool = False,
     track: Track = untracked,
-    watch: Watch = lambda _: None,
+    watch: Watch | None = None,
     **settings: Any,
 ) -> TuneResult:
     """Searches for the best settings for a data set, and trains a model with them.
@@ -71,7 +71,7 @@ def tune(
         output: A directory for the best model instead of the user's cache.
         force: Whether to delete an existing study of that name and start over.
         track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
-        watch: Called with the trials while they run.
+        watch: Called with the trials while they run; None tracks how many have finished.
         settings: Names of `TuneOptions`, which define how to search, and of `TrainConfig`. A setting of the network or
             the training with several values is searched: ``lr=[1e-3, 4e-3]``, ``lr="1e-4..1e-2:log"``.
 
@@ -99,7 +99,7 @@ def tune(
         raise
 
 
-def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
+def _tune(plan: Plan, target: Target, track: Track, watch: Watch | None) -> TuneResult:
     folders, runtime = list(map(Path, plan.data)), pick_runtime(plan.config)
     dataset = load_splits(folders, plan.config, workers=runtime.workers, track=track)
     if not len(dataset.split_rows("val")):
@@ -116,7 +116,7 @@ def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
     return result
 
 
-def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch) -> None:
+def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch | None) -> None:
     """Lets workers try all points, until there are none left or the time is up."""
     trials = read_trials(study.shared)
     logged = {trial.number for trial in trials if trial.is_finished}
@@ -132,15 +132,26 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     size = int(min(plan.options.jobs, left))
     try:
         with signals.deferred(), Pool.running(size, shared, study) as pool:
-            while pool.check():
-                trials = read_trials(study.shared)
-                log_finished(trials, plan, logged)
-                watch(trials)
-                signals.raise_if_stopped()
-                time.sleep(POLL_SECONDS)
+            finished = _wait(pool, study, plan, logged, watch)
+            if watch is None:
+                finished = track(finished, "trials", None if plan.num_points is None else int(left))
+            deque(finished, maxlen=0)
     finally:
-        watch(())
+        if watch is not None:
+            watch(())
     log_finished(read_trials(study.shared), plan, logged)
+
+
+def _wait(pool: Pool, study: Study, plan: Plan, logged: set[int], watch: Watch | None) -> Iterable[int]:
+    """The number of each trial, once it has finished, until all workers have."""
+    while pool.check():
+        trials, before = read_trials(study.shared), set(logged)
+        log_finished(trials, plan, logged)
+        if watch is not None:
+            watch(trials)
+        yield from logged - before
+        signals.raise_if_stopped()
+        time.sleep(POLL_SECONDS)
 
 
 def _describe(plan: Plan) -> str:
