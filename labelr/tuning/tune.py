@@ -139,19 +139,21 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     finally:
         if watch is not None:
             watch(())
-    log_finished(read_trials(study.shared), plan, logged)
 
 
 def _wait(pool: Pool, study: Study, plan: Plan, logged: set[int], watch: Watch | None) -> Iterable[int]:
     """The number of each trial, once it has finished, until all workers have."""
-    while pool.check():
+    running = True
+    while running:
+        running = pool.check()
         trials, before = read_trials(study.shared), set(logged)
         log_finished(trials, plan, logged)
         if watch is not None:
             watch(trials)
         yield from logged - before
         signals.raise_if_stopped()
-        time.sleep(POLL_SECONDS)
+        if running:
+            time.sleep(POLL_SECONDS)
 
 
 def _describe(plan: Plan) -> str:
