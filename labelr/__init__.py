@@ -43,13 +43,17 @@ _MODULES = {
     "labelr.tuning.tune": ("tune",),
     "labelr.version": ("__version__",),
 }
+_WITH_PROGRESS = ("check", "evaluate", "fit", "tag", "tune")
 
 
 def __getattr__(name: str) -> object:
     """Imports a public name when it is first used, so that ``import labelr`` is fast."""
     for module, names in _MODULES.items():
         if name in names:
-            globals()[name] = value = getattr(importlib.import_module(module), name)
+            value = getattr(importlib.import_module(module), name)
+            if name in _WITH_PROGRESS:
+                value = importlib.import_module("labelr.console").with_progress(value)
+            globals()[name] = value
             return value
     raise AttributeError(f"module 'labelr' has no attribute {name!r}")
 

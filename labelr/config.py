@@ -1,14 +1,17 @@
 """Every setting once: its type, default, range, help text and option."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from labelr.fields import SettingError, Settings, option_of, setting
 
 PANELS = ("Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
 """The groups of options in ``--help``, in order."""
+DATA_PANELS = ("Data", "Invalid data", "Split")
+"""The groups of those that say how a data set is read."""
 _data = partial(setting, panel="Data")
 _invalid = partial(setting, panel="Invalid data")
 _split = partial(setting, panel="Split")
@@ -98,7 +101,7 @@ class ThresholdOptions(Settings):
         None, "Probability from which a label applies; auto: the model's threshold for each label.", low=0, high=1
     )
     threshold_file: str | None = _model(
-        None, "Thresholds as a CSV `label,threshold`; labels that it does not name keep the model's.", metavar="FILE"
+        None, "Table of thresholds, `label,threshold`; labels that it does not name keep the model's.", metavar="FILE"
     )
 
 
@@ -142,7 +145,7 @@ class ReadOptions(ImageOptions, TextOptions):
     only: tuple[str, ...] = _data((), "Label to use; repeat for several. Default: all labels.", metavar="LABEL")
     exclude: tuple[str, ...] = _data((), "Label or column to leave out; repeat for several.", metavar="LABEL")
     minus_one: Literal["auto", "no", "unknown"] = _data(
-        "auto", "Meaning of -1 in a cell; auto: unknown, but an error if no cell is 0."
+        "auto", "Meaning of -1 in a cell; auto: unknown if a cell is 0, no if all others are 1, else an error."
     )
     blank: Literal["auto", "no", "unknown"] = _data(
         "auto", "Meaning of an empty cell; auto: no if no cell says no or if cells hold tags, else unknown."
@@ -175,8 +178,9 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     """
 
     EXCLUSIVE = (("epochs", "time"), ("target_precision", "target_recall"), ("init", "width"))
+    ARGUMENTS = ("data", "config", "name", "output", "log_dir", "suspects", "force", "resume", "track", "progress")
 
-    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1800 if N is left out.", low=20)
+    synthetic: int = _data(1800, "Train on N synthetic images instead of DATA; 1,800 if N is left out.", low=20)
     num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
 
     val_fraction: float = _split(
@@ -191,7 +195,10 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="N",
     )
     splits: str | None = _split(
-        None, "Table that assigns images to train, val and test, such as a model's splits.csv.", metavar="FILE"
+        None,
+        "Table that assigns images to train, val and test, such as a model's splits.csv, or a folder with lists of "
+        "images: train.txt, val.txt, test.txt.",
+        metavar="FILE|DIR",
     )
 
     backbone: str = _network(
@@ -243,7 +250,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     batch_size: int | None = _searchable(
         None,
         "Images per step; auto: 64, or 32 for synthetic images and pretrained weights, fewer if an epoch would have "
-        "less than 16 steps.",
+        "fewer than 16 steps.",
         low=2,
         short="-b",
     )
@@ -396,6 +403,19 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         return self.target_precision is not None or self.target_recall is not None
 
 
+def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, Any]:
+    """The settings of a training run without those that have no meaning for its data, network and split."""
+    of_synthetic = {"synthetic", "num_labels"}
+    of_data = {field.name for field in dataclasses.fields(ReadOptions) if field.metadata["panel"] in DATA_PANELS}
+    unused = of_data - {"only", "exclude"} if is_synthetic else of_synthetic
+    has_backbone, has_start = settings["backbone"] != "none", settings["init"] is not None
+    unused |= set() if has_backbone else {"weights"}
+    unused |= {"stem", "width"} if has_backbone or has_start else {"train"}
+    unused |= {"test_fraction"} if settings["folds"] or settings["splits"] else set()
+    unused |= {"epochs"} if settings["time"] else {"time"}
+    return {name: value for name, value in settings.items() if name not in unused}
+
+
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])
 """The settings that `tune` may give several values."""
 
@@ -403,6 +423,8 @@ SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if fi
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptions):
     """How a model is evaluated."""
+
+    ARGUMENTS = ("data", "model", "options", "output", "suspects", "force", "track", "progress")
 
     split: Literal["auto", "train", "val", "test", "all"] = _data(
         "auto",
@@ -425,6 +447,8 @@ class CompareOptions(ReadOptions, ThresholdOptions, MachineOptions):
 @dataclass(frozen=True, kw_only=True)
 class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     """Which images are tagged, and which labels are written in which formats."""
+
+    ARGUMENTS = ("photos", "model", "options", "files_from", "output", "force", "dry_run", "track", "progress")
 
     recursive: bool = _data(True, "Search subfolders too.")
     top_k: int | None = _labels(

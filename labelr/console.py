@@ -1,14 +1,17 @@
 """Everything that people see on a terminal: tables, progress, notes, warnings and errors."""
 
+import functools
+import inspect
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +23,7 @@ from rich.text import Text
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.progress import Description, Total, Track
+from labelr.progress import Description, Total, Track, untracked
 
 T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
@@ -131,7 +134,7 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Track]:
     try:
         if stderr.is_terminal and not stderr.is_dumb_terminal and not quiet:
             with _bars:
-                yield _track_by_bar
+                yield _bars.follow
         else:
             yield _track_by_lines
     finally:
@@ -158,14 +161,32 @@ class _Bars(Progress):
 
     tables: Sequence[Table] = ()
 
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(20), _Count(), _TimeLeft())
+        super().__init__(*columns, console=stderr, transient=True)
+
     def get_renderables(self) -> Iterable[RenderableType]:
         """The tables, then the bars."""
         yield from self.tables
         yield from super().get_renderables()
 
+    def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
+        """The items, with a bar of their own; a `Track`."""
+        live = callable(description)
+        task = self.add_task(_value(description), total=_value(total))
+        updated = time.monotonic()
+        try:
+            for item in _track_by_lines(items, description, total, show=_log):
+                yield item
+                self.advance(task)
+                if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
+                    updated = time.monotonic()
+                    self.update(task, description=_value(description), total=_value(total))
+        finally:
+            self.remove_task(task)
 
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(20), _Count(), _TimeLeft())
-_bars = _Bars(*_COLUMNS, console=stderr, transient=True)
+
+_bars = _Bars()
 
 
 def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
@@ -173,28 +194,21 @@ def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
     _bars.tables = _make_tables(rows, title, stderr.width) if rows else ()
 
 
-def _track_by_bar(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-    live = callable(description)
-    task = _bars.add_task(_value(description), total=_value(total))
-    updated = time.monotonic()
-    try:
-        for item in _track_by_lines(items, description, total):  # for the log file
-            yield item
-            _bars.advance(task)
-            if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
-                updated = time.monotonic()
-                _bars.update(task, description=_value(description), total=_value(total))
-    finally:
-        _bars.remove_task(task)
+def _show_progress(line: str) -> None:
+    _log(line)
+    if not _session.quiet:
+        stderr.print(visible(f"{_timestamp()} {line}"), soft_wrap=True)
 
 
-def _track_by_lines(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
+def _track_by_lines(
+    items: Iterable[T], description: Description, total: Total = None, *, show: Callable[[str], None] = _show_progress
+) -> Iterator[T]:
     shown, shown_at = 0, time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         seconds = time.monotonic() - shown_at
         if seconds >= LINE_INTERVAL_SECONDS:
-            _show_progress(progress_line(_value(description), done, _value(total), seconds / (done - shown)))
+            show(progress_line(_value(description), done, _value(total), seconds / (done - shown)))
             shown, shown_at = done, time.monotonic()
 
 
@@ -215,14 +229,36 @@ def _duration(seconds: float) -> str:
     return next(f"{seconds / size:,.0f} {unit}" for size, unit in units if seconds >= 2 * size or size == 1)
 
 
-def _show_progress(line: str) -> None:
-    _log(line)
-    if not (_session.quiet or _bars.live.is_started):
-        stderr.print(visible(f"{_timestamp()} {line}"), soft_wrap=True)
-
-
 def _value(value: Any) -> Any:
     return value() if callable(value) else value
+
+
+def with_progress(function: Callable[..., T]) -> Callable[..., T]:
+    """A function of the Python API that shows progress bars in a terminal or a notebook, unless `progress` is False."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, progress: bool = True, **options: Any) -> T:
+        if not progress or "track" in options:
+            return function(*arguments, **options)
+        with _api_track() as track:
+            return function(*arguments, track=track, **options)
+
+    *parameters, settings = inspect.signature(function).parameters.values()
+    parameters.append(inspect.Parameter("progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool))
+    run.__signature__ = inspect.Signature([*parameters, settings])  # type: ignore[attr-defined]
+    return run
+
+
+@contextmanager
+def _api_track() -> Iterator[Track]:
+    """What shows the progress of a function of the Python API: bars in a terminal or a notebook, nothing elsewhere."""
+    if stderr.is_jupyter and find_spec("ipywidgets") is None:
+        yield _track_by_lines
+    elif stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
+        with _Bars() as bars:  # of its own: that of a notebook cannot be shown twice
+            yield bars.follow
+    else:
+        yield untracked
 
 
 # --- notes and errors ------------------------------------------------------------------------------------------------

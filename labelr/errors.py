@@ -3,6 +3,7 @@
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 
 class LabelrError(Exception):
@@ -40,9 +41,14 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def pluralize(number: int, noun: str) -> str:
-    """A number with its noun: ``1 image``, ``1,204 images``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def pluralize(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: ``1 image``, ``1,204 images``; `plural` where more than an "s" differs."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def pluralize_part(number: int, total: int, noun: str) -> str:
+    """The start of a sentence on some of all: ``1 of 1,204 images is``, ``37 of 1,204 images are``."""
+    return f"{number:,} of {pluralize(total, noun)} {'is' if number == 1 else 'are'}"
 
 
 def preview(names: Sequence[object], limit: int = 3) -> str:
@@ -63,7 +69,17 @@ def preview_reasons(reasons: Mapping[str, str], limit: int = 3) -> str:
     return "; ".join(shown) + (f"; and {rest:,} more" if rest else "")
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The hint ``did you mean ...?`` with the known names that are most similar to `name`; empty without any."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""
+def suggest(name: str, known: Iterable[str], aliases: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The hint ``did you mean ...?`` with the known names that are most similar to `name`; empty without any.
+
+    Args:
+        name: What was given.
+        known: The names that exist.
+        aliases: The known name that each of some other names stands for; others are ignored.
+    """
+    names = {name: name for name in known}
+    names |= {alias: meaning for alias, meaning in aliases.items() if meaning in names}
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.8)
+    close = close or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    meant = dict.fromkeys(f"`{names[match]}`" for match in close)
+    return f"did you mean {' or '.join(meant)}?" if meant else ""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +14,7 @@ from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from labelr.errors import LabelrError, suggest
+from labelr.files import local_path
 
 ALIASES: Mapping[str, str] = {
     "num_epochs": "epochs",
@@ -165,6 +167,8 @@ def _checked_item(field: Field, value: Any) -> Any:
         raise _error(field, "text", value)
     if is_number(field):
         _check_number(field, value)
+    if kind is str and re.search("FILE|DIR", field.metadata["metavar"] or ""):
+        local_path(value)
     return value
 
 
@@ -178,7 +182,17 @@ def _check_number(field: Field, value: Any) -> None:
 
 
 def _error(field: Field, expected: str, value: object, hint: str = "") -> SettingError:
+    if field.metadata["searchable"]:
+        hint = hint_of_search(field.name, value) or hint
     return SettingError(f"{field.name}: expected {expected}, got {value!r}", hint)
+
+
+def hint_of_search(name: str, value: object) -> str:
+    """How to search over several values, if that is what was given."""
+    if isinstance(value, str) and ("," in value or ".." in value):
+        return f"try several values with `labelr tune DATA {option_of(name)} {value}`"
+    is_list = isinstance(value, (list, tuple))
+    return f"try several values with `labelr.tune(data, {name}={value!r})`" if is_list else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +205,18 @@ class Settings:
 
     EXCLUSIVE: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of settings of which at most one may be set."""
+    ARGUMENTS: ClassVar[tuple[str, ...]] = ()
+    """Further arguments of the function that takes the settings as keywords, for its suggestions."""
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = Settings.__repr__  # type: ignore[method-assign]  # dataclasses would show all fields
+
+    def __repr__(self) -> str:
+        """The settings that differ from their default."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        changed = (f"{name}={value!r}" for name, value in given.items() if value != defaults[name])
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -226,21 +252,20 @@ class Settings:
             raise SettingError(f"expected a {cls.__name__} or a mapping of settings, got {type(settings).__name__}")
         if not more:
             return base
-        chosen = cls._by_name(more)
+        chosen = cls._by_name(more, cls.ARGUMENTS)
         pairs = [pair for both in cls.EXCLUSIVE for pair in (both, both[::-1])]
         excluded = {other: None for name, other in pairs if chosen.get(name) is not None}
         return dataclasses.replace(base, **{**excluded, **chosen})
 
     @classmethod
-    def _by_name(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings with aliases replaced by the names that they mean."""
+    def _by_name(cls, settings: Mapping[str, Any], arguments: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The settings with aliases replaced by the names that they mean; an unknown one may mean an argument."""
         known = cls.names()
         named: dict[str, Any] = {}
         for key, value in settings.items():
             name = ALIASES.get(key, key)
             if name not in known:
-                aliases = {alias for alias, meaning in ALIASES.items() if meaning in known}
-                raise SettingError(f"unknown setting {key!r}", suggest(str(key), {*known, *aliases}))
+                raise SettingError(f"unknown setting {key!r}", suggest(str(key), (*known, *arguments), ALIASES))
             if name in named:
                 raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
             named[name] = value
@@ -255,7 +280,7 @@ class Settings:
         """
         kind, parse = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
         try:
-            content = parse(path.read_text(encoding="utf-8-sig"))
+            content = parse(local_path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingError(f"cannot read {path}: {error.strerror}") from error
         except ValueError as error:  # of the encoding or the syntax

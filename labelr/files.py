@@ -18,6 +18,8 @@ from labelr.errors import BusyError, LabelrError
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 LOCK_FILE = ".lock"
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
+"""Of something on another machine; `Path` has left one slash of two."""
 
 
 def home() -> Path:
@@ -28,6 +30,24 @@ def home() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("labelr", appauthor=False)
+
+
+def local_path(path: str | Path) -> Path:
+    """A path that a user gives.
+
+    Raises:
+        LabelrError: If it is an address, such as ``s3://bucket/photos``.
+    """
+    address = _ADDRESS.fullmatch(os.fspath(path))
+    if address and not os.path.exists(path):
+        scheme, rest = address.groups()
+        if scheme.lower() == "file":
+            raise LabelrError(f"file:///{rest} is an address, not a path", f"write the path, `/{rest}`")
+        raise LabelrError(
+            f"{scheme}://{rest} is an address, and labelr reads and writes local files only",
+            "copy the files to this machine, or mount them as a folder, for example with rclone",
+        )
+    return Path(path)
 
 
 def digest(path: Path) -> str:

@@ -69,7 +69,7 @@ def test_case_is_read(
     ("name", "message", "hint"),
     [
         ("coco-loose-ends/orphans", "annotation 66 refers to image 40", "`--skip-invalid`"),
-        ("ragged-rows/data", "row 7: expected 6 cells as in the header, got 7 (1 more rows", "`--skip-invalid`"),
+        ("ragged-rows/data", "row 7: expected 6 cells as in the header, got 7 (1 more row ", "`--skip-invalid`"),
         ("ragged-rows/jsonl_one_cut_line", "line 10", "`--skip-invalid`"),
         ("ragged-rows/voc_one_broken_xml", "f07.xml cannot be parsed", "`--skip-invalid`"),
         ("several-columns-of-classes/data", "any of the columns masterCategory", "`--label-column articleType`"),

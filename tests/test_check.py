@@ -177,7 +177,7 @@ def test_images_of_which_none_opens_are_an_error(tmp_path: Path) -> None:
     put(tmp_path, "labels.csv", "filename,dog\na.jpg,1\nb.jpg,0\n")
     put(tmp_path, "a.jpg")
     put(tmp_path, "b.jpg")
-    with pytest.raises(LabelrError, match="none of the 2 images can be opened"):
+    with pytest.raises(LabelrError, match="none of 2 images can be opened"):
         check(tmp_path)
 
 

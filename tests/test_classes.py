@@ -84,4 +84,4 @@ def test_slot_may_be_empty_or_have_no_number(tmp_path: Path) -> None:
 def test_label_in_two_columns_is_named(tmp_path: Path) -> None:
     text = "filename,seen1,seen2,dog\na.jpg,dog,cat,1\nb.jpg,cat,,0\n"
     error = error_of(make_data(tmp_path, text), label_column=["seen1", "seen2", "dog"])
-    assert "1 labels are in several of the columns: dog" in error.message
+    assert "has 1 label in several of the columns: dog" in error.message

@@ -112,7 +112,7 @@ def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, shapes: Pa
 
 def test_verbose_fit_logs_device_and_precision(cli: Cli, shapes: Path) -> None:
     log = cli("fit", shapes, "--verbose", *TINY_OPTIONS).err
-    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 threads, 1 workers", log)
+    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 thread, 1 worker", log)
     assert "parameters" in log
 
 
@@ -122,6 +122,9 @@ def test_fit_json_has_the_promised_keys(cli: Cli, shapes: Path, tmp_path: Path) 
     assert result["name"] == "here"
     assert result["best_epoch"] in (1, 2)
     assert result["settings"]["seed"] == 3
+    assert not {"synthetic", "num_labels", "weights", "train", "time"} & result["settings"].keys()
+    assert [row["epoch"] for row in result["history"]] == [1, 2]
+    assert result["seconds"] == pytest.approx(sum(row["seconds"] for row in result["history"]), abs=0.01)
     assert set(result["metrics"]) == METRICS
 
 
@@ -136,9 +139,10 @@ def test_options_win_over_the_environment_and_both_over_a_file(
     done = cli("fit", shapes, "--config", tmp_path / "s.toml", "--epochs", "1", "--dropout", "0.3", "--json")
     settings = json.loads(done.out)["settings"]
     expected = {
-        "image_size": 32, "width": 0.125, "epochs": 1, "time": None, "batch_size": 8, "seed": 9, "dropout": 0.3,
+        "image_size": 32, "width": 0.125, "epochs": 1, "batch_size": 8, "seed": 9, "dropout": 0.3,
     }  # fmt: skip
     assert {name: settings[name] for name in expected} == expected
+    assert "time" not in settings
 
 
 def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, home: Path, tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, hom
 def test_config_json_and_no_cache_give_the_same_model(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
     done = cli("fit", shapes, "--config", trained.path / "config.json", "--cache-limit", 0)
     assert not (home / "pixels").exists()
-    assert "60 of 60 images are not in the pixel cache and are decoded whenever they are needed" in done.err
+    assert "60 of 60 images are not in the pixel cache, and decoded whenever needed" in done.err
     assert json.loads((Path(done.out.strip()) / "model.json").read_text())["weights"] == trained.info.weights
 
 
@@ -305,7 +309,12 @@ def test_models_are_listed_shown_and_removed(cli: Cli, model: Path) -> None:
     description = json.loads(cli("models", "show", "small", "--json").out)
     assert description["labels"] == ["horizontal_stripes", "disc", "triangle"]
     assert description["config"]["epochs"] == 2
-    assert "horizontal_stripes" in cli("models", "show", model).out
+    shown = cli("models", "show", model).out
+    assert "horizontal_stripes" in shown
+    assert "Scores on the test split:" in shown
+    assert "label ranking AP" in shown
+    assert "lrap" not in shown
+    assert "synthetic" not in shown
     assert cli("models", "rm", "small").code == 0
     assert not model.exists()
     assert cli("models", "rm", "small").code == 1
@@ -488,6 +497,57 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
     assert result.out == ""
     assert "Error" in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        (
+            "fit",
+            "`labelr fit` needs images to train on",
+            "`labelr fit photos`, or take synthetic images, `labelr fit --syn",
+        ),
+        ("tune", "`labelr tune` needs images to train on", "`labelr tune photos`"),
+        ("check", "`labelr check` needs DATA: folders of labelled images", "add it, such as `labelr check photos`"),
+        ("evaluate", "`labelr evaluate` needs DATA: folders of labelled images", "such as `labelr evaluate photos`"),
+        ("tag", "there are no images to tag", "name a folder, such as `labelr tag photos`"),
+        ("models show", "`labelr models show` needs NAME: name or directory of a model", "`labelr models show photos`"),
+        ("fit data --ephocs 3", "`labelr fit` has no option `--ephocs`", "did you mean `--epochs`?"),
+        ("fit data --learning-rate 3", "`labelr fit` has no option `--learning-rate`", "did you mean `--lr`?"),
+        ("fit data --no-filp", "`labelr fit` has no option `--no-filp`", "did you mean `--no-flip`?"),
+        ("fit data -z", "`labelr fit` has no option `-z`", "see `labelr fit --help`"),
+        ("fit --epochs", "option '--epochs' requires an argument", ""),
+        (
+            "fit data --lr 1e-3,1e-4",
+            "lr: expected a number",
+            "try several values with `labelr tune DATA --lr 1e-3,1e-4`",
+        ),
+        ("fitt", "`labelr` has no command 'fitt'", "did you mean `fit`?"),
+        ("train data", "`labelr` has no command 'train'", "did you mean `fit`?"),
+        ("models shwo", "`labelr models` has no command 'shwo'", "did you mean `show`?"),
+        ("nonsense", "`labelr` has no command 'nonsense'", "choose one of fit, evaluate, tag,"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_and_what_to_do(cli: Cli, line: str, message: str, hint: str) -> None:
+    result = cli(*line.split())
+    assert result.code == 2
+    assert result.err.startswith(f"Error: {message}")
+    assert f"\n\nHint: {hint}" in result.err if hint.startswith(("did", "see", "try")) else hint in result.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit URL", "evaluate URL", "check URL", "tune URL --lr 1e-3,1e-4", "tag URL", "fit data -o URL",
+        "fit data --labels URL", "fit data --config URL", "fit data --log-dir URL", "fit data --suspects URL",
+        "evaluate data --model URL", "evaluate data -o URL", "check data --fix URL", "tag data -o URL",
+        "tag --files-from URL -o here", "models show URL",
+    ],
+)  # fmt: skip
+def test_address_in_place_of_a_path_is_an_error_that_shows_it_unchanged(cli: Cli, line: str) -> None:
+    result = cli(*line.replace("URL", "s3://bucket/x").split())
+    assert result.code == 1
+    assert result.err.startswith("Error: s3://bucket/x is an address, and labelr reads and writes local files only\n")
 
 
 def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, shapes: Path, model: Path, home: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from labelr.config import MachineOptions, TagOptions, TrainConfig
+from labelr.config import MachineOptions, TagOptions, TrainConfig, applicable
+from labelr.errors import LabelrError
 from labelr.fields import ALIASES, SettingError
 
 CPU = MachineOptions(device="cpu", amp=False, threads=1, workers=1)
@@ -70,6 +71,27 @@ def test_epochs_and_time_exclude_each_other() -> None:
     assert "`--epochs` or `--time`" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"lr": [1e-3, 1e-4]}, "try several values with `labelr.tune(data, lr=[0.001, 0.0001])`"),
+        ({"lr": "1e-4..1e-2"}, "try several values with `labelr tune DATA --lr 1e-4..1e-2`"),
+        ({"augment": "none,light"}, "try several values with `labelr tune DATA --augment none,light`"),
+        ({"seed": [1, 2]}, ""),
+    ],
+)
+def test_several_values_of_a_setting_that_can_be_searched_hint_at_tune(settings: dict[str, object], hint: str) -> None:
+    with pytest.raises(SettingError, match="expected") as caught:
+        TrainConfig.of(settings)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("name", ["labels", "images", "splits", "init", "weights"])
+def test_address_is_no_path(name: str) -> None:
+    with pytest.raises(LabelrError, match="s3://bucket/x is an address"):
+        TrainConfig.of({name: "s3://bucket/x"})
+
+
 def test_path_is_stored_as_text() -> None:
     assert TrainConfig(images=Path("photos"), labels=[Path("a.csv")]) == TrainConfig(images="photos", labels=("a.csv",))  # type: ignore[arg-type]
 
@@ -113,6 +135,11 @@ def test_keywords_take_precedence_and_replace_what_they_exclude() -> None:
     assert TrainConfig.of(config, lr=None, dropout=0.2) == TrainConfig(epochs=3, dropout=0.2)
     assert TrainConfig.of({"num_epochs": 3}, learning_rate=0.1) == config
     assert TrainConfig.of(config, time=5) == TrainConfig(time=5, lr=0.1)
+
+
+def test_settings_show_what_differs_from_the_defaults() -> None:
+    assert repr(TrainConfig()) == "TrainConfig()"
+    assert repr(TrainConfig(epochs=3, labels=["a.csv"], flip=True)) == "TrainConfig(labels=('a.csv',), epochs=3)"  # type: ignore[arg-type]
 
 
 def test_settings_as_a_dictionary_give_the_same_settings() -> None:
@@ -218,3 +245,22 @@ def test_few_images_are_trained_on_for_more_epochs(num_train: int, steps: int) -
     assert config.batch_size is not None
     made = (config.epochs - 1) * (num_train // config.batch_size)
     assert 0.9 * steps <= made <= steps
+
+
+@pytest.mark.parametrize(
+    ("given", "is_synthetic", "present", "absent"),
+    [
+        ({}, False, {"labels", "stem", "width", "epochs"}, {"synthetic", "num_labels", "weights", "train", "time"}),
+        ({}, True, {"synthetic", "num_labels", "only"}, {"labels", "skip_missing", "on_error", "group"}),
+        ({"backbone": "resnet18"}, False, {"weights", "train"}, {"stem", "width"}),
+        ({"init": "mine", "width": None}, False, {"init", "train"}, {"stem", "width", "weights"}),
+        ({"time": 5}, False, {"time"}, {"epochs"}),
+        ({"folds": 3}, False, {"folds", "val_fraction"}, {"test_fraction"}),
+    ],
+)
+def test_settings_without_a_meaning_do_not_apply(
+    given: dict[str, object], is_synthetic: bool, present: set[str], absent: set[str]
+) -> None:
+    names = set(applicable(TrainConfig.of(given).to_dict(), is_synthetic=is_synthetic))
+    assert present <= names
+    assert not absent & names

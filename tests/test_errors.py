@@ -1,6 +1,6 @@
 """Errors that a user can correct."""
 
-from labelr.errors import LabelrError, pluralize, preview, preview_reasons, suggest
+from labelr.errors import LabelrError, pluralize, pluralize_part, preview, preview_reasons, suggest
 
 
 def test_preview_shows_three_and_counts_the_rest() -> None:
@@ -20,11 +20,24 @@ def test_only_the_most_common_reasons_are_shown() -> None:
 
 def test_one_is_singular() -> None:
     assert (pluralize(1, "image"), pluralize(1200, "image")) == ("1 image", "1,200 images")
+    assert (pluralize(1, "image is", "images are"), pluralize(0, "entry", "entries")) == ("1 image is", "0 entries")
+    parts = [pluralize_part(number, total, "image") for number, total in ((1, 1), (1, 2), (2, 1204))]
+    assert parts == ["1 of 1 image is", "1 of 2 images is", "2 of 1,204 images are"]
 
 
 def test_suggest_names_only_what_is_similar() -> None:
     assert suggest("epoch", ["epochs", "lr"]) == "did you mean `epochs`?"
     assert suggest("zebra", ["epochs", "lr"]) == ""
+
+
+def test_suggest_names_what_an_alias_stands_for() -> None:
+    aliases = {"learning_rate": "lr", "bs": "batch_size"}
+    assert suggest("learnin_rate", ["epochs", "lr"], aliases) == "did you mean `lr`?"
+    assert suggest("bs", ["epochs", "lr"], aliases) == ""
+
+
+def test_suggest_names_one_if_it_is_much_alike() -> None:
+    assert suggest("--ephocs", ["--epochs", "--report"]) == "did you mean `--epochs`?"
 
 
 def test_error_shows_message_and_hint() -> None:

@@ -76,7 +76,7 @@ def test_common_labels_are_evaluated_with_their_own_thresholds(
     )
     assert common.labels == ("horizontal_stripes", "triangle")
     assert [row for row in whole.label_rows if row["label"] != "disc"] == common.label_rows
-    assert "1 of the model's labels are not in" in caplog.text
+    assert "lacks 1 label of the model" in caplog.text
     assert "does not have 1 of the labels: dog; they are not evaluated" in caplog.text
 
 

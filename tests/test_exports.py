@@ -329,7 +329,7 @@ def test_files_of_images_that_labelr_wrote_are_read(tmp_path: Path) -> None:
 
 
 def test_table_that_disagrees_with_the_files_of_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LabelrError, match=r"disagree on 1 images: c\.jpg") as caught:
+    with pytest.raises(LabelrError, match=r"disagree on 1 image: c\.jpg") as caught:
         check_tagged(tmp_path, {"a.jpg": "cat", "c.jpg": "dog"}, corrected={"c.jpg.csv": "label,probability\n"})
     assert "name the table with `--labels " in caught.value.hint
 

@@ -22,6 +22,33 @@ def test_home_is_the_cache_directory_unless_overridden(monkeypatch: pytest.Monke
     assert files.home().name == "labelr"
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("s3://bucket/x", "s3://bucket/x"),
+        (Path("s3://bucket/x"), "s3://bucket/x"),
+        (Path("https://example.org/a.csv"), "https://example.org/a.csv"),
+        (Path("file:///data/x"), "file:///data/x"),
+    ],
+)
+def test_address_is_no_path_and_keeps_its_slashes(path: str | Path, shown: str) -> None:
+    with pytest.raises(LabelrError) as caught:
+        files.local_path(path)
+    assert caught.value.message.startswith(f"{shown} is an address")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["photos", "C:/photos", "a:b/c", "/data/s3:", "Trip: 2020/a.jpg"])
+def test_other_paths_are_local(path: str) -> None:
+    assert files.local_path(path) == Path(path)
+
+
+def test_folder_that_looks_like_an_address_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("trip:/day").mkdir(parents=True)
+    assert files.local_path("trip:/day") == Path("trip:/day")
+
+
 def test_atomic_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     files.write_atomically(target, "old")

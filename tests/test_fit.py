@@ -116,7 +116,7 @@ def test_label_without_positives_is_left_out_with_a_warning(tmp_path: Path, capl
     rows = {f"{number}.png": [str(number % 2), "0"] for number in range(12)}
     model, _, _ = fit(write_dataset(tmp_path / "d", rows, ["a", "never"]), TINY)
     assert model.labels == ("a",)
-    assert "1 labels have no positive and are left out: never" in caplog.text
+    assert "left out: 1 label without a positive: never" in caplog.text
 
 
 def test_labels_that_no_image_has_are_an_error(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_without_a_test_split_metrics_are_of_the_validation_split(shapes: Path) 
 
 
 def test_too_few_images_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LabelrError, match="1 images leave 1 to train on"):
+    with pytest.raises(LabelrError, match="1 image is left to train on, of 1 with labels"):
         fit(write_dataset(tmp_path / "d", {"0.png": ["1"]}, ["a"]), TINY)
 
 

@@ -98,7 +98,7 @@ def test_images_of_one_group_are_kept_in_one_fold(shapes: Path, tmp_path: Path) 
     header, *rows = (shapes / "labels.csv").read_text().splitlines()
     table = tmp_path / "groups.csv"
     table.write_text("\n".join([f"{header},patient", *(f"{row},anna" for row in rows)]))
-    message = "60 images, with copies and groups kept together, do not fill 2 folds"
+    message = "60 images, with copies and groups kept together, cannot fill 2 folds"
     with pytest.raises(LabelrError, match=message) as caught:
         fit(shapes, {**TINY, "folds": 2, "labels": str(table), "group": "patient"})
     assert "--folds" in caught.value.hint

@@ -110,7 +110,7 @@ def test_patterns_are_of_paths_and_of_names(tmp_path: Path, pattern: str, ignore
 
 
 def test_nothing_to_tag_and_what_is_not_there_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="at least one"):
+    with pytest.raises(SettingError, match="no images to tag"):
         inputs_of()
     with pytest.raises(LabelrError, match="does not exist"):
         inputs_of(tmp_path / "gone")

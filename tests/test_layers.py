@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "labelr"
 
 LAYERS = [
     ["errors", "progress", "signals", "version"],
-    ["files", "fields", "frames"],
+    ["files", "frames"],
+    ["fields"],
     ["config"],
     ["data"],
     ["model"],

@@ -345,7 +345,7 @@ def test_corrected_table_is_read(tagged: Path, shapes: Path) -> None:
     (tagged / "labels.csv").write_text("\n".join([lines[0], corrected, *lines[2:]]) + "\n")
     assert read_table(shapes, labels=[str(tagged / "labels.csv")]).targets[0].tolist() == flipped
     both = error_of(shapes, labels=[str(tagged)])
-    assert "disagree on 1 images: 00000.png" in both.message
+    assert "disagree on 1 image: 00000.png" in both.message
     assert f"--labels {tagged / 'labels.csv'}" in both.hint
 
 

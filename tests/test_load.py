@@ -42,7 +42,7 @@ def test_group_is_a_column_of_the_table(tmp_path: Path) -> None:
 
 def test_missing_image_is_an_error_of_reading_unless_it_is_skipped(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,0\nc.jpg,0\n")
-    with pytest.raises(LabelrError, match=r"1 of 3 images in labels.csv are not in"):
+    with pytest.raises(LabelrError, match=r"1 of 3 images in labels.csv is not in"):
         read(data)
     assert read(data, skip_missing=True).index.tolist() == ["a.jpg", "b.jpg"]
 
@@ -72,7 +72,7 @@ def test_all_images_missing_points_at_the_folder(skip_missing: bool, tmp_path: P
 
 def test_name_longer_than_any_file_system_takes_is_a_missing_image(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, f"filename,dog\na.jpg,1\n{'x' * 5000}.jpg,1\n"))
-    assert "1 of 2 images in labels.csv are not in" in error.message
+    assert "1 of 2 images in labels.csv is not in" in error.message
 
 
 def test_missing_images_are_named_with_what_there_is_instead_those_first(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_label_files_are_those_of_the_folders_in_their_order(tmp_path: Path) -> 
     folders = [put(tmp_path, f"{name}/{file}.jpg").parent for name in "xy" for file in "ab"][::2]
     table = read_labels(folders, ReadOptions(labels=(str(one), str(two))))
     assert_table(table, ["x/a.jpg", "x/b.jpg", "y/a.jpg", "y/b.jpg"], ["dog"], [[1], [0], [0], [1]])
-    with pytest.raises(LabelrError, match="2 data folders, but 1 label files"):
+    with pytest.raises(LabelrError, match="2 data folders, but 1 label file"):
         read_labels(folders, ReadOptions(labels=(str(one),)))
 
 
@@ -300,7 +300,7 @@ def test_folder_given_twice_is_an_error(tmp_path: Path) -> None:
 
 def test_two_names_of_one_image_are_an_error(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na,1\na.jpg,0\nb.jpg,0\n")
-    assert "lists 1 images more than once: a.jpg (as a and a.jpg)" in error_of(data).message
+    assert "lists 1 image more than once: a.jpg (as a and a.jpg)" in error_of(data).message
 
 
 def test_images_that_are_not_named_and_of_which_nothing_is_known_are_listed(tmp_path: Path) -> None:
@@ -406,4 +406,4 @@ def test_absolute_and_relative_path_of_an_image_are_one_image(tmp_path: Path) ->
     alone = make_data(tmp_path / "alone", f"filename,dog\n{tmp_path}/alone/a.jpg,1\n{tmp_path}/alone/b.jpg,0\n")
     assert read_table(alone).findings.unlisted == ()
     both = make_data(tmp_path / "both", f"filename,dog\na.jpg,1\n{tmp_path}/both/a.jpg,0\n")
-    assert f"lists 1 images more than once: a.jpg (as a.jpg and {both}/a.jpg)" in error_of(both).message
+    assert f"lists 1 image more than once: a.jpg (as a.jpg and {both}/a.jpg)" in error_of(both).message

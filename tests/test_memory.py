@@ -76,7 +76,7 @@ def test_too_little_memory_for_one_image_is_an_error_with_a_hint() -> None:
         raise RuntimeError("out of memory\nand more")
 
     with pytest.raises(
-        LabelrError, match="does not suffice for a test with 1 images at a time: out of memory\n"
+        LabelrError, match="does not suffice for a test with 1 image at a time: out of memory\n"
     ) as caught:
         MicroBatcher(4, "a test").run(work)
     assert "--image-size" in caught.value.hint

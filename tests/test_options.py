@@ -1,6 +1,7 @@
 """The options that commands get from the fields of settings."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,30 @@ def test_every_setting_is_an_option_with_its_help(command: str, source: type[Set
     options = {option.name: option for option in typer.main.get_command(app).commands[command].params}  # type: ignore[attr-defined]
     assert set(source.names()) - set(options) == without
     assert all(option.help for option in options.values())
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "fit", "evaluate", "tag", "tune", "check", "backbones", "models", "models show", "models rm", "cache clear"],
+)
+def test_help_cuts_no_name_at_80_columns_and_shows_no_types_of_python(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = cli(*command.split(), "--help").out
+    assert "--help" in out
+    assert "…" not in out
+    assert "<" not in out
+
+
+def test_help_shows_both_names_of_a_switch_that_is_on_and_defaults_for_people(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    out = cli("fit", "--help").out
+    assert "--[no-]flip" in out
+    assert "--no-skip-missing" not in out
+    assert {"[default: 200,000,000]", "[default: 20]", "[default: on]"} <= set(re.findall(r"\[default: [^]]*\]", out))
 
 
 def test_help_shows_brackets(cli: Cli) -> None:

@@ -67,7 +67,7 @@ def test_signal_stops_training_and_shows_how_to_resume(
     assert not store.load_info(home / "models" / "shapes").complete
     assert not list((home / "models" / "shapes").glob(".*"))
     listed = cli("models", "list")
-    assert re.search(r"shapes .* unfinished, \d+ of 5000 epochs", listed.out)
+    assert re.search(r"shapes .* unfinished, \d+ of 5,000 epochs", listed.out)
     assert cli("fit", *options).err.startswith("Error: there is an unfinished run in ")
 
 
@@ -205,11 +205,9 @@ def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process:
     assert "\x1b[1;31mError: " in forced.err
 
 
-def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
-    shapes: Path, home: Path, tmp_path: Path
-) -> None:
+def run_on_terminal(*command: str) -> tuple[int, str, str]:
+    """The exit code of a process, its stdout, and what it shows on a terminal, which is its stderr."""
     terminal, other_end = pty.openpty()
-    command = [sys.executable, "-m", "labelr", "fit", str(shapes), *TINY_OPTIONS, "--log-file", str(tmp_path / "log")]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end, env=environment) as running:
         os.close(other_end)
@@ -219,15 +217,33 @@ def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
                 shown += chunk
         out = running.stdout.read() if running.stdout else b""
     os.close(terminal)
-    assert running.returncode == 0
-    assert out.decode() == f"{home / 'models' / 'shapes'}\n"
-    text = shown.decode()
-    assert "\u2501" in text  # the line that bars are drawn with
-    assert "epoch 2/2  train loss" in text
-    assert re.search(r"epoch 1/2  lr [\d.e-]+", text)  # the live line
+    return running.returncode, out.decode(), shown.decode()
+
+
+def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
+    shapes: Path, home: Path, tmp_path: Path
+) -> None:
+    log_option = ("--log-file", str(tmp_path / "log"))
+    code, out, shown = run_on_terminal(*fitting(shapes, *TINY_OPTIONS, *log_option))
+    assert (code, out) == (0, f"{home / 'models' / 'shapes'}\n")
+    assert "\u2501" in shown  # the line that bars are drawn with
+    assert "epoch 2/2  train loss" in shown
+    assert re.search(r"epoch 1/2  lr [\d.e-]+", shown)  # the live line
     log = (tmp_path / "log").read_text()
     assert re.search(r"^20\d\d-\S+ epoch 2/2  train loss", log, re.MULTILINE)
     assert "\x1b" not in log
+
+
+def test_python_api_shows_bars_on_a_terminal_only_and_unless_told_otherwise(shapes: Path) -> None:
+    default = f"import labelr; print(labelr.check({str(shapes)!r}))"
+    silent = f"import labelr; print(labelr.check({str(shapes)!r}, progress=False))"
+    on, off = (run_on_terminal(sys.executable, "-c", code) for code in (default, silent))
+    expected = f"<Check of {shapes / 'labels.csv'}: 60 images, 3 labels>\n"
+    assert (on[:2], off) == ((0, expected), (0, expected, ""))
+    assert "reading images" in on[2]
+    assert "\u2501" in on[2]
+    piped = subprocess.run([sys.executable, "-c", default], capture_output=True, check=True)
+    assert piped.stderr == b""
 
 
 def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, shapes: Path, tmp_path: Path) -> None:

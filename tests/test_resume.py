@@ -290,10 +290,10 @@ def reverse_rows(data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_label, "1 images have other labels: 00002.png"),
-        (change_image, "1 images have another content: 00002.png"),
-        (add_image, "1 images are new: new.png"),
-        (drop_image, "1 images are gone or do not open: 00000.png"),
+        (change_label, "1 image with other labels: 00002.png"),
+        (change_image, "1 image of another content: 00002.png"),
+        (add_image, "1 image added: new.png"),
+        (drop_image, "1 image gone or unreadable: 00000.png"),
         (rename_label, "the labels were horizontal_stripes, disc, triangle and are horizontal_stripes, disk, triangle"),
         (reverse_rows, "the images are listed in another order"),
     ],
@@ -528,10 +528,10 @@ def test_changed_groups_and_splits_are_refused(shapes: Path, tmp_path: Path) -> 
     write(1, "aaavt")
     stopped(data, config, epoch=1, name="run")
     write(2, "aaavt")
-    with pytest.raises(LabelrError, match=r"\d images are in another group"):
+    with pytest.raises(LabelrError, match=r"\d images in another group"):
         fit(data, config, name="run", resume=True)
     write(1, "aaatv")
-    with pytest.raises(LabelrError, match="24 images would be in another split"):
+    with pytest.raises(LabelrError, match="24 images that would be in another split"):
         fit(data, config, name="run", resume=True)
 
 

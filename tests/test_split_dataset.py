@@ -204,6 +204,14 @@ def test_table_may_be_a_spreadsheet(tmp_path: Path) -> None:
     assert split_dataset(read, TrainConfig(splits=str(path))).split_names == ["train", "val"]
 
 
+def test_lists_in_a_folder_assign_images_by_name(data: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (data / "images").iterdir())
+    for row, split in enumerate(("train", "val", "test")):
+        put(tmp_path / "lists", f"{split}.txt", "\n".join(names[row::3]))
+    run = dataset(data, splits=tmp_path / "lists")
+    assert [splits_by_file(run)[name] for name in names] == ["train", "val", "test"] * 20
+
+
 def test_encoding_option_applies_to_the_table(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data", "filename,dog\na.jpg,1\nø.jpg,0\n".encode("cp850"), ["a.jpg", "ø.jpg"])
     path = put(tmp_path, "mine.csv", "image,split\na.jpg,train\nø.jpg,val\n".encode("cp850"))

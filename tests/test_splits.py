@@ -243,6 +243,57 @@ def test_table_of_parts_from_before_fingerprints_is_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "filename,set\na.jpg,Training\nb.jpg,dev\nc.jpg,eval\n",
+        "file_name;fold\na.jpg;TRAIN\nb.jpg;Validation\nc.jpg;testing\n",
+        "id,dataset,phase\na.jpg,mine,train\nb.jpg,mine,valid\nc.jpg,mine,test\n",
+        "photo\tmine\na.jpg\ttrain\nb.jpg\teval\nc.jpg\ttest\n",
+        "a.jpg,train\nb.jpg,val\nc.jpg,test\n",
+        "train a.jpg\nval b.jpg\ntest c.jpg\n",
+    ],
+)
+def test_columns_and_words_of_a_table_of_splits_may_have_other_names(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(text)
+    rows = [(row.image, row.split) for row in read_splits(tmp_path / "mine.csv")]
+    assert rows == [("a.jpg", "train"), ("b.jpg", "val"), ("c.jpg", "test")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train.txt", "val.txt", "test.txt"),
+        ("Training.lst", "dev.txt", "testing.txt"),
+        ("my_train.txt", "my_val.txt", "my_test.txt"),
+    ],
+)
+def test_lists_of_images_in_a_folder_are_splits(names: tuple[str, str, str], tmp_path: Path) -> None:
+    for name, text in zip(names, ("a 1.jpg\r\nsub/b.jpg", "./c.jpg\n\n", "d\n"), strict=True):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "trainval.txt").write_text("e.jpg")
+    (tmp_path / "README").write_text("hello")
+    rows = {row.image: row.split for row in read_splits(tmp_path)}
+    assert rows == {"a 1.jpg": "train", "sub/b.jpg": "train", "c.jpg": "val", "d": "test"}
+
+
+def test_list_of_a_split_may_be_a_table_and_two_lists_of_one_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("file,dog\na.jpg,1\n")
+    assert read_splits(tmp_path) == [("a.jpg", "train", "")]
+    (tmp_path / "train.txt").write_text("b.jpg")
+    with pytest.raises(LabelrError, match=r"two lists of train: train\.csv and train\.txt"):
+        read_splits(tmp_path)
+
+
+def test_folder_without_lists_and_image_in_two_of_them_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(LabelrError, match=r"no lists of images such as train\.txt, val\.txt and test\.txt"):
+        read_splits(tmp_path)
+    (tmp_path / "train.txt").write_text("a.jpg\nb.jpg\n")
+    (tmp_path / "test.txt").write_text("b.jpg\n")
+    with pytest.raises(LabelrError, match=r"1 image in two splits: b\.jpg \(test and train\)"):
+        read_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ("b.jpg,holdout", 'row 4, column "split": expected train, val or test, got "holdout"'),

@@ -136,7 +136,7 @@ def test_study_of_other_images_is_refused(shapes: Path, tmp_path: Path) -> None:
     lines = (shapes / "labels.csv").read_text().splitlines()[:-1]
     put(tmp_path / "shorter", "labels.csv", "\n".join(lines) + "\n")
     (tmp_path / "shorter" / "images").symlink_to(shapes / "images")
-    with pytest.raises(LabelrError, match="there were 60 images and are 59"):
+    with pytest.raises(LabelrError, match="the number of images was 60 and is 59"):
         start(tmp_path / "shorter", {"lr": [1e-3, 4e-3]}, "mine")
 
 

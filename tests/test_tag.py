@@ -125,7 +125,7 @@ def test_invalid_values_are_refused_from_python_too(
 ) -> None:
     with pytest.raises(SettingError):
         tag(photos, trained, output=tmp_path / "out", **options)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="at least one"):
+    with pytest.raises(SettingError, match="no images to tag"):
         tag([], trained, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -369,8 +369,8 @@ def test_results_of_images_in_a_folder_that_cannot_be_listed_any_more_are_kept(
     before = tree(out)
     forbid(photos / "deep" / "er")
     done = cli("tag", photos, "--model", trained.path, "-o", out, "--dry-run")
-    assert "6 images found: 1 would be tagged, 4 are unchanged" in done.err
-    assert "results of 0 others would be deleted; 1 folder cannot be listed" in done.err
+    assert "6 images found: 1 to tag, 4 unchanged" in done.err
+    assert "results to delete: 0; 1 folder cannot be listed" in done.err
     assert done.code == 3
     tag(photos, trained, output=out)
     assert counts(out) == {"found": 6, "ok": 4, "failed": 2, "skipped": 0, "unchanged": 4, "vanished": 0}
@@ -456,7 +456,7 @@ def test_closed_pipe_on_stdout_is_no_error(photos: Path, trained: Model) -> None
 def test_dry_run_counts_and_writes_nothing(cli: Cli, photos: Path, tmp_path: Path, trained: Model) -> None:
     done = cli("tag", "--model", trained.path, photos, "-o", tmp_path / "out", "--dry-run", "--ignore", "z.*")
     assert done.code == 0
-    assert "5 images found: 4 would be tagged, 0 are unchanged, 1 would be skipped" in done.err
+    assert "5 images found: 4 to tag, 0 unchanged, 1 to skip" in done.err
     assert not (tmp_path / "out").exists()
     tag(photos, trained, output=tmp_path / "out")
     before = tree(tmp_path / "out")

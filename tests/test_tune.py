@@ -92,7 +92,7 @@ def test_grid_is_searched_and_its_best_point_trained_again(shapes: Path, home: P
     # the same command has nothing left to do
     again = cli(*options)
     assert json.loads(again.out) == result
-    assert "4 of them are done" in again.err
+    assert "4 of them done" in again.err
     assert "is finished already" in again.err
 
 
@@ -116,11 +116,16 @@ def test_script_needs_no_guard_and_names_settings_as_keywords(shapes: Path, tmp_
     script = put(
         tmp_path,
         "script.py",
-        f"import labelr\nresult = labelr.tune({str(shapes)!r}, lr=[1e-3, 2e-3], refit=False, **{ONE_EPOCH!r})\n"
-        "print([trial.state for trial in result.ranking])\n",
+        "import labelr\ncounts = {}\n"
+        "def track(items, description, total=None):\n"
+        "    for item in items:\n"
+        "        counts[description] = counts.get(description, 0) + 1\n"
+        "        yield item\n"
+        f"result = labelr.tune({str(shapes)!r}, lr=[1e-3, 2e-3], refit=False, track=track, **{ONE_EPOCH!r})\n"
+        "print([trial.state for trial in result.ranking], counts['trials'])\n",
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=300)
-    assert done.stdout == "['complete', 'complete']\n", done.stderr
+    assert done.stdout == "['complete', 'complete'] 2\n", done.stderr
 
 
 @pytest.mark.slow

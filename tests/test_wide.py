@@ -135,7 +135,7 @@ def test_empty_label_file_is_an_error(text: str, tmp_path: Path) -> None:
 
 def test_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "filename,dog\na.jpg,1\nb.jpg,1,0\nc.jpg,0,0\n"))
-    assert error.message.endswith("row 3: expected 2 cells as in the header, got 3 (1 more rows that cannot be read)")
+    assert error.message.endswith("row 3: expected 2 cells as in the header, got 3 (1 more row that cannot be read)")
     assert "`--skip-invalid`" in error.hint
 
 
@@ -173,12 +173,12 @@ def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
 
 def test_table_of_invalid_rows_only_is_an_error_even_with_skip_invalid(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog,cat\na.jpg,p,1\nb.jpg,0,q\n")
-    assert 'got "p" (1 more cells like it)' in error_of(data, skip_invalid=True).message
+    assert 'got "p" (1 more cell like it)' in error_of(data, skip_invalid=True).message
 
 
 def test_repeated_labels_are_named(tmp_path: Path) -> None:
     message = error_of(make_data(tmp_path, "filename,dog,cat,dog,cat,bird\na.jpg,1,0,1,0,1\n")).message
-    assert message.endswith("2 labels occur twice in the header: cat, dog")
+    assert message.endswith("has 2 labels twice in its header: cat, dog")
 
 
 @pytest.mark.parametrize(

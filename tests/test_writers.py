@@ -251,7 +251,7 @@ def test_edited_file_of_a_deleted_image_is_kept(
     assert tag(photos, trained, output=out).vanished == 2
     assert (out / "a.png.csv").read_text() == "label,probability\ndisc,1\n"
     assert not (out / "z.png.csv").exists()
-    assert f"because they were edited: {out / 'a.png.csv'}" in caplog.text
+    assert f"because of edits: {out / 'a.png.csv'}" in caplog.text
 
 
 def test_file_of_an_interrupted_write_does_not_count_as_edited(

@@ -2,14 +2,14 @@
 
 import io
 import os
+import re
 import shlex
 import signal
 import sys
 import warnings
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from labelr import console, signals
 from labelr.cli import options as opt
@@ -21,49 +21,30 @@ from labelr.cli.fit import FitCommand, fit
 from labelr.cli.models import models
 from labelr.cli.tag import tag
 from labelr.cli.tune import TuneCommand, tune
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, suggest
+from labelr.fields import ALIASES, SettingError, option_of
 from labelr.version import __version__
 
-
-class _Group(TyperGroup):
-    """All commands."""
-
-    def get_params(self, ctx):  # type: ignore[no-untyped-def]
-        """The options before a command with their default: without one, Typer would import pydantic (0.2 s)."""
-        parameters = super().get_params(ctx)
-        for parameter in parameters:
-            parameter.default = parameter.default or False  # all of them are flags
-        return parameters
-
-
-app = typer.Typer(
+app = opt.Commands(
     name="labelr",
-    cls=_Group,
     help="Train a multi-label image tagger on a folder of images and a spreadsheet of labels, and tag folders with it.",
     epilog="Every option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-COMMANDS = {
-    fit: FitCommand, evaluate: opt.Command, tag: opt.Command, tune: TuneCommand, check: opt.Command,
-    backbones: opt.Command,
-}  # fmt: skip
-for command, kind in COMMANDS.items():
+KINDS = {fit: FitCommand, tune: TuneCommand}
+for command in (fit, evaluate, tag, tune, check, backbones):
     app.command(
-        cls=kind,
-        help=opt.help_of(command),
+        cls=KINDS.get(command, opt.Command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},
     )(command)
 for group in (models, cache):
-    for info in group.registered_commands:
-        info.cls, info.help = opt.Command, opt.help_of(info.callback)
     app.add_typer(group, context_settings={"auto_envvar_prefix": f"LABELR_{str(group.info.name).upper()}"})
-for info in (*app.registered_commands, *models.registered_commands, *cache.registered_commands):
-    if info.callback is not None:
-        info.callback = opt.takes_log_file(info.callback)
 
+UsageError: Any = typer.BadParameter.__mro__[1]  # Typer does not export it
+OTHER_NAMES = {"train": "fit", "predict": "tag", "label": "tag", "score": "evaluate", "test": "evaluate"}
+"""What other tools call commands."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -76,7 +57,7 @@ def _show_version(requested: bool) -> None:
 @app.callback()
 def labelr(
     version: Annotated[
-        bool, opt.option("--version", "Show the version and exit.", metavar="", callback=_show_version, is_eager=True)
+        bool, opt.option("--version", "Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The options before a command."""
@@ -89,9 +70,11 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
-        app(prog_name="labelr")
+        code = app(prog_name="labelr", standalone_mode=False)
     except LabelrError as error:
         _fail(error)
+    except UsageError as error:
+        _fail(_usage_error(error))
     except (console.ReaderGoneError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter does not complain at its exit
         sys.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1)
@@ -104,12 +87,38 @@ def main() -> NoReturn:
         resume = f" Resume with: {command}" if command else ""
         console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.")
         sys.exit(128 + stopped.number)
-    sys.exit(0)
+    sys.exit(code)
 
 
 def _fail(error: LabelrError) -> NoReturn:
-    console.show_error(error)
+    if error.message:
+        console.show_error(error)
     sys.exit(error.exit_code)
+
+
+def _usage_error(error: Any) -> SettingError:
+    """What is wrong with a command line that Typer cannot parse, and what is probably meant."""
+    kind, message = type(error).__name__, error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    if kind == "NoArgsIsHelpError":  # the help was shown
+        return SettingError("")
+    if error.ctx is None:
+        return SettingError(message)
+    command, path = error.ctx.command, error.ctx.command_path
+    hint = f"see `{path} --help`"
+    if kind == "NoSuchOption":
+        options = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+        others = {option_of(alias): option_of(name) for alias, name in ALIASES.items()}
+        message = f"`{path}` has no option `{error.option_name}`"
+        hint = (suggest(error.option_name, options, others) if error.option_name.startswith("--") else "") or hint
+    elif kind == "MissingParameter":
+        what = error.param.help.split(",")[0].rstrip(".").lower()
+        message, hint = f"`{path}` needs {error.param.metavar}: {what}", f"add it, such as `{path} photos`"
+    elif unknown := re.fullmatch("no such command '(.*)'", message):
+        commands = list(command.commands)
+        message = f"`{path}` has no command {unknown[1]!r}"
+        hint = suggest(unknown[1], commands, OTHER_NAMES) or f"choose one of {', '.join(commands)}"
+    return SettingError(message, hint)
 
 
 def resume_command(option: str | None) -> str | None:

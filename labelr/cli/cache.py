@@ -1,12 +1,10 @@
 """``labelr cache``: manages the cache of decoded images and of features."""
 
-import typer
-
 from labelr import console
 from labelr.cli import options as opt
 from labelr.errors import pluralize
 
-cache = typer.Typer(name="cache", help="Manage the cache of decoded images and of features.", no_args_is_help=True)
+cache = opt.Commands(name="cache", help="Manage the cache of decoded images and of features.")
 
 
 @cache.command()

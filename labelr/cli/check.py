@@ -10,6 +10,7 @@ from labelr import console
 from labelr.cli import options as opt
 from labelr.config import ReadOptions, TrainConfig
 from labelr.errors import LabelrError, pluralize
+from labelr.files import local_path
 
 _SETTINGS = (
     *(name for name in ReadOptions.names() if name not in ("on_error", "skip_missing", "skip_invalid", "cache_limit")),
@@ -45,7 +46,7 @@ def check(
     """
     options = TrainConfig.of(settings)
     for option, path in (("--write-labels", write_labels), ("--fix", fix)):
-        if path is not None and path.is_dir():
+        if path is not None and local_path(path).is_dir():
             raise LabelrError(f"{path} is a folder", f"name a file in it with `{option} FILE`")
         if path is not None and path.exists() and not force:
             raise LabelrError(f"the file {path} exists already", "replace it with `--force`")
@@ -87,7 +88,7 @@ def _show(found: Mapping[str, Any]) -> None:
         "formats": _join(found["formats"]),
         "modes": _join(found["modes"]),
         **({"value range": f"{value_range}, of images of more than 8 bits"} if value_range else {}),
-        "duplicates": f"{len(found['duplicates']):,} groups, and {len(found['near_duplicates']):,} of near-duplicates",
+        "groups of copies": f"{len(found['duplicates']):,}, and of near-duplicates {len(found['near_duplicates']):,}",
     }
     for name, value in facts.items():
         console.show_note(f"{name}: {value}", to=console.stdout)

@@ -65,7 +65,7 @@ def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) 
         console.show_note("The table of labels covers all folds; the scores above are means over folds.", to=to)
     total, left_out = len(result["labels"]), len(result["not_evaluable"])
     if left_out:
-        covered = f"Macro averages cover {total - left_out} of {total} labels"
+        covered = f"Macro averages cover {total - left_out:,} of {pluralize(total, 'label')}"
         console.show_note(f"{covered}: the others have no positive or no negative here.", to=to)
 
 

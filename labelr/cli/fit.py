@@ -34,16 +34,20 @@ class FitCommand(opt.Command):
         return super().parse_args(ctx, filled)
 
 
-def source_settings(data: list[Path] | None, synthetic: str | None) -> dict[str, Any]:
+def source_settings(command: str, data: list[Path] | None, synthetic: str | None) -> dict[str, Any]:
     """The setting of ``--synthetic`` if it has a number.
 
     Raises:
         SettingError: Unless there is either DATA or ``--synthetic``.
     """
-    if (not data) == (synthetic is None):
+    if not data and synthetic is None:
         raise SettingError(
-            "expected either a folder of images or synthetic ones", "give DATA or `--synthetic`, not both"
+            f"`labelr {command}` needs images to train on",
+            f"name the folder of images and labels, such as `labelr {command} photos`, or take synthetic images, "
+            f"`labelr {command} --synthetic`",
         )
+    if data and synthetic is not None:
+        raise SettingError("DATA and `--synthetic` exclude each other", "give one of them")
     return {} if synthetic in (None, "auto") else {"synthetic": parsed(_SYNTHETIC, str(synthetic))}
 
 
@@ -59,14 +63,17 @@ def fit(
     synthetic: Synthetic = None,
     config: opt.Config = None,
     name: Annotated[
-        str | None, opt.option("--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output")
+        str | None,
+        opt.option(
+            "--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output", metavar="NAME"
+        ),
     ] = None,
     output: Output = None,
     log_dir: Annotated[
         Path | None, opt.option("--log-dir", "Write scores for TensorBoard, epoch by epoch.", "Output", metavar="DIR")
     ] = None,
     resume: Annotated[
-        bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output", metavar="")
+        bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output")
     ] = False,
     suspects: opt.Suspects = None,
     force: opt.Force = False,
@@ -84,7 +91,7 @@ def fit(
     Prints the model's directory, the only line on stdout. `report/report.html` in it shows how good the model is. The
     main scores are printed on stderr, all tables with `--verbose`.
     """
-    settings |= source_settings(data, synthetic)
+    settings |= source_settings("fit", data, synthetic)
     check_place(name, output)
     options = TrainConfig.of(TrainConfig.read(config) if config else None, **settings)
     from labelr.training.fit import fit as train

@@ -10,9 +10,10 @@ import typer
 from labelr import console
 from labelr.cli import options as opt
 from labelr.config import CompareOptions
+from labelr.errors import pluralize
 from labelr.fields import SettingError
 
-models = typer.Typer(name="models", help="Manage saved models.", no_args_is_help=True)
+models = opt.Commands(name="models", help="Manage saved models.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)]
 
@@ -34,7 +35,7 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
 def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
     """Show the labels, settings and scores of a model."""
     from labelr.model import store
-    from labelr.training.record import summarise
+    from labelr.training.record import applied_settings, summarise
 
     with console.session(quiet=quiet, verbose=verbose):
         folder = store.find(name)
@@ -43,7 +44,7 @@ def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: 
     if json:
         console.show_json(description)
     else:
-        _show_model(description)
+        _show_model(description, applied_settings(folder, info))
 
 
 @models.command()
@@ -184,17 +185,18 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
 def _state(row: Mapping[str, Any]) -> str:
     """What is to be said of a model that is not complete: that it is damaged, or how far its training is."""
     state = "damaged" if row["damaged"] else "running" if row["running"] else "unfinished"
-    return state + (f", {row['epochs_done']} of {row['epochs']} epochs" if row.get("epochs") else "")
+    return state + (f", {row['epochs_done']} of {pluralize(row['epochs'], 'epoch')}" if row.get("epochs") else "")
 
 
-def _show_model(description: Mapping[str, Any]) -> None:
+def _show_model(description: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     from labelr.data.value_range import ValueRange
+    from labelr.scoring.metrics import METRIC_NAMES
 
     value_range = ValueRange(**description["preprocessing"]["value_range"])
     facts = {
         "name": description["name"],
         "path": description["path"],
-        "created": description["created"],
+        "created": description["created"][:16].replace("T", " "),
         "complete": "yes" if description["complete"] else "no: its training was stopped",
         "best epoch": description["best_epoch"],
         "data": ", ".join(description["data"]) or "not recorded",
@@ -209,10 +211,21 @@ def _show_model(description: Mapping[str, Any]) -> None:
     labels = zip(description["labels"], description["thresholds"], strict=True)
     counts = description["counts"]
     console.show_table([{"label": label, "threshold": value, **counts.get(label, {})} for label, value in labels])
-    if description["scores"]:
-        _show_pairs(f"scores on {description['scored_on']}", description["scores"])
-    settings = description["config"].items()
-    _show_pairs("setting", {name: "auto" if value is None else str(value) for name, value in settings})
+    scores = description["scores"]
+    if scores:
+        where = "over folds" if description["scored_on"] == "folds" else f"on the {description['scored_on']} split"
+        console.show_note(f"Scores {where}:", to=console.stdout)
+        console.show_table([{"metric": name, "value": scores.get(key)} for key, name in METRIC_NAMES.items()])
+    given = {name: value for name, value in settings.items() if value not in (None, [])}
+    _show_pairs("setting", {name: _format_setting(value) for name, value in given.items()})
+
+
+def _format_setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else value
 
 
 def _show_comparison(result: Mapping[str, Any]) -> None:

@@ -5,19 +5,21 @@ import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from labelr import console
 from labelr.config import PANELS
 from labelr.fields import Field, SettingError, Settings, choices_of, is_list, kind_of, option_of, parsed
 
 Function = Callable[..., None]
+_TYPES = {int: "INT", float: "FLOAT", str: "TEXT"}
+"""What ``--help`` calls a value that has no better name."""
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _CONTEXT = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
 _SEVERAL = ",..."
@@ -27,7 +29,15 @@ EXIT_ATTENTION = 3
 
 
 class Command(TyperCommand):
-    """A command that refuses a second value of an option that takes one, where Typer would use the last."""
+    """A command that refuses a second value of an option that takes one, where Typer would use the last.
+
+    Its ``--help`` shows only what says something; see `_simplify`.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As Typer's."""
+        _simplify(self.get_params(ctx))
+        super().format_help(ctx, formatter)
 
     def make_parser(self, ctx):  # type: ignore[no-untyped-def]
         """The parser of the command line; what variables of the environment set does not pass through it."""
@@ -56,15 +66,59 @@ def _check_given_once(parameters: list[Any]) -> None:
             )
 
 
-def help_of(command: Function | None) -> str:
-    """The docstring of a command without line breaks inside of paragraphs, which Typer would keep."""
-    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
+class Group(TyperGroup):
+    """A group of commands whose ``--help`` shows only what says something; see `_simplify`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options, all of them switches, with their default: without one, Typer would import pydantic (0.2 s)."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            parameter.default = parameter.default or False
+        return parameters
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As Typer's."""
+        _simplify(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
+
+def _simplify(parameters: Iterable[Any]) -> None:
+    """Hides the types of switches and of arguments, and joins the names of a switch: a column of its own is too wide.
+
+    A switch that is off by default is shown without the name that turns it off.
+    """
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda **_: None
+        elif parameter.is_flag:
+            parameter.metavar = ""
+            if parameter.secondary_opts and parameter.default is not False:
+                parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
+            parameter.secondary_opts = []
+
+
+class Commands(typer.Typer):
+    """A group of commands of the kinds above."""
+
+    def __init__(self, **details: Any) -> None:
+        super().__init__(cls=Group, no_args_is_help=True, suggest_commands=False, **details)
+
+    def command(self, name: str | None = None, **details: Any) -> Callable[[Any], Any]:
+        """As Typer's; each command also takes ``--log-file``."""
+
+        def decorate(function: Function) -> Function:
+            text = inspect.getdoc(function) or ""
+            help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)  # Typer would keep line breaks inside of paragraphs
+            super(Commands, self).command(name, **{"cls": Command, "help": help, **details})(takes_log_file(function))
+            return function
+
+        return decorate
 
 
 def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
     """An option of a command: its names, such as ``"--output -o"``, and what ``--help`` says, in which panel.
 
-    The metavar is empty for an option without a value. The details are further arguments of Typer's.
+    The details are further arguments of Typer's.
     """
     return typer.Option(
         *names.split(), help=escape(help), rich_help_panel=panel, metavar=metavar, show_envvar=False, **details
@@ -95,10 +149,10 @@ Config = Annotated[
 Suspects = Annotated[
     Path | None, option("--suspects", "Write suspected label errors to a CSV, worst first.", "Output", metavar="FILE")
 ]
-Force = Annotated[bool, option("--force", "Replace existing results.", "Output", metavar="")]
-Json = Annotated[bool, option("--json", "Print the result as JSON.", metavar="")]
-Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.", metavar="")]
-Verbose = Annotated[bool, option("--verbose -v", "Show more details.", metavar="")]
+Force = Annotated[bool, option("--force", "Replace existing results.", "Output")]
+Json = Annotated[bool, option("--json", "Print the result as JSON.")]
+Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
+Verbose = Annotated[bool, option("--verbose -v", "Show more details.")]
 LogFile = Annotated[
     Path | None,
     option("--log-file", "Append messages with their time to a file, also those that --quiet hides.", metavar="FILE"),
@@ -174,25 +228,35 @@ def _panel(parameter: inspect.Parameter) -> int:
 def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
     """The parameter by which Typer makes the option of a setting."""
     metadata, kind, choices = field.metadata, kind_of(field), choices_of(field)
-    names, metavar = option_of(field.name), metadata["metavar"]
+    names, metavar = option_of(field.name), metadata["metavar"] or "|".join(choices) or _TYPES.get(kind)
     default = "auto" if field.default is None and "auto:" in metadata["help"] else field.default
-    details: dict[str, Any] = {"show_default": default not in (None, ()) and default is not False}
+    shown = "true" if several and default is True else _format_default(default)
+    details: dict[str, Any] = {"show_default": False}
     if several:
-        metavar = f"{metavar or '|'.join(choices) or 'VALUE'}{_SEVERAL}"
+        metavar = f"{metavar or 'true|false'}{_SEVERAL}"
         details["autocompletion"] = _completer(choices)
         kind, default = str, str(default).lower()
     elif is_list(field):
-        metavar = metavar or "|".join(choices)
         details["autocompletion"] = _completer(choices)
         kind, default = list[str], None
     elif kind is bool:
         names += f"/--no-{names.removeprefix('--')}"
-        metavar, default = "", field.default
+        default = field.default
     else:
         details["parser"] = _parser(field)
-    info = option(f"{names} {metadata['short'] or ''}", metadata["help"], metadata["panel"], metavar=metavar, **details)
+    text = metadata["help"] + ("" if shown is None else f" [default: {shown}]")
+    info = option(f"{names} {metadata['short'] or ''}", text, metadata["panel"], metavar=metavar, **details)
     annotation = Annotated[kind, info]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, _KEYWORD, annotation=annotation, default=default)
+
+
+def _format_default(default: Any) -> str | None:
+    """What ``--help`` says of a default; None if there is none, or if a switch is off."""
+    if default in (None, ()) or default is False:
+        return None
+    if default is True:
+        return "on"
+    return f"{default:,}" if isinstance(default, int) else f"{default:g}" if isinstance(default, float) else default
 
 
 def _parser(field: Field) -> Callable[[Any], Any]:

@@ -42,9 +42,7 @@ def tag(
     files_from: FilesFrom = None,
     model: opt.Model = None,
     output: Output = None,
-    dry_run: Annotated[
-        bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output", metavar="")
-    ] = False,
+    dry_run: Annotated[bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output")] = False,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -101,8 +99,8 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     if dry_run:
         to_do = summary["found"] - summary["skipped"] - summary["unchanged"] - summary["failed"]
         line = (
-            f"{found}: {to_do:,} would be tagged, {summary['unchanged']:,} are unchanged, "
-            f"{summary['skipped']:,} would be skipped; results of {summary['vanished']:,} others would be deleted"
+            f"{found}: {to_do:,} to tag, {summary['unchanged']:,} unchanged, {summary['skipped']:,} to skip; "
+            f"results to delete: {summary['vanished']:,}"
         )
         if summary["failed"]:
             line += f"; {pluralize(summary['failed'], 'folder')} cannot be listed"
@@ -114,9 +112,9 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
         failed += f" ({summary['known_failures']:,} of them in the previous run too)"
     line = f"{found}: {summary['ok']:,} tagged, {failed}, {summary['skipped']:,} skipped"
     if summary["unchanged"]:
-        line += f"; {summary['unchanged']:,} are unchanged"
+        line += f"; {summary['unchanged']:,} unchanged"
     if summary["vanished"]:
-        line += f"; results of {pluralize(summary['vanished'], 'missing image')} were deleted"
+        line += f"; results of {pluralize(summary['vanished'], 'missing image')} deleted"
     if summary["images_per_second"]:
         line += f" ({summary['images_per_second']:,.1f} images/s)"
     console.show_note(line)

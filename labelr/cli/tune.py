@@ -9,6 +9,7 @@ from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
+from labelr.errors import pluralize
 from labelr.fields import kind_of, option_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def tune(
     synthetic: Synthetic = None,
     config: opt.Config = None,
     study: Annotated[
-        str | None, opt.option("--study", "Name of the search. Default: the data folder's name.", "Search")
+        str | None, opt.option("--study", "Name of the search. Default: the data folder's.", "Search", metavar="NAME")
     ] = None,
     storage: Annotated[
         str | None,
@@ -60,10 +61,11 @@ def tune(
         ),
     ] = None,
     name: Annotated[
-        str | None, opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output")
+        str | None,
+        opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output", metavar="NAME"),
     ] = None,
     output: Output = None,
-    force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output", metavar="")] = False,
+    force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output")] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -81,7 +83,7 @@ def tune(
     """
     from labelr.tuning.space import Plan
 
-    settings |= source_settings(data, synthetic)
+    settings |= source_settings("tune", data, synthetic)
     check_place(name, output)
     base = TrainConfig.read(config) if config else None
     Plan.of(data or (), None, base, settings)  # reports mistakes before the heavy imports
@@ -111,7 +113,8 @@ def _show_live(trials: "Sequence[Trial]") -> None:
     running = select(trials, "running")
     finished = [trial for trial in ranked(trials) if trial.is_finished]
     names = list(dict.fromkeys(name for trial in trials for name in trial.settings))
-    title = f"{len(finished)} of {len(trials)} trials  {format_time_left(trials, len(trials), max(1, len(running)))}"
+    done = f"{len(finished):,} of {pluralize(len(trials), 'trial')}"
+    title = f"{done}  {format_time_left(trials, len(trials), max(1, len(running)))}"
     console.show_live(_cells(trial_rows([*running, *finished[:MAX_LIVE_ROWS]], names, format_rounded)), title)
 
 

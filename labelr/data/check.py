@@ -14,10 +14,11 @@ from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.fix import FixedTable, fix_labels
 from labelr.data.formats.table import MARKS
+from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import Data, locate_data, read_labels
 from labelr.data.splits import split_dataset
-from labelr.errors import LabelrError, preview, preview_reasons
+from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.frames import as_html, text_index
 from labelr.progress import Track, untracked
 
@@ -171,10 +172,11 @@ def check(
     """Reads a data set as `fit` would, changes nothing, and continues where `fit` would stop.
 
     Args:
-        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
-            folder of its images, among the settings.
+        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
+            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
+            ``label_names``; a mapping from image files to labels.
         options: How it is read and split.
-        track: Reports progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         settings: Settings by name; they take precedence over `options`.
 
     Raises:
@@ -182,12 +184,13 @@ def check(
     """
     from joblib import cpu_count
 
+    data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, replace(TrainConfig.of(options, **settings), skip_invalid=True))
     listed = read_labels(folders, config)
     dataset = listed.scanned(config, threads=config.workers or cpu_count(), track=track)
     if not len(dataset):
         raise LabelrError(
-            f"none of the {len(listed):,} images can be opened: {preview_reasons(dataset.unreadable)}",
+            f"none of {pluralize(len(listed), 'image')} can be opened: {preview_reasons(dataset.unreadable)}",
             "repair or replace them",
         )
     return Check(split_dataset(dataset, config), config)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.data.images import Pixels
+from labelr.errors import pluralize
 
 PROBE_SIZE = 32
 """Edge in pixels of the image from which a fingerprint is computed."""
@@ -69,11 +70,14 @@ def group_images(
     too_long = sizes > max(ALWAYS_MERGED, MAX_SHARE * len(digests))
     for chain in np.unique(chains[near[0]]):
         if too_long[chain]:
-            log.warning("%d images look alike, too many to be copies of one; they are not kept together", sizes[chain])
+            log.warning(
+                "%s look alike, too many to be copies of one; they are not kept together",
+                pluralize(int(sizes[chain]), "image"),
+            )
     links = [copies, near[:, ~too_long[chains[near[0]]]]]
     if given is not None:
         links.append(_link_equal([value or f"\0{row}" for row, value in enumerate(given)]))
-    log.debug("%d images look like an earlier one", near.shape[1])
+    log.debug("%s look like an earlier one", pluralize(near.shape[1], "image"))
     return _components(np.concatenate(links, axis=1), len(digests))
 
 

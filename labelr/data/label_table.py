@@ -18,10 +18,10 @@ Targets = NDArray[np.float32]
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""What people call the splits."""
+"""What people call the splits; `eval` is the test split where another word is validation."""
 FEW_POSITIVES = 10
 """A label with fewer positives cannot be learned, and its scores are not reliable."""
 

@@ -14,8 +14,10 @@ import numpy as np
 from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
+from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import table_of_frame
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
+from labelr.data.label_lists import COMPLETE
 from labelr.data.label_table import (
     LabelTable,
     look_alikes,
@@ -34,11 +36,14 @@ from labelr.progress import Track, untracked
 if TYPE_CHECKING:
     import pandas as pd
 
+TABLES_FOLDER = "tables"
+"""In the cache directory: the tables that callers of the Python API pass."""
 MAX_UNREADABLE = 0.2
 """A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
 
-Data: TypeAlias = "str | Path | Sequence[str | Path] | pd.DataFrame | None"
-"""A folder of labelled images, several that form one data set, or a table of labels; None for synthetic images."""
+Data: TypeAlias = "str | Path | Sequence[str | Path] | Mapping[str | Path, Sequence[str]] | pd.DataFrame | None"
+"""A folder of labelled images, several that form one data set, a table of labels, paths of images with ``labels`` among
+the settings, or a mapping from paths to labels; None for synthetic images."""
 OptionsT = TypeVar("OptionsT", bound=ReadOptions)
 
 log = logging.getLogger(__name__)
@@ -107,7 +112,7 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
 
 
 def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
-    """The data folders in what a caller passes, and the options with which they are read.
+    """The data folders in what `with_label_table` returns, and the options with which they are read.
 
     A DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
     images: so a run can be resumed, and other processes can read the same table. A table of `read` knows its folder.
@@ -118,10 +123,10 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     if data is None:
         return [], options
     if isinstance(data, (str, Path)):
-        return [Path(data)], options
+        return [files.local_path(data)], options
     if isinstance(data, Sequence):
-        return [Path(folder) for folder in data], options
-    if not hasattr(data, "columns"):
+        return [files.local_path(folder) for folder in data], options
+    if isinstance(data, Mapping) or not hasattr(data, "columns"):
         kind = type(data).__name__
         raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")
     images = options.images or data.attrs.get("root")
@@ -135,8 +140,9 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
 def _save_frame(frame: "pd.DataFrame") -> Path:
     table = table_of_frame(frame, Path("DataFrame"))
     content = files.csv_text(table.header, ([files.escape_formula(cell) for cell in row] for row in table.body))
-    name = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    path = files.home() / "tables" / f"dataframe-{name}.csv"
+    digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    kind = COMPLETE if frame.attrs.get(COMPLETE) else "dataframe"
+    path = files.home() / TABLES_FOLDER / f"{kind}-{digest}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, content)
     return path
@@ -169,7 +175,7 @@ def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[Read
         return [options] * len(data)
     if len(options.labels) != len(data):
         raise LabelrError(
-            f"{len(data)} data folders, but {len(options.labels)} label files",
+            f"{len(data)} data folders, but {pluralize(len(options.labels), 'label file')}",
             "give `--labels` once for each folder, in the same order, or leave it out",
         )
     return [replace(options, labels=(file,)) for file in options.labels]
@@ -186,7 +192,7 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     index = FileIndex(data, options.ignore)
     sources = find_sources(data, images, options, index)
     tables = read_sources(sources)
-    finder = ImageFinder(images if options.images else data, index)
+    finder = ImageFinder(images if options.images else data, index, _all_images(sources, tables, images))
     matches: list[Match] = []
     aside: dict[str, str | None] = {}
     for source, table, split in zip(sources, tables, splits_of(sources), strict=True):
@@ -210,6 +216,12 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     dataset = _make_dataset(origin, whole, match, aside, finder, images)
     columns = frozenset(name for source in sources if source.table for name in source.table.header)
     return replace(dataset, findings=dataset.findings._replace(columns=columns))
+
+
+def _all_images(sources: Sequence[Source], tables: Sequence[LabelTable], images: Path) -> list[str] | None:
+    """The images that exist of a list of paths, so that no folder is searched; None for any other label file."""
+    is_complete = sources[0].path.parent.name == TABLES_FOLDER and sources[0].path.name.startswith(COMPLETE)
+    return [name for name in tables[0].names if os.path.isfile(images / name)] if is_complete else None
 
 
 def _make_dataset(
@@ -288,7 +300,7 @@ def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> Non
     ]
     if repeated:
         raise LabelrError(
-            f"{source} lists {len(repeated):,} images more than once: {preview(repeated)}",
+            f"{source} lists {pluralize(len(repeated), 'image')} more than once: {preview(repeated)}",
             "keep one row for each image, or name the folder that holds the folders in the names with `--images`",
         )
 
@@ -296,7 +308,8 @@ def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> Non
 def _missing_message(dataset: Dataset) -> str:
     findings = dataset.findings
     num_missing, total = len(findings.missing), len(dataset) + len(findings.missing)
-    message = f"{num_missing:,} of {total:,} images in {dataset.source.name} are not in {dataset.root}"
+    which = f"{num_missing:,} of {pluralize(total, 'image')} in {dataset.source.name}"
+    message = f"{which} {'is' if num_missing == 1 else 'are'} not in {dataset.root}"
     more = f"; {_unreadable_message(findings)}" if findings.unreadable_folders else ""
     return f"{message}: {preview(findings.described_missing)}{more}"
 
@@ -419,7 +432,7 @@ def _check_unreadable(dataset: Dataset, on_error: str) -> None:
     if not unreadable:
         return
     listed = len(dataset) + len(unreadable)
-    message = f"{len(unreadable):,} of {listed:,} images cannot be opened: {preview_reasons(unreadable)}"
+    message = f"{len(unreadable):,} of {pluralize(listed, 'image')} cannot be opened: {preview_reasons(unreadable)}"
     if on_error == "fail":
         raise LabelrError(message, "repair or remove them, or leave them out with `--on-error skip`")
     if len(unreadable) > MAX_UNREADABLE * listed:

@@ -15,7 +15,7 @@ from labelr.data import pixel_cache
 from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.data.value_range import ValueRange
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize_part
 from labelr.progress import Track, untracked
 
 DECODER = 3
@@ -162,8 +162,8 @@ def open_pixels(
     pixels = PixelSet(sources, decoder, segments, found, threads)
     if pixels.num_cached < len(pixels):
         log.info(
-            "%s of %s images are not in the pixel cache and are decoded whenever they are needed (see `--cache-limit`)",
-            f"{len(pixels) - pixels.num_cached:,}", f"{len(pixels):,}",
+            "%s not in the pixel cache, and decoded whenever needed (see `--cache-limit`)",
+            pluralize_part(len(pixels) - pixels.num_cached, len(pixels), "image"),
         )  # fmt: skip
     return pixels
 

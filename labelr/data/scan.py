@@ -21,6 +21,7 @@ from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.data.value_range import Levels
+from labelr.errors import pluralize_part
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def scan_images(
     keys = [_key(path, max_pixels) for path in paths]
     scans = _load(keys)
     pending = [row for row, scan in enumerate(scans) if scan is None]
-    log.debug("%s of %s images have not changed since they were last read", len(paths) - len(pending), len(paths))
+    unchanged = pluralize_part(len(paths) - len(pending), len(paths), "image")
+    log.debug("%s unchanged since they were last read", unchanged)
     scan_file = partial(_scan, max_pixels=max_pixels)
     with closing(map_ahead(scan_file, [paths[row] for row in pending], threads=threads, ahead=8 * threads)) as results:
         unsaved: list[tuple[_Key | None, Scan]] = []

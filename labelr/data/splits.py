@@ -18,13 +18,15 @@ from labelr.data.duplicates import group_images
 from labelr.data.formats.column_names import SPLIT_COLUMNS
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets
+from labelr.data.formats.table import Table
+from labelr.data.label_files import TEXT_SUFFIXES
+from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets, normalize_name, split_in_name
 from labelr.data.match_images import ImageFinder
-from labelr.data.walk import FileIndex
-from labelr.errors import LabelrError, pluralize, preview
+from labelr.data.walk import FileIndex, has_image_suffix
+from labelr.errors import LabelrError, pluralize, pluralize_part, preview
 
 SPLITS_FILE = "splits.csv"
-HINT = "name a table with the columns `image` and `split` with `--splits FILE`"
+HINT = "name a table with columns `image` and `split`, or a folder with train.txt, val.txt and test.txt"
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 MAX_MOVES = 200
 
@@ -68,27 +70,72 @@ def recorded_digests(folder: Path) -> set[str]:
 
 
 def read_splits(path: Path, encoding: str | None = None) -> list[SplitRow]:
-    """The rows of a ``splits.csv``, or of another table of images and their splits; the digests may be left out.
+    """The rows of a ``splits.csv``, or of another table of images and their splits, or of a folder of lists.
 
     Args:
-        path: A table in any format that a table of labels may have, with a column of file names and one of splits.
-        encoding: That of a table that labelr did not write; None finds it.
+        path: A table in any format that a table of labels may have, with a column of file names and one of splits and
+            perhaps one of digests; or a folder with a list of images for each split, such as ``train.txt``.
+        encoding: That of a file that labelr did not write; None finds it.
 
     Raises:
-        LabelrError: If it cannot be read, is no such table, or has an image in two splits.
+        LabelrError: If it cannot be read, is no such table or folder, or has an image in two splits.
     """
+    if path.is_dir():
+        lists = _find_lists(path)
+        rows = [SplitRow(name, split, "") for split, file in lists.items() for name in _read_list(file, encoding)]
+    else:
+        rows = _rows_of(_read_columns(path, encoding))
+    _check_agreement(path, [(row.image, row.split) for row in rows])
+    return rows
+
+
+def _find_lists(folder: Path) -> dict[str, Path]:
+    """The list of each split in a folder: the files called as a split is, else those that mention one."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    named = [(SPLIT_NAMES[path.stem.lower()], path) for path in files if path.stem.lower() in SPLIT_NAMES]
+    named = named or [(split, path) for path in files if (split := split_in_name(path.stem))]
+    lists: dict[str, Path] = {}
+    for split, path in named:
+        if split in lists:
+            raise LabelrError(f"{folder} has two lists of {split}: {lists[split].name} and {path.name}", HINT)
+        lists[split] = path
+    if not lists:
+        raise LabelrError(f"{folder} has no lists of images such as train.txt, val.txt and test.txt", HINT)
+    return lists
+
+
+def _read_list(path: Path, encoding: str | None) -> list[str]:
+    """The names in a list of images: its lines, or the column of file names of a table with a header."""
+    if path.suffix.lower() not in TEXT_SUFFIXES:
+        return _read_columns(path, encoding).names
+    with files.reading(path, HINT):
+        lines = Source(path, path.parent, ReadOptions(encoding=encoding)).text.content.splitlines()
+    return [normalize_name(line.strip()) for line in lines if line.strip()]
+
+
+def _read_columns(path: Path, encoding: str | None) -> Columns:
+    """The columns of a table; the one of splits is not searched for yet."""
     try:
         with path.open("rb") as file:  # names in our own tables may have bytes that are not UTF-8
             header = file.readline().decode("ascii", "replace").strip().split(",")
         is_ours = header[:3] == list(SplitRow._fields[:3])
         source = Source(path, path.parent, ReadOptions(encoding="utf-8" if is_ours else encoding))
-        columns = Columns.find(source.require_table(), source.options)
+        columns = Columns.find(_with_header(source.require_table()), source.options)
     except (OSError, LabelrError) as error:
         reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {error.strerror}"
         raise LabelrError(reason, HINT) from error
     if source.encoding:
         log.info("%s is read in %s", path, source.encoding)
-    return _rows_of(columns)
+    return columns
+
+
+def _with_header(table: Table) -> Table:
+    """The table with a header if its first row is an image with its split."""
+    kinds = ["image" if has_image_suffix(cell) else SPLIT_NAMES.get(cell.lower(), "") for cell in table.header]
+    if "image" not in kinds or not {*kinds} & {*SPLITS}:
+        return table
+    header = [kind if kind == "image" else "split" if kind else f"column {n}" for n, kind in enumerate(kinds, start=1)]
+    return replace(table, rows=[header, *table.rows], numbers=[0, *table.numbers])
 
 
 def _rows_of(columns: Columns) -> list[SplitRow]:
@@ -96,7 +143,7 @@ def _rows_of(columns: Columns) -> list[SplitRow]:
     table = columns.table
     named = [number for number, key in enumerate(table.keys) if key in SPLIT_COLUMNS]
     holding = [n for n in columns.unassigned() if all(cell.lower() in SPLIT_NAMES for cell in table.column(n))]
-    split = columns.split if columns.split is not None else next(iter(named or holding), None)
+    split = columns.split if columns.split is not None else next(iter(holding or named), None)
     if split is None:
         raise LabelrError(f"{table.path} has no column `split`: {preview(table.header)}", HINT)
     columns = replace(columns, split=split)
@@ -109,9 +156,7 @@ def _rows_of(columns: Columns) -> list[SplitRow]:
         for key in ("digest", "fingerprint")
     )
     parsed = (int(value, 16) if FINGERPRINT.fullmatch(value) else None for value in fingerprints)
-    rows = [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, parsed, strict=True)]
-    _check_agreement(table.path, [(row.image, row.split) for row in rows])
-    return rows
+    return [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, parsed, strict=True)]
 
 
 def _check_agreement(path: Path, assigned: Iterable[tuple[str, str]]) -> None:
@@ -153,7 +198,8 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
     groups = group_images(pool.digests, pool.fingerprints, pool.groups)
     kept_together = len(pool) - len(np.unique(groups))
     if kept_together:
-        log.info("%s images are kept together with their copies or groups", f"{kept_together:,}")
+        images = pluralize(kept_together, "image is", "images are")
+        log.info("%s kept together with copies or groups", images)
     fractions = (1 - config.val_fraction - test_fraction, config.val_fraction, test_fraction)
     splits[free] = stratified_split(pool.targets, pool.digests, fractions, groups=groups, seed=config.seed)
     return replace(dataset, splits=splits)
@@ -167,7 +213,7 @@ def _warn_of_copies(dataset: Dataset, splits: NDArray[np.int64]) -> None:
         splits_of.setdefault(group, set()).add(split)
     leaked = sum(len(splits_of[group]) > 1 for group in groups)
     if leaked:
-        images = f"{pluralize(leaked, 'image')} {'has' if leaked == 1 else 'have'}"
+        images = pluralize(leaked, "image has", "images have")
         log.warning("%s a copy or near-duplicate in another split: scores will be too good", images)
 
 
@@ -188,8 +234,8 @@ def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] |
     missing = [file for file, split in zip(dataset.files, found, strict=True) if split is None]
     if missing:
         raise LabelrError(
-            f"{len(missing):,} of {len(dataset):,} images are not in {config.splits}: {preview(missing)}",
-            "add them to the table, or leave out `--splits`",
+            f"{pluralize_part(len(missing), len(dataset), 'image')} not in {config.splits}: {preview(missing)}",
+            "add them to it, or leave out `--splits`",
         )
     return np.array([SPLITS.index(split) for split in found if split is not None])
 

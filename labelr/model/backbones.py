@@ -14,7 +14,7 @@ from torch import nn
 
 from labelr import files
 from labelr.errors import LabelrError, first_line, preview, suggest
-from labelr.fields import SettingError
+from labelr.fields import SettingError, hint_of_search
 from labelr.model.efficientnet_lite import VARIANTS, make_efficientnet_lite
 from labelr.model.info import IMAGENET_MEAN, IMAGENET_STD, Channels
 from labelr.model.weight_files import State, read_weights
@@ -244,7 +244,7 @@ class TorchvisionBackbone(Backbone):
 
     def download_weights(self) -> Path:
         """Downloads the file into the cache of torch.hub; the beginning of its SHA-256 is in its name."""
-        log.warning("downloading the weights of %s, %.0f MB, from %s", self.name, self.megabytes or 0, self.url)
+        log.warning("downloading the weights of %s, %s MB, from %s", self.name, f"{self.megabytes or 0:,.0f}", self.url)
         files.make_folder(self._path.parent)
         digest_start = self._path.stem.rsplit("-", 1)[1]
         try:
@@ -308,7 +308,8 @@ class TimmBackbone(Backbone):
         try:
             url = hf_hub_url(self.repository, self.file)
             remote = get_hf_file_metadata(url)
-            log.warning("downloading the weights of %s, %.0f MB, from %s", self.name, (remote.size or 0) / 1e6, url)
+            megabytes = f"{(remote.size or 0) / 1e6:,.0f}"
+            log.warning("downloading the weights of %s, %s MB, from %s", self.name, megabytes, url)
             path = Path(hf_hub_download(self.repository, self.file))
         except (OSError, HfHubHTTPError, ValueError) as error:
             raise LabelrError(
@@ -341,9 +342,8 @@ def find_backbone(name: str) -> Backbone:
         known = {*LITE, *_torchvision_names()}
         if name in known:
             return TorchvisionBackbone.of(name)
-    raise SettingError(
-        f"there is no backbone {name!r}", suggest(name, known) or "list the backbones with `labelr backbones`"
-    )
+    hint = hint_of_search("backbone", name) or suggest(name, known) or "list the backbones with `labelr backbones`"
+    raise SettingError(f"there is no backbone {name!r}", hint)
 
 
 def list_backbones(pattern: str = "") -> Iterator[Backbone]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from labelr.config import Device, MachineOptions
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError, first_line, pluralize
 
 Network = TypeVar("Network", bound=nn.Module)
 T = TypeVar("T")
@@ -97,7 +97,8 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     elif device.type == "cpu":
         _keep_freed_memory()
     runtime = Runtime(device, _pick_precision(device, options.amp), threads, options.workers or threads)
-    log.debug("device %s, %s, %d threads, %d workers", device.type, runtime.precision, threads, runtime.workers)
+    pools = f"{pluralize(threads, 'thread')}, {pluralize(runtime.workers, 'worker')}"
+    log.debug("device %s, %s, %s", device.type, runtime.precision, pools)
     return runtime
 
 
@@ -228,14 +229,17 @@ class MicroBatcher:
             self._halve(reason)  # outside the handler, where the error no longer keeps the tensors of its frames
         if self.size < before:
             log.warning(
-                "memory ran out in %s: continuing with %d images at a time%s", self.purpose, self.size, self.consequence
+                "memory ran out in %s: continuing with %s at a time%s",
+                self.purpose,
+                pluralize(self.size, "image"),
+                self.consequence,
             )
         return result
 
     def _halve(self, reason: str) -> None:
         if self.size <= self.minimum:
             raise LabelrError(
-                f"memory does not suffice for {self.purpose} with {self.size} images at a time: {reason}",
+                f"memory does not suffice for {self.purpose} with {pluralize(self.size, 'image')} at a time: {reason}",
                 "free some memory, choose another `--device`, or train with a smaller `--image-size` or `--width`",
             )
         self.size = max(self.minimum, self.size // 2)

@@ -16,6 +16,7 @@ from labelr.data.images import Pixels, UnreadableError, array_to_pixels, read_pi
 from labelr.data.prefetch import in_batches
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
+from labelr.files import local_path
 from labelr.frames import as_html, format_number, text_index
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate, decide
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime, ThreadPool
@@ -230,7 +231,7 @@ class Model:
         size, rule, value_range = wanted.image_size, wanted.resize, wanted.value_range
         try:
             if isinstance(image, (str, Path)):
-                return read_pixels(Path(image), size, rule=rule, value_range=value_range)
+                return read_pixels(local_path(image), size, rule=rule, value_range=value_range)
             if isinstance(image, Image.Image):
                 return to_pixels(image, size, rule, value_range)
         except UnreadableError as error:

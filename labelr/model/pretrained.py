@@ -10,6 +10,7 @@ from torch import nn
 
 from labelr import files
 from labelr.config import TrainConfig
+from labelr.errors import pluralize_part
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.backbones import Backbone, best_local_backbone, find_backbone
@@ -120,7 +121,7 @@ def _load_model(network: Network, labels: tuple[str, ...], folder: Path, runtime
         for label in common:
             row, old_row = labels.index(label), known.index(label)
             head.weight[row], head.bias[row] = old_head.weight[old_row], old_head.bias[old_row]
-    log.info("starting from %s: %d of %d labels are known to it", folder.name, len(common), len(labels))
+    log.info("starting from %s: %s known to it", folder.name, pluralize_part(len(common), len(labels), "label"))
     before = source.info.pretraining
     return Pretraining(
         backbone=before.backbone if before else "", source=before.source if before else "labelr",

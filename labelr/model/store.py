@@ -244,7 +244,7 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
         return find_default()
     names = (INFO_FILE, RUN_FILE) if unfinished else (INFO_FILE,)
     parts = PARTS if unfinished else ()  # elsewhere, a folder may have a config.json that is not ours
-    directory, folder = Path(model), models_folder() / model
+    directory, folder = files.local_path(model), models_folder() / model
     is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
     for candidate in (directory,) if is_path else (folder, directory):
         if _holds(candidate, *names, *(parts if candidate.parent == models_folder() else ())):

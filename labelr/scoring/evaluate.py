@@ -12,6 +12,7 @@ from labelr import files
 from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import belongs_to
+from labelr.data.label_lists import with_label_table
 from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
@@ -43,23 +44,25 @@ def evaluate(
     """Evaluates a saved model on labelled images.
 
     Args:
-        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
-            folder of its images, among the options.
+        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
+            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
+            ``label_names``; a mapping from image files to labels.
         model: A name, a directory or a loaded model; None takes the default one, as `load`.
         options: The options, as an object or by name.
         output: The directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv``, ``errors.csv`` and the
             report, ``report/report.html``; None writes nothing.
         suspects: The file for the table of suspected label errors; None writes none.
         force: Whether existing files may be replaced.
-        track: Follows the progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         settings: Fields of `EvaluateOptions`, which take precedence over `options`.
 
     Raises:
         LabelrError: If the options are invalid, model or data cannot be used, or no image is left.
     """
+    data, settings = with_label_table(data, settings)
     folders, options = locate_data(data, EvaluateOptions.of(options, **settings))
-    folder = Path(output) if output is not None else None
-    suspects_file = Path(suspects) if suspects is not None else None
+    folder = files.local_path(output) if output is not None else None
+    suspects_file = files.local_path(suspects) if suspects is not None else None
     check_suspects_file(suspects_file, force=force)
     check_output(folder, force=force)
     model = store.resolve_model(model, options)
@@ -124,7 +127,8 @@ def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Da
         lacks = f"{dataset.source} lacks {len(missing)} of the model's labels: {preview(missing)}"
         raise LabelrError(f"{lacks}; {not_in_model}" if unknown else lacks, hint)
     if missing:
-        log.warning("%s of the model's labels are not in %s: %s", len(missing), dataset.source, preview(missing))
+        lacks = pluralize(len(missing), "label")
+        log.warning("%s lacks %s of the model: %s", dataset.source, lacks, preview(missing))
     if unknown:
         log.warning("%s; they are not evaluated", not_in_model)
     return with_known_labels(dataset, common)

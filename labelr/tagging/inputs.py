@@ -56,7 +56,7 @@ class Inputs:
         """
         listed = read_list(files_from) if files_from is not None else []
         if not photos and not listed:
-            raise SettingError("photos: expected at least one folder or image file, got none")
+            raise no_inputs()
         for path in photos:
             if not path.exists():
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
@@ -172,6 +172,11 @@ class Search:
             raise self._error
 
 
+def no_inputs() -> SettingError:
+    """The error where no images are named."""
+    return SettingError("there are no images to tag", "name a folder, such as `labelr tag photos`")
+
+
 def read_list(source: str | Path) -> list[Path]:
     """The paths in a file, or from stdin for ``-``: one per line, or separated by NUL bytes.
 
@@ -179,9 +184,9 @@ def read_list(source: str | Path) -> list[Path]:
         LabelrError: If the file cannot be read.
     """
     try:
-        content = sys.stdin.buffer.read() if str(source) == "-" else Path(source).read_bytes()
+        content = sys.stdin.buffer.read() if str(source) == "-" else files.local_path(source).read_bytes()
     except OSError as error:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
     content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
     parts = content.split(b"\0") if b"\0" in content else content.splitlines()
-    return [Path(os.fsdecode(part)) for part in parts if part.strip()]
+    return [files.local_path(os.fsdecode(part)) for part in parts if part.strip()]

@@ -22,7 +22,7 @@ from labelr.frames import as_html, text_index
 from labelr.model.device import one_thread_per_operation
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
-from labelr.tagging.inputs import Inputs, Search
+from labelr.tagging.inputs import Inputs, Search, no_inputs
 from labelr.tagging.output import ERRORS_FILE, check_output, finished_output, open_output, preview_output
 from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
@@ -246,7 +246,7 @@ def tag(
         output: The output directory; None for ``NAME_labels`` in the working directory, after the name of the input.
         force: Whether to delete existing results first.
         dry_run: Whether to only count what would be done.
-        track: Reports the progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         settings: Single options by name, which take precedence.
 
     Returns:
@@ -398,7 +398,7 @@ def _write_summary(folder: Path, summary: TagSummary) -> None:
 
 
 def _paths(photos: Photos) -> list[Path]:
-    return [Path(photos)] if isinstance(photos, (str, Path)) else [Path(photo) for photo in photos]
+    return [files.local_path(photo) for photo in ([photos] if isinstance(photos, (str, Path)) else photos)]
 
 
 def _output_folder(photos: Sequence[Path], output: str | Path | None, files_from: str | Path | None) -> Path:
@@ -407,7 +407,9 @@ def _output_folder(photos: Sequence[Path], output: str | Path | None, files_from
             "output: only the command line writes to stdout", "name a directory; `.table` has the labels"
         )
     if output is not None:
-        return Path(output)
+        return files.local_path(output)
+    if files_from is None and not photos:
+        raise no_inputs()
     if files_from is not None or len(photos) != 1:
         raise SettingError("several inputs have no common name for the output", "name a directory with `--output DIR`")
     return Path(f"{Path(os.path.abspath(photos[0])).name}_labels")

@@ -12,7 +12,7 @@ from typing import Any
 
 from labelr import files
 from labelr.data.formats.sidecar import separator_beside, with_tags
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.tagging.output import (
     ERRORS_FILE,
     IMAGE_HEADER,
@@ -153,8 +153,8 @@ class DirectoryWriter:
                 remove(path, self._folder.absolute())
         if kept:
             log.warning(
-                "kept %d files of images that are gone or failed, because they were edited: %s",
-                len(kept), preview(kept),
+                "kept %s of images that are gone or failed, because of edits: %s",
+                pluralize(len(kept), "file"), preview(kept),
             )  # fmt: skip
 
     def _write_tables(self) -> None:

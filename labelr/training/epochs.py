@@ -15,7 +15,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
 from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo, Pretraining
@@ -82,11 +82,11 @@ def train(
             after_epoch(loop.history)
             signals.raise_if_stopped()
     if loop.trainer.progress < 1 and len(loop.history) > 1:
-        log.info("stopped early: validation has not improved for %d epochs", run.config.patience)
+        log.info("stopped early: validation has not improved for %s", pluralize(run.config.patience or 0, "epoch"))
     seconds, waited = (sum(getattr(row, name) for row in loop.history) for name in ("seconds", "waited_seconds"))
     log.info(
-        "trained for %d epochs in %.0f s, %.1f %% of it spent waiting for images",
-        len(loop.history), seconds, 100 * waited / seconds,
+        "trained for %s in %s s, %.1f %% of it spent waiting for images",
+        pluralize(len(loop.history), "epoch"), f"{seconds:,.0f}", 100 * waited / seconds,
     )  # fmt: skip
     if loop.history[0].is_head and len(loop.history) > 1:
         if loop.best.is_head:
@@ -333,7 +333,7 @@ class EpochLoop:
         if self.history:
             parts += [f"mAP {self.history[-1].val_map:.3f}", f"F1 {self.history[-1].val_f1:.3f}"]
         speed = len(trainer.losses) * trainer.images.batch_size / (time.perf_counter() - self._start)
-        parts += [f"lr {trainer.lr_at(trainer.progress):.1e}", f"{speed:.0f} images/s"]
+        parts += [f"lr {trainer.lr_at(trainer.progress):.1e}", f"{speed:,.0f} images/s"]
         left = trainer.budget.seconds_left(trainer.steps)
         if np.isfinite(left):
             parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")

@@ -14,6 +14,7 @@ import numpy as np
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import SPLITS
 from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import split_dataset
@@ -32,7 +33,7 @@ from labelr.training.epochs import train
 from labelr.training.finalize import compare_with_earlier, finalize
 from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.history import EpochRow, check_event_log, read_history
-from labelr.training.record import RunRecord, is_resumable
+from labelr.training.record import RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -104,14 +105,19 @@ class FitResult:
         return cls(model, read_history(model.path / store.HISTORY_FILE), values)
 
     def to_json(self) -> dict[str, Any]:
-        """The model's directory, its name, the best epoch, the settings and the metrics, ready for JSON."""
+        """The model's directory and name, the settings, the history and the metrics, ready for JSON.
+
+        ``settings`` has those that had a meaning in the run, ``seconds`` is the duration of all epochs.
+        """
         info = self.model.info
         result = json.loads((self.model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
         return {
             "model": str(self.model.path),
             "name": self.model.name,
             "best_epoch": info.best_epoch,
-            "settings": info.config,
+            "seconds": round(sum(row.seconds for row in self.epoch_rows), 3),
+            "settings": applied_settings(self.model.path, info),
+            "history": [row.to_json() for row in self.epoch_rows],
             **result,
         }
 
@@ -132,8 +138,9 @@ def fit(
     """Trains a model on a folder of labelled images and saves it.
 
     Args:
-        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
-            folder of its images, among the settings; None trains on synthetic images.
+        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
+            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
+            ``label_names``; a mapping from image files to labels; None trains on synthetic images.
         config: The settings, as a `TrainConfig` or a mapping.
         name: The model's name; None takes the data folder's, with a number if that is taken.
         output: A directory to save the model in, instead of the user's cache.
@@ -142,7 +149,7 @@ def fit(
         force: Whether an existing model or run of that name, and the table of suspects, may be replaced.
         resume: Whether to resume a stopped run of that name. If there is none, a new run starts; the result of a
             finished run is returned again.
-        track: Shows the progress.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         **settings: Settings by name; they override those of `config`.
 
     Returns:
@@ -151,6 +158,7 @@ def fit(
     Raises:
         LabelrError: If settings, data or the environment do not allow it.
     """
+    data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, TrainConfig.of(config, **settings))
     events, output = _as_path(log_dir), _as_path(output)
     check_event_log(events)
@@ -170,7 +178,7 @@ def fit(
         with _explain_failure(run.folder):
             if resolved.folds:
                 folds = cross_validate(run, dataset)
-                log.info("training on all images for %d epochs", folds.median_epoch)
+                log.info("training on all images for %s", pluralize(folds.median_epoch, "epoch"))
                 train(run, dataset, epochs=folds.median_epoch)
                 model = finalize_folds(run, dataset, folds, suspects=_as_path(suspects))
             else:
@@ -188,7 +196,8 @@ def _advise_backbone(dataset: Dataset, config: TrainConfig) -> None:
     from_scratch = config.backbone == "none" and config.init is None
     if from_scratch and len(dataset) < FEW_IMAGES and LiteBackbone.of(0).local_weights() is not None:
         log.info(
-            "with %d images, `--backbone auto`, which starts from pretrained weights, is usually better", len(dataset)
+            "with %s, `--backbone auto`, which starts from pretrained weights, is usually better",
+            pluralize(len(dataset), "image"),
         )
 
 
@@ -205,7 +214,8 @@ def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 
     sizes = {split: len(dataset.split_rows(split)) for split in SPLITS}
     log.info("split: %s", ", ".join(f"{size:,} {split}" for split, size in sizes.items()))
     if sizes["train"] < 2:
-        raise LabelrError(f"{len(dataset)} images leave {sizes['train']} to train on", "label more images")
+        left = pluralize(sizes["train"], "image is", "images are")
+        raise LabelrError(f"{left} left to train on, of {len(dataset):,} with labels", "label more images")
     if config.has_target and not (config.folds or sizes["val"]):
         raise LabelrError(
             "there are no validation images to choose thresholds for a target on",
@@ -228,7 +238,7 @@ def _without_absent_labels(dataset: Dataset) -> Dataset:
         return dataset
     if len(absent) == len(dataset.labels):
         raise LabelrError(f"{dataset.source}: no image has any label", "mark with 1 which labels an image has")
-    log.warning("%d labels have no positive and are left out: %s", len(absent), preview(absent))
+    log.warning("left out: %s without a positive: %s", pluralize(len(absent), "label"), preview(absent))
     return dataset.with_labels([label for label in dataset.labels if label not in absent])
 
 
@@ -263,4 +273,4 @@ def _explain_failure(folder: Path) -> Iterator[None]:
 
 
 def _as_path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else files.local_path(path)

@@ -15,7 +15,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.label_table import SPLITS
 from labelr.data.splits import stratified_split
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import calibrate
 from labelr.model.predict import Model, Probs
@@ -65,13 +65,13 @@ def cross_validate(run: Run, dataset: Dataset) -> Folds:
     sizes = np.bincount(fold_of, minlength=num_folds)
     if not sizes.all():
         raise LabelrError(
-            f"{len(groups):,} images, with copies and groups kept together, do not fill {num_folds} folds",
+            f"{pluralize(len(groups), 'image')}, with copies and groups kept together, cannot fill {num_folds} folds",
             "use fewer `--folds`, or label more images",
         )
     probs = np.empty(dataset.targets.shape, np.float32)
     best_epochs = []
     for fold, size in enumerate(sizes.tolist()):
-        log.info("fold %d of %d: %s images are held out", fold + 1, num_folds, f"{size:,}")
+        log.info("fold %d of %d: %s held out", fold + 1, num_folds, pluralize(size, "image is", "images are"))
         held_out, rest = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
         splits = np.full(len(groups), SPLITS.index("test"))
         fractions = (1 - config.val_fraction, config.val_fraction)  # of train and val, the first of SPLITS

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,9 +46,13 @@ class EpochRow:
             "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
-        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:.0f} images/s"]
+        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:,.0f} images/s"]
         layers = ["head only"] if self.is_head else []
         return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *layers, *shown, *speed])
+
+    def to_json(self) -> dict[str, float | None]:
+        """What was measured by name, ready for JSON: None where it is not evaluable."""
+        return {name: None if np.isnan(value) else value for name, value in asdict(self).items()}
 
     @property
     def is_head(self) -> bool:

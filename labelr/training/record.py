@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from labelr import files
-from labelr.config import TrainConfig
-from labelr.errors import LabelrError, preview
+from labelr.config import TrainConfig, applicable
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.info import ModelInfo
 from labelr.model.store import RUN_FILE
@@ -155,13 +155,14 @@ class RunRecord:
             return [file for file in common if getattr(now[file], field) != getattr(self.images[file], field)]
 
         found = {
-            "images are gone or do not open": removed, "images are new": added,
-            "images have another content": changed("digest"), "images have other labels": changed("targets"),
-            "images are in another group": changed("group"),
+            "gone or unreadable": removed, "added": added, "of another content": changed("digest"),
+            "with other labels": changed("targets"), "in another group": changed("group"),
         }  # fmt: skip
         if self.versions == versions() and not any(found.values()):  # another version may split differently
-            found["images would be in another split"] = changed("split")
-        yield from (f"{len(names):,} {what}: {preview(names)}" for what, names in found.items() if names)
+            found["that would be in another split"] = changed("split")
+        yield from (
+            f"{pluralize(len(names), 'image')} {what}: {preview(names)}" for what, names in found.items() if names
+        )
         if not any(found.values()) and list(now) != list(self.images):
             yield "the images are listed in another order"
 
@@ -206,6 +207,14 @@ def is_resumable(folder: Path) -> bool:
 def is_finished(folder: Path) -> bool:
     """Whether the run in a directory is finished."""
     return (folder / RECORD_FILE).is_file() and not (folder / RUN_FILE).is_file()
+
+
+def applied_settings(folder: Path, info: ModelInfo) -> dict[str, Any]:
+    """The settings of the run that made a model, without those that had no meaning in it."""
+    path = folder / RECORD_FILE
+    return applicable(
+        {**TrainConfig().to_dict(), **info.config}, is_synthetic=path.is_file() and not RunRecord.read(path).data
+    )
 
 
 def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, resume: bool) -> str | None:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory, one_thread_per_operation
 from labelr.model.info import ModelInfo
 from labelr.model.network import Network, count_parameters
@@ -81,7 +81,7 @@ class Trainer:
         self.pool = ThreadPool(runtime.compute_threads)
         batch_size = images.batch_size
         self.default_micro_batch = min(MICRO_BATCH_SIZE, batch_size) if runtime.is_cpu else batch_size
-        consequence = f", with accumulated gradients, so that a step still uses {batch_size} images"
+        consequence = f", with accumulated gradients, so that a step still uses {pluralize(batch_size, 'image')}"
         self.batcher = MicroBatcher(
             min(config.micro_batch or self.default_micro_batch, batch_size), "training", consequence, minimum=2
         )
@@ -92,8 +92,8 @@ class Trainer:
             for parameter, depth in layer_depths(self.network).items():
                 parameter.requires_grad = depth >= LAST_LAYERS
         log.debug(
-            "%s parameters, %s steps of %s images per epoch",
-            f"{count_parameters(self.network):,}", f"{images.steps:,}", batch_size,
+            "%s, %s of %s per epoch", pluralize(count_parameters(self.network), "parameter"),
+            pluralize(images.steps, "step"), pluralize(batch_size, "image"),
         )  # fmt: skip
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.replicas: list[nn.Module] = []

@@ -182,6 +182,17 @@ class Plan:
         named = {ALIASES.get(name, name): value for name, value in settings.items()}
         how = {name: named.pop(name) for name in TuneOptions.names() if name in named}
         searched, single = Space.of({**(space or {}), **{key: named.pop(key) for key in SEARCHABLE if key in named}})
+        for key in named:
+            if key not in TrainConfig.names():
+                known = (
+                    *TrainConfig.names(),
+                    *TuneOptions.names(),
+                    *TrainConfig.ARGUMENTS,
+                    "space",
+                    "study",
+                    "storage",
+                )
+                raise SettingError(f"unknown setting {key!r}", suggest(key, known, ALIASES))
         base = TrainConfig.of(config, **named, **single)
         options = TuneOptions.of({"metric": base.select, **how})
         _check(base, searched, options)
@@ -240,7 +251,7 @@ def _check(config: TrainConfig, space: Space, options: TuneOptions) -> None:
 
 def _check_searchable(name: str, key: str) -> None:
     if name not in _FIELDS:
-        raise SettingError(f"unknown setting {key!r}", suggest(key, {*SEARCHABLE, *ALIASES}))
+        raise SettingError(f"unknown setting {key!r}", suggest(key, SEARCHABLE, ALIASES))
     if name not in SEARCHABLE:
         hint = "train each point several times with `--seeds`" if name == "seed" else "give it one value"
         raise SettingError(f"{name} cannot be searched: it is the same for all trials", hint)

@@ -227,7 +227,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if before["labels"] != now["labels"]:
         found.append(f"the labels were {preview(before['labels'])} and are {preview(now['labels'])}")
     elif before["images"] != now["images"]:
-        found.append(f"there were {before['images']:,} images and are {now['images']:,}")
+        found.append(f"the number of images was {before['images']:,} and is {now['images']:,}")
     elif before["content"] != now["content"]:
         found.append("images, their labels, or their split into train, val and test have changed")
     return found

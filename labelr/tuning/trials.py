@@ -298,6 +298,7 @@ def log_finished(trials: Sequence[Trial], plan: Plan, logged: set[int]) -> None:
             continue
         score = f"{plan.options.metric} {trial.score:.4f}" + (f" ± {trial.spread:.4f}" if trial.spread >= 0 else "")
         log.info(
-            "%s%s%s  %d epochs  %.1f s  best %.4f  %s", line, "pruned at " if trial.state == "pruned" else "", score,
-            trial.epochs, trial.seconds, best, format_time_left(trials, plan.num_points, plan.options.jobs),
+            "%s%s%s  %s  %.1f s  best %.4f  %s", line, "pruned at " if trial.state == "pruned" else "", score,
+            pluralize(trial.epochs, "epoch"), trial.seconds, best,
+            format_time_left(trials, plan.num_points, plan.options.jobs),
         )  # fmt: skip

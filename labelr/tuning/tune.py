@@ -4,8 +4,8 @@ import logging
 import math
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import product
@@ -17,6 +17,7 @@ import optuna
 from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
+from labelr.data.label_lists import with_label_table
 from labelr.data.load import Data, locate_data, name_of_data
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
@@ -50,7 +51,7 @@ def tune(
     output: str | Path | None = None,
     force: bool = False,
     track: Track = untracked,
-    watch: Watch = lambda _: None,
+    watch: Watch | None = None,
     **settings: Any,
 ) -> TuneResult:
     """Searches for the best settings for a data set, and trains a model with them.
@@ -58,8 +59,9 @@ def tune(
     The study is stored on disk: the same call resumes it, and several processes can share it.
 
     Args:
-        data: A folder of labelled images, several that form one data set, or a DataFrame of labels with ``images``, the
-            folder of its images, among the settings; None for synthetic images.
+        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
+            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
+            ``label_names``; a mapping from image files to labels; None for synthetic images.
         space: The values of each searched setting: a sequence, or a text such as ``"0.2,0.5"`` or
             ``"1e-4..1e-2:log"``. Settings with a single value apply to all trials.
         config: The settings of all trials, as a `TrainConfig` or a mapping of its names.
@@ -68,8 +70,8 @@ def tune(
         name: The name of the best model; None for the name of the data folder, with a number if it is taken.
         output: A directory for the best model instead of the user's cache.
         force: Whether to delete an existing study of that name and start over.
-        track: Reports progress.
-        watch: Called with the trials while they run.
+        track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
+        watch: Called with the trials while they run; None tracks how many have finished.
         settings: Names of `TuneOptions`, which define how to search, and of `TrainConfig`. A setting of the network or
             the training with several values is searched: ``lr=[1e-3, 4e-3]``, ``lr="1e-4..1e-2:log"``.
 
@@ -79,6 +81,7 @@ def tune(
     Raises:
         LabelrError: If settings, data or environment do not allow it, or no trial is completed.
     """
+    data, settings = with_label_table(data, settings)
     plan = Plan.of([], space, config, settings)
     folders, located = locate_data(data, plan.config)
     plan = replace(plan, data=tuple(map(str, folders)), config=located)
@@ -88,7 +91,7 @@ def tune(
         connect(storage).engine.dispose()  # mistakes are reported before time is spent
     if name is not None:
         output = store.models_folder() / store.check_name(name)
-    target = Target(study, storage, Path(output) if output is not None else None, force)
+    target = Target(study, storage, files.local_path(output) if output is not None else None, force)
     try:
         return _tune(plan, target, track, watch)
     except signals.Stopped as stopped:
@@ -96,7 +99,7 @@ def tune(
         raise
 
 
-def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
+def _tune(plan: Plan, target: Target, track: Track, watch: Watch | None) -> TuneResult:
     folders, runtime = list(map(Path, plan.data)), pick_runtime(plan.config)
     dataset = load_splits(folders, plan.config, workers=runtime.workers, track=track)
     if not len(dataset.split_rows("val")):
@@ -113,13 +116,13 @@ def _tune(plan: Plan, target: Target, track: Track, watch: Watch) -> TuneResult:
     return result
 
 
-def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch) -> None:
+def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, track: Track, watch: Watch | None) -> None:
     """Lets workers try all points, until there are none left or the time is up."""
     trials = read_trials(study.shared)
     logged = {trial.number for trial in trials if trial.is_finished}
     threads = max(1, runtime.threads // plan.options.jobs)
     work = f"{_describe(plan)}, each on {pluralize(threads, 'CPU thread')}"
-    done = f"; {len(logged):,} of them are done" if logged else ""
+    done = f"; {len(logged):,} of them done" if logged else ""
     log.info("study %s in %s: %s%s", study.name, study.folder, work, done)
     left = math.inf if plan.num_points is None else plan.num_points - len(logged)
     if left <= 0:
@@ -129,19 +132,32 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     size = int(min(plan.options.jobs, left))
     try:
         with signals.deferred(), Pool.running(size, shared, study) as pool:
-            while pool.check():
-                trials = read_trials(study.shared)
-                log_finished(trials, plan, logged)
-                watch(trials)
-                signals.raise_if_stopped()
-                time.sleep(POLL_SECONDS)
+            finished = _wait(pool, study, plan, logged, watch)
+            if watch is None:
+                finished = track(finished, "trials", None if plan.num_points is None else int(left))
+            deque(finished, maxlen=0)
     finally:
-        watch(())
-    log_finished(read_trials(study.shared), plan, logged)
+        if watch is not None:
+            watch(())
+
+
+def _wait(pool: Pool, study: Study, plan: Plan, logged: set[int], watch: Watch | None) -> Iterable[int]:
+    """The number of each trial, once it has finished, until all workers have."""
+    running = True
+    while running:
+        running = pool.check()
+        trials, before = read_trials(study.shared), set(logged)
+        log_finished(trials, plan, logged)
+        if watch is not None:
+            watch(trials)
+        yield from logged - before
+        signals.raise_if_stopped()
+        if running:
+            time.sleep(POLL_SECONDS)
 
 
 def _describe(plan: Plan) -> str:
-    number = "points" if plan.num_points is None else f"{plan.num_points:,} points"
+    number = "points" if plan.num_points is None else pluralize(plan.num_points, "point")
     space = " x ".join(f"{name} {dimension}" for name, dimension in plan.space.dimensions.items())
     seeds = pluralize(plan.options.seeds, "seed")
     return f"{number} by {plan.sampler} ({space}), {seeds}, {plan.options.jobs} at a time"

@@ -13,7 +13,7 @@ from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark
 from labelr.data.formats.tags import split_tags
 from labelr.data.label_table import LabelTable, Targets
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 
 DESCRIPTION = "classes in the columns"
 SLOT_NUMBER = re.compile(r"[\s_.-]*\d+$")
@@ -121,5 +121,6 @@ def _check_labels(file: str, labels: Sequence[str]) -> None:
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise LabelrError(
-            f"{file}: {len(repeated)} labels are in several of the columns: {preview(repeated)}", "rename a column"
+            f"{file} has {pluralize(len(repeated), 'label')} in several of the columns: {preview(repeated)}",
+            "rename a column",
         )

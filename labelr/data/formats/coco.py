@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import cell_text
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 
 LISTS = ("images", "annotations", "categories")
 
@@ -41,7 +41,7 @@ def read(source: Source) -> LabelTable:
             unknown = f"image {image}" if image not in names else f"category {category}"
             invalid.append(f"{source.path}: annotation {number} refers to {unknown}, which is not in the file")
     if invalid and not source.options.skip_invalid:
-        more = f" ({len(invalid) - 1:,} more such entries)" if len(invalid) > 1 else ""
+        more = f" ({pluralize(len(invalid) - 1, 'more such entry', 'more such entries')})" if len(invalid) > 1 else ""
         raise LabelrError(invalid[0] + more, "export it again, or leave such entries out with `--skip-invalid`")
     parents = {
         str(entry.get("supercategory"))

@@ -13,7 +13,9 @@ FOLDER_COLUMNS = frozenset({
     "subfolder",
 })  # fmt: skip
 """Names of the column of folders, which stand before file names without one."""
-SPLIT_COLUMNS = frozenset({"split", "subset", "partition", "mluse"})
+SPLIT_COLUMNS = frozenset({
+    "split", "subset", "set", "partition", "mluse", "datasplit", "dataset", "phase", "usage", "fold",
+})  # fmt: skip
 NUMBERS = frozenset({
     "age", "animalrecognizable", "annotationid", "confidence", "count", "deleteflag", "depth", "favorite",
     "filepublic", "filesize", "fold", "followup#", "groupsize", "height", "highlighted", "id", "index",

@@ -24,7 +24,7 @@ from labelr.data.formats.header import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.label_table import SPLIT_NAMES, normalize_name
 from labelr.data.walk import has_image_suffix
-from labelr.errors import LabelrError, preview, suggest
+from labelr.errors import LabelrError, pluralize, preview, suggest
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ class Columns:
         """The split of each row as train, val or test, empty where it is another word; all empty without a column."""
         if self.split is None:
             return [""] * len(self.names)
-        return [SPLIT_NAMES.get(cell.lower(), "") for cell in self.table.column(self.split)]
+        words = [cell.lower() for cell in self.table.column(self.split)]
+        has_val = any(SPLIT_NAMES.get(word) == "val" and word != "eval" for word in {*words})
+        return ["test" if has_val and word == "eval" else SPLIT_NAMES.get(word, "") for word in words]
 
     @cached_property
     def has_repeats(self) -> bool:
@@ -201,7 +203,7 @@ class Columns:
                 invalid[row] = f'{table.location(row, self.split)}: expected train, val or test, got "{cell}"'
         reasons = [*ragged, *invalid.values()]
         if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
-            more = f" ({len(reasons) - 1:,} more rows that cannot be read)" if len(reasons) > 1 else ""
+            more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
             is_ragged = "as in the header" in reasons[0]
             remedy = "put cells that contain the separator in quotes" if is_ragged else "correct the row"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
@@ -217,7 +219,7 @@ class Columns:
             annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in ANNOTATOR_COLUMNS]
             column = shlex.quote(annotators[0]) if annotators else "COLUMN"
             raise LabelrError(
-                f"{table.path} lists {len(reasons):,} images more than once, in rows that differ: "
+                f"{table.path} lists {pluralize(len(reasons), 'image')} more than once, in rows that differ: "
                 f"{preview(list(reasons.values()))}",
                 "keep one row for each image, leave such images out with `--skip-invalid`, or join their rows by vote "
                 f"with `--annotator {column}`, if a column says who judged",

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from labelr import files
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 
 SEPARATORS = (
     "__", "_", "-", "+", ",", ";", "&", "|", "~", ".", " and ", " und ", " et ", " y ", " e ", " en ", " och ",
@@ -40,7 +40,8 @@ def read(source: Source) -> LabelTable:
     """
     outside = [name for name in source.image_files if not _split_and_folders(name)[1]]
     if outside or not source.image_files:
-        problem = f"{len(outside):,} images are in no folder, such as {outside[0]}" if outside else "no images"
+        images = pluralize(len(outside), "image is", "images are")
+        problem = f"{images} in no folder: {preview(outside)}" if outside else "no images"
         raise LabelrError(f"{source.images}: {problem}", "put each image into a folder named after its label")
     copies: dict[tuple[str, object], list[str]] = defaultdict(list)
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):

@@ -14,7 +14,7 @@ from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import column_key, read_table
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.walk import has_image_suffix
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 
 HEADER = ["label", "probability"]
 TABLE, LINES = "labels.csv", "labels.jsonl"
@@ -92,6 +92,7 @@ def _check_agreement(folder: Path, annotations: list[Annotation], table: LabelTa
             differing.append(name)
     if differing:
         raise LabelrError(
-            f"{folder / TABLE} and the files of images disagree on {len(differing):,} images: {preview(differing)}",
+            f"{folder / TABLE} and the files of images disagree on {pluralize(len(differing), 'image')}: "
+            f"{preview(differing)}",
             f"name the table with `--labels {folder / TABLE}` if it is right, else delete it and name the folder",
         )

@@ -23,7 +23,7 @@ from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_table import LabelTable, Targets
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 
 Codes = NDArray[np.int8]
 DESCRIPTION = "one column a label"
@@ -200,7 +200,8 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise LabelrError(
-            f"{table.path}: {len(repeated)} labels occur twice in the header: {preview(repeated)}", "merge the columns"
+            f"{table.path} has {pluralize(len(repeated), 'label')} twice in its header: {preview(repeated)}",
+            "merge the columns",
         )
 
 
@@ -212,7 +213,7 @@ def _describe_cell(table: Table, marks: Marks, row: int) -> str:
 def _invalid_cell(table: Table, marks: Marks) -> LabelrError:
     row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
     others = int((marks.codes == Mark.OTHER).sum()) - 1
-    more = f" ({others:,} more cells like it)" if others else ""
+    more = f" ({pluralize(others, 'more cell')} like it)" if others else ""
     exclude = f"`--exclude {shlex.quote(table.header[marks.columns[column]])}`"
     return LabelrError(
         _describe_cell(table, marks, row) + more,

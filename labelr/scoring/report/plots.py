@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelr import files
+from labelr.errors import pluralize
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
 from labelr.scoring.report.charts import Panel, shorten, tick_texts
@@ -126,9 +127,9 @@ def write_charts(
         fonts = find_fonts([*evaluation.labels, *(evaluation.files[row] for row in rows)])
         if fonts.missing and plot_format == "png":
             log.info(
-                "%d characters in the names of labels and files are in no installed font: the charts show empty boxes "
+                "no installed font has %s of the names of labels and files: the charts show empty boxes "
                 "in their place; report.html shows the characters, and so do charts with `--plot-format svg`",
-                len(fonts.missing),
+                pluralize(len(fonts.missing), "character"),
             )
         figures = {}
         if history:

@@ -1,0 +1,107 @@
+"""Labels of image files as lists, as a matrix and as a mapping, from the Python API."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, assert_table, put
+
+import labelr
+from labelr.config import ReadOptions
+from labelr.data.dataset import Dataset
+from labelr.data.label_lists import with_label_table
+from labelr.data.load import locate_data, read_labels
+
+NAMES = ["a.jpg", "sub/b.jpg", "c.jpg"]
+TAGS = [["dog", "cat"], [], ["dog"]]
+MARKS: list[list[float]] = [[1, 1], [0, 0], [0, 1]]
+"""Of cat and dog."""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return [put(tmp_path / "photos", name) for name in [*NAMES, "unlisted.jpg"]][:3]
+
+
+def read(data: Any, **settings: Any) -> Dataset:
+    data, settings = with_label_table(data, settings)
+    folders, options = locate_data(data, ReadOptions.of(settings))
+    return read_labels(folders, options)
+
+
+def test_lists_sets_single_labels_and_mappings_of_labels_are_the_same(paths: list[Path]) -> None:
+    texts = list(map(str, paths))
+    for data, labels in (
+        (paths, TAGS),
+        (texts, [{"dog", "cat"}, (), "dog"]),
+        (pd.Series(texts), pd.Series(TAGS)),
+        (np.array(texts), TAGS),
+    ):
+        assert_table(read(data, labels=labels), NAMES, ["cat", "dog"], MARKS)
+    assert_table(read(dict(zip(texts, TAGS, strict=True))), NAMES, ["cat", "dog"], MARKS)
+
+
+def test_matrix_has_a_column_for_each_name_and_nan_is_unknown(paths: list[Path]) -> None:
+    marks: list[list[float]] = [[1, np.nan], [0, 0], [0, 1]]
+    for labels in (marks, np.array(marks), np.array(marks, np.float32)):
+        assert_table(read(paths, labels=labels, label_names=["cat", "dog"]), NAMES, ["cat", "dog"], marks)
+    assert_table(read(paths, labels=pd.DataFrame(marks, columns=["cat", "dog"])), NAMES, ["cat", "dog"], marks)
+    assert_table(read(paths, labels=np.array(marks) > 0, label_names=["id", "split"]), NAMES, ["id", "split"],
+                 [[1, 0], [0, 0], [0, 1]])  # fmt: skip
+
+
+def test_labels_may_contain_what_tables_give_a_meaning(paths: list[Path]) -> None:
+    labels = [["a,b", "it's", 'say "hi"'], ["x|y", "=1"], ["0", "id"]]
+    assert set(read(paths, labels=labels).labels) == {label for row in labels for label in row}
+
+
+def test_paths_are_relative_to_the_working_directory_or_to_a_folder(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = paths[0].parent
+    assert_table(read(NAMES, labels=TAGS, images=folder), NAMES, ["cat", "dog"], MARKS)
+    monkeypatch.chdir(folder)
+    assert_table(read(NAMES, labels=TAGS), NAMES, ["cat", "dog"], MARKS)
+
+
+def test_no_folder_is_searched(paths: list[Path], forbid: Callable[[Path], None]) -> None:
+    (paths[0].parent / "private").mkdir()
+    forbid(paths[0].parent / "private")
+    findings = read(paths, labels=TAGS).findings
+    assert (findings.unlisted, findings.unreadable_folders) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        (None, None, "there are 3 images, but labels of 0"),
+        (TAGS[:1], None, "there are 3 images, but labels of 1"),
+        ("labels.csv", None, "there are 3 images, but labels of 1"),
+        (MARKS, None, "labels: expected texts, got 1"),
+        ([["dog"], None, []], None, "labels: expected texts, got None"),
+        (MARKS, ["cat"], "labels: expected rows of 1 number, one for each label"),
+        ([1, 0, 1], ["cat"], "labels: expected rows of 1 number, one for each label"),
+    ],
+)
+def test_labels_that_do_not_fit_are_wrong_usage(paths: list[Path], labels: Any, names: Any, message: str) -> None:
+    with pytest.raises(labelr.LabelrError, match=message) as caught:
+        with_label_table(paths, {"labels": labels, "label_names": names})
+    assert "`label_names`" in caught.value.hint
+
+
+def test_image_that_is_not_there_is_named(paths: list[Path]) -> None:
+    with pytest.raises(labelr.LabelrError, match=r"1 of 4 images in .* is not in .*: gone\.jpg"):
+        labelr.fit([*paths, paths[0].with_name("gone.jpg")], labels=[*TAGS, ["dog"]])
+
+
+def test_model_is_trained_and_evaluated_on_lists(shapes: Path, tmp_path: Path) -> None:
+    table = labelr.read(shapes)
+    paths = [shapes / "images" / name for name in table.index]
+    labels = [[label for label in table.columns if row[label] == 1] for _, row in table.iterrows()]
+    result = labelr.fit(paths, TINY, labels=labels, output=tmp_path / "model")
+    assert set(result.model.labels) == set(table.columns)
+    evaluation = labelr.evaluate(dict(zip(paths, labels, strict=True)), result.model, split="test")
+    assert evaluation.metrics["map_macro"] == pytest.approx(result.metrics["map_macro"])
