@@ -108,8 +108,8 @@ class Commands(typer.Typer):
 
         def decorate(function: Function) -> Function:
             text = inspect.getdoc(function) or ""
-            help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)  # Typer would keep line breaks inside of paragraphs
-            super(Commands, self).command(name, **{"cls": Command, "help": help, **details})(takes_log_file(function))
+            text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)  # Typer would keep line breaks inside of paragraphs
+            super(Commands, self).command(name, **{"cls": Command, "help": text, **details})(takes_log_file(function))
             return function
 
         return decorate
