@@ -21,6 +21,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.load import load_dataset, read_labels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
+from labelr.fields import option_of
 from labelr.model.predict import Model
 from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import Evaluation
@@ -29,10 +30,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 TINY = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "workers": 1, "report": False}
 """Settings with which training takes a second."""
-TINY_OPTIONS = [
-    *("--image-size", "32", "--width", "0.125", "--epochs", "2", "-b", "8", "--threads", "1", "-j", "1"),
-    "--no-report",
-]
+
+
+def tiny_options(**changes: object) -> list[str]:
+    """The options of `TINY`, some with other values, which may not be given twice."""
+    settings = {**TINY, **changes}
+    del settings["report"]
+    return [*(text for name, value in settings.items() for text in (option_of(name), str(value))), "--no-report"]
+
+
+TINY_OPTIONS = tiny_options()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import TINY_OPTIONS, Cli
+from conftest import Cli, tiny_options
 
 from labelr.data.synthetic import make_synthetic_dataset
 
-OPTIONS = [*TINY_OPTIONS, "--epochs", "6", "--checkpoint-minutes", "0.003", "--quiet"]
+OPTIONS = [*tiny_options(epochs=6), "--checkpoint-minutes", "0.003", "--quiet"]
 """A run of a few seconds with a checkpoint about every fifth of a second, and so within epochs too."""
 CLOCK = ("seconds", "images_per_second", "waited_seconds")
 

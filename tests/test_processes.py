@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import TINY_OPTIONS, Cli, put
+from conftest import TINY_OPTIONS, Cli, put, tiny_options
 
 from labelr import files
 from labelr.model import store
@@ -23,7 +23,7 @@ from labelr.model.predict import Model
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-LONG = ["--epochs", "5000", "--patience", "5000"]
+LONG = {"epochs": 5000, "patience": 5000}
 
 
 def fitting(*arguments: object) -> list[str]:
@@ -53,7 +53,7 @@ def end_of(running: "subprocess.Popen[str]") -> tuple[str, str]:
 def test_signal_stops_training_and_shows_how_to_resume(
     cli: Cli, shapes: Path, home: Path, number: signal.Signals, code: int
 ) -> None:
-    options = [shapes, *TINY_OPTIONS, *LONG, "-j", "3", "--cache-limit", "0"]  # threads that open images all the time
+    options = [shapes, *tiny_options(**LONG, workers=3), "--cache-limit", "0"]  # threads that open images all the time
     with subprocess.Popen(fitting(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         wait_for(running, "epoch 2/")
         running.send_signal(number)
@@ -133,7 +133,7 @@ def mount(folder: Path, megabytes: int) -> None:
 def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
     cli: Cli, shapes: Path, home: Path, tmp_path: Path
 ) -> None:
-    options = [shapes, *TINY_OPTIONS, "--epochs", "8", "--patience", "8"]
+    options = [shapes, *tiny_options(epochs=8, patience=8)]
     assert cli("fit", *options, "--output", tmp_path / "reference").code == 0
     disk = tmp_path / "disk"
     mount(disk, 12)
@@ -159,7 +159,7 @@ def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
 
 @pytest.mark.slow
 def test_output_that_disappears_is_an_error_that_names_it(shapes: Path, tmp_path: Path) -> None:
-    command = fitting(shapes, *TINY_OPTIONS, *LONG, "--output", tmp_path / "model")
+    command = fitting(shapes, *tiny_options(**LONG), "--output", tmp_path / "model")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         wait_for(running, "epoch 2/")
         (tmp_path / "model").rename(tmp_path / "elsewhere")
@@ -271,7 +271,7 @@ def test_closed_stdout_is_no_error() -> None:
 
 
 def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, shapes: Path, home: Path) -> None:
-    options = [*TINY_OPTIONS, "--epochs", "5000", "--patience", "5000", "--name", "same"]
+    options = [*tiny_options(**LONG), "--name", "same"]
     command = [sys.executable, "-m", "labelr", "fit", str(shapes), *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         while not (home / "models" / "same" / ".lock").exists():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import SPLITS, Targets
 from labelr.data.scan import Scan
-from labelr.data.splits import SPLITS_FILE, read_splits, stratified_split, write_splits
+from labelr.data.splits import SPLITS_FILE, SplitRow, read_splits, stratified_split, write_splits
 from labelr.errors import LabelrError
 
 Parts = NDArray[np.int64]
@@ -278,7 +278,7 @@ def test_lists_of_images_in_a_folder_are_splits(names: tuple[str, str, str], tmp
 
 def test_list_of_a_split_may_be_a_table_and_two_lists_of_one_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("file,dog\na.jpg,1\n")
-    assert read_splits(tmp_path) == [("a.jpg", "train", "")]
+    assert read_splits(tmp_path) == [SplitRow("a.jpg", "train", "")]
     (tmp_path / "train.txt").write_text("b.jpg")
     with pytest.raises(LabelrError, match=r"two lists of train: train\.csv and train\.txt"):
         read_splits(tmp_path)

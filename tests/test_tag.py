@@ -339,7 +339,7 @@ def test_known_failures_are_named_in_the_summary_for_people(
 ) -> None:
     for _ in range(2):
         done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out")
-    assert "5 images found: 4 tagged, 1 failed (1 of them in the previous run too), 0 skipped; 4 are" in done.err
+    assert "5 images found: 4 tagged, 1 failed (1 of them in the previous run too), 0 skipped; 4 unchanged" in done.err
 
 
 # --- folders that cannot be listed -----------------------------------------------------------------------------------

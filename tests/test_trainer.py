@@ -106,7 +106,7 @@ def test_batchnorm_statistics_are_the_mean_of_those_of_the_parts(shapes: Path) -
 def test_dropout_of_a_thread_does_not_depend_on_the_others() -> None:
     def draw(seed: int) -> torch.Tensor:
         with SeededDropout(torch.Generator().manual_seed(seed)):
-            features = torch.nn.Dropout(0.5)(torch.ones(50))
+            features: torch.Tensor = torch.nn.Dropout(0.5)(torch.ones(50))
             return features * torch.nn.functional.dropout2d(torch.ones(1, 50, 1, 1), 0.3).flatten()
 
     alone = [draw(seed) for seed in range(40)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, TINY_OPTIONS, Cli, put
+from conftest import TINY, TINY_OPTIONS, Cli, put, tiny_options
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr.errors import LabelrError
@@ -260,7 +260,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_search_that_is_stopped_prints_how_to_resume(shapes: Path, tmp_path: Path, number: signal.Signals) -> None:
-    home, options = tmp_path / "there", [shapes, *TINY_OPTIONS, *GRID, "--epochs", "9", "--no-refit"]
+    home, options = tmp_path / "there", [shapes, *tiny_options(epochs=9), *GRID, "--no-refit"]
     running = start(*options, home=home)
     folder = home / "studies" / "shapes"
     wait_for_complete(folder, 1, running)
@@ -276,7 +276,7 @@ def test_search_that_is_stopped_prints_how_to_resume(shapes: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_two_processes_share_the_points_and_the_model(shapes: Path, tmp_path: Path) -> None:
-    home, options = tmp_path / "there", [shapes, *TINY_OPTIONS, *GRID, "--epochs", "9"]
+    home, options = tmp_path / "there", [shapes, *tiny_options(epochs=9), *GRID]
     both = [start(*options, home=home) for _ in range(2)]
     outputs = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs

@@ -190,7 +190,7 @@ def takes_settings(
     return decorate
 
 
-def takes_log_file(command: Command) -> Command:
+def takes_log_file(command: Function) -> Function:
     """Gives a command the option ``--log-file``."""
 
     @functools.wraps(command)

@@ -202,7 +202,7 @@ class _Problem:
             excess = (logits.sigmoid() - targets) * known / self.num_known
             return (losses * known).sum(), torch.cat([excess.T @ rows, excess.sum(dim=0)[:, None]], dim=1)
 
-        parts = (tensor.split(ROWS_PER_PART) for tensor in (self.rows, self.targets, self.known))
+        parts = (torch.split(tensor, ROWS_PER_PART) for tensor in (self.rows, self.targets, self.known))
         losses, gradients = zip(*self.pool.map(compute, *parts), strict=True)
         return float(torch.stack(losses).sum() / self.num_known), torch.stack(gradients).sum(dim=0)
 

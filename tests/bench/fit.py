@@ -75,7 +75,7 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
 
     from labelr.config import MachineOptions, TrainConfig
     from labelr.data.augment import TRAINING_SHARE
-    from labelr.model.device import pick_runtime
+    from labelr.model.device import ThreadPool, pick_runtime
     from labelr.model.network import ResidualNetwork
     from labelr.training.optim import make_optimizers
     from labelr.training.trainer import masked_bce
@@ -84,7 +84,7 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
     config = TrainConfig().resolved(machine.options, num_train=num_train, is_synthetic=False)
     batch, size = config.batch_size or 0, round((config.image_size or 0) * TRAINING_SHARE)
     network = machine.place(ResidualNetwork(num_labels, dropout=config.dropout))
-    optimizers = make_optimizers(network, config, machine)
+    optimizers = make_optimizers(network, config, machine, ThreadPool(machine.compute_threads))
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (batch, num_labels)).float()
 

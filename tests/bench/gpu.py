@@ -182,7 +182,7 @@ class BareStep:
 
         from labelr.config import MachineOptions, TrainConfig
         from labelr.data.augment import STRENGTHS, Augmentation
-        from labelr.model.device import pick_runtime
+        from labelr.model.device import ThreadPool, pick_runtime
         from labelr.model.network import ResidualNetwork
         from labelr.training.optim import make_optimizers
         from labelr.training.trainer import masked_bce
@@ -209,7 +209,8 @@ class BareStep:
             network.zero_grad(set_to_none=True)
             self.loss.backward()  # type: ignore[no-untyped-call]
 
-        optimizers = {type(one).__name__.lower(): one.step for one in make_optimizers(network, config, runtime)}
+        pool = ThreadPool(runtime.compute_threads)
+        optimizers = {type(one).__name__.lower(): one.step for one in make_optimizers(network, config, runtime, pool)}
         self.stages: dict[str, Callable[[], object]] = {"forward": forward, "backward": backward, **optimizers}
         self.augment: Callable[[], object] = lambda: augment(stored, torch.ones(batch), size, generator)
 
