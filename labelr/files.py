@@ -208,10 +208,11 @@ def reading(path: Path, hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
     """Holds the lock of a folder, and deletes the drafts that killed processes left in it.
 
-    The operating system releases the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends. `owner` is the folder that an error
+    names, if it is another one.
 
     Raises:
         BusyError: If another process holds it.
@@ -224,7 +225,8 @@ def locked(folder: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise BusyError(
-                f"another run is writing to {folder}", "wait until it ends, or choose another name or directory"
+                f"another run is writing to {owner or folder}",
+                "wait until it ends, or name another directory with `--output`",
             ) from error
     try:
         for path in (*folder.iterdir(), *folder.glob("*/*/*")):

@@ -17,7 +17,7 @@ from labelr import files
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
-from labelr.tagging.output import FOLDER, Journal
+from labelr.tagging.output import FOLDER, Journal, open_output
 from labelr.tagging.pipeline import Result
 from labelr.tagging.tag import tag
 
@@ -35,7 +35,7 @@ def test_force_replaces_results_and_deletes_nothing_else(
     assert re.search(r"threshold was auto \(\w+\) and is 0\.5", refused.err)
     assert "--force" in refused.err
     assert (out / "z.png.csv").exists()
-    assert cli("tag", "--model", trained.path, photos, "-o", out, "--threshold", "0.5", "--force").code == 3
+    assert cli("tag", "--model", trained.path, photos, "-o", out, "--threshold", "0.5", "--force").code == 0
     assert not (out / "z.png.csv").exists()
     assert (out / "notes.csv").read_text() == "my own notes\n"
 
@@ -64,8 +64,12 @@ def test_folder_with_a_summary_of_something_else_is_never_written_into(cli: Cli,
     [
         ({"threshold": 0.3}, r"threshold was auto \(\w+\) and is 0\.3"),
         ({"top_k": 2}, "top k was none and is 2"),
-        ({"format": ("txt",)}, "formats was csv, table and is txt"),
-        ({"exclude": ("disc",)}, "labels was horizontal_stripes, disc, triangle and is horizontal_stripes, triangle"),
+        ({"format": ("txt",)}, r"settings: formats were csv, table and are txt\n"),
+        ({"append": True, "format": ("txt",)}, "append was off and is on"),
+        (
+            {"exclude": ("disc",)},
+            "settings: labels were horizontal_stripes, disc, triangle and are horizontal_stripes, triangle\n",
+        ),
     ],
 )
 def test_results_of_other_settings_are_refused_with_the_differences(
@@ -84,8 +88,17 @@ def test_results_of_other_settings_are_refused_with_the_differences(
 
 def test_results_of_another_folder_are_refused(photos: Path, shapes: Path, tmp_path: Path, trained: Model) -> None:
     tag(photos, trained, output=tmp_path / "out")
-    with pytest.raises(LabelrError, match=r"photos was .*photos and is .*images"):
+    with pytest.raises(LabelrError, match=r"photos were .*photos and are .*images"):
         tag(shapes / "images", trained, output=tmp_path / "out")
+
+
+def test_fitted_thresholds_of_another_model_are_no_difference_of_their_own(tmp_path: Path) -> None:
+    first, second = ({"model": f"m ({digest})", "threshold": f"auto ({digest})"} for digest in ("1a", "2b"))
+    with open_output(tmp_path, first, force=False):
+        pass
+    with pytest.raises(LabelrError) as caught, open_output(tmp_path, second, force=False):
+        pass
+    assert caught.value.message.endswith("other settings: model was m (1a) and is m (2b)")
 
 
 def test_second_run_at_the_same_time_ends_with_exit_code_75(
@@ -95,7 +108,8 @@ def test_second_run_at_the_same_time_ends_with_exit_code_75(
     with files.locked(tmp_path / "out" / FOLDER):
         second = cli("tag", "--model", trained.path, photos, "-o", tmp_path / "out")
     assert second.code == 75
-    assert "another run is writing to" in second.err
+    assert f"Error: another run is writing to {tmp_path / 'out'}\n" in second.err
+    assert "`--output`" in second.err
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "uncertain.csv"])

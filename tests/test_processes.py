@@ -333,7 +333,7 @@ def test_crontab_line_is_silent_if_all_is_well_and_tells_of_new_failures(
     assert mail.startswith("Warning: 1 image could not be tagged: deep/broken.jpg (")
     shutil.copy(shapes / "images" / "00009.png", installed / "inbox")
     assert run() == (0, "")
-    assert "6 images found: 5 tagged, 1 failed" in (installed / "labelr.log").read_text()
+    assert "6 images found: 5 tagged (4 of them in an earlier run), 1 failed" in (installed / "labelr.log").read_text()
     with files.locked(installed / "inbox_labels" / ".labelr"):
         code, mail = run()
     assert code == 75
@@ -352,6 +352,12 @@ def test_slurm_script_tags_its_share_of_the_images(installed: Path, shapes: Path
         subprocess.run(["/bin/bash", script], cwd=installed, env=environment, capture_output=True, check=True)
         summary = json.loads((installed / "labels-3" / "summary.json").read_text())
         assert (summary["ok"], summary["unchanged"]) == (4, unchanged)
+    put(installed, "all_files.txt", f"{shapes / 'images' / '00000.png'}\n")  # fewer files than tasks
+    done = subprocess.run(
+        ["/bin/bash", script], cwd=installed, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "labels-3\n")
+    assert done.stderr.startswith("Warning: the list of files is empty: nothing is tagged or deleted\n")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

@@ -321,7 +321,28 @@ def test_only_failures_that_are_new_end_with_exit_code_3(
     put(photos, "deep/broken.jpg", b"other content")
     assert run() == (3, 1, 1, told.format("deep/broken.jpg"))
     assert run() == (0, 0, 2, "")
-    assert cli(*command, "--force").code == 3
+    command += ["--force"]
+    assert run() == (0, 0, 2, "")
+    put(photos, "new.jpg", b"yet another content")
+    assert run() == (3, 1, 1, told.format("new.jpg"))
+
+
+def test_empty_list_of_files_is_a_warning_and_keeps_earlier_results(
+    cli: Cli, photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    out, listed = tmp_path / "out", put(tmp_path, "list", b"\n")
+    command = ["tag", "--files-from", listed, "--model", trained.path, "-o"]
+    done = cli(*command, out)
+    assert (done.code, done.out, out.exists()) == (0, "", False)
+    assert done.err.startswith("Warning: the list of files is empty: nothing is tagged or deleted\n")
+    assert cli(*command, "-").out == "filename,horizontal_stripes,disc,triangle\n"
+    put(tmp_path, "list", os.fsencode(photos / "a.png"))
+    assert cli(*command, out).code == 0
+    before = tree(out)
+    put(tmp_path, "list")
+    done = cli(*command, out, "--force")
+    assert (done.code, done.out) == (0, f"{out}\n")
+    assert tree(out) == before
 
 
 def test_failure_of_an_interrupted_run_is_still_new(photos: Path, tmp_path: Path, trained: Model) -> None:
@@ -339,7 +360,9 @@ def test_known_failures_are_named_in_the_summary_for_people(
 ) -> None:
     for _ in range(2):
         done = cli("tag", photos, "--model", trained.path, "-o", tmp_path / "out")
-    assert "5 images found: 4 tagged, 1 failed (1 of them in the previous run too), 0 skipped; 4 unchanged" in done.err
+    assert (
+        "4 tagged (4 of them in an earlier run), 1 failed (1 of them in the previous run too), 0 skipped\n" in done.err
+    )
 
 
 # --- folders that cannot be listed -----------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def tag(
     _show_summary(summary.to_json(), dry_run=dry_run)
     if json:
         console.show_json(summary.to_json())
-    elif not to_stdout and not dry_run:
+    elif not to_stdout and not dry_run and Path(summary.output).exists():  # not if there was nothing to tag
         console.show_line(summary.output)
     if summary.new_failures:
         raise typer.Exit(opt.EXIT_ATTENTION)
@@ -110,12 +110,13 @@ def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
     failed = f"{summary['failed']:,} failed"
     if summary["known_failures"]:
         failed += f" ({summary['known_failures']:,} of them in the previous run too)"
-    line = f"{found}: {summary['ok']:,} tagged, {failed}, {summary['skipped']:,} skipped"
+    tagged = f"{summary['ok']:,} tagged"
     if summary["unchanged"]:
-        line += f"; {summary['unchanged']:,} unchanged"
+        tagged += f" ({summary['unchanged']:,} of them in an earlier run)"
+    line = f"{found}: {tagged}, {failed}, {summary['skipped']:,} skipped"
     if summary["vanished"]:
         line += f"; results of {pluralize(summary['vanished'], 'missing image')} deleted"
-    if summary["images_per_second"]:
+    if summary["ok"] > summary["unchanged"]:
         line += f" ({summary['images_per_second']:,.1f} images/s)"
     console.show_note(line)
     _show_left_out(summary)

@@ -29,7 +29,7 @@ class Inputs:
     """Folders and image files to tag.
 
     Attributes:
-        paths: Absolute paths.
+        paths: Absolute paths; none if a list of files is empty.
         base: The root of the images: the only folder given, or the common folder of all inputs.
         options: Say whether to search subfolders, and what to ignore.
         output: The output directory, whose files are not counted; None for stdout.
@@ -52,11 +52,14 @@ class Inputs:
         """The inputs that a user names, and those in a list, where a file that does not exist is a failed image.
 
         Raises:
-            LabelrError: If a path does not exist, there is none, or they are on different drives.
+            LabelrError: If a path does not exist, neither a path nor a list is given, or they are on different drives.
         """
+        if not photos and files_from is None:
+            raise no_inputs()
         listed = read_list(files_from) if files_from is not None else []
         if not photos and not listed:
-            raise no_inputs()
+            log.warning("the list of files is empty: nothing is tagged or deleted")
+            return cls((), Path.cwd(), options, output)
         for path in photos:
             if not path.exists():
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")

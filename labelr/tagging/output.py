@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -211,6 +211,15 @@ class Journal:
         )
         return {os.fsdecode(name): reason for name, reason in rows}
 
+    def reported(self) -> list[tuple[bytes, str]]:
+        """The name and the digest of each file or folder that the last finished run could not read."""
+        return list(self._rows("SELECT name, digest FROM reported"))
+
+    def put_reported(self, failures: Iterable[tuple[bytes, str]]) -> None:
+        """Adds to what `reported` returns."""
+        with self._errors(), self._database:
+            self._database.executemany("REPLACE INTO reported VALUES (?, ?)", failures)
+
     def is_known_failure(self, name: str) -> bool:
         """Whether the last finished run found that a file or folder cannot be read."""
         return any(self._rows("SELECT 1 FROM reported WHERE name = ? AND digest = ''", os.fsencode(name)))
@@ -278,10 +287,10 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
         LabelrError: If the directory holds something else or results of other settings, or another run uses it.
         Stopped: At the end, if a signal has arrived meanwhile. The same command resumes the run.
     """
-    with files.locked(files.make_folder(folder / FOLDER)):
-        if force:
-            _clear(folder)
+    with files.locked(files.make_folder(folder / FOLDER), folder):
+        reported = _clear(folder) if force else ()
         with closing(Journal(folder)) as journal:
+            journal.put_reported(reported)
             _check_settings(folder, journal.settings, settings)
             _check_tables(folder, journal)
             if not journal.is_complete:
@@ -324,7 +333,7 @@ def finished_output(folder: Path, settings: Mapping[str, Any]) -> Iterator[Journ
     """
     if not check_output(folder):
         raise LabelrError(f"the results in {folder} are gone", "tag the images again")
-    with files.locked(folder / FOLDER), closing(Journal(folder)) as journal:
+    with files.locked(folder / FOLDER, folder), closing(Journal(folder)) as journal:
         if journal.settings != settings or not journal.is_complete:
             raise LabelrError(f"the results in {folder} are no longer those of this run", "tag the images again")
         yield journal
@@ -346,24 +355,33 @@ def check_output(folder: Path) -> bool:
 
 
 def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    differences = [
-        f"{name} was {_format(previous[name])} and is {_format(value)}"
-        for name, value in settings.items()
-        if name in previous and _identity(name, previous[name]) != _identity(name, value)
-    ]
-    if differences:
+    changed = [name for name in settings if name in previous and _identity(name, previous) != _identity(name, settings)]
+    if changed:
+        differences = [
+            f"{name} {'were' if name.endswith('s') else 'was'} {_format(previous[name])} and "
+            f"{'are' if name.endswith('s') else 'is'} {_format(settings[name])}"
+            for name in changed
+            if name != "threshold" or not {"model", "labels"} & set(changed) or not _are_fitted(previous, settings)
+        ]
         raise LabelrError(
             f"the results in {folder} have other settings: {'; '.join(differences)}",
             "replace them with `--force`, or name another directory with `--output`",
         )
 
 
-def _identity(name: str, value: Any) -> object:
+def _identity(name: str, settings: Mapping[str, Any]) -> object:
     """The value of a setting without a model's name, which may change."""
-    return value.rpartition(" ")[2] if name == "model" else value
+    return settings[name].rpartition(" ")[2] if name == "model" else settings[name]
+
+
+def _are_fitted(*settings: Mapping[str, Any]) -> bool:
+    """Whether the thresholds are those of the model, which differ if the model or the labels do."""
+    return all(str(chosen["threshold"]).startswith("auto (") for chosen in settings)
 
 
 def _format(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
@@ -378,13 +396,13 @@ def _check_tables(folder: Path, journal: Journal) -> None:
             )
 
 
-def _clear(folder: Path) -> None:
-    """Deletes the results of earlier runs, and no other files."""
+def _clear(folder: Path) -> list[tuple[bytes, str]]:
+    """Deletes the results of earlier runs, and no other files; returns the failures that they have reported."""
     try:
         with closing(Journal(folder)) as journal:
-            written = list(journal.files())
+            written, reported = list(journal.files()), journal.reported()
     except LabelrError:  # damaged, or from another version: it does not say which files were written
-        written = []
+        written, reported = [], []
     starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
     with files.writing(folder):
         for path in written:
@@ -394,6 +412,7 @@ def _clear(folder: Path) -> None:
         for path in folder.rglob("*.csv") if not written else ():
             if path.is_file() and path.read_bytes().startswith(starts):
                 path.unlink()
+    return reported
 
 
 def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:

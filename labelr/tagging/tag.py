@@ -262,7 +262,7 @@ def tag(
     has_results = check_output(folder)
     inputs = Inputs.of(paths, chosen, files_from=files_from, output=folder)
     is_empty = inputs.are_empty
-    if is_empty and (force or not has_results):
+    if is_empty and inputs.paths and (force or not has_results):
         raise _no_images(inputs)
     tagger = Tagger.load(model, chosen)
     if is_empty:
@@ -302,7 +302,7 @@ def stream(
     `write` takes a line of ``labels.csv``, or of JSON for the format ``jsonl``, with its line break.
     """
     inputs = Inputs.of(_paths(photos), options, files_from=files_from)
-    if inputs.are_empty:
+    if inputs.paths and inputs.are_empty:
         raise _no_images(inputs)
     tagger = Tagger.load(model, options)
     start = time.perf_counter()
@@ -379,7 +379,8 @@ def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str
 
 
 def _keep_results(inputs: Inputs, tagger: Tagger, folder: Path) -> TagSummary:
-    log.warning("no images are left in %s: keeping the results, in case it is not mounted", preview(inputs.paths))
+    if inputs.paths:
+        log.warning("no images are left in %s: keeping the results, in case it is not mounted", preview(inputs.paths))
     summary = TagSummary.of(tagger, folder)
     summary.finish(0.0)
     return summary
