@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from rich.text import Text
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.progress import Description, Total, Track, untracked
+from labelr.progress import Description, Total, Track, format_duration, untracked
+from labelr.version import __version__
 
 T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
@@ -39,8 +41,32 @@ class ReaderGoneError(Exception):
     """Nobody reads stdout any more; not an OSError, which Typer would handle itself."""
 
 
+@contextmanager
+def _writing_stdout() -> Iterator[None]:
+    """Names stdout in the error where it cannot be written, and discards what is still to be written.
+
+    Raises:
+        ReaderGoneError: If nobody reads it any more.
+        LabelrError: If it cannot be written, such as on a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter would try again at its exit
+        raise LabelrError(
+            f"cannot write to stdout: {error.strerror}", "free some space, or redirect stdout to another disk"
+        ) from error
+
+
 class _Stdout(Console):
-    """Standard output; the command ends when nobody reads it any more."""
+    """Standard output; the command ends when it cannot be written any more."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As `Console.print`."""
+        with _writing_stdout():
+            super().print(*objects, **options)
 
     def on_broken_pipe(self) -> None:
         """Raises ReaderGoneError, while rich would exit with an error."""
@@ -80,18 +106,21 @@ class _Session:
 
     quiet: bool = False
     log_file: Path | None = None
+    log_failed: bool = False
 
 
 _session = _Session()
+_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]+(?=@)|([?&]password=)[^\s&]+")
+"""The password in the address of a database."""
 
 
 def open_log(path: Path | None) -> None:
-    """Appends what is shown on stderr to a file too, as plain lines with the time; None for no file.
+    """Appends the command and what is shown on stderr to a file, as plain lines with the time; None for no file.
 
     Raises:
         LabelrError: If the file cannot be written.
     """
-    _session.log_file = None
+    _session.log_file, _session.log_failed = None, False
     if path is not None:
         try:
             path.open("a").close()
@@ -100,15 +129,21 @@ def open_log(path: Path | None) -> None:
                 f"cannot write the log {path}: {error.strerror}", "name a file in an existing folder with `--log-file`"
             ) from error
         _session.log_file = path.absolute()
+        _log(f"labelr {__version__} {shlex.join(sys.argv[1:])}")
 
 
 def _log(text: str) -> None:
     if _session.log_file is None:
         return
+    text = _PASSWORD.sub(r"\1\2***", text)
     lines = "".join(f"{_timestamp()} {line}\n" for line in text.splitlines() if line)
-    # opened each time, since logrotate may have renamed it; a full disk does not end the work
-    with suppress(OSError), _session.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(lines)
+    try:  # opened each time, since logrotate may have renamed it
+        with _session.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(lines)
+    except OSError as error:
+        if not _session.log_failed:
+            _session.log_failed = True  # which ends the recursion; a later line may be written again
+            show_note(f"cannot write the log {_session.log_file}: {error.strerror}", prefix="Warning: ", style="yellow")
 
 
 def _timestamp() -> str:
@@ -145,7 +180,9 @@ class _TimeLeft(TimeRemainingColumn):
     """The remaining time of a task; nothing if the description says it."""
 
     def render(self, task: Task) -> Text:
-        return Text("") if task.description.endswith(" left") else super().render(task)
+        if task.time_remaining is None or task.description.endswith(" left"):
+            return Text("")
+        return Text(f"{format_duration(task.time_remaining)} left", "progress.remaining")
 
 
 class _Count(ProgressColumn):
@@ -219,14 +256,8 @@ def progress_line(description: str, done: int, total: int | None, seconds_each: 
     count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
     parts = [f"{verb}: {count} {'batches' if verb == what else 'images'}"]
     if total is not None and not description.endswith(" left"):
-        parts.append(f"{_duration(seconds_each * (total - done))} left")
+        parts.append(f"{format_duration(seconds_each * (total - done))} left")
     return ", ".join([*parts, *details])
-
-
-def _duration(seconds: float) -> str:
-    """A time in the largest unit of which there are several: ``17 s``, ``35 min``, ``5 h``."""
-    units = ((3600, "h"), (60, "min"), (1, "s"))
-    return next(f"{seconds / size:,.0f} {unit}" for size, unit in units if seconds >= 2 * size or size == 1)
 
 
 def _value(value: Any) -> Any:
@@ -274,8 +305,10 @@ def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = std
 
 
 def show_sentence(text: str) -> None:
-    """Prints a sentence to stderr, broken between words where a terminal is too narrow."""
-    stderr.print(visible(text), soft_wrap=not stderr.is_terminal)
+    """Prints a sentence to stderr unless `--quiet`, broken between words where a terminal is too narrow."""
+    _log(text)
+    if not _session.quiet:
+        stderr.print(visible(text), soft_wrap=not stderr.is_terminal)
 
 
 def can_ask() -> bool:
@@ -311,12 +344,18 @@ def show_text(text: str) -> None:
 
     Raises:
         ReaderGoneError: If nobody reads it any more.
+        LabelrError: If it cannot be written.
     """
-    try:
-        if sys.stdout:  # None if the caller has closed it
+    if sys.stdout:  # None if the caller has closed it
+        with _writing_stdout():
             sys.stdout.write(text)
-    except BrokenPipeError as error:
-        raise ReaderGoneError from error
+
+
+def flush() -> None:
+    """Writes what of the results is still in a buffer; errors as `show_text`."""
+    if sys.stdout:
+        with _writing_stdout():
+            sys.stdout.flush()
 
 
 def show_line(text: str) -> None:
@@ -333,8 +372,12 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
     """Prints rows as a table; their keys are the headings.
 
     A terminal that is too narrow for all columns gets several tables, each starting with the first column, so that no
-    number is cut. Elsewhere the table is as wide as needed.
+    number is cut. Elsewhere the table is as wide as needed. On stderr, `--quiet` leaves it out.
     """
+    if to is stderr:
+        _log("\n".join(", ".join(f"{name}: {_cell(value)}" for name, value in row.items()) for row in rows))
+        if _session.quiet:
+            return
     if not to.is_terminal:
         to = type(to)(file=to.file, width=UNLIMITED_WIDTH, highlight=False, markup=False)
     for table in _make_tables(rows, "", to.width):

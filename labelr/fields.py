@@ -160,7 +160,8 @@ def _checked_item(field: Field, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if choices and value not in choices:
-        raise _error(field, f"one of {', '.join(choices)}", value, suggest(str(value), choices))
+        hint = hint_of_list(field.name, str(value)) if is_list(field) else ""
+        raise _error(field, f"one of {', '.join(choices)}", value, hint or suggest(str(value), choices))
     if kind is bool and not isinstance(value, bool):
         raise _error(field, "true or false", value)
     if kind is str and not isinstance(value, str):
@@ -185,6 +186,13 @@ def _error(field: Field, expected: str, value: object, hint: str = "") -> Settin
     if field.metadata["searchable"]:
         hint = hint_of_search(field.name, value) or hint
     return SettingError(f"{field.name}: expected {expected}, got {value!r}", hint)
+
+
+def hint_of_list(name: str, value: str) -> str:
+    """How to give several values of a list, if that is what one text holds; else empty."""
+    option = option_of(name)
+    repeated = " ".join(f"{option} {part.strip()}" for part in value.split(","))
+    return f"repeat the option for several, `{repeated}`; in a variable, put spaces between" if "," in value else ""
 
 
 def hint_of_search(name: str, value: object) -> str:

@@ -22,6 +22,12 @@ class Track(Protocol):
         ...
 
 
+def format_duration(seconds: float) -> str:
+    """A time in the largest unit of which there are several: ``17 s``, ``35 min``, ``5 h``."""
+    units = ((3600, "h"), (60, "min"), (1, "s"))
+    return next(f"{seconds / size:,.0f} {unit}" for size, unit in units if seconds >= 2 * size or size == 1)
+
+
 def untracked(items: Iterable[T], description: Description, total: Total = None) -> Iterable[T]:  # noqa: ARG001 - as `Track`
     """The same items; nothing is reported."""
     return items

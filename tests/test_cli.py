@@ -76,6 +76,14 @@ def test_fit_ends_with_the_reports_sentences_and_the_main_scores(cli: Cli, shape
     assert "TP" not in result.err
 
 
+def test_log_of_a_quiet_fit_has_its_scores(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    result = cli("fit", shapes, *TINY_OPTIONS, "--quiet", "--log-file", tmp_path / "log")
+    assert result.err == ""
+    log = (tmp_path / "log").read_text()
+    assert " Measured on 6 images of the test split, which it was not trained on.\n" in log
+    assert re.search(r" metric: mAP, value: [01]\.\d+, ", log)
+
+
 def test_fit_shows_all_tables_with_verbose_and_none_with_json(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     everything = cli("fit", shapes, *TINY_OPTIONS, "--output", tmp_path / "here", "--verbose")
     assert "Scores on the test split, 6 images:" in everything.err
@@ -522,6 +530,7 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
             "lr: expected a number",
             "try several values with `labelr tune DATA --lr 1e-3,1e-4`",
         ),
+        ("models default a b", "`labelr models default` got more arguments than it takes: b", "see `labelr models def"),
         ("fitt", "`labelr` has no command 'fitt'", "did you mean `fit`?"),
         ("train data", "`labelr` has no command 'train'", "did you mean `fit`?"),
         ("models shwo", "`labelr models` has no command 'shwo'", "did you mean `show`?"),

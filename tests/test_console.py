@@ -1,7 +1,9 @@
 """Tables on narrow terminals, lines of progress, the log file, and readers that end early."""
 
 import io
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from labelr import console
 from labelr.model.predict import Model
+from labelr.version import __version__
 
 ROWS = [
     {
@@ -76,7 +79,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
         ("tagging images  9.1 images/s  2 failed", 5, 9, "tagging: 5 of 9 images, 4 s left, 9.1 images/s, 2 failed"),
         ("tagging images", 1000, None, "tagging: 1,000 images"),
         ("scoring", 5, 12, "scoring: 5 of 12 batches, 7 s left"),
-        ("epoch 3/30  loss 0.531  1:05 left", 7, 12, "epoch 3/30: 7 of 12 batches, loss 0.531, 1:05 left"),
+        ("epoch 3/30  loss 0.531  65 s left", 7, 12, "epoch 3/30: 7 of 12 batches, loss 0.531, 65 s left"),
     ],
 )  # fmt: skip
 def test_line_of_progress_says_what_its_numbers_mean(description: str, done: int, total: int | None, line: str) -> None:
@@ -122,8 +125,9 @@ def test_error_is_in_the_log_file_of_every_command(cli: Cli, tmp_path: Path, com
     done = cli(*command, "--log-file", tmp_path / "log")
     assert done.code == 1
     logged = [line.split(" ", 1)[1] for line in (tmp_path / "log").read_text().splitlines()]
-    assert logged == [line for line in done.err.splitlines() if line]
-    assert logged[0].startswith("Error: ")
+    assert logged[0] == f"labelr {__version__} {shlex.join([*command, '--log-file', str(tmp_path / 'log')])}"
+    assert logged[1:] == [line for line in done.err.splitlines() if line]
+    assert logged[1].startswith("Error: ")
 
 
 def test_log_file_is_written_anew_after_logrotate_renamed_it(tmp_path: Path) -> None:
@@ -134,7 +138,60 @@ def test_log_file_is_written_anew_after_logrotate_renamed_it(tmp_path: Path) -> 
     console.show_note("after")
     console.open_log(None)
     console.show_note("not logged")
-    assert [path.read_text().split(" ", 1)[1] for path in (tmp_path / "log.1", log)] == ["before\n", "after\n"]
+    lines = [path.read_text().splitlines()[-1].split(" ", 1)[1] for path in (tmp_path / "log.1", log)]
+    assert lines == ["before", "after"]
+
+
+def test_log_holds_no_password_of_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["labelr", "tune", "--storage", "postgresql://me:p:/w@host:5432/db"])
+    console.open_log(tmp_path / "log")
+    console.show_note("cannot reach mysql://host:3306/db?password=secret&x=1")
+    console.open_log(None)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[0].endswith("tune --storage postgresql://me:***@host:5432/db")
+    assert lines[1].endswith("mysql://host:3306/db?password=***&x=1")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_log_on_a_full_disk_is_one_warning_and_the_work_continues(cli: Cli, shapes: Path) -> None:
+    done = cli("check", shapes, "--quiet", "--log-file", "/dev/full")
+    assert done.code == 0
+    assert done.err == "Warning: cannot write the log /dev/full: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", [["backbones"], ["cache", "ls", "--json"]])
+def test_full_disk_under_stdout_is_an_error_that_names_it(command: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "labelr", *command], env=environment, stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot write to stdout: No space left on device\n\nHint: ")
+    assert done.stderr.count("\n") == 3
+
+
+@pytest.mark.parametrize("name", ["", "-"])
+def test_log_file_needs_a_name(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("cache", "ls", "--log-file", name)
+    assert done.code == 2
+    assert done.err.startswith(f"Error: --log-file: expected the name of a file, got {name!r}\n")
+    assert not (tmp_path / "-").exists()
+
+
+def test_log_file_of_all_commands_comes_from_a_variable_and_holds_errors_in_options(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABELR_LOG_FILE", str(tmp_path / "all"))
+    monkeypatch.setenv("LABELR_TAG_LOG_FILE", str(tmp_path / "tag"))
+    cli("fit", "data", "--epochs", "x")
+    cli("tag", "data", "--top-k", "x")
+    assert "Error: epochs: expected" in (tmp_path / "all").read_text()
+    assert "Error: top_k: expected" in (tmp_path / "tag").read_text()
+    assert "top_k" not in (tmp_path / "all").read_text()
 
 
 @pytest.mark.parametrize("name", ["", "missing/log"])

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from labelr.cli.options import Command, takes_settings
 from labelr.cli.tune import TuneCommand
 from labelr.config import SEARCHABLE, EvaluateOptions, TagOptions, TrainConfig, TuneOptions
 from labelr.fields import SettingError, Settings
+from labelr.model.predict import Model
 
 Parse = Callable[..., dict[str, Any]]
 
@@ -189,3 +191,47 @@ def test_lists_and_flags_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
     assert parse("--only", "a", "--only", "b", "--amp", "--no-amp", "--split", "all") == {
         "only": ["a", "b"], "amp": False, "split": "all",
     }  # fmt: skip
+
+
+# --- options from the environment ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "arguments", "message"),
+    [
+        ("LABELR_TAG_QUIET", "maybe", "", "LABELR_TAG_QUIET: expected true or false, got 'maybe'"),
+        ("LABELR_TAG_TOP_K", "x", "", "top_k: expected a whole number from 1, got 'x' (set in LABELR_TAG_TOP_K)"),
+        ("LABELR_TAG_FORMAT", "xml", "", "got 'xml' (set in LABELR_TAG_FORMAT)"),
+        ("LABELR_TAG_THRESHOLD", "0.5", "--threshold-file t.csv", "exclude each other (set in LABELR_TAG_THRESHOLD)"),
+        ("LABELR_TAG_MIN_LABELS", "3", "--top-k 2", "min_labels 3 is more than top_k 2 (set in LABELR_TAG_MIN_LABELS)"),
+        ("LABELR_TAG_TOP_K", "2", "--min-labels x", "min_labels: expected a whole number from 0, got 'x'"),
+        ("LABELR_TAG_TOP_K", "2", "--top-k x", "top_k: expected a whole number from 1, got 'x'"),
+    ],
+)
+def test_error_names_the_variable_that_a_wrong_value_is_from(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, arguments: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done = cli("tag", "photos", *arguments.split())
+    assert done.code == 2
+    assert done.err.splitlines()[0].endswith(message)
+
+
+def test_hint_says_how_to_give_several_values_of_a_list(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, photos: Path, trained: Model
+) -> None:
+    monkeypatch.setenv("LABELR_TAG_FORMAT", "table,jsonl")
+    assert "repeat the option for several, `--format table --format jsonl`; in a variable," in cli("tag", photos).err
+    monkeypatch.setenv("LABELR_TAG_FORMAT", "table jsonl")
+    done = cli("tag", photos, "--model", trained.path, "--only", "disc, cross", "--dry-run")
+    assert "repeat the option for several, `--only disc --only cross`" in done.err
+
+
+def test_unknown_variable_is_a_warning_that_names_the_nearest(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELR_TAG_TRESHOLD", "0.3")
+    monkeypatch.setenv("LABELR_MODELS_LIST_JSON", "1")
+    warning = (
+        "Warning: LABELR_TAG_TRESHOLD is ignored: `labelr tag` has no such option; did you mean `LABELR_TAG_THRESHO"
+    )
+    assert cli("tag", "nowhere").err.startswith(warning)
+    assert cli("models", "list").err == ""

@@ -71,6 +71,7 @@ def main() -> NoReturn:
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
         code = app(prog_name="labelr", standalone_mode=False)
+        console.flush()
     except LabelrError as error:
         _fail(error)
     except UsageError as error:
@@ -118,6 +119,8 @@ def _usage_error(error: Any) -> SettingError:
         commands = list(command.commands)
         message = f"`{path}` has no command {unknown[1]!r}"
         hint = suggest(unknown[1], commands, OTHER_NAMES) or f"choose one of {', '.join(commands)}"
+    elif extra := re.fullmatch(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
+        message = f"`{path}` got more arguments than it takes: {extra[1]}"
     return SettingError(message, hint)
 
 

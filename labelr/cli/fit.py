@@ -31,7 +31,7 @@ class FitCommand(opt.Command):
             following = args[position + 1] if position + 1 < len(args) else ""
             alone = argument == "--synthetic" and not following.isdecimal()
             filled.append("--synthetic=auto" if alone else argument)
-        return super().parse_args(ctx, filled)
+        return super().parse_args(ctx, filled)  # type: ignore[no-untyped-call]
 
 
 def source_settings(command: str, data: list[Path] | None, synthetic: str | None) -> dict[str, Any]:
@@ -110,16 +110,19 @@ def fit(
             raise
         trust = console.ask(f"{error.message}. Use them as labels? Otherwise they are left out.")
         result = run(dataclasses.replace(options, trust_predictions=trust))
-    if not quiet and result["scored_on"]:
-        show_scores(result, tables=not json, verbose=verbose)
+    if result["scored_on"]:
+        show_scores(result, tables=not json, quiet=quiet, verbose=verbose)
     if json:
         console.show_json(result)
     else:
         console.show_line(result["model"])
 
 
-def show_scores(result: Mapping[str, Any], *, tables: bool, verbose: bool) -> None:
-    """Prints on stderr how good a new model is: in words, in its main or all scores, and which labels are uncertain."""
+def show_scores(result: Mapping[str, Any], *, tables: bool, quiet: bool, verbose: bool) -> None:
+    """Prints on stderr how good a new model is: in words, in its main or all scores, and which labels are uncertain.
+
+    All of it is also in the log file, but for the warning with `quiet`.
+    """
     from labelr.scoring.report.text import headline, headline_rows
     from labelr.training.finalize import SCORED
 
@@ -130,4 +133,5 @@ def show_scores(result: Mapping[str, Any], *, tables: bool, verbose: bool) -> No
         show_evaluation(result, to=console.stderr)
     elif tables:
         console.show_table(headline_rows(result), to=console.stderr)
-    warn_of_few_positives(result)
+    if not quiet:
+        warn_of_few_positives(result)

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import inspect
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from labelr import console
 from labelr.config import PANELS
+from labelr.errors import suggest
 from labelr.fields import Field, SettingError, Settings, choices_of, is_list, kind_of, option_of, parsed
+from labelr.files import local_path
 
 Function = Callable[..., None]
 _TYPES = {int: "INT", float: "FLOAT", str: "TEXT"}
@@ -38,6 +42,17 @@ class Command(TyperCommand):
         """As Typer's."""
         _simplify(self.get_params(ctx))
         super().format_help(ctx, formatter)
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        """As Typer's."""
+        with _naming_variables(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As Typer's."""
+        _warn_of_unknown_variables(ctx)
+        with _naming_variables(ctx):
+            return super().invoke(ctx)
 
     def make_parser(self, ctx):  # type: ignore[no-untyped-def]
         """The parser of the command line; what variables of the environment set does not pass through it."""
@@ -64,6 +79,46 @@ def _check_given_once(parameters: list[Any]) -> None:
                 f"`{parameter.opts[0]}` is given {count} times, but takes one value",
                 "separate several values by commas" if has_list else "keep one of them",
             )
+
+
+def _variable(context: Any, parameter: Any) -> str:
+    """The variable of the environment that sets an option of a command."""
+    return f"{context.auto_envvar_prefix}_{parameter.name.upper()}"
+
+
+@contextmanager
+def _naming_variables(context: Any) -> Iterator[None]:
+    """Adds to an error on the value of an option the variable of the environment that it comes from."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        variable = _variable(context, error.param) if error.param else ""
+        if variable not in os.environ or not getattr(error.param, "is_flag", False):
+            raise
+        raise SettingError(f"{variable}: expected true or false, got {os.environ[variable]!r}") from error
+    except SettingError as error:
+        text = f"{error.message} {error.hint}"
+        variables = [
+            _variable(context, parameter)
+            for parameter in context.command.params
+            if getattr(context.get_parameter_source(parameter.name), "name", "") == "ENVIRONMENT"
+            and re.search(rf"(?<![\w-])({parameter.name}(:| \d)|{option_of(parameter.name)}(?![\w-]))", text)
+        ]
+        if variables:
+            error.message += f" (set in {' and '.join(variables)})"
+        raise
+
+
+def _warn_of_unknown_variables(context: Any) -> None:
+    """Warns of variables of the environment that set no option of a command, but are named as if they did."""
+    known = {parameter.name.upper(): _variable(context, parameter) for parameter in context.command.params}
+    prefix = f"{context.auto_envvar_prefix}_"
+    for name in sorted(os.environ):
+        option = name.removeprefix(prefix)
+        if option != name and option not in known:
+            hint = suggest(option, known.values(), known)
+            note = f"{name} is ignored: `{context.command_path}` has no such option"
+            console.show_note(note + f"; {hint}" * bool(hint), prefix="Warning: ", style="yellow")
 
 
 class Group(TyperGroup):
@@ -153,9 +208,30 @@ Force = Annotated[bool, option("--force", "Replace existing results.", "Output")
 Json = Annotated[bool, option("--json", "Print the result as JSON.")]
 Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
 Verbose = Annotated[bool, option("--verbose -v", "Show more details.")]
+
+
+def _open_log(context: typer.Context, name: str | None) -> None:
+    """Opens the log, before other options are checked, so that errors in them are in it."""
+    if context.resilient_parsing:  # as when a shell completes
+        return
+    name = os.environ.get("LABELR_LOG_FILE") or None if name is None else name
+    if name in ("", "-"):
+        raise SettingError(
+            f"--log-file: expected the name of a file, got {name!r}",
+            "name one, such as `--log-file labelr.log`; without the option, messages are on stderr alone",
+        )
+    console.open_log(None if name is None else local_path(name))
+
+
 LogFile = Annotated[
-    Path | None,
-    option("--log-file", "Append messages with their time to a file, also those that --quiet hides.", metavar="FILE"),
+    str | None,
+    option(
+        "--log-file",
+        "Append messages with their time to a file, also those that --quiet hides. Default: LABELR_LOG_FILE.",
+        metavar="FILE",
+        callback=_open_log,
+        is_eager=True,
+    ),
 ]
 
 
@@ -194,8 +270,7 @@ def takes_log_file(command: Function) -> Function:
     """Gives a command the option ``--log-file``."""
 
     @functools.wraps(command)
-    def run(*, log_file: Path | None, **values: Any) -> None:
-        console.open_log(log_file)
+    def run(*, log_file: None, **values: Any) -> None:  # it is open already
         command(**values)
 
     own = inspect.signature(command, eval_str=True)

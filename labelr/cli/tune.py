@@ -94,8 +94,7 @@ def tune(
             data, None, base, study=study, storage=storage, name=name, output=output, force=force, track=track,
             watch=_show_live, **settings,
         )  # fmt: skip
-    if not quiet:
-        _show_result(result)
+    _show_result(result)
     if json:
         console.show_json(result.to_json())
     else:

@@ -29,7 +29,7 @@ from labelr.data.label_table import (
 from labelr.data.match_images import ImageFinder, Match
 from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, UnconfirmedError, pluralize, preview, preview_reasons, suggest
-from labelr.fields import SettingError
+from labelr.fields import SettingError, hint_of_list
 from labelr.files import common_folder
 from labelr.progress import Track, untracked
 
@@ -391,10 +391,12 @@ def _join_columns(
 
 
 def _with_wanted_labels(dataset: Dataset, options: ReadOptions) -> Dataset:
-    for label in (*options.only, *options.exclude):
-        known = {*dataset.labels, *(dataset.findings.columns if label in options.exclude else ())}
-        if label not in known:
-            raise LabelrError(f"{dataset.source} has no label {label!r}", suggest(label, known))
+    for option in ("only", "exclude"):
+        known = {*dataset.labels, *(dataset.findings.columns if option == "exclude" else ())}
+        for label in getattr(options, option):
+            if label not in known:
+                hint = hint_of_list(option, label) or suggest(label, known)
+                raise LabelrError(f"{dataset.source} has no label {label!r}", hint)
     kept = [label for label in dict.fromkeys(options.only or dataset.labels) if label not in options.exclude]
     if not kept:
         raise LabelrError("no label is left", "exclude fewer with `--exclude`")

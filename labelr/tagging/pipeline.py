@@ -14,7 +14,7 @@ from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import in_batches, map_ahead
 from labelr.errors import suggest
-from labelr.fields import SettingError
+from labelr.fields import SettingError, hint_of_list
 from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.predict import Model, micro_batch_size
@@ -127,10 +127,12 @@ class LabelSelection:
         Raises:
             LabelrError: If an option names an unknown label, no label is left, or the thresholds cannot be read.
         """
-        for name in (*options.only, *options.exclude):
-            if name not in model.labels:
-                hint = suggest(name, model.labels) or "list the labels with `labelr models show`"
-                raise SettingError(f"the model has no label {name!r}", hint)
+        for option in ("only", "exclude"):
+            for name in getattr(options, option):
+                if name not in model.labels:
+                    hint = hint_of_list(option, name) or suggest(name, model.labels)
+                    hint = hint or "list the labels with `labelr models show`"
+                    raise SettingError(f"{option}: the model has no label {name!r}", hint)
         columns = [
             column
             for column, label in enumerate(model.labels)

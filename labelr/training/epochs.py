@@ -21,6 +21,7 @@ from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo, Pretraining
 from labelr.model.predict import BATCH_SIZE, Probs, optimize_for_inference, predict_probs
 from labelr.model.pretrained import describe_start, load_start
+from labelr.progress import format_duration
 from labelr.scoring import metrics
 from labelr.scoring.report.page import remove_report
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
@@ -336,7 +337,7 @@ class EpochLoop:
         parts += [f"lr {trainer.lr_at(trainer.progress):.1e}", f"{speed:,.0f} images/s"]
         left = trainer.budget.seconds_left(trainer.steps)
         if np.isfinite(left):
-            parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+            parts.append(f"{format_duration(left)} left")
         return "  ".join(parts)
 
 

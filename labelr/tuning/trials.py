@@ -18,6 +18,7 @@ from labelr import files
 from labelr.config import SEARCHABLE, TrainConfig
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number
+from labelr.progress import format_duration
 from labelr.scoring.results import without_nan
 from labelr.tuning.space import Plan, format_rounded, format_value
 
@@ -279,9 +280,7 @@ def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int)
     if not any(times) or num_points is None or num_points <= len(times):
         return ""
     seconds = statistics.fmean(times) * (num_points - len(times)) / jobs
-    if seconds < 90:
-        return f"about {seconds:.0f} s left"
-    return f"about {seconds / 60:.0f} min left" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h left"
+    return f"about {format_duration(seconds)} left"
 
 
 def log_finished(trials: Sequence[Trial], plan: Plan, logged: set[int]) -> None:
