@@ -198,7 +198,7 @@ def test_evaluate_leaves_out_what_the_model_has_learned_from(cli: Cli, shapes: P
     with (model / "splits.csv").open() as file:
         unseen = [row for row in csv.DictReader(file) if row["split"] == "test"]
     assert report["images"] == len(unseen)
-    assert f"left out: {60 - len(unseen)} of 60 images, that the model was trained on" in result.err
+    assert f"left out: {60 - len(unseen)} of 60 images that small was trained on" in result.err
     assert report["metrics"] == json.loads((model / "metrics.json").read_text())["metrics"]
 
 
@@ -389,17 +389,54 @@ def test_damaged_models_are_listed_with_the_reason_and_can_be_removed(
 def test_model_of_a_newer_format_is_listed_with_what_to_do(cli: Cli, model: Path) -> None:
     (model / "model.json").write_text((model / "model.json").read_text().replace('"format": 1', '"format": 99'))
     listed = cli("models", "list")
-    assert "model format 99, and this labelr reads up to 1; upgrade labelr: " in listed.err
+    assert "model format 99, and this labelr reads up to 1\nHint: upgrade labelr: " in listed.err
 
 
 def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:
-    assert json.loads(cli("models", "verify", "--json").out) == [{"name": "small", "path": str(model), "damaged": None}]
+    assert json.loads(cli("models", "verify", "--json").out) == [
+        {"name": "small", "path": str(model), "damaged": None, "hint": None}
+    ]
     weights = next(model.glob("weights-*"))
     weights.write_bytes(weights.read_bytes()[:-1])
     assert json.loads(cli("models", "list", "--json").out)[0]["damaged"] is None
     found = cli("models", "verify", "small", "--json")
     assert found.code == 3
     assert "its digest is not the one in model.json" in json.loads(found.out)[0]["damaged"]
+
+
+def test_verify_reports_each_model_once_and_each_hint_once_beside_unknown_names(cli: Cli, model: Path) -> None:
+    for name in ("half", "half2"):
+        next(Path(shutil.copytree(model, model.with_name(name))).glob("weights-*")).unlink()
+    names = ("smal", "half", "half2", model.with_name("half"), "small")
+    found = cli("models", "verify", *names)
+    assert found.code == 3
+    assert re.findall(r"^│ (\w+) ", found.out, re.MULTILINE) == ["smal", "half", "half2", "small"]
+    assert "no model called 'smal'" in found.out
+    assert found.err.count("copy the directory again") == 1
+    assert "did you mean `small`?" in found.err
+    assert [row["damaged"] is None for row in json.loads(cli("models", "verify", *names, "--json").out)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["tag", "photos", "--model"], ["models", "show"], ["models", "default"]])
+def test_named_model_without_its_info_is_damaged(
+    cli: Cli, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (model / "model.json").unlink()
+    shutil.copytree(model, "elsewhere")
+    for name in ("small", str(model), "elsewhere", "./elsewhere"):
+        result = cli(*command, name)
+        assert result.code == 1
+        assert result.err.startswith(f"Error: {Path(name).name} is damaged: it has no model.json\n\nHint: copy ")
+
+
+def test_removed_models_are_printed_as_json(cli: Cli, model: Path) -> None:
+    copy = Path(shutil.copytree(model, model.with_name("copy")))
+    assert json.loads(cli("models", "rm", "small", "copy", "--json").out) == [
+        {"name": "small", "path": str(model)}, {"name": "copy", "path": str(copy)},
+    ]  # fmt: skip
 
 
 def test_folders_that_labelr_did_not_write_and_running_runs_are_not_damaged(cli: Cli, home: Path, model: Path) -> None:
@@ -437,10 +474,46 @@ def test_default_model_that_is_gone_is_an_error_that_says_how_to_choose_another(
     model.rename(model.with_name("renamed"))
     result = cli("evaluate", shapes)
     assert result.code == 1
-    assert "the default model is gone" in result.err
+    assert f"the default model cannot be used: there is no directory {model}" in result.err
     assert "`labelr models default NAME`" in result.err
+    listed = cli("models", "list")
+    assert re.search(r"│ small .*│ damaged *│ yes ", listed.out)
+    assert f"Warning: small cannot be used: there is no directory {model}\nHint: choose another default" in listed.err
+    assert cli("models", "verify").code == 3
     assert cli("models", "default", "--unset").code == 0
     assert "using the newest model: renamed" in cli("evaluate", shapes, "--threads", 1).err
+
+
+def test_default_model_elsewhere_is_listed_and_verified(cli: Cli, model: Path, trained: Model) -> None:
+    assert cli("models", "default", trained.path).code == 0
+    rows = json.loads(cli("models", "list", "--json").out)
+    assert {row["path"]: row["default"] for row in rows} == {str(model): False, str(trained.path): True}
+    assert len(json.loads(cli("models", "verify", "--json").out)) == 2
+
+
+def test_default_model_must_have_its_weights_undamaged(cli: Cli, model: Path, home: Path) -> None:
+    other = Path(shutil.copytree(model, home / "models" / "zebra"))
+    assert cli("models", "default", "small").code == 0
+    for folder in (model, other):
+        weights = next(folder.glob("weights-*"))
+        weights.write_bytes(weights.read_bytes()[:-1])
+    chosen = cli("models", "default", "zebra")
+    assert (chosen.code, chosen.out) == (1, "")
+    assert "its digest is not the one" in chosen.err
+    assert cli("models", "default").code == 1
+    next(model.glob("weights-*")).unlink()
+    shown = cli("models", "default")
+    assert (shown.code, shown.out) == (1, "")
+    assert f"the default model cannot be used: {model} has no weights-" in shown.err
+
+
+def test_default_is_unset_where_no_model_is_left(cli: Cli, model: Path) -> None:
+    assert cli("models", "default", "small").code == 0
+    shutil.rmtree(model)
+    assert cli("models", "default", "--unset") == (0, "", "No default is set: there is no trained model.\n")
+    assert json.loads(cli("models", "default", "--unset", "--json").out) == {
+        "name": None, "path": None, "pinned": False,
+    }  # fmt: skip
 
 
 def test_removed_default_model_is_no_longer_the_default(cli: Cli, model: Path, home: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY, Cli
 
@@ -12,6 +13,8 @@ import labelr
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.predict import Model
+from labelr.scoring.compare import Comparison
+from labelr.scoring.results import Evaluation
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_only_images_that_no_model_has_learned_from_count(trained: Model, other:
     found = labelr.compare([other, third], threads=1)
     assert found.evaluations[0].files == ("00006.png", "00007.png")
     learn(third, "T" * 60)
-    with pytest.raises(LabelrError, match="third: no images to evaluate on") as caught:
+    with pytest.raises(LabelrError, match="no images to evaluate on: third was trained on every image left") as caught:
         labelr.compare([other, third], threads=1)
     assert "--data" in caught.value.hint
 
@@ -85,7 +88,7 @@ def test_data_and_threshold_may_be_given(trained: Model, other: Path, shapes: Pa
     assert len(found.evaluations[0].probs) == 40
     assert [item.threshold for item in found.evaluations] == [0.3, 0.3]
     assert found.to_json()["data"] == str(tmp_path / "few" / "labels.csv")
-    assert "does not clearly differ from" in repr(found)
+    assert "third does not clearly differ from other: mAP" in repr(found)
 
 
 def test_data_that_is_gone_is_an_error_that_names_the_option(
@@ -108,9 +111,39 @@ def test_compare_prints_the_models_side_by_side(cli: Cli, trained: Model, other:
     assert shown.code == 0
     assert "other: difference" in shown.out
     assert "mAP" in shown.out
+    assert "too few images with a label to tell whether other is better than trained: mAP" in shown.out
     assert "on 6 images that neither has learned from." in shown.out
     machine = json.loads(cli(*command, "--json").out)
     assert [model["name"] for model in machine["models"]] == ["trained", "other"]
+
+
+def test_images_on_which_map_is_not_evaluable_compare_nothing(trained: Model, other: Path) -> None:
+    learn(other, "e" + "T" * 59)
+    third = Path(shutil.copytree(other, other.with_name("third")))
+    found = labelr.compare([other, third], threads=1)
+    assert found.describe() == (
+        "third cannot be compared with other: no label has positives and negatives among 1 image that neither has "
+        "learned from"
+    )
+    assert found.verdict() is None
+    assert found.to_json()["models"][1]["differences"]["map_macro"] is None
+
+
+@pytest.mark.parametrize("images", [9, 10])
+def test_difference_is_clear_from_ten_images_on(images: int) -> None:
+    targets = np.tile(np.eye(2, dtype=np.float32), (5, 1))[:images]
+    half = np.full(2, 0.5)
+    first, second = (
+        Evaluation(
+            labels=("a", "b"), probs=probs, targets=targets, thresholds=half, model_thresholds=half, prevalence=half,
+            files=("",) * images, model=f"/{name}", data="", paths=(), digests=("",) * images,
+        )
+        for name, probs in (("first", 1 - targets), ("second", targets))
+    )  # fmt: skip
+    found = Comparison((first, second))
+    assert found.verdict() == (None if images == 9 else "better")
+    assert found.describe().startswith("second is better than first" if images == 10 else "too few images")
+    assert Comparison((second, first)).verdict() == (None if images == 9 else "worse")
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_near_duplicates_of_training_images_are_left_out_and_counted(
     result = cli("evaluate", data, "--model", photographed.path, "--json")
     report = json.loads(result.out)
     assert (report["images"], report["left_out"]) == (1, {"trained_on": 1, "near_duplicates": 1})
-    assert "left out: 1 near-duplicate of images that the model was trained on" in result.err
+    assert f"left out: 1 near-duplicate of images that {photographed.name} was trained on" in result.err
     everything = json.loads(cli("evaluate", data, "--model", photographed.path, "--split", "all", "--json").out)
     assert (everything["images"], everything["left_out"]) == (3, {"trained_on": 0, "near_duplicates": 0})
 
@@ -175,7 +175,7 @@ def test_model_without_fingerprints_is_warned_of(cli: Cli, photographs: Path, ph
     (folder / "splits.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
     result = cli("evaluate", photographs, "--model", "old")
     assert result.code == 0
-    assert "Warning: the model keeps no fingerprints of its images" in result.err
+    assert "Warning: old keeps no fingerprints of its images" in result.err
 
 
 def test_no_common_label_is_an_error(shapes: Path, trained: Model, table: Callable[..., Path]) -> None:

@@ -116,6 +116,13 @@ def earlier(good: Model, home: Path) -> Path:
     return Path(shutil.copytree(good.path, home / "models" / "good"))
 
 
+def change_score(folder: Path, score: float) -> None:
+    """Changes the mAP that a model says it has."""
+    info = store.load_info(folder)
+    assert info.scores is not None
+    store.save_info(folder, replace(info, scores={**info.scores, "map_macro": score}))
+
+
 def sentence_of(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     """The only message about an earlier model."""
     (record,) = (record for record in caplog.records if "than good" in record.message or "with good" in record.message)
@@ -163,8 +170,12 @@ def test_better_model_says_how_it_becomes_the_default(
 @pytest.mark.parametrize(
     ("settings", "damage", "message"),
     [
-        ({"test_fraction": 0.0}, "", "bad is not compared with good: there is no test split"),
-        ({}, "weights", "bad is not compared with good: "),
+        (
+            {"test_fraction": 0.0},
+            "",
+            "bad cannot be compared with good: there is no test split. Without `--model`, bad",
+        ),
+        ({}, "weights", "its digest is not the one in model.json; the model is skipped"),
         ({}, "splits", ""),
         ({}, "model", ""),
     ],
@@ -174,10 +185,66 @@ def test_model_is_complete_where_it_cannot_be_compared(
 ) -> None:
     for path in earlier.glob(f"{damage}*" if damage else "nothing"):
         path.write_bytes(b"")
-    caplog.set_level("INFO")
     assert fit(many, {**BAD, **settings}, name="bad").model.info.complete
     assert "good: mAP" not in caplog.text
-    assert message in caplog.text
+    assert message in caplog.text  # of warnings
+    assert ("`labelr models default good`" in caplog.text) == bool(settings)
+
+
+def test_next_best_model_is_compared_where_the_best_is_damaged_or_has_learned_from_all_images(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("learned", "damaged"):
+        change_score(Path(shutil.copytree(earlier, earlier.with_name(name))), 1.0)
+    splits = earlier.with_name("learned") / "splits.csv"
+    splits.write_text(splits.read_text().replace(",test,", ",train,"))
+    next(earlier.with_name("damaged").glob("weights-*")).write_bytes(b"")
+    fit(many, BAD, name="bad")
+    assert "bad is worse than good: mAP" in caplog.text
+    assert "cannot be compared" not in caplog.text
+
+
+def test_model_is_compared_where_the_default_is_gone(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = Path(shutil.copytree(earlier, earlier.with_name("gone")))
+    store.pin(gone)
+    shutil.rmtree(gone)
+    caplog.set_level("INFO")
+    fit(many, BAD, name="bad")
+    assert "bad is worse than good: mAP" in caplog.text
+    (warning,) = (record.message for record in caplog.records if "default model" in record.message)
+    assert f"the default model cannot be used: there is no directory {gone}; choose another default" in warning
+
+
+def test_default_that_is_trained_again_is_compared_with_its_former_score_and_not_called_the_newest(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.pin(Path(shutil.copytree(earlier, earlier.with_name("bad"))))
+    fit(many, BAD, name="bad", force=True)
+    replaced, warning = (record.message for record in caplog.records if record.levelname == "WARNING")
+    former = (store.load_info(earlier).scores or {})["map_macro"]
+    assert f"the model that it replaced had mAP {former:.3f} on its own test images" in replaced
+    assert warning.startswith("bad is worse than good: mAP ")
+    assert "Without `--model`, bad is used now, since it is the default; keep good" in warning
+
+
+def test_lower_score_of_a_replaced_model_is_only_mentioned(
+    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_score(earlier, 0.0)
+    caplog.set_level("INFO")
+    fit(many, BAD, name="good", force=True)
+    (told,) = (record for record in caplog.records if "replaced" in record.message)
+    assert told.levelname == "INFO"
+    assert "had mAP 0.000 on its own test images" in told.message
+
+
+def test_replaced_model_of_other_images_is_not_mentioned(
+    shapes: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(shapes, {**BAD, "test_fraction": 0.1}, name="good", force=True)
+    assert "replaced" not in caplog.text
 
 
 def test_model_of_other_images_is_not_compared(shapes: Path, earlier: Path, caplog: pytest.LogCaptureFixture) -> None:

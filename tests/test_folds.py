@@ -76,7 +76,7 @@ def test_out_of_fold_predictions_differ_from_those_of_the_final_model(fitted: Fi
 
 
 def test_every_image_was_trained_on(fitted: Fitted, shapes: Path) -> None:
-    with pytest.raises(LabelrError, match="the model was trained on every image"):
+    with pytest.raises(LabelrError, match="was trained on every image"):
         labelr.evaluate(shapes, fitted.model)
 
 

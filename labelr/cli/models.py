@@ -68,13 +68,17 @@ def default(
     with console.session(quiet=quiet, verbose=verbose):
         if name is not None or unset:
             store.pin(None if name is None else store.find(name))
-        folder, pinned = store.find_default(), store.pinned_model() is not None
+        folder, pinned = store.newest_model() if unset else store.find_default(), store.pinned_model() is not None
+        if folder is not None and not unset:
+            store.verify(folder)
     if json:
-        console.show_json({"name": folder.name, "path": str(folder), "pinned": pinned})
+        console.show_json({"name": folder and folder.name, "path": folder and str(folder), "pinned": pinned})
         return
-    if not (pinned or quiet):
-        console.show_note("No default is set: the newest model is used.")
-    console.show_line(str(folder))
+    if not pinned:
+        used = "there is no trained model" if folder is None else "the newest model is used"
+        console.show_note(f"No default is set: {used}.")
+    if folder is not None:
+        console.show_line(str(folder))
 
 
 @models.command()
@@ -101,7 +105,8 @@ def compare(
     """Compare models on the same labelled images, which none of them has learned from.
 
     The others are compared with the first: a difference is clear if its 95 % interval, by a paired bootstrap over the
-    images, does not contain 0. Images are recognised by content. Labels that not all models have are left out.
+    images, does not contain 0, and at least 10 images have a label. Images are recognised by content. Labels that not
+    all models have are left out.
     """
     CompareOptions.of(settings)  # reports mistakes before the heavy imports
     from labelr.scoring.compare import compare as compare_models
@@ -126,16 +131,17 @@ def verify(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Check that no file of a model is missing or damaged. The exit code is 3 if one is."""
+    """Check that no file of a model is missing or damaged. The exit code is 3 if one is, or there is no such model."""
     from labelr.training.record import verify_models
 
     with console.session(quiet=quiet, verbose=verbose):
         rows = verify_models(names or ())
     damaged = [row for row in rows if row["damaged"]]
     if json:
-        console.show_json([{key: row[key] for key in ("name", "path", "damaged")} for row in rows])
+        console.show_json([{key: row[key] for key in ("name", "path", "damaged", "hint")} for row in rows])
     elif rows:
         console.show_table([{"name": row["name"], "state": row["damaged"] or "ok"} for row in rows])
+        _show_hints(damaged)
     if damaged:
         raise typer.Exit(opt.EXIT_ATTENTION)
 
@@ -143,6 +149,7 @@ def verify(
 @models.command()
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of models.", show_default=False)],
+    json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -155,7 +162,10 @@ def rm(
             store.check_removable(folder)
         for folder in folders:
             store.remove(folder)
-            console.show_line(str(folder))
+            if not json:
+                console.show_line(str(folder))
+    if json:
+        console.show_json([{"name": folder.name, "path": str(folder)} for folder in folders])
 
 
 def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -175,11 +185,18 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows
     ]
     console.show_table(shown)
-    for row in rows:
-        if row["damaged"]:
-            console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")
+    damaged = [row for row in rows if row["damaged"]]
+    for row in damaged:
+        console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")
+    _show_hints(damaged)
     if any(row["resumable"] for row in rows):
         console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")
+
+
+def _show_hints(damaged: Sequence[Mapping[str, Any]]) -> None:
+    """What to do with damaged models, each hint once."""
+    for hint in dict.fromkeys(row["hint"] for row in damaged if row["hint"]):
+        console.show_note(hint, prefix="Hint: ", style="bold")
 
 
 def _state(row: Mapping[str, Any]) -> str:

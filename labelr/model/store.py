@@ -38,6 +38,9 @@ DEFAULT_FILE = ".default"
 WEIGHTS = "weights-*.safetensors"
 PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
 """A directory with one of these holds a model, or what is left of one."""
+DEFAULT_HINT = (
+    "choose another default with `labelr models default NAME`, or the newest with `labelr models default --unset`"
+)
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +208,8 @@ def load_info(folder: Path) -> ModelInfo:
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
+    if not folder.is_dir():
+        raise LabelrError(f"there is no directory {folder}", DEFAULT_HINT)
     if not (folder / INFO_FILE).is_file():
         raise LabelrError(f"{folder} has no {INFO_FILE}", DAMAGED_HINT)
     return ModelInfo.read(folder / INFO_FILE)
@@ -243,10 +248,11 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
     if model is None:
         return find_default()
     names = (INFO_FILE, RUN_FILE) if unfinished else (INFO_FILE,)
-    parts = PARTS if unfinished else ()  # elsewhere, a folder may have a config.json that is not ours
+    parts = PARTS if unfinished else ()
     directory, folder = files.local_path(model), models_folder() / model
     is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
-    for candidate in (directory,) if is_path else (folder, directory):
+    candidates = (directory,) if is_path else (folder, directory)
+    for candidate in candidates:
         if _holds(candidate, *names, *(parts if candidate.parent == models_folder() else ())):
             return candidate.absolute()
     known = {path.name for path in folders_with(*names, *parts)}
@@ -256,6 +262,9 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
             f"{str(model)!r} has no model yet: its training was stopped",
             "resume it with the same `labelr fit` command and `--resume`",
         )
+    for candidate in candidates:  # elsewhere, a folder may have a config.json that is not ours
+        if _holds(candidate, *(PARTS if candidate.parent == models_folder() else (WEIGHTS,))):
+            raise LabelrError(f"{candidate.absolute().name} is damaged: it has no {INFO_FILE}", DAMAGED_HINT)
     if is_path or directory.is_dir():
         raise LabelrError(f"there is no model in {str(model)!r}", hint)
     raise LabelrError(f"no model called {str(model)!r}", hint)
@@ -308,21 +317,25 @@ def find_default() -> Path:
     """The directory of the model that is used where none is named: the pinned one, else the newest complete one.
 
     Raises:
-        LabelrError: If the pinned one is gone, or there is no model.
+        LabelrError: If the pinned one is gone or lacks a file, or there is no model.
     """
     pinned = pinned_model()
     if pinned is not None:
-        if not (pinned / INFO_FILE).is_file():
-            raise LabelrError(
-                f"the default model is gone: there is no model in {pinned}",
-                "choose another one with `labelr models default NAME`, or the newest with `labelr models default "
-                "--unset`",
-            )
+        try:
+            check(pinned)
+        except LabelrError as error:
+            raise LabelrError(f"the default model cannot be used: {error.message}", DEFAULT_HINT) from error
         return pinned
-    complete = [(info.created, path) for path, info in list_models() if info.complete]
-    if not complete:
+    newest = newest_model()
+    if newest is None:
         raise LabelrError(f"no trained model in {models_folder()}", "train one with `labelr fit DATA`")
-    return max(complete)[1]
+    return newest
+
+
+def newest_model() -> Path | None:
+    """The directory of the newest complete model; None if there is none."""
+    complete = [(info.created, path) for path, info in list_models() if info.complete]
+    return max(complete)[1] if complete else None
 
 
 def pinned_model() -> Path | None:
@@ -347,6 +360,7 @@ def pin(folder: Path | None) -> None:
         return
     if not check(folder).complete:
         raise LabelrError(f"the training of {folder.name} is not finished", "resume it first, or choose another model")
+    verify(folder)
     inside = folder.parent == models_folder()
     files.make_folder(path.parent)
     files.write_atomically(path, f"{folder.name if inside else folder}\n")

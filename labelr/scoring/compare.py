@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from labelr.config import CompareOptions, ReadOptions
 from labelr.data.dataset import Dataset
@@ -21,6 +23,8 @@ from labelr.scoring.evaluate import evaluate_probs, predict_dataset, select_spli
 from labelr.scoring.results import Evaluation, without_nan
 from labelr.scoring.thresholds import choose_thresholds
 
+MIN_IMAGES = 10
+"""With fewer images that have a label, no difference is called clear: the bootstrap interval is far too narrow."""
 HINT = "name labelled images that none of the models has learned from with `--data DIR`"
 
 log = logging.getLogger(__name__)
@@ -49,16 +53,37 @@ class Comparison:
         (first, targets), *others = ((_decisions(item), item.targets) for item in self.evaluations)
         return [bootstrap.differences(first, other, targets) for other, _ in others]
 
+    @cached_property
+    def has_few_images(self) -> bool:
+        """Whether there are too few images with a label to tell which model is better."""
+        return int((self.evaluations[0].targets == 1).any(axis=1).sum()) < MIN_IMAGES
+
+    @property
+    def is_evaluable(self) -> bool:
+        """Whether the images tell mAP: a label has positives and negatives."""
+        return not np.isnan(self.evaluations[0].metrics["map_macro"])
+
+    def verdict(self, number: int = 1) -> Literal["better", "worse"] | None:
+        """Whether the mAP of the model of a number, from 1, is clearly higher or lower than that of the first model."""
+        _, low, high = self.differences[number - 1]["map_macro"]
+        if self.has_few_images:
+            return None
+        return "better" if low > 0 else "worse" if high < 0 else None
+
     def describe(self, number: int = 1) -> str:
         """How the model of a number, from 1, compares with the first model, number 0, in a sentence."""
-        names, images = self.names, pluralize(len(self.evaluations[0].probs), "image")
+        first, name, verdict = self.names[0], self.names[number], self.verdict(number)
+        images = f"{pluralize(len(self.evaluations[0].probs), 'image')} that neither has learned from"
         before, after = (self.evaluations[index].metrics["map_macro"] for index in (0, number))
         difference, low, high = self.differences[number - 1]["map_macro"]
-        verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "does not clearly differ from"
-        return (
-            f"{names[number]} {verdict} {names[0]}: mAP {format_number(after)} and {format_number(before)}, difference "
-            f"{difference:+.3f}, 95 % interval {low:+.3f} .. {high:+.3f}, on {images} that neither has learned from"
-        )
+        if not self.is_evaluable:
+            return f"{name} cannot be compared with {first}: no label has positives and negatives among {images}"
+        scores = f"mAP {format_number(after)} and {format_number(before)}"
+        if self.has_few_images:
+            return f"too few images with a label to tell whether {name} is better than {first}: {scores} on {images}"
+        relation = f"is {verdict} than" if verdict else "does not clearly differ from"
+        interval = f"difference {difference:+.3f}, 95 % interval {low:+.3f} .. {high:+.3f}"
+        return f"{name} {relation} {first}: {scores}, {interval}, on {images}"
 
     def to_json(self) -> dict[str, Any]:
         """The data, the labels, and the metrics of each model, with the differences to the first; ready for JSON."""
@@ -176,5 +201,5 @@ def _unseen(dataset: Dataset, models: Sequence[Model]) -> Dataset:
         try:
             dataset = select_split(dataset, model, "auto")
         except LabelrError as error:
-            raise LabelrError(f"{model.name}: {error.message}", HINT) from error
+            raise LabelrError(error.message, HINT) from error
     return dataset

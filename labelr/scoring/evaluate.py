@@ -166,27 +166,27 @@ def select_split(dataset: Dataset, model: Model, split: str) -> Dataset:
     selected = dataset.take([row for row, digest in enumerate(dataset.digests) if (digest in listed) != auto])
     left_out = len(dataset) - len(selected)
     if left_out:
-        which = "that the model was trained on" if auto else f"that are not in the model's {split} split"
-        log.info("left out: %s of %s images, %s", f"{left_out:,}", f"{len(dataset):,}", which)
+        which = f"that {model.name} was trained on" if auto else f"that are not in the {split} split of {model.name}"
+        log.info("left out: %s of %s %s", f"{left_out:,}", pluralize(len(dataset), "image"), which)
     if auto:
-        selected = _without_near_duplicates(selected, listed)
+        selected = _without_near_duplicates(selected, listed, model.name)
         counts = {"trained_on": left_out, "near_duplicates": len(dataset) - left_out - len(selected)}
         selected = replace(selected, findings=selected.findings._replace(left_out=counts))
     if not len(selected):
-        learned = "the model was trained on every image, or on a near-duplicate of it"
-        reason = learned if auto else f"no image is in the model's {split} split"
+        learned = f"{model.name} was trained on every image left, or on a near-duplicate of it"
+        reason = learned if auto else f"no image is in the {split} split of {model.name}"
         raise LabelrError(f"no images to evaluate on: {reason}", "evaluate on all images with `--split all`")
     return selected
 
 
-def _without_near_duplicates(dataset: Dataset, fitted: Mapping[str, int | None]) -> Dataset:
-    """The images that are no near-duplicates of those that a model was fitted on: fingerprints by digest."""
+def _without_near_duplicates(dataset: Dataset, fitted: Mapping[str, int | None], name: str) -> Dataset:
+    """The images that are no near-duplicates of those that a model of a name was fitted on: fingerprints by digest."""
     if len(dataset) and fitted and all(value is None for value in fitted.values()):
-        log.warning("the model keeps no fingerprints of its images: near-duplicates of them are not left out")
+        log.warning("%s keeps no fingerprints of its images: near-duplicates of them are not left out", name)
     near = belongs_to(dataset.digests, dataset.fingerprints, (list(fitted), list(fitted.values())))
     if near.any():
         found = pluralize(int(near.sum()), "near-duplicate")
-        log.info("left out: %s of images that the model was trained on", found)
+        log.info("left out: %s of images that %s was trained on", found, name)
     return dataset.take(np.flatnonzero(~near))
 
 

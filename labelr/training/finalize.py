@@ -1,5 +1,6 @@
 """From trained weights to a complete model: calibration, thresholds, evaluation and report."""
 
+import json
 import logging
 import shlex
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
 from labelr.data.splits import recorded_digests
 from labelr.errors import LabelrError, first_line, pluralize, preview
+from labelr.frames import format_number
 from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
+from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
 from labelr.scoring.compare import Comparison, compare_models
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
@@ -34,6 +37,8 @@ SCORED = {
     "folds": "in all, each predicted by a model that was not trained on it",
 }
 """The images that the scores of a new model are on, as phrases that follow their number."""
+
+IMAGES = {"test": "test images", "val": "validation images", "folds": "images over all folds"}
 
 MAX_COMPARED = 2000
 """Test images on which a new model is compared with an earlier one, so that it takes seconds."""
@@ -145,30 +150,77 @@ def complete(report: ReportData, config: TrainConfig, suspects: Path | None) -> 
     return model
 
 
-def compare_with_earlier(run: Run, model: Model, dataset: Dataset) -> None:
+def replaced_model(run: Run, dataset: Dataset) -> ModelInfo | None:
+    """The info of a finished model of the same images and labels that a new run is about to replace."""
+    try:
+        info = None if run.record else store.check(run.folder)
+    except LabelrError:
+        return None
+    return info if info is not None and info.complete and _knows(run.folder, info, dataset) else None
+
+
+def compare_with_earlier(run: Run, model: Model, dataset: Dataset, replaced: ModelInfo | None) -> None:
     """Logs how a new model compares with the best earlier one of the same data, on test images unseen by both.
 
-    It warns if the new model is clearly worse and is the default from now on. It does not pin the earlier one itself:
-    then no later model would become the default either, which a script that trains every night would notice late.
+    It warns if the new model is the default from now on, and is clearly worse or cannot be compared. It does not pin
+    the earlier one itself: then no later model would become the default either, which a script that trains every night
+    would notice late. Of a replaced model only the scores are left.
     """
-    earlier = _find_earlier(model, dataset)
-    if earlier is None:
-        return
     try:
-        comparison = _compare(run, earlier, model, dataset.split("test"))
-        default = store.find_default()
-    except (LabelrError, OSError, RuntimeError) as error:  # the model is complete all the same
-        log.info("%s is not compared with %s: %s", model.name, earlier.name, first_line(error))
+        if replaced is not None:
+            _log_replaced(model, replaced)
+        default = _default_model(model)
+        found = _compare_with_best(run, model, dataset)
+    except LabelrError as error:  # the model is complete all the same
+        log.warning("%s is not compared with earlier models: %s", model.name, error.message)
         return
-    difference, _, high = comparison.differences[0]["map_macro"]
-    sentence, is_default = comparison.describe(), default == model.path
-    if is_default and difference < 0:
+    if found is None:
+        return
+    earlier, sentence, comparison = found
+    difference = comparison.differences[0]["map_macro"][0] if comparison else np.nan
+    is_default = default == model.path
+    if is_default and not difference >= 0:
+        reason = "newest" if store.pinned_model() is None else "default"
         keep = f"keep {earlier.name} with `labelr models default {shlex.quote(earlier.name)}`"
-        sentence += f". Without `--model`, {model.name} is used now, since it is the newest; {keep}"
-    elif difference > 0 and not is_default and model.path.parent == store.models_folder():
+        sentence += f". Without `--model`, {model.name} is used now, since it is the {reason}; {keep}"
+    elif default and not is_default and difference > 0 and model.path.parent == store.models_folder():
         change = f"change that with `labelr models default {shlex.quote(model.name)}`"
         sentence += f". Without `--model`, {default.name} is used; {change}"
-    log.log(logging.WARNING if is_default and high < 0 else logging.INFO, "%s", sentence)
+    is_doubtful = np.isnan(difference) or (comparison and comparison.verdict() == "worse")
+    log.log(logging.WARNING if is_default and is_doubtful else logging.INFO, "%s", sentence)
+
+
+def _default_model(model: Model) -> Path | None:
+    """The default model now that a new one is the newest; None if it does not matter or, with a warning, is gone."""
+    if store.pinned_model() is None:
+        return model.path if model.path.parent == store.models_folder() else None
+    try:
+        return store.find_default()
+    except LabelrError as error:
+        log.warning("%s; %s", error.message, error.hint)
+        return None
+
+
+def _compare_with_best(run: Run, model: Model, dataset: Dataset) -> tuple[Path, str, Comparison | None] | None:
+    """The best earlier model that can be compared, or else is the best, how the new one compares, and the comparison.
+
+    None if there is no earlier model.
+    """
+    failed = []
+    test = dataset.split("test")
+    for earlier in _find_earlier(model, dataset):
+        try:
+            comparison = _compare(run, earlier, model, test)
+        except (LabelrError, OSError, RuntimeError) as error:
+            sentence = f"{model.name} cannot be compared with {earlier.name}: {first_line(error)}"
+        else:
+            sentence = comparison.describe()
+            if comparison.is_evaluable:
+                return earlier, sentence, comparison
+        failed.append((earlier, sentence, None))
+        if not len(test):
+            break
+    return failed[0] if failed else None
 
 
 def _compare(run: Run, earlier: Path, model: Model, test: Dataset) -> Comparison:
@@ -181,19 +233,45 @@ def _compare(run: Run, earlier: Path, model: Model, test: Dataset) -> Comparison
     return compare_models(models, test.take(rows), options, track=run.track)
 
 
-def _find_earlier(model: Model, dataset: Dataset) -> Path | None:
-    """The best other model in the models folder that shares images and labels with a data set; the default comes first.
+def _find_earlier(model: Model, dataset: Dataset) -> Iterator[Path]:
+    """The other models in the models folder that know images and labels of a data set, the best first.
 
-    Images are recognised by content. None if there is none.
+    The default comes before all. Damaged models are skipped with a warning.
     """
-    pinned, digests, labels = store.pinned_model(), set(dataset.digests), set(dataset.labels)
+    pinned = store.pinned_model()
     known = [
         (path == pinned, (info.scores or {}).get("map_macro") or 0.0, path)
         for path, info in store.list_models()
-        if path != model.path and info.complete and not labels.isdisjoint(info.labels)
-        and not digests.isdisjoint(recorded_digests(path))
-    ]  # fmt: skip
-    return max(known)[-1] if known else None
+        if path != model.path and info.complete and _knows(path, info, dataset)
+    ]
+    for _, _, path in sorted(known, reverse=True):
+        try:
+            store.verify(path)
+        except LabelrError as error:
+            log.warning("%s; the model is skipped", error.message)
+        else:
+            yield path
+
+
+def _knows(folder: Path, info: ModelInfo, dataset: Dataset) -> bool:
+    """Whether a model shares labels and images, which are recognised by content, with a data set."""
+    return not (set(info.labels).isdisjoint(dataset.labels) or recorded_digests(folder).isdisjoint(dataset.digests))
+
+
+def _log_replaced(model: Model, replaced: ModelInfo) -> None:
+    """Logs the mAP of a model and of the one that it replaces; a warning if the old one is above the new interval."""
+    before, after = ((info.scores or {}).get("map_macro") for info in (replaced, model.info))
+    if before is None or after is None:
+        return
+    metrics = json.loads((model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
+    high = metrics.get("intervals", {}).get("map_macro", [None, None])[1]
+    images, own = (IMAGES.get(info.scored_on or "", "images") for info in (model.info, replaced))
+    log.log(
+        logging.WARNING if high is not None and before > high else logging.INFO,
+        "%s has mAP %s on its %s; the model that it replaced had mAP %s on its own %s, which may be others: without "
+        "`--force`, both are kept and compared on the same images",
+        model.name, format_number(after), images, format_number(before), own,
+    )  # fmt: skip
 
 
 @contextmanager

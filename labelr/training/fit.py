@@ -30,7 +30,7 @@ from labelr.progress import Track, untracked
 from labelr.scoring.evaluate import check_suspects_file
 from labelr.scoring.results import describe_scores, headline
 from labelr.training.epochs import train
-from labelr.training.finalize import compare_with_earlier, finalize
+from labelr.training.finalize import compare_with_earlier, finalize, replaced_model
 from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.history import EpochRow, check_event_log, read_history
 from labelr.training.record import RunRecord, applied_settings, is_resumable
@@ -174,6 +174,7 @@ def fit(
             return _previous_result(run, suspects)
         num_train = len(dataset.split_rows("train"))
         resolved = run.config.resolved(run.runtime.options, num_train=num_train, is_synthetic=not folders)
+        replaced = replaced_model(run, dataset)
         run.start(RunRecord.of(folders, config, resolved, dataset))
         with _explain_failure(run.folder):
             if resolved.folds:
@@ -185,7 +186,7 @@ def fit(
                 train(run, dataset)
                 model = finalize(run, dataset, suspects=_as_path(suspects))
         run.finish()
-        compare_with_earlier(run, model, dataset)
+        compare_with_earlier(run, model, dataset, replaced)
         if folders:
             _advise_backbone(dataset, run.config)
     return FitResult.load(model)

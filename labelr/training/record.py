@@ -280,25 +280,41 @@ def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, RunRecord]]:
 
 
 def list_models_and_runs() -> list[dict[str, Any]]:
-    """One row about each model, damaged model and unfinished run in the models folder, the newest last."""
+    """One row about each model, damaged model and unfinished run in the models folder, the newest last.
+
+    The pinned default is among them, wherever it is, and also if it is gone.
+    """
     runs = dict(list_runs())
     rows = [summarise(path, record) for path, record in runs.items()]
-    rows += [_summarise_model(path) for path in store.folders_with(*store.PARTS) if path not in runs]
-    return sorted(rows, key=lambda row: str(row["created"]))
+    models = {path for path in (*store.folders_with(*store.PARTS), store.pinned_model()) if path is not None}
+    rows += [_summarise_model(path) for path in models.difference(runs)]
+    return sorted(rows, key=lambda row: (row["created"], row["path"]))
 
 
 def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """One row about each model of these names, or of the models folder, after its weights have been verified."""
+    """One row about each model of these names, or of `list_models_and_runs`, after its weights have been verified.
+
+    A name that no model has is a damaged one.
+    """
     if names:
-        rows = [_summarise_model(store.find(name, unfinished=True)) for name in names]
+        rows = list({Path(row["path"]).resolve(): row for row in map(_summarise_named, names)}.values())
     else:
         rows = [row for row in list_models_and_runs() if not row["running"] and not row["resumable"]]
     for row in rows:
         try:
-            store.verify(Path(row["path"]))
+            if not row["damaged"]:
+                store.verify(Path(row["path"]))
         except LabelrError as error:
-            row["damaged"] = _in_a_line(error)
+            row.update(_damage(error))
     return rows
+
+
+def _summarise_named(name: str) -> dict[str, Any]:
+    """One row about the model of a name, or why there is none."""
+    try:
+        return _summarise_model(store.find(name, unfinished=True))
+    except LabelrError as error:
+        return summarise(store.models_folder() / name, error)
 
 
 def _summarise_model(path: Path) -> dict[str, Any]:
@@ -324,18 +340,19 @@ def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError) -> dict[s
         "resumable": isinstance(source, RunRecord) and not running,
         "running": running,
         "damaged": None,
+        "hint": None,
         "default": path == store.pinned_model(),
     }
     if isinstance(source, LabelrError):
-        return row | {"damaged": None if running else _in_a_line(source)}
+        return row if running else row | _damage(source)
     row |= {"created": source.created, "labels": len(source.labels)}
     if isinstance(source, RunRecord):
         return row | {"epochs_done": _epochs_done(path, source), "epochs": source.settings.get("epochs")}
     return row | {"map_macro": (source.scores or {}).get("map_macro")}
 
 
-def _in_a_line(error: LabelrError) -> str:
-    return "; ".join(filter(None, (error.message, error.hint)))
+def _damage(error: LabelrError) -> dict[str, str | None]:
+    return {"damaged": error.message, "hint": error.hint or None}
 
 
 def _epochs_done(folder: Path, record: RunRecord) -> int:
