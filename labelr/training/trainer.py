@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from threading import Lock
@@ -78,7 +79,7 @@ class Trainer:
         self.steps = 0
         self.losses: list[Tensor] = []
         self.waited_seconds = 0.0
-        self.pool = ThreadPool(runtime.compute_threads)
+        self.pool = ThreadPool(1 if config.compile else runtime.compute_threads)  # compiled dropout has one generator
         batch_size = images.batch_size
         self.default_micro_batch = min(MICRO_BATCH_SIZE, batch_size) if runtime.is_cpu else batch_size
         consequence = f", with accumulated gradients, so that a step still uses {pluralize(batch_size, 'image')}"
@@ -259,11 +260,18 @@ class Trainer:
         images, targets = self.runtime.to_device(batch.images[rows]), self.runtime.to_device(batch.targets[rows])
         augmented = normalise(self.augment(images, batch.aspects[rows], size, generator), self.preprocessing)
         mixed, mixed_targets = mixup(augmented, targets, self.config.mixup, generator)
-        with SeededDropout(generator):
+        with self._seeded_dropout(generator):
             logits = self._forward(replica, mixed).float()
         loss = masked_bce(logits, mixed_targets, batch.targets.numel())
         gradients = torch.autograd.grad(self.scaler.scale(loss), self.parameters, materialize_grads=True)
         return MicroBatchResult(loss.detach(), (~mixed_targets.isnan()).sum(), gradients)
+
+    def _seeded_dropout(self, generator: torch.Generator) -> AbstractContextManager[object]:
+        """Has dropout depend on a generator alone; torch.compile does not know `SeededDropout`."""
+        if not self.config.compile:
+            return SeededDropout(generator)
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return nullcontext()
 
     def _forward(self, replica: nn.Module, images: Tensor) -> Tensor:
         try:
