@@ -29,7 +29,10 @@ FORMAT = 4
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS predicted (name BLOB PRIMARY KEY, applies BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, settings TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS predictions (
+    run INTEGER, name BLOB, applies BLOB, PRIMARY KEY (run, name, applies)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
@@ -126,11 +129,20 @@ class Journal:
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Starts a run: no image is found yet, but all previous results are available."""
-        facts = {"settings": json.dumps(settings), "complete": "no"}
+        content = json.dumps(settings)
+        facts = {"settings": content, "complete": "no"}
         with self._errors(), self._database:
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._database.execute("DELETE FROM found")
+            self._database.execute("INSERT OR IGNORE INTO runs (settings) VALUES (?)", (content,))
             self._database.execute("DELETE FROM facts WHERE name LIKE 'table %'")  # the tables will be written again
+        (self._run,) = next(self._rows("SELECT id FROM runs WHERE settings = ?", content))
+
+    def clear(self) -> None:
+        """Forgets all results, but not what was predicted: tables of earlier runs may be in use as labels."""
+        with self._errors(), self._database:
+            for table in ("facts", "results", "found", "files", "reported"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608
 
     def finish(self, tables: Mapping[str, str]) -> int:
         """Finishes a run, and forgets images that are gone, folders that were not listed, and the files in `orphans`.
@@ -172,7 +184,8 @@ class Journal:
     def put_predicted(self, name: str, applies: NDArray[np.bool_]) -> None:
         """Keeps which labels were written for an image, so that `fit` knows them from those of people."""
         with self._errors():
-            self._database.execute("REPLACE INTO predicted VALUES (?, ?)", (os.fsencode(name), applies.tobytes()))
+            row = self._run, os.fsencode(name), applies.tobytes()
+            self._database.execute("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?)", row)
 
     def commit(self) -> None:
         """Writes all results to disk."""
@@ -379,18 +392,26 @@ def _check_tables(folder: Path, journal: Journal) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Deletes the results of earlier runs, and no other files."""
+    """Deletes the results of earlier runs, and no other files; the journal still knows what was predicted."""
     try:
         with closing(Journal(folder)) as journal:
-            written = list(journal.files())
+            _delete_results(folder, list(journal.files()))
+            journal.clear()
     except LabelrError:  # damaged, or from another version: it does not say which files were written
-        written = []
+        _delete_results(folder, [])
+        with files.writing(folder):
+            for path in (folder / FOLDER).glob(f"{JOURNAL_FILE}*"):
+                path.unlink()
+
+
+def _delete_results(folder: Path, written: Collection[Path]) -> None:
+    """Deletes the tables and the files that were written for images; without any known, those that look like them."""
     starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
     with files.writing(folder):
         for path in written:
             remove(path, folder.absolute())
-        for path in (*(folder / name for name in TABLES), *(folder / FOLDER).glob(f"{JOURNAL_FILE}*")):
-            path.unlink(missing_ok=True)
+        for name in TABLES:
+            (folder / name).unlink(missing_ok=True)
         for path in folder.rglob("*.csv") if not written else ():
             if path.is_file() and path.read_bytes().startswith(starts):
                 path.unlink()
