@@ -62,6 +62,13 @@ def test_different_images_are_not_near_duplicates() -> None:
     assert min(distances) > duplicates.MAX_DISTANCE
 
 
+def test_copies_of_a_photograph_of_low_contrast_are_near_duplicates(tmp_path: Path) -> None:
+    foggy = ImageEnhance.Contrast(smooth_image(1)).enhance(0.15)
+    foggy.save(tmp_path / "copy.jpg", quality=60)
+    with Image.open(tmp_path / "copy.jpg") as copy:
+        assert (hashed(foggy) ^ hashed(copy)).bit_count() <= duplicates.MAX_DISTANCE
+
+
 def test_image_of_one_colour_has_no_fingerprint() -> None:
     assert fingerprint(np.full((32, 32, 3), 200, dtype=np.uint8)) is None
 

@@ -283,7 +283,7 @@ def test_few_positives_are_warned_of_and_intervals_and_baselines_are_shown(
     cli: Cli, shapes: Path, trained: Model
 ) -> None:
     result = cli("evaluate", shapes, "--model", trained.path)
-    assert "Warning: fewer than 10 positives here in 3 of 3 labels, whose scores are unreliable: horiz" in result.err
+    assert "Warning: scores are unreliable for 3 of 3 labels, with fewer than 10 positives here: horiz" in result.err
     assert "Warning" in cli("evaluate", shapes, "--model", trained.path, "--json").err
     assert "95 % interval" in result.out
     assert "label prior" in result.out

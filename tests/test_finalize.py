@@ -68,7 +68,7 @@ def test_labels_that_cannot_promise_the_target_precision_are_named(
 ) -> None:
     model = fit(shapes, {**TINY, "target_precision": 0.9, "val_fraction": 0.3, "report": True}).model
     assert model.info.thresholds == (0.9, 0.9, 0.9)  # 22 predictions would be needed, among 18 images
-    assert "3 of 3 labels cannot promise a precision of 0.9, and apply from a probability of 0.9" in caplog.text
+    assert "a precision of 0.9 cannot be promised for 3 of 3 labels, from a probability of 0.9 on: " in caplog.text
     assert "at least 22 predictions on validation images" in caplog.text
     assert json.loads((model.path / "metrics.json").read_text())["missed_target"] == list(model.labels)
     page = (model.path / "report" / "report.html").read_text()
@@ -86,6 +86,18 @@ def test_without_validation_images_nothing_is_fitted(shapes: Path) -> None:
     info = fit(shapes, {**TINY, "val_fraction": 0}).model.info
     assert info.calibration == UNCALIBRATED
     assert info.thresholds == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("folds", "advice"), [(None, "use `--folds`, or label more"), (3, ": label more")])
+def test_labels_that_miss_the_target_are_counted_with_what_can_be_done(
+    folds: int | None, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = DecisionRule(UNCALIBRATED, np.full(5, 0.9), np.ones(5, dtype=bool))
+    with caplog.at_level("INFO"):
+        rule.log_summary(tuple("abcde"), TrainConfig(target_precision=0.9, folds=folds))
+    assert "; threshold 0.900" in caplog.text
+    assert "for 5 of 5 labels, from a probability of 0.9 on: a, b, c, and 2 more; " in caplog.text
+    assert f"{advice} images" in caplog.text
 
 
 def test_targets_of_one_kind_give_no_calibration_and_default_thresholds() -> None:

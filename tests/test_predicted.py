@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY_OPTIONS, Cli, error_of, read_table
 
@@ -93,10 +94,64 @@ def test_table_may_be_renamed_sorted_and_saved_by_a_spreadsheet(tagged: Path, sh
     assert kept(shapes, path) == ("00000.png",)
 
 
-def test_new_label_makes_a_row_a_persons_where_its_cell_is_filled(tagged: Path, shapes: Path) -> None:
+def test_new_label_is_a_persons_but_does_not_confirm_the_predicted_ones(tagged: Path, shapes: Path) -> None:
     cells_of = {"filename": "red", "00003.png": "0", "00004.png": "1"}
     path = edit(tagged / "labels.csv", lambda cells: [*cells, cells_of.get(cells[0], "")])
-    assert kept(shapes, path) == ("00003.png", "00004.png")
+    assert "the labels of 60 of 60 images" in error_of(shapes, labels=[str(path)]).message
+    table = read_table(shapes, labels=[str(path)], trust_predictions=False)
+    assert table.files == ("00003.png", "00004.png")
+    assert table.targets[:, table.labels.index("red")].tolist() == [0, 1]
+    assert np.isnan(table.targets).sum() == 2 * 3
+    assert "labels that were not predicted count as yours, and confirm no others: red" in table.findings.notes
+
+
+def test_renamed_columns_and_a_column_filled_on_every_row_confirm_nothing(tagged: Path, shapes: Path) -> None:
+    new = {"filename": ["filename", "Horizontal Stripes", "Disc", "triangle", "red"]}
+    path = edit(edit(tagged / "labels.csv", flip_first), lambda cells: new.get(cells[0], [*cells, "0"]))
+    assert "the labels of 59 of 60 images" in error_of(shapes, labels=[str(path)]).message
+
+
+def test_table_with_other_labels_alone_is_a_persons(tagged: Path, shapes: Path) -> None:
+    new = {"filename": ["filename", "red"]}
+    path = edit(tagged / "labels.csv", lambda cells: new.get(cells[0], cells[:2]))
+    assert len(read_table(shapes, labels=[str(path)])) == 60
+
+
+def test_predictions_are_known_after_other_models_have_tagged_the_same_images(
+    tagged: Path, shapes: Path, trained: Model
+) -> None:
+    first = (tagged / "labels.csv").read_text().splitlines()[1]
+    assert not first.endswith(",1,1,1")
+    path = tagged / "corrected.csv"
+    path.write_text((tagged / "labels.csv").read_text().replace(first, "00000.png,1,1,1"))
+    for threshold in (0.99, 1e-6):  # the second predicts all labels, also those of the corrected row
+        labelr.tag(shapes / "images", trained, output=tagged, threshold=threshold, force=True)
+    assert kept(shapes, path) == ("00000.png",)
+    assert "the labels of 60 of 60 images" in error_of(shapes, labels=[str(tagged / "labels.csv")]).message
+
+
+@pytest.mark.parametrize("column", ["reviewed", "Checked", "verified"])
+@pytest.mark.parametrize(("yes", "no"), [("2026-03-01", ""), ("Anna", "no"), ("1", "0"), ("ja", "nein")])
+def test_any_text_but_no_confirms_a_row(column: str, yes: str, no: str, tagged: Path, shapes: Path) -> None:
+    cells_of = {"filename": column, "00001.png": yes, "00002.png": yes}
+    path = edit(tagged / "labels.csv", lambda cells: [*cells, cells_of.get(cells[0], no)])
+    table = read_table(shapes, labels=[str(path)], trust_predictions=False)
+    assert table.files == ("00001.png", "00002.png")
+    assert table.labels == ("horizontal_stripes", "disc", "triangle")
+    assert f"confirmed in the column `{column}`: 2 rows" in table.findings.notes
+
+
+def test_probabilities_are_refused_and_the_labels_beside_them_named(tagged: Path, shapes: Path) -> None:
+    error = error_of(shapes, labels=[str(tagged / "probabilities.csv")])
+    assert "holds probabilities, which are no labels" in error.message
+    assert f"`--labels {tagged / 'labels.csv'}`" in error.hint
+
+
+def test_output_given_as_data_names_the_images_and_the_table(tagged: Path, shapes: Path) -> None:
+    error = error_of(tagged)
+    assert error.message == f"{tagged} holds what `labelr tag` wrote, and no images"
+    assert f"`{shapes / 'images'} --labels {tagged / 'labels.csv'}`" in error.hint
+    assert len(read_table(tagged, images=str(shapes / "images"), trust_predictions=True)) == 60
 
 
 def test_deleted_column_confirms_nothing(tagged: Path, shapes: Path) -> None:
@@ -121,14 +176,14 @@ def test_filled_table_of_uncertain_images_holds_labels_even_if_the_model_was_rig
 
 def test_output_without_predictions_is_read_as_any_other(tagged: Path, shapes: Path) -> None:
     with closing(sqlite3.connect(tagged / JOURNAL)) as database:
-        database.execute("DROP TABLE predicted")  # as written by earlier versions
+        database.execute("DROP TABLE predictions")  # as written by earlier versions
     assert len(kept(shapes, tagged / "labels.csv")) == 60
 
 
 def test_predictions_of_a_killed_run_are_known(tagged: Path, shapes: Path) -> None:
     killed = (
         "import os, signal, sqlite3, sys; database = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "database.execute('DELETE FROM predicted WHERE name > CAST(? AS BLOB)', ('00029.png',)); "
+        "database.execute('DELETE FROM predictions WHERE name > CAST(? AS BLOB)', ('00029.png',)); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", killed, tagged / JOURNAL], check=False)

@@ -122,6 +122,15 @@ def test_score_is_shown_as_0_or_1_only_if_it_is(score: float, digits: int, expec
     assert format_score(score, digits) == expected
 
 
+def test_ends_of_an_interval_have_the_digits_of_the_value() -> None:
+    result = result_of(1, 1, 1, images=6, map_macro=0.8, exact_match=0.996)
+    result["intervals"] = {"map_macro": [0.003, 0.997], "exact_match": [0.9, 1.0]}
+    assert [row["95 % interval"] for row in headline_rows(result) if row["95 % interval"]] == [
+        "0.0 .. 1.0", "0.900 .. 1.000",
+    ]  # fmt: skip
+    assert "0.8, 95 % interval 0.0 to 1.0;" in metric_cards(result)[0]["description"]
+
+
 def test_rows_of_the_main_scores_have_their_uncertainty_and_baselines() -> None:
     rows = headline_rows(result_of(1, 1, 1, f1_macro=None, hamming_loss=0.0512))
     assert [row["metric"] for row in rows] == ["mAP", "F1 micro", "exact match", "Hamming loss", "AUROC macro"]

@@ -73,8 +73,10 @@ def warn_of_few_positives(result: Mapping[str, Any]) -> None:
     """Warns of labels whose scores are unreliable."""
     few, total = result["few_positives"], len(result["labels"])
     if few:
-        found = f"fewer than 10 positives here in {len(few)} of {pluralize(total, 'label')}"
-        console.show_note(f"{found}, whose scores are unreliable: {preview(few)}", prefix="Warning: ", style="yellow")
+        found = (
+            f"scores are unreliable for {len(few)} of {pluralize(total, 'label')}, with fewer than 10 positives here"
+        )
+        console.show_note(f"{found}: {preview(few)}", prefix="Warning: ", style="yellow")
 
 
 def _where(result: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 
 from labelr.config import ReadOptions
 from labelr.data.formats import spreadsheet, tagged
-from labelr.data.formats.layouts import read_source, recognise
+from labelr.data.formats.layouts import recognise
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
-from labelr.data.predicted import find_unconfirmed
+from labelr.data.predicted import read_reviewed
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
 from labelr.fields import option_of
@@ -151,7 +151,7 @@ def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
     for name in ("label_column", "image_column", "annotator"):
         if getattr(options, name) and all(source.table is None for source in sources):
             raise LabelrError(f"{sources[0].path} has no columns", f"leave `{option_of(name)}` out")
-    tables = [find_unconfirmed(source, read_source(source)) for source in sources]
+    tables = [read_reviewed(source) for source in sources]
     if options.group and any(table.groups is None for table in tables):
         raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")
     return tables

@@ -27,6 +27,7 @@ from labelr.data.label_table import (
     spread_targets,
 )
 from labelr.data.match_images import ImageFinder, Match
+from labelr.data.predicted import check_has_images
 from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, UnconfirmedError, pluralize, preview, preview_reasons, suggest
 from labelr.fields import SettingError, hint_of_list
@@ -104,8 +105,8 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
         raise UnconfirmedError(
             f"{dataset.source}: the labels of {count:,} of {total} are predictions of labelr that nobody corrected or "
             "confirmed",
-            "use them as labels with `--trust-predictions`, leave them out with `--no-trust-predictions`, or mark "
-            "those that are right with 1 in a column `confirmed`",
+            "use them as labels with `--trust-predictions`, leave them out with `--no-trust-predictions` (labels that "
+            "you added are kept), or mark those that are right with 1 in a column `confirmed`",
         )
     _log_findings(dataset)
     return dataset
@@ -190,6 +191,8 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
     if not os.path.isdir(images):
         raise LabelrError(f"the image folder {images} does not exist", "name the folder of the images with `--images`")
     index = FileIndex(data, options.ignore)
+    if not options.images:
+        check_has_images(data, index)
     sources = find_sources(data, images, options, index)
     tables = read_sources(sources)
     finder = ImageFinder(images if options.images else data, index, _all_images(sources, tables, images))

@@ -2,9 +2,10 @@
 
 import json
 import os
+import shlex
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,104 +13,193 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr.data.formats.layouts import read_source
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import column_key
-from labelr.data.label_table import LabelTable, spread_targets
-from labelr.errors import LabelrError, pluralize
+from labelr.data.formats.table import Mark, column_key, marks_among
+from labelr.data.label_table import LabelTable
+from labelr.data.walk import FileIndex
+from labelr.errors import LabelrError, pluralize, preview
 
 JOURNAL = Path(".labelr", "journal.sqlite")
 """What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.output`."""
-CONFIRMED_COLUMNS = ("confirmed", "reviewed")
-"""Names of the column in which people mark rows that are right."""
+CONFIRMED_COLUMNS = ("confirmed", "reviewed", "checked", "verified")
+"""Names of the column in which people mark rows that are right, by any text that does not say no."""
 UNFILLED_FILE = "uncertain.csv"
 """The table of `labelr tag` that people fill in themselves."""
+PROBABILITIES = "probabilities.csv"
 
 
 class Predictions(NamedTuple):
-    """What `labelr tag` wrote: for each image whether each of K labels applies, as K bytes."""
+    """What `labelr tag` wrote with the same model and settings.
+
+    Attributes:
+        labels: K labels.
+        names: P images. One whose file has changed occurs more than once.
+        applies: Whether each label applies, 0 or 1, shape ``(P, K)``.
+    """
 
     labels: tuple[str, ...]
-    applies: dict[str, bytes]
+    names: list[str]
+    applies: NDArray[np.uint8]
 
 
-def find_unconfirmed(source: Source, table: LabelTable) -> LabelTable:
-    """The table of a label file with the names of its rows that are unchanged predictions, and are not confirmed.
+def read_reviewed(source: Source) -> LabelTable:
+    """The labels of a label file, with the names of its rows that are unchanged predictions, and are not confirmed.
 
-    With `trust_predictions` off, these rows are left out. A column `confirmed` is no label.
+    With `trust_predictions` off, predictions are left out; labels that people added to these rows stay. A column
+    `confirmed` is no label.
 
     Raises:
-        LabelrError: If no row is left.
+        LabelrError: If the file cannot be read, or no row is left.
     """
     folder = source.path if source.is_folder else source.path.parent
-    predictions = read_predictions(folder / JOURNAL) if source.path.name != UNFILLED_FILE else None
-    if predictions is None:
+    if source.path.name == UNFILLED_FILE or not (folder / JOURNAL).is_file():
+        return read_source(source)
+    if source.path.name == PROBABILITIES:
+        raise LabelrError(
+            f"{source.path} holds probabilities, which are no labels",
+            f"name the table of labels beside it with `--labels {shlex.quote(str(folder / 'labels.csv'))}`",
+        )
+    predictions = read_predictions(folder)
+    source, confirmed, notes = _take_confirmed(source, {label for run in predictions for label in run.labels})
+    table = read_source(source)
+    table = replace(table, notes=(*table.notes, *notes))
+    if not predictions:
         return table
-    table, confirmed = _take_confirmed(table, predictions.labels)
-    rows = np.flatnonzero(_are_predicted(table, predictions) & ~confirmed).tolist()
-    unconfirmed = tuple(table.names[row] for row in rows)
+    matches = [_are_predicted(table, run) for run in predictions]
+    # That of the run which wrote the file: a corrected row may have the labels that another model predicts.
+    predicted, columns = max(matches, key=lambda match: int(match[0].sum()))
+    predicted &= np.array([name not in confirmed for name in table.names], dtype=bool)
+    return _mark_unconfirmed(source, table, predicted, columns) if predicted.any() else table
+
+
+def _mark_unconfirmed(
+    source: Source, table: LabelTable, predicted: NDArray[np.bool_], columns: NDArray[np.bool_]
+) -> LabelTable:
+    """The table with the names of predicted rows ``(N,)``, or without the predictions in some columns ``(L,)``."""
+    unconfirmed = tuple(table.names[row] for row in np.flatnonzero(predicted))
+    targets = table.targets.copy()
+    targets[np.ix_(predicted, columns)] = np.nan
+    filled = predicted & ~np.isnan(targets).all(axis=1)
+    if filled.any():
+        added = [table.labels[column] for column in np.flatnonzero(~np.isnan(targets[filled]).all(axis=0))]
+        note = f"labels that were not predicted count as yours, and confirm no others: {preview(added)}"
+        table = replace(table, notes=(*table.notes, note))
     trust = source.options.trust_predictions
-    if not rows or trust is None:
+    if trust is None:
         return replace(table, unconfirmed=unconfirmed)
     what = "predictions that nobody corrected or confirmed"
-    if not trust:
-        kept = sorted({*range(len(table.names))} - {*rows})
-        if not kept:
-            raise LabelrError(
-                f"{source.path}: {pluralize(len(rows), 'row')}, all of them {what}",
-                "correct the table, or confirm rows in a column `confirmed`",
-            )
-        table = replace(table.take(kept), aside=(*table.aside, *unconfirmed))
-    done = "used as labels" if trust else "left out"
-    return replace(table, notes=(*table.notes, f"{what}, {done}: {pluralize(len(rows), 'row')}"))
+    note = f"{what}, {'used as labels' if trust else 'left out'}: {pluralize(len(unconfirmed), 'row')}"
+    table = replace(table, notes=(*table.notes, note))
+    if trust:
+        return table
+    kept = np.flatnonzero(~predicted | filled).tolist()
+    if not kept:
+        raise LabelrError(
+            f"{source.path}: {pluralize(len(unconfirmed), 'row')}, all of them {what}",
+            "correct the table, or confirm rows in a column `confirmed`",
+        )
+    left_out = tuple(table.names[row] for row in np.flatnonzero(predicted & ~filled))
+    return replace(replace(table, targets=targets).take(kept), aside=(*table.aside, *left_out))
 
 
-def read_predictions(journal: Path) -> Predictions | None:
-    """The predictions in the journal of an output directory; None without a journal, and in one of an earlier version.
+def _take_confirmed(source: Source, predicted: set[str]) -> tuple[Source, set[str], list[str]]:
+    """The source without its columns of confirmations, the images that these confirm, and notes on them."""
+    if source.problem or source.table is None or not {*CONFIRMED_COLUMNS} & {*source.table.keys}:
+        return source, set(), []
+    confirmed, notes, found = set(), [], []
+    columns, labels = source.columns, {column_key(label) for label in predicted}
+    for number, key in enumerate(columns.table.keys):
+        if key not in CONFIRMED_COLUMNS or key in labels:
+            continue
+        cells = [cell.lower() for cell in columns.table.column(number)]
+        marks = marks_among([cells])
+        rows = [row for row, cell in enumerate(cells) if marks.get(cell, Mark.OTHER) in (Mark.YES, Mark.OTHER)]
+        confirmed |= {columns.names[row] for row in rows}
+        found.append(columns.table.header[number])
+        notes.append(f"confirmed in the column `{found[-1]}`: {pluralize(len(rows), 'row')}")
+    options = replace(source.options, exclude=(*source.options.exclude, *found))
+    return replace(source, options=options), confirmed, notes
+
+
+def _are_predicted(table: LabelTable, run: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows have the labels that were predicted, ``(N,)``, and the columns of these labels, ``(L,)``.
+
+    Columns of other labels confirm nothing. But a tag that somebody added to an image's own tags shows that they looked
+    at these, so in a `closed` table it counts as a change, and all columns are predicted ones.
+    """
+    matched = _match_labels(run.labels, table.labels)
+    has_column = matched >= 0
+    row_of = {name: row for row, name in enumerate(table.names)}
+    known = [(number, row_of[name]) for number, name in enumerate(run.names) if name in row_of]
+    numbers, rows = np.array(known, dtype=np.int64).reshape(-1, 2).T
+    current = np.zeros((len(rows), len(run.labels)), dtype=np.float32)
+    current[:, has_column] = table.targets[np.ix_(rows, matched[has_column])]
+    columns = np.isin(np.arange(len(table.labels)), matched)
+    same = (current == run.applies[numbers]) | ~(has_column | table.closed)
+    if table.closed:
+        same &= ~(table.targets[rows][:, ~columns] == 1).any(axis=1, keepdims=True)
+    elif not has_column.any():
+        same[:] = False
+    found = np.zeros(len(table.names), dtype=bool)
+    found[rows[same.all(axis=1)]] = True
+    return found, columns | table.closed
+
+
+def _match_labels(labels: Sequence[str], columns: Sequence[str]) -> NDArray[np.int64]:
+    """The column of each label by its name, or else by its `column_key`; -1 for none."""
+    spelled = {column_key(name): number for number, name in enumerate(columns) if name not in labels}
+    exact = {name: number for number, name in enumerate(columns)}
+    return np.array([exact.get(label, spelled.get(column_key(label), -1)) for label in labels], dtype=np.int64)
+
+
+# --- the journal -----------------------------------------------------------------------------------------------------
+
+
+def read_predictions(folder: Path) -> list[Predictions]:
+    """What was predicted in an output directory, the newest first; nothing in one of an earlier version.
 
     Raises:
-        LabelrError: If it is damaged, or in use.
+        LabelrError: If its journal is damaged, or in use.
     """
-    if not journal.is_file():
-        return None
+    with _read_journal(folder) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'predictions'").fetchone():
+            return []
+        runs = database.execute("SELECT id, settings FROM runs ORDER BY id DESC").fetchall()
+        return [_predictions_of(database, number, json.loads(settings)["labels"]) for number, settings in runs]
+
+
+def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -> Predictions:
+    rows = database.execute("SELECT name, applies FROM predictions WHERE run = ?", (run,)).fetchall()
+    rows = [row for row in rows if len(row[1]) == len(labels)]  # failed images have none
+    applies = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(len(rows), len(labels))
+    return Predictions(tuple(labels), [os.fsdecode(row[0]) for row in rows], applies)
+
+
+def check_has_images(data: Path, index: FileIndex) -> None:
+    """Raises LabelrError if a data folder is an output directory, which holds no images: they are elsewhere."""
+    if not (data / JOURNAL).is_file() or next(index.find_images(data), None) is not None:
+        return
+    with _read_journal(data) as database:
+        facts = dict(database.execute("SELECT name, value FROM facts"))
+    photos = json.loads(facts.get("settings", "{}")).get("photos", "PHOTOS")
+    raise LabelrError(
+        f"{data} holds what `labelr tag` wrote, and no images",
+        f"name the folder of the images, and the table: `{shlex.quote(photos)} --labels "
+        f"{shlex.quote(str(data / 'labels.csv'))}`",
+    )
+
+
+@contextmanager
+def _read_journal(folder: Path) -> Iterator[sqlite3.Connection]:
+    """The journal of an output directory; a LabelrError if it is damaged, or in use."""
+    journal = folder / JOURNAL
     has_log = journal.with_name(f"{journal.name}-wal").exists()  # of a killed run, or of one that is not finished
     address = f"{journal.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'predicted'").fetchone():
-                return None
-            facts = dict(database.execute("SELECT name, value FROM facts"))
-            labels = tuple(json.loads(facts["settings"])["labels"])
-            rows = database.execute("SELECT name, applies FROM predicted WHERE length(applies) = ?", (len(labels),))
-            return Predictions(labels, {os.fsdecode(name): applies for name, applies in rows})
-    except (sqlite3.Error, KeyError) as error:
+            yield database
+    except (sqlite3.Error, ValueError, KeyError) as error:
         raise LabelrError(
             f"cannot read what `labelr tag` wrote from {journal}: {error}", "wait until `labelr tag` ends, or repeat it"
         ) from error
-
-
-def _take_confirmed(table: LabelTable, predicted: Sequence[str]) -> tuple[LabelTable, NDArray[np.bool_]]:
-    """The table without the column of confirmations, and which rows are confirmed, ``(N,)``."""
-    confirmed = np.zeros(len(table.names), dtype=bool)
-    for column, label in enumerate(table.labels):
-        if column_key(label) in CONFIRMED_COLUMNS and label not in predicted:
-            confirmed = table.targets[:, column] == 1
-            labels = table.labels[:column] + table.labels[column + 1 :]
-            return replace(table, labels=labels, targets=np.delete(table.targets, column, axis=1)), confirmed
-    return table, confirmed
-
-
-def _are_predicted(table: LabelTable, predictions: Predictions) -> NDArray[np.bool_]:
-    """Which rows have the labels that were predicted, ``(N,)``; labels without a column of their own do not count."""
-    labels = tuple(dict.fromkeys((*predictions.labels, *table.labels)))
-    num_predicted = len(predictions.labels)
-    current = spread_targets(table.labels, table.targets, labels, closed=table.closed)
-    predicted = np.full(current.shape, 0 if table.closed else np.nan, dtype=np.float32)
-    rows = [row for row, name in enumerate(table.names) if name in predictions.applies]
-    content = b"".join(predictions.applies[table.names[row]] for row in rows)
-    predicted[rows, :num_predicted] = np.frombuffer(content, np.uint8).reshape(len(rows), num_predicted)
-    has_column = np.array([table.closed or label in table.labels for label in labels])
-    added = np.arange(len(labels)) >= num_predicted
-    same = (current == predicted) | (np.isnan(current) & (added | ~has_column))
-    found = np.zeros(len(table.names), dtype=bool)
-    found[rows] = same[rows].all(axis=1)
-    return found

@@ -29,7 +29,10 @@ FORMAT = 4
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS predicted (name BLOB PRIMARY KEY, applies BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, settings TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS predictions (
+    run INTEGER, name BLOB, applies BLOB, PRIMARY KEY (run, name, applies)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS results (
     name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
@@ -126,11 +129,22 @@ class Journal:
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Starts a run: no image is found yet, but all previous results are available."""
-        facts = {"settings": json.dumps(settings), "complete": "no"}
+        content = json.dumps(settings)
+        facts = {"settings": content, "complete": "no"}
         with self._errors(), self._database:
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._database.execute("DELETE FROM found")
+            self._database.execute("INSERT OR IGNORE INTO runs (settings) VALUES (?)", (content,))
             self._database.execute("DELETE FROM facts WHERE name LIKE 'table %'")  # the tables will be written again
+        (self._run,) = next(self._rows("SELECT id FROM runs WHERE settings = ?", content))
+
+    def clear(self) -> None:
+        """Forgets all results, but neither what was predicted, since tables of earlier runs may be in use as labels, nor
+        which failures were reported.
+        """
+        with self._errors(), self._database:
+            for table in ("facts", "results", "found", "files"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608
 
     def finish(self, tables: Mapping[str, str]) -> int:
         """Finishes a run, and forgets images that are gone, folders that were not listed, and the files in `orphans`.
@@ -172,7 +186,8 @@ class Journal:
     def put_predicted(self, name: str, applies: NDArray[np.bool_]) -> None:
         """Keeps which labels were written for an image, so that `fit` knows them from those of people."""
         with self._errors():
-            self._database.execute("REPLACE INTO predicted VALUES (?, ?)", (os.fsencode(name), applies.tobytes()))
+            row = self._run, os.fsencode(name), applies.tobytes()
+            self._database.execute("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?)", row)
 
     def commit(self) -> None:
         """Writes all results to disk."""
@@ -210,15 +225,6 @@ class Journal:
             "AND (results.name, digest) NOT IN (SELECT name, digest FROM reported) ORDER BY position"
         )
         return {os.fsdecode(name): reason for name, reason in rows}
-
-    def reported(self) -> list[tuple[bytes, str]]:
-        """The name and the digest of each file or folder that the last finished run could not read."""
-        return list(self._rows("SELECT name, digest FROM reported"))
-
-    def put_reported(self, failures: Iterable[tuple[bytes, str]]) -> None:
-        """Adds to what `reported` returns."""
-        with self._errors(), self._database:
-            self._database.executemany("REPLACE INTO reported VALUES (?, ?)", failures)
 
     def is_known_failure(self, name: str) -> bool:
         """Whether the last finished run found that a file or folder cannot be read."""
@@ -288,9 +294,9 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
         Stopped: At the end, if a signal has arrived meanwhile. The same command resumes the run.
     """
     with files.locked(files.make_folder(folder / FOLDER), folder):
-        reported = _clear(folder) if force else ()
+        if force:
+            _clear(folder)
         with closing(Journal(folder)) as journal:
-            journal.put_reported(reported)
             _check_settings(folder, journal.settings, settings)
             _check_tables(folder, journal)
             if not journal.is_complete:
@@ -396,23 +402,30 @@ def _check_tables(folder: Path, journal: Journal) -> None:
             )
 
 
-def _clear(folder: Path) -> list[tuple[bytes, str]]:
-    """Deletes the results of earlier runs, and no other files; returns the failures that they have reported."""
+def _clear(folder: Path) -> None:
+    """Deletes the results of earlier runs, and no other files; the journal still knows what was predicted."""
     try:
         with closing(Journal(folder)) as journal:
-            written, reported = list(journal.files()), journal.reported()
+            _delete_results(folder, list(journal.files()))
+            journal.clear()
     except LabelrError:  # damaged, or from another version: it does not say which files were written
-        written, reported = [], []
+        _delete_results(folder, [])
+        with files.writing(folder):
+            for path in (folder / FOLDER).glob(f"{JOURNAL_FILE}*"):
+                path.unlink()
+
+
+def _delete_results(folder: Path, written: Collection[Path]) -> None:
+    """Deletes the tables and the files that were written for images; without any known, those that look like them."""
     starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
     with files.writing(folder):
         for path in written:
             remove(path, folder.absolute())
-        for path in (*(folder / name for name in TABLES), *(folder / FOLDER).glob(f"{JOURNAL_FILE}*")):
-            path.unlink(missing_ok=True)
+        for name in TABLES:
+            (folder / name).unlink(missing_ok=True)
         for path in folder.rglob("*.csv") if not written else ():
             if path.is_file() and path.read_bytes().startswith(starts):
                 path.unlink()
-    return reported
 
 
 def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -79,9 +79,11 @@ class DecisionRule(NamedTuple):
 
     def log_summary(self, labels: tuple[str, ...], config: TrainConfig) -> None:
         """Logs the calibration, and which labels miss the target."""
+        low, high = f"{self.thresholds.min():.3f}", f"{self.thresholds.max():.3f}"
         log.info(
-            "calibrated with a temperature of %.2f and a bias of %.2f; thresholds from %.3f to %.3f",
-            self.calibration.temperature, self.calibration.bias, self.thresholds.min(), self.thresholds.max(),
+            "calibrated with a temperature of %.2f and a bias of %.2f; %s",
+            self.calibration.temperature, self.calibration.bias,
+            f"thresholds from {low} to {high}" if low != high else f"threshold {low}",
         )  # fmt: skip
         missed = self.missed_labels(labels)
         if not missed:
@@ -89,14 +91,15 @@ class DecisionRule(NamedTuple):
         count, precision = f"{len(missed)} of {pluralize(len(labels), 'label')}", config.target_precision
         if precision is None:
             log.warning(
-                "%s miss a recall of %g on images that the network was not trained on: %s",
-                count, config.target_recall, preview(missed, 10),
+                "a recall of %g on images that the network was not trained on is missed by %s: %s",
+                config.target_recall, count, preview(missed),
             )  # fmt: skip
         else:
             log.warning(
-                "%s cannot promise a precision of %g, and apply from a probability of %g: %s; a promise needs at least "
-                "%d predictions on validation images, nearly all right: use `--folds`, or label more images",
-                count, precision, precision, preview(missed, 10), predictions_needed(precision),
+                "a precision of %g cannot be promised for %s, from a probability of %g on: %s; a promise needs at "
+                "least %d predictions on validation images, nearly all right: %s",
+                precision, count, precision, preview(missed), predictions_needed(precision),
+                "label more images" if config.folds else "use `--folds`, or label more images",
             )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ class EpochRow:
     """One epoch: a row of ``history.csv``.
 
     The metrics are of the validation split, uncalibrated, at a threshold of 0.5. `trained_layers` counts the layers
-    that were trained: 1 for the head alone.
+    that were trained: 1 for the head alone. `images_per_second` is the speed of training alone, while `seconds` counts
+    validation and the start of the first epoch as well.
     """
 
     epoch: int
@@ -46,7 +47,7 @@ class EpochRow:
             "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
-        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:,.0f} images/s"]
+        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:,.0f} images/s in training"]
         layers = ["head only"] if self.is_head else []
         return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *layers, *shown, *speed])
 

@@ -158,7 +158,7 @@ class Columns:
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
         copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
-        others = [number for number in self.unassigned() if number not in used and self.table.header[number]]
+        others = [n for n in self.unassigned() if n not in used and self.table.header[n] not in ("", *self.exclude)]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_wide = not any(map(self.table.holds_text, used))
         advice = ""

@@ -117,10 +117,14 @@ def score_digits(images: int, score: float = 0.5) -> int:
 
 def format_score(score: float, digits: int) -> str:
     """A score with as many decimals; more where it would look like 0 or 1, which it is not."""
+    return f"{score:.{_shown_digits(score, digits)}f}"
+
+
+def _shown_digits(score: float, digits: int) -> int:
     if round(score, MAX_DIGITS) not in (0, 1):
         while round(score, digits) in (0, 1):
             digits += 1
-    return f"{score:.{digits}f}"
+    return digits
 
 
 HEADLINE_METRICS = {
@@ -151,8 +155,8 @@ def headline_rows(result: Result) -> list[dict[str, str]]:
         metric = _metric(result, key)
         if metric["value"] is None:
             continue
-        shown = {name: _shown(metric[name], metric["digits"]) for name in ("value", "low", "high", "spread")}
-        interval = f"{shown['low']} .. {shown['high']}" if shown["low"] else ""
+        shown = {name: _shown(metric[name], metric["digits"]) for name in ("value", "spread")}
+        interval = " .. ".join(_ends(metric))
         uncertainty = {"spread": shown["spread"]} if "spread" in result else {"95 % interval": interval}
         baselines = {name: _shown(metric[part], metric["digits"]) for part, name in BASELINES.items()}
         rows.append({"metric": METRIC_NAMES[key], "value": shown["value"], **uncertainty, **baselines})
@@ -163,13 +167,19 @@ def _shown(value: float | None, digits: int) -> str:
     return "" if value is None else format_score(value, digits)
 
 
+def _ends(metric: Mapping[str, Any]) -> list[str]:
+    """The ends of the interval with the decimals of the value; nothing without one."""
+    return [] if metric["low"] is None else [f"{metric[end]:.{metric['digits']}f}" for end in ("low", "high")]
+
+
 def _metric(result: Result, key: str) -> dict[str, Any]:
-    """One metric with its interval or spread, its baselines and how many digits mean something; None if unknown."""
+    """One metric with its interval or spread, its baselines and how many digits are shown; None if unknown."""
     low, high = result.get("intervals", {}).get(key) or (None, None)
     value = result["metrics"][key]
+    digits = score_digits(result["images"], 0.5 if value is None else value)
     return {
         "value": value,
-        "digits": score_digits(result["images"], 0.5 if value is None else value),
+        "digits": digits if value is None else _shown_digits(value, digits),
         "low": low,
         "high": high,
         "spread": result.get("spread", {}).get(key),
@@ -186,8 +196,9 @@ def metric_cards(result: Result) -> list[dict[str, Any]]:
         value = metric["value"]
         if value is None or not math.isfinite(value):
             continue
-        shown = {part: _shown(metric[part], metric["digits"]) for part in ("value", "low", "high", "prior")}
-        interval = f", 95 % interval {shown['low']} to {shown['high']}" if shown["low"] else ""
+        shown = {part: _shown(metric[part], metric["digits"]) for part in ("value", "prior")}
+        interval = " to ".join(_ends(metric))
+        interval = f", 95 % interval {interval}" if interval else ""
         prior = f"; label prior {shown['prior']}" if shown["prior"] else ""
         description = f"{name}: {shown['value']}{interval}{prior}"
         cards.append({"name": name, "explanation": explanation, "description": description, **metric})
