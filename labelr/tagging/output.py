@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -139,8 +139,10 @@ class Journal:
         (self._run,) = next(self._rows("SELECT id FROM runs WHERE settings = ?", content))
 
     def clear(self) -> None:
-        """Forgets all results, but neither what was predicted, since tables of earlier runs may be in use as labels, nor
-        which failures were reported.
+        """Forgets all results.
+
+        It still knows what was predicted, since tables of earlier runs may be in use as labels, and which failures were
+        reported.
         """
         with self._errors(), self._database:
             for table in ("facts", "results", "found", "files"):
