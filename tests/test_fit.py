@@ -249,10 +249,10 @@ def test_time_spent_waiting_for_images_is_logged_and_saved(shapes: Path, caplog:
 @pytest.mark.slow
 def test_compiled_network_learns_alike(shapes: Path) -> None:
     losses = [
-        fit(shapes, {**TINY, "compile": wanted, "amp": False}).history["train_loss"].iloc[-1]
+        fit(shapes, {**TINY, "compile": wanted, "amp": False, "dropout": 0.0}).history["train_loss"].iloc[-1]
         for wanted in (True, False)
-    ]
-    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+    ]  # without dropout, whose compiled random numbers are others
+    assert losses[0] == pytest.approx(losses[1], abs=0.001)
 
 
 @pytest.mark.slow
