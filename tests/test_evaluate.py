@@ -112,6 +112,10 @@ def test_label_in_another_case_is_suggested(shapes: Path, trained: Model, table:
     with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
         labelr.evaluate(shapes, trained, options={"labels": str(path)})
     assert "did you mean `Disc`? The model calls it `disc`" in caught.value.hint
+    path = table(lambda cells: [cell.replace("disc", "desert") for cell in cells])
+    with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
+        labelr.evaluate(shapes, trained, options={"labels": str(path)})
+    assert caught.value.hint == "evaluate the common labels with `common_labels=True`"
 
 
 def test_images_that_do_not_open_are_listed_in_errors_csv(shapes: Path, trained: Model, tmp_path: Path) -> None:

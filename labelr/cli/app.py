@@ -72,6 +72,7 @@ def main() -> NoReturn:
     try:
         code = app(prog_name="labelr", standalone_mode=False)
     except LabelrError as error:
+        error.message = re.sub("^[a-z_]+(?=: expected)", lambda found: f"`{option_of(found[0])}`", error.message)
         _fail(error)
     except UsageError as error:
         _fail(_usage_error(error))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import in_batches, map_ahead
-from labelr.errors import suggest
+from labelr.errors import preview, suggest
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.calibration import decide
@@ -129,7 +129,7 @@ class LabelSelection:
         """
         for name in (*options.only, *options.exclude):
             if name not in model.labels:
-                hint = suggest(name, model.labels) or "list the labels with `labelr models show`"
+                hint = suggest(name, model.labels) or f"choose among its labels: {preview(model.labels, 10)}"
                 raise SettingError(f"the model has no label {name!r}", hint)
         columns = [
             column
