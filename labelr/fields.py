@@ -136,7 +136,9 @@ def checked(field: Field, value: Any) -> Any:
     if isinstance(value, (str, os.PathLike)):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise _error(field, "a list of texts", value)
+        is_path = _is_path(field)
+        hint = "pass the path of a file or folder" if is_path else ""
+        raise _error(field, f"a list of {'paths' if is_path else 'texts'}", value, hint)
     return tuple(_checked_item(field, item) for item in value)
 
 
@@ -157,6 +159,10 @@ def parsed(field: Field, text: str) -> Any:
     return checked(field, value)
 
 
+def _is_path(field: Field) -> bool:
+    return _item_kind(field) is str and bool(re.search("FILE|DIR", field.metadata["metavar"] or ""))
+
+
 def describe_value(value: object) -> str:
     """A value in a message: its code if that is short, its beginning if it is a text, else its type."""
     text = repr(value)
@@ -167,7 +173,7 @@ def describe_value(value: object) -> str:
 
 def _checked_item(field: Field, value: Any) -> Any:
     kind, choices = _item_kind(field), choices_of(field)
-    is_path = kind is str and bool(re.search("FILE|DIR", field.metadata["metavar"] or ""))
+    is_path = _is_path(field)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if choices and not (isinstance(value, str) and value in choices):

@@ -48,7 +48,7 @@ def test_setting_given_under_two_names_is_an_error() -> None:
         ("stem", "wide", "stem: expected one of deep, classic, got 'wide'"),
         ("flip", 1, "flip: expected true or false, got 1"),
         ("flip", None, "flip: expected true or false, got None"),
-        ("labels", 3, "labels: expected a list of texts, got 3"),
+        ("labels", 3, "labels: expected a list of paths, got 3"),
         ("labels", ["a", 3], "labels: expected a path, got 3"),
         ("only", ["a", 3], "only: expected text, got 3"),
         ("images", {"a": [1] * 100}, "images: expected a path, got dict"),

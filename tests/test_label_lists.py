@@ -88,6 +88,8 @@ def test_labels_of_which_no_image_has_one_are_an_error(paths: list[Path]) -> Non
     with pytest.raises(labelr.LabelrError, match="no image has a label") as caught:
         read(paths, labels=[[], [], []])
     assert caught.value.hint == "give some images at least one label"
+    with pytest.raises(labelr.LabelrError, match="no image has a label"):
+        read(paths, labels=[{}, {}, {}])
 
 
 def test_labels_may_contain_what_tables_give_a_meaning(paths: list[Path]) -> None:
@@ -114,7 +116,7 @@ def test_no_folder_is_searched(paths: list[Path], forbid: Callable[[Path], None]
 @pytest.mark.parametrize(
     ("labels", "names", "message"),
     [
-        (None, None, "there are 3 images, but labels of 0"),
+        (None, None, "no labels are given for 3 image files"),
         (TAGS[:1], None, "there are 3 images, but labels of 1"),
         ("labels.csv", None, "labels: expected labels of each image, got 'labels.csv'"),
         ({"a.jpg": ["dog"]}, None, "labels: expected labels of each image, got {"),
@@ -153,6 +155,8 @@ def test_empty_data_is_an_error_and_trains_on_no_synthetic_images(empty: Any) ->
 def test_items_that_are_no_paths_are_named(paths: list[Path]) -> None:
     with pytest.raises(labelr.LabelrError, match=r"data\[1\]: expected a path, got 3"):
         labelr.check([paths[0], 3])  # type: ignore[list-item]
+    with pytest.raises(labelr.LabelrError, match=r"photos\[0\]: expected a path, got 3"):
+        labelr.tag([3])  # type: ignore[list-item]
 
 
 def test_image_that_is_not_there_is_named(paths: list[Path]) -> None:

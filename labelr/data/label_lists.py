@@ -22,6 +22,7 @@ COMPLETE = "images"
 HINT = "pass a list of labels for each image, or a 0/1 matrix with `label_names`"
 FRAME = "dataframe"
 """How the name of the file of any other table begins."""
+NO_LABELS_HINT = "name the folder that holds images and a label file; from Python, `labels` may be given too"
 NO_IMAGES_HINT = "pass a folder of labelled images, image files with their labels, or a DataFrame"
 
 
@@ -87,11 +88,15 @@ def _relative_to_images(paths: list[Path], settings: dict[str, Any]) -> list[Pat
     return [path.relative_to(folder) for path in paths]
 
 
-def image_paths(items: Sequence[Any]) -> list[Path]:
-    """The paths in a list. Raises SettingError for another item."""
+def image_paths(items: Iterable[Any], name: str = "data") -> list[Path]:
+    """The paths in a list, which is the argument of some name. Raises SettingError for another item."""
+    items = list(items)
     for number, item in enumerate(items):
         if not isinstance(item, (str, os.PathLike)):
-            raise SettingError(f"data[{number}]: expected a path, got {describe_value(item)}", NO_IMAGES_HINT)
+            found = describe_value(item)
+            raise SettingError(
+                f"{name}[{number}]: expected a path, got {found}", "pass paths of folders or image files"
+            )
     return [files.local_path(item) for item in items]
 
 
@@ -100,7 +105,9 @@ def _columns_of(labels: Any, names: Any, number: int) -> tuple[Mapping[str, Sequ
     if hasattr(labels, "columns"):
         names = list(labels.columns) if names is None else names
         labels = labels.to_numpy()
-    labels = [] if labels is None else labels.tolist() if hasattr(labels, "tolist") else labels
+    if labels is None:
+        raise SettingError(f"no labels are given for {pluralize(number, 'image file')}", NO_LABELS_HINT)
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels
     if isinstance(labels, (str, os.PathLike, Mapping, Set)) or not isinstance(labels, Iterable):
         raise SettingError(f"labels: expected labels of each image, got {describe_value(labels)}", HINT)
     rows = [_row(label) for label in labels]
@@ -165,8 +172,10 @@ def _checked_names(names: Any) -> list[str]:
         raise SettingError(f"label_names: expected a list of texts, got {describe_value(names)}", HINT)
     labels = [str(name).strip() for name in names]
     repeated = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
-    if repeated or "" in labels or not labels:
-        problem = f"twice: {preview(repeated)}" if repeated else "an empty name" if labels else "none"
+    if not labels:
+        raise SettingError("labels: no image has a label", "give some images at least one label")
+    if repeated or "" in labels:
+        problem = f"twice: {preview(repeated)}" if repeated else "an empty name"
         raise SettingError(
             f"label_names: expected a name for each label, got {problem}", "give each label its own name"
         )

@@ -26,7 +26,7 @@ from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, pluralize, pluralize_part, preview, suggest
 
 SPLITS_FILE = "splits.csv"
-HINT = "name a table with columns `image` and `split`, or a folder with train.txt, val.txt and test.txt"
+HINT = "name a table with columns `image` and `split`, or train.txt, val.txt and test.txt with `--splits` for each"
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 MAX_MOVES = 200
 
