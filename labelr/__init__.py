@@ -43,6 +43,7 @@ _MODULES = {
     "labelr.tuning.tune": ("tune",),
     "labelr.version": ("__version__",),
 }
+_FUNCTIONS = ("check", "compare", "evaluate", "fit", "load", "read", "tag", "tune")
 _WITH_PROGRESS = ("check", "evaluate", "fit", "tag", "tune")
 
 
@@ -51,8 +52,9 @@ def __getattr__(name: str) -> object:
     for module, names in _MODULES.items():
         if name in names:
             value = getattr(importlib.import_module(module), name)
-            if name in _WITH_PROGRESS:
-                value = importlib.import_module("labelr.console").with_progress(value)
+            if name in _FUNCTIONS:
+                console = importlib.import_module("labelr.console")
+                value = console.for_python(console.with_progress(value) if name in _WITH_PROGRESS else value)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'labelr' has no attribute {name!r}")

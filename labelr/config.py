@@ -1,12 +1,14 @@
 """Every setting once: its type, default, range, help text and option."""
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from labelr.fields import SettingError, Settings, option_of, setting
+from labelr.fields import SettingError, Settings, kind_of, option_of, setting
 
 PANELS = ("Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
 """The groups of options in ``--help``, in order."""
@@ -194,10 +196,10 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         high=100,
         metavar="N",
     )
-    splits: str | None = _split(
+    splits: tuple[str, ...] | None = _split(
         None,
-        "Table that assigns images to train, val and test, such as a model's splits.csv, or a folder with lists of "
-        "images: train.txt, val.txt, test.txt.",
+        "Table that assigns images to train, val and test, such as a model's splits.csv; or lists of images called "
+        "train.txt, val.txt and test.txt: their folder, or repeat the option for each.",
         metavar="FILE|DIR",
     )
 
@@ -414,6 +416,23 @@ def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, 
     unused |= {"test_fraction"} if settings["folds"] or settings["splits"] else set()
     unused |= {"epochs"} if settings["time"] else {"time"}
     return {name: value for name, value in settings.items() if name not in unused}
+
+
+def with_keywords(text: str) -> str:
+    """A message in which options of the command line, in backticks, are keywords of the Python API."""
+    sources = (TrainConfig, EvaluateOptions, TagOptions)
+    flags = {field.name for source in sources for field in dataclasses.fields(source) if kind_of(field) is bool}
+    flags |= {"force", "resume"}
+
+    def keyword(found: re.Match[str]) -> str:
+        denied, name, value = found[1], found[2].replace("-", "_"), found[3]
+        if name in flags:
+            value = str(not denied)
+        elif value and not re.fullmatch(r"[A-Z|]+|[\d.]+", value):
+            value = json.dumps(value.strip("'"), ensure_ascii=False)
+        return f"`{name}={value}`" if value else f"`{name}`"
+
+    return re.sub(r"`--(no-)?([a-z][a-z-]*)(?: ([^`]+))?`", keyword, text)
 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])

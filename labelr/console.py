@@ -280,6 +280,24 @@ def with_progress(function: Callable[..., T]) -> Callable[..., T]:
     return run
 
 
+def for_python(function: Callable[..., T]) -> Callable[..., T]:
+    """A function whose errors name keywords and what a caller passed, in place of options and labelr's own files."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **options: Any) -> T:
+        try:
+            return function(*arguments, **options)
+        except LabelrError as error:
+            from labelr.config import with_keywords
+            from labelr.data.label_lists import name_tables
+
+            error.message, error.hint = (with_keywords(name_tables(text)) for text in (error.message, error.hint))
+            error.args = (error.message,)
+            raise
+
+    return run
+
+
 @contextmanager
 def _api_track() -> Iterator[Track]:
     """What shows the progress of a function of the Python API: bars in a terminal or a notebook, nothing elsewhere."""

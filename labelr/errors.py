@@ -69,17 +69,20 @@ def preview_reasons(reasons: Mapping[str, str], limit: int = 3) -> str:
     return "; ".join(shown) + (f"; and {rest:,} more" if rest else "")
 
 
-def suggest(name: str, known: Iterable[str], aliases: Mapping[str, str] = MappingProxyType({})) -> str:
+def suggest(
+    name: str, known: Iterable[str], aliases: Mapping[str, str] = MappingProxyType({}), *, cutoff: float = 0.5
+) -> str:
     """The hint ``did you mean ...?`` with the known names that are most similar to `name`; empty without any.
 
     Args:
         name: What was given.
         known: The names that exist.
         aliases: The known name that each of some other names stands for; others are ignored.
+        cutoff: The least similarity, up to 1, of a name that is suggested.
     """
     names = {name: name for name in known}
     names |= {alias: meaning for alias, meaning in aliases.items() if meaning in names}
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.8)
-    close = close or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = close or difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
     meant = dict.fromkeys(f"`{names[match]}`" for match in close)
     return f"did you mean {' or '.join(meant)}?" if meant else ""

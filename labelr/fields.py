@@ -42,6 +42,8 @@ ALIASES: Mapping[str, str] = {
 }
 """Names from other training tools that are accepted for settings of the same meaning."""
 
+MAX_VALUE = 60
+"""Longer values are cut in messages."""
 Field = dataclasses.Field[Any]
 
 
@@ -134,7 +136,9 @@ def checked(field: Field, value: Any) -> Any:
     if isinstance(value, (str, os.PathLike)):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise _error(field, "a list of texts", value)
+        is_path = _is_path(field)
+        hint = "pass the path of a file or folder" if is_path else ""
+        raise _error(field, f"a list of {'paths' if is_path else 'texts'}", value, hint)
     return tuple(_checked_item(field, item) for item in value)
 
 
@@ -155,20 +159,33 @@ def parsed(field: Field, text: str) -> Any:
     return checked(field, value)
 
 
+def _is_path(field: Field) -> bool:
+    return _item_kind(field) is str and bool(re.search("FILE|DIR", field.metadata["metavar"] or ""))
+
+
+def describe_value(value: object) -> str:
+    """A value in a message: its code if that is short, its beginning if it is a text, else its type."""
+    text = repr(value)
+    if len(text) <= MAX_VALUE and "\n" not in text:
+        return text
+    return f"{text[:MAX_VALUE]}..." if isinstance(value, str) else type(value).__name__
+
+
 def _checked_item(field: Field, value: Any) -> Any:
     kind, choices = _item_kind(field), choices_of(field)
+    is_path = _is_path(field)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if choices and value not in choices:
+    if choices and not (isinstance(value, str) and value in choices):
         hint = hint_of_list(field.name, str(value)) if is_list(field) else ""
         raise _error(field, f"one of {', '.join(choices)}", value, hint or suggest(str(value), choices))
     if kind is bool and not isinstance(value, bool):
         raise _error(field, "true or false", value)
     if kind is str and not isinstance(value, str):
-        raise _error(field, "text", value)
+        raise _error(field, "a path" if is_path else "text", value)
     if is_number(field):
         _check_number(field, value)
-    if kind is str and re.search("FILE|DIR", field.metadata["metavar"] or ""):
+    if is_path:
         local_path(value)
     return value
 
@@ -179,13 +196,15 @@ def _check_number(field: Field, value: Any) -> None:
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not (numeric and low <= value <= high and value < below):
         upper = f" to {high:,}" if high < math.inf else f" to below {below:g}" if below < math.inf else ""
-        raise _error(field, f"a {'whole ' if whole else ''}number from {low:g}{upper}", value)
+        is_percent = numeric and 1 < value <= 100 and 1 in (high, below)
+        hint = f"give a fraction: {value / 100:g}" if is_percent else ""
+        raise _error(field, f"a {'whole ' if whole else ''}number from {low:g}{upper}", value, hint)
 
 
 def _error(field: Field, expected: str, value: object, hint: str = "") -> SettingError:
     if field.metadata["searchable"]:
         hint = hint_of_search(field.name, value) or hint
-    return SettingError(f"{field.name}: expected {expected}, got {value!r}", hint)
+    return SettingError(f"{field.name}: expected {expected}, got {describe_value(value)}", hint)
 
 
 def hint_of_list(name: str, value: str) -> str:

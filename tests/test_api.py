@@ -4,11 +4,15 @@ import importlib
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import pandas as pd
 import pytest
+from conftest import put
 
 import labelr
-from labelr.config import EvaluateOptions, TagOptions, TrainConfig
+from labelr.config import EvaluateOptions, TagOptions, TrainConfig, with_keywords
 from labelr.fields import Settings
 
 
@@ -51,6 +55,48 @@ def test_unknown_keyword_suggests_the_nearest_one(function: str, name: str, mean
 def test_suggestions_know_the_arguments_of_each_function(function: str, settings: type[Settings]) -> None:
     *names, last = inspect.signature(getattr(labelr, function)).parameters
     assert (settings.ARGUMENTS, last) == (tuple(names), "settings")
+
+
+def test_errors_name_keywords_and_what_was_passed(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        put(tmp_path, name)
+    paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "gone.jpg")]
+    with pytest.raises(labelr.LabelrError) as caught:
+        labelr.read(paths, labels=["dog", "cat", "dog"])
+    assert caught.value.message == f"1 of 3 images in the list is not in {tmp_path}: gone.jpg"
+    assert "`skip_missing=True`" in str(caught.value)
+    with pytest.raises(labelr.LabelrError) as caught:
+        labelr.read(pd.DataFrame({"filename": ["a.jpg", "b.jpg", "gone.jpg"], "dog": [1, 0, 7]}), images=tmp_path)
+    assert str(caught.value).startswith('the DataFrame, position 2, column "dog": expected 0, 1 or nothing, got "7"')
+    assert '`exclude="dog"`' in caught.value.hint
+    with pytest.raises(labelr.LabelrError, match="epochs and time") as caught:
+        labelr.fit(tmp_path, epochs=3, time=5)
+    assert caught.value.hint == "give `epochs` or `time`, not both"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("leave it out with `--no-trust-predictions`", "leave it out with `trust_predictions=False`"),
+        ("name the file with `--labels FILE`", "name the file with `labels=FILE`"),
+        ("use `--blank unknown`, as in `labelr fit --x`", 'use `blank="unknown"`, as in `labelr fit --x`'),
+        ("give `--folds 5` or `--exclude 'a b'`", 'give `folds=5` or `exclude="a b"`'),
+    ],
+)
+def test_options_in_hints_become_keywords(text: str, expected: str) -> None:
+    assert with_keywords(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: labelr.compare("one"), "no model|at least two models"),
+        (lambda: labelr.evaluate("nowhere", ["a", "b"]), r"model: expected a name, .* got \['a', 'b'\]"),  # type: ignore[arg-type]
+    ],
+)
+def test_models_of_a_wrong_type_are_errors(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(labelr.LabelrError, match=message):
+        call()
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

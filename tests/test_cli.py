@@ -600,7 +600,7 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
         ("fit --epochs", "option '--epochs' requires an argument", ""),
         (
             "fit data --lr 1e-3,1e-4",
-            "lr: expected a number",
+            "`--lr`: expected a number",
             "try several values with `labelr tune DATA --lr 1e-3,1e-4`",
         ),
         ("models default a b", "`labelr models default` got more arguments than it takes: b", "see `labelr models def"),

@@ -60,7 +60,7 @@ def test_only_images_that_no_model_has_learned_from_count(trained: Model, other:
     learn(third, "T" * 60)
     with pytest.raises(LabelrError, match="no images to evaluate on: third was trained on every image left") as caught:
         labelr.compare([other, third], threads=1)
-    assert "--data" in caught.value.hint
+    assert "`data=DIR`" in caught.value.hint
 
 
 def test_only_common_labels_are_compared(

@@ -48,14 +48,29 @@ def test_setting_given_under_two_names_is_an_error() -> None:
         ("stem", "wide", "stem: expected one of deep, classic, got 'wide'"),
         ("flip", 1, "flip: expected true or false, got 1"),
         ("flip", None, "flip: expected true or false, got None"),
-        ("labels", 3, "labels: expected a list of texts, got 3"),
-        ("labels", ["a", 3], "labels: expected text, got 3"),
+        ("labels", 3, "labels: expected a list of paths, got 3"),
+        ("labels", ["a", 3], "labels: expected a path, got 3"),
+        ("only", ["a", 3], "only: expected text, got 3"),
+        ("images", {"a": [1] * 100}, "images: expected a path, got dict"),
+        ("layout", ["w" * 60], "layout: expected one of auto,"),
+        ("layout", "w" * 90, f"got '{'w' * 59}..."),
     ],
 )
 def test_invalid_value_is_an_error_with_the_expectation(setting: str, value: object, expected: str) -> None:
     with pytest.raises(SettingError) as caught:
         TrainConfig.of({setting: value})
-    assert caught.value.message == expected
+    assert expected in caught.value.message
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(("setting", "value", "fraction"), [("target_precision", 90, "0.9"), ("dropout", 15, "0.15")])
+def test_percent_where_a_fraction_is_expected_hints_at_it(setting: str, value: float, fraction: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        TrainConfig.of({setting: value})
+    assert caught.value.hint == f"give a fraction: {fraction}"
+    with pytest.raises(SettingError) as caught:
+        TrainConfig.of({"epochs": 0})
+    assert not caught.value.hint
 
 
 def test_none_is_a_value_only_of_settings_with_auto() -> None:

@@ -112,6 +112,10 @@ def test_label_in_another_case_is_suggested(shapes: Path, trained: Model, table:
     with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
         labelr.evaluate(shapes, trained, options={"labels": str(path)})
     assert "did you mean `Disc`? The model calls it `disc`" in caught.value.hint
+    path = table(lambda cells: [cell.replace("disc", "desert") for cell in cells])
+    with pytest.raises(LabelrError, match="lacks 1 of the model's labels: disc") as caught:
+        labelr.evaluate(shapes, trained, options={"labels": str(path)})
+    assert caught.value.hint == "evaluate the common labels with `common_labels=True`"
 
 
 def test_images_that_do_not_open_are_listed_in_errors_csv(shapes: Path, trained: Model, tmp_path: Path) -> None:
@@ -182,7 +186,7 @@ def test_no_common_label_is_an_error(shapes: Path, trained: Model, table: Callab
     path = table(lambda cells: [cells[0], "dog" if cells[0] == "filename" else "1"])
     with pytest.raises(LabelrError, match="lacks 3 of the model's labels") as caught:
         labelr.evaluate(shapes, trained, options={"labels": str(path)}, common_labels=True)
-    assert "--common-labels" not in caught.value.hint
+    assert "common_labels" not in caught.value.hint
 
 
 def test_images_without_known_labels_are_an_error(shapes: Path, trained: Model, table: Callable[..., Path]) -> None:

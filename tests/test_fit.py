@@ -193,7 +193,7 @@ def test_time_limit_that_passes_before_training_is_an_error(shapes: Path) -> Non
 
     with pytest.raises(LabelrError, match="the time was over before training started") as caught:
         labelr.fit(shapes, {**TINY, "epochs": None, "time": 0.01}, track=track)
-    assert "--time" in caught.value.hint
+    assert "`time`" in caught.value.hint
     assert not store.models_folder().joinpath("shapes").exists()
 
 

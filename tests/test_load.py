@@ -294,8 +294,9 @@ def test_label_files_are_those_of_the_folders_in_their_order(tmp_path: Path) -> 
 
 def test_folder_given_twice_is_an_error(tmp_path: Path) -> None:
     one = make_data(tmp_path / "one", LABELS)
-    with pytest.raises(LabelrError, match="lists 2 images more than once"):
-        read_labels([one, one], ReadOptions())
+    make_data(tmp_path / "two", LABELS)
+    with pytest.raises(LabelrError, match=r"the folder .*one is given twice"):
+        read_labels([one, tmp_path / "two" / ".." / "one"], ReadOptions())
 
 
 def test_two_names_of_one_image_are_an_error(tmp_path: Path) -> None:
@@ -324,6 +325,7 @@ def test_only_and_exclude_choose_labels(tmp_path: Path) -> None:
     assert "has no label 'dgo'" in error.message
     assert "`dog`" in error.hint
     assert "has no label 'cwo'" in error_of(data, exclude=["cwo"]).message
+    assert error_of(data, only=["sheep"]).hint == "choose among its labels: cat, cow, dog"
     assert "no label is left" in error_of(data, only=["dog"], exclude=["dog"]).message
 
 

@@ -3,6 +3,7 @@
 import csv
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_table_is_read_as_a_label_file_is(write: Callable[[str], str | bytes], t
     data = make_data(tmp_path / "data", labels, ["sub/Kühe.jpg", "sub/b.jpg", "sub/c.jpg"])
     path = put(tmp_path, "mine.csv", write("image,split\nsub/Kühe.jpg,train\nsub/b.jpg,val\nsub/c.jpg,test\n"))
     read = replace(read_labels([data], ReadOptions()), scans=(Scan("0a"), Scan("0b"), Scan("0c")))
-    assert split_dataset(read, TrainConfig(splits=str(path))).split_names == ["train", "val", "test"]
+    assert split_dataset(read, TrainConfig(splits=(str(path),))).split_names == ["train", "val", "test"]
 
 
 def test_table_may_be_a_spreadsheet(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_table_may_be_a_spreadsheet(tmp_path: Path) -> None:
     path = tmp_path / "mine.xlsx"
     pd.DataFrame({"Image": ["b.jpg", "a.jpg"], "Split": ["val", "train"]}).to_excel(path, index=False)
     read = replace(read_labels([data], ReadOptions()), scans=(Scan("0a"), Scan("0b")))
-    assert split_dataset(read, TrainConfig(splits=str(path))).split_names == ["train", "val"]
+    assert split_dataset(read, TrainConfig(splits=(str(path),))).split_names == ["train", "val"]
 
 
 def test_lists_in_a_folder_assign_images_by_name(data: Path, tmp_path: Path) -> None:
@@ -212,10 +213,32 @@ def test_lists_in_a_folder_assign_images_by_name(data: Path, tmp_path: Path) -> 
     assert [splits_by_file(run)[name] for name in names] == ["train", "val", "test"] * 20
 
 
+def test_several_lists_are_splits_by_their_names(data: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (data / "images").iterdir())
+    lists = [tmp_path / "my_train.txt", tmp_path / "val.csv", tmp_path / "test.txt"]
+    for path, own in zip(lists, (names[:40], ["filename", *names[40:50]], names[50:]), strict=True):
+        path.write_text("\n".join(own))
+    assert Counter(dataset(data, splits=lists).split_names) == {"train": 40, "val": 10, "test": 10}
+    lists[2].write_text("\n".join(names[49:]))
+    with pytest.raises(LabelrError, match=r"train\.txt, .*val\.csv, .* has 1 image in two splits"):
+        dataset(data, splits=lists)
+
+
+def test_table_without_validation_images_says_where_they_are_from(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "".join(f"{path.name},train\n" for path in (data / "images").iterdir())
+    (tmp_path / "splits.csv").write_text(f"image,split\n{rows}")
+    with caplog.at_level("INFO"):
+        splits = dataset(data, splits=str(tmp_path / "splits.csv")).split_names
+    assert Counter(splits) == {"train": 54, "val": 6}
+    assert "the split names no validation images: 10 % of the training images are" in caplog.text
+
+
 def test_encoding_option_applies_to_the_table(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data", "filename,dog\na.jpg,1\nø.jpg,0\n".encode("cp850"), ["a.jpg", "ø.jpg"])
     path = put(tmp_path, "mine.csv", "image,split\na.jpg,train\nø.jpg,val\n".encode("cp850"))
-    config = TrainConfig(splits=str(path), encoding="cp850")
+    config = TrainConfig(splits=(str(path),), encoding="cp850")
     read = replace(read_labels([data], config), scans=(Scan("0a"), Scan("0b")))
     assert split_dataset(read, config).split_names == ["train", "val"]
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,31 @@ def test_row_without_an_image_or_part_is_named(row: str, message: str, tmp_path:
         read_splits(tmp_path / "mine.csv")
     assert message in caught.value.message
     assert caught.value.hint == "correct the row, or delete it"
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("01234", 'column "fold": expected train, val or test, got numbers of folds: 0, 1, 2, 3, 4', "`--folds 5`"),
+        (["train", "trian", "val"], 'row 3, column "fold": expected train, val or test, got "trian"', "`train`"),
+        (["train", "val", "tset"], 'row 4, column "fold": expected train, val or test, got "tset"', "`test`"),
+    ],
+)
+def test_numbers_of_folds_and_misspelt_splits_are_explained(
+    words: Sequence[str], message: str, hint: str, tmp_path: Path
+) -> None:
+    rows = "".join(f"{number}.jpg,{word}\n" for number, word in enumerate(words))
+    (tmp_path / "mine.csv").write_text(f"image,fold\n{rows}")
+    with pytest.raises(LabelrError) as caught:
+        read_splits(tmp_path / "mine.csv")
+    assert caught.value.message == f"{tmp_path / 'mine.csv'}, {message}"
+    assert hint in caught.value.hint
+
+
+def test_json_of_lists_of_images_by_split_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"train": ["a.jpg", "b.jpg"], "valid": ["c.jpg"], "test": []}')
+    rows = {row.image: row.split for row in read_splits(tmp_path / "mine.json")}
+    assert rows == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "val"}
 
 
 def test_image_in_two_splits_is_named(tmp_path: Path) -> None:

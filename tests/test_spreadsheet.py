@@ -401,7 +401,7 @@ def test_index_of_the_name_of_a_column_gives_way_to_it(shapes: Path) -> None:
     assert labelr.check(frame, images=shapes / "images").dataset.files == labelr.check(shapes).dataset.files
 
 
-@pytest.mark.parametrize("data", [pd.Series([1, 2]), {"filename": ["a.jpg"]}])
+@pytest.mark.parametrize("data", [3, {"filename": ["a.jpg"]}])
 def test_data_that_is_no_table_is_refused(data: object) -> None:
     with pytest.raises(labelr.LabelrError, match="expected a folder, several, or a DataFrame"):
         labelr.check(data)  # type: ignore[arg-type]

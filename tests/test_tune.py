@@ -163,11 +163,11 @@ def test_search_without_a_complete_trial_is_an_error_with_the_reasons(shapes: Pa
         ([], "there is nothing to search"),
         (["--lr", "0.1"], "there is nothing to search"),
         (["--lr", "1e-4..1e-2", "--sampler", "grid"], "a grid needs values, and lr has a range"),
-        (["--lr", "0.1,0.2", "--jobs", "0"], "jobs: expected"),
+        (["--lr", "0.1,0.2", "--jobs", "0"], "`--jobs`: expected"),
         (["--lr", "0.1,0.2", "--study", "a/b"], "a study cannot be called 'a/b'"),
         (["--lr", "0.1,0.2", "--name", "a", "--output", "b"], "give `--name` or `--output`"),
         (["--lr", "0.1,0.2", "--storage", "nonsense"], "'nonsense' is not the address of a database"),
-        (["--flip", "true,no"], "flip: expected true or false, got 'no'"),
+        (["--flip", "true,no"], "`--flip`: expected true or false, got 'no'"),
     ],
 )
 def test_wrong_usage_is_reported_before_anything_is_done(

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -17,7 +17,15 @@ from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import table_of_frame
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
-from labelr.data.label_lists import COMPLETE
+from labelr.data.label_lists import (
+    COMPLETE,
+    FRAME,
+    NO_IMAGES_HINT,
+    TABLES_FOLDER,
+    image_paths,
+    is_from_python,
+    with_label_table,
+)
 from labelr.data.label_table import (
     LabelTable,
     look_alikes,
@@ -37,12 +45,10 @@ from labelr.progress import Track, untracked
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES_FOLDER = "tables"
-"""In the cache directory: the tables that callers of the Python API pass."""
 MAX_UNREADABLE = 0.2
 """A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
 
-Data: TypeAlias = "str | Path | Sequence[str | Path] | Mapping[str | Path, Sequence[str]] | pd.DataFrame | None"
+Data: TypeAlias = "str | Path | Iterable[str | Path] | Mapping[str | Path, Any] | pd.DataFrame | None"
 """A folder of labelled images, several that form one data set, a table of labels, paths of images with ``labels`` among
 the settings, or a mapping from paths to labels; None for synthetic images."""
 OptionsT = TypeVar("OptionsT", bound=ReadOptions)
@@ -65,14 +71,14 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
 
 
 def read(
-    data: str | Path | Sequence[str | Path],
+    data: Data,
     options: ReadOptions | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The labels of a data folder as a table, as `fit` would read them; the images are not opened.
+    """The labels of a data set as a table, as `fit` would read them; the images are not opened.
 
     Args:
-        data: A folder of labelled images, or several that are one data set.
+        data: A folder of labelled images, or other data as in `fit`.
         options: How it is read.
         settings: Settings by name; they take precedence over `options`.
 
@@ -85,6 +91,7 @@ def read(
     Raises:
         LabelrError: If the label files cannot be understood, or images are missing.
     """
+    data, settings = with_label_table(data, settings)
     folders, options = locate_data(data, ReadOptions.of(options, **settings))
     return _read_listed(folders, options).to_frame()
 
@@ -126,23 +133,24 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     if isinstance(data, (str, Path)):
         return [files.local_path(data)], options
     if isinstance(data, Sequence):
-        return [files.local_path(folder) for folder in data], options
+        return image_paths(data), options
     if isinstance(data, Mapping) or not hasattr(data, "columns"):
         kind = type(data).__name__
         raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")
-    images = options.images or data.attrs.get("root")
+    frame: Any = data
+    images = options.images or frame.attrs.get("root")
     if images is None:
         raise SettingError("images: expected the folder of the images of the DataFrame", "pass `images=FOLDER`")
     if options.labels:
         raise SettingError("labels: a DataFrame holds the labels itself", "leave `labels` out")
-    return [Path(images)], replace(options, images=str(images), labels=(str(_save_frame(data)),))
+    return [Path(images)], replace(options, images=str(images), labels=(str(_save_frame(frame)),))
 
 
 def _save_frame(frame: "pd.DataFrame") -> Path:
     table = table_of_frame(frame, Path("DataFrame"))
     content = files.csv_text(table.header, ([files.escape_formula(cell) for cell in row] for row in table.body))
     digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    kind = COMPLETE if frame.attrs.get(COMPLETE) else "dataframe"
+    kind = COMPLETE if frame.attrs.get(COMPLETE) else FRAME
     path = files.home() / TABLES_FOLDER / f"{kind}-{digest}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, content)
@@ -160,6 +168,11 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
     Raises:
         LabelrError: If a folder or label file does not exist or cannot be understood, or no image exists.
     """
+    if not data:
+        raise SettingError("no images are given", NO_IMAGES_HINT)
+    repeated = _repeated_folder(data)
+    if repeated is not None and not options.labels:
+        raise SettingError(f"the folder {repeated} is given twice", "name each folder once")
     datasets = [_read_folder(folder, own) for folder, own in zip(data, _options_per_folder(data, options), strict=True)]
     dataset = _with_wanted_labels(datasets[0] if len(datasets) == 1 else _join(datasets), options)
     known = ~np.isnan(dataset.targets).all(axis=1)
@@ -168,6 +181,12 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
     unlabelled = tuple(dataset.files[row] for row in np.flatnonzero(~known))
     findings = dataset.findings._replace(unlabelled=unlabelled)
     return replace(dataset.take(np.flatnonzero(known)), findings=findings)
+
+
+def _repeated_folder(folders: Sequence[Path]) -> Path | None:
+    """The first folder that is given again; None if there is none."""
+    real = [os.path.realpath(folder) for folder in folders]
+    return next((folder for number, folder in enumerate(folders) if real[number] in real[:number]), None)
 
 
 def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[ReadOptions]:
@@ -223,7 +242,7 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
 
 def _all_images(sources: Sequence[Source], tables: Sequence[LabelTable], images: Path) -> list[str] | None:
     """The images that exist of a list of paths, so that no folder is searched; None for any other label file."""
-    is_complete = sources[0].path.parent.name == TABLES_FOLDER and sources[0].path.name.startswith(COMPLETE)
+    is_complete = is_from_python(sources[0].path) and sources[0].path.name.startswith(COMPLETE)
     return [name for name in tables[0].names if os.path.isfile(images / name)] if is_complete else None
 
 
@@ -399,7 +418,10 @@ def _with_wanted_labels(dataset: Dataset, options: ReadOptions) -> Dataset:
         for label in getattr(options, option):
             if label not in known:
                 hint = hint_of_list(option, label) or suggest(label, known)
+                hint = hint or f"choose among its labels: {preview(dataset.labels, 10)}"
                 raise LabelrError(f"{dataset.source} has no label {label!r}", hint)
+    if not dataset.labels:
+        raise LabelrError(f"{dataset.source}: no image has a label", "give some images at least one label")
     kept = [label for label in dict.fromkeys(options.only or dataset.labels) if label not in options.exclude]
     if not kept:
         raise LabelrError("no label is left", "exclude fewer with `--exclude`")

@@ -23,10 +23,10 @@ from labelr.data.label_files import TEXT_SUFFIXES
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets, normalize_name, split_in_name
 from labelr.data.match_images import ImageFinder
 from labelr.data.walk import FileIndex, has_image_suffix
-from labelr.errors import LabelrError, pluralize, pluralize_part, preview
+from labelr.errors import LabelrError, pluralize, pluralize_part, preview, suggest
 
 SPLITS_FILE = "splits.csv"
-HINT = "name a table with columns `image` and `split`, or a folder with train.txt, val.txt and test.txt"
+HINT = "name a table with columns `image` and `split`, or train.txt, val.txt and test.txt with `--splits` for each"
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 MAX_MOVES = 200
 
@@ -69,19 +69,21 @@ def recorded_digests(folder: Path) -> set[str]:
     return {digest.decode() for digest in re.findall(rb",([0-9a-f]{64})\b", content)}  # parsing is slow
 
 
-def read_splits(path: Path, encoding: str | None = None) -> list[SplitRow]:
+def read_splits(path: Path, encoding: str | None = None, *, one_of_several: bool = False) -> list[SplitRow]:
     """The rows of a ``splits.csv``, or of another table of images and their splits, or of a folder of lists.
 
     Args:
         path: A table in any format that a table of labels may have, with a column of file names and one of splits and
             perhaps one of digests; or a folder with a list of images for each split, such as ``train.txt``.
         encoding: That of a file that labelr did not write; None finds it.
+        one_of_several: Whether the file may itself be the list of the split that its name mentions.
 
     Raises:
         LabelrError: If it cannot be read, is no such table or folder, or has an image in two splits.
     """
-    if path.is_dir():
-        lists = _find_lists(path)
+    split = split_in_name(path.stem) if one_of_several else ""
+    if split or path.is_dir():
+        lists = {split: path} if split else _find_lists(path)
         rows = [SplitRow(name, split, "") for split, file in lists.items() for name in _read_list(file, encoding)]
     else:
         rows = _rows_of(_read_columns(path, encoding))
@@ -150,7 +152,7 @@ def _rows_of(columns: Columns) -> list[SplitRow]:
     try:
         columns.find_invalid(unique=False)
     except LabelrError as error:
-        raise LabelrError(error.message, "correct the row, or delete it") from error
+        raise _explain_invalid(columns, error) from error
     digests, fingerprints = (
         table.column(table.keys.index(key)) if key in table.keys else [""] * len(columns.names)
         for key in ("digest", "fingerprint")
@@ -159,7 +161,21 @@ def _rows_of(columns: Columns) -> list[SplitRow]:
     return [SplitRow(*cells) for cells in zip(columns.names, columns.splits, digests, parsed, strict=True)]
 
 
-def _check_agreement(path: Path, assigned: Iterable[tuple[str, str]]) -> None:
+def _explain_invalid(columns: Columns, error: LabelrError) -> LabelrError:
+    """The error of a table with invalid rows: that its column has numbers of folds, or what a word probably means."""
+    table, number = columns.table, columns.split or 0
+    cells = table.column(number)
+    folds = sorted({*cells})
+    if all(map(str.isdigit, cells)):
+        found = f"expected train, val or test, got numbers of folds: {preview(folds, 5)}"
+        remedy = f"write train, val or test, or leave `--splits` out and cross-validate with `--folds {len(folds)}`"
+        return LabelrError(f'{table.path}, column "{table.header[number]}": {found}', remedy)
+    words = [cell for cell, split in zip(cells, columns.splits, strict=True) if not split]
+    meant = suggest(words[0].lower(), SPLITS) if words else ""
+    return LabelrError(error.message, meant or "correct the row, or delete it")
+
+
+def _check_agreement(path: Path | str, assigned: Iterable[tuple[str, str]]) -> None:
     """Raises LabelrError where a table assigns an image to two splits."""
     splits_of: dict[str, dict[str, None]] = {}
     for image, split in assigned:
@@ -191,6 +207,7 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> Dataset:
         _warn_of_copies(dataset, stated)
         if (stated == SPLITS.index("val")).any():
             return replace(dataset, splits=stated)
+        log.info("the split names no validation images: %.0f %% of the training images are", 100 * config.val_fraction)
     splits = np.zeros(len(dataset), dtype=np.int64) if stated is None else stated.copy()
     free = np.flatnonzero(splits == SPLITS.index("train"))
     test_fraction = config.test_fraction if stated is None else 0.0
@@ -219,28 +236,30 @@ def _warn_of_copies(dataset: Dataset, splits: NDArray[np.int64]) -> None:
 
 def _stated_splits(dataset: Dataset, config: TrainConfig) -> NDArray[np.int64] | None:
     """The splits that the user states, by ``--splits`` or a column of the label file; None where neither does."""
-    if config.splits is None:
+    if not config.splits:
         names = dataset.named_splits
         return None if names is None else np.array([SPLITS.index(split) for split in names])
-    path = Path(config.splits)
-    rows = read_splits(path, config.encoding)
+    paths, source = [Path(path) for path in config.splits], preview(config.splits)
+    is_several = len(paths) > 1
+    rows = [row for path in paths for row in read_splits(path, config.encoding, one_of_several=is_several)]
+    _check_agreement(source, [(row.image, row.split) for row in rows])
     by_name, by_digest = {row.image: row.split for row in rows}, {row.digest: row.split for row in rows if row.digest}
     found = [
         by_name.get(file) or by_digest.get(digest) for file, digest in zip(dataset.files, dataset.digests, strict=True)
     ]
     if None in found:
-        by_file = _match_names(path, rows, dataset)
+        by_file = _match_names(source, rows, dataset)
         found = [split or by_file.get(file) for file, split in zip(dataset.files, found, strict=True)]
     missing = [file for file, split in zip(dataset.files, found, strict=True) if split is None]
     if missing:
         raise LabelrError(
-            f"{pluralize_part(len(missing), len(dataset), 'image')} not in {config.splits}: {preview(missing)}",
-            "add them to it, or leave out `--splits`",
+            f"{pluralize_part(len(missing), len(dataset), 'image')} not in {source}: {preview(missing)}",
+            "add them, or leave them out of the data, such as with `--ignore GLOB`",
         )
     return np.array([SPLITS.index(split) for split in found if split is not None])
 
 
-def _match_names(path: Path, rows: Sequence[SplitRow], dataset: Dataset) -> dict[str, str]:
+def _match_names(path: str, rows: Sequence[SplitRow], dataset: Dataset) -> dict[str, str]:
     """The splits of the images that a table names otherwise than the data set does, as in a label file."""
     finder = ImageFinder(dataset.root, FileIndex(), dataset.files)
     match = finder.find([row.image for row in rows], [dataset.root])

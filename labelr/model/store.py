@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from labelr import files
 from labelr.config import MachineOptions
 from labelr.errors import BusyError, LabelrError, suggest
-from labelr.fields import SettingError
+from labelr.fields import SettingError, describe_value
 from labelr.model.info import DAMAGED_HINT, ModelInfo
 
 if TYPE_CHECKING:
@@ -191,6 +191,11 @@ def resolve_model(model: "str | Path | Model | None", options: MachineOptions | 
     from labelr.model.device import pick_runtime
     from labelr.model.predict import Model
 
+    if not (model is None or isinstance(model, (str, Path, Model))):
+        raise SettingError(
+            f"model: expected a name, a directory or a model, got {describe_value(model)}",
+            "name one; several models are compared with `labelr.compare`",
+        )
     loaded = model if isinstance(model, Model) else load_from(find(model), pick_runtime(options))
     if model is None:
         log.info("using the %s model: %s", "newest" if pinned_model() is None else "default", loaded.summary)

@@ -11,6 +11,7 @@ import numpy as np
 
 from labelr.config import CompareOptions, ReadOptions
 from labelr.data.dataset import Dataset
+from labelr.data.label_lists import with_label_table
 from labelr.data.load import Data, load_dataset, locate_data
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
@@ -136,7 +137,9 @@ def compare(
     Raises:
         LabelrError: If the options are invalid, models or data cannot be used, or no image or label is left.
     """
+    data, settings = with_label_table(data, settings)
     chosen = CompareOptions.of(options, **settings)
+    models = [models] if isinstance(models, (str, Path, Model)) else models
     loaded = [store.resolve_model(model, chosen) for model in models]
     if len({model.path for model in loaded}) < max(2, len(loaded)):
         raise SettingError("a comparison needs at least two models, each of them once", "name another one")

@@ -120,10 +120,10 @@ def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Da
     if not wanted:
         raise LabelrError(not_in_model, f"choose labels of the model: {preview(model.labels)}")
     if missing and not (options.common_labels and common):
-        similar = suggest(missing[0], unknown)
-        hint = f"{similar} The model calls it `{missing[0]}`" if similar else "choose the label file with `--labels`"
-        if common:
-            hint += "; evaluate the common labels with `--common-labels`"
+        similar = suggest(missing[0], unknown, cutoff=0.7)
+        hint = f"{similar} The model calls it `{missing[0]}`; or " if similar else ""
+        others = "name data with the labels of the model, or another model with `--model`"
+        hint += "evaluate the common labels with `--common-labels`" if common else others
         lacks = f"{dataset.source} lacks {len(missing)} of the model's labels: {preview(missing)}"
         raise LabelrError(f"{lacks}; {not_in_model}" if unknown else lacks, hint)
     if missing:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import in_batches, map_ahead
-from labelr.errors import suggest
+from labelr.errors import preview, suggest
 from labelr.fields import SettingError, hint_of_list
 from labelr.model import store
 from labelr.model.calibration import decide
@@ -131,7 +131,7 @@ class LabelSelection:
             for name in getattr(options, option):
                 if name not in model.labels:
                     hint = hint_of_list(option, name) or suggest(name, model.labels)
-                    hint = hint or "list the labels with `labelr models show`"
+                    hint = hint or f"choose among its labels: {preview(model.labels, 10)}"
                     raise SettingError(f"{option}: the model has no label {name!r}", hint)
         columns = [
             column

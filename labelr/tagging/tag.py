@@ -15,6 +15,7 @@ import numpy as np
 
 from labelr import files, signals
 from labelr.config import TagOptions
+from labelr.data.label_lists import image_paths
 from labelr.data.walk import count_endings, ending_of
 from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.fields import SettingError
@@ -399,7 +400,7 @@ def _write_summary(folder: Path, summary: TagSummary) -> None:
 
 
 def _paths(photos: Photos) -> list[Path]:
-    return [files.local_path(photo) for photo in ([photos] if isinstance(photos, (str, Path)) else photos)]
+    return image_paths([photos] if isinstance(photos, (str, Path)) else photos, "photos")
 
 
 def _output_folder(photos: Sequence[Path], output: str | Path | None, files_from: str | Path | None) -> Path:

@@ -30,7 +30,7 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     """The objects of a list or of JSON Lines, or those that a mapping means; empty for any other document.
 
     A mapping may have images as keys, or labels as keys and lists of images as values, or hold such a mapping or a list
-    for each split, or for one of its keys.
+    (of objects, or of images alone) for each split, or for one of its keys.
 
     Args:
         document: The parsed JSON.
@@ -49,7 +49,7 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
         return [_of_image(name, value) for name, value in images.items()]
     nested: Object = {key: value for key, value in document.items() if value and isinstance(value, (dict, list))}
     if nested and all(key.lower() in SPLIT_NAMES for key in nested):
-        return [{**fields, "split": key} for key, value in nested.items() for fields in find_objects(value, is_image)]
+        return [{**fields, "split": key} for key, value in nested.items() for fields in _of_split(value, is_image)]
     if (
         nested
         and not LISTS & set(map(column_key, nested))
@@ -67,6 +67,11 @@ def _of_list(values: list[Any], is_image: IsImage) -> list[Object]:
     if len(pairs) == len(values) and all(is_image(name) for name, _ in pairs):
         return [_of_image(name, value) for name, value in pairs]
     return list(map(_with_columns, values))
+
+
+def _of_split(value: Any, is_image: IsImage) -> list[Object]:
+    """The objects of a split, of which nothing but the names of images may be listed."""
+    return [{"filename": name} for name in value] if _are_images(value, is_image) else find_objects(value, is_image)
 
 
 def _of_image(name: str, value: Any) -> Object:

@@ -22,6 +22,7 @@ from labelr.data.formats.column_names import (
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
+from labelr.data.label_lists import is_from_python
 from labelr.data.label_table import LabelTable, Targets
 from labelr.errors import LabelrError, pluralize, preview
 
@@ -170,6 +171,7 @@ def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Target
     if has[Mark.MINUS]:
         notes.append(f"-1 counts as {minus_one if minus_one != 'auto' else 'unknown'}")
     only_yes = has[Mark.YES] and not has[Mark.NO] and not has[Mark.MINUS]
+    only_yes &= not is_from_python(table.path)  # there, NaN is unknown
     blank_is_no = has[Mark.BLANK] and (options.blank == "no" or (options.blank == "auto" and only_yes))
     if blank_is_no:
         reason = "" if options.blank == "no" else "no cell says no, so "
