@@ -189,7 +189,7 @@ def test_log_file_of_all_commands_comes_from_a_variable_and_holds_errors_in_opti
     monkeypatch.setenv("LABELR_TAG_LOG_FILE", str(tmp_path / "tag"))
     cli("fit", "data", "--epochs", "x")
     cli("tag", "data", "--top-k", "x")
-    assert "Error: epochs: expected" in (tmp_path / "all").read_text()
+    assert "Error: `--epochs`: expected" in (tmp_path / "all").read_text()
     assert "Error: top_k: expected" in (tmp_path / "tag").read_text()
     assert "top_k" not in (tmp_path / "all").read_text()
 

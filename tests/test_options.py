@@ -200,12 +200,12 @@ def test_lists_and_flags_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
     ("variable", "value", "arguments", "message"),
     [
         ("LABELR_TAG_QUIET", "maybe", "", "LABELR_TAG_QUIET: expected true or false, got 'maybe'"),
-        ("LABELR_TAG_TOP_K", "x", "", "top_k: expected a whole number from 1, got 'x' (set in LABELR_TAG_TOP_K)"),
+        ("LABELR_TAG_TOP_K", "x", "", "`--top-k`: expected a whole number from 1, got 'x' (set in LABELR_TAG_TOP_K)"),
         ("LABELR_TAG_FORMAT", "xml", "", "got 'xml' (set in LABELR_TAG_FORMAT)"),
         ("LABELR_TAG_THRESHOLD", "0.5", "--threshold-file t.csv", "exclude each other (set in LABELR_TAG_THRESHOLD)"),
         ("LABELR_TAG_MIN_LABELS", "3", "--top-k 2", "min_labels 3 is more than top_k 2 (set in LABELR_TAG_MIN_LABELS)"),
-        ("LABELR_TAG_TOP_K", "2", "--min-labels x", "min_labels: expected a whole number from 0, got 'x'"),
-        ("LABELR_TAG_TOP_K", "2", "--top-k x", "top_k: expected a whole number from 1, got 'x'"),
+        ("LABELR_TAG_TOP_K", "2", "--min-labels x", "`--min-labels`: expected a whole number from 0, got 'x'"),
+        ("LABELR_TAG_TOP_K", "2", "--top-k x", "`--top-k`: expected a whole number from 1, got 'x'"),
     ],
 )
 def test_error_names_the_variable_that_a_wrong_value_is_from(
