@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, TINY_OPTIONS
+from conftest import TINY, tiny_options
 from optuna.trial import TrialState
 
 from labelr.errors import LabelrError
@@ -81,7 +81,7 @@ def wait_until_ready(program: Path, port: int) -> None:
 
 
 def start(name: str, home: Path, address: str, *arguments: object) -> "subprocess.Popen[str]":
-    options = [*TINY_OPTIONS, "--study", name, "--storage", address, "--json", *arguments]
+    options = ["--study", name, "--storage", address, "--json", *arguments]
     environment = {**os.environ, "LABELR_HOME": str(home)}
     return subprocess.Popen(
         [sys.executable, "-m", "labelr", "tune", *map(str, options)], env=environment, text=True,
@@ -91,7 +91,7 @@ def start(name: str, home: Path, address: str, *arguments: object) -> "subproces
 
 @pytest.mark.slow
 def test_machines_share_a_search_in_a_database(server: str, shapes: Path, tmp_path: Path) -> None:
-    options = [shapes, "--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", "--epochs", "6"]
+    options = [shapes, "--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5", *tiny_options(epochs=6)]
     homes = [tmp_path / "one", tmp_path / "two"]
     both = [start("shared", home, server, *options) for home in homes]
     outs = [one.communicate(timeout=300) for one in both]
@@ -112,7 +112,7 @@ def test_machines_share_a_search_in_a_database(server: str, shapes: Path, tmp_pa
 def test_trial_of_a_process_that_died_is_tried_again_once_its_heartbeat_stops(
     server: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = [shapes, "--lr", "1e-3,4e-3", "--epochs", "30", "--patience", "30", "--no-refit"]
+    options = [shapes, "--lr", "1e-3,4e-3", *tiny_options(epochs=30, patience=30), "--no-refit"]
     running = start("killed", tmp_path / "one", server, *options)
     deadline = time.monotonic() + 120
     with closing(Study("killed", tmp_path / "look", server)) as study:

@@ -219,8 +219,8 @@ def test_model_of_the_same_study_is_replaced_and_others_only_by_force(shapes: Pa
 
 @pytest.mark.slow
 def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(shapes: Path, tmp_path: Path) -> None:
-    home, options = tmp_path / "there", [shapes, *TINY_OPTIONS, *GRID, "--no-refit"]
-    first = start(*options, "--epochs", "6", home=home)
+    home, options = tmp_path / "there", [shapes, *tiny_options(epochs=6), *GRID, "--no-refit"]
+    first = start(*options, home=home)
     folder = home / "studies" / "shapes"
     wait_for_complete(folder, 1, first)
     (worker,) = children(first.pid)
@@ -232,7 +232,7 @@ def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(shapes: Path,
     assert "a worker ended with SIGKILL and is replaced" in err
     study = Study(folder.name, folder, None)
     wait_until(lambda: not study.has_workers())  # they end with their parent
-    second = start(*options, "--epochs", "6", home=home)
+    second = start(*options, home=home)
     assert second.communicate(timeout=300)[1].count(" of 4  trial") >= 1
     assert second.returncode == 0
     rows = read_rows(folder / "trials.csv")
