@@ -53,7 +53,7 @@ def read_reviewed(source: Source) -> LabelTable:
         LabelrError: If the file cannot be read, or no row is left.
     """
     folder = source.path if source.is_folder else source.path.parent
-    if source.path.name == UNFILLED_FILE or not (folder / JOURNAL).is_file():
+    if source.path.name == UNFILLED_FILE or not os.path.isfile(folder / JOURNAL):
         return read_source(source)
     if source.path.name == PROBABILITIES:
         raise LabelrError(
@@ -178,7 +178,7 @@ def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -
 
 def check_has_images(data: Path, index: FileIndex) -> None:
     """Raises LabelrError if a data folder is an output directory, which holds no images: they are elsewhere."""
-    if not (data / JOURNAL).is_file() or next(index.find_images(data), None) is not None:
+    if not os.path.isfile(data / JOURNAL) or next(index.find_images(data), None) is not None:
         return
     with _read_journal(data) as database:
         facts = dict(database.execute("SELECT name, value FROM facts"))
