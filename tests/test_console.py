@@ -190,8 +190,8 @@ def test_log_file_of_all_commands_comes_from_a_variable_and_holds_errors_in_opti
     cli("fit", "data", "--epochs", "x")
     cli("tag", "data", "--top-k", "x")
     assert "Error: `--epochs`: expected" in (tmp_path / "all").read_text()
-    assert "Error: top_k: expected" in (tmp_path / "tag").read_text()
-    assert "top_k" not in (tmp_path / "all").read_text()
+    assert "Error: `--top-k`: expected" in (tmp_path / "tag").read_text()
+    assert "top-k" not in (tmp_path / "all").read_text()
 
 
 @pytest.mark.parametrize("name", ["", "missing/log"])
