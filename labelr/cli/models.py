@@ -52,7 +52,7 @@ def default(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)
     ] = None,
-    unset: Annotated[bool, opt.option("--unset", "Use the newest model again.", metavar="")] = False,
+    unset: Annotated[bool, opt.option("--unset", "Use the newest model again.")] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,

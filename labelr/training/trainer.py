@@ -97,6 +97,7 @@ class Trainer:
             pluralize(images.steps, "step"), pluralize(batch_size, "image"),
         )  # fmt: skip
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.forward = self._compiled(self.network)
         self.replicas: list[nn.Module] = []
         strength = STRENGTHS[cast("str", config.augment)]
         self.augment = Augmentation(strength, flip=config.flip, vertical_flip=config.vertical_flip)
@@ -241,17 +242,15 @@ class Trainer:
         """The loss of a batch; sets the gradients, summed over micro-batches of at most `max_images` images."""
         num_images = len(batch.images)
         count = max(1, min(-(-num_images // max_images), num_images // 2))  # BatchNorm needs at least two images
-        while len(self.replicas) < count:
-            self.replicas.append(self._make_replica())
-        replicas = self.replicas[:count]
-        self._copy_buffers(replicas)
+        replicas = self._replicas_for(count)
         rows = [slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(num_images).tensor_split(count)]
         size = self.size_at(self.progress)  # with a time limit, it depends on the clock
         parts = self.pool.map(partial(self._compute_micro_batch, batch, size), replicas, rows)
         scale = batch.targets.numel() / torch.stack([part.num_known for part in parts]).sum().clamp(min=1)
         gradients = zip(*(part.gradients for part in parts), strict=True)
         self.pool.map(partial(_set_gradient, scale=scale), self.parameters, gradients)
-        self._average_buffers(replicas)
+        if count > 1:
+            self._average_buffers(replicas)
         return torch.stack([part.loss for part in parts]).sum() * scale
 
     def _compute_micro_batch(self, batch: Batch, size: int, replica: nn.Module, rows: slice) -> MicroBatchResult:
@@ -285,17 +284,27 @@ class Trainer:
             ) from error
         return logits
 
-    def _make_replica(self) -> nn.Module:
-        """A network with the same parameters, and with buffers of its own."""
-        replica = deepcopy(self.network, {id(parameter): parameter for parameter in self.network.parameters()})
-        return cast("nn.Module", torch.compile(replica)) if self.config.compile else replica
-
     @torch.no_grad()
-    def _copy_buffers(self, replicas: Sequence[nn.Module]) -> None:
-        """Sets the buffers of the replicas, such as the statistics of BatchNorm, to those of the network."""
+    def _replicas_for(self, count: int) -> list[nn.Module]:
+        """The networks of `count` micro-batches: the network itself if there is one.
+
+        Else they have its parameters, and copies of its buffers, such as the statistics of BatchNorm. An accelerator,
+        which computes whole batches, is spared the copying in each step.
+        """
+        if count == 1:
+            return [self.forward]
+        while len(self.replicas) < count:
+            replica = deepcopy(self.network, {id(parameter): parameter for parameter in self.network.parameters()})
+            self.replicas.append(self._compiled(replica))
+        replicas = self.replicas[:count]
         for own, *others in zip(self.network.buffers(), *(replica.buffers() for replica in replicas), strict=True):
             for other in others:
                 other.copy_(own)
+        return replicas
+
+    def _compiled(self, network: Network) -> nn.Module:
+        """The network, compiled if the settings say so."""
+        return cast("nn.Module", torch.compile(network)) if self.config.compile else network
 
     @torch.no_grad()
     def _average_buffers(self, replicas: Sequence[nn.Module]) -> None:

@@ -24,7 +24,7 @@ from labelr.version import __version__
 MIN_POSITIVES = 100
 """With fewer positive labels in all images, the headline warns that scores are rough."""
 MAX_DIGITS = 6
-"""A score that is 0 or 1 when rounded to so many decimals is shown as such."""
+"""A score that is 0 or 1 when rounded to this number of decimals is shown as such."""
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "scipy")
 
 BASELINES = {"prior": "label prior", "random": "random guessing"}
