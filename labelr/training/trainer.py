@@ -247,8 +247,7 @@ class Trainer:
         size = self.size_at(self.progress)  # with a time limit, it depends on the clock
         parts = self.pool.map(partial(self._compute_micro_batch, batch, size), replicas, rows)
         scale = batch.targets.numel() / torch.stack([part.num_known for part in parts]).sum().clamp(min=1)
-        gradients = zip(*(part.gradients for part in parts), strict=True)
-        self.pool.map(partial(_set_gradient, scale=scale), self.parameters, gradients)
+        self._set_gradients([part.gradients for part in parts], scale)
         if count > 1:
             self._average_buffers(replicas)
         return torch.stack([part.loss for part in parts]).sum() * scale
@@ -297,14 +296,24 @@ class Trainer:
             replica = deepcopy(self.network, {id(parameter): parameter for parameter in self.network.parameters()})
             self.replicas.append(self._compiled(replica))
         replicas = self.replicas[:count]
-        for own, *others in zip(self.network.buffers(), *(replica.buffers() for replica in replicas), strict=True):
-            for other in others:
-                other.copy_(own)
+        buffers = list(self.network.buffers())
+        for copy in replicas:
+            torch._foreach_copy_(list(copy.buffers()), buffers)
         return replicas
 
     def _compiled(self, network: Network) -> nn.Module:
         """The network, compiled if the settings say so."""
         return cast("nn.Module", torch.compile(network)) if self.config.compile else network
+
+    @torch.no_grad()
+    def _set_gradients(self, gradients: Sequence[tuple[Tensor, ...]], scale: Tensor) -> None:
+        """Sets the gradient of each parameter to a multiple of its sum over the micro-batches, in order."""
+        total, *others = gradients
+        for other in others:
+            torch._foreach_add_(total, other)
+        torch._foreach_mul_(total, scale)
+        for parameter, gradient in zip(self.parameters, total, strict=True):
+            parameter.grad = gradient
 
     @torch.no_grad()
     def _average_buffers(self, replicas: Sequence[nn.Module]) -> None:
@@ -351,17 +360,6 @@ class SeededDropout(TorchFunctionMode):
         with self._lock:
             torch.manual_seed(seed)
             return func(*args, **kwargs or {})
-
-
-@torch.no_grad()
-def _set_gradient(parameter: nn.Parameter, gradients: Sequence[Tensor], scale: Tensor) -> None:
-    """Sets the gradient of a parameter to a multiple of a sum, in order."""
-    if parameter.grad is None:
-        parameter.grad = torch.empty_like(parameter)
-    total = parameter.grad.copy_(gradients[0])
-    for gradient in gradients[1:]:
-        total.add_(gradient)
-    total.mul_(scale)
 
 
 def masked_bce(logits: Tensor, targets: Tensor, num_cells: int | None = None) -> Tensor:
