@@ -8,9 +8,11 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -183,6 +185,40 @@ def _umask() -> int:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """A regular file, opened for reading.
+
+    A named pipe could block for ever, a device never ends, and a file of the kernel in ``/proc`` may do either.
+
+    Raises:
+        OSError: If it cannot be opened, or is no regular file.
+    """
+    _check_regular(path, path.stat())  # to open a device may already change it
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_regular(path, os.fstat(file.fileno()))  # it may have been replaced meanwhile
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+@cache
+def _kernel_devices() -> frozenset[int]:
+    """The device numbers of the file systems through which Linux shows its own state."""
+    found = set()
+    for folder in ("/proc", "/sys"):
+        with suppress(OSError):
+            found.add(Path(folder).stat().st_dev)
+    return frozenset(found - {Path("/").stat().st_dev})
 
 
 @contextmanager

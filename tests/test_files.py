@@ -108,3 +108,18 @@ def test_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:
 
 def test_csv_quotes_what_needs_it() -> None:
     assert files.csv_text(["a", "b"], [('x,"y"', "1\n2")]) == 'a,b\n"x,""y""","1\n2"\n'
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link to a pipe").symlink_to("pipe")
+    with files.open_regular(tmp_path / "link") as file:
+        assert file.read() == b"content"
+    others = [tmp_path, tmp_path / "pipe", tmp_path / "link to a pipe", Path("/dev/zero"), Path("/proc/self/maps")]
+    for other in others:
+        if other.exists():
+            with pytest.raises(OSError, match="not a regular file"):
+                files.open_regular(other)

@@ -1,7 +1,6 @@
 """Opens image files: the only decoder, shared by training, scoring and tagging."""
 
 import hashlib
-import stat
 from contextlib import suppress
 from functools import cache, lru_cache
 from io import BufferedReader, BytesIO
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
 from labelr.data import metadata, samples, walk
 from labelr.data.samples import BandsError, Samples
@@ -113,9 +113,7 @@ def open_file(path: Path) -> BufferedReader:
         ending = path.suffix.strip().lower()
         raise UnreadableError(f"labelr does not read {ending} files: export as JPEG, PNG or TIFF")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe could block forever
-            raise UnreadableError("not a regular file")
-        return path.open("rb")
+        return files.open_regular(path)
     except OSError as error:
         raise UnreadableError((error.strerror or str(error)).lower()) from error
 
