@@ -44,7 +44,7 @@ _MODULES = {
     "labelr.version": ("__version__",),
 }
 _FUNCTIONS = ("check", "compare", "evaluate", "fit", "load", "read", "tag", "tune")
-_WITH_PROGRESS = ("check", "evaluate", "fit", "tag", "tune")
+_WITH_PROGRESS = ("check", "compare", "evaluate", "fit", "tag", "tune")
 
 
 def __getattr__(name: str) -> object:

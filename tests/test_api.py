@@ -108,3 +108,8 @@ def test_importing_the_package_imports_no_other_module_of_it() -> None:
     code = "import sys, labelr\nprint(*sorted(name for name in sys.modules if name.startswith('labelr')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "labelr\n"
+
+
+@pytest.mark.parametrize("name", ["check", "compare", "evaluate", "fit", "tag", "tune"])
+def test_progress_bars_can_be_turned_off(name: str) -> None:
+    assert {"track", "progress"} <= set(inspect.signature(getattr(labelr, name)).parameters)
