@@ -33,6 +33,8 @@ LINE_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
 SHORT = 16
 """Cells of at most this many characters are never wrapped."""
+PAGE_WIDTH = 100
+"""Longer lines of text are hard to read."""
 BORDER = 3
 """Characters of a column besides its text."""
 
@@ -379,6 +381,20 @@ def flush() -> None:
 def show_line(text: str) -> None:
     """Writes a line of a result to stdout."""
     show_text(f"{text}\n")
+
+
+def show_markdown(text: str) -> None:
+    """Shows Markdown: page by page on a terminal, elsewhere as it is written."""
+    if not stdout.is_terminal:
+        show_line(text)
+        return
+    from rich.markdown import Markdown
+    from rich.theme import Theme
+
+    os.environ.setdefault("LESS", "-RFX")  # the pager shows colours, and ends at once where all fits on the screen
+    plain = Theme({"markdown.code": "bold cyan", "markdown.code_block": "cyan"})  # without a background
+    with stdout.use_theme(plain), stdout.pager(styles=True):
+        stdout.print(Markdown(text, code_theme="ansi_light"), width=min(stdout.width, PAGE_WIDTH))
 
 
 def show_json(result: Any) -> None:

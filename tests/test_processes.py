@@ -17,6 +17,7 @@ import pytest
 from conftest import TINY_OPTIONS, Cli, put, tiny_options
 
 from labelr import files
+from labelr.cli import guide
 from labelr.model import store
 from labelr.model.predict import Model
 
@@ -295,12 +296,12 @@ def test_interrupt_while_the_command_is_still_being_loaded_ends_it_without_a_tra
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-# --- the jobs of the README ------------------------------------------------------------------------------------------
+# --- the jobs of the guide -------------------------------------------------------------------------------------------
 
 
-def readme_block(name: str) -> str:
-    """The block of code that follows a mark in the README."""
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def guide_block(name: str) -> str:
+    """The block of code that follows a mark in the guide."""
+    text = (guide.FOLDER / "scripts.md").read_text(encoding="utf-8")
     (block,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
     return str(block)
 
@@ -319,7 +320,7 @@ def installed(trained: Model, tmp_path: Path) -> Path:
 def test_crontab_line_is_silent_if_all_is_well_and_tells_of_new_failures(
     installed: Path, photos: Path, shapes: Path
 ) -> None:
-    line = readme_block("crontab").split(None, 5)[5]
+    line = guide_block("crontab").split(None, 5)[5]
     line = line.replace("/opt/labelr", str(installed)).replace("/data", str(installed))
     shutil.copytree(photos, installed / "inbox")
 
@@ -343,7 +344,7 @@ def test_crontab_line_is_silent_if_all_is_well_and_tells_of_new_failures(
 @pytest.mark.slow
 def test_slurm_script_tags_its_share_of_the_images(installed: Path, shapes: Path) -> None:
     put(installed, "all_files.txt", "".join(f"{path}\n" for path in sorted((shapes / "images").iterdir())))
-    script = put(installed, "job.sh", readme_block("sbatch"))
+    script = put(installed, "job.sh", guide_block("sbatch"))
     environment = {
         "HOME": str(installed), "PATH": f"{installed / 'bin'}:/usr/bin:/bin",
         "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "1",
@@ -365,7 +366,7 @@ def test_units_are_valid(tmp_path: Path) -> None:
     labelr = put(tmp_path, "bin/labelr", "#!/bin/sh\n")
     labelr.chmod(0o755)
     for name in ("labelr-tag.service", "labelr-tag.timer"):
-        put(tmp_path, name, readme_block(name).replace("/opt/labelr", str(tmp_path)))
+        put(tmp_path, name, guide_block(name).replace("/opt/labelr", str(tmp_path)))
     units = [str(tmp_path / "labelr-tag.service"), str(tmp_path / "labelr-tag.timer")]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

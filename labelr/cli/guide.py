@@ -1,0 +1,78 @@
+"""``labelr guide``: the guide, in the terminal."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from labelr import console
+from labelr.cli import options as opt
+from labelr.errors import LabelrError, suggest
+
+FOLDER = Path(__file__).parents[1] / "guide"
+TOPICS = (
+    "labels", "training", "backbones", "scores", "tagging", "tuning", "models", "scripts", "python", "figures",
+)  # fmt: skip
+
+
+class Section(NamedTuple):
+    """A part of the guide that has a heading.
+
+    Attributes:
+        topic: The page that it is on.
+        heading: Its heading; of the first section, the title of the page.
+        text: What follows the heading, as Markdown.
+    """
+
+    topic: str
+    heading: str
+    text: str
+
+
+def guide(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="A page of the guide; without one, lists them.")
+    ] = None,
+    search: Annotated[
+        str, opt.option("--search -s", "Show the passages that contain these words, in any case.", metavar="TEXT")
+    ] = "",
+    json: opt.Json = False,
+) -> None:
+    """Read the guide: what labelr does, and how its options are meant."""
+    if topic is not None and topic not in TOPICS:
+        raise LabelrError(
+            f"the guide has no page {topic!r}",
+            suggest(topic, TOPICS) or f"choose one of {', '.join(TOPICS)}, or search with `labelr guide --search TEXT`",
+        )
+    found = [section for name in TOPICS if topic in (None, name) for section in sections(name)]
+    if search:
+        words = search.casefold().split()
+        found = [item for item in found if all(word in f"{item.heading}\n{item.text}".casefold() for word in words)]
+    elif topic is None:
+        found = [section for section in found if section.heading == sections(section.topic)[0].heading]
+    if json:
+        console.show_json([section._asdict() for section in found])
+    elif search or topic:
+        if not found:
+            raise LabelrError(f"the guide does not mention {search!r}", "try one word of it, or another word")
+        console.show_markdown("\n\n".join(_passages(found, search)))
+    else:
+        console.show_table([{"topic": section.topic, "about": section.heading} for section in found])
+        console.show_note("Read a page with `labelr guide TOPIC`, or search with `labelr guide --search TEXT`.")
+
+
+def sections(topic: str) -> list[Section]:
+    """The sections of a page, in order; the first is what stands before the second heading."""
+    text = (FOLDER / f"{topic}.md").read_text(encoding="utf-8")
+    parts = re.split(r"^#{1,2} (.+)\n", text, flags=re.MULTILINE)
+    return [Section(topic, heading, body.strip()) for heading, body in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _passages(found: list[Section], search: str) -> Iterator[str]:
+    """The sections as Markdown; those that a search has found name their page."""
+    for section in found:
+        is_title = section == sections(section.topic)[0]
+        heading = f"{section.topic}: {section.heading}" if search else section.heading
+        yield f"{'#' if is_title and not search else '##'} {heading}\n\n{section.text}".rstrip()
