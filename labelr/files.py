@@ -95,7 +95,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_error(path: Path, error: OSError) -> LabelrError:
-    """The error for the user when the operating system refuses a write."""
+    """The error for the user when the operating system refuses a write.
+
+    Raises:
+        LabelrError: If too many files are open.
+    """
+    raise_if_exhausted(error)
     elsewhere = "choose another place with an option such as `--output` or with the variable LABELR_HOME"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = f"free some space, or {elsewhere}" if is_full else elsewhere
@@ -204,6 +209,14 @@ def open_regular(path: Path) -> io.BufferedReader:
         file.close()
         raise
     return file
+
+
+def raise_if_exhausted(error: OSError) -> None:
+    """Raises LabelrError if no more files can be opened: that is not the fault of the file that was to be opened."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise LabelrError(
+            "too many files are open for the limit of this session", "raise it, such as with `ulimit -n 1024`"
+        ) from error
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:
