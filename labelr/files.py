@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
-from labelr.errors import BusyError, LabelrError
+from labelr.errors import UNPRINTABLE, BusyError, LabelrError
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 LOCK_FILE = ".lock"
@@ -349,14 +349,17 @@ def escape_formula_in_path(name: str) -> str:
 
 
 def json_text(value: object) -> str:
-    """A value as JSON of several lines; file names that were not valid UTF-8 are escaped."""
-    return _escape_invalid(json.dumps(value, indent=2, ensure_ascii=False))
+    """A value as JSON of several lines; unprintable characters are escaped."""
+    return _escape_unprintable(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
 
 
 def json_line(value: object) -> str:
-    """A value as JSON of one line; file names that were not valid UTF-8 are escaped."""
-    return _escape_invalid(json.dumps(value, ensure_ascii=False))
+    """A value as JSON of one line; unprintable characters are escaped."""
+    return _escape_unprintable(json.dumps(value, ensure_ascii=False)) + "\n"
 
 
-def _escape_invalid(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+def _escape_unprintable(text: str) -> str:
+    def escape(found: re.Match[str]) -> str:
+        return re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be", "surrogatepass").hex())
+
+    return UNPRINTABLE.sub(escape, text)
