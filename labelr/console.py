@@ -367,9 +367,9 @@ def show_error(error: LabelrError) -> None:
 
 def show_crash(error: Exception) -> None:
     """Prints where an error occurred that should not: a mistake of labelr's."""
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        _log(line)
-        stderr.print(visible(line), soft_wrap=True)
+    for part in traceback.format_exception(error):  # its lines are indented, but for the first
+        _log(part.strip("\n"))
+        stderr.print(visible(part.strip("\n")), soft_wrap=True)
 
 
 def show_stopping() -> None:
