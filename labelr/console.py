@@ -491,8 +491,12 @@ def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
     for name, value in (rows[0] if rows else {}).items():
         is_text = isinstance(value, str)
         is_short = all(len(str(row[name])) <= SHORT for row in rows)
-        side, is_whole = ("left" if is_text else "right"), is_short or not is_text
-        table.add_column(visible(name), justify=side, overflow="fold", no_wrap=is_whole)
+        table.add_column(
+            visible(name),
+            justify="left" if is_text else "right",
+            overflow="fold",
+            no_wrap=is_short or not is_text,
+        )
     for row in rows:
         table.add_row(*(visible(_cell(value)) for value in row.values()))
     return table
