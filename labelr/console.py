@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+import io
 import logging
 import os
-import re
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.box import HEAVY_HEAD
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from labelr import files
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, printable
 from labelr.progress import Description, Total, Track, format_duration, untracked
 from labelr.version import __version__
 
@@ -37,6 +40,8 @@ PAGE_WIDTH = 100
 """Longer lines of text are hard to read."""
 BORDER = 3
 """Characters of a column besides its text."""
+MAX_ROWS = 50
+"""The rows of a table on a terminal."""
 
 
 class ReaderGoneError(Exception):
@@ -90,13 +95,19 @@ class _Stderr(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-stdout = _Stdout(highlight=False, markup=False)
-stderr = _Stderr(stderr=True, highlight=False, markup=False)
+stdout = _Stdout(highlight=False, markup=False, emoji=False)
+stderr = _Stderr(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def keep_bytes_of_names() -> None:
+    """Has stdout write file names that are not UTF-8 as they are, and escape what it cannot encode."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
 
 
 def visible(text: str) -> Text:
-    """Text with control characters escaped: a file name may contain any."""
-    return Text(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text))
+    """Text as it may be shown: names and labels may contain anything, also what rich takes for markup."""
+    return Text(printable(text))
 
 
 # --- log and progress ------------------------------------------------------------------------------------------------
@@ -112,8 +123,6 @@ class _Session:
 
 
 _session = _Session()
-_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]+(?=@)|([?&]password=)[^\s&]+")
-"""The password in the address of a database."""
 
 
 def open_log(path: Path | None) -> None:
@@ -125,7 +134,7 @@ def open_log(path: Path | None) -> None:
     _session.log_file, _session.log_failed = None, False
     if path is not None:
         try:
-            path.open("a").close()
+            _append(path, "")
         except OSError as error:
             raise LabelrError(
                 f"cannot write the log {path}: {error.strerror}", "name a file in an existing folder with `--log-file`"
@@ -134,18 +143,23 @@ def open_log(path: Path | None) -> None:
         _log(f"labelr {__version__} {shlex.join(sys.argv[1:])}")
 
 
-def _log(text: str) -> None:
+def _log(text: str, prefix: str = "") -> None:
     if _session.log_file is None:
         return
-    text = _PASSWORD.sub(r"\1\2***", text)
-    lines = "".join(f"{_timestamp()} {line}\n" for line in text.splitlines() if line)
+    lines = "".join(f"{_timestamp()} {line}\n" for line in f"{prefix}{printable(text)}".splitlines() if line)
     try:  # opened each time, since logrotate may have renamed it
-        with _session.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(lines)
+        _append(_session.log_file, lines)
     except OSError as error:
         if not _session.log_failed:
             _session.log_failed = True  # which ends the recursion; a later line may be written again
             show_note(f"cannot write the log {_session.log_file}: {error.strerror}", prefix="Warning: ", style="yellow")
+
+
+def _append(path: Path, text: str) -> None:
+    """Adds text to a file; a named pipe that nobody reads is an error, while the open would wait for a reader."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _timestamp() -> str:
@@ -201,7 +215,7 @@ class _Bars(Progress):
     tables: Sequence[Table] = ()
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(20), _Count(), _TimeLeft())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(20), _Count(), _TimeLeft())
         super().__init__(*columns, console=stderr, transient=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -212,7 +226,7 @@ class _Bars(Progress):
     def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
         """The items, with a bar of their own; a `Track`."""
         live = callable(description)
-        task = self.add_task(_value(description), total=_value(total))
+        task = self.add_task(_shown(description), total=_value(total))
         updated = time.monotonic()
         try:
             for item in _track_by_lines(items, description, total, show=_log):
@@ -220,7 +234,7 @@ class _Bars(Progress):
                 self.advance(task)
                 if live and time.monotonic() - updated >= LIVE_INTERVAL_SECONDS:
                     updated = time.monotonic()
-                    self.update(task, description=_value(description), total=_value(total))
+                    self.update(task, description=_shown(description), total=_value(total))
         finally:
             self.remove_task(task)
 
@@ -260,6 +274,10 @@ def progress_line(description: str, done: int, total: int | None, seconds_each: 
     if total is not None and not description.endswith(" left"):
         parts.append(f"{format_duration(seconds_each * (total - done))} left")
     return ", ".join([*parts, *details])
+
+
+def _shown(description: Description) -> str:
+    return printable(_value(description))
 
 
 def _value(value: Any) -> Any:
@@ -319,7 +337,7 @@ def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = std
     """Prints a line of text after a prefix of some style; on stderr, `--quiet` leaves out lines without a prefix."""
     line = Text(prefix, style=style) + visible(text)
     if to is stderr:
-        _log(line.plain)
+        _log(text, prefix)
     if prefix or to is not stderr or not _session.quiet:
         to.print(line, soft_wrap=True)
 
@@ -349,6 +367,13 @@ def show_error(error: LabelrError) -> None:
         show_note(error.hint, prefix="\nHint: ", style="bold")
 
 
+def show_crash(error: Exception) -> None:
+    """Prints where an error occurred that should not: a mistake of labelr's."""
+    for part in traceback.format_exception(error):  # its lines are indented, but for the first
+        _log(part.strip("\n"))
+        stderr.print(visible(part.strip("\n")), soft_wrap=True)
+
+
 def show_stopping() -> None:
     """Prints that the work ends soon, and shows the cursor, which bars hide. Safe in a signal handler."""
     if stderr.is_terminal:
@@ -360,7 +385,7 @@ def show_stopping() -> None:
 
 
 def show_text(text: str) -> None:
-    """Writes a piece of a result to stdout, without a line break.
+    """Writes a piece of a result to stdout, without a line break, exactly unless that is a terminal.
 
     Raises:
         ReaderGoneError: If nobody reads it any more.
@@ -368,7 +393,7 @@ def show_text(text: str) -> None:
     """
     if sys.stdout:  # None if the caller has closed it
         with _writing_stdout():
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text, line=False) if sys.stdout.isatty() else text)
 
 
 def flush() -> None:
@@ -406,16 +431,44 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
     """Prints rows as a table; their keys are the headings.
 
     A terminal that is too narrow for all columns gets several tables, each starting with the first column, so that no
-    number is cut. Elsewhere the table is as wide as needed. On stderr, `--quiet` leaves it out.
+    number is cut, and only the first rows. Elsewhere the table has all, and is as wide as needed. On stderr, `--quiet`
+    leaves it out.
     """
     if to is stderr:
-        _log("\n".join(", ".join(f"{name}: {_cell(value)}" for name, value in row.items()) for row in rows))
+        for row in rows:
+            _log(", ".join(f"{name}: {_cell(value)}" for name, value in row.items()))
         if _session.quiet:
             return
-    if not to.is_terminal:
-        to = type(to)(file=to.file, width=UNLIMITED_WIDTH, highlight=False, markup=False)
-    for table in _make_tables(rows, "", to.width):
+    if rows and not to.is_terminal:
+        _print_whole(rows, to)
+        return
+    shown = rows[:MAX_ROWS] if to.file.isatty() else rows
+    for table in _make_tables(shown, "", to.width):
         to.print(table)
+    if len(rows) > len(shown):
+        to.print(Text(f"and {len(rows) - MAX_ROWS:,} more rows: redirect the output to a file to see all"))
+
+
+def _print_whole(rows: Sequence[Mapping[str, object]], to: Console) -> None:
+    """Prints a table of all rows and columns where there is no terminal; rich would take minutes for 100,000 rows."""
+    names, box = list(rows[0]), HEAVY_HEAD.substitute(to.options)
+    table = [[printable(text) for text in (name, *(_cell(row[name]) for row in rows))] for name in names]
+    widths = [max(map(cell_len, column)) for column in table]
+    edges = [width + BORDER - 1 for width in widths]
+    for position, (name, column) in enumerate(zip(names, table, strict=True)):
+        pads = (" " * (widths[position] - cell_len(text)) for text in column)
+        is_text = isinstance(rows[0][name], str)
+        table[position] = [text + pad if is_text else pad + text for text, pad in zip(column, pads, strict=True)]
+    head, *body = zip(*table, strict=True)
+    lines = [box.get_top(edges), _line(head, box.head_left, box.head_vertical, box.head_right)]
+    lines.append(box.get_row(edges, "head"))
+    lines += [_line(cells, box.mid_left, box.mid_vertical, box.mid_right) for cells in body]
+    text = "".join(f"{line}\n" for line in [*lines, box.get_bottom(edges)])
+    to.print(Segments([Segment(text)]), soft_wrap=True, end="")
+
+
+def _line(cells: Iterable[str], left: str, between: str, right: str) -> str:
+    return f"{left} {f' {between} '.join(cells)} {right}"
 
 
 def _make_tables(rows: Sequence[Mapping[str, object]], title: str, width: int) -> list[Table]:
@@ -446,15 +499,20 @@ def _split_columns(rows: Sequence[Mapping[str, object]], width: int) -> list[lis
 
 
 def _column_width(rows: Sequence[Mapping[str, object]], name: str) -> int:
-    return BORDER + max(map(cell_len, (name, *(visible(_cell(row[name])).plain for row in rows))))
+    return BORDER + max(cell_len(printable(text)) for text in (name, *(_cell(row[name]) for row in rows)))
 
 
 def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=visible(title) if title else None, title_justify="left")
     for name, value in (rows[0] if rows else {}).items():
         is_text = isinstance(value, str)
         is_short = all(len(str(row[name])) <= SHORT for row in rows)
-        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=is_short or not is_text)
+        table.add_column(
+            visible(name),
+            justify="left" if is_text else "right",
+            overflow="fold",
+            no_wrap=is_short or not is_text,
+        )
     for row in rows:
         table.add_row(*(visible(_cell(value)) for value in row.values()))
     return table
@@ -463,4 +521,6 @@ def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
 def _cell(value: object) -> str:
     if value is None:
         return "not evaluable"
-    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("\n", "\\n")

@@ -1,6 +1,7 @@
 """Errors that a user can correct, and helpers to word them."""
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -34,6 +35,34 @@ class BusyError(LabelrError):
 
 class UnconfirmedError(LabelrError):
     """Labels are predictions that nobody corrected or confirmed, and it is not said whether to use them."""
+
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+"""Characters that a terminal obeys instead of showing them, that change the order of others, or that are invisible, but
+for line breaks. Joiners stay between letters that they may join."""
+_PASSWORD = re.compile(r"(://[^\s:/@]*:)(?:\S+|[^'\n]+)(?=@)|(\b\w*(?:password|passwd|pwd)=)[^\s&]+", re.IGNORECASE)
+"""The password in the address of a database."""
+
+
+def printable(text: str, *, line: bool = True) -> str:
+    """Text from anywhere as it may be shown or logged: no passwords, and unprintable characters as in Python.
+
+    In a `line`, a line break only stays where the next line is indented, as labelr indents the lines of a file. So no
+    text from a file can look like a message of its own.
+    """
+    if text.isascii() and text.isprintable() and "@" not in text and "=" not in text:
+        return text  # as nearly all are
+    text = UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), mask_passwords(text))
+    return re.sub(r"\n(?!  )", r"\\n", text) if line else text
+
+
+def mask_passwords(text: str) -> str:
+    """Text with ``***`` for the passwords in the addresses of databases."""
+    return _PASSWORD.sub(r"\1\2***", text)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
-from labelr.errors import BusyError, LabelrError
+from labelr.errors import UNPRINTABLE, BusyError, LabelrError
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 LOCK_FILE = ".lock"
@@ -95,7 +95,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_error(path: Path, error: OSError) -> LabelrError:
-    """The error for the user when the operating system refuses a write."""
+    """The error for the user when the operating system refuses a write.
+
+    Raises:
+        LabelrError: If too many files are open.
+    """
+    raise_if_exhausted(error)
     elsewhere = "choose another place with an option such as `--output` or with the variable LABELR_HOME"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = f"free some space, or {elsewhere}" if is_full else elsewhere
@@ -204,6 +209,14 @@ def open_regular(path: Path) -> io.BufferedReader:
         file.close()
         raise
     return file
+
+
+def raise_if_exhausted(error: OSError) -> None:
+    """Raises LabelrError if no more files can be opened: that is not the fault of the file that was to be opened."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise LabelrError(
+            "too many files are open for the limit of this session", "raise it, such as with `ulimit -n 1024`"
+        ) from error
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:
@@ -336,14 +349,17 @@ def escape_formula_in_path(name: str) -> str:
 
 
 def json_text(value: object) -> str:
-    """A value as JSON of several lines; file names that were not valid UTF-8 are escaped."""
-    return _escape_invalid(json.dumps(value, indent=2, ensure_ascii=False))
+    """A value as JSON of several lines; unprintable characters are escaped."""
+    return _escape_unprintable(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
 
 
 def json_line(value: object) -> str:
-    """A value as JSON of one line; file names that were not valid UTF-8 are escaped."""
-    return _escape_invalid(json.dumps(value, ensure_ascii=False))
+    """A value as JSON of one line; unprintable characters are escaped."""
+    return _escape_unprintable(json.dumps(value, ensure_ascii=False)) + "\n"
 
 
-def _escape_invalid(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+def _escape_unprintable(text: str) -> str:
+    def escape(found: re.Match[str]) -> str:
+        return re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be", "surrogatepass").hex())
+
+    return UNPRINTABLE.sub(escape, text)

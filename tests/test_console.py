@@ -56,6 +56,32 @@ def test_rows_are_in_one_table_if_there_is_room_or_no_terminal(width: int) -> No
     assert sum(line.startswith("┏") for line in shown(width, terminal=False)) == 1
 
 
+class Terminal(io.StringIO):
+    """A file that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("file", "rows"), [(Terminal(), console.MAX_ROWS), (io.StringIO(), 60)])
+def test_long_table_is_cut_on_a_terminal_only_and_says_so(file: io.StringIO, rows: int) -> None:
+    console.show_table([{"n": number} for number in range(60)], to=Console(file=file, color_system=None))
+    lines = file.getvalue().splitlines()
+    assert len([line for line in lines if line.startswith("│")]) == rows
+    assert ("and 10 more rows: redirect the output to a file to see all" in lines) == (rows < 60)
+
+
+def test_table_in_a_file_looks_as_on_a_wide_terminal() -> None:
+    rows = [*ROWS, {**ROWS[1], "label": "[red]x[/red] :smile: \x1b]0;y\x07\n"}]
+    seen = [io.StringIO(), io.StringIO()]
+    for file, terminal in zip(seen, (True, False), strict=True):
+        console.show_table(
+            rows, to=Console(file=file, width=200, force_terminal=terminal, color_system=None, emoji=False)
+        )
+    assert seen[0].getvalue() == seen[1].getvalue()
+    assert r"│ [red]x[/red] :smile: \x1b]0;y\x07\n │" in seen[1].getvalue()
+
+
 @pytest.mark.parametrize("command", [["check", "DATA"], ["cache", "ls", "--json"]])
 def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command: list[str]) -> None:
     arguments = [str(shapes) if argument == "DATA" else argument for argument in command]
@@ -171,6 +197,13 @@ def test_full_disk_under_stdout_is_an_error_that_names_it(command: list[str]) ->
     assert done.returncode == 1
     assert done.stderr.startswith("Error: cannot write to stdout: No space left on device\n\nHint: ")
     assert done.stderr.count("\n") == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_log_file_that_is_a_pipe_nobody_reads_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = cli("cache", "ls", "--log-file", tmp_path / "pipe")
+    assert (done.code, done.err.startswith(f"Error: cannot write the log {tmp_path / 'pipe'}: ")) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["", "-"])

@@ -1,6 +1,8 @@
 """Errors that a user can correct."""
 
-from labelr.errors import LabelrError, pluralize, pluralize_part, preview, preview_reasons, suggest
+import pytest
+
+from labelr.errors import LabelrError, pluralize, pluralize_part, preview, preview_reasons, printable, suggest
 
 
 def test_preview_shows_three_and_counts_the_rest() -> None:
@@ -43,3 +45,25 @@ def test_suggest_names_one_if_it_is_much_alike() -> None:
 def test_error_shows_message_and_hint() -> None:
     assert str(LabelrError("it broke", "fix it")) == "it broke\n\nHint: fix it"
     assert str(LabelrError("it broke")) == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;owned\x07", r"\x1b]0;owned\x07"),
+        ("\x9b31m\x7f\t", r"\x9b31m\x7f\t"),
+        ("a\u202eb\u2066", r"a\u202eb\u2066"),
+        ("caf\udce9", r"caf\udce9"),
+        ("a\u200bb\ufeff\U000e0041", r"a\u200bb\ufeff\U000e0041"),
+        ("cat\u200d", r"cat\u200d"),
+        ("می\u200cخواهم 👩\u200d🔬 Ünïcödé", "می\u200cخواهم 👩\u200d🔬 Ünïcödé"),
+        ("dog\nError: all is lost", r"dog\nError: all is lost"),
+        ("its first lines:\n    a,b\n    1,0", "its first lines:\n    a,b\n    1,0"),
+        ("postgresql://me:p:/w@x@host:5432/db, and", "postgresql://me:***@host:5432/db, and"),
+        ("'mysql://me:a b@host/db'", "'mysql://me:***@host/db'"),
+        ("mysql://host/db?password=a&x=1", "mysql://host/db?password=***&x=1"),
+        ("me@host, photos://a:b", "me@host, photos://a:b"),
+    ],
+)
+def test_text_is_shown_without_what_a_terminal_obeys_and_without_passwords(text: str, shown: str) -> None:
+    assert printable(text) == shown

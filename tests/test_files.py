@@ -1,6 +1,7 @@
 """The cache directory, atomic writes, digests and CSV."""
 
 import hashlib
+import json
 import ntpath
 import os
 import stat
@@ -123,3 +124,11 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         if other.exists():
             with pytest.raises(OSError, match="not a regular file"):
                 files.open_regular(other)
+
+
+def test_json_escapes_what_a_terminal_obeys_and_keeps_the_text() -> None:
+    text = "\x1b\x7f\x9b\u202e\ufeff\U000e0041\udce9\n日本 👩\u200d🔬"
+    for written in (files.json_text([text]), files.json_line([text])):
+        assert json.loads(written) == [text]
+        assert not set(written) & set("\x1b\x7f\x9b\u202e\ufeff\U000e0041\udce9")
+        assert "日本 👩\u200d🔬" in written

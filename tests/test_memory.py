@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,25 @@ from labelr.errors import LabelrError
 from labelr.model.device import MicroBatcher, is_out_of_memory
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model
+from labelr.tagging.tag import tag
 from labelr.training.fit import fit
 
 
+class Sizes(list[int]):
+    """The numbers of images that memory sufficed for, and how often it did not."""
+
+    refused = 0
+
+
 @contextmanager
-def memory_for(images: int, error: BaseException | None = None) -> Iterator[list[int]]:
+def memory_for(images: int, error: BaseException | None = None) -> Iterator[Sizes]:
     """Memory that runs out with more than `images` images at a time; yields the sizes that succeeded, in order."""
-    sizes = []
+    sizes = Sizes()
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         if isinstance(module, ResidualNetwork):
             if len(inputs[0]) > images:
+                sizes.refused += 1
                 raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
             sizes.append(len(inputs[0]))
 
@@ -138,6 +147,19 @@ def test_prediction_in_smaller_micro_batches_is_the_same(
     assert max(sizes) <= 7
     np.testing.assert_allclose(probs, expected, atol=0.01)
     assert [message for message in caplog.messages if "memory ran out in prediction" in message]
+
+
+def test_tagging_finds_out_once_what_the_memory_suffices_for(
+    trained: Model, shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = replace(trained, runtime=replace(trained.runtime, threads=3, workers=3))  # with a limit of its own
+    with memory_for(3) as sizes:
+        summary = tag(shapes / "images", model, output=tmp_path / "out")
+    assert summary.failed == 0
+    assert max(sizes) == 2
+    assert sizes.refused <= 2 * 3  # at most by each thread at the start, at 8 and at 4 images
+    warnings = [message for message in caplog.messages if "memory ran out in prediction" in message]
+    assert warnings[-1] == "memory ran out in prediction: continuing with 2 images at a time"
 
 
 def test_network_too_large_for_memory_is_an_error(shapes: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -298,9 +299,8 @@ def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -
         "with pixel_cache.writing(decoder.store):\n"
         "    image = np.zeros((128, 128, 3), np.uint8)\n"
         "    pixel_cache.write(decoder.store, digests, (image for _ in digests), decoder.num_bytes)\n"
-        "segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)\n"
-        "found = np.array([places[digest] for digest in digests])\n"
-        "pixels = PixelSet([(Path('x'), digest) for digest in digests], decoder, segments, found, 1)\n"
+        "found = pixel_cache.find(decoder.store, digests, decoder.num_bytes)\n"
+        "pixels = PixelSet([(Path('x'), digest) for digest in digests], decoder, *found, 1)\n"
         "assert sum(len(batch) for batch in pixels.batches(64)) == count\n"
         "status = Path('/proc/self/status').read_text()\n"  # `getrusage` includes the memory before `exec`
         "print(status.split('VmHWM:')[1].split()[0])\n"
@@ -313,6 +313,39 @@ def test_memory_does_not_grow_with_the_number_of_cached_images(tmp_path: Path) -
         )
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + 30_000, peaks  # kilobytes; the pixels of the larger set take 133 MB more
+
+
+@contextmanager
+def at_most_open(more: int) -> Iterator[None]:
+    """Lets this process open a few more files than it has open."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_all_images_are_cached_whatever_number_of_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixel_cache, "SEGMENT_BYTES", BYTES)
+    many, again = save_noise(tmp_path / "many", 24), Decoded()
+    with at_most_open(8):
+        open_set(many)
+        pixels = open_set(many, track=again)
+        assert (pixels.num_cached, again.count) == (24, 0)
+        np.testing.assert_array_equal(pixels.take(range(24))[23], read_pixels(many[23], SIZE))
+
+
+def test_image_is_not_blamed_where_too_many_files_are_open(paths: list[Path]) -> None:
+    pixels = open_set(paths, UNCACHED)
+    with at_most_open(0), pytest.raises(LabelrError, match="too many files are open") as caught:
+        pixels.take([0])
+    assert "ulimit -n" in caught.value.hint
 
 
 def test_half_deleted_segment_is_listed_and_cleared(paths: list[Path]) -> None:

@@ -235,6 +235,26 @@ def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
     assert "\x1b" not in log
 
 
+def test_nothing_that_a_terminal_obeys_reaches_it_from_text_of_others(tmp_path: Path) -> None:
+    hostile = "\x1b]0;owned\x07\u202e\x9b[red]m[/red] :smile: \nError: fake images"
+    code = (
+        f"from labelr import console\ntext = {hostile!r}\n"
+        f"console.open_log(console.Path({str(tmp_path / 'log')!r}))\n"
+        "with console.session() as track:\n"
+        "    console.show_live([{text: text}], text)\n"
+        "    list(track(iter(range(3)), text))\n"
+        "    list(track(iter(range(3)), lambda: text))\n"
+        "console.show_note(text)\nconsole.show_sentence(text)\nconsole.show_table([{text: text}], to=console.stderr)\n"
+        "console.show_error(console.LabelrError(text, text))\nconsole.show_crash(ValueError(text))\n"
+        "console.show_note('sqlite://me:secret@host/db')\n"
+    )
+    status, _, shown = run_on_terminal(sys.executable, "-c", code)
+    assert status == 0
+    for text in (shown, (tmp_path / "log").read_text()):
+        assert r"\x1b]0;owned\x07\u202e\x9b[red]m[/red] :smile: \nError: fake" in text
+        assert not any(part in text for part in ("\x1b]", "\x07", "\u202e", "\x9b", "\nError: fake", "secret"))
+
+
 def test_python_api_shows_bars_on_a_terminal_only_and_unless_told_otherwise(shapes: Path) -> None:
     default = f"import labelr; print(labelr.check({str(shapes)!r}))"
     silent = f"import labelr; print(labelr.check({str(shapes)!r}, progress=False))"

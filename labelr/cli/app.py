@@ -1,6 +1,5 @@
 """The command ``labelr``: its subcommands, and how errors and signals end it."""
 
-import io
 import os
 import re
 import shlex
@@ -66,8 +65,7 @@ def labelr(
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 error, 2 usage, 3 needs attention, 75 in use, 128 + n on signal n."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
-        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
+    console.keep_bytes_of_names()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
@@ -83,13 +81,16 @@ def main() -> NoReturn:
         sys.exit(128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1)
     except OSError as error:  # an unforeseen error of a path, such as a name that is too long
         _fail(LabelrError(str(error)))
-    except MemoryError:
-        _fail(LabelrError("memory ran out", "free some memory, or use fewer `--workers`"))
     except signals.Stopped as stopped:
         command = resume_command(stopped.resume_option)
         resume = f" Resume with: {command}" if command else ""
         console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.")
         sys.exit(128 + stopped.number)
+    except Exception as error:  # noqa: BLE001 - of memory, or our mistake: shown like all other text
+        if isinstance(error, MemoryError):
+            _fail(LabelrError("memory ran out", "free some memory, or use fewer `--workers`"))
+        console.show_crash(error)
+        sys.exit(1)
     sys.exit(code)
 
 

@@ -115,6 +115,7 @@ def open_file(path: Path) -> BufferedReader:
     try:
         return files.open_regular(path)
     except OSError as error:
+        files.raise_if_exhausted(error)
         raise UnreadableError((error.strerror or str(error)).lower()) from error
 
 

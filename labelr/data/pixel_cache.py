@@ -6,7 +6,6 @@ readers need no lock, a killed writer leaves a draft that nobody reads, and whol
 """
 
 import logging
-import mmap
 import os
 import shutil
 import tempfile
@@ -30,6 +29,11 @@ SEGMENT_BYTES = 2**26
 """Segment size, and so the most work that a killed writer loses."""
 RESERVED_BYTES = 2**30
 """Disk space that is always left free."""
+ABSENT = (-1, -1)
+"""The place of an image that is not in the cache."""
+
+Places = NDArray[np.int64]
+"""The segment and the row of each of N images, shape ``(N, 2)``."""
 
 log = logging.getLogger(__name__)
 
@@ -39,44 +43,58 @@ def cache_folder() -> Path:
     return files.home() / "pixels"
 
 
-class Segment:
-    """The images of one segment, memory-mapped, `count` of them, each of this shape.
+def find(store: Path, digests: Sequence[str], image_bytes: int) -> tuple[list[Path], Places]:
+    """The segments of a store that hold some of these images, and the segment and row of each image.
 
     Raises:
-        OSError: If its file is missing or has the wrong length.
+        LabelrError: If too many files are open.
     """
-
-    def __init__(self, folder: Path, shape: tuple[int, ...], count: int) -> None:
-        self.folder = folder
-        with (folder / PIXELS_FILE).open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._map) != count * int(np.prod(shape)):
-            raise OSError(f"{folder} is damaged")
-        self.images = np.frombuffer(self._map, dtype=np.uint8).reshape(count, *shape)
-
-    def release(self) -> None:
-        """Lets the system reclaim the pages that were read, so that memory does not grow with the number of images."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
-
-def find(
-    store: Path, digests: Iterable[str], shape: tuple[int, ...]
-) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
-    """The segments of a store that hold some of these images, and the segment and row of each digest found."""
-    wanted = set(digests)
-    segments: list[Segment] = []
-    places: dict[str, tuple[int, int]] = {}
+    wanted, found = set(digests), dict[str, tuple[int, int]]()
+    segments: list[Path] = []
     for folder in _segments(store):
-        with suppress(OSError, ValueError):  # deleted meanwhile, or damaged: treated as missing
-            stored = (folder / DIGESTS_FILE).read_text(encoding="ascii").split()
-            rows = {digest: row for row, digest in enumerate(stored) if digest in wanted and digest not in places}
-            if rows:
-                segment = Segment(folder, shape, len(stored))
-                places.update((digest, (len(segments), row)) for digest, row in rows.items())
-                segments.append(segment)
-                os.utime(folder)  # the least recently used segments are deleted first
-    return segments, places
+        try:
+            stored = _read_digests(folder)
+            if (folder / PIXELS_FILE).stat().st_size != len(stored) * image_bytes:
+                continue  # damaged: treated as missing
+        except OSError as error:
+            files.raise_if_exhausted(error)
+            continue  # deleted meanwhile
+        rows = {digest: row for row, digest in enumerate(stored) if digest in wanted and digest not in found}
+        if rows:
+            found.update((digest, (len(segments), row)) for digest, row in rows.items())
+            segments.append(folder)
+            _mark_used(folder)
+    return segments, np.array([found.get(digest, ABSENT) for digest in digests], np.int64).reshape(-1, 2)
+
+
+def read(segments: Sequence[Path], places: Places, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Reads cached images into the first axis of `images`; which of them were there.
+
+    A single segment is open at a time: a large cache has more than a process may have files open.
+
+    Raises:
+        LabelrError: If too many files are open.
+    """
+    present = np.zeros(len(images), np.bool_)
+    numbers, rows = places.T
+    for number in set(numbers[numbers >= 0].tolist()):
+        positions = np.flatnonzero(numbers == number)
+        try:
+            with files.open_regular(segments[number] / PIXELS_FILE) as file:
+                for position in positions.tolist():
+                    file.seek(int(rows[position]) * images[position].nbytes)
+                    present[position] = file.readinto(images[position].data) == images[position].nbytes
+        except OSError as error:
+            files.raise_if_exhausted(error)
+            present[positions] = False  # the segment was deleted meanwhile
+        _mark_used(segments[number])
+    return present
+
+
+def _mark_used(segment: Path) -> None:
+    """Notes that a segment is in use: the least recently used ones are deleted first."""
+    with suppress(OSError):
+        os.utime(segment)
 
 
 @contextmanager
@@ -195,9 +213,14 @@ def _size(folder: Path) -> int:
 
 def _count(segment: Path) -> int:
     try:
-        return len((segment / DIGESTS_FILE).read_text(encoding="ascii").split())
-    except (OSError, ValueError):  # half deleted by a killed process, or damaged
+        return len(_read_digests(segment))
+    except OSError:  # half deleted by a killed process
         return 0
+
+
+def _read_digests(segment: Path) -> list[str]:
+    with files.open_regular(segment / DIGESTS_FILE) as file:
+        return file.read().decode("ascii", "replace").split()
 
 
 def _last_used(folder: Path) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import pixel_cache
 from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, content_digest, decode, open_file
@@ -75,8 +76,8 @@ class PixelSet:
 
     _sources: Sequence[tuple[Path, str]]
     _decoder: _Decoder
-    _segments: Sequence[pixel_cache.Segment]
-    _places: NDArray[np.int64]  # (N, 2): segment and row, both -1 where an image is not cached
+    _segments: Sequence[Path]
+    _places: pixel_cache.Places
     _threads: int
 
     def __len__(self) -> int:
@@ -108,12 +109,7 @@ class PixelSet:
             LabelrError: If a file that is not in the cache has changed since it was first read.
         """
         batch = np.empty((len(rows), *self._decoder.shape), np.uint8)
-        segments, places = self._places[np.asarray(rows, np.int64)].T
-        for segment in set(segments[segments >= 0].tolist()):
-            positions = segments == segment
-            batch[positions] = self._segments[segment].images[places[positions]]
-            self._segments[segment].release()
-        absent = np.flatnonzero(segments < 0)
+        absent = np.flatnonzero(~pixel_cache.read(self._segments, self._places[np.asarray(rows, np.int64)], batch))
         if len(absent):
             with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
                 sources = [self._sources[rows[position]] for position in absent.tolist()]
@@ -150,16 +146,16 @@ def open_pixels(
     options = options or ReadOptions()
     decoder = _Decoder(size, rule, options.max_pixels, value_range)
     sources = list(zip(paths, digests, strict=True))
-    segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
-    if any(digest not in places for digest in digests) and options.cache_limit:
+    segments, places = pixel_cache.find(decoder.store, digests, decoder.num_bytes)
+    if (places < 0).any() and options.cache_limit:
         try:
             with pixel_cache.writing(decoder.store):
                 _fill(decoder, sources, options, threads, track)
         except OSError as error:
+            files.raise_if_exhausted(error)
             log.warning("the pixel cache cannot be written: %s", error.strerror or error)
-        segments, places = pixel_cache.find(decoder.store, digests, decoder.shape)
-    found = np.array([places.get(digest, (-1, -1)) for digest in digests], np.int64).reshape(-1, 2)
-    pixels = PixelSet(sources, decoder, segments, found, threads)
+        segments, places = pixel_cache.find(decoder.store, digests, decoder.num_bytes)
+    pixels = PixelSet(sources, decoder, segments, places, threads)
     if pixels.num_cached < len(pixels):
         log.info(
             "%s not in the pixel cache, and decoded whenever needed (see `--cache-limit`)",
@@ -173,10 +169,10 @@ def _fill(
 ) -> None:
     """Decodes images into the cache as far as there is room."""
     # another run may have filled it while this one waited for the lock
-    used, places = pixel_cache.find(decoder.store, [digest for _, digest in sources], decoder.shape)
-    missing = {digest: path for path, digest in sources if digest not in places}
+    used, places = pixel_cache.find(decoder.store, [digest for _, digest in sources], decoder.num_bytes)
+    missing = {digest: path for (path, digest), (segment, _) in zip(sources, places, strict=True) if segment < 0}
     needed, limit = len(missing) * decoder.num_bytes, round(options.cache_limit * 1e9)
-    room = pixel_cache.make_room(needed, limit, keep=[segment.folder for segment in used])
+    room = pixel_cache.make_room(needed, limit, keep=used)
     digests = list(missing)[: room // decoder.num_bytes]
     decoded = map_ahead(decoder, [(missing[digest], digest) for digest in digests], threads=threads, ahead=8 * threads)
     images = iter(track(decoded, "decoding images", len(digests)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from labelr import files
 from labelr.errors import LabelrError, pluralize, preview
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
@@ -228,6 +229,7 @@ class Walker:
             with os.scandir(folder) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
+            files.raise_if_exhausted(error)
             if ancestors and self.ignores(folder / "*"):  # as by `private/*`
                 self.passed_over.ignored_folders += 1
                 return

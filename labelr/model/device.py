@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -207,8 +208,13 @@ class MicroBatcher:
     consequence: str = ""
     minimum: int = 1
 
+    def __post_init__(self) -> None:
+        self._lock, self._is_lowered = threading.Lock(), False
+
     def run(self, work: Callable[[int], T]) -> T:
         """The result of `work`, which is repeated with half the size for as long as memory runs out.
+
+        Several threads may call it: what one of them finds out applies to all.
 
         Args:
             work: Takes the largest number of images that may be in use at a time; it must be repeatable.
@@ -216,18 +222,20 @@ class MicroBatcher:
         Raises:
             LabelrError: If memory does not suffice for `minimum` images.
         """
-        before = self.size
         while True:
+            size = self.size
             try:
-                result = work(self.size)
+                result = work(size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = first_line(error)
             else:
                 break
-            self._halve(reason)  # outside the handler, where the error no longer keeps the tensors of its frames
-        if self.size < before:
+            self._halve(size, reason)  # outside the handler, where the error no longer keeps the tensors of its frames
+        with self._lock:
+            lowered, self._is_lowered = self._is_lowered, False
+        if lowered:
             log.warning(
                 "memory ran out in %s: continuing with %s at a time%s",
                 self.purpose,
@@ -236,13 +244,16 @@ class MicroBatcher:
             )
         return result
 
-    def _halve(self, reason: str) -> None:
-        if self.size <= self.minimum:
+    def _halve(self, size: int, reason: str) -> None:
+        """Lowers the limit after memory ran out with `size` images, unless another thread already has."""
+        if size <= self.minimum:
             raise LabelrError(
-                f"memory does not suffice for {self.purpose} with {pluralize(self.size, 'image')} at a time: {reason}",
+                f"memory does not suffice for {self.purpose} with {pluralize(size, 'image')} at a time: {reason}",
                 "free some memory, choose another `--device`, or train with a smaller `--image-size` or `--width`",
             )
-        self.size = max(self.minimum, self.size // 2)
+        with self._lock:
+            if self.size >= size:
+                self.size, self._is_lowered = max(self.minimum, size // 2), True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if torch.backends.mps.is_available():

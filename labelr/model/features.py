@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelr import signals
+from labelr import files, signals
 from labelr.data import pixel_cache
 from labelr.data.pixels import PixelSet
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime, ThreadPool
@@ -83,12 +83,8 @@ def compute_features(
         / f"{pixel_cache.FEATURES_PREFIX}{VERSION}-{name}-{runtime.precision}-{kind}-{pixels.kind}"
     )
     features, digests = np.empty((len(pixels), *shape), np.float16), pixels.digests
-    segments, places = pixel_cache.find(store, digests, (2 * shape[0] * shape[1],))
-    for row, digest in enumerate(digests):
-        if digest in places:
-            segment, position = places[digest]
-            features[row] = segments[segment].images[position].view(np.float16).reshape(shape)
-    missing = np.array([row for row, digest in enumerate(digests) if digest not in places], np.int64)
+    rows = features.view(np.uint8).reshape(len(pixels), 2 * shape[0] * shape[1])
+    missing = np.flatnonzero(~pixel_cache.read(*pixel_cache.find(store, digests, rows.shape[1]), rows))
     if not len(missing):
         return features
     optimized = optimize_for_inference(network, runtime)
@@ -99,8 +95,8 @@ def compute_features(
         features[missing[done : done + len(batch)]] = batch
         done += len(batch)
         if cache_limit and (done - written >= IMAGES_PER_SEGMENT or done == len(missing)):
-            rows = missing[written:done]
-            _write(store, [digests[row] for row in rows], features[rows], cache_limit)
+            new = missing[written:done]
+            _write(store, [digests[row] for row in new], features[new], cache_limit)
             written = done
     return features
 
@@ -146,4 +142,5 @@ def _write(store: Path, digests: list[str], features: Features, cache_limit: flo
                 rows = (features[row].view(np.uint8) for row in unique.values())
                 pixel_cache.write(store, list(unique), rows, size)
     except OSError as error:
+        files.raise_if_exhausted(error)
         log.warning("the cache cannot be written: %s", error.strerror or error)

@@ -77,6 +77,7 @@ def predict_probs(
     preprocessing: Preprocessing,
     runtime: Runtime,
     calibration: Calibration = UNCALIBRATED,
+    batcher: MicroBatcher | None = None,
 ) -> Iterator[Probs]:
     """The probabilities of each batch of images, one array ``(N, L)`` per batch.
 
@@ -86,19 +87,23 @@ def predict_probs(
         preprocessing: The model's.
         runtime: Where to compute, and in which precision.
         calibration: Applied to the network's probabilities after flip averaging.
+        batcher: Knows how many images the memory suffices for; give the same one again, so that it is found out once.
 
     Raises:
         LabelrError: If memory does not suffice for a single image.
     """
-    pool = ThreadPool(runtime.compute_threads)
+    pool, alone = ThreadPool(runtime.compute_threads), ThreadPool(1)
+    whole = micro_batch_size(runtime)
+    batcher = batcher or make_batcher(runtime)
 
     def predict(batch: NDArray[np.uint8], max_images: int) -> NDArray[np.floating]:
+        # the parts of what is usually one micro-batch are not computed side by side: that would save no memory
+        threads = pool if len(batch) > whole else alone
         micro_batches = [batch[start : start + max_images] for start in range(0, len(batch), max_images)]
         return np.concatenate(
-            pool.map(lambda pixels: _predict_micro_batch(network, pixels, preprocessing, runtime), micro_batches)
+            threads.map(lambda pixels: _predict_micro_batch(network, pixels, preprocessing, runtime), micro_batches)
         )
 
-    batcher = MicroBatcher(micro_batch_size(runtime), "prediction")
     for batch in batches:
         yield calibrate(batcher.run(partial(predict, batch)), calibration)
 
@@ -106,6 +111,11 @@ def predict_probs(
 def micro_batch_size(runtime: Runtime) -> int:
     """The number of images that go through the network together."""
     return MICRO_BATCH_SIZES.get(runtime.device.type, DEFAULT_MICRO_BATCH_SIZE)
+
+
+def make_batcher(runtime: Runtime) -> MicroBatcher:
+    """What limits the images that go through a network together to what the memory suffices for."""
+    return MicroBatcher(micro_batch_size(runtime), "prediction")
 
 
 def _predict_micro_batch(
@@ -174,6 +184,10 @@ class Model:
         """The result of `optimize_for_inference`; later changes of `module` do not reach it."""
         return optimize_for_inference(self.module, self.runtime)
 
+    @cached_property
+    def _batcher(self) -> MicroBatcher:
+        return make_batcher(self.runtime)
+
     @property
     def uncalibrated(self) -> Self:
         """The same model with uncalibrated probabilities."""
@@ -212,7 +226,7 @@ class Model:
     def predict_pixels(self, batches: Iterable[NDArray[np.uint8]]) -> Probs:
         """The probabilities ``(N, L)`` of batches of pixels ``(B, S, S, 3)``, N images in all."""
         network, preprocessing = self.inference_network, self.info.preprocessing
-        probs = predict_probs(network, batches, preprocessing, self.runtime, self.info.calibration)
+        probs = predict_probs(network, batches, preprocessing, self.runtime, self.info.calibration, self._batcher)
         return np.concatenate([np.empty((0, len(self.labels)), np.float32), *probs])
 
     def thresholds(self, threshold: float | None = None) -> NDArray[np.float64]:

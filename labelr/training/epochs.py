@@ -19,7 +19,7 @@ from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo, Pretraining
-from labelr.model.predict import BATCH_SIZE, Probs, optimize_for_inference, predict_probs
+from labelr.model.predict import BATCH_SIZE, Probs, make_batcher, optimize_for_inference, predict_probs
 from labelr.model.pretrained import describe_start, load_start
 from labelr.progress import format_duration
 from labelr.scoring import metrics
@@ -126,6 +126,7 @@ class EpochLoop:
         self._info = info  # of the best epoch, once it is saved
         self._val_targets = dataset.split("val").targets
         self._val_pixels = pixels.subset(dataset.split_rows("val"))
+        self._val_batcher = make_batcher(run.runtime)
         self._checkpoint = run.checkpoint()
         self._best_created = ""  # when the best epoch ended; the saved model has the same time
         self._seconds = 0.0  # of the current epoch, when the checkpoint was saved
@@ -299,7 +300,7 @@ class EpochLoop:
         trainer, runtime = self.trainer, self._run.runtime
         network, pixels = optimize_for_inference(trainer.averaged, runtime), self._val_pixels.batches(BATCH_SIZE)
         batches = [np.empty((0, len(self._dataset.labels)), np.float32)]
-        for batch in predict_probs(network, pixels, trainer.preprocessing, runtime):
+        for batch in predict_probs(network, pixels, trainer.preprocessing, runtime, batcher=self._val_batcher):
             batches.append(batch)
             self._after_step()
         probs = np.concatenate(batches)

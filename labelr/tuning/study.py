@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from labelr import files
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.errors import BusyError, LabelrError, first_line, preview
+from labelr.errors import BusyError, LabelrError, first_line, mask_passwords, preview
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
@@ -151,7 +151,7 @@ class Target:
     """Where a search and its best model are stored, as named by the arguments of `tune`."""
 
     study: str | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)  # which may hold a password
     output: Path | None = None
     force: bool = False
 
@@ -268,10 +268,9 @@ def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
-    shown = repr(url)
+    shown = mask_passwords(url if "://" in url else url.rpartition("@")[2])  # what is no address may hold one, too
     try:
         address = make_url(url)
-        shown = repr(address)  # without the password
         driver = DRIVERS.get(address.drivername, address.drivername)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -279,9 +278,10 @@ def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
                 address.set(drivername=driver).render_as_string(hide_password=False),
                 heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
             )  # fmt: skip
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        reason = f": {first_line(error)}" if isinstance(error, NoSuchModuleError) else ""  # others quote a part of it
         raise SettingError(
-            f"storage: {shown} is not the address of a database: {first_line(error)}",
+            f"storage: {shown} is not the address of a database{reason}",
             "write it as `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`",
         ) from error
     except ImportError as error:
@@ -289,7 +289,7 @@ def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
             f"the driver of the storage {shown} is not installed: {first_line(error)}",
             "install it with `pip install 'labelr[storage]'`",
         ) from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, TypeError) as error:  # of a driver
         if isinstance(error, (IntegrityError, ProgrammingError)) and attempts > 1:
             time.sleep(1)
             return connect(url, attempts - 1)
@@ -304,4 +304,5 @@ def _root_message(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     details = error.args[0] if error.args else None
-    return str(details["M"]) if isinstance(details, dict) and "M" in details else first_line(error)  # pg8000 has fields
+    text = str(details["M"]) if isinstance(details, dict) and "M" in details else first_line(error)  # pg8000 has fields
+    return mask_passwords(text)

@@ -10,14 +10,14 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TextIO
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
@@ -40,6 +40,8 @@ from labelr.tuning.trials import POINT, PROGRESS, REASON, REQUEUED, WORKER, atte
 
 POLL_SECONDS = 1.0
 """How often a worker without work checks whether others have returned a point to the queue."""
+LIFE_SECONDS = 5.0
+"""How often a worker shows the search that it is alive."""
 FIRST_RUNG, HALVING = 0.15, 4
 """Trials are first compared after this share of the epochs. One of `HALVING` trials continues from each rung to the
 next, which is `HALVING` times as far. `tests/bench/tune.py` compares this with other pruners."""
@@ -203,16 +205,25 @@ def make_pruner(plan: Plan) -> BasePruner:
 class _PipeHandler(logging.Handler):
     """Sends log records to the parent process, a line of JSON each; they are lost once it is gone."""
 
-    def __init__(self, pipe: TextIO) -> None:
+    def __init__(self, pipe: int) -> None:
         super().__init__()
         self._pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
         self.send({"name": record.name, "levelno": record.levelno, "msg": record.getMessage()})
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a message; not through a file object, whose lock a thread may hold when the process ends."""
+        self.acquire()
         with suppress(OSError):
-            print(json.dumps(message), file=self._pipe, flush=True)
+            os.write(self._pipe, f"{json.dumps(message)}\n".encode())
+        self.release()
+
+    def send_signs_of_life(self) -> None:
+        """Sends an empty message every few seconds: a process that is suspended does not."""
+        while True:
+            self.send({})
+            time.sleep(LIFE_SECONDS)
 
 
 def _stop_with_parent() -> None:
@@ -239,8 +250,9 @@ def main(folder: Path, plan: str, level: int) -> int:
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported by its reason
-    handler = _PipeHandler(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    handler = _PipeHandler(os.dup(1))
     os.dup2(2, 1)  # what others print must not disturb the messages
+    threading.Thread(target=handler.send_signs_of_life, daemon=True).start()
     library = logging.getLogger("labelr")
     library.handlers, library.propagate = [handler], False
     library.setLevel(level)
