@@ -208,14 +208,16 @@ def test_results_are_read_again_in_order(output: Path, journal: Journal) -> None
 def test_new_run_knows_previous_results_but_has_found_nothing(journal: Journal) -> None:
     for name in ("a.png", "b.png"):
         journal.put(result(name))
-    journal.finish({"labels.csv": "1234"})
+    journal.put_table("labels.csv", "", "1234")
+    journal.finish()
     assert journal.is_complete
     journal.start({"top k": 3})
-    assert (journal.settings, journal.is_complete, journal.table_digest("labels.csv")) == ({"top k": 3}, False, None)
+    assert (journal.settings, journal.is_complete) == ({"top k": 3}, False)
+    assert journal.table_digests("labels.csv") == ("1234",)
     assert journal.get("a.png") is not None
     journal.put(result("b.png"))
     assert journal.names() == {"a.png", "b.png"}
-    assert journal.finish({}) == 1
+    assert journal.finish() == 1
     assert (journal.get("a.png"), journal.names()) == (None, {"b.png"})
 
 
@@ -226,8 +228,8 @@ def test_files_of_images_that_are_gone_or_failed_are_orphans(output: Path, journ
     journal.put(result("good.png"))
     assert set(journal.files()) == {output / "gone", output / "failed", output / "good"}
     assert set(journal.files(orphans=True)) == {output / "gone", output / "failed"}
-    journal.finish({})
-    assert journal.files() == {output / "good": ("1", "2")}
+    journal.finish()
+    assert journal.files() == {output / "good": ("good.png", ("1", "2"))}
 
 
 def test_files_are_found_after_the_output_directory_was_moved(output: Path, journal: Journal, tmp_path: Path) -> None:
@@ -242,5 +244,5 @@ def test_files_are_found_after_the_output_directory_was_moved(output: Path, jour
 
 def test_damaged_database_is_a_reported_error(output: Path) -> None:
     (output / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
-    with pytest.raises(LabelrError, match="cannot write"):
+    with pytest.raises(LabelrError, match="is damaged"):
         Journal(output)

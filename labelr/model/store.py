@@ -35,7 +35,8 @@ RUN_FILE = "run.json"
 """The record of an unfinished run; see `training.run`."""
 DEFAULT_FILE = ".default"
 """In the models folder: the name or directory of the model that is used where none is named; no model's name."""
-WEIGHTS = "weights-*.safetensors"
+WEIGHTS = f"weights-{'[0-9a-f]' * 12}.safetensors"
+"""Named after the digest of their content."""
 PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
 """A directory with one of these holds a model, or what is left of one."""
 DEFAULT_HINT = (
