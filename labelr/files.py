@@ -79,7 +79,8 @@ def common_folder(paths: Iterable[Path]) -> Path:
 
 def folder_size(folder: Path) -> int:
     """The total size of all files in a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -292,7 +293,9 @@ def folders_with(*patterns: str) -> list[Path]:
 
 
 def _holds(folder: Path, *patterns: str) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in patterns)
+    with suppress(FileNotFoundError):  # a run that has just ended has deleted it
+        return any(any(folder.glob(pattern)) for pattern in patterns)
+    return False
 
 
 def check_removable(folder: Path) -> None:

@@ -533,10 +533,9 @@ def delete_files(journal: Journal, folder: Path, root: Path, *, orphans: bool = 
 
 def _may_be_written(path: Path, image: str, root: Path) -> bool:
     """Whether a path is one that labelr writes for an image."""
-    try:
-        return path in {root / name for name in file_names(image, ("csv", "txt"))} and files.is_inside(path, root)
-    except ValueError:  # no name, or a NUL byte
+    if not PurePath(image).name or "\0" in image:
         return False
+    return path in {root / name for name in file_names(image, ("csv", "txt"))} and files.is_inside(path, root)
 
 
 def file_names(image: str, formats: Collection[str]) -> list[str]:

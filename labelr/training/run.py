@@ -269,7 +269,10 @@ def _lock_first_free(stem: str, stack: ExitStack) -> Path:
 
 def _is_vacant(folder: Path) -> bool:
     """Whether a directory holds nothing but leftovers of a run that was killed before its first checkpoint."""
-    names = {path.name for path in folder.iterdir() if not files.is_draft(path)} - {files.LOCK_FILE}
+    try:
+        names = {path.name for path in folder.iterdir() if not files.is_draft(path)} - {files.LOCK_FILE}
+    except FileNotFoundError:  # another run has ended meanwhile
+        return True
     return not names or (names == {RUN_FILE} and _is_ours(folder))
 
 
