@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,6 +22,8 @@ from labelr.errors import UNPRINTABLE, BusyError, LabelrError
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 LOCK_FILE = ".lock"
+LOCK_SECONDS = 0.5
+"""How long a lock is tried again that no run holds: another process is finding out whether it is free."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
 """Of something on another machine; `Path` has left one slash of two."""
 
@@ -55,7 +59,7 @@ def local_path(path: str | Path) -> Path:
 def digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal; empty if it cannot be read, as a folder cannot."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
@@ -75,7 +79,8 @@ def common_folder(paths: Iterable[Path]) -> Path:
 
 def folder_size(folder: Path) -> int:
     """The total size of all files in a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -130,15 +135,31 @@ def check_writable(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Deletes a folder and its contents.
+    """Deletes a folder and its contents, but never what a link leads to, while it holds the folder's lock.
 
     Raises:
         LabelrError: If something in it cannot be deleted.
+        BusyError: If another process holds the lock.
     """
+    if folder.is_symlink():
+        raise LabelrError(f"{folder} is a link to another folder", "delete the link yourself")
+    with locked(folder), deleting(folder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK_FILE:  # which is deleted when it is released
+                path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError), deleting(folder):
+        folder.rmdir()
+
+
+@contextmanager
+def deleting(path: Path) -> Iterator[None]:
+    """Turns errors of the operating system while `path` is deleted into a message for the user."""
     try:
-        shutil.rmtree(folder)
+        yield
     except OSError as error:
-        raise LabelrError(f"cannot delete {folder}: {error.strerror or error}") from error
+        raise LabelrError(f"cannot delete {path}: {error.strerror or error}") from error
 
 
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -181,6 +202,20 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter
 def is_draft(path: Path) -> bool:
     """Whether a file is the temporary file of a write, which a killed process leaves behind."""
     return path.name.startswith(DRAFT_PREFIX) and path.name.endswith(DRAFT_SUFFIX)
+
+
+def delete_drafts(folder: Path) -> None:
+    """Deletes the drafts that killed processes left in a folder and below it, but not behind links."""
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if is_draft(path) and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink(missing_ok=True)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path is below a folder, after `..` and all links above its last part have been followed."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    return path.name not in ("", "..") and real.is_relative_to(os.path.realpath(folder))
 
 
 def _umask() -> int:
@@ -258,7 +293,7 @@ def reading(path: Path, hint: str) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
-    """Holds the lock of a folder, and deletes the drafts that killed processes left in it.
+    """Holds the lock of a folder, which is created if it does not exist.
 
     The operating system releases the lock when the process ends, however it ends. `owner` is the folder that an error
     names, if it is another one.
@@ -269,36 +304,51 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK_FILE)
-    with writing(folder):
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not lock.is_locked:
+        make_folder(folder)
         try:
             lock.acquire(timeout=0)
-        except Timeout as error:
-            raise BusyError(
-                f"another run is writing to {owner or folder}",
-                "wait until it ends, or name another directory with `--output`",
-            ) from error
+        except (Timeout, FileNotFoundError) as error:  # a run that ends deletes its lock, and its empty folder
+            if is_locked(folder) or time.monotonic() > deadline:
+                raise BusyError(
+                    f"another run is writing to {owner or folder}",
+                    "wait until it ends, or name another directory with `--output`",
+                ) from error
+            time.sleep(LOCK_SECONDS / 500)
+        except OSError as error:
+            raise write_error(folder, error) from error
     try:
-        for path in (*folder.iterdir(), *folder.glob("*/*/*")):
-            if is_draft(path):
-                path.unlink(missing_ok=True)
         yield
     finally:
-        with suppress(PermissionError):  # of Windows, where the file stays
-            (folder / LOCK_FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # of Windows, where the file stays, and where the folder is gone
+            if not (folder / LOCK_FILE).lstat().st_size:  # else the file is of another program
+                (folder / LOCK_FILE).unlink()
         lock.release()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds the lock of a folder; a lock that was copied to a read-only disk is not held."""
-    if not (folder / LOCK_FILE).exists():
-        return False
+    """Whether another process holds the lock of a folder, which is neither taken nor changed."""
     try:
-        with locked(folder):
-            return False
-    except BusyError:
-        return True
-    except LabelrError:  # it cannot be written
+        with open_regular(folder / LOCK_FILE) as file:
+            return not _is_free(file.fileno())
+    except OSError:  # there is none, or the file system has no locks
         return False
+
+
+def _is_free(descriptor: int) -> bool:
+    """Whether nobody holds the exclusive lock of a file; the shared lock that finds out delays a run, not a query."""
+    if sys.platform == "win32":
+        from filelock import lock_descriptor
+
+        return lock_descriptor(descriptor, blocking=False)
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 # --- CSV and JSON ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Signals that ask the process to stop: at once, or at the next safe point of work that must not be interrupted."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class Stopped(BaseException):
         self.resume_option: str | None = None
 
 
+IMPATIENT_SECONDS = 1.0
+"""How long after the first signal a second one ends the process at once: a terminal that closes sends several."""
 IGNORABLE = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
 """Signals that stay ignored if the parent process ignores them, as `nohup` does."""
 
@@ -37,15 +40,23 @@ _state = _State()
 
 
 def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
-    """Makes signals raise `Stopped` from now on; a second signal ends the process at once.
+    """Makes signals raise `Stopped` from now on; a later signal ends the process at once.
+
+    That is a signal of a person or a scheduler, `IMPATIENT_SECONDS` after the first one at least: several that arrive
+    together, as from a terminal that closes or a double Ctrl-C, are one.
 
     `first` is called in the signal handler if the first signal is deferred.
     """
+    stopped_at: float | None = None
 
     def receive(number: int, _: FrameType | None) -> None:
-        for installed in numbers:
-            if signal.getsignal(installed) is receive:
-                signal.signal(installed, signal.SIG_DFL)
+        nonlocal stopped_at
+        if stopped_at is not None:
+            if number not in IGNORABLE and time.monotonic() - stopped_at >= IMPATIENT_SECONDS:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            return
+        stopped_at = time.monotonic()
         _state.received = number
         if not _state.depth:
             raise_if_stopped()

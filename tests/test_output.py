@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -14,10 +15,11 @@ from conftest import Cli
 from tag_results import tree
 
 from labelr import files
+from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
-from labelr.tagging.output import FOLDER, Journal, open_output
+from labelr.tagging.output import FOLDER, Journal, open_output, preview_output
 from labelr.tagging.pipeline import Result
 from labelr.tagging.tag import tag
 
@@ -170,6 +172,170 @@ def test_results_of_the_previous_version_are_updated(photos: Path, tmp_path: Pat
     assert tree(out) == before
 
 
+# --- what comes from elsewhere ----------------------------------------------------------------------------------------
+
+
+def plant(folder: Path, *statements: str | tuple[str, tuple[object, ...]]) -> None:
+    """Changes the journal of an output directory."""
+    with closing(sqlite3.connect(folder / ".labelr" / "journal.sqlite")) as database, database:
+        for statement in statements:
+            database.execute(*((statement,) if isinstance(statement, str) else statement))
+
+
+@pytest.mark.parametrize("options", [{"force": True}, {}, {"in_place": True, "force": True}])
+def test_nothing_is_deleted_that_labelr_did_not_write_whatever_a_journal_says(
+    photos: Path, tmp_path: Path, trained: Model, options: dict[str, Any]
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    in_place = bool(options.get("in_place"))
+    tag(photos, trained, output=out, in_place=in_place)
+    elsewhere.mkdir()
+    (out / "linked").symlink_to(elsewhere)
+    image_csv = b"label,probability\ndisc,0.900000\n"
+    victims = {
+        tmp_path / "thesis.doc": ("../thesis.doc", "../thesis.doc"),
+        tmp_path / "up.png.csv": ("../up.png.csv", "../up.png"),
+        elsewhere / "absolute.png.csv": (str(elsewhere / "absolute.png.csv"), str(elsewhere / "absolute.png")),
+        elsewhere / "linked.png.csv": ("linked/linked.png.csv", "linked/linked.png"),
+        elsewhere / "around.png.csv": ("linked/../../elsewhere/around.png.csv", "linked/../../elsewhere/around.png"),
+        out / "thesis.doc": ("thesis.doc", "thesis"),
+        out / "notes.csv": ("notes.csv", "notes"),
+        out / "notes.txt": ("notes.txt", "notes.jpg"),
+        out / "other.png.csv": ("other.png.csv", "gone.png"),
+    }
+    for victim in victims:
+        victim.write_bytes(image_csv if victim.name.endswith(".png.csv") else b"my notes\n")
+    rows = [(os.fsencode(key), os.fsencode(image), files.digest(path)) for path, (key, image) in victims.items()]
+    rows += [(b"nul\0.csv", b"nul\0", "0" * 64), (b"", b"", "0" * 64), (b"..", b".", "0" * 64)]
+    plant(out, *(("INSERT INTO files VALUES (?, ?, ?)", row) for row in rows))
+    before = {victim: victim.read_bytes() for victim in victims}
+    assert tag(photos, trained, output=out, **options).complete
+    assert {victim: victim.read_bytes() for victim in victims} == before
+
+
+RESULT = "INSERT INTO results VALUES (x'61', 1, 2, 3, 'd', 4, 5, '', {}, 0, '')"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON found BEGIN DELETE FROM results; END",
+        "CREATE VIEW v AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "ALTER TABLE found ADD COLUMN twice INTEGER GENERATED ALWAYS AS (position * 2)",
+        "CREATE INDEX i ON results (abs(size))",
+        "INSERT INTO files VALUES ('text', 'text', 'text')",
+        "INSERT INTO files VALUES (x'61', x'61', NULL)",
+        RESULT.format("'text'"),
+        RESULT.format("x'000000'"),
+        RESULT.format("x'0000c07f'"),
+        RESULT.format("x'0000000000000000'"),
+        RESULT.format("zeroblob(20000000)"),
+        "REPLACE INTO facts VALUES ('settings', '[1]')",
+        "REPLACE INTO facts VALUES ('settings', '{\"labels\": [1]}')",
+        "REPLACE INTO facts VALUES ('settings', '{\"model\": 1}')",
+        "REPLACE INTO facts SELECT 'settings', replace(hex(zeroblob(50000)), '0', '[')",
+        "REPLACE INTO facts VALUES ('format', x'ff')",
+    ],
+)
+def test_journal_with_anything_else_than_results_is_a_reported_error(tmp_path: Path, statement: str) -> None:
+    with open_output(tmp_path, {}, force=False):
+        pass
+    plant(tmp_path, statement)
+
+    def read() -> None:
+        with open_output(tmp_path, {}, force=False) as journal:
+            journal.check_lengths(1)
+            list(journal.results())
+            journal.get("a")
+
+    with pytest.raises(LabelrError) as caught:
+        read()
+    assert "is damaged: " in caught.value.message
+    assert "--force" in caught.value.hint
+    with open_output(tmp_path, {}, force=True) as journal:
+        assert journal.names() == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-journal"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "file"])
+def test_journal_that_is_no_regular_file_is_a_reported_error(tmp_path: Path, name: str, kind: str) -> None:
+    path, victim = tmp_path / "out" / FOLDER / name, tmp_path / "victim"
+    path.parent.mkdir(parents=True)
+    victim.write_bytes(b"mine")
+    actions = {
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to(victim),
+        "folder": path.mkdir,
+        "file": lambda: path.write_bytes(b"x" * 5000),
+    }
+    actions[kind]()
+    if (name, kind) != ("journal.sqlite-wal", "file"):  # which belongs to no journal, and SQLite ignores it
+        for read in (preview_output(tmp_path / "out", {}), open_output(tmp_path / "out", {}, force=False)):
+            with pytest.raises(LabelrError), read:
+                pass
+        if name == "journal.sqlite":
+            with pytest.raises(LabelrError):
+                read_predictions(tmp_path / "out")
+    assert victim.read_bytes() == b"mine"
+
+
+def test_folder_of_the_journal_that_is_a_link_is_refused_even_with_force(
+    photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / FOLDER).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LabelrError, match="not results of labelr"):
+        tag(photos, trained, output=tmp_path / "out", force=True)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_table_that_labelr_did_not_write_gets_another_name(photos: Path, tmp_path: Path, trained: Model) -> None:
+    out = tmp_path / "out"
+    (out / FOLDER).mkdir(parents=True)
+    for name in ("labels.csv", "labels.1.csv"):
+        (out / name).write_text("filename,mine\na.png,1\n")
+    tag(photos, trained, output=out)
+    tag(photos, trained, output=tmp_path / "other")
+    assert (out / "labels.csv").read_bytes() == (tmp_path / "other" / "labels.csv").read_bytes()
+    with (out / "labels.csv").open("a") as file:
+        file.write("edited\n")
+    tag(photos, trained, output=out, force=True)
+    assert (out / "labels.3.csv").read_text().endswith("edited\n")
+    assert [(out / f"labels.{number}.csv").read_text() for number in (1, 2)] == ["filename,mine\na.png,1\n"] * 2
+
+
+@pytest.mark.parametrize("what", ["all", "journal", "files"])
+def test_what_vanishes_during_a_run_is_written_again(photos: Path, tmp_path: Path, trained: Model, what: str) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=tmp_path / "undisturbed")
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        yield from items
+        vanished = {"all": [out], "journal": [out / FOLDER], "files": [out / "deep", out / "a.png.csv"]}
+        for path in vanished[what]:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+
+    summary = tag(photos, trained, output=out, track=track)
+    assert tree(out) == tree(tmp_path / "undisturbed")
+    assert summary.table.shape == (4, 3)
+    assert tag(photos, trained, output=out).unchanged == 4
+    assert not list((out / FOLDER).glob(".labelr*"))
+
+
+def test_output_that_is_replaced_during_a_run_is_an_error(photos: Path, tmp_path: Path, trained: Model) -> None:
+    out = tmp_path / "out"
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterator[Any]:
+        yield from items
+        out.rename(tmp_path / "moved")
+        tag(photos, trained, output=out)
+
+    with pytest.raises(LabelrError, match=r"journal\.sqlite was replaced during the run"):
+        tag(photos, trained, output=out, track=track)
+
+
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 PROBS = np.array([0.25, 1.0, 0.0], np.float32)
@@ -208,14 +374,16 @@ def test_results_are_read_again_in_order(output: Path, journal: Journal) -> None
 def test_new_run_knows_previous_results_but_has_found_nothing(journal: Journal) -> None:
     for name in ("a.png", "b.png"):
         journal.put(result(name))
-    journal.finish({"labels.csv": "1234"})
+    journal.put_table("labels.csv", "", "1234")
+    journal.finish()
     assert journal.is_complete
     journal.start({"top k": 3})
-    assert (journal.settings, journal.is_complete, journal.table_digest("labels.csv")) == ({"top k": 3}, False, None)
+    assert (journal.settings, journal.is_complete) == ({"top k": 3}, False)
+    assert journal.table_digests("labels.csv") == ("1234",)
     assert journal.get("a.png") is not None
     journal.put(result("b.png"))
     assert journal.names() == {"a.png", "b.png"}
-    assert journal.finish({}) == 1
+    assert journal.finish() == 1
     assert (journal.get("a.png"), journal.names()) == (None, {"b.png"})
 
 
@@ -226,8 +394,8 @@ def test_files_of_images_that_are_gone_or_failed_are_orphans(output: Path, journ
     journal.put(result("good.png"))
     assert set(journal.files()) == {output / "gone", output / "failed", output / "good"}
     assert set(journal.files(orphans=True)) == {output / "gone", output / "failed"}
-    journal.finish({})
-    assert journal.files() == {output / "good": ("1", "2")}
+    journal.finish()
+    assert journal.files() == {output / "good": ("good.png", ("1", "2"))}
 
 
 def test_files_are_found_after_the_output_directory_was_moved(output: Path, journal: Journal, tmp_path: Path) -> None:
@@ -242,5 +410,5 @@ def test_files_are_found_after_the_output_directory_was_moved(output: Path, jour
 
 def test_damaged_database_is_a_reported_error(output: Path) -> None:
     (output / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
-    with pytest.raises(LabelrError, match="cannot write"):
+    with pytest.raises(LabelrError, match="is damaged"):
         Journal(output)

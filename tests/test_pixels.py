@@ -365,3 +365,19 @@ def test_stores_are_described(paths: list[Path]) -> None:
     assert row["images"] == 7
     assert row["bytes"] == 7 * BYTES + 7 * 65 - 1
     assert row["used"] >= time.strftime("%Y-%m-%dT%H:%M", time.gmtime(before))
+
+
+def test_cache_deletes_nothing_but_its_segments(paths: list[Path], tmp_path: Path) -> None:
+    open_set(paths)
+    (store,) = pixel_cache._stores()
+    mine = tmp_path / "mine"
+    for folder in (mine / "2020", pixel_cache.cache_folder() / "holiday" / "2021"):
+        folder.mkdir(parents=True)
+        (folder / "photo.jpg").write_bytes(b"photo")
+    (pixel_cache.cache_folder() / "linked").symlink_to(mine)
+    (store / "linked").symlink_to(mine / "2020")
+    pixel_cache.make_room(2**60, 0)
+    pixel_cache.clear()
+    assert len(list(pixel_cache.cache_folder().rglob("pixels.bin"))) == 0
+    assert (mine / "2020" / "photo.jpg").exists()
+    assert (pixel_cache.cache_folder() / "holiday" / "2021" / "photo.jpg").exists()

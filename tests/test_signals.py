@@ -69,12 +69,36 @@ def test_nothing_is_raised_without_a_signal() -> None:
         signals.raise_if_stopped()
 
 
-def test_second_signal_ends_the_process_even_if_deferred() -> None:
-    code = (
-        "import signal\nfrom labelr import signals\n"
-        "signals.install_handlers(signal.SIGINT, signal.SIGTERM, first=lambda: print('asked', flush=True))\n"
-        "with signals.deferred():\n"
-        "    signal.raise_signal(signal.SIGTERM)\n    signal.raise_signal(signal.SIGINT)\n    print('never')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (-signal.SIGINT, "asked\n")
+SEVERAL_SIGNALS = """
+import signal, time
+from labelr import signals
+signals.install_handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, first=lambda: print("asked", flush=True))
+try:
+    with signals.deferred():
+        signal.raise_signal(signal.{first})
+        signal.raise_signal(signal.{second})
+        time.sleep({seconds})
+        signal.raise_signal(signal.{last})
+        print("saved")
+except signals.Stopped as stopped:
+    print(signal.Signals(stopped.number).name)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+@pytest.mark.parametrize(
+    ("first", "second", "seconds", "last", "code", "shown"),
+    [
+        ("SIGHUP", "SIGHUP", 0, "SIGHUP", 0, "asked\nsaved\nSIGHUP\n"),
+        ("SIGHUP", "SIGTERM", 1.1, "SIGHUP", 0, "asked\nsaved\nSIGHUP\n"),
+        ("SIGINT", "SIGINT", 0.4, "SIGINT", 0, "asked\nsaved\nSIGINT\n"),
+        ("SIGINT", "SIGINT", 1.1, "SIGINT", -signal.SIGINT, "asked\n"),
+        ("SIGTERM", "SIGINT", 1.1, "SIGTERM", -signal.SIGTERM, "asked\n"),
+    ],
+)
+def test_only_a_signal_a_second_later_ends_the_process_at_once(
+    first: str, second: str, seconds: float, last: str, code: int, shown: str
+) -> None:
+    script = SEVERAL_SIGNALS.format(first=first, second=second, seconds=seconds, last=last)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, shown), done.stderr

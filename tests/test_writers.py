@@ -381,3 +381,28 @@ def test_csv_for_excel_goes_to_stdout_with_one_mark(cli: Cli, photos: Path, trai
     done = cli("tag", photos, "--model", trained.path, "-o", "-", "--csv-style", "excel")
     assert done.out.startswith("\ufefffilename;horizontal_stripes;disc;triangle\na.png;")
     assert done.out.count("\ufeff") == 1
+
+
+@pytest.mark.parametrize("name", ["labels", "Probabilities", ".labelr/1.png", "SUMMARY.JSON/1.png"])
+def test_image_whose_file_would_be_one_of_the_results_fails(
+    photos: Path, tmp_path: Path, name: str, trained: Model
+) -> None:
+    image = photos / name
+    image.parent.mkdir(exist_ok=True)
+    shutil.copy(photos / "z.png", image)
+    tag([photos, image], trained, output=tmp_path / "out")
+    assert "reserved for a table of the results" in reason_of(tmp_path / "out", name)
+    header = (tmp_path / "out" / "labels.csv").read_text().splitlines()[0]
+    assert header.startswith("filename,")
+
+
+def test_nothing_is_written_behind_a_link_in_the_output(photos: Path, tmp_path: Path, trained: Model) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    tag(photos / "a.png", trained, output=out, files_from=None)
+    (out / "deep").symlink_to(elsewhere)
+    shutil.rmtree(out / ".labelr")
+    (out / ".labelr").mkdir()
+    tag(photos, trained, output=out)
+    assert "behind a link" in reason_of(out, "deep/b.png")
+    assert list(elsewhere.iterdir()) == []

@@ -112,8 +112,9 @@ def writing(store: Path) -> Iterator[None]:
         log.info("waiting for another run that is filling the pixel cache")
         lock.acquire()
     try:
-        for draft in cache_folder().glob(f"*/{DRAFT}*"):
-            shutil.rmtree(draft, ignore_errors=True)
+        for other in _stores():
+            for draft in other.glob(f"{DRAFT}*"):
+                shutil.rmtree(draft, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -179,7 +180,7 @@ def describe() -> list[dict[str, Any]]:
 
 
 def clear() -> Mapping[str, int]:
-    """Deletes all stores; a run that is reading one keeps what it has opened.
+    """Deletes all stores, but no other files in them; a run that is reading one keeps what it has opened.
 
     Returns:
         Of how many ``images`` the pixels were deleted, of how many the ``features``, and how many ``bytes`` in all.
@@ -189,22 +190,35 @@ def clear() -> Mapping[str, int]:
     """
     rows = describe()
     if rows:
-        with files.writing(cache_folder()), writing(cache_folder()):
+        with files.deleting(cache_folder()), writing(cache_folder()):
             for store in _stores():
-                files.remove_folder(store)
+                for segment in _segments(store):
+                    shutil.rmtree(segment)
+                with suppress(OSError):  # it holds something else
+                    store.rmdir()
     counts = {kind: sum(row["images"] for row in rows if row["kind"] == kind) for kind in ("pixels", "features")}
     return {"images": counts["pixels"], "features": counts["features"], "bytes": sum(row["bytes"] for row in rows)}
 
 
 def _stores() -> list[Path]:
-    folder = cache_folder()
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return _folders(cache_folder())
 
 
 def _segments(store: Path) -> list[Path]:
-    if not store.is_dir():
-        return []
-    return sorted(path for path in store.iterdir() if path.is_dir() and not path.name.startswith(DRAFT))
+    return [path for path in _folders(store) if not path.name.startswith(DRAFT) and _is_segment(path)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, but no links to others: what is behind them is not deleted."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+
+
+def _is_segment(folder: Path) -> bool:
+    """Whether a folder holds nothing that labelr did not write; one of its files may be missing."""
+    with suppress(FileNotFoundError):  # another run has deleted it
+        return {path.name for path in folder.iterdir()} <= {PIXELS_FILE, DIGESTS_FILE}
+    return False
 
 
 def _size(folder: Path) -> int:

@@ -4,11 +4,13 @@ import json
 import os
 import shlex
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,27 @@ from labelr.errors import LabelrError, pluralize, preview
 
 JOURNAL = Path(".labelr", "journal.sqlite")
 """What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.output`."""
+JOURNAL_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, settings TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS predictions (
+    run INTEGER, name BLOB, applies BLOB, PRIMARY KEY (run, name, applies)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS results (
+    name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
+    reason TEXT, probs BLOB, pages INTEGER DEFAULT 0, note TEXT DEFAULT ''
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
+CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+"""
+_NOT_IN_FORMAT_3 = ",pagesintegerdefault0,notetextdefault''"
+MAX_VALUE_BYTES = 2**24
+"""Limit of one value in a journal; the probabilities of an image for a million labels take a quarter."""
+MAX_LOG_BYTES = 2**32
+"""Limit of the write-ahead log of a journal."""
+MAX_RUNS = 100
+"""How many earlier runs of `labelr tag` with other settings are compared with a label file, the newest."""
 CONFIRMED_COLUMNS = ("confirmed", "reviewed", "checked", "verified")
 """Names of the column in which people mark rows that are right, by any text that does not say no."""
 UNFILLED_FILE = "uncertain.csv"
@@ -53,7 +76,7 @@ def read_reviewed(source: Source) -> LabelTable:
         LabelrError: If the file cannot be read, or no row is left.
     """
     folder = source.path if source.is_folder else source.path.parent
-    if source.path.name == UNFILLED_FILE or not os.path.isfile(folder / JOURNAL):
+    if source.path.name == UNFILLED_FILE or not os.path.lexists(folder / JOURNAL):
         return read_source(source)
     if source.path.name == PROBABILITIES:
         raise LabelrError(
@@ -165,8 +188,8 @@ def read_predictions(folder: Path) -> list[Predictions]:
     with _read_journal(folder) as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'predictions'").fetchone():
             return []
-        runs = database.execute("SELECT id, settings FROM runs ORDER BY id DESC").fetchall()
-        return [_predictions_of(database, number, json.loads(settings)["labels"]) for number, settings in runs]
+        runs = database.execute("SELECT id, settings FROM runs ORDER BY id DESC LIMIT ?", (MAX_RUNS,)).fetchall()
+        return [_predictions_of(database, number, parse_settings(text)["labels"]) for number, text in runs]
 
 
 def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -> Predictions:
@@ -178,11 +201,11 @@ def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -
 
 def check_has_images(data: Path, index: FileIndex) -> None:
     """Raises LabelrError if a data folder is an output directory, which holds no images: they are elsewhere."""
-    if not os.path.isfile(data / JOURNAL) or next(index.find_images(data), None) is not None:
+    if not os.path.lexists(data / JOURNAL) or next(index.find_images(data), None) is not None:
         return
     with _read_journal(data) as database:
         facts = dict(database.execute("SELECT name, value FROM facts"))
-    photos = json.loads(facts.get("settings", "{}")).get("photos", "PHOTOS")
+        photos = parse_settings(facts.get("settings", "{}")).get("photos", "PHOTOS")
     raise LabelrError(
         f"{data} holds what `labelr tag` wrote, and no images",
         f"name the folder of the images, and the table: `{shlex.quote(photos)} --labels "
@@ -193,13 +216,84 @@ def check_has_images(data: Path, index: FileIndex) -> None:
 @contextmanager
 def _read_journal(folder: Path) -> Iterator[sqlite3.Connection]:
     """The journal of an output directory; a LabelrError if it is damaged, or in use."""
+    check_journal_files(folder)
     journal = folder / JOURNAL
     has_log = journal.with_name(f"{journal.name}-wal").exists()  # of a killed run, or of one that is not finished
     address = f"{journal.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}"
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
+            check_journal(database)
             yield database
-    except (sqlite3.Error, ValueError, KeyError) as error:
+    except (sqlite3.Error, ValueError, KeyError, RecursionError) as error:
         raise LabelrError(
             f"cannot read what `labelr tag` wrote from {journal}: {error}", "wait until `labelr tag` ends, or repeat it"
         ) from error
+
+
+def check_journal_files(folder: Path) -> None:
+    """Raises LabelrError if a file of a journal is a link, a pipe or the like, or SQLite would act on what is in it."""
+    journal = folder / JOURNAL
+    log, rollback = (journal.with_name(f"{journal.name}{suffix}") for suffix in ("-wal", "-journal"))
+    others = [path for path in (journal.parent, *journal.parent.glob(f"{journal.name}*")) if not _is_plain(path)]
+    if others:
+        raise LabelrError(f"{others[0]} is not a regular file or folder", "delete it, or name another directory")
+    if os.path.exists(rollback):  # which may tell SQLite to delete any file; labelr has none
+        raise LabelrError(f"{rollback} is not a file of labelr", "delete it, or name another directory")
+    if os.path.exists(log) and log.stat().st_size > MAX_LOG_BYTES:
+        raise LabelrError(f"{log} is larger than {MAX_LOG_BYTES:,} bytes", "delete it, or name another directory")
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a folder, or a file in it, is one itself and not a link."""
+    mode = path.lstat().st_mode
+    return stat.S_ISDIR(mode) if path.name == JOURNAL.parent.name else stat.S_ISREG(mode)
+
+
+def check_journal(database: sqlite3.Connection) -> None:
+    """Raises ValueError if a database has other tables than a journal, or values of other types.
+
+    It may come from anywhere: nothing that it defines is executed, such as a trigger or a view.
+    """
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    database.execute("PRAGMA trusted_schema = OFF")
+    known = _journal_schema()
+    tables = []
+    for kind, name, sql in database.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
+        if kind == "index" and sql is None:
+            continue
+        if kind != "table" or _squeeze(str(sql)) not in known.get(str(name), ()):
+            raise ValueError(f"it has a {kind} {name!r}, which is not of labelr")
+        tables.append(name)
+    for table in tables:
+        types = {name: kind.lower() for _, name, kind, *_ in database.execute(f"PRAGMA table_info({table})").fetchall()}
+        others = " OR ".join(f"typeof({name}) != '{kind}'" for name, kind in types.items())
+        if database.execute(f"SELECT 1 FROM {table} WHERE {others} LIMIT 1").fetchone():  # noqa: S608 - names of ours
+            raise ValueError(f"the table {table!r} has a value of a wrong type")
+
+
+@cache
+def _journal_schema() -> dict[str, tuple[str, ...]]:
+    """The definitions that each table of a journal may have, without spaces."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(JOURNAL_SCHEMA)
+        tables = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {name: (_squeeze(sql), _squeeze(sql).replace(_NOT_IN_FORMAT_3, "")) for name, sql in tables}
+
+
+def _squeeze(sql: str) -> str:
+    """A statement in lower case, without spaces and line breaks."""
+    return "".join(sql.lower().split())
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """The settings of a run in a journal.
+
+    Raises:
+        ValueError: If they are damaged.
+    """
+    settings = json.loads(text)
+    labels = settings.get("labels", []) if isinstance(settings, dict) else None
+    is_valid = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not is_valid or not all(isinstance(settings.get(name, ""), str) for name in ("model", "photos")):
+        raise ValueError("the settings of a run are damaged")
+    return dict(settings)

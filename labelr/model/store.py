@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ RUN_FILE = "run.json"
 """The record of an unfinished run; see `training.run`."""
 DEFAULT_FILE = ".default"
 """In the models folder: the name or directory of the model that is used where none is named; no model's name."""
-WEIGHTS = "weights-*.safetensors"
+WEIGHTS = f"weights-{'[0-9a-f]' * 12}.safetensors"
+"""Named after the digest of their content."""
 PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
 """A directory with one of these holds a model, or what is left of one."""
 DEFAULT_HINT = (
@@ -291,7 +293,9 @@ def folders_with(*patterns: str) -> list[Path]:
 
 
 def _holds(folder: Path, *patterns: str) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in patterns)
+    with suppress(FileNotFoundError):  # a run that has just ended has deleted it
+        return any(any(folder.glob(pattern)) for pattern in patterns)
+    return False
 
 
 def check_removable(folder: Path) -> None:

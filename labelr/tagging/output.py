@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files, signals
-from labelr.data.predicted import JOURNAL
+from labelr.data.predicted import (
+    JOURNAL,
+    JOURNAL_SCHEMA,
+    MAX_VALUE_BYTES,
+    check_journal,
+    check_journal_files,
+    parse_settings,
+)
 from labelr.errors import LabelrError
 from labelr.tagging.pipeline import Probs, Result
 
@@ -25,23 +33,15 @@ LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLE
 IMAGE_HEADER = ("label", "probability")
 FOLDER, JOURNAL_FILE = JOURNAL.parts
 """The folder of the journal and its lock in the output directory, and the journal in it."""
+SUMMARY_FILE = "summary.json"
+RESERVED = frozenset({*TABLES, SUMMARY_FILE, FOLDER})
+"""Names in the output directory that no file of an image takes, in lower case: some file systems ignore case."""
 FORMAT = 4
+PAGE_BYTES = 4096
+"""Size of a database without tables."""
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, settings TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS predictions (
-    run INTEGER, name BLOB, applies BLOB, PRIMARY KEY (run, name, applies)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS results (
-    name BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, width INTEGER, height INTEGER,
-    reason TEXT, probs BLOB, pages INTEGER DEFAULT 0, note TEXT DEFAULT ''
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
-CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
-"""
+_LAST_CELL = len(b",0.123456\n")
 _FROM_FORMAT_3 = """
 ALTER TABLE results ADD COLUMN pages INTEGER DEFAULT 0;
 ALTER TABLE results ADD COLUMN note TEXT DEFAULT '';
@@ -77,6 +77,11 @@ class Journal:
         self._output = output.absolute()
         self.path = output / FOLDER / JOURNAL_FILE
         self._committed = time.monotonic()
+        self._connect()
+
+    def _connect(self) -> None:
+        self._delete_unborn()
+        check_journal_files(self._output)
         with self._errors():
             self._database = sqlite3.connect(self.path, timeout=10)
         try:
@@ -84,13 +89,23 @@ class Journal:
         except LabelrError:
             self.close()
             raise
+        self._identity = file_identity(self.path)
+
+    def _delete_unborn(self) -> None:
+        """Deletes a journal whose run was killed while it was created: its first page may be incomplete."""
+        rollback, log = (self.path.with_name(f"{JOURNAL_FILE}{suffix}") for suffix in ("-journal", "-wal"))
+        if rollback.is_file() and not log.exists() and self.path.is_file() and self.path.stat().st_size <= PAGE_BYTES:
+            with files.writing(self.path):
+                self.path.unlink()
+                rollback.unlink()
 
     def _open(self) -> None:
         with self._errors():
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")  # works on network drives too
+            check_journal(self._database)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.executescript(_SCHEMA)
+            self._database.executescript(JOURNAL_SCHEMA)
             self._database.execute("INSERT OR IGNORE INTO facts VALUES ('format', ?)", (str(FORMAT),))
             self._database.commit()
         if self._fact("format") == "3":
@@ -105,7 +120,11 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, IndexError, RecursionError) as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without its details
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                hint = "replace the results with `--force`, or name another directory with `--output`"
+                raise LabelrError(f"{self.path} is damaged: {error}", hint) from error
             raise LabelrError(
                 f"cannot write {self.path}: {error}", "free some space, or name another directory with `--output`"
             ) from error
@@ -120,7 +139,8 @@ class Journal:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything but the images that the results depend on; empty in a new journal."""
-        return dict(json.loads(self._fact("settings") or "{}"))
+        with self._errors():
+            return parse_settings(self._fact("settings") or "{}")
 
     @property
     def is_complete(self) -> bool:
@@ -135,7 +155,6 @@ class Journal:
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
             self._database.execute("DELETE FROM found")
             self._database.execute("INSERT OR IGNORE INTO runs (settings) VALUES (?)", (content,))
-            self._database.execute("DELETE FROM facts WHERE name LIKE 'table %'")  # the tables will be written again
         (self._run,) = next(self._rows("SELECT id FROM runs WHERE settings = ?", content))
 
     def clear(self) -> None:
@@ -148,16 +167,13 @@ class Journal:
             for table in ("facts", "results", "found", "files"):
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608
 
-    def finish(self, tables: Mapping[str, str]) -> int:
+    def finish(self) -> int:
         """Finishes a run, and forgets images that are gone, folders that were not listed, and the files in `orphans`.
-
-        Args:
-            tables: The digest of each table that was written.
 
         Returns:
             The number of images of earlier runs that are gone.
         """
-        facts = {"complete": "yes", **{f"table {name}": digest for name, digest in tables.items()}}
+        facts = {"complete": "yes"}
         with self._errors(), self._database:
             self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
             self._database.execute(f"DELETE FROM results WHERE NOT {_WAS_READ} AND {_IS_GONE}")  # noqa: S608
@@ -167,13 +183,32 @@ class Journal:
             self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
         return gone.rowcount
 
-    def table_digest(self, name: str) -> str | None:
-        """The digest of a table when it was written last; None if it was not."""
-        return self._fact(f"table {name}")
+    def table_digests(self, name: str) -> tuple[str, ...]:
+        """The digests that a table may have; empty if it was never written."""
+        return tuple((self._fact(f"table {name}") or "").split())
+
+    def put_table(self, name: str, *digests: str) -> None:
+        """Keeps, immediately on disk, that a table is about to be written; see `put_file`."""
+        with self._errors(), self._database:
+            self._database.execute("REPLACE INTO facts VALUES (?, ?)", (f"table {name}", " ".join(digests)))
 
     def get(self, name: str) -> Result | None:
         """The result of an image."""
-        return next(map(_result, self._rows("SELECT * FROM results WHERE name = ?", os.fsencode(name))), None)
+        return next(self._results("SELECT * FROM results WHERE name = ?", os.fsencode(name)), None)
+
+    def _results(self, query: str, *values: bytes) -> Iterator[Result]:
+        for row in self._rows(query, *values):
+            with self._errors():
+                result = _result(row)
+            yield result
+
+    def check_lengths(self, num_labels: int) -> None:
+        """Raises LabelrError if an image has probabilities of another number of labels."""
+        length = str(4 * num_labels)
+        others = "length(probs) != CAST(? AS INTEGER) AND (reason = '' OR length(probs) != 0)"
+        if any(self._rows(f"SELECT 1 FROM results WHERE {others} LIMIT 1", length)):  # noqa: S608
+            with self._errors():
+                raise ValueError(f"an image has not {num_labels} probabilities")
 
     def put(self, result: Result) -> None:
         """Keeps the result of the next image; on disk after a second at most."""
@@ -199,7 +234,12 @@ class Journal:
 
     def results(self) -> Iterator[Result]:
         """The results of this run, in the order in which the images were found."""
-        yield from map(_result, self._rows("SELECT results.* FROM found JOIN results USING (name) ORDER BY position"))
+        yield from self._results("SELECT results.* FROM found JOIN results USING (name) ORDER BY position")
+
+    def tagged(self) -> Iterator[str]:
+        """The names of the images of this run that were tagged."""
+        rows = self._rows("SELECT name FROM found JOIN results USING (name) WHERE reason = '' ORDER BY position")
+        return (os.fsdecode(name) for (name,) in rows)
 
     def predictions(self, columns: NDArray[np.int64]) -> tuple[list[str], Probs]:
         """The names of the N images of this run that were tagged, and their probabilities, in the order of `results`.
@@ -218,7 +258,8 @@ class Journal:
             content += probs
         if not names:
             return [], np.empty((0, len(columns)), np.float32)
-        return names, np.frombuffer(content, "<f4").reshape(len(names), -1)[:, columns]
+        with self._errors():
+            return names, np.frombuffer(content, "<f4").reshape(len(names), -1)[:, columns]
 
     def new_failures(self) -> dict[str, str]:
         """The reason for each image of this run that failed, unless the last finished run says so of this content."""
@@ -263,14 +304,39 @@ class Journal:
         with self._errors(), self._database:
             self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", row)
 
-    def files(self, *, orphans: bool = False) -> dict[Path, tuple[str, ...]]:
-        """The digests of all files written for images, or for images that are gone or failed.
+    def files(self, *, orphans: bool = False) -> dict[Path, WrittenFile]:
+        """All files written for images, or for images that are gone or failed.
 
         Files that also hold tags of the user are left out.
         """
         condition = f"digests != '' AND {_ORPHAN}" if orphans else "digests != ''"
-        rows = self._rows(f"SELECT path, digests FROM files WHERE {condition}")  # noqa: S608
-        return {self._output / os.fsdecode(path): tuple(digests.split()) for path, digests in rows}
+        rows = self._rows(f"SELECT path, name, digests FROM files WHERE {condition}")  # noqa: S608
+        return {
+            self._output / os.fsdecode(path): WrittenFile(os.fsdecode(image), tuple(digests.split()))
+            for path, image, digests in rows
+        }
+
+    def restore(self) -> None:
+        """Writes all results to disk, and the database itself again if it was deleted, as with the output directory.
+
+        Raises:
+            LabelrError: If it was replaced, or cannot be written.
+        """
+        self.commit()
+        found = file_identity(self.path)
+        if found == self._identity:
+            return
+        if found:
+            raise LabelrError(f"{self.path} was replaced during the run", "run the same command again")
+        copy = files.make_folder(self.path.parent) / f"{files.DRAFT_PREFIX}journal{files.DRAFT_SUFFIX}"
+        copy.unlink(missing_ok=True)
+        with self._errors():
+            self._database.execute("VACUUM INTO ?", (str(copy),))
+        self.close()  # before the new one is there, whose log has the same name
+        with files.writing(self.path):
+            self.path.with_name(f"{JOURNAL_FILE}-wal").unlink(missing_ok=True)
+            copy.replace(self.path)
+        self._connect()
 
     def close(self) -> None:
         """Closes the database."""
@@ -278,9 +344,20 @@ class Journal:
             self._database.close()
 
 
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that has replaced it; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _result(row: tuple[Any, ...]) -> Result:
     name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs, *unused = row
     status, values = (size, mtime_ns, ctime_ns), np.frombuffer(probs, "<f4")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{os.fsdecode(name)!r} has a probability that is not finite")
     return Result(os.fsdecode(name), status, digest, width, height, reason, values, *unused)
 
 
@@ -297,19 +374,21 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
     """
     with files.locked(files.make_folder(folder / FOLDER), folder):
         if force:
-            _clear(folder)
+            _clear(folder, settings)
         with closing(Journal(folder)) as journal:
             _check_settings(folder, journal.settings, settings)
-            _check_tables(folder, journal)
-            if not journal.is_complete:
-                _delete_drafts(folder, journal.settings)
+            if journal.is_complete:
+                _check_tables(folder, journal)
+            else:
+                for root in {folder, root_of(folder, settings)}:
+                    files.delete_drafts(root)
             journal.start(settings)
             try:
                 with signals.deferred():
                     try:
                         yield journal
                     finally:
-                        journal.commit()
+                        journal.restore()
             except signals.Stopped as stopped:
                 stopped.resume_option = ""  # the same command resumes
                 raise
@@ -324,8 +403,12 @@ def preview_output(folder: Path, settings: Mapping[str, Any] | None) -> Iterator
     """
     with TemporaryDirectory(prefix="labelr-") as copy:
         files.make_folder(Path(copy, FOLDER))
-        for path in (folder / FOLDER).glob(f"{JOURNAL_FILE}*"):  # with the write-ahead log of a killed process
-            shutil.copy(path, Path(copy, FOLDER))
+        if os.path.lexists(folder / FOLDER):
+            check_journal_files(folder)
+        with files.writing(Path(copy)):
+            for suffix in ("", "-wal"):  # the write-ahead log of a killed process
+                if (path := folder / FOLDER / f"{JOURNAL_FILE}{suffix}").exists():
+                    shutil.copy(path, Path(copy, FOLDER))
         with closing(Journal(Path(copy))) as journal:
             _check_settings(folder, journal.settings, settings or {})
             yield journal
@@ -355,7 +438,7 @@ def check_output(folder: Path) -> bool:
     """
     if folder.exists() and not folder.is_dir():
         raise LabelrError(f"the output {folder} is a file", "name another directory with `--output DIR`")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / FOLDER).is_dir():
+    if folder.is_dir() and any(folder.iterdir()) and ((folder / FOLDER).is_symlink() or not (folder / FOLDER).is_dir()):
         raise LabelrError(
             f"{folder} holds files that are not results of labelr", "name another directory with `--output`"
         )
@@ -384,7 +467,7 @@ def _identity(name: str, settings: Mapping[str, Any]) -> object:
 
 def _are_fitted(*settings: Mapping[str, Any]) -> bool:
     """Whether the thresholds are those of the model, which differ if the model or the labels do."""
-    return all(str(chosen["threshold"]).startswith("auto (") for chosen in settings)
+    return all(str(chosen.get("threshold")).startswith("auto (") for chosen in settings)
 
 
 def _format(value: object) -> str:
@@ -396,46 +479,63 @@ def _format(value: object) -> str:
 def _check_tables(folder: Path, journal: Journal) -> None:
     """Raises LabelrError if a user has edited a table, which would be overwritten."""
     for name in TABLES:
-        written = journal.table_digest(name)
-        if written is not None and is_edited(folder / name, [written]):
+        written = journal.table_digests(name)
+        if written and is_edited(folder / name, written):
             raise LabelrError(
                 f"{folder / name} was edited after labelr wrote it",
                 "rename it to keep it, such as corrected.csv, and learn from it there; `--force` replaces it",
             )
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, settings: Mapping[str, Any]) -> None:
     """Deletes the results of earlier runs, and no other files; the journal still knows what was predicted."""
-    try:
-        with closing(Journal(folder)) as journal:
-            _delete_results(folder, list(journal.files()))
-            journal.clear()
-    except LabelrError:  # damaged, or from another version: it does not say which files were written
-        _delete_results(folder, [])
-        with files.writing(folder):
-            for path in (folder / FOLDER).glob(f"{JOURNAL_FILE}*"):
+    with files.writing(folder), ExitStack() as stack:
+        try:
+            journal = stack.enter_context(closing(Journal(folder)))
+            previous = journal.settings
+        except LabelrError:  # damaged, or from another version: it does not say which files were written
+            stack.close()
+            written = [path for path in folder.rglob("*.csv") if is_image_csv(path)]
+            for path in (*written, *(folder / FOLDER).glob(f"{JOURNAL_FILE}*")):
                 path.unlink()
-
-
-def _delete_results(folder: Path, written: Collection[Path]) -> None:
-    """Deletes the tables and the files that were written for images; without any known, those that look like them."""
-    starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
-    with files.writing(folder):
-        for path in written:
-            remove(path, folder.absolute())
+            return
+        same = previous.get("photos") == settings.get("photos")  # else the journal leads to a folder nobody named
+        delete_files(journal, folder, root_of(folder, previous if same else {}))
         for name in TABLES:
-            (folder / name).unlink(missing_ok=True)
-        for path in folder.rglob("*.csv") if not written else ():
-            if path.is_file() and path.read_bytes().startswith(starts):
-                path.unlink()
+            if not is_edited(folder / name, journal.table_digests(name)):
+                (folder / name).unlink(missing_ok=True)
+        journal.clear()
 
 
-def _delete_drafts(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Deletes the temporary files of a killed run."""
-    roots = {folder, Path(settings["photos"])} if settings and settings["in place"] else {folder}
-    for root in roots:
-        for path in root.rglob(f"{files.DRAFT_PREFIX}*{files.DRAFT_SUFFIX}"):
-            path.unlink(missing_ok=True)
+def root_of(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """The folder of the files that are written for images: the output directory, or that of the photos."""
+    return Path(settings["photos"]) if settings.get("in place") is True else folder.absolute()
+
+
+def delete_files(journal: Journal, folder: Path, root: Path, *, orphans: bool = False) -> list[Path]:
+    """Deletes the files that were written for images, or for images that are gone or failed.
+
+    A journal may come from elsewhere. What it lists is deleted only if it is below `root`, not behind a link, has a
+    name that labelr gives, and a content that labelr writes.
+
+    Returns:
+        The files that are kept: those edited since, and those that labelr did not write.
+    """
+    labels = journal.settings.get("labels", [])
+    kept = []
+    for path, written in journal.files(orphans=orphans).items():
+        if not _may_be_written(path, written.image, root) or is_changed(path, written.digests, labels):
+            kept.append(path)
+        else:
+            _remove(path, folder.absolute())
+    return kept
+
+
+def _may_be_written(path: Path, image: str, root: Path) -> bool:
+    """Whether a path is one that labelr writes for an image."""
+    if not PurePath(image).name or "\0" in image:
+        return False
+    return path in {root / name for name in file_names(image, ("csv", "txt"))} and files.is_inside(path, root)
 
 
 def file_names(image: str, formats: Collection[str]) -> list[str]:
@@ -450,7 +550,41 @@ def is_edited(path: Path, written: Collection[str]) -> bool:
     return bool(digest) and digest not in written
 
 
-def remove(path: Path, folder: Path) -> None:
+def is_changed(path: Path, written: Collection[str], labels: Collection[str]) -> bool:
+    """Whether a file of an image exists and is not what labelr wrote: by its digest, and by its form.
+
+    The digest alone shows nothing if whoever made the journal also knew the file.
+    """
+    if not os.path.lexists(path):
+        return False
+    return is_edited(path, written) or not (is_image_csv(path) or _holds_labels(path, labels))
+
+
+def is_image_csv(path: Path) -> bool:
+    """Whether a file has the form of the CSV of an image."""
+    starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
+    try:
+        with files.open_regular(path) as file:
+            header = next((start for start in starts if file.peek().startswith(start)), b"")
+            file.seek(max(len(header) - 1, os.fstat(file.fileno()).st_size - _LAST_CELL))
+            end = file.read()
+    except OSError:
+        return False
+    return bool(header) and (end == b"\n" or bool(re.fullmatch(rb"[,;][01]\.\d{6}\n", end)))
+
+
+def _holds_labels(path: Path, labels: Collection[str]) -> bool:
+    """Whether a text file holds nothing but some of these labels, separated by commas."""
+    known = {part for label in labels for part in label.split(", ")}
+    try:
+        with files.open_regular(path) as file:
+            text = file.read(MAX_VALUE_BYTES).decode("utf-8", "surrogateescape").removesuffix("\n")
+    except OSError:
+        return False
+    return path.suffix == ".txt" and known.issuperset(text.split(", ") if text else ())
+
+
+def _remove(path: Path, folder: Path) -> None:
     """Deletes a file, and the empty folders above it up to the output directory; never folders outside of it."""
     with suppress(OSError):
         path.unlink()

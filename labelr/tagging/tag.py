@@ -24,7 +24,14 @@ from labelr.model.device import one_thread_per_operation
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.tagging.inputs import Inputs, Search, no_inputs
-from labelr.tagging.output import ERRORS_FILE, check_output, finished_output, open_output, preview_output
+from labelr.tagging.output import (
+    ERRORS_FILE,
+    SUMMARY_FILE,
+    check_output,
+    finished_output,
+    open_output,
+    preview_output,
+)
 from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
@@ -33,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SUMMARY_FILE = "summary.json"
 Photos = str | Path | Sequence[str | Path]
 
 

@@ -6,7 +6,9 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,13 +21,14 @@ from labelr.tagging.output import (
     JSONL_FILE,
     LABELS_FILE,
     PROBABILITIES_FILE,
-    TABLES,
+    RESERVED,
     UNCERTAIN_FILE,
     Journal,
     WrittenFile,
+    delete_files,
     file_names,
+    is_changed,
     is_edited,
-    remove,
 )
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
 from labelr.tagging.uncertain import most_uncertain
@@ -61,6 +64,9 @@ class DirectoryWriter:
         self._journal = journal
         self._root = base if tagger.options.in_place else folder.absolute()
         self._separators: dict[PurePath, str] = {}
+        self._inside: dict[Path, bool] = {}
+        self._tables: list[Path] = []
+        journal.check_lengths(len(tagger.model.labels))
 
     def previous(self, name: str) -> Result | None:
         """The result of an image in an earlier run."""
@@ -95,7 +101,7 @@ class DirectoryWriter:
         known = self._check_owner(path, image)
         if not known and os.path.exists(path):
             raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
-        if known and is_edited(path, known.digests):
+        if known and os.path.isfile(path) and is_changed(path, known.digests, self._tagger.selection.labels):
             raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
         digests = files.digest(path), hashlib.sha256(content).hexdigest()
         self._journal.put_file(path, image.name, digests)
@@ -120,14 +126,24 @@ class DirectoryWriter:
         return self._separators[folder]
 
     def _check_owner(self, path: Path, image: TaggedImage) -> WrittenFile | None:
-        """What is known of a file; UnwritableFileError if it belongs to another image or its name is reserved."""
-        first, separator, _ = image.name.partition("/")
-        if separator and first in TABLES and not self._tagger.options.in_place:
-            raise UnwritableFileError(f"the name of the folder {first} is reserved for a table of the results")
+        """What is known of a file; UnwritableFileError if it belongs to another image, or labelr must not write it."""
+        output = self._folder.absolute()
+        first, *rest = path.relative_to(output).parts if path.is_relative_to(output) else [""]
+        if first.casefold() in RESERVED:
+            what = f"the name of the {'folder' if rest else 'file'} {first}"
+            raise UnwritableFileError(f"{what} is reserved for a table of the results")
+        if not self._is_inside(path.parent):
+            raise UnwritableFileError(f"{path.parent} is outside of {self._root}, behind a link")
         known = self._journal.file(path)
         if known and known.image != image.name and os.path.exists(self._base / known.image):
             raise UnwritableFileError(f"{path.name} already belongs to {known.image}")
         return known
+
+    def _is_inside(self, folder: Path) -> bool:
+        """Whether a folder of the output is no link to another place; the photos may be spread over several."""
+        if folder not in self._inside:
+            self._inside[folder] = self._tagger.options.in_place or files.is_inside(folder / "file", self._root)
+        return self._inside[folder]
 
     def put(self, image: TaggedImage) -> None:
         """Keeps the result of an image."""
@@ -135,32 +151,46 @@ class DirectoryWriter:
         self._journal.put(image.result)
 
     def finish(self) -> int:
-        """Writes the tables and deletes the files of images that are gone or failed.
+        """Writes the tables and what vanished during the run, and deletes the files of images that are gone or failed.
 
         Returns:
             The number of images of earlier runs that are gone.
-        """
-        self._delete_orphans()
-        self._write_tables()
-        return self._journal.finish({name: digest for name in TABLES if (digest := files.digest(self._folder / name))})
 
-    def _delete_orphans(self) -> None:
-        kept = []
-        for path, digests in self._journal.files(orphans=True).items():
-            if is_edited(path, digests):
-                kept.append(path)
-            else:
-                remove(path, self._folder.absolute())
+        Raises:
+            LabelrError: If something cannot be written, or vanishes again.
+        """
+        self._journal.restore()
+        self._rewrite_vanished()
+        kept = delete_files(self._journal, self._folder, self._root, orphans=True)
         if kept:
             log.warning(
                 "kept %s of images that are gone or failed, because of edits: %s",
                 pluralize(len(kept), "file"), preview(kept),
             )  # fmt: skip
+        self._write_tables()
+        vanished = [path for path in self._tables if not path.exists()]
+        if vanished:
+            raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
+        return self._journal.finish()
+
+    def _rewrite_vanished(self) -> None:
+        """Writes the files of images again that were deleted during the run, perhaps with the output directory."""
+        formats = self._tagger.options.formats
+        for name in self._journal.tagged():
+            if not any(_is_gone(Path(self._root, file)) for file in file_names(name, formats)):
+                continue
+            result = self._journal.get(name)
+            image = result and self.write_files(self._tagger.selection.apply(result))
+            if image and image.result.failed:
+                raise LabelrError(
+                    f"the files of {name} vanished during the run, and cannot be written again: {image.result.reason}",
+                    "run the same command again",
+                )
 
     def _write_tables(self) -> None:
         tagger, folder = self._tagger, self._folder
         selection, options = tagger.selection, tagger.options
-        write = partial(write_table, excel=options.for_excel)
+        write = partial(write_table, excel=options.for_excel, replacing=self._replacing)
 
         def images() -> Iterator[TaggedImage]:
             return map(selection.apply, self._journal.results())
@@ -172,7 +202,7 @@ class DirectoryWriter:
             write(folder / LABELS_FILE, header(selection), map(label_row, tagged()))
             write(folder / PROBABILITIES_FILE, header(selection), map(probability_row, tagged()))
         if "jsonl" in options.formats:
-            with files.replacing(folder / JSONL_FILE) as file:
+            with self._replacing(folder / JSONL_FILE) as file:
                 file.writelines(json_line(image, tagger).encode() for image in images())
         if options.uncertain:
             names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
@@ -182,6 +212,23 @@ class DirectoryWriter:
         failed = (result for result in self._journal.results() if result.failed)
         rows = ([files.escape_formula_in_path(result.name), result.reason] for result in failed)
         write(folder / ERRORS_FILE, ["filename", "reason"], rows)
+
+    @contextmanager
+    def _replacing(self, path: Path) -> Iterator[io.BufferedWriter]:
+        """A temporary file that replaces a table at the end; a table that labelr did not write gets another name."""
+        with files.replacing(path) as file:
+            yield file
+            file.flush()
+            with os.fdopen(os.dup(file.fileno()), "rb") as content:
+                content.seek(0)
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            if is_edited(path, (digest, *self._journal.table_digests(path.name))):
+                numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+                kept = next(other for other in numbered if not os.path.lexists(other))
+                path.rename(kept)
+                log.warning("%s was not written by labelr, and is now called %s", path, kept.name)
+            self._journal.put_table(path.name, files.digest(path), digest)
+        self._tables.append(path)
 
 
 class StreamWriter:
@@ -251,17 +298,35 @@ def format_probability(prob: float) -> str:
     return f"{prob:.6f}"
 
 
-def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]], *, excel: bool = False) -> None:
+def write_table(
+    path: Path,
+    header: Iterable[str],
+    rows: Iterable[Iterable[Any]],
+    *,
+    excel: bool = False,
+    replacing: Callable[[Path], AbstractContextManager[io.BufferedWriter]] = files.replacing,
+) -> None:
     """Writes a CSV of any length atomically.
 
     Raises:
         LabelrError: If it cannot be written; an existing file stays.
     """
-    with files.replacing(path) as file:
+    with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         text.write(files.csv_text(header, (), excel=excel))
         files.write_rows(text, rows, excel=excel)
         text.detach()
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether there is no file; not if its folder cannot be searched."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """A training run: a locked directory with a record and a checkpoint, its settings, and where it computes."""
 
+import os
 import pickle
 import shutil
 import time
@@ -20,6 +21,7 @@ from labelr.errors import BusyError, LabelrError, first_line
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
+from labelr.model.info import ModelInfo
 from labelr.model.store import RUN_FILE
 from labelr.progress import Track, untracked
 from labelr.training.record import (
@@ -226,6 +228,8 @@ def reserve_folder(
         else:
             folder = _lock_first_free(store.make_name(default_name), stack)
         check_free(folder, force=force, resume=resume)
+        _check_links(folder)
+        files.delete_drafts(folder)
         try:
             yield folder
         except signals.Stopped as stopped:
@@ -238,7 +242,6 @@ def reserve_folder(
 @contextmanager
 def _locked(folder: Path, *, keep: bool = False) -> Iterator[Path]:
     """A directory, created if it does not exist, and locked; it is removed if it is empty in the end, unless `keep`."""
-    files.make_folder(folder)
     try:
         with files.locked(folder):
             yield folder
@@ -254,6 +257,8 @@ def _lock_first_free(stem: str, stack: ExitStack) -> Path:
         folder = store.models_folder() / (stem if number == 1 else f"{stem}-{number}")
         if folder.exists() and not _is_vacant(folder):
             continue
+        if files.is_locked(folder):
+            continue
         with suppress(BusyError), ExitStack() as attempt:
             attempt.enter_context(_locked(folder))
             if _is_vacant(folder):  # now that it is locked
@@ -264,18 +269,44 @@ def _lock_first_free(stem: str, stack: ExitStack) -> Path:
 
 def _is_vacant(folder: Path) -> bool:
     """Whether a directory holds nothing but leftovers of a run that was killed before its first checkpoint."""
-    return all(path.name in (files.LOCK_FILE, RUN_FILE) or files.is_draft(path) for path in folder.iterdir())
+    try:
+        names = {path.name for path in folder.iterdir() if not files.is_draft(path)} - {files.LOCK_FILE}
+    except FileNotFoundError:  # another run has ended meanwhile
+        return True
+    return not names or (names == {RUN_FILE} and _is_ours(folder))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether labelr wrote the model or run in a directory; other programs have a `model.json` or `run.json` too."""
+    if folder.parent == store.models_folder() or any(folder.glob(store.WEIGHTS)):
+        return True
+    for read, name in ((ModelInfo.read, store.INFO_FILE), (RunRecord.read, RUN_FILE)):
+        with suppress(LabelrError):
+            read(folder / name)
+            return True
+    return False
+
+
+def _check_links(folder: Path) -> None:
+    """Raises LabelrError if a folder in a model's directory is a link, behind which nothing may be deleted."""
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if path.is_symlink():
+                raise LabelrError(f"{path} is a link to another folder", "delete the link, or choose another directory")
 
 
 def check_free(folder: Path, *, force: bool, resume: bool = False) -> None:
     """Raises LabelrError unless a directory is empty, or its content may be replaced or resumed."""
-    if is_resumable(folder):
+    resumable, has_model = is_resumable(folder), (folder / store.INFO_FILE).is_file()
+    if not (_is_ours(folder) if resumable or has_model else _is_vacant(folder)):
+        raise LabelrError(f"{folder} exists and is not a model", "choose another name or directory")
+    if resumable:
         if not force and not resume:
             raise LabelrError(
                 f"there is an unfinished run in {folder}",
                 f"resume it with the same command and `--resume`, or {START_OVER}",
             )
-    elif (folder / store.INFO_FILE).is_file():
+    elif has_model:
         if resume and not (folder / RECORD_FILE).is_file():
             raise LabelrError(
                 f"the model in {folder} has no checkpoint to resume from", f"choose another name, or {START_OVER}"
@@ -284,8 +315,6 @@ def check_free(folder: Path, *, force: bool, resume: bool = False) -> None:
             raise LabelrError(
                 f"there is a model in {folder} already", "choose another name, or replace it with `--force`"
             )
-    elif not _is_vacant(folder):
-        raise LabelrError(f"{folder} exists and is not a model", "choose another name or directory")
 
 
 def _clean_up(folder: Path) -> None:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from labelr import files
 from labelr.config import PLOT_FORMATS
 from labelr.data.walk import PAGE_FILE, REPORT_FOLDER
+from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.predict import Model
 from labelr.scoring.report import sections, text
@@ -69,7 +70,13 @@ def report_files(folder: Path) -> list[Path]:
 
 
 def remove_report(folder: Path) -> None:
-    """Deletes the report in a directory, whose model or results are being replaced."""
+    """Deletes the report in a directory, whose model or results are being replaced.
+
+    Raises:
+        LabelrError: If its folder is a link, behind which nothing may be deleted.
+    """
+    if (folder / REPORT_FOLDER).is_symlink():
+        raise LabelrError(f"{folder / REPORT_FOLDER} is a link to another folder", "delete the link")
     for path in report_files(folder):
         with suppress(NotADirectoryError):  # a file of the user's has the folder's name: writing will report it
             path.unlink(missing_ok=True)
