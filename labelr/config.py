@@ -27,6 +27,7 @@ _machine = partial(setting, panel="Machine")
 _output = partial(setting, panel="Output")
 
 MAX_PIXELS = 200_000_000
+MAX_CELLS = 10_000_000
 DEFAULT_EPOCHS = 30
 FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 30, 200
 """Pretrained weights are trained for this many epochs, and for more if they have less than this many steps."""
@@ -90,6 +91,11 @@ class TextOptions(Settings):
         None,
         "Encoding of label files and other tables, such as cp1252. Default: UTF-8, or the one that fits their words.",
         metavar="NAME",
+    )
+    max_cells: int = _invalid(
+        MAX_CELLS,
+        "Do not read label files with more cells, with 10 times as many bytes, or with 4 times as many targets.",
+        low=1,
     )
 
 

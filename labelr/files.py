@@ -355,8 +355,10 @@ def _is_free(descriptor: int) -> bool:
 
 BOM = "\ufeff"
 """Byte order mark, by which Excel recognises UTF-8."""
-_FORMULA_STARTS = ("=", "+", "-", "@")
-_SIGNED = re.compile(r"[-+]\d+([.,]\d+)?")
+_FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\ufeff]*[=+@＝＋－＠-])")  # noqa: RUF001 - the forms of East Asia count too
+"""The beginning of a text that a spreadsheet may run as a formula, with the apostrophes that escape it."""
+_FORMULA_STARTS = frozenset("'=+@＝＋－＠-\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001)))))  # noqa: RUF001
+_SIGNED = re.compile(r"[-+][0-9]+([.,][0-9]+)?(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]], *, excel: bool = False) -> str:
@@ -372,30 +374,38 @@ def rows_text(rows: Iterable[Iterable[object]], *, excel: bool = False) -> str:
 
 
 def write_rows(file: TextIO, rows: Iterable[Iterable[object]], *, excel: bool = False) -> None:
-    """Writes rows of a CSV table, separated by semicolons for an Excel of most languages; lines end in a line feed."""
+    """Writes rows of a CSV table, separated by semicolons for an Excel of most languages; lines end in a line feed.
+
+    Every text is escaped by `escape_formula`; `unescape_formula` gives it back.
+    """
     minimal, quoted = (
         csv.writer(file, delimiter=";" if excel else ",", lineterminator="\n", quoting=how)
         for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
     )
-    for row in map(list, rows):
+    for cells in rows:
+        row = [escape_formula(cell) if isinstance(cell, str) else cell for cell in cells]
         # readers take a carriage return for a line break, but the module does not quote it
         has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
         (quoted if has_return else minimal).writerow(row)
 
 
 def escape_formula(text: str) -> str:
-    """The text with an apostrophe in front if a spreadsheet would read it as a formula; numbers unchanged."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) and not _SIGNED.fullmatch(text) else text
+    """The text with an apostrophe in front if a spreadsheet may run it as a formula; numbers unchanged.
+
+    One that has apostrophes before a formula gets another one, so that every text can be read back.
+    """
+    is_risky = text[:1] in _FORMULA_STARTS and _FORMULA.match(text)
+    return f"'{text}" if is_risky and not _SIGNED.fullmatch(text) else text
 
 
 def unescape_formula(cell: str) -> str:
     """The text that `escape_formula` made the cell from."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def escape_formula_in_path(name: str) -> str:
-    """The same relative path, with ``./`` in front if a spreadsheet would read it as a formula."""
-    return f"./{name}" if name.startswith(_FORMULA_STARTS) else name
+    """The same relative path, with ``./`` in front if it begins as a formula or with a space, which readers strip."""
+    return f"./{name}" if name[:1].isspace() or _FORMULA.match(name) else name
 
 
 def json_text(value: object) -> str:

@@ -204,7 +204,8 @@ class Dataset:
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The data set with some of its labels, in the order given."""
-        columns = [self.labels.index(label) for label in labels]
+        place = {label: column for column, label in enumerate(self.labels)}
+        columns = [place[label] for label in labels]
         return replace(self, labels=tuple(labels), targets=self.targets[:, columns])
 
     def scanned(self, options: ReadOptions, *, threads: int = 1, track: Track = untracked) -> Self:
@@ -245,7 +246,7 @@ def write_labels(path: Path, dataset: Dataset) -> None:
     header = ["filename", *(["split"] if splits else []), *dataset.labels]
     marks = np.where(np.isnan(dataset.targets), "", np.where(dataset.targets == 1, "1", "0")).tolist()
     rows = (
-        [file, *([splits[row]] if splits else []), *cells]
+        [files.escape_formula_in_path(file), *([splits[row]] if splits else []), *cells]
         for row, (file, cells) in enumerate(zip(dataset.files, marks, strict=True))
     )
     files.write_atomically(path, files.csv_text(header, rows))

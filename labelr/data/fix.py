@@ -14,13 +14,11 @@ from labelr.data.dataset import Dataset
 from labelr.data.formats import camtrap, classes, long, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import Mark
+from labelr.data.formats.table import CHANGES, Mark
 from labelr.errors import LabelrError
 
 MEANINGS = {1.0: "1", 0.0: "0"}
 """How the corrected table writes what is known; ``?`` for unknown."""
-CHANGES = "changes"
-"""The column of a corrected table that says what was changed in each row."""
 
 
 class Change(NamedTuple):
@@ -45,8 +43,7 @@ class FixedTable(NamedTuple):
 
     def write(self, path: Path) -> None:
         """Writes the table as a CSV. Raises LabelrError if that is not possible."""
-        header, *body = ([files.escape_formula(cell) for cell in row] for row in self.rows)
-        files.write_atomically(path, files.csv_text(header, body))
+        files.write_atomically(path, files.rows_text(self.rows))
 
 
 def fix_labels(dataset: Dataset, options: ReadOptions) -> FixedTable:

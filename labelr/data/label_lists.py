@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,7 @@ def _checked_names(names: Any) -> list[str]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise SettingError(f"label_names: expected a list of texts, got {describe_value(names)}", HINT)
     labels = [str(name).strip() for name in names]
-    repeated = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
     if not labels:
         raise SettingError("labels: no image has a label", "give some images at least one label")
     if repeated or "" in labels:

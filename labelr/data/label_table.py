@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr.data.limits import DEFAULT_LIMITS, Limits
 from labelr.errors import preview
 
 Targets = NDArray[np.float32]
@@ -80,6 +81,7 @@ class LabelTable:
         annotations: Iterable[Annotation],
         layout: str,
         *,
+        limits: Limits = DEFAULT_LIMITS,
         vocabulary: Sequence[str] | None = None,
         groups: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
@@ -106,6 +108,7 @@ class LabelTable:
             if annotation.name not in rows:
                 rows[annotation.name] = len(rows)
                 splits.append(annotation.split)
+        limits.check_targets(len(rows), len(labels))
         targets, num_ties = _count_votes(cleaned, rows, labels)
         if num_ties:
             notes = (*notes, f"labels affirmed as often as denied for an image, taken as unknown: {num_ties:,}")
@@ -191,7 +194,9 @@ def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels
         else:
             votes_no[row, [columns[label] for label in annotation.absent if label not in annotation.present]] += 1
         votes_yes[row, present] += 1
-    targets: Targets = np.where(votes_yes > votes_no, 1, np.where(votes_no > votes_yes, 0, np.nan)).astype(np.float32)
+    targets: Targets = np.full(shape, np.nan, dtype=np.float32)
+    targets[votes_yes > votes_no] = 1
+    targets[votes_no > votes_yes] = 0
     return targets, int(((votes_yes == votes_no) & (votes_yes > 0)).sum())
 
 
@@ -203,13 +208,20 @@ def spread_targets(labels: Sequence[str], targets: Targets, wanted: Sequence[str
     spread = np.full((len(targets), len(wanted)), np.nan, dtype=np.float32)
     if closed:
         spread[~np.isnan(targets).all(axis=1)] = 0
-    spread[:, [wanted.index(label) for label in labels]] = targets
+    columns = {label: column for column, label in enumerate(wanted)}
+    spread[:, [columns[label] for label in labels]] = targets
     return spread
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def note_missing_labels(labels: Sequence[str], wanted: Sequence[str], source: str = "the file") -> list[str]:
     """A note that names the `wanted` labels that are not in `labels`; empty if all are."""
-    missing = [label for label in wanted if label not in labels]
+    present = set(labels)
+    missing = [label for label in wanted if label not in present]
     return [f"labels that {source} does not name, unknown for its images: {preview(missing, 10)}"] if missing else []
 
 

@@ -148,7 +148,7 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
 
 def _save_frame(frame: "pd.DataFrame") -> Path:
     table = table_of_frame(frame, Path("DataFrame"))
-    content = files.csv_text(table.header, ([files.escape_formula(cell) for cell in row] for row in table.body))
+    content = files.rows_text(table.rows)
     digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     kind = COMPLETE if frame.attrs.get(COMPLETE) else FRAME
     path = files.home() / TABLES_FOLDER / f"{kind}-{digest}.csv"

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelr.data.label_table import relative_name, split_in_name
+from labelr.data.limits import MAX_NAME
 from labelr.data.walk import OTHER_PICTURES, SUFFIXES, FileIndex, has_image_suffix, has_other_suffix
 from labelr.errors import LabelrError, preview
 
@@ -32,6 +33,8 @@ ENDINGS = re.compile(
     rf"(?<=[^/\s])(?:\s*\.\s*(?:{'|'.join(ending[1:] for ending in SUFFIXES | OTHER_PICTURES | NAMED_INSTEAD)}))+\s*$"
 )
 """The endings at the end of a name in lower case, those that labelr does not open too, such as ``.dcm.png``."""
+PADDED = re.compile(r"(?:^|(?<=/))\s+|\s+(?=/|$)")
+"""Spaces around a name, or that of a folder."""
 UNUSUAL = re.compile(rf"[^\S ]|%20|  |^ | $| /|/ |{INVISIBLE.pattern}")
 """What `_loosen` changes."""
 
@@ -147,7 +150,8 @@ class ImageFinder:
         Raises:
             LabelrError: If a name matches several files.
         """
-        plain = [name if name in self._exact else _plain(name) for name in names]
+        plain = [name if name in self._exact else _plain(name[: MAX_NAME + 1]) for name in names]
+        plain = [name if len(name) <= MAX_NAME else "" for name in plain]
         max_depth = min(MAX_DEPTH, max((name.count("/") for name in plain), default=0))
         places = list(dict.fromkeys(os.path.relpath(base, self.folder).replace(os.sep, "/") for base in bases))
         spots = [(place, depth) for depth in range(max_depth + 1) for place in places]
@@ -247,6 +251,13 @@ class ImageFinder:
         return match if match.total > best.total else best
 
     def _find_below(self, place: str, name: str, depth: int) -> str | None:
+        """The file of a name without its first `depth` folders, below a folder; else that without spaces around it."""
+        found = self._find_exactly(place, name, depth)
+        if found is None and PADDED.search(name):
+            return self._find_exactly(place, PADDED.sub("", name), depth)
+        return found
+
+    def _find_exactly(self, place: str, name: str, depth: int) -> str | None:
         """The file of a name without its first `depth` folders, below a folder."""
         inside = _inside(place, name, depth)
         for start in self._absolute if name.startswith("/") else ():

@@ -29,6 +29,8 @@ SPLITS_FILE = "splits.csv"
 HINT = "name a table with columns `image` and `split`, or train.txt, val.txt and test.txt with `--splits` for each"
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 MAX_MOVES = 200
+MAX_HEADER = 1000
+"""Bytes of a first line in which the columns of our own tables are looked for."""
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +58,16 @@ def write_splits(folder: Path, dataset: Dataset) -> None:
         LabelrError: If it cannot be written.
     """
     fingerprints = ("" if value is None else f"{value:016x}" for value in dataset.fingerprints)
-    rows = zip(dataset.files, dataset.split_names, dataset.digests, fingerprints, strict=True)
+    names = map(files.escape_formula_in_path, dataset.files)
+    rows = zip(names, dataset.split_names, dataset.digests, fingerprints, strict=True)
     files.write_atomically(folder / SPLITS_FILE, files.csv_text(SplitRow._fields, rows))
 
 
 def recorded_digests(folder: Path) -> set[str]:
     """The content digest of each image in a model's ``splits.csv``; empty without one."""
     try:
-        content = (folder / SPLITS_FILE).read_bytes()
+        with files.open_regular(folder / SPLITS_FILE) as file:
+            content = file.read()
     except OSError:
         return set()
     return {digest.decode() for digest in re.findall(rb",([0-9a-f]{64})\b", content)}  # parsing is slow
@@ -111,17 +115,18 @@ def _read_list(path: Path, encoding: str | None) -> list[str]:
     if path.suffix.lower() not in TEXT_SUFFIXES:
         return _read_columns(path, encoding).names
     with files.reading(path, HINT):
-        lines = Source(path, path.parent, ReadOptions(encoding=encoding)).text.content.splitlines()
-    return [normalize_name(line.strip()) for line in lines if line.strip()]
+        text = Source(path, path.parent, ReadOptions(encoding=encoding)).text.content
+    return [normalize_name(line.removesuffix("\r")) for line in text.split("\n") if line.strip()]
 
 
 def _read_columns(path: Path, encoding: str | None) -> Columns:
     """The columns of a table; the one of splits is not searched for yet."""
     try:
-        with path.open("rb") as file:  # names in our own tables may have bytes that are not UTF-8
-            header = file.readline().decode("ascii", "replace").strip().split(",")
+        with files.open_regular(path) as file:  # names in our own tables may have bytes that are not UTF-8
+            header = file.readline(MAX_HEADER).decode("ascii", "replace").strip().split(",")
         is_ours = header[:3] == list(SplitRow._fields[:3])
-        source = Source(path, path.parent, ReadOptions(encoding="utf-8" if is_ours else encoding))
+        options = ReadOptions(encoding="utf-8" if is_ours else encoding)
+        source = Source(path, path.parent, options, keep_spaces=True)
         columns = Columns.find(_with_header(source.require_table()), source.options)
     except (OSError, LabelrError) as error:
         reason = error.message if isinstance(error, LabelrError) else f"cannot read {path}: {error.strerror}"

@@ -73,9 +73,7 @@ def is_image(path: Path) -> bool:
 
 def _has_image_content(path: Path) -> bool:
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            return False
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             return _SIGNATURES.match(file.read(32)) is not None
     except OSError:
         return False

@@ -258,7 +258,7 @@ def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None
     """
     files.make_folder(folder)
     rows = [without_nan(row) for row in evaluation.label_rows]
-    table = ([files.escape_formula(str(row["label"])), *(row[name] for name in COLUMNS[1:])] for row in rows)
+    table = ([row[name] for name in COLUMNS] for row in rows)
     files.write_atomically(folder / PER_LABEL_FILE, files.csv_text(COLUMNS, table))
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))
     files.write_atomically(folder / ERRORS_FILE, errors_csv)
@@ -275,7 +275,7 @@ def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]
         extra: Further columns by name, N values each, which follow the file name.
     """
     extra = extra or {}
-    header = [files.escape_formula(f"{label}:{kind}") for label in evaluation.labels for kind in PREDICTION_KINDS]
+    header = [f"{label}:{kind}" for label in evaluation.labels for kind in PREDICTION_KINDS]
     preds = decide(evaluation.probs, evaluation.thresholds)
     extra_rows = zip(*extra.values(), strict=True) if extra else [()] * len(preds)
 
@@ -305,8 +305,5 @@ def write_suspects(path: Path, evaluation: Evaluation) -> None:
     Raises:
         LabelrError: If it cannot be written.
     """
-    rows = (
-        (files.escape_formula_in_path(file), files.escape_formula(label), *rest)
-        for file, label, *rest in suspect_rows(evaluation)
-    )
+    rows = ((files.escape_formula_in_path(file), *rest) for file, *rest in suspect_rows(evaluation))
     files.write_atomically(path, files.csv_text(SUSPECT_COLUMNS, rows))

@@ -44,7 +44,7 @@ class UnwritableFileError(LabelrError):
 
 def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False) -> bytes:
     """The CSV of an image: rows ``label,probability`` of the labels that apply, the most probable first."""
-    rows = [(files.escape_formula(labels[index]), format_probability(image.probs[index])) for index in image.ranked]
+    rows = [(labels[index], format_probability(image.probs[index])) for index in image.ranked]
     return files.csv_text(IMAGE_HEADER, rows, excel=excel).encode()
 
 
@@ -265,7 +265,7 @@ class StreamWriter:
 
 def header(selection: LabelSelection) -> list[str]:
     """The header of a table with one column per label."""
-    return ["filename", *map(files.escape_formula, selection.labels)]
+    return ["filename", *selection.labels]
 
 
 def label_row(image: TaggedImage) -> list[Any]:

@@ -267,11 +267,7 @@ def trial_rows(
 def trials_csv(trials: Sequence[Trial], names: Iterable[str]) -> str:
     """The content of ``trials.csv``."""
     rows = [without_nan(row) for row in trial_rows(trials, names)]
-    return files.csv_text(rows[0], ([_cell(value) for value in row.values()] for row in rows))
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else files.escape_formula(value) if isinstance(value, str) else value
+    return files.csv_text(rows[0], (row.values() for row in rows))
 
 
 def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int) -> str:

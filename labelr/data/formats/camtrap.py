@@ -58,6 +58,7 @@ def read(source: Source) -> LabelTable:
         groups=columns.groups,
         notes=[of_events] * ("" in ids),
         invalid=[*columns.table.invalid.values(), *invalid.values()],
+        limits=source.limits,
     )
 
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labelr.config import ReadOptions
 from labelr.data.formats import wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark
 from labelr.data.formats.tags import split_tags
-from labelr.data.label_table import LabelTable, Targets
+from labelr.data.label_table import LabelTable, Targets, repeated_names
 from labelr.errors import LabelrError, pluralize, preview
 
 DESCRIPTION = "classes in the columns"
@@ -55,7 +54,7 @@ def read(source: Source) -> LabelTable:
         if numbers[0] in marks.columns:
             own, targets = [table.header[numbers[0]]], targets_of_marks[:, [marks.columns.index(numbers[0])]]
         else:
-            own, targets = _read_words(columns, numbers, options)
+            own, targets = _read_words(columns, numbers, source)
         labels += own
         blocks.append(targets)
     _check_labels(table.path.name, labels)
@@ -91,9 +90,9 @@ def _properties(columns: Columns, chosen: Sequence[int], marked: Sequence[int]) 
     return list(found.values())
 
 
-def _read_words(columns: Columns, numbers: Sequence[int], options: ReadOptions) -> tuple[list[str], Targets]:
+def _read_words(columns: Columns, numbers: Sequence[int], source: Source) -> tuple[list[str], Targets]:
     """The labels of a column, or of several slots, and their targets, shape ``(N, labels)``."""
-    table = columns.table
+    table, options = columns.table, source.options
     is_slots = len(numbers) > 1
     prefix = "" if is_slots else f"{table.header[numbers[0]]}="
     words: list[set[str]] = [set() for _ in columns.names]
@@ -111,14 +110,17 @@ def _read_words(columns: Columns, numbers: Sequence[int], options: ReadOptions) 
     if options.blank == "unknown" or (options.blank == "auto" and not is_slots):
         is_unknown[:] = True
     labels = sorted(set().union(*words))
-    targets = np.array([[label in own for label in labels] for own in words], dtype=np.float32)
-    targets = targets.reshape(len(words), len(labels))
+    source.limits.check_targets(len(words), len(labels))
+    place = {label: column for column, label in enumerate(labels)}
+    targets = np.zeros((len(words), len(labels)), dtype=np.float32)
+    for row, own in enumerate(words):
+        targets[row, [place[label] for label in own]] = 1
     targets[is_unknown & np.array([not own for own in words], dtype=bool)] = np.nan
     return [f"{prefix}{label}" for label in labels], targets
 
 
 def _check_labels(file: str, labels: Sequence[str]) -> None:
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    repeated = repeated_names(labels)
     if repeated:
         raise LabelrError(
             f"{file} has {pluralize(len(repeated), 'label')} in several of the columns: {preview(repeated)}",

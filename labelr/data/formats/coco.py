@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import cell_text
+from labelr.data.formats.table import exact_name
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.errors import LabelrError, pluralize
 
@@ -56,7 +57,7 @@ def read(source: Source) -> LabelTable:
     annotations = [Annotation(name, labels) for name, labels in by_name.items()]
     notes = note_empty_images(annotations, "an object")
     layout = "COCO, the objects in an image"
-    return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid)
+    return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid, limits=source.limits)
 
 
 def _named_by_id(source: Source, kind: str, field: str, invalid: list[str]) -> dict[str, str]:
@@ -73,6 +74,6 @@ def _pairs(source: Source, kind: str, first: str, second: str, invalid: list[str
     for number, entry in enumerate(source.document[kind], start=1):
         pair = (entry.get(first), entry.get(second)) if isinstance(entry, dict) else (None, None)
         if all(isinstance(value, (str, int, float)) for value in pair):
-            yield cell_text(pair[0]), cell_text(pair[1])  # pandas writes ids as 1.0
+            yield cell_text(pair[0]), exact_name(cell_text(pair[1]))  # pandas writes ids as 1.0
         else:
             invalid.append(f"{source.path}: entry {number} of `{kind}` has no usable {first} or {second}")

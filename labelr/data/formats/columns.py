@@ -139,6 +139,11 @@ class Columns:
         )
 
     def named_or_text(self) -> list[int]:
+        """See `label_columns`."""
+        return self._label_columns
+
+    @cached_property
+    def _label_columns(self) -> list[int]:
         """The columns that may hold labels as text: those that the user names, or called in `LABEL_COLUMNS`, or others.
 
         A column of common names is preferred to the scientific ones beside it; columns of metadata are left out.
@@ -158,6 +163,7 @@ class Columns:
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
         copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
+        used = frozenset(used)
         others = [n for n in self.unassigned() if n not in used and self.table.header[n] not in ("", *self.exclude)]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_wide = not any(map(self.table.holds_text, used))

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from itertools import islice
 
 from labelr.data.formats.alphabets import ALPHABETS, CHARACTERS, HALF_KANA, KANA, LATIN, SIGNS
 
@@ -19,9 +18,12 @@ _UNLIKELY = re.compile(
     re.MULTILINE,
 )
 """Letters that do not begin a word, or that have another form at its end, and signs that do not touch letters."""
-_WORD = re.compile(rb"[^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*[\x80-\xff][^\x00-\x2f\x3a-\x3f|]*")
+_LETTER = rb"[^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]"
+_WORD = re.compile(rb"(?<!%b)%b*[\x80-\xff][^\x00-\x2f\x3a-\x3f|]*" % (_LETTER, _LETTER))
 """A word with a byte beyond ASCII; the second byte of a character may be in ASCII, but for digits and separators."""
 MAX_WORDS = 1000
+MAX_LENGTH = 1000
+"""Bytes of a word; what is longer is none."""
 MIN_SCORE = -8.0
 """Where a byte beyond ASCII is less likely, in nats, the guess is left to the library."""
 
@@ -86,7 +88,13 @@ def _guess(data: bytes) -> str:
 
 def _sample(data: bytes) -> bytes:
     """The words with bytes beyond ASCII, each once: how often a label occurs must not change how a text is read."""
-    return b"\n".join(islice(dict.fromkeys(_WORD.findall(data)), MAX_WORDS))
+    words: dict[bytes, None] = {}
+    for word in _WORD.finditer(data):
+        if word.end() - word.start() <= MAX_LENGTH:
+            words[word[0]] = None
+            if len(words) == MAX_WORDS:
+                break
+    return b"\n".join(words)
 
 
 def _is_likelier(data: bytes, codec: str) -> bool:
@@ -109,8 +117,8 @@ def _score_utf8(sample: bytes) -> float:
 def _count_utf8(data: bytes) -> tuple[int, int]:
     """The number of characters beyond ASCII in UTF-8, and of bytes that are in none."""
     text = data.decode("utf-8", "surrogateescape")
-    stray = len(re.findall("[\udc80-\udcff]", text))
-    return len(text) - len(re.findall("[\x00-\x7f]", text)) - stray, stray
+    stray = len(data) - len(text.encode("utf-8", "ignore"))
+    return len(text) - len(text.encode("ascii", "ignore")) - stray, stray
 
 
 def _decodes(data: bytes, codec: str) -> bool:

@@ -61,7 +61,9 @@ def read(source: Source) -> LabelTable:
     notes += _note_names(folders, separator, num_empty, unknown_if_empty=unknown_if_empty)
     further = [name for names in copies.values() for name in names[1:]]
     how = f", joined by `{separator}`" if separator else ""
-    return LabelTable.of(annotations, f"folders named after labels{how}", notes=notes, aside=further)
+    return LabelTable.of(
+        annotations, f"folders named after labels{how}", notes=notes, aside=further, limits=source.limits
+    )
 
 
 def _labels(folder: str, separator: str | None) -> list[str]:

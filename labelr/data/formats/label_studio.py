@@ -38,7 +38,7 @@ def read(source: Source) -> LabelTable:
         raise LabelrError(
             f"{source.path} is not an export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
-    return LabelTable.of(annotations, "an export of Label Studio", notes=notes)
+    return LabelTable.of(annotations, "an export of Label Studio", notes=notes, limits=source.limits)
 
 
 def _read_nested(source: Source) -> list[Annotation]:

@@ -21,6 +21,7 @@ from labelr.data.formats import (
     yolo,
 )
 from labelr.data.formats.source import Source
+from labelr.data.formats.table import PROBE_SIZE
 from labelr.data.label_table import LabelTable
 from labelr.errors import LabelrError
 
@@ -81,7 +82,7 @@ def recognise(source: Source) -> tuple[int, tuple[str, ...]]:
 def _confidence(name: str, source: Source) -> int:
     try:
         return LAYOUTS[name].fits(source)
-    except LabelrError:
+    except (LabelrError, RecursionError):
         return 0
 
 
@@ -96,7 +97,10 @@ def read_source(source: Source) -> LabelTable:
     wanted = source.options.layout
     layouts = recognise(source)[1] if wanted == "auto" else (wanted,)
     if len(layouts) == 1:
-        table = LAYOUTS[layouts[0]].read(source)
+        try:
+            table = LAYOUTS[layouts[0]].read(source)
+        except RecursionError:
+            raise LabelrError(f"{source.path} is nested too deeply", "export it again") from None
         broken = next(filter(SURROGATE.search, table.labels), None)
         if broken:
             what = "half a character" if HALF.search(broken) else "bytes that are not UTF-8"
@@ -121,7 +125,7 @@ def _first_lines(source: Source) -> str:
         content = "" if source.is_folder else source.text.content
     except LabelrError:
         return ""
-    lines = [line for line in content.splitlines() if line.strip()][:3]
+    lines = [line for line in content[:PROBE_SIZE].splitlines() if line.strip()][:3]
     shown = "\n".join(f"    {line[:120]}{'…' if len(line) > 120 else ''}" for line in lines)
     return f"; its first lines:\n{shown}" if lines else ""
 

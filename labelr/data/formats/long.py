@@ -10,6 +10,7 @@ from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import MARKS, Mark, read_table
 from labelr.data.formats.tags import holds_lists
 from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.limits import Limits
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "one row an image and label"
@@ -68,7 +69,7 @@ def read(source: Source) -> LabelTable:
     )
     used = {column, *confidences.columns}
     layout = f'{DESCRIPTION}, in the column "{table.header[column]}"{table.described}'
-    return _to_label_table(columns, annotations, confidences, layout, columns.notes(used))
+    return _to_label_table(columns, annotations, confidences, layout, columns.notes(used), source.limits)
 
 
 def _find_contradictions(columns: Columns, label_column: int, confidences: Confidences) -> dict[int, str]:
@@ -113,7 +114,7 @@ def read_open_images(source: Source) -> LabelTable:
     annotations = (
         Annotation(name, present, absent, complete=False) for (name, _), (present, absent) in merged.items() if name
     )
-    return _to_label_table(columns, annotations, confidences, "labels of Open Images", notes)
+    return _to_label_table(columns, annotations, confidences, "labels of Open Images", notes, source.limits)
 
 
 def _label_column(columns: Columns) -> int | None:
@@ -129,7 +130,12 @@ def _judged(columns: Columns) -> Iterable[tuple[str, str]]:
 
 
 def _to_label_table(
-    columns: Columns, annotations: Iterable[Annotation], confidences: Confidences, layout: str, notes: Sequence[str]
+    columns: Columns,
+    annotations: Iterable[Annotation],
+    confidences: Confidences,
+    layout: str,
+    notes: Sequence[str],
+    limits: Limits,
 ) -> LabelTable:
     """The label table of annotations, those of an image joined by vote, without images that have an invalid row."""
     skipped = {columns.names[row] for row in confidences.invalid}
@@ -140,6 +146,7 @@ def _to_label_table(
         notes=[*notes, *confidences.notes],
         invalid=[*columns.table.invalid.values(), *confidences.invalid.values()],
         aside=[*columns.table.aside, *sorted(skipped - {""})],
+        limits=limits,
     )
 
 
@@ -164,6 +171,6 @@ def _read_display_names(source: Source) -> tuple[dict[str, str], list[str]]:
     found = sorted(path for path in source.path.parent.glob("*class-descriptions*.csv") if path.is_file())
     if not found:
         return {}, ["labels are codes: for names, put class-descriptions.csv of Open Images beside the table"]
-    rows = read_table(found[0], read_text(found[0]).content).rows
+    rows = read_table(found[0], read_text(found[0], limits=source.limits).content, source.limits).rows
     names = {row[0]: row[1] for row in rows if len(row) == 2 and row[0].lower() != "labelname"}
     return names, [f"names of labels are from {found[0].name}"]

@@ -11,6 +11,7 @@ from labelr.data.formats.source import DecodedText, Source, read_text, read_text
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.formats.vectors import vector_size
 from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.limits import DEFAULT_LIMITS, Limits
 from labelr.data.walk import find_images
 from labelr.errors import LabelrError, preview
 
@@ -59,6 +60,7 @@ def read(source: Source) -> LabelTable:
         notes=[note] if empty else [],
         invalid=list(invalid.values()),
         aside=list(invalid),
+        limits=source.limits,
     )
 
 
@@ -70,9 +72,9 @@ def _read_valid(
     Raises:
         LabelrError: For one that cannot be read, unless the user leaves such images out.
     """
-    encoding = source.options.encoding
+    encoding, limits = source.options.encoding, source.limits
     try:
-        return sidecars, *_read_texts(list(sidecars.values()), encoding), {}
+        return sidecars, *_read_texts(list(sidecars.values()), encoding, limits), {}
     except LabelrError as error:
         if not source.options.skip_invalid:
             hint = "correct the file or its permissions, or leave such images out with `--skip-invalid`"
@@ -80,13 +82,13 @@ def _read_valid(
     kept, invalid = {}, {}
     for name, paths in sidecars.items():
         try:
-            _read_texts([paths], encoding)
+            _read_texts([paths], encoding, limits)
             kept[name] = paths
         except LabelrError as error:
             invalid[name] = error.message
     if not kept:
         raise LabelrError(f"no text file in {source.path} can be read: {next(iter(invalid.values()))}")
-    return kept, *_read_texts(list(kept.values()), encoding), invalid
+    return kept, *_read_texts(list(kept.values()), encoding, limits), invalid
 
 
 def separator_beside(images: Path, texts: Path) -> str | None:
@@ -134,9 +136,11 @@ def _comma(texts: Sequence[str]) -> str | None:
     return "," if any("," in text for text in texts) else None
 
 
-def _read_texts(files: Sequence[Sequence[Path]], encoding: str | None = None) -> tuple[list[str], str]:
+def _read_texts(
+    files: Sequence[Sequence[Path]], encoding: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> tuple[list[str], str]:
     """The text of the files of each image, and the encodings other than UTF-8 as the end of a description."""
-    texts = iter(read_texts([path for paths in files for path in paths], encoding))
+    texts = iter(read_texts([path for paths in files for path in paths], encoding, limits))
     of_images = [list(islice(texts, len(paths))) for paths in files]
     encodings = sorted({text.encoding for own in of_images for text in own} - {""})
     contents = ["\n".join(text.content for text in own).strip() for own in of_images]

@@ -16,6 +16,8 @@ from labelr.data.formats.encodings import find_encodings
 from labelr.data.formats.json_objects import find_objects
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
+from labelr.data.formats.yaml_files import parse_yaml
+from labelr.data.limits import CELLS_OF_OBJECT, DEFAULT_LIMITS, Limits, read_bytes
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
@@ -55,6 +57,7 @@ class Source:
         images: The folder of the images.
         options: How to read it.
         index: The files below folders.
+        keep_spaces: Whether names in it keep the spaces around them also where no image has these.
         match: The result of `recognise`, once it has one.
         broken: The lines of JSON Lines that were left out, each with its reason.
     """
@@ -63,6 +66,7 @@ class Source:
     images: Path
     options: ReadOptions
     index: FileIndex = field(default_factory=FileIndex, repr=False)
+    keep_spaces: bool = False
     match: tuple[int, tuple[str, ...]] | None = field(default=None, init=False)
     broken: list[str] = field(default_factory=list, init=False)
 
@@ -81,9 +85,14 @@ class Source:
         """Its text."""
         return self.read(self.path)
 
+    @property
+    def limits(self) -> Limits:
+        """How much it may hold."""
+        return Limits(self.options.max_cells, self.path)
+
     def read(self, path: Path) -> DecodedText:
         """The text of a file beside it; see `read_text`."""
-        return read_text(path, self.options.encoding)
+        return read_text(path, self.options.encoding, self.limits)
 
     @cached_property
     def is_spreadsheet(self) -> bool:
@@ -98,13 +107,26 @@ class Source:
     @cached_property
     def table(self) -> Table | None:
         """Its cells, also those of JSON Lines or of a list of objects; None for a folder and for other suffixes."""
+        table = self._read_table()
+        return table and table.with_exact_names(self._has_exactly)
+
+    def _has_exactly(self, name: str) -> bool:
+        """Whether an image, or a folder of some, has the spaces around the name of an image."""
+        return self.keep_spaces or not self._padded.isdisjoint(name.replace("\\", "/").split("/"))
+
+    @cached_property
+    def _padded(self) -> set[str]:
+        """The names of image files and their folders that begin or end with spaces."""
+        return {part for name in self.image_files for part in name.split("/") if part != part.strip()}
+
+    def _read_table(self) -> Table | None:
         if self.objects:
-            return table_of_objects(self.path, self.objects)
+            return table_of_objects(self.path, self.objects, self.limits)
         if self.is_folder or self.suffix in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".xml"):
             return None
         if self.is_spreadsheet:
-            return read_spreadsheet(self.path, self.options.sheet)
-        return read_table(self.path, self.text.content)
+            return read_spreadsheet(self.path, self.options.sheet, self.limits)
+        return read_table(self.path, self.text.content, self.limits)
 
     def require_table(self) -> Table:
         """Its cells; a LabelrError if it is not a table."""
@@ -137,19 +159,26 @@ class Source:
     def document(self) -> Any:
         """The content of a JSON, JSON Lines or YAML file; None for any other file."""
         try:
-            if self.suffix == ".json":
-                return json.loads(self.text.content)
-            if self.suffix in (".jsonl", ".ndjson"):
-                is_array = self.text.content.lstrip().startswith("[")
-                return json.loads(self.text.content) if is_array else self._parse_lines()
+            if self.suffix in JSON_SUFFIXES:
+                self._check_values()
+                is_array = self.text.content.lstrip()[:1] == "["
+                return self._parse_lines() if self.suffix != ".json" and not is_array else json.loads(self.text.content)
             if self.suffix in YAML_SUFFIXES:
-                return _parse_yaml(self.text.content)
-        except (ValueError, RecursionError) as error:
+                return parse_yaml(self.path, self.text.content, self.limits)
+        except RecursionError:
+            raise LabelrError(f"{self.path} cannot be parsed: it is nested too deeply", "export it again") from None
+        except ValueError as error:
             hint = "export or save it again"
             if self.suffix in (".jsonl", ".ndjson"):
                 hint = "correct the line, or leave such lines out with `--skip-invalid`"
             raise LabelrError(f"{self.path} cannot be parsed: {error}", hint) from error
         return None
+
+    def _check_values(self) -> None:
+        """Raises LabelrError if a JSON has too many values, before it is parsed."""
+        count = self.text.content.count
+        number = count(",") + count("[") + count("\n") + CELLS_OF_OBJECT * count("{")
+        self.limits.check_cells(self.path, number, "commas, line breaks and brackets")
 
     def _parse_lines(self) -> list[Any]:
         """The values of JSON Lines; lines that cannot be parsed are left out if the user allows it."""
@@ -213,20 +242,26 @@ class Source:
         return [path.relative_to(self.images).as_posix() for path in self.index.find_images(self.images)]
 
 
-def read_text(path: Path, encoding: str | None = None) -> DecodedText:
+def read_text(path: Path, encoding: str | None = None, limits: Limits = DEFAULT_LIMITS) -> DecodedText:
     """The text of a file in the given encoding, or in the one that fits it best; see `read_texts`."""
-    return read_texts([path], encoding)[0]
+    return read_texts([path], encoding, limits)[0]
 
 
-def read_texts(paths: Sequence[Path], encoding: str | None = None) -> list[DecodedText]:
+def read_texts(
+    paths: Sequence[Path], encoding: str | None = None, limits: Limits = DEFAULT_LIMITS
+) -> list[DecodedText]:
     """The texts of files in the given encoding; else in UTF-8 or UTF-16, and all others in the one that fits them best.
 
     A few bytes that are not valid UTF-8 in a UTF-8 file, such as those of file names, become surrogate escapes.
 
     Raises:
-        LabelrError: If one cannot be read, or is not text.
+        LabelrError: If one cannot be read, or is not text, or together they are too large.
     """
-    contents = [_read_bytes(path) for path in paths]
+    contents, size = [], 0
+    for path in paths:
+        contents.append(read_bytes(path, limits))
+        size += len(contents[-1])
+        limits.check_size(path, size, " with the files before it")
     codecs = [encoding] * len(contents) if encoding else find_encodings(contents)
     return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
 
@@ -236,13 +271,6 @@ def readable_texts(paths: Iterable[Path], encoding: str | None = None) -> Iterat
     for path in paths:
         with suppress(LabelrError):
             yield read_text(path, encoding).content
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _decode(path: Path, data: bytes, codec: str, *, hinted: str | None) -> DecodedText:
@@ -256,15 +284,3 @@ def _decode(path: Path, data: bytes, codec: str, *, hinted: str | None) -> Decod
     if "\0" in content:
         raise LabelrError(f"{path} is not text: it holds null characters", "save the file as text in UTF-8")
     return DecodedText(content.removeprefix("\ufeff"), codec)
-
-
-def _parse_yaml(text: str) -> Any:
-    """The content of a YAML text with scalars as text; aliases are refused, since they can expand to gigabytes."""
-    import yaml
-
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
-            raise ValueError("it has aliases, which labelr does not read")
-        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - it makes nothing but text, lists and dicts
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error

@@ -5,6 +5,7 @@ import re
 import shlex
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +14,13 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, ParseError
+from xml.parsers.expat import ExpatError
 
-from labelr.data.formats.table import Table
+from labelr import files
+from labelr.data.formats.archives import MAX_COLUMNS, check_archive, number_of_column
+from labelr.data.formats.elements import iterate_xml
+from labelr.data.formats.table import Table, strip_cell
+from labelr.data.limits import DEFAULT_LIMITS, Limits, read_bytes
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview
 
@@ -56,7 +62,7 @@ def is_spreadsheet(path: Path) -> bool:
 
 def _read_head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             return file.read(1000)
     except OSError:
         return b""
@@ -69,27 +75,28 @@ def _kind_of_other(head: bytes) -> str:
     return next((kind for kind, beginning in _OTHERS.items() if beginning.match(head)), "")
 
 
-def read_spreadsheet(path: Path, sheet: str | None = None) -> Table:
+def read_spreadsheet(path: Path, sheet: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Table:
     """The cells of a sheet, or of a Parquet or Feather file, with the row numbers that a spreadsheet shows.
 
     Args:
         path: The file.
         sheet: The name of the sheet; None takes the only one that has cells and is not hidden.
+        limits: How much it may hold.
 
     Raises:
         LabelrError: If the file cannot be read, has no such sheet, or several of them, or a package is missing.
     """
-    head = _read_head(path)
+    head, content = _read_head(path), read_bytes(path, limits)
     if head.startswith((_PARQUET, *_ARROW)):
         if sheet is not None:
             raise LabelrError(f"{path} has no sheets", "leave `--sheet` out")
-        return _read_columnar(path, head)
+        return _read_columnar(path, content, limits)
     if kind := _kind_of_other(head):
         raise LabelrError(
             f"{path} is {kind}, which labelr does not read",
             "open it in a spreadsheet program, save it as .xlsx or CSV, and use that file",
         )
-    return _read_sheet(path, sheet)
+    return _read_sheet(path, content, sheet, limits)
 
 
 def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
@@ -151,7 +158,7 @@ def cell_text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
-        return value.strip()
+        return strip_cell(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (list, tuple, set, dict)):
@@ -162,43 +169,65 @@ def cell_text(value: Any) -> str:
     return "" if text in MISSING else text.removesuffix(" 00:00:00")  # of a date
 
 
-def _read_columnar(path: Path, head: bytes) -> Table:
-    import pandas as pd
-
+def _read_columnar(path: Path, content: bytes, limits: Limits) -> Table:
+    is_parquet = content.startswith(_PARQUET)
     try:
-        if head.startswith(_STREAM):
-            from pyarrow import ipc
+        import pyarrow as pa
+        from pyarrow import feather, ipc
 
-            with path.open("rb") as file:
-                frame = ipc.open_stream(file).read_pandas()
+        if is_parquet:
+            table = _read_parquet(path, content, limits)
+        elif content.startswith(_STREAM):
+            table = ipc.open_stream(BytesIO(content)).read_all()
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of version 1 of Feather, that it is old
-                frame = pd.read_parquet(path) if head.startswith(_PARQUET) else pd.read_feather(path)
+                table = feather.read_table(pa.BufferReader(content))
+        limits.check_cells(path, table.num_rows * max(table.num_columns, 1))
+        limits.check_size(path, table.nbytes, ", uncompressed,")
+        frame = table.to_pandas()
     except ImportError as error:
         raise LabelrError(f"{path} needs pyarrow to be read", "`pip install 'labelr[parquet]'`") from error
+    except LabelrError:
+        raise
     except Exception as error:  # pyarrow raises its own errors, which cannot be named without it
         raise LabelrError(f"{path} cannot be read: {error}", "write it again") from error
-    return table_of_frame(frame, path, "Parquet" if head.startswith(_PARQUET) else "Arrow")
+    return table_of_frame(frame, path, "Parquet" if is_parquet else "Arrow")
 
 
-def _read_sheet(path: Path, sheet: str | None) -> Table:
+def _read_parquet(path: Path, content: bytes, limits: Limits) -> Any:
+    """The table of a Parquet file, whose texts stay in dictionaries: each may occur a million times."""
+    from pyarrow import parquet
+
+    about = parquet.read_metadata(BytesIO(content))
+    limits.check_cells(path, about.num_rows * max(about.num_columns, 1))
+    size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    limits.check_size(path, size, ", uncompressed,")
+    columns = [about.schema.column(number) for number in range(about.num_columns)]
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    return parquet.ParquetFile(BytesIO(content), read_dictionary=texts).read()
+
+
+def _read_sheet(path: Path, content: bytes, sheet: str | None, limits: Limits) -> Table:
     from python_calamine import CalamineError, PasswordError, load_workbook
 
     try:
-        with path.open("rb") as file, load_workbook(file) as book:  # of whatever suffix
-            chosen, notes = _choose_sheet(path, book, sheet)
+        if content.startswith(_BOOKS[0]):
+            check_archive(path, content, limits)
+        with load_workbook(BytesIO(content)) as book:  # of whatever suffix
+            chosen, notes = _choose_sheet(path, book, sheet, limits)
             name, ranges = chosen.name, chosen.merged_cell_ranges or []
             values = chosen.to_python(skip_empty_area=False)
-    except (CalamineError, ValueError, OSError, zipfile.BadZipFile) as error:
+        look = _look(content, name)
+    except (CalamineError, ValueError, ExpatError, zipfile.BadZipFile, zlib.error) as error:
         reason = "it is protected by a password" if isinstance(error, PasswordError) else error
         raise LabelrError(f"{path} cannot be read: {reason}", "save it again, or save the sheet as CSV") from error
     rows = [list(map(cell_text, own)) for own in values]
-    look = _look(path, name)
     for (row, column), (before, width, after) in look.formats.items():
         if row < len(rows) and column < len(rows[row]) and rows[row][column].isdigit():
             rows[row][column] = f"{before}{rows[row][column].zfill(width)}{after}"
     ranges = [*ranges, *look.merged]
+    limits.check_cells(path, sum(min(end, len(rows)) - start for (start, _), (end, _) in ranges), "merged cells")
     _fill_merged(rows, ranges)
     numbers = [number for number, cells in enumerate(rows, start=1) if any(cells)]
     if not numbers:
@@ -219,7 +248,9 @@ def _rounded_columns(rows: Sequence[Sequence[object]]) -> frozenset[int]:
     )
 
 
-def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> tuple["CalamineSheet", list[str]]:
+def _choose_sheet(
+    path: Path, book: "CalamineWorkbook", wanted: str | None, limits: Limits
+) -> tuple["CalamineSheet", list[str]]:
     """The sheet to read, and a note on hidden sheets."""
     from python_calamine import SheetVisibleEnum
 
@@ -228,8 +259,10 @@ def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> t
     if wanted is not None:
         if wanted not in names:
             raise LabelrError(f"{path} has no sheet {wanted!r}", f"its sheets are {preview(names, 10)}")
-        return book.get_sheet_by_name(wanted), []
+        return _checked(path, book.get_sheet_by_name(wanted), limits), []
     filled = [sheet for name in names if name not in hidden and (sheet := book.get_sheet_by_name(name)).end]
+    for sheet in filled:
+        _checked(path, sheet, limits)
     if len(filled) > 1:  # reading takes long, and most have one
         filled = [sheet for sheet in filled if any(map(cell_text, chain.from_iterable(sheet.to_python())))]
     if len(filled) > 1:
@@ -240,6 +273,12 @@ def _choose_sheet(path: Path, book: "CalamineWorkbook", wanted: str | None) -> t
     if not filled:
         raise LabelrError(f"{path} has no sheet with cells", "add a header and one row for each image")
     return filled[0], [f"hidden sheets, not read: {preview(hidden)}"] if hidden else []
+
+
+def _checked(path: Path, sheet: "CalamineSheet", limits: Limits) -> "CalamineSheet":
+    """A sheet; a LabelrError if it has too many cells, empty ones included."""
+    limits.check_cells(path, sheet.total_height * sheet.total_width, f'cells in the sheet "{sheet.name}"')
+    return sheet
 
 
 def _fill_merged(rows: list[list[str]], ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> None:
@@ -298,10 +337,13 @@ class _Look:
         return [note for note, there in found.items() if there]
 
 
-def _look(path: Path, sheet: str) -> _Look:
+def _look(content: bytes, sheet: str) -> _Look:
     """What calamine does not tell of a sheet: hidden rows and columns, leading zeros, formulas; nothing for xls."""
     look = _Look()
-    with suppress(zipfile.BadZipFile, KeyError, ParseError, StopIteration), zipfile.ZipFile(path) as archive:
+    with (
+        suppress(zipfile.BadZipFile, KeyError, ParseError, StopIteration),
+        zipfile.ZipFile(BytesIO(content)) as archive,
+    ):
         if "content.xml" in archive.namelist():
             _look_at_ods(archive, sheet, look)
         elif "xl/workbook.xml" in archive.namelist():
@@ -317,7 +359,9 @@ def _look_at_xlsx(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
     for element in _elements(BytesIO(content)):
         name, is_hidden = _local(element.tag), element.get("hidden") in ("1", "true")
         if name == "col" and is_hidden:
-            look.hidden_columns += map(_letters, range(int(element.get("min", 1)), int(element.get("max", 1)) + 1))
+            look.hidden_columns += map(
+                _letters, range(int(element.get("min", 1)), min(int(element.get("max", 1)), MAX_COLUMNS) + 1)
+            )
         elif name == "row":
             look.hidden_rows += is_hidden
             element.clear()
@@ -337,10 +381,7 @@ def _look_at_cell(cell: Element, styles: dict[str, Format], look: _Look) -> None
             look.uncomputed.append(place)
     match = re.fullmatch(r"([A-Z]+)(\d+)", place)
     if match and cell.get("s", "") in styles and kind == "n":
-        column = 0
-        for letter in match[1]:
-            column = 26 * column + ord(letter) - ord("A") + 1
-        look.formats[int(match[2]) - 1, column - 1] = styles[cell.get("s", "")]
+        look.formats[int(match[2]) - 1, number_of_column(match[1]) - 1] = styles[cell.get("s", "")]
 
 
 def _number_styles(archive: zipfile.ZipFile) -> dict[str, Format]:
@@ -376,14 +417,15 @@ def _part_of(archive: zipfile.ZipFile, sheet: str) -> str:
 def _look_at_ods(archive: zipfile.ZipFile, sheet: str, look: _Look) -> None:
     with archive.open("content.xml") as content:
         table, row, column, is_hidden = "", 0, 0, False
-        for event, element in _events(content):
+        for event, element in iterate_xml(content):
             name = _local(element.tag)
             attributes = {_local(key): value for key, value in element.items()}
             if event == "start":
                 table, row, column = (attributes.get("name", ""), 0, 0) if name == "table" else (table, row, column)
             elif table == sheet and name == "table-column":
                 is_hidden = attributes.get("visibility", "visible") != "visible"
-                for number in range(column, column := column + int(attributes.get("number-columns-repeated", 1))):
+                repeated = min(int(attributes.get("number-columns-repeated", 1)), MAX_COLUMNS)
+                for number in range(column, column := column + repeated):
                     look.hidden_columns += [_letters(number + 1)] * is_hidden
             elif table == sheet and name == "table-row":
                 is_hidden = attributes.get("visibility", "visible") != "visible"
@@ -408,16 +450,9 @@ def _look_at_ods_row(element: Element, row: int, look: _Look) -> None:
         column += int(attributes.get("number-columns-repeated", 1))
 
 
-def _events(file: Any) -> Iterator[tuple[str, Element]]:
-    from defusedxml.ElementTree import iterparse
-
-    events: Iterator[tuple[str, Element]] = iterparse(file, events=("start", "end"))
-    return events
-
-
 def _elements(file: Any) -> Iterator[Element]:
     """The elements of an XML file, each when it ends."""
-    return (element for event, element in _events(file) if event == "end")
+    return (element for event, element in iterate_xml(file) if event == "end")
 
 
 def _local(tag: str) -> str:

@@ -1,11 +1,10 @@
 """Tables: the cells of a CSV file, of a sheet or of JSON objects under a header."""
 
 import csv
-import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -15,13 +14,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from labelr import files
+from labelr.data.label_lists import is_from_python
+from labelr.data.limits import DEFAULT_LIMITS, Limits
 from labelr.data.walk import has_image_suffix
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, preview
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-csv.field_size_limit(2**31 - 1)  # instead of 128 kB: a cell may hold the polygons of an image
 END = "\udfff"
 """A line appended after the last one; decoded text never contains it."""
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+CHANGES = "changes"
+"""The last column of a table that `labelr check --fix` wrote."""
 
 
 class Mark(IntEnum):
@@ -101,7 +104,35 @@ def _are_marks(words: Collection[str]) -> bool:
 
 
 PROBE_ROWS = 100
+PROBE_SIZE = 1_000_000
+"""Characters in which spaces between cells are looked for."""
 NUMBER = re.compile(r"[-+.\deE]*[-+.\d]")
+
+
+class PaddedName(str):
+    """The name of an image without the spaces around it, which may be part of the name.
+
+    Attributes:
+        exact: The name with them.
+    """
+
+    __slots__ = ("exact",)
+    exact: str
+
+
+def strip_cell(cell: str, *, is_name: bool = False) -> str:
+    """A cell without spaces around it; a `PaddedName` if it has some and ends as an image does, or is surely a name."""
+    stripped = cell.strip()
+    if stripped == cell or not (is_name or ("." in stripped and has_image_suffix(stripped))):
+        return stripped
+    name = PaddedName(stripped)
+    name.exact = cell
+    return name
+
+
+def exact_name(name: str) -> str:
+    """A name with the spaces around it."""
+    return name.exact if isinstance(name, PaddedName) else name
 
 
 @dataclass(frozen=True)
@@ -116,6 +147,7 @@ class Table:
         notes: What was assumed, one sentence each.
         invalid: The numbers of the rows that were left out, each with the reason.
         aside: The images that these rows may mean.
+        padded: Whether names of images may have spaces around them.
         rounded: The columns of a sheet with numbers that have more digits than it keeps.
     """
 
@@ -126,6 +158,7 @@ class Table:
     notes: tuple[str, ...] = ()
     invalid: Mapping[int, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
+    padded: bool = True
     rounded: frozenset[int] = frozenset()
 
     @property
@@ -151,10 +184,18 @@ class Table:
     @cached_property
     def marks(self) -> Mapping[str, Mark]:
         """What its cells mean, by the first rows; see `marks_among`."""
-        return marks_among(map(set, zip_longest(*islice(self.rows, 1, 2 * PROBE_ROWS), fillvalue="")))
+        return marks_among(map(set, self._probed))
+
+    @cached_property
+    def _probed(self) -> list[tuple[str, ...]]:
+        """The cells of each column in the first rows; empty where a row is too short."""
+        rows = self.rows[: 2 * PROBE_ROWS + 1]
+        return [cells[1:] for cells in zip_longest(*rows, fillvalue="")]
 
     def column(self, number: int, rows: int | None = None) -> list[str]:
         """The cells of a column below the header, of the first `rows` rows; empty where a row is too short."""
+        if rows is not None and rows <= 2 * PROBE_ROWS:
+            return list(self._probed[number][:rows])
         return [row[number] if number < len(row) else "" for row in islice(self.rows, 1, rows and rows + 1)]
 
     def columns_called(self, names: Collection[str]) -> set[int]:
@@ -194,6 +235,22 @@ class Table:
         filled = [mark for mark in marks if mark not in (Mark.BLANK, Mark.UNKNOWN)]
         return bool(filled) and 2 * sum(mark != Mark.OTHER for mark in filled) >= len(filled)
 
+    def with_exact_names(self, is_file: Callable[[str], bool]) -> Self:
+        """The table with the spaces around those names of images with which `is_file` knows them."""
+        if not self.padded:
+            return self
+        rows, trimmed = [], []
+        for row in self.rows:
+            padded = [cell for cell in row if isinstance(cell, PaddedName)]
+            kept = {cell.exact for cell in padded if is_file(cell.exact)}
+            trimmed += [cell.exact for cell in padded if cell.exact not in kept and has_image_suffix(cell)]
+            rows.append(
+                [exact if (exact := exact_name(cell)) in kept else str(cell) for cell in row] if padded else row
+            )
+        example = f"file names with spaces around them that no image has, read without: {len(trimmed):,}"
+        note = f"{example}, such as {trimmed[0]!r}" if trimmed else ""
+        return replace(self, rows=rows, notes=(*self.notes, note) if note else self.notes)
+
     def location(self, row: int, column: int | None = None) -> str:
         """A row of the body, or one of its cells, as messages name it."""
         place = f"{self.path}, row {self.numbers[row + 1]}"
@@ -210,12 +267,15 @@ def column_key(name: str) -> str:
     return name.lower().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def read_table(path: Path, text: str) -> Table:
+def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     """The cells of a delimited text; spaces delimit them where nothing else does.
 
+    A table that labelr may have written is read without the apostrophes that escape formulas in it.
+
     Raises:
-        LabelrError: If it is empty or not a table.
+        LabelrError: If it is empty, not a table, or too large.
     """
+    csv.field_size_limit(limits.cell_size)
     declared = re.match(r'"?sep=([,;\t])"?\r?\n', text)  # Excel writes such a line for itself
     fitness = {candidate: _fitness(path, text, candidate) for candidate in DELIMITERS} if not declared else {}
     # Of delimiters that fit as many rows it is the tab: commas between tabs divide a cell.
@@ -223,15 +283,36 @@ def read_table(path: Path, text: str) -> Table:
         fitness, key=lambda candidate: (fitness[candidate][0], candidate == "\t", fitness[candidate][1]), default=""
     )
     delimiter = declared[1] if declared else best
-    probed = _split_at_spaces(text, 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
+    probed = _split_at_spaces(text[:PROBE_SIZE], 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
     if _is_aligned(probed) and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(probed)):
+        limits.check_cells(path, text.count(" ") + text.count("\n"), "spaces and line breaks")
         lines = _split_at_spaces(text)
         return Table(path, list(lines.values()), list(lines), "separated by spaces")
-    filled = [row for row in _filled_rows(path, text, delimiter) if row[0] > 1 or not declared]
+    limits.check_cells(path, sum(map(text.count, (delimiter, "\n", "\r"))), "separators and line breaks")
+    padded: set[int] = set()
+    filled = [row for row in _filled_rows(path, text, delimiter, padded) if row[0] > 1 or not declared]
     if not filled:
         raise LabelrError(f"{path} is empty", "add a header and one row for each image")
     rows, numbers = [cells for _, cells in filled], [number for number, _ in filled]
-    return Table(path, rows, numbers, f"{DELIMITERS[delimiter]}-separated")
+    limits.check_columns(path, max(map(len, rows)))
+    rows, notes = _without_escapes(path, rows) if "'" in text and _may_be_ours(path, rows[0]) else (rows, ())
+    return Table(path, rows, numbers, f"{DELIMITERS[delimiter]}-separated", notes, padded=bool(padded))
+
+
+def _may_be_ours(path: Path, header: Sequence[str]) -> bool:
+    """Whether labelr may have written a table, by the columns that begin and end its tables."""
+    starts = (["filename"], ["label"], ["image", "split", "digest"])
+    return is_from_python(path) or header[-1] == CHANGES or any(header[: len(start)] == start for start in starts)
+
+
+def _without_escapes(path: Path, rows: list[list[str]]) -> tuple[list[list[str]], tuple[str, ...]]:
+    """The rows without the apostrophes that escape formulas, and a note on them."""
+    quoted = {cell for row in rows for cell in row if cell[:1] == "'"}
+    plain = {cell: text for cell in sorted(quoted) if (text := files.unescape_formula(cell)) != cell}
+    if not plain:
+        return rows, ()
+    note = f"texts that an apostrophe escapes for spreadsheets, read without it: {preview(list(plain))}"
+    return [[plain.get(cell, cell) for cell in row] for row in rows], () if is_from_python(path) else (note,)
 
 
 def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
@@ -276,10 +357,11 @@ def _starts_with_image(lines: Mapping[int, Sequence[str]]) -> bool:
     return 2 * sum(map(has_image_suffix, probed)) > len(probed)
 
 
-def _filled_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that have any content, stripped, each with its number from 1."""
-    escaped = "'" in text  # labelr escapes formulas for spreadsheets
-    lines = chain(io.StringIO(text, newline=""), [END])
+def _filled_rows(
+    path: Path, text: str, delimiter: str, padded: set[int] | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows that have any content, stripped, each with its number from 1; adds those with spaces to `padded`."""
+    lines = chain((line[0] for line in LINE.finditer(text)), [END])
     try:
         for number, cells in enumerate(csv.reader(lines, delimiter=delimiter), start=1):
             if cells == [END]:
@@ -287,15 +369,17 @@ def _filled_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, l
             if cells and cells[-1].endswith(END):
                 raise LabelrError(f"{path}, row {number}: a quoted cell is not closed", "close the quote, or delete it")
             stripped = list(map(str.strip, cells))
-            if escaped:
-                stripped = list(map(files.unescape_formula, stripped))
+            if stripped != cells:
+                if padded is not None:
+                    padded.add(number)
+                stripped = [strip_cell(cell, is_name=column == 0) for column, cell in enumerate(cells)]
             if any(stripped):
                 yield number, stripped
     except csv.Error as error:
         raise LabelrError(f"{path} is not a table: {error}", "save it as CSV again") from error
 
 
-def table_of_objects(path: Path, objects: Sequence[Mapping[str, Any]]) -> Table:
+def table_of_objects(path: Path, objects: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT_LIMITS) -> Table:
     """JSON objects as a table with a column for each key and a row for each object, such as ``metadata.jsonl``.
 
     Lists become JSON, booleans ``true`` and ``false``, null an empty cell, and an object its categories or labels. An
@@ -303,6 +387,8 @@ def table_of_objects(path: Path, objects: Sequence[Mapping[str, Any]]) -> Table:
     """
     kept = {number: fields for number, fields in enumerate(objects, start=1) if not _is_failure(fields)}
     names = list(dict.fromkeys(name for fields in kept.values() for name in fields))
+    limits.check_columns(path, len(names), "different keys")
+    limits.check_cells(path, len(names) * len(kept))
     rows = [[_cell(fields.get(name)) for name in names] for fields in kept.values()]
     return Table(path, [[name.strip() for name in names], *rows], [0, *kept])
 
@@ -318,4 +404,4 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return strip_cell(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

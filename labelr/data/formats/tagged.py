@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labelr import files
 from labelr.data.formats import wide
 from labelr.data.formats.column_names import NUMBERS
 from labelr.data.formats.source import Source, read_text
@@ -17,6 +18,8 @@ from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
 
 HEADER = ["label", "probability"]
+MAX_HEADER = 1000
+"""Bytes of a first line in which this header is looked for."""
 TABLE, LINES = "labels.csv", "labels.jsonl"
 
 
@@ -27,8 +30,9 @@ def fits(source: Source) -> int:
 
 def _read_header(path: Path) -> list[str]:
     """The header of a file; empty for one that cannot be read, which is reported when all of it is read."""
-    with suppress(OSError), path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        return file.readline().strip().lower().replace(";", ",").split(",")
+    with suppress(OSError), files.open_regular(path) as file:
+        line = file.readline(MAX_HEADER).decode("utf-8-sig", "surrogateescape")
+        return line.strip().lower().replace(";", ",").split(",")
     return []
 
 
@@ -44,7 +48,7 @@ def read(source: Source) -> LabelTable:
     if not source.is_folder:
         raise LabelrError(f"{source.path} is not a folder that `labelr tag` wrote", "name another `--layout`")
     annotations = [
-        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_labels(path))
+        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_labels(source, path))
         for path in _find_files(source)
     ]
     if not annotations:
@@ -54,7 +58,9 @@ def read(source: Source) -> LabelTable:
         table = _read_table(source)
         vocabulary = table.labels
         _check_agreement(source.path, annotations, table)
-    return LabelTable.of(annotations, "files of images that `labelr tag` wrote", vocabulary=vocabulary)
+    return LabelTable.of(
+        annotations, "files of images that `labelr tag` wrote", vocabulary=vocabulary, limits=source.limits
+    )
 
 
 def _read_table(source: Source) -> LabelTable:
@@ -71,9 +77,9 @@ def _find_files(source: Source) -> Iterator[Path]:
             yield path
 
 
-def _read_labels(path: Path) -> set[str]:
+def _read_labels(source: Source, path: Path) -> set[str]:
     """The labels in the file of an image; one with a probability of 0 was taken back by its editor."""
-    table = read_table(path, read_text(path).content)
+    table = read_table(path, read_text(path, limits=source.limits).content, source.limits)
     if table.keys[0] != HEADER[0]:
         raise LabelrError(
             f'{path}: expected "label" as the first column, got "{table.header[0]}"',

@@ -14,6 +14,7 @@ from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, re
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, Mark
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
+from labelr.data.limits import MAX_LITERAL
 from labelr.errors import LabelrError, preview
 
 BOXES = re.compile(r"[\[(]\s*[\[(]|[\[(][-\d.,\s]*\.0*[1-9]")
@@ -84,6 +85,7 @@ def read(source: Source) -> LabelTable:
         ],
         invalid=[*table.invalid.values(), *invalid.values()],
         aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
+        limits=source.limits,
     )
 
 
@@ -193,7 +195,8 @@ def _parse_list(cell: str) -> list[str] | None:
     if re.search(r"""['"]\s+['"]""", cell):  # NumPy writes no commas, and Python would concatenate two words
         quoted = re.findall(r"""'([^']*)'|"([^"]*)\"""", cell)
         return [tag for single, double in quoted if (tag := (single or double).strip())]
-    for parse in (json.loads, ast.literal_eval):
+    parsers = (json.loads, ast.literal_eval) if len(cell) <= MAX_LITERAL else (json.loads,)
+    for parse in parsers:
         with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)

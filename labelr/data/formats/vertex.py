@@ -45,7 +45,9 @@ def read(source: Source) -> LabelTable:
         Annotation(name, present, split=split, complete=bool(present)) for name, (present, split) in merged.items()
     )
     rows = "rows without a header, an image and its labels"
-    return LabelTable.of(annotations, "JSON Lines of Vertex AI" if source.objects else rows, invalid=invalid)
+    return LabelTable.of(
+        annotations, "JSON Lines of Vertex AI" if source.objects else rows, invalid=invalid, limits=source.limits
+    )
 
 
 def _read_rows(source: Source, invalid: list[str]) -> Iterator[tuple[str, list[str], str]]:

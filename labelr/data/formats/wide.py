@@ -23,7 +23,7 @@ from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
 from labelr.data.label_lists import is_from_python
-from labelr.data.label_table import LabelTable, Targets
+from labelr.data.label_table import LabelTable, Targets, repeated_names
 from labelr.errors import LabelrError, pluralize, preview
 
 Codes = NDArray[np.int8]
@@ -198,8 +198,7 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
         raise LabelrError(
             f"{table.path}, row 1, column {nameless[0] + 1}: a label without a name", "name the column, or delete it"
         )
-    labels = [table.header[column] for column in columns]
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    repeated = repeated_names(table.header[column] for column in columns)
     if repeated:
         raise LabelrError(
             f"{table.path} has {pluralize(len(repeated), 'label')} twice in its header: {preview(repeated)}",

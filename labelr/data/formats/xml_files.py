@@ -4,10 +4,12 @@ from collections import defaultdict
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
+from labelr.data.formats.elements import parse_xml
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, split_in_name
+from labelr.data.limits import read_bytes
 from labelr.errors import LabelrError
 
 CVAT_HEAD = 2000
@@ -26,7 +28,7 @@ def read_cvat(source: Source) -> LabelTable:
 
     Declared labels that no image has are kept. To images without annotations no label applies.
     """
-    root = _parse(source.path) if source.suffix == ".xml" else None
+    root = _parse(source, source.path) if source.suffix == ".xml" else None
     if root is None or root.tag != "annotations":
         raise LabelrError(f"{source.path} is not an XML of CVAT", "name another layout with `--layout`")
     images = root.findall("image")
@@ -43,7 +45,7 @@ def read_cvat(source: Source) -> LabelTable:
         for image in images
     ]
     notes = note_empty_images(annotations, "an annotation")
-    return LabelTable.of(annotations, "CVAT for images", vocabulary=declared or None, notes=notes)
+    return LabelTable.of(annotations, "CVAT for images", vocabulary=declared or None, notes=notes, limits=source.limits)
 
 
 def fits_voc(source: Source) -> int:
@@ -53,7 +55,7 @@ def fits_voc(source: Source) -> int:
     tags = []
     for path in islice(source.files(".xml"), VOC_PROBED_FILES):
         with suppress(LabelrError):  # reported when it is read
-            tags.append(_parse(path).tag)
+            tags.append(_parse(source, path).tag)
     return 3 if 2 * tags.count("annotation") > len(tags) else 0
 
 
@@ -75,7 +77,7 @@ def read_voc(source: Source) -> LabelTable:
     for path in source.files(".xml"):
         stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
         try:
-            root = _parse(path)
+            root = _parse(source, path)
             if root.tag != "annotation":
                 raise LabelrError(f"{path} is not an XML of Pascal VOC", "move it out of the folder")
             labels = _read_objects(path, root)
@@ -90,7 +92,9 @@ def read_voc(source: Source) -> LabelTable:
         annotations.append(Annotation(stem + named.suffix, labels, split=split))
     notes = note_empty_images(annotations, "an object")
     layout = "Pascal VOC, the objects in an image"
-    return LabelTable.of(annotations, layout, notes=notes, invalid=list(invalid.values()), aside=list(invalid))
+    return LabelTable.of(
+        annotations, layout, notes=notes, invalid=list(invalid.values()), aside=list(invalid), limits=source.limits
+    )
 
 
 def _read_objects(path: Path, root: Element) -> set[str]:
@@ -123,21 +127,6 @@ def _read_voc_splits(source: Source) -> dict[str, str]:
     return splits
 
 
-def _parse(path: Path) -> Element:
-    """The root of an XML file.
-
-    Raises:
-        LabelrError: If it cannot be parsed, or declares entities, which no label file needs.
-    """
-    import defusedxml
-    from defusedxml.ElementTree import parse
-
-    try:
-        root: Element | None = parse(path).getroot()
-    except (ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
-        raise LabelrError(f"{path} cannot be parsed: {error}", "export it again") from error
-    except OSError as error:
-        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    if root is None:
-        raise LabelrError(f"{path} is empty", "export it again")
-    return root
+def _parse(source: Source, path: Path) -> Element:
+    """The root of an XML file; see `parse_xml`."""
+    return parse_xml(path, read_bytes(path, source.limits), source.limits)

@@ -58,6 +58,7 @@ def read(source: Source) -> LabelTable:
         notes=[*notes, *note_empty_images(annotations, "a box")],
         invalid=invalid,
         aside=aside,
+        limits=source.limits,
     )
 
 
@@ -134,6 +135,10 @@ def _images_at(source: Source, place: Path) -> Iterator[Path]:
     if os.path.isdir(place):
         yield from source.index.find_images(place)
     for line in source.read(place).content.splitlines() if os.path.isfile(place) else ():
+        exact = place.parent / line
+        if line != line.strip() and os.path.isfile(exact):
+            yield Path(os.path.normpath(exact))
+            continue
         steps = PurePosixPath(line.strip()).parts
         candidates = [place.parent.joinpath(*steps[start:]) for start in range(min(3, len(steps)))]
         if candidates:
