@@ -160,6 +160,11 @@ def test_first_three_of_many_bands_are_read(bands: int, options: Mapping[str, st
     assert "gdal_translate" in image.note
 
 
+def test_file_that_pillow_does_not_open_is_read_by_its_path(tmp_path: Path) -> None:
+    path = save_tiff(tmp_path / "a.tif", noise(5).astype(np.float32) + 1000)
+    np.testing.assert_array_equal(read_pixels(path, SIZE, value_range=RANGE), noise(5)[..., :3])
+
+
 def test_first_of_two_bands_is_read(tmp_path: Path) -> None:
     values = noise(2).astype(np.float32) + 1000
     image = decoded(save_tiff(tmp_path / "a.tif", values, photometric="minisblack", extrasamples=[0]))
