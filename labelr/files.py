@@ -236,8 +236,7 @@ def open_regular(path: Path) -> io.BufferedReader:
         OSError: If it cannot be opened, or is no regular file.
     """
     _check_regular(path, path.stat())  # to open a device may already change it
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags), "rb")
+    file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115 - returned; tifffile wants the name
     try:
         _check_regular(path, os.fstat(file.fileno()))  # it may have been replaced meanwhile
     except OSError:
@@ -252,6 +251,10 @@ def raise_if_exhausted(error: OSError) -> None:
         raise LabelrError(
             "too many files are open for the limit of this session", "raise it, such as with `ulimit -n 1024`"
         ) from error
+
+
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:

@@ -463,7 +463,7 @@ def test_unsupported_format_is_not_an_image_that_labelr_reads(tmp_path: Path) ->
 def test_reason_of_too_many_pixels_has_both_numbers(tmp_path: Path) -> None:
     gradient(60, 50).save(tmp_path / "a.png")
     reason = reason_of(tmp_path / "a.png", max_pixels=2999)
-    assert reason == "too large: 60 x 50 pixels, the limit is 2,999 pixels"
+    assert reason == "too large: 60 x 50 pixels, the limit is 2,999 pixels; `--max-pixels 3000` raises it"
 
 
 def test_image_at_the_pixel_limit_is_read(tmp_path: Path) -> None:

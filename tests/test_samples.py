@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelr.config import ReadOptions
+from labelr.data.budget import Reservation
 from labelr.data.images import Decoded, UnreadableError, decode, read_pixels
 from labelr.data.load import load_dataset
 from labelr.data.samples import BandsError, read_jpeg2000
@@ -158,6 +159,11 @@ def test_first_three_of_many_bands_are_read(bands: int, options: Mapping[str, st
     np.testing.assert_array_equal(image.pixels, noise(bands)[..., :3])
     assert image.note.startswith(f"the first three of {bands} bands are read as red, green and blue;")
     assert "gdal_translate" in image.note
+
+
+def test_file_that_pillow_does_not_open_is_read_by_its_path(tmp_path: Path) -> None:
+    path = save_tiff(tmp_path / "a.tif", noise(5).astype(np.float32) + 1000)
+    np.testing.assert_array_equal(read_pixels(path, SIZE, value_range=RANGE), noise(5)[..., :3])
 
 
 def test_first_of_two_bands_is_read(tmp_path: Path) -> None:
@@ -402,12 +408,13 @@ def jpeg2000_header(precision: int, channels: int) -> bytes:
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_deep_colours_of_jpeg_2000_need_a_decoder(channels: int, precision: int) -> None:
     with pytest.raises(BandsError, match=f"colours of {precision} bits in JPEG 2000: the decoder is missing"):
-        read_jpeg2000(io.BytesIO(JP2 + jpeg2000_header(precision, channels)))
+        read_jpeg2000(io.BytesIO(JP2 + jpeg2000_header(precision, channels)), (8, 8), Reservation(64))
 
 
 @pytest.mark.parametrize(("precision", "channels"), [(8, 3), (8, 4), (16, 1)])
 def test_other_jpeg_2000_is_read_by_pillow(precision: int, channels: int) -> None:
-    assert read_jpeg2000(io.BytesIO(JP2 + jpeg2000_header(precision, channels))) is None
+    file = io.BytesIO(JP2 + jpeg2000_header(precision, channels))
+    assert read_jpeg2000(file, (8, 8), Reservation(64)) is None
 
 
 @pytest.mark.parametrize("precision", [12, 16])

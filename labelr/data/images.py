@@ -2,26 +2,27 @@
 
 import hashlib
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import metadata, samples, walk
+from labelr.data import metadata, samples, strips, walk
+from labelr.data.budget import Reservation, TooLargeError, decoding_bytes
 from labelr.data.samples import BandsError, Samples
-from labelr.data.value_range import Levels, ValueRange, is_valid, measure, scale
+from labelr.data.strips import Strips
+from labelr.data.value_range import Interval, Levels, ValueRange, declared_interval, grid_step, is_valid, measure, scale
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
 
-Pixels = NDArray[np.uint8]
-"""One RGB image, ``(S, S, 3)``; thumbnails are ``(H, W, 3)``."""
+Pixels = strips.Pixels
 
 # Pillow's own limit holds for the whole process and only warns; ours is checked before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -141,12 +142,13 @@ def decode(
     try:
         if not file.read(1):
             raise UnreadableError("empty file (0 bytes)")
-        return _decode(_open(file, size, max_pixels), size, rule, value_range)
+        with Reservation(max_pixels) as memory:
+            return _decode(_open(file, size, memory), size, rule, value_range)
     except UnreadableError:
         raise
     except MemoryError as error:
         raise UnreadableError("too large for this machine's memory") from error
-    except BandsError as error:
+    except (BandsError, TooLargeError) as error:
         raise UnreadableError(str(error)) from error
     except UnidentifiedImageError as error:
         raise UnreadableError(_why_unidentified(file)) from error
@@ -162,14 +164,15 @@ class _Opened(NamedTuple):
     size: tuple[int, int]
     format: str
     mode: str
+    orientation: int
     samples: Samples | None = None
     note: str = ""
     pages: int = 0
 
 
-def _open(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
+def _open(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
     """The image in a file, at a reduced scale of at least twice `size`."""
-    opened = _open_any(file, size, max_pixels)
+    opened = _open_any(file, size, memory)
     note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
     pages = samples.count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
     return opened._replace(note=note, pages=pages)
@@ -186,60 +189,61 @@ def _count_frames(opened: _Opened, file: IO[bytes]) -> int:
     return 0
 
 
-def _open_any(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
+def _open_any(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
     """The image in a file, read in the way that suits it; without metadata that Pillow refuses."""
     try:
-        return _open_with_pillow(file, size, max_pixels)
-    except (UnreadableError, BandsError, MemoryError):
+        return _open_with_pillow(file, size, memory)
+    except (UnreadableError, BandsError, TooLargeError, MemoryError):
         raise
     except Exception as error:
         file.seek(0)
         if isinstance(error, UnidentifiedImageError) and file.read(4) in samples.TIFF_HEADS:
-            return _open_tiff(file, max_pixels, error)
+            return _open_tiff(file, memory, error)
         plain = metadata.without_metadata(file)
         if plain is None:
             raise
-        return _open_with_pillow(BytesIO(plain), size, max_pixels)
+        return _open_with_pillow(BytesIO(plain), size, memory)
 
 
-def _open_with_pillow(file: IO[bytes], size: int, max_pixels: int) -> _Opened:
+def _open_with_pillow(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
     image = Image.open(file, formats=_formats())
-    if image.width * image.height > max_pixels:
-        raise UnreadableError(f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,} pixels")
     full_size, file_format, mode = image.size, image.format or "", image.mode
+    memory.check_pixels(full_size)
     if samples.is_misread(image):
         raise UnidentifiedImageError("misread by Pillow")
-    deep = samples.read_jpeg2000(file) if file_format == "JPEG2000" else None
-    deep = deep or samples.read_samples(image, lambda: Image.open(file, formats=_formats()))
+    deep = samples.read_jpeg2000(file, full_size, memory) if file_format == "JPEG2000" else None
     if deep is None:
         image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
+        memory.take(full_size, decoding_bytes(image, full_size) * (1 + samples.is_read_twice(image)))
+        deep = samples.read_samples(image, lambda: Image.open(file, formats=_formats()))
         image.load()
-    return _Opened(image, full_size, file_format, deep.mode if deep else mode, deep)
+    return _Opened(image, full_size, file_format, deep.mode if deep else mode, _orientation(image), deep)
 
 
-def _open_tiff(file: IO[bytes], max_pixels: int, error: UnidentifiedImageError) -> _Opened:
+def _open_tiff(file: IO[bytes], memory: Reservation, error: UnidentifiedImageError) -> _Opened:
     """A TIFF file that Pillow does not open, or misreads. Raises `error` if it is damaged."""
     try:
-        bands = samples.read_tiff(file, max_pixels)
-    except (BandsError, MemoryError):
+        bands = samples.read_tiff(file, memory)
+    except (BandsError, TooLargeError, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - tifffile raises nearly anything on damaged bytes
         raise error from None
-    height, width = bands.values.shape[:2]
-    image = Image.new("1", (width, height))
-    image.getexif()[ExifTags.Base.Orientation] = bands.orientation
-    return _Opened(image, image.size, "TIFF", bands.mode, bands)
+    return _Opened(Image.new("1", (1, 1)), bands.size, "TIFF", bands.mode, bands.orientation, bands)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image; 1 where the EXIF block is damaged."""
+    with suppress(Exception):
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if value in strips.TRANSPOSE else 1
+    return 1
 
 
 def _decode(opened: _Opened, size: int, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
-    image, levels = opened.image, None
-    if opened.samples is not None:
-        image, levels = _eight_bits_of(opened.samples, image, value_range)
-    upright = _upright(image)
-    # not judged by shape: at a reduced scale a nearly square image may become square, or the reverse
-    turned = upright is not image and image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
-    width, height = reversed(opened.size) if turned else opened.size
-    pixels = _to_square(upright, size, rule)
+    source, levels = _source_of(opened.image, opened.samples, value_range)
+    profile = opened.image.info.get("icc_profile")
+    pixels = strips.to_square(source, size, rule, orientation=opened.orientation, profile=profile)
+    width, height = reversed(opened.size) if opened.orientation >= 5 else opened.size
     return Decoded(pixels, width, height, opened.format, opened.mode, opened.note, levels, opened.pages)
 
 
@@ -261,102 +265,62 @@ def to_pixels(
         file.seek(position)
         return pixels
     own = samples.samples_of(image)
-    if own is not None:
-        image, _ = _eight_bits_of(own, image, value_range)
-    return _to_square(_upright(samples.without_false_alpha(image)), size, rule)
+    image.load()
+    source, _ = _source_of(image if own else samples.without_false_alpha(image), own, value_range)
+    profile = image.info.get("icc_profile")
+    return strips.to_square(source, size, rule, orientation=_orientation(image), profile=profile)
 
 
 def array_to_pixels(
     array: NDArray[Any], size: int, rule: ResizeRule = "squish", value_range: RangeChoice = UNKNOWN_RANGE
 ) -> Pixels:
     """The pixels of an array, shape ``(S, S, 3)``; see `samples_of_array`. Raises LabelrError."""
-    image, _ = _eight_bits_of(samples.samples_of_array(array), Image.new("1", (1, 1)), value_range)
-    return _to_square(image, size, rule)
+    source, _ = _eight_bits_of(samples.samples_of_array(array), value_range)
+    return strips.to_square(source, size, rule)
 
 
-def _to_square(image: Image.Image, size: int, rule: ResizeRule) -> Pixels:
-    profile = image.info.get("icc_profile")
-    resized = _to_srgb(_resize(_to_plain_mode(image), size, rule), profile)
-    if resized.size == (size, size):
-        return np.asarray(resized)
-    square = Image.new("RGB", (size, size), "gray")
-    square.paste(resized, ((size - resized.width) // 2, (size - resized.height) // 2))
-    return np.asarray(square)
+def _source_of(
+    image: Image.Image, own: Samples | None, value_range: RangeChoice
+) -> tuple[Image.Image | Strips, Levels | None]:
+    """An image of 8 bits a sample, and its levels if it is scaled by its own values."""
+    return _eight_bits_of(own, value_range) if own else (strips.in_plain_mode(image), None)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image with its EXIF orientation applied; unchanged where the EXIF block is damaged."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - a damaged EXIF block does not affect the pixels
-        return image
+def _eight_bits_of(deep: Samples, value_range: RangeChoice) -> tuple[Strips, Levels | None]:
+    """The image of some samples, and its levels if it is scaled by its own values."""
+    interval, levels = (0.0, 255.0), None
+    if deep.kind != np.uint8:
+        interval, levels = _interval_of(deep, value_range)
 
-
-def _eight_bits_of(deep: Samples, source: Image.Image, value_range: RangeChoice) -> tuple[Image.Image, Levels | None]:
-    """The image of some samples, with the metadata of `source`, and its levels if it is scaled by its own values."""
-    values, levels = deep.values, None
-    if values.dtype == np.uint8:
-        values = 255 - values if deep.is_negative else values
-        if deep.nodata is not None:
-            values = np.where(is_valid(deep.values, deep.nodata), values, np.uint8(0))
-    else:
-        if isinstance(value_range, ValueRange):
-            interval = value_range.floats if values.dtype.kind == "f" else value_range.integers
+    def read(top: int, end: int) -> Image.Image:
+        values, alpha = deep.read(top, end)
+        if values.dtype != np.uint8:
+            scaled = scale(values, interval, nodata=deep.nodata, is_negative=deep.is_negative)
         else:
-            levels = measure(values, nodata=deep.nodata)
-            interval = (levels.low, levels.high) if levels and levels.low < levels.high else None
-        values = scale(values, interval, nodata=deep.nodata, is_negative=deep.is_negative)
-    image = Image.fromarray(values)
-    if deep.alpha is not None:
-        image.putalpha(Image.fromarray(deep.alpha))
-    image.info = {name: value for name, value in source.info.items() if name != "transparency"}
-    with suppress(Exception):  # a damaged EXIF block
-        image.getexif()[ExifTags.Base.Orientation] = source.getexif().get(ExifTags.Base.Orientation, 1)
-    return image, levels
+            scaled = 255 - values if deep.is_negative else values
+            if deep.nodata is not None:
+                scaled = np.where(is_valid(values, deep.nodata), scaled, np.uint8(0))
+        image = Image.fromarray(scaled)
+        if alpha is not None:
+            image.putalpha(Image.fromarray(alpha))
+        return strips.to_plain_mode(image)
+
+    return Strips(deep.size, read), levels
 
 
-def _to_plain_mode(image: Image.Image) -> Image.Image:
-    """The image in mode L, RGB or CMYK: palettes applied, transparency over white."""
-    if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
-        return opaque.convert("RGB")
-    if image.mode in ("L", "RGB", "CMYK"):
-        return image
-    return image.convert("L" if image.mode in ("1", "LA") else "RGB")
-
-
-def _resize(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:
-    """The image resized with antialiasing to a square of edge `size`; for ``"letterbox"`` one edge may be shorter."""
-    target, box = (size, size), None
-    if rule == "letterbox":
-        scale = size / max(image.size)
-        target = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    elif rule == "crop":
-        edge = min(image.size)
-        left, top = (image.width - edge) / 2, (image.height - edge) / 2
-        box = (left, top, left + edge, top + edge)
-    return image.resize(target, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The image in mode RGB, converted to sRGB if it has an ICC profile."""
-    transform = _profile_transform(profile, image.mode) if profile else None
-    if transform is None:
-        return image.convert("RGB")
-    converted = Image.new("RGB", image.size)
-    transform.apply(image, converted)
-    return converted
-
-
-@lru_cache(maxsize=32)
-def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion from an ICC profile to sRGB; None if the profile is damaged or of another colour space."""
-    try:
-        source = ImageCms.getOpenProfile(BytesIO(profile))
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
+def _interval_of(deep: Samples, value_range: RangeChoice) -> tuple[Interval, Levels | None]:
+    """What becomes black and white, and the levels of the image if these are meant."""
+    interval, levels = None, None
+    if isinstance(value_range, ValueRange):
+        interval = value_range.floats if deep.kind.kind == "f" else value_range.integers
+    else:
+        step = grid_step(deep.size)
+        grid = np.concatenate([part.values[::step, ::step] for part in deep.strips(step)])
+        levels = measure(grid, nodata=deep.nodata)
+        interval = (levels.low, levels.high) if levels and levels.low < levels.high else None
+    if interval is None:
+        interval = declared_interval((part.values for part in deep.strips()), deep.kind, deep.nodata)
+    return interval, levels
 
 
 @cache

@@ -5,9 +5,10 @@ nor transparency, with reversed grey, or with pixels that were not measured.
 """
 
 import logging
+import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from labelr.data.budget import Reservation
+from labelr.data.strips import rows_of_strips
 from labelr.errors import LabelrError, pluralize
 
 TIFF_HEADS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
@@ -27,8 +30,13 @@ SEPARATE_PLANES = 2
 UNSIGNED, SIGNED = 1, 2
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA = 1, 2, 999
 """Values of these tags. The colours of associated alpha are multiplied by it."""
-MAX_BYTES_PER_PIXEL = 8
-"""Of the largest image; more bands are allowed in smaller ones."""
+MAX_HEAD = 2**20
+"""The bytes of a JPEG 2000 file before its pixels."""
+DEEP_JPEG2000_BYTES = 10
+"""What its decoder holds of a sample."""
+
+ABOVE_ALPHA = 0.01
+"""The share of colours that may be above the alpha they are multiplied by, from resampling."""
 
 EXPORT = "`gdal_translate -b 3 -b 2 -b 1 IN.tif OUT.tif`"
 EXPORT_ONE = "`gdal_translate -b 2 IN.tif OUT.tif`"
@@ -40,12 +48,28 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-class Samples(NamedTuple):
-    """The samples of an image as they are stored.
+Reader = Callable[[int, int], NDArray[Any]]
+"""Gives the rows of an image from one up to another, shape ``(H, W)`` or ``(H, W, C)``."""
+
+
+class Rows(NamedTuple):
+    """Some rows of an image.
 
     Attributes:
         values: Grey or RGB, shape ``(H, W)`` or ``(H, W, 3)``: uint8, other integers, or floats.
         alpha: The opacity from 0 to 255, shape ``(H, W)``; None for an opaque image.
+    """
+
+    values: NDArray[Any]
+    alpha: NDArray[np.uint8] | None = None
+
+
+class Samples(NamedTuple):
+    """The samples of an image as they are stored.
+
+    Attributes:
+        size: Width and height in pixels.
+        read: The rows from one up to another: no copy of all of them is made.
         nodata: The value of pixels that were not measured; None if there is none.
         mode: The pixel mode in the manner of Pillow, such as ``RGB;16``.
         note: What is not used of the file, for the user; empty if all is used.
@@ -53,13 +77,22 @@ class Samples(NamedTuple):
         is_negative: Whether the lowest value is white.
     """
 
-    values: NDArray[Any]
-    alpha: NDArray[np.uint8] | None = None
+    size: tuple[int, int]
+    read: Callable[[int, int], Rows]
     nodata: float | None = None
     mode: str = ""
     note: str = ""
     orientation: int = 1
     is_negative: bool = False
+
+    @property
+    def kind(self) -> np.dtype[Any]:
+        """The type of the values."""
+        return self.read(0, 1).values.dtype
+
+    def strips(self, multiple: int = 1) -> Iterable[Rows]:
+        """All rows in strips, whose heights but the last are multiples of a number."""
+        return (self.read(top, end) for top, end in rows_of_strips(self.size, multiple=multiple))
 
 
 class BandsError(Exception):
@@ -81,21 +114,39 @@ def read_samples(image: Image.Image, reopen: Callable[[], Image.Image]) -> Sampl
     """
     tags, raw = _tags(image), _raw_mode(image)
     if raw == "LA;16B":  # grey with transparency, for which Pillow has no second byte order: four bytes a pixel
-        octets = _load(image, "RGBA").astype(np.uint16)
-        return Samples(octets[..., 0] << 8 | octets[..., 1], octets[..., 2].astype(np.uint8), mode="LA;16")
+        octets = _load(image, "RGBA")
+        return Samples(image.size, lambda top, end: _grey_of_octets(octets(top, end)), mode="LA;16")
+    is_deep = is_read_twice(image)
     # Pillow divides the colours by associated alpha itself, with 8 bits, whether or not it is transparency
     raw = raw.replace("RGBa", "RGBA")
-    if raw[:-1] in ("RGB;16", "RGBX;16", "RGBA;16"):
+    if is_deep:
         high, low = _load(image, raw), _load(reopen(), raw[:-1] + _OTHER_BYTES[raw[-1]])
-        values = high.astype(np.uint16) << 8 | low
+
+        def read(top: int, end: int) -> NDArray[Any]:
+            return high(top, end).astype(np.uint16) << 8 | low(top, end)
+
         mode = f"{image.mode};16"
         if tags:
-            return _select_bands(values, tags, mode)
-        colours = values[..., :3]
-        return Samples(colours, high[..., 3] if high.shape[-1] == 4 else _opacity(image, colours), mode=mode)
+            return _select_bands(read, image.size, tags, mode)
+        return Samples(image.size, lambda top, end: _deep_colours(image, read(top, end)), mode=mode)
     if _needs_bands(image.mode, tags):
-        return _select_bands(_load(image, raw), tags, image.mode)
+        return _select_bands(_load(image, raw), image.size, tags, image.mode)
     return samples_of(image)
+
+
+def is_read_twice(image: Image.Image) -> bool:
+    """Whether `read_samples` decodes an opened image twice, since its colours have 16 bits."""
+    return _raw_mode(image)[:-1] in ("RGB;16", "RGBX;16", "RGBA;16", "RGBa;16")
+
+
+def _grey_of_octets(octets: NDArray[np.uint8]) -> Rows:
+    deep = octets.astype(np.uint16)
+    return Rows(deep[..., 0] << 8 | deep[..., 1], octets[..., 2])
+
+
+def _deep_colours(image: Image.Image, values: NDArray[Any]) -> Rows:
+    colours = values[..., :3]
+    return Rows(colours, (values[..., 3] >> 8).astype(np.uint8) if values.shape[-1] == 4 else _opacity(image, colours))
 
 
 def samples_of(image: Image.Image) -> Samples | None:
@@ -108,13 +159,19 @@ def samples_of(image: Image.Image) -> Samples | None:
     if tiles and tiles[0].codec_name == "libtiff":
         # it swaps the bytes of compressed files, which Pillow knows for unsigned integers only
         _load(image, re.sub(r"(?<=\d)B(?=[SF])", "N", _raw_mode(image)))
-    values, mode = np.asarray(image), image.mode
+    rows, mode = _rows_of(image), image.mode
+    kind: type[np.integer[Any]] | None = None
     if is_signed_byte:
-        values, mode = values.view(np.int8), "1 x int8"
+        mode, kind = "1 x int8", np.int8
     elif mode == "I" and _first(tags, BITS_PER_SAMPLE) == 32 and _first(tags, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED:
-        values, mode = values.view(np.uint32), "1 x uint32"
-    is_negative = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    return Samples(values, _opacity(image, values), _nodata(tags), mode, is_negative=is_negative)
+        mode, kind = "1 x uint32", np.uint32
+
+    def read(top: int, end: int) -> Rows:
+        values = rows(top, end) if kind is None else rows(top, end).view(kind)
+        return Rows(values, _opacity(image, values))
+
+    image.load()
+    return Samples(image.size, read, _nodata(tags), mode, is_negative=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO)
 
 
 def samples_of_array(array: NDArray[Any]) -> Samples:
@@ -132,10 +189,12 @@ def samples_of_array(array: NDArray[Any]) -> Samples:
         )
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
+    size = (shape[1], shape[0])
     if array.ndim == 2 or shape[2] == 1:
-        return Samples(array.reshape(shape[:2]))
-    alpha = array[..., 3] if shape[2] == 4 and is_transparency(array[..., 3]) else None
-    return Samples(array[..., :3], None if alpha is None else _as_bytes(alpha))
+        grey = array.reshape(shape[:2])
+        return Samples(size, lambda top, end: Rows(grey[top:end]))
+    colours, alpha = array[..., :3], array[..., 3] if shape[2] == 4 and is_transparency([array[..., 3]]) else None
+    return Samples(size, lambda top, end: Rows(colours[top:end], None if alpha is None else _as_bytes(alpha[top:end])))
 
 
 def _hint_on_shape(shape: tuple[int, ...]) -> str:
@@ -159,7 +218,7 @@ def is_misread(image: Image.Image) -> bool:
 
 def without_false_alpha(image: Image.Image) -> Image.Image:
     """A TIFF image of 8 bits that Pillow has loaded, in mode RGB if its fourth band cannot be transparency."""
-    if image.format != "TIFF" or image.mode != "RGBA" or is_transparency(np.asarray(image.getchannel("A"))):
+    if image.format != "TIFF" or image.mode != "RGBA" or is_transparency([np.asarray(image.getchannel("A"))]):
         return image
     return image.convert("RGB")
 
@@ -206,31 +265,36 @@ def _raw_mode(image: Image.Image) -> str:
     return str(arguments if isinstance(arguments, str) else arguments[0])
 
 
-def _load(image: Image.Image, raw_mode: str) -> NDArray[np.uint8]:
-    """The values of an image, shape ``(H, W)`` or ``(H, W, C)``, that Pillow reads in a raw mode."""
+def _load(image: Image.Image, raw_mode: str) -> Reader:
+    """The rows of an image that Pillow reads in a raw mode."""
     if raw_mode != _raw_mode(image):
         image.tile = [  # type: ignore[attr-defined]
             tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
             for tile in image.tile  # type: ignore[attr-defined]
         ]
     image.load()
-    return np.asarray(image)
+    return _rows_of(image)
+
+
+def _rows_of(image: Image.Image) -> Reader:
+    return lambda top, end: np.asarray(image.crop((0, top, image.width, end)))
 
 
 # --- JPEG 2000 -------------------------------------------------------------------------------------------------------
 
 
-def read_jpeg2000(file: IO[bytes]) -> Samples | None:
+def read_jpeg2000(file: IO[bytes], size: tuple[int, int], memory: Reservation) -> Samples | None:
     """The samples of a JPEG 2000 file of colours of more than 8 bits; None for another one.
 
     Pillow rounds such colours to 8 bits, and white overflows to black.
 
     Raises:
         BandsError: If the decoder is not installed.
+        TooLargeError: If it needs too much memory.
     """
     file.seek(0)
-    content = file.read()
-    header = content[content.find(b"\xff\x4f\xff\x51") + 2 :]  # the marker SIZ, which begins the codestream
+    head = file.read(MAX_HEAD)
+    header = head[head.find(b"\xff\x4f\xff\x51") + 2 :]  # the marker SIZ, which begins the codestream
     channels = int.from_bytes(header[38:40], "big")
     bits = max(((precision & 0x7F) + 1 for precision in header[40 : 40 + 3 * channels : 3]), default=8)
     if channels < 2 or bits <= 8:
@@ -239,10 +303,16 @@ def read_jpeg2000(file: IO[bytes]) -> Samples | None:
         import imagecodecs
     except ImportError as error:
         raise BandsError(f"colours of {bits} bits in JPEG 2000: {INSTALL}, or convert it to TIFF or PNG") from error
-    values = imagecodecs.jpeg2k_decode(content) << (16 - bits)  # as Pillow does for grey
-    alpha = (values[..., -1] >> 8).astype(np.uint8) if channels in (2, 4) else None
-    chosen = values[..., :3] if channels >= 3 else values[..., 0]
-    return Samples(chosen, alpha, mode=f"{'RGB' if channels >= 3 else 'L'};16")
+    memory.take(size, size[0] * size[1] * channels * DEEP_JPEG2000_BYTES)
+    file.seek(0)
+    values = imagecodecs.jpeg2k_decode(file.read())
+
+    def read(top: int, end: int) -> Rows:
+        rows = values[top:end] << (16 - bits)  # as Pillow does for grey
+        alpha = (rows[..., -1] >> 8).astype(np.uint8) if channels in (2, 4) else None
+        return Rows(rows[..., :3] if channels >= 3 else rows[..., 0], alpha)
+
+    return Samples(size, read, mode=f"{'RGB' if channels >= 3 else 'L'};16")
 
 
 # --- TIFF ------------------------------------------------------------------------------------------------------------
@@ -263,24 +333,31 @@ def count_pages(file: IO[bytes]) -> int:
     return count
 
 
-def is_transparency(alpha: NDArray[Any]) -> bool:
-    """Whether a band, shape ``(H, W)``, is plausible as transparency: where it is not 0, it is mostly opaque or even.
+def is_transparency(parts: Iterable[NDArray[Any]]) -> bool:
+    """Whether a band, in parts, is plausible as transparency: where it is not 0, it is mostly opaque or even.
 
     GDAL declares the fourth of four bands as transparency unless it is told otherwise, and it often is near infrared.
     """
-    seen = alpha[alpha > 0]
-    return not seen.size or bool((seen == _opaque(alpha.dtype)).mean() >= 0.5 or (seen == seen[0]).all())
+    seen, opaque, low, high = 0, 0, math.inf, -math.inf
+    for part in parts:
+        values = part[part > 0]
+        if values.size:
+            seen += values.size
+            opaque += int(np.count_nonzero(values == _opaque(part.dtype)))
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return opaque >= seen / 2 or low == high
 
 
 def _opaque(kind: np.dtype[Any]) -> float:
     return float(np.iinfo(kind).max) if kind.kind in "ui" else 1.0
 
 
-def read_tiff(file: IO[bytes], max_pixels: int) -> Samples:
+def read_tiff(file: IO[bytes], memory: Reservation) -> Samples:
     """The samples of a TIFF file that Pillow does not open: of the first three bands, or of the first of two.
 
     Raises:
         BandsError: If the file cannot be read as an image.
+        TooLargeError: If it needs too much memory.
         Exception: Nearly any, if it is damaged.
     """
     import tifffile
@@ -290,51 +367,79 @@ def read_tiff(file: IO[bytes], max_pixels: int) -> Samples:
         page = tiff.pages.first
         bands, kind = page.samplesperpixel, page.dtype
         described = f"{pluralize(bands, 'band')} of {kind}"
-        if page.imagewidth * page.imagelength > max_pixels or page.nbytes > MAX_BYTES_PER_PIXEL * max_pixels:
-            raise BandsError(
-                f"too large: {page.imagewidth} x {page.imagelength} pixels, {described}; "
-                f"the limit is {max_pixels:,} pixels and {MAX_BYTES_PER_PIXEL * max_pixels:,} bytes"
-            )
         if kind is None or kind.kind not in "uif" or page.imagedepth > 1 or page.photometric not in (0, 1, 2):
             raise BandsError(f"{described} cannot be read as an image: export three of them, such as with {EXPORT}")
+        tags = {tag.code: tag.value for tag in page.tags}
+        read = min(bands, max(3, (_alpha_position(tags) or 0) + 1))
+        memory.check_pixels((page.imagewidth, page.imagelength))
+        size, segment = (page.imagewidth, page.imagelength), math.prod(page.chunks)
+        memory.take(size, (size[0] * size[1] * read + 2 * segment) * kind.itemsize)
+        values = np.zeros((size[1], size[0], read), kind)
         try:
-            values = page.asarray(maxworkers=1)
+            for part, (band, _, top, left, _), _ in page.segments(maxworkers=1):
+                if part is not None and band < read:
+                    _copy_segment(part[0], values[top:, left:, band:])
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             method = tifffile.COMPRESSION(page.compression).name
             raise BandsError(f"{described}, compressed with {method}: {INSTALL}") from error
-        if bands > 1 and page.planarconfig == SEPARATE_PLANES:
-            values = np.moveaxis(values, 0, -1)
-        tags = {tag.code: tag.value for tag in page.tags}
-    return _select_bands(values.reshape(*values.shape[:2], bands), tags, f"{bands} x {values.dtype.name}")
+    return _select_bands(lambda top, end: values[top:end], size, tags, f"{bands} x {kind.name}")
 
 
-def _select_bands(values: NDArray[Any], tags: Mapping[int, Any], mode: str) -> Samples:
+def _copy_segment(part: NDArray[Any], place: NDArray[Any]) -> None:
+    """Copies a strip or tile, shape ``(H, W, C)``, to where it lies in the image, which may end before it."""
+    height, width, bands = (min(lengths) for lengths in zip(part.shape, place.shape, strict=True))
+    place[:height, :width, :bands] = part[:height, :width, :bands]
+
+
+def _select_bands(read: Reader, size: tuple[int, int], tags: Mapping[int, Any], mode: str) -> Samples:
     """The bands, of shape ``(H, W, C)``, that are read as grey or colour, and transparency.
 
     Pillow gives no more than four of them, and shape ``(H, W)`` for one.
     """
-    values = values if values.ndim == 3 else values[..., None]
     bands, alpha_at = tags.get(SAMPLES_PER_PIXEL, 1), _alpha_position(tags)
     used = 3 if (alpha_at or bands) >= 3 else 1
-    chosen, alpha = values[..., :3] if used == 3 else values[..., 0], None
-    if alpha_at:
-        alpha = values[..., alpha_at]
-        is_associated = _extra_samples(tags)[alpha_at - bands] == ASSOCIATED_ALPHA
-        if not is_transparency(alpha) or (is_associated and _exceeds(chosen, alpha)):
-            alpha = None
-        elif is_associated:
-            chosen = _divided(chosen, alpha)
+
+    def split(top: int, end: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        values = read(top, end)
+        values = values if values.ndim == 3 else values[..., None]
+        return values[..., :3] if used == 3 else values[..., 0], values[..., alpha_at] if alpha_at else None
+
+    is_associated = bool(alpha_at) and _extra_samples(tags)[(alpha_at or 0) - bands] == ASSOCIATED_ALPHA
+    is_used = bool(alpha_at) and _has_transparency(split, size, is_associated=is_associated)
+
+    def select(top: int, end: int) -> Rows:
+        chosen, alpha = split(top, end)
+        if not is_used or alpha is None:
+            return Rows(chosen)
+        return Rows(_divided(chosen, alpha) if is_associated else chosen, _as_bytes(alpha))
+
     return Samples(
-        chosen,
-        None if alpha is None else _as_bytes(alpha),
+        size,
+        select,
         _nodata(tags),
         mode,
-        _describe_unused(bands, used, alpha_at, is_used=alpha is not None),
+        _describe_unused(bands, used, alpha_at, is_used=is_used),
         _first(tags, ORIENTATION, 1),
         tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
     )
+
+
+def _has_transparency(
+    split: Callable[[int, int], tuple[NDArray[Any], Any]], size: tuple[int, int], *, is_associated: bool
+) -> bool:
+    """Whether the band that is declared as transparency, the second of `split`, is plausible as such."""
+    if not is_transparency(split(top, end)[1] for top, end in rows_of_strips(size)):
+        return False
+    if not is_associated:
+        return True
+    above = total = 0
+    for top, end in rows_of_strips(size):
+        colours, alpha = split(top, end)
+        above += int(np.count_nonzero(colours.T > alpha.T))
+        total += colours.size
+    return above <= ABOVE_ALPHA * total
 
 
 def _extra_samples(tags: Mapping[int, Any]) -> tuple[int, ...]:

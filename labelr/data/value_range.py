@@ -90,16 +90,20 @@ def _enclose(levels: list[Interval]) -> Interval | None:
     return math.floor(low / step) * step, min(white, 65535.0) if high <= 65535 else white
 
 
+def grid_step(size: tuple[int, int]) -> int:
+    """Every how many rows and columns of an image it is measured."""
+    return math.ceil(math.sqrt(size[0] * size[1] / MAX_SAMPLES))
+
+
 def measure(values: NDArray[Any], *, nodata: float | None = None) -> Levels | None:
     """The levels of a deep image; None if no value is valid.
 
     Args:
-        values: Shape ``(H, W)`` or ``(H, W, C)``, integers of more than 8 bits or floats.
+        values: Of a grid of its pixels; see `grid_step`. Shape ``(H, W)`` or ``(H, W, C)``, integers of more than 8
+            bits or floats.
         nodata: The value of pixels that were not measured.
     """
-    step = math.ceil(math.sqrt(values.shape[0] * values.shape[1] / MAX_SAMPLES))
-    sample = values[::step, ::step]
-    sample = sample[np.broadcast_to(is_valid(sample, nodata), sample.shape)].astype(np.float64)
+    sample = values[np.broadcast_to(is_valid(values, nodata), values.shape)].astype(np.float64)
     if not sample.size:
         return None
     low, high = _inner(sample)
@@ -117,28 +121,44 @@ def _inner(sample: NDArray[np.float64]) -> Interval:
     return low, high
 
 
+def declared_interval(parts: Iterable[NDArray[Any]], kind: np.dtype[Any], nodata: float | None) -> Interval:
+    """What is black and white in a deep image by itself: 16 bits are divided by 257.
+
+    32-bit integers and floats do not declare their white, which is the smallest of `COMMON_LEVELS` that is not below
+    the brightest value, or else this value.
+
+    Args:
+        parts: All values of the image.
+        kind: Their type.
+        nodata: The value of pixels that were not measured.
+    """
+    if kind.kind == "u" and kind.itemsize == 2:
+        return 0.0, 65535.0
+    brightest = max(
+        (float(part.max(initial=0, where=np.broadcast_to(is_valid(part, nodata), part.shape))) for part in parts),
+        default=0.0,
+    )
+    levels = COMMON_LEVELS[kind.kind != "f" :]
+    return 0.0, next((level for level in levels if brightest <= level), brightest)
+
+
 def scale(
-    values: NDArray[Any], interval: Interval | None, *, nodata: float | None = None, is_negative: bool = False
+    values: NDArray[Any], interval: Interval, *, nodata: float | None = None, is_negative: bool = False
 ) -> NDArray[np.uint8]:
     """Deep values scaled to 8 bits, of the same shape; black where they are not finite or not measured.
 
     Args:
         values: Integers of more than 8 bits or floats.
-        interval: What becomes black and white. None for what the values say themselves: 16 bits are divided by 257;
-            32-bit integers and floats do not declare their white, which is the smallest of `COMMON_LEVELS` that is not
-            below the brightest value, or else this value.
+        interval: What becomes black and white.
         nodata: The value of pixels that were not measured.
         is_negative: Whether the lowest value is white.
     """
     valid = is_valid(values, nodata)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        scaled = _scale(np.arange(2**16), interval or (0.0, 65535.0))[values.astype(np.uint16, copy=False)]
+        scaled = _scale(np.arange(2**16), interval)[values.astype(np.uint16, copy=False)]
     else:
         kind = np.result_type(values, np.float32) if values.dtype.kind == "f" else np.float64
-        floats = np.where(valid, values, 0).astype(kind)
-        levels = COMMON_LEVELS[values.dtype.kind != "f" :]
-        brightest = float(floats.max(initial=0.0))
-        scaled = _scale(floats, interval or (0.0, next((level for level in levels if brightest <= level), brightest)))
+        scaled = _scale(np.where(valid, values, 0).astype(kind), interval)
     return np.where(valid, 255 - scaled if is_negative else scaled, np.uint8(0))
 
 

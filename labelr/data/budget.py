@@ -1,0 +1,113 @@
+"""The memory that decoders of images may hold, in all threads together."""
+
+import math
+import threading
+from types import TracebackType
+from typing import Self
+
+from PIL import Image
+
+MAX_BYTES_PER_PIXEL = 5
+"""Of the largest image: 1 GB at the default of `--max-pixels`, in all threads together as well. Images that take more
+bytes for each pixel may have fewer pixels."""
+
+MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""The bytes of a pixel that Pillow holds, by mode; 4 in the others."""
+DECODERS = {"WEBP": 12, "AVIF": 12, "HEIF": 12, "JPEG2000": 12}
+"""The bytes of a pixel that the decoder of a format holds besides, as measured."""
+ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 278, 322, 323
+"""Tags of TIFF."""
+
+
+def decoding_bytes(image: Image.Image, full_size: tuple[int, int]) -> int:
+    """The bytes that Pillow and its decoder hold while they decode an opened image.
+
+    Args:
+        image: It may be set to a smaller size, at which it will be decoded.
+        full_size: Of the file.
+    """
+    pixels, pixel_bytes = image.width * image.height, MODES.get(image.mode, 4)
+    if image.format == "TIFF":
+        return pixels * pixel_bytes + _segment_pixels(image) * pixel_bytes
+    if image.format in ("JPEG", "MPO"):
+        return pixels * pixel_bytes + _coefficients(image) * full_size[0] * full_size[1]
+    return pixels * (pixel_bytes + DECODERS.get(image.format or "", 0))
+
+
+def _segment_pixels(image: Image.Image) -> int:
+    """The pixels of a strip or tile of a TIFF file, which libtiff unpacks in one piece."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    width, rows = tags.get(TILE_WIDTH, image.width), tags.get(TILE_LENGTH, tags.get(ROWS_PER_STRIP, image.height))
+    return int(width) * min(int(rows), image.height)
+
+
+def _coefficients(image: Image.Image) -> int:
+    """The bytes of a pixel that a JPEG file of several scans holds as coefficients until the last one."""
+    file, components = image.fp, image.layers  # type: ignore[attr-defined]
+    position = file.tell()
+    in_first_scan = file.read(3)[2:]
+    file.seek(position)
+    if not image.info.get("progressive") and in_first_scan == bytes([components]):
+        return 0
+    samples: list[int] = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
+    return math.ceil(2 * sum(samples) / max(1, *samples))
+
+
+class TooLargeError(Exception):
+    """An image whose decoding needs more memory than is allowed; its text is the reason and what to do."""
+
+
+class Reservation:
+    """The memory of one image that is decoded, as a context.
+
+    Args:
+        max_pixels: The pixels of the largest image.
+    """
+
+    _free = threading.Condition()
+    _used = 0
+
+    def __init__(self, max_pixels: int) -> None:
+        self.max_pixels = max_pixels
+        self._own = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def check_pixels(self, size: tuple[int, int]) -> None:
+        """Raises TooLargeError if an image has too many pixels."""
+        if size[0] * size[1] > self.max_pixels:
+            raise TooLargeError(
+                f"too large: {size[0]} x {size[1]} pixels, the limit is {self.max_pixels:,} pixels; "
+                f"`--max-pixels {size[0] * size[1]}` raises it"
+            )
+
+    def take(self, size: tuple[int, int], num_bytes: int) -> None:
+        """Waits until the memory is free, in place of what was taken before.
+
+        Raises:
+            TooLargeError: If one image may not take so much.
+        """
+        limit = MAX_BYTES_PER_PIXEL * self.max_pixels
+        if num_bytes > limit:
+            needed = -(-num_bytes // MAX_BYTES_PER_PIXEL)
+            raise TooLargeError(
+                f"too large: {size[0]} x {size[1]} pixels take {num_bytes / 1e6:,.0f} MB of memory to decode, "
+                f"the limit is {limit / 1e6:,.0f} MB; `--max-pixels {needed}` raises it"
+            )
+        self._release()
+        with self._free:
+            self._free.wait_for(lambda: not Reservation._used or Reservation._used + num_bytes <= limit)
+            Reservation._used += num_bytes
+            self._own = num_bytes
+
+    def _release(self) -> None:
+        with self._free:
+            Reservation._used -= self._own
+            self._own = 0
+            self._free.notify_all()
