@@ -19,7 +19,6 @@ from labelr.config import SEARCHABLE, TrainConfig
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number
 from labelr.progress import format_duration
-from labelr.scoring.results import without_nan
 from labelr.tuning.space import Plan, format_rounded, format_value
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class TuneResult:
             "importance": dict(self.importance), "optimistic_bias": self.optimistic_bias,
             "trials": [trial.to_json() for trial in self.ranking],
         }  # fmt: skip
-        return {**model, **without_nan(search)}
+        return {**model, **files.without_nan(search)}
 
     def __repr__(self) -> str:
         score = f"{self.plan.options.metric} {format_number(self.best.score)}"
@@ -266,7 +265,7 @@ def trial_rows(
 
 def trials_csv(trials: Sequence[Trial], names: Iterable[str]) -> str:
     """The content of ``trials.csv``."""
-    rows = [without_nan(row) for row in trial_rows(trials, names)]
+    rows = [files.without_nan(row) for row in trial_rows(trials, names)]
     return files.csv_text(rows[0], ([_cell(value) for value in row.values()] for row in rows))
 
 
