@@ -295,14 +295,27 @@ def parse_json(content: bytes) -> Any:
     Raises:
         ValueError: If it is damaged, ambiguous or too large, or holds a number that is not finite.
     """
-    if sum(content.count(character) for character in b"[{,") > MAX_RECORD_VALUES:
-        raise ValueError(f"it has more than {MAX_RECORD_VALUES:,} values")
+    check_number_of_values(content)
     try:
         return json.loads(
             content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def check_number_of_values(content: bytes) -> None:
+    """Raises ValueError where a JSON text describes more than `MAX_RECORD_VALUES` values."""
+    if sum(content.count(character) for character in b"[{,") > MAX_RECORD_VALUES:
+        raise ValueError(f"it has more than {MAX_RECORD_VALUES:,} values")
+
+
+def is_text(text: str) -> bool:
+    """Whether files can hold a text, in UTF-8 or, for the names of files and folders, as the bytes that they are."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _validate(info: ModelInfo) -> None:
     architecture, weights = info.architecture, info.weights
     checks = {
         "labels, one of which is given twice": len(set(info.labels)) == len(info.labels),
-        "labels, one of which is no text": all(map(_is_text, info.labels)),
+        "labels, one of which is no text": all(map(files.is_text, info.labels)),
         "number of thresholds": len(info.thresholds) == len(info.labels),
         "value_range": info.preprocessing.value_range.is_valid,
         "stem and width": architecture.backbone is not None or None not in (architecture.stem, architecture.width),
@@ -178,11 +178,3 @@ def _validate(info: ModelInfo) -> None:
     wrong = [name for name, holds in checks.items() if not holds]
     if wrong:
         raise ValueError(f"invalid {', '.join(wrong)}")
-
-
-def _is_text(label: str) -> bool:
-    """Whether files can hold a label; a folder's name, which may be one, need not be valid UTF-8."""
-    try:
-        return b"\0" not in label.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import optuna
+from msgspec import Meta
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
 from labelr.config import SEARCHABLE, TrainConfig
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number
+from labelr.model.info import Count, Setting
 from labelr.progress import format_duration
 from labelr.tuning.space import Plan, format_rounded, format_value
 
@@ -184,6 +186,39 @@ class TuneResult:
             "Command": self.command,
         }
         return as_html("TuneResult", facts, self.trials)
+
+
+class ProgressAttribute(TypedDict):
+    """The attribute `PROGRESS` of an attempt."""
+
+    scores: list[float]
+    epochs: Count
+    seconds: float
+
+
+class AttemptAttributes(TypedDict, total=False):
+    """The attributes of an attempt."""
+
+    point: Count
+    worker: Annotated[str, Meta(pattern=r"^[\w-]{1,64}\Z")]
+    reason: str
+    requeued: bool
+    progress: ProgressAttribute
+
+
+class FixedParams(TypedDict, total=False):
+    """The values with which Optuna enqueued an attempt."""
+
+    fixed_params: dict[str, Setting]
+
+
+def check_attempts(attempts: Iterable[FrozenTrial]) -> None:
+    """Raises ValueError where an attempt has values that labelr does not write: a study may come from anywhere."""
+    for attempt in attempts:
+        files.convert(attempt.user_attrs, AttemptAttributes)
+        files.convert(attempt.system_attrs, FixedParams)
+        files.convert(attempt.params, dict[str, Setting])
+        files.convert(attempt.intermediate_values, dict[int, float])
 
 
 def read_trials(study: optuna.Study) -> list[Trial]:
