@@ -1,7 +1,6 @@
 """Settings as dataclass fields: default, range, help text and command-line option in one place, and their checks."""
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -14,7 +13,7 @@ from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from labelr.errors import LabelrError, suggest
-from labelr.files import local_path
+from labelr.files import is_text, local_path, parse_json, read_bytes
 
 ALIASES: Mapping[str, str] = {
     "num_epochs": "epochs",
@@ -42,6 +41,8 @@ ALIASES: Mapping[str, str] = {
 }
 """Names from other training tools that are accepted for settings of the same meaning."""
 
+MAX_CONFIG_BYTES = 2**20
+"""The largest file of settings that is read."""
 MAX_VALUE = 60
 """Longer values are cut in messages."""
 Field = dataclasses.Field[Any]
@@ -165,7 +166,10 @@ def _is_path(field: Field) -> bool:
 
 def describe_value(value: object) -> str:
     """A value in a message: its code if that is short, its beginning if it is a text, else its type."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # of a number with too many digits, or nested too deeply
+        return type(value).__name__
     if len(text) <= MAX_VALUE and "\n" not in text:
         return text
     return f"{text[:MAX_VALUE]}..." if isinstance(value, str) else type(value).__name__
@@ -181,7 +185,7 @@ def _checked_item(field: Field, value: Any) -> Any:
         raise _error(field, f"one of {', '.join(choices)}", value, hint or suggest(str(value), choices))
     if kind is bool and not isinstance(value, bool):
         raise _error(field, "true or false", value)
-    if kind is str and not isinstance(value, str):
+    if kind is str and not (isinstance(value, str) and is_text(value)):
         raise _error(field, "a path" if is_path else "text", value)
     if is_number(field):
         _check_number(field, value)
@@ -292,7 +296,9 @@ class Settings:
         for key, value in settings.items():
             name = ALIASES.get(key, key)
             if name not in known:
-                raise SettingError(f"unknown setting {key!r}", suggest(str(key), (*known, *arguments), ALIASES))
+                raise SettingError(
+                    f"unknown setting {describe_value(key)}", suggest(str(key), (*known, *arguments), ALIASES)
+                )
             if name in named:
                 raise SettingError(f"the setting {name!r} is given twice, once as {key!r}", "keep one of them")
             named[name] = value
@@ -305,12 +311,13 @@ class Settings:
         Raises:
             SettingError: If the file cannot be read or parsed, or holds something else.
         """
-        kind, parse = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("TOML", tomllib.loads)
+        kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         try:
-            content = parse(local_path(path).read_text(encoding="utf-8-sig"))
+            text = read_bytes(local_path(path), MAX_CONFIG_BYTES).decode("utf-8-sig")
+            content = parse_json(text.encode()) if kind == "JSON" else tomllib.loads(text)
         except OSError as error:
-            raise SettingError(f"cannot read {path}: {error.strerror}") from error
-        except ValueError as error:  # of the encoding or the syntax
+            raise SettingError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:  # of the size, the encoding or the syntax
             hint = "a file whose name does not end in .json is read as TOML" if kind == "TOML" else ""
             raise SettingError(f"{path} is not valid {kind}: {error}", hint) from error
         try:

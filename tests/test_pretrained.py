@@ -215,7 +215,7 @@ def test_rows_of_common_labels_are_copied(tuned: Model) -> None:
     labels = ("new", *reversed(tuned.labels))
     info = store.load_info(tuned.path)
     network = store.build_network(
-        type(info)(labels=labels, thresholds=(0.5,) * 4, preprocessing=preprocessing, architecture=architecture)
+        replace(info, labels=labels, thresholds=(0.5,) * 4, preprocessing=preprocessing, architecture=architecture)
     )
     load_start(network, labels, config, runtime)
     assert not network.head.linear.weight[0].any()

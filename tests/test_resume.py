@@ -450,10 +450,10 @@ def test_other_versions_are_logged(shapes: Path, caplog: pytest.LogCaptureFixtur
     assert "started with labelr 0.0.1, torch 1.0 and is resumed with labelr" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": "1"}'])
 def test_damaged_run_json_is_an_error_with_a_hint(shapes: Path, text: str, run: Path) -> None:
     (run / "run.json").write_text(text)
-    with pytest.raises(LabelrError, match=r"run\.json is (damaged|of another version)") as caught:
+    with pytest.raises(LabelrError, match=r"run\.json is damaged") as caught:
         fit(shapes, THREE, name="run", resume=True)
     assert "--force" in caught.value.hint
 

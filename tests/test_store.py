@@ -12,6 +12,7 @@ import torch
 from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.model import store
+from labelr.model.calibration import UNCALIBRATED
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model
 
@@ -67,7 +68,13 @@ def test_model_from_before_value_ranges_has_none(trained: Model, copy: Path) -> 
 
 def test_digest_without_a_value_range_is_that_from_before_there_was_one() -> None:
     preprocessing, architecture = Preprocessing(image_size=32), Architecture(dropout=0.0)
-    info = ModelInfo(labels=("dog",), thresholds=(0.5,), preprocessing=preprocessing, architecture=architecture)
+    info = ModelInfo(
+        labels=("dog",),
+        thresholds=(0.5,),
+        preprocessing=preprocessing,
+        architecture=architecture,
+        calibration=UNCALIBRATED,
+    )
     assert info.digest == "923d65ed1496e09643dbaebca242502c52cbd8fb862f2de98ec88d5f8ac29ff1"
 
 
@@ -106,7 +113,7 @@ def test_newer_format_is_refused_with_a_hint(copy: Path) -> None:
     change(copy, format=99)
     with pytest.raises(LabelrError) as caught:
         store.load("copy")
-    assert "model format 99" in caught.value.message
+    assert "has format 99" in caught.value.message
     assert "upgrade" in caught.value.hint
 
 

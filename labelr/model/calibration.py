@@ -1,9 +1,10 @@
 """Calibrates probabilities and turns them into labels. Pure functions of arrays, without torch."""
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
 MAX_TEMPERATURE = 5.0
@@ -19,13 +20,8 @@ class Calibration:
         bias: Added to the logits afterwards.
     """
 
-    temperature: float = 1.0
-    bias: float = 0.0
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether temperature and bias are finite and in range."""
-        return 0 < self.temperature < math.inf and math.isfinite(self.bias)
+    temperature: Annotated[float, Meta(ge=1e-3, le=1e3)] = 1.0
+    bias: Annotated[float, Meta(ge=-1e3, le=1e3)] = 0.0
 
 
 UNCALIBRATED = Calibration()

@@ -3,16 +3,17 @@
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Self
+
+from msgspec import Meta
 
 from labelr import files
-from labelr.config import RESIZE_RULES, STEMS, ResizeRule
+from labelr.config import ResizeRule, Stem
 from labelr.data.value_range import ValueRange
-from labelr.errors import LabelrError
-from labelr.model.calibration import UNCALIBRATED, Calibration
-from labelr.version import upgrade_hint
+from labelr.model.calibration import Calibration
 
 FORMAT = 1
 DAMAGED_HINT = "copy the directory again if it is a copy, else delete it and train the model again"
@@ -20,6 +21,17 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Channels = tuple[float, float, float]
+Mean = Annotated[float, Meta(ge=-1e4, le=1e4)]
+Std = Annotated[float, Meta(ge=1e-4, le=1e4)]
+"""A smaller divisor would make numbers of float32 infinite."""
+Size = Annotated[int, Meta(ge=1, le=8192)]
+"""The edge of a square of pixels: 8192 already takes 800 MB in the first layer."""
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Timestamp = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\dT[\d:.]+\+00:00)?\Z")]
+"""ISO 8601 in UTC; empty where it is not known."""
+Setting = bool | int | float | str | list[str] | None
+"""The value of a setting, as JSON has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +47,10 @@ class Preprocessing:
         value_range: Which values of images of more than 8 bits a sample become black and white.
     """
 
-    image_size: int
+    image_size: Size
     resize: ResizeRule = "squish"
-    mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
+    mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN
+    std: tuple[Std, Std, Std] = IMAGENET_STD
     flip_averaging: bool = True
     value_range: ValueRange = field(default_factory=ValueRange)
 
@@ -54,10 +66,10 @@ class Architecture:
         backbone: The name of the backbone; None for the residual CNN.
     """
 
-    dropout: float
-    stem: str | None = None
-    width: float | None = None
-    backbone: str | None = None
+    dropout: Annotated[float, Meta(ge=0, lt=1)]
+    stem: Stem | None = None
+    width: Annotated[float, Meta(gt=0, le=16)] | None = None
+    backbone: Annotated[str, Meta(max_length=200)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +114,19 @@ class ModelInfo:
         weights: Name and SHA-256 of the weights file.
     """
 
-    labels: tuple[str, ...]
-    thresholds: tuple[float, ...]
+    labels: Annotated[tuple[str, ...], Meta(min_length=1)]
+    thresholds: tuple[Probability, ...]
     preprocessing: Preprocessing
     architecture: Architecture
     pretraining: Pretraining | None = None
-    calibration: Calibration = UNCALIBRATED
-    config: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    calibration: Calibration
+    config: dict[str, Setting] = field(default_factory=dict)
+    counts: dict[str, dict[str, Count]] = field(default_factory=dict)
     scores: dict[str, float | None] | None = None
     scored_on: str | None = None
-    best_epoch: int = 0
+    best_epoch: Count = 0
     complete: bool = False
-    created: str = ""
+    created: Timestamp = ""
     versions: dict[str, str] = field(default_factory=dict)
     data: tuple[str, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
@@ -122,8 +134,8 @@ class ModelInfo:
     def prevalence(self, label: str) -> float:
         """The share of positives of a label in the whole data set, among known cells; 0.5 if none is known."""
         counts = self.counts.get(label, {})
-        known = counts.get("positives", 0) + counts.get("negatives", 0)
-        return counts["positives"] / known if known else 0.5
+        positives, negatives = counts.get("positives", 0), counts.get("negatives", 0)
+        return positives / (positives + negatives) if positives + negatives else 0.5
 
     @property
     def digest(self) -> str:
@@ -145,50 +157,23 @@ class ModelInfo:
         Raises:
             LabelrError: If there is none, or it is damaged or of a newer format.
         """
+        info = files.read_json(path, cls, DAMAGED_HINT, newest=FORMAT)
         with files.reading(path, DAMAGED_HINT):
-            values = json.loads(path.read_text(encoding="utf-8"))
-            version = values.pop("format")
-            if isinstance(version, int) and version > FORMAT:
-                raise LabelrError(
-                    f"{path} has model format {version}, and this labelr reads up to {FORMAT}",
-                    upgrade_hint(),
-                )
-            preprocessing = values["preprocessing"]
-            preprocessing |= {name: tuple(preprocessing[name]) for name in ("mean", "std")}
-            value_range = preprocessing.get("value_range", {})  # models from before there was one have none
-            preprocessing["value_range"] = ValueRange(
-                **{kind: ends and tuple(ends) for kind, ends in value_range.items()}
-            )
-            values["labels"] = tuple(values["labels"])
-            values["data"] = tuple(values.get("data", ()))
-            values["thresholds"] = tuple(float(threshold) for threshold in values["thresholds"])
-            values["preprocessing"] = Preprocessing(**preprocessing)
-            values["architecture"] = Architecture(**values["architecture"])
-            values["calibration"] = Calibration(**values["calibration"])
-            pretraining = values.get("pretraining")
-            values["pretraining"] = Pretraining(**pretraining) if pretraining else None
-            info = cls(**values)
             _validate(info)
         return info
 
 
 def _validate(info: ModelInfo) -> None:
-    """Raises ValueError where a value is impossible: the file may be edited, or come from anywhere."""
-    preprocessing, architecture = info.preprocessing, info.architecture
+    """Raises ValueError where values do not fit each other: the file may be edited, or come from anywhere."""
+    architecture, weights = info.architecture, info.weights
     checks = {
-        "labels": bool(info.labels) and all(isinstance(label, str) for label in info.labels),
-        "data": all(isinstance(folder, str) for folder in info.data),
-        "thresholds": len(info.thresholds) == len(info.labels) and all(0 <= value <= 1 for value in info.thresholds),
-        "calibration": info.calibration.is_valid,
-        "image_size": isinstance(preprocessing.image_size, int) and 1 <= preprocessing.image_size <= 8192,
-        "resize": preprocessing.resize in RESIZE_RULES,
-        "mean and std": len(preprocessing.mean) == len(preprocessing.std) == 3,
-        "value_range": preprocessing.value_range.is_valid,
-        "stem": architecture.stem in STEMS or architecture.backbone is not None,
-        "width": architecture.backbone is not None or 0 < float(architecture.width or 0) <= 16,
-        "dropout": 0 <= float(architecture.dropout) < 1,
-        "weights": set(info.weights) == {"file", "sha256"},
-        "weights file": info.weights["file"] == f"weights-{info.weights['sha256'][:12]}.safetensors",
+        "labels, one of which is given twice": len(set(info.labels)) == len(info.labels),
+        "labels, one of which is no text": all(map(files.is_text, info.labels)),
+        "number of thresholds": len(info.thresholds) == len(info.labels),
+        "value_range": info.preprocessing.value_range.is_valid,
+        "stem and width": architecture.backbone is not None or None not in (architecture.stem, architecture.width),
+        "weights": re.fullmatch("[0-9a-f]{64}", weights.get("sha256", "")) is not None,
+        "weights file": weights.get("file") == f"weights-{weights.get('sha256', '')[:12]}.safetensors",
     }
     wrong = [name for name, holds in checks.items() if not holds]
     if wrong:

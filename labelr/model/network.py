@@ -1,13 +1,15 @@
 """Networks: images in, one logit per label out. The residual CNN, a pretrained backbone, and the head of both."""
 
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from itertools import pairwise
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 
 class ResidualBlock(nn.Module):
@@ -236,6 +238,19 @@ def _initialise(network: nn.Module, *, refined: bool) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, ResidualBlock) and refined:
             nn.init.zeros_(cast("nn.BatchNorm2d", module.norm2).weight)
+
+
+class RandomInitSkipped(TorchFunctionMode):
+    """Leaves out the random initialisation of weights that are loaded afterwards, or of a network without memory."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Calls a function of torch."""
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in ("uniform_", "normal_"):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def count_parameters(network: nn.Module) -> int:

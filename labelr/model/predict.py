@@ -29,6 +29,9 @@ MICRO_BATCH_SIZES = {"cpu": 8}
 """Images that go through the network together, by type of device. On a CPU, each thread computes a micro-batch at a
 time. The size is constant, so that an image's probabilities do not depend on the other images."""
 DEFAULT_MICRO_BATCH_SIZE = 64
+NOT_FINITE = "the model's output is not a number"
+"""Why an image fails: probabilities are NaN if numbers in the network become too large."""
+NOT_FINITE_HINT = "compute with `--no-amp`, or train the model again with a smaller `--lr`"
 
 Probs = NDArray[np.float32]
 """Probabilities in [0, 1], ``(N, L)``."""
@@ -45,6 +48,11 @@ class Predictions(NamedTuple):
 
     labels: list[list[str]]
     probs: Probs
+
+
+def is_finite(probs: Probs) -> NDArray[np.bool_]:
+    """Whether all probabilities of each image are numbers: of shape ``(N,)`` for probabilities ``(N, L)``."""
+    return np.asarray(np.isfinite(probs).all(axis=-1))
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -219,6 +227,8 @@ class Model:
         is_single = isinstance(images, (str, Path, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim < 4)
         sequence: Iterable[ImageLike] = [images] if is_single else images  # type: ignore[list-item, assignment]
         probs = self.predict_pixels(map(np.stack, in_batches(map(self._pixels, sequence), BATCH_SIZE)))
+        if not is_finite(probs).all():
+            raise LabelrError(f"{NOT_FINITE} for image {int(is_finite(probs).argmin()) + 1}", NOT_FINITE_HINT)
         preds = decide(probs, self.thresholds(threshold))
         labels = [[label for label, applies in zip(self.labels, row, strict=True) if applies] for row in preds]
         return Predictions(labels, probs)

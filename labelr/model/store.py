@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +40,9 @@ WEIGHTS = f"weights-{'[0-9a-f]' * 12}.safetensors"
 """Named after the digest of their content."""
 PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
 """A directory with one of these holds a model, or what is left of one."""
+MAX_NAME = 2**14
+"""The most bytes in that file: paths are shorter."""
+OTHER_WEIGHTS = "it does not hold this model's weights"
 DEFAULT_HINT = (
     "choose another default with `labelr models default NAME`, or the newest with `labelr models default --unset`"
 )
@@ -162,27 +165,49 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
     """
     import safetensors.torch
 
+    from labelr.model.network import RandomInitSkipped
     from labelr.model.predict import Model
+    from labelr.model.weight_files import check_finite, read_shapes
 
     info = check(folder)
+    weights = folder / info.weights["file"]
     log.debug("loading the model in %s, created %s", folder, info.created)
-    network, content = build_network(info), _read_weights(folder, info)
-    try:
-        network.load_state_dict(safetensors.torch.load(content))
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        weights = folder / info.weights["file"]
-        raise LabelrError(f"{weights} does not hold this model's weights: {error}", DAMAGED_HINT) from error
+    with files.reading(weights, DAMAGED_HINT), files.open_regular(weights) as file:
+        shapes = read_shapes(file)
+        _check_shapes(shapes, info)
+        with RandomInitSkipped():
+            network = build_network(info)
+        if shapes != {name: list(tensor.shape) for name, tensor in network.state_dict().items()}:
+            raise ValueError(OTHER_WEIGHTS)
+        content = file.read()
+        _check_digest(hashlib.sha256(content).hexdigest(), info)
+        tensors = safetensors.torch.load(content)
+        check_finite(tensors)
+        network.load_state_dict(tensors)
     return Model(folder, info, runtime.place(network).eval(), runtime)
 
 
-def _read_weights(folder: Path, info: ModelInfo) -> bytes:
-    """The content of a model's weights file, verified by its digest."""
-    weights = folder / info.weights["file"]
-    with files.reading(weights, DAMAGED_HINT):
-        content = weights.read_bytes()
-    if hashlib.sha256(content).hexdigest() != info.weights["sha256"]:
-        raise LabelrError(f"{weights} is damaged: its digest is not the one in {INFO_FILE}", DAMAGED_HINT)
-    return content
+def _check_shapes(found: Mapping[str, Sequence[int]], info: ModelInfo) -> None:
+    """Raises ValueError if a network, which takes the memory that its width and labels say, is not the one in a file.
+
+    Of a backbone only the head, since the memory of the backbone is limited by its name.
+    """
+    import torch
+
+    from labelr.model.network import RandomInitSkipped
+
+    if found.get("head.linear.bias") != [len(info.labels)]:
+        raise ValueError(OTHER_WEIGHTS)
+    if info.architecture.backbone is None:
+        with RandomInitSkipped(), torch.device("meta"):  # which takes no memory
+            wanted = {name: list(tensor.shape) for name, tensor in build_network(info).state_dict().items()}
+        if found != wanted:
+            raise ValueError(OTHER_WEIGHTS)
+
+
+def _check_digest(found: str, info: ModelInfo) -> None:
+    if found != info.weights["sha256"]:
+        raise ValueError(f"its digest is not the one in {INFO_FILE}")
 
 
 def resolve_model(model: "str | Path | Model | None", options: MachineOptions | None = None) -> "Model":
@@ -215,9 +240,9 @@ def load_info(folder: Path) -> ModelInfo:
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise LabelrError(f"there is no directory {folder}", DEFAULT_HINT)
-    if not (folder / INFO_FILE).is_file():
+    if not os.path.isfile(folder / INFO_FILE):
         raise LabelrError(f"{folder} has no {INFO_FILE}", DAMAGED_HINT)
     return ModelInfo.read(folder / INFO_FILE)
 
@@ -229,14 +254,17 @@ def check(folder: Path) -> ModelInfo:
         LabelrError: If a file is missing, as while a directory is copied, or ``model.json`` is damaged.
     """
     info = load_info(folder)
-    if not (folder / info.weights["file"]).is_file():
+    if not os.path.isfile(folder / info.weights["file"]):
         raise LabelrError(f"{folder} has no {info.weights['file']}, which holds its weights", DAMAGED_HINT)
     return info
 
 
 def verify(folder: Path) -> None:
     """Raises LabelrError if a file of a model is missing or damaged; reads the weights."""
-    _read_weights(folder, check(folder))
+    info = check(folder)
+    weights = folder / info.weights["file"]
+    with files.reading(weights, DAMAGED_HINT), files.open_regular(weights) as file:
+        _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), info)
 
 
 # --- find, list and remove -------------------------------------------------------------------------------------------
@@ -353,7 +381,10 @@ def pinned_model() -> Path | None:
     if not path.exists():
         return None
     with files.reading(path, "delete this file"):
-        return models_folder() / path.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n")
+        name = files.read_bytes(path, MAX_NAME).decode("utf-8", "surrogateescape").removesuffix("\n")
+        if not name or "\0" in name:
+            raise ValueError("expected the name or directory of a model")
+        return models_folder() / name
 
 
 def pin(folder: Path | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from labelr import files
 from labelr.config import CompareOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
@@ -21,7 +22,7 @@ from labelr.model.predict import Model
 from labelr.progress import Track, untracked
 from labelr.scoring import bootstrap
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset, select_split, with_known_labels
-from labelr.scoring.results import Evaluation, without_nan
+from labelr.scoring.results import Evaluation
 from labelr.scoring.thresholds import choose_thresholds
 
 MIN_IMAGES = 10
@@ -105,7 +106,7 @@ class Comparison:
             )
         images = len(first.probs)
         result = {"data": first.data, "images": images, "labels": list(first.labels), "models": models}
-        return {key: without_nan(value) for key, value in result.items()}
+        return {key: files.without_nan(value) for key, value in result.items()}
 
     def __repr__(self) -> str:
         return f"<Comparison: {'; '.join(self.describe(number) for number in range(1, len(self.evaluations)))}>"

@@ -17,7 +17,7 @@ from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.model import store
-from labelr.model.predict import BATCH_SIZE, Model, Probs
+from labelr.model.predict import BATCH_SIZE, NOT_FINITE, NOT_FINITE_HINT, Model, Probs, is_finite
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.progress import Track, untracked
 from labelr.scoring.report.page import ReportData, report_files, write_report
@@ -228,14 +228,19 @@ def predict_dataset(
     """The probabilities ``(N, L)`` of all of the model's labels on the images of a data set.
 
     Raises:
-        LabelrError: If an image no longer opens.
+        LabelrError: If an image no longer opens, or the model's output for one is not a number.
     """
     preprocessing = model.info.preprocessing
     pixels = dataset.pixels(
         preprocessing.image_size, rule=preprocessing.resize, value_range=preprocessing.value_range,
         options=options or ReadOptions(), threads=model.runtime.workers, track=track,
     )  # fmt: skip
-    return model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))
+    probs = model.predict_pixels(track(pixels.batches(BATCH_SIZE), "scoring", -(-len(pixels) // BATCH_SIZE)))
+    failed = [file for file, is_number in zip(dataset.files, is_finite(probs), strict=True) if not is_number]
+    if failed:
+        number = pluralize(len(failed), "image")
+        raise LabelrError(f"{NOT_FINITE} for {number} of {dataset.source}: {preview(failed)}", NOT_FINITE_HINT)
+    return probs
 
 
 def _report_data(model: Model, evaluation: Evaluation, split: str) -> ReportData:

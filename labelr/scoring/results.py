@@ -16,6 +16,7 @@ from labelr.data.label_table import FEW_POSITIVES, Targets
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number, text_index
 from labelr.model.calibration import decide
+from labelr.model.info import DAMAGED_HINT
 from labelr.model.predict import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring import bootstrap, metrics
@@ -202,7 +203,7 @@ class Evaluation:
             "few_positives": self.few_positives,
             "per_label": self.label_rows,
         }
-        return {key: without_nan(value) for key, value in result.items()}
+        return {key: files.without_nan(value) for key, value in result.items()}
 
     def __repr__(self) -> str:
         scores = describe_scores(self.metrics)
@@ -239,13 +240,18 @@ def sort_rows(rows: list[dict[str, Any]], by: str | None) -> list[dict[str, Any]
     return sorted(rows, key=lambda row: math.inf if math.isnan(row[by]) else -row[by])
 
 
-def without_nan(value: Any) -> Any:
-    """A value with every NaN in it replaced by None, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The content of a model's ``metrics.json``, whose ``metrics`` and ``intervals`` are validated.
+
+    Raises:
+        LabelrError: If it cannot be read, or is damaged.
+    """
+    path = folder / METRICS_FILE
+    content = files.read_json(path, dict[str, Any], DAMAGED_HINT)
+    with files.reading(path, DAMAGED_HINT):
+        files.convert(content["metrics"], dict[str, float | None])
+        files.convert(content.get("intervals", {}), dict[str, tuple[float | None, float | None]])
+    return content
 
 
 def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None:
@@ -257,7 +263,7 @@ def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None
         LabelrError: If a file cannot be written.
     """
     files.make_folder(folder)
-    rows = [without_nan(row) for row in evaluation.label_rows]
+    rows = [files.without_nan(row) for row in evaluation.label_rows]
     table = ([row[name] for name in COLUMNS] for row in rows)
     files.write_atomically(folder / PER_LABEL_FILE, files.csv_text(COLUMNS, table))
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))

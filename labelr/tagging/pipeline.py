@@ -17,7 +17,7 @@ from labelr.errors import preview, suggest
 from labelr.fields import SettingError, hint_of_list
 from labelr.model import store
 from labelr.model.calibration import decide
-from labelr.model.predict import Model, micro_batch_size
+from labelr.model.predict import NOT_FINITE, Model, is_finite, micro_batch_size
 from labelr.scoring.thresholds import choose_thresholds
 
 OPEN_SIZE = 8
@@ -265,7 +265,7 @@ class Tagger:
     def _predict_batch(self, batch: list[Opened]) -> list[TaggedImage]:
         probs = iter(self._predict([pixels for _, _, pixels in batch if pixels is not None]))
         return [
-            self.selection.apply(result if pixels is None else result._replace(probs=next(probs)), origin)
+            self.selection.apply(result if pixels is None else _with_probs(result, next(probs)), origin)
             for result, origin, pixels in batch
         ]
 
@@ -296,6 +296,11 @@ class Tagger:
         batch = np.zeros((micro_batch_size(self.model.runtime), *pixels[0].shape), np.uint8)
         batch[: len(pixels)] = pixels
         return self.model.predict_pixels([batch])[: len(pixels)]
+
+
+def _with_probs(result: Result, probs: Probs) -> Result:
+    """The result of an image with its probabilities ``(L,)``; it has failed if they are not numbers."""
+    return result._replace(probs=probs) if is_finite(probs) else result._replace(reason=NOT_FINITE)
 
 
 def _batches(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:

@@ -17,7 +17,7 @@ from labelr.data.pixels import PixelSet
 from labelr.data.splits import write_splits
 from labelr.errors import LabelrError, pluralize
 from labelr.model import store
-from labelr.model.calibration import decide
+from labelr.model.calibration import UNCALIBRATED, decide
 from labelr.model.info import ModelInfo, Pretraining
 from labelr.model.predict import BATCH_SIZE, Probs, make_batcher, optimize_for_inference, predict_probs
 from labelr.model.pretrained import describe_start, load_start
@@ -106,6 +106,7 @@ def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
         thresholds=(DEFAULT_THRESHOLD,) * len(dataset.labels),
         preprocessing=preprocessing,
         architecture=architecture,
+        calibration=UNCALIBRATED,
         config=config.to_dict(),
         counts=dataset.counts,
         versions=versions(),
@@ -247,10 +248,10 @@ class EpochLoop:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.trainer.restore(state)
-        self.history = [EpochRow(**row) for row in state["history"]]
-        self._best_created, self._seconds = state["best_created"], state["seconds"]
-        pretraining = state["pretraining"]
-        self._info = replace(self._info, pretraining=Pretraining(**pretraining) if pretraining else None)
+        self.history, self._best_created, self._seconds = state["history"], state["best_created"], state["seconds"]
+        if [row.epoch for row in self.history] != list(range(1, self.trainer.epoch)):
+            raise ValueError("history: it does not hold the epochs before the current one")
+        self._info = replace(self._info, pretraining=state["pretraining"])
 
     def _restore_best(self) -> None:
         """Takes over the best model so far, or saves it if the run was killed between its checkpoint and that."""

@@ -1,6 +1,5 @@
 """From trained weights to a complete model: calibration, thresholds, evaluation and report."""
 
-import json
 import logging
 import shlex
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from labelr.model.predict import Model, Probs
 from labelr.scoring.compare import Comparison, compare_models
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.report.page import ReportData, write_report
-from labelr.scoring.results import without_nan, write_suspects
+from labelr.scoring.results import read_metrics, write_suspects
 from labelr.scoring.thresholds import Goal, Thresholds, fit_thresholds, predictions_needed
 from labelr.training.run import Run
 
@@ -134,7 +133,7 @@ def complete(report: ReportData, config: TrainConfig, suspects: Path | None) -> 
 
     A report or table of suspects that cannot be written is a warning only, since the model is complete.
     """
-    model, result = report.model, without_nan(report.result)
+    model, result = report.model, files.without_nan(report.result)
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     info = replace(model.info, scores=result["metrics"], scored_on=result["scored_on"], complete=True, created=created)
     model = replace(model, info=info)
@@ -266,8 +265,7 @@ def _log_replaced(model: Model, replaced: ModelInfo) -> None:
     before, after = ((info.scores or {}).get("map_macro") for info in (replaced, model.info))
     if before is None or after is None:
         return
-    metrics = json.loads((model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
-    high = metrics.get("intervals", {}).get("map_macro", [None, None])[1]
+    high = read_metrics(model.path).get("intervals", {}).get("map_macro", [None, None])[1]
     images, own = (IMAGES.get(info.scored_on or "", "images") for info in (model.info, replaced))
     log.log(
         logging.WARNING if high is not None and before > high else logging.INFO,

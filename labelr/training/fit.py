@@ -1,6 +1,5 @@
 """The main path of training: load the data, split it, open a run, train, calibrate, evaluate, save, report."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from labelr.model.predict import Model
 from labelr.model.pretrained import resolve_start
 from labelr.progress import Track, untracked
 from labelr.scoring.evaluate import check_suspects_file
-from labelr.scoring.results import describe_scores, headline
+from labelr.scoring.results import describe_scores, headline, read_metrics
 from labelr.training.epochs import train
 from labelr.training.finalize import compare_with_earlier, finalize, replaced_model
 from labelr.training.folds import cross_validate, finalize_folds
@@ -100,7 +99,7 @@ class FitResult:
     @classmethod
     def load(cls, model: Model) -> "FitResult":
         """The result of the training run that made a model."""
-        metrics = json.loads((model.path / store.METRICS_FILE).read_text(encoding="utf-8"))["metrics"]
+        metrics = read_metrics(model.path)["metrics"]
         values = {name: np.nan if value is None else value for name, value in metrics.items()}
         return cls(model, read_history(model.path / store.HISTORY_FILE), values)
 
@@ -110,7 +109,6 @@ class FitResult:
         ``settings`` has those that had a meaning in the run, ``seconds`` is the duration of all epochs.
         """
         info = self.model.info
-        result = json.loads((self.model.path / store.METRICS_FILE).read_text(encoding="utf-8"))
         return {
             "model": str(self.model.path),
             "name": self.model.name,
@@ -118,7 +116,7 @@ class FitResult:
             "seconds": round(sum(row.seconds for row in self.epoch_rows), 3),
             "settings": applied_settings(self.model.path, info),
             "history": [row.to_json() for row in self.epoch_rows],
-            **result,
+            **read_metrics(self.model.path),
         }
 
 

@@ -1,16 +1,20 @@
 """The history of a run: the metrics of each epoch, in ``history.csv`` and as TensorBoard events."""
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, cast
 
 import numpy as np
+from msgspec import Meta
 
 from labelr import files
 from labelr.fields import SettingError
+from labelr.model.info import DAMAGED_HINT
 
 EventLog = Callable[[Mapping[str, float], int], None]
 """Writes the metrics of an epoch, by name."""
@@ -53,7 +57,7 @@ class EpochRow:
 
     def to_json(self) -> dict[str, float | None]:
         """What was measured by name, ready for JSON: None where it is not evaluable."""
-        return {name: None if np.isnan(value) else value for name, value in asdict(self).items()}
+        return cast("dict[str, float | None]", files.without_nan(asdict(self)))
 
     @property
     def is_head(self) -> bool:
@@ -73,6 +77,9 @@ class EpochRow:
         if np.isfinite(score):
             return score
         return -self.val_loss if np.isfinite(self.val_loss) else float(self.epoch)
+
+
+Rows = Annotated[list[EpochRow], Meta(min_length=1)]
 
 
 def best_epoch(history: Sequence[EpochRow], select: str) -> EpochRow:
@@ -98,11 +105,14 @@ def format_epoch(epoch: int, epochs: int | None) -> str:
 
 
 def read_history(path: Path) -> list[EpochRow]:
-    """The rows of a ``history.csv``."""
-    kinds: dict[str, Callable[[str], float]] = {field.name: field.type for field in fields(EpochRow)}  # type: ignore[misc]
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{name: kinds[name](cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-    return [EpochRow(**row) for row in rows]  # type: ignore[arg-type]
+    """The rows of a ``history.csv``.
+
+    Raises:
+        LabelrError: If it cannot be read, is damaged, or has no row.
+    """
+    with files.reading(path, DAMAGED_HINT):
+        text = files.read_bytes(path).decode("utf-8")
+        return files.convert(list(csv.DictReader(io.StringIO(text, newline=""))), Rows, strict=False)
 
 
 def history_csv(history: Iterable[EpochRow]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from labelr.config import TrainConfig
 from labelr.model.device import Runtime, ThreadPool
+from labelr.model.weight_files import check_like
 
 POLYNOMIALS = ((7.711, -22.1138, 16.2488), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4108))
 """Coefficients of odd polynomials of degree 5 that, applied in turn, map singular values from [0.02, 1] to
@@ -130,6 +131,22 @@ def make_optimizers(
         groups = _groups(inner, scales, config.weight_decay)
         optimizers.append(Muon(groups, weight_decay=config.weight_decay, dtype=dtype, pool=pool))
     return optimizers
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[int, object]) -> None:
+    """Returns an optimizer of `make_optimizers` to a saved state, empty before its first step; its settings stay.
+
+    Raises:
+        ValueError: If the state is of other parameters.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if state and state.keys() != set(range(len(weights))):
+        raise ValueError("optimizers: it does not hold the parameters of this network")
+    for number, weight in enumerate(weights if state else ()):
+        adam = {"exp_avg": weight, "exp_avg_sq": weight, "step": torch.empty(())}
+        wanted = {"momentum_buffer": weight} if isinstance(optimizer, Muon) else adam
+        check_like(state[number], wanted, f"optimizers: parameter {number}")
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _groups(

@@ -4,17 +4,22 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+
+from msgspec import Meta
 
 from labelr import files
 from labelr.config import TrainConfig, applicable
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.fields import SettingError
 from labelr.model import store
-from labelr.model.info import ModelInfo
+from labelr.model.info import ModelInfo, Setting, Timestamp
 from labelr.model.store import RUN_FILE
+from labelr.training.history import read_history
 from labelr.version import __version__
 
 if TYPE_CHECKING:
@@ -43,9 +48,9 @@ class RecordedImage(NamedTuple):
         group: Its group in the label file; empty without groups.
     """
 
-    split: str
-    digest: str
-    targets: str
+    split: Annotated[str, Meta(pattern=r"^(train|val|test)\Z")]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    targets: Annotated[str, Meta(pattern=r"^[01?]*\Z")]
     group: str
 
 
@@ -64,12 +69,12 @@ class RunRecord:
     """
 
     data: tuple[str, ...]
-    given: dict[str, Any]
-    settings: dict[str, Any]
+    given: dict[str, Setting]
+    settings: dict[str, Setting]
     labels: tuple[str, ...]
     images: dict[str, RecordedImage]
     versions: dict[str, str]
-    created: str
+    created: Timestamp
 
     @classmethod
     def of(cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset") -> Self:
@@ -91,13 +96,16 @@ class RunRecord:
         Raises:
             LabelrError: If there is none, it is damaged, or of another format.
         """
+        record = files.read_json(path, cls, START_OVER, newest=FORMAT)
         with files.reading(path, START_OVER):
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values.pop("format") != FORMAT:
-                raise LabelrError(f"{path} is of another version of labelr", START_OVER)
-            values |= {name: tuple(values[name]) for name in ("data", "labels")}
-            values["images"] = {name: RecordedImage(*image) for name, image in values["images"].items()}
-            return cls(**values)
+            datetime.fromisoformat(record.created)
+            if any(len(image.targets) != len(record.labels) for image in record.images.values()):
+                raise ValueError("images: expected a target for each label")
+            try:
+                TrainConfig.of({name: value for name, value in record.settings.items() if name in TrainConfig.names()})
+            except SettingError as error:
+                raise ValueError(f"settings: {error.message}") from error
+        return record
 
     def to_json(self) -> str:
         """The content of ``run.json``; file names that are not valid UTF-8 keep their bytes."""
@@ -362,4 +370,6 @@ def _epochs_done(folder: Path, record: RunRecord) -> int:
         return 0
     if history.stat().st_mtime < datetime.fromisoformat(record.created).timestamp():  # of the model to be replaced
         return 0
-    return len(history.read_text(encoding="utf-8").splitlines()) - 1
+    with suppress(LabelrError):
+        return len(read_history(history))
+    return 0

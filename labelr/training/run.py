@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 
 from labelr import files, signals
 from labelr.config import TrainConfig
@@ -21,9 +22,11 @@ from labelr.errors import BusyError, LabelrError, first_line
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime
-from labelr.model.info import ModelInfo
+from labelr.model.info import Count, ModelInfo, Pretraining, Timestamp
 from labelr.model.store import RUN_FILE
+from labelr.model.weight_files import load_pickled
 from labelr.progress import Track, untracked
+from labelr.training.history import EpochRow
 from labelr.training.record import (
     CHECKPOINT_FILE,
     FOLDS_FOLDER,
@@ -37,6 +40,21 @@ from labelr.training.record import (
     is_resumable,
     load_record,
 )
+
+
+@dataclass
+class Progress:
+    """The parts of a checkpoint that are no tensors; see `Trainer.state` and `EpochLoop`."""
+
+    epoch: Count
+    steps: Count
+    waited_seconds: float
+    micro_batch: tuple[int | None, Annotated[int, Meta(ge=1, le=2**31)]]
+    scaler: dict[str, int | float]
+    history: list[EpochRow]
+    best_created: Timestamp
+    seconds: float
+    pretraining: Pretraining | None
 
 
 class Checkpoint:
@@ -66,14 +84,15 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return False
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            state = load_pickled(self.path)
+        except (OSError, ValueError, pickle.UnpicklingError) as error:
             raise LabelrError(f"the checkpoint {self.path} cannot be read: {first_line(error)}", START_OVER) from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", START_OVER)
         try:
-            restore(state)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            plain = {name: state[name] for name in Progress.__dataclass_fields__}
+            restore({**state, **vars(files.convert(plain, Progress))})
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise LabelrError(f"the checkpoint {self.path} is damaged: {first_line(error)}", START_OVER) from error
         return True
 

@@ -25,9 +25,18 @@ from labelr.model.network import Network, count_parameters
 from labelr.model.predict import normalise
 from labelr.model.pretrained import smallest_size
 from labelr.model.store import build_network
+from labelr.model.weight_files import check_like
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
-from labelr.training.optim import MIN_SIZE, Budget, layer_depths, make_optimizers, one_cycle, progressive_size
+from labelr.training.optim import (
+    MIN_SIZE,
+    Budget,
+    layer_depths,
+    make_optimizers,
+    one_cycle,
+    progressive_size,
+    restore_optimizer,
+)
 
 LAST_LAYERS = 0.75
 """How deep in a network the layers start that the setting ``train="last"`` trains."""
@@ -194,17 +203,27 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Returns to the point where `state` was taken."""
+        """Returns to the point where `state` was taken.
+
+        Raises:
+            ValueError: If it is of another network or run; other errors if a part is missing or of another type.
+        """
+        losses, steps = state["losses"], state["steps"]
+        if not len(losses) <= min(self.images.steps, steps) or steps > (self.budget.steps or 0):
+            raise ValueError(f"steps: the run has less than {steps:,}")
+        check_like({"losses": losses}, {"losses": torch.empty(len(losses))}, "losses")
+        check_like(state["network"], self.network.state_dict(), "network")
+        check_like(state["average"], self.average.state_dict(), "average")
         self.epoch, self.steps, self.waited_seconds = state["epoch"], state["steps"], state["waited_seconds"]
         self.budget.resumed_at = self.steps
-        self.losses = list(state["losses"].to(self.runtime.device))
+        self.losses = list(losses.to(self.runtime.device))
         setting, reached = state["micro_batch"]
         if setting == self.config.micro_batch:
-            self.batcher.size = reached
+            self.batcher.size = min(reached, self.images.batch_size)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(optimizer_state)
+            restore_optimizer(optimizer, optimizer_state["state"])
         if state["scaler"]:  # empty if it was taken with a precision that needs no scaling
             self.scaler.load_state_dict(state["scaler"])
 

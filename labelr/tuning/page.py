@@ -24,7 +24,6 @@ from labelr.scoring.report.text import (
     score_digits,
     setting_facts,
 )
-from labelr.scoring.results import without_nan
 from labelr.tuning.space import Range, format_rounded, format_value
 from labelr.tuning.trials import STATES, TRIALS_FILE, Trial, TuneResult, select, trial_rows
 
@@ -96,7 +95,7 @@ def render(result: TuneResult, now: datetime) -> str:
 def _table(result: TuneResult) -> dict[str, Any]:
     """The trials, best first: columns and rows; an empty column of spreads is left out."""
     searched, fields = result.plan.space.dimensions, TrainConfig.__dataclass_fields__
-    rows = [without_nan(row) for row in trial_rows(result.ranking[:MAX_ROWS], searched, format_rounded)]
+    rows = [files.without_nan(row) for row in trial_rows(result.ranking[:MAX_ROWS], searched, format_rounded)]
     first = ("rank", "trial", "score", "spread")  # which are then in sight on a telephone, too
     columns = [
         {

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import optuna
 from filelock import FileLock, Timeout
@@ -26,9 +27,19 @@ from labelr.fields import SettingError
 from labelr.model import store
 from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
 from labelr.tuning.space import Plan, Point
-from labelr.tuning.trials import MAX_DEATHS, POINT, WORKER, attempts_by_point, count_deaths, is_interrupted, read_trials
+from labelr.tuning.trials import (
+    MAX_DEATHS,
+    POINT,
+    WORKER,
+    attempts_by_point,
+    check_attempts,
+    count_deaths,
+    is_interrupted,
+    read_trials,
+)
 
 IDENTITY = "identity"
+JOURNAL_FILE = "study.log"
 URL_VARIABLE = "LABELR_TUNE_STORAGE"
 """Carries the address of the database to workers, since it holds a password."""
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
@@ -39,6 +50,30 @@ CONNECTION_ATTEMPTS = 5
 """Creating the tables of a database is retried, since another machine may create them at the same moment."""
 _MACHINE = ("device", "amp", "compile")
 """Settings that may differ between the machines of a search."""
+
+
+class Identity(TypedDict):
+    """What a search is defined by."""
+
+    settings: dict[str, Any]
+    labels: list[str]
+    images: int
+    content: str
+
+
+class Refit(TypedDict):
+    """Where the best settings are trained."""
+
+    host: str
+    path: str
+    settings: dict[str, Any]
+
+
+class StudyAttributes(TypedDict, total=False):
+    """What labelr keeps of a study besides its trials."""
+
+    identity: Identity
+    refit: Refit
 
 
 class Study:
@@ -59,10 +94,13 @@ class Study:
     def __init__(self, name: str, folder: Path, url: str | None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.name, self.folder, self.url = name, files.make_folder(folder), url
-        self.storage = connect(url) if url else _open_journal(folder / "study.log")
-        self.shared = optuna.create_study(
-            study_name=name, storage=self.storage, direction="maximize", load_if_exists=True
-        )
+        with nullcontext() if url else _reading_journal(folder / JOURNAL_FILE):
+            self.storage = connect(url) if url else _open_journal(folder / JOURNAL_FILE)
+            self.shared = optuna.create_study(
+                study_name=name, storage=self.storage, direction="maximize", load_if_exists=True
+            )
+            files.convert(self.shared.user_attrs, StudyAttributes)
+            check_attempts(self.attempts())
         self.claim_lock = FileLock(self.folder / ".claim.lock")
         """Held while points are enqueued and claimed, so that no two processes of this machine claim the same one."""
         self.trials_folder = self.folder / "trials"
@@ -236,27 +274,37 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 # --- storages ---------------------------------------------------------------------------------------------------------
 
 
-def _open_journal(path: Path) -> JournalStorage:
-    lock = path.with_name(".journal.lock")
+@contextmanager
+def _reading_journal(path: Path) -> Iterator[None]:
+    """Turns errors while a journal is read, which may come from anywhere, into a message for the user."""
     try:
-        with FileLock(lock):
-            _drop_partial_line(path)
-        # Optuna's own locks are files: after a kill, every other process waits for their grace period of 30 seconds
-        return JournalStorage(JournalFileBackend(str(path), FileLock(lock)))  # type: ignore[arg-type]
-    except (ValueError, KeyError) as error:
-        raise LabelrError(
-            f"the study in {path} is damaged: {first_line(error)}",
-            "delete this file, or choose another name with `--study`",
-        ) from error
+        yield
     except OSError as error:
         raise files.write_error(path, error) from error
+    except Exception as error:  # Optuna checks no types, and raises whatever follows from a wrong one
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+        raise LabelrError(
+            f"the study in {path} is damaged: {reason[: files.MAX_REASON]}",
+            "delete this file, or choose another name with `--study`",
+        ) from error
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    lock = path.with_name(".journal.lock")
+    with FileLock(lock):
+        _drop_partial_line(path)
+    # Optuna's own locks are files: after a kill, every other process waits for their grace period of 30 seconds
+    return JournalStorage(JournalFileBackend(str(path), FileLock(lock)))  # type: ignore[arg-type]
 
 
 def _drop_partial_line(path: Path) -> None:
     """Removes an incomplete last line, as a full disk or a power cut leaves it; Optuna would refuse the journal."""
-    if path.exists():
-        with path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+    if os.path.exists(path):
+        content = files.read_bytes(path)
+        files.check_number_of_values(content)
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            os.truncate(path, end)
 
 
 def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import optuna
+from msgspec import Meta
 from optuna.trial import FrozenTrial, TrialState
 
 from labelr import files
 from labelr.config import SEARCHABLE, TrainConfig
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number
+from labelr.model.info import Count, Setting
 from labelr.progress import format_duration
-from labelr.scoring.results import without_nan
 from labelr.tuning.space import Plan, format_rounded, format_value
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class TuneResult:
             "importance": dict(self.importance), "optimistic_bias": self.optimistic_bias,
             "trials": [trial.to_json() for trial in self.ranking],
         }  # fmt: skip
-        return {**model, **without_nan(search)}
+        return {**model, **files.without_nan(search)}
 
     def __repr__(self) -> str:
         score = f"{self.plan.options.metric} {format_number(self.best.score)}"
@@ -185,6 +186,39 @@ class TuneResult:
             "Command": self.command,
         }
         return as_html("TuneResult", facts, self.trials)
+
+
+class ProgressAttribute(TypedDict):
+    """The attribute `PROGRESS` of an attempt."""
+
+    scores: list[float]
+    epochs: Count
+    seconds: float
+
+
+class AttemptAttributes(TypedDict, total=False):
+    """The attributes of an attempt."""
+
+    point: Count
+    worker: Annotated[str, Meta(pattern=r"^[\w-]{1,64}\Z")]
+    reason: str
+    requeued: bool
+    progress: ProgressAttribute
+
+
+class FixedParams(TypedDict, total=False):
+    """The values with which Optuna enqueued an attempt."""
+
+    fixed_params: dict[str, Setting]
+
+
+def check_attempts(attempts: Iterable[FrozenTrial]) -> None:
+    """Raises ValueError where an attempt has values that labelr does not write: a study may come from anywhere."""
+    for attempt in attempts:
+        files.convert(attempt.user_attrs, AttemptAttributes)
+        files.convert(attempt.system_attrs, FixedParams)
+        files.convert(attempt.params, dict[str, Setting])
+        files.convert(attempt.intermediate_values, dict[int, float])
 
 
 def read_trials(study: optuna.Study) -> list[Trial]:
@@ -266,7 +300,7 @@ def trial_rows(
 
 def trials_csv(trials: Sequence[Trial], names: Iterable[str]) -> str:
     """The content of ``trials.csv``."""
-    rows = [without_nan(row) for row in trial_rows(trials, names)]
+    rows = [files.without_nan(row) for row in trial_rows(trials, names)]
     return files.csv_text(rows[0], (row.values() for row in rows))
 
 

@@ -24,7 +24,7 @@ from labelr.data.images import read_pixels
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.data.walk import find_images
 from labelr.model import store
-from labelr.model.calibration import decide
+from labelr.model.calibration import UNCALIBRATED, decide
 from labelr.model.device import Runtime, available_cpus, pick_runtime
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model, micro_batch_size, normalise, optimize_for_inference, predict_probs
@@ -37,7 +37,8 @@ def make_model(folder: Path, size: int, *, flip: bool) -> Path:
     folder.mkdir()
     info = ModelInfo(
         labels=LABELS, thresholds=(0.5,) * 5, preprocessing=Preprocessing(image_size=size, flip_averaging=flip),
-        architecture=Architecture(stem="deep", width=1.0, dropout=0.3), best_epoch=1, complete=True,
+        architecture=Architecture(stem="deep", width=1.0, dropout=0.3), calibration=UNCALIBRATED, best_epoch=1,
+        complete=True,
     )  # fmt: skip
     torch.manual_seed(0)
     network = store.build_network(info).train()

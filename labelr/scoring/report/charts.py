@@ -1,6 +1,7 @@
 """What each chart shows, independent of how it is drawn: `svg` draws it in the HTML report, `plots` with matplotlib."""
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.data.label_table import Targets
 from labelr.model.predict import Probs
 from labelr.scoring.metrics import FloatArray, evaluable
@@ -117,8 +119,7 @@ def shorten(name: str, length: int) -> str:
 def read_history(path: Path) -> History:
     """The columns of a ``history.csv``; empty where the file is missing or damaged."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(files.read_bytes(path).decode("utf-8"), newline="")))
         return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
     except (OSError, ValueError, TypeError, csv.Error):
         return {}
