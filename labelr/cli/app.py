@@ -12,10 +12,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from labelr import console, signals
+from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.cli.backbones import backbones
 from labelr.cli.cache import cache
 from labelr.cli.check import check
+from labelr.cli.doctor import doctor
 from labelr.cli.evaluate import evaluate
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.models import models
@@ -28,13 +30,14 @@ from labelr.version import __version__
 app = opt.Commands(
     name="labelr",
     help="Train a multi-label image tagger on a folder of images and a spreadsheet of labels, and tag folders with it.",
-    epilog="Every option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
+    epilog=opt.epilog("labelr fit photos\nlabelr tag new_photos\nlabelr fit --help")
+    + "\n\nEvery option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 KINDS = {fit: FitCommand, tune: TuneCommand}
-for command in (fit, evaluate, tag, tune, check, backbones):
+for command in (fit, evaluate, tag, tune, check, backbones, doctor):
     app.command(
         cls=KINDS.get(command, opt.Command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},
@@ -67,6 +70,7 @@ def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 error, 2 usage, 3 needs attention, 75 in use, 128 + n on signal n."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 keep their bytes
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
+    completion.answer(lambda: app(prog_name="labelr"))
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
