@@ -56,6 +56,21 @@ def test_rows_are_in_one_table_if_there_is_room_or_no_terminal(width: int) -> No
     assert sum(line.startswith("┏") for line in shown(width, terminal=False)) == 1
 
 
+@pytest.mark.parametrize(
+    ("terminal", "wrap", "lines"),
+    [
+        (True, True, ["Warning: scores are", "unreliable here"]),
+        (True, False, ["Warning: scores are unreliable here"]),
+        (False, True, ["Warning: scores are unreliable here"]),
+    ],
+)
+def test_terminal_breaks_a_note_between_words_unless_it_is_copied(terminal: bool, wrap: bool, lines: list[str]) -> None:
+    file = io.StringIO()
+    to = Console(file=file, width=20, force_terminal=terminal, color_system=None)
+    console.show_note("scores are unreliable here", prefix="Warning: ", to=to, wrap=wrap)
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == lines
+
+
 @pytest.mark.parametrize("command", [["check", "DATA"], ["cache", "ls", "--json"]])
 def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command: list[str]) -> None:
     arguments = [str(shapes) if argument == "DATA" else argument for argument in command]

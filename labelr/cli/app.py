@@ -91,7 +91,7 @@ def main() -> NoReturn:
     except signals.Stopped as stopped:
         command = resume_command(stopped.resume_option)
         resume = f" Resume with: {command}" if command else ""
-        console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.")
+        console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.", wrap=False)
         sys.exit(128 + stopped.number)
     sys.exit(code)
 

@@ -149,7 +149,7 @@ def _device(report: Report) -> dict[str, Any] | None:
         report.problems.append(_unused_gpu(report.found["torch"]["cuda"]))
     if free is not None and free < LOW_MEMORY_BYTES:
         report.problems.append(
-            f"only {_gigabytes(free)} of the GPU's memory is free; end the other programs that `nvidia-smi` lists"
+            f"only {_format_bytes(free)} of the GPU's memory is free; end the other programs that `nvidia-smi` lists"
         )
     return {
         "device": kind, "name": name, "precision": runtime.precision, "memory": total, "memory_free": free,
@@ -205,7 +205,7 @@ def _limits(report: Report) -> dict[str, int | None]:
     memory = min((size for size in (available, cgroup, address_space) if size is not None), default=None)
     if memory is not None and memory < LOW_MEMORY_BYTES:
         report.problems.append(
-            f"only {_gigabytes(memory)} of memory can be used; free some, or train with a smaller `--micro-batch`"
+            f"only {_format_bytes(memory)} of memory can be used; free some, or train with a smaller `--micro-batch`"
         )
     return {
         "open_files": open_files, "address_space": address_space, "shared_memory": shared, "memory": total,
@@ -254,7 +254,7 @@ def _directories(report: Report) -> list[dict[str, Any]]:
     free = rows[0]["free"]
     if free is not None and free < LOW_DISK_BYTES and not rows[0]["error"]:
         report.problems.append(
-            f"only {_gigabytes(free)} is free on the disk of {rows[0]['path']}; free some space, such as with "
+            f"only {_format_bytes(free)} is free on the disk of {rows[0]['path']}; free some space, such as with "
             "`labelr cache clear`"
         )
     return rows
@@ -324,8 +324,8 @@ def _show(found: Mapping[str, Any]) -> None:
     console.show_table([
         {
             "directory": row["name"],
-            "size": _gigabytes(row["bytes"]),
-            "free": _gigabytes(row["free"]),
+            "size": _format_bytes(row["bytes"]),
+            "free": _format_bytes(row["free"]),
             "writable": "no" if row["error"] else "yes",
             "path": row["path"],
         }
@@ -351,7 +351,7 @@ def _describe(found: Mapping[str, Any]) -> dict[str, str]:
         "threads": _describe_processors(found["processors"]),
         "memory": _describe_memory(limits),
         "open files": f"at most {limits['open_files']:,}" if limits.get("open_files") else "",
-        "shared memory": _gigabytes(limits.get("shared_memory")),
+        "shared memory": _format_bytes(limits.get("shared_memory")),
         "extras": ", ".join(row["name"] for row in extras if row["installed"]) or "none",
         "extras to install": missing and f"{missing}: `pip install 'labelr[NAME]'`",
         "backbones here": ", ".join(found["backbones"] or ()),
@@ -363,7 +363,7 @@ def _describe(found: Mapping[str, Any]) -> dict[str, str]:
 def _describe_device(device: Mapping[str, Any] | None) -> str:
     if device is None:
         return ""
-    memory = f", {_gigabytes(device['memory_free'])} of {_gigabytes(device['memory'])} free"
+    memory = f", {_format_bytes(device['memory_free'])} of {_format_bytes(device['memory'])} free"
     return f"{device['device']} ({device['name']}), {device['precision']}{memory if device['memory'] else ''}"
 
 
@@ -381,8 +381,10 @@ def _describe_memory(limits: Mapping[str, int | None]) -> str:
         " at most, by cgroup": limits.get("memory_cgroup"),
         " at most, by ulimit -v": limits.get("address_space"),
     }
-    return ", ".join(f"{_gigabytes(size)}{what}" for what, size in parts.items() if size is not None)
+    return ", ".join(f"{_format_bytes(size)}{what}" for what, size in parts.items() if size is not None)
 
 
-def _gigabytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e9:,.1f} GB"
+def _format_bytes(size: int | None) -> str:
+    if size is None:
+        return ""
+    return f"{size / 1e9:,.1f} GB" if size >= 10**9 else f"{size / 1e6:,.1f} MB"

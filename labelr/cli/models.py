@@ -207,11 +207,11 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
             "mAP": row["map_macro"] if row["complete"] else _state(row),
             **({"default": "yes" if row["default"] else ""} if any(row["default"] for row in rows) else {}),
             "MB": round(row["bytes"] / 1e6),
-            "path": row["path"],
         }
         for row in rows
     ]
     console.show_table(shown)
+    console.show_note(f"in {Path(rows[0]['path']).parent}", to=console.stdout)
     damaged = [row for row in rows if row["damaged"]]
     for row in damaged:
         console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")
