@@ -89,7 +89,7 @@ class TextOptions(Settings):
 
     encoding: str | None = _data(
         None,
-        "Encoding of label files and other tables, such as cp1252. Default: UTF-8, or the one that fits their words.",
+        "Encoding of label files and tables, such as cp1252. Default: UTF-8, or what fits their words.",
         metavar="NAME",
     )
     max_cells: int = _invalid(
@@ -128,7 +128,9 @@ class ReadOptions(ImageOptions, TextOptions):
         (), "Label file, or folder of label files; repeat for several. Default: found in DATA.", metavar="FILE"
     )
     layout: Layout = _data(
-        "auto", f"Layout of the labels: {', '.join(LAYOUTS)}; auto: recognised by content.", metavar="NAME"
+        "auto",
+        "Layout of the labels, such as wide, tags, long, coco, yolo or folders; auto: recognised by content.",
+        metavar="NAME",
     )
     sheet: str | None = _data(None, "Sheet of a spreadsheet. Default: the only one that has cells.", metavar="NAME")
     image_column: tuple[str, ...] = _data(
@@ -160,15 +162,13 @@ class ReadOptions(ImageOptions, TextOptions):
     )
     tag_separator: str | None = _data(
         None,
-        "Separator of tags in a cell, a text file or the name of a folder. Default: the first of | ; , and line breaks "
-        "that is found; names of folders are single labels.",
+        "Separator of tags in a cell, text file or folder name. Default: the first found of | ; , and line breaks.",
     )
     skip_missing: bool = _invalid(False, "Leave out rows whose image is missing, instead of failing.")
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
     trust_predictions: bool | None = _invalid(
         None,
-        "Use labels that `labelr tag` wrote and nobody corrected or confirmed, or leave them out. Default: fail, or "
-        "ask if `fit` runs on a terminal.",
+        "Use labels of `labelr tag` that nobody confirmed, or leave them out. Default: ask on a terminal, or fail.",
     )
     cache_limit: float = _machine(
         20.0,
@@ -204,15 +204,13 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     splits: tuple[str, ...] | None = _split(
         None,
-        "Table that assigns images to train, val and test, such as a model's splits.csv; or lists of images called "
-        "train.txt, val.txt and test.txt: their folder, or repeat the option for each.",
+        "Table that assigns images to splits, such as a model's splits.csv; lists such as train.txt, or their folder.",
         metavar="FILE|DIR",
     )
 
     backbone: str = _network(
         "none",
-        "Pretrained network to train under labelr's head, such as efficientnet-lite0 (`labelr backbones` lists them); "
-        "auto: the best that needs no download; none: the residual CNN, from scratch.",
+        "Pretrained network of `labelr backbones`; auto: best on this machine; none: from scratch.",
         metavar="NAME",
     )
     weights: str = _network(
@@ -223,19 +221,16 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     train: Literal["auto", "head", "last", "all"] = _network(
         "auto",
-        "Layers of a pretrained network to train, after the last one: none (head), the last quarter (last) or all; "
-        "auto: all, unless there are fewer than 200 images or `--time` leaves too little. If that validates worse than "
-        "the head alone, the head is kept.",
+        "Layers of a pretrained network to train: head, last (quarter) or all; auto: all, or head for few images.",
     )
     image_size: int | None = _network(
         None,
-        "Edge length of input images in pixels; auto: 128 on a CPU, 224 on a GPU, 64 for synthetic images; for a "
-        "backbone its own, on a CPU at most 160.",
+        "Edge of input images in pixels; auto: 128 on a CPU, 224 on a GPU, 64 if synthetic, or the backbone's.",
         low=32,
         high=2048,
     )
     resize: ResizeRule = _network(
-        "squish", "How to make images square: change the aspect ratio (squish), pad (letterbox) or cut (crop)."
+        "squish", "How images become square: squish (change the shape), letterbox (pad) or crop."
     )
     flip: bool = _network(True, "Flip images horizontally at random in training, and average both views in prediction.")
     stem: Stem = _network("deep", "First layers of the network: three 3x3 convolutions (deep) or one of 7x7 (classic).")
@@ -246,7 +241,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     epochs: int | None = _searchable(
         None,
-        "Maximum number of epochs; auto: 30, or for pretrained weights 13 or more, the first of which trains the head.",
+        "Maximum number of epochs; auto: 30, or 13 or more for pretrained weights.",
         low=1,
     )
     time: float | None = _training(
@@ -257,56 +252,49 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     batch_size: int | None = _searchable(
         None,
-        "Images per step; auto: 64, or 32 for synthetic images and pretrained weights, fewer if an epoch would have "
-        "fewer than 16 steps.",
+        "Images per step; auto: 64, or 32 if synthetic or pretrained, and fewer for few images.",
         low=2,
         short="-b",
     )
     micro_batch: int | None = _training(
         None,
-        "Images per forward pass, with accumulated gradients; auto: 16 on a CPU, else the batch; fewer if memory runs "
-        "out.",
+        "Images per forward pass; auto: 16 on a CPU, else the batch, and fewer if memory runs out.",
         low=2,
     )
     optimizer: Literal["muon", "adamw"] | None = _searchable(
         None,
-        "Optimizer: Muon for the convolutions and AdamW for the rest (muon), or AdamW alone (adamw); auto: muon, or "
-        "adamw for pretrained weights.",
+        "Optimizer: muon (AdamW where it does not apply) or adamw; auto: muon, or adamw if pretrained.",
     )
     lr: float | None = _searchable(
         None,
-        "Peak learning rate; auto: 0.004, or 0.0015 for AdamW on photographs, or 0.001 for pretrained weights.",
+        "Peak learning rate; auto: 0.004, or 0.0015 for adamw on photographs, 0.001 if pretrained.",
         low=1e-8,
         below=10,
     )
     weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
-    ema: float = _searchable(
-        0.99, "Decay per step of the averaged weights that are evaluated and saved; 0: no averaging.", low=0, below=1
-    )
+    ema: float = _searchable(0.99, "Decay per step of the averaged weights, which are saved; 0: off.", low=0, below=1)
     mixup: float = _searchable(
         0.0, "Mix pairs of training images, with a ratio from Beta(mixup, mixup); 0: off.", low=0
     )
     augment: Literal["none", "light", "strong"] | None = _searchable(
-        None, "Strength of the random augmentation of training images; auto: light, or strong for pretrained weights."
+        None, "Augmentation of training images: none, light or strong; auto: light, or strong if pretrained."
     )
     vertical_flip: bool = _searchable(False, "Flip training images vertically at random, for example aerial images.")
     progressive: bool | None = _searchable(
         None,
-        "Start training with smaller images (at least 64 px), with the full size in the last third; auto: yes, or no "
-        "for pretrained weights.",
+        "Train on smaller images first, full size in the last third; auto: yes, or no if pretrained.",
     )
     patience: int | None = _searchable(
         None, "Stop after this many epochs without a better validation score; auto: 10.", low=1
     )
     select: Criterion = _training(
         "map",
-        "Validation metric that selects the best epoch: map, or at threshold 0.5 f1_micro, f1_macro or exact_match.",
+        "Validation metric of the best epoch: map, f1_micro, f1_macro or exact_match.",
         metavar="METRIC",
     )
     target_precision: float | None = _training(
         None,
-        "Choose thresholds for this precision of each label on other images, with 90 % confidence, not for F1; labels "
-        "with too few validation images are named.",
+        "Choose thresholds for this precision of each label, with 90 % confidence, not for F1.",
         low=0.01,
         below=1,
     )
@@ -314,7 +302,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         None, "Choose thresholds for this recall of each label on validation images, not for F1.", low=0.01, high=1
     )
     seed: int = _training(
-        0, "Random seed of the split, initial weights, order of images and augmentation.", low=0, high=2**31 - 1
+        0, "Random seed of split, initial weights, order of images and augmentation.", low=0, high=2**31 - 1
     )
     compile: bool = _machine(False, "Compile the network with torch.compile: slow first steps; needs a C++ compiler.")
 
@@ -453,8 +441,7 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
 
     split: Literal["auto", "train", "val", "test", "all"] = _data(
         "auto",
-        "Images to evaluate on: a split of the model's training run, or all; auto: all that the model has not "
-        "learned from, compared by content, also as a near-duplicate.",
+        "Images to evaluate on: a split of the training run, or all; auto: all not used in training.",
     )
     common_labels: bool = _data(False, "If the data lacks labels of the model, evaluate those that both have.")
     sort: SortColumn | None = _output(
@@ -484,13 +471,11 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     exclude: tuple[str, ...] = _labels((), "Label to leave out; repeat for several.", metavar="LABEL")
     format: tuple[TagFormat, ...] = _output(
         (),
-        "Format to write; repeat for several: csv and txt (a file per image), table (labels.csv and "
-        "probabilities.csv), jsonl (labels.jsonl). Default: csv and table.",
+        "Format; repeat for several: csv or txt (a file per image), table, jsonl. Default: csv and table.",
     )
     csv_style: Literal["plain", "excel"] = _output(
         "plain",
-        "CSV files with commas (plain), or with semicolons and a byte order mark (excel), as Excel opens them where "
-        "decimals have a comma.",
+        "CSV with commas (plain), or with semicolons and a byte order mark for Excel with decimal commas.",
     )
     in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
@@ -528,8 +513,7 @@ class TuneOptions(Settings):
 
     sampler: Literal["auto", "grid", "random", "tpe"] = _search(
         "auto",
-        "Points to try: all of a grid, random ones, or the most promising after earlier trials (tpe); auto: grid, "
-        "or tpe if a setting has a range.",
+        "Points to try: all (grid), random ones, or the most promising (tpe); auto: grid, or tpe for ranges.",
     )
     trials: int | None = _search(
         None, f"Maximum number of points; auto: the whole grid, else {DEFAULT_TRIALS}, or what `--time` allows.", low=1

@@ -38,6 +38,8 @@ SHORT = 16
 """Cells of at most this many characters are never wrapped."""
 PAGE_WIDTH = 100
 """Longer lines of text are hard to read."""
+BAR_WIDTH = 34
+"""Columns of a terminal for a bar, the numbers of items, and the time left."""
 BORDER = 3
 """Characters of a column besides its text."""
 MAX_ROWS = 50
@@ -201,6 +203,16 @@ class _TimeLeft(TimeRemainingColumn):
         return Text(f"{format_duration(task.time_remaining)} left", "progress.remaining")
 
 
+class _Description(TextColumn):
+    """What is done, with as many of its details as leave room for the bar; the last, such as the time left, stays."""
+
+    def render(self, task: Task) -> Text:
+        first, *details = super().render(task).plain.split("  ")
+        while len(details) > 1 and cell_len("  ".join([first, *details])) > stderr.width - BAR_WIDTH:
+            del details[-2]
+        return Text("  ".join([first, *details]))
+
+
 class _Count(ProgressColumn):
     """How many items of a task are done, of how many if that is known; nothing at its start."""
 
@@ -215,7 +227,7 @@ class _Bars(Progress):
     tables: Sequence[Table] = ()
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(20), _Count(), _TimeLeft())
+        columns = (_Description("{task.description}", markup=False), BarColumn(20), _Count(), _TimeLeft())
         super().__init__(*columns, console=stderr, transient=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -333,13 +345,16 @@ def _api_track() -> Iterator[Track]:
 # --- notes and errors ------------------------------------------------------------------------------------------------
 
 
-def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = stderr) -> None:
-    """Prints a line of text after a prefix of some style; on stderr, `--quiet` leaves out lines without a prefix."""
+def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = stderr, wrap: bool = True) -> None:
+    """Prints a line of text after a prefix of some style; on stderr, `--quiet` leaves out lines without a prefix.
+
+    A terminal breaks it between words, unless it is not to `wrap`, such as a command that people copy.
+    """
     line = Text(prefix, style=style) + visible(text)
     if to is stderr:
         _log(text, prefix)
     if prefix or to is not stderr or not _session.quiet:
-        to.print(line, soft_wrap=True)
+        to.print(line, soft_wrap=not (wrap and to.is_terminal))
 
 
 def show_sentence(text: str) -> None:

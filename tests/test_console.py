@@ -82,6 +82,21 @@ def test_table_in_a_file_looks_as_on_a_wide_terminal() -> None:
     assert r"│ [red]x[/red] :smile: \x1b]0;y\x07\n │" in seen[1].getvalue()
 
 
+@pytest.mark.parametrize(
+    ("terminal", "wrap", "lines"),
+    [
+        (True, True, ["Warning: scores are", "unreliable here"]),
+        (True, False, ["Warning: scores are unreliable here"]),
+        (False, True, ["Warning: scores are unreliable here"]),
+    ],
+)
+def test_terminal_breaks_a_note_between_words_unless_it_is_copied(terminal: bool, wrap: bool, lines: list[str]) -> None:
+    file = io.StringIO()
+    to = Console(file=file, width=20, force_terminal=terminal, color_system=None)
+    console.show_note("scores are unreliable here", prefix="Warning: ", to=to, wrap=wrap)
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == lines
+
+
 @pytest.mark.parametrize("command", [["check", "DATA"], ["cache", "ls", "--json"]])
 def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command: list[str]) -> None:
     arguments = [str(shapes) if argument == "DATA" else argument for argument in command]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,12 @@ def make_row(epoch: int, score: float, trained_layers: int) -> EpochRow:
         epoch=epoch, val_map=score, val_loss=np.nan, images_per_second=1, waited_seconds=0, image_size=64,
         trained_layers=trained_layers, **values,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("trained_layers", "epoch"), [(1, 1), (9, 100)])
+def test_line_of_an_epoch_takes_at_most_100_columns(trained_layers: int, epoch: int) -> None:
+    row = replace(make_row(epoch, 0.5, trained_layers), val_loss=10.5, seconds=1234.5, images_per_second=12345)
+    line = row.line(100 * epoch if epoch == 1 else epoch)
+    assert ("head only" in line) == (trained_layers == 1)
+    assert line.endswith("F1 0.500  1,234 s  12,345 images/s")
+    assert len(line) <= 100

@@ -1,8 +1,9 @@
 """The options that commands get from the fields of settings."""
 
-import os
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,48 @@ def test_help_shows_both_names_of_a_switch_that_is_on_and_defaults_for_people(
     assert {"[default: 200,000,000]", "[default: 20]", "[default: on]"} <= set(re.findall(r"\[default: [^]]*\]", out))
 
 
+def commands_below(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each command and group below one, with the words that name it."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield (*path, name), inner
+        yield from commands_below(inner, (*path, name))
+
+
+COMMANDS = dict(commands_below(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not hasattr(command, "commands")])
+def test_help_takes_at_most_two_lines_for_an_option_at_100_columns(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [line[2:] for line in cli(*path, "--help").out.splitlines() if line.startswith("│")]
+    starts = [row for row, line in enumerate(lines) if not line.startswith(" ")]
+    assert "--json" in lines[starts[-5]]  # at least the general options are seen
+    assert [lines[row] for row, end in pairwise([*starts, len(lines)]) if end - row > 2] == []
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "tag", "tune"])
+def test_help_starts_with_at_most_ten_common_options(cli: Cli, command: str) -> None:
+    panels = re.findall(r"^╭─ (\w[\w ]*?) ─+╮$(.*?)^╰", cli(command, "--help").out, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in panels][:2] == ["Arguments", "Common"]
+    assert panels[-1][0] == "General"
+    assert 5 <= len(re.findall(r"^│ --", panels[1][1], re.MULTILINE)) <= 10
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_examples_of_the_help_can_be_run(path: tuple[str, ...]) -> None:
+    _, *examples = re.sub(r"\[/?\w*\]", "", COMMANDS[path].epilog).splitlines()
+    assert 1 <= len(examples) <= 3
+    for example in examples:
+        assert len(example) <= 78
+        name, *words = shlex.split(example.rpartition("|")[2])
+        assert name == "labelr"
+        known = max((other for other in COMMANDS if [*other] == words[: len(other)]), key=len)
+        assert known[: len(path)] == path
+        COMMANDS[known].make_context(" ".join(known), words[len(known) :])  # a wrong option or value is an error
+
+
 def test_help_shows_brackets(cli: Cli) -> None:
     assert "labelr[storage]" in cli("tune", "--help").out.replace(" ", "")
 
@@ -147,19 +190,6 @@ def test_synthetic_can_be_given_without_a_number(arguments: list[str], value: st
 )
 def test_searchable_settings_take_several_values(arguments: list[str], settings: dict[str, Any]) -> None:
     assert make_parser(TrainConfig, several=SEARCHABLE, kind=TuneCommand)(*arguments) == settings
-
-
-@pytest.mark.parametrize(
-    ("line", "completions"),
-    [
-        ("labelr fit --device c", ["cpu", "cuda"]),
-        ("labelr tag photos --format j", ["jsonl"]),
-        ("labelr tune photos --augment none,l", ["none,light"]),
-    ],
-)
-def test_shells_complete_choices(process: Cli, line: str, completions: list[str]) -> None:
-    words = {"_LABELR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-    assert process(env={**os.environ, **words}).out.split() == completions
 
 
 @pytest.mark.parametrize(

@@ -206,10 +206,10 @@ def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process:
     assert "\x1b[1;31mError: " in forced.err
 
 
-def run_on_terminal(*command: str) -> tuple[int, str, str]:
+def run_on_terminal(*command: str, columns: int = 100) -> tuple[int, str, str]:
     """The exit code of a process, its stdout, and what it shows on a terminal, which is its stderr."""
     terminal, other_end = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end, env=environment) as running:
         os.close(other_end)
         shown = b""
@@ -228,10 +228,10 @@ def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
     code, out, shown = run_on_terminal(*fitting(shapes, *TINY_OPTIONS, *log_option))
     assert (code, out) == (0, f"{home / 'models' / 'shapes'}\n")
     assert "\u2501" in shown  # the line that bars are drawn with
-    assert "epoch 2/2  train loss" in shown
+    assert "epoch 2/2  loss" in shown
     assert re.search(r"epoch 1/2  lr [\d.e-]+", shown)  # the live line
     log = (tmp_path / "log").read_text()
-    assert re.search(r"^20\d\d-\S+ epoch 2/2  train loss", log, re.MULTILINE)
+    assert re.search(r"^20\d\d-\S+ epoch 2/2  loss", log, re.MULTILINE)
     assert "\x1b" not in log
 
 
@@ -253,6 +253,26 @@ def test_nothing_that_a_terminal_obeys_reaches_it_from_text_of_others(tmp_path: 
     for text in (shown, (tmp_path / "log").read_text()):
         assert r"\x1b]0;owned\x07\u202e\x9b[red]m[/red] :smile: \nError: fake" in text
         assert not any(part in text for part in ("\x1b]", "\x07", "\u202e", "\x9b", "\nError: fake", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (200, "epoch 2/3  loss 0.606  mAP 0.588  F1 0.370  lr 1.0e-03  12 images/s  9 s left"),
+        (80, "epoch 2/3  loss 0.606  mAP 0.588  9 s left"),
+        (40, "epoch 2/3  9 s left"),
+    ],
+)
+def test_live_line_leaves_out_details_on_a_narrow_terminal(columns: int, line: str) -> None:
+    code = (
+        "from labelr import console\nwith console.session() as track:\n"
+        "    for _ in track(range(3), lambda: 'epoch 2/3  loss 0.606  mAP 0.588  F1 0.370  lr 1.0e-03  12 images/s"
+        "  9 s left', 3):\n        console._bars.refresh()"
+    )
+    shown = run_on_terminal(sys.executable, "-c", code, columns=columns)[2]
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown)
+    assert {found.strip() for found in re.findall("epoch[^\u2501\u2578\u257a]*", text)} == {line}
+    assert "1 of 3\r\n" not in text  # it is one line
 
 
 def test_python_api_shows_bars_on_a_terminal_only_and_unless_told_otherwise(shapes: Path) -> None:

@@ -87,7 +87,12 @@ def make_place(folder: Path, model: Path, data: Path) -> Place:
     dataset, runtime = load_splits([data], CONFIG), pick_runtime(CONFIG)
     config = CONFIG.resolved(runtime.options, num_train=len(dataset.split_rows("train")), is_synthetic=False)
     info = describe_model(dataset, config)
-    loop = EpochLoop(Run(folder=run, config=config, runtime=runtime), dataset, dataset.pixels(32, rule=config.resize, options=config, threads=1), info)
+    loop = EpochLoop(
+        Run(folder=run, config=config, runtime=runtime),
+        dataset,
+        dataset.pixels(32, rule=config.resize, options=config, threads=1),
+        info,
+    )
     (run / "run.json").write_text(RunRecord.of([data], CONFIG, config, dataset).to_json())
     loop.run_epoch()
     with closing(Study("some", study, None)) as some:

@@ -11,10 +11,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from labelr import console, signals
+from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.cli.backbones import backbones
 from labelr.cli.cache import cache
 from labelr.cli.check import check
+from labelr.cli.doctor import doctor
 from labelr.cli.evaluate import evaluate
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.guide import guide
@@ -28,13 +30,14 @@ from labelr.version import __version__
 app = opt.Commands(
     name="labelr",
     help="Train a multi-label image tagger on a folder of images and a spreadsheet of labels, and tag folders with it.",
-    epilog="Every option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
+    epilog=opt.epilog("labelr fit photos\nlabelr tag new_photos\nlabelr fit --help")
+    + "\n\nEvery option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 KINDS = {fit: FitCommand, tune: TuneCommand}
-for command in (fit, evaluate, tag, tune, check, backbones, guide):
+for command in (fit, evaluate, tag, tune, check, backbones, guide, doctor):
     app.command(
         cls=KINDS.get(command, opt.Command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},
@@ -66,6 +69,7 @@ def labelr(
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 error, 2 usage, 3 needs attention, 75 in use, 128 + n on signal n."""
     console.keep_bytes_of_names()
+    completion.answer(lambda: app(prog_name="labelr"))
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
@@ -84,7 +88,7 @@ def main() -> NoReturn:
     except signals.Stopped as stopped:
         command = resume_command(stopped.resume_option)
         resume = f" Resume with: {command}" if command else ""
-        console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.")
+        console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.", wrap=False)
         sys.exit(128 + stopped.number)
     except Exception as error:  # noqa: BLE001 - of memory, or our mistake: shown like all other text
         if isinstance(error, MemoryError):

@@ -17,6 +17,10 @@ def backbones(
 
     Those whose weights are on this machine need no download. Models of timm are listed if it is installed and the
     filter says so, such as `--filter timm/`.
+
+    Examples:
+        labelr backbones
+        labelr backbones --filter convnext
     """
     from labelr.model.backbones import list_backbones
 

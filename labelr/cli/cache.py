@@ -4,12 +4,20 @@ from labelr import console
 from labelr.cli import options as opt
 from labelr.errors import pluralize
 
-cache = opt.Commands(name="cache", help="Manage the cache of decoded images and of features.")
+cache = opt.Commands(
+    name="cache",
+    help="Manage the cache of decoded images and of features.",
+    epilog=opt.epilog("labelr cache ls\nlabelr cache clear"),
+)
 
 
 @cache.command()
 def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """List the cache's contents, the least recently used first."""
+    """List the cache's contents, the least recently used first.
+
+    Examples:
+        labelr cache ls
+    """
     from labelr.data import pixel_cache
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -35,7 +43,11 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
 
 @cache.command()
 def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """Delete all decoded images and features; later runs make what they need. Models and your files are not touched."""
+    """Delete all decoded images and features; later runs make what they need. Models and your files are not touched.
+
+    Examples:
+        labelr cache clear
+    """
     from labelr.data import pixel_cache
 
     with console.session(quiet=quiet, verbose=verbose):

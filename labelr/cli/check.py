@@ -43,6 +43,10 @@ def check(
     """Check a data set: print how it is understood and what is wrong with it.
 
     Trains and changes nothing. The exit code is 3 if something needs attention; the last lines say what.
+
+    Examples:
+        labelr check photos
+        labelr check photos --labels birds.csv --fix corrected.csv
     """
     options = TrainConfig.of(settings)
     for option, path in (("--write-labels", write_labels), ("--fix", fix)):

@@ -13,8 +13,11 @@ from labelr.errors import pluralize, preview
 
 HEADINGS = {"tp": "TP", "fp": "FP", "fn": "FN", "tn": "TN", "f1": "F1", "ap": "AP", "auroc": "AUROC"}
 
+COMMON = ("model", "labels", "split", "threshold", "output", "suspects", "device")
+"""What `labelr evaluate --help` shows first."""
 
-@opt.takes_settings(EvaluateOptions, leave_out=["group"])
+
+@opt.takes_settings(EvaluateOptions, leave_out=["group"], common=COMMON)
 def evaluate(
     data: opt.Data,
     model: opt.Model = None,
@@ -22,7 +25,7 @@ def evaluate(
         Path | None,
         opt.option(
             "--output -o",
-            "Write metrics.json, per_label.csv, predictions.csv, errors.csv and report/report.html here.",
+            "Write metrics.json, per_label.csv, predictions.csv, errors.csv and a report here.",
             "Output",
             metavar="DIR",
         ),
@@ -40,6 +43,11 @@ def evaluate(
     the samples average. Cells of unknown value are ignored. Intervals are 95 % bootstrap confidence intervals. The
     baseline "label prior" predicts each label with its frequency in the model's training data, "random guessing" with a
     random probability; both apply labels from 0.5.
+
+    Examples:
+        labelr evaluate photos
+        labelr evaluate photos --model birds --split test --output scores
+        labelr evaluate photos --threshold 0.5 --json
     """
     options = EvaluateOptions.of(settings)
     from labelr.scoring.evaluate import evaluate as score

@@ -13,6 +13,10 @@ from labelr.errors import UnconfirmedError
 from labelr.fields import SettingError, parsed
 
 _SYNTHETIC = next(field for field in dataclasses.fields(TrainConfig) if field.name == "synthetic")
+COMMON = (
+    "synthetic", "labels", "backbone", "image_size", "epochs", "time", "name", "output", "resume", "device",
+)  # fmt: skip
+"""What `labelr fit --help` shows first."""
 Synthetic = Annotated[
     str | None, opt.option("--synthetic", _SYNTHETIC.metadata["help"], _SYNTHETIC.metadata["panel"], metavar="[N]")
 ]
@@ -57,7 +61,7 @@ def check_place(name: str | None, output: Path | None) -> None:
         raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
 
 
-@opt.takes_settings(TrainConfig, leave_out=["synthetic"])
+@opt.takes_settings(TrainConfig, leave_out=["synthetic"], common=COMMON)
 def fit(
     data: opt.OptionalData = None,
     synthetic: Synthetic = None,
@@ -90,6 +94,11 @@ def fit(
 
     Prints the model's directory, the only line on stdout. `report/report.html` in it shows how good the model is. The
     main scores are printed on stderr, all tables with `--verbose`.
+
+    Examples:
+        labelr fit photos
+        labelr fit photos --backbone efficientnet-lite0 --name birds
+        labelr fit photos --labels birds.csv --epochs 60 --output models/birds
     """
     settings |= source_settings("fit", data, synthetic)
     check_place(name, output)

@@ -8,19 +8,27 @@ from typing import Annotated, Any
 import typer
 
 from labelr import console
+from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import CompareOptions
 from labelr.errors import pluralize
 from labelr.fields import SettingError
 
-models = opt.Commands(name="models", help="Manage saved models.")
+models = opt.Commands(
+    name="models", help="Manage saved models.", epilog=opt.epilog("labelr models list\nlabelr models show birds")
+)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)]
+_NAME = opt.argument("NAME", "Name or directory of a model.", completion.models)
 
 
 @models.command("list")
 def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """List saved models, damaged ones and unfinished runs, the newest last."""
+    """List saved models, damaged ones and unfinished runs, the newest last.
+
+    Examples:
+        labelr models list
+        labelr models list --json
+    """
     from labelr.training.record import list_models_and_runs
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -32,8 +40,14 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
 
 
 @models.command()
-def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """Show the labels, settings and scores of a model."""
+def show(
+    name: Annotated[str, _NAME], json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False
+) -> None:
+    """Show the labels, settings and scores of a model.
+
+    Examples:
+        labelr models show birds
+    """
     from labelr.model import store
     from labelr.training.record import applied_settings, summarise
 
@@ -49,9 +63,7 @@ def show(name: Name, json: opt.Json = False, quiet: opt.Quiet = False, verbose: 
 
 @models.command()
 def default(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Name or directory of a model.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, _NAME] = None,
     unset: Annotated[bool, opt.option("--unset", "Use the newest model again.")] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -60,6 +72,11 @@ def default(
     """Choose the model that `tag` and `evaluate` use without `--model`, or show it.
 
     Without a choice, that is the newest complete model.
+
+    Examples:
+        labelr models default
+        labelr models default birds
+        labelr models default --unset
     """
     if name is not None and unset:
         raise SettingError("a default is either chosen or unset", "give NAME or `--unset`, not both")
@@ -82,17 +99,14 @@ def default(
 
 
 @models.command()
-@opt.takes_settings(CompareOptions, leave_out=["group"])
+@opt.takes_settings(CompareOptions, leave_out=["group"], common=("data", "labels", "only", "threshold", "device"))
 def compare(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Names or directories of models.", show_default=False)
-    ],
+    names: Annotated[list[str], opt.argument("NAME", "Names or directories of models.", completion.models)],
     data: Annotated[
         list[Path] | None,
         opt.option(
             "--data",
-            "Folder of labelled images; repeat for several that form one data set. Default: the data that the first "
-            "model was trained on.",
+            "Folder of labelled images; repeat for several. Default: the training data of the first model.",
             "Data",
             metavar="DIR",
         ),
@@ -107,6 +121,10 @@ def compare(
     The others are compared with the first: a difference is clear if its 95 % interval, by a paired bootstrap over the
     images, does not contain 0, and at least 10 images have a label. Images are recognised by content. Labels that not
     all models have are left out.
+
+    Examples:
+        labelr models compare birds birds-2
+        labelr models compare birds birds-2 --data new_photos --threshold 0.5
     """
     CompareOptions.of(settings)  # reports mistakes before the heavy imports
     from labelr.scoring.compare import compare as compare_models
@@ -125,13 +143,18 @@ def compare(
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Names or directories of models. Default: all.", show_default=False),
+        opt.argument("NAME", "Names or directories of models. Default: all.", completion.models_and_runs),
     ] = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Check that no file of a model is missing or damaged. The exit code is 3 if one is, or there is no such model."""
+    """Check that no file of a model is missing or damaged. The exit code is 3 if one is, or there is no such model.
+
+    Examples:
+        labelr models verify
+        labelr models verify birds
+    """
     from labelr.training.record import verify_models
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -148,12 +171,16 @@ def verify(
 
 @models.command()
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of models.", show_default=False)],
+    names: Annotated[list[str], opt.argument("NAME", "Names of models.", completion.models_and_runs)],
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Delete models, damaged ones and unfinished runs."""
+    """Delete models, damaged ones and unfinished runs.
+
+    Examples:
+        labelr models rm birds-2 birds-3
+    """
     from labelr.model import store
 
     with console.session(quiet=quiet, verbose=verbose):
@@ -180,11 +207,11 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
             "mAP": row["map_macro"] if row["complete"] else _state(row),
             **({"default": "yes" if row["default"] else ""} if any(row["default"] for row in rows) else {}),
             "MB": round(row["bytes"] / 1e6),
-            "path": row["path"],
         }
         for row in rows
     ]
     console.show_table(shown)
+    console.show_note(f"in {Path(rows[0]['path']).parent}", to=console.stdout)
     damaged = [row for row in rows if row["damaged"]]
     for row in damaged:
         console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")

@@ -6,16 +6,18 @@ import inspect
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from labelr import console
+from labelr.cli import completion
 from labelr.config import PANELS
 from labelr.errors import suggest
 from labelr.fields import Field, SettingError, Settings, choices_of, is_list, kind_of, option_of, parsed
@@ -28,6 +30,8 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _CONTEXT = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
 _SEVERAL = ",..."
 """The end of the metavar of an option whose one text holds several values."""
+COMMON, GENERAL = "Common", "General"
+"""The panels of the options that a command is mostly used with, first, and of those that all commands have, last."""
 EXIT_ATTENTION = 3
 """The exit code of a command that finished, but found something that needs attention."""
 
@@ -140,16 +144,26 @@ class Group(TyperGroup):
 def _simplify(parameters: Iterable[Any]) -> None:
     """Hides the types of switches and of arguments, and joins the names of a switch: a column of its own is too wide.
 
-    A switch that is off by default is shown without the name that turns it off.
+    A switch that is off by default is shown without the name that turns it off. Options without a panel come last.
     """
     for parameter in parameters:
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = lambda **_: None
-        elif parameter.is_flag:
+            continue
+        parameter.rich_help_panel = parameter.rich_help_panel or GENERAL
+        if parameter.is_flag:
             parameter.metavar = ""
             if parameter.secondary_opts and parameter.default is not False:
                 parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
             parameter.secondary_opts = []
+
+
+def epilog(examples: str) -> str:
+    """What ends the help of a command: lines that show how it is used, each on a line of its own."""
+    lines = [
+        f"[default]  {escape(line)}[/]" for line in examples.splitlines()
+    ]  # Typer would remove indents from a text
+    return "\n".join(["Examples:", *lines]) if lines else ""
 
 
 class Commands(typer.Typer):
@@ -159,44 +173,61 @@ class Commands(typer.Typer):
         super().__init__(cls=Group, no_args_is_help=True, suggest_commands=False, **details)
 
     def command(self, name: str | None = None, **details: Any) -> Callable[[Any], Any]:
-        """As Typer's; each command also takes ``--log-file``."""
+        """As Typer's; each command also takes ``--log-file``, and its help ends with the examples of its docstring."""
 
         def decorate(function: Function) -> Function:
-            text = inspect.getdoc(function) or ""
+            text, _, examples = (inspect.getdoc(function) or "").partition("\n\nExamples:\n")
             text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)  # Typer would keep line breaks inside of paragraphs
-            super(Commands, self).command(name, **{"cls": Command, "help": text, **details})(takes_log_file(function))
+            own = {"cls": Command, "help": text, "epilog": epilog(inspect.cleandoc(examples))}
+            super(Commands, self).command(name, **{**own, **details})(takes_log_file(function))
             return function
 
         return decorate
 
 
-def option(names: str, help: str, panel: str | None = None, *, metavar: str | None = None, **details: Any) -> Any:
+def option(
+    names: str,
+    help: str,
+    panel: str | None = None,
+    *,
+    metavar: str | None = None,
+    find: completion.Find | None = None,
+    **details: Any,
+) -> Any:
     """An option of a command: its names, such as ``"--output -o"``, and what ``--help`` says, in which panel.
 
-    The details are further arguments of Typer's.
+    `find` completes its value for shells; the details are further arguments of Typer's.
     """
+    details |= {} if find is None else {"autocompletion": completion.completer(find)}
     return typer.Option(
         *names.split(), help=escape(help), rich_help_panel=panel, metavar=metavar, show_envvar=False, **details
     )
 
 
-_DATA = typer.Argument(metavar="DATA", help="Folders of labelled images, read as one data set.", show_default=False)
+def argument(metavar: str, help: str, find: completion.Find | None = None) -> Any:
+    """An argument of a command, what ``--help`` says, and what completes it for shells."""
+    complete = None if find is None else completion.completer(find)
+    return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete)
+
+
+_DATA = argument("DATA", "Folders of labelled images, read as one data set.")
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
     str | None,
     option(
         "--model",
-        "Name or directory of a model. Default: the one that `labelr models default` names, else the newest.",
+        "Name or directory of a model. Default: that of `labelr models default`, else the newest.",
         "Model",
         metavar="NAME|DIR",
+        find=completion.models,
     ),
 ]
 Config = Annotated[
     Path | None,
     option(
         "--config",
-        "Read settings from a TOML or JSON file, such as a model's config.json; options override them.",
+        "TOML or JSON file of settings, such as a model's config.json; options override them.",
         "Training",
         metavar="FILE",
     ),
@@ -236,7 +267,10 @@ LogFile = Annotated[
 
 
 def takes_settings(
-    *sources: type[Settings], leave_out: Collection[str] = (), several: Collection[str] = ()
+    *sources: type[Settings],
+    leave_out: Collection[str] = (),
+    several: Collection[str] = (),
+    common: Sequence[str] = (),
 ) -> Callable[[Function], Function]:
     """Gives a command an option for each setting; those that the user gives arrive as its ``**settings``.
 
@@ -244,6 +278,7 @@ def takes_settings(
         sources: The classes of settings; where two have a setting of the same name, the first counts.
         leave_out: Settings without an option.
         several: Settings whose option is a text with several values, such as ``0.2,0.5``.
+        common: Parameters that ``--help`` shows first, in this order.
     """
     fields: dict[str, Field] = {}
     for field in (field for source in sources for field in _own_fields_first(source)):
@@ -260,7 +295,10 @@ def takes_settings(
 
         *own, _ = inspect.signature(command, eval_str=True).parameters.values()  # the last is **settings
         parameters = [_CONTEXT, *(parameter.replace(kind=_KEYWORD) for parameter in own), *generated]
-        run.__signature__ = inspect.Signature(sorted(parameters, key=_panel))  # type: ignore[attr-defined]
+        parameters = [_in_common(each) if each.name in common else each for each in parameters]
+        order = {name: position - len(common) for position, name in enumerate(common)}
+        parameters.sort(key=lambda parameter: order.get(parameter.name, _panel(parameter)))
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return run
 
     return decorate
@@ -293,11 +331,19 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
+def _in_common(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter, in the first panel of ``--help``."""
+    kind, info = get_args(parameter.annotation)
+    info = copy(info)
+    info.rich_help_panel = COMMON
+    return parameter.replace(annotation=Annotated[kind, info])
+
+
 def _panel(parameter: inspect.Parameter) -> int:
-    """The position of a parameter's panel in ``--help``; those without one come first."""
+    """The position of a parameter's panel in ``--help``; those without one come last."""
     info = next(iter(getattr(parameter.annotation, "__metadata__", ())), None)
     panel = getattr(info, "rich_help_panel", None)
-    return PANELS.index(panel) if panel in PANELS else -1
+    return PANELS.index(panel) if panel in PANELS else len(PANELS)
 
 
 def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
@@ -305,14 +351,13 @@ def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
     metadata, kind, choices = field.metadata, kind_of(field), choices_of(field)
     names, metavar = option_of(field.name), metadata["metavar"] or "|".join(choices) or _TYPES.get(kind)
     default = "auto" if field.default is None and "auto:" in metadata["help"] else field.default
-    shown = "true" if several and default is True else _format_default(default)
-    details: dict[str, Any] = {"show_default": False}
+    shown = "true" if several and default is True else None if default == "auto" else _format_default(default)
+    find = completion.BY_SETTING.get(field.name) or completion.choices(choices)
+    details: dict[str, Any] = {"show_default": False, "autocompletion": completion.completer(find, joined=several)}
     if several:
-        metavar = f"{metavar or 'true|false'}{_SEVERAL}"
-        details["autocompletion"] = _completer(choices)
+        metavar = f"{'NAME' if choices else metavar or 'true|false'}{_SEVERAL}"  # a list of choices would be too wide
         kind, default = str, str(default).lower()
     elif is_list(field):
-        details["autocompletion"] = _completer(choices)
         kind, default = list[str], None
     elif kind is bool:
         names += f"/--no-{names.removeprefix('--')}"
@@ -337,13 +382,3 @@ def _format_default(default: Any) -> str | None:
 def _parser(field: Field) -> Callable[[Any], Any]:
     """Checks the value of an option, with the same messages as elsewhere; Typer also passes the default."""
     return lambda value: parsed(field, value) if isinstance(value, str) else value
-
-
-def _completer(choices: Collection[str]) -> Callable[[str], list[str]]:
-    """Completes the last of several values for a shell."""
-
-    def complete(incomplete: str) -> list[str]:
-        done = incomplete[: incomplete.rfind(",") + 1]
-        return [done + choice for choice in choices]
-
-    return complete

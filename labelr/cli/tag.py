@@ -12,6 +12,8 @@ from labelr.config import TagOptions
 from labelr.errors import pluralize
 from labelr.fields import SettingError
 
+COMMON = ("model", "threshold", "top_k", "only", "format", "output", "dry_run", "force", "device")
+"""What `labelr tag --help` shows first."""
 FilesFrom = Annotated[
     str | None,
     opt.option(
@@ -25,20 +27,16 @@ Output = Annotated[
     Path | None,
     opt.option(
         "--output -o",
-        "Directory of the results; - writes labels.csv or JSON Lines to stdout only. Default: ./NAME_labels for a "
-        "folder NAME.",
+        "Directory of the results; -: labels.csv or JSON Lines on stdout. Default: ./NAME_labels for a folder NAME.",
         "Output",
         metavar="DIR|-",
     ),
 ]
 
 
-@opt.takes_settings(TagOptions)
+@opt.takes_settings(TagOptions, common=COMMON)
 def tag(
-    photos: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="PHOTOS", help="Folders of images, or image files.", show_default=False),
-    ] = None,
+    photos: Annotated[list[Path] | None, opt.argument("PHOTOS", "Folders of images, or image files.")] = None,
     files_from: FilesFrom = None,
     model: opt.Model = None,
     output: Output = None,
@@ -56,6 +54,11 @@ def tag(
 
     The same command resumes a stopped run, and updates finished results: only new and changed images are tagged. Prints
     the directory. The exit code is 3 if an image failed that did not fail in the previous run, or had other content.
+
+    Examples:
+        labelr tag new_photos
+        labelr tag new_photos --model birds --threshold 0.5 --output labels
+        ls today/*.jpg | labelr tag --files-from - --output labels
     """
     options = TagOptions.of(settings)
     to_stdout = output is not None and str(output) == "-"

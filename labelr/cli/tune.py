@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labelr import console
+from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
 from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
@@ -15,6 +16,8 @@ from labelr.fields import kind_of, option_of
 if TYPE_CHECKING:
     from labelr.tuning.trials import Trial, TuneResult
 
+COMMON = ("synthetic", "labels", "trials", "time", "metric", "jobs", "study", "name", "device")
+"""What `labelr tune --help` shows first."""
 MAX_LIVE_ROWS = 8
 """Finished trials in the live table, below those that run."""
 MAX_ROWS = 30
@@ -42,20 +45,28 @@ class TuneCommand(FitCommand):
         return super().parse_args(ctx, filled)  # type: ignore[no-untyped-call]
 
 
-@opt.takes_settings(TuneOptions, TrainConfig, leave_out=["synthetic", "folds", "select"], several=SEARCHABLE)
+@opt.takes_settings(
+    TuneOptions, TrainConfig, leave_out=["synthetic", "folds", "select"], several=SEARCHABLE, common=COMMON
+)
 def tune(
     data: opt.OptionalData = None,
     synthetic: Synthetic = None,
     config: opt.Config = None,
     study: Annotated[
-        str | None, opt.option("--study", "Name of the search. Default: the data folder's.", "Search", metavar="NAME")
+        str | None,
+        opt.option(
+            "--study",
+            "Name of the search. Default: the data folder's.",
+            "Search",
+            metavar="NAME",
+            find=completion.studies,
+        ),
     ] = None,
     storage: Annotated[
         str | None,
         opt.option(
             "--storage",
-            "PostgreSQL or MySQL database of a search that several machines share: run the same command on each. "
-            "Requires labelr[storage].",
+            "PostgreSQL or MySQL database of a search that several machines share. Requires labelr[storage].",
             "Search",
             metavar="URL",
         ),
@@ -80,6 +91,10 @@ def tune(
     Prints these settings as a `labelr fit` command, the only line on stdout. `trials.csv` and `report/report.html` in
     the study's directory show all trials. The same command resumes a stopped search; it may also run several times at
     once.
+
+    Examples:
+        labelr tune photos --lr 1e-3,4e-3 --dropout 0.2,0.5
+        labelr tune photos --lr 1e-4..1e-2:log --time 120 --jobs 2
     """
     from labelr.tuning.space import Plan
 

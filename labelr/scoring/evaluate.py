@@ -81,7 +81,7 @@ def evaluate(
     if folder is not None:
         write_results(folder, evaluation, dataset.errors_csv)
         report = _report_data(model, evaluation, options.split)
-        log.info("report: %s", write_report(folder, report, plot_format=options.plot_format))
+        log.info("report: %s", write_report(folder, report, plot_format=options.plot_format, track=track))
     return evaluation
 
 

@@ -23,6 +23,7 @@ from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
 from labelr.model.info import ModelInfo
 from labelr.model.predict import Model, Probs
+from labelr.progress import Track
 from labelr.scoring.compare import Comparison, compare_models
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.report.page import ReportData, write_report
@@ -125,10 +126,10 @@ def finalize(run: Run, dataset: Dataset, *, suspects: Path | None = None) -> Mod
         {"scored_on": scored_on, "missed_target": rule.missed_labels(model.labels), **evaluation.to_json()},
         SCORED.get(scored_on or "", ""), checked, f"of {splits} (not used to train the network)",
     )  # fmt: skip
-    return complete(report, config, suspects)
+    return complete(report, config, suspects, run.track)
 
 
-def complete(report: ReportData, config: TrainConfig, suspects: Path | None) -> Model:
+def complete(report: ReportData, config: TrainConfig, suspects: Path | None, track: Track) -> Model:
     """Saves a model's evaluation beside it, and marks it as complete; then writes the wanted report and suspects.
 
     A report or table of suspects that cannot be written is a warning only, since the model is complete.
@@ -148,7 +149,7 @@ def complete(report: ReportData, config: TrainConfig, suspects: Path | None) -> 
                 log.warning("%s is empty: no image was held out of training; check all with `--folds`", suspects)
     if config.report:
         with _warn_on_error("its report"):
-            log.info("report: %s", write_report(model.path, report, plot_format=config.plot_format))
+            log.info("report: %s", write_report(model.path, report, plot_format=config.plot_format, track=track))
     return model
 
 

@@ -126,7 +126,7 @@ def finalize_folds(run: Run, dataset: Dataset, folds: Folds, *, suspects: Path |
         model, pooled, {"scored_on": "folds", "missed_target": missed, **result, "folds": counts},
         SCORED["folds"], pooled, "(each predicted by a model that was not trained on it)",
     )  # fmt: skip
-    return complete(report, config, suspects)
+    return complete(report, config, suspects, run.track)
 
 
 def _evaluate(model: Model, dataset: Dataset, probs: Probs, rule: DecisionRule) -> Evaluation:

@@ -46,12 +46,13 @@ class EpochRow:
     trained_layers: int = 0
 
     def line(self, epochs: int | None) -> str:
-        """The line that is logged at the end of the epoch."""
+        """The line that is logged at the end of the epoch, of at most 100 characters."""
         losses_and_scores = {
-            "train loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
+            "loss": self.train_loss, "val loss": self.val_loss, "mAP": self.val_map, "F1": self.val_f1,
         }  # fmt: skip
         shown = [f"{name} {value:.3f}" for name, value in losses_and_scores.items() if np.isfinite(value)]
-        speed = [f"lr {self.lr:.1e}", f"{self.seconds:.1f} s", f"{self.images_per_second:,.0f} images/s in training"]
+        seconds = f"{self.seconds:.1f} s" if self.seconds < 100 else f"{self.seconds:,.0f} s"
+        speed = [seconds, f"{self.images_per_second:,.0f} images/s"]
         layers = ["head only"] if self.is_head else []
         return "  ".join([f"epoch {format_epoch(self.epoch, epochs)}", *layers, *shown, *speed])
 

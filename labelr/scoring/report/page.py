@@ -19,6 +19,7 @@ from labelr.data.walk import PAGE_FILE, REPORT_FOLDER
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.predict import Model
+from labelr.progress import Track, untracked
 from labelr.scoring.report import sections, text
 from labelr.scoring.report.charts import History, history_panels, read_history
 from labelr.scoring.report.plots import CHARTS, write_charts
@@ -82,7 +83,7 @@ def remove_report(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_report(folder: Path, report: ReportData, *, plot_format: str = "png") -> Path:
+def write_report(folder: Path, report: ReportData, *, plot_format: str = "png", track: Track = untracked) -> Path:
     """Writes ``report/report.html`` and its charts into a directory, and returns the path of the HTML file.
 
     A previous report is replaced.
@@ -98,7 +99,7 @@ def write_report(folder: Path, report: ReportData, *, plot_format: str = "png") 
     thumbnail = cache(partial(make_thumbnail, value_range=value_range))  # opens each file once
     write_html(path, render(report, thumbnail))
     panels = history_panels(report.history, report.model.info.best_epoch)
-    write_charts(path.parent, report.evaluation, panels, thumbnail, plot_format)
+    write_charts(path.parent, report.evaluation, panels, thumbnail, plot_format, track)
     return path
 
 

@@ -4,7 +4,7 @@ import logging
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +15,7 @@ import numpy as np
 
 from labelr import files
 from labelr.errors import pluralize
+from labelr.progress import Track, untracked
 from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts
 from labelr.scoring.report.charts import Panel, shorten, tick_texts
@@ -115,7 +116,12 @@ def _covered(path: str, characters: set[str]) -> set[str]:
 
 
 def write_charts(
-    folder: Path, evaluation: Evaluation, history: Sequence[Panel], thumbnail: MakeThumbnail, plot_format: str
+    folder: Path,
+    evaluation: Evaluation,
+    history: Sequence[Panel],
+    thumbnail: MakeThumbnail,
+    plot_format: str,
+    track: Track = untracked,
 ) -> None:
     """Writes the chart files into an existing folder; one that has nothing to show is left out.
 
@@ -131,15 +137,15 @@ def write_charts(
                 "in their place; report.html shows the characters, and so do charts with `--plot-format svg`",
                 pluralize(len(fonts.missing), "character"),
             )
-        figures = {}
+        drawn: dict[str, Callable[[], Figure]] = {}
         if history:
-            figures["history"] = draw_history(history)
+            drawn["history"] = lambda: draw_history(history)
         if rows:
-            figures["predictions"] = draw_predictions(evaluation, thumbnail, rows, fonts)
-            figures["confusion"] = draw_confusion(evaluation, fonts)
-            figures["pr_curves"] = draw_curves(evaluation, fonts)
-        for name, figure in figures.items():
-            _save(figure, folder / f"{name}.{plot_format}", fonts)
+            drawn["predictions"] = lambda: draw_predictions(evaluation, thumbnail, rows, fonts)
+            drawn["confusion"] = lambda: draw_confusion(evaluation, fonts)
+            drawn["pr_curves"] = lambda: draw_curves(evaluation, fonts)
+        for name, draw in track(drawn.items(), "writing report images", len(drawn)):
+            _save(draw(), folder / f"{name}.{plot_format}", fonts)
 
 
 @contextmanager
