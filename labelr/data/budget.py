@@ -13,7 +13,7 @@ bytes for each pixel may have fewer pixels."""
 
 MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """The bytes of a pixel that Pillow holds, by mode; 4 in the others."""
-DECODERS = {"WEBP": 12, "AVIF": 12, "HEIF": 12, "JPEG2000": 12}
+DECODERS = {"WEBP": 12, "AVIF": 12, "HEIF": 12}
 """The bytes of a pixel that the decoder of a format holds besides, as measured."""
 ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 278, 322, 323
 """Tags of TIFF."""
@@ -79,6 +79,11 @@ class Reservation:
     ) -> None:
         self._release()
 
+    @property
+    def limit(self) -> int:
+        """The bytes that all images together may take."""
+        return MAX_BYTES_PER_PIXEL * self.max_pixels
+
     def check_pixels(self, size: tuple[int, int]) -> None:
         """Raises TooLargeError if an image has too many pixels."""
         if size[0] * size[1] > self.max_pixels:
@@ -93,7 +98,7 @@ class Reservation:
         Raises:
             TooLargeError: If one image may not take so much.
         """
-        limit = MAX_BYTES_PER_PIXEL * self.max_pixels
+        limit = self.limit
         if num_bytes > limit:
             needed = -(-num_bytes // MAX_BYTES_PER_PIXEL)
             raise TooLargeError(

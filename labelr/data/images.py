@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import metadata, samples, strips, walk
+from labelr.data import libtiff, metadata, samples, strips, walk
 from labelr.data.budget import Reservation, TooLargeError, decoding_bytes
 from labelr.data.samples import BandsError, Samples
 from labelr.data.strips import Strips
@@ -139,22 +139,27 @@ def decode(
     value_range: RangeChoice = UNKNOWN_RANGE,
 ) -> Decoded:
     """The pixels and properties of an open image file; see `read_pixels`. Raises UnreadableError."""
-    try:
-        if not file.read(1):
-            raise UnreadableError("empty file (0 bytes)")
-        with Reservation(max_pixels) as memory:
-            return _decode(_open(file, size, memory), size, rule, value_range)
-    except UnreadableError:
-        raise
-    except MemoryError as error:
-        raise UnreadableError("too large for this machine's memory") from error
-    except (BandsError, TooLargeError) as error:
-        raise UnreadableError(str(error)) from error
-    except UnidentifiedImageError as error:
-        raise UnreadableError(_why_unidentified(file)) from error
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        reason = f"damaged or truncated: {error}" if str(error) else f"damaged: {type(error).__name__}"
-        raise UnreadableError(reason) from error
+    with libtiff.recorded() as errors:
+        try:
+            if not file.read(1):
+                raise UnreadableError("empty file (0 bytes)")
+            with Reservation(max_pixels) as memory:
+                decoded = _decode(_open(file, size, memory), size, rule, value_range)
+        except UnreadableError:
+            raise
+        except MemoryError as error:
+            raise UnreadableError("too large for this machine's memory") from error
+        except (BandsError, TooLargeError) as error:
+            raise UnreadableError(str(error)) from error
+        except UnidentifiedImageError as error:
+            raise UnreadableError(_why_unidentified(file)) from error
+        except Exception as error:  # decoders raise nearly anything on damaged bytes
+            why = errors[0] if errors else str(error)
+            raise UnreadableError(
+                f"damaged or truncated: {why}" if why else f"damaged: {type(error).__name__}"
+            ) from error
+    damage = f"damaged in part: {errors[0]}" if errors else ""
+    return decoded._replace(note="; ".join(filter(None, [decoded.note, damage])))
 
 
 class _Opened(NamedTuple):
@@ -214,7 +219,11 @@ def _open_with_pillow(file: IO[bytes], size: int, memory: Reservation) -> _Opene
     deep = samples.read_jpeg2000(file, full_size, memory) if file_format == "JPEG2000" else None
     if deep is None:
         image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
-        memory.take(full_size, decoding_bytes(image, full_size) * (1 + samples.is_read_twice(image)))
+        if file_format == "JPEG2000":
+            num_bytes = samples.fit_jpeg2000(image, file, size, memory.limit)
+        else:
+            num_bytes = decoding_bytes(image, full_size) * (1 + samples.is_read_twice(image))
+        memory.take(full_size, num_bytes)
         deep = samples.read_samples(image, lambda: Image.open(file, formats=_formats()))
         image.load()
     return _Opened(image, full_size, file_format, deep.mode if deep else mode, _orientation(image), deep)

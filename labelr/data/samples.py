@@ -32,8 +32,8 @@ ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA = 1, 2, 999
 """Values of these tags. The colours of associated alpha are multiplied by it."""
 MAX_HEAD = 2**20
 """The bytes of a JPEG 2000 file before its pixels."""
-DEEP_JPEG2000_BYTES = 10
-"""What its decoder holds of a sample."""
+JPEG2000_BYTES = 6
+"""The bytes that its decoder holds of each sample of a tile, as measured."""
 
 ABOVE_ALPHA = 0.01
 """The share of colours that may be above the alpha they are multiplied by, from resampling."""
@@ -292,9 +292,7 @@ def read_jpeg2000(file: IO[bytes], size: tuple[int, int], memory: Reservation) -
         BandsError: If the decoder is not installed.
         TooLargeError: If it needs too much memory.
     """
-    file.seek(0)
-    head = file.read(MAX_HEAD)
-    header = head[head.find(b"\xff\x4f\xff\x51") + 2 :]  # the marker SIZ, which begins the codestream
+    header = _jpeg2000_header(file)
     channels = int.from_bytes(header[38:40], "big")
     bits = max(((precision & 0x7F) + 1 for precision in header[40 : 40 + 3 * channels : 3]), default=8)
     if channels < 2 or bits <= 8:
@@ -303,7 +301,7 @@ def read_jpeg2000(file: IO[bytes], size: tuple[int, int], memory: Reservation) -
         import imagecodecs
     except ImportError as error:
         raise BandsError(f"colours of {bits} bits in JPEG 2000: {INSTALL}, or convert it to TIFF or PNG") from error
-    memory.take(size, size[0] * size[1] * channels * DEEP_JPEG2000_BYTES)
+    memory.take(size, size[0] * size[1] * channels * (JPEG2000_BYTES + 2))
     file.seek(0)
     values = imagecodecs.jpeg2k_decode(file.read())
 
@@ -313,6 +311,32 @@ def read_jpeg2000(file: IO[bytes], size: tuple[int, int], memory: Reservation) -
         return Rows(rows[..., :3] if channels >= 3 else rows[..., 0], alpha)
 
     return Samples(size, read, mode=f"{'RGB' if channels >= 3 else 'L'};16")
+
+
+def fit_jpeg2000(image: Image.Image, file: IO[bytes], size: int, limit: int) -> int:
+    """The bytes that decoding of a JPEG 2000 file takes, if need be at a reduced scale of at least twice `size`.
+
+    At full scale the pixels are the better ones: they are averaged, not of the wavelet's low frequencies.
+    """
+    header = _jpeg2000_header(file)
+    tile = (
+        min(image.width, int.from_bytes(header[22:26], "big")),
+        min(image.height, int.from_bytes(header[26:30], "big")),
+    )
+    num_bytes = 4 * math.prod(image.size) + JPEG2000_BYTES * int.from_bytes(header[38:40], "big") * math.prod(tile)
+    _, _, style = header.partition(b"\xff\x52")  # the marker COD
+    scale, levels = 0, style[7] if len(style) > 7 else 0
+    while num_bytes >> 2 * scale > limit and scale < levels and min(image.size) >> scale + 1 >= 2 * size:
+        scale += 1
+    image.reduce = scale  # type: ignore[assignment]
+    return num_bytes >> 2 * scale
+
+
+def _jpeg2000_header(file: IO[bytes]) -> bytes:
+    """A JPEG 2000 file from the marker SIZ on, which begins the codestream."""
+    file.seek(0)
+    head = file.read(MAX_HEAD)
+    return head[head.find(b"\xff\x4f\xff\x51") + 2 :]
 
 
 # --- TIFF ------------------------------------------------------------------------------------------------------------
