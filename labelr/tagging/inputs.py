@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MANY_IMAGES = 10_000
 """From here on, tables are recommended instead of a file for each image."""
+MAX_LIST_BYTES = 2**28
+"""The size of a list of files, at most: a device never ends."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +191,12 @@ def read_list(source: str | Path) -> list[Path]:
         LabelrError: If the file cannot be read.
     """
     try:
-        content = sys.stdin.buffer.read() if str(source) == "-" else files.local_path(source).read_bytes()
+        with nullcontext(sys.stdin.buffer) if str(source) == "-" else files.local_path(source).open("rb") as file:
+            content = file.read(MAX_LIST_BYTES + 1)
     except OSError as error:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
+    if len(content) > MAX_LIST_BYTES:
+        raise LabelrError(f"the list {source} is longer than {MAX_LIST_BYTES:,} bytes", "split it into several runs")
     content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
-    parts = content.split(b"\0") if b"\0" in content else content.splitlines()
+    parts = re.findall(rb"[^\0]+" if b"\0" in content else rb"[^\r\n]+", content)
     return [files.local_path(os.fsdecode(part)) for part in parts if part.strip()]
