@@ -263,13 +263,14 @@ def test_journal_that_is_no_regular_file_is_a_reported_error(tmp_path: Path, nam
     path, victim = tmp_path / "out" / FOLDER / name, tmp_path / "victim"
     path.parent.mkdir(parents=True)
     victim.write_bytes(b"mine")
-    actions = {
-        "pipe": lambda: os.mkfifo(path),
-        "link": lambda: path.symlink_to(victim),
-        "folder": path.mkdir,
-        "file": lambda: path.write_bytes(b"x" * 5000),
-    }
-    actions[kind]()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(victim)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"x" * 5000)
     if (name, kind) != ("journal.sqlite-wal", "file"):  # which belongs to no journal, and SQLite ignores it
         for read in (preview_output(tmp_path / "out", {}), open_output(tmp_path / "out", {}, force=False)):
             with pytest.raises(LabelrError), read:
