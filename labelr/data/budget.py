@@ -1,9 +1,9 @@
-"""The memory that decoders of images may hold, in all threads together."""
+"""What decoders of images may take: memory, in all threads together, and reads and parts of a file."""
 
 import math
 import threading
 from types import TracebackType
-from typing import Self
+from typing import IO, Any, Self
 
 from PIL import Image
 
@@ -15,6 +15,12 @@ MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 """The bytes of a pixel that Pillow holds, by mode; 4 in the others."""
 DECODERS = {"WEBP": 12, "AVIF": 12, "HEIF": 12}
 """The bytes of a pixel that the decoder of a format holds besides, as measured."""
+MAX_READS = 2**23
+"""How often a decoder reads from a file: Pillow parses headers and blocks one by one, a million of them in a second."""
+MAX_SCANS = 100
+"""Of a JPEG file, each of which may take as long as a whole image; usual are up to ten."""
+MAX_TILES = 2**18
+"""Strips and tiles of a TIFF file."""
 ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 278, 322, 323
 """Tags of TIFF."""
 
@@ -46,8 +52,12 @@ def _coefficients(image: Image.Image) -> int:
     file, components = image.fp, image.layers  # type: ignore[attr-defined]
     position = file.tell()
     in_first_scan = file.read(3)[2:]
+    is_in_one_scan = not image.info.get("progressive") and in_first_scan == bytes([components])
+    scans = 1 if is_in_one_scan else 1 + file.read().partition(b"\xff\xd9")[0].count(b"\xff\xda")
     file.seek(position)
-    if not image.info.get("progressive") and in_first_scan == bytes([components]):
+    if scans > MAX_SCANS:
+        raise TooLargeError(f"damaged: it has {scans:,} scans, the limit is {MAX_SCANS}")
+    if is_in_one_scan:
         return 0
     samples: list[int] = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
     return math.ceil(2 * sum(samples) / max(1, *samples))
@@ -55,6 +65,30 @@ def _coefficients(image: Image.Image) -> int:
 
 class TooLargeError(Exception):
     """An image whose decoding needs more memory than is allowed; its text is the reason and what to do."""
+
+
+def check_tiles(count: int) -> None:
+    """Raises TooLargeError if a TIFF file has too many strips or tiles."""
+    if count > MAX_TILES:
+        raise TooLargeError(f"damaged: it has {count:,} strips or tiles, the limit is {MAX_TILES:,}")
+
+
+class LimitedReader:
+    """An open file that refuses to be read in too many pieces. Raises TooLargeError."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._reads = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """As the method of the file."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise TooLargeError("damaged: it consists of too many pieces")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class Reservation:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
 from labelr.data import libtiff, metadata, samples, strips, walk
-from labelr.data.budget import Reservation, TooLargeError, decoding_bytes
+from labelr.data.budget import LimitedReader, Reservation, TooLargeError, check_tiles, decoding_bytes
 from labelr.data.samples import BandsError, Samples
 from labelr.data.strips import Strips
 from labelr.data.value_range import Interval, Levels, ValueRange, declared_interval, grid_step, is_valid, measure, scale
@@ -144,7 +144,7 @@ def decode(
             if not file.read(1):
                 raise UnreadableError("empty file (0 bytes)")
             with Reservation(max_pixels) as memory:
-                decoded = _decode(_open(file, size, memory), size, rule, value_range)
+                decoded = _decode(_open(cast(IO[bytes], LimitedReader(file)), size, memory), size, rule, value_range)
         except UnreadableError:
             raise
         except MemoryError as error:
@@ -214,6 +214,7 @@ def _open_with_pillow(file: IO[bytes], size: int, memory: Reservation) -> _Opene
     image = Image.open(file, formats=_formats())
     full_size, file_format, mode = image.size, image.format or "", image.mode
     memory.check_pixels(full_size)
+    check_tiles(len(getattr(image, "tile", ())))
     if samples.is_misread(image):
         raise UnidentifiedImageError("misread by Pillow")
     deep = samples.read_jpeg2000(file, full_size, memory) if file_format == "JPEG2000" else None

@@ -19,7 +19,7 @@ from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError, pluralize_part
 from labelr.progress import Track, untracked
 
-DECODER = 3
+DECODER = 4
 """Increased whenever labelr decodes a file to other pixels than before."""
 
 Rows = Sequence[int] | NDArray[np.int64]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelr.data.budget import Reservation
+from labelr.data.budget import Reservation, check_tiles
 from labelr.data.strips import rows_of_strips
 from labelr.errors import LabelrError, pluralize
 
@@ -24,12 +24,15 @@ TIFF_HEADS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
 
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR = 258, 262, 274, 277, 284
 EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA = 338, 339, 42113
+TAGS = {BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT, NODATA}
 """Tags of TIFF."""
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 SEPARATE_PLANES = 2
 UNSIGNED, SIGNED = 1, 2
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA = 1, 2, 999
 """Values of these tags. The colours of associated alpha are multiplied by it."""
+MAX_PAGES = 1000
+"""The pages of a TIFF file that are counted."""
 MAX_HEAD = 2**20
 """The bytes of a JPEG 2000 file before its pixels."""
 JPEG2000_BYTES = 6
@@ -343,14 +346,14 @@ def _jpeg2000_header(file: IO[bytes]) -> bytes:
 
 
 def count_pages(file: IO[bytes]) -> int:
-    """Number of pages of a TIFF file after the first, without masks and smaller copies of it."""
+    """Number of pages of a TIFF file after the first, up to `MAX_PAGES`, without masks and smaller copies of it."""
     import tifffile
 
     file.seek(0)
     count = 0
     with suppress(Exception), tifffile.TiffFile(file) as tiff:  # it raises nearly anything on damaged bytes
         first = tiff.pages.first
-        for number in range(1, len(tiff.pages)):
+        for number in range(1, MAX_PAGES):
             page = tiff.pages[number].aspage()
             is_copy = 2 * page.imagewidth <= first.imagewidth + 1 and 2 * page.imagelength <= first.imagelength + 1
             count += not (is_copy or page.is_reduced or page.is_mask)
@@ -393,9 +396,10 @@ def read_tiff(file: IO[bytes], memory: Reservation) -> Samples:
         described = f"{pluralize(bands, 'band')} of {kind}"
         if kind is None or kind.kind not in "uif" or page.imagedepth > 1 or page.photometric not in (0, 1, 2):
             raise BandsError(f"{described} cannot be read as an image: export three of them, such as with {EXPORT}")
-        tags = {tag.code: tag.value for tag in page.tags}
+        tags = {tag.code: tag.value for tag in page.tags if tag.code in TAGS}
         read = min(bands, max(3, (_alpha_position(tags) or 0) + 1))
         memory.check_pixels((page.imagewidth, page.imagelength))
+        check_tiles(len(page.dataoffsets))
         size, segment = (page.imagewidth, page.imagelength), math.prod(page.chunks)
         memory.take(size, (size[0] * size[1] * read + 2 * segment) * kind.itemsize)
         values = np.zeros((size[1], size[0], read), kind)

@@ -30,7 +30,7 @@ SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 SAVE_EVERY = 1000
 """Results are saved after this many images, so that a killed process loses no more."""
-VERSION = 5
+VERSION = 6
 """Increased whenever labelr finds out other things about a file than before."""
 
 
