@@ -31,6 +31,8 @@ T = TypeVar("T")
 UNLIMITED_WIDTH = 100_000
 LINE_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
+MAX_ROWS = 1000
+"""Rows of a table that a terminal shows."""
 SHORT = 16
 """Cells of at most this many characters are never wrapped."""
 BORDER = 3
@@ -390,7 +392,8 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
     """Prints rows as a table; their keys are the headings.
 
     A terminal that is too narrow for all columns gets several tables, each starting with the first column, so that no
-    number is cut. Elsewhere the table is as wide as needed. On stderr, `--quiet` leaves it out.
+    number is cut, and at most `MAX_ROWS` rows. Elsewhere the table is as large as needed. On stderr, `--quiet` leaves
+    it out.
     """
     if to is stderr:
         _log("\n".join(", ".join(f"{name}: {_cell(value)}" for name, value in row.items()) for row in rows))
@@ -398,8 +401,13 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
             return
     if not to.is_terminal:
         to = type(to)(file=to.file, width=UNLIMITED_WIDTH, highlight=False, markup=False)
-    for table in _make_tables(rows, "", to.width):
+    shown = rows[:MAX_ROWS] if to.is_terminal else rows
+    for table in _make_tables(shown, "", to.width):
         to.print(table)
+    if len(shown) < len(rows):
+        to.print(
+            f"... and {len(rows) - len(shown):,} more rows; all are in the output of `--json`, or in a file with `>`"
+        )
 
 
 def _make_tables(rows: Sequence[Mapping[str, object]], title: str, width: int) -> list[Table]:
