@@ -42,7 +42,7 @@ BAR_WIDTH = 34
 """Columns of a terminal for a bar, the numbers of items, and the time left."""
 BORDER = 3
 """Characters of a column besides its text."""
-MAX_ROWS = 50
+MAX_ROWS = 200
 """The rows of a table on a terminal."""
 
 
@@ -461,7 +461,7 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
     for table in _make_tables(shown, "", to.width):
         to.print(table)
     if len(rows) > len(shown):
-        to.print(Text(f"and {len(rows) - MAX_ROWS:,} more rows: redirect the output to a file to see all"))
+        to.print(Text(f"and {len(rows) - MAX_ROWS:,} more rows: `--json` has all, and so has a file that the output is redirected to"))
 
 
 def _print_whole(rows: Sequence[Mapping[str, object]], to: Console) -> None:

@@ -63,12 +63,14 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("file", "rows"), [(Terminal(), console.MAX_ROWS), (io.StringIO(), 60)])
+@pytest.mark.parametrize(("file", "rows"), [(Terminal(), console.MAX_ROWS), (io.StringIO(), 210)])
 def test_long_table_is_cut_on_a_terminal_only_and_says_so(file: io.StringIO, rows: int) -> None:
-    console.show_table([{"n": number} for number in range(60)], to=Console(file=file, color_system=None))
+    console.show_table([{"n": number} for number in range(210)], to=Console(file=file, color_system=None))
     lines = file.getvalue().splitlines()
     assert len([line for line in lines if line.startswith("│")]) == rows
-    assert ("and 10 more rows: redirect the output to a file to see all" in lines) == (rows < 60)
+    assert ("and 10 more rows: `--json` has all, and so has a file that the output is redirected to" in lines) == (
+        rows < 210
+    )
 
 
 def test_table_in_a_file_looks_as_on_a_wide_terminal() -> None:

@@ -14,11 +14,13 @@ CELLS_PER_COLUMN = 200
 """A table may have one column, and a data set one label, for this many cells: work on a column has a fixed cost."""
 TARGETS_PER_CELL = 4
 """A target, which is a number, takes less memory than the text of a cell: there may be this many times as many."""
+CELLS_OF_ROW = 8
+"""A row of a table takes as long to read as this many cells in it."""
 CELLS_OF_YAML = 40
 """A value in YAML takes as long to read as this many cells of a CSV."""
 CELLS_OF_XML = 5
 """An element of XML, or a cell of a spreadsheet, takes as long to read as this many cells of a CSV."""
-CELLS_OF_OBJECT = 3
+CELLS_OF_OBJECT = 8
 """An object of JSON takes as much memory as this many of its other values."""
 MAX_NESTING = 100
 """Lists and objects within each other in YAML."""

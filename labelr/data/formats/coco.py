@@ -47,7 +47,7 @@ def read(source: Source) -> LabelTable:
     parents = {
         str(entry.get("supercategory"))
         for entry in source.document["categories"]
-        if entry.get("supercategory") != entry.get("name")
+        if isinstance(entry, dict) and entry.get("supercategory") != entry.get("name")
     }
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in parents]

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from labelr import files
 from labelr.data.label_lists import is_from_python
-from labelr.data.limits import DEFAULT_LIMITS, Limits
+from labelr.data.limits import CELLS_OF_ROW, DEFAULT_LIMITS, Limits
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview
 
@@ -104,8 +104,8 @@ def _are_marks(words: Collection[str]) -> bool:
 
 
 PROBE_ROWS = 100
-PROBE_SIZE = 1_000_000
-"""Characters in which spaces between cells are looked for."""
+PROBE_SIZE = 2_000_000
+"""Characters by which it is decided what separates cells."""
 NUMBER = re.compile(r"[-+.\deE]*[-+.\d]")
 
 
@@ -276,19 +276,24 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
         LabelrError: If it is empty, not a table, or too large.
     """
     csv.field_size_limit(limits.cell_size)
+    lines = max(text.count("\n"), text.count("\r"))
+    limits.check_cells(path, lines, "rows", weight=CELLS_OF_ROW)
     declared = re.match(r'"?sep=([,;\t])"?\r?\n', text)  # Excel writes such a line for itself
-    fitness = {candidate: _fitness(path, text, candidate) for candidate in DELIMITERS} if not declared else {}
+    probe = text[:PROBE_SIZE]
+    fitness = {candidate: _fitness(path, probe, candidate) for candidate in DELIMITERS} if not declared else {}
     # Of delimiters that fit as many rows it is the tab: commas between tabs divide a cell.
     best = max(
         fitness, key=lambda candidate: (fitness[candidate][0], candidate == "\t", fitness[candidate][1]), default=""
     )
-    delimiter = declared[1] if declared else best
-    probed = _split_at_spaces(text[:PROBE_SIZE], 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
+    delimiter = declared[1] if declared else _own_delimiter(path, probe, fitness) or best
+    probed = _split_at_spaces(probe, 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
     if _is_aligned(probed) and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(probed)):
-        limits.check_cells(path, text.count(" ") + text.count("\n"), "spaces and line breaks")
-        lines = _split_at_spaces(text)
-        return Table(path, list(lines.values()), list(lines), "separated by spaces")
-    limits.check_cells(path, sum(map(text.count, (delimiter, "\n", "\r"))), "separators and line breaks")
+        limits.check_cells(path, text.count(" ") + CELLS_OF_ROW * text.count("\n"), "spaces and line breaks")
+        split = _split_at_spaces(text)
+        return Table(path, list(split.values()), list(split), "separated by spaces")
+    limits.check_cells(
+        path, text.count(delimiter) + CELLS_OF_ROW * lines, f"cells, {CELLS_OF_ROW} for each row included"
+    )
     padded: set[int] = set()
     filled = [row for row in _filled_rows(path, text, delimiter, padded) if row[0] > 1 or not declared]
     if not filled:
@@ -297,6 +302,18 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     limits.check_columns(path, max(map(len, rows)))
     rows, notes = _without_escapes(path, rows) if "'" in text and _may_be_ours(path, rows[0]) else (rows, ())
     return Table(path, rows, numbers, f"{DELIMITERS[delimiter]}-separated", notes, padded=bool(padded))
+
+
+def _own_delimiter(path: Path, text: str, fitness: Mapping[str, tuple[int, int]]) -> str:
+    """What separates cells in a table that labelr may have written, whatever its labels contain; empty for others."""
+    most = max(fitness.values(), default=(0, 0))[0]
+    for delimiter in (",", ";"):
+        header: list[str] = []
+        with suppress(LabelrError):  # reported when the table is read
+            header = next((cells for _, cells in _filled_rows(path, text, delimiter)), [])
+        if len(header) > 1 and fitness[delimiter][0] == most and _may_be_ours(path, header):
+            return delimiter
+    return ""
 
 
 def _may_be_ours(path: Path, header: Sequence[str]) -> bool:
@@ -376,7 +393,16 @@ def _filled_rows(
             if any(stripped):
                 yield number, stripped
     except csv.Error as error:
-        raise LabelrError(f"{path} is not a table: {error}", "save it as CSV again") from error
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: csv.Error) -> LabelrError:
+    if "field limit" not in str(error):
+        return LabelrError(f"{path} is not a table: {error}", "save it as CSV again")
+    return LabelrError(
+        f"{path} has a cell of more than {csv.field_size_limit():,} characters",
+        "close the quote before it, or raise the limit with `--max-cells`",
+    )
 
 
 def table_of_objects(path: Path, objects: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT_LIMITS) -> Table:
