@@ -1,6 +1,7 @@
 """The cache directory, atomic writes, digests and CSV."""
 
 import hashlib
+import json
 import ntpath
 import os
 import stat
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labelr import files
@@ -123,3 +125,22 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         if other.exists():
             with pytest.raises(OSError, match="not a regular file"):
                 files.open_regular(other)
+
+
+def test_numbers_that_are_not_finite_are_null_in_json() -> None:
+    value = {"a": float("nan"), "b": [1.5, (float("inf"),)], "c": np.float64("nan")}
+    assert (
+        json.loads(files.json_text(value))
+        == json.loads(files.json_line(value))
+        == {"a": None, "b": [1.5, [None]], "c": None}
+    )
+
+
+def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(LabelrError, match="it has 2,147,483,648 bytes, and at most"):
+        files.read_json(tmp_path / "large.json", dict[str, int], "")
+    (tmp_path / "many.json").write_bytes(b"[" + b"[]," * 5_000_000 + b"1]")
+    with pytest.raises(LabelrError, match="it has more than 8,000,000 values"):
+        files.read_json(tmp_path / "many.json", dict[str, int], "")
