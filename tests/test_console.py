@@ -68,9 +68,8 @@ def test_long_table_is_cut_on_a_terminal_only_and_says_so(file: io.StringIO, row
     console.show_table([{"n": number} for number in range(210)], to=Console(file=file, color_system=None))
     lines = file.getvalue().splitlines()
     assert len([line for line in lines if line.startswith("│")]) == rows
-    assert ("and 10 more rows: `--json` has all, and so has a file that the output is redirected to" in lines) == (
-        rows < 210
-    )
+    more = "and 10 more rows: all are in the output of `--json`, or in a file with `> FILE`"
+    assert (more in " ".join(lines)) == (rows < 210)
 
 
 def test_table_in_a_file_looks_as_on_a_wide_terminal() -> None:

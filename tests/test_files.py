@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labelr import files
@@ -132,3 +133,22 @@ def test_json_escapes_what_a_terminal_obeys_and_keeps_the_text() -> None:
         assert json.loads(written) == [text]
         assert not set(written) & set("\x1b\x7f\x9b\u202e\ufeff\U000e0041\udce9")
         assert "日本 👩\u200d🔬" in written
+
+
+def test_numbers_that_are_not_finite_are_null_in_json() -> None:
+    value = {"a": float("nan"), "b": [1.5, (float("inf"),)], "c": np.float64("nan")}
+    assert (
+        json.loads(files.json_text(value))
+        == json.loads(files.json_line(value))
+        == {"a": None, "b": [1.5, [None]], "c": None}
+    )
+
+
+def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(LabelrError, match="it has 2,147,483,648 bytes, and at most"):
+        files.read_json(tmp_path / "large.json", dict[str, int], "")
+    (tmp_path / "many.json").write_bytes(b"[" + b"[]," * 5_000_000 + b"1]")
+    with pytest.raises(LabelrError, match="it has more than 8,000,000 values"):
+        files.read_json(tmp_path / "many.json", dict[str, int], "")

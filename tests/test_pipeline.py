@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from PIL import Image
 from tag_results import read_csv
 
 from labelr.config import TagOptions
+from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model.predict import MICRO_BATCH_SIZES, Model, micro_batch_size
+from labelr.scoring.evaluate import evaluate
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
 from labelr.tagging.tag import tag
 
@@ -141,3 +144,16 @@ def test_unknown_label_is_refused_with_a_suggestion(trained: Model) -> None:
 def test_selection_without_labels_is_refused(trained: Model) -> None:
     with pytest.raises(SettingError, match="no label is left"):
         LabelSelection.of(trained, TagOptions(exclude=trained.labels))
+
+
+def test_image_fails_where_the_output_is_not_a_number(photos: Path, shapes: Path, trained: Model) -> None:
+    network = deepcopy(trained.module)
+    with torch.no_grad():
+        network.state_dict()["stem.0.weight"].mul_(1e38)  # numbers overflow in the layers that follow
+    model = replace(trained, module=network)
+    (image,) = tag_names(model, photos, ["a.png"])
+    assert (image.result.reason, len(image.probs)) == ("the model's output is not a number", 0)
+    with pytest.raises(LabelrError, match="output is not a number for image 1"):
+        model.predict(photos / "a.png")
+    with pytest.raises(LabelrError, match=r"output is not a number for .* images of .*labels.csv: 00000"):
+        evaluate(shapes, model, split="all")

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from conftest import TINY
-from test_mutations import JSON_TEXTS, Dice, damage_bytes, damage_json, damage_text, places_in
+from test_mutations import Dice, damage_bytes, damage_json, damage_text, places_in
 
 from labelr.config import MachineOptions, TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.load import load_dataset
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.device import pick_runtime
@@ -105,7 +104,7 @@ def make_place(folder: Path, model: Path, data: Path) -> Place:
             attempt.report(value, 1)
             attempt.set_user_attr(PROGRESS, {"scores": [value], "epochs": 1, "seconds": 1.0})
         some.shared.tell(attempt, value)
-    return Place(load_dataset([data]), loop, folder / "copy", run, study)
+    return Place(dataset, loop, folder / "copy", run, study)
 
 
 def damage_lines(content: bytes, dice: Dice) -> bytes:

@@ -1,11 +1,13 @@
 """Saved models on disk: save, load, find, list, remove; and the directories of runs."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +105,43 @@ def test_missing_weights_are_an_error_that_says_so(copy: Path) -> None:
     assert "copy the directory again" in caught.value.hint
 
 
+def test_network_is_not_built_for_labels_that_the_weights_lack(copy: Path) -> None:
+    labels = list(map(str, range(10**6)))  # 16 GB
+    change(copy, labels=labels, thresholds=[0.5] * 10**6, architecture={"stem": "deep", "width": 16, "dropout": 0.3})
+    with pytest.raises(LabelrError, match="does not hold this model's weights"):
+        store.load("copy")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("head.linear.bias", np.nan), ("stem.0.weight", np.inf), ("head.std", 0.0)]
+)
+def test_weights_that_are_not_finite_or_divide_by_zero_are_refused(
+    trained: Model, copy: Path, name: str, value: float
+) -> None:
+    network = store.build_network(trained.info)
+    with torch.no_grad():
+        network.state_dict()[name].view(-1)[0] = value
+    store.save(copy, network, trained.info)
+    with pytest.raises(LabelrError, match=f"{name} has values that are not"):
+        store.load("copy")
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights"])
+def test_named_pipe_in_place_of_a_file_is_an_error(copy: Path, name: str) -> None:
+    path = next(copy.glob(f"{name}*"))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(LabelrError, match="has no"):
+        store.load("copy")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\n", b"x" * 10**5])
+def test_damaged_name_of_the_default_is_an_error(copy: Path, content: bytes) -> None:
+    (copy.parent / ".default").write_bytes(content)
+    with pytest.raises(LabelrError, match=r"\.default is damaged"):
+        store.load()
+
+
 def test_weights_of_another_network_are_refused(copy: Path) -> None:
     change(copy, architecture={"stem": "deep", "width": 0.25, "dropout": 0.3})
     with pytest.raises(LabelrError, match="does not hold this model's weights"):
@@ -123,6 +162,14 @@ def test_newer_format_is_refused_with_a_hint(copy: Path) -> None:
         {"labels": []},
         {"labels": ["a"]},
         {"labels": None},
+        {"labels": ["a", "a", "b"]},
+        {"labels": ["a", "b", "\ud800"]},
+        {"data": 1},
+        {"best_epoch": 1e999},
+        {"created": "yesterday"},
+        {"counts": {"a": {"positives": "many"}}},
+        {"scores": [1]},
+        {"config": {"lr": {"a": 1}}},
         {"thresholds": ["high", "low", "none"]},
         {"thresholds": [0.1, 0.2, 1.5]},
         {"calibration": {"temperature": 0.0, "bias": 0.0}},
@@ -134,6 +181,8 @@ def test_newer_format_is_refused_with_a_hint(copy: Path) -> None:
         {"architecture": {"stem": "deep", "width": 1e6, "dropout": 0.3}},
         {"architecture": {"stem": "tall", "width": 1, "dropout": 0.3}},
         {"preprocessing": {"image_size": 10**9}},
+        {"preprocessing": {"image_size": 32, "std": [1.0, 0.0, 1.0]}},
+        {"preprocessing": {"image_size": 32, "mean": [1.0, 10**400, 1.0]}},
         {"preprocessing": {"image_size": 32, "value_range": {"integers": [5, 5]}}},
         {"preprocessing": {"image_size": 32, "value_range": {"integers": 5}}},
         {"preprocessing": {"image_size": 32, "value_range": {"colours": [0, 5]}}},
@@ -146,7 +195,21 @@ def test_model_json_with_impossible_values_is_damaged(copy: Path, values: dict[s
         store.load("copy")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": 1}',
+        "\xff",
+        "\0",
+        "[" * 10**5,
+        '{"a": 1, "a": 1}',
+        '{"a": ' + "9" * 5000 + "}",
+    ],
+)
 def test_unparsable_model_json_is_damaged(copy: Path, text: str) -> None:
     (copy / "model.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(LabelrError, match=r"model\.json is damaged"):
@@ -251,9 +314,11 @@ def test_name_in_another_script_is_taken(home: Path) -> None:
 
 
 def test_damaged_models_are_skipped_with_a_warning(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (copy / "model.json").write_text("{")
-    assert list(store.list_models()) == []
-    assert "is skipped" in caplog.text
+    shutil.copytree(copy, copy.with_name("broken"))
+    change(copy.with_name("broken"), labels=1)
+    assert [path for path, _ in store.list_models()] == [copy]
+    assert store.load().path == copy
+    assert "broken/model.json is damaged: labels: expected array, got int; the model is skipped" in caplog.text
 
 
 def test_only_models_of_the_models_folder_are_removed(trained: Model, copy: Path) -> None:
