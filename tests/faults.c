@@ -1,6 +1,7 @@
 /* Calls of the operating system that fail on demand, for files below one folder; loaded by LD_PRELOAD.
 
-   FAULT_UNDER: the folder. FAULT_CALL: open, create, read, write, sync, rename, mkdir, unlink, lock or clock.
+   FAULT_UNDER: the folder. FAULT_CALL: open, create, read, write, sync, rename, mkdir, unlink, lock, socket or clock;
+   sockets within the machine do not count.
    FAULT_AFTER: how many such calls succeed first. FAULT_TIMES: how many fail then. FAULT_ERRNO: the error, or for the
    clock by how many seconds it is set back. FAULT_LOG: a file to which each such call is appended. */
 #define _GNU_SOURCE
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -102,6 +104,11 @@ static int is_lock(int command) { return command == F_SETLK || command == F_SETL
     }
 CONTROL(fcntl)
 CONTROL(fcntl64)
+
+int socket(int family, int type, int protocol) {
+    if (family != AF_UNIX && fails_at("socket", NULL)) return -1;
+    return REAL(socket)(family, type, protocol);
+}
 
 static long back(void) {
     int error = errno;

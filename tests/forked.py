@@ -25,7 +25,7 @@ from labelr import files
 
 SEARCH = ("--lr", "1e-3,4e-3", "--study", "it", *TINY_OPTIONS)
 ONE_PROCESSOR = {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1", "OMP_WAIT_POLICY": "passive"}
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 600
 """A command that takes longer hangs."""
 IMPORTED = [
     "forked", "matplotlib.backends.backend_agg", "pandas", "PIL.Image", "pytest", "safetensors.torch", "scipy.stats",

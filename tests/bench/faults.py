@@ -9,6 +9,7 @@ the files of an undisturbed run. Needs Linux and gcc, and root for EACCES.
 """
 
 import argparse
+import ctypes
 import errno
 import os
 import random
@@ -42,6 +43,9 @@ from forked import (
 EXIT_CODES = {0, 1, 3, 75}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOBODY = 65534
+RIGHTS_TO_FILES = range(4)
+"""The rights of root to change the owner of a file, to read and write any, and to do what its owner may."""
+PR_CAPBSET_DROP = 24
 ALL_CALLS = ("open", "create", "read", "write", "sync", "rename", "mkdir", "unlink")
 
 
@@ -91,27 +95,35 @@ def clock_set_back(rng: random.Random, place: Path, seconds: float) -> Fault:
 
 
 def other_user(rng: random.Random, place: Path, seconds: float) -> Fault:
-    """Another user, who may write into some folders, and may not read one of the files."""
+    """The files of another user, who lets others write into some folders, and not read one of the files."""
     writable = [name for name in (".", "out", "home", "home/models", "data") if rng.random() < 0.3]
     unreadable = rng.sample(sorted(path for path in place.rglob("*") if path.is_file()), rng.choice([0, 1]))
-    place.parent.chmod(0o755)
     for path in (place, *place.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    for folder in (place / name for name in writable):
-        for path in (folder, *folder.rglob("*")) if folder.exists() and folder != place else (folder,):
-            if path.exists():
-                path.chmod(0o777 if path.is_dir() else 0o666)
+        allow(path, 0o755)
+        os.chown(path, NOBODY, NOBODY)
+    for folder in (place / name for name in writable if (place / name).exists()):
+        for path in (folder, *folder.rglob("*")) if folder != place else (folder,):
+            allow(path, 0o777)
     for path in unreadable:
         path.chmod(0)
     names = [path.relative_to(place).as_posix() for path in unreadable]
-    return Fault(prepare=become_nobody, said=f"writable {writable}, unreadable {names}")
+    return Fault(prepare=give_up_rights, said=f"writable {writable}, unreadable {names}")
 
 
-def become_nobody() -> None:
-    """Gives up the rights of root."""
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+def allow(path: Path, mode: int) -> None:
+    """Sets what may be done with a folder, or a file, which is never executable."""
+    path.chmod(mode if path.is_dir() else mode & 0o666)
+
+
+def give_up_rights() -> None:
+    """Makes root a user like any other for files of other users, also in the programs that this process starts."""
+    libc, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    for right in RIGHTS_TO_FILES:
+        libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0)
+    assert libc.capget(header, sets) == 0
+    for kind in (0, 1):  # effective and permitted
+        sets[kind] &= ~sum(1 << right for right in RIGHTS_TO_FILES)
+    assert libc.capset(header, sets) == 0
 
 
 def few_descriptors(rng: random.Random, place: Path, seconds: float) -> Fault:
@@ -212,7 +224,7 @@ def disturbed(
     wrong += ["a traceback: " + err[-1500:]] if "Traceback" in err else []
     for path in (place, *place.rglob("*")):
         if fault_name == "EACCES":
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            allow(path, 0o755)
     wrong += [f"lost: {name}" for name in _changed(contents(place, kept), before)]
     code, err = run(command, place)
     if not command.completes(code):

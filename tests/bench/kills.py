@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -30,7 +31,9 @@ from forked import (
 )
 
 
-def disturbed(command: Command, template: Path, place: Path, delays: list[float]) -> tuple[int, list[str]]:
+def disturbed(
+    command: Command, template: Path, place: Path, expected: Mapping[str, object], delays: list[float]
+) -> tuple[int, list[str]]:
     """The number of kills, and what is wrong with the end of a command that is killed after each of the delays."""
     copy_place(template, place, command)
     before, kills = contents(place, INPUTS), 0
@@ -47,6 +50,7 @@ def disturbed(command: Command, template: Path, place: Path, delays: list[float]
     wrong = [] if command.completes(code) else [f"exit code {code}: {err[-300:]}"]
     wrong += ["a traceback"] if "Traceback" in err else []
     wrong += ["images or label files were changed"] if contents(place, INPUTS) != before else []
+    wrong += [f"another {name}" for name in differences(outcome(place), expected)]
     return kills, wrong
 
 
@@ -68,9 +72,8 @@ def main() -> None:
             while survived[chosen] + broken[chosen] < arguments.kills and missed < 3 * arguments.kills:
                 most = min(rng.randint(1, 3), arguments.kills - survived[chosen] - broken[chosen])
                 delays = [rng.uniform(0, seconds) for _ in range(most)]
-                kills, wrong = disturbed(command, template, place, delays)
+                kills, wrong = disturbed(command, template, place, expected, delays)
                 missed += not kills
-                wrong += [f"another {name}" for name in differences(outcome(place), expected)]
                 (broken if wrong else survived)[chosen] += kills
                 if wrong:
                     print(f"  after {', '.join(f'{delay:.3f} s' for delay in delays)}: {'; '.join(wrong)}", flush=True)
