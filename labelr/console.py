@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -223,6 +222,32 @@ class _Bars(Progress):
             self.remove_task(task)
 
 
+class _NotebookBars(_Bars):
+    """Progress bars below a cell of a notebook; unlike rich's own, they need no ipywidgets."""
+
+    def start(self) -> None:
+        """Shows them."""
+        from IPython.display import display
+
+        self._shown_at = 0.0
+        self._handle = display(self, display_id=True)
+
+    def refresh(self) -> None:
+        """Shows them as they are now, unless that was done a moment ago."""
+        if time.monotonic() - self._shown_at >= LIVE_INTERVAL_SECONDS:
+            self._shown_at = time.monotonic()
+            self._handle.update(self)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Counts items, and shows that."""
+        super().advance(task_id, advance)
+        self.refresh()
+
+    def stop(self) -> None:
+        """Removes them."""
+        self._handle.update({"text/plain": ""}, raw=True)
+
+
 _bars = _Bars()
 
 
@@ -301,10 +326,8 @@ def for_python(function: Callable[..., T]) -> Callable[..., T]:
 @contextmanager
 def _api_track() -> Iterator[Track]:
     """What shows the progress of a function of the Python API: bars in a terminal or a notebook, nothing elsewhere."""
-    if stderr.is_jupyter and find_spec("ipywidgets") is None:
-        yield _track_by_lines
-    elif stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
-        with _Bars() as bars:  # of its own: that of a notebook cannot be shown twice
+    if stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
+        with _NotebookBars() if stderr.is_jupyter else _Bars() as bars:
             yield bars.follow
     else:
         yield untracked
@@ -315,7 +338,7 @@ def _api_track() -> Iterator[Track]:
 
 def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = stderr) -> None:
     """Prints a line of text after a prefix of some style; on stderr, `--quiet` leaves out lines without a prefix."""
-    line = Text(prefix, style=style) + visible(text)
+    line = Text.assemble((prefix, style), visible(text))
     if to is stderr:
         _log(line.plain)
     if prefix or to is not stderr or not _session.quiet:

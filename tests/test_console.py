@@ -66,6 +66,13 @@ def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command:
         assert (running.wait(60), running.stderr and "Error" in running.stderr.read()) == (141, False)
 
 
+def test_only_the_prefix_of_a_note_has_its_colour() -> None:
+    file = io.StringIO()
+    terminal = Console(file=file, force_terminal=True, color_system="standard")
+    console.show_note("text", prefix="Warning: ", style="yellow", to=terminal)
+    assert file.getvalue() == "\x1b[33mWarning: \x1b[0mtext\n"
+
+
 # --- progress and the log file ---------------------------------------------------------------------------------------
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
