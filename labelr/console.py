@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -154,7 +154,8 @@ class _LogHandler(logging.Handler):
     """Shows log messages, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        show_note(record.getMessage(), prefix="Warning: " if record.levelno >= logging.WARNING else "", style="yellow")
+        prefix, style = ("Warning: ", "yellow") if record.levelno >= logging.WARNING else ("", "")
+        show_note(record.getMessage(), prefix=prefix, style=style)
 
 
 @contextmanager
@@ -238,10 +239,11 @@ class _NotebookBars(_Bars):
             self._shown_at = time.monotonic()
             self._handle.update(self)
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Counts items, and shows that."""
-        super().advance(task_id, advance)
-        self.refresh()
+    def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
+        """As `_Bars.follow`."""
+        for item in super().follow(items, description, total):
+            yield item
+            self.refresh()
 
     def stop(self) -> None:
         """Removes them."""
@@ -338,7 +340,7 @@ def _api_track() -> Iterator[Track]:
 
 def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = stderr) -> None:
     """Prints a line of text after a prefix of some style; on stderr, `--quiet` leaves out lines without a prefix."""
-    line = Text.assemble((prefix, style), visible(text))
+    line = Text(prefix, style=style) + visible(text)
     if to is stderr:
         _log(line.plain)
     if prefix or to is not stderr or not _session.quiet:
