@@ -69,7 +69,8 @@ def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command:
 def test_warnings_have_a_colour_and_notes_have_none() -> None:
     code = (
         "import logging\nfrom labelr import console\n"
-        "with console.session():\n    logging.getLogger('labelr').info('note')\n    logging.getLogger('labelr').warning('bad')"
+        "with console.session():\n    logging.getLogger('labelr').info('note')\n"
+        "    logging.getLogger('labelr').warning('bad')"
     )
     environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
