@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,7 +172,8 @@ class _LogHandler(logging.Handler):
     """Shows log messages, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        show_note(record.getMessage(), prefix="Warning: " if record.levelno >= logging.WARNING else "", style="yellow")
+        prefix, style = ("Warning: ", "yellow") if record.levelno >= logging.WARNING else ("", "")
+        show_note(record.getMessage(), prefix=prefix, style=style)
 
 
 @contextmanager
@@ -249,6 +249,33 @@ class _Bars(Progress):
                     self.update(task, description=_shown(description), total=_value(total))
         finally:
             self.remove_task(task)
+
+
+class _NotebookBars(_Bars):
+    """Progress bars below a cell of a notebook; unlike rich's own, they need no ipywidgets."""
+
+    def start(self) -> None:
+        """Shows them."""
+        from IPython.display import display
+
+        self._shown_at = 0.0
+        self._handle = display(self, display_id=True)
+
+    def refresh(self) -> None:
+        """Shows them as they are now, unless that was done a moment ago."""
+        if time.monotonic() - self._shown_at >= LIVE_INTERVAL_SECONDS:
+            self._shown_at = time.monotonic()
+            self._handle.update(self)
+
+    def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
+        """As `_Bars.follow`."""
+        for item in super().follow(items, description, total):
+            yield item
+            self.refresh()
+
+    def stop(self) -> None:
+        """Removes them."""
+        self._handle.update({"text/plain": ""}, raw=True)
 
 
 _bars = _Bars()
@@ -333,10 +360,8 @@ def for_python(function: Callable[..., T]) -> Callable[..., T]:
 @contextmanager
 def _api_track() -> Iterator[Track]:
     """What shows the progress of a function of the Python API: bars in a terminal or a notebook, nothing elsewhere."""
-    if stderr.is_jupyter and find_spec("ipywidgets") is None:
-        yield _track_by_lines
-    elif stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
-        with _Bars() as bars:  # of its own: that of a notebook cannot be shown twice
+    if stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
+        with _NotebookBars() if stderr.is_jupyter else _Bars() as bars:
             yield bars.follow
     else:
         yield untracked

@@ -108,6 +108,19 @@ def test_reader_that_ends_early_ends_the_command_with_141(shapes: Path, command:
         assert (running.wait(60), running.stderr and "Error" in running.stderr.read()) == (141, False)
 
 
+def test_warnings_have_a_colour_and_notes_have_none() -> None:
+    code = (
+        "import logging\nfrom labelr import console\n"
+        "with console.session():\n    logging.getLogger('labelr').info('note')\n"
+        "    logging.getLogger('labelr').warning('bad')"
+    )
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "\x1b[33mWarning: " in done.stderr
+    assert "note" in done.stderr
+    assert "\x1b[33mnote" not in done.stderr
+
+
 # --- progress and the log file ---------------------------------------------------------------------------------------
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
