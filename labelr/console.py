@@ -486,7 +486,9 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
     for table in _make_tables(shown, "", to.width):
         to.print(table)
     if len(rows) > len(shown):
-        to.print(f"and {len(rows) - MAX_ROWS:,} more rows: all are in the output of `--json`, or in a file with `> FILE`")
+        to.print(
+            f"and {len(rows) - MAX_ROWS:,} more rows: all are in the output of `--json`, or in a file with `> FILE`"
+        )
 
 
 def _print_whole(rows: Sequence[Mapping[str, object]], to: Console) -> None:
