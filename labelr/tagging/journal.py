@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,7 +261,8 @@ class Journal:
         """The names of the images below a folder with a result, found in this run or not."""
         first, end = (os.fsencode(f"{folder}{character}") for character in "/0")  # 0 is the character after /
         rows = self._rows("SELECT name FROM results WHERE name >= ? AND name < ? ORDER BY name", first, end)
-        return [os.fsdecode(name) for (name,) in rows]
+        names = (os.fsdecode(name) for (name,) in rows)
+        return [name for name in names if "\0" not in name and ".." not in PurePath(name).parts]
 
     def _key(self, path: Path) -> bytes:
         """The path of a file: relative in the output directory, which may be moved, else absolute."""
