@@ -19,7 +19,8 @@ from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
-from labelr.tagging.output import FOLDER, Journal, open_output, preview_output
+from labelr.tagging.journal import FOLDER, Journal
+from labelr.tagging.output import open_output, preview_output
 from labelr.tagging.pipeline import Result
 from labelr.tagging.tag import tag
 

@@ -23,7 +23,7 @@ from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, pluralize, preview
 
 JOURNAL = Path(".labelr", "journal.sqlite")
-"""What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.output`."""
+"""What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.journal`."""
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, settings TEXT UNIQUE);
 CREATE TABLE IF NOT EXISTS predictions (

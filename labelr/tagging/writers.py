@@ -15,6 +15,7 @@ from typing import Any
 from labelr import files
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.output import (
     ERRORS_FILE,
     IMAGE_HEADER,
@@ -23,8 +24,6 @@ from labelr.tagging.output import (
     PROBABILITIES_FILE,
     RESERVED,
     UNCERTAIN_FILE,
-    Journal,
-    WrittenFile,
     delete_files,
     file_names,
     is_changed,
