@@ -192,4 +192,4 @@ def read_list(source: str | Path) -> list[Path]:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
     content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
     parts = content.split(b"\0") if b"\0" in content else content.splitlines()
-    return [files.local_path(os.fsdecode(part)) for part in parts if part.strip()]
+    return [files.local_path(os.fsdecode(part)) for part in parts if part.strip() or (part and os.path.exists(part))]
