@@ -53,7 +53,7 @@ def text(content: str) -> Callable[[Path], object]:
         ("a.csv", text(f'{HEAD}"{"x" * 15_000}'), "a cell of more than 10,000 characters"),
         ("a.csv", text(HEAD + "x" * 110_000), "at most 0.1 MB are read"),
         ("a.csv", text("filename,tags\n" + "".join(f"{n}.jpg,t{n}\n" for n in range(60))), "60 labels"),
-        ("a.json", text(f"[{'[],' * 9_000}[]]"), "commas, line breaks and brackets"),
+        ("a.json", text(f"[{'[],' * 9_000}[]]"), "values, with their keys and brackets"),
         ("a.json", text("[" * 9_000), "nested too deeply"),
         ("a.jsonl", text("".join(f'{{"filename":"{n}.jpg","k{n}":1}}\n' for n in range(200))), "201 different keys"),
         ("a.yaml", text("[" * 200), "nested"),

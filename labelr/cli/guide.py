@@ -40,7 +40,12 @@ def guide(
     ] = "",
     json: opt.Json = False,
 ) -> None:
-    """Read the guide: what labelr does, and how its options are meant."""
+    """Read the guide: what labelr does, and how its options are meant.
+
+    Examples:
+        labelr guide labels
+        labelr guide --search "exit code"
+    """
     if topic is not None and topic not in TOPICS:
         raise LabelrError(
             f"the guide has no page {topic!r}",

@@ -20,6 +20,8 @@ CELLS_OF_YAML = 40
 """A value in YAML takes as long to read as this many cells of a CSV."""
 CELLS_OF_XML = 5
 """An element of XML, or a cell of a spreadsheet, takes as long to read as this many cells of a CSV."""
+CELLS_OF_KEY = 2
+"""A key of JSON takes as long to read as this many of its other values."""
 CELLS_OF_OBJECT = 8
 """An object of JSON takes as much memory as this many of its other values."""
 MAX_NESTING = 100

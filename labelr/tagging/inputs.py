@@ -199,4 +199,4 @@ def read_list(source: str | Path) -> list[Path]:
         raise LabelrError(f"the list {source} is longer than {MAX_LIST_BYTES:,} bytes", "split it into several runs")
     content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
     parts = re.findall(rb"[^\0]+" if b"\0" in content else rb"[^\r\n]+", content)
-    return [files.local_path(os.fsdecode(part)) for part in parts if part.strip()]
+    return [files.local_path(os.fsdecode(part)) for part in parts if part.strip() or os.path.exists(part)]

@@ -6,15 +6,29 @@ python tests/bench/mutations.py 20000
 import argparse
 import random
 import re
+import resource
 import sys
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from test_mutations import SEEDS, read_damaged
+
+EXPORTS = Path(__file__).resolve().parents[1] / "exports"
+
+
+def exports() -> dict[str, dict[str, str]]:
+    """The text files of each folder of real exports, by the path of the folder."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted(path for path in EXPORTS.rglob("*") if path.is_file() and path.suffix != ".md"):
+        with suppress(UnicodeDecodeError):
+            folder = path.parent.relative_to(EXPORTS).as_posix()
+            found.setdefault(folder, {})[path.name] = path.read_bytes().decode()
+    return found
 
 
 def main() -> None:
@@ -23,6 +37,7 @@ def main() -> None:
     parser.add_argument("examples", type=int)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    SEEDS.update(exports())
     dice, started, slowest = random.Random(arguments.seed), time.perf_counter(), 0.0
     failures, outcomes = Counter[str](), Counter[str]()
     for _ in range(arguments.examples):
@@ -47,6 +62,7 @@ def main() -> None:
         slowest = max(slowest, time.perf_counter() - before)
     seconds = time.perf_counter() - started
     print(f"\n{arguments.examples:,} examples in {seconds:.1f} s, slowest {slowest:.2f} s; {dict(outcomes)}")
+    print(f"{len(SEEDS)} data sets, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,} MB")
     for failure, count in failures.most_common():
         print(f"{count:7,}  {failure}")
 

@@ -17,7 +17,7 @@ from labelr.data.formats.json_objects import find_objects
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
 from labelr.data.formats.yaml_files import parse_yaml
-from labelr.data.limits import CELLS_OF_OBJECT, DEFAULT_LIMITS, Limits, read_bytes
+from labelr.data.limits import CELLS_OF_KEY, CELLS_OF_OBJECT, DEFAULT_LIMITS, Limits, read_bytes
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
@@ -177,8 +177,8 @@ class Source:
     def _check_values(self) -> None:
         """Raises LabelrError if a JSON has too many values, before it is parsed."""
         count = self.text.content.count
-        number = count(",") + count("[") + count("\n") + CELLS_OF_OBJECT * count("{")
-        self.limits.check_cells(self.path, number, "commas, line breaks and brackets")
+        number = count(",") + count("[") + count("\n") + CELLS_OF_KEY * count(":") + CELLS_OF_OBJECT * count("{")
+        self.limits.check_cells(self.path, number, "values, with their keys and brackets")
 
     def _parse_lines(self) -> list[Any]:
         """The values of JSON Lines; lines that cannot be parsed are left out if the user allows it."""
