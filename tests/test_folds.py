@@ -4,7 +4,7 @@ import csv
 import json
 import statistics
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import labelr
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.training.fit import fit
+from labelr.training.folds import _read_fold
 
 
 class Fitted(NamedTuple):
@@ -111,3 +112,19 @@ def test_splits_in_the_label_file_and_folds_exclude_each_other(shapes: Path, tmp
     with pytest.raises(LabelrError, match="states which images are train, val and test") as caught:
         fit(shapes, {**TINY, "folds": 2, "labels": str(table)})
     assert "--folds" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"probs": np.zeros((3, 2), np.float32)},
+        {"probs": np.zeros((4, 2), np.float32), "best_epoch": 1},
+        {"probs": np.full((3, 2), np.nan, np.float32), "best_epoch": 1},
+        {"probs": np.zeros((3, 2), np.float32), "best_epoch": 0},
+        {"probs": np.zeros(10**6, np.float32), "best_epoch": 1},
+    ],
+)
+def test_damaged_predictions_of_a_fold_are_an_error(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(tmp_path / "1.npz", **arrays)
+    with pytest.raises(LabelrError, match=r"1\.npz is damaged"):
+        _read_fold(tmp_path / "1.npz", (3, 2))

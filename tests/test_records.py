@@ -1,4 +1,4 @@
-"""Damaged files of labelr's own are an error message, and nothing else happens."""
+"""Damaged files of labelr's own are read, or give an error message, and nothing else happens."""
 
 import json
 import random
@@ -16,6 +16,7 @@ from test_mutations import Dice, damage_bytes, damage_json, damage_text, places_
 from labelr.config import MachineOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError
+from labelr.files import digest
 from labelr.model import store
 from labelr.model.device import pick_runtime
 from labelr.model.predict import Model
@@ -59,6 +60,9 @@ class Place(NamedTuple):
         if record:
             record.resumed_config(CONFIG)
             record.restore_splits(self.dataset, self.run)
+
+    def read_config(self) -> None:
+        TrainConfig.read(self.model / "config.json")
 
     def read_checkpoint(self) -> None:
         self.loop._checkpoint.load(self.loop._restore)
@@ -161,16 +165,14 @@ KINDS = {
     "history.csv": Kind("models/copy/history.csv", damage_table, Place.read_result),
     "run.json": Kind("models/run/run.json", damage_lines, Place.read_run),
     "study.log": Kind("study/study.log", damage_lines, Place.read_study),
-    "config.json": Kind(
-        "models/copy/config.json", damage_lines, lambda place: TrainConfig.read(place.model / "config.json") and None
-    ),
+    "config.json": Kind("models/copy/config.json", damage_lines, Place.read_config),
     "weights": Kind("", damage_header, Place.read_model),
     "checkpoint": Kind("models/run/checkpoint.pt", damage_lines, Place.read_checkpoint),
 }
 
 
 def read_damaged_record(place: Place, kind: str, data: bytes) -> bool:
-    """Whether a file is an error after damage that some bytes determine; it is restored afterwards."""
+    """Whether a file gives an error after damage that some bytes determine; it is restored afterwards."""
     name, damage, read = KINDS[kind]
     weights = next(place.model.glob("weights-*"))
     path = weights if kind == "weights" else place.study.parent / name
@@ -182,8 +184,6 @@ def read_damaged_record(place: Place, kind: str, data: bytes) -> bool:
         else:
             path.write_bytes(damage(before, dice))
         if kind == "weights":  # with the digest of the damaged file
-            from labelr.files import digest
-
             sha256 = digest(path)
             path.rename(path.with_name(f"weights-{sha256[:12]}.safetensors"))
             changed = {**json.loads(info), "weights": {"file": f"weights-{sha256[:12]}.safetensors", "sha256": sha256}}

@@ -1,8 +1,12 @@
 """Cross-validation: each of several models is evaluated on a fold of the images that the others are trained on."""
 
+import io
 import logging
+import math
 import shutil
 import statistics
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +19,7 @@ from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.label_table import SPLITS
 from labelr.data.splits import stratified_split
-from labelr.errors import LabelrError, pluralize
+from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model import store
 from labelr.model.calibration import calibrate
 from labelr.model.predict import Model, Probs
@@ -25,8 +29,11 @@ from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import AVERAGES, Evaluation, predictions_csv
 from labelr.training.epochs import train
 from labelr.training.finalize import SCORED, DecisionRule, complete
-from labelr.training.record import FOLDS_FOLDER
+from labelr.training.record import FOLDS_FOLDER, START_OVER
 from labelr.training.run import Run
+
+MAX_FOLD_HEADERS = 2**16
+"""The most bytes of a fold's file besides its probabilities."""
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +86,8 @@ def cross_validate(run: Run, dataset: Dataset) -> Folds:
         path = run.folder / FOLDS_FOLDER / f"{fold + 1}.npz"
         if not path.exists():
             _train_fold(run.fold(str(fold + 1)), replace(dataset, splits=splits), path)
-        with np.load(path) as saved:
-            probs[held_out] = saved["probs"]
-            best_epochs.append(int(saved["best_epoch"]))
+        probs[held_out], best_epoch = _read_fold(path, (int(size), len(dataset.labels)))
+        best_epochs.append(best_epoch)
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     return Folds(probs, fold_of, tuple(best_epochs))
 
@@ -93,6 +99,26 @@ def _train_fold(run: Run, dataset: Dataset, path: Path) -> None:
     probs = predict_dataset(model, dataset.split("test"), options=run.config, track=run.track)
     with files.replacing(path) as file:
         np.savez(file, probs=probs, best_epoch=model.info.best_epoch)
+
+
+def _read_fold(path: Path, shape: tuple[int, int]) -> tuple[Probs, int]:
+    """The predictions of one fold, and the best epoch of its model.
+
+    Raises:
+        LabelrError: If they are damaged, or of other images.
+    """
+    with files.reading(path, START_OVER):
+        content = files.read_bytes(path, 4 * math.prod(shape) + MAX_FOLD_HEADERS)
+        try:
+            with np.load(io.BytesIO(content)) as saved:
+                probs, best_epoch = saved["probs"], saved["best_epoch"]
+        except (EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise ValueError(first_line(error)) from error
+        if probs.shape != shape or probs.dtype != np.float32 or not ((probs >= 0) & (probs <= 1)).all():
+            raise ValueError("it does not hold the probabilities of this fold")
+        if best_epoch.shape != () or best_epoch.dtype.kind != "i" or best_epoch < 1:
+            raise ValueError("it does not hold the best epoch of this fold")
+    return probs, int(best_epoch)
 
 
 def _split(dataset: Dataset, fractions: Sequence[float], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from labelr.data.dataset import Dataset
 from labelr.errors import BusyError, LabelrError, first_line, mask_passwords, preview
 from labelr.fields import SettingError
 from labelr.model import store
+from labelr.model.info import Setting
 from labelr.training.record import FREE_SETTINGS, format_setting, recorded_images
 from labelr.tuning.space import Plan, Point
 from labelr.tuning.trials import (
@@ -55,7 +56,7 @@ _MACHINE = ("device", "amp", "compile")
 class Identity(TypedDict):
     """What a search is defined by."""
 
-    settings: dict[str, Any]
+    settings: dict[str, Setting]
     labels: list[str]
     images: int
     content: str
@@ -66,7 +67,7 @@ class Refit(TypedDict):
 
     host: str
     path: str
-    settings: dict[str, Any]
+    settings: dict[str, Setting]
 
 
 class StudyAttributes(TypedDict, total=False):

@@ -206,6 +206,11 @@ class AttemptAttributes(TypedDict, total=False):
     progress: ProgressAttribute
 
 
+Scalar = bool | int | float | str | None
+Attribute = Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]
+"""What attributes hold, those of Optuna too: none is nested deeply."""
+
+
 class FixedParams(TypedDict, total=False):
     """The values with which Optuna enqueued an attempt."""
 
@@ -215,6 +220,8 @@ class FixedParams(TypedDict, total=False):
 def check_attempts(attempts: Iterable[FrozenTrial]) -> None:
     """Raises ValueError where an attempt has values that labelr does not write: a study may come from anywhere."""
     for attempt in attempts:
+        for attributes in (attempt.user_attrs, attempt.system_attrs):
+            files.convert(attributes, dict[str, Attribute])
         files.convert(attempt.user_attrs, AttemptAttributes)
         files.convert(attempt.system_attrs, FixedParams)
         files.convert(attempt.params, dict[str, Setting])
