@@ -19,6 +19,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from conftest import TINY, TINY_OPTIONS
 
 from labelr import files
@@ -96,14 +97,11 @@ def make_place(folder: Path) -> Path:
     from labelr.data.synthetic import make_synthetic_dataset
     from labelr.training.fit import fit
 
-    home = os.environ.get("LABELR_HOME")
-    os.environ["LABELR_HOME"] = str(folder / "home")
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELR_HOME", str(folder / "home"))
         data = make_synthetic_dataset(folder / "data", 40, 3)
         for number, name in enumerate(("first", "second")):
             fit(data, {**TINY, "seed": number}, name=name)
-    finally:
-        os.environ.pop("LABELR_HOME") if home is None else os.environ.update(LABELR_HOME=home)
     (folder / "photos" / "deep").mkdir(parents=True)
     for number, path in enumerate(sorted((data / "images").iterdir())[:24]):
         shutil.copy2(path, folder / "photos" / ("deep" if number % 2 else "") / path.name)
@@ -163,13 +161,11 @@ _numbers = count()
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the server finds what this process finds
-    os.environ |= ONE_PROCESSOR
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the server finds what this process finds
+        for name, value in ONE_PROCESSOR.items():
+            patch.setenv(name, value)
         forkserver.ensure_running()
-    finally:
-        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
     return context
 
 

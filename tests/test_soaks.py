@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from forked import COMMANDS, make_place, undisturbed
+from forked import COMMANDS, make_place, run, undisturbed
 
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 import faults
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux" or shutil.which("gcc") is None, reason="needs Linux and gcc"),
 ]
-BENIGN = ("ENOSPC", "EIO", "EMFILE", "no locks", "clock", "SIGSTOP")
+UNPRIVILEGED = ("ENOSPC", "EIO", "EMFILE", "no locks", "clock", "SIGSTOP")
 """Faults that need no rights of root."""
 
 
@@ -25,8 +25,11 @@ BENIGN = ("ENOSPC", "EIO", "EMFILE", "no locks", "clock", "SIGSTOP")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What commands need; the folder is copied for each run."""
     folder = tmp_path_factory.mktemp("soaks")
-    faults.build_shim(folder)  # before the first process is forked
-    return make_place(folder / "template")
+    made = make_place(folder / "template")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", faults.build_shim(folder))
+        run(COMMANDS["cache-ls"], made)  # all others are forked from the same process
+    return made
 
 
 @pytest.mark.parametrize("name", ["tag", "tag-append", "models-default"])
@@ -42,7 +45,7 @@ def test_command_that_is_killed_completes_when_it_is_run_again(template: Path, n
 def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(template: Path, name: str) -> None:
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
     seconds, expected = undisturbed(command, template, place)
-    for fault in BENIGN:
+    for fault in UNPRIVILEGED:
         wrong, said = faults.disturbed(command, fault, template, place, expected, seconds, rng)
         assert not wrong, f"{fault}: {said}"
 

@@ -192,12 +192,12 @@ FAULTS: dict[str, Callable[[random.Random, Path, float], Fault]] = {
 }  # fmt: skip
 
 
-def build_shim(folder: Path) -> None:
-    """Compiles the library that makes calls fail, and loads it into all processes that are started from now on."""
+def build_shim(folder: Path) -> str:
+    """Compiles the library that makes calls fail; processes that are started with it in LD_PRELOAD obey it."""
     library = folder / "faults.so"
     source = Path(__file__).parents[1] / "faults.c"
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", str(library), str(source), "-ldl"], check=True)
-    os.environ["LD_PRELOAD"] = str(library)
+    return str(library)
 
 
 def disturbed(
@@ -247,7 +247,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rng, table = random.Random(arguments.seed), {}
     with tempfile.TemporaryDirectory() as name:
-        build_shim(Path(name))
+        os.environ["LD_PRELOAD"] = build_shim(Path(name))
         template, place = make_place(Path(name) / "template"), Path(name) / "place"
         for chosen in arguments.commands:
             command = COMMANDS[chosen]

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"default: all of {', '.join(COMMANDS)}")
     wrong = 0
     with tempfile.TemporaryDirectory() as name:
-        build_shim(Path(name))
+        os.environ["LD_PRELOAD"] = build_shim(Path(name))
         template, place, log = make_place(Path(name) / "template"), Path(name) / "place", Path(name) / "sockets"
         environment = {**calls("socket", place, errno.EACCES, 0, 10**9).environment, "FAULT_LOG": str(log)}
         for chosen in parser.parse_args().commands or COMMANDS:
