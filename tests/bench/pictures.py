@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import CHROMIUM  # which lies beside the tests
 
 PICTURES = Path(__file__).parents[2] / ".github"
-COLUMNS = 100
+COLUMNS = 90
 """The width of the picture, which breaks lines between words."""
 WIDE, HIGH = 200, 400
 """The size of the terminal: it breaks no line, and nothing scrolls out."""
