@@ -45,6 +45,7 @@ def record_reader() -> Iterator[Reader]:
         model = fit(data, TINY, output=folder / "model").model.path
         yield partial(read_damaged_record, make_place(folder / "home" / "models", model, data))
 
+
 EXPORTS = Path(__file__).resolve().parents[1] / "exports"
 
 
