@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -57,6 +57,7 @@ def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
                 signal.raise_signal(number)
             return
         stopped_at = time.monotonic()
+        _restore_later(numbers, receive)
         _state.received = number
         if not _state.depth:
             raise_if_stopped()
@@ -66,6 +67,19 @@ def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
     for number in numbers:
         if number not in IGNORABLE or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, receive)
+
+
+def _restore_later(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> None:
+    """Takes a handler away after `IMPATIENT_SECONDS`: without one, a signal need not wait until Python has its turn."""
+
+    def restore(*_: object) -> None:
+        for number in set(numbers) - IGNORABLE:
+            if signal.getsignal(number) is handler:
+                signal.signal(number, signal.SIG_DFL)
+
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, restore)
+        signal.setitimer(signal.ITIMER_REAL, IMPATIENT_SECONDS)
 
 
 @contextmanager
