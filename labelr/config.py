@@ -79,7 +79,10 @@ class ImageOptions(Settings):
         "skip", "Skip images that cannot be opened and list them in errors.csv, or fail."
     )
     max_pixels: int = _invalid(
-        MAX_PIXELS, "Do not open images with more pixels: they may be decompression bombs.", low=1
+        MAX_PIXELS,
+        "Do not open images with more pixels, or that take more than 5 bytes of memory for each of so many: they may be "
+        "decompression bombs.",
+        low=1,
     )
 
 
