@@ -40,6 +40,15 @@ def xlsx(sheet: str) -> Callable[[Path], None]:
     return lambda path: archive(path, xl__workbook=WORKBOOK, xl__worksheets__sheet1=SHEET.format(CELLS + sheet))
 
 
+def shared_text(path: Path) -> None:
+    """An xlsx whose cells refer to one long text."""
+    cells = "".join(f'<row r="{n}"><c r="A{n}" t="s"><v>0</v></c></row>' for n in range(1, 50))
+    archive(
+        path, xl__workbook=WORKBOOK, xl__worksheets__sheet1=SHEET.format(cells),
+        xl__sharedStrings=f"<sst><si><t>{'x' * 9_000}</t></si></sst>",
+    )  # fmt: skip
+
+
 def text(content: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(content)
 
@@ -61,6 +70,7 @@ def text(content: str) -> Callable[[Path], object]:
         ("a.xml", text("<annotations>" + "<a/>" * 9_000 + "</annotations>"), "tags and attributes"),
         ("a.xlsx", xlsx('<row r="3"><c r="XFD1048576"><v>1</v></c></row>'), "cells, empty ones included"),
         ("a.xlsx", xlsx(f'<row r="3"><c r="A3" t="str"><v>{"x" * 200_000}</v></c></row>'), "uncompressed"),
+        ("a.xlsx", shared_text, "with each text as often as it is in a cell"),
         ("a.ods", lambda path: archive(path, content=ODS), "has 17,179,869,184 cells"),
     ],
 )

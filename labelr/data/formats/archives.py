@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections import Counter
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,10 @@ _PARTS = (".xml", ".rels", ".bin")
 _PLACE = re.compile(rb"""\sr=["']([A-Z]{0,9})([0-9]{1,9})["']""")
 """The place of a cell or row in a sheet of an xlsx."""
 _CELL = re.compile(rb"<(?:\w+:)?c[ />]")
+_SHARED = "xl/sharedStrings.xml"
+_TEXT = re.compile(rb"<(?:\w+:)?si[ />].*?</(?:\w+:)?si>", re.DOTALL)
+_REFERENCE = re.compile(rb"""\st=["']s["'][^>]*>\s*<(?:\w+:)?v>\s*([0-9]{1,9})""")
+"""The texts that the cells of an xlsx share, and the number of one in a cell."""
 _ROW_END = re.compile(rb"</(?:\w+:)?row>")
 _ODS_ROW = re.compile(rb"<table:table |<table:table-row(?=[\s/>])([^>]*?)(?:/>|>(.*?)</table:table-row>)", re.DOTALL)
 """The beginning of a sheet of an ods, or one of its rows."""
@@ -39,6 +44,23 @@ def check_archive(path: Path, content: bytes, limits: Limits) -> None:
                 check_xml(BytesIO(part))
                 rows, columns = _extent_of_ods(part) if entry.filename == "content.xml" else _extent_of_xlsx(part)
                 limits.check_cells(path, rows * columns, "cells, empty ones included")
+        limits.check_size(path, _size_of_texts(archive, limits), ", with each text as often as it is in a cell,")
+
+
+def _size_of_texts(archive: zipfile.ZipFile, limits: Limits) -> int:
+    """The size of all texts in the cells of an xlsx, of which one that is stored once may be in a million cells."""
+    names = archive.namelist()
+    if _SHARED not in names:
+        return 0
+    with archive.open(_SHARED) as file:
+        sizes = [len(found[0]) for found in _TEXT.finditer(file.read(limits.size))]
+    size = 0
+    for name in names:
+        if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+            with archive.open(name) as file:
+                places = Counter(int(found[1]) for found in _REFERENCE.finditer(file.read(limits.size)))
+            size += sum(count * sizes[place] for place, count in places.items() if place < len(sizes))
+    return size
 
 
 def _extent_of_xlsx(part: bytes) -> tuple[int, int]:

@@ -192,7 +192,11 @@ def _read_columnar(path: Path, content: bytes, limits: Limits) -> Table:
         raise
     except Exception as error:  # pyarrow raises its own errors, which cannot be named without it
         raise LabelrError(f"{path} cannot be read: {error}", "write it again") from error
-    return table_of_frame(frame, path, "Parquet" if is_parquet else "Arrow")
+    cells = table_of_frame(frame, path, "Parquet" if is_parquet else "Arrow")
+    limits.check_size(
+        path, sum(len(cell) for row in cells.rows for cell in row), ", with each text as often as it occurs,"
+    )
+    return cells
 
 
 def _read_parquet(path: Path, content: bytes, limits: Limits) -> Any:

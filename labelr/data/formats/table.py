@@ -22,7 +22,8 @@ from labelr.errors import LabelrError, preview
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 END = "\udfff"
 """A line appended after the last one; decoded text never contains it."""
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+LINE, LINE_OF_ANY_SYSTEM = re.compile(r".*\n|.+"), re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""A line, where a carriage return does not end one, and where it may, as on old systems; the first is faster."""
 CHANGES = "changes"
 """The last column of a table that `labelr check --fix` wrote."""
 
@@ -378,7 +379,8 @@ def _filled_rows(
     path: Path, text: str, delimiter: str, padded: set[int] | None = None
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows that have any content, stripped, each with its number from 1; adds those with spaces to `padded`."""
-    lines = chain((line[0] for line in LINE.finditer(text)), [END])
+    pattern = LINE_OF_ANY_SYSTEM if "\r" in text else LINE
+    lines = chain((line[0] for line in pattern.finditer(text)), [END])
     try:
         for number, cells in enumerate(csv.reader(lines, delimiter=delimiter), start=1):
             if cells == [END]:
