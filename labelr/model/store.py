@@ -163,11 +163,9 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
-    import safetensors.torch
-
     from labelr.model.network import RandomInitSkipped
     from labelr.model.predict import Model
-    from labelr.model.weight_files import check_finite, read_shapes
+    from labelr.model.weight_files import check_like, parse_tensors, read_shapes
 
     info = check(folder)
     weights = folder / info.weights["file"]
@@ -181,8 +179,8 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
             raise ValueError(OTHER_WEIGHTS)
         content = file.read()
         _check_digest(hashlib.sha256(content).hexdigest(), info)
-        tensors = safetensors.torch.load(content)
-        check_finite(tensors)
+        tensors = parse_tensors(content)
+        check_like(tensors, network.state_dict(), "weights")
         network.load_state_dict(tensors)
     return Model(folder, info, runtime.place(network).eval(), runtime)
 

@@ -37,12 +37,12 @@ def read_weights(path: Path) -> State:
             return _state_in(path, load_pickled(path))
         with files.open_regular(path) as file:
             read_shapes(file)
-            return _state_in(path, safetensors.torch.load(file.read()))
+            return _state_in(path, parse_tensors(file.read()))
     except OSError as error:
         raise LabelrError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         raise LabelrError(f"{path} is damaged, or holds code beside weights, which is not run", FILE_HINT) from error
-    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
+    except (ValueError, MemoryError) as error:
         raise LabelrError(f"{path} is damaged, or no file of weights: {first_line(error)}", FILE_HINT) from error
 
 
@@ -97,6 +97,18 @@ def read_shapes(file: io.BufferedReader) -> dict[str, list[int]]:
         raise ValueError(f"it has {size:,} bytes, and its header says {end:,}")
     file.seek(0)
     return {name: list(entry.shape) for name, entry in entries.items()}
+
+
+def parse_tensors(content: bytes) -> State:
+    """The tensors in the content of a safetensors file.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, LookupError, TypeError, RuntimeError) as error:
+        raise ValueError(first_line(error)) from error
 
 
 def check_like(found: object, wanted: State, name: str) -> None:
