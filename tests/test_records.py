@@ -202,8 +202,8 @@ def read_damaged_record(place: Place, kind: str, data: bytes) -> bool:
         (place.model / "model.json").write_bytes(before if kind == "model.json" else info)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_damaged_file_is_an_error_or_is_read(place: Place, kind: str) -> None:
-    dice = random.Random(kind)
-    outcomes = {read_damaged_record(place, kind, dice.randbytes(96)) for _ in range(NUM_EXAMPLES)}
-    assert True in outcomes
+def test_damaged_file_is_an_error_or_is_read(place: Place) -> None:
+    for kind in KINDS:
+        dice = random.Random(kind)
+        outcomes = {read_damaged_record(place, kind, dice.randbytes(96)) for _ in range(NUM_EXAMPLES)}
+        assert True in outcomes, kind
