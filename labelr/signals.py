@@ -1,5 +1,6 @@
 """Signals that ask the process to stop: at once, or at the next safe point of work that must not be interrupted."""
 
+import atexit
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,7 @@ def _restore_later(numbers: Sequence[int], handler: Callable[[int, FrameType | N
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, restore)
         signal.setitimer(signal.ITIMER_REAL, IMPATIENT_SECONDS)
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # Python's end takes away the handler of the alarm
 
 
 @contextmanager
