@@ -80,8 +80,8 @@ class ImageOptions(Settings):
     )
     max_pixels: int = _invalid(
         MAX_PIXELS,
-        "Do not open images with more pixels, or that take more than 5 bytes of memory for each of so many: they may be "
-        "decompression bombs.",
+        "Do not open images with more pixels, or that take more than 5 bytes of memory for each of so many: they may "
+        "be decompression bombs.",
         low=1,
     )
 

@@ -127,7 +127,7 @@ print(peak() - before)
 def test_conversion_makes_no_copy_at_full_size(content: bytes, bytes_per_pixel: float, tmp_path: Path) -> None:
     (tmp_path / "a.image").write_bytes(content)
     Image.new("RGBA", (300, 300)).save(tmp_path / "small.png")
-    command = [sys.executable, "-c", PEAK, tmp_path / "small.png", tmp_path / "a.image"]
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "small.png"), str(tmp_path / "a.image")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < (bytes_per_pixel + 2) * SIDE**2
 

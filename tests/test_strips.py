@@ -1,6 +1,7 @@
 """Images that are converted in strips become the same squares as when they are converted in full."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_strips_cover_all_rows_in_multiples() -> None:
 def test_transparent_image_is_the_same_as_composited_in_full(
     mode: str, size: int, rule: ResizeRule, tmp_path: Path
 ) -> None:
-    image, options = Image.fromarray(DETAIL), {}
+    image, options = Image.fromarray(DETAIL), dict[str, Any]()
     if mode == "P":
         image, options = image.convert("RGB").quantize(64), {"transparency": bytes(range(0, 256, 4))}
     image.convert(mode).save(tmp_path / "a.png", **options)

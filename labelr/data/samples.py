@@ -399,7 +399,7 @@ def read_tiff(file: IO[bytes], memory: Reservation) -> Samples:
         tags = {tag.code: tag.value for tag in page.tags if tag.code in TAGS}
         read = min(bands, max(3, (_alpha_position(tags) or 0) + 1))
         memory.check_pixels((page.imagewidth, page.imagelength))
-        check_tiles(len(page.dataoffsets))
+        check_tiles(max(len(page.dataoffsets), math.prod(page.chunked)))
         size, segment = (page.imagewidth, page.imagelength), math.prod(page.chunks)
         memory.take(size, (size[0] * size[1] * read + 2 * segment) * kind.itemsize)
         values = np.zeros((size[1], size[0], read), kind)

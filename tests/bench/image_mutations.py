@@ -18,10 +18,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image, features
 
 from labelr.data.images import UnreadableError, read_pixels
@@ -79,7 +80,7 @@ def pillow_seeds() -> dict[str, bytes]:
 def tiff_seeds() -> dict[str, bytes]:
     """Sound TIFF files of kinds that Pillow does not write."""
     values = np.random.default_rng(1).integers(0, 256, (48, 64, 5), dtype=np.uint8)
-    kinds = {
+    kinds: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
         "deep tiff": (values[..., :3].astype(np.uint16), {"photometric": "rgb", "compression": "zlib"}),
         "float tiff": (values[..., 0].astype(np.float32), {"compression": "zlib", "rowsperstrip": 4}),
         "tiled tiff": (values[..., :3], {"photometric": "rgb", "tile": (16, 16)}),
@@ -151,14 +152,16 @@ def damage_chunks(data: bytearray, dice: Dice) -> bytearray:
         content = bytearray(content)
         if content:
             damage_numbers(content, dice) if dice.random() < 0.7 else damage_bytes(content, dice)
-        chunks.insert(dice.randrange(1, len(chunks) + 1), dice.choice([*extra, (name, content)]))
+        chunks.insert(
+            dice.randrange(1, len(chunks) + 1), dice.choice([*((n, bytearray(c)) for n, c in extra), (name, content)])
+        )
     body = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks]
     return bytearray(b"\x89PNG\r\n\x1a\n" + b"".join(body))
 
 
 def damage_directory(data: bytearray, dice: Dice) -> bytearray:
     """A TIFF of which an entry of the first directory is changed, or whose directories form a loop."""
-    if data[:4] not in (b"II*\0", b"MM\0*") or len(data) < 30:
+    if bytes(data[:4]) not in (b"II*\0", b"MM\0*") or len(data) < 30:
         return damage_numbers(data, dice)
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack_from(order + "I", data, 4)
