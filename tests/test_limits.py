@@ -114,3 +114,10 @@ def test_thousands_of_columns_take_no_longer_each_than_a_few(tmp_path: Path) -> 
 
 def test_long_word_that_is_not_utf8_is_read_in_linear_time() -> None:
     assert find_encoding(b"a" * 2_000_000 + b"\xe9") == "cp1252"
+
+
+def test_long_list_as_python_writes_it_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    cell = "['" + "', '".join(f"t{number}" for number in range(20_000)) + "']"
+    put(tmp_path, "labels.csv", f'filename,tags\na.jpg,"{cell}"\n')
+    assert "that is not JSON" in error_of(tmp_path).message

@@ -195,8 +195,9 @@ def _parse_list(cell: str) -> list[str] | None:
     if re.search(r"""['"]\s+['"]""", cell):  # NumPy writes no commas, and Python would concatenate two words
         quoted = re.findall(r"""'([^']*)'|"([^"]*)\"""", cell)
         return [tag for single, double in quoted if (tag := (single or double).strip())]
-    parsers = (json.loads, ast.literal_eval) if len(cell) <= MAX_LITERAL else (json.loads,)
-    for parse in parsers:
+    for parse in (json.loads, ast.literal_eval):
+        if parse is ast.literal_eval and len(cell) > MAX_LITERAL:
+            raise LabelrError(f"a cell is a list of {len(cell):,} characters that is not JSON", "write it as JSON")
         with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)
