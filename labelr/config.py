@@ -80,8 +80,7 @@ class ImageOptions(Settings):
     )
     max_pixels: int = _invalid(
         MAX_PIXELS,
-        "Do not open images with more pixels, or that take more than 5 bytes of memory for each of so many: they may "
-        "be decompression bombs.",
+        "Do not open larger images: they may be decompression bombs.",
         low=1,
     )
 
@@ -97,7 +96,7 @@ class TextOptions(Settings):
     )
     max_cells: int = _invalid(
         MAX_CELLS,
-        "Do not read label files with more cells, with 10 times as many bytes, or with 4 times as many targets.",
+        "Do not read label files with more cells, or 10 times as many bytes.",
         low=1,
     )
 

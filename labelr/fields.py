@@ -44,7 +44,7 @@ ALIASES: Mapping[str, str] = {
 MAX_CONFIG_BYTES = 2**20
 """The largest file of settings that is read."""
 MAX_NUMBER = 2**63
-"""Numbers are lower than this: others do not fit into 64 bits."""
+"""Whole numbers are lower than this: others do not fit into 64 bits."""
 MAX_VALUE = 60
 """Longer values are cut in messages."""
 Field = dataclasses.Field[Any]
@@ -200,7 +200,7 @@ def _check_number(field: Field, value: Any) -> None:
     low, below, high = (field.metadata[name] for name in ("low", "below", "high"))
     whole = kind_of(field) is int
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not (numeric and low <= value <= high and value < min(below, MAX_NUMBER)):
+    if not (numeric and low <= value <= high and value < (min(below, MAX_NUMBER) if whole else below)):
         upper = f" to {high:,}" if high < math.inf else f" to below {below:g}" if below < math.inf else ""
         is_percent = numeric and 1 < value <= 100 and 1 in (high, below)
         hint = f"give a fraction: {value / 100:g}" if is_percent else ""

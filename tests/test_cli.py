@@ -389,7 +389,7 @@ def test_damaged_models_are_listed_with_the_reason_and_can_be_removed(
 def test_model_of_a_newer_format_is_listed_with_what_to_do(cli: Cli, model: Path) -> None:
     (model / "model.json").write_text((model / "model.json").read_text().replace('"format": 1', '"format": 99'))
     listed = cli("models", "list")
-    assert "model format 99, and this labelr reads up to 1\nHint: upgrade labelr: " in listed.err
+    assert "model.json has format 99, and this labelr reads up to 1\nHint: upgrade labelr: " in listed.err
 
 
 def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the README promises of every command: where it writes, that it opens no socket, and how it ends."""
+"""What the guide promises of every command: where it writes, that it opens no socket, and how it ends."""
 
 import os
 import re
@@ -14,6 +14,7 @@ import pytest
 from conftest import TINY_OPTIONS, Cli, put
 
 from labelr import files
+from labelr.cli import guide
 from labelr.model.predict import Model
 
 PATHS_WRITTEN = {
@@ -146,9 +147,9 @@ def is_temporary(path: Path, test: Path) -> bool:
         (75, ["fit", "data", "--name", "taken", *TINY_OPTIONS]),
     ],
 )
-def test_exit_codes_are_those_of_the_readme(cli: Cli, home: Path, place: Path, code: int, command: list[str]) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert re.search(rf"^\| {code} \| ", readme, re.MULTILINE)
+def test_exit_codes_are_those_of_the_guide(cli: Cli, home: Path, place: Path, code: int, command: list[str]) -> None:
+    page = (guide.FOLDER / "scripts.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| {code} \| ", page, re.MULTILINE)
     with files.locked(files.make_folder(home / "models" / "taken")):
         assert cli(*command).code == code
 

@@ -40,6 +40,8 @@ def guide(
         str, opt.option("--search -s", "Show the passages that contain these words, in any case.", metavar="TEXT")
     ] = "",
     json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Read the guide: what labelr does, and how its options are meant.
 
@@ -66,7 +68,8 @@ def guide(
         console.show_markdown("\n\n".join(_passages(found, search)))
     else:
         console.show_table([{"topic": section.topic, "about": section.heading} for section in found])
-        console.show_note("Read a page with `labelr guide TOPIC`, or search with `labelr guide --search TEXT`.")
+        with console.session(quiet=quiet, verbose=verbose):
+            console.show_note("Read a page with `labelr guide TOPIC`, or search with `labelr guide --search TEXT`.")
 
 
 def sections(topic: str) -> list[Section]:

@@ -330,7 +330,7 @@ def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         reason = f": {first_line(error)}" if isinstance(error, NoSuchModuleError) else ""  # others quote a part of it
         raise SettingError(
-            f"storage: {shown} is not the address of a database{reason}",
+            f"storage: {shown!r} is not the address of a database{reason}",
             "write it as `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`",
         ) from error
     except ImportError as error:
