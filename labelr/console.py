@@ -24,7 +24,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from labelr import files
+from labelr import serialization
 from labelr.errors import LabelrError, printable
 from labelr.progress import Description, Total, Track, format_duration, untracked
 from labelr.version import __version__
@@ -464,7 +464,7 @@ def show_markdown(text: str) -> None:
 
 def show_json(result: Any) -> None:
     """Writes a result to stdout as JSON."""
-    show_text(files.json_text(result))
+    show_text(serialization.json_text(result))
 
 
 def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) -> None:

@@ -13,7 +13,8 @@ from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from labelr.errors import LabelrError, suggest
-from labelr.files import is_text, local_path, parse_json, read_bytes
+from labelr.files import is_text, local_path, read_bytes
+from labelr.serialization import parse_json
 
 ALIASES: Mapping[str, str] = {
     "num_epochs": "epochs",

@@ -1,42 +1,27 @@
-"""Where models and caches are, atomic writes, locks, digests, CSV and JSON."""
+"""Where models and caches are, atomic writes, regular files, digests."""
 
 import csv
-import dataclasses
 import errno
 import hashlib
 import io
-import json
-import math
 import os
 import re
-import shutil
 import stat
-import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
 
-from labelr.errors import UNPRINTABLE, BusyError, LabelrError, first_line
-from labelr.version import upgrade_hint
-
-T = TypeVar("T")
+from labelr.errors import LabelrError, first_line
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
-LOCK_FILE = ".lock"
-LOCK_SECONDS = 0.5
-"""How long a lock is tried again that no run holds: another process is finding out whether it is free."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
 """Of something on another machine; `Path` has left one slash of two."""
-MAX_RECORD_BYTES = 256 * 2**20
-"""The largest file of labelr's own that is read at once: the record of a run of a million images has some 150 MB."""
-MAX_RECORD_VALUES = 8_000_000
-"""The most values in one, since a short text may describe values that need far more memory."""
 MAX_REASON = 200
 """Longer reasons are cut in messages: they may quote the file."""
+MAX_RECORD_BYTES = 256 * 2**20
+"""The largest file of labelr's own that is read at once: the record of a run of a million images has some 150 MB."""
 
 
 def home() -> Path:
@@ -143,25 +128,6 @@ def check_writable(folder: Path) -> None:
     make_folder(folder)
     with writing(folder), tempfile.TemporaryFile(dir=folder):
         pass
-
-
-def remove_folder(folder: Path) -> None:
-    """Deletes a folder and its contents, but never what a link leads to, while it holds the folder's lock.
-
-    Raises:
-        LabelrError: If something in it cannot be deleted.
-        BusyError: If another process holds the lock.
-    """
-    if folder.is_symlink():
-        raise LabelrError(f"{folder} is a link to another folder", "delete the link yourself")
-    with locked(folder), deleting(folder):
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != LOCK_FILE:  # which is deleted when it is released
-                path.unlink(missing_ok=True)
-    with suppress(FileNotFoundError), deleting(folder):
-        folder.rmdir()
 
 
 @contextmanager
@@ -316,256 +282,9 @@ def read_bytes(path: Path, limit: int = MAX_RECORD_BYTES) -> bytes:
         return file.read(limit)
 
 
-def read_json(path: Path, kind: type[T], hint: str, *, newest: int | None = None) -> T:
-    """The content of a JSON file of labelr's own, validated.
-
-    Args:
-        path: The file.
-        kind: What it holds; see `convert`.
-        hint: What to do if it is damaged.
-        newest: The newest format that is read; None for files without a number of their format.
-
-    Raises:
-        LabelrError: If it cannot be read, is of a newer format, or holds something else.
-    """
-    with reading(path, hint):
-        value = parse_json(read_bytes(path))
-        if newest is not None:
-            value = convert(value, dict[str, Any])
-            version = value.pop("format", None)
-            if type(version) is not int or version < 1:
-                raise ValueError("format: expected a whole number from 1")
-            if version > newest:
-                raise LabelrError(f"{path} has format {version}, and this labelr reads up to {newest}", upgrade_hint())
-        return convert(value, kind)
-
-
-def parse_json(content: bytes) -> Any:
-    """The value of a JSON text in UTF-8.
-
-    Raises:
-        ValueError: If it is damaged, ambiguous or too large, or holds a number that is not finite.
-    """
-    check_number_of_values(content)
-    try:
-        return json.loads(
-            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite
-        )
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def check_number_of_values(content: bytes) -> None:
-    """Raises ValueError where a JSON text describes more than `MAX_RECORD_VALUES` values."""
-    if sum(content.count(character) for character in b"[{,") > MAX_RECORD_VALUES:
-        raise ValueError(f"it has more than {MAX_RECORD_VALUES:,} values")
-
-
 def is_text(text: str) -> bool:
     """Whether files can hold a text, in UTF-8 or, for the names of files and folders, as the bytes that they are."""
     try:
         return b"\0" not in text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)[:MAX_REASON]!r} is given twice")
-    return values
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:MAX_REASON]} is not a finite number")
-    return value
-
-
-def convert(value: Any, kind: type[T], *, strict: bool = True) -> T:
-    """A value of lists, mappings, texts and numbers as a type, whose annotations are checked.
-
-    Args:
-        value: The value.
-        kind: The type, such as a dataclass; a key that it does not have is an error.
-        strict: Whether texts stay texts; else they are also read as numbers.
-
-    Raises:
-        ValueError: If something in it is of another type or out of range, with its place.
-    """
-    import msgspec
-
-    try:
-        found = msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as error:
-        what, _, place = str(error).replace("`", "").partition(" - at $")
-        what = what[:1].lower() + what[1:]
-        raise ValueError(f"{place.lstrip('.')}: {what}" if place else what) from error
-    _check_keys(value, found)
-    return found
-
-
-def _check_keys(value: Any, found: object) -> None:
-    """Raises ValueError where a value has a key that the dataclass made from it does not have."""
-    if dataclasses.is_dataclass(found):
-        names = {field.name for field in dataclasses.fields(found)}
-        for key, inner in value.items():
-            if key not in names:
-                raise ValueError(f"unknown key {key[:MAX_REASON]!r}")
-            _check_keys(inner, getattr(found, key))
-
-
-# --- locks -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
-    """Holds the lock of a folder, which is created if it does not exist.
-
-    The operating system releases the lock when the process ends, however it ends. `owner` is the folder that an error
-    names, if it is another one.
-
-    Raises:
-        BusyError: If another process holds it.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK_FILE)
-    deadline = time.monotonic() + LOCK_SECONDS
-    while not lock.is_locked:
-        make_folder(folder)
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, FileNotFoundError) as error:  # a run that ends deletes its lock, and its empty folder
-            if is_locked(folder) or time.monotonic() > deadline:
-                raise BusyError(
-                    f"another run is writing to {owner or folder}",
-                    "wait until it ends, or name another directory with `--output`",
-                ) from error
-            time.sleep(LOCK_SECONDS / 500)
-        except OSError as error:
-            raise write_error(folder, error) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # of Windows, where the file stays, and where the folder is gone
-            if not (folder / LOCK_FILE).lstat().st_size:  # else the file is of another program
-                (folder / LOCK_FILE).unlink()
-        lock.release()
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether another process holds the lock of a folder, which is neither taken nor changed."""
-    try:
-        with open_regular(folder / LOCK_FILE) as file:
-            return not _is_free(file.fileno())
-    except OSError:  # there is none, or the file system has no locks
-        return False
-
-
-def _is_free(descriptor: int) -> bool:
-    """Whether nobody holds the exclusive lock of a file; the shared lock that finds out delays a run, not a query."""
-    if sys.platform == "win32":
-        from filelock import lock_descriptor
-
-        return lock_descriptor(descriptor, blocking=False)
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-# --- CSV and JSON ----------------------------------------------------------------------------------------------------
-
-BOM = "\ufeff"
-"""Byte order mark, by which Excel recognises UTF-8."""
-_FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\ufeff]*[=+@＝＋－＠-])")  # noqa: RUF001 - the forms of East Asia count too
-"""The beginning of a text that a spreadsheet may run as a formula, with the apostrophes that escape it."""
-_FORMULA_STARTS = frozenset("'=+@＝＋－＠-\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001)))))  # noqa: RUF001
-_SIGNED = re.compile(r"[-+][0-9]+([.,][0-9]+)?(e[-+]?[0-9]+)?", re.IGNORECASE)
-
-
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]], *, excel: bool = False) -> str:
-    """A CSV table as text, which starts with a byte order mark for Excel; see `write_rows`."""
-    return (BOM if excel else "") + rows_text([header], excel=excel) + rows_text(rows, excel=excel)
-
-
-def rows_text(rows: Iterable[Iterable[object]], *, excel: bool = False) -> str:
-    """Rows of a CSV table as text; see `write_rows`."""
-    buffer = io.StringIO()
-    write_rows(buffer, rows, excel=excel)
-    return buffer.getvalue()
-
-
-def write_rows(file: TextIO, rows: Iterable[Iterable[object]], *, excel: bool = False) -> None:
-    """Writes rows of a CSV table, separated by semicolons for an Excel of most languages; lines end in a line feed.
-
-    Every text is escaped by `escape_formula`; `unescape_formula` gives it back.
-    """
-    minimal, quoted = (
-        csv.writer(file, delimiter=";" if excel else ",", lineterminator="\n", quoting=how)
-        for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
-    )
-    for cells in rows:
-        row = [escape_formula(cell) if isinstance(cell, str) else cell for cell in cells]
-        # readers take a carriage return for a line break, but the module does not quote it
-        has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
-        (quoted if has_return else minimal).writerow(row)
-
-
-def escape_formula(text: str) -> str:
-    """The text with an apostrophe in front if a spreadsheet may run it as a formula; numbers unchanged.
-
-    One that has apostrophes before a formula gets another one, so that every text can be read back.
-    """
-    is_risky = text[:1] in _FORMULA_STARTS and _FORMULA.match(text)
-    return f"'{text}" if is_risky and not _SIGNED.fullmatch(text) else text
-
-
-def unescape_formula(cell: str) -> str:
-    """The text that `escape_formula` made the cell from."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
-def escape_formula_in_path(name: str) -> str:
-    """The same relative path, with ``./`` in front if it begins as a formula or with a space, which readers strip."""
-    return f"./{name}" if name[:1].isspace() or _FORMULA.match(name) else name
-
-
-def json_text(value: object) -> str:
-    """A value as JSON of several lines; unprintable characters are escaped, NaN is null."""
-    return _json(value, indent=2)
-
-
-def json_line(value: object) -> str:
-    """A value as JSON of one line; unprintable characters are escaped, NaN is null."""
-    return _json(value)
-
-
-def without_nan(value: Any) -> Any:
-    """A value with every number in it that is not finite replaced by None, since JSON has none."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json(value: object, indent: int | None = None) -> str:
-    try:
-        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return _escape_unprintable(text) + "\n"
-
-
-def _escape_unprintable(text: str) -> str:
-    def escape(found: re.Match[str]) -> str:
-        return re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be", "surrogatepass").hex())
-
-    return UNPRINTABLE.sub(escape, text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, Cli
 
-from labelr import files
+from labelr import locks
 from labelr.cli.app import resume_command
 from labelr.model.predict import Model
 
@@ -444,7 +444,7 @@ def test_folders_that_labelr_did_not_write_and_running_runs_are_not_damaged(cli:
     (home / "models" / "notes" / "a.txt").write_text("mine")
     assert cli("models", "rm", "notes").code == 1
     (model / "model.json").unlink()
-    with files.locked(model):
+    with locks.locked(model):
         rows = {row["name"]: row for row in json.loads(cli("models", "list", "--json").out)}
         assert set(rows) == {"small"}
         assert rows["small"]["running"]

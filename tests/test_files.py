@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelr import files
+from labelr import files, serialization
 from labelr.errors import LabelrError
 
 
@@ -109,7 +109,7 @@ def test_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:
 
 
 def test_csv_quotes_what_needs_it() -> None:
-    assert files.csv_text(["a", "b"], [('x,"y"', "1\n2")]) == 'a,b\n"x,""y""","1\n2"\n'
+    assert serialization.csv_text(["a", "b"], [('x,"y"', "1\n2")]) == 'a,b\n"x,""y""","1\n2"\n'
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
@@ -129,7 +129,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 def test_json_escapes_what_a_terminal_obeys_and_keeps_the_text() -> None:
     text = "\x1b\x7f\x9b\u202e\ufeff\U000e0041\udce9\n日本 👩\u200d🔬"
-    for written in (files.json_text([text]), files.json_line([text])):
+    for written in (serialization.json_text([text]), serialization.json_line([text])):
         assert json.loads(written) == [text]
         assert not set(written) & set("\x1b\x7f\x9b\u202e\ufeff\U000e0041\udce9")
         assert "日本 👩\u200d🔬" in written
@@ -138,8 +138,8 @@ def test_json_escapes_what_a_terminal_obeys_and_keeps_the_text() -> None:
 def test_numbers_that_are_not_finite_are_null_in_json() -> None:
     value = {"a": float("nan"), "b": [1.5, (float("inf"),)], "c": np.float64("nan")}
     assert (
-        json.loads(files.json_text(value))
-        == json.loads(files.json_line(value))
+        json.loads(serialization.json_text(value))
+        == json.loads(serialization.json_line(value))
         == {"a": None, "b": [1.5, [None]], "c": None}
     )
 
@@ -148,7 +148,7 @@ def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate(2**31)
     with pytest.raises(LabelrError, match="it has 2,147,483,648 bytes, and at most"):
-        files.read_json(tmp_path / "large.json", dict[str, int], "")
+        serialization.read_json(tmp_path / "large.json", dict[str, int], "")
     (tmp_path / "many.json").write_bytes(b"[" + b"[]," * 5_000_000 + b"1]")
     with pytest.raises(LabelrError, match="it has more than 8,000,000 values"):
-        files.read_json(tmp_path / "many.json", dict[str, int], "")
+        serialization.read_json(tmp_path / "many.json", dict[str, int], "")

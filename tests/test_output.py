@@ -14,7 +14,7 @@ import pytest
 from conftest import Cli
 from tag_results import tree
 
-from labelr import files
+from labelr import files, locks
 from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
@@ -108,7 +108,7 @@ def test_second_run_at_the_same_time_ends_with_exit_code_75(
     cli: Cli, photos: Path, tmp_path: Path, trained: Model
 ) -> None:
     tag(photos, trained, output=tmp_path / "out")
-    with files.locked(tmp_path / "out" / FOLDER):
+    with locks.locked(tmp_path / "out" / FOLDER):
         second = cli("tag", "--model", trained.path, photos, "-o", tmp_path / "out")
     assert second.code == 75
     assert f"Error: another run is writing to {tmp_path / 'out'}\n" in second.err

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, Cli, put, tiny_options
 
-from labelr import files
+from labelr import locks
 from labelr.cli import guide
 from labelr.model import store
 from labelr.model.predict import Model
@@ -375,7 +375,7 @@ def test_crontab_line_is_silent_if_all_is_well_and_tells_of_new_failures(
     shutil.copy(shapes / "images" / "00009.png", installed / "inbox")
     assert run() == (0, "")
     assert "6 images found: 5 tagged (4 of them in an earlier run), 1 failed" in (installed / "labelr.log").read_text()
-    with files.locked(installed / "inbox_labels" / ".labelr"):
+    with locks.locked(installed / "inbox_labels" / ".labelr"):
         code, mail = run()
     assert code == 75
     assert mail.startswith("Error: another run is writing to ")

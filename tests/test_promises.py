@@ -13,7 +13,7 @@ import matplotlib as mpl
 import pytest
 from conftest import TINY_OPTIONS, Cli, put
 
-from labelr import files
+from labelr import files, locks
 from labelr.cli import guide
 from labelr.model.predict import Model
 
@@ -150,7 +150,7 @@ def is_temporary(path: Path, test: Path) -> bool:
 def test_exit_codes_are_those_of_the_guide(cli: Cli, home: Path, place: Path, code: int, command: list[str]) -> None:
     page = (guide.FOLDER / "scripts.md").read_text(encoding="utf-8")
     assert re.search(rf"^\| {code} \| ", page, re.MULTILINE)
-    with files.locked(files.make_folder(home / "models" / "taken")):
+    with locks.locked(files.make_folder(home / "models" / "taken")):
         assert cli(*command).code == code
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pages import HOSTILE, Elements
 
-from labelr import files
+from labelr import serialization
 from labelr.scoring.results import COLUMNS, Evaluation, sort_rows, write_results
 
 
@@ -83,7 +83,7 @@ def test_rows_are_sorted_from_the_highest_with_nan_last() -> None:
 
 
 def test_json_has_no_nan() -> None:
-    assert files.without_nan({"a": [np.nan, 1], "b": {"c": (np.nan,)}, "d": "nan"}) == {
+    assert serialization.without_nan({"a": [np.nan, 1], "b": {"c": (np.nan,)}, "d": "nan"}) == {
         "a": [None, 1], "b": {"c": [None]}, "d": "nan",
     }  # fmt: skip
     evaluation = make(2)

@@ -10,7 +10,7 @@ from conftest import put, read_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, write_labels
 from labelr.data.fix import FixedTable
@@ -86,7 +86,7 @@ def test_labels_and_names_survive_every_table(labels: list[str], names: list[str
         assert_harmless(path)
         assert [row[1] for row in rows_of(path)[1:]] == [labels[0]] * len(names)
 
-        files.write_atomically(path, files.csv_text(IMAGE_HEADER, [(label, "0.5") for label in labels]))
+        files.write_atomically(path, serialization.csv_text(IMAGE_HEADER, [(label, "0.5") for label in labels]))
         assert_harmless(path)
         assert [row[0] for row in rows_of(path)[1:]] == labels
 

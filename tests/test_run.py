@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labelr import files
+from labelr import files, locks
 from labelr.errors import BusyError, LabelrError
 from labelr.model import store
 from labelr.model.predict import Model
@@ -151,10 +151,10 @@ def test_only_drafts_of_the_directory_itself_are_deleted(tmp_path: Path) -> None
 QUERIES = """
 import sys
 from pathlib import Path
-from labelr import files
-print(files.is_locked(Path(sys.argv[1])), flush=True)
+from labelr import files, locks
+print(locks.is_locked(Path(sys.argv[1])), flush=True)
 while True:
-    files.is_locked(Path(sys.argv[1]))
+    locks.is_locked(Path(sys.argv[1]))
 """
 
 
@@ -170,7 +170,7 @@ def test_queries_never_make_a_run_fail_as_busy_and_change_nothing(home: Path) ->
             assert query.stdout.readline() == "False\n"
         for _ in range(300):
             with reserve_folder("mine", default_name="x"):
-                assert files.is_locked(folder)
+                assert locks.is_locked(folder)
             assert not list(home.glob("models/mine/.lock"))
 
 

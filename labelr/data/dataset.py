@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data.images import UNKNOWN_RANGE
 from labelr.data.label_table import SPLITS, Targets
@@ -146,8 +146,8 @@ class Dataset:
     @property
     def errors_csv(self) -> str:
         """The files that do not open, as a CSV table with the reasons."""
-        rows = ((files.escape_formula_in_path(file), reason) for file, reason in self.unreadable.items())
-        return files.csv_text(("filename", "reason"), rows)
+        rows = ((serialization.escape_formula_in_path(file), reason) for file, reason in self.unreadable.items())
+        return serialization.csv_text(("filename", "reason"), rows)
 
     @property
     def split_names(self) -> list[str]:
@@ -246,7 +246,7 @@ def write_labels(path: Path, dataset: Dataset) -> None:
     header = ["filename", *(["split"] if splits else []), *dataset.labels]
     marks = np.where(np.isnan(dataset.targets), "", np.where(dataset.targets == 1, "1", "0")).tolist()
     rows = (
-        [files.escape_formula_in_path(file), *([splits[row]] if splits else []), *cells]
+        [serialization.escape_formula_in_path(file), *([splits[row]] if splits else []), *cells]
         for row, (file, cells) in enumerate(zip(dataset.files, marks, strict=True))
     )
-    files.write_atomically(path, files.csv_text(header, rows))
+    files.write_atomically(path, serialization.csv_text(header, rows))

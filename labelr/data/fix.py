@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.formats import camtrap, classes, long, wide
@@ -43,7 +43,7 @@ class FixedTable(NamedTuple):
 
     def write(self, path: Path) -> None:
         """Writes the table as a CSV. Raises LabelrError if that is not possible."""
-        files.write_atomically(path, files.rows_text(self.rows))
+        files.write_atomically(path, serialization.rows_text(self.rows))
 
 
 def fix_labels(dataset: Dataset, options: ReadOptions) -> FixedTable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
@@ -148,7 +148,7 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
 
 def _save_frame(frame: "pd.DataFrame") -> Path:
     table = table_of_frame(frame, Path("DataFrame"))
-    content = files.rows_text(table.rows)
+    content = serialization.rows_text(table.rows)
     digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     kind = COMPLETE if frame.attrs.get(COMPLETE) else FRAME
     path = files.home() / TABLES_FOLDER / f"{kind}-{digest}.csv"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
@@ -58,9 +58,9 @@ def write_splits(folder: Path, dataset: Dataset) -> None:
         LabelrError: If it cannot be written.
     """
     fingerprints = ("" if value is None else f"{value:016x}" for value in dataset.fingerprints)
-    names = map(files.escape_formula_in_path, dataset.files)
+    names = map(serialization.escape_formula_in_path, dataset.files)
     rows = zip(names, dataset.split_names, dataset.digests, fingerprints, strict=True)
-    files.write_atomically(folder / SPLITS_FILE, files.csv_text(SplitRow._fields, rows))
+    files.write_atomically(folder / SPLITS_FILE, serialization.csv_text(SplitRow._fields, rows))
 
 
 def recorded_digests(folder: Path) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import ResizeRule, Stem
 from labelr.data.value_range import ValueRange
 from labelr.model.calibration import Calibration
@@ -148,7 +148,7 @@ class ModelInfo:
 
     def to_json(self) -> str:
         """The content of ``model.json``."""
-        return files.json_text({"format": FORMAT, **dataclasses.asdict(self)})
+        return serialization.json_text({"format": FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -157,7 +157,7 @@ class ModelInfo:
         Raises:
             LabelrError: If there is none, or it is damaged or of a newer format.
         """
-        info = files.read_json(path, cls, DAMAGED_HINT, newest=FORMAT)
+        info = serialization.read_json(path, cls, DAMAGED_HINT, newest=FORMAT)
         with files.reading(path, DAMAGED_HINT):
             _validate(info)
         return info

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labelr import files
+from labelr import files, locks
 from labelr.config import MachineOptions
 from labelr.errors import BusyError, LabelrError, suggest
 from labelr.fields import SettingError, describe_value
@@ -328,7 +328,7 @@ def check_removable(folder: Path) -> None:
     """Raises LabelrError where a model is outside the models folder, or in use by a run."""
     if folder.resolve().parent != models_folder().resolve():
         raise LabelrError(f"{folder} is not in {models_folder()}", "delete this directory yourself")
-    if files.is_locked(folder):
+    if locks.is_locked(folder):
         raise BusyError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
 
 
@@ -339,7 +339,7 @@ def remove(folder: Path) -> None:
         LabelrError: If it is outside that folder, in use by a run, or cannot be deleted.
     """
     check_removable(folder)
-    files.remove_folder(folder)
+    locks.remove_folder(folder)
     if folder == pinned_model():
         pin(None)
         log.warning("%s was the default model: without `--model`, the newest one is used now", folder.name)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from labelr import files
+from labelr import files, serialization
 from labelr.errors import LabelrError, first_line
 from labelr.model.info import Count
 
@@ -89,9 +89,9 @@ def read_shapes(file: io.BufferedReader) -> dict[str, list[int]]:
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, MAX_HEADER_BYTES):
         raise ValueError("it is no safetensors file, or has been cut off")
-    header = files.convert(files.parse_json(file.read(length)), dict[str, Any])
+    header = serialization.convert(serialization.parse_json(file.read(length)), dict[str, Any])
     header.pop("__metadata__", None)
-    entries = files.convert(header, dict[str, _Entry])
+    entries = serialization.convert(header, dict[str, _Entry])
     end = 8 + length + max((entry.data_offsets[1] for entry in entries.values()), default=0)
     if end != size:
         raise ValueError(f"it has {size:,} bytes, and its header says {end:,}")

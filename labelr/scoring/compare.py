@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labelr import files
+from labelr import serialization
 from labelr.config import CompareOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
@@ -106,7 +106,7 @@ class Comparison:
             )
         images = len(first.probs)
         result = {"data": first.data, "images": images, "labels": list(first.labels), "models": models}
-        return {key: files.without_nan(value) for key, value in result.items()}
+        return {key: serialization.without_nan(value) for key, value in result.items()}
 
     def __repr__(self) -> str:
         return f"<Comparison: {'; '.join(self.describe(number) for number in range(1, len(self.evaluations)))}>"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr import files
+from labelr import files, serialization
 from labelr.data.dataset import Findings
 from labelr.data.label_table import FEW_POSITIVES, Targets
 from labelr.errors import pluralize
@@ -203,7 +203,7 @@ class Evaluation:
             "few_positives": self.few_positives,
             "per_label": self.label_rows,
         }
-        return {key: files.without_nan(value) for key, value in result.items()}
+        return {key: serialization.without_nan(value) for key, value in result.items()}
 
     def __repr__(self) -> str:
         scores = describe_scores(self.metrics)
@@ -247,10 +247,10 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         LabelrError: If it cannot be read, or is damaged.
     """
     path = folder / METRICS_FILE
-    content = files.read_json(path, dict[str, Any], DAMAGED_HINT)
+    content = serialization.read_json(path, dict[str, Any], DAMAGED_HINT)
     with files.reading(path, DAMAGED_HINT):
-        files.convert(content["metrics"], dict[str, float | None])
-        files.convert(content.get("intervals", {}), dict[str, tuple[float | None, float | None]])
+        serialization.convert(content["metrics"], dict[str, float | None])
+        serialization.convert(content.get("intervals", {}), dict[str, tuple[float | None, float | None]])
     return content
 
 
@@ -263,12 +263,12 @@ def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None
         LabelrError: If a file cannot be written.
     """
     files.make_folder(folder)
-    rows = [files.without_nan(row) for row in evaluation.label_rows]
+    rows = [serialization.without_nan(row) for row in evaluation.label_rows]
     table = ([row[name] for name in COLUMNS] for row in rows)
-    files.write_atomically(folder / PER_LABEL_FILE, files.csv_text(COLUMNS, table))
+    files.write_atomically(folder / PER_LABEL_FILE, serialization.csv_text(COLUMNS, table))
     files.write_atomically(folder / PREDICTIONS_FILE, predictions_csv(evaluation))
     files.write_atomically(folder / ERRORS_FILE, errors_csv)
-    files.write_atomically(folder / METRICS_FILE, files.json_text(evaluation.to_json()))
+    files.write_atomically(folder / METRICS_FILE, serialization.json_text(evaluation.to_json()))
 
 
 def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]] | None = None) -> str:
@@ -291,9 +291,9 @@ def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]
         ):
             cells = zip(targets.tolist(), probs.tolist(), chosen.astype(int).tolist(), strict=True)
             texts = (("" if np.isnan(target) else int(target), f"{prob:.9g}", pred) for target, prob, pred in cells)
-            yield [files.escape_formula_in_path(file), *values, *(value for cell in texts for value in cell)]
+            yield [serialization.escape_formula_in_path(file), *values, *(value for cell in texts for value in cell)]
 
-    return files.csv_text(["filename", *extra, *header], rows())
+    return serialization.csv_text(["filename", *extra, *header], rows())
 
 
 def suspect_rows(evaluation: Evaluation, limit: int | None = None) -> Iterator[tuple[str, str, int, str, int]]:
@@ -311,5 +311,5 @@ def write_suspects(path: Path, evaluation: Evaluation) -> None:
     Raises:
         LabelrError: If it cannot be written.
     """
-    rows = ((files.escape_formula_in_path(file), *rest) for file, *rest in suspect_rows(evaluation))
-    files.write_atomically(path, files.csv_text(SUSPECT_COLUMNS, rows))
+    rows = ((serialization.escape_formula_in_path(file), *rest) for file, *rest in suspect_rows(evaluation))
+    files.write_atomically(path, serialization.csv_text(SUSPECT_COLUMNS, rows))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from labelr import files, signals
+from labelr import files, locks, serialization, signals
 from labelr.data.predicted import MAX_VALUE_BYTES, check_journal_files
 from labelr.errors import LabelrError
 from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
@@ -32,7 +32,7 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
         LabelrError: If the directory holds something else or results of other settings, or another run uses it.
         Stopped: At the end, if a signal has arrived meanwhile. The same command resumes the run.
     """
-    with files.locked(files.make_folder(folder / FOLDER), folder):
+    with locks.locked(files.make_folder(folder / FOLDER), folder):
         if force:
             _clear(folder, settings)
         with closing(Journal(folder)) as journal:
@@ -84,7 +84,7 @@ def finished_output(folder: Path, settings: Mapping[str, Any]) -> Iterator[Journ
     """
     if not check_output(folder):
         raise LabelrError(f"the results in {folder} are gone", "tag the images again")
-    with files.locked(folder / FOLDER, folder), closing(Journal(folder)) as journal:
+    with locks.locked(folder / FOLDER, folder), closing(Journal(folder)) as journal:
         if journal.settings != settings or not journal.is_complete:
             raise LabelrError(f"the results in {folder} are no longer those of this run", "tag the images again")
         yield journal
@@ -222,7 +222,7 @@ def is_changed(path: Path, written: Collection[str], labels: Collection[str]) ->
 
 def is_image_csv(path: Path) -> bool:
     """Whether a file has the form of the CSV of an image."""
-    starts = tuple(files.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
+    starts = tuple(serialization.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
     try:
         with files.open_regular(path) as file:
             header = next((start for start in starts if file.peek().startswith(start)), b"")

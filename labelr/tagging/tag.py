@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from labelr import files, signals
+from labelr import files, serialization, signals
 from labelr.config import TagOptions
 from labelr.data.label_lists import image_paths
 from labelr.data.walk import count_endings, ending_of
@@ -402,7 +402,7 @@ def _no_images(inputs: Inputs) -> LabelrError:
 
 
 def _write_summary(folder: Path, summary: TagSummary) -> None:
-    files.write_atomically(folder / SUMMARY_FILE, files.json_text(summary.to_json()))
+    files.write_atomically(folder / SUMMARY_FILE, serialization.json_text(summary.to_json()))
 
 
 def _paths(photos: Photos) -> list[Path]:

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
-from labelr import files
+from labelr import files, serialization
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.tagging.journal import Journal, WrittenFile
@@ -44,7 +44,7 @@ class UnwritableFileError(LabelrError):
 def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False) -> bytes:
     """The CSV of an image: rows ``label,probability`` of the labels that apply, the most probable first."""
     rows = [(labels[index], format_probability(image.probs[index])) for index in image.ranked]
-    return files.csv_text(IMAGE_HEADER, rows, excel=excel).encode()
+    return serialization.csv_text(IMAGE_HEADER, rows, excel=excel).encode()
 
 
 def image_txt(image: TaggedImage, labels: Sequence[str]) -> bytes:
@@ -206,10 +206,10 @@ class DirectoryWriter:
         if options.uncertain:
             names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
             blank = [""] * len(selection.labels)  # to be filled in by a user
-            rows = ([files.escape_formula_in_path(name), *blank] for name in names)
+            rows = ([serialization.escape_formula_in_path(name), *blank] for name in names)
             write(folder / UNCERTAIN_FILE, header(selection), rows)
         failed = (result for result in self._journal.results() if result.failed)
-        rows = ([files.escape_formula_in_path(result.name), result.reason] for result in failed)
+        rows = ([serialization.escape_formula_in_path(result.name), result.reason] for result in failed)
         write(folder / ERRORS_FILE, ["filename", "reason"], rows)
 
     @contextmanager
@@ -239,7 +239,7 @@ class StreamWriter:
         self._as_json = "jsonl" in tagger.options.formats
         self._excel = tagger.options.for_excel
         if not self._as_json:
-            write(files.csv_text(header(tagger.selection), (), excel=self._excel))
+            write(serialization.csv_text(header(tagger.selection), (), excel=self._excel))
 
     def previous(self, name: str) -> None:
         """As `DirectoryWriter`."""
@@ -259,7 +259,7 @@ class StreamWriter:
         if self._as_json:
             self._write(json_line(image, self._tagger))
         elif not image.result.failed:
-            self._write(files.rows_text([label_row(image)], excel=self._excel))
+            self._write(serialization.rows_text([label_row(image)], excel=self._excel))
 
 
 def header(selection: LabelSelection) -> list[str]:
@@ -269,12 +269,12 @@ def header(selection: LabelSelection) -> list[str]:
 
 def label_row(image: TaggedImage) -> list[Any]:
     """A row of ``labels.csv``: 1 for each label that applies, else 0."""
-    return [files.escape_formula_in_path(image.name), *image.applies.astype(int).tolist()]
+    return [serialization.escape_formula_in_path(image.name), *image.applies.astype(int).tolist()]
 
 
 def probability_row(image: TaggedImage) -> list[Any]:
     """A row of ``probabilities.csv``."""
-    return [files.escape_formula_in_path(image.name), *map(format_probability, image.probs.tolist())]
+    return [serialization.escape_formula_in_path(image.name), *map(format_probability, image.probs.tolist())]
 
 
 def json_line(image: TaggedImage, tagger: Tagger) -> str:
@@ -289,7 +289,7 @@ def json_line(image: TaggedImage, tagger: Tagger) -> str:
             "size": [result.width, result.height], "labels": [labels[index] for index in image.ranked],
             "probabilities": probs, "error": None,
         }  # fmt: skip
-    return files.json_line(value)
+    return serialization.json_line(value)
 
 
 def format_probability(prob: float) -> str:
@@ -312,8 +312,8 @@ def write_table(
     """
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
-        text.write(files.csv_text(header, (), excel=excel))
-        files.write_rows(text, rows, excel=excel)
+        text.write(serialization.csv_text(header, (), excel=excel))
+        serialization.write_rows(text, rows, excel=excel)
         text.detach()
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from labelr import files, signals
+from labelr import files, serialization, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
@@ -289,7 +289,7 @@ class EpochLoop:
         for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is replaced
             (folder / name).unlink(missing_ok=True)
         remove_report(folder)
-        files.write_atomically(folder / store.CONFIG_FILE, files.json_text(info.config))
+        files.write_atomically(folder / store.CONFIG_FILE, serialization.json_text(info.config))
         write_splits(folder, self._dataset)
         files.write_atomically(folder / store.ERRORS_FILE, self._dataset.errors_csv)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import CompareOptions, ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
@@ -134,12 +134,12 @@ def complete(report: ReportData, config: TrainConfig, suspects: Path | None, tra
 
     A report or table of suspects that cannot be written is a warning only, since the model is complete.
     """
-    model, result = report.model, files.without_nan(report.result)
+    model, result = report.model, serialization.without_nan(report.result)
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     info = replace(model.info, scores=result["metrics"], scored_on=result["scored_on"], complete=True, created=created)
     model = replace(model, info=info)
-    files.write_atomically(model.path / store.METRICS_FILE, files.json_text(result))
-    files.write_atomically(model.path / store.CONFIG_FILE, files.json_text(info.config))
+    files.write_atomically(model.path / store.METRICS_FILE, serialization.json_text(result))
+    files.write_atomically(model.path / store.CONFIG_FILE, serialization.json_text(info.config))
     store.save_info(model.path, info)
     report = replace(report, model=model, result=result)
     if suspects is not None:

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import numpy as np
 from msgspec import Meta
 
-from labelr import files
+from labelr import files, serialization
 from labelr.fields import SettingError
 from labelr.model.info import DAMAGED_HINT
 
@@ -58,7 +58,7 @@ class EpochRow:
 
     def to_json(self) -> dict[str, float | None]:
         """What was measured by name, ready for JSON: None where it is not evaluable."""
-        return cast("dict[str, float | None]", files.without_nan(asdict(self)))
+        return cast("dict[str, float | None]", serialization.without_nan(asdict(self)))
 
     @property
     def is_head(self) -> bool:
@@ -113,12 +113,12 @@ def read_history(path: Path) -> list[EpochRow]:
     """
     with files.reading(path, DAMAGED_HINT):
         text = files.read_bytes(path).decode("utf-8")
-        return files.convert(list(csv.DictReader(io.StringIO(text, newline=""))), Rows, strict=False)
+        return serialization.convert(list(csv.DictReader(io.StringIO(text, newline=""))), Rows, strict=False)
 
 
 def history_csv(history: Iterable[EpochRow]) -> str:
     """The content of ``history.csv``."""
-    return files.csv_text([field.name for field in fields(EpochRow)], (astuple(row) for row in history))
+    return serialization.csv_text([field.name for field in fields(EpochRow)], (astuple(row) for row in history))
 
 
 def check_event_log(folder: Path | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from msgspec import Meta
 
-from labelr import files
+from labelr import files, locks, serialization
 from labelr.config import TrainConfig, applicable
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
@@ -96,7 +96,7 @@ class RunRecord:
         Raises:
             LabelrError: If there is none, it is damaged, or of another format.
         """
-        record = files.read_json(path, cls, START_OVER, newest=FORMAT)
+        record = serialization.read_json(path, cls, START_OVER, newest=FORMAT)
         with files.reading(path, START_OVER):
             datetime.fromisoformat(record.created)
             if any(len(image.targets) != len(record.labels) for image in record.images.values()):
@@ -241,7 +241,7 @@ def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, res
                 wanted
                 and pattern.fullmatch(path.name)
                 and record.data == absolute_paths(data)
-                and (resume or not files.is_locked(path))
+                and (resume or not locks.is_locked(path))
             ):
                 found.append((same, rank, record.created, path.name))
     return max(found)[-1] if found else None
@@ -279,7 +279,7 @@ def list_runs(name: str = RUN_FILE) -> Iterator[tuple[Path, RunRecord]]:
     Damaged ones are skipped with a warning.
     """
     for path in store.folders_with(name):
-        if name == RUN_FILE and not (is_resumable(path) or files.is_locked(path)):
+        if name == RUN_FILE and not (is_resumable(path) or locks.is_locked(path)):
             continue
         try:
             yield path, RunRecord.read(path / name)
@@ -336,7 +336,7 @@ def _summarise_model(path: Path) -> dict[str, Any]:
 def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError) -> dict[str, Any]:
     """One row about a model, an unfinished run or, where the source is an error, a damaged model."""
     complete = isinstance(source, ModelInfo) and source.complete
-    running = not complete and files.is_locked(path)
+    running = not complete and locks.is_locked(path)
     row = {
         "name": path.name,
         "path": str(path),

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 from msgspec import Meta
 
-from labelr import files, signals
+from labelr import files, locks, serialization, signals
 from labelr.config import TrainConfig
 from labelr.data.load import name_of_data
 from labelr.data.splits import SPLITS_FILE
@@ -91,7 +91,7 @@ class Checkpoint:
             raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", START_OVER)
         try:
             plain = {name: state[name] for name in Progress.__dataclass_fields__}
-            restore({**state, **vars(files.convert(plain, Progress))})
+            restore({**state, **vars(serialization.convert(plain, Progress))})
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise LabelrError(f"the checkpoint {self.path} is damaged: {first_line(error)}", START_OVER) from error
         return True
@@ -262,7 +262,7 @@ def reserve_folder(
 def _locked(folder: Path, *, keep: bool = False) -> Iterator[Path]:
     """A directory, created if it does not exist, and locked; it is removed if it is empty in the end, unless `keep`."""
     try:
-        with files.locked(folder):
+        with locks.locked(folder):
             yield folder
     finally:
         if not keep:
@@ -276,7 +276,7 @@ def _lock_first_free(stem: str, stack: ExitStack) -> Path:
         folder = store.models_folder() / (stem if number == 1 else f"{stem}-{number}")
         if folder.exists() and not _is_vacant(folder):
             continue
-        if files.is_locked(folder):
+        if locks.is_locked(folder):
             continue
         with suppress(BusyError), ExitStack() as attempt:
             attempt.enter_context(_locked(folder))
@@ -289,7 +289,7 @@ def _lock_first_free(stem: str, stack: ExitStack) -> Path:
 def _is_vacant(folder: Path) -> bool:
     """Whether a directory holds nothing but leftovers of a run that was killed before its first checkpoint."""
     try:
-        names = {path.name for path in folder.iterdir() if not files.is_draft(path)} - {files.LOCK_FILE}
+        names = {path.name for path in folder.iterdir() if not files.is_draft(path)} - {locks.LOCK_FILE}
     except FileNotFoundError:  # another run has ended meanwhile
         return True
     return not names or (names == {RUN_FILE} and _is_ours(folder))

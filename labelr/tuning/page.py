@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from labelr import files
+from labelr import files, serialization
 from labelr.config import TrainConfig
 from labelr.errors import pluralize
 from labelr.fields import is_number
@@ -95,7 +95,7 @@ def render(result: TuneResult, now: datetime) -> str:
 def _table(result: TuneResult) -> dict[str, Any]:
     """The trials, best first: columns and rows; an empty column of spreads is left out."""
     searched, fields = result.plan.space.dimensions, TrainConfig.__dataclass_fields__
-    rows = [files.without_nan(row) for row in trial_rows(result.ranking[:MAX_ROWS], searched, format_rounded)]
+    rows = [serialization.without_nan(row) for row in trial_rows(result.ranking[:MAX_ROWS], searched, format_rounded)]
     first = ("rank", "trial", "score", "spread")  # which are then in sight on a telephone, too
     columns = [
         {

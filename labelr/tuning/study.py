@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from labelr import files
+from labelr import files, locks, serialization
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import BusyError, LabelrError, first_line, mask_passwords, preview
@@ -100,7 +100,7 @@ class Study:
             self.shared = optuna.create_study(
                 study_name=name, storage=self.storage, direction="maximize", load_if_exists=True
             )
-            files.convert(self.shared.user_attrs, StudyAttributes)
+            serialization.convert(self.shared.user_attrs, StudyAttributes)
             check_attempts(self.attempts())
         self.claim_lock = FileLock(self.folder / ".claim.lock")
         """Held while points are enqueued and claimed, so that no two processes of this machine claim the same one."""
@@ -230,7 +230,7 @@ def _delete(study: Study) -> None:
     if study.url:
         optuna.delete_study(study_name=study.name, storage=study.storage)
         study.close()
-    files.remove_folder(study.folder)
+    locks.remove_folder(study.folder)
 
 
 # --- what a study searches: it is never resumed on other data, or with another space ----------------------------------
@@ -302,7 +302,7 @@ def _drop_partial_line(path: Path) -> None:
     """Removes an incomplete last line, as a full disk or a power cut leaves it; Optuna would refuse the journal."""
     if os.path.exists(path):
         content = files.read_bytes(path)
-        files.check_number_of_values(content)
+        serialization.check_number_of_values(content)
         end = content.rfind(b"\n") + 1
         if end < len(content):
             os.truncate(path, end)

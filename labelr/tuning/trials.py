@@ -15,7 +15,7 @@ import optuna
 from msgspec import Meta
 from optuna.trial import FrozenTrial, TrialState
 
-from labelr import files
+from labelr import serialization
 from labelr.config import SEARCHABLE, TrainConfig
 from labelr.errors import pluralize
 from labelr.frames import as_html, format_number
@@ -169,7 +169,7 @@ class TuneResult:
             "importance": dict(self.importance), "optimistic_bias": self.optimistic_bias,
             "trials": [trial.to_json() for trial in self.ranking],
         }  # fmt: skip
-        return {**model, **files.without_nan(search)}
+        return {**model, **serialization.without_nan(search)}
 
     def __repr__(self) -> str:
         score = f"{self.plan.options.metric} {format_number(self.best.score)}"
@@ -221,11 +221,11 @@ def check_attempts(attempts: Iterable[FrozenTrial]) -> None:
     """Raises ValueError where an attempt has values that labelr does not write: a study may come from anywhere."""
     for attempt in attempts:
         for attributes in (attempt.user_attrs, attempt.system_attrs):
-            files.convert(attributes, dict[str, Attribute])
-        files.convert(attempt.user_attrs, AttemptAttributes)
-        files.convert(attempt.system_attrs, FixedParams)
-        files.convert(attempt.params, dict[str, Setting])
-        files.convert(attempt.intermediate_values, dict[int, float])
+            serialization.convert(attributes, dict[str, Attribute])
+        serialization.convert(attempt.user_attrs, AttemptAttributes)
+        serialization.convert(attempt.system_attrs, FixedParams)
+        serialization.convert(attempt.params, dict[str, Setting])
+        serialization.convert(attempt.intermediate_values, dict[int, float])
 
 
 def read_trials(study: optuna.Study) -> list[Trial]:
@@ -307,8 +307,8 @@ def trial_rows(
 
 def trials_csv(trials: Sequence[Trial], names: Iterable[str]) -> str:
     """The content of ``trials.csv``."""
-    rows = [files.without_nan(row) for row in trial_rows(trials, names)]
-    return files.csv_text(rows[0], (row.values() for row in rows))
+    rows = [serialization.without_nan(row) for row in trial_rows(trials, names)]
+    return serialization.csv_text(rows[0], (row.values() for row in rows))
 
 
 def format_time_left(trials: Sequence[Trial], num_points: int | None, jobs: int) -> str:

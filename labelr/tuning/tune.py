@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from labelr import files, signals
+from labelr import files, serialization, signals
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
@@ -196,7 +196,7 @@ def conclude(study: Study, plan: Plan, val_images: int) -> TuneResult:
         raise LabelrError(f"no trial was completed{details}", hint)
     result = TuneResult(study.name, study.folder, plan, tuple(trials), val_images, _importance(study.shared))
     files.write_atomically(study.folder / TRIALS_FILE, trials_csv(trials, plan.space.dimensions))
-    files.write_atomically(study.folder / store.CONFIG_FILE, files.json_text(result.best_config.to_dict()))
+    files.write_atomically(study.folder / store.CONFIG_FILE, serialization.json_text(result.best_config.to_dict()))
     return result
 
 

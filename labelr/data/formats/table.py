@@ -13,7 +13,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
-from labelr import files
+from labelr import serialization
 from labelr.data.label_lists import is_from_python
 from labelr.data.limits import CELLS_OF_ROW, DEFAULT_LIMITS, Limits
 from labelr.data.walk import has_image_suffix
@@ -326,7 +326,7 @@ def _may_be_ours(path: Path, header: Sequence[str]) -> bool:
 def _without_escapes(path: Path, rows: list[list[str]]) -> tuple[list[list[str]], tuple[str, ...]]:
     """The rows without the apostrophes that escape formulas, and a note on them."""
     quoted = {cell for row in rows for cell in row if cell[:1] == "'"}
-    plain = {cell: text for cell in sorted(quoted) if (text := files.unescape_formula(cell)) != cell}
+    plain = {cell: text for cell in sorted(quoted) if (text := serialization.unescape_formula(cell)) != cell}
     if not plain:
         return rows, ()
     note = f"texts that an apostrophe escapes for spreadsheets, read without it: {preview(list(plain))}"

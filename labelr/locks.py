@@ -1,0 +1,94 @@
+"""The lock of a folder that a run writes, which the operating system releases when the process ends."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from labelr import files
+from labelr.errors import BusyError, LabelrError
+
+LOCK_FILE = ".lock"
+LOCK_SECONDS = 0.5
+"""How long a lock is tried again that no run holds: another process is finding out whether it is free."""
+
+
+@contextmanager
+def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
+    """Holds the lock of a folder, which is created if it does not exist.
+
+    The operating system releases the lock when the process ends, however it ends. `owner` is the folder that an error
+    names, if it is another one.
+
+    Raises:
+        BusyError: If another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_FILE)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not lock.is_locked:
+        files.make_folder(folder)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, FileNotFoundError) as error:  # a run that ends deletes its lock, and its empty folder
+            if is_locked(folder) or time.monotonic() > deadline:
+                raise BusyError(
+                    f"another run is writing to {owner or folder}",
+                    "wait until it ends, or name another directory with `--output`",
+                ) from error
+            time.sleep(LOCK_SECONDS / 500)
+        except OSError as error:
+            raise files.write_error(folder, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # of Windows, where the file stays, and where the folder is gone
+            if not (folder / LOCK_FILE).lstat().st_size:  # else the file is of another program
+                (folder / LOCK_FILE).unlink()
+        lock.release()
+
+
+def remove_folder(folder: Path) -> None:
+    """Deletes a folder and its contents, but never what a link leads to, while it holds the folder's lock.
+
+    Raises:
+        LabelrError: If something in it cannot be deleted.
+        BusyError: If another process holds the lock.
+    """
+    if folder.is_symlink():
+        raise LabelrError(f"{folder} is a link to another folder", "delete the link yourself")
+    with locked(folder), files.deleting(folder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK_FILE:  # which is deleted when it is released
+                path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError), files.deleting(folder):
+        folder.rmdir()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a folder, which is neither taken nor changed."""
+    try:
+        with files.open_regular(folder / LOCK_FILE) as file:
+            return not _is_free(file.fileno())
+    except OSError:  # there is none, or the file system has no locks
+        return False
+
+
+def _is_free(descriptor: int) -> bool:
+    """Whether nobody holds the exclusive lock of a file; the shared lock that finds out delays a run, not a query."""
+    if sys.platform == "win32":
+        from filelock import lock_descriptor
+
+        return lock_descriptor(descriptor, blocking=False)
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
