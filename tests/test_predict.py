@@ -19,7 +19,7 @@ from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
 from labelr.model.device import Runtime, pick_runtime
 from labelr.model.info import Preprocessing
-from labelr.model.predict import ImageLike, Model, normalise, optimize_for_inference, predict_probs
+from labelr.model.predict import ImageLike, Model, micro_batch_size, normalise, optimize_for_inference, predict_probs
 
 
 class Brightness(nn.Module):
@@ -234,3 +234,8 @@ def test_model_shows_its_network_labels_and_score(trained: Model) -> None:
     page = trained._repr_html_()
     assert all(label in page for label in trained.labels)
     assert "32 px" in page
+
+
+@pytest.mark.parametrize(("image_size", "images"), [(32, 8), (512, 8), (1024, 2), (2048, 1)])
+def test_fewer_large_images_are_predicted_together(trained: Model, image_size: int, images: int) -> None:
+    assert micro_batch_size(trained.runtime, image_size) == images

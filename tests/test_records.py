@@ -20,6 +20,7 @@ from labelr.files import digest
 from labelr.model import store
 from labelr.model.device import pick_runtime
 from labelr.model.predict import Model
+from labelr.model.weight_files import read_weights
 from labelr.training.epochs import EpochLoop, describe_model
 from labelr.training.fit import FitResult, load_splits
 from labelr.training.record import RunRecord, list_models_and_runs, load_record, verify_models
@@ -207,3 +208,9 @@ def test_damaged_file_is_an_error_or_is_read(place: Place) -> None:
         dice = random.Random(kind)
         outcomes = {read_damaged_record(place, kind, dice.randbytes(96)) for _ in range(NUM_EXAMPLES)}
         assert True in outcomes, kind
+
+
+def test_weights_of_a_type_that_no_network_has_are_refused(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.ones(4, 4).to(torch.float8_e4m3fn)}, tmp_path / "w.pt")
+    with pytest.raises(LabelrError, match="conv.weight has values of type float8_e4m3fn, which labelr does not use"):
+        read_weights(tmp_path / "w.pt")

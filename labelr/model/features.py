@@ -104,7 +104,7 @@ def compute_features(
 def _compute(
     network: Network, pixels: PixelSet, views: Sequence[View], preprocessing: Preprocessing, runtime: Runtime
 ) -> Iterator[Features]:
-    batcher = MicroBatcher(micro_batch_size(runtime), "computing features")
+    batcher = MicroBatcher(micro_batch_size(runtime, preprocessing.image_size), "computing features")
     pool = ThreadPool(runtime.compute_threads)
 
     @torch.inference_mode()

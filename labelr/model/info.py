@@ -24,8 +24,8 @@ Channels = tuple[float, float, float]
 Mean = Annotated[float, Meta(ge=-1e4, le=1e4)]
 Std = Annotated[float, Meta(ge=1e-4, le=1e4)]
 """A smaller divisor would make numbers of float32 infinite."""
-Size = Annotated[int, Meta(ge=1, le=8192)]
-"""The edge of a square of pixels: 8192 already takes 800 MB in the first layer."""
+Size = Annotated[int, Meta(ge=1, le=2048)]
+"""The edge of a square of pixels, up to the largest that a network is trained with."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Timestamp = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\dT[\d:.]+\+00:00)?\Z")]

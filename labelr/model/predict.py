@@ -29,6 +29,8 @@ MICRO_BATCH_SIZES = {"cpu": 8}
 """Images that go through the network together, by type of device. On a CPU, each thread computes a micro-batch at a
 time. The size is constant, so that an image's probabilities do not depend on the other images."""
 DEFAULT_MICRO_BATCH_SIZE = 64
+FULL_SIZE = 512
+"""Of larger images, in pixels, fewer go through the network together, in the same memory."""
 NOT_FINITE = "the model's output is not a number"
 """Why an image fails: probabilities are NaN if numbers in the network become too large."""
 NOT_FINITE_HINT = "compute with `--no-amp`, or train the model again with a smaller `--lr`"
@@ -101,8 +103,8 @@ def predict_probs(
         LabelrError: If memory does not suffice for a single image.
     """
     pool, alone = ThreadPool(runtime.compute_threads), ThreadPool(1)
-    whole = micro_batch_size(runtime)
-    batcher = batcher or make_batcher(runtime)
+    whole = micro_batch_size(runtime, preprocessing.image_size)
+    batcher = batcher or make_batcher(runtime, preprocessing.image_size)
 
     def predict(batch: NDArray[np.uint8], max_images: int) -> NDArray[np.floating]:
         # the parts of what is usually one micro-batch are not computed side by side: that would save no memory
@@ -116,14 +118,15 @@ def predict_probs(
         yield calibrate(batcher.run(partial(predict, batch)), calibration)
 
 
-def micro_batch_size(runtime: Runtime) -> int:
-    """The number of images that go through the network together."""
-    return MICRO_BATCH_SIZES.get(runtime.device.type, DEFAULT_MICRO_BATCH_SIZE)
+def micro_batch_size(runtime: Runtime, image_size: int) -> int:
+    """The number of images of an edge, in pixels, that go through the network together."""
+    size = MICRO_BATCH_SIZES.get(runtime.device.type, DEFAULT_MICRO_BATCH_SIZE)
+    return max(1, size * FULL_SIZE**2 // max(image_size, FULL_SIZE) ** 2)
 
 
-def make_batcher(runtime: Runtime) -> MicroBatcher:
+def make_batcher(runtime: Runtime, image_size: int) -> MicroBatcher:
     """What limits the images that go through a network together to what the memory suffices for."""
-    return MicroBatcher(micro_batch_size(runtime), "prediction")
+    return MicroBatcher(micro_batch_size(runtime, image_size), "prediction")
 
 
 def _predict_micro_batch(
@@ -194,7 +197,7 @@ class Model:
 
     @cached_property
     def _batcher(self) -> MicroBatcher:
-        return make_batcher(self.runtime)
+        return make_batcher(self.runtime, self.info.preprocessing.image_size)
 
     @property
     def uncalibrated(self) -> Self:

@@ -19,6 +19,11 @@ from labelr import files, serialization
 from labelr.errors import LabelrError, first_line
 from labelr.model.info import Count
 
+TYPES = frozenset({
+    torch.float32, torch.float64, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+})  # fmt: skip
+"""What the tensors of a network may hold."""
 MAX_HEADER_BYTES = 16 * 2**20
 """The longest header of a safetensors file: one of the largest backbones has 0.1 MB."""
 State = Mapping[str, Tensor]
@@ -125,6 +130,9 @@ def check_like(found: object, wanted: State, name: str) -> None:
 def check_finite(tensors: State) -> None:
     """Raises ValueError where values of a network are not finite, or a variance or divisor is not positive."""
     for name, tensor in tensors.items():
+        if tensor.dtype not in TYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{name} has values of type {kind}, which labelr does not use")
         if tensor.numel() and tensor.is_floating_point():
             low, high = (float(end) for end in torch.aminmax(tensor))
             if not (math.isfinite(low) and math.isfinite(high)):
@@ -152,4 +160,4 @@ def _is_plain(value: object) -> bool:
     """Whether a value is a tensor that is stored in full."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
         return False
-    return not value.is_quantized and value.nbytes <= value.untyped_storage().nbytes()
+    return not (value.is_quantized or value.is_nested) and value.nbytes <= value.untyped_storage().nbytes()

@@ -246,7 +246,7 @@ class Tagger:
         """
         threads = max(self.model.runtime.threads, self.model.runtime.workers)
         tasks = (Task.of(name, base, previous(name)) for name in names)
-        size = micro_batch_size(self.model.runtime)
+        size = self._micro_batch_size
         if self.model.runtime.is_cpu:
             tagged: Iterator[list[TaggedImage]] = map_ahead(
                 self._tag_batch, _batches(tasks, size), threads=threads, ahead=2 * threads
@@ -288,12 +288,16 @@ class Tagger:
         result = result._replace(width=image.width, height=image.height, pages=image.pages, note=image.note)
         return Opened(result, "new", image.pixels)
 
+    @property
+    def _micro_batch_size(self) -> int:
+        return micro_batch_size(self.model.runtime, self.model.info.preprocessing.image_size)
+
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""
         if not pixels:
             return np.empty((0, len(self.model.labels)), np.float32)
         # padded with zeros, since the last digits of the probabilities depend on the size of the batch
-        batch = np.zeros((micro_batch_size(self.model.runtime), *pixels[0].shape), np.uint8)
+        batch = np.zeros((self._micro_batch_size, *pixels[0].shape), np.uint8)
         batch[: len(pixels)] = pixels
         return self.model.predict_pixels([batch])[: len(pixels)]
 

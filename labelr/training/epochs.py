@@ -127,7 +127,7 @@ class EpochLoop:
         self._info = info  # of the best epoch, once it is saved
         self._val_targets = dataset.split("val").targets
         self._val_pixels = pixels.subset(dataset.split_rows("val"))
-        self._val_batcher = make_batcher(run.runtime)
+        self._val_batcher = make_batcher(run.runtime, info.preprocessing.image_size)
         self._checkpoint = run.checkpoint()
         self._best_created = ""  # when the best epoch ended; the saved model has the same time
         self._seconds = 0.0  # of the current epoch, when the checkpoint was saved

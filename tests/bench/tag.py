@@ -89,7 +89,7 @@ def limits(photos: Path, model: Path) -> tuple[float, float]:
     loaded = store.load_from(model, pick_runtime())
     size, paths = loaded.info.preprocessing.image_size, list(find_images(photos))
     torch.set_num_threads(1)
-    batch = np.random.default_rng(0).integers(0, 256, (micro_batch_size(loaded.runtime), size, size, 3), np.uint8)
+    batch = np.random.default_rng(0).integers(0, 256, (micro_batch_size(loaded.runtime, size), size, size, 3), np.uint8)
     loaded.predict_pixels([batch])
     with ThreadPoolExecutor(available_cpus()) as pool:
         start = time.perf_counter()
@@ -98,7 +98,7 @@ def limits(photos: Path, model: Path) -> tuple[float, float]:
         rounds = 16 * available_cpus()
         start = time.perf_counter()
         list(pool.map(lambda _: loaded.predict_pixels([batch]), range(rounds)))
-        return decoding, rounds * micro_batch_size(loaded.runtime) / (time.perf_counter() - start)
+        return decoding, rounds * micro_batch_size(loaded.runtime, size) / (time.perf_counter() - start)
 
 
 def compare(title: str, photos: Path, peer_script: Path, modes: tuple[str, ...], size: int, folder: Path) -> None:
