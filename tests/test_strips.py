@@ -88,3 +88,12 @@ def test_image_that_is_turned_after_the_resize_is_as_if_turned_before(
     exact = np.asarray(Image.fromarray(in_full(image, 50, rule, gap=None)).transpose(how[orientation]))
     # they differ in where the blocks begin over which an image is averaged first, and are as close to the exact pixels
     assert np.abs(after - exact).mean() < 1.05 * np.abs(before - exact).mean() + 0.01 < 3
+
+
+@pytest.mark.parametrize("rule", RESIZE_RULES)
+def test_small_transparent_image_is_enlarged_as_an_opaque_one(rule: ResizeRule, tmp_path: Path) -> None:
+    image = Image.fromarray(NOISE[:30, :48, :3])
+    image.save(tmp_path / "rgb.png")
+    image.convert("RGBA").save(tmp_path / "rgba.png")
+    expected, found = (read_pixels(tmp_path / name, 224, rule=rule) for name in ("rgb.png", "rgba.png"))
+    np.testing.assert_array_equal(found, expected)

@@ -100,6 +100,7 @@ class LabelTable:
             if annotation.name
         ]
         occurring = {label for annotation in cleaned for label in (*annotation.present, *annotation.absent)}
+        limits.check_labels(occurring)
         declared = list(dict.fromkeys(label.strip() for label in vocabulary or () if label.strip()))
         labels = (*declared, *sorted(occurring - set(declared)))
         rows: dict[str, int] = {}
@@ -108,7 +109,7 @@ class LabelTable:
             if annotation.name not in rows:
                 rows[annotation.name] = len(rows)
                 splits.append(annotation.split)
-        limits.check_targets(len(rows), len(labels))
+        limits.check_targets(len(rows), labels)
         targets, num_ties = _count_votes(cleaned, rows, labels)
         if num_ties:
             notes = (*notes, f"labels affirmed as often as denied for an image, taken as unknown: {num_ties:,}")

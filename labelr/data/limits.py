@@ -1,6 +1,7 @@
 """Limits on label files, so that no file takes more than about 10 seconds and 1 GB: all follow from ``--max-cells``."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ MAX_NESTING = 100
 """Lists and objects within each other in YAML."""
 MAX_NAME = 4096
 """Characters in the path of an image; no system has longer ones."""
+MAX_LABEL = 1000
+"""Characters of a label; a longer one is a caption, or a cell whose quote is missing."""
 MAX_LITERAL = 100_000
 """Characters of a cell that holds a list as Python writes it: its parser takes a hundred times as many bytes."""
 
@@ -67,11 +70,22 @@ class Limits:
         most = self.cells // CELLS_PER_COLUMN
         self._check(f"{path} has {number:,} {what}", number * CELLS_PER_COLUMN, 1, f"{most:,}")
 
-    def check_targets(self, images: int, labels: int) -> None:
-        """Raises LabelrError if the label file has too many labels, or too many for its number of images."""
-        self.check_columns(self.path, labels, "labels")
-        number = images * labels
-        what = f"{self.path} has {labels:,} labels for {images:,} images, which are {number:,} targets"
+    def check_labels(self, labels: Collection[str]) -> None:
+        """Raises LabelrError if the label file has too many labels, or one that is too long."""
+        self.check_columns(self.path, len(labels), "labels")
+        longest = max(labels, key=len, default="")
+        if len(longest) > MAX_LABEL:
+            raise LabelrError(
+                f"{self.path} has a label of {len(longest):,} characters, {longest[:40]!r}..., "
+                f"and at most {MAX_LABEL:,} are read",
+                "name the column of labels with `--label-column`, or the separator with `--tag-separator`",
+            )
+
+    def check_targets(self, images: int, labels: Collection[str]) -> None:
+        """Raises LabelrError if the label file has too many labels, too long ones, or too many for its images."""
+        self.check_labels(labels)
+        number = images * len(labels)
+        what = f"{self.path} has {len(labels):,} labels for {images:,} images, which are {number:,} targets"
         self._check(what, number, TARGETS_PER_CELL, f"{self.cells * TARGETS_PER_CELL:,}")
 
     def _check(self, found: str, number: int, per_cell: int, most: str) -> None:

@@ -22,6 +22,8 @@ REDUCING_GAP = 3.0
 """An image is averaged over blocks as long as it stays at least so many times as large as the square."""
 BICUBIC_SUPPORT = 1.5
 """How far beyond the box Pillow's bicubic filter reaches, in pixels of the square."""
+ENLARGING_SUPPORT = 2.0
+"""How far it reaches at least, in pixels of the image."""
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -113,7 +115,7 @@ def _reduce(strips: Strips, target: tuple[int, int], box: Box) -> tuple[Image.Im
     """The part of an image that is resized, and the box in it, as `Image.resize` reduces a whole image."""
     scale_x, scale_y = (box[2] - box[0]) / target[0], (box[3] - box[1]) / target[1]
     factor_x, factor_y = (max(1, int(scale / REDUCING_GAP)) for scale in (scale_x, scale_y))
-    support_x, support_y = BICUBIC_SUPPORT * scale_x, BICUBIC_SUPPORT * scale_y
+    support_x, support_y = (max(BICUBIC_SUPPORT * scale, ENLARGING_SUPPORT) for scale in (scale_x, scale_y))
     left, top = max(0, int(box[0] - support_x)), max(0, int(box[1] - support_y))
     right = min(strips.size[0], math.ceil(box[2] + support_x))
     bottom = min(strips.size[1], math.ceil(box[3] + support_y))

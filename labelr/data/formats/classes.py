@@ -110,7 +110,7 @@ def _read_words(columns: Columns, numbers: Sequence[int], source: Source) -> tup
     if options.blank == "unknown" or (options.blank == "auto" and not is_slots):
         is_unknown[:] = True
     labels = sorted(set().union(*words))
-    source.limits.check_targets(len(words), len(labels))
+    source.limits.check_targets(len(words), labels)
     place = {label: column for column, label in enumerate(labels)}
     targets = np.zeros((len(words), len(labels)), dtype=np.float32)
     for row, own in enumerate(words):

@@ -402,7 +402,7 @@ def _explain(path: Path, error: csv.Error) -> LabelrError:
     if "field limit" not in str(error):
         return LabelrError(f"{path} is not a table: {error}", "save it as CSV again")
     return LabelrError(
-        f"{path} has a cell of more than {csv.field_size_limit():,} characters",
+        f"{path} has a cell, or separators in a row, of more than {csv.field_size_limit():,} characters",
         "close the quote before it, or raise the limit with `--max-cells`",
     )
 

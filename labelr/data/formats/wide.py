@@ -56,6 +56,7 @@ def read(source: Source) -> LabelTable:
     skipped = columns.find_invalid()
     marks = read_marks(columns, options)
     _check_labels(table, marks.columns)
+    source.limits.check_labels([table.header[column] for column in marks.columns])
     targets, assumptions, invalid = read_targets(table, marks, options)
     invalid = {**skipped, **invalid}
     kept = [row for row in range(len(targets)) if row not in invalid]
