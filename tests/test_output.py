@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli
-from tag_results import tree
+from tag_results import reason_of, tree
 
 from labelr import files, locks
 from labelr.data.predicted import read_predictions
@@ -20,7 +20,7 @@ from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
 from labelr.tagging.journal import FOLDER, Journal
-from labelr.tagging.output import open_output, preview_output
+from labelr.tagging.output import TABLES, open_output, preview_output
 from labelr.tagging.pipeline import Result
 from labelr.tagging.tag import tag
 
@@ -203,15 +203,89 @@ def test_nothing_is_deleted_that_labelr_did_not_write_whatever_a_journal_says(
         out / "notes.csv": ("notes.csv", "notes"),
         out / "notes.txt": ("notes.txt", "notes.jpg"),
         out / "other.png.csv": ("other.png.csv", "gone.png"),
+        out / "gone.png.csv": ("gone.png.csv", "gone.png"),
+        out / "gone.txt": ("gone.txt", "gone.jpg"),
+        photos / "gone.png.csv": (str(photos / "gone.png.csv"), "gone.png"),
+        photos / "tags.txt": (str(photos / "tags.txt"), "tags.jpg"),
+        photos / "empty.txt": (str(photos / "empty.txt"), "empty.jpg"),
     }
+    contents = {"tags.txt": b"disc\n", "gone.txt": b"disc\n", "empty.txt": b""}
     for victim in victims:
-        victim.write_bytes(image_csv if victim.name.endswith(".png.csv") else b"my notes\n")
+        victim.write_bytes(image_csv if victim.name.endswith(".png.csv") else contents.get(victim.name, b"mine\n"))
     rows = [(os.fsencode(key), os.fsencode(image), files.digest(path)) for path, (key, image) in victims.items()]
     rows += [(b"nul\0.csv", b"nul\0", "0" * 64), (b"", b"", "0" * 64), (b"..", b".", "0" * 64)]
     plant(out, *(("INSERT INTO files VALUES (?, ?, ?)", row) for row in rows))
     before = {victim: victim.read_bytes() for victim in victims}
     assert tag(photos, trained, output=out, **options).complete
     assert {victim: victim.read_bytes() for victim in victims} == before
+
+
+@pytest.mark.parametrize("damage", ["UPDATE facts SET value = '99' WHERE name = 'format'", None])
+def test_force_keeps_files_of_images_that_no_journal_confirms(
+    photos: Path, tmp_path: Path, trained: Model, damage: str | None
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+    (out / "mine.csv").write_text("label,probability\nhand made,0.500000\n")
+    with (out / "a.png.csv").open("a") as file:
+        file.write("holiday,1.000000\n")
+    before = tree(out)
+    if damage:
+        plant(out, damage)
+    else:
+        (out / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
+    summary = tag(photos, trained, output=out, force=True)
+    assert (summary.ok, summary.failed) == (3, 2)
+    assert "a.png.csv already exists" in reason_of(out, "a.png")
+    after = tree(out)
+    assert "mine.csv" in before
+    for name in before:
+        assert name in TABLES or after[name] == before[name]
+
+
+def test_files_next_to_images_are_recognized_without_the_journal(
+    photos: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"output": out, "in_place": True, "format": ("csv", "txt")}
+    tag(photos, trained, **options)
+    before = tree(photos)
+    (out / FOLDER / "journal.sqlite").unlink()
+    assert tag(photos, trained, **options).ok == 4
+    assert tree(photos) == before
+    assert "is now called" not in caplog.text
+    (photos / "a.png").unlink()
+    tag(photos, trained, **options)
+    assert not (photos / "a.png.csv").exists()
+    assert (photos / "a.txt").exists()  # which may be of a person who chose the same tags
+
+
+def test_files_in_a_moved_folder_are_updated_and_those_of_another_user_kept(
+    photos: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"format": ("csv", "txt", "table")}
+    tag(photos, trained, output=tmp_path / "out", **options)
+    moved, received = (tmp_path / "out").rename(tmp_path / "moved"), tmp_path / "received"
+    shutil.copytree(moved, received)
+    (photos / "a.png").unlink()
+    tag(photos, trained, output=moved, **options)
+    assert not {"a.png.csv", "a.txt", "labels.1.csv"} & {*tree(moved)}
+    before = tree(received)
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "other home"))
+    tag(photos, trained, output=received, **options)
+    after = tree(received)
+    assert (after["labels.1.csv"], after["labels.csv"]) == (before["labels.csv"], tree(moved)["labels.csv"])
+    for name in before:
+        assert name in TABLES or after[name] == before[name]
+
+
+def test_probabilities_that_are_not_numbers_are_predicted_again(photos: Path, tmp_path: Path, trained: Model) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+    before = tree(out)
+    plant(out, "UPDATE results SET probs = x'0000c07f0000c07f0000c07f' WHERE name = x'612e706e67'")  # NaN for a.png
+    assert tag(photos, trained, output=out).unchanged == 3
+    assert tree(out) == before
 
 
 RESULT = "INSERT INTO results VALUES (x'61', 1, 2, 3, 'd', 4, 5, '', {}, 0, '')"
@@ -228,7 +302,6 @@ RESULT = "INSERT INTO results VALUES (x'61', 1, 2, 3, 'd', 4, 5, '', {}, 0, '')"
         "INSERT INTO files VALUES (x'61', x'61', NULL)",
         RESULT.format("'text'"),
         RESULT.format("x'000000'"),
-        RESULT.format("x'0000c07f'"),
         RESULT.format("x'0000000000000000'"),
         RESULT.format("zeroblob(20000000)"),
         "REPLACE INTO facts VALUES ('settings', '[1]')",

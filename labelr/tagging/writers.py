@@ -98,11 +98,18 @@ class DirectoryWriter:
 
     def _write_file(self, path: Path, image: TaggedImage, content: bytes) -> None:
         known = self._check_owner(path, image)
-        if not known and os.path.exists(path):
-            raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
-        if known and os.path.isfile(path) and is_changed(path, known.digests, self._tagger.selection.labels):
-            raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
         digests = files.digest(path), hashlib.sha256(content).hexdigest()
+        if os.path.isfile(path) and is_changed(path, known.digests if known else ()):
+            if digests[0] == digests[1]:
+                if path.suffix == ".csv":  # a text file may be of a person who chose the same tags
+                    self._journal.put_file(path, image.name, digests)
+                return
+            if known:
+                raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
+        if not known and os.path.exists(path):
+            raise UnwritableFileError(
+                f"{path.name} already exists, and no journal of yours says that labelr wrote it: rename or delete it"
+            )
         self._journal.put_file(path, image.name, digests)
         _write(path, content)
 
@@ -163,7 +170,7 @@ class DirectoryWriter:
         kept = delete_files(self._journal, self._folder, self._root, orphans=True)
         if kept:
             log.warning(
-                "kept %s of images that are gone or failed, because of edits: %s",
+                "kept %s of images that are gone or failed, edited or not written by labelr: %s",
                 pluralize(len(kept), "file"), preview(kept),
             )  # fmt: skip
         self._write_tables()
@@ -225,7 +232,7 @@ class DirectoryWriter:
                 numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
                 kept = next(other for other in numbered if not os.path.lexists(other))
                 path.rename(kept)
-                log.warning("%s was not written by labelr, and is now called %s", path, kept.name)
+                log.warning("nothing shows that labelr wrote %s, which is now called %s", path, kept.name)
             self._journal.put_table(path.name, files.digest(path), digest)
         self._tables.append(path)
 
