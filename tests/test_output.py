@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
+from labelr.tagging import signing
 from labelr.tagging.journal import FOLDER, Journal
 from labelr.tagging.output import TABLES, open_output, preview_output
 from labelr.tagging.pipeline import Result
@@ -488,3 +490,16 @@ def test_damaged_database_is_a_reported_error(output: Path) -> None:
     (output / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
     with pytest.raises(LabelrError, match="is damaged"):
         Journal(output)
+
+
+def test_key_that_cannot_be_kept_is_a_warning(
+    photos: Path, tmp_path: Path, trained: Model, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.make_folder(home)
+    (home / signing.KEY_FILE).write_bytes(b"short")
+    tag(photos, trained, output=tmp_path / "out")
+    assert "no key can be kept in" in caplog.text
+    assert (home / signing.KEY_FILE).read_bytes() == b"short"
+    (home / signing.KEY_FILE).unlink()
+    with ThreadPoolExecutor() as pool:
+        assert len({*pool.map(lambda _: signing.make_key(), range(20))}) == 1

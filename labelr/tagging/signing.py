@@ -27,17 +27,19 @@ def read_key() -> bytes:
 
 def make_key() -> bytes:
     """The key of this user, which is created if there is none; one for this run alone if it cannot be kept."""
+    reason = f"{KEY_FILE} is damaged or cannot be read"
+    if not read_key():
+        try:
+            _create(files.home())
+        except OSError as error:
+            reason = str(error.strerror or error)
     key = read_key()
-    if key:
-        return key
-    try:
-        _create(files.home())
-    except OSError as error:
+    if not key:
         log.warning(
-            "cannot keep a key in %s (%s): later runs take the files of this run for yours, and keep them",
-            files.home(), error.strerror or error,
+            "no key can be kept in %s (%s): later runs take the files of this run for yours, and keep them",
+            files.home(), reason,
         )  # fmt: skip
-    return read_key() or secrets.token_bytes(KEY_BYTES)
+    return key or secrets.token_bytes(KEY_BYTES)
 
 
 def _create(home: Path) -> None:
