@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.progress import Description, Total
+from labelr.tagging import signing
 from labelr.tagging.journal import FOLDER, Journal
-from labelr.tagging.output import open_output, preview_output
+from labelr.tagging.output import TABLES, open_output, preview_output
 from labelr.tagging.pipeline import Result
 from labelr.tagging.tag import tag
 
@@ -203,15 +205,90 @@ def test_nothing_is_deleted_that_labelr_did_not_write_whatever_a_journal_says(
         out / "notes.csv": ("notes.csv", "notes"),
         out / "notes.txt": ("notes.txt", "notes.jpg"),
         out / "other.png.csv": ("other.png.csv", "gone.png"),
+        out / "gone.png.csv": ("gone.png.csv", "gone.png"),
+        out / "gone.txt": ("gone.txt", "gone.jpg"),
+        photos / "gone.png.csv": (str(photos / "gone.png.csv"), "gone.png"),
+        photos / "tags.txt": (str(photos / "tags.txt"), "tags.jpg"),
+        photos / "empty.txt": (str(photos / "empty.txt"), "empty.jpg"),
     }
+    contents = {"tags.txt": b"disc\n", "gone.txt": b"disc\n", "empty.txt": b""}
     for victim in victims:
-        victim.write_bytes(image_csv if victim.name.endswith(".png.csv") else b"my notes\n")
+        victim.write_bytes(image_csv if victim.name.endswith(".png.csv") else contents.get(victim.name, b"mine\n"))
     rows = [(os.fsencode(key), os.fsencode(image), files.digest(path)) for path, (key, image) in victims.items()]
     rows += [(b"nul\0.csv", b"nul\0", "0" * 64), (b"", b"", "0" * 64), (b"..", b".", "0" * 64)]
     plant(out, *(("INSERT INTO files VALUES (?, ?, ?)", row) for row in rows))
     before = {victim: victim.read_bytes() for victim in victims}
     assert tag(photos, trained, output=out, **options).complete
     assert {victim: victim.read_bytes() for victim in victims} == before
+
+
+@pytest.mark.parametrize("damage", ["UPDATE facts SET value = '99' WHERE name = 'format'", None])
+def test_force_keeps_files_of_images_that_no_journal_confirms(
+    photos: Path, tmp_path: Path, trained: Model, damage: str | None
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+    (out / "mine.csv").write_text("label,probability\nhand made,0.500000\n")
+    with (out / "a.png.csv").open("a") as file:
+        file.write("holiday,1.000000\n")
+    before = tree(out)
+    if damage:
+        plant(out, damage)
+    else:
+        (out / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
+    summary = tag(photos, trained, output=out, force=True)
+    assert (summary.ok, summary.failed) == (4, 1)
+    after = tree(out)
+    assert after["a.png.1.csv"] == before.pop("a.png.csv")
+    assert "mine.csv" in before
+    assert "z.png.1.csv" not in after  # the content of which is right
+    for name in before:
+        assert name in TABLES or after[name] == before[name]
+
+
+def test_files_next_to_images_are_recognized_without_the_journal(
+    photos: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"output": out, "in_place": True, "format": ("csv", "txt")}
+    tag(photos, trained, **options)
+    before = tree(photos)
+    (out / FOLDER / "journal.sqlite").unlink()
+    assert tag(photos, trained, **options).ok == 4
+    assert tree(photos) == before
+    assert "is now called" not in caplog.text
+    (photos / "a.png").unlink()
+    tag(photos, trained, **options)
+    assert not (photos / "a.png.csv").exists()
+    assert (photos / "a.txt").exists()  # which may be of a person who chose the same tags
+
+
+def test_files_in_a_moved_folder_are_updated_and_those_of_another_user_kept(
+    photos: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"format": ("csv", "txt", "table")}
+    tag(photos, trained, output=tmp_path / "out", **options)
+    moved, received = (tmp_path / "out").rename(tmp_path / "moved"), tmp_path / "received"
+    shutil.copytree(moved, received)
+    (photos / "a.png").unlink()
+    tag(photos, trained, output=moved, **options)
+    assert not {"a.png.csv", "a.txt", "labels.1.csv"} & {*tree(moved)}
+    before = tree(received)
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "other home"))
+    tag(photos, trained, output=received, **options)
+    after = tree(received)
+    assert (after["labels.1.csv"], after["labels.csv"]) == (before["labels.csv"], tree(moved)["labels.csv"])
+    for name in before:
+        assert name in TABLES or after[name] == before[name]
+
+
+def test_probabilities_that_are_not_numbers_are_predicted_again(photos: Path, tmp_path: Path, trained: Model) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+    before = tree(out)
+    plant(out, "UPDATE results SET probs = x'0000c07f0000c07f0000c07f' WHERE name = x'612e706e67'")  # NaN for a.png
+    assert tag(photos, trained, output=out).unchanged == 3
+    assert tree(out) == before
 
 
 RESULT = "INSERT INTO results VALUES (x'61', 1, 2, 3, 'd', 4, 5, '', {}, 0, '')"
@@ -228,7 +305,6 @@ RESULT = "INSERT INTO results VALUES (x'61', 1, 2, 3, 'd', 4, 5, '', {}, 0, '')"
         "INSERT INTO files VALUES (x'61', x'61', NULL)",
         RESULT.format("'text'"),
         RESULT.format("x'000000'"),
-        RESULT.format("x'0000c07f'"),
         RESULT.format("x'0000000000000000'"),
         RESULT.format("zeroblob(20000000)"),
         "REPLACE INTO facts VALUES ('settings', '[1]')",
@@ -414,3 +490,16 @@ def test_damaged_database_is_a_reported_error(output: Path) -> None:
     (output / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
     with pytest.raises(LabelrError, match="is damaged"):
         Journal(output)
+
+
+def test_key_that_cannot_be_kept_is_a_warning(
+    photos: Path, tmp_path: Path, trained: Model, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.make_folder(home)
+    (home / signing.KEY_FILE).write_bytes(b"short")
+    tag(photos, trained, output=tmp_path / "out")
+    assert "no key can be kept in" in caplog.text
+    assert (home / signing.KEY_FILE).read_bytes() == b"short"
+    (home / signing.KEY_FILE).unlink()
+    with ThreadPoolExecutor() as pool:
+        assert len({*pool.map(lambda _: signing.make_key(), range(20))}) == 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from labelr import files
 from labelr.data.predicted import JOURNAL, JOURNAL_SCHEMA, check_journal, check_journal_files, parse_settings
 from labelr.errors import LabelrError
+from labelr.tagging import signing
 from labelr.tagging.pipeline import Probs, Result
 
 FOLDER, JOURNAL_FILE = JOURNAL.parts
@@ -38,7 +39,8 @@ class WrittenFile(NamedTuple):
 
     Attributes:
         image: Name of the image that it was last written for.
-        digests: The digests that it may have; empty if it also holds tags of the user, and is never deleted.
+        digests: The digests that it may have; empty if it also holds tags of the user, or the entry is not signed
+            by this user: then it is never deleted.
     """
 
     image: str
@@ -56,6 +58,7 @@ class Journal:
         self._output = output.absolute()
         self.path = output / FOLDER / JOURNAL_FILE
         self._committed = time.monotonic()
+        self._key = b""
         self._connect()
 
     def _connect(self) -> None:
@@ -164,22 +167,36 @@ class Journal:
 
     def table_digests(self, name: str) -> tuple[str, ...]:
         """The digests that a table may have; empty if it was never written."""
-        return tuple((self._fact(f"table {name}") or "").split())
+        return self._verified(self._fact(f"table {name}") or "", b"table", name.encode())
+
+    def _signed(self, digests: Collection[str], *parts: bytes) -> str:
+        """Digests with a signature, without which they confirm nothing: a journal may come from elsewhere."""
+        self._key = self._key or signing.make_key()
+        text = " ".join(digests)
+        return f"{text} {signing.sign(self._key, *parts, text.encode())}"
+
+    def _verified(self, stored: str, *parts: bytes) -> tuple[str, ...]:
+        """The digests, if this user has signed them together with these values; else none."""
+        self._key = self._key or signing.read_key()
+        text, _, signature = stored.rpartition(" ")
+        return tuple(text.split()) if signing.is_signed(signature, self._key, *parts, text.encode()) else ()
 
     def put_table(self, name: str, *digests: str) -> None:
         """Keeps, immediately on disk, that a table is about to be written; see `put_file`."""
         with self._errors(), self._database:
-            self._database.execute("REPLACE INTO facts VALUES (?, ?)", (f"table {name}", " ".join(digests)))
+            row = f"table {name}", self._signed(digests, b"table", name.encode())
+            self._database.execute("REPLACE INTO facts VALUES (?, ?)", row)
 
     def get(self, name: str) -> Result | None:
-        """The result of an image."""
+        """The result of an image; None if it has none, or one whose probabilities are not numbers."""
         return next(self._results("SELECT * FROM results WHERE name = ?", os.fsencode(name)), None)
 
     def _results(self, query: str, *values: bytes) -> Iterator[Result]:
         for row in self._rows(query, *values):
             with self._errors():
                 result = _result(row)
-            yield result
+            if result is not None:
+                yield result
 
     def check_lengths(self, num_labels: int) -> None:
         """Raises LabelrError if an image has probabilities of another number of labels."""
@@ -264,23 +281,28 @@ class Journal:
         names = (os.fsdecode(name) for (name,) in rows)
         return [name for name in names if "\0" not in name and ".." not in PurePath(name).parts]
 
-    def _key(self, path: Path) -> bytes:
+    def _path_key(self, path: Path) -> bytes:
         """The path of a file: relative in the output directory, which may be moved, else absolute."""
         inside = path.is_relative_to(self._output)
         return os.fsencode(path.relative_to(self._output) if inside else path)
 
     def file(self, path: Path) -> WrittenFile | None:
-        """What is known of a file; None if it was never written."""
-        for image, digests in self._rows("SELECT name, digests FROM files WHERE path = ?", self._key(path)):
-            return WrittenFile(os.fsdecode(image), tuple(digests.split()))
+        """What is known of a file; None if it was never written, or by somebody else."""
+        for row in self._rows("SELECT path, name, digests FROM files WHERE path = ?", self._path_key(path)):
+            written = self._written(*row)
+            return written if written.digests or not row[2] else None
         return None
+
+    def _written(self, path: bytes, image: bytes, digests: str) -> WrittenFile:
+        return WrittenFile(os.fsdecode(image), self._verified(digests, b"file", path, image))
 
     def put_file(self, path: Path, image: str, digests: Collection[str]) -> None:
         """Keeps, immediately on disk, that a file is about to be written for an image.
 
         The digests are of its content before and after: if the process is killed meanwhile, it has one of them.
         """
-        row = self._key(path), os.fsencode(image), " ".join(digests)
+        key, name = self._path_key(path), os.fsencode(image)
+        row = key, name, self._signed(digests, b"file", key, name) if digests else ""
         with self._errors(), self._database:
             self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", row)
 
@@ -291,10 +313,7 @@ class Journal:
         """
         condition = f"digests != '' AND {_ORPHAN}" if orphans else "digests != ''"
         rows = self._rows(f"SELECT path, name, digests FROM files WHERE {condition}")  # noqa: S608
-        return {
-            self._output / os.fsdecode(path): WrittenFile(os.fsdecode(image), tuple(digests.split()))
-            for path, image, digests in rows
-        }
+        return {self._output / os.fsdecode(row[0]): self._written(*row) for row in rows}
 
     def restore(self) -> None:
         """Writes all results to disk, and the database itself again if it was deleted, as with the output directory.
@@ -333,9 +352,9 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _result(row: tuple[Any, ...]) -> Result:
+def _result(row: tuple[Any, ...]) -> Result | None:
     name, size, mtime_ns, ctime_ns, digest, width, height, reason, probs, *unused = row
     status, values = (size, mtime_ns, ctime_ns), np.frombuffer(probs, "<f4")
     if not np.isfinite(values).all():
-        raise ValueError(f"{os.fsdecode(name)!r} has a probability that is not finite")
+        return None
     return Result(os.fsdecode(name), status, digest, width, height, reason, values, *unused)

@@ -1,7 +1,7 @@
 """The output directory: what is refused, replaced and deleted in it, and its lock."""
 
+import logging
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -9,10 +9,12 @@ from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from labelr import files, locks, serialization, signals
-from labelr.data.predicted import MAX_VALUE_BYTES, check_journal_files
-from labelr.errors import LabelrError
+from labelr import files, locks, signals
+from labelr.data.predicted import check_journal_files
+from labelr.errors import LabelrError, pluralize, preview
 from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
+
+log = logging.getLogger(__name__)
 
 LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
@@ -21,7 +23,6 @@ IMAGE_HEADER = ("label", "probability")
 SUMMARY_FILE = "summary.json"
 RESERVED = frozenset({*TABLES, SUMMARY_FILE, FOLDER})
 """Names in the output directory that no file of an image takes, in lower case: some file systems ignore case."""
-_LAST_CELL = len(b",0.123456\n")
 
 
 @contextmanager
@@ -152,15 +153,15 @@ def _clear(folder: Path, settings: Mapping[str, Any]) -> None:
     with files.writing(folder), ExitStack() as stack:
         try:
             journal = stack.enter_context(closing(Journal(folder)))
-            previous = journal.settings
-        except LabelrError:  # damaged, or from another version: it does not say which files were written
+            kept = delete_files(journal, folder, root_of(folder, settings))
+        except LabelrError as error:  # damaged, or from another version: it does not say which files were written
             stack.close()
-            written = [path for path in folder.rglob("*.csv") if is_image_csv(path)]
-            for path in (*written, *(folder / FOLDER).glob(f"{JOURNAL_FILE}*")):
+            log.warning("%s; files of images are kept, and used again if their content is right", error.message)
+            for path in (folder / FOLDER).glob(f"{JOURNAL_FILE}*"):
                 path.unlink()
             return
-        same = previous.get("photos") == settings.get("photos")  # else the journal leads to a folder nobody named
-        delete_files(journal, folder, root_of(folder, previous if same else {}))
+        if kept:
+            log.warning("kept %s, edited or not written by labelr: %s", pluralize(len(kept), "file"), preview(kept))
         for name in TABLES:
             if not is_edited(folder / name, journal.table_digests(name)):
                 (folder / name).unlink(missing_ok=True)
@@ -175,19 +176,19 @@ def root_of(folder: Path, settings: Mapping[str, Any]) -> Path:
 def delete_files(journal: Journal, folder: Path, root: Path, *, orphans: bool = False) -> list[Path]:
     """Deletes the files that were written for images, or for images that are gone or failed.
 
-    A journal may come from elsewhere. What it lists is deleted only if it is below `root`, not behind a link, has a
-    name that labelr gives, and a content that labelr writes.
+    A journal may come from elsewhere. What it lists is deleted only if this user has signed the entry, and the file is
+    in the output directory or `root`, not behind a link, with a name that labelr gives and the content that it wrote.
 
     Returns:
         The files that are kept: those edited since, and those that labelr did not write.
     """
-    labels = journal.settings.get("labels", [])
     kept = []
     for path, written in journal.files(orphans=orphans).items():
-        if not _may_be_written(path, written.image, root) or is_changed(path, written.digests, labels):
-            kept.append(path)
-        else:
+        is_ours = any(_may_be_written(path, written.image, place) for place in (folder.absolute(), root))
+        if is_ours and not is_changed(path, written.digests):
             _remove(path, folder.absolute())
+        else:
+            kept.append(path)
     return kept
 
 
@@ -210,38 +211,9 @@ def is_edited(path: Path, written: Collection[str]) -> bool:
     return bool(digest) and digest not in written
 
 
-def is_changed(path: Path, written: Collection[str], labels: Collection[str]) -> bool:
-    """Whether a file of an image exists and is not what labelr wrote: by its digest, and by its form.
-
-    The digest alone shows nothing if whoever made the journal also knew the file.
-    """
-    if not os.path.lexists(path):
-        return False
-    return is_edited(path, written) or not (is_image_csv(path) or _holds_labels(path, labels))
-
-
-def is_image_csv(path: Path) -> bool:
-    """Whether a file has the form of the CSV of an image."""
-    starts = tuple(serialization.csv_text(IMAGE_HEADER, (), excel=excel).encode() for excel in (False, True))
-    try:
-        with files.open_regular(path) as file:
-            header = next((start for start in starts if file.peek().startswith(start)), b"")
-            file.seek(max(len(header) - 1, os.fstat(file.fileno()).st_size - _LAST_CELL))
-            end = file.read()
-    except OSError:
-        return False
-    return bool(header) and (end == b"\n" or bool(re.fullmatch(rb"[,;][01]\.\d{6}\n", end)))
-
-
-def _holds_labels(path: Path, labels: Collection[str]) -> bool:
-    """Whether a text file holds nothing but some of these labels, separated by commas."""
-    known = {part for label in labels for part in label.split(", ")}
-    try:
-        with files.open_regular(path) as file:
-            text = file.read(MAX_VALUE_BYTES).decode("utf-8", "surrogateescape").removesuffix("\n")
-    except OSError:
-        return False
-    return path.suffix == ".txt" and known.issuperset(text.split(", ") if text else ())
+def is_changed(path: Path, written: Collection[str]) -> bool:
+    """Whether something else than labelr wrote is there, such as an edited file or a folder."""
+    return os.path.lexists(path) and files.digest(path) not in {*written} - {""}
 
 
 def _remove(path: Path, folder: Path) -> None:

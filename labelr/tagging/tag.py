@@ -280,7 +280,7 @@ def tag(
     start = time.perf_counter()
     with open_output(folder, run_settings, force=force) as journal:
         _write_summary(folder, TagSummary.of(tagger, folder))
-        writer = DirectoryWriter(folder, inputs.base, tagger, journal)
+        writer = DirectoryWriter(folder, inputs.base, tagger, journal, force=force)
         summary = _tag_all(inputs, tagger, writer, folder, track)
         signals.raise_if_stopped()
         new_failures = journal.new_failures()

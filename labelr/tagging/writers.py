@@ -56,7 +56,9 @@ def image_txt(image: TaggedImage, labels: Sequence[str]) -> bytes:
 class DirectoryWriter:
     """Writes results into an output directory, where files that a user has edited are kept."""
 
-    def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal) -> None:
+    def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
+        self._force = force and not tagger.options.in_place
+        self._renamed: list[Path] = []
         self._folder = folder
         self._base = base
         self._tagger = tagger
@@ -98,11 +100,21 @@ class DirectoryWriter:
 
     def _write_file(self, path: Path, image: TaggedImage, content: bytes) -> None:
         known = self._check_owner(path, image)
+        digests = [files.digest(path), hashlib.sha256(content).hexdigest()]
+        if os.path.isfile(path) and is_changed(path, known.digests if known else ()):
+            if digests[0] == digests[1]:
+                if path.suffix == ".csv" or not self._tagger.options.in_place:
+                    self._journal.put_file(path, image.name, digests)
+                return  # a text file next to an image may be of a person who chose the same tags
+            if known:
+                raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
+            if self._force:
+                self._renamed.append(_rename(path))
+                digests[0] = ""
         if not known and os.path.exists(path):
-            raise UnwritableFileError(f"{path.name} already exists, and labelr did not write it")
-        if known and os.path.isfile(path) and is_changed(path, known.digests, self._tagger.selection.labels):
-            raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
-        digests = files.digest(path), hashlib.sha256(content).hexdigest()
+            raise UnwritableFileError(
+                f"{path.name} already exists, and no journal of yours says that labelr wrote it: rename or delete it"
+            )
         self._journal.put_file(path, image.name, digests)
         _write(path, content)
 
@@ -163,9 +175,14 @@ class DirectoryWriter:
         kept = delete_files(self._journal, self._folder, self._root, orphans=True)
         if kept:
             log.warning(
-                "kept %s of images that are gone or failed, because of edits: %s",
+                "kept %s of images that are gone or failed, edited or not written by labelr: %s",
                 pluralize(len(kept), "file"), preview(kept),
             )  # fmt: skip
+        if self._renamed:
+            renamed = pluralize(len(self._renamed), "file")
+            log.warning(
+                "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
+            )
         self._write_tables()
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
@@ -222,10 +239,7 @@ class DirectoryWriter:
                 content.seek(0)
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             if is_edited(path, (digest, *self._journal.table_digests(path.name))):
-                numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-                kept = next(other for other in numbered if not os.path.lexists(other))
-                path.rename(kept)
-                log.warning("%s was not written by labelr, and is now called %s", path, kept.name)
+                log.warning("nothing shows that labelr wrote %s, which is now called %s", path, _rename(path).name)
             self._journal.put_table(path.name, files.digest(path), digest)
         self._tables.append(path)
 
@@ -315,6 +329,14 @@ def write_table(
         text.write(serialization.csv_text(header, (), excel=excel))
         serialization.write_rows(text, rows, excel=excel)
         text.detach()
+
+
+def _rename(path: Path) -> Path:
+    """Gives a file a number that is free before its suffix."""
+    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    kept = next(other for other in numbered if not os.path.lexists(other))
+    with files.writing(path):
+        return path.rename(kept)
 
 
 def _is_gone(path: Path) -> bool:
