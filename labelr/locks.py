@@ -72,8 +72,13 @@ def remove_folder(folder: Path) -> None:
 
 def is_locked(folder: Path) -> bool:
     """Whether another process holds the lock of a folder, which is neither taken nor changed."""
+    return is_held(folder / LOCK_FILE)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of a file, which is neither taken nor changed."""
     try:
-        with files.open_regular(folder / LOCK_FILE) as file:
+        with files.open_regular(lock) as file:
             return not _is_free(file.fileno())
     except OSError:  # there is none, or the file system has no locks
         return False
