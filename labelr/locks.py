@@ -24,9 +24,11 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
 
     Raises:
         BusyError: If another process holds it.
+        LabelrError: If it cannot be taken.
     """
     from filelock import FileLock, Timeout
 
+    check_lock(folder)
     lock = FileLock(folder / LOCK_FILE)
     deadline = time.monotonic() + LOCK_SECONDS
     while not lock.is_locked:
@@ -51,6 +53,13 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
         lock.release()
 
 
+def check_lock(folder: Path) -> None:
+    """Raises LabelrError if a folder or a link is in the place of a folder's lock."""
+    path = folder / LOCK_FILE
+    if path.is_symlink() or path.is_dir():
+        raise LabelrError(f"{path} is in the place of a lock file", "move it away")
+
+
 def remove_folder(folder: Path) -> None:
     """Deletes a folder and its contents, but never what a link leads to, while it holds the folder's lock.
 
@@ -64,8 +73,10 @@ def remove_folder(folder: Path) -> None:
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != LOCK_FILE:  # which is deleted when it is released
+            elif path.name != LOCK_FILE:
                 path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # of Windows, where an empty one is deleted when it is released
+            (folder / LOCK_FILE).unlink(missing_ok=True)
     with suppress(FileNotFoundError), files.deleting(folder):
         folder.rmdir()
 
