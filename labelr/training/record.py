@@ -66,6 +66,7 @@ class RunRecord:
         images: Each image by its name in the label file.
         versions: Of labelr and torch.
         created: When the run was started, ISO 8601.
+        study: The mark of the study whose best settings it trains; empty for other runs.
     """
 
     data: tuple[str, ...]
@@ -75,9 +76,12 @@ class RunRecord:
     images: dict[str, RecordedImage]
     versions: dict[str, str]
     created: Timestamp
+    study: str = ""
 
     @classmethod
-    def of(cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset") -> Self:
+    def of(
+        cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset", study: str = ""
+    ) -> Self:
         """The record of a run that starts now."""
         return cls(
             data=absolute_paths(data),
@@ -87,6 +91,7 @@ class RunRecord:
             images=recorded_images(dataset),
             versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            study=study,
         )
 
     @classmethod

@@ -116,6 +116,11 @@ class Study:
         """What it searches; empty for a new study."""
         return dict(self.shared.user_attrs.get(IDENTITY, {}))
 
+    @property
+    def mark(self) -> str:
+        """What the records of its runs keep, so that a model shows which study it belongs to: its name and data."""
+        return f"{self.name} {self.identity.get('content', '')}"
+
     def close(self) -> None:
         """Closes the connections to the database."""
         if isinstance(self.storage, RDBStorage):
