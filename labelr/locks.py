@@ -57,7 +57,7 @@ def check_lock(folder: Path) -> None:
     """Raises LabelrError if a folder or a link is in the place of a folder's lock."""
     path = folder / LOCK_FILE
     if path.is_symlink() or path.is_dir():
-        raise LabelrError(f"{path} is in the place of a lock file", "move it away")
+        raise LabelrError(f"{path} is in the place of a lock file, and is a folder or a link", "move it away")
 
 
 def remove_folder(folder: Path) -> None:
