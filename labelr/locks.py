@@ -24,9 +24,11 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
 
     Raises:
         BusyError: If another process holds it.
+        LabelrError: If it cannot be taken.
     """
     from filelock import FileLock, Timeout
 
+    check_lock(folder)
     lock = FileLock(folder / LOCK_FILE)
     deadline = time.monotonic() + LOCK_SECONDS
     while not lock.is_locked:
@@ -51,6 +53,13 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
         lock.release()
 
 
+def check_lock(folder: Path) -> None:
+    """Raises LabelrError if a folder or a link is in the place of a folder's lock."""
+    path = folder / LOCK_FILE
+    if path.is_symlink() or path.is_dir():
+        raise LabelrError(f"{path} is in the place of a lock file, and is a folder or a link", "move it away")
+
+
 def remove_folder(folder: Path) -> None:
     """Deletes a folder and its contents, but never what a link leads to, while it holds the folder's lock.
 
@@ -64,16 +73,23 @@ def remove_folder(folder: Path) -> None:
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != LOCK_FILE:  # which is deleted when it is released
+            elif path.name != LOCK_FILE:
                 path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # of Windows, where an empty one is deleted when it is released
+            (folder / LOCK_FILE).unlink(missing_ok=True)
     with suppress(FileNotFoundError), files.deleting(folder):
         folder.rmdir()
 
 
 def is_locked(folder: Path) -> bool:
     """Whether another process holds the lock of a folder, which is neither taken nor changed."""
+    return is_held(folder / LOCK_FILE)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of a file, which is neither taken nor changed."""
     try:
-        with files.open_regular(folder / LOCK_FILE) as file:
+        with files.open_regular(lock) as file:
             return not _is_free(file.fileno())
     except OSError:  # there is none, or the file system has no locks
         return False

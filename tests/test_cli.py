@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import sys
@@ -530,6 +531,35 @@ def test_default_model_stays_after_a_mistake(cli: Cli, model: Path, arguments: l
     assert cli("models", "default", "small").code == 0
     assert cli("models", "default", *arguments).code == code
     assert cli("models", "default").out == f"{model}\n"
+
+
+@pytest.mark.parametrize("content", ["", "a\0b", "x" * 50_000, "pipe", "folder", "device"])
+def test_damaged_choice_of_a_default_is_a_warning_and_can_be_replaced(cli: Cli, model: Path, content: str) -> None:
+    path = model.parent / ".default"
+
+    def damage() -> None:
+        path.unlink(missing_ok=True)
+        kinds = {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "device": lambda: path.symlink_to("/dev/zero")}
+        kinds.get(content, lambda: path.write_text(content))()
+
+    damage()
+    listed = cli("models", "list")
+    assert listed.code == 0
+    assert "`labelr models default --unset`" in listed.err
+    assert [cli("models", *line).code for line in (["verify"], ["show", "small"])] == [0, 0]
+    assert cli("models", "default").code == 1
+    assert cli("models", "default", "small") == (0, f"{model}\n", "")
+    damage()
+    assert cli("models", "default", "--unset").code == 0
+    assert not path.exists()
+
+
+def test_model_is_shown_without_its_settings_where_their_record_is_damaged(cli: Cli, model: Path) -> None:
+    (model / "record.json").write_text("{")
+    shown = cli("models", "show", "small")
+    assert shown.code == 0
+    assert "temperature" in shown.out
+    assert "Warning: its settings are not shown: " in shown.err
 
 
 def test_list_without_models_says_how_to_train_one(cli: Cli) -> None:

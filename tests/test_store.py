@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import put
 
 from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
@@ -164,6 +165,8 @@ def test_newer_format_is_refused_with_a_hint(copy: Path) -> None:
         {"labels": None},
         {"labels": ["a", "a", "b"]},
         {"labels": ["a", "b", "\ud800"]},
+        {"labels": ["a", "b", ""]},
+        {"labels": ["a", "b", " \n"]},
         {"data": 1},
         {"best_epoch": 1e999},
         {"created": "yesterday"},
@@ -326,3 +329,23 @@ def test_only_models_of_the_models_folder_are_removed(trained: Model, copy: Path
         store.remove(trained.path)
     store.remove(copy)
     assert not copy.exists()
+
+
+def test_model_with_a_lock_of_another_program_is_removed(copy: Path) -> None:
+    put(copy, ".lock", "4711")
+    store.remove(copy)
+    assert not copy.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_nothing_of_a_model_that_cannot_be_locked_is_removed(copy: Path, tmp_path: Path, kind: str) -> None:
+    target = put(tmp_path, "thesis.txt", "last words")
+    if kind == "folder":
+        put(copy / ".lock", "notes.txt", "theirs")
+    else:
+        (copy / ".lock").symlink_to(target)
+    before = sorted(copy.rglob("*"))
+    with pytest.raises(LabelrError, match=r"\.lock is in the place of a lock file"):
+        store.remove(copy)
+    assert sorted(copy.rglob("*")) == before
+    assert target.read_text() == "last words"

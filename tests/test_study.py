@@ -87,6 +87,40 @@ def test_incomplete_last_line_of_a_journal_is_removed(study: Study) -> None:
         assert len(again.attempts()) == 2
 
 
+@pytest.mark.parametrize("text", ["chapter 1\nlast words", "thesis", '{"op_code":0}\nlast words'])
+def test_file_that_is_no_journal_is_refused_unchanged(tmp_path: Path, text: str) -> None:
+    path = put(tmp_path, "study.log", text)
+    with pytest.raises(LabelrError, match="is damaged"):
+        Study("some", tmp_path, None)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["trials", "workers", "study.log"])
+def test_link_in_a_study_is_refused(tmp_path: Path, name: str) -> None:
+    target = put(tmp_path, "thesis.txt", "last words")
+    put(tmp_path / "study", "trials.csv", "")
+    (tmp_path / "study" / name).symlink_to(target if "." in name else tmp_path)
+    with pytest.raises(LabelrError, match=f"{name} is a link"):
+        Study("some", tmp_path / "study", None)
+    assert target.read_text() == "last words"
+
+
+def test_only_checkpoints_of_finished_trials_are_deleted(study: Study) -> None:
+    study.enqueue(POINTS)
+    study.shared.tell(claim(study, uuid.uuid4().hex), 0.5)
+    kept = [put(study.trials_folder / name, "checkpoint.pt", "") for name in ("1-holiday", "2-0", "1-")]
+    gone = put(study.trials_folder / "1-0", "checkpoint.pt", "")
+    study.remove_checkpoints()
+    assert all(path.exists() for path in kept)
+    assert not gone.exists()
+
+
+def test_question_for_workers_changes_nothing(study: Study) -> None:
+    path = put(study.folder / "workers", "poetry.lock", "theirs")
+    assert not study.has_workers()
+    assert path.read_text() == "theirs"
+
+
 def test_damaged_journal_is_an_error(shapes: Path, home: Path) -> None:
     put(home / "studies" / "mine", "study.log", "damaged\n" * 3)
     with pytest.raises(LabelrError, match=r"the study in .* is damaged"):

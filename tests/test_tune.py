@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,13 @@ from optuna.trial import FrozenTrial, TrialState
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model import store
+from labelr.model.predict import Model
+from labelr.model.store import RUN_FILE
 from labelr.training.fit import fit
 from labelr.training.record import RECORD_FILE
+from labelr.tuning.refit import check_output, earlier_folder
 from labelr.tuning.space import Plan
-from labelr.tuning.study import Study
+from labelr.tuning.study import Study, Target
 from labelr.tuning.trials import POINT, REASON, WORKER
 from labelr.tuning.tune import conclude, tune
 
@@ -207,11 +211,27 @@ def test_model_of_the_same_study_is_replaced_and_others_only_by_force(shapes: Pa
     assert store.load_info(place).config["lr"] == first.best.settings["lr"]
     second = tune(shapes, space, ONE_EPOCH, study="a", output=place)
     assert store.load_info(place).config["lr"] == second.best.settings["lr"]
-    (place / RECORD_FILE).unlink()  # as after a kill soon after the start
+    (place / RECORD_FILE).rename(place / RUN_FILE)  # as after a kill soon after the start
     third = tune(shapes, space, ONE_EPOCH, study="a", output=place)
     assert third.model is not None
     assert second.model is not None
     assert third.model["metrics"] == second.model["metrics"]
+
+
+def test_model_belongs_to_a_study_if_its_own_record_says_so(trained: Model, home: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(trained.path, home / "models" / "precious"))
+    elsewhere = Path(shutil.copytree(trained.path, tmp_path / "elsewhere"))
+    settings = {"lr": 0.1}
+    with closing(Study("a", tmp_path / "study", None)) as study:
+        for folder in (place, elsewhere):
+            study.shared.set_user_attr("refit", {"host": "here", "path": str(folder), "settings": settings})
+            with pytest.raises(LabelrError, match="there is a model in"):
+                check_output(study, Target(output=folder))
+            assert earlier_folder(study, settings) is None
+            record = json.loads((folder / RECORD_FILE).read_text())
+            put(folder, RECORD_FILE, json.dumps(record | {"study": study.mark}))
+            check_output(study, Target(output=folder))
+            assert earlier_folder(study, settings) == (place if folder == place else None)
 
 
 # --- stopped, killed, shared ------------------------------------------------------------------------------------------

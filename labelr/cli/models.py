@@ -11,7 +11,7 @@ from labelr import console
 from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import CompareOptions
-from labelr.errors import pluralize
+from labelr.errors import LabelrError, pluralize
 from labelr.fields import SettingError
 
 models = opt.Commands(
@@ -54,11 +54,15 @@ def show(
     with console.session(quiet=quiet, verbose=verbose):
         folder = store.find(name)
         info = store.load_info(folder)
-    description = {**summarise(folder, info), **dataclasses.asdict(info)}
+        description = {**summarise(folder, info, store.listed_default()), **dataclasses.asdict(info)}
     if json:
         console.show_json(description)
-    else:
-        _show_model(description, applied_settings(folder, info))
+        return
+    _show_model(description)
+    try:
+        _show_settings(applied_settings(folder, info))
+    except LabelrError as error:
+        console.show_note(f"its settings are not shown: {error.message}", prefix="Warning: ", style="yellow")
 
 
 @models.command()
@@ -232,7 +236,7 @@ def _state(row: Mapping[str, Any]) -> str:
     return state + (f", {row['epochs_done']} of {pluralize(row['epochs'], 'epoch')}" if row.get("epochs") else "")
 
 
-def _show_model(description: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def _show_model(description: Mapping[str, Any]) -> None:
     from labelr.data.value_range import ValueRange
     from labelr.scoring.metrics import METRIC_NAMES
 
@@ -260,6 +264,9 @@ def _show_model(description: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         where = "over folds" if description["scored_on"] == "folds" else f"on the {description['scored_on']} split"
         console.show_note(f"Scores {where}:", to=console.stdout)
         console.show_table([{"metric": name, "value": scores.get(key)} for key, name in METRIC_NAMES.items()])
+
+
+def _show_settings(settings: Mapping[str, Any]) -> None:
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     _show_pairs("setting", {name: _format_setting(value) for name, value in given.items()})
 

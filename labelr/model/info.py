@@ -168,7 +168,7 @@ def _validate(info: ModelInfo) -> None:
     architecture, weights = info.architecture, info.weights
     checks = {
         "labels, one of which is given twice": len(set(info.labels)) == len(info.labels),
-        "labels, one of which is no text": all(map(files.is_text, info.labels)),
+        "labels, one of which is no text": all(files.is_text(label) and label.strip() for label in info.labels),
         "number of thresholds": len(info.thresholds) == len(info.labels),
         "value_range": info.preprocessing.value_range.is_valid,
         "stem and width": architecture.backbone is not None or None not in (architecture.stem, architecture.width),

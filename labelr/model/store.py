@@ -325,11 +325,12 @@ def _holds(folder: Path, *patterns: str) -> bool:
 
 
 def check_removable(folder: Path) -> None:
-    """Raises LabelrError where a model is outside the models folder, or in use by a run."""
+    """Raises LabelrError where a model is outside the models folder, in use by a run, or cannot be locked."""
     if folder.resolve().parent != models_folder().resolve():
         raise LabelrError(f"{folder} is not in {models_folder()}", "delete this directory yourself")
     if locks.is_locked(folder):
         raise BusyError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
+    locks.check_lock(folder)
 
 
 def remove(folder: Path) -> None:
@@ -340,7 +341,7 @@ def remove(folder: Path) -> None:
     """
     check_removable(folder)
     locks.remove_folder(folder)
-    if folder == pinned_model():
+    if folder == listed_default():
         pin(None)
         log.warning("%s was the default model: without `--model`, the newest one is used now", folder.name)
 
@@ -352,7 +353,7 @@ def find_default() -> Path:
     """The directory of the model that is used where none is named: the pinned one, else the newest complete one.
 
     Raises:
-        LabelrError: If the pinned one is gone or lacks a file, or there is no model.
+        LabelrError: If the pinned one is not known, is gone or lacks a file, or there is no model.
     """
     pinned = pinned_model()
     if pinned is not None:
@@ -374,15 +375,31 @@ def newest_model() -> Path | None:
 
 
 def pinned_model() -> Path | None:
-    """The directory of the model that `labelr models default` chose; None where it chose none."""
+    """The directory of the model that `labelr models default` chose; None where it chose none.
+
+    Raises:
+        LabelrError: If the choice cannot be read.
+    """
     path = models_folder() / DEFAULT_FILE
     if not path.exists():
         return None
-    with files.reading(path, "delete this file"):
-        name = files.read_bytes(path, MAX_NAME).decode("utf-8", "surrogateescape").removesuffix("\n")
+    with files.reading(path, DEFAULT_HINT):
+        try:
+            name = files.read_bytes(path, MAX_NAME).decode("utf-8", "surrogateescape").removesuffix("\n")
+        except OSError as error:
+            raise LabelrError(f"cannot read {path}: {error.strerror or error}", DEFAULT_HINT) from error
         if not name or "\0" in name:
             raise ValueError("expected the name or directory of a model")
         return models_folder() / name
+
+
+def listed_default() -> Path | None:
+    """The pinned model, for what does not need it: also None, with a warning, where the choice cannot be read."""
+    try:
+        return pinned_model()
+    except LabelrError as error:
+        log.warning("%s; %s", error.message, error.hint)
+        return None
 
 
 def pin(folder: Path | None) -> None:
@@ -393,12 +410,22 @@ def pin(folder: Path | None) -> None:
     """
     path = models_folder() / DEFAULT_FILE
     if folder is None:
-        with files.writing(path):
-            path.unlink(missing_ok=True)
+        _unpin(path)
         return
     if not check(folder).complete:
         raise LabelrError(f"the training of {folder.name} is not finished", "resume it first, or choose another model")
     verify(folder)
     inside = folder.parent == models_folder()
     files.make_folder(path.parent)
+    if path.is_dir():
+        _unpin(path)
     files.write_atomically(path, f"{folder.name if inside else folder}\n")
+
+
+def _unpin(path: Path) -> None:
+    """Deletes the choice of a default, whatever is in its place, but no folder that holds something."""
+    with files.deleting(path):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)

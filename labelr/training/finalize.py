@@ -195,9 +195,9 @@ def compare_with_earlier(run: Run, model: Model, dataset: Dataset, replaced: Mod
 
 def _default_model(model: Model) -> Path | None:
     """The default model now that a new one is the newest; None if it does not matter or, with a warning, is gone."""
-    if store.pinned_model() is None:
-        return model.path if model.path.parent == store.models_folder() else None
     try:
+        if store.pinned_model() is None:
+            return model.path if model.path.parent == store.models_folder() else None
         return store.find_default()
     except LabelrError as error:
         log.warning("%s; %s", error.message, error.hint)
@@ -241,7 +241,7 @@ def _find_earlier(model: Model, dataset: Dataset) -> Iterator[Path]:
 
     The default comes before all. Damaged models are skipped with a warning.
     """
-    pinned = store.pinned_model()
+    pinned = store.listed_default()
     known = [
         (path == pinned, (info.scores or {}).get("map_macro") or 0.0, path)
         for path, info in store.list_models()

@@ -158,14 +158,30 @@ def fit(
     """
     data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, TrainConfig.of(config, **settings))
-    events, output = _as_path(log_dir), _as_path(output)
+    events = _as_path(log_dir)
     check_event_log(events)
-    with open_run(
-        folders, config, name=name, output=output, force=force, resume=resume, log_dir=events, track=track
-    ) as run:
+    return fit_located(
+        folders, config, suspects=_as_path(suspects), name=name, output=_as_path(output), force=force, resume=resume,
+        log_dir=events, track=track,
+    )  # fmt: skip
+
+
+def fit_located(
+    folders: Sequence[Path], config: TrainConfig, *, suspects: Path | None = None, study: str = "", **place: Any
+) -> FitResult:
+    """Trains a model on folders with the settings that `locate_data` returned; see `fit`.
+
+    Args:
+        folders: The data folders; none for synthetic images.
+        config: The settings.
+        suspects: A CSV file for suspected label errors; None writes none.
+        study: The mark of the study that the run belongs to, which its record keeps.
+        **place: The arguments of `open_run`.
+    """
+    with open_run(folders, config, **place) as run:
         run.config = resolve_start(run.config, run.runtime)
-        check_suspects_file(_as_path(suspects), force=force or run.record is not None)
-        dataset = load_splits(folders, run.config, workers=run.runtime.workers, track=track)
+        check_suspects_file(suspects, force=place.get("force", False) or run.record is not None)
+        dataset = load_splits(folders, run.config, workers=run.runtime.workers, track=run.track)
         if run.record:
             dataset = run.record.restore_splits(dataset, run.folder)
         if run.is_finished:
@@ -173,16 +189,16 @@ def fit(
         num_train = len(dataset.split_rows("train"))
         resolved = run.config.resolved(run.runtime.options, num_train=num_train, is_synthetic=not folders)
         replaced = replaced_model(run, dataset)
-        run.start(RunRecord.of(folders, config, resolved, dataset))
+        run.start(RunRecord.of(folders, config, resolved, dataset, study))
         with _explain_failure(run.folder):
             if resolved.folds:
                 folds = cross_validate(run, dataset)
                 log.info("training on all images for %s", pluralize(folds.median_epoch, "epoch"))
                 train(run, dataset, epochs=folds.median_epoch)
-                model = finalize_folds(run, dataset, folds, suspects=_as_path(suspects))
+                model = finalize_folds(run, dataset, folds, suspects=suspects)
             else:
                 train(run, dataset)
-                model = finalize(run, dataset, suspects=_as_path(suspects))
+                model = finalize(run, dataset, suspects=suspects)
         run.finish()
         compare_with_earlier(run, model, dataset, replaced)
         if folders:
@@ -241,7 +257,7 @@ def _without_absent_labels(dataset: Dataset) -> Dataset:
     return dataset.with_labels([label for label in dataset.labels if label not in absent])
 
 
-def _previous_result(run: Run, suspects: str | Path | None) -> FitResult:
+def _previous_result(run: Run, suspects: Path | None) -> FitResult:
     """The result of a finished run."""
     run.discard_progress()  # that a kill may have left
     log.info("the model in %s is finished already, with the same data and settings", run.folder)

@@ -66,6 +66,7 @@ class RunRecord:
         images: Each image by its name in the label file.
         versions: Of labelr and torch.
         created: When the run was started, ISO 8601.
+        study: The mark of the study whose best settings it trains; empty for other runs.
     """
 
     data: tuple[str, ...]
@@ -75,9 +76,12 @@ class RunRecord:
     images: dict[str, RecordedImage]
     versions: dict[str, str]
     created: Timestamp
+    study: str = ""
 
     @classmethod
-    def of(cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset") -> Self:
+    def of(
+        cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset", study: str = ""
+    ) -> Self:
         """The record of a run that starts now."""
         return cls(
             data=absolute_paths(data),
@@ -87,6 +91,7 @@ class RunRecord:
             images=recorded_images(dataset),
             versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            study=study,
         )
 
     @classmethod
@@ -292,10 +297,10 @@ def list_models_and_runs() -> list[dict[str, Any]]:
 
     The pinned default is among them, wherever it is, and also if it is gone.
     """
-    runs = dict(list_runs())
-    rows = [summarise(path, record) for path, record in runs.items()]
-    models = {path for path in (*store.folders_with(*store.PARTS), store.pinned_model()) if path is not None}
-    rows += [_summarise_model(path) for path in models.difference(runs)]
+    runs, default = dict(list_runs()), store.listed_default()
+    rows = [summarise(path, record, default) for path, record in runs.items()]
+    models = {path for path in (*store.folders_with(*store.PARTS), default) if path is not None}
+    rows += [_summarise_model(path, default) for path in models.difference(runs)]
     return sorted(rows, key=lambda row: (row["created"], row["path"]))
 
 
@@ -325,15 +330,15 @@ def _summarise_named(name: str) -> dict[str, Any]:
         return summarise(store.models_folder() / name, error)
 
 
-def _summarise_model(path: Path) -> dict[str, Any]:
+def _summarise_model(path: Path, default: Path | None = None) -> dict[str, Any]:
     """One row about a model, or what is left of one."""
     try:
-        return summarise(path, store.check(path))
+        return summarise(path, store.check(path), default)
     except LabelrError as error:
-        return summarise(path, error)
+        return summarise(path, error, default)
 
 
-def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError) -> dict[str, Any]:
+def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError, default: Path | None = None) -> dict[str, Any]:
     """One row about a model, an unfinished run or, where the source is an error, a damaged model."""
     complete = isinstance(source, ModelInfo) and source.complete
     running = not complete and locks.is_locked(path)
@@ -349,7 +354,7 @@ def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError) -> dict[s
         "running": running,
         "damaged": None,
         "hint": None,
-        "default": path == store.pinned_model(),
+        "default": path == default,
     }
     if isinstance(source, LabelrError):
         return row if running else row | _damage(source)

@@ -2,9 +2,11 @@
 
 import logging
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -12,19 +14,23 @@ from labelr.data.dataset import Dataset
 from labelr.data.load import name_of_data
 from labelr.errors import LabelrError
 from labelr.model import store
+from labelr.model.store import RUN_FILE
 from labelr.progress import Track
 from labelr.scoring import metrics
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
-from labelr.training.fit import FitResult, fit
+from labelr.training.fit import FitResult, fit_located
 from labelr.training.history import best_epoch
-from labelr.training.record import is_finished, is_resumable
+from labelr.training.record import RECORD_FILE, RunRecord, is_finished, is_resumable
 from labelr.training.run import check_free
 from labelr.tuning.study import Study, Target
 from labelr.tuning.trials import TuneResult
 
 REFIT = "refit"
-"""Attribute of a study: host, directory and settings of the model with the best settings, from its start on."""
+"""Attribute of a study: host, directory and settings of the model with the best settings, from its start on.
+
+It is no proof of anything about the directory, since a study may come from anywhere: the record there is.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ def check_output(study: Study, target: Target) -> None:
         return
     if not output.is_dir():
         raise LabelrError(f"{output} is not a directory", "choose another place for the best model")
-    check_free(output, force=target.force or _is_ours(study, output))
+    check_free(output, force=target.force or own_record(study, output) is not None)
 
 
 def refit(study: Study, result: TuneResult, data: Dataset, target: Target, *, track: Track) -> TuneResult:
@@ -54,19 +60,35 @@ def refit(study: Study, result: TuneResult, data: Dataset, target: Target, *, tr
         if study.url and is_same and earlier["host"] != host:
             log.warning("the best settings are trained on %s; to train them here: %s", earlier["host"], result.command)
             return result
-        has_run = is_same and (is_finished(Path(earlier["path"])) or is_resumable(Path(earlier["path"])))
-        folder = (target.output or (Path(earlier["path"]) if has_run else _new_folder(result))).absolute()
-        resume = has_run and _is_ours(study, folder)
-        force = not resume and (target.force or _is_ours(study, folder))
+        folder = (target.output or earlier_folder(study, settings) or _new_folder(result)).absolute()
+        record = own_record(study, folder)
+        same = record is not None and not record.setting_differences(result.best_config, epochs_may_grow=False)
+        resume = same and (is_finished(folder) or is_resumable(folder))
+        force = not resume and (target.force or record is not None)
         log.info("training the best settings, of trial %d", result.best.number)
         study.shared.set_user_attr(REFIT, {"host": host, "path": str(folder), "settings": settings})
-        folders = list(result.plan.data) or None
-        model = fit(folders, result.best_config, output=folder, force=force, resume=resume, track=track)
+        model = fit_located(
+            list(map(Path, result.plan.data)), result.best_config, study=study.mark, output=folder, force=force,
+            resume=resume, track=track,
+        )  # fmt: skip
     return replace(result, model=model.to_json(), optimistic_bias=_score_splits(model, data, result, track))
 
 
-def _is_ours(study: Study, folder: Path) -> bool:
-    return bool(study.shared.user_attrs.get(REFIT, {}).get("path") == str(folder.absolute()))
+def own_record(study: Study, folder: Path) -> RunRecord | None:
+    """The record of the model or run in a directory, if it says that it belongs to the study."""
+    try:
+        record = RunRecord.read(folder / (RECORD_FILE if is_finished(folder) else RUN_FILE))
+    except LabelrError:
+        return None
+    return record if record.study == study.mark else None
+
+
+def earlier_folder(study: Study, settings: Mapping[str, Any]) -> Path | None:
+    """The directory in the models folder where these settings were trained, or started to be; None if there is none."""
+    earlier = study.shared.user_attrs.get(REFIT, {"path": "", "settings": {}})
+    folder = store.models_folder() / Path(earlier["path"]).name
+    is_known = str(folder) == earlier["path"] and not folder.is_symlink() and own_record(study, folder) is not None
+    return folder if is_known and earlier["settings"] == settings else None
 
 
 def _new_folder(result: TuneResult) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -41,6 +42,8 @@ from labelr.tuning.trials import (
 
 IDENTITY = "identity"
 JOURNAL_FILE = "study.log"
+JOURNAL_START = b'{"op_code":'
+"""How Optuna starts each line of a journal."""
 URL_VARIABLE = "LABELR_TUNE_STORAGE"
 """Carries the address of the database to workers, since it holds a password."""
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
@@ -95,6 +98,7 @@ class Study:
     def __init__(self, name: str, folder: Path, url: str | None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.name, self.folder, self.url = name, files.make_folder(folder), url
+        _check_links(folder)
         with nullcontext() if url else _reading_journal(folder / JOURNAL_FILE):
             self.storage = connect(url) if url else _open_journal(folder / JOURNAL_FILE)
             self.shared = optuna.create_study(
@@ -112,6 +116,11 @@ class Study:
         """What it searches; empty for a new study."""
         return dict(self.shared.user_attrs.get(IDENTITY, {}))
 
+    @property
+    def mark(self) -> str:
+        """What the records of its runs keep, so that a model shows which study it belongs to: its name and data."""
+        return f"{self.name} {self.identity.get('content', '')}"
+
     def close(self) -> None:
         """Closes the connections to the database."""
         if isinstance(self.storage, RDBStorage):
@@ -124,28 +133,24 @@ class Study:
     @contextmanager
     def working(self, worker: str) -> Iterator[None]:
         """Holds the lock that shows other processes that a worker is alive."""
-        with self._worker_lock(worker) as lock:
+        path = self._worker_lock(worker)
+        files.make_folder(path.parent)
+        with FileLock(path):
             try:
                 yield
             finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def is_alive(self, worker: str) -> bool:
-        """Whether a worker of this machine is alive; the lock file of a dead one is deleted."""
-        lock = self._worker_lock(worker)
-        try:
-            with lock.acquire(timeout=0):
-                Path(lock.lock_file).unlink(missing_ok=True)
-                return False
-        except Timeout:
-            return True
+        """Whether a worker of this machine is alive."""
+        return locks.is_held(self._worker_lock(worker))
 
     def has_workers(self) -> bool:
         """Whether any process of this machine works on it."""
-        return any(self.is_alive(path.stem) for path in (self.folder / "workers").glob("*.lock"))
+        return any(map(locks.is_held, (self.folder / "workers").glob("*.lock")))
 
-    def _worker_lock(self, worker: str) -> FileLock:
-        return FileLock(files.make_folder(self.folder / "workers") / f"{worker}.lock")
+    def _worker_lock(self, worker: str) -> Path:
+        return self.folder / "workers" / f"{worker}.lock"
 
     def reap_dead_workers(self) -> None:
         """Fails the attempts whose process died. Call it with `claim_lock` held.
@@ -158,8 +163,11 @@ class Study:
                 fail_stale_trials(self.shared)
             return
         for attempt in self.attempts(TrialState.RUNNING):
-            if WORKER not in attempt.user_attrs or not self.is_alive(attempt.user_attrs[WORKER]):
+            worker = attempt.user_attrs.get(WORKER)
+            if worker is None or not self.is_alive(worker):
                 self.shared.tell(attempt.number, state=TrialState.FAIL)
+                if worker is not None:
+                    self._worker_lock(worker).unlink(missing_ok=True)
 
     def enqueue(self, points: Sequence[Point]) -> None:
         """Enqueues each point that has no attempt but interrupted ones. Call it with `claim_lock` held.
@@ -179,9 +187,10 @@ class Study:
                 self.shared.enqueue_trial({**point, **started}, user_attrs={POINT: number})
 
     def remove_checkpoints(self) -> None:
-        """Deletes the checkpoints of finished trials."""
-        for trial in read_trials(self.shared):
-            for folder in self.trials_folder.glob(f"{trial.number}-*") if trial.is_finished else ():
+        """Deletes the checkpoints of finished trials, and nothing else that is beside them or behind a link."""
+        finished = {str(trial.number) for trial in read_trials(self.shared) if trial.is_finished}
+        for folder in () if self.trials_folder.is_symlink() else self.trials_folder.glob("*-*"):
+            if re.fullmatch("[0-9]+-[0-9]+", folder.name) and folder.name.split("-")[0] in finished:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -275,6 +284,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 # --- storages ---------------------------------------------------------------------------------------------------------
 
 
+def _check_links(folder: Path) -> None:
+    """Raises LabelrError if a study's directory is or contains a link, behind which nothing may be changed."""
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent), *(Path(parent, name) for name in (*folders, *names))):
+            if path.is_symlink():
+                raise LabelrError(f"{path} is a link", "delete the link, or choose another name with `--study`")
+
+
 @contextmanager
 def _reading_journal(path: Path) -> Iterator[None]:
     """Turns errors while a journal is read, which may come from anywhere, into a message for the user."""
@@ -303,9 +320,15 @@ def _drop_partial_line(path: Path) -> None:
     if os.path.exists(path):
         content = files.read_bytes(path)
         serialization.check_number_of_values(content)
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            os.truncate(path, end)
+        *lines, rest = content.split(b"\n")
+        for line in lines:
+            if not line.startswith(JOURNAL_START):
+                raise ValueError("it is not a journal of Optuna")
+            json.loads(line)
+        if not JOURNAL_START.startswith(rest.rstrip(b"\0")[: len(JOURNAL_START)]):
+            raise ValueError("its last line is not one of a journal of Optuna")
+        if rest:
+            os.truncate(path, len(content) - len(rest))
 
 
 def connect(url: str, attempts: int = CONNECTION_ATTEMPTS) -> RDBStorage:
