@@ -102,6 +102,7 @@ def test_listed_images_that_are_missing(cli: Cli, data: Path, trained: Model) ->
     assert "55 images" in skipped.err
 
 
+@pytest.mark.slow
 def test_corrupt_truncated_and_empty_images_are_counted_and_listed(cli: Cli, data: Path) -> None:
     images = data / "images"
     (images / "00000.png").write_bytes(b"")

@@ -61,6 +61,7 @@ def weighted_by_scikit_learn(probs: FloatArray, targets: FloatArray, weights: Fl
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -50,6 +50,7 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
 # --- fit -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, shapes: Path, home: Path) -> None:
     result = cli("fit", shapes, *TINY_OPTIONS)
     assert result.code == 0
@@ -62,6 +63,7 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, shapes: Path,
     assert "parameters" not in result.err
 
 
+@pytest.mark.slow
 def test_fit_ends_with_the_reports_sentences_and_the_main_scores(cli: Cli, shapes: Path) -> None:
     result = cli("fit", shapes, *TINY_OPTIONS)
     lines = result.err.splitlines()
@@ -77,6 +79,7 @@ def test_fit_ends_with_the_reports_sentences_and_the_main_scores(cli: Cli, shape
     assert "TP" not in result.err
 
 
+@pytest.mark.slow
 def test_log_of_a_quiet_fit_has_its_scores(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     result = cli("fit", shapes, *TINY_OPTIONS, "--quiet", "--log-file", tmp_path / "log")
     assert result.err == ""
@@ -85,6 +88,7 @@ def test_log_of_a_quiet_fit_has_its_scores(cli: Cli, shapes: Path, tmp_path: Pat
     assert re.search(r" metric: mAP, value: [01]\.\d+, ", log)
 
 
+@pytest.mark.slow
 def test_fit_shows_all_tables_with_verbose_and_none_with_json(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     everything = cli("fit", shapes, *TINY_OPTIONS, "--output", tmp_path / "here", "--verbose")
     assert "Scores on the test split, 6 images:" in everything.err
@@ -96,6 +100,7 @@ def test_fit_shows_all_tables_with_verbose_and_none_with_json(cli: Cli, shapes: 
     assert "│" not in same.err
 
 
+@pytest.mark.slow
 def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, shapes: Path) -> None:
     result = cli("fit", shapes, "--val-fraction", "0", "--test-fraction", "0", *TINY_OPTIONS)
     assert result.code == 0
@@ -103,6 +108,7 @@ def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, shapes: Path)
     assert "Scores" not in result.err
 
 
+@pytest.mark.slow
 def test_model_that_replaces_another_keeps_nothing_of_it(
     cli: Cli, shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
@@ -113,18 +119,21 @@ def test_model_that_replaces_another_keeps_nothing_of_it(
     assert not list(here.glob(".*"))
 
 
+@pytest.mark.slow
 def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
     shutil.copytree(trained.path, home / "models" / "shapes")
     result = cli("fit", shapes, "--quiet", *TINY_OPTIONS)
     assert (result.out, result.err) == (f"{home / 'models' / 'shapes-2'}\n", "")
 
 
+@pytest.mark.slow
 def test_verbose_fit_logs_device_and_precision(cli: Cli, shapes: Path) -> None:
     log = cli("fit", shapes, "--verbose", *TINY_OPTIONS).err
     assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 thread, 1 worker", log)
     assert "parameters" in log
 
 
+@pytest.mark.slow
 def test_fit_json_has_the_promised_keys(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     result = json.loads(cli("fit", shapes, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
     assert result["model"] == str(tmp_path / "here")
@@ -137,6 +146,7 @@ def test_fit_json_has_the_promised_keys(cli: Cli, shapes: Path, tmp_path: Path) 
     assert set(result["metrics"]) == METRICS
 
 
+@pytest.mark.slow
 def test_options_win_over_the_environment_and_both_over_a_file(
     cli: Cli, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +170,7 @@ def test_number_of_synthetic_images_comes_from_a_file_if_not_given(cli: Cli, hom
     assert len(list((home / "synthetic").rglob("*.png"))) == 40
 
 
+@pytest.mark.slow
 def test_config_json_and_no_cache_give_the_same_model(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
     done = cli("fit", shapes, "--config", trained.path / "config.json", "--cache-limit", 0)
     assert not (home / "pixels").exists()
@@ -258,6 +269,7 @@ def test_evaluate_refuses_when_every_image_was_learned_from(
     assert "--split all" in result.err
 
 
+@pytest.mark.slow
 def test_evaluate_leaves_out_a_copy_of_a_learned_image_whatever_split_the_copy_is_in(
     cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:
@@ -676,6 +688,7 @@ def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, shapes: Path, mod
     assert model.is_dir()
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_same_with_and_without_the_cache(cli: Cli, shapes: Path, model: Path) -> None:
     results = [
         cli("evaluate", shapes, "--model", model, "--split", "all", "--json", *options).out

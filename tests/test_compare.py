@@ -37,6 +37,7 @@ def learn(folder: Path, splits: str) -> None:
     path.write_text("\n".join([header, *rows]))
 
 
+@pytest.mark.slow
 def test_models_are_scored_as_by_evaluate(trained: Model, other: Path, shapes: Path) -> None:
     result = labelr.compare([trained, other], threads=1).to_json()
     assert result["images"] == 6
@@ -91,6 +92,7 @@ def test_data_and_threshold_may_be_given(trained: Model, other: Path, shapes: Pa
     assert "third does not clearly differ from other: mAP" in repr(found)
 
 
+@pytest.mark.slow
 def test_data_that_is_gone_is_an_error_that_names_the_option(
     cli: Cli, shapes: Path, home: Path, tmp_path: Path
 ) -> None:

@@ -214,6 +214,7 @@ def test_log_on_a_full_disk_is_one_warning_and_the_work_continues(cli: Cli, shap
     assert done.err == "Warning: cannot write the log /dev/full: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("command", [["backbones"], ["cache", "ls", "--json"]])
 def test_full_disk_under_stdout_is_an_error_that_names_it(command: list[str]) -> None:

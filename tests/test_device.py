@@ -53,6 +53,7 @@ def test_threads_and_workers_are_taken_as_given() -> None:
     assert (machine.threads, machine.workers) == (1, 3)
 
 
+@pytest.mark.slow
 def test_processors_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)  # which several test processes are given
     code = "from labelr.model.device import available_cpus; print(available_cpus())"

@@ -118,6 +118,7 @@ def test_label_in_another_case_is_suggested(shapes: Path, trained: Model, table:
     assert caught.value.hint == "evaluate the common labels with `common_labels=True`"
 
 
+@pytest.mark.slow
 def test_images_that_do_not_open_are_listed_in_errors_csv(shapes: Path, trained: Model, tmp_path: Path) -> None:
     data = Path(shutil.copytree(shapes, tmp_path / "data"))
     (data / "images" / "00003.png").write_bytes(b"no image")
@@ -197,6 +198,7 @@ def test_images_without_known_labels_are_an_error(shapes: Path, trained: Model, 
     assert "mark labels" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_thresholds_of_a_file_are_used(cli: Cli, shapes: Path, trained: Model, tmp_path: Path) -> None:
     path = tmp_path / "thresholds.csv"
     path.write_text("label,threshold\ndisc,0\ntriangle,1\n")
@@ -213,6 +215,7 @@ def test_thresholds_of_a_file_are_used(cli: Cli, shapes: Path, trained: Model, t
     assert "F1 at thresholds.csv" in tables
 
 
+@pytest.mark.slow
 def test_results_are_sorted_and_can_be_used_as_thresholds(
     cli: Cli, shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
@@ -248,6 +251,7 @@ def test_tag_evaluate_and_predict_see_the_same_probabilities_and_thresholds(
     assert np.sum([chosen[name] for name in evaluation.files], axis=0).tolist() == decided
 
 
+@pytest.mark.slow
 def test_fit_chooses_the_value_range_and_evaluate_tag_and_predict_use_it(
     cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:

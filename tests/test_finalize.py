@@ -55,6 +55,7 @@ def test_calibration_and_thresholds_are_saved(trained: Model) -> None:
     assert [row["threshold"] for row in report["per_label"]] == list(trained.info.thresholds)
 
 
+@pytest.mark.slow
 def test_target_recall_is_reached_on_validation_images(shapes: Path) -> None:
     model = fit(shapes, {**TINY, "target_recall": 1.0, "val_fraction": 0.3}).model
     val = validation(model, shapes)
@@ -63,6 +64,7 @@ def test_target_recall_is_reached_on_validation_images(shapes: Path) -> None:
     assert not preds.all()
 
 
+@pytest.mark.slow
 def test_labels_that_cannot_promise_the_target_precision_are_named(
     shapes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +84,7 @@ def test_target_without_validation_images_is_an_error_before_training(shapes: Pa
     assert list((home / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_validation_images_nothing_is_fitted(shapes: Path) -> None:
     info = fit(shapes, {**TINY, "val_fraction": 0}).model.info
     assert info.calibration == UNCALIBRATED
@@ -141,6 +144,7 @@ def sentence_of(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     return record
 
 
+@pytest.mark.slow
 def test_worse_model_is_warned_of_with_the_command_that_keeps_the_earlier_one(
     many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,6 +158,7 @@ def test_worse_model_is_warned_of_with_the_command_that_keeps_the_earlier_one(
     assert store.find() == bad.path
 
 
+@pytest.mark.slow
 def test_worse_model_is_only_mentioned_where_a_default_is_set_and_is_what_it_is_compared_with(
     many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +184,7 @@ def test_better_model_says_how_it_becomes_the_default(
     assert "Without `--model`, bad is used; change that with `labelr models default good`" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "damage", "message"),
     [
@@ -203,6 +209,7 @@ def test_model_is_complete_where_it_cannot_be_compared(
     assert ("`labelr models default good`" in caplog.text) == bool(settings)
 
 
+@pytest.mark.slow
 def test_next_best_model_is_compared_where_the_best_is_damaged_or_has_learned_from_all_images(
     many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -216,6 +223,7 @@ def test_next_best_model_is_compared_where_the_best_is_damaged_or_has_learned_fr
     assert "cannot be compared" not in caplog.text
 
 
+@pytest.mark.slow
 def test_model_is_compared_where_the_default_is_gone(
     many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -229,6 +237,7 @@ def test_model_is_compared_where_the_default_is_gone(
     assert f"the default model cannot be used: there is no directory {gone}; choose another default" in warning
 
 
+@pytest.mark.slow
 def test_default_that_is_trained_again_is_compared_with_its_former_score_and_not_called_the_newest(
     many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,6 +250,7 @@ def test_default_that_is_trained_again_is_compared_with_its_former_score_and_not
     assert "Without `--model`, bad is used now, since it is the default; keep good" in warning
 
 
+@pytest.mark.slow
 def test_lower_score_of_a_replaced_model_is_only_mentioned(
     many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

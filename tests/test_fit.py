@@ -60,6 +60,7 @@ def test_fit_without_data_uses_synthetic_images(home: Path) -> None:
     assert len(list((home / "synthetic").rglob("*.png"))) == 40
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_model_bit_for_bit(trained: Model, shapes: Path) -> None:
     assert weights(fit(shapes, TINY).model) == weights(trained)
     assert weights(fit(shapes, {**TINY, "seed": 1}).model) != weights(trained)
@@ -99,6 +100,7 @@ def test_metrics_json_holds_the_metrics_of_the_test_split(trained: Model) -> Non
     assert [row["label"] for row in report["per_label"]] == list(trained.labels)
 
 
+@pytest.mark.slow
 def test_saved_epoch_is_the_best_by_validation(shapes: Path) -> None:
     model, history, _ = fit(shapes, {**TINY, "epochs": 5, "lr": 0.02})
     best = history["val_map"].idxmax()
@@ -137,12 +139,14 @@ def test_training_accepts_unknown_cells_and_a_label_that_a_split_lacks(tmp_path:
     assert 0 <= metrics["map_macro"] <= 1
 
 
+@pytest.mark.slow
 def test_without_val_and_test_splits_the_last_epoch_is_saved_without_metrics(shapes: Path) -> None:
     model, _, metrics = fit(shapes, {**TINY, "val_fraction": 0, "test_fraction": 0})
     assert model.info.best_epoch == 2
     assert all(np.isnan(value) for value in metrics.values())
 
 
+@pytest.mark.slow
 def test_without_a_test_split_metrics_are_of_the_validation_split(shapes: Path) -> None:
     model, history, metrics = fit(shapes, {**TINY, "test_fraction": 0})
     assert model.info.scored_on == "val"
@@ -154,6 +158,7 @@ def test_too_few_images_are_an_error(tmp_path: Path) -> None:
         fit(write_dataset(tmp_path / "d", {"0.png": ["1"]}, ["a"]), TINY)
 
 
+@pytest.mark.slow
 def test_broken_images_are_left_out_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = make_synthetic_dataset(tmp_path / "d", 40, 2)
     (data / "images" / "00005.png").write_bytes(b"")
@@ -172,6 +177,7 @@ def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
         fit(data, TINY)
 
 
+@pytest.mark.slow
 def test_infinite_loss_stops_training_and_keeps_the_best_model(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         if not callable(description) or not description().startswith("epoch 2/3"):
@@ -186,6 +192,7 @@ def test_infinite_loss_stops_training_and_keeps_the_best_model(shapes: Path, cap
     assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
 
 
+@pytest.mark.slow
 def test_time_limit_that_passes_before_training_is_an_error(shapes: Path) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         time.sleep(0.7)
@@ -197,6 +204,7 @@ def test_time_limit_that_passes_before_training_is_an_error(shapes: Path) -> Non
     assert not store.models_folder().joinpath("shapes").exists()
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_full_precision_learn_alike(shapes: Path) -> None:
     losses = [fit(shapes, {**TINY, "amp": amp}).history["train_loss"].iloc[-1] for amp in (True, False)]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
@@ -216,6 +224,7 @@ class Clock:
             yield item
 
 
+@pytest.mark.slow
 def test_time_limit_ends_the_run_and_the_learning_rate(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, seconds_per_step=1)
     model, history, _ = fit(shapes, {**TINY, "epochs": None, "time": 1}, track=clock.track)
@@ -232,12 +241,14 @@ def test_shortest_time_limit_gives_a_model(shapes: Path, monkeypatch: pytest.Mon
     assert model.info.complete
 
 
+@pytest.mark.slow
 def test_run_starts_with_small_images(shapes: Path) -> None:
     _, history, metrics = fit(shapes, {**TINY, "image_size": 128})
     assert history["image_size"].tolist() == [64, 96]
     assert np.isfinite(metrics["map_macro"])
 
 
+@pytest.mark.slow
 def test_time_spent_waiting_for_images_is_logged_and_saved(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     history = fit(shapes, TINY).history

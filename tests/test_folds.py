@@ -81,6 +81,7 @@ def test_every_image_was_trained_on(fitted: Fitted, shapes: Path) -> None:
         labelr.evaluate(shapes, fitted.model)
 
 
+@pytest.mark.slow
 def test_fit_shows_mean_and_spread_and_a_plain_model_replaces_the_predictions(
     cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from labelr.training.fit import fit
 from labelr.training.history import EpochRow, best_epoch
 
 
+@pytest.mark.slow
 def test_every_score_of_every_epoch_is_written(shapes: Path, tmp_path: Path) -> None:
     rows = fit(shapes, TINY, log_dir=tmp_path / "events").history.reset_index()
     read = EventAccumulator(str(tmp_path / "events"))

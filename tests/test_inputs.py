@@ -182,6 +182,7 @@ def test_subfolders_are_searched_unless_not_wanted(tmp_path: Path) -> None:
     assert names_of(Inputs.of([tmp_path], TagOptions(recursive=False))) == ["a.jpg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "is_advised"),
     [({}, True), ({"format": ("txt",)}, True), ({"format": ("table",)}, False), ({"in_place": True}, False)],

@@ -165,6 +165,7 @@ def test_image_that_is_not_there_is_named(paths: list[Path]) -> None:
         labelr.fit([*paths, paths[0].with_name("gone.jpg")], labels=[*TAGS, ["dog"]])
 
 
+@pytest.mark.slow
 def test_model_is_trained_and_evaluated_on_lists(shapes: Path, tmp_path: Path) -> None:
     table = labelr.read(shapes)
     paths = [shapes / "images" / name for name in table.index]

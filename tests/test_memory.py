@@ -96,6 +96,7 @@ def test_other_errors_are_raised() -> None:
         MicroBatcher(4, "a test").run(lambda most: torch.ones(most, 3) @ torch.ones(2, 3))
 
 
+@pytest.mark.slow
 def test_training_continues_with_smaller_micro_batches_and_the_same_batch_size(
     shapes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +113,7 @@ def test_training_continues_with_smaller_micro_batches_and_the_same_batch_size(
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
+@pytest.mark.slow
 def test_training_continues_if_memory_runs_out_within_an_epoch(shapes: Path) -> None:
     limits = iter([100] * 8 + [4] * 1000)  # of each forward pass; the ninth is in the second epoch
 
@@ -128,6 +130,7 @@ def test_training_continues_if_memory_runs_out_within_an_epoch(shapes: Path) -> 
     assert result.model.info.config["micro_batch"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch", [2, 3, 5])
 def test_micro_batches_give_the_gradients_of_the_batch(shapes: Path, micro_batch: int) -> None:
     config = {**TINY, "amp": False, "dropout": 0.0, "epochs": 1}

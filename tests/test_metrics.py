@@ -121,6 +121,7 @@ def test_metrics_equal_scikit_learns(seed: int) -> None:
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),

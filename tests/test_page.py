@@ -36,6 +36,7 @@ def report(shapes: Path, trained: Model) -> ReportData:
     return make_report_data(trained, make_evaluation(shapes, ["sun", "sea", "sand"]))
 
 
+@pytest.mark.slow
 def test_report_and_charts_are_in_their_own_folder(small_report: ReportData, tmp_path: Path) -> None:
     page = write_report(tmp_path, small_report)
     assert page == tmp_path / "report" / "report.html"
@@ -125,6 +126,7 @@ def test_long_names_are_rather_broken_after_separators(name: str, expected: str)
     assert breakable(name) == expected
 
 
+@pytest.mark.slow
 def test_pairs_of_many_labels_have_heat_maps_of_the_most_frequent(shapes: Path, trained: Model) -> None:
     evaluation = make_evaluation(shapes, [f"label {index}" for index in range(33)])
     page = html_of(make_report_data(trained, evaluation))
@@ -180,6 +182,7 @@ def test_report_has_the_facts_to_reproduce_the_model(report: ReportData) -> None
         assert fact in text
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_write_reports(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     here, options = tmp_path / "here", TINY_OPTIONS[:-1]
     assert cli("fit", shapes, "-o", here, *options).code == 0
@@ -212,6 +215,7 @@ def test_report_of_folds_has_means_and_spreads(shapes: Path, tmp_path: Path) -> 
     assert "of 60 images (each predicted by a model that was not trained on it)" in page
 
 
+@pytest.mark.slow
 def test_model_is_complete_where_the_report_cannot_be_written_and_the_old_report_is_deleted(
     shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,6 +268,7 @@ def test_unknown_plot_format_is_an_error(shapes: Path, trained: Model) -> None:
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_shows_the_report_without_errors_and_other_requests(
     browser: Browser, shapes: Path, trained: Model
@@ -286,6 +291,7 @@ def test_browser_reports_requests_and_errors(browser: Browser) -> None:
     assert "nonsense is not defined" in shown.console
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_click_on_a_heading_sorts_the_labels_and_another_click_reverses_them(
     browser: Browser, report: ReportData
@@ -305,6 +311,7 @@ def test_click_on_a_heading_sorts_the_labels_and_another_click_reverses_them(
     assert up == precisions[::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_tables_fit_a_phone_or_can_be_scrolled_and_words_are_whole(
     browser: Browser, shapes: Path, trained: Model

@@ -48,6 +48,7 @@ def test_any_number_of_labels_gives_four_images_of_moderate_size(number: int, sh
         assert 150 < height < 4000, name
 
 
+@pytest.mark.slow
 def test_names_in_any_script_are_drawn_without_a_warning(shapes: Path, tmp_path: Path) -> None:
     named = replace(make_evaluation(shapes, NAMES, len(NAMES)), files=NAMES)
     with warnings.catch_warnings():

@@ -36,6 +36,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(script))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stopped")
 def test_workers_that_stop_answering_are_replaced_and_end_the_search_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -61,6 +61,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_head_is_trained_on_frozen_layers(shapes: Path, tuned: Model) -> None:
     first = fit(shapes, LITE, train="head", epochs=5)
     again = fit(shapes, LITE, train="head", seed=1)
@@ -75,6 +76,7 @@ def test_all_layers_are_trained_after_the_head(tuned: Model) -> None:
     assert [row.rsplit(",", 1)[1] for row in rows] == ["trained_layers", "1", str(LITE_LAYERS)]
 
 
+@pytest.mark.slow
 def test_last_trains_the_last_layers_alone(shapes: Path) -> None:
     head, last = (fit(shapes, LITE, train=train, val_fraction=0) for train in ("head", "last"))
     assert layers(last)[0] == 1 < layers(last)[1] < LITE_LAYERS / 2
@@ -118,6 +120,7 @@ def test_model_names_its_backbone_and_licence(tuned: Model, cli: Cli) -> None:
     assert "Apache-2.0" in table
 
 
+@pytest.mark.slow
 def test_report_names_backbone_and_licence(shapes: Path) -> None:
     model = fit(shapes, LITE, train="head", report=True).model
     page = (model.path / "report" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
@@ -149,6 +152,7 @@ def test_killed_run_resumes_to_the_same_weights(shapes: Path, tmp_path: Path, cl
     assert resumed.model.info.pretraining == whole.info.pretraining
 
 
+@pytest.mark.slow
 def test_file_of_weights_is_not_needed_after_training(shapes: Path, weights: Path, photos: Path) -> None:
     result = fit(shapes, LITE, backbone="shufflenet_v2_x0_5", weights=weights, train="all")
     weights.unlink()
@@ -159,6 +163,7 @@ def test_file_of_weights_is_not_needed_after_training(shapes: Path, weights: Pat
     assert loaded.info.pretraining.weights == str(weights)
 
 
+@pytest.mark.slow
 def test_random_weights_are_trained_without_a_head_first(shapes: Path) -> None:
     result = fit(shapes, LITE, backbone="shufflenet_v2_x0_5", weights="none")
     assert layers(result)[0] == layers(result)[1] > 1
@@ -180,6 +185,7 @@ def with_new_label(shapes: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["trained", "tuned"])
 def test_model_is_a_start_for_more_labels(
     engine: str, shapes: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -287,12 +293,14 @@ def test_network_of_one_size_is_trained_at_that_size() -> None:
 # --- with other features ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_few_images_train_the_head_alone_unless_all_layers_are_wanted(shapes: Path, caplog: Any) -> None:
     caplog.set_level("INFO", logger="labelr")
     assert layers(fit(shapes, LITE)) == [1]
     assert "only the head is trained: the number of images does not suffice for all layers" in caplog.text
 
 
+@pytest.mark.slow
 def test_head_is_trained_within_any_time_limit(shapes: Path) -> None:
     settings = {name: value for name, value in LITE.items() if name != "epochs"}
     result = fit(shapes, settings, time=0.06)
@@ -300,6 +308,7 @@ def test_head_is_trained_within_any_time_limit(shapes: Path) -> None:
     assert result.model.info.complete
 
 
+@pytest.mark.slow
 def test_folds_train_each_model_from_the_backbone(shapes: Path) -> None:
     result = fit(shapes, LITE, train="head", folds=2)
     assert result.model.info.scored_on == "folds"
@@ -314,6 +323,7 @@ def test_search_over_backbones(shapes: Path) -> None:
     assert {trial.settings["backbone"] for trial in result.ranking} == {"efficientnet-lite0", "none"}
 
 
+@pytest.mark.slow
 def test_advice_is_given_once_a_model(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     fit(shapes, TINY, name="advised")

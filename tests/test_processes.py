@@ -50,6 +50,7 @@ def end_of(running: "subprocess.Popen[str]") -> tuple[str, str]:
         running.kill()
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_signal_stops_training_and_shows_how_to_resume(
     cli: Cli, shapes: Path, home: Path, number: signal.Signals, code: int
@@ -72,6 +73,7 @@ def test_signal_stops_training_and_shows_how_to_resume(
     assert cli("fit", *options).err.startswith("Error: there is an unfinished run in ")
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_signal_stops_tagging_and_the_same_command_resumes(
     cli: Cli, trained: Model, shapes: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -169,6 +171,7 @@ def test_output_that_disappears_is_an_error_that_names_it(shapes: Path, tmp_path
     assert re.search(r"Error: cannot write .*/model/[^ ]+: No such file or directory", err)
 
 
+@pytest.mark.slow
 def test_signal_before_the_first_epoch_leaves_no_model(home: Path) -> None:
     command = [sys.executable, "-m", "labelr", "fit", "--synthetic", "3000", "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -198,6 +201,7 @@ def test_main_job_through_real_processes(process: Cli, tmp_path: Path, home: Pat
     assert len(list((tmp_path / "out").glob("*.png.csv"))) == 40
 
 
+@pytest.mark.slow
 def test_no_colour_where_it_is_not_wanted_and_colour_where_it_is_forced(process: Cli, shapes: Path) -> None:
     plain = process("check", shapes / "nowhere", env={**os.environ, "NO_COLOR": "1"})
     forced = process("check", shapes / "nowhere", env={**os.environ, "FORCE_COLOR": "1"})
@@ -221,6 +225,7 @@ def run_on_terminal(*command: str, columns: int = 100) -> tuple[int, str, str]:
     return running.returncode, out.decode(), shown.decode()
 
 
+@pytest.mark.slow
 def test_bars_are_shown_on_a_terminal_and_the_log_file_has_plain_lines(
     shapes: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -275,6 +280,7 @@ def test_live_line_leaves_out_details_on_a_narrow_terminal(columns: int, line: s
     assert "1 of 3\r\n" not in text  # it is one line
 
 
+@pytest.mark.slow
 def test_python_api_shows_bars_on_a_terminal_only_and_unless_told_otherwise(shapes: Path) -> None:
     default = f"import labelr; print(labelr.check({str(shapes)!r}))"
     silent = f"import labelr; print(labelr.check({str(shapes)!r}, progress=False))"
@@ -287,6 +293,7 @@ def test_python_api_shows_bars_on_a_terminal_only_and_unless_told_otherwise(shap
     assert piped.stderr == b""
 
 
+@pytest.mark.slow
 def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, shapes: Path, tmp_path: Path) -> None:
     output = os.fsencode(tmp_path) + b"/caf\xe9"
     command = [sys.executable, "-m", "labelr", "tag", str(shapes / "images"), "--model", str(trained.path)]
@@ -311,6 +318,7 @@ def test_closed_stdout_is_no_error() -> None:
     assert not [line for line in done.stderr.splitlines() if "labelr" in line]  # other units may be faulty
 
 
+@pytest.mark.slow
 def test_second_run_with_the_name_of_a_running_one_is_refused(cli: Cli, shapes: Path, home: Path) -> None:
     options = [*tiny_options(**LONG), "--name", "same"]
     command = [sys.executable, "-m", "labelr", "fit", str(shapes), *options]

@@ -203,6 +203,7 @@ def read_damaged_record(place: Place, kind: str, data: bytes) -> bool:
         (place.model / "model.json").write_bytes(before if kind == "model.json" else info)
 
 
+@pytest.mark.slow
 def test_damaged_file_is_an_error_or_is_read(place: Place) -> None:
     for kind in KINDS:
         dice = random.Random(kind)

@@ -119,6 +119,7 @@ def late_run(interrupted_late: Path, home: Path) -> Path:
     return Path(shutil.copytree(interrupted_late, home / "models" / "run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 6), (3, 6)])
 def test_stopped_run_gives_the_same_model(reference: FitResult, shapes: Path, epoch: int, step: int) -> None:
     stopped(shapes, THREE, epoch=epoch, step=step, name="run")
@@ -128,6 +129,7 @@ def test_stopped_run_gives_the_same_model(reference: FitResult, shapes: Path, ep
     assert names == {path.name.split("-")[0] for path in reference.model.path.iterdir()}
 
 
+@pytest.mark.slow
 def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResult, shapes: Path) -> None:
     stopped(shapes, THREE, epoch=1, step=4, name="run")
     for epoch, step in [(1, 2), (2, 1), (1, 3)]:  # of what is left each time
@@ -154,6 +156,7 @@ def test_stopped_run_gives_the_same_model_with_other_settings(shapes: Path, chan
     assert essence(fit(shapes, config, name="run", resume=True)) == essence(reference)
 
 
+@pytest.mark.slow
 def test_early_stopping_continues_counting(tmp_path: Path) -> None:
     data = tmp_path / "noise"
     data.mkdir()
@@ -168,6 +171,7 @@ def test_early_stopping_continues_counting(tmp_path: Path) -> None:
     assert essence(fit(data, config, name="run", resume=True)) == essence(reference)
 
 
+@pytest.mark.slow
 def test_finished_folds_are_not_trained_again(shapes: Path) -> None:
     config = {**ONE, "folds": 3}
     reference = fit(shapes, config, name="reference")
@@ -187,6 +191,7 @@ def test_finished_folds_are_not_trained_again(shapes: Path) -> None:
     assert stored[0] == stored[1]
 
 
+@pytest.mark.slow
 def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(reference: FitResult, shapes: Path) -> None:
     folder = store.models_folder() / "run"
     with pytest.raises(LabelrError, match=r"cannot write .*config\.json"):  # after the checkpoint of the first epoch
@@ -236,6 +241,7 @@ def test_resolved_auto_settings_and_free_settings_may_be_given(
     assert essence(fit(shapes, named, name="run", resume=True)) == essence(reference)
 
 
+@pytest.mark.slow
 def test_resolved_auto_settings_are_kept_on_another_machine(shapes: Path, tmp_path: Path) -> None:
     config = {name: value for name, value in ONE.items() if name not in ("threads", "amp")}
     stopped(shapes, config, epoch=1, name="run")
@@ -313,6 +319,7 @@ def test_moved_data_is_accepted(reference: FitResult, shapes: Path, late_run: Pa
     assert essence(fit(moved, THREE, name="run", resume=True)) == essence(reference)
 
 
+@pytest.mark.slow
 def test_same_run_again_is_an_error_that_names_resume_and_force(shapes: Path) -> None:
     stopped(shapes, ONE, epoch=1)
     with pytest.raises(LabelrError, match="there is an unfinished run in") as caught:
@@ -324,6 +331,7 @@ def test_same_run_again_is_an_error_that_names_resume_and_force(shapes: Path) ->
     assert not (again.path / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_run_without_a_name_finds_its_own_unfinished_one(shapes: Path) -> None:
     other = {**ONE, "seed": 5}
     stopped(shapes, ONE, epoch=1)
@@ -334,6 +342,7 @@ def test_run_without_a_name_finds_its_own_unfinished_one(shapes: Path) -> None:
         assert (model.name, model.info.config["seed"]) == (name, seed)
 
 
+@pytest.mark.slow
 def test_run_on_other_data_with_the_same_name_is_not_resumed(shapes: Path, tmp_path: Path) -> None:
     stopped(shapes, ONE, epoch=1)
     data = make_synthetic_dataset(tmp_path / "shapes", 40, 2)
@@ -346,6 +355,7 @@ def test_new_run_starts_if_there_is_none_to_resume(shapes: Path, caplog: pytest.
     assert "there is no unfinished run to resume: starting a new one" in caplog.text
 
 
+@pytest.mark.slow
 def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibration(shapes: Path) -> None:
     class Stop(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -436,6 +446,7 @@ def test_checkpoint_is_saved_within_a_long_epoch(shapes: Path, minutes: float, e
     assert there == [expected]
 
 
+@pytest.mark.slow
 def test_config_json_reproduces_the_model(trained: Model, shapes: Path) -> None:
     config = TrainConfig.read(trained.path / "config.json")
     assert config.to_dict() == trained.info.config
@@ -542,6 +553,7 @@ def test_epochs_of_folds_do_not_grow(shapes: Path) -> None:
         fit(shapes, {**config, "epochs": 3}, name="run", resume=True)
 
 
+@pytest.mark.slow
 def test_run_that_was_killed_before_its_first_checkpoint_is_replaced(shapes: Path, run: Path) -> None:
     for path in run.iterdir():
         if path.name != "run.json":

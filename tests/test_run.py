@@ -59,6 +59,7 @@ def test_name_that_another_run_is_using_is_refused() -> None:
                 pass
 
 
+@pytest.mark.slow
 def test_name_of_a_killed_run_is_free(home: Path) -> None:
     code = (
         "import os\nfrom labelr.training.run import reserve_folder\n"

@@ -85,6 +85,7 @@ except signals.Stopped as stopped:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 @pytest.mark.parametrize(
     ("first", "second", "seconds", "last", "code", "shown"),

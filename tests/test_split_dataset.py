@@ -130,6 +130,7 @@ def test_label_called_split_with_zeros_and_ones_is_a_label(data: Path) -> None:
     assert "split" in dataset(data).labels
 
 
+@pytest.mark.slow
 def test_table_of_an_earlier_model_gives_the_same_split_again(data: Path, tmp_path: Path) -> None:
     before = splits_by_file(dataset(data, seed=5))
     tiny = {"image_size": 32, "width": 0.125, "epochs": 1, "threads": 1, "workers": 1}

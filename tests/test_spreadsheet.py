@@ -335,6 +335,7 @@ def test_data_frame_needs_the_folder_of_its_images(shapes: Path) -> None:
     assert "images=" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_model_is_trained_and_evaluated_with_a_data_frame(shapes: Path, tmp_path: Path) -> None:
     from conftest import TINY
 

@@ -150,6 +150,7 @@ def test_study_in_a_database_is_refused_to_other_searches_and_started_over_by_fo
     assert {trial.settings["lr"] for trial in again.ranking} == {1e-3, 2e-3}
 
 
+@pytest.mark.slow
 def test_wrong_password_is_an_error_that_does_not_say_it(server: str, shapes: Path) -> None:
     with pytest.raises(LabelrError, match=r"cannot be reached: .*password authentication failed") as caught:
         tune(shapes, {"lr": [1e-3, 2e-3]}, TINY, storage=server.replace("ret@", "rat@"))

@@ -106,6 +106,7 @@ def test_missing_weights_are_an_error_that_says_so(copy: Path) -> None:
     assert "copy the directory again" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_network_is_not_built_for_labels_that_the_weights_lack(copy: Path) -> None:
     labels = list(map(str, range(10**6)))  # 16 GB
     change(copy, labels=labels, thresholds=[0.5] * 10**6, architecture={"stem": "deep", "width": 16, "dropout": 0.3})

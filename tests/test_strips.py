@@ -46,6 +46,7 @@ def test_strips_cover_all_rows_in_multiples() -> None:
     assert all((end - start) % 7 == 0 and (end - start) * 1000 <= STRIP_PIXELS for start, end in strips[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RESIZE_RULES)
 @pytest.mark.parametrize("size", [16, 150], ids=["reduced", "not reduced"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

@@ -340,6 +340,7 @@ def test_hostile_names_stay_text_and_nothing_is_addressed_outside() -> None:
     assert_harmless(page, HOSTILE)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_shows_the_page_without_errors_and_asks_for_nothing_else(browser: Browser) -> None:
     shown = browser(page_of(hostile_result()))
@@ -348,6 +349,7 @@ def test_browser_shows_the_page_without_errors_and_asks_for_nothing_else(browser
     assert shown.page.count('<button type="button">') == 9  # the script has run
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_click_on_a_heading_sorts_trials_by_number_or_by_word(browser: Browser) -> None:
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page_of(make_result()))
@@ -368,6 +370,7 @@ def test_click_on_a_heading_sorts_trials_by_number_or_by_word(browser: Browser) 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_page_is_no_wider_than_a_telephone_however_long_the_names(browser: Browser) -> None:
     long = "x" * 150

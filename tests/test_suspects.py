@@ -122,6 +122,7 @@ def test_fit_does_not_start_if_the_table_cannot_be_written(cli: Cli, shapes: Pat
     assert f"cannot write {tmp_path / 'file'}" in result.err
 
 
+@pytest.mark.slow
 def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     assert cli("fit", shapes, "-o", here, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
@@ -131,6 +132,7 @@ def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, shapes: Path, 
     assert found <= unseen
 
 
+@pytest.mark.slow
 def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     assert cli("fit", shapes, "-o", here, "--folds", 2, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
@@ -143,6 +145,7 @@ def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, shapes: Pat
         assert row["given"] == predictions[row["filename"]][f"{row['label']}:target"]
 
 
+@pytest.mark.slow
 def test_evaluate_checks_the_evaluated_images(cli: Cli, shapes: Path, trained: Model, tmp_path: Path) -> None:
     command = ("evaluate", shapes, "--model", trained.path, "--split", "all", "--json")
     result = cli(*command, "--suspects", tmp_path / "s.csv")

@@ -84,6 +84,7 @@ def test_heat_map_has_a_header_at_each_row_and_column_with_the_whole_name() -> N
     assert drawing.count(f"<title>{names[1]}</title>") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_headers_of_a_heat_map_are_within_the_drawing(browser: Browser) -> None:
     groups = (["unknown everywhere"], ["日本語のとても長いラベルの名前です"], ["Rindfleischetikettierung", "sea"])

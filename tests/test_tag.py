@@ -301,6 +301,7 @@ def test_stdout_is_no_output_directory(photos: Path, trained: Model) -> None:
 # --- failures that are new, and those of the previous run ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_failures_that_are_new_end_with_exit_code_3(
     cli: Cli, photos: Path, tmp_path: Path, trained: Model
 ) -> None:

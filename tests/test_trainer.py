@@ -41,6 +41,7 @@ def test_checkpoint_with_nan_loss_is_refused(shapes: Path, precision: str, row: 
     assert "--lr 0.001" in caught.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("bf16", "fp16"), ("fp16", "bf16")])
 def test_run_resumes_with_another_precision(shapes: Path, before: str, after: str) -> None:
     stopped, resumed = make_trainer(shapes, 32, before), make_trainer(shapes, 32, after)
@@ -59,6 +60,7 @@ def test_images_grow_within_an_epoch(shapes: Path) -> None:
     assert sizes == [64, 64, 80, 80, 80, 96, 96, 112, 112, 112, 112]  # the last would be of an eleventh step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_weights_do_not_depend_on_the_number_of_threads(shapes: Path, precision: str) -> None:
     states = []
@@ -115,6 +117,7 @@ def test_dropout_of_a_thread_does_not_depend_on_the_others() -> None:
     assert not torch.equal(alone[0], alone[1])
 
 
+@pytest.mark.slow
 def test_augmentation_flips_and_optimizer_change_the_weights(shapes: Path) -> None:
     changes: list[dict[str, Any]] = [
         {}, {"augment": "none"}, {"augment": "strong"}, {"vertical_flip": True}, {"flip": False},

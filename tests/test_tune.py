@@ -65,6 +65,7 @@ def wait_for_complete(folder: Path, number: int, running: "subprocess.Popen[str]
 # --- a whole search ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_grid_is_searched_and_its_best_point_trained_again(shapes: Path, home: Path, cli: Cli) -> None:
     options = ["tune", shapes, *TINY_OPTIONS, "--report", *GRID, "--json"]
     done = cli(*options)

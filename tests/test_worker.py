@@ -49,6 +49,7 @@ def points_of(trials: Iterable[Trial]) -> dict[int, dict[str, Any]]:
     return {trial.number: dict(trial.settings) for trial in trials}
 
 
+@pytest.mark.slow
 def test_each_point_is_trained_with_each_seed_and_scored_by_the_mean(shapes: Path, tmp_path: Path) -> None:
     trials = work(shapes, tmp_path / "study", {"lr": [1e-3, 4e-3]}, seeds=2, metric="f1_macro")
     for trial in trials:
@@ -60,6 +61,7 @@ def test_each_point_is_trained_with_each_seed_and_scored_by_the_mean(shapes: Pat
     assert history["val_f1_macro"].iloc[0] == pytest.approx(trials[0].scores[0], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_random_points_of_ranges_depend_on_the_seed_alone(shapes: Path, tmp_path: Path) -> None:
     space = {"lr": "1e-4..1e-2:log", "batch_size": "8..16"}
     first, second, other = (
@@ -71,6 +73,7 @@ def test_random_points_of_ranges_depend_on_the_seed_alone(shapes: Path, tmp_path
     assert first != other
 
 
+@pytest.mark.slow
 def test_tpe_search_continues_to_more_trials(shapes: Path, tmp_path: Path) -> None:
     first = points_of(work(shapes, tmp_path / "study", {"lr": "1e-4..1e-2:log"}, trials=2))
     more = points_of(work(shapes, tmp_path / "study", {"lr": "1e-4..1e-2:log"}, trials=3))
@@ -78,6 +81,7 @@ def test_tpe_search_continues_to_more_trials(shapes: Path, tmp_path: Path) -> No
     assert len(more) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_each_point_of_lists_is_tried_once(shapes: Path, tmp_path: Path, sampler: str) -> None:
     trials = work(shapes, tmp_path / "study", {"lr": [1e-3, 2e-3], "dropout": [0, 0.5]}, sampler=sampler)
@@ -117,6 +121,7 @@ def test_first_rung_is_a_share_of_the_longest_trial(
     assert vars(pruner)["_min_resource"] == first_rung
 
 
+@pytest.mark.slow
 def test_score_that_cannot_be_evaluated_fails_the_trial(shapes: Path, tmp_path: Path) -> None:
     plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     data = load(plan)
@@ -127,6 +132,7 @@ def test_score_that_cannot_be_evaluated_fails_the_trial(shapes: Path, tmp_path: 
     assert {trial.reason for trial in trials} == {"map cannot be evaluated on the validation images"}
 
 
+@pytest.mark.slow
 def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +157,7 @@ def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
     assert [(trial.state, trial.epochs) for trial in trials] == [("complete", 3)] * 2
 
 
+@pytest.mark.slow
 def test_time_ends_a_search_and_returns_its_point_to_the_queue(shapes: Path, tmp_path: Path) -> None:
     plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000, "patience": 5000}, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
@@ -163,6 +170,7 @@ def test_time_ends_a_search_and_returns_its_point_to_the_queue(shapes: Path, tmp
         assert {trial.state for trial in read_trials(study.shared)} == {"waiting"}
 
 
+@pytest.mark.slow
 def test_point_that_two_machines_enqueue_is_trained_once(shapes: Path, tmp_path: Path) -> None:
     plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
@@ -174,6 +182,7 @@ def test_point_that_two_machines_enqueue_is_trained_once(shapes: Path, tmp_path:
     assert sorted(attempt.user_attrs[POINT] for attempt in complete) == [0, 1]
 
 
+@pytest.mark.slow
 def test_attempt_that_others_have_failed_is_repeated(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
