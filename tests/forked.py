@@ -38,7 +38,9 @@ MAX_STREAMS = 8
 """Files of output that are kept at most, so that a soak of thousands of runs leaves few."""
 TIMES = {"created", "seconds", "images_per_second", "waited_seconds", "minutes", "used", "duration"}
 """Columns and keys that depend on the clock."""
-UNCOMPARED = {".labelr", "pixels", "report", "scans.sqlite", "study.log", "workers", "errors.csv", "summary.json"}
+UNCOMPARED = {
+    ".labelr", "journal.key", "pixels", "report", "scans.sqlite", "study.log", "workers", "errors.csv", "summary.json",
+}  # fmt: skip
 """Files and folders that depend on how often a command was started, or hold times in their midst."""
 INPUTS = ("data", "photos")
 """Folders of the place that no command may change."""
