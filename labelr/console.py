@@ -30,7 +30,6 @@ from labelr.progress import Description, Total, Track, format_duration, untracke
 from labelr.version import __version__
 
 T = TypeVar("T")
-UNLIMITED_WIDTH = 100_000
 LINE_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
 SHORT = 16

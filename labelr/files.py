@@ -74,9 +74,14 @@ def common_folder(paths: Iterable[Path]) -> Path:
 
 
 def folder_size(folder: Path) -> int:
-    """The total size of all files in a folder, in bytes."""
-    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    """The total size of the files in a folder that can be read, in bytes; other processes may delete some meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                status = Path(parent, name).stat()
+                total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

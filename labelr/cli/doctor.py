@@ -19,7 +19,7 @@ import typer
 from labelr import console, files
 from labelr.cli import options as opt
 from labelr.errors import first_line
-from labelr.version import __version__
+from labelr.version import __version__, upgrade_hint
 
 FOLDERS = {"home": ".", "models": "models", "cache": "pixels", "studies": "studies"}
 """The directories that are shown, in the folder of models and caches."""
@@ -89,7 +89,7 @@ def _packages(report: Report) -> dict[str, str | None]:
     for name, (version, fits) in needed.items():
         if not fits:
             state = "missing" if version is None else f"too old: {version}"
-            report.problems.append(f"the package {name} is {state}; run `pip install --upgrade labelr`")
+            report.problems.append(f"the package {name} is {state}; {upgrade_hint()}")
     return {name: version for name, (version, _) in needed.items()}
 
 
@@ -236,7 +236,7 @@ def _cgroup_limits() -> Iterable[int]:
                 continue
             folder = root / name.lstrip("/")
             for path in (folder, *folder.parents):
-                with suppress(OSError, ValueError):  # "max" is no number
+                with suppress(OSError, ValueError):  # "max" means that there is no limit
                     limit = int((path / file).read_text(encoding="utf-8"))
                     yield from [limit] if limit < NO_LIMIT_BYTES else []
 
@@ -271,17 +271,7 @@ def _directory(name: str, folder: Path) -> dict[str, Any]:
             pass
     except OSError as caught:
         error = caught.strerror or first_line(caught)
-    return {"name": name, "path": str(folder), "bytes": _size(folder), "free": free, "error": error}
-
-
-def _size(folder: Path) -> int:
-    """The total size of the files in a folder that can be read; others may delete some meanwhile."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - quicker for many files
-    return total
+    return {"name": name, "path": str(folder), "bytes": files.folder_size(folder), "free": free, "error": error}
 
 
 def _backbones(report: Report) -> list[str] | None:

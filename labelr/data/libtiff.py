@@ -31,7 +31,7 @@ def recorded() -> Iterator[list[str]]:
 def _install() -> tuple[Any, ...]:
     """Sets the handlers of the libtiff that Pillow uses, and returns what must stay in memory.
 
-    Where libtiff is built into Pillow's own library, as on Windows, it cannot be reached and goes on to print.
+    Where libtiff is built into Pillow's own library, as on Windows, it cannot be reached and still prints.
     """
     with suppress(OSError, AttributeError, TypeError):
         libtiff, libc = ctypes.CDLL(_imaging.__file__), ctypes.CDLL(None)

@@ -486,11 +486,6 @@ def _alpha_position(tags: Mapping[int, Any]) -> int | None:
     return next((first + index for index, kind in enumerate(extra) if kind in declared and first > 0), None)
 
 
-def _exceeds(colours: NDArray[Any], alpha: NDArray[Any]) -> bool:
-    """Whether colours, ``(H, W)`` or ``(H, W, 3)``, are not multiplied by alpha: a few are above it by resampling."""
-    return bool((colours.T > alpha.T).mean() > 0.01)
-
-
 def _divided(colours: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     """The colours, ``(H, W)`` or ``(H, W, 3)``, that were multiplied by alpha, ``(H, W)``."""
     opaque = _opaque(alpha.dtype)

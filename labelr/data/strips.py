@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 STRIP_PIXELS = 2**19
 """The pixels of a strip, at least one row: few enough that its copies stay in the cache of a processor."""
 REDUCING_GAP = 3.0
-"""An image is averaged over blocks as long as it stays at least so many times as large as the square."""
+"""The ratio of an image's size to that of the square down to which it is averaged over blocks before the resize."""
 BICUBIC_SUPPORT = 1.5
 """How far beyond the box Pillow's bicubic filter reaches, in pixels of the square."""
 ENLARGING_SUPPORT = 2.0

@@ -61,7 +61,7 @@ class Fault(NamedTuple):
 
 
 def calls(call: str, place: Path, number: int, after: int, times: int) -> Fault:
-    """Calls of the operating system that fail below a folder: after some, so many times."""
+    """Calls of the operating system that fail below a folder: `times` times, after the first `after`."""
     values = {"UNDER": place, "CALL": call, "ERRNO": number, "AFTER": after, "TIMES": times}
     name = errno.errorcode.get(number, f"{number} s")
     return Fault(
@@ -238,7 +238,7 @@ def _changed(found: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Disturbs each command by each fault so often, and prints a table."""
+    """Disturbs each command by each fault in several rounds, and prints a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("rounds", type=int, help="of each command and fault")
     parser.add_argument("--commands", nargs="+", default=list(COMMANDS), choices=COMMANDS, metavar="COMMAND")

@@ -55,7 +55,7 @@ def disturbed(
 
 
 def main() -> None:
-    """Kills each command so often, and prints what became of it."""
+    """Kills each command several times, and prints the outcomes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kills", type=int, help="of each command")
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"default: all of {', '.join(COMMANDS)}")

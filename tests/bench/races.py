@@ -66,7 +66,7 @@ def race(
 
 
 def main() -> None:
-    """Runs each race so often, and prints what went wrong."""
+    """Runs each race several times, and prints what went wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("rounds", type=int, help="of each race")
     parser.add_argument("--only", default="", help="races whose first command starts like this")
