@@ -42,6 +42,11 @@ def tiny_options(**changes: object) -> list[str]:
 TINY_OPTIONS = tiny_options()
 
 
+def cpu_limit(seconds: float) -> float:
+    """The processor time that a test allows, three times as much where coverage traces every line."""
+    return seconds if sys.gettrace() is None else 3 * seconds
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Gives each of several test processes, and what it starts, one processor; workers get this environment."""
     if getattr(config.option, "numprocesses", None):
