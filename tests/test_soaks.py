@@ -46,8 +46,6 @@ def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(temp
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
     seconds, expected = undisturbed(command, template, place)
     for fault in UNPRIVILEGED:
-        if (name, fault) == ("cache-clear", "no locks"):
-            continue  # the lock file of a system with locks means on one without that it is held, and is waited for
         wrong, said = faults.disturbed(command, fault, template, place, expected, seconds, rng)
         assert not wrong, f"{fault}: {said}"
 

@@ -117,6 +117,9 @@ def writing(store: Path) -> Iterator[None]:
                 shutil.rmtree(draft, ignore_errors=True)
         yield
     finally:
+        # A file that stays would be a lock that is held for ever on file systems without flock, where it counts itself.
+        with suppress(OSError):
+            (cache_folder() / LOCK_FILE).unlink()
         lock.release()
 
 
