@@ -108,6 +108,13 @@ def test_guide_lists_shows_and_searches(cli: Cli) -> None:
     [
         (["trainin"], "Error: the guide has no page 'trainin'\n\nHint: did you mean `training`?\n"),
         (
+            ["nonsense"],
+            (
+                f"Error: the guide has no page 'nonsense'\n\nHint: choose one of {', '.join(guide.TOPICS)}, "
+                "or search with `labelr guide --search TEXT`\n"
+            ),
+        ),
+        (
             ["--search", "xyzzy"],
             "Error: the guide does not mention 'xyzzy'\n\nHint: try one word of it, or another word\n",
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import put, read_table
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labelr import files, serialization
@@ -67,6 +67,7 @@ def assert_harmless(path: Path) -> None:
 
 
 @given(st.lists(LABELS, min_size=1, max_size=4, unique=True), st.lists(NAMES, min_size=1, max_size=4, unique=True))
+@example(["'\n0", "'\t0"], ["\t=.jpg"])  # split at tabs, more rows fit
 @settings(max_examples=60, deadline=None)
 def test_labels_and_names_survive_every_table(labels: list[str], names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

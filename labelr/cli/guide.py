@@ -52,7 +52,8 @@ def guide(
     if topic is not None and topic not in TOPICS:
         raise LabelrError(
             f"the guide has no page {topic!r}",
-            suggest(topic, TOPICS) or f"choose one of {', '.join(TOPICS)}, or search with `labelr guide --search TEXT`",
+            suggest(topic, TOPICS, cutoff=0.8)
+            or f"choose one of {', '.join(TOPICS)}, or search with `labelr guide --search TEXT`",
         )
     found = [section for name in TOPICS if topic in (None, name) for section in sections(name)]
     if search:

@@ -286,7 +286,7 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     best = max(
         fitness, key=lambda candidate: (fitness[candidate][0], candidate == "\t", fitness[candidate][1]), default=""
     )
-    delimiter = declared[1] if declared else _own_delimiter(path, probe, fitness) or best
+    delimiter = declared[1] if declared else _own_delimiter(path, probe) or best
     probed = _split_at_spaces(probe, 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
     if _is_aligned(probed) and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(probed)):
         limits.check_cells(path, text.count(" ") + CELLS_OF_ROW * text.count("\n"), "spaces and line breaks")
@@ -305,14 +305,15 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     return Table(path, rows, numbers, f"{DELIMITERS[delimiter]}-separated", notes, padded=bool(padded))
 
 
-def _own_delimiter(path: Path, text: str, fitness: Mapping[str, tuple[int, int]]) -> str:
+def _own_delimiter(path: Path, text: str) -> str:
     """What separates cells in a table that labelr may have written, whatever its labels contain; empty for others."""
-    most = max(fitness.values(), default=(0, 0))[0]
     for delimiter in (",", ";"):
-        header: list[str] = []
+        rows: list[list[str]] = []
         with suppress(LabelrError):  # reported when the table is read
-            header = next((cells for _, cells in _filled_rows(path, text, delimiter)), [])
-        if len(header) > 1 and fitness[delimiter][0] == most and _may_be_ours(path, header):
+            rows.extend(cells for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+        complete = rows[:-1] if len(text) == PROBE_SIZE else rows  # the last row of a probe may be cut
+        is_rectangular = len({len(cells) for cells in complete}) == 1
+        if is_rectangular and len(rows[0]) > 1 and _may_be_ours(path, rows[0]):
             return delimiter
     return ""
 
