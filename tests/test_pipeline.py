@@ -152,8 +152,8 @@ def test_image_fails_where_the_output_is_not_a_number(photos: Path, shapes: Path
         network.state_dict()["stem.0.weight"].mul_(1e38)  # numbers overflow in the layers that follow
     model = replace(trained, module=network)
     (image,) = tag_names(model, photos, ["a.png"])
-    assert (image.result.reason, len(image.probs)) == ("the model's output is not a number", 0)
-    with pytest.raises(LabelrError, match="output is not a number for image 1"):
+    assert (image.result.reason, len(image.probs)) == ("the model's output is NaN", 0)
+    with pytest.raises(LabelrError, match="output is NaN for image 1"):
         model.predict(photos / "a.png")
-    with pytest.raises(LabelrError, match=r"output is not a number for .* images of .*labels.csv: 00000"):
+    with pytest.raises(LabelrError, match=r"output is NaN for .* images of .*labels.csv: 00000"):
         evaluate(shapes, model, split="all")

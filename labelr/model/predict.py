@@ -31,7 +31,7 @@ time. The size is constant, so that an image's probabilities do not depend on th
 DEFAULT_MICRO_BATCH_SIZE = 64
 FULL_SIZE = 512
 """Of larger images, in pixels, fewer go through the network together, in the same memory."""
-NOT_FINITE = "the model's output is not a number"
+NOT_FINITE = "the model's output is NaN"
 """Why an image fails: probabilities are NaN if numbers in the network become too large."""
 NOT_FINITE_HINT = "compute with `--no-amp`, or train the model again with a smaller `--lr`"
 

@@ -228,7 +228,7 @@ def predict_dataset(
     """The probabilities ``(N, L)`` of all of the model's labels on the images of a data set.
 
     Raises:
-        LabelrError: If an image no longer opens, or the model's output for one is not a number.
+        LabelrError: If an image no longer opens, or the model's output for one is NaN.
     """
     preprocessing = model.info.preprocessing
     pixels = dataset.pixels(
