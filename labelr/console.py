@@ -27,19 +27,16 @@ from rich.text import Text
 from labelr import serialization
 from labelr.errors import LabelrError, printable
 from labelr.progress import Description, Total, Track, format_duration, untracked
+from labelr.rich_tables import format_cell, make_tables, visible, whole_table
 from labelr.version import __version__
 
 T = TypeVar("T")
 LINE_INTERVAL_SECONDS = 10.0
 LIVE_INTERVAL_SECONDS = 0.5
-SHORT = 16
-"""Cells of at most this many characters are never wrapped."""
 PAGE_WIDTH = 100
 """Longer lines of text are hard to read."""
 BAR_WIDTH = 34
 """Columns of a terminal for a bar, the numbers of items, and the time left."""
-BORDER = 3
-"""Characters of a column besides its text."""
 MAX_ROWS = 200
 """The rows of a table on a terminal."""
 
@@ -103,11 +100,6 @@ def keep_bytes_of_names() -> None:
     """Has stdout write file names that are not UTF-8 as they are, and escape what it cannot encode."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
-
-
-def visible(text: str) -> Text:
-    """Text as it may be shown: names and labels may contain anything, also what rich takes for markup."""
-    return Text(printable(text))
 
 
 # --- log and progress ------------------------------------------------------------------------------------------------
@@ -282,7 +274,7 @@ _bars = _Bars()
 
 def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
     """Replaces the table above the progress bars; without rows, removes it."""
-    _bars.tables = _make_tables(rows, title, stderr.width) if rows else ()
+    _bars.tables = make_tables(rows, title, stderr.width) if rows else ()
 
 
 def _show_progress(line: str) -> None:
@@ -475,93 +467,17 @@ def show_table(rows: Sequence[Mapping[str, object]], *, to: Console = stdout) ->
     """
     if to is stderr:
         for row in rows:
-            _log(", ".join(f"{name}: {_cell(value)}" for name, value in row.items()))
+            _log(", ".join(f"{name}: {format_cell(value)}" for name, value in row.items()))
         if _session.quiet:
             return
     if rows and not to.is_terminal:
-        _print_whole(rows, to)
+        text = whole_table(rows, HEAVY_HEAD.substitute(to.options))
+        to.print(Segments([Segment(text)]), soft_wrap=True, end="")
         return
     shown = rows[:MAX_ROWS] if to.file.isatty() else rows
-    for table in _make_tables(shown, "", to.width):
+    for table in make_tables(shown, "", to.width):
         to.print(table)
     if len(rows) > len(shown):
         to.print(
             f"and {len(rows) - MAX_ROWS:,} more rows: all are in the output of `--json`, or in a file with `> FILE`"
         )
-
-
-def _print_whole(rows: Sequence[Mapping[str, object]], to: Console) -> None:
-    """Prints a table of all rows and columns where there is no terminal; rich would take minutes for 100,000 rows."""
-    names, box = list(rows[0]), HEAVY_HEAD.substitute(to.options)
-    table = [[printable(text) for text in (name, *(_cell(row[name]) for row in rows))] for name in names]
-    widths = [max(map(cell_len, column)) for column in table]
-    edges = [width + BORDER - 1 for width in widths]
-    for position, (name, column) in enumerate(zip(names, table, strict=True)):
-        pads = (" " * (widths[position] - cell_len(text)) for text in column)
-        is_text = isinstance(rows[0][name], str)
-        table[position] = [text + pad if is_text else pad + text for text, pad in zip(column, pads, strict=True)]
-    head, *body = zip(*table, strict=True)
-    lines = [box.get_top(edges), _line(head, box.head_left, box.head_vertical, box.head_right)]
-    lines.append(box.get_row(edges, "head"))
-    lines += [_line(cells, box.mid_left, box.mid_vertical, box.mid_right) for cells in body]
-    text = "".join(f"{line}\n" for line in [*lines, box.get_bottom(edges)])
-    to.print(Segments([Segment(text)]), soft_wrap=True, end="")
-
-
-def _line(cells: Iterable[str], left: str, between: str, right: str) -> str:
-    return f"{left} {f' {between} '.join(cells)} {right}"
-
-
-def _make_tables(rows: Sequence[Mapping[str, object]], title: str, width: int) -> list[Table]:
-    """One table, or as many as are needed to show all columns within a width."""
-    return [
-        _make_table([{name: row[name] for name in names} for row in rows], title if number == 0 else "")
-        for number, names in enumerate(_split_columns(rows, width))
-    ]
-
-
-def _split_columns(rows: Sequence[Mapping[str, object]], width: int) -> list[list[str]]:
-    """The columns of each table that is needed to show all columns within a width."""
-    if not rows:
-        return [[]]
-    first, *others = rows[0]
-    room = width - 1 - min(_column_width(rows, first), max(SHORT, width // 3))
-    tables, left = [[first]], room
-    for name in others:
-        needed = _column_width(rows, name)
-        if isinstance(rows[0][name], str):  # which can be wrapped
-            needed = min(needed, SHORT + BORDER)
-        if needed > left and len(tables[-1]) > 1:
-            tables.append([first])
-            left = room
-        tables[-1].append(name)
-        left -= needed
-    return tables
-
-
-def _column_width(rows: Sequence[Mapping[str, object]], name: str) -> int:
-    return BORDER + max(cell_len(printable(text)) for text in (name, *(_cell(row[name]) for row in rows)))
-
-
-def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
-    table = Table(title=visible(title) if title else None, title_justify="left")
-    for name, value in (rows[0] if rows else {}).items():
-        is_text = isinstance(value, str)
-        is_short = all(len(str(row[name])) <= SHORT for row in rows)
-        table.add_column(
-            visible(name),
-            justify="left" if is_text else "right",
-            overflow="fold",
-            no_wrap=is_short or not is_text,
-        )
-    for row in rows:
-        table.add_row(*(visible(_cell(value)) for value in row.values()))
-    return table
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "not evaluable"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("\n", "\\n")

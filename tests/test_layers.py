@@ -20,6 +20,7 @@ LAYERS = [
     ["scoring"],
     ["tagging", "training"],
     ["tuning"],
+    ["rich_tables"],
     ["console"],
     ["cli"],
     ["__init__", "__main__"],
