@@ -1,19 +1,23 @@
 """README and guide: every command and option in them exists, and the commands of the README run."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from conftest import TINY, Cli
+from conftest import TINY, Cli, put
 
 from labelr.cli import guide
 from labelr.cli.app import app
+from labelr.model.predict import Model
 
 README = Path(__file__).parents[1] / "README.md"
 PAGES = [README, *sorted(guide.FOLDER.glob("*.md"))]
@@ -144,3 +148,27 @@ def test_commands_of_the_readme_run(cli: Cli, shapes: Path, tmp_path: Path, monk
         else:
             result = cli(*arguments)
             assert result.code == 0 or (result.code, arguments[0]) == (3, "check"), result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["labels", "models", "scores", "scripts"])
+def test_marked_blocks_of_the_guide_run(page: str, shapes: Path, trained: Model, home: Path, tmp_path: Path) -> None:
+    text = (guide.FOLDER / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^<!-- run -->\n```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    for name in ("photos", "other_labelled_photos", "inbox"):
+        shutil.copytree(shapes, tmp_path / name)
+    (tmp_path / "inbox" / "labels.csv").unlink()
+    for name in ("photos", "photos-2"):
+        shutil.copytree(trained.path, home / "models" / name)
+    command = put(tmp_path, "bin/labelr", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m labelr "$@"\n')
+    command.chmod(0o755)
+    settings = {f"LABELR_FIT_{name.upper()}": str(value) for name, value in TINY.items() if name != "report"}
+    environment = {**os.environ, **settings, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    environment |= {"LABELR_FIT_TRUST_PREDICTIONS": "true", "LABELR_FIT_REPORT": "false"}
+    for block in blocks:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
