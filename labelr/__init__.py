@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from labelr.data.dataset import Dataset
     from labelr.data.load import read
     from labelr.errors import LabelrError
+    from labelr.model.archive import export_model, import_model
     from labelr.model.predict import Model
     from labelr.model.store import load
     from labelr.scoring.compare import Comparison, compare
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "FitResult", "LabelrError",
     "Model", "ReadOptions", "TagOptions", "TagSummary", "TrainConfig", "TuneOptions", "TuneResult", "__version__",
-    "check", "compare", "evaluate", "fit", "load", "read", "tag", "tune",
+    "check", "compare", "evaluate", "export_model", "fit", "import_model", "load", "read", "tag", "tune",
 ]  # fmt: skip
 
 _MODULES = {
@@ -32,6 +33,7 @@ _MODULES = {
     "labelr.data.dataset": ("Dataset",),
     "labelr.data.load": ("read",),
     "labelr.errors": ("LabelrError",),
+    "labelr.model.archive": ("export_model", "import_model"),
     "labelr.model.predict": ("Model",),
     "labelr.model.store": ("load",),
     "labelr.scoring.compare": ("Comparison", "compare"),
@@ -43,7 +45,7 @@ _MODULES = {
     "labelr.tuning.tune": ("tune",),
     "labelr.version": ("__version__",),
 }
-_FUNCTIONS = ("check", "compare", "evaluate", "fit", "load", "read", "tag", "tune")
+_FUNCTIONS = ("check", "compare", "evaluate", "export_model", "fit", "import_model", "load", "read", "tag", "tune")
 _WITH_PROGRESS = ("check", "compare", "evaluate", "fit", "tag", "tune")
 
 

@@ -140,7 +140,7 @@ def checked(field: Field, value: Any) -> Any:
     if isinstance(value, (str, os.PathLike)):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        is_path = _is_path(field)
+        is_path = is_path_setting(field)
         hint = "pass the path of a file or folder" if is_path else ""
         raise _error(field, f"a list of {'paths' if is_path else 'texts'}", value, hint)
     return tuple(_checked_item(field, item) for item in value)
@@ -163,7 +163,8 @@ def parsed(field: Field, text: str) -> Any:
     return checked(field, value)
 
 
-def _is_path(field: Field) -> bool:
+def is_path_setting(field: Field) -> bool:
+    """Whether the value is a path, or a list of paths."""
     return _item_kind(field) is str and bool(re.search("FILE|DIR", field.metadata["metavar"] or ""))
 
 
@@ -180,7 +181,7 @@ def describe_value(value: object) -> str:
 
 def _checked_item(field: Field, value: Any) -> Any:
     kind, choices = _item_kind(field), choices_of(field)
-    is_path = _is_path(field)
+    is_path = is_path_setting(field)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if choices and not (isinstance(value, str) and value in choices):

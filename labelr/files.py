@@ -135,6 +135,15 @@ def check_writable(folder: Path) -> None:
         pass
 
 
+def check_new(path: Path, *, force: bool) -> None:
+    """Raises LabelrError if a file cannot be written, or exists and may not be replaced; creates the folder above."""
+    if path.exists() and not path.is_file():
+        raise LabelrError(f"{path} is no regular file", "name a file")
+    if path.exists() and not force:
+        raise LabelrError(f"{path} exists already", "replace it with `--force`, or name another file")
+    check_writable(path.parent)
+
+
 @contextmanager
 def deleting(path: Path) -> Iterator[None]:
     """Turns errors of the operating system while `path` is deleted into a message for the user."""

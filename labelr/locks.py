@@ -47,10 +47,15 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # of Windows, where the file stays, and where the folder is gone
-            if not (folder / LOCK_FILE).lstat().st_size:  # else the file is of another program
-                (folder / LOCK_FILE).unlink()
+        delete_lock(folder)
         lock.release()
+
+
+def delete_lock(folder: Path) -> None:
+    """Deletes the lock of a folder, which this process holds, if there is one."""
+    with suppress(OSError):  # of Windows, where the file stays, and where the folder is gone
+        if not (folder / LOCK_FILE).lstat().st_size:  # else the file is of another program
+            (folder / LOCK_FILE).unlink()
 
 
 def check_lock(folder: Path) -> None:

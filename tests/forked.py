@@ -24,6 +24,7 @@ from conftest import TINY, TINY_OPTIONS
 
 from labelr import files
 
+ARCHIVE = Path(__file__).parent / "models" / "format-1" / "model.zip"
 SEARCH = ("--lr", "1e-3,4e-3", "--study", "it", *TINY_OPTIONS)
 ONE_PROCESSOR = {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1", "OMP_WAIT_POLICY": "passive"}
 PATIENCE_SECONDS = 600
@@ -86,6 +87,10 @@ COMMANDS = {
         Command("models-default", "models default second"),
         Command("models-rm", "models rm second", removes=True),
         Command("models-verify", "models verify"),
+        Command("models-export", "models export second out.zip --force"),
+        Command("models-import", f"models import {ARCHIVE} --name third", removes=True),
+        Command("models-rename", "models rename second third", removes=True),
+        Command("models-card", "models card second -o out.md --force"),
         Command("models-compare", "models compare first second --data data"),
         Command("cache-ls", "cache ls"),
         Command("cache-clear", "cache clear"),

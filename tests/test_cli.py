@@ -407,10 +407,16 @@ def test_model_of_a_newer_format_is_listed_with_what_to_do(cli: Cli, model: Path
 
 def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:
     assert json.loads(cli("models", "verify", "--json").out) == [
-        {"name": "small", "path": str(model), "damaged": None, "hint": None}
+        {
+            "name": "small",
+            "path": str(model),
+            "damaged": None,
+            "hint": None,
+            "checked": f"SHA-256 {next(model.glob('weights-*')).name[8:20]}..., shapes of 138 tensors, 3 labels",
+        }
     ]
     weights = next(model.glob("weights-*"))
-    weights.write_bytes(weights.read_bytes()[:-1])
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     assert json.loads(cli("models", "list", "--json").out)[0]["damaged"] is None
     found = cli("models", "verify", "small", "--json")
     assert found.code == 3

@@ -62,11 +62,14 @@ def birds(home: Path, trained: Model) -> Path:
         ("labelr models default b", ["birds"]),
         ("labelr models compare birds ", ["birds"]),
         ("labelr models verify ", ["birds", "broken"]),
+        ("labelr models export ", ["birds"]),
+        ("labelr models card ", ["birds"]),
+        ("labelr models rename b", ["birds", "broken"]),
         ("labelr models rm birds br", ["broken"]),
         ("labelr tune photos --study ", ["nest"]),
         ("labelr fit photos --backbone resnet1", ["resnet18", "resnet101", "resnet152"]),
         ("labelr tune photos --backbone none,efficientnet-l", [f"none,efficientnet-lite{n}" for n in range(NUM_LITE)]),
-        ("labelr models c", ["compare"]),
+        ("labelr models c", ["compare", "card"]),
     ],
 )
 def test_names_are_completed(complete: Complete, birds: Path, line: str, expected: list[str]) -> None:

@@ -85,6 +85,7 @@ def state_of(folder: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
+FORMAT_1 = Path(__file__).parent / "models" / "format-1" / "model.zip"
 COMMANDS = {
     "fit": ["fit", "data", "--name", "new", *TINY_OPTIONS],
     "fit --folds": ["fit", "data", "--folds", "2", "--output", "out", *TINY_OPTIONS],
@@ -97,6 +98,10 @@ COMMANDS = {
     "models default": ["models", "default", "second"],
     "models rm": ["models", "rm", "second"],
     "models verify": ["models", "verify"],
+    "models export": ["models", "export", "first", "out/first.zip"],
+    "models import": ["models", "import", str(FORMAT_1)],
+    "models rename": ["models", "rename", "second", "third"],
+    "models card": ["models", "card", "first", "-o", "out/card.md"],
     "models compare": ["models", "compare", "first", "second", "--data", "data"],
     "cache ls": ["cache", "ls"],
     "cache clear": ["cache", "clear"],

@@ -32,7 +32,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("name", ["tag", "tag-append", "models-default"])
+@pytest.mark.parametrize("name", ["tag", "tag-append", "models-default", "models-import"])
 def test_command_that_is_killed_completes_when_it_is_run_again(template: Path, name: str) -> None:
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
     seconds, expected = undisturbed(command, template, place)
@@ -41,7 +41,7 @@ def test_command_that_is_killed_completes_when_it_is_run_again(template: Path, n
         assert kills.disturbed(command, template, place, expected, delays)[1] == []
 
 
-@pytest.mark.parametrize("name", ["tag", "check", "models-default", "cache-clear"])
+@pytest.mark.parametrize("name", ["tag", "check", "models-default", "models-import", "cache-clear"])
 def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(template: Path, name: str) -> None:
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
     seconds, expected = undisturbed(command, template, place)
@@ -50,7 +50,10 @@ def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(temp
         assert not wrong, f"{fault}: {said}"
 
 
-@pytest.mark.parametrize(("first", "second"), [("tag", "tag"), ("models-rm", "models-rm"), ("check", "cache-clear")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("tag", "tag"), ("models-rm", "models-rm"), ("models-import", "models-rename"), ("check", "cache-clear")],
+)
 def test_commands_at_the_same_time_do_not_harm_each_other(template: Path, first: str, second: str) -> None:
     place = template.with_name("place")
     seconds, expected = undisturbed(COMMANDS[first], template, place)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelr import console
+from labelr import console, files
 from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import CompareOptions
@@ -144,10 +144,124 @@ def compare(
 
 
 @models.command()
+def export(
+    name: Annotated[str, _NAME],
+    file: Annotated[Path, opt.argument("FILE", "The file to write, such as birds.zip.")],
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Write a model as one file that another machine imports.
+
+    The same model gives the same bytes. The file holds what tagging and evaluating need, and names no image and no
+    folder: the report, the tables of errors and predictions and the record of the run are left out.
+
+    Examples:
+        labelr models export birds birds.zip
+    """
+    from labelr.model.archive import export_model
+
+    with console.session(quiet=quiet, verbose=verbose):
+        path = export_model(name, file, force=force)
+    if json:
+        console.show_json({"path": str(path), "bytes": path.stat().st_size})
+        return
+    console.show_line(str(path))
+
+
+@models.command("import")
+def import_(
+    file: Annotated[Path, opt.argument("FILE", "A file of `labelr models export`.")],
+    name: Annotated[
+        str | None, opt.option("--name", "Name of the model. Default: as exported, or -2, -3, ... if taken.")
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Save a model that another machine exported, after everything in the file has been verified.
+
+    Examples:
+        labelr models import birds.zip
+        labelr models import birds.zip --name birds-of-anna
+    """
+    from labelr.model import store
+    from labelr.model.archive import import_model
+
+    with console.session(quiet=quiet, verbose=verbose):
+        folder = import_model(file, name)
+        if store.listed_default() is None and store.newest_model() == folder:
+            console.show_note(f"{folder.name} is the newest model now, which is used without `--model`.")
+    if json:
+        console.show_json({"name": folder.name, "path": str(folder)})
+        return
+    console.show_line(str(folder))
+
+
+@models.command()
+def rename(
+    name: Annotated[str, opt.argument("NAME", "Name of a model.", completion.models_and_runs)],
+    new: Annotated[str, opt.argument("NEW", "Its new name.")],
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Rename a model or an unfinished run. The default model stays the default.
+
+    Examples:
+        labelr models rename photos-2 birds
+    """
+    from labelr.model import store
+
+    with console.session(quiet=quiet, verbose=verbose):
+        folder = store.rename(store.find(name, unfinished=True), new)
+    if json:
+        console.show_json({"name": folder.name, "path": str(folder)})
+        return
+    console.show_line(str(folder))
+
+
+@models.command()
+def card(
+    name: Annotated[str, _NAME],
+    output: Annotated[
+        Path | None, opt.option("--output -o", "Write the card to this file.", "Output", metavar="FILE")
+    ] = None,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Write a model card in Markdown: data, scores, thresholds, limits, licence and settings of a model.
+
+    Examples:
+        labelr models card birds
+        labelr models card birds -o README.md
+    """
+    from labelr.model import store
+    from labelr.scoring.card import model_card
+
+    with console.session(quiet=quiet, verbose=verbose):
+        path = None if output is None else files.local_path(output)
+        if path is not None:
+            files.check_new(path, force=force)
+        text = model_card(store.find(name))
+        if path is not None:
+            files.write_atomically(path, text)
+    if json:
+        console.show_json({"card": text, "path": path and str(path)})
+    elif path is not None:
+        console.show_line(str(path))
+    else:
+        console.show_markdown(text.rstrip())
+
+
+@models.command()
 def verify(
     names: Annotated[
         list[str] | None,
-        opt.argument("NAME", "Names or directories of models. Default: all.", completion.models_and_runs),
+        opt.argument("NAME|FILE", "Models, or files of `export`. Default: all models.", completion.models_and_runs),
     ] = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -155,9 +269,12 @@ def verify(
 ) -> None:
     """Check that no file of a model is missing or damaged. The exit code is 3 if one is, or there is no such model.
 
+    Checked are the format, the digest of the weights, the shapes and values of all tensors, labels and thresholds.
+
     Examples:
         labelr models verify
         labelr models verify birds
+        labelr models verify birds.zip
     """
     from labelr.training.record import verify_models
 
@@ -165,9 +282,9 @@ def verify(
         rows = verify_models(names or ())
     damaged = [row for row in rows if row["damaged"]]
     if json:
-        console.show_json([{key: row[key] for key in ("name", "path", "damaged", "hint")} for row in rows])
+        console.show_json([{key: row[key] for key in ("name", "path", "damaged", "hint", "checked")} for row in rows])
     elif rows:
-        console.show_table([{"name": row["name"], "state": row["damaged"] or "ok"} for row in rows])
+        console.show_table([{"name": row["name"], "state": row["damaged"] or f"ok: {row['checked']}"} for row in rows])
         _show_hints(damaged)
     if damaged:
         raise typer.Exit(opt.EXIT_ATTENTION)

@@ -57,10 +57,17 @@ def write_splits(folder: Path, dataset: Dataset) -> None:
     Raises:
         LabelrError: If it cannot be written.
     """
-    fingerprints = ("" if value is None else f"{value:016x}" for value in dataset.fingerprints)
-    names = map(serialization.escape_formula_in_path, dataset.files)
-    rows = zip(names, dataset.split_names, dataset.digests, fingerprints, strict=True)
-    files.write_atomically(folder / SPLITS_FILE, serialization.csv_text(SplitRow._fields, rows))
+    columns = zip(dataset.files, dataset.split_names, dataset.digests, dataset.fingerprints, strict=True)
+    files.write_atomically(folder / SPLITS_FILE, splits_csv(SplitRow(*row) for row in columns))
+
+
+def splits_csv(rows: Iterable[SplitRow]) -> str:
+    """The content of a ``splits.csv``."""
+    cells = (
+        (serialization.escape_formula_in_path(image), split, digest, "" if value is None else f"{value:016x}")
+        for image, split, digest, value in rows
+    )
+    return serialization.csv_text(SplitRow._fields, cells)
 
 
 def recorded_digests(folder: Path) -> set[str]:

@@ -163,13 +163,23 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
-    from labelr.model.network import RandomInitSkipped
     from labelr.model.predict import Model
-    from labelr.model.weight_files import check_like, parse_tensors, read_shapes
 
     info = check(folder)
-    weights = folder / info.weights["file"]
     log.debug("loading the model in %s, created %s", folder, info.created)
+    return Model(folder, info, runtime.place(read_network(folder, info)).eval(), runtime)
+
+
+def read_network(folder: Path, info: ModelInfo) -> "Network":
+    """The network of a model, on the CPU.
+
+    Raises:
+        LabelrError: If the digest of its weights, or their names, shapes, types or values are not those of the network.
+    """
+    from labelr.model.network import RandomInitSkipped
+    from labelr.model.weight_files import check_like, parse_tensors, read_shapes
+
+    weights = folder / info.weights["file"]
     with files.reading(weights, DAMAGED_HINT), files.open_regular(weights) as file:
         shapes = read_shapes(file)
         _check_shapes(shapes, info)
@@ -182,7 +192,7 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
         tensors = parse_tensors(content)
         check_like(tensors, network.state_dict(), "weights")
         network.load_state_dict(tensors)
-    return Model(folder, info, runtime.place(network).eval(), runtime)
+    return network
 
 
 def _check_shapes(found: Mapping[str, Sequence[int]], info: ModelInfo) -> None:
@@ -257,6 +267,14 @@ def check(folder: Path) -> ModelInfo:
     return info
 
 
+def check_complete(folder: Path) -> ModelInfo:
+    """The info of a model as `check` returns it; a LabelrError too if its training is not finished."""
+    info = check(folder)
+    if not info.complete:
+        raise LabelrError(f"the training of {folder.name} is not finished", "resume it first, or choose another model")
+    return info
+
+
 def verify(folder: Path) -> None:
     """Raises LabelrError if a file of a model is missing or damaged; reads the weights."""
     info = check(folder)
@@ -327,7 +345,7 @@ def _holds(folder: Path, *patterns: str) -> bool:
 def check_removable(folder: Path) -> None:
     """Raises LabelrError where a model is outside the models folder, in use by a run, or cannot be locked."""
     if folder.resolve().parent != models_folder().resolve():
-        raise LabelrError(f"{folder} is not in {models_folder()}", "delete this directory yourself")
+        raise LabelrError(f"{folder} is not in {models_folder()}", "rename or delete this directory yourself")
     if locks.is_locked(folder):
         raise BusyError(f"a run is writing to {folder}", "stop it first, or wait until it ends")
     locks.check_lock(folder)
@@ -344,6 +362,25 @@ def remove(folder: Path) -> None:
     if folder == listed_default():
         pin(None)
         log.warning("%s was the default model: without `--model`, the newest one is used now", folder.name)
+
+
+def rename(folder: Path, name: str) -> Path:
+    """Renames a model, damaged or not, or an unfinished run of the models folder; returns its new directory.
+
+    Raises:
+        LabelrError: If the name is invalid or taken, or the model is outside that folder or in use by a run.
+    """
+    target = models_folder() / check_name(name)
+    check_removable(folder)
+    if os.path.lexists(target):
+        raise LabelrError(f"{target} exists already", "choose another name")
+    is_default = folder == listed_default()
+    with locks.locked(folder), files.writing(target):
+        folder.rename(target)
+        locks.delete_lock(target)
+    if is_default:
+        files.write_atomically(models_folder() / DEFAULT_FILE, f"{name}\n")
+    return target
 
 
 # --- the default model -----------------------------------------------------------------------------------------------
@@ -412,8 +449,7 @@ def pin(folder: Path | None) -> None:
     if folder is None:
         _unpin(path)
         return
-    if not check(folder).complete:
-        raise LabelrError(f"the training of {folder.name} is not finished", "resume it first, or choose another model")
+    check_complete(folder)
     verify(folder)
     inside = folder.parent == models_folder()
     files.make_folder(path.parent)

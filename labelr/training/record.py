@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from labelr.config import TrainConfig, applicable
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.model import store
+from labelr.model.archive import verify
 from labelr.model.info import ModelInfo, Setting, Timestamp
 from labelr.model.store import RUN_FILE
 from labelr.training.history import read_history
@@ -305,25 +307,28 @@ def list_models_and_runs() -> list[dict[str, Any]]:
 
 
 def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """One row about each model of these names, or of `list_models_and_runs`, after its weights have been verified.
+    """One row about each model of these names, or of `list_models_and_runs`, after everything in it has been verified.
 
-    A name that no model has is a damaged one.
+    A name that no model has is a damaged one. A row about an archive has no more than its name, path and damage.
     """
     if names:
         rows = list({Path(row["path"]).resolve(): row for row in map(_summarise_named, names)}.values())
     else:
         rows = [row for row in list_models_and_runs() if not row["running"] and not row["resumable"]]
     for row in rows:
+        row["checked"] = None
         try:
             if not row["damaged"]:
-                store.verify(Path(row["path"]))
+                row["checked"] = str(verify(Path(row["path"])))
         except LabelrError as error:
             row.update(_damage(error))
     return rows
 
 
 def _summarise_named(name: str) -> dict[str, Any]:
-    """One row about the model of a name, or why there is none."""
+    """One row about the model of a name, or why there is none; or about an archive."""
+    if os.path.isfile(name) and not (store.models_folder() / name).is_dir():
+        return {"name": Path(name).name, "path": os.path.abspath(name), **dict.fromkeys(("damaged", "hint"))}
     try:
         return _summarise_model(store.find(name, unfinished=True))
     except LabelrError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.load import name_of_data
 from labelr.errors import LabelrError
@@ -84,11 +85,21 @@ def own_record(study: Study, folder: Path) -> RunRecord | None:
 
 
 def earlier_folder(study: Study, settings: Mapping[str, Any]) -> Path | None:
-    """The directory in the models folder where these settings were trained, or started to be; None if there is none."""
+    """The directory in the models folder where these settings were trained, or started to be; None if there is none.
+
+    It may have been renamed.
+    """
     earlier = study.shared.user_attrs.get(REFIT, {"path": "", "settings": {}})
     folder = store.models_folder() / Path(earlier["path"]).name
-    is_known = str(folder) == earlier["path"] and not folder.is_symlink() and own_record(study, folder) is not None
-    return folder if is_known and earlier["settings"] == settings else None
+    if str(folder) != earlier["path"] or earlier["settings"] != settings:
+        return None
+    if folder.exists():
+        return folder if not folder.is_symlink() and own_record(study, folder) is not None else None
+    for path in store.folders_with(RECORD_FILE, RUN_FILE):
+        record = None if path.is_symlink() else own_record(study, path)
+        if record is not None and not record.setting_differences(TrainConfig.of(settings), epochs_may_grow=False):
+            return path
+    return None
 
 
 def _new_folder(result: TuneResult) -> Path:
