@@ -23,6 +23,7 @@ from labelr.frames import as_html, text_index
 from labelr.model.device import one_thread_per_operation
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
+from labelr.tagging.exports import check_formats
 from labelr.tagging.inputs import Inputs, Search, no_inputs
 from labelr.tagging.output import (
     ERRORS_FILE,
@@ -264,6 +265,7 @@ def tag(
         Stopped: If a signal has arrived. The results so far are kept.
     """
     chosen = TagOptions.of(options, **settings)
+    check_formats(chosen.formats)
     paths = _paths(photos)
     folder = _output_folder(paths, output, files_from)
     has_results = check_output(folder)

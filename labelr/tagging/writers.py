@@ -15,6 +15,7 @@ from typing import Any
 from labelr import files, serialization
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.tagging.exports import write_exports
 from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.output import (
     ERRORS_FILE,
@@ -47,10 +48,9 @@ def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False)
     return serialization.csv_text(IMAGE_HEADER, rows, excel=excel).encode()
 
 
-def image_txt(image: TaggedImage, labels: Sequence[str]) -> bytes:
-    """The text file of an image for training tools: its labels, the most probable first, separated by commas."""
-    tags = ", ".join(labels[index] for index in image.ranked)
-    return (tags + "\n" if tags else "").encode("utf-8", "surrogateescape")
+def image_txt(tags: Sequence[str]) -> bytes:
+    """The text file of an image for training tools: its tags, separated by commas."""
+    return (", ".join(tags) + "\n" if tags else "").encode("utf-8", "surrogateescape")
 
 
 class DirectoryWriter:
@@ -90,7 +90,7 @@ class DirectoryWriter:
                 if options.append:
                     self._append_to_file(txt_path, image)
                 else:
-                    self._write_file(txt_path, image, image_txt(image, labels))
+                    self._write_file(txt_path, image, image_txt(self._tagger.selection.tags(image)))
         except UnwritableFileError as error:
             return self._tagger.selection.apply(image.result._replace(reason=error.message))
         return image
@@ -120,7 +120,7 @@ class DirectoryWriter:
 
     def _append_to_file(self, path: Path, image: TaggedImage) -> None:
         self._check_owner(path, image)
-        tags = [self._tagger.selection.labels[index] for index in image.ranked]
+        tags = self._tagger.selection.tags(image)
         try:
             content = with_tags(path, tags, self._separator(PurePath(image.name).parent))
         except LabelrError as error:
@@ -220,6 +220,7 @@ class DirectoryWriter:
         if "jsonl" in options.formats:
             with self._replacing(folder / JSONL_FILE) as file:
                 file.writelines(json_line(image, tagger).encode() for image in images())
+        write_exports(folder, tagged, tagger, self._base, self._replacing)
         if options.uncertain:
             names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
             blank = [""] * len(selection.labels)  # to be filled in by a user
@@ -300,7 +301,7 @@ def json_line(image: TaggedImage, tagger: Tagger) -> str:
     else:
         probs = {label: round(prob, 6) for label, prob in zip(labels, image.probs.tolist(), strict=True)}
         value |= {
-            "size": [result.width, result.height], "labels": [labels[index] for index in image.ranked],
+            "size": [result.width, result.height], "labels": tagger.selection.tags(image),
             "probabilities": probs, "error": None,
         }  # fmt: skip
     return serialization.json_line(value)
