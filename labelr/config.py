@@ -52,6 +52,7 @@ SortColumn = Literal[
 ]  # fmt: skip
 """The columns of the table of labels of an evaluation."""
 TagFormat = Literal["csv", "table", "jsonl", "txt", "parquet", "coco", "label-studio", "cvat"]
+SortKind = Literal["symlink", "hardlink", "copy"]
 TABLE_FORMATS = frozenset({"csv", "table"})
 """The formats that hold only what the model predicts, without further tags."""
 
@@ -491,6 +492,10 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     )
     in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
+    sort_into: str | None = _output(
+        None, "Sort the images into a folder for each label; what labelr made there is updated.", metavar="DIR"
+    )
+    sort_as: SortKind = _output("symlink", "What `--sort-into` makes: symlink, hardlink or copy.", metavar="KIND")
     uncertain: int = _output(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )

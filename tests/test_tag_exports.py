@@ -24,7 +24,7 @@ IMAGES = ("a.png", "deep/b.png", "deep/er/d.PNG", "z.png")
 
 @pytest.fixture
 def out(photos: Path, tmp_path: Path, trained: Model) -> Path:
-    tag(photos, trained, output=tmp_path / "out", format=FORMATS, always="holiday", threshold=0.45)
+    tag(photos, trained, output=tmp_path / "out", format=FORMATS, always="holiday", threshold=0.38)
     return tmp_path / "out"
 
 
@@ -71,7 +71,7 @@ def test_parquet_has_a_list_of_tags_and_a_column_of_probabilities_for_each_label
     photos: Path, tmp_path: Path, trained: Model
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    summary = tag(photos, trained, output=tmp_path / "out", format="parquet", prefix="p:", always="x", threshold=0.45)
+    summary = tag(photos, trained, output=tmp_path / "out", format="parquet", prefix="p:", always="x", threshold=0.38)
     frame = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pandas().set_index("filename")
     assert list(frame.columns) == ["labels", *(f"p:{label}:probability" for label in trained.labels)]
     np.testing.assert_array_equal(frame.iloc[:, 1:].to_numpy(), summary.probabilities.to_numpy())
@@ -107,13 +107,13 @@ def test_coco_has_a_box_of_the_whole_image_for_each_tag(out: Path, trained: Mode
     always = [annotation for annotation in coco["annotations"] if "score" not in annotation]
     assert [annotation["image_id"] for annotation in always] == [1, 2, 3, 4]
     scores = [annotation["score"] for annotation in coco["annotations"] if "score" in annotation]
-    assert all(0.45 <= score <= 1 for score in scores)
+    assert all(0.38 <= score <= 1 for score in scores)
 
 
 def test_label_studio_gets_the_least_certain_decision_as_the_score(
     photos: Path, tmp_path: Path, trained: Model
 ) -> None:
-    summary = tag(photos, trained, output=tmp_path / "out", format="label-studio", threshold=0.45)
+    summary = tag(photos, trained, output=tmp_path / "out", format="label-studio", threshold=0.38)
     tasks = json.loads((tmp_path / "out" / "label-studio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [f"/data/local-files/?d=photos/{name}" for name in IMAGES]
     for task, (_, probs), (_, applies) in zip(

@@ -34,6 +34,7 @@ from labelr.tagging.output import (
     preview_output,
 )
 from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task
+from labelr.tagging.sorting import prepare_folder, sorted_folder
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 if TYPE_CHECKING:
@@ -276,6 +277,8 @@ def tag(
     tagger = Tagger.load(model, chosen)
     if is_empty:
         return _keep_results(inputs, tagger, folder)
+    if chosen.sort_into is not None and not dry_run:
+        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.base)
     run_settings = {**tagger.settings, "photos": str(inputs.base)}
     if dry_run:
         return _preview(inputs, tagger, folder, None if force else run_settings)
