@@ -51,7 +51,10 @@ SortColumn = Literal[
     "label", "support", "predicted", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "ap", "auroc", "threshold",
 ]  # fmt: skip
 """The columns of the table of labels of an evaluation."""
-TagFormat = Literal["csv", "table", "jsonl", "txt"]
+TagFormat = Literal["csv", "table", "jsonl", "txt", "parquet", "coco", "label-studio", "cvat"]
+SortKind = Literal["symlink", "hardlink", "copy"]
+TABLE_FORMATS = frozenset({"csv", "table"})
+"""The formats that hold only what the model predicts, without further tags."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -471,9 +474,17 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     min_labels: int = _labels(0, "Write at least this many labels per image: the most probable if fewer apply.", low=0)
     only: tuple[str, ...] = _labels((), "Label to write; repeat for several. Default: all labels.", metavar="LABEL")
     exclude: tuple[str, ...] = _labels((), "Label to leave out; repeat for several.", metavar="LABEL")
+    rename: str | None = _labels(
+        None, "Table `label,written` of the names by which labels are written; others keep theirs.", metavar="FILE"
+    )
+    prefix: str | None = _labels(None, "Text before the name of each label in the results, such as `auto:`.")
+    always: tuple[str, ...] = _labels(
+        (), "Further tag of each image, except in csv and table; repeat for several.", metavar="TAG"
+    )
     format: tuple[TagFormat, ...] = _output(
         (),
-        "Format; repeat for several: csv or txt (a file per image), table, jsonl. Default: csv and table.",
+        "csv, table, jsonl, txt, parquet, coco, label-studio or cvat; repeat for several. Default: csv and table.",
+        metavar="NAME",
     )
     csv_style: Literal["plain", "excel"] = _output(
         "plain",
@@ -481,6 +492,10 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     )
     in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
+    sort_into: str | None = _output(
+        None, "Sort the images into a folder for each label; what labelr made there is updated.", metavar="DIR"
+    )
+    sort_as: SortKind = _output("symlink", "What `--sort-into` makes: symlink, hardlink or copy.", metavar="KIND")
     uncertain: int = _output(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )
@@ -493,6 +508,11 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
             )
         if self.append and "txt" not in self.formats:
             raise SettingError("only txt files can be appended to", "add `--format txt`, or leave out `--append`")
+        if self.always and set(self.formats) <= TABLE_FORMATS:
+            raise SettingError(
+                "always: csv and table hold only what the model predicts",
+                "add a format of tags, such as `--format txt`",
+            )
         if self.top_k is not None and self.min_labels > self.top_k:
             raise SettingError(
                 f"min_labels {self.min_labels} is more than top_k {self.top_k}", "increase `--top-k`, or leave it out"

@@ -88,7 +88,12 @@ def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
     """Raises SettingError for a setting or another option that makes no sense with results on stdout."""
     if (len(options.formats) > 1 and options.format) or not set(options.format) <= {"table", "jsonl"}:
         raise SettingError("stdout takes one table or JSON Lines", "give `--format table` or `--format jsonl`")
-    chosen = {**others, "--in-place": options.in_place, "--uncertain": options.uncertain > 0}
+    chosen = {
+        **others,
+        "--in-place": options.in_place,
+        "--uncertain": options.uncertain > 0,
+        "--sort-into": options.sort_into is not None,
+    }
     for name, given in chosen.items():
         if given:
             raise SettingError(

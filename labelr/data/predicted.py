@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS found (position INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS links (path BLOB PRIMARY KEY, content BLOB, made INTEGER, signature TEXT) WITHOUT ROWID;
 """
 _NOT_IN_FORMAT_3 = ",pagesintegerdefault0,notetextdefault''"
 MAX_VALUE_BYTES = 2**24
@@ -56,7 +57,7 @@ class Predictions(NamedTuple):
     """What `labelr tag` wrote with the same model and settings.
 
     Attributes:
-        labels: K labels.
+        labels: K labels, and the tags that all images got.
         names: P images. One whose file has changed occurs more than once.
         applies: Whether each label applies, 0 or 1, shape ``(P, K)``.
     """
@@ -77,7 +78,7 @@ def read_reviewed(source: Source) -> LabelTable:
     """
     folder = source.path if source.is_folder else source.path.parent
     if source.path.name == UNFILLED_FILE or not os.path.lexists(folder / JOURNAL):
-        return read_source(source)
+        return _check_reviewed(source, read_source(source))
     if source.path.name == PROBABILITIES:
         raise LabelrError(
             f"{source.path} holds probabilities, which are no labels",
@@ -87,13 +88,19 @@ def read_reviewed(source: Source) -> LabelTable:
     source, confirmed, notes = _take_confirmed(source, {label for run in predictions for label in run.labels})
     table = read_source(source)
     table = replace(table, notes=(*table.notes, *notes))
-    if not predictions:
-        return table
+    if not predictions or table.unconfirmed:
+        return _check_reviewed(source, table)
     matches = [_are_predicted(table, run) for run in predictions]
     # That of the run which wrote the file: a corrected row may have the labels that another model predicts.
     predicted, columns = max(matches, key=lambda match: int(match[0].sum()))
     predicted &= np.array([name not in confirmed for name in table.names], dtype=bool)
     return _mark_unconfirmed(source, table, predicted, columns) if predicted.any() else table
+
+
+def _check_reviewed(source: Source, table: LabelTable) -> LabelTable:
+    """The table; if its format says that rows are predictions, these are marked."""
+    predicted = np.isin(table.names, table.unconfirmed)
+    return _mark_unconfirmed(source, table, predicted, np.ones(len(table.labels), bool)) if predicted.any() else table
 
 
 def _mark_unconfirmed(
@@ -189,14 +196,16 @@ def read_predictions(folder: Path) -> list[Predictions]:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'predictions'").fetchone():
             return []
         runs = database.execute("SELECT id, settings FROM runs ORDER BY id DESC LIMIT ?", (MAX_RUNS,)).fetchall()
-        return [_predictions_of(database, number, parse_settings(text)["labels"]) for number, text in runs]
+        return [_predictions_of(database, number, parse_settings(text)) for number, text in runs]
 
 
-def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -> Predictions:
+def _predictions_of(database: sqlite3.Connection, run: int, settings: dict[str, Any]) -> Predictions:
+    labels, always = settings["labels"], settings.get("always", [])
     rows = database.execute("SELECT name, applies FROM predictions WHERE run = ?", (run,)).fetchall()
     rows = [row for row in rows if len(row[1]) == len(labels)]  # failed images have none
     applies = np.frombuffer(b"".join(row[1] for row in rows), np.uint8).reshape(len(rows), len(labels))
-    return Predictions(tuple(labels), [os.fsdecode(row[0]) for row in rows], applies)
+    applies = np.hstack([applies, np.ones((len(rows), len(always)), np.uint8)])
+    return Predictions((*labels, *always), [os.fsdecode(row[0]) for row in rows], applies)
 
 
 def check_has_images(data: Path, index: FileIndex) -> None:
@@ -292,8 +301,8 @@ def parse_settings(text: str) -> dict[str, Any]:
         ValueError: If they are damaged.
     """
     settings = json.loads(text)
-    labels = settings.get("labels", []) if isinstance(settings, dict) else None
-    is_valid = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    lists = [settings.get(name, []) for name in ("labels", "always")] if isinstance(settings, dict) else [None]
+    is_valid = all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
     if not is_valid or not all(isinstance(settings.get(name, ""), str) for name in ("model", "photos")):
         raise ValueError("the settings of a run are damaged")
     return dict(settings)

@@ -55,6 +55,9 @@ _SYSTEM = re.compile(r"found\.\d{3}|.*\.lrdata", re.IGNORECASE)
 REPORT_FOLDER, PAGE_FILE = "report", "report.html"
 """A folder of this name with this file is a report of labelr; its images are charts, not photographs."""
 
+SORTED_FILE = ".labelr-sorted"
+"""A folder with this file holds links or copies of images that `labelr tag` has sorted."""
+
 
 def has_image_suffix(name: str) -> bool:
     """Whether a file name has the suffix of an image format."""
@@ -196,10 +199,10 @@ class Walker:
     def files(self, folder: Path) -> Iterator[Path]:
         """The files below a folder, depth first, the entries of each folder sorted by name.
 
-        Hidden files and folders, system folders and labelr's own charts are passed over. Symbolic links are followed,
-        but never back to a folder that contains them. Patterns pass over images and folders, no other files. Names are
-        not interpreted: no globbing, and they need not be valid UTF-8. A folder that cannot be listed is among what is
-        passed over.
+        Hidden files and folders, system folders, labelr's own charts and what it has sorted are passed over. Symbolic
+        links are followed, but never back to a folder that contains them. Patterns pass over images and folders, no
+        other files. Names are not interpreted: no globbing, and they need not be valid UTF-8. A folder that cannot be
+        listed is among what is passed over.
         """
         yield from self._walk(folder, frozenset())
 
@@ -235,7 +238,8 @@ class Walker:
             return
         identity = (status.st_dev, status.st_ino)
         is_report = folder.name == REPORT_FOLDER and any(entry.name == PAGE_FILE for entry in ordered)
-        if identity in ancestors or (is_report and ancestors):
+        is_sorted = any(entry.name == SORTED_FILE for entry in ordered)
+        if identity in ancestors or ((is_report or is_sorted) and ancestors):
             return
         results = self._results_among(ordered)
         for entry in ordered:

@@ -34,8 +34,6 @@ PRECISION_STEP = 0.05
 COMMON = np.linspace(0.005, 0.995, 199)
 """The candidates for the common threshold of all labels."""
 MIN_THRESHOLD = 1e-7
-COLUMNS = ("label", "threshold")
-FILE_HINT = "give a table with the columns `label` and `threshold` to `--threshold-file`"
 
 Thresholds = NDArray[np.float64]
 """A label is predicted where its probability is at least its threshold, ``(L,)``."""
@@ -241,29 +239,50 @@ def read_thresholds(path: Path, labels: Sequence[str], default: Thresholds, enco
     Raises:
         LabelrError: If the file cannot be read, has an unknown or repeated label, or a value outside 0 to 1.
     """
-    chosen: dict[str, float] = {}
-    table = _read_table(path, encoding)
+    rows = read_by_label(path, "threshold", "--threshold-file", labels, encoding)
+    chosen = {label: _parse_threshold(cell, where) for label, (cell, where) in rows.items()}
+    return np.array([chosen.get(label, value) for label, value in zip(labels, default, strict=True)])
+
+
+def read_by_label(
+    path: Path, column: str, option: str, labels: Sequence[str], encoding: str | None = None
+) -> dict[str, tuple[str, str]]:
+    """The cells of a column in a table with a column `label`, and where they are, by label.
+
+    Args:
+        path: The table, in any format that label files may have.
+        column: The name of the column.
+        option: The option that names the table.
+        labels: The labels that it may name, also with composed or decomposed accents.
+        encoding: That of the table; None finds it.
+
+    Raises:
+        LabelrError: If the file cannot be read, or has an unknown or repeated label.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    table = _read_table(path, column, option, encoding)
     composed = {unicodedata.normalize("NFC", label): label for label in labels}
-    cells = (table.column(table.keys.index(name)) for name in COLUMNS)
-    for row, (name, threshold) in enumerate(zip(*cells, strict=True)):
+    cells = (table.column(table.keys.index(name)) for name in ("label", column))
+    for row, (name, cell) in enumerate(zip(*cells, strict=True)):
         where = table.location(row)
         label = name if name in labels else composed.get(unicodedata.normalize("NFC", name))
         if label is None:
             raise LabelrError(f"{where}: the model has no label {name!r}", suggest(name, labels) or "delete the row")
-        if label in chosen:
+        if label in found:
             raise LabelrError(f"{where}: {label!r} occurs twice", "keep one of the rows")
-        chosen[label] = _parse_threshold(threshold, where)
-    return np.array([chosen.get(label, value) for label, value in zip(labels, default, strict=True)])
+        found[label] = cell, where
+    return found
 
 
-def _read_table(path: Path, encoding: str | None) -> Table:
+def _read_table(path: Path, column: str, option: str, encoding: str | None) -> Table:
     source = Source(path, path.parent, ReadOptions(encoding=encoding))
+    hint = f"give a table with the columns `label` and `{column}` to `{option}`"
     try:
         table = source.require_table()
     except LabelrError as error:
-        raise LabelrError(error.message, FILE_HINT) from error
-    if not set(COLUMNS) <= set(table.keys) or not table.body:
-        raise LabelrError(f"{path} is not a table of thresholds", FILE_HINT)
+        raise LabelrError(error.message, hint) from error
+    if not {"label", column} <= set(table.keys) or not table.body:
+        raise LabelrError(f"{path} is not a table of {'thresholds' if column == 'threshold' else 'names'}", hint)
     if source.encoding:
         log.info("%s is read in %s", path, source.encoding)
     return table

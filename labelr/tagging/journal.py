@@ -47,6 +47,18 @@ class WrittenFile(NamedTuple):
     digests: tuple[str, ...]
 
 
+class Link(NamedTuple):
+    """A link or copy of an image that was made to sort it.
+
+    Attributes:
+        content: What it is recognised by; see `labelr.tagging.sorting`.
+        made: Whether it was made, and not only planned.
+    """
+
+    content: bytes
+    made: bool
+
+
 class Journal:
     """The results of all images and the files written for them, in a SQLite database that survives a kill at any time.
 
@@ -143,9 +155,10 @@ class Journal:
         """Forgets all results.
 
         It still knows what was predicted, since tables of earlier runs may be in use as labels, and which failures were
-        reported.
+        reported, and which links it made, all of which are made again.
         """
         with self._errors(), self._database:
+            self._database.execute("UPDATE links SET made = 0")
             for table in ("facts", "results", "found", "files"):
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608
 
@@ -314,6 +327,32 @@ class Journal:
         condition = f"digests != '' AND {_ORPHAN}" if orphans else "digests != ''"
         rows = self._rows(f"SELECT path, name, digests FROM files WHERE {condition}")  # noqa: S608
         return {self._output / os.fsdecode(row[0]): self._written(*row) for row in rows}
+
+    def link(self, path: Path) -> Link | None:
+        """What is known of a link; None if it was never made, or by somebody else."""
+        key = os.fsencode(path)
+        for content, made, signature in self._rows("SELECT content, made, signature FROM links WHERE path = ?", key):
+            if self._verified(signature, b"link", key, content):
+                return Link(content, bool(made))
+        return None
+
+    def put_link(self, path: Path, link: Link) -> None:
+        """Keeps that a link is planned, or made; on disk with the next commit."""
+        key = os.fsencode(path)
+        with self._errors():
+            row = key, link.content, int(link.made), self._signed(["link"], b"link", key, link.content)
+            self._database.execute("REPLACE INTO links VALUES (?, ?, ?, ?)", row)
+
+    def forget_link(self, path: Path) -> None:
+        """Forgets a link that was removed."""
+        with self._errors():
+            self._database.execute("DELETE FROM links WHERE path = ?", (os.fsencode(path),))
+
+    def links_below(self, folder: Path) -> Iterator[Path]:
+        """The links below a folder."""
+        first, end = (os.fsencode(f"{folder}{os.sep}"), os.fsencode(f"{folder}{chr(ord(os.sep) + 1)}"))
+        rows = self._rows("SELECT path FROM links WHERE path >= ? AND path < ? ORDER BY path", first, end)
+        return (Path(os.fsdecode(path)) for (path,) in rows)
 
     def restore(self) -> None:
         """Writes all results to disk, and the database itself again if it was deleted, as with the output directory.

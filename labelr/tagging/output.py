@@ -12,13 +12,19 @@ from typing import Any
 from labelr import files, locks, signals
 from labelr.data.predicted import check_journal_files
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.tagging.exports import EXPORTS
 from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
 
 log = logging.getLogger(__name__)
 
-LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = TABLES = (
+LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
+TABLES = (
+    LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE,
+    *(export.file for exports in EXPORTS.values() for export in exports),
+)  # fmt: skip
+"""The files of all images that an output directory may have."""
 IMAGE_HEADER = ("label", "probability")
 SUMMARY_FILE = "summary.json"
 RESERVED = frozenset({*TABLES, SUMMARY_FILE, FOLDER})

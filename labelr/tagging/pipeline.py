@@ -19,6 +19,7 @@ from labelr.model import store
 from labelr.model.calibration import decide
 from labelr.model.predict import NOT_FINITE, Model, is_finite, micro_batch_size
 from labelr.scoring.thresholds import choose_thresholds
+from labelr.tagging.names import written_names
 
 OPEN_SIZE = 8
 """Images that a thread opens at a time if another device than the CPU predicts."""
@@ -105,12 +106,13 @@ class LabelSelection:
     """Which of the L labels of a model are written, and when each of them applies.
 
     Attributes:
-        labels: Names of the K selected labels.
+        labels: Names by which the K selected labels are written.
         columns: Their indices among the labels of the model, shape ``(K,)``.
         thresholds: Their thresholds, shape ``(K,)``.
         threshold: Where the thresholds come from: ``"auto"`` for the model, one number for all labels, or a file.
         top_k: Maximum number of labels per image; None for no limit.
         min_labels: Minimum number of labels per image.
+        always: Further tags of each image, in formats of tags.
     """
 
     labels: tuple[str, ...]
@@ -119,13 +121,14 @@ class LabelSelection:
     threshold: str | float = "auto"
     top_k: int | None = None
     min_labels: int = 0
+    always: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, options: TagOptions) -> Self:
         """The selection that the options describe.
 
         Raises:
-            LabelrError: If an option names an unknown label, no label is left, or the thresholds cannot be read.
+            LabelrError: If an option names an unknown label, no label is left, or a table cannot be used.
         """
         for option in ("only", "exclude"):
             for name in getattr(options, option):
@@ -141,8 +144,12 @@ class LabelSelection:
         if not columns:
             raise SettingError("no label is left to write", "leave out fewer labels with `--only` and `--exclude`")
         thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
-        labels = tuple(model.labels[column] for column in columns)
-        return cls(labels, np.array(columns), thresholds[columns], threshold, options.top_k, options.min_labels)
+        labels, always = written_names(model.labels, columns, options)
+        return cls(labels, np.array(columns), thresholds[columns], threshold, options.top_k, options.min_labels, always)
+
+    def tags(self, image: "TaggedImage") -> list[str]:
+        """The tags of an image: those that all images get, and its labels, the most probable first."""
+        return [*self.always, *(self.labels[index] for index in image.ranked)]
 
     def apply(self, result: Result, origin: Origin = "unchanged") -> TaggedImage:
         """The labels of an image; none if it failed."""
@@ -222,6 +229,7 @@ class Tagger:
             "model": f"{self.model.name} ({self.model.info.digest[:12]})",
             "threshold": threshold,
             "labels": list(selection.labels),
+            "always": list(selection.always),
             "top k": options.top_k,
             "min labels": options.min_labels,
             "formats": list(options.formats),

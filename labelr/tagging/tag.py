@@ -23,6 +23,7 @@ from labelr.frames import as_html, text_index
 from labelr.model.device import one_thread_per_operation
 from labelr.model.predict import Model
 from labelr.progress import Track, untracked
+from labelr.tagging.exports import check_formats
 from labelr.tagging.inputs import Inputs, Search, no_inputs
 from labelr.tagging.output import (
     ERRORS_FILE,
@@ -33,6 +34,7 @@ from labelr.tagging.output import (
     preview_output,
 )
 from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Result, TaggedImage, Tagger, Task
+from labelr.tagging.sorting import prepare_folder, sorted_folder
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 if TYPE_CHECKING:
@@ -264,6 +266,7 @@ def tag(
         Stopped: If a signal has arrived. The results so far are kept.
     """
     chosen = TagOptions.of(options, **settings)
+    check_formats(chosen.formats)
     paths = _paths(photos)
     folder = _output_folder(paths, output, files_from)
     has_results = check_output(folder)
@@ -274,6 +277,8 @@ def tag(
     tagger = Tagger.load(model, chosen)
     if is_empty:
         return _keep_results(inputs, tagger, folder)
+    if chosen.sort_into is not None and not dry_run:
+        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.base)
     run_settings = {**tagger.settings, "photos": str(inputs.base)}
     if dry_run:
         return _preview(inputs, tagger, folder, None if force else run_settings)

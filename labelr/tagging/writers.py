@@ -15,6 +15,7 @@ from typing import Any
 from labelr import files, serialization
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.tagging.exports import write_exports
 from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.output import (
     ERRORS_FILE,
@@ -30,6 +31,7 @@ from labelr.tagging.output import (
     is_edited,
 )
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
+from labelr.tagging.sorting import sort_images
 from labelr.tagging.uncertain import most_uncertain
 
 log = logging.getLogger(__name__)
@@ -47,10 +49,9 @@ def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False)
     return serialization.csv_text(IMAGE_HEADER, rows, excel=excel).encode()
 
 
-def image_txt(image: TaggedImage, labels: Sequence[str]) -> bytes:
-    """The text file of an image for training tools: its labels, the most probable first, separated by commas."""
-    tags = ", ".join(labels[index] for index in image.ranked)
-    return (tags + "\n" if tags else "").encode("utf-8", "surrogateescape")
+def image_txt(tags: Sequence[str]) -> bytes:
+    """The text file of an image for training tools: its tags, separated by commas."""
+    return (", ".join(tags) + "\n" if tags else "").encode("utf-8", "surrogateescape")
 
 
 class DirectoryWriter:
@@ -90,7 +91,7 @@ class DirectoryWriter:
                 if options.append:
                     self._append_to_file(txt_path, image)
                 else:
-                    self._write_file(txt_path, image, image_txt(image, labels))
+                    self._write_file(txt_path, image, image_txt(self._tagger.selection.tags(image)))
         except UnwritableFileError as error:
             return self._tagger.selection.apply(image.result._replace(reason=error.message))
         return image
@@ -120,7 +121,7 @@ class DirectoryWriter:
 
     def _append_to_file(self, path: Path, image: TaggedImage) -> None:
         self._check_owner(path, image)
-        tags = [self._tagger.selection.labels[index] for index in image.ranked]
+        tags = self._tagger.selection.tags(image)
         try:
             content = with_tags(path, tags, self._separator(PurePath(image.name).parent))
         except LabelrError as error:
@@ -184,6 +185,8 @@ class DirectoryWriter:
                 "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
             )
         self._write_tables()
+        if self._tagger.options.sort_into is not None:
+            sort_images(self._tagged(), self._tagger, self._base, self._journal)
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
             raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
@@ -208,26 +211,31 @@ class DirectoryWriter:
         selection, options = tagger.selection, tagger.options
         write = partial(write_table, excel=options.for_excel, replacing=self._replacing)
 
-        def images() -> Iterator[TaggedImage]:
-            return map(selection.apply, self._journal.results())
-
-        def tagged() -> Iterator[TaggedImage]:
-            return (image for image in images() if not image.result.failed)
-
         if "table" in options.formats:
-            write(folder / LABELS_FILE, header(selection), map(label_row, tagged()))
-            write(folder / PROBABILITIES_FILE, header(selection), map(probability_row, tagged()))
+            write(folder / LABELS_FILE, header(selection), map(label_row, self._tagged()))
+            write(folder / PROBABILITIES_FILE, header(selection), map(probability_row, self._tagged()))
         if "jsonl" in options.formats:
             with self._replacing(folder / JSONL_FILE) as file:
-                file.writelines(json_line(image, tagger).encode() for image in images())
+                file.writelines(json_line(image, tagger).encode() for image in self._images())
+        write_exports(folder, self._tagged, tagger, self._base, self._replacing)
         if options.uncertain:
-            names = most_uncertain(tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels)
+            names = most_uncertain(
+                self._tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels
+            )
             blank = [""] * len(selection.labels)  # to be filled in by a user
             rows = ([serialization.escape_formula_in_path(name), *blank] for name in names)
             write(folder / UNCERTAIN_FILE, header(selection), rows)
         failed = (result for result in self._journal.results() if result.failed)
         rows = ([serialization.escape_formula_in_path(result.name), result.reason] for result in failed)
         write(folder / ERRORS_FILE, ["filename", "reason"], rows)
+
+    def _images(self) -> Iterator[TaggedImage]:
+        """The images of this run, in the order in which they were found."""
+        return map(self._tagger.selection.apply, self._journal.results())
+
+    def _tagged(self) -> Iterator[TaggedImage]:
+        """Those that were tagged."""
+        return (image for image in self._images() if not image.result.failed)
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[io.BufferedWriter]:
@@ -300,7 +308,7 @@ def json_line(image: TaggedImage, tagger: Tagger) -> str:
     else:
         probs = {label: round(prob, 6) for label, prob in zip(labels, image.probs.tolist(), strict=True)}
         value |= {
-            "size": [result.width, result.height], "labels": [labels[index] for index in image.ranked],
+            "size": [result.width, result.height], "labels": tagger.selection.tags(image),
             "probabilities": probs, "error": None,
         }  # fmt: skip
     return serialization.json_line(value)

@@ -3,11 +3,13 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from labelr import files
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable
+from labelr.data.walk import SORTED_FILE
 from labelr.errors import LabelrError, pluralize, preview
 
 SEPARATORS = (
@@ -36,7 +38,8 @@ def read(source: Source) -> LabelTable:
 
     Exact copies of a file in several folders are one image with several labels and the name of the first copy. With
     nested folders the names of all folders above an image are its labels. With a separator of tags, the name of a
-    folder is several labels, and that of a folder such as ``unlabeled`` is none.
+    folder is several labels, and that of a folder such as ``unlabeled`` is none. Folders into which `labelr tag` has
+    sorted images are unconfirmed predictions.
     """
     outside = [name for name in source.image_files if not _split_and_folders(name)[1]]
     if outside or not source.image_files:
@@ -61,9 +64,11 @@ def read(source: Source) -> LabelTable:
     notes += _note_names(folders, separator, num_empty, unknown_if_empty=unknown_if_empty)
     further = [name for names in copies.values() for name in names[1:]]
     how = f", joined by `{separator}`" if separator else ""
-    return LabelTable.of(
+    table = LabelTable.of(
         annotations, f"folders named after labels{how}", notes=notes, aside=further, limits=source.limits
     )
+    is_predicted = os.path.lexists(source.path / SORTED_FILE)
+    return replace(table, unconfirmed=table.names) if is_predicted else table
 
 
 def _labels(folder: str, separator: str | None) -> list[str]:

@@ -1,8 +1,9 @@
 """Label Studio: its JSON, and JSON-MIN and CSV, which have the same fields."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from labelr.data.formats.source import Source
@@ -12,13 +13,15 @@ from labelr.errors import LabelrError, preview
 
 FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"})
 """The fields of JSON-MIN and CSV apart from those of the task and of its labels."""
+SUBMITTED = ("annotations", "completions")
+"""The field of a task's annotations, now and in early versions."""
 
 
 def fits(source: Source) -> int:
     """Confidence that this is an export of Label Studio: 0 or 3."""
     tasks = source.objects
     if tasks and source.suffix == ".json":
-        nested = all("data" in task and ("annotations" in task or "completions" in task) for task in tasks)
+        nested = all("data" in task and {*SUBMITTED, "predictions"} & task.keys() for task in tasks)
         return 3 if nested or all(set(task) >= FLAT_FIELDS for task in tasks) else 0
     return 3 if source.table is not None and set(source.table.header) >= FLAT_FIELDS else 0
 
@@ -26,28 +29,33 @@ def fits(source: Source) -> int:
 def read(source: Source) -> LabelTable:
     """The label table of an export; where annotators disagree on a label, the majority counts.
 
-    Nothing is known of a task without a submitted annotation; no label applies if an empty one was submitted.
+    Nothing is known of a task without a submitted annotation; no label applies if an empty one was submitted. In a file
+    of tasks to import, which has no annotations, the labels are unconfirmed predictions.
 
     Raises:
         LabelrError: If a task has no image, or it is ambiguous which field holds the labels.
     """
     is_nested = source.suffix == ".json" and bool(source.objects) and "data" in source.objects[0]
+    is_predicted = is_nested and not any(field in task for task in source.objects for field in SUBMITTED)
+    fields = ("predictions",) if is_predicted else SUBMITTED
     try:
-        annotations, notes = (_read_nested(source), []) if is_nested else _read_flat(source)
+        annotations, notes = (_read_nested(source, fields), []) if is_nested else _read_flat(source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelrError(
             f"{source.path} is not an export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
-    return LabelTable.of(annotations, "an export of Label Studio", notes=notes, limits=source.limits)
+    layout = "tasks of Label Studio with predictions" if is_predicted else "an export of Label Studio"
+    table = LabelTable.of(annotations, layout, notes=notes, limits=source.limits)
+    return replace(table, unconfirmed=table.names) if is_predicted else table
 
 
-def _read_nested(source: Source) -> list[Annotation]:
-    """The annotations of JSON."""
+def _read_nested(source: Source, fields: Sequence[str]) -> list[Annotation]:
+    """The annotations of JSON, which are in one of some fields of each task."""
     annotations = []
     for task in source.objects:
         name = _image_of(source, task["data"])
         annotations.append(Annotation(name, complete=False))
-        for submitted in task.get("annotations", task.get("completions")) or []:
+        for submitted in next((task[field] for field in fields if field in task), None) or []:
             if not submitted.get("was_cancelled") and not submitted.get("skipped"):
                 labels = {label for result in submitted["result"] for label in _labels_in(result.get("value"))}
                 annotations.append(Annotation(name, labels))
