@@ -112,7 +112,7 @@ def test_path_is_stored_as_text() -> None:
 
 
 def test_format_is_one_of_its_choices() -> None:
-    with pytest.raises(SettingError, match="format: expected one of csv, table, jsonl, txt, got 'csvv'") as caught:
+    with pytest.raises(SettingError, match="format: expected one of csv, table, jsonl, txt, xmp, got 'csvv'") as caught:
         TagOptions.of(format=["table", "csvv"])
     assert "`csv`" in caught.value.hint
     assert TagOptions.of(format="txt", append=True).formats == ("txt",)
