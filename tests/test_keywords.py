@@ -95,7 +95,7 @@ def test_keywords_in_images_are_read_where_the_layout_is_named(tmp_path: Path) -
 
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
-    assert error_of(tmp_path, layout="xmp").message == f"no image in {tmp_path} has keywords"
+    assert error_of(tmp_path, layout="xmp").message == f"{tmp_path}: the keywords of its images do not exist"
 
 
 def test_damaged_file_is_an_error_or_left_out(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_root_of_labelr_is_no_label(tmp_path: Path) -> None:
 def test_all_images_unreviewed_is_an_error(tmp_path: Path) -> None:
     make_album(tmp_path, {"a.jpg.xmp": tagged("dog")})
     error = error_of(tmp_path, trust_predictions=False)
-    assert error.message.endswith("the keywords of 1 image are predictions that nobody reviewed")
+    assert error.message.endswith("the keywords of its images are predictions that nobody reviewed")
 
 
 def test_loop_from_tag_over_a_correction_to_fit(shapes: Path, tmp_path: Path, trained: Model, cli: Cli) -> None:

@@ -12,10 +12,10 @@ from PIL import Image
 from tag_results import counts, reason_of
 from xmp_samples import DARKTABLE, DIGIKAM, LIGHTROOM, exiv2_values, foreign, keywords_of, run_tool
 
-from labelr.data.embedded import MAX_SEGMENT, UnembeddableError, packet_in, read_embedded, with_packet
+from labelr.data.embedded import MAX_SEGMENT, packet_in, read_embedded, with_packet
 from labelr.model.predict import Model
 from labelr.tagging.tag import tag
-from labelr.xmp.packet import Packet
+from labelr.xmp.packet import DamagedError, Packet
 
 XMP: dict[str, Any] = {"format": ("xmp",), "threshold": 0}
 BESIDE: dict[str, Any] = {**XMP, "in_place": True}
@@ -224,7 +224,7 @@ def test_existing_xmp_is_merged_with(album: Path, tmp_path: Path, trained: Model
     ],
 )
 def test_image_that_cannot_hold_xmp_is_refused(content: bytes, reason: str) -> None:
-    with pytest.raises(UnembeddableError, match=reason):
+    with pytest.raises(DamagedError, match=reason):
         packet_in(content)
 
 
@@ -251,7 +251,7 @@ def test_image_of_several_images_is_not_moved_apart(album: Path) -> None:
     assert first.index(b"http://ns.adobe") < first.index(b"MPF\0")
     behind = with_packet(jpeg, DIGIKAM.encode())
     behind = behind[:2] + b"\xff\xe2\x00\x08MPF\0xx" + behind[2:]
-    with pytest.raises(UnembeddableError, match="several images"):
+    with pytest.raises(DamagedError, match="several images"):
         with_packet(behind, LIGHTROOM.encode())
 
 

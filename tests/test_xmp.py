@@ -211,7 +211,7 @@ def test_default_namespace_and_empty_packet_are_understood() -> None:
     assert merged(content, ["dog"]) == content
 
 
-@pytest.mark.parametrize("codec", ["utf-16", "utf-8-sig", "utf-16-le"])
+@pytest.mark.parametrize("codec", ["utf-16", "utf-8-sig"])
 def test_encoding_is_kept(codec: str) -> None:
     before = with_properties(f"<dc:subject>{bag('Straße')}</dc:subject>").encode(codec)
     after = merge(before, ["犬"], FIRST)
@@ -235,7 +235,7 @@ def test_label_cannot_break_the_xml() -> None:
         (b"<a/>", "it holds no XMP"),
         (DIGIKAM[:900].encode(), "no element found|unclosed"),
         (b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "document type"),
-        (b"<a>" * 300, "nested too deeply"),
+        (with_properties("<dc:subject>" + "<a>" * 300).encode(), "too many elements"),
         (b"\xff\xfe<", "truncated"),
         (with_properties("<dc:subject>\xe9</dc:subject>").encode("latin-1"), "can't decode"),
     ],

@@ -10,6 +10,7 @@ from PIL import ImageFile, IptcImagePlugin
 
 from labelr.data.images import opened_header
 from labelr.data.metadata import JPEG_HEAD, START_OF_SCAN
+from labelr.xmp.packet import DamagedError
 
 XMP_HEAD, EXTENSION_HEAD = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 """How the segments of XMP in a JPEG file begin."""
@@ -40,10 +41,6 @@ class Segment(NamedTuple):
     start: int
     end: int
     content: bytes
-
-
-class UnembeddableError(ValueError):
-    """A JPEG file that XMP cannot be put into; its text is the reason."""
 
 
 def read_embedded(path: Path) -> Embedded:
@@ -88,11 +85,11 @@ def packet_in(jpeg: bytes) -> bytes | None:
     """The XMP in a JPEG file; None where it has none.
 
     Raises:
-        UnembeddableError: If it could not be replaced by another.
+        DamagedError: If it could not be replaced by another.
     """
     packets = [segment for segment in _segments(jpeg) if _is_packet(segment)]
     if len(packets) > 1 or any(segment.content.startswith(EXTENSION_HEAD) for segment in _segments(jpeg)):
-        raise UnembeddableError("its XMP is divided into several parts, which labelr does not join")
+        raise DamagedError("its XMP is divided into several parts, which labelr does not join")
     return packets[0].content.removeprefix(XMP_HEAD) if packets else None
 
 
@@ -100,13 +97,13 @@ def with_packet(jpeg: bytes, packet: bytes) -> bytes:
     """A JPEG file with another XMP packet; everything else in it stays byte for byte.
 
     Raises:
-        UnembeddableError: If the packet is too long, or positions in the file would become wrong.
+        DamagedError: If the packet is too long, or positions in the file would become wrong.
     """
     if len(XMP_HEAD) + len(packet) > MAX_SEGMENT:
         packet = _PADDING.sub(b"\n", packet)
     content = XMP_HEAD + packet
     if len(content) > MAX_SEGMENT:
-        raise UnembeddableError(f"its XMP would have {len(content):,} bytes, and at most {MAX_SEGMENT:,} fit into JPEG")
+        raise DamagedError(f"its XMP would have {len(content):,} bytes, and at most {MAX_SEGMENT:,} fit into JPEG")
     segment = bytes([0xFF, APP1]) + (len(content) + 2).to_bytes(2, "big") + content
     start = end = 2
     for each in _segments(jpeg):
@@ -117,7 +114,7 @@ def with_packet(jpeg: bytes, packet: bytes) -> bytes:
             start = end = each.end  # JFIF and Exif come first
     others = (each for each in _segments(jpeg) if each.marker == APP2 and each.content.startswith(b"MPF\0"))
     if len(segment) != end - start and any(each.start < start for each in others):
-        raise UnembeddableError("it holds several images, whose positions would change")
+        raise DamagedError("it holds several images, whose positions would change")
     return jpeg[:start] + segment + jpeg[end:]
 
 
@@ -126,9 +123,9 @@ def _is_packet(segment: Segment) -> bool:
 
 
 def _segments(jpeg: bytes) -> Iterator[Segment]:
-    """The segments of a JPEG file before its pixels. Raises UnembeddableError if it is damaged there, or no JPEG."""
+    """The segments of a JPEG file before its pixels. Raises DamagedError if it is damaged there, or no JPEG."""
     if not jpeg.startswith(JPEG_HEAD):
-        raise UnembeddableError("it is no JPEG file")
+        raise DamagedError("it is no JPEG file")
     start = 2
     while True:
         position = start
@@ -137,7 +134,7 @@ def _segments(jpeg: bytes) -> Iterator[Segment]:
         marker, size = jpeg[position + 1 : position + 2], int.from_bytes(jpeg[position + 2 : position + 4], "big")
         end = position + 2 + size
         if jpeg[position : position + 1] != b"\xff" or marker < b"\xc0" or size < 2 or end > len(jpeg):
-            raise UnembeddableError("its segments are damaged")
+            raise DamagedError("its segments are damaged")
         if marker[0] == START_OF_SCAN:
             return
         yield Segment(marker[0], start, end, jpeg[position + 4 : end])

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from labelr import files
-from labelr.data.embedded import Embedded, UnembeddableError, packet_in, read_embedded, with_packet
+from labelr.data.embedded import Embedded, packet_in, read_embedded, with_packet
 from labelr.data.images import UnreadableError
 from labelr.errors import LabelrError
 from labelr.tagging.pipeline import TaggedImage, Tagger
@@ -53,7 +53,7 @@ def embed(path: Path, image: TaggedImage, tagger: Tagger) -> bool:
         keywords = _embedded(path).iptc if image.ranked else []
         packet = merge(before, *_labels_of(image, tagger), keywords)
         content = jpeg if packet is None or packet == before else with_packet(jpeg, packet)
-    except (UnembeddableError, DamagedError) as error:
+    except DamagedError as error:
         raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
     if content == jpeg:
         return False

@@ -11,7 +11,6 @@ from labelr.xmp.packet import (
     RDF,
     SUBJECT,
     Field,
-    KeywordPath,
     Name,
     Node,
     Packet,
@@ -19,7 +18,7 @@ from labelr.xmp.packet import (
     key,
     label_path,
     longest,
-)
+)  # fmt: skip
 
 NEW_PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="labelr">\n'
@@ -66,7 +65,9 @@ def merge(content: bytes | None, labels: Sequence[str], record: Record, keywords
         return content
     if written:
         _fill(values)
-    _add(values, map(record.path, written))
+    for each in FIELDS:
+        for value in map(each.write, map(record.path, written)):
+            values[each.name] += [value] if key(value) not in map(key, values[each.name]) else []
     codes = _fields_of_keywords(values, old, packet.lost)
     return _Editor(packet).edited(values, record._replace(labels=written, keywords=codes) if written else None)
 
@@ -74,16 +75,12 @@ def merge(content: bytes | None, labels: Sequence[str], record: Record, keywords
 def _without_labels(packet: Packet, old: Record) -> dict[Name, list[str]]:
     """The values of each field without what labelr wrote, unless it has become a level of another keyword."""
     withdrawn = {each.name: {key(each.write(old.path(label))) for label in old.labels} for each in FIELDS}
-    values = {
-        each.name: [value for value in packet.values(each.name) if key(value) not in withdrawn[each.name]]
-        for each in reversed(FIELDS)
-    }
-    levels = {key(level) for each in FIELDS[1:] for value in values[each.name] for level in each.read(value)}
-    values[SUBJECT.name] = [
-        value
-        for value in packet.values(SUBJECT.name)
-        if key(value) not in withdrawn[SUBJECT.name] or key(value) in levels - packet.lost
-    ]
+    values: dict[Name, list[str]] = {}
+    levels: set[str] = set()
+    for each in reversed(FIELDS):  # the subject comes last
+        gone = withdrawn[each.name] - (levels - packet.lost if each is SUBJECT else set())
+        values[each.name] = [value for value in packet.values(each.name) if key(value) not in gone]
+        levels |= {key(level) for value in values[each.name] for level in each.read(value)}
     return values
 
 
@@ -93,13 +90,6 @@ def _fill(values: dict[Name, list[str]]) -> None:
     for each in FIELDS:
         if not values[each.name]:
             values[each.name] = list(dict.fromkeys(map(each.write, paths)))
-
-
-def _add(values: dict[Name, list[str]], paths: Iterable[KeywordPath]) -> None:
-    for path in paths:
-        for each in FIELDS:
-            present = set(map(key, values[each.name]))
-            values[each.name] += [value for value in [each.write(path)] if key(value) not in present]
 
 
 def _fields_of_keywords(values: Mapping[Name, Sequence[str]], old: Record, lost: set[str]) -> dict[str, str]:
@@ -205,7 +195,7 @@ class _Editor:
         declared = "".join(f'\n    xmlns:{prefix}="{uri}"' for prefix, uri in spaces.items())
         start = f"\n  <{tag} {self._rdf or 'rdf:'}about={quoteattr((abouts or [''])[0])}{declared}>"
         content = "\n".join([start, *self._new, f"  </{tag}>"]).encode()
-        if rdf.is_empty_tag:
+        if rdf.inner == rdf.end:  # <rdf:RDF/>
             begin = self._source[rdf.start : rdf.inner - 2].rstrip()
             return rdf.start, rdf.end, begin + b">" + content + f"\n </{rdf.tag}>".encode()
         position = rdf.children[-1].end if rdf.children else rdf.inner
@@ -228,11 +218,8 @@ def _properties_of(record: Record | None) -> Iterator[tuple[str, list[str], str]
     """The name, values and kind of each property of a record that has any value."""
     if record is None:
         return
-    properties = [
-        ("model", [record.model], ""),
-        ("root", [record.root] if record.root else [], ""),
-        ("labels", list(record.labels), "Bag"),
-        ("keywords", [f"{codes} {name}" for name, codes in record.keywords.items()], "Bag"),
-        ("probabilities", [f"{prob:.6f} {label}" for label, prob in record.probabilities.items()], "Seq"),
-    ]
-    yield from (each for each in properties if each[1])
+    keywords = [f"{codes} {name}" for name, codes in record.keywords.items()]
+    probs = [f"{prob:.6f} {label}" for label, prob in record.probabilities.items()]
+    lists = {"labels": record.labels, "keywords": keywords, "probabilities": probs}
+    yield from ((name, [value], "") for name, value in (("model", record.model), ("root", record.root)) if value)
+    yield from ((name, list(values), "Bag") for name, values in lists.items() if values)

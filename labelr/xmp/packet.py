@@ -17,8 +17,9 @@ INTERNAL_ROOT = "darktable"
 MAX_DEPTH, MAX_NODES = 200, 200_000
 MARKS = ("confirmed", "reviewed", "checked", "verified")
 """Keywords, and columns of tables, by which people say that predicted labels are right."""
+_SEPARATOR = "\1"
+"""Between the parts of a name that the parser gives; it is in no XML."""
 _TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
-_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""")
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Name = tuple[str, str]
@@ -105,23 +106,17 @@ def label_path(label: str) -> KeywordPath:
 
 @dataclass(eq=False)
 class Node:
-    """An element, by the positions of its bytes: ``<a>`` from `start` to `inner`, ``</a>`` from `close` to `end`."""
+    """An element, by the positions of its bytes: its start tag from `start` to `inner`, and all of it up to `end`."""
 
-    tag: str
     name: Name
-    attributes: dict[Name, tuple[str, str]]
+    tag: str
+    attributes: dict[Name, tuple[str, str]]  # as they are written, with their values
     start: int
     inner: int
-    close: int = 0
     end: int = 0
     children: list["Node"] = field(default_factory=list)
     text: str = ""
-    is_plain: bool = True  # no comment, instruction or other property in it
-
-    @property
-    def is_empty_tag(self) -> bool:
-        """Whether it is written as ``<a/>``."""
-        return self.inner == self.end
+    is_plain: bool = True  # no comment, instruction or property of others in it
 
     @property
     def items(self) -> list["Node"]:
@@ -147,39 +142,36 @@ class _Parser:
     def __init__(self, content: bytes) -> None:
         self.rdf: Node | None = None
         self._content = content
-        self._scopes: list[dict[str, str]] = [{}]
         self._stack: list[Node | None] = []
         self._num_nodes = 0
-        parser = expat.ParserCreate("utf-8")
-        parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = _refuse
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
+        self._parser = parser = expat.ParserCreate("utf-8", _SEPARATOR)
+        parser.namespace_prefixes = parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._text
-        parser.CommentHandler = parser.ProcessingInstructionHandler = self._other
-        self._parser = parser
+        parser.CommentHandler = parser.ProcessingInstructionHandler = self._mark
         parser.Parse(content, True)
 
-    def _expand(self, tag: str, *, is_attribute: bool = False) -> Name:
-        prefix, colon, local = tag.rpartition(":")
-        return ("" if is_attribute and not colon else self._scopes[-1].get(prefix, "")), local
+    def _refuse(self, *_: object) -> None:
+        raise DamagedError("it has a document type (DOCTYPE), which labelr does not read")
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if len(self._stack) >= MAX_DEPTH:
-            raise DamagedError("it is nested too deeply")
-        declared = {
-            name.partition(":")[2]: value for name, value in attributes.items() if name.partition(":")[0] == "xmlns"
-        }
-        self._scopes.append({**self._scopes[-1], **declared} if declared else self._scopes[-1])
         parent = self._stack[-1] if self._stack else None
-        name = self._expand(tag)
-        node = self._node(tag, name, attributes) if self._is_wanted(name, parent) else None
-        if node and parent:
-            parent.children.append(node)
-        elif node:
-            self.rdf = node
-        elif parent:
-            parent.is_plain = False
+        name, written = _names_of(tag)
+        node = None
+        if self._is_wanted(name, parent):
+            self._num_nodes += 1
+            found = _TAG.match(self._content, self._parser.CurrentByteIndex)
+            if found is None or self._num_nodes > MAX_NODES or len(self._stack) > MAX_DEPTH:
+                raise DamagedError("it has too many elements, or one that cannot be read")
+            expanded = {each: (tag, value) for text, value in attributes.items() for each, tag in [_names_of(text)]}
+            node = Node(name, written, expanded, *found.span())
+            if parent:
+                parent.children.append(node)
+            else:
+                self.rdf = node
+        else:
+            self._mark()
         self._stack.append(node)
 
     def _is_wanted(self, name: Name, parent: Node | None) -> bool:
@@ -188,44 +180,27 @@ class _Parser:
             return self.rdf is None and name == (RDF, "RDF")
         if parent is self.rdf:
             return name == (RDF, "Description")
-        if parent.name == (RDF, "Description") and len(self._stack) >= 2 and self._stack[-2] is self.rdf:
-            return name[0] == OWN or any(name == each.name for each in FIELDS)
-        return True
+        return self._stack[-2] is not self.rdf or name[0] == OWN or any(name == each.name for each in FIELDS)
 
-    def _node(self, tag: str, name: Name, attributes: dict[str, str]) -> Node:
-        self._num_nodes += 1
-        found = _TAG.match(self._content, self._parser.CurrentByteIndex)
-        if found is None or self._num_nodes > MAX_NODES:
-            raise DamagedError("it has too many elements" if found else "a tag cannot be read")
-        expanded = {
-            self._expand(each, is_attribute=True): (each, value)
-            for each, value in attributes.items()
-            if each.partition(":")[0] != "xmlns"
-        }
-        return Node(tag, name, expanded, *found.span())
-
-    def _end(self, tag: str) -> None:  # noqa: ARG002 - as expat calls it
-        self._scopes.pop()
+    def _end(self, _tag: str) -> None:
         node = self._stack.pop()
-        if node is None:
-            return
-        if self._content[node.inner - 2 : node.inner] == b"/>":
-            node.close = node.end = node.inner
-        else:
-            node.close = self._parser.CurrentByteIndex
-            node.end = self._content.index(b">", node.close) + 1
+        if node:
+            is_empty_tag = self._content.endswith(b"/>", node.start, node.inner)
+            node.end = node.inner if is_empty_tag else self._content.index(b">", self._parser.CurrentByteIndex) + 1
 
     def _text(self, text: str) -> None:
         if self._stack and self._stack[-1]:
             self._stack[-1].text += text
 
-    def _other(self, *_: str) -> None:
+    def _mark(self, *_: object) -> None:
         if self._stack and self._stack[-1]:
             self._stack[-1].is_plain = False
 
 
-def _refuse(*_: object) -> None:
-    raise DamagedError("it has a document type (DOCTYPE), which labelr does not read")
+def _names_of(text: str) -> tuple[Name, str]:
+    """The namespace and name of an element or attribute, and how it is written."""
+    *space, local, prefix = text.split(_SEPARATOR) if text.count(_SEPARATOR) > 1 else (*text.split(_SEPARATOR), "")
+    return ("".join(space), local), f"{prefix}:{local}" if prefix else local
 
 
 class Packet:
@@ -237,17 +212,16 @@ class Packet:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self._codec, self._mark = _codec_of(content)
-        body = content.removeprefix(self._mark)
-        self._tail = body[len(body.rstrip(b"\0")) :] if self._codec == "utf-8" else b""
-        body = body.removesuffix(self._tail)
+        marks = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+        self._codec = next((codec for mark, codec in marks.items() if content.startswith(mark)), "utf-8")
+        body = content if self._codec == "utf-16" else content.rstrip(b"\0")  # cameras pad with null bytes
         try:
             text = body.decode(self._codec)
             if text.encode(self._codec) != body:
-                raise DamagedError(f"it cannot be written in its encoding {self._codec}")
+                raise DamagedError("its encoding is not UTF-8")
             self.source = text.encode()
             rdf = _Parser(self.source).rdf
-        except (expat.ExpatError, UnicodeError, LookupError) as error:
+        except (expat.ExpatError, UnicodeError) as error:
             raise DamagedError(str(error)) from error
         if rdf is None:
             raise DamagedError("it holds no XMP")
@@ -255,7 +229,7 @@ class Packet:
 
     def encode(self, source: bytes) -> bytes:
         """Another content of `source`, as bytes in the encoding of the packet."""
-        return self._mark + source.decode().encode(self._codec, "xmlcharrefreplace") + self._tail
+        return source.decode().encode(self._codec)
 
     def properties(self, name: Name) -> Iterator[tuple[Node, Node | None]]:
         """Each description that has a property, and the element of it; None where it is an attribute."""
@@ -312,12 +286,12 @@ class Packet:
         every = dict.fromkeys(path for paths in self.paths.values() for path in paths)
         return [path for path in longest(every) if key(path[-1]) not in self.lost]
 
-    @property
+    @cached_property
     def written(self) -> set[str]:
         """The `key` of each keyword that labelr wrote."""
         return {key(label_path(label)[-1]) for label in self.record.labels} if self.record else set()
 
-    @property
+    @cached_property
     def is_reviewed(self) -> bool:
         """Whether somebody has looked at the labels that labelr wrote: removed one, added one, or set a mark.
 
@@ -340,15 +314,3 @@ def longest(paths: Iterable[KeywordPath]) -> list[KeywordPath]:
     ours = [path for path in unique if path[0] != INTERNAL_ROOT]
     levels = {key(level) for path in ours if len(path) > 1 for level in path}
     return [path for path in ours if len(path) > 1 or key(path[0]) not in levels | internal]
-
-
-def _codec_of(content: bytes) -> tuple[str, bytes]:
-    """The encoding of a packet, and its byte order mark."""
-    marks = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-    for mark, codec in marks.items():
-        if content.startswith(mark):
-            return codec, mark
-    if b"\0" in content[:2]:
-        return ("utf-16-le" if content[1:2] == b"\0" else "utf-16-be"), b""
-    declared = _ENCODING.match(content[:200])
-    return (declared[1].decode("ascii").lower() if declared else "utf-8"), b""
