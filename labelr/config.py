@@ -44,17 +44,18 @@ Criterion = Literal["map", "f1_micro", "f1_macro", "exact_match"]
 """The validation metric that epochs and settings are selected by."""
 Layout = Literal[
     "auto", "wide", "tags", "long", "classes", "open-images", "camtrap-dp", "vertex", "label-studio", "cvat", "coco",
-    "voc", "yolo", "tagged", "sidecar", "folders",
+    "voc", "yolo", "tagged", "sidecar", "xmp", "folders",
 ]  # fmt: skip
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)[1:]
 SortColumn = Literal[
     "label", "support", "predicted", "tp", "fp", "fn", "tn", "precision", "recall", "f1", "ap", "auroc", "threshold",
 ]  # fmt: skip
 """The columns of the table of labels of an evaluation."""
-TagFormat = Literal["csv", "table", "jsonl", "txt", "parquet", "coco", "label-studio", "cvat"]
+TagFormat = Literal["csv", "table", "jsonl", "txt", "xmp", "parquet", "coco", "label-studio", "cvat"]
 SortKind = Literal["symlink", "hardlink", "copy"]
 TABLE_FORMATS = frozenset({"csv", "table"})
 """The formats that hold only what the model predicts, without further tags."""
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".pjp", ".pjpeg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +170,7 @@ class ReadOptions(ImageOptions, TextOptions):
         None,
         "Separator of tags in a cell, text file or folder name. Default: the first found of | ; , and line breaks.",
     )
+    leaf_only: bool = _data(False, "Of keywords in a hierarchy (`--layout xmp`), use the lowest level, not each.")
     skip_missing: bool = _invalid(False, "Leave out rows whose image is missing, instead of failing.")
     skip_invalid: bool = _invalid(False, "Leave out rows that are invalid, instead of failing.")
     trust_predictions: bool | None = _invalid(
@@ -483,29 +485,37 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     )
     format: tuple[TagFormat, ...] = _output(
         (),
-        "csv, table, jsonl, txt, parquet, coco, label-studio or cvat; repeat for several. Default: csv and table.",
+        "Format; repeat for several: csv, txt, xmp (a file per image), table, jsonl, parquet, coco, "
+        "label-studio or cvat. Default: csv and table.",
         metavar="NAME",
     )
     csv_style: Literal["plain", "excel"] = _output(
         "plain",
         "CSV with commas (plain), or with semicolons and a byte order mark for Excel with decimal commas.",
     )
-    in_place: bool = _output(False, "Write the files of single images (csv, txt) next to them.")
+    in_place: bool = _output(False, "Write the files of single images (csv, txt, xmp) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
     sort_into: str | None = _output(
         None, "Sort the images into a folder for each label; what labelr made there is updated.", metavar="DIR"
     )
     sort_as: SortKind = _output("symlink", "What `--sort-into` makes: symlink, hardlink or copy.", metavar="KIND")
+    xmp_name: Literal["full", "stem"] = _output(
+        "full", "Name of XMP files: a.jpg.xmp (full), or a.xmp (stem) as for raw files in Lightroom."
+    )
+    xmp_root: str = _output("", "Parent keyword of the labels in XMP, such as `auto`.", metavar="NAME")
+    embed: bool = _output(False, "Write XMP into JPEG images themselves; other images get an XMP file.")
+    backup: bool = _output(True, "Keep the original of an image that `--embed` changes as a.jpg.bak.")
     uncertain: int = _output(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.in_place and not {"csv", "txt"} & set(self.formats):
+        if self.in_place and not {"csv", "txt", "xmp"} & set(self.formats):
             raise SettingError(
-                "there are no files of single images to write next to them", "add `--format csv` or `txt`"
+                "there are no files of single images to write next to them", "add `--format csv`, `txt` or `xmp`"
             )
+        self._check_xmp()
         if self.append and "txt" not in self.formats:
             raise SettingError("only txt files can be appended to", "add `--format txt`, or leave out `--append`")
         if self.always and set(self.formats) <= TABLE_FORMATS:
@@ -522,6 +532,27 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     def formats(self) -> tuple[str, ...]:
         """The formats that are written, each once."""
         return tuple(dict.fromkeys(self.format or ("csv", "table")))
+
+    def _check_xmp(self) -> None:
+        """Raises SettingError where settings of XMP have no meaning."""
+        chosen = {"--xmp-name": self.xmp_name != "full", "--xmp-root": self.xmp_root, "--embed": self.embed}
+        given = next((option for option, is_given in chosen.items() if is_given), "")
+        if given and "xmp" not in self.formats:
+            raise SettingError(f"`{given}` is of XMP, which is not written", f"add `--format xmp` to `{given}`")
+        if self.embed and not self.in_place:
+            raise SettingError("`--embed` changes the images themselves", "add `--in-place` if that is meant")
+        if not self.backup and not self.embed:
+            raise SettingError("without `--embed`, no image is changed", "leave `--no-backup` out")
+
+    @property
+    def file_kinds(self) -> tuple[str, ...]:
+        """The kinds of files of single images that are written, as `file_names` takes them."""
+        own = {"csv": "csv", "txt": "txt", "xmp": "xmp" if self.xmp_name == "full" else "xmp stem"}
+        return tuple(kind for name, kind in own.items() if name in self.formats)
+
+    def embeds(self, name: str) -> bool:
+        """Whether labels are written into an image itself."""
+        return self.embed and name.lower().endswith(JPEG_SUFFIXES)
 
     @property
     def for_excel(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -153,22 +154,22 @@ def deleting(path: Path) -> Iterator[None]:
         raise LabelrError(f"cannot delete {path}: {error.strerror or error}") from error
 
 
-def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+def write_atomically(path: Path, content: bytes | str, *, durable: bool = True, like: Path | None = None) -> None:
     """Writes a file so that readers see either the old content or the new, never a mixture.
 
     Text is encoded as UTF-8; file names that were not valid UTF-8 keep their bytes. Unless `durable`, a power failure
-    may leave an empty file.
+    may leave an empty file. It gets the permissions and attributes of the file `like`, but not its times.
 
     Raises:
         LabelrError: If it cannot be written; nothing is left behind.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    with replacing(path, durable=durable) as file:
+    with replacing(path, durable=durable, like=like) as file:
         file.write(data)
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter]:
+def replacing(path: Path, *, durable: bool = True, like: Path | None = None) -> Iterator[io.BufferedWriter]:
     """A temporary file that replaces `path` at the end; after an error, `path` is as before.
 
     Raises:
@@ -184,6 +185,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[io.BufferedWriter
                     file.flush()
                     os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
+            if like is not None:
+                shutil.copystat(like, temporary)
+                os.utime(temporary)  # programs look at the time to see what has changed
+                with suppress(OSError):
+                    shutil.chown(temporary, like.stat().st_uid, like.stat().st_gid)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import TINY, TINY_OPTIONS
+from PIL import Image
 
 from labelr import files
 
@@ -79,6 +80,7 @@ COMMANDS = {
         Command("tag-jsonl", "tag photos --model first -o out --format jsonl", code=3),
         Command("tag-in-place", "tag out --model first --in-place --format csv --format txt", code=3),
         Command("tag-append", "tag out --model first --in-place --append --format txt"),
+        Command("tag-xmp", "tag out --model first --in-place --format xmp --embed --threshold 0"),
         Command("tune", "tune data --no-refit", SEARCH),
         Command("tune-refit", "tune data --name best", SEARCH),
         Command("check", "check data --write-labels out.csv --force", code=3),
@@ -124,6 +126,9 @@ def copy_place(template: Path, folder: Path, command: Command) -> None:
     if "tag out" in command.line:
         shutil.copytree(template / "photos", folder / "out", ignore=shutil.ignore_patterns("broken.jpg"))
         (folder / "out" / f"{min(folder.glob('out/*.png')).stem}.txt").write_text("mine")
+    if "--embed" in command.line:
+        for path in sorted(folder.glob("out/*.png")):
+            Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
 
 
 # --- processes -------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("name", ["tag", "tag-append", "models-default", "models-import"])
+@pytest.mark.parametrize("name", ["tag", "tag-append", "tag-xmp", "models-default", "models-import"])
 def test_command_that_is_killed_completes_when_it_is_run_again(template: Path, name: str) -> None:
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
     seconds, expected = undisturbed(command, template, place)

@@ -372,7 +372,7 @@ def _parameter(field: Field, *, several: bool) -> inspect.Parameter:
 
 def _format_default(default: Any) -> str | None:
     """What ``--help`` says of a default; None if there is none, or if a switch is off."""
-    if default in (None, ()) or default is False:
+    if default in (None, (), "") or default is False:
         return None
     if default is True:
         return "on"

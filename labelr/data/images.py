@@ -1,7 +1,8 @@
 """Opens image files: the only decoder, shared by training, scoring and tagging."""
 
 import hashlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import IO, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
@@ -118,6 +119,17 @@ def open_file(path: Path) -> BufferedReader:
     except OSError as error:
         files.raise_if_exhausted(error)
         raise UnreadableError((error.strerror or str(error)).lower()) from error
+
+
+@contextmanager
+def opened_header(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """An image file of which Pillow has read no pixels, only what is before them. Raises UnreadableError."""
+    with open_file(path) as file:
+        try:
+            with Image.open(cast(IO[bytes], LimitedReader(file)), formats=_formats()) as image:
+                yield image
+        except Exception as error:  # as in `decode`
+            raise UnreadableError(str(error) or type(error).__name__) from error
 
 
 def content_digest(file: BufferedReader) -> str:

@@ -151,6 +151,8 @@ def read_sources(sources: Sequence[Source]) -> list[LabelTable]:
     for name in ("label_column", "image_column", "annotator"):
         if getattr(options, name) and all(source.table is None for source in sources):
             raise LabelrError(f"{sources[0].path} has no columns", f"leave `{option_of(name)}` out")
+    if options.leaf_only and all(recognise(source)[1] != ("xmp",) for source in sources):
+        raise LabelrError(f"{sources[0].path} has no keywords of photo software", "leave `--leaf-only` out")
     tables = [read_reviewed(source) for source in sources]
     if options.group and any(table.groups is None for table in tables):
         raise LabelrError(f"{sources[0].path} has no columns to take groups from", "leave `--group` out")

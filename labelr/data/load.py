@@ -113,7 +113,8 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
             f"{dataset.source}: the labels of {count:,} of {total} are predictions of labelr that nobody corrected or "
             "confirmed",
             "use them as labels with `--trust-predictions`, leave them out with `--no-trust-predictions` (labels that "
-            "you added are kept), or mark those that are right with 1 in a column `confirmed`",
+            "you added are kept), or mark those that are right: with 1 in a column `confirmed`, "
+            "or in photo software with a keyword `confirmed`",
         )
     _log_findings(dataset)
     return dataset

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.data.formats.layouts import read_source
+from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark, column_key, marks_among
 from labelr.data.label_table import LabelTable
 from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.xmp.packet import MARKS
 
 JOURNAL = Path(".labelr", "journal.sqlite")
 """What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.journal`."""
@@ -46,8 +47,6 @@ MAX_LOG_BYTES = 2**32
 """Limit of the write-ahead log of a journal."""
 MAX_RUNS = 100
 """How many earlier runs of `labelr tag` with other settings are compared with a label file, the newest."""
-CONFIRMED_COLUMNS = ("confirmed", "reviewed", "checked", "verified")
-"""Names of the column in which people mark rows that are right, by any text that does not say no."""
 UNFILLED_FILE = "uncertain.csv"
 """The table of `labelr tag` that people fill in themselves."""
 PROBABILITIES = "probabilities.csv"
@@ -77,7 +76,8 @@ def read_reviewed(source: Source) -> LabelTable:
         LabelrError: If the file cannot be read, or no row is left.
     """
     folder = source.path if source.is_folder else source.path.parent
-    if source.path.name == UNFILLED_FILE or not os.path.lexists(folder / JOURNAL):
+    is_xmp = recognise(source)[1] == ("xmp",)  # which says itself what was predicted
+    if source.path.name == UNFILLED_FILE or is_xmp or not os.path.lexists(folder / JOURNAL):
         return _check_reviewed(source, read_source(source))
     if source.path.name == PROBABILITIES:
         raise LabelrError(
@@ -135,12 +135,12 @@ def _mark_unconfirmed(
 
 def _take_confirmed(source: Source, predicted: set[str]) -> tuple[Source, set[str], list[str]]:
     """The source without its columns of confirmations, the images that these confirm, and notes on them."""
-    if source.problem or source.table is None or not {*CONFIRMED_COLUMNS} & {*source.table.keys}:
+    if source.problem or source.table is None or not {*MARKS} & {*source.table.keys}:
         return source, set(), []
     confirmed, notes, found = set(), [], []
     columns, labels = source.columns, {column_key(label) for label in predicted}
     for number, key in enumerate(columns.table.keys):
-        if key not in CONFIRMED_COLUMNS or key in labels:
+        if key not in MARKS or key in labels:
             continue
         cells = [cell.lower() for cell in columns.table.column(number)]
         marks = marks_among([cells])

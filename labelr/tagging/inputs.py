@@ -82,12 +82,12 @@ class Inputs:
     def has_file_per_image(self) -> bool:
         """Whether each image gets a file in the output directory."""
         options = self.options
-        return self.output is not None and not options.in_place and bool({"csv", "txt"} & set(options.formats))
+        return self.output is not None and not options.in_place and bool(options.file_kinds)
 
     def walker(self) -> Walker:
         """What `find` searches with."""
         options = self.options
-        beside = partial(file_names, formats=options.formats) if options.in_place else None
+        beside = partial(file_names, kinds=options.file_kinds) if options.in_place else None
         return Walker(
             self.base, recursive=options.recursive, ignore=options.ignore, output=self.output, names_beside=beside
         )

@@ -27,6 +27,8 @@ TABLES = (
 """The files of all images that an output directory may have."""
 IMAGE_HEADER = ("label", "probability")
 SUMMARY_FILE = "summary.json"
+FILE_KINDS = ("csv", "txt", "xmp", "xmp stem")
+"""The kinds of files that are written for single images."""
 RESERVED = frozenset({*TABLES, SUMMARY_FILE, FOLDER})
 """Names in the output directory that no file of an image takes, in lower case: some file systems ignore case."""
 
@@ -202,13 +204,14 @@ def _may_be_written(path: Path, image: str, root: Path) -> bool:
     """Whether a path is one that labelr writes for an image."""
     if not PurePath(image).name or "\0" in image:
         return False
-    return path in {root / name for name in file_names(image, ("csv", "txt"))} and files.is_inside(path, root)
+    return path in {root / name for name in file_names(image, FILE_KINDS)} and files.is_inside(path, root)
 
 
-def file_names(image: str, formats: Collection[str]) -> list[str]:
-    """The names of the files that are written for an image in some formats."""
-    names = {"csv": f"{image}.csv", "txt": PurePath(image).with_suffix(".txt").as_posix()}
-    return [names[kind] for kind in names if kind in formats]
+def file_names(image: str, kinds: Collection[str]) -> list[str]:
+    """The names of the files that are written for an image, of some kinds."""
+    stem = PurePath(image).with_suffix("").as_posix()
+    names = {"csv": f"{image}.csv", "txt": f"{stem}.txt", "xmp": f"{image}.xmp", "xmp stem": f"{stem}.xmp"}
+    return [names[kind] for kind in names if kind in kinds]
 
 
 def is_edited(path: Path, written: Collection[str]) -> bool:

@@ -236,6 +236,9 @@ class Tagger:
             "csv style": options.csv_style,
             "in place": options.in_place,
             "append": options.append,
+            "xmp name": options.xmp_name,
+            "xmp root": options.xmp_root or None,
+            "embed": options.embed,
             "max pixels": options.max_pixels,
             "precision": f"{machine.precision} on {machine.device.type}",
         }

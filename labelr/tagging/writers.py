@@ -30,17 +30,14 @@ from labelr.tagging.output import (
     is_changed,
     is_edited,
 )
-from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
+from labelr.tagging.photo_files import UnwritableFileError, embed, merged_sidecar
+from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
 from labelr.tagging.sorting import sort_images
 from labelr.tagging.uncertain import most_uncertain
 
 log = logging.getLogger(__name__)
 
 _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
-
-
-class UnwritableFileError(LabelrError):
-    """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
 def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False) -> bytes:
@@ -84,6 +81,7 @@ class DirectoryWriter:
             return image
         options, labels = self._tagger.options, self._tagger.selection.labels
         csv_path, txt_path = (self._root / name for name in file_names(image.name, ("csv", "txt")))
+        xmp_path = self._root / file_names(image.name, ("xmp" if options.xmp_name == "full" else "xmp stem",))[0]
         try:
             if "csv" in options.formats and self._is_outdated(csv_path, image):
                 self._write_file(csv_path, image, image_csv(image, labels, excel=options.for_excel))
@@ -92,6 +90,10 @@ class DirectoryWriter:
                     self._append_to_file(txt_path, image)
                 else:
                     self._write_file(txt_path, image, image_txt(self._tagger.selection.tags(image)))
+            if options.embeds(image.name):
+                return self._embed(image)
+            if "xmp" in options.formats and self._is_outdated(xmp_path, image):
+                self._write_xmp(xmp_path, image)
         except UnwritableFileError as error:
             return self._tagger.selection.apply(image.result._replace(reason=error.message))
         return image
@@ -129,6 +131,29 @@ class DirectoryWriter:
         self._journal.put_file(path, image.name, ())
         if content is not None:
             _write(path, content)
+
+    def _write_xmp(self, path: Path, image: TaggedImage) -> None:
+        """Merges the labels of an image into its XMP file; a file that labelr made alone is deleted with the image."""
+        known = self._check_owner(path, image)
+        before = files.digest(path)
+        content = merged_sidecar(path, self._base / image.name, image, self._tagger)
+        if content is None:
+            return
+        is_ours = not os.path.lexists(path) or (known is not None and not is_changed(path, known.digests))
+        digests = [before, hashlib.sha256(content).hexdigest()] if is_ours else []
+        if files.digest(path) != before:
+            raise UnwritableFileError(f"{path.name} was changed meanwhile by another program")
+        if not known or known.digests or digests:
+            self._journal.put_file(path, image.name, digests)
+        if before != hashlib.sha256(content).hexdigest():
+            _write(path, content, is_kept=bool(before))
+
+    def _embed(self, image: TaggedImage) -> TaggedImage:
+        """Merges the labels of an image into itself, and returns it with what is then known of its file."""
+        path = self._base / image.name
+        if image.origin == "new" and embed(path, image, self._tagger):
+            return image._replace(result=image.result._replace(status=file_status(path), digest=files.digest(path)))
+        return image
 
     def _separator(self, folder: PurePath) -> str:
         """The separator of tags in a folder; without tags there, that of its parent folder, and in the end a comma."""
@@ -194,9 +219,9 @@ class DirectoryWriter:
 
     def _rewrite_vanished(self) -> None:
         """Writes the files of images again that were deleted during the run, perhaps with the output directory."""
-        formats = self._tagger.options.formats
+        kinds = self._tagger.options.file_kinds
         for name in self._journal.tagged():
-            if not any(_is_gone(Path(self._root, file)) for file in file_names(name, formats)):
+            if not any(_is_gone(Path(self._root, file)) for file in file_names(name, kinds)):
                 continue
             result = self._journal.get(name)
             image = result and self.write_files(self._tagger.selection.apply(result))
@@ -358,10 +383,11 @@ def _is_gone(path: Path) -> bool:
     return False
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, is_kept: bool = False) -> None:
+    """Writes the file of an image; one that is kept for its other content survives a power failure too."""
     try:
         files.make_folder(path.parent)
-        files.write_atomically(path, content, durable=False)
+        files.write_atomically(path, content, durable=is_kept, like=path if is_kept else None)
     except LabelrError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
             raise UnwritableFileError(error.message) from error

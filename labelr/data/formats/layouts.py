@@ -10,6 +10,7 @@ from labelr.data.formats import (
     classes,
     coco,
     folders,
+    keywords,
     label_studio,
     long,
     sidecar,
@@ -59,6 +60,7 @@ LAYOUTS = {
     "yolo": Layout("a data.yaml or folder of YOLO", yolo.fits, yolo.read),
     "tagged": Layout("a folder that `labelr tag` wrote", tagged.fits, tagged.read),
     "sidecar": Layout("a text file beside each image", sidecar.fits, sidecar.read),
+    "xmp": Layout("keywords of photo software, in XMP", keywords.fits, keywords.read),
     "folders": Layout("folders named after labels", folders.fits, folders.read),
 }
 """All layouts by their names in ``--layout``."""

@@ -1,0 +1,168 @@
+"""Keywords of photo software: in XMP files beside images, and in the images themselves."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from labelr.data.embedded import read_embedded
+from labelr.data.formats.source import Source
+from labelr.data.images import UnreadableError
+from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.limits import read_bytes
+from labelr.errors import LabelrError, pluralize, preview
+from labelr.xmp.packet import MARKS, DamagedError, KeywordPath, Packet, key, longest
+
+SUFFIX = ".xmp"
+PROBED_FILES = 20
+
+
+class _Photo(NamedTuple):
+    """The keywords of an image, and its XMP if labelr wrote some of them."""
+
+    name: str
+    keywords: Sequence[KeywordPath]
+    tagged: Packet | None = None
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether keywords are predictions that nobody has reviewed."""
+        return self.tagged is not None and not self.tagged.is_reviewed
+
+    @property
+    def own(self) -> list[KeywordPath]:
+        """The keywords that labelr did not write."""
+        return [path for path in self.keywords if self.tagged is None or key(path[-1]) not in self.tagged.written]
+
+
+def fits(source: Source) -> int:
+    """Confidence that images have XMP files with keywords beside them: 0 or 2. Those in images are not looked for."""
+    if source.is_folder and source.options.layout == "xmp":
+        return 2
+    for path in islice(_sidecars(source) if source.is_folder else (), PROBED_FILES):
+        with suppress(DamagedError, LabelrError):  # reported when it is read
+            if Packet(read_bytes(path, source.limits)).keywords:
+                return 2
+    return 0
+
+
+def read(source: Source) -> LabelTable:
+    """The label table of keywords; images without any are not labelled, and left out.
+
+    A keyword in a hierarchy is a label for each level, or with `leaf_only` for the lowest. Keywords that `labelr tag`
+    wrote are predictions until somebody has reviewed them.
+
+    Raises:
+        LabelrError: If no image has keywords, or an XMP file is damaged.
+    """
+    if not source.is_folder:
+        raise LabelrError(f"{source.path} is not a folder", "name the folder of the photographs, or of the XMP files")
+    invalid: dict[str, str] = {}
+    photos = list(_read_photos(source, invalid))
+    trust, leaf_only = source.options.trust_predictions, source.options.leaf_only
+    partial = {photo.name for photo in photos if photo.is_unconfirmed and trust is False}
+    kept = [photo._replace(keywords=photo.own) if photo.name in partial else photo for photo in photos]
+    kept = [photo for photo in kept if photo.keywords or photo.name not in partial]
+    if not kept:
+        what = "are predictions that nobody reviewed" if photos else "cannot be read" if invalid else "do not exist"
+        hint = f"write keywords in your photo software, or give an image a keyword `{MARKS[0]}` if its labels are right"
+        raise LabelrError(f"{source.path}: the keywords of its images {what}{_first(invalid)}", hint)
+    records = [photo.tagged.record for photo in photos if photo.tagged and photo.tagged.record]
+    roots = {record.path("")[:-1] for record in records}
+    marks = MARKS if records else ()
+    annotations = []
+    for photo in kept:
+        labels = {label for path in photo.keywords for label in _labels_of(path, roots, leaf_only=leaf_only)}
+        labels -= {label for label in labels if key(label) in marks}
+        annotations.append(Annotation(photo.name, labels, complete=photo.name not in partial))
+    table = LabelTable.of(
+        annotations,
+        f"keywords of photo software in XMP beside images{' and in them' * (source.options.layout == 'xmp')}",
+        notes=_notes(photos, source),
+        invalid=list(invalid.values()),
+        aside=[*invalid, *(partial - {photo.name for photo in kept})],
+        limits=source.limits,
+    )
+    unconfirmed = (photo.name for photo in photos if photo.is_unconfirmed and trust is None)
+    return replace(table, unconfirmed=tuple(unconfirmed))
+
+
+def _first(invalid: dict[str, str]) -> str:
+    return "".join(f": {reason}" for reason in islice(invalid.values(), 1))
+
+
+def _notes(photos: Sequence[_Photo], source: Source) -> list[str]:
+    options = source.options
+    deep = sum(any(len(path) > 1 for path in photo.keywords) for photo in photos)
+    empty = [photo.name for photo in photos if not photo.keywords]
+    tagged = sum(photo.tagged is not None for photo in photos)
+    unreviewed = sum(photo.is_unconfirmed for photo in photos)
+    levels = "only the lowest level is a label" if options.leaf_only else "each level is a label"
+    use = {True: ", used as labels", False: ", left out", None: ""}[options.trust_predictions]
+    notes = {
+        f"keywords in a hierarchy, of which {levels}: on {pluralize(deep, 'image')}": deep,
+        f"images from which all keywords were removed: {len(empty):,} ({preview(empty)})": empty,
+        f"keywords that `labelr tag` wrote: on {pluralize(tagged, 'image')}, {tagged - unreviewed:,} reviewed": tagged,
+        f"predictions that nobody reviewed{use}: on {pluralize(unreviewed, 'image')}": unreviewed,
+        f"images without keywords, left out: {len(source.image_files) - len(photos):,}": True,
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
+def _labels_of(path: KeywordPath, roots: set[KeywordPath], *, leaf_only: bool) -> KeywordPath:
+    """The labels of a keyword, without the parent keyword that labelr gave its labels."""
+    size = max((len(root) for root in roots if path[: len(root)] == root and len(root) < len(path)), default=0)
+    return tuple(unicodedata.normalize("NFC", level) for level in (path[-1:] if leaf_only else path[size:]))
+
+
+def _read_photos(source: Source, invalid: dict[str, str]) -> Iterator[_Photo]:
+    """The images that have keywords, or had those of labelr; what is wrong with an XMP file goes into `invalid`."""
+    sidecars = set(_sidecars(source))
+    for name in source.image_files:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        paths = (_root(source) / f"{base}{SUFFIX}" for base in (name, stem))
+        try:
+            found = (_of_packet(name, read_bytes(path, source.limits), path) for path in paths if path in sidecars)
+            photo = next(filter(None, found), None)
+            if photo is None and source.options.layout == "xmp":
+                photo = _of_image(name, source.images / name)
+        except LabelrError as error:
+            if not source.options.skip_invalid:
+                hint = "save it again, or leave such images out with `--skip-invalid`"
+                raise LabelrError(error.message, hint) from error
+            invalid[name] = error.message
+            continue
+        if photo:
+            yield photo
+
+
+def _root(source: Source) -> Path:
+    """Where the XMP files are: beside the images, or in a tree like theirs that the user names."""
+    return source.path if source.options.labels else source.images
+
+
+def _sidecars(source: Source) -> Iterator[Path]:
+    return source.index.find_suffix(_root(source), SUFFIX)
+
+
+def _of_packet(name: str, content: bytes, path: Path) -> _Photo | None:
+    """The keywords in an XMP packet; None where it has none, and labelr wrote none."""
+    try:
+        packet = Packet(content)
+    except DamagedError as error:
+        raise LabelrError(f"the XMP in {path} is damaged: {error}") from error
+    tagged = packet if packet.record else None
+    return _Photo(name, packet.keywords, tagged) if packet.keywords or tagged else None
+
+
+def _of_image(name: str, path: Path) -> _Photo | None:
+    try:
+        embedded = read_embedded(path)
+    except UnreadableError:
+        return None  # it is reported when it is opened for its pixels
+    photo = _of_packet(name, embedded.packet, path) if embedded.packet else None
+    iptc = longest((keyword,) for keyword in embedded.iptc if keyword)
+    return photo or (_Photo(name, iptc) if iptc else None)
