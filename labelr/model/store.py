@@ -182,7 +182,7 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
         tensors = parse_tensors(content)
         check_like(tensors, network.state_dict(), "weights")
         network.load_state_dict(tensors)
-    return Model(folder, info, runtime.place(network).eval(), runtime)
+    return Model(folder, info, runtime, runtime.place(network).eval())
 
 
 def _check_shapes(found: Mapping[str, Sequence[int]], info: ModelInfo) -> None:
