@@ -508,6 +508,9 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     uncertain: int = _output(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )
+    engine: Literal["auto", "torch", "onnx"] = _machine(
+        "auto", "What computes: torch, or onnx for what `labelr export` wrote; auto: onnx for an ONNX file."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -558,6 +561,18 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     def for_excel(self) -> bool:
         """Whether CSV files are written as Excel opens them."""
         return self.csv_style == "excel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Settings):
+    """How a model is exported."""
+
+    ARGUMENTS = ("model", "output", "options", "data", "force", "track", "progress")
+
+    format: Literal["onnx"] = _output("onnx", "Format of the file.")
+    int8: bool = _output(
+        False, "Quantise to int8: smaller and faster; refused if it lowers mAP on the validation split by 0.005."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

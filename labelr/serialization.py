@@ -128,15 +128,25 @@ def read_json(path: Path, kind: type[T], hint: str, *, newest: int | None = None
         LabelrError: If it cannot be read, is of a newer format, or holds something else.
     """
     with files.reading(path, hint):
-        value = parse_json(files.read_bytes(path))
-        if newest is not None:
-            value = convert(value, dict[str, Any])
-            version = value.pop("format", None)
-            if type(version) is not int or version < 1:
-                raise ValueError("format: expected a whole number from 1")
-            if version > newest:
-                raise LabelrError(f"{path} has format {version}, and this labelr reads up to {newest}", upgrade_hint())
-        return convert(value, kind)
+        return parse_record(files.read_bytes(path), kind, path, newest=newest)
+
+
+def parse_record(content: bytes, kind: type[T], path: Path, *, newest: int | None = None) -> T:
+    """The value of a JSON text in a file of labelr's own; see `read_json`.
+
+    Raises:
+        LabelrError: If it is of a newer format.
+        ValueError: If it is damaged, or holds something else.
+    """
+    value = parse_json(content)
+    if newest is not None:
+        value = convert(value, dict[str, Any])
+        version = value.pop("format", None)
+        if type(version) is not int or version < 1:
+            raise ValueError("format: expected a whole number from 1")
+        if version > newest:
+            raise LabelrError(f"{path} has format {version}, and this labelr reads up to {newest}", upgrade_hint())
+    return convert(value, kind)
 
 
 def parse_json(content: bytes) -> Any:

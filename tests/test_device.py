@@ -10,7 +10,8 @@ import torch
 
 from labelr.config import MachineOptions
 from labelr.errors import LabelrError
-from labelr.model.device import ThreadPool, available_cpus, pick_runtime
+from labelr.model.device import ThreadPool, pick_runtime
+from labelr.model.predictor import available_cpus
 
 
 def test_auto_takes_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +57,7 @@ def test_threads_and_workers_are_taken_as_given() -> None:
 @pytest.mark.slow
 def test_processors_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)  # which several test processes are given
-    code = "from labelr.model.device import available_cpus; print(available_cpus())"
+    code = "from labelr.model.predictor import available_cpus; print(available_cpus())"
     command = ["taskset", "-c", "0", sys.executable, "-c", code]
     if not shutil.which("taskset"):
         pytest.skip("taskset is not installed")

@@ -18,7 +18,7 @@ LAYERS = [
     ["data"],
     ["model"],
     ["scoring"],
-    ["tagging", "training"],
+    ["exporting", "tagging", "training"],
     ["tuning"],
     ["rich_tables"],
     ["console"],
@@ -33,7 +33,7 @@ HEAVY = [
 ]  # fmt: skip
 """Packages that take long to import and must not delay ``--help``."""
 
-HEAVY_PACKAGES = {"data", "model", "scoring", "tagging", "training", "tuning"}
+HEAVY_PACKAGES = {"data", "exporting", "model", "scoring", "tagging", "training", "tuning"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -16,7 +16,8 @@ from tag_results import read_csv
 from labelr.config import TagOptions
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
-from labelr.model.predict import MICRO_BATCH_SIZES, Model, micro_batch_size
+from labelr.model.predict import Model
+from labelr.model.predictor import MICRO_BATCH_SIZES, micro_batch_size
 from labelr.scoring.evaluate import evaluate
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger
 from labelr.tagging.tag import tag

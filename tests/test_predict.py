@@ -19,7 +19,8 @@ from labelr.errors import LabelrError
 from labelr.model.calibration import Calibration
 from labelr.model.device import Runtime, pick_runtime
 from labelr.model.info import Preprocessing
-from labelr.model.predict import ImageLike, Model, micro_batch_size, normalise, optimize_for_inference, predict_probs
+from labelr.model.predict import Model, normalise, optimize_for_inference, predict_probs
+from labelr.model.predictor import ImageLike, micro_batch_size
 
 
 class Brightness(nn.Module):

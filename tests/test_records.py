@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
     def read_result(self) -> None:
         info = store.load_info(self.model)
-        FitResult.load(Model(self.model, info, self.loop.trainer.network, self.loop.trainer.runtime)).to_json()
+        FitResult.load(Model(self.model, info, self.loop.trainer.runtime, self.loop.trainer.network)).to_json()
 
     def read_run(self) -> None:
         list_models_and_runs()

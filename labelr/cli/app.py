@@ -18,6 +18,7 @@ from labelr.cli.cache import cache
 from labelr.cli.check import check
 from labelr.cli.doctor import doctor
 from labelr.cli.evaluate import evaluate
+from labelr.cli.export import export
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.guide import guide
 from labelr.cli.models import models
@@ -37,7 +38,7 @@ app = opt.Commands(
     pretty_exceptions_enable=False,
 )
 KINDS = {fit: FitCommand, tune: TuneCommand}
-for command in (fit, evaluate, tag, tune, check, backbones, guide, doctor):
+for command in (fit, evaluate, tag, tune, check, export, backbones, guide, doctor):
     app.command(
         cls=KINDS.get(command, opt.Command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},

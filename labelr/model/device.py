@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from labelr.config import Device, MachineOptions
 from labelr.errors import LabelrError, first_line, pluralize
+from labelr.model.predictor import available_cpus
 
 Network = TypeVar("Network", bound=nn.Module)
 T = TypeVar("T")
@@ -62,9 +62,14 @@ class Runtime:
         )
 
     @property
+    def kind(self) -> str:
+        """The type of device, such as ``cpu``."""
+        return self.device.type
+
+    @property
     def is_cpu(self) -> bool:
         """Whether the CPU computes."""
-        return self.device.type == "cpu"
+        return self.kind == "cpu"
 
     @property
     def compute_threads(self) -> int:
@@ -101,16 +106,6 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     pools = f"{pluralize(threads, 'thread')}, {pluralize(runtime.workers, 'worker')}"
     log.debug("device %s, %s, %s", device.type, runtime.precision, pools)
     return runtime
-
-
-def available_cpus() -> int:
-    """How many processors this process may use, by its affinity, the limits of its container and OMP_NUM_THREADS."""
-    from joblib import cpu_count
-
-    limit = (
-        os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    )  # a list has a number for each nesting level
-    return min(int(cpu_count()), int(limit) if limit.isdecimal() and int(limit) else sys.maxsize)
 
 
 @contextmanager

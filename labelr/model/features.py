@@ -18,7 +18,8 @@ from labelr.data.pixels import PixelSet
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime, ThreadPool
 from labelr.model.info import Preprocessing
 from labelr.model.network import Network
-from labelr.model.predict import micro_batch_size, normalise, optimize_for_inference
+from labelr.model.predict import normalise, optimize_for_inference
+from labelr.model.predictor import micro_batch_size
 from labelr.progress import Track, untracked
 
 VERSION = 1

@@ -159,22 +159,21 @@ class ModelInfo:
         """
         info = serialization.read_json(path, cls, DAMAGED_HINT, newest=FORMAT)
         with files.reading(path, DAMAGED_HINT):
-            _validate(info)
+            info.validate()
         return info
 
-
-def _validate(info: ModelInfo) -> None:
-    """Raises ValueError where values do not fit each other: the file may be edited, or come from anywhere."""
-    architecture, weights = info.architecture, info.weights
-    checks = {
-        "labels, one of which is given twice": len(set(info.labels)) == len(info.labels),
-        "labels, one of which is no text": all(files.is_text(label) and label.strip() for label in info.labels),
-        "number of thresholds": len(info.thresholds) == len(info.labels),
-        "value_range": info.preprocessing.value_range.is_valid,
-        "stem and width": architecture.backbone is not None or None not in (architecture.stem, architecture.width),
-        "weights": re.fullmatch("[0-9a-f]{64}", weights.get("sha256", "")) is not None,
-        "weights file": weights.get("file") == f"weights-{weights.get('sha256', '')[:12]}.safetensors",
-    }
-    wrong = [name for name, holds in checks.items() if not holds]
-    if wrong:
-        raise ValueError(f"invalid {', '.join(wrong)}")
+    def validate(self) -> None:
+        """Raises ValueError where values do not fit each other: the file may be edited, or come from anywhere."""
+        architecture, weights = self.architecture, self.weights
+        checks = {
+            "labels, one of which is given twice": len(set(self.labels)) == len(self.labels),
+            "labels, one of which is no text": all(files.is_text(label) and label.strip() for label in self.labels),
+            "number of thresholds": len(self.thresholds) == len(self.labels),
+            "value_range": self.preprocessing.value_range.is_valid,
+            "stem and width": architecture.backbone is not None or None not in (architecture.stem, architecture.width),
+            "weights": re.fullmatch("[0-9a-f]{64}", weights.get("sha256", "")) is not None,
+            "weights file": weights.get("file") == f"weights-{weights.get('sha256', '')[:12]}.safetensors",
+        }
+        wrong = [name for name, holds in checks.items() if not holds]
+        if wrong:
+            raise ValueError(f"invalid {', '.join(wrong)}")

@@ -167,7 +167,7 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
 
     info = check(folder)
     log.debug("loading the model in %s, created %s", folder, info.created)
-    return Model(folder, info, runtime.place(read_network(folder, info)).eval(), runtime)
+    return Model(folder, info, runtime, runtime.place(read_network(folder, info)).eval())
 
 
 def read_network(folder: Path, info: ModelInfo) -> "Network":

@@ -149,7 +149,7 @@ def compare(
         dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
         return compare_models(loaded, dataset, chosen, track=track)
     try:
-        folders, recorded = _recorded_data(loaded[0])
+        folders, recorded = recorded_data(loaded[0])
         chosen = CompareOptions.of(recorded if options is None else chosen, **settings)
         dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
     except LabelrError as error:
@@ -159,7 +159,7 @@ def compare(
     return compare_models(loaded, dataset, chosen, track=track)
 
 
-def _recorded_data(model: Model) -> tuple[list[Path], dict[str, Any]]:
+def recorded_data(model: Model) -> tuple[list[Path], dict[str, Any]]:
     """The data folders that a model was trained on, and the settings that they were read with."""
     info = model.info
     if not info.data:

@@ -17,7 +17,8 @@ from labelr.data.load import Data, load_dataset, locate_data
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.model import store
-from labelr.model.predict import BATCH_SIZE, NOT_FINITE, NOT_FINITE_HINT, Model, Probs, is_finite
+from labelr.model.predict import Model
+from labelr.model.predictor import BATCH_SIZE, NOT_FINITE, NOT_FINITE_HINT, Predictor, Probs, is_finite
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.progress import Track, untracked
 from labelr.scoring.report.page import ReportData, report_files, write_report
@@ -195,7 +196,9 @@ def _fingerprints_in(model: Model, splits: Sequence[str]) -> dict[str, int | Non
     return {row.digest: row.fingerprint for row in read_splits(model.path / SPLITS_FILE) if row.split in splits}
 
 
-def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None) -> Evaluation:
+def evaluate_probs(
+    model: Predictor, dataset: Dataset, probs: Probs, *, thresholds: Thresholds | None = None
+) -> Evaluation:
     """The evaluation of a model's predictions on a data set.
 
     Args:
@@ -223,7 +226,7 @@ def evaluate_probs(model: Model, dataset: Dataset, probs: Probs, *, thresholds: 
 
 
 def predict_dataset(
-    model: Model, dataset: Dataset, *, options: ReadOptions | None = None, track: Track = untracked
+    model: Predictor, dataset: Dataset, *, options: ReadOptions | None = None, track: Track = untracked
 ) -> Probs:
     """The probabilities ``(N, L)`` of all of the model's labels on the images of a data set.
 

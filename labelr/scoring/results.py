@@ -17,7 +17,7 @@ from labelr.errors import pluralize
 from labelr.frames import as_html, format_number, text_index
 from labelr.model.calibration import decide
 from labelr.model.info import DAMAGED_HINT
-from labelr.model.predict import Probs
+from labelr.model.predictor import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.metrics import METRIC_NAMES, FloatArray

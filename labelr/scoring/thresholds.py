@@ -15,7 +15,7 @@ from labelr.data.formats.source import Source
 from labelr.data.formats.table import Table
 from labelr.errors import LabelrError, suggest
 from labelr.model.calibration import decide
-from labelr.model.predict import Model
+from labelr.model.predictor import Predictor
 from labelr.scoring.metrics import FloatArray, confusion, evaluable
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
 
 
 def choose_thresholds(
-    model: Model, threshold: float | None, threshold_file: str | Path | None, encoding: str | None = None
+    model: Predictor, threshold: float | None, threshold_file: str | Path | None, encoding: str | None = None
 ) -> tuple[Thresholds, str | float]:
     """The thresholds ``(L,)`` to use, and their source: ``"auto"`` for the model's own, a number, or a file.
 

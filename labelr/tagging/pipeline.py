@@ -15,9 +15,9 @@ from labelr.data.images import Pixels, UnreadableError, content_digest, decode, 
 from labelr.data.prefetch import in_batches, map_ahead
 from labelr.errors import preview, suggest
 from labelr.fields import SettingError, hint_of_list
-from labelr.model import store
 from labelr.model.calibration import decide
-from labelr.model.predict import NOT_FINITE, Model, is_finite, micro_batch_size
+from labelr.model.engine import resolve_predictor
+from labelr.model.predictor import NOT_FINITE, Predictor, is_finite, micro_batch_size
 from labelr.scoring.thresholds import choose_thresholds
 from labelr.tagging.names import written_names
 
@@ -124,7 +124,7 @@ class LabelSelection:
     always: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: Model, options: TagOptions) -> Self:
+    def of(cls, model: Predictor, options: TagOptions) -> Self:
         """The selection that the options describe.
 
         Raises:
@@ -204,18 +204,18 @@ class Opened(NamedTuple):
 class Tagger:
     """A model with the options that it is applied with, and the labels that they select."""
 
-    model: Model
+    model: Predictor
     selection: LabelSelection
     options: TagOptions
 
     @classmethod
-    def load(cls, model: str | Path | Model | None, options: TagOptions) -> Self:
+    def load(cls, model: str | Path | Predictor | None, options: TagOptions) -> Self:
         """A tagger with a model that is loaded already, or by name or directory; None for the default model.
 
         Raises:
             LabelrError: If the model cannot be loaded, or the options do not suit it.
         """
-        loaded = store.resolve_model(model, options)
+        loaded = resolve_predictor(model, options)
         return cls(loaded, LabelSelection.of(loaded, options), options)
 
     @property
@@ -240,7 +240,7 @@ class Tagger:
             "xmp root": options.xmp_root or None,
             "embed": options.embed,
             "max pixels": options.max_pixels,
-            "precision": f"{machine.precision} on {machine.device.type}",
+            "precision": f"{machine.precision} on {machine.kind}",
         }
 
     def tag(self, names: Iterable[str], base: Path, previous: Callable[[str], Result | None]) -> Iterator[TaggedImage]:
@@ -248,7 +248,7 @@ class Tagger:
 
         There are at least as many batches in progress as threads. On a CPU, each thread opens files and predicts, so
         that all cores are busy whichever takes longer. Any other device is used by the calling thread alone, in larger
-        batches, while the threads open files. Use it inside `one_thread_per_operation`.
+        batches, while the threads open files. Use it inside the model's `one_thread_per_operation`.
 
         Args:
             names: The images, relative to the base folder; taken as they are needed.
@@ -258,7 +258,7 @@ class Tagger:
         threads = max(self.model.runtime.threads, self.model.runtime.workers)
         tasks = (Task.of(name, base, previous(name)) for name in names)
         size = self._micro_batch_size
-        if self.model.runtime.is_cpu:
+        if self.model.runtime.kind == "cpu":
             tagged: Iterator[list[TaggedImage]] = map_ahead(
                 self._tag_batch, _batches(tasks, size), threads=threads, ahead=2 * threads
             )

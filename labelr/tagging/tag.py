@@ -20,8 +20,7 @@ from labelr.data.walk import count_endings, ending_of
 from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.fields import SettingError
 from labelr.frames import as_html, text_index
-from labelr.model.device import one_thread_per_operation
-from labelr.model.predict import Model
+from labelr.model.predictor import Predictor
 from labelr.progress import Track, untracked
 from labelr.tagging.exports import check_formats
 from labelr.tagging.inputs import Inputs, Search, no_inputs
@@ -232,7 +231,7 @@ class TagSummary:
 
 def tag(
     photos: Photos = (),
-    model: str | Path | Model | None = None,
+    model: str | Path | Predictor | None = None,
     options: TagOptions | Mapping[str, Any] | None = None,
     *,
     files_from: str | Path | None = None,
@@ -302,7 +301,7 @@ def tag(
 
 def stream(
     photos: Photos,
-    model: str | Path | Model | None,
+    model: str | Path | Predictor | None,
     options: TagOptions,
     write: Callable[[str], None],
     *,
@@ -338,7 +337,7 @@ def _tag_all(
     def describe() -> str:
         return summary.progress(time.perf_counter() - start)
 
-    with one_thread_per_operation(), Search(inputs) as search:
+    with tagger.model.one_thread_per_operation(), Search(inputs) as search:
         tagged = map(writer.write_files, tagger.tag(search, inputs.base, writer.previous))
         unreadable = _unreadable_folders(search, tagger, writer)  # in which no files can be written either
         for image in track(chain(tagged, unreadable), describe, lambda: search.total):

@@ -19,7 +19,8 @@ from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, decide
 from labelr.model.info import ModelInfo, Pretraining
-from labelr.model.predict import BATCH_SIZE, Probs, make_batcher, optimize_for_inference, predict_probs
+from labelr.model.predict import make_batcher, optimize_for_inference, predict_probs
+from labelr.model.predictor import BATCH_SIZE, Probs
 from labelr.model.pretrained import describe_start, load_start
 from labelr.progress import format_duration
 from labelr.scoring import metrics

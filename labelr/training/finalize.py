@@ -22,7 +22,8 @@ from labelr.frames import format_number
 from labelr.model import store
 from labelr.model.calibration import Calibration, calibrate, fit_calibration
 from labelr.model.info import ModelInfo
-from labelr.model.predict import Model, Probs
+from labelr.model.predict import Model
+from labelr.model.predictor import Probs
 from labelr.progress import Track
 from labelr.scoring.compare import Comparison, compare_models
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset

@@ -22,7 +22,8 @@ from labelr.data.splits import stratified_split
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model import store
 from labelr.model.calibration import calibrate
-from labelr.model.predict import Model, Probs
+from labelr.model.predict import Model
+from labelr.model.predictor import Probs
 from labelr.scoring.evaluate import evaluate_probs, predict_dataset
 from labelr.scoring.metrics import mean_or_nan
 from labelr.scoring.report.page import ReportData

@@ -280,7 +280,7 @@ def limits(photos: str, model: str, device: str) -> Figures:
     import torch
 
     from labelr.data.images import read_pixels
-    from labelr.model.device import available_cpus
+    from labelr.model.predictor import available_cpus
     from labelr.model.store import load
 
     loaded = load(model, device=device)

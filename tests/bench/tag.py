@@ -25,9 +25,10 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.data.walk import find_images
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, decide
-from labelr.model.device import Runtime, available_cpus, pick_runtime
+from labelr.model.device import Runtime, pick_runtime
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
-from labelr.model.predict import Model, micro_batch_size, normalise, optimize_for_inference, predict_probs
+from labelr.model.predict import Model, normalise, optimize_for_inference, predict_probs
+from labelr.model.predictor import available_cpus, micro_batch_size
 
 LABELS = tuple(f"label {number}" for number in range(5))
 

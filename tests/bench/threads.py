@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from labelr.model.device import available_cpus
+from labelr.model.predictor import available_cpus
 
 BUSY = (0, 1, 2, 4)
 ROUNDS = 3

@@ -34,7 +34,8 @@ from labelr.data.load import load_dataset
 from labelr.data.splits import read_splits
 from labelr.model import store
 from labelr.model.calibration import calibrate, decide
-from labelr.model.predict import Model, Probs
+from labelr.model.predict import Model
+from labelr.model.predictor import Probs
 from labelr.scoring import bootstrap, metrics
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.results import Evaluation

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.data.label_table import Targets
-from labelr.model.predict import Probs
+from labelr.model.predictor import Probs
 from labelr.scoring.metrics import FloatArray, evaluable
 from labelr.scoring.report.text import format_score, score_digits
 from labelr.scoring.results import Evaluation

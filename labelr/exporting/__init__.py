@@ -1,0 +1,1 @@
+"""Models for other programs: ONNX files, checked before they are kept."""
