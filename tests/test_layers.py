@@ -20,6 +20,7 @@ LAYERS = [
     ["scoring"],
     ["tagging", "training"],
     ["tuning"],
+    ["review"],
     ["console"],
     ["cli"],
     ["__init__", "__main__"],
@@ -32,7 +33,7 @@ HEAVY = [
 ]  # fmt: skip
 """Packages that take long to import and must not delay ``--help``."""
 
-HEAVY_PACKAGES = {"data", "model", "scoring", "tagging", "training", "tuning"}
+HEAVY_PACKAGES = {"data", "model", "review", "scoring", "tagging", "training", "tuning"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

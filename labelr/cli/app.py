@@ -21,6 +21,7 @@ from labelr.cli.evaluate import evaluate
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.guide import guide
 from labelr.cli.models import models
+from labelr.cli.review import review
 from labelr.cli.tag import tag
 from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError, suggest
@@ -37,7 +38,7 @@ app = opt.Commands(
     pretty_exceptions_enable=False,
 )
 KINDS = {fit: FitCommand, tune: TuneCommand}
-for command in (fit, evaluate, tag, tune, check, backbones, guide, doctor):
+for command in (fit, evaluate, tag, tune, check, review, backbones, guide, doctor):
     app.command(
         cls=KINDS.get(command, opt.Command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},

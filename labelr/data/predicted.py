@@ -192,6 +192,37 @@ def read_predictions(folder: Path) -> list[Predictions]:
         return [_predictions_of(database, number, parse_settings(text)["labels"]) for number, text in runs]
 
 
+class Results(NamedTuple):
+    """What the journal of an output directory says of the last run.
+
+    Attributes:
+        settings: Its settings.
+        names: N images that were tagged, relative to the folder in ``settings["photos"]``.
+        probs: Their probabilities of all labels of the model, shape ``(N, M)``.
+    """
+
+    settings: dict[str, Any]
+    names: list[str]
+    probs: NDArray[np.float32]
+
+
+def read_results(folder: Path) -> Results:
+    """The images that were tagged in an output directory, with their probabilities.
+
+    Raises:
+        LabelrError: If its journal is damaged, or in use.
+    """
+    with _read_journal(folder) as database:
+        facts = dict(database.execute("SELECT name, value FROM facts"))
+        names, content = [], bytearray()
+        query = "SELECT name, probs FROM found JOIN results USING (name) WHERE reason = '' ORDER BY position"
+        for name, probs in database.execute(query):
+            names.append(os.fsdecode(name))
+            content += probs
+        matrix = np.frombuffer(content, "<f4").reshape(len(names), -1 if names else 0)
+        return Results(parse_settings(facts.get("settings", "{}")), names, matrix)
+
+
 def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -> Predictions:
     rows = database.execute("SELECT name, applies FROM predictions WHERE run = ?", (run,)).fetchall()
     rows = [row for row in rows if len(row[1]) == len(labels)]  # failed images have none
