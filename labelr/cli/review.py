@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from labelr import console
+from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError
@@ -20,6 +21,19 @@ def review(
         Path | None,
         opt.option("--data", "Data set that a table of suspects is of. Default: its folder.", "Data", metavar="DIR"),
     ] = None,
+    model: Annotated[
+        str | None,
+        opt.option(
+            "--model",
+            "Model whose predictions to show. Default: the one that tagged, or none.",
+            "Model",
+            metavar="NAME|DIR",
+            find=completion.models,
+        ),
+    ] = None,
+    refit: Annotated[
+        bool, opt.option("--refit", "Train the model again on the answers so far, in the background.", "Model")
+    ] = False,
     port: Annotated[int, opt.option("--port", "Port of the page; 0: a free one.", "Page", min=0, max=65535)] = 0,
     browser: Annotated[bool, opt.option("--browser/--no-browser", "Open the page in the browser.", "Page")] = True,
     read_only: Annotated[bool, opt.option("--read-only", "Show labels, and take no answers.", "Page")] = False,
@@ -56,7 +70,17 @@ def review(
             _open(address)
 
     with console.session(quiet=quiet, verbose=verbose):
-        run(target, options, data=data, port=port, blind=blind, read_only=read_only, ready=ready)
+        run(
+            target,
+            options,
+            data=data,
+            model=model,
+            refit=refit,
+            port=port,
+            blind=blind,
+            read_only=read_only,
+            ready=ready,
+        )
 
 
 def _open(address: str) -> None:

@@ -49,6 +49,8 @@ CONFIRMED_COLUMNS = ("confirmed", "reviewed", "checked", "verified")
 """Names of the column in which people mark rows that are right, by any text that does not say no."""
 UNFILLED_FILE = "uncertain.csv"
 """The table of `labelr tag` that people fill in themselves."""
+REVIEWED_FILE = "reviewed.csv"
+"""The table of what people have answered about images; all that it says is confirmed."""
 PROBABILITIES = "probabilities.csv"
 
 
@@ -76,7 +78,7 @@ def read_reviewed(source: Source) -> LabelTable:
         LabelrError: If the file cannot be read, or no row is left.
     """
     folder = source.path if source.is_folder else source.path.parent
-    if source.path.name == UNFILLED_FILE or not os.path.lexists(folder / JOURNAL):
+    if source.path.name in (UNFILLED_FILE, REVIEWED_FILE) or not os.path.lexists(folder / JOURNAL):
         return read_source(source)
     if source.path.name == PROBABILITIES:
         raise LabelrError(
@@ -199,11 +201,13 @@ class Results(NamedTuple):
         settings: Its settings.
         names: N images that were tagged, relative to the folder in ``settings["photos"]``.
         probs: Their probabilities of all labels of the model, shape ``(N, M)``.
+        predicted: The labels that were written.
     """
 
     settings: dict[str, Any]
     names: list[str]
     probs: NDArray[np.float32]
+    predicted: Predictions
 
 
 def read_results(folder: Path) -> Results:
@@ -214,13 +218,16 @@ def read_results(folder: Path) -> Results:
     """
     with _read_journal(folder) as database:
         facts = dict(database.execute("SELECT name, value FROM facts"))
+        text = facts.get("settings", "{}")
+        settings = parse_settings(text)
+        run = database.execute("SELECT id FROM runs WHERE settings = ?", (text,)).fetchone() or (-1,)
         names, content = [], bytearray()
         query = "SELECT name, probs FROM found JOIN results USING (name) WHERE reason = '' ORDER BY position"
         for name, probs in database.execute(query):
             names.append(os.fsdecode(name))
             content += probs
         matrix = np.frombuffer(content, "<f4").reshape(len(names), -1 if names else 0)
-        return Results(parse_settings(facts.get("settings", "{}")), names, matrix)
+        return Results(settings, names, matrix, _predictions_of(database, run[0], settings.get("labels", [])))
 
 
 def _predictions_of(database: sqlite3.Connection, run: int, labels: list[str]) -> Predictions:

@@ -54,27 +54,8 @@ class Journal:
             raise LabelrError(f"{self.path} is of a newer version of labelr", upgrade_hint())
         return entry
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the lock of the journal, which no two processes hold. It is created if it does not exist.
-
-        Raises:
-            BusyError: If another process holds it for long.
-        """
-        from filelock import FileLock, Timeout
-
-        lock = self.path.with_suffix(".lock")
-        if lock.is_symlink() or self.path.is_symlink():
-            raise LabelrError(f"{self.path.parent} holds a link in the place of a file of labelr", "move it away")
-        files.make_folder(self.path.parent)
-        try:
-            with files.writing(lock), FileLock(lock, timeout=LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise BusyError(f"another process holds {lock}", "wait until it ends") from error
-
     def append(self, entry: Entry) -> None:
-        """Writes an entry, on disk when this returns; inside of `locked`, and after all others were read.
+        """Writes an entry, on disk when this returns; with its lock held, and after all others were read.
 
         Raises:
             LabelrError: If it cannot be written; then nothing of it is kept.
@@ -90,3 +71,23 @@ class Journal:
                 os.truncate(self.path, self._offset)
                 raise
         self._offset += len(line)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock, which no two processes and no two threads hold; its file is created if it does not exist.
+
+    Raises:
+        BusyError: If another one holds it for long.
+        LabelrError: If the file cannot be created.
+    """
+    from filelock import FileLock, Timeout
+
+    if path.is_symlink() or path.parent.is_symlink():
+        raise LabelrError(f"{path} is, or is in, a link in the place of a file of labelr", "move it away")
+    files.make_folder(path.parent)
+    try:
+        with files.writing(path), FileLock(path, timeout=LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise BusyError(f"another process holds {path}", "wait until it ends") from error

@@ -61,31 +61,43 @@ class Queues:
 
     def describe(self, queue: str) -> dict[str, Any]:
         """What the page needs to know of a queue."""
-        count = None if queue == "duplicates" and self.duplicates is None else len(self.order(queue, 0, Filter()))
+        count = (
+            None
+            if queue == "duplicates" and self.duplicates is None
+            else len(self.order(queue, 0 if queue == "sweep" else None, Filter()))
+        )
         return {
             "id": queue, "title": TITLES[queue], "count": count, "per_label": queue == "sweep",
             "asks": queue in ("suspects", "uncertain", "duplicates"), "shrinks": queue == "unreviewed",
         }  # fmt: skip
 
-    def order(self, queue: str, label: int, chosen: Filter) -> Rows:
-        """The images of a queue that pass a filter, in order; `label` counts for the sweep alone."""
+    def order(self, queue: str, label: int | None, chosen: Filter) -> Rows:
+        """The images of a queue that pass a filter, in order.
+
+        With a label, those of which it is in question, or to which it applies where no cells are in question.
+        """
         with self.session.lock:
             images = self._whole(queue, label)
+            if label is not None and queue in ("suspects", "duplicates"):
+                asked = self._asked(queue)
+                images = images[[label in asked[image].labels for image in images.tolist()]]
+            elif label is not None and queue in ("all", "unreviewed"):
+                images = images[self.session.values(label)[images] == YES]
             if not chosen.folder and not chosen.text:
                 return images
             return images[self._passing(chosen)[images]]
 
-    def items(self, queue: str, label: int, images: Rows) -> list[dict[str, Any]]:
+    def items(self, queue: str, label: int | None, images: Rows) -> list[dict[str, Any]]:
         """What the page shows of some images of a queue."""
         with self.session.lock:
-            if queue == "sweep":
+            if queue == "sweep" and label is not None:
                 values = self.session.values(label)
                 return [
                     {"image": image, "name": self.session.target.names[image], **self._cell(label, image)}
                     | {"value": self._value(int(values[image]), label, image)}
                     for image in images.tolist()
                 ]
-            return [self._item(queue, image) for image in images.tolist()]
+            return [self._item(queue, label, image) for image in images.tolist()]
 
     def threshold_at(self, label: int, images: Rows) -> int | None:
         """The position of the first image below the threshold of a label in a sweep; None without a threshold."""
@@ -94,18 +106,18 @@ class Queues:
             return None
         return int(np.count_nonzero(target.probs[label, images] >= target.thresholds[label]))
 
-    def next_open(self, queue: str, label: int, images: Rows, start: int) -> int | None:
+    def next_open(self, queue: str, label: int | None, images: Rows, start: int) -> int | None:
         """The position, from `start`, of the first image of a list of which a cell in question has no answer."""
         with self.session.lock:
             answers = self.session.answers
-            if queue == "sweep":
+            if label is not None:
                 is_open = answers[label, images] == NONE
             elif queue in ("all", "unreviewed"):
                 is_open = (answers[:, images] == NONE).any(axis=0)
             else:
                 for position in range(start, len(images)):
                     image = int(images[position])
-                    if (answers[self._questions(queue, image).labels, image] == NONE).any():
+                    if (answers[self._questions(queue, None, image).labels, image] == NONE).any():
                         return position
                 return None
         found = np.flatnonzero(is_open[start:])
@@ -113,15 +125,15 @@ class Queues:
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
-    def _whole(self, queue: str, label: int) -> Rows:
+    def _whole(self, queue: str, label: int | None) -> Rows:
         session, count = self.session, len(self.session.target.names)
         if queue == "unreviewed":
             return np.flatnonzero((session.answers == NONE).all(axis=0))
-        key = (queue, label if queue == "sweep" else 0)
+        key = (queue, label if queue in ("sweep", "uncertain") else None)
         if key not in self._cached:
-            if queue in ("sweep", "uncertain") and (self.blind or queue == "uncertain"):
-                found = np.arange(count) if self.blind else self._uncertain()
-            elif queue == "sweep":
+            if queue == "uncertain" and not self.blind:
+                found = self._uncertain(label)
+            elif queue == "sweep" and label is not None and not self.blind:
                 found = self._sweep(label)
             elif queue in ("suspects", "duplicates"):
                 found = np.array(list(self._asked(queue)), np.int64)
@@ -140,15 +152,15 @@ class Queues:
         rank = np.select([target.given[label] == YES, target.given[label] == NO], [0, 2], 1)
         return np.argsort(rank, kind="stable")
 
-    def _uncertain(self) -> Rows:
-        """The images from the nearest to the farthest from a threshold, those of a table first in its order."""
+    def _uncertain(self, label: int | None) -> Rows:
+        """The images of a table in its order; else from the nearest to the farthest from a threshold."""
         target = self.session.target
-        nearest = np.full(len(target.names), np.inf)
-        for label in range(len(target.labels)):
-            if target.probs is not None and not np.isnan(target.thresholds[label]):
-                nearest = np.fmin(nearest, self._distance(label, slice(None)))
         if target.uncertain is not None:
             return np.array(target.uncertain, np.int64)
+        nearest = np.full(len(target.names), np.inf)
+        for each in range(len(target.labels)) if label is None else [label]:
+            if target.probs is not None and not np.isnan(target.thresholds[each]):
+                nearest = np.fmin(nearest, self._distance(each, slice(None)))
         order: Rows = np.argsort(nearest, kind="stable")
         return order[np.isfinite(nearest[order])]
 
@@ -160,21 +172,20 @@ class Queues:
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    def _item(self, queue: str, image: int) -> dict[str, Any]:
-        target, item = self.session.target, self._questions(queue, image)
-        cells = [[label, *self._cell(label, image).values()] for label in item.labels[:MAX_CELLS]]
+    def _item(self, queue: str, label: int | None, image: int) -> dict[str, Any]:
+        target, item = self.session.target, self._questions(queue, label, image)
+        cells = [[each, *self._cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
         return {"image": image, "name": target.names[image], "cells": cells, "reason": item.reason}
 
-    def _questions(self, queue: str, image: int) -> Item:
+    def _questions(self, queue: str, label: int | None, image: int) -> Item:
         """The cells of an image that a queue is about; else those of the labels that apply."""
         if queue in ("suspects", "duplicates"):
             return self._asked(queue)[image]
         target = self.session.target
         if queue == "uncertain" and target.probs is not None and not self.blind:
-            known = [label for label in range(len(target.labels)) if not np.isnan(target.thresholds[label])]
-            near = {label: float(self._distance(label, image)) for label in known}
-            order = sorted((label for label in known if not np.isnan(near[label])), key=near.__getitem__)
-            return Item(image, order[:3])
+            known = np.flatnonzero(~np.isnan(target.thresholds) & ~np.isnan(target.probs[:, image])).tolist()
+            near = sorted(known, key=lambda each: float(self._distance(each, image)))
+            return Item(image, near[:3] if label is None else [label])
         values = self.session.answers[:, image] if self.blind else self._values_of(image)
         return Item(image, np.flatnonzero(values == YES).tolist())
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labelr.config import ReadOptions
+from labelr.review.background import Background
 from labelr.review.queues import Queues
+from labelr.review.save import Saver
 from labelr.review.server import Api, Server
 from labelr.review.session import Session
 from labelr.review.targets import read_target
@@ -16,6 +18,8 @@ def review(
     options: ReadOptions,
     *,
     data: Path | None = None,
+    model: str | None = None,
+    refit: bool = False,
     port: int = 0,
     blind: bool = False,
     read_only: bool = False,
@@ -27,6 +31,8 @@ def review(
         path: The output of `labelr tag`, a labelled data set, or a table of suspected or uncertain images.
         options: How label files are read.
         data: The data set that a table is of; None for the folder of the table.
+        model: The model whose predictions are shown, and which is trained again; None for the one that tagged.
+        refit: Whether to train it again at the start.
         port: On which the server listens; 0 for a free one.
         blind: Whether proposals and given labels are hidden.
         read_only: Whether answers are refused.
@@ -37,12 +43,22 @@ def review(
         Stopped: When a signal arrives.
     """
     target = read_target(path, options, data=data)
-    session = Session(target, read_only=read_only)
     server = Server(port)
-    api = Api(session, Queues(session, blind=blind), Thumbnails(options.max_pixels), "")
-    server.start(api)
+    saver = Saver(target, read_only=read_only)
+    session = Session(target, read_only=read_only)
+    queues = Queues(session, blind=blind)
+    saver.changed = queues.forget
+    saver.start(session)
+    work = Background(session, queues, saver, model)
+    server.start(Api(session, queues, Thumbnails(options.max_pixels), saver, work))
     try:
         ready(server.address)
+        if refit:
+            work.train()
+        elif model is not None:
+            work.predict()
         server.wait()
     finally:
         server.stop()
+        work.stop()
+        saver.stop()

@@ -21,7 +21,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labelr.errors import BusyError, LabelrError
+from labelr.review.background import Background
 from labelr.review.queues import TITLES, Filter, Queues, cell
+from labelr.review.save import Saver
 from labelr.review.session import ANSWERS, Cell, ConflictError, Session
 from labelr.review.thumbnails import Thumbnails, read_image
 
@@ -91,39 +93,44 @@ class Guard:
 class Api:
     """What the page asks for, of one session."""
 
-    def __init__(self, session: Session, queues: Queues, thumbnails: Thumbnails, writes: str) -> None:
-        self.session, self.queues, self.thumbnails, self.writes = session, queues, thumbnails, writes
-        self.warning: Callable[[], str | None] = lambda: None
+    def __init__(
+        self, session: Session, queues: Queues, thumbnails: Thumbnails, saver: Saver, work: Background
+    ) -> None:
+        self.session, self.queues, self.thumbnails = session, queues, thumbnails
+        self.saver, self.work = saver, work
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def state(self, _: Request) -> Any:
         """All but the images."""
-        session, target = self.session, self.session.target
+        session, target, work = self.session, self.session.target, self.work
         with session.lock:
             session.refresh()
             return {
                 "title": target.path.resolve().name,
                 "target": str(target.path),
-                "writes": self.writes,
+                "writes": self.saver.writes,
                 "read_only": session.read_only,
                 "blind": self.queues.blind,
                 "images": len(target.names),
                 "labels": self._labels(),
                 "folders": self.queues.folders,
-                "queues": [self.queues.describe(queue) for queue in TITLES],
-                "refit": {"available": False, "kind": None, "reason": ""},
-                "warning": self.warning(),
+                "queues": [{**self.queues.describe(queue), **self._scanned(queue)} for queue in TITLES],
+                "refit": {"available": work.kind is not None, "kind": work.kind, "reason": work.reason}
+                | {"running": work.running},
+                "warning": self.saver.warning or None,
                 **self._position(),
             }
 
     def items(self, request: Request) -> Any:
         """A part of a queue."""
         queue, label, images = self._list(request)
+        if queue == "duplicates":
+            self.work.find_duplicates()
         offset, limit = self._number(request, "offset", None), min(self._number(request, "limit", None, 60), MAX_ITEMS)
-        threshold_at = self.queues.threshold_at(label, images) if queue == "sweep" else None
+        threshold_at = None if label is None or queue != "sweep" else self.queues.threshold_at(label, images)
         items = self.queues.items(queue, label, images[offset : offset + limit])
-        return {"total": len(images), "threshold_at": threshold_at, "items": items}
+        return {"total": len(images), "threshold_at": threshold_at, "items": items, **self._scanned(queue)}
 
     def next(self, request: Request) -> Any:
         """The first image of a list that has no answer."""
@@ -147,10 +154,11 @@ class Api:
 
     def changes(self, request: Request) -> Any:
         """What changed since a revision, in this process and in others."""
+        self.saver.check()
         with self.session.lock:
             self.session.refresh()
             cells = self.session.changes(self._number(request, "since", None))
-            return {**self._changed(cells), "warning": self.warning()}
+            return {**self._changed(cells), "warning": self.saver.warning or None}
 
     def thumbnail(self, request: Request) -> Response:
         """A small picture of an image."""
@@ -197,6 +205,19 @@ class Api:
         self.queues.forget()
         return {"label": number, "labels": self._labels()}
 
+    def train(self, _: Mapping[str, Any]) -> Any:
+        """Trains the model again."""
+        self.work.train()
+        return {"running": True}
+
+    def training(self, _: Request) -> Any:
+        """What the training does."""
+        work = self.work
+        return {
+            "running": work.running, "progress": work.progress, "line": work.line, "error": work.error or None,
+            "done": work.done, "revision": self.session.revision,
+        }  # fmt: skip
+
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def _labels(self) -> list[dict[str, Any]]:
@@ -205,6 +226,10 @@ class Api:
             {"name": name, "threshold": None if math.isnan(limit) else limit, **self._counts(label)}
             for label, (name, limit) in enumerate(zip(target.labels, target.thresholds.tolist(), strict=True))
         ]
+
+    def _scanned(self, queue: str) -> dict[str, float | None]:
+        """How far the search for near-duplicates is, for their queue: None before it was started, 1 at its end."""
+        return {"progress": self.work.scanned} if queue == "duplicates" else {}
 
     def _counts(self, label: int) -> dict[str, int]:
         return self.session.counts(label)
@@ -215,17 +240,20 @@ class Api:
 
     def _changed(self, cells: list[Cell]) -> dict[str, Any]:
         names = {code: name for name, code in ANSWERS.items()}
+        self.saver.notify()
         with self.session.lock:
             changes = [{"image": one.image, "label": one.label, "answer": names[one.answer]} for one in cells]
             return {"changes": changes, "labels": self._labels(), **self._position()}
 
-    def _list(self, request: Request) -> tuple[str, int, Any]:
+    def _list(self, request: Request) -> tuple[str, int | None, Any]:
         """The queue, the label and the images that a request is about."""
         query = request.query_params
         queue = query.get("queue", "all")
         if queue not in TITLES:
             raise NotFoundError(f"there is no queue {queue!r}")
-        label = self._number(request, "label", len(self.session.target.labels))
+        label = None
+        if query.get("label") or queue == "sweep":
+            label = self._number(request, "label", len(self.session.target.labels))
         return queue, label, self.queues.order(queue, label, Filter(query.get("folder", ""), query.get("text", "")))
 
     def _image(self, request: Request) -> int:
@@ -322,8 +350,10 @@ def make_app(api: Api, token: str, port: int) -> ASGIApp:
     }  # fmt: skip
     writing = {
         "/api/answers": api.answer, "/api/undo": api.undo, "/api/redo": api.redo, "/api/labels": api.add_label,
+        "/api/refit": api.train,
     }  # fmt: skip
-    routes = [Route("/", index), Route("/static/{name}", static)]
+    routes = [Route("/api/refit", _getting(api.training))]
+    routes += [Route("/", index), Route("/static/{name}", static)]
     routes += [Route(path, _getting(function)) for path, function in reading.items()]
     routes += [Route(path, _posting(function), methods=["POST"]) for path, function in writing.items()]
     return Guard(_with_headers(Starlette(routes=routes)), token, cookie)
@@ -365,15 +395,21 @@ class Server:
             ws="none", server_header=False, proxy_headers=False, loop="asyncio", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._server.run([self._socket])
+        finally:
+            self._ended.set()
 
     def wait(self) -> None:
         """Returns when the server has ended."""
-        while self._thread.is_alive():
-            self._thread.join(1)
+        while not self._ended.wait(1):
+            pass
 
     def stop(self) -> None:
         """Ends the server, within a moment also where requests are in progress."""
         self._server.should_exit = True
-        self._thread.join(0.5)
+        self._ended.wait(0.5)

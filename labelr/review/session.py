@@ -1,5 +1,6 @@
 """The state of a review: what is given, predicted and answered, in arrays; undo and redo."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.errors import LabelrError
-from labelr.review.journal import FORMAT, Entry, Journal
+from labelr.review.journal import FORMAT, Entry, Journal, locked
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target
 
 ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN, None: NONE}
@@ -64,7 +65,10 @@ class Session:
         self.log: list[Step] = []
         self.saved_at = 0
         """The revision up to which the label file holds the answers."""
+        self.saved_digest = ""
+        """The SHA-256 that the label file had then."""
         self.has_entries = False
+        self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
         self._image_of: dict[str, int] = {}
         self.refresh()
@@ -82,10 +86,11 @@ class Session:
             for entry in self.journal.read():
                 self._apply(entry)
 
-    def _write(self, entry: Entry) -> None:
+    def write(self, entry: Entry) -> None:
         """Writes an entry to the journal, and applies it; inside of its lock."""
         if not self.has_entries:
-            self.journal.append({"format": FORMAT, "source": str(self.target.source or "")})
+            source = self.target.source and os.path.relpath(self.target.source, self.target.table.parent)
+            self.journal.append({"format": FORMAT, "source": source or ""})
             self.has_entries = True
         self.journal.append(entry)
         self._apply(entry)
@@ -105,7 +110,7 @@ class Session:
         elif "label" in entry:
             self._add_label(entry["label"])
         elif "saved" in entry:
-            self.saved_at = self.revision
+            self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
 
     def _do(self, step: Step, at: int) -> None:
         self.done.append(step)
@@ -122,11 +127,14 @@ class Session:
         """The step of some cells of an entry: image, label and answer by name. Those of other images are left out."""
         images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
         known = []
-        for name, label, answer, *_ in cells:
+        for name, label, answer, given in cells:
             if label not in label_of:
                 label_of[label] = self._add_label(label)
             if name in images:
-                known.append((label_of[label], images[name], ANSWERS[answer]))
+                cell = label_of[label], images[name]
+                known.append((*cell, ANSWERS[answer]))
+                if self.answers[cell] == NONE:
+                    self._originals[cell] = NONE if given is None else int(given)
         labels, numbers, after = np.array(known, np.int64).reshape(-1, 3).T
         return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8))
 
@@ -168,7 +176,7 @@ class Session:
                     [names[cell.image], labels[cell.label], NAMES[cell.answer], None if code == NONE else code]
                     for cell, code in zip(changed, given, strict=True)
                 ]
-                self._write({"answers": rows, "at": _now()})
+                self.write({"answers": rows, "at": _now()})
             return changed
 
     def undo(self, *, again: bool = False) -> list[Cell]:
@@ -176,7 +184,7 @@ class Session:
         with self.writing():
             if not (self.undone if again else self.done):
                 raise ConflictError(f"there is nothing to {'redo' if again else 'undo'}")
-            self._write({"redo" if again else "undo": True, "at": _now()})
+            self.write({"redo" if again else "undo": True, "at": _now()})
             return self.changes(self.revision - 1)
 
     def add_label(self, name: str) -> int:
@@ -191,7 +199,7 @@ class Session:
         with self.writing():
             if name in self.target.labels:
                 raise LabelrError(f"there is a label {name!r} already", "choose it in the list")
-            self._write({"label": name, "at": _now()})
+            self.write({"label": name, "at": _now()})
             return self.target.labels.index(name)
 
     @contextmanager
@@ -199,9 +207,53 @@ class Session:
         """Holds the locks of the session and of its journal, with what other processes have written applied."""
         if self.read_only:
             raise ConflictError("this page was opened to read only", "start `labelr review` without `--read-only`")
-        with self.lock, self.journal.locked():
+        with self.lock, locked(self.target.lock("journal")):
             self.refresh()
             yield
+
+    # --- the label file ----------------------------------------------------------------------------------------------
+
+    def saved(self, revision: int, digest: str) -> None:
+        """Notes that the label file holds all answers up to a revision, and its SHA-256 then."""
+        with self.writing():
+            self.write({"saved": digest, "revision": revision})
+
+    def unsaved(self) -> dict[tuple[int, int], int]:
+        """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
+        return {(cell.label, cell.image): self.wanted(cell) for cell in self.changes(self.saved_at)}
+
+    def wanted(self, cell: Cell) -> int:
+        """What the label file must say of a cell: the answer, else what it said before there was one."""
+        if cell.answer == NONE:
+            return int(self.target.given[cell.label, cell.image])
+        return NONE if cell.answer == UNKNOWN else cell.answer
+
+    def reconcile(self, *, says_unknown: bool) -> None:
+        """Tells what was given from what earlier answers have written into the label file that was just read.
+
+        A cell of which it says something else than the last answer that was saved was edited since by another program:
+        that counts as given, and the answer no longer counts, unless it was changed later and is still to be saved.
+
+        Args:
+            says_unknown: Whether the label file can say that a cell is unknown; else it says no.
+        """
+        saved: dict[tuple[int, int], int] = {}
+        for step in reversed(self.log[self.saved_at :]):
+            saved |= zip(
+                zip(step.labels.tolist(), step.images.tolist(), strict=True), step.before.tolist(), strict=True
+            )
+        for cell in self.changes(0):
+            key, found = (cell.label, cell.image), int(self.target.given[cell.label, cell.image])
+            before = saved.get(key, cell.answer)
+            original = self._originals.get(key, found)
+            self.target.given[key] = original
+            expected = [self.wanted(cell._replace(answer=answer)) for answer in (before, cell.answer)]
+            if found in expected or (not says_unknown and found == NO and NONE in expected):
+                continue
+            self.target.given[key] = found
+            if before == cell.answer:
+                self.answers[key] = NONE
+        self._counts.clear()
 
     # --- what they see -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,16 +16,15 @@ from labelr.data.formats.layouts import read_source
 from labelr.data.formats.source import Source, read_text
 from labelr.data.label_table import normalize_name
 from labelr.data.load import read_with_unlabelled
-from labelr.data.predicted import JOURNAL, UNFILLED_FILE, read_results
+from labelr.data.predicted import JOURNAL, REVIEWED_FILE, UNFILLED_FILE, read_results
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
+from labelr.review.journal import Journal
 from labelr.serialization import unescape_formula
 
 Codes = NDArray[np.int8]
 NO, YES, UNKNOWN, NONE = 0, 1, 2, -1
 """What a cell holds: of a label file, NO, YES or NONE; of a person's answers, also UNKNOWN."""
-REVIEWED_FILE = "reviewed.csv"
-"""The table of answers where the label file itself is not written."""
 FOLDER = ".labelr-review"
 """The folder of journals, beside the table that is written."""
 LABELS_FILE = "labels.csv"
@@ -49,11 +48,13 @@ class Target:
         probs: Probabilities of a model, NaN where there is none, shape ``(L, N)``; None without a model.
         thresholds: From which a label applies, shape ``(L,)``; NaN where that is unknown.
         table: The file that answers are written into.
-        source: The label file, if `table` is that file; else None.
+        source: The label file or folder that was read; None for the output of `labelr tag`.
+        layout: How it was read.
         options: How the label file is read.
         data: The folder of the data set; None for the output of `labelr tag`.
         model: The model that made `probs`; empty if that is unknown.
         matched: The image of each name in the label file.
+        splits: The split of each image; None where the label file has none.
         suspects: Cells listed in a table of suspects, as indices of image and label, worst first; None without one.
         uncertain: Images listed in a table of uncertain images; None without one.
     """
@@ -70,7 +71,9 @@ class Target:
     source: Path | None = None
     data: Path | None = None
     model: str = ""
-    matched: dict[str, str] = field(default_factory=dict)
+    layout: str = ""
+    matched: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] | None = None
     suspects: list[tuple[int, int]] | None = None
     uncertain: list[int] | None = None
 
@@ -78,6 +81,10 @@ class Target:
     def journal(self) -> Path:
         """The file of answers."""
         return self.table.parent / FOLDER / f"{self.table.name}.jsonl"
+
+    def lock(self, what: str) -> Path:
+        """The lock for the journal, or for the table."""
+        return self.table.parent / FOLDER / f"{self.table.name}.{what}.lock"
 
 
 class Listed(NamedTuple):
@@ -122,26 +129,33 @@ def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -
 
 
 def read_output(folder: Path, options: ReadOptions) -> Target:
-    """The images that `labelr tag` tagged, with their probabilities, and the labels in ``labels.csv`` as it is now."""
-    settings, names, probs = read_results(folder)
+    """The images that `labelr tag` tagged, with their probabilities; given is what ``labels.csv`` says otherwise."""
+    settings, names, all_probs, predicted = read_results(folder)
     if not names or not settings:
         raise LabelrError(f"{folder} holds no results of `labelr tag`", "tag some images first")
-    labels = list(settings["labels"])
-    columns = _columns_of(str(settings["model"]), labels, probs.shape[1], folder)
-    root = Path(settings["photos"])
+    labels, model = list(settings["labels"]), str(settings["model"])
+    columns = _columns_of(model, labels, all_probs.shape[1], folder)
+    root = Path(options.images or settings["photos"])
     if not root.is_dir():
-        raise LabelrError(f"the folder of the images, {root}, does not exist", "tag the images again where they are")
-    by_label = np.ascontiguousarray(probs.T[columns])
-    given = _read_given(folder / LABELS_FILE, names, labels, options)
+        raise LabelrError(f"the folder of the images, {root}, does not exist", "name it with `--images DIR`")
+    probs = np.ascontiguousarray(all_probs.T[columns])
+    row_of = {name: row for row, name in enumerate(predicted.names)}
+    rows = [row_of[name] for name in names if name in row_of]
+    if len(rows) < len(names):
+        raise LabelrError(f"{folder} lacks the labels of some images", "run the same `labelr tag` command again")
+    written = np.ascontiguousarray(predicted.applies[rows].T).astype(np.int8)
     threshold = settings.get("threshold")
     if isinstance(threshold, (int, float)):
         thresholds = np.full(len(labels), float(threshold))
-    else:
-        thresholds = _find_thresholds(by_label, given)
-    model = str(settings["model"]).rpartition(" ")[0]
+    else:  # the lowest probability with which a label was written; NaN for one that was not
+        thresholds = np.where(written == YES, probs, np.inf).min(axis=1).astype(np.float64)
+        thresholds[np.isinf(thresholds)] = np.nan
+    given = _read_given(folder / LABELS_FILE, names, labels, options)
+    given[given == written] = NONE
     return Target(
-        folder, root, names, labels, given, folder / REVIEWED_FILE, options, by_label, thresholds, model=model
-    )
+        folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, thresholds,
+        model=model.rpartition(" ")[0],
+    )  # fmt: skip
 
 
 def _columns_of(model: str, labels: Sequence[str], num_probs: int, folder: Path) -> NDArray[np.int64]:
@@ -170,30 +184,36 @@ def _read_given(path: Path, names: Sequence[str], labels: Sequence[str], options
     return given
 
 
-def _find_thresholds(probs: NDArray[np.float32], given: Codes) -> NDArray[np.float64]:
-    """The lowest probability with which each label was written; NaN for a label that was not."""
-    lowest: NDArray[np.float64] = np.where(given == YES, probs, np.inf).min(axis=1, initial=np.inf).astype(np.float64)
-    lowest[np.isinf(lowest)] = np.nan
-    return lowest
-
-
 # --- a labelled data set ---------------------------------------------------------------------------------------------
 
 
 def read_data(folder: Path, options: ReadOptions) -> Target:
-    """The images of a labelled data set, those without a known label included."""
-    dataset = read_with_unlabelled([folder], options)
-    source = dataset.source
-    table = (source if source.is_dir() else source.parent) / REVIEWED_FILE
-    names, labels = list(dataset.files), list(dataset.labels)
-    given = np.ascontiguousarray(to_codes(dataset.targets).T)
+    """The images of a labelled data set, those without a known label included.
+
+    If answers about it are in a table beside the label file, the label file is that of the review which wrote it.
+    """
+    earlier = None if options.labels else reviewed_source(folder)
+    dataset = read_with_unlabelled([folder], replace(options, labels=(str(earlier),)) if earlier else options)
+    source, labels = dataset.source, list(dataset.labels)
+    beside = source.parent if options.labels and not source.is_dir() else folder
     return Target(
-        folder, dataset.root, names, labels, given, table, replace(options, labels=(str(source),)),
+        folder, dataset.root, list(dataset.files), labels, np.ascontiguousarray(to_codes(dataset.targets).T),
+        beside / REVIEWED_FILE, replace(options, labels=(str(source),)),
         thresholds=np.full(len(labels), np.nan),
-        source=None if source.is_dir() else source,
+        source=source,
         data=folder,
-        matched=dict(dataset.findings.matched),
+        layout=dataset.layout,
+        matched=dataset.findings.matched,
+        splits=dataset.named_splits,
     )  # fmt: skip
+
+
+def reviewed_source(folder: Path) -> Path | None:
+    """The label file or folder of a data set that an earlier review read, and wrote answers about into a table."""
+    entries = Journal(folder / FOLDER / f"{REVIEWED_FILE}.jsonl").read()
+    name = next((entry.get("source") for entry in entries), None)
+    source = folder / name if isinstance(name, str) and name else None
+    return source if source and (folder / REVIEWED_FILE).is_file() and os.path.exists(source) else None
 
 
 def to_codes(targets: NDArray[np.floating]) -> Codes:
