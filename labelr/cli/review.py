@@ -1,5 +1,7 @@
 """``labelr review``."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,11 +65,12 @@ def review(
         ) from error
     from labelr.review.review import review as run
 
-    def ready(address: str) -> None:
+    def ready(address: str, address_once: str) -> None:
         console.show_line(address)
         console.flush()
         if browser:
-            _open(address)
+            command = [sys.executable, "-m", "webbrowser", address_once]
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
 
     with console.session(quiet=quiet, verbose=verbose):
         run(
@@ -81,11 +84,3 @@ def review(
             read_only=read_only,
             ready=ready,
         )
-
-
-def _open(address: str) -> None:
-    """Opens a page in the browser, if there is one."""
-    import webbrowser
-
-    if not webbrowser.open(address):
-        console.show_note("No browser opens; open the address yourself.")

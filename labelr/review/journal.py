@@ -60,6 +60,8 @@ class Journal:
         Raises:
             LabelrError: If it cannot be written; then nothing of it is kept.
         """
+        if self.path.is_symlink():
+            raise LabelrError(f"{self.path} is a link in the place of a file of labelr", "move it away")
         line = json.dumps(entry).encode() + b"\n"
         with files.writing(self.path), self.path.open("ab") as file:
             file.truncate(self._offset)

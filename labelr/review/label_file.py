@@ -67,6 +67,7 @@ class TableFile:
             self._marks = wide.read_marks(columns, options)
         else:
             self._read_tags()
+        self._shift = 0
         self._check()
 
     @property
@@ -91,12 +92,10 @@ class TableFile:
             record = self._records[numbers[row] - 1]
             cells = [_text_of(record[start:end]).strip() for start, end in _spans(record, self._delimiter)]
             expected = self._table.rows[row]
-            if any(cells[column : column + 1] != [expected[column]] for column in columns if column < len(cells)):
+            if row == 0 and cells == expected[1:]:  # a header without a name for the file names
+                self._shift = 1
+            elif any(cells[column : column + 1] != [expected[column]] for column in columns if column < len(cells)):
                 raise NotInPlaceError("has cells that hold several values")
-        if not numbers[0] and self._is_wide:
-            self._has_header = False
-        else:
-            self._has_header = True
 
     def patched(self, changes: Changes, labels: Sequence[str]) -> bytes:
         """The content of the file with some cells replaced, and with columns for labels that it lacks.
@@ -126,7 +125,7 @@ class TableFile:
         return [self._table.header[column] for column in self._marks.columns]
 
     def _add_columns(self, labels: Sequence[str]) -> None:
-        if labels and not self._has_header:
+        if labels and not self._table.numbers[0]:
             raise LabelrError(f"{self.path} has no header to which labels can be added", "add a header to it")
         for label in labels:
             column = len(self._table.header)
@@ -134,8 +133,8 @@ class TableFile:
             for index, record in enumerate(self._records):
                 row = numbers.get(index + 1)
                 if row is not None:
-                    text = "?" if row else label
-                    self._records[index] = replace_cells(record, self._delimiter, {column: text})
+                    text, place = ("?", column) if row else (label, column - self._shift)
+                    self._records[index] = replace_cells(record, self._delimiter, {place: text})
                     self._table.rows[row].append(text)
             codes = np.full((len(self._marks.codes), 1), Mark.UNKNOWN, np.int8)
             self._marks = wide.Marks([*self._marks.columns, column], np.concatenate([self._marks.codes, codes], axis=1))
@@ -152,7 +151,10 @@ class TableFile:
             wanted[row, position[label]] = np.nan if code == NONE else code
             text, codes[row, position[label]] = spelling(position[label], code)
             texts.setdefault(row, {})[self._marks.columns[position[label]]] = text
-        after, _ = wide.to_targets(self._table, wide.Marks(self._marks.columns, codes), self._options)
+        try:
+            after, _ = wide.to_targets(self._table, wide.Marks(self._marks.columns, codes), self._options)
+        except LabelrError:  # what -1 means would no longer be clear
+            after = np.where((codes == Mark.MINUS) | (codes == Mark.BLANK), np.inf, wanted)
         differs = ~((after == wanted) | (np.isnan(after) & np.isnan(wanted)))
         for row, number in np.argwhere(differs).tolist():  # the first "no" may change what an empty cell means
             text = EXPLICIT.get(float(wanted[row, number]), "?")
@@ -169,6 +171,8 @@ class TableFile:
             blank = has_no and self._options.blank != "no"
             return ("", Mark.BLANK) if blank else ("?", Mark.UNKNOWN)
         mark = Mark.YES if code == YES else Mark.NO
+        if code == NO and not (self._marks.codes == Mark.NO).any() and (self._marks.codes == Mark.MINUS).any():
+            mark = Mark.MINUS  # as in CelebA
         for chosen in ([number], range(len(self._marks.columns))):
             counts: Counter[str] = Counter()
             for each in chosen:

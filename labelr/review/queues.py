@@ -15,6 +15,8 @@ from labelr.scoring.suspects import find_suspects
 MAX_CELLS = 12
 """Cells of an image that a list shows, at most."""
 MAX_FOLDERS = 500
+MAX_AT_ONCE = 2_000_000
+"""Of more cells, it is not said how many are in a queue before that is opened."""
 TITLES = {
     "sweep": "One label at a time",
     "uncertain": "Uncertain first",
@@ -61,11 +63,9 @@ class Queues:
 
     def describe(self, queue: str) -> dict[str, Any]:
         """What the page needs to know of a queue."""
-        count = (
-            None
-            if queue == "duplicates" and self.duplicates is None
-            else len(self.order(queue, 0 if queue == "sweep" else None, Filter()))
-        )
+        is_slow = queue in ("uncertain", "suspects") and self.session.answers.size > MAX_AT_ONCE
+        is_known = any(key[0] == queue for key in self._cached) or not (is_slow or queue == "duplicates")
+        count = len(self.order(queue, 0 if queue == "sweep" else None, Filter())) if is_known else None
         return {
             "id": queue, "title": TITLES[queue], "count": count, "per_label": queue == "sweep",
             "asks": queue in ("suspects", "uncertain", "duplicates"), "shrinks": queue == "unreviewed",
@@ -148,9 +148,11 @@ class Queues:
         """The images from the most to the least probable; without probabilities, from yes over unknown to no."""
         target = self.session.target
         if target.probs is not None and not np.isnan(target.probs[label]).all():
-            return np.argsort(-np.nan_to_num(target.probs[label], nan=-1), kind="stable")
+            by_probability: Rows = np.argsort(-np.nan_to_num(target.probs[label], nan=-1), kind="stable")
+            return by_probability
         rank = np.select([target.given[label] == YES, target.given[label] == NO], [0, 2], 1)
-        return np.argsort(rank, kind="stable")
+        order: Rows = np.argsort(rank, kind="stable")
+        return order
 
     def _uncertain(self, label: int | None) -> Rows:
         """The images of a table in its order; else from the nearest to the farthest from a threshold."""

@@ -23,7 +23,7 @@ def review(
     port: int = 0,
     blind: bool = False,
     read_only: bool = False,
-    ready: Callable[[str], None],
+    ready: Callable[[str, str], None],
 ) -> None:
     """Serves the page on which a person reviews labels, until a signal stops it.
 
@@ -36,7 +36,7 @@ def review(
         port: On which the server listens; 0 for a free one.
         blind: Whether proposals and given labels are hidden.
         read_only: Whether answers are refused.
-        ready: Takes the address of the page once it can be opened.
+        ready: Takes the address of the page once it can be opened, and one for the browser that opens it once.
 
     Raises:
         LabelrError: If the target cannot be understood, or the port is in use.
@@ -52,7 +52,7 @@ def review(
     work = Background(session, queues, saver, model)
     server.start(Api(session, queues, Thumbnails(options.max_pixels), saver, work))
     try:
-        ready(server.address)
+        ready(server.address, server.address_once)
         if refit:
             work.train()
         elif model is not None:

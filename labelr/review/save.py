@@ -41,7 +41,9 @@ class Saver:
         self._target, self._read_only = target, read_only
         self._table: TableFile | None = None
         reason = self._open_table()
-        self._path = Path(os.path.realpath(target.table))
+        self._path = Path(os.path.realpath(target.table)) if self._table else target.table
+        if not read_only and not os.access(self._path.parent, os.W_OK):
+            raise LabelrError(f"nothing can be written in {self._path.parent}", "show the labels with `--read-only`")
         self._status = _status(self._path)
         self._digest = self._table.digest if self._table else ""
         self.writes = self._describe(reason)

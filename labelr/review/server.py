@@ -63,6 +63,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str, cookie: str) -> None:
         self._app, self._token, self._cookie = app, token, cookie
+        self.once = secrets.token_urlsafe()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI."""
@@ -80,7 +81,9 @@ class Guard:
     def _refuse(self, request: Request) -> str:
         """Why a request is refused; empty if it is not."""
         given = request.query_params.get("token") or request.cookies.get(self._cookie) or ""
-        if not secrets.compare_digest(given.encode(), self._token.encode()):
+        if request.url.path == "/" and secrets.compare_digest(given.encode(), self.once.encode()):
+            self.once = secrets.token_urlsafe()  # others on this machine may see what a browser was started with
+        elif not secrets.compare_digest(given.encode(), self._token.encode()):
             return "the token is missing or wrong"
         host = request.headers.get("host", "")
         if urlsplit(f"//{host}").hostname not in HOSTS:  # a name that leads here is another site's (DNS rebinding)
@@ -326,7 +329,7 @@ def _posting(write: Callable[[Mapping[str, Any]], Any]) -> Callable[[Request], A
     return endpoint
 
 
-def make_app(api: Api, token: str, port: int) -> ASGIApp:
+def make_app(api: Api, token: str, port: int) -> Guard:
     """The application that serves a review."""
     cookie = f"labelr-review-{port}"
 
@@ -388,10 +391,16 @@ class Server:
         self.token = secrets.token_urlsafe()
         self.address = f"http://{HOSTS[0]}:{self.port}/?token={self.token}"
 
+    @property
+    def address_once(self) -> str:
+        """An address that opens the page once."""
+        return f"http://{HOSTS[0]}:{self.port}/?token={self._app.once}"
+
     def start(self, api: Api) -> None:
         """Starts to serve."""
+        self._app = make_app(api, self.token, self.port)
         config = uvicorn.Config(
-            make_app(api, self.token, self.port), access_log=False, log_config=None, lifespan="off", http="h11",
+            self._app, access_log=False, log_config=None, lifespan="off", http="h11",
             ws="none", server_header=False, proxy_headers=False, loop="asyncio", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

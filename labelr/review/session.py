@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.errors import LabelrError
 from labelr.review.journal import FORMAT, Entry, Journal, locked
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target
@@ -82,7 +83,7 @@ class Session:
 
     def refresh(self) -> None:
         """Applies what other processes have answered."""
-        with self.lock:
+        with self.lock, files.reading(self.journal.path, f"move {self.journal.path} away to start over"):
             for entry in self.journal.read():
                 self._apply(entry)
 
@@ -271,7 +272,8 @@ class Session:
             probs = target.probs[label]
             predicted = np.where(np.isnan(probs), NONE, probs >= target.thresholds[label]).astype(np.int8)
             value = np.where(value == NONE, predicted, value)
-        return np.where(self.answers[label] == NONE, value, self.answers[label]).astype(np.int8)
+        values: Codes = np.where(self.answers[label] == NONE, value, self.answers[label]).astype(np.int8)
+        return values
 
     def counts(self, label: int) -> dict[str, int]:
         """Numbers of images of a label: ``yes``, ``no``, ``unknown``, and ``reviewed`` by a person."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from labelr.data.images import UnreadableError, decode, open_file, read_thumbnail
+from labelr.data import thumbnails
+from labelr.data.images import UnreadableError, content_digest, decode, open_file, read_thumbnail
 from labelr.errors import LabelrError
 
 SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
@@ -29,8 +30,17 @@ class Thumbnails:
         return f'"{size}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"'
 
     def read(self, path: Path, size: int) -> tuple[bytes, str]:
-        """A picture whose longer edge is `size`, and its type."""
-        return _as_jpeg(path, size, self._max_pixels), "image/jpeg"
+        """A picture whose longer edge is `size`, and its type. Raises LabelrError if the image cannot be opened."""
+        try:
+            with open_file(path) as file:
+                digest = content_digest(file)
+        except UnreadableError as error:
+            raise LabelrError(f"{path.name}: {error}") from error
+        content = thumbnails.get(digest, size)
+        if content is None:
+            content = _as_jpeg(path, size, self._max_pixels)
+            thumbnails.put(digest, size, content)
+        return content, "image/jpeg"
 
     def size_of(self, path: Path) -> tuple[int, int]:
         """Width and height of an upright image; 0 where it does not open."""
