@@ -11,7 +11,7 @@ from labelr.cli import options as opt
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError
 
-_LEAVE_OUT = ("on_error", "skip_missing", "skip_invalid", "trust_predictions", "cache_limit", "group")
+_LEAVE_OUT = ("on_error", "skip_missing", "trust_predictions", "cache_limit", "group")
 
 
 @opt.takes_settings(ReadOptions, leave_out=_LEAVE_OUT)
@@ -42,6 +42,7 @@ def review(
     blind: Annotated[
         bool, opt.option("--blind", "Hide given labels and probabilities until a person has answered.", "Page")
     ] = False,
+    json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
     **settings: Any,
@@ -66,7 +67,10 @@ def review(
     from labelr.review.review import review as run
 
     def ready(address: str, address_once: str) -> None:
-        console.show_line(address)
+        if json:
+            console.show_json({"address": address})
+        else:
+            console.show_line(address)
         console.flush()
         if browser:
             command = [sys.executable, "-m", "webbrowser", address_once]

@@ -20,6 +20,7 @@ from labelr.data.duplicates import group_images
 from labelr.data.label_table import relative_name
 from labelr.data.scan import scan_images
 from labelr.errors import LabelrError
+from labelr.fields import option_of
 from labelr.progress import Description, Total
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
@@ -203,7 +204,7 @@ class Background:
         command = ["fit", str(target.data or target.root), "--labels", str(target.table), "--init", str(model)]
         command += ["--name", name, "--force", "--skip-missing", "--no-report"]
         command += ["--train", "head"] if self.kind == "head" else []
-        for option in ("images", "layout", "blank", "minus_one", "tag_separator", "encoding"):
+        for option in ("images", "layout", "blank", "minus_one", "tag_separator", "encoding", "skip_invalid"):
             command += self._option(option)
         for line in self._lines(command, errors=subprocess.STDOUT):
             self.line = line or self.line
@@ -217,6 +218,6 @@ class Background:
         target = self._session.target
         value = getattr(target.options, name)
         is_own = target.table == target.source
-        if value in (None, "auto") or not (is_own or name == "images") or target.data is None:
+        if value in (None, "auto", False) or not (is_own or name == "images") or target.data is None:
             return []
-        return [f"--{name.replace('_', '-')}", str(value)]
+        return [option_of(name), *([] if value is True else [str(value)])]

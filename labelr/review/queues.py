@@ -164,7 +164,8 @@ class Queues:
             if target.probs is not None and not np.isnan(target.thresholds[each]):
                 nearest = np.fmin(nearest, self._distance(each, slice(None)))
         order: Rows = np.argsort(nearest, kind="stable")
-        return order[np.isfinite(nearest[order])]
+        certain: Rows = order[np.isfinite(nearest[order])]
+        return certain
 
     def _distance(self, label: int, images: Any) -> NDArray[np.float64]:
         """How far the log-odds of a label are from those of its threshold."""
