@@ -57,8 +57,8 @@ async function start() {
     return;
   }
   on("page", draw);
-  on("answers", (changes) => { (isSingle() ? single : grid).redraw(changes); side.draw(); });
-  on("state", side.draw);
+  on("answers", () => { (isSingle() ? single : grid).redraw(); side.drawProgress(); });
+  on("state", side.drawProgress);
   on("open", () => store.page.items.length && show("single"));
   on("close", () => show("grid"));
   on("focus", () => isSingle() || grid.moveTo(store.cursor));
@@ -71,7 +71,7 @@ async function start() {
   banner("warning", store.state.warning);
   await goFirst();
   setInterval(poll, POLL);
-  if (store.state.refit.kind) side.watchTraining();
+  await side.watchTraining();
 }
 
 start();

@@ -2,14 +2,13 @@
 
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  answer, corrected, emit, flipped, go, goUnreviewed, isAnswered, itemNow, lastOffset, nameOf, pageStep, perLabel, queueNow,
+  answer, corrected, emit, flipped, go, goTo, goUnreviewed, isAnswered, itemNow, nameOf, pageStep, perLabel, proposed, queueNow,
   shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
 const SIZES = [10, 120]; // images on a page
 const GAP = 6; // pixels, as in the style sheet
 const tiles = byId("tiles");
-let anchor = 0; // where a range of marks starts
 
 const nodes = () => [...tiles.querySelectorAll(".tile")];
 
@@ -22,7 +21,8 @@ export function because({ answer: told, given, prob }) {
 }
 
 /** A sign that is filled where a person has answered, outlined where the value is only given or predicted. */
-export const signOf = (cell) => el("span", { class: `sign ${shown(cell)}${cell.answer ? " answered" : ""}` });
+export const signOf = (cell) =>
+  el("span", { class: `sign ${cell.answer ? "answered" : proposed(cell) ? "" : "nothing"} ${shown(cell)}` });
 
 function drawTile(node, item) {
   const [cell] = item.cells;
@@ -34,8 +34,8 @@ function drawTile(node, item) {
     return;
   }
   const now = shown(cell);
-  const pressed = now === "unknown" ? "mixed" : store.state.blind ? now === "yes" : corrected(cell);
-  node.classList.toggle("wrong", corrected(cell) && !store.state.blind);
+  const pressed = now === "unknown" ? "mixed" : proposed(cell) ? corrected(cell) : now === "yes";
+  node.classList.toggle("wrong", corrected(cell));
   node.classList.toggle("yes", now === "yes");
   node.setAttribute("aria-pressed", pressed);
   node.setAttribute("aria-label", `${item.name}: ${now}, ${because(cell)}`);
@@ -75,7 +75,7 @@ function fit() {
 }
 
 export function draw() {
-  const { items, total } = store.page;
+  const { items, total, progress } = store.page;
   const { offset, folder, text, label } = store.place;
   fit();
   const children = items.map(makeTile);
@@ -86,8 +86,8 @@ export function draw() {
   }
   tiles.replaceChildren(...children);
   tiles.scrollTop = 0;
-  anchor = 0;
-  byId("empty").textContent = items.length ? "" : folder || text ? "No image fits the filters." : "Nothing is left in this list.";
+  const nothing = folder || text ? "No image fits the filters." : "Nothing is left in this list.";
+  byId("empty").textContent = progress !== 1 ? `Searching: ${percent(progress ?? 0)}` : items.length ? "" : nothing;
   byId("grid-title").textContent = perLabel() ? nameOf(label) : queueNow().title;
   byId("page-of").textContent = items.length ? `${numeral(offset + 1)}–${numeral(offset + items.length)} of ${count(total, "image")}` : "";
   byId("next-page").disabled = offset + pageStep() >= total;
@@ -109,12 +109,8 @@ function drawActions() {
   byId("details").textContent = item ? [item.name, perLabel() ? because(item.cells[0]) : item.reason].filter(Boolean).join(": ") : "";
 }
 
-export function redraw(changes) {
-  const all = nodes();
-  for (const image of new Set(changes.map((change) => change.image))) {
-    const index = store.page.items.findIndex((item) => item.image === image);
-    if (all[index]) drawTile(all[index], store.page.items[index]);
-  }
+export function redraw() {
+  nodes().forEach((node, index) => drawTile(node, store.page.items[index]));
   drawActions();
 }
 
@@ -141,18 +137,8 @@ export function moveRow(direction) {
   if (nearest < Infinity) moveTo(distances.indexOf(nearest));
 }
 
-/** Marks the image at the cursor as wrong, or takes the mark back; a range: all from the last mark on alike. */
-export function flip(range = false) {
-  if (!perLabel() || !itemNow()) return emit("open");
-  const { items } = store.page;
-  const [from, to] = [anchor, store.cursor].sort((a, b) => a - b);
-  if (range && items[anchor].cells[0].answer) {
-    return answer(items.slice(from, to + 1).map(({ cells: [cell] }) => cell), items[anchor].cells[0].answer);
-  }
-  anchor = store.cursor;
-  return answer(itemNow().cells, flipped);
-}
-
+/** Marks the image at the cursor as wrong, or takes the mark back. */
+export const flip = () => (perLabel() && itemNow() ? answer(itemNow().cells, flipped) : emit("open"));
 export const unknown = () => perLabel() && itemNow() && answer(itemNow().cells, unknownOrNot);
 
 /** Answers every image of the page as it is shown, in one step, and goes on. */
@@ -180,11 +166,8 @@ async function nextLabel(label) {
   return say(`${quoted(nameOf(label))} is finished. Now: ${quoted(nameOf(next))}.`);
 }
 
-const turn = (offset, cursor) => offset >= 0 && offset < store.page.total && go({ offset }, cursor);
-export const nextPage = () => turn(store.place.offset + pageStep());
-export const previousPage = () => store.place.offset && turn(Math.max(0, store.place.offset - store.size));
-export const firstPage = () => turn(0);
-export const lastPage = () => turn(lastOffset(store.page.total), -1);
+export const nextPage = () => byId("next-page").disabled || go({ offset: store.place.offset + pageStep() });
+export const previousPage = () => byId("previous-page").disabled || go({ offset: Math.max(0, store.place.offset - store.size) });
 export const nextUnreviewed = () => goUnreviewed({}, store.place.offset + pageStep());
 
 export function setSize(size) {
@@ -194,8 +177,7 @@ export function setSize(size) {
 
 export function resize(size) {
   setSize(size);
-  const at = store.place.offset + store.cursor;
-  return go({ offset: at - (at % store.size) }, at % store.size);
+  return goTo({}, store.place.offset + store.cursor);
 }
 
 export function start() {
@@ -204,7 +186,7 @@ export function start() {
     if (!tile) return;
     moveTo(Number(tile.dataset.index));
     if (event.target.closest(".open")) emit("open");
-    else flip(event.shiftKey);
+    else flip();
   });
   tiles.addEventListener("focusin", ({ target }) => {
     if (target.matches(".tile") && Number(target.dataset.index) !== store.cursor) moveTo(Number(target.dataset.index));

@@ -15,16 +15,9 @@ function found() {
 
 /** The button of a label; null is that of all labels. */
 function labelButton(index) {
-  const { name, reviewed } = store.state.labels[index] ?? { name: "All labels" };
-  const { images } = store.state;
-  const node = el("button", { type: "button", class: "label", "aria-current": index === store.place.label && "true", "data-label": index ?? "" },
-    el("bdi", { class: "name", text: name }));
-  if (index !== null) {
-    node.append(el("span", { class: "share", text: `${numeral(reviewed)} / ${numeral(images)}` }), el("span", { class: "progress" }));
-    node.setAttribute("aria-label", `${name}: ${numeral(reviewed)} of ${count(images, "image")} reviewed`);
-    node.style.setProperty("--part", reviewed / images);
-  }
-  return el("li", {}, node);
+  const here = index === store.place.label && "true";
+  return el("li", {}, el("button", { type: "button", class: "label", "aria-current": here, "data-label": index ?? "" },
+    el("bdi", { class: "name", text: index === null ? "All labels" : nameOf(index) }), el("span", { class: "share" }), el("span", { class: "progress" })));
 }
 
 function drawLabels() {
@@ -32,17 +25,28 @@ function drawLabels() {
   const indices = found();
   const from = Math.max(0, Math.min(indices.indexOf(store.place.label) - SHOWN / 2, indices.length - SHOWN));
   const focused = list.contains(document.activeElement);
-  const top = list.scrollTop;
   list.replaceChildren(...(perLabel() ? [] : [labelButton(null)]), ...indices.slice(from, from + SHOWN).map(labelButton));
-  list.scrollTop = top;
-  list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
-  if (focused) list.querySelector("[aria-current]")?.focus();
+  const here = list.querySelector("[aria-current]");
+  here?.scrollIntoView({ block: "nearest" });
+  if (focused) here?.focus();
   const more = indices.length - SHOWN;
   byId("label-more").textContent = more > 0 ? `and ${count(more, "label")} more: type to find one` : indices.length ? "" : "No label has this name.";
+  drawCounts();
+}
+
+/** Shows how much of each label a person has answered. */
+function drawCounts() {
+  const { images, labels } = store.state;
+  for (const node of byId("label-list").querySelectorAll(".label:not([data-label=''])")) {
+    const { name, reviewed } = labels[node.dataset.label];
+    node.children[1].textContent = `${numeral(reviewed)} / ${numeral(images)}`;
+    node.style.setProperty("--part", reviewed / images);
+    node.setAttribute("aria-label", `${name}: ${numeral(reviewed)} of ${count(images, "image")} reviewed`);
+  }
 }
 
 function chooseLabel(label) {
-  document.body.classList.remove("menu-open");
+  if (document.body.classList.contains("menu-open")) toggleMenu();
   return perLabel() ? goUnreviewed({ label }) : go({ label, offset: 0 });
 }
 
@@ -57,8 +61,8 @@ export function stepLabel(direction) {
 function drawFilters() {
   const { queues, folders, writes } = store.state;
   const option = (value, text, chosen) => el("option", { value, text, selected: value === chosen && "" });
-  byId("queue").replaceChildren(...queues.map(({ id, title, count: number }) =>
-    option(id, number === null ? title : `${title} (${numeral(number)})`, store.place.queue)));
+  byId("queue").replaceChildren(...queues.map(({ id, title, count: number, shrinks }) =>
+    option(id, number === null || shrinks ? title : `${title} (${numeral(number)})`, store.place.queue)));
   byId("folder").replaceChildren(...["", ...folders].map((name) => option(name, name || "All folders", store.place.folder)));
   byId("folder").disabled = !folders.length;
   if (document.activeElement !== byId("text")) byId("text").value = store.place.text;
@@ -93,9 +97,7 @@ function listenToFilters() {
   });
 }
 
-function toggleMenu() {
-  byId("menu").setAttribute("aria-expanded", document.body.classList.toggle("menu-open"));
-}
+const toggleMenu = () => byId("menu").setAttribute("aria-expanded", document.body.classList.toggle("menu-open"));
 
 // --- saving and training ------------------------------------------------------------------------------------------------------
 
@@ -111,38 +113,29 @@ function drawSaving() {
 async function train() {
   try {
     await queue.push("/api/refit", {});
-    await watchTraining();
+    await watchTraining(true);
   } catch (error) {
     failed("The training did not start", error);
   }
 }
 
 /** Shows the progress of a training until it ends, then what it predicts. */
-export async function watchTraining() {
+export async function watchTraining(started = false) {
+  const told = await get("/api/refit").catch(() => ({ running: true, line: "", progress: null })); // the poll says why
   const bar = byId("training-progress");
-  for (let started = false; ; await new Promise((resolve) => { setTimeout(resolve, 700); })) {
-    const told = await get("/api/refit").catch(() => null);
-    if (!told) continue; // the poll says that the server is lost
-    byId("training").hidden = !told.running;
-    byId("refit").disabled = told.running;
-    byId("training-line").textContent = told.line || "The training has started.";
-    if (told.progress === null) bar.removeAttribute("value");
-    else bar.value = told.progress;
-    if (told.running) {
-      started = true;
-      continue;
-    }
-    if (told.error) say(`The training failed: ${told.error}`, true);
-    else if (started) await showTrained();
-    return;
+  byId("training").hidden = !told.running;
+  byId("training-line").textContent = told.line || "Training";
+  if (told.progress === null) bar.removeAttribute("value");
+  else bar.value = told.progress;
+  drawTraining();
+  if (told.running) setTimeout(watchTraining, 700, true);
+  else if (told.error) say(`The training failed: ${told.error}`, true);
+  else if (started) {
+    store.state = await get("/api/state");
+    forget();
+    await go(perLabel() ? { offset: 0 } : {});
+    say("The model has predicted all images: they are sorted by the new probabilities.");
   }
-}
-
-async function showTrained() {
-  store.state = await get("/api/state");
-  forget();
-  await go(perLabel() ? { offset: 0 } : {});
-  say("Trained on the answers. The images are sorted by the new probabilities.");
 }
 
 function drawTraining() {
@@ -153,13 +146,20 @@ function drawTraining() {
 }
 
 export function draw() {
-  const { title, undo: undoSteps, redo: redoSteps, read_only: readOnly } = store.state;
-  drawLabels();
-  drawFilters();
-  drawSaving();
-  drawTraining();
+  const { title } = store.state;
   byId("title").textContent = title;
   document.title = `${store.place.label === null ? title : nameOf(store.place.label)}: labelr review`;
+  drawLabels();
+  drawFilters();
+  drawTraining();
+  drawProgress();
+}
+
+/** Shows what answers change: how much is reviewed and saved, and whether there is something to undo. */
+export function drawProgress() {
+  const { undo: undoSteps, redo: redoSteps, read_only: readOnly } = store.state;
+  drawCounts();
+  drawSaving();
   byId("undo").disabled = !undoSteps || readOnly;
   byId("redo").disabled = !redoSteps || readOnly;
 }

@@ -3,7 +3,7 @@
 import { because, signOf } from "./grid.js";
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  addLabel, answer, corrected, detailsOf, failed, findUnreviewed, flipped, go, goTo, itemNow, loadedDetails, nameOf, pageStep,
+  addLabel, answer, corrected, detailsOf, failed, findUnreviewed, flipped, go, goTo, itemNow, nameOf, pageStep,
   perLabel, queueNow, shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
@@ -29,18 +29,15 @@ export async function show() {
   byId("image-of").textContent = `${numeral(store.place.offset + store.cursor + 1)} of ${count(store.page.total, "image")}`;
   byId("reason").textContent = item.reason ?? "";
   byId("find-cell").value = "";
-  setZoom(1, 0, 0);
+  byId("cells").replaceChildren();
+  details = null;
+  zoomOut();
   showPicture(item);
-  details = loadedDetails(item.image);
-  if (details) arrange();
-  else byId("cells").replaceChildren();
   try {
     const loaded = await detailsOf(item.image);
     if (itemNow() !== item) return;
-    if (!details) {
-      details = loaded;
-      arrange();
-    }
+    details = loaded;
+    arrange();
     for (const near of [store.cursor + 1, store.cursor - 1].map((index) => store.page.items[index]).filter(Boolean)) {
       detailsOf(near.image).catch(() => null); // said when it is shown
       new Image().src = `/images/${near.image}`;
@@ -118,48 +115,30 @@ function matching() {
 
 function drawCells() {
   const found = matching();
-  const questions = asked();
-  byId("cells").replaceChildren(...found.slice(0, ROWS).map((label) => {
-    const node = el("button", { type: "button", class: "cell own-keys", "data-label": label });
-    node.classList.toggle("asked", questions.includes(label));
-    drawCell(node, label);
-    return el("li", {}, node);
-  }));
+  const focused = byId("cells").contains(document.activeElement);
+  byId("cells").replaceChildren(...found.slice(0, ROWS).map((label) => el("li", {}, makeCell(details.cells[label]))));
+  if (focused) byId("cells").querySelector(".current")?.focus();
   const more = found.length - ROWS;
   byId("cells-more").textContent = more > 0 ? `and ${count(more, "label")} more: type to find one` : found.length ? "" : "No label has this name.";
   drawConfirm();
 }
 
-function drawCell(node, label) {
-  const cell = details.cells[label];
+function makeCell(cell) {
+  const { label, given, prob, when } = cell;
   const now = shown(cell);
-  const flags = { yes: now === "yes", wrong: corrected(cell) && !store.state.blind, current: label === current };
+  const node = el("button", {
+    type: "button", class: "cell own-keys", "data-label": label, "aria-pressed": now === "unknown" ? "mixed" : String(now === "yes"),
+    "aria-label": `${nameOf(label)}: ${now}, ${because(cell)}`, title: because(cell) + (when ? `, ${new Date(when).toLocaleString()}` : ""),
+  }, el("kbd", { text: LABEL_KEYS[label] ?? "" }), signOf(cell), el("bdi", { class: "name", text: nameOf(label) }),
+  el("span", { class: "soft", text: given === null ? "" : `given ${given ? "yes" : "no"}` }),
+  el("span", { class: "prob", text: prob === null ? "" : percent(prob) }));
+  const flags = { yes: now === "yes", wrong: corrected(cell), current: label === current, asked: asked().includes(label) };
   for (const [name, is] of Object.entries(flags)) node.classList.toggle(name, is);
-  node.setAttribute("aria-pressed", now === "unknown" ? "mixed" : flags.yes);
-  node.setAttribute("aria-label", `${nameOf(label)}: ${now}, ${because(cell)}`);
-  node.title = because(cell) + (cell.when ? `, ${new Date(cell.when).toLocaleString()}` : "");
-  node.replaceChildren(el("kbd", { text: LABEL_KEYS[label] ?? "" }), signOf(cell), el("bdi", { class: "name", text: nameOf(label) }),
-    el("span", { class: "soft", text: cell.given === null ? "" : `given ${cell.given ? "yes" : "no"}` }),
-    el("span", { class: "prob", text: cell.prob === null ? "" : percent(cell.prob) }));
+  return node;
 }
 
-const nodeOf = (label) => byId("cells").querySelector(`[data-label="${label}"]`);
-
-function redrawCell(label) {
-  if (nodeOf(label)) drawCell(nodeOf(label), label);
-}
-
-export function redraw(changes) {
-  if (!details) return;
-  for (const change of changes) if (change.image === details.image) redrawCell(change.label);
-  drawConfirm();
-}
-
-function setCurrent(label) {
-  const old = current;
-  current = label;
-  redrawCell(old);
-  redrawCell(label);
+export function redraw() {
+  if (details) drawCells();
 }
 
 /** Goes to another label of the list. */
@@ -167,8 +146,9 @@ export function move(direction) {
   const rows = [...byId("cells").querySelectorAll(".cell")];
   const next = rows[rows.findIndex((row) => Number(row.dataset.label) === current) + direction];
   if (!next) return;
-  setCurrent(Number(next.dataset.label));
   next.focus();
+  current = Number(next.dataset.label);
+  drawCells();
 }
 
 /** Changes a label of the image by a function of its cell, and says what it is now. */
@@ -176,7 +156,7 @@ export async function change(label = current, value = flipped) {
   const { cells } = await detailsOf(itemNow().image); // a key may be pressed before they are there
   const cell = cells[label ?? 0];
   if (!cell) return;
-  setCurrent(cell.label);
+  current = cell.label;
   answer([cell], value);
   if (!store.state.read_only) say(`${quoted(nameOf(cell.label))}: ${shown(cell)}.`);
 }
@@ -199,10 +179,11 @@ function drawConfirm() {
 /** Answers the labels in question (or all) that have no answer as they are shown, and goes on. */
 export async function confirm(all = false) {
   const item = itemNow();
+  if (!image.complete) return say("The image is still loading.");
   const { cells } = await detailsOf(item.image);
-  if (itemNow() !== item) return; // the key was pressed twice while they were loading
+  if (itemNow() !== item) return undefined; // the key was pressed twice while they were loading
   if (!store.state.read_only) answer(left(all, cells), shown, true);
-  await step(1);
+  return step(1);
 }
 
 export async function step(direction) {
@@ -250,14 +231,12 @@ export function start() {
   byId("find-cell").addEventListener("keydown", ({ key, target }) => {
     if (key !== "Enter" || !details) return;
     const [first] = matching();
-    if (first === undefined) {
-      askForLabel();
-      return;
+    if (first === undefined) askForLabel();
+    else {
+      target.value = "";
+      target.blur();
+      change(first).then(drawCells);
     }
-    target.value = "";
-    target.blur();
-    change(first);
-    drawCells();
   });
   byId("add-form").addEventListener("submit", addTyped);
   onClick({

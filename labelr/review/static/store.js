@@ -36,7 +36,7 @@ export const flipped = (cell) => (shown(cell) === "yes" ? "no" : "yes");
 export const unknownOrNot = (cell) => (cell.answer === "unknown" ? proposed(cell) ?? "no" : "unknown");
 
 /** Whether a person's answer contradicts what was given or predicted. */
-export const corrected = (cell) => ["yes", "no"].includes(cell.answer) && cell.answer !== (proposed(cell) ?? "no");
+export const corrected = (cell) => proposed(cell) !== null && flipped({ ...cell, answer: null }) === cell.answer;
 export const isAnswered = ({ cells }) => cells.length > 0 && cells.every((cell) => cell.answer);
 
 // --- pages of images, and single images, the most recent ones of each -----------------------------------------------------
@@ -56,10 +56,7 @@ function cached(map, limit, key, ask) {
 }
 
 /** Has everything loaded again. */
-export function forget() {
-  pages.clear();
-  details.clear();
-}
+export const forget = () => [pages, details].forEach((map) => map.clear());
 
 const loadedOf = (map) => [...map.values()].map((value) => value.loaded).filter(Boolean);
 
@@ -76,11 +73,11 @@ function withCells(item, cells) {
   return { ...item, cells: cells.map((cell) => ({ image: item.image, ...cell })) };
 }
 
-function makePage({ total, items, threshold_at: thresholdAt }, label) {
+function makePage({ total, items, threshold_at: thresholdAt, progress = 1 }, label) {
   const cellsOf = ({ cells, prob, given, answer: told }) =>
     cells?.map(([id, ...rest]) => ({ label: id, prob: rest[0], given: rest[1], answer: rest[2] })) ?? [{ label, prob, given, answer: told }];
   const all = items.map((item) => withCells(item, cellsOf(item)));
-  return { total, thresholdAt, items: all, byImage: new Map(all.map((item) => [item.image, item])) };
+  return { total, thresholdAt, progress, items: all, byImage: new Map(all.map((item) => [item.image, item])) };
 }
 
 const listOf = ({ queue: id, label, folder, text }) => ({ queue: id, label, folder, text });
@@ -95,8 +92,8 @@ async function fetchPage(place) {
 }
 
 /** An image with all its cells, in the order of the labels. */
-export const detailsOf = (image) => cached(details, 12, image, () => get(`/api/images/${image}`).then((told) => withCells(told, told.cells)));
-export const loadedDetails = (image) => details.get(image)?.loaded ?? null;
+export const detailsOf = (image) =>
+  cached(details, 12, image, () => get(`/api/images/${image}`).then((told) => withCells(told, told.cells)));
 
 let latest = 0; // only the place that was asked for last is shown
 
@@ -104,29 +101,35 @@ let latest = 0; // only the place that was asked for last is shown
 export async function go(change, cursor = 0) {
   const place = { ...store.place, ...change };
   const ticket = ++latest;
-  const slow = setTimeout(() => say("Loading…"), 300);
+  document.body.setAttribute("aria-busy", "true");
   try {
     const page = await fetchPage(place);
-    if (ticket !== latest) return;
-    if (!page.items.length && page.total) {
-      await go({ ...place, offset: lastOffset(page.total) }, cursor);
-      return;
-    }
+    if (ticket !== latest) return undefined;
     const last = page.items.length - 1;
+    if (last < 0 && page.total) return await goTo(place, page.total - 1); // the list has become shorter
+    document.body.removeAttribute("aria-busy");
     Object.assign(store, { place, page, cursor: cursor < 0 ? last : Math.max(0, Math.min(cursor, last)) });
     emit("page");
+    if (page.progress !== 1) await searchOn(ticket);
     const offset = place.offset + pageStep();
     const next = offset < page.total ? await fetchPage({ ...place, offset }) : { items: [] };
     for (const { image } of next.items) new Image().src = thumbnail(image, store.tileWidth); // they are there when wanted
   } catch (error) {
     failed("The images cannot be loaded", error);
-  } finally {
-    clearTimeout(slow);
   }
+  return undefined;
+}
+
+/** Loads a list again that is still being searched for. */
+async function searchOn(ticket) {
+  await new Promise((resolve) => { setTimeout(resolve, 1000); });
+  if (ticket !== latest) return;
+  forget();
+  store.state = await get("/api/state");
+  await go({}, store.cursor);
 }
 
 export const goTo = (place, index) => go({ ...place, offset: index - (index % store.size) }, index % store.size);
-export const lastOffset = (total) => Math.max(0, total - 1 - ((total - 1) % store.size));
 
 /** How far the next page is: in a list that answered images leave, only the others still stand before it. */
 export const pageStep = (items = store.page.items) =>
@@ -164,13 +167,6 @@ export function answer(cells, value, page = false) {
   const changes = cells.map((cell) => ({ image: cell.image, label: cell.label, answer: typeof value === "string" ? value : value(cell) }))
     .filter((change) => copiesOf(change)[0]?.answer !== change.answer);
   if (!changes.length) return undefined;
-  for (const change of changes) {
-    const counts = store.state.labels[change.label];
-    const before = copiesOf(change)[0]?.answer;
-    if (before) counts[before] -= 1;
-    else counts.reviewed += 1;
-    counts[change.answer] += 1;
-  }
   apply(changes);
   const made = [{ ...store.place }, store.cursor];
   return queue.push("/api/answers", { answers: changes, page }).then(
