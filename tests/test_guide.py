@@ -17,7 +17,11 @@ from conftest import TINY, Cli, put
 
 from labelr.cli import guide
 from labelr.cli.app import app
+from labelr.config import ReadOptions
 from labelr.model.predict import Model
+from labelr.review.save import Saver
+from labelr.review.session import Cell, Session
+from labelr.review.targets import read_target
 
 README = Path(__file__).parents[1] / "README.md"
 PAGES = [README, *sorted(guide.FOLDER.glob("*.md"))]
@@ -129,6 +133,17 @@ def test_guide_says_what_it_does_not_have(cli: Cli, arguments: list[str], messag
     assert (result.code, result.out, result.err) == (1, "", message)
 
 
+def _answer_all(output: Path) -> None:
+    """Answers as a person does on the page."""
+    target = read_target(output, ReadOptions())
+    saver = Saver(target)
+    session = Session(target)
+    saver.start(session)
+    count, labels = len(target.names), range(len(target.labels))
+    session.answer([Cell(label, image, (image + label) % 2) for image in range(count) for label in labels])
+    saver.stop()
+
+
 @pytest.mark.slow
 def test_commands_of_the_readme_run(cli: Cli, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("photos", "other_photos", "holiday"):
@@ -142,9 +157,9 @@ def test_commands_of_the_readme_run(cli: Cli, shapes: Path, tmp_path: Path, monk
     lines = re.findall(r"^\$ (.*)$", "".join(blocks), re.MULTILINE)
     assert len(lines) == 6
     for line in lines:
-        program, *arguments = shlex.split(line)
-        if program == "mv":
-            Path(arguments[0]).rename(arguments[1])
+        _, *arguments = shlex.split(line)
+        if arguments[0] == "review":
+            _answer_all(Path(arguments[1]))
         else:
             result = cli(*arguments)
             assert result.code == 0 or (result.code, arguments[0]) == (3, "check"), result.err

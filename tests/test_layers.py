@@ -20,6 +20,7 @@ LAYERS = [
     ["scoring"],
     ["exporting", "tagging", "training"],
     ["tuning"],
+    ["review"],
     ["rich_tables"],
     ["console"],
     ["cli"],
@@ -33,7 +34,7 @@ HEAVY = [
 ]  # fmt: skip
 """Packages that take long to import and must not delay ``--help``."""
 
-HEAVY_PACKAGES = {"data", "exporting", "model", "scoring", "tagging", "training", "tuning"}
+HEAVY_PACKAGES = {"data", "exporting", "model", "review", "scoring", "tagging", "training", "tuning"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

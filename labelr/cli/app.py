@@ -22,6 +22,7 @@ from labelr.cli.export import export
 from labelr.cli.fit import FitCommand, fit
 from labelr.cli.guide import guide
 from labelr.cli.models import models
+from labelr.cli.review import review
 from labelr.cli.tag import tag
 from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError, suggest
@@ -38,7 +39,7 @@ app = opt.Commands(
     pretty_exceptions_enable=False,
 )
 KINDS = {fit: FitCommand, tune: TuneCommand}
-for command in (fit, evaluate, tag, tune, check, export, backbones, guide, doctor):
+for command in (fit, evaluate, tag, tune, check, review, export, backbones, guide, doctor):
     app.command(
         cls=KINDS.get(command, opt.Command),
         context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},

@@ -1,4 +1,4 @@
-"""``labelr cache``: manages the cache of decoded images and of features."""
+"""``labelr cache``: manages the cache of decoded images, features and thumbnails."""
 
 from labelr import console
 from labelr.cli import options as opt
@@ -6,7 +6,7 @@ from labelr.errors import pluralize
 
 cache = opt.Commands(
     name="cache",
-    help="Manage the cache of decoded images and of features.",
+    help="Manage the cache of decoded images, features and thumbnails.",
     epilog=opt.epilog("labelr cache ls\nlabelr cache clear"),
 )
 
@@ -43,7 +43,7 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
 
 @cache.command()
 def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
-    """Delete all decoded images and features; later runs make what they need. Models and your files are not touched.
+    """Delete the cache; later runs make what they need. Models and your files are not touched.
 
     Examples:
         labelr cache clear
@@ -57,4 +57,5 @@ def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
     elif not quiet:
         images, features, size = cleared["images"], cleared["features"], cleared["bytes"] / 1e6
         deleted = f"the pixels of {pluralize(images, 'image')} and the features of {pluralize(features, 'image')}"
+        deleted += f", {pluralize(cleared['thumbnails'], 'thumbnail')}" if cleared["thumbnails"] else ""
         console.show_note(f"Deleted {deleted}, {size:,.0f} MB.")

@@ -167,6 +167,21 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
     """The images that the label files of data folders list and that exist, not scanned yet, as one data set.
 
     Raises:
+        LabelrError: If a folder or label file does not exist or cannot be understood, or no image has a known label.
+    """
+    dataset = read_with_unlabelled(data, options)
+    known = ~np.isnan(dataset.targets).all(axis=1)
+    if not known.any():
+        raise LabelrError(f"{dataset.source}: no image has a known label", "mark with 1 which labels an image has")
+    unlabelled = tuple(dataset.files[row] for row in np.flatnonzero(~known))
+    findings = dataset.findings._replace(unlabelled=unlabelled)
+    return replace(dataset.take(np.flatnonzero(known)), findings=findings)
+
+
+def read_with_unlabelled(data: Sequence[Path], options: ReadOptions) -> Dataset:
+    """As `read_labels`, with the images of which no label is known.
+
+    Raises:
         LabelrError: If a folder or label file does not exist or cannot be understood, or no image exists.
     """
     if not data:
@@ -175,13 +190,7 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
     if repeated is not None and not options.labels:
         raise SettingError(f"the folder {repeated} is given twice", "name each folder once")
     datasets = [_read_folder(folder, own) for folder, own in zip(data, _options_per_folder(data, options), strict=True)]
-    dataset = _with_wanted_labels(datasets[0] if len(datasets) == 1 else _join(datasets), options)
-    known = ~np.isnan(dataset.targets).all(axis=1)
-    if not known.any():
-        raise LabelrError(f"{dataset.source}: no image has a known label", "mark with 1 which labels an image has")
-    unlabelled = tuple(dataset.files[row] for row in np.flatnonzero(~known))
-    findings = dataset.findings._replace(unlabelled=unlabelled)
-    return replace(dataset.take(np.flatnonzero(known)), findings=findings)
+    return _with_wanted_labels(datasets[0] if len(datasets) == 1 else _join(datasets), options)
 
 
 def _repeated_folder(folders: Sequence[Path]) -> Path | None:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelr import files
+from labelr.data import thumbnails
 
 PIXELS_FILE, DIGESTS_FILE, LOCK_FILE = "pixels.bin", "digests.txt", ".lock"
 DRAFT = ".draft-"
@@ -29,6 +30,8 @@ SEGMENT_BYTES = 2**26
 """Segment size, and so the most work that a killed writer loses."""
 RESERVED_BYTES = 2**30
 """Disk space that is always left free."""
+KINDS = ("pixels", "features", "thumbnails")
+"""What is in the cache."""
 ABSENT = (-1, -1)
 """The place of an image that is not in the cache."""
 
@@ -166,9 +169,9 @@ def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
 def describe() -> list[dict[str, Any]]:
     """Name, kind, number of images, bytes and time of last use of each store, the least recently used first.
 
-    The kind is ``"pixels"`` or ``"features"``.
+    The kind is ``"pixels"``, ``"features"`` or ``"thumbnails"``.
     """
-    rows = []
+    rows = _describe_thumbnails()
     for store in _stores():
         segments = list(_segments(store))
         used = max(map(_last_used, segments), default=_last_used(store))
@@ -182,11 +185,22 @@ def describe() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["used"]))
 
 
+def _describe_thumbnails() -> list[dict[str, Any]]:
+    path = thumbnails.cache_file()
+    if not path.is_file():
+        return []
+    status = path.stat()
+    used = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+    row = {"name": path.name, "kind": "thumbnails", "images": thumbnails.count(), "bytes": status.st_size}
+    return [{**row, "used": used}]
+
+
 def clear() -> Mapping[str, int]:
     """Deletes all stores, but no other files in them; a run that is reading one keeps what it has opened.
 
     Returns:
-        Of how many ``images`` the pixels were deleted, of how many the ``features``, and how many ``bytes`` in all.
+        Of how many ``images`` the pixels were deleted, of how many the ``features``, how many ``thumbnails``, and how
+        many ``bytes`` in all.
 
     Raises:
         LabelrError: If something cannot be deleted.
@@ -199,8 +213,12 @@ def clear() -> Mapping[str, int]:
                     shutil.rmtree(segment)
                 with suppress(OSError):  # it holds something else
                     store.rmdir()
-    counts = {kind: sum(row["images"] for row in rows if row["kind"] == kind) for kind in ("pixels", "features")}
-    return {"images": counts["pixels"], "features": counts["features"], "bytes": sum(row["bytes"] for row in rows)}
+            thumbnails.cache_file().unlink(missing_ok=True)
+    counts = {kind: sum(row["images"] for row in rows if row["kind"] == kind) for kind in KINDS}
+    return {
+        "images": counts["pixels"], "features": counts["features"], "thumbnails": counts["thumbnails"],
+        "bytes": sum(row["bytes"] for row in rows),
+    }  # fmt: skip
 
 
 def _stores() -> list[Path]:

@@ -49,6 +49,8 @@ MAX_RUNS = 100
 """How many earlier runs of `labelr tag` with other settings are compared with a label file, the newest."""
 UNFILLED_FILE = "uncertain.csv"
 """The table of `labelr tag` that people fill in themselves."""
+REVIEWED_FILE = "reviewed.csv"
+"""The table of what people have answered about images; all that it says is confirmed."""
 PROBABILITIES = "probabilities.csv"
 
 
@@ -77,7 +79,7 @@ def read_reviewed(source: Source) -> LabelTable:
     """
     folder = source.path if source.is_folder else source.path.parent
     is_xmp = recognise(source)[1] == ("xmp",)  # which says itself what was predicted
-    if source.path.name == UNFILLED_FILE or is_xmp or not os.path.lexists(folder / JOURNAL):
+    if source.path.name in (UNFILLED_FILE, REVIEWED_FILE) or is_xmp or not os.path.lexists(folder / JOURNAL):
         return _check_reviewed(source, read_source(source))
     if source.path.name == PROBABILITIES:
         raise LabelrError(
@@ -197,6 +199,42 @@ def read_predictions(folder: Path) -> list[Predictions]:
             return []
         runs = database.execute("SELECT id, settings FROM runs ORDER BY id DESC LIMIT ?", (MAX_RUNS,)).fetchall()
         return [_predictions_of(database, number, parse_settings(text)) for number, text in runs]
+
+
+class Results(NamedTuple):
+    """What the journal of an output directory says of the last run.
+
+    Attributes:
+        settings: Its settings.
+        names: N images that were tagged, relative to the folder in ``settings["photos"]``.
+        probs: Their probabilities of all labels of the model, shape ``(N, M)``.
+        predicted: The labels that were written.
+    """
+
+    settings: dict[str, Any]
+    names: list[str]
+    probs: NDArray[np.float32]
+    predicted: Predictions
+
+
+def read_results(folder: Path) -> Results:
+    """The images that were tagged in an output directory, with their probabilities.
+
+    Raises:
+        LabelrError: If its journal is damaged, or in use.
+    """
+    with _read_journal(folder) as database:
+        facts = dict(database.execute("SELECT name, value FROM facts"))
+        text = facts.get("settings", "{}")
+        settings = parse_settings(text)
+        run = database.execute("SELECT id FROM runs WHERE settings = ?", (text,)).fetchone() or (-1,)
+        names, content = [], bytearray()
+        query = "SELECT name, probs FROM found JOIN results USING (name) WHERE reason = '' ORDER BY position"
+        for name, probs in database.execute(query):
+            names.append(os.fsdecode(name))
+            content += probs
+        matrix = np.frombuffer(content, "<f4").reshape(len(names), -1 if names else 0)
+        return Results(settings, names, matrix, _predictions_of(database, run[0], {"labels": [], **settings}))
 
 
 def _predictions_of(database: sqlite3.Connection, run: int, settings: dict[str, Any]) -> Predictions:

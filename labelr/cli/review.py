@@ -1,0 +1,90 @@
+"""``labelr review``."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from labelr import console
+from labelr.cli import completion
+from labelr.cli import options as opt
+from labelr.config import ReadOptions
+from labelr.errors import LabelrError
+
+_LEAVE_OUT = ("on_error", "skip_missing", "trust_predictions", "cache_limit", "group")
+
+
+@opt.takes_settings(ReadOptions, leave_out=_LEAVE_OUT)
+def review(
+    target: Annotated[
+        Path, opt.argument("TARGET", "What `labelr tag` wrote, a labelled data set, or a table of suspects.")
+    ],
+    data: Annotated[
+        Path | None,
+        opt.option("--data", "Data set that a table of suspects is of. Default: its folder.", "Data", metavar="DIR"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        opt.option(
+            "--model",
+            "Model whose predictions to show. Default: the one that tagged, or none.",
+            "Model",
+            metavar="NAME|DIR",
+            find=completion.models,
+        ),
+    ] = None,
+    refit: Annotated[
+        bool, opt.option("--refit", "Train the model again on the answers so far, in the background.", "Model")
+    ] = False,
+    port: Annotated[int, opt.option("--port", "Port of the page; 0: a free one.", "Page", min=0, max=65535)] = 0,
+    browser: Annotated[bool, opt.option("--browser/--no-browser", "Open the page in the browser.", "Page")] = True,
+    read_only: Annotated[bool, opt.option("--read-only", "Show labels, and take no answers.", "Page")] = False,
+    blind: Annotated[
+        bool, opt.option("--blind", "Hide given labels and probabilities until a person has answered.", "Page")
+    ] = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+    **settings: Any,
+) -> None:
+    """Correct labels in the browser, on a page of this machine alone.
+
+    Prints the address of the page. Answers are kept at once; Ctrl-C ends the page, and the same command resumes.
+
+    Examples:
+        labelr review photos
+        labelr review holiday_labels
+        labelr review suspects.csv --data photos
+    """
+    options = ReadOptions.of(settings)
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise LabelrError(
+            "the page needs packages that are not installed", "install them with `pip install 'labelr[review]'`"
+        ) from error
+    from labelr.review.review import review as run
+
+    def ready(address: str, address_once: str) -> None:
+        if json:
+            console.show_json({"address": address})
+        else:
+            console.show_line(address)
+        console.flush()
+        if browser:
+            command = [sys.executable, "-m", "webbrowser", address_once]
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
+
+    with console.session(quiet=quiet, verbose=verbose):
+        run(
+            target,
+            options,
+            data=data,
+            model=model,
+            refit=refit,
+            port=port,
+            blind=blind,
+            read_only=read_only,
+            ready=ready,
+        )

@@ -1,0 +1,57 @@
+"""The cache of thumbnails on disk, by the content of their image files: made for the review page, limited, cleared."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from labelr import files
+
+MAX_BYTES = 2**30
+"""Size of the cache; when it is exceeded, the oldest thumbnails are deleted."""
+DELETED_AT_ONCE = 1000
+
+
+def cache_file() -> Path:
+    """The database of thumbnails."""
+    return files.home() / "thumbnails.sqlite"
+
+
+@contextmanager
+def _connected() -> Iterator[sqlite3.Connection]:
+    cache_file().parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(cache_file(), timeout=1)
+    try:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA synchronous = OFF")  # what is lost is made again
+        database.execute("CREATE TABLE IF NOT EXISTS thumbnails (key TEXT UNIQUE, content BLOB)")
+        yield database
+    finally:
+        database.close()
+
+
+def get(digest: str, size: int) -> bytes | None:
+    """The thumbnail of an edge of a file with a SHA-256; None if it is not in the cache."""
+    with suppress(sqlite3.Error, OSError), _connected() as database:
+        row = database.execute("SELECT content FROM thumbnails WHERE key = ?", (f"{digest} {size}",)).fetchone()
+        return row and bytes(row[0])
+    return None
+
+
+def put(digest: str, size: int, content: bytes) -> None:
+    """Keeps a thumbnail, unless that is not possible: the cache is never needed."""
+    with suppress(sqlite3.Error, OSError), _connected() as database, database:
+        database.execute("INSERT OR IGNORE INTO thumbnails VALUES (?, ?)", (f"{digest} {size}", content))
+        if cache_file().stat().st_size > MAX_BYTES:
+            query = "DELETE FROM thumbnails WHERE rowid IN (SELECT rowid FROM thumbnails ORDER BY rowid LIMIT ?)"
+            database.execute(query, (DELETED_AT_ONCE,))
+            database.execute("PRAGMA incremental_vacuum")
+
+
+def count() -> int:
+    """The number of thumbnails in the cache."""
+    with suppress(sqlite3.Error, OSError):
+        if cache_file().is_file():
+            with _connected() as database:
+                return int(database.execute("SELECT count(*) FROM thumbnails").fetchone()[0])
+    return 0

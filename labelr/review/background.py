@@ -1,0 +1,223 @@
+"""Work beside the page: near-duplicates, predictions of a model, and training again on what people have answered."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from labelr import files
+from labelr.data.duplicates import group_images
+from labelr.data.label_table import relative_name
+from labelr.data.scan import scan_images
+from labelr.errors import LabelrError
+from labelr.fields import option_of
+from labelr.progress import Description, Total
+from labelr.review.queues import Queues
+from labelr.review.save import Saver
+from labelr.review.session import ConflictError, Session
+
+TAIL = 20
+"""Lines of a command that failed in which its error is looked for."""
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """The work beside a page, one job of each kind at a time.
+
+    Attributes:
+        scanned: The share of images that were searched for near-duplicates; None before that started.
+        running: Whether a model is trained or predicts.
+        progress: The share of that which is done; None where it is unknown.
+        line: What is being done.
+        error: Why it failed; empty if it did not.
+        done: Whether it has ended well.
+    """
+
+    def __init__(self, session: Session, queues: Queues, saver: Saver, model: str | None) -> None:
+        self.scanned: float | None = None
+        self.running, self.done, self.line, self.error = False, False, "", ""
+        self.progress: float | None = None
+        self._session, self._queues, self._saver = session, queues, saver
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self.model: Path | None = None
+        self.kind, self.reason = self._find_kind(model or session.target.model)
+
+    def _find_kind(self, model: str) -> tuple[str | None, str]:
+        """How the model can be trained again: its head or all of it; None if it cannot, with the reason."""
+        from labelr.model import store
+
+        if not model:
+            return None, "name a model with `--model`"
+        try:
+            self.model = store.find(model)
+            backbone = store.load_info(self.model).architecture.backbone
+        except LabelrError as error:
+            return None, error.message
+        if self._session.read_only:
+            return None, "the page was opened to read only"
+        return "head" if backbone else "fit", ""
+
+    def stop(self) -> None:
+        """Ends the processes of the work."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(0.3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    # --- near-duplicates ---------------------------------------------------------------------------------------------
+
+    def find_duplicates(self) -> None:
+        """Starts to look for near-duplicates, unless that was started."""
+        with self._lock:
+            if self.scanned is None:
+                self.scanned = 0.0
+                threading.Thread(target=self._find_duplicates, daemon=True).start()
+
+    def _find_duplicates(self) -> None:
+        target = self._session.target
+
+        def track(items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:  # noqa: ARG001
+            for number, item in enumerate(items, start=1):
+                yield item
+                self.scanned = number / (len(target.names) + 1)
+
+        paths = [target.root / name for name in target.names]
+        scans = scan_images(paths, max_pixels=target.options.max_pixels, track=track)
+        rows = [row for row, scan in enumerate(scans) if not scan.reason]
+        groups = group_images([scans[row].digest for row in rows], [scans[row].fingerprint for row in rows])
+        found: dict[int, list[int]] = {}
+        for row, group in zip(rows, groups.tolist(), strict=True):
+            found.setdefault(group, []).append(row)
+        self._queues.duplicates = [group for group in found.values() if len(group) > 1]
+        self._queues.forget()
+        self.scanned = 1.0
+
+    # --- predictions -------------------------------------------------------------------------------------------------
+
+    def predict(self) -> None:
+        """Starts to predict all images with the model."""
+        self._start(self._predict)
+
+    def train(self) -> None:
+        """Starts to train the model again on the label file as it is now, and to predict all images with it.
+
+        Raises:
+            ConflictError: If it cannot be trained, or something is running.
+        """
+        if self.kind is None:
+            raise ConflictError(self.reason or "there is no model to train")
+        self._start(self._train)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            if self.running:
+                raise ConflictError("a model is being trained, or predicts", "wait until it is done")
+            self.running, self.done, self.error, self.line, self.progress = True, False, "", "starting", None
+        threading.Thread(target=self._run, args=(work,), daemon=True).start()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+            self.done = True
+        except LabelrError as error:
+            self.error = error.message
+            log.warning("%s", error.message)
+        except Exception as error:  # noqa: BLE001 - a thread has nobody else to tell
+            self.error = f"{type(error).__name__}: {error}"
+        finally:
+            self.running = False
+
+    def _predict(self) -> None:
+        """Has `labelr tag` predict all images: a process of its own, so that the page needs no PyTorch."""
+        from labelr.model import store
+
+        target, model = self._session.target, self.model
+        if model is None:
+            raise LabelrError(self.reason)
+        info = store.load_info(model)
+        label_of = {label: number for number, label in enumerate(target.labels) if label in info.labels}
+        if not label_of:
+            raise LabelrError(f"{model.name} has none of the labels", "name another model with `--model`")
+        paths = [os.path.abspath(target.root / name) for name in target.names]
+        base = files.common_folder(Path(path).parent for path in paths)
+        image_of = {relative_name(Path(path), base): number for number, path in enumerate(paths)}
+        probs = np.full(target.given.shape, np.nan, np.float32)
+        with tempfile.NamedTemporaryFile(prefix="labelr-review-") as listed:
+            listed.write(b"\0".join(map(os.fsencode, paths)))
+            listed.flush()
+            command = ["tag", "--files-from", listed.name, "--output", "-", "--format", "jsonl", "--model", str(model)]
+            limit = ["--max-pixels", str(target.options.max_pixels)]
+            for done, line in enumerate(self._lines([*command, *limit, "--quiet"], errors=subprocess.DEVNULL), start=1):
+                fields = json.loads(line)
+                for label, prob in (fields["probabilities"] or {}).items():
+                    if label in label_of:
+                        probs[label_of[label], image_of[fields["path"]]] = prob
+                self.progress = done / len(paths)
+                self.line = f"{model.name} predicts: {done:,} of {len(paths):,} images"
+        with self._session.lock:
+            missing = len(target.labels) - len(probs)  # labels that were added meanwhile
+            target.probs = np.pad(probs, ((0, missing), (0, 0)), constant_values=np.nan)
+            for label, number in label_of.items():
+                target.thresholds[number] = info.thresholds[info.labels.index(label)]
+            self._session.forget_counts()
+        self._queues.forget()
+
+    def _lines(self, arguments: list[str], errors: int) -> Iterator[str]:
+        """The lines that a command of labelr prints. Raises LabelrError if it fails."""
+        last: deque[str] = deque(maxlen=TAIL)
+        with subprocess.Popen(  # noqa: S603 - labelr itself
+            [sys.executable, "-m", "labelr", *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
+        ) as self._process:  # fmt: skip
+            for line in self._process.stdout or ():
+                last.append(line.strip())
+                yield line.strip()
+        if self._process.returncode:
+            said = next((line for line in last if line.startswith("Error: ")), "")
+            raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        from labelr.model import store
+
+        self._saver.flush()
+        target, model = self._session.target, self.model
+        assert model is not None  # noqa: S101 - for mypy
+        name = f"{model.name.removesuffix('-reviewed')}-reviewed"
+        command = ["fit", str(target.data or target.root), "--labels", str(target.table), "--init", str(model)]
+        command += ["--name", name, "--force", "--skip-missing", "--no-report"]
+        command += ["--train", "head"] if self.kind == "head" else []
+        for option in ("images", "layout", "blank", "minus_one", "tag_separator", "encoding", "skip_invalid"):
+            command += self._option(option)
+        for line in self._lines(command, errors=subprocess.STDOUT):
+            self.line = line or self.line
+            if epoch := re.match(r"epoch (\d+)/(\d+)", line):
+                self.progress = int(epoch[1]) / int(epoch[2])
+        self.model, self.progress = store.find(name), 0.0
+        self._predict()
+
+    def _option(self, name: str) -> list[str]:
+        """An option of how the label file is read, unless another table is read instead of it."""
+        target = self._session.target
+        value = getattr(target.options, name)
+        is_own = target.table == target.source
+        if value in (None, "auto", False) or not (is_own or name == "images") or target.data is None:
+            return []
+        return [option_of(name), *([] if value is True else [str(value)])]

@@ -1,0 +1,95 @@
+"""The journal of a review: an append-only file of JSON lines that several processes write, and a kill does not harm."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labelr import files
+from labelr.errors import BusyError, LabelrError
+from labelr.version import upgrade_hint
+
+FORMAT = 1
+LOCK_SECONDS = 10.0
+"""How long another process may hold the lock: it only writes a line, or the label file."""
+Entry = Mapping[str, Any]
+
+
+class Journal:
+    """The entries that a review has written, in order; the first one says what is reviewed.
+
+    An entry is whole once its line ends. What follows the last line break is of a process that was killed while it
+    wrote, and is dropped by the next one that writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read(self) -> Iterator[Entry]:
+        """The entries that were not read yet, of this process and of others.
+
+        Raises:
+            LabelrError: If the file cannot be read, or holds something else.
+        """
+        with files.reading(self.path, f"move {self.path} away to start over"):
+            try:
+                with files.open_regular(self.path) as file:
+                    file.seek(self._offset)
+                    content = file.read()
+            except FileNotFoundError:
+                return
+            whole = content[: content.rfind(b"\n") + 1]
+            entries = [self._parse(line) for line in whole.splitlines()]
+        self._offset += len(whole)
+        yield from entries
+
+    def _parse(self, line: bytes) -> Entry:
+        entry = json.loads(line)
+        if not isinstance(entry, dict):
+            raise TypeError("a line is no object")
+        if entry.get("format", FORMAT) > FORMAT:
+            raise LabelrError(f"{self.path} is of a newer version of labelr", upgrade_hint())
+        return entry
+
+    def append(self, entry: Entry) -> None:
+        """Writes an entry, on disk when this returns; with its lock held, and after all others were read.
+
+        Raises:
+            LabelrError: If it cannot be written; then nothing of it is kept.
+        """
+        if self.path.is_symlink():
+            raise LabelrError(f"{self.path} is a link in the place of a file of labelr", "move it away")
+        line = json.dumps(entry).encode() + b"\n"
+        with files.writing(self.path), self.path.open("ab") as file:
+            file.truncate(self._offset)
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, self._offset)
+                raise
+        self._offset += len(line)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock, which no two processes and no two threads hold; its file is created if it does not exist.
+
+    Raises:
+        BusyError: If another one holds it for long.
+        LabelrError: If the file cannot be created.
+    """
+    from filelock import FileLock, Timeout
+
+    if path.is_symlink() or path.parent.is_symlink():
+        raise LabelrError(f"{path} is, or is in, a link in the place of a file of labelr", "move it away")
+    files.make_folder(path.parent)
+    try:
+        with files.writing(path), FileLock(path, timeout=LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise BusyError(f"another process holds {path}", "wait until it ends") from error

@@ -1,0 +1,274 @@
+"""Writes answers into a person's own table: some cells are replaced, and every other byte stays as it is."""
+
+import codecs
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from labelr.config import ReadOptions
+from labelr.data.formats import tags, wide
+from labelr.data.formats.source import Source
+from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark
+from labelr.data.limits import Limits, read_bytes
+from labelr.errors import LabelrError
+from labelr.review.targets import NO, NONE, YES
+
+TAGS = 'tags in the column "'
+"""How the description of a table of tags begins."""
+EXPLICIT = {1.0: "1", 0.0: "0"}
+"""Marks that mean the same in every table; ``?`` is unknown."""
+Changes = Mapping[tuple[str, str], int]
+"""What cells are to say, by image and label: YES, NO, or NONE for unknown."""
+
+
+class NotInPlaceError(LabelrError):
+    """A label file whose cells cannot be replaced; the message says why, after the name of the file."""
+
+
+class TableFile:
+    """A wide table, or a table of tags, as a text of records.
+
+    Attributes:
+        path: The file.
+        digest: The SHA-256 of its content.
+
+    Raises:
+        NotInPlaceError: If its cells cannot be replaced.
+        LabelrError: If it cannot be read.
+    """
+
+    def __init__(self, path: Path, images: Path, layout: str, options: ReadOptions, matched: Mapping[str, str]) -> None:
+        self.path, self._options = path, options
+        raw = read_bytes(path, Limits(options.max_cells, path))
+        self.digest = hashlib.sha256(raw).hexdigest()
+        source = Source(path, images, options)
+        if not layout.startswith((wide.DESCRIPTION, TAGS)) or source.is_spreadsheet or source.objects:
+            raise NotInPlaceError("is not a CSV of one row for each image")
+        self._delimiter = _delimiter_of(source)
+        self._encoder = source.text
+        self._start = codecs.BOM_UTF8 if raw.startswith(codecs.BOM_UTF8) and self._encode("") == b"" else b""
+        if self._start + self._encode(source.text.content) != raw:
+            raise NotInPlaceError("has an encoding that cannot be written again as it is")
+        self._records = list(_split(source.text.content, self._delimiter))
+        columns = source.columns
+        if columns.has_repeats or columns.annotator is not None or columns.copies:
+            raise NotInPlaceError("has several rows for an image")
+        self._table = columns.table
+        self._row_of = {matched[name]: row for row, name in enumerate(columns.names) if name in matched}
+        self._is_wide = layout.startswith(wide.DESCRIPTION)
+        self._column = -1 if self._is_wide else columns.named_or_text()[0]
+        if self._is_wide:
+            self._marks = wide.read_marks(columns, options)
+        else:
+            self._read_tags()
+        self._shift = 0
+        self._check()
+
+    @property
+    def says_unknown(self) -> bool:
+        """Whether it can say of a cell that it is unknown."""
+        return self._is_wide
+
+    def _encode(self, content: str) -> bytes:
+        try:
+            return self._encoder.encode(content)
+        except UnicodeEncodeError as error:
+            raise LabelrError(
+                f"{self.path} is in {self._encoder.encoding}, which has no {error.object[error.start : error.end]!r}",
+                "save the file as UTF-8",
+            ) from error
+
+    def _check(self) -> None:
+        """Raises NotInPlaceError if the cells of the table are not where they are in the text."""
+        numbers = self._table.numbers
+        columns = self._marks.columns if self._is_wide else [self._column]
+        for row in {0, len(numbers) // 2, len(numbers) - 1} - ({0} if not numbers[0] else set()):
+            record = self._records[numbers[row] - 1]
+            cells = [_text_of(record[start:end]).strip() for start, end in _spans(record, self._delimiter)]
+            expected = self._table.rows[row]
+            if row == 0 and cells == expected[1:]:  # a header without a name for the file names
+                self._shift = 1
+            elif any(cells[column : column + 1] != [expected[column]] for column in columns if column < len(cells)):
+                raise NotInPlaceError("has cells that hold several values")
+
+    def patched(self, changes: Changes, labels: Sequence[str]) -> bytes:
+        """The content of the file with some cells replaced, and with columns for labels that it lacks.
+
+        Raises:
+            LabelrError: If that is not possible.
+        """
+        if self._is_wide:
+            self._add_columns([label for label in labels if label not in self._labels()])
+            self._patch_marks(changes)
+        else:
+            self._patch_tags(changes)
+        content = self._start + self._encode("".join(self._records))
+        self.digest = hashlib.sha256(content).hexdigest()
+        return content
+
+    def _replace(self, row: int, texts: Mapping[int, str]) -> None:
+        """Replaces cells in a row of the body, by their columns."""
+        number = self._table.numbers[row + 1] - 1
+        self._records[number] = replace_cells(self._records[number], self._delimiter, texts)
+        for column, text in texts.items():
+            self._table.rows[row + 1][column] = text
+
+    # --- a column for each label -------------------------------------------------------------------------------------
+
+    def _labels(self) -> list[str]:
+        return [self._table.header[column] for column in self._marks.columns]
+
+    def _add_columns(self, labels: Sequence[str]) -> None:
+        if labels and not self._table.numbers[0]:
+            raise LabelrError(f"{self.path} has no header to which labels can be added", "add a header to it")
+        for label in labels:
+            column = len(self._table.header)
+            numbers = {number: row for row, number in enumerate(self._table.numbers)}
+            for index, record in enumerate(self._records):
+                row = numbers.get(index + 1)
+                if row is not None:
+                    text, place = ("?", column) if row else (label, column - self._shift)
+                    self._records[index] = replace_cells(record, self._delimiter, {place: text})
+                    self._table.rows[row].append(text)
+            codes = np.full((len(self._marks.codes), 1), Mark.UNKNOWN, np.int8)
+            self._marks = wide.Marks([*self._marks.columns, column], np.concatenate([self._marks.codes, codes], axis=1))
+
+    def _patch_marks(self, changes: Changes) -> None:
+        position = {label: number for number, label in enumerate(self._labels())}
+        before, _ = wide.to_targets(self._table, self._marks, self._options)
+        wanted = before.copy()
+        texts: dict[int, dict[int, str]] = {}
+        codes, spelling = self._marks.codes.copy(), cache(self._spelling)
+        for (image, label), code in changes.items():
+            if (row := self._row_of.get(image)) is None:
+                continue
+            wanted[row, position[label]] = np.nan if code == NONE else code
+            text, codes[row, position[label]] = spelling(position[label], code)
+            texts.setdefault(row, {})[self._marks.columns[position[label]]] = text
+        try:
+            after, _ = wide.to_targets(self._table, wide.Marks(self._marks.columns, codes), self._options)
+        except LabelrError:  # what -1 means would no longer be clear
+            after = np.where((codes == Mark.MINUS) | (codes == Mark.BLANK), np.inf, wanted)
+        differs = ~((after == wanted) | (np.isnan(after) & np.isnan(wanted)))
+        for row, number in np.argwhere(differs).tolist():  # the first "no" may change what an empty cell means
+            text = EXPLICIT.get(float(wanted[row, number]), "?")
+            codes[row, number] = {"1": Mark.YES, "0": Mark.NO}.get(text, Mark.UNKNOWN)
+            texts.setdefault(row, {})[self._marks.columns[number]] = text
+        for row, own in texts.items():
+            self._replace(row, own)
+        self._marks = wide.Marks(self._marks.columns, codes)
+
+    def _spelling(self, number: int, code: int) -> tuple[str, int]:
+        """How a label's column, or else the table, writes yes, no or unknown, and the mark that this is."""
+        has_no = bool(np.isin(self._marks.codes, (Mark.NO, Mark.MINUS)).any())
+        if code == NONE:
+            blank = has_no and self._options.blank != "no"
+            return ("", Mark.BLANK) if blank else ("?", Mark.UNKNOWN)
+        mark = Mark.YES if code == YES else Mark.NO
+        if code == NO and not (self._marks.codes == Mark.NO).any() and (self._marks.codes == Mark.MINUS).any():
+            mark = Mark.MINUS  # as in CelebA
+        for chosen in ([number], range(len(self._marks.columns))):
+            counts: Counter[str] = Counter()
+            for each in chosen:
+                rows = np.flatnonzero(self._marks.codes[:, each] == mark)[:100].tolist()
+                counts.update(self._table.rows[row + 1][self._marks.columns[each]] for row in rows)
+            if counts:
+                return counts.most_common(1)[0][0], mark
+        if code == NO and not has_no and (self._marks.codes == Mark.BLANK).any() and self._options.blank != "unknown":
+            return "", Mark.BLANK  # only yes is marked
+        return EXPLICIT[float(code)], mark
+
+    # --- tags --------------------------------------------------------------------------------------------------------
+
+    def _read_tags(self) -> None:
+        cells = self._table.column(self._column)
+        where = f"{self.path}"
+        lists, how = tags.split_tags(cells, self._options.tag_separator, where)
+        if any(cell[:1] in ("[", "(", "{") for cell in cells):
+            raise NotInPlaceError("has cells that hold lists")
+        self._tags = lists
+        found = next((sign for sign, name in tags.SEPARATORS.items() if how == f", separated by {name}"), None)
+        self._separator = self._options.tag_separator or found or "|"
+        spaced = sum(f"{self._separator} " in cell for cell in cells)
+        is_spaced = self._separator not in (" ", "\n") and 2 * spaced > sum(self._separator in cell for cell in cells)
+        self._joint = f"{self._separator} " if is_spaced and spaced else self._separator
+
+    def _patch_tags(self, changes: Changes) -> None:
+        changed: dict[int, list[str]] = {}
+        for (image, label), code in changes.items():
+            if (row := self._row_of.get(image)) is None:
+                continue
+            own = changed.setdefault(row, list(self._tags[row]))
+            if code == YES and label not in own:
+                if self._separator in label:
+                    raise LabelrError(f"{self.path} separates tags by {self._separator!r}, which is in {label!r}")
+                own.append(label)
+            elif code != YES and label in own:
+                own.remove(label)
+        for row, own in changed.items():
+            self._tags[row] = own
+            self._replace(row, {self._column: self._joint.join(own)})
+
+
+def _delimiter_of(source: Source) -> str:
+    table = source.require_table()
+    found = next((sign for sign, name in DELIMITERS.items() if table.how == f"{name}-separated"), "")
+    if not found:
+        raise NotInPlaceError("has columns that are separated by spaces")
+    return found
+
+
+def _split(text: str, delimiter: str) -> Iterator[str]:
+    """The records of a table as they are written, with their line breaks; the parts of the text, in order."""
+    pattern = LINE_OF_ANY_SYSTEM if "\r" in text else LINE
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for found in pattern.finditer(text):
+            taken.append(found[0])
+            yield found[0]
+
+    for _ in csv.reader(lines(), delimiter=delimiter):
+        yield "".join(taken)
+        taken.clear()
+    if taken:
+        yield "".join(taken)
+
+
+def _spans(record: str, delimiter: str) -> list[tuple[int, int]]:
+    """Where the cells of a record start and end, with their quotes."""
+    spans, start, quoted, is_open = [], 0, False, False
+    body = record.rstrip("\r\n")
+    for position, character in enumerate(body):
+        if character == '"' and (position == start or quoted):
+            quoted, is_open = True, not is_open
+        elif character == delimiter and not is_open:
+            spans.append((start, position))
+            start, quoted = position + 1, False
+    return [*spans, (start, len(body))]
+
+
+def _text_of(cell: str) -> str:
+    """The text of a cell as it is written."""
+    return next(iter(next(csv.reader([cell]), [])), "") if cell[:1] == '"' else cell
+
+
+def replace_cells(record: str, delimiter: str, texts: Mapping[int, str]) -> str:
+    """A record with other texts in some cells, by their column; cells that it lacks are added at its end.
+
+    A cell stays in quotes if it was, and gets some if its text needs them.
+    """
+    spans = _spans(record, delimiter)
+    end = record[len(record.rstrip("\r\n")) :]
+    cells = [record[start:stop] for start, stop in spans]
+    cells += [""] * (max(texts, default=0) + 1 - len(cells))
+    for column, text in texts.items():
+        needs_quotes = re.search(rf'["\r\n{re.escape(delimiter)}]', text) or cells[column][:1] == '"'
+        cells[column] = '"{}"'.format(text.replace('"', '""')) if needs_quotes else text
+    return delimiter.join(cells) + end

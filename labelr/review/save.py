@@ -1,0 +1,263 @@
+"""Writes answers into the label file, or into a table beside it, soon after they were given and atomically."""
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from labelr import files, serialization
+from labelr.errors import LabelrError
+from labelr.review.journal import locked
+from labelr.review.label_file import NotInPlaceError, TableFile
+from labelr.review.session import Session
+from labelr.review.targets import NO, NONE, UNKNOWN, YES, Target, read_data
+
+DELAY_SECONDS = 0.5
+"""How long answers are collected before the label file is written; the journal has them at once."""
+RETRY_SECONDS = 5.0
+MARKS = {YES: "1", NO: "0"}
+
+log = logging.getLogger(__name__)
+
+
+class Saver:
+    """Writes the answers of a session into the label file where that is a table whose cells can be replaced.
+
+    Else into ``reviewed.csv`` beside it: for the output of `labelr tag` the answers alone, for a data set all labels.
+
+    Attributes:
+        writes: A sentence that says where answers go.
+        warning: What a person should know about the label file; empty for nothing.
+    """
+
+    def __init__(self, target: Target, *, read_only: bool = False) -> None:
+        self.warning = ""
+        self._target, self._read_only = target, read_only
+        self._table: TableFile | None = None
+        reason = self._open_table()
+        self._path = Path(os.path.realpath(target.table)) if self._table else target.table
+        if not read_only and not os.access(self._path.parent, os.W_OK):
+            raise LabelrError(f"nothing can be written in {self._path.parent}", "show the labels with `--read-only`")
+        self._status = _status(self._path)
+        self._digest = self._table.digest if self._table else ""
+        self.writes = self._describe(reason)
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.changed: Callable[[], None] = lambda: None
+
+    def _open_table(self) -> str:
+        """Opens the label file if its cells can be replaced; else returns why not."""
+        target = self._target
+        if target.source is None or target.source.is_dir():
+            return "" if target.source is None else f"{target.source.name} is a folder"
+        try:
+            self._table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
+        except NotInPlaceError as error:
+            return f"{target.source.name} {error.message}"
+        target.table = target.source
+        return ""
+
+    def _describe(self, reason: str) -> str:
+        table = self._target.table
+        if self._read_only:
+            return "Nothing is written: the page was opened to read only."
+        if self._table is not None:
+            unknown = "" if self._table.says_unknown else ' It has no way to say "unknown": such labels are left out.'
+            return f"Answers are written into {table}. {table.name}.bak is the file as it was before.{unknown}"
+        if reason:
+            return f"Answers are written to {table}, with all other labels: {reason}."
+        return f"Answers are written to {table}, and nothing else: labels.csv is not changed."
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def start(self, session: Session) -> None:
+        """Starts to write what is not written yet, and what will be answered."""
+        self._session = session
+        if self._table is not None:
+            session.reconcile(says_unknown=self._table.says_unknown)
+        if not self._read_only:
+            self._thread.start()
+            self.notify()
+
+    def notify(self) -> None:
+        """Has answers written that were just given."""
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Writes what is not written yet. Raises LabelrError if that is not possible."""
+        self._save()
+
+    def stop(self) -> None:
+        """Writes what is not written yet, and ends."""
+        if self._thread.is_alive():
+            self._stop.set()
+            self._wake.set()
+            self._thread.join()
+            self._try_to_save()
+
+    def _run(self) -> None:
+        delay = None
+        while not self._stop.is_set():
+            self._wake.wait(delay)
+            self._stop.wait(DELAY_SECONDS)
+            self._wake.clear()
+            delay = None if self._try_to_save() else RETRY_SECONDS
+
+    def _try_to_save(self) -> bool:
+        """Whether all answers are written; if not, the journal still has them."""
+        try:
+            self._save()
+        except LabelrError as error:  # such as a full disk
+            message = f"Not written yet: {error.message}"
+            if message != self.warning:
+                log.warning("%s; the answers are in %s", error.message, self._session.journal.path)
+            self.warning = message
+            return False
+        if self.warning.startswith("Not written"):
+            self.warning = ""
+        return True
+
+    def _save(self) -> None:
+        session = self._session
+        with session.lock:
+            session.refresh()
+            if session.saved_at == session.revision:
+                return
+        with locked(session.target.lock("table")):
+            with session.lock:  # another process may have written meanwhile
+                session.refresh()
+                revision, unsaved = session.revision, session.unsaved()
+                names, labels = session.target.names, list(session.target.labels)
+                changes = {(names[image], labels[label]): code for (label, image), code in unsaved.items()}
+            if session.saved_at == revision:
+                return
+            self._note_edit()
+            digest = self._patch(changes, labels) if self._table else self._rewrite()
+            self._status = _status(self._path)
+            session.saved(revision, digest)
+
+    # --- the label file ----------------------------------------------------------------------------------------------
+
+    def _patch(self, changes: dict[tuple[str, str], int], labels: list[str]) -> str:
+        """Replaces cells of the label file as it is now; returns its new digest."""
+        target, table = self._target, self._table
+        assert table is not None and target.source is not None  # noqa: S101, PT018 - for mypy
+        try:
+            if table.digest != files.digest(self._path):
+                table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
+            backup = self._path.with_name(f"{self._path.name}.bak")
+            with files.writing(backup):
+                if not os.path.lexists(backup):
+                    shutil.copy2(self._path, backup)
+            content = table.patched(changes, labels)
+        except BaseException:
+            table.digest = ""  # some cells may be replaced: it is read again
+            raise
+        _write(self._path, content)
+        self._table, self._digest = table, table.digest
+        return table.digest
+
+    def _rewrite(self) -> str:
+        """Writes the table of answers; returns its digest."""
+        session, target = self._session, self._target
+        with session.lock:
+            content = serialization.csv_text(*_reviewed_rows(session)).encode("utf-8", "surrogateescape")
+        found = files.digest(self._path)
+        if found and found != session.saved_digest:
+            kept = _free_name(self._path)
+            with files.writing(kept):
+                self._path.rename(kept)
+            self.warning = f"{target.table.name} was changed by another program; that file is now called {kept.name}."
+        _write(self._path, content)
+        return files.digest(self._path)
+
+    def _note_edit(self) -> None:
+        """Warns if another program has changed the label file since it was read or written."""
+        found = files.digest(self._path)
+        if self._table is not None and found not in (self._digest, self._session.saved_digest):
+            self._digest = found
+            self._read_again()
+
+    def check(self) -> None:
+        """Notices if another program has changed the label file; cheap if it is as it was."""
+        status = _status(self._path)
+        if status == self._status or self._table is None:
+            return
+        self._status = status
+        with self._session.lock:
+            self._session.refresh()
+        self._note_edit()
+
+    def _read_again(self) -> None:
+        """Takes over what another program has written into the label file."""
+        session, target = self._session, self._target
+        try:
+            new = read_data(target.data or target.root, target.options)
+        except LabelrError as error:
+            self.warning = f"{target.table.name} was changed by another program, and cannot be read: {error.message}"
+            return
+        with session.lock:
+            if new.names != target.names or new.labels != target.labels[: len(new.labels)]:
+                self.warning = (
+                    f"{target.table.name} was changed by another program, and lists other images or labels now. Your "
+                    "answers are kept; start `labelr review` again to see its changes."
+                )
+                return
+            target.given[: len(new.labels)] = new.given
+            says_unknown = self._table is None or self._table.says_unknown
+            session.reconcile(says_unknown=says_unknown)
+            self.warning = (
+                f"{target.table.name} was changed by another program. Reload the page to see its changes; your answers "
+                "are kept."
+            )
+        self.changed()
+
+
+def _reviewed_rows(session: Session) -> tuple[list[str], Iterator[list[str]]]:
+    """The header and the rows of a table of answers: of the output of `labelr tag`, those alone; else of all labels."""
+    target, answers = session.target, session.answers
+    codes = np.where(answers == NONE, NONE if target.data is None else target.given, answers)
+    codes = np.where(codes == UNKNOWN, NONE, codes)
+    blank = "" if (codes == NO).any() else "?"  # where no cell says no, an empty one would
+    images = np.flatnonzero((answers != NONE).any(axis=0)) if target.data is None else np.arange(len(target.names))
+    splits = target.splits if "split" not in target.labels else None
+    header = ["filename", *(["split"] if splits else []), *target.labels]
+    rows = (
+        [
+            serialization.escape_formula_in_path(target.names[image]),
+            *([splits[image]] if splits else []),
+            *(MARKS.get(code, blank) for code in codes[:, image].tolist()),
+        ]
+        for image in images.tolist()
+    )
+    return header, rows
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replaces a file, whose permissions stay."""
+    mode = path.stat().st_mode & 0o7777 if path.exists() else None
+    files.write_atomically(path, content)
+    if mode is not None:
+        with suppress(OSError):
+            path.chmod(mode)
+
+
+def _status(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _free_name(path: Path) -> Path:
+    """A name that is free, with a number before the suffix of a path."""
+    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    return next(other for other in numbered if not os.path.lexists(other))

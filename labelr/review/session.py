@@ -1,0 +1,293 @@
+"""The state of a review: what is given, predicted and answered, in arrays; undo and redo."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from threading import RLock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr import files
+from labelr.errors import LabelrError
+from labelr.review.journal import FORMAT, Entry, Journal, locked
+from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target
+
+ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN, None: NONE}
+"""The codes of answers as the page and the journal write them."""
+NAMES = {code: name for name, code in ANSWERS.items()}
+Rows = NDArray[np.int64]
+
+
+class Cell(NamedTuple):
+    """An answer to whether a label applies to an image; both by number."""
+
+    label: int
+    image: int
+    answer: int
+
+
+class Step(NamedTuple):
+    """A change that is undone at once: M cells with their answers before and after, each of shape ``(M,)``."""
+
+    labels: Rows
+    images: Rows
+    before: Codes
+    after: Codes
+
+
+class ConflictError(LabelrError):
+    """A request that does not fit the state of the review."""
+
+
+class Session:
+    """What people have answered about a target, shared with other processes through its journal.
+
+    All methods may be called from several threads.
+
+    Attributes:
+        target: What is reviewed.
+        answers: YES, NO, UNKNOWN or NONE of each cell, shape ``(L, N)``.
+        when: When each cell was answered, in seconds since 1970; 0 for never; shape ``(L, N)``.
+        read_only: Whether answers are refused.
+        lock: Held while the state is read or changed.
+    """
+
+    def __init__(self, target: Target, *, read_only: bool = False) -> None:
+        self.target, self.read_only = target, read_only
+        self.lock = RLock()
+        self.journal = Journal(target.journal)
+        self.answers = np.full_like(target.given, NONE)
+        self.when = np.zeros(target.given.shape, np.uint32)
+        self.done: list[Step] = []
+        self.undone: list[Step] = []
+        self.log: list[Step] = []
+        self.saved_at = 0
+        """The revision up to which the label file holds the answers."""
+        self.saved_digest = ""
+        """The SHA-256 that the label file had then."""
+        self.has_entries = False
+        self._originals: dict[tuple[int, int], int] = {}
+        self._counts: dict[int, dict[str, int]] = {}
+        self._image_of: dict[str, int] = {}
+        self.refresh()
+
+    @property
+    def revision(self) -> int:
+        """The number of changes so far."""
+        return len(self.log)
+
+    # --- entries -----------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Applies what other processes have answered."""
+        with self.lock, files.reading(self.journal.path, f"move {self.journal.path} away to start over"):
+            for entry in self.journal.read():
+                self._apply(entry)
+
+    def write(self, entry: Entry) -> None:
+        """Writes an entry to the journal, and applies it; inside of its lock."""
+        if not self.has_entries:
+            source = self.target.source and os.path.relpath(self.target.source, self.target.table.parent)
+            self.journal.append({"format": FORMAT, "source": source or ""})
+            self.has_entries = True
+        self.journal.append(entry)
+        self._apply(entry)
+
+    def _apply(self, entry: Entry) -> None:
+        self.has_entries = True
+        at = int(datetime.fromisoformat(entry["at"]).timestamp()) if "at" in entry else 0
+        if "answers" in entry:
+            self._do(self._step(entry["answers"]), at)
+            self.undone.clear()
+        elif "undo" in entry and self.done:
+            step = self.done.pop()
+            self.undone.append(step)
+            self._change(step._replace(before=step.after, after=step.before), at)
+        elif "redo" in entry and self.undone:
+            self._do(self.undone.pop(), at)
+        elif "label" in entry:
+            self._add_label(entry["label"])
+        elif "saved" in entry:
+            self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
+
+    def _do(self, step: Step, at: int) -> None:
+        self.done.append(step)
+        self._change(step, at)
+
+    def _change(self, step: Step, at: int) -> None:
+        self.answers[step.labels, step.images] = step.after
+        self.when[step.labels, step.images] = at
+        self.log.append(step)
+        for label in np.unique(step.labels).tolist():
+            self._counts.pop(label, None)
+
+    def _step(self, cells: Iterable[Sequence[Any]]) -> Step:
+        """The step of some cells of an entry: image, label and answer by name. Those of other images are left out."""
+        images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
+        known = []
+        for name, label, answer, given in cells:
+            if label not in label_of:
+                label_of[label] = self._add_label(label)
+            if name in images:
+                cell = label_of[label], images[name]
+                known.append((*cell, ANSWERS[answer]))
+                if self.answers[cell] == NONE:
+                    self._originals[cell] = NONE if given is None else int(given)
+        labels, numbers, after = np.array(known, np.int64).reshape(-1, 3).T
+        return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8))
+
+    def _images(self) -> Mapping[str, int]:
+        if not self._image_of:
+            self._image_of = {name: number for number, name in enumerate(self.target.names)}
+        return self._image_of
+
+    def _add_label(self, name: str) -> int:
+        """Adds a label of which nothing is known, unless there is one of this name; returns its number."""
+        target = self.target
+        if name in target.labels:
+            return target.labels.index(name)
+        target.labels.append(name)
+        blank = np.full((1, len(target.names)), NONE, np.int8)
+        target.given = np.concatenate([target.given, blank])
+        self.answers = np.concatenate([self.answers, blank])
+        self.when = np.concatenate([self.when, np.zeros_like(blank, np.uint32)])
+        target.thresholds = np.append(target.thresholds, np.nan)
+        if target.probs is not None:
+            target.probs = np.concatenate([target.probs, np.full_like(blank, np.nan, np.float32)])
+        return len(target.labels) - 1
+
+    # --- what people do ----------------------------------------------------------------------------------------------
+
+    def answer(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Keeps answers as one step, on disk when this returns; those that change nothing are left out.
+
+        Returns:
+            The cells that changed.
+        """
+        with self.writing():
+            last = {(cell.label, cell.image): cell for cell in cells}
+            changed = [cell for cell in last.values() if self.answers[cell.label, cell.image] != cell.answer]
+            if changed:
+                names, labels = self.target.names, self.target.labels
+                given = (int(self.target.given[cell.label, cell.image]) for cell in changed)
+                rows = [
+                    [names[cell.image], labels[cell.label], NAMES[cell.answer], None if code == NONE else code]
+                    for cell, code in zip(changed, given, strict=True)
+                ]
+                self.write({"answers": rows, "at": _now()})
+            return changed
+
+    def undo(self, *, again: bool = False) -> list[Cell]:
+        """Takes back the last step, or with `again` does it once more; returns the cells that changed."""
+        with self.writing():
+            if not (self.undone if again else self.done):
+                raise ConflictError(f"there is nothing to {'redo' if again else 'undo'}")
+            self.write({"redo" if again else "undo": True, "at": _now()})
+            return self.changes(self.revision - 1)
+
+    def add_label(self, name: str) -> int:
+        """Adds a label; returns its number.
+
+        Raises:
+            LabelrError: If there is one of this name, or it is no name.
+        """
+        name = name.strip()
+        if not name or not name.isprintable() or len(name) > 200:
+            raise LabelrError(f"a label cannot be called {name[:200]!r}", "give it a name of 1 to 200 characters")
+        with self.writing():
+            if name in self.target.labels:
+                raise LabelrError(f"there is a label {name!r} already", "choose it in the list")
+            self.write({"label": name, "at": _now()})
+            return self.target.labels.index(name)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the locks of the session and of its journal, with what other processes have written applied."""
+        if self.read_only:
+            raise ConflictError("this page was opened to read only", "start `labelr review` without `--read-only`")
+        with self.lock, locked(self.target.lock("journal")):
+            self.refresh()
+            yield
+
+    # --- the label file ----------------------------------------------------------------------------------------------
+
+    def saved(self, revision: int, digest: str) -> None:
+        """Notes that the label file holds all answers up to a revision, and its SHA-256 then."""
+        with self.writing():
+            self.write({"saved": digest, "revision": revision})
+
+    def unsaved(self) -> dict[tuple[int, int], int]:
+        """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
+        return {(cell.label, cell.image): self.wanted(cell) for cell in self.changes(self.saved_at)}
+
+    def wanted(self, cell: Cell) -> int:
+        """What the label file must say of a cell: the answer, else what it said before there was one."""
+        if cell.answer == NONE:
+            return int(self.target.given[cell.label, cell.image])
+        return NONE if cell.answer == UNKNOWN else cell.answer
+
+    def reconcile(self, *, says_unknown: bool) -> None:
+        """Tells what was given from what earlier answers have written into the label file that was just read.
+
+        A cell of which it says something else than the last answer that was saved was edited since by another program:
+        that counts as given, and the answer no longer counts, unless it was changed later and is still to be saved.
+
+        Args:
+            says_unknown: Whether the label file can say that a cell is unknown; else it says no.
+        """
+        saved: dict[tuple[int, int], int] = {}
+        for step in reversed(self.log[self.saved_at :]):
+            saved |= zip(
+                zip(step.labels.tolist(), step.images.tolist(), strict=True), step.before.tolist(), strict=True
+            )
+        for cell in self.changes(0):
+            key, found = (cell.label, cell.image), int(self.target.given[cell.label, cell.image])
+            before = saved.get(key, cell.answer)
+            original = self._originals.get(key, found)
+            self.target.given[key] = original
+            expected = [self.wanted(cell._replace(answer=answer)) for answer in (before, cell.answer)]
+            if found in expected or (not says_unknown and found == NO and NONE in expected):
+                continue
+            self.target.given[key] = found
+            if before == cell.answer:
+                self.answers[key] = NONE
+        self._counts.clear()
+
+    # --- what they see -----------------------------------------------------------------------------------------------
+
+    def changes(self, since: int) -> list[Cell]:
+        """The cells that changed since a revision, with their present answers."""
+        steps = self.log[max(0, since) :]
+        cells = {cell for step in steps for cell in zip(step.labels.tolist(), step.images.tolist(), strict=True)}
+        return [Cell(label, image, int(self.answers[label, image])) for label, image in sorted(cells)]
+
+    def values(self, label: int) -> Codes:
+        """What holds now of a label: the answer, else what is given, else what is predicted; UNKNOWN, or NONE."""
+        target = self.target
+        value = target.given[label].copy()
+        if target.probs is not None and not np.isnan(target.thresholds[label]):
+            probs = target.probs[label]
+            predicted = np.where(np.isnan(probs), NONE, probs >= target.thresholds[label]).astype(np.int8)
+            value = np.where(value == NONE, predicted, value)
+        values: Codes = np.where(self.answers[label] == NONE, value, self.answers[label]).astype(np.int8)
+        return values
+
+    def counts(self, label: int) -> dict[str, int]:
+        """Numbers of images of a label: ``yes``, ``no``, ``unknown``, and ``reviewed`` by a person."""
+        if label not in self._counts:
+            values = self.values(label)
+            yes, no = (int(np.count_nonzero(values == code)) for code in (YES, NO))
+            reviewed = int(np.count_nonzero(self.answers[label] != NONE))
+            self._counts[label] = {"yes": yes, "no": no, "unknown": len(values) - yes - no, "reviewed": reviewed}
+        return self._counts[label]
+
+    def forget_counts(self) -> None:
+        """Has the numbers of all labels counted again, as after new probabilities."""
+        self._counts.clear()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,267 @@
+"""What is reviewed: the output of `labelr tag`, a labelled data set, or a table of some of its images."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelr.config import ReadOptions
+from labelr.data.formats.layouts import read_source
+from labelr.data.formats.source import Source, read_text
+from labelr.data.label_table import normalize_name
+from labelr.data.load import read_with_unlabelled
+from labelr.data.predicted import JOURNAL, REVIEWED_FILE, UNFILLED_FILE, read_results
+from labelr.errors import LabelrError, pluralize, preview
+from labelr.model import store
+from labelr.review.journal import Journal
+from labelr.serialization import unescape_formula
+
+Codes = NDArray[np.int8]
+NO, YES, UNKNOWN, NONE = 0, 1, 2, -1
+"""What a cell holds: of a label file, NO, YES or NONE; of a person's answers, also UNKNOWN."""
+FOLDER = ".labelr-review"
+"""The folder of journals, beside the table that is written."""
+LABELS_FILE = "labels.csv"
+"""The table of labels in the output of `labelr tag`."""
+SUSPECT_COLUMNS = ["filename", "label", "given"]
+"""How the header of a table of suspected label errors begins."""
+MAX_ROWS = 2_000_000
+"""Rows of a table of suspects that are read, at most."""
+
+
+@dataclass
+class Target:
+    """N images with L labels that are reviewed.
+
+    Attributes:
+        path: What the user named.
+        root: The folder that `names` are relative to.
+        names: N image files.
+        labels: L label names.
+        given: What the label file says: YES, NO or NONE, shape ``(L, N)``.
+        probs: Probabilities of a model, NaN where there is none, shape ``(L, N)``; None without a model.
+        thresholds: From which a label applies, shape ``(L,)``; NaN where that is unknown.
+        table: The file that answers are written into.
+        source: The label file or folder that was read; None for the output of `labelr tag`.
+        layout: How it was read.
+        options: How the label file is read.
+        data: The folder of the data set; None for the output of `labelr tag`.
+        model: The model that made `probs`; empty if that is unknown.
+        matched: The image of each name in the label file.
+        splits: The split of each image; None where the label file has none.
+        suspects: Cells listed in a table of suspects, as indices of image and label, worst first; None without one.
+        uncertain: Images listed in a table of uncertain images; None without one.
+    """
+
+    path: Path
+    root: Path
+    names: list[str]
+    labels: list[str]
+    given: Codes
+    table: Path
+    options: ReadOptions
+    probs: NDArray[np.float32] | None = None
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    source: Path | None = None
+    data: Path | None = None
+    model: str = ""
+    layout: str = ""
+    matched: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] | None = None
+    suspects: list[tuple[int, int]] | None = None
+    uncertain: list[int] | None = None
+
+    @property
+    def journal(self) -> Path:
+        """The file of answers."""
+        return self.table.parent / FOLDER / f"{self.table.name}.jsonl"
+
+    def lock(self, what: str) -> Path:
+        """The lock for the journal, or for the table."""
+        return self.table.parent / FOLDER / f"{self.table.name}.{what}.lock"
+
+
+class Listed(NamedTuple):
+    """A table of images to look at."""
+
+    kind: Literal["suspects", "uncertain"]
+    rows: list[list[str]]
+
+
+def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -> Target:
+    """What a path means: a folder, or a table of suspected or uncertain images.
+
+    Args:
+        path: The folder or table.
+        options: How label files are read.
+        data: The data set, or output of `labelr tag`, that a table is of; None for the folder of the table.
+
+    Raises:
+        LabelrError: If it does not exist or cannot be understood.
+    """
+    if not os.path.exists(path):
+        raise LabelrError(
+            f"{path} does not exist", "name a folder that `labelr tag` wrote, a labelled data set, or a table"
+        )
+    listed = None if path.is_dir() else _read_listed(path, options)
+    folder = path if path.is_dir() else data or path.parent
+    is_output = os.path.lexists(folder / JOURNAL)
+    try:
+        target = read_output(folder, options) if is_output else read_data(folder, options)
+    except LabelrError as error:
+        if path.is_dir() or data is not None:
+            raise
+        hint = f"name the data set that {path.name} is of with `--data DIR`"
+        raise LabelrError(f"{folder}: {error.message}", hint) from error
+    target.path = path
+    if listed is not None:
+        _add_listed(target, listed)
+    return target
+
+
+# --- the output of `labelr tag` --------------------------------------------------------------------------------------
+
+
+def read_output(folder: Path, options: ReadOptions) -> Target:
+    """The images that `labelr tag` tagged, with their probabilities; given is what ``labels.csv`` says otherwise."""
+    settings, names, all_probs, predicted = read_results(folder)
+    if not names or not settings:
+        raise LabelrError(f"{folder} holds no results of `labelr tag`", "tag some images first")
+    labels, model = list(settings["labels"]), str(settings["model"])
+    columns = _columns_of(model, labels, all_probs.shape[1], folder)
+    root = Path(options.images or settings["photos"])
+    if not root.is_dir():
+        raise LabelrError(f"the folder of the images, {root}, does not exist", "name it with `--images DIR`")
+    probs = np.ascontiguousarray(all_probs.T[columns])
+    row_of = {name: row for row, name in enumerate(predicted.names)}
+    rows = [row_of[name] for name in names if name in row_of]
+    if len(rows) < len(names):
+        raise LabelrError(f"{folder} lacks the labels of some images", "run the same `labelr tag` command again")
+    written = np.ascontiguousarray(predicted.applies[rows].T).astype(np.int8)
+    threshold = settings.get("threshold")
+    if isinstance(threshold, (int, float)):
+        thresholds = np.full(len(labels), float(threshold))
+    else:  # the lowest probability with which a label was written; NaN for one that was not
+        thresholds = np.where(written == YES, probs, np.inf).min(axis=1).astype(np.float64)
+        thresholds[np.isinf(thresholds)] = np.nan
+    given = _read_given(folder / LABELS_FILE, names, labels, options)
+    given[given == written] = NONE
+    return Target(
+        folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, thresholds,
+        model=model.rpartition(" ")[0],
+    )  # fmt: skip
+
+
+def _columns_of(model: str, labels: Sequence[str], num_probs: int, folder: Path) -> NDArray[np.int64]:
+    """The columns of the labels that were written among the probabilities of all labels of the model."""
+    if num_probs == len(labels):
+        return np.arange(num_probs)
+    known = list(store.load_info(store.find(model.rpartition(" ")[0])).labels)
+    if len(known) != num_probs or not {*labels} <= {*known}:
+        raise LabelrError(f"{model} is no longer the model that tagged {folder}", "tag the images again")
+    return np.array([known.index(label) for label in labels])
+
+
+def _read_given(path: Path, names: Sequence[str], labels: Sequence[str], options: ReadOptions) -> Codes:
+    """What ``labels.csv`` says of each label and image, which a person may have corrected."""
+    given = np.full((len(labels), len(names)), NONE, np.int8)
+    if not path.is_file():
+        return given
+    table = read_source(Source(path, path.parent, ReadOptions(max_cells=options.max_cells, layout="wide")))
+    row_of = {name: row for row, name in enumerate(table.names)}
+    pairs = [(number, row_of[name]) for number, name in enumerate(map(normalize_name, names)) if name in row_of]
+    images, rows = np.array(pairs, np.int64).reshape(-1, 2).T
+    column_of = {label: column for column, label in enumerate(table.labels)}
+    for number, label in enumerate(labels):
+        if label in column_of:
+            given[number, images] = to_codes(table.targets[rows, column_of[label]])
+    return given
+
+
+# --- a labelled data set ---------------------------------------------------------------------------------------------
+
+
+def read_data(folder: Path, options: ReadOptions) -> Target:
+    """The images of a labelled data set, those without a known label included.
+
+    If answers about it are in a table beside the label file, the label file is that of the review which wrote it.
+    """
+    earlier = None if options.labels else reviewed_source(folder)
+    dataset = read_with_unlabelled([folder], replace(options, labels=(str(earlier),)) if earlier else options)
+    source, labels = dataset.source, list(dataset.labels)
+    beside = source.parent if options.labels and not source.is_dir() else folder
+    return Target(
+        folder, dataset.root, list(dataset.files), labels, np.ascontiguousarray(to_codes(dataset.targets).T),
+        beside / REVIEWED_FILE, replace(options, labels=(str(source),)),
+        thresholds=np.full(len(labels), np.nan),
+        source=source,
+        data=folder,
+        layout=dataset.layout,
+        matched=dataset.findings.matched,
+        splits=dataset.named_splits,
+    )  # fmt: skip
+
+
+def reviewed_source(folder: Path) -> Path | None:
+    """The label file or folder of a data set that an earlier review read, and wrote answers about into a table."""
+    entries = Journal(folder / FOLDER / f"{REVIEWED_FILE}.jsonl").read()
+    name = next((entry.get("source") for entry in entries), None)
+    source = folder / name if isinstance(name, str) and name else None
+    return source if source and (folder / REVIEWED_FILE).is_file() and os.path.exists(source) else None
+
+
+def to_codes(targets: NDArray[np.floating]) -> Codes:
+    """YES, NO or NONE for targets of 1, 0 and NaN, in the same shape."""
+    return np.where(np.isnan(targets), NONE, targets).astype(np.int8)
+
+
+# --- tables of images to look at -------------------------------------------------------------------------------------
+
+
+def _read_listed(path: Path, options: ReadOptions) -> Listed:
+    """A table of suspects or of uncertain images."""
+    text = read_text(path, options.encoding).content
+    rows = []
+    for row in csv.reader(io.StringIO(text, newline="")):
+        rows.append([unescape_formula(cell) for cell in row])
+        if len(rows) > MAX_ROWS:
+            raise LabelrError(f"{path} has more than {MAX_ROWS:,} rows", "name a shorter table")
+    header = rows[0] if rows else []
+    if header[:3] == SUSPECT_COLUMNS:
+        return Listed("suspects", rows[1:])
+    if path.name == UNFILLED_FILE and header[:1] == ["filename"]:
+        return Listed("uncertain", rows[1:])
+    raise LabelrError(
+        f"{path} is neither a table of suspected label errors nor {UNFILLED_FILE}",
+        "name the folder of the data set, and its label file with `--labels`",
+    )
+
+
+def _add_listed(target: Target, listed: Listed) -> None:
+    """Adds the cells or images of a table to a target."""
+    image_of = {normalize_name(name): number for number, name in enumerate(target.names)}
+    label_of = {label: number for number, label in enumerate(target.labels)}
+    rows = [row for row in listed.rows if row]
+    missing = [row[0] for row in rows if normalize_name(row[0]) not in image_of]
+    found = [row for row in rows if normalize_name(row[0]) in image_of]
+    if not found:
+        raise LabelrError(
+            f"{target.path}: {pluralize(len(missing), 'image')} not in {target.data or target.root}: "
+            f"{preview(missing)}",
+            "name the data set that the table is of with `--data DIR`",
+        )
+    if listed.kind == "uncertain":
+        target.uncertain = [image_of[normalize_name(row[0])] for row in found]
+        return
+    target.suspects = [(image_of[normalize_name(row[0])], label_of[row[1]]) for row in found if row[1] in label_of]
+    if target.probs is None:
+        target.probs = np.full(target.given.shape, np.nan, np.float32)
+    for row in found:
+        if len(row) > 3 and row[1] in label_of:
+            target.probs[label_of[row[1]], image_of[normalize_name(row[0])]] = float(row[3])
