@@ -485,8 +485,7 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     )
     format: tuple[TagFormat, ...] = _output(
         (),
-        "Format; repeat for several: csv, txt, xmp (a file per image), table, jsonl, parquet, coco, "
-        "label-studio or cvat. Default: csv and table.",
+        "csv, txt, xmp, table, jsonl, parquet, coco, label-studio, cvat; repeat for several. Default: csv and table.",
         metavar="NAME",
     )
     csv_style: Literal["plain", "excel"] = _output(
