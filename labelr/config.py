@@ -485,7 +485,7 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     )
     format: tuple[TagFormat, ...] = _output(
         (),
-        "csv, txt, xmp, table, jsonl, parquet, coco, label-studio, cvat; repeat for several. Default: csv and table.",
+        "coco, csv, cvat, jsonl, label-studio, parquet, table, txt, xmp; repeatable. Default: csv, table.",
         metavar="NAME",
     )
     csv_style: Literal["plain", "excel"] = _output(
