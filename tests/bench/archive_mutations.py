@@ -74,9 +74,11 @@ def _damage_member(entry: zipfile.ZipInfo, content: bytes, dice: random.Random) 
 
 
 def _damage_content(name: str, content: bytes, dice: Dice) -> bytes:
-    if name.endswith(".json"):
-        return damage_lines(content, dice)
-    return damage_header(content, dice) if name.endswith(".safetensors") else damage_table(content, dice)
+    damage = {".json": damage_lines, ".safetensors": damage_header}.get(Path(name).suffix, damage_table)
+    try:
+        return damage(content, dice)
+    except (ValueError, RecursionError):  # it is damaged already
+        return damage_bytes(content, dice)
 
 
 def damage_fields(data: bytes, dice: random.Random) -> bytes:
