@@ -52,7 +52,7 @@ def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(temp
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("tag", "tag"), ("models-rm", "models-rm"), ("models-import", "models-rename"), ("check", "cache-clear")],
+    [("tag", "tag"), ("models-rm", "models-rm"), ("models-import", "models-import"), ("check", "cache-clear")],
 )
 def test_commands_at_the_same_time_do_not_harm_each_other(template: Path, first: str, second: str) -> None:
     place = template.with_name("place")

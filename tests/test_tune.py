@@ -235,6 +235,27 @@ def test_model_belongs_to_a_study_if_its_own_record_says_so(trained: Model, home
             assert earlier_folder(study, settings) == (place if folder == place else None)
 
 
+def test_model_of_a_study_is_found_by_its_record_after_it_was_renamed(
+    trained: Model, home: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(trained.path, home / "models" / "shapes"))
+    record = json.loads((place / RECORD_FILE).read_text())
+    settings = record["settings"]
+    with closing(Study("a", tmp_path / "study", None)) as study:
+        study.shared.set_user_attr("refit", {"host": "here", "path": str(place), "settings": settings})
+        put(place, RECORD_FILE, json.dumps(record | {"study": study.mark}))
+        renamed = store.rename(place, "best")
+        assert earlier_folder(study, settings) == renamed
+        changed = {
+            **record,
+            "study": study.mark,
+            "given": {**record["given"], "lr": 0.5},
+            "settings": {**settings, "lr": 0.5},
+        }
+        put(renamed, RECORD_FILE, json.dumps(changed))
+        assert earlier_folder(study, settings) is None
+
+
 # --- stopped, killed, shared ------------------------------------------------------------------------------------------
 
 

@@ -211,6 +211,8 @@ def _unpack(path: Path, folder: Path) -> tuple[str, str]:
                 name = _extract(archive, folder)
         return name, verify(folder)
     except LabelrError as error:
+        if isinstance(error.__cause__, OSError):  # of the disk, which the archive has nothing to do with
+            raise
         hint = ARCHIVE_HINT if error.hint == DAMAGED_HINT else error.hint
         raise LabelrError(error.message.replace(str(folder), str(path)), hint) from error
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -36,7 +37,7 @@ NAMES = (
     "birds/model.json",
 )  # fmt: skip
 ATTRIBUTES = (0o120777 << 16, 0o040755 << 16, 0o020666 << 16, 0o010666 << 16, 0, 0o100000 << 16, 0x10, 2**32 - 1)
-BOMB = b"0" * 30_000_000
+BOMB = b"0" * 3_000_000
 
 
 def damage_members(dice: random.Random) -> bytes:
@@ -46,12 +47,15 @@ def damage_members(dice: random.Random) -> bytes:
     for _ in range(dice.choice((1, 1, 2))):
         place = dice.randrange(max(1, len(members)))
         members[place : place + 1] = [new for old in members[place : place + 1] for new in _damage_member(*old, dice)]
-    method = zipfile.ZIP_DEFLATED if BOMB in [content for _, content in members] else dice.choice((0, 8, 8, 12, 14))
+    odd = dice.choice(
+        (zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    )
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for entry, content in members:
-            file.writestr(entry, content, method)
+            method = odd if entry.filename.endswith(".csv") else zipfile.ZIP_STORED
+            file.writestr(entry, content, zipfile.ZIP_DEFLATED if content is BOMB else method)
     return packed.getvalue()
 
 
@@ -70,16 +74,18 @@ def _damage_member(entry: zipfile.ZipInfo, content: bytes, dice: random.Random) 
 
 
 def _damage_content(name: str, content: bytes, dice: Dice) -> bytes:
-    if name.endswith(".json"):
-        return damage_lines(content, dice)
-    return damage_header(content, dice) if name.endswith(".safetensors") else damage_table(content, dice)
+    damage = {".json": damage_lines, ".safetensors": damage_header}.get(Path(name).suffix, damage_table)
+    try:
+        return damage(content, dice)
+    except (ValueError, RecursionError):  # it is damaged already
+        return damage_bytes(content, dice)
 
 
 def damage_fields(data: bytes, dice: random.Random) -> bytes:
     """An archive with bytes changed in its headers, where sizes, offsets, methods and flags are."""
     changed = bytearray(data)
     signature = dice.choice((b"PK\3\4", b"PK\1\2", b"PK\5\6"))
-    starts = [place for place in range(len(data)) if data.startswith(signature, place)] if len(data) < 10**6 else []
+    starts = [found.start() for found in re.finditer(re.escape(signature), data)]
     for _ in range(dice.randint(1, 4)):
         place = dice.choice(starts or [0]) + dice.randrange(46)
         width = dice.choice((1, 2, 4))
@@ -100,8 +106,11 @@ def mutate(dice: random.Random) -> bytes:
     return damage_fields(data, dice) if kind == 2 else data
 
 
-def run(examples: int, *, seed: int, place: Path) -> Counter[str]:
-    """Imports damaged archives with `place` as the only folder that may change; returns how they end."""
+def run(examples: int, *, seed: int, place: Path, every: int = 0) -> Counter[str]:
+    """Imports damaged archives with `place` as the only folder that may change; returns how they end.
+
+    Prints that so far after `every` so many.
+    """
     outcomes = Counter[str]()
     home, folder = place / "home", place / "given"
     folder.mkdir(parents=True)
@@ -111,6 +120,8 @@ def run(examples: int, *, seed: int, place: Path) -> Counter[str]:
         for number in range(examples):
             dice = random.Random(f"{seed}-{number}")
             outcomes[_import(mutate(dice), folder / "a.zip", home, place, f"seed {seed}, example {number}")] += 1
+            if every and number % every == every - 1:
+                print(f"{number + 1:,} archives: {json.dumps(outcomes)}, at most {_memory():,} MB", flush=True)
     finally:
         os.environ |= {"LABELR_HOME": before} if before else {}
     return outcomes
@@ -145,7 +156,9 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     memory, started = _memory(), time.perf_counter()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
-        outcomes: dict[str, Any] = dict(run(arguments.examples, seed=arguments.seed, place=Path(name, "place")))
+        outcomes: dict[str, Any] = dict(
+            run(arguments.examples, seed=arguments.seed, place=Path(name, "place"), every=500)
+        )
     seconds = time.perf_counter() - started
     print(f"{arguments.examples:,} archives in {seconds:.0f} s: {json.dumps(outcomes)}")
     print(f"at most {_memory():,} MB, and {memory:,} MB before the first")
