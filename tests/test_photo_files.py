@@ -103,7 +103,10 @@ def test_second_run_writes_nothing(album: Path, tmp_path: Path, trained: Model) 
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in album.iterdir()} == before
 
 
-def test_keyword_that_a_person_removed_does_not_come_back(album: Path, tmp_path: Path, trained: Model) -> None:
+def test_keyword_that_a_person_removed_does_not_come_back(
+    album: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     tag(album, trained, output=tmp_path / "out", **BESIDE)
     label = trained.labels[0]
     path = album / "a.jpg.xmp"
@@ -111,6 +114,7 @@ def test_keyword_that_a_person_removed_does_not_come_back(album: Path, tmp_path:
     for force in (False, True):
         tag(album, trained, output=tmp_path / "out", **BESIDE, force=force)
         assert label not in subjects(path)
+    assert "XMP left as it is, since somebody reviewed its labels: 1 image" in caplog.text
 
 
 def test_damaged_file_is_reported_and_left_alone(album: Path, tmp_path: Path, trained: Model) -> None:
@@ -181,6 +185,15 @@ def test_other_formats_get_a_file_beside_the_image(album: Path, tmp_path: Path, 
     tag(album, trained, output=tmp_path / "out", **EMBED)
     assert (album / "b.png").read_bytes() == before
     assert {*subjects(album / "b.png.xmp")} == {*trained.labels}
+
+
+def test_image_that_has_a_file_too_gets_labels_in_both(album: Path, tmp_path: Path, trained: Model) -> None:
+    put(album, "a.jpg.xmp", DARKTABLE)
+    for _ in range(2):
+        assert tag(album, trained, output=tmp_path / "out", **EMBED).ok == 2
+    packet = packet_in((album / "a.jpg").read_bytes())
+    assert packet
+    assert Packet(packet).written == Packet((album / "a.jpg.xmp").read_bytes()).written == {*trained.labels}
 
 
 def test_second_run_after_embedding_tags_nothing(album: Path, tmp_path: Path, trained: Model) -> None:

@@ -40,6 +40,12 @@ def merged_sidecar(path: Path, photo: Path, image: TaggedImage, tagger: Tagger) 
         raise UnwritableFileError(f"{path.name} is damaged, and is kept: {error}") from error
 
 
+def is_reviewed(content: bytes) -> bool:
+    """Whether somebody has reviewed the labels in XMP that labelr wrote, so that it is left as it is."""
+    packet = Packet(content)
+    return packet.record is not None and packet.is_reviewed
+
+
 def embed(path: Path, image: TaggedImage, tagger: Tagger) -> bool:
     """Merges the labels of an image into the XMP of its JPEG file, and returns whether that had to be changed.
 
