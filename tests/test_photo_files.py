@@ -114,7 +114,7 @@ def test_keyword_that_a_person_removed_does_not_come_back(
     for force in (False, True):
         tag(album, trained, output=tmp_path / "out", **BESIDE, force=force)
         assert label not in subjects(path)
-    assert "XMP left as it is, since somebody reviewed its labels: 1 image" in caplog.text
+    assert "XMP left as it is, since somebody reviewed its labels: in 1 file" in caplog.text
 
 
 def test_damaged_file_is_reported_and_left_alone(album: Path, tmp_path: Path, trained: Model) -> None:

@@ -29,7 +29,7 @@ from labelr.tagging.output import (
     is_changed,
     is_edited,
 )
-from labelr.tagging.photo_files import UnwritableFileError, embed, is_reviewed, merged_sidecar
+from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
 from labelr.tagging.uncertain import most_uncertain
 
@@ -56,7 +56,7 @@ class DirectoryWriter:
     def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
-        self._reviewed = 0
+        self._photo_files = PhotoFiles(tagger)
         self._folder = folder
         self._base = base
         self._tagger = tagger
@@ -138,7 +138,7 @@ class DirectoryWriter:
         options, photo = self._tagger.options, self._base / image.name
         path = self._root / file_names(image.name, [kind for kind in options.file_kinds if "xmp" in kind])[0]
         is_embedded = options.embeds(image.name)
-        if is_embedded and image.origin == "new" and embed(photo, image, self._tagger):
+        if is_embedded and image.origin == "new" and self._photo_files.embed(photo, image):
             image = image._replace(result=image.result._replace(status=file_status(photo), digest=files.digest(photo)))
         if self._is_outdated(path, image) and (os.path.lexists(path) or not is_embedded):
             self._merge_into(path, image)
@@ -148,10 +148,9 @@ class DirectoryWriter:
         """Merges the labels of an image into its XMP file; a file that labelr made alone is deleted with the image."""
         known = self._check_owner(path, image)
         before = files.digest(path)
-        content = merged_sidecar(path, self._base / image.name, image, self._tagger)
+        content = self._photo_files.merged_sidecar(path, self._base / image.name, image)
         if content is None:
             return
-        self._reviewed += is_reviewed(content)
         is_ours = not os.path.lexists(path) or (known is not None and not is_changed(path, known.digests))
         digests = [before, hashlib.sha256(content).hexdigest()] if is_ours else []
         if files.digest(path) != before:
@@ -215,8 +214,9 @@ class DirectoryWriter:
             log.warning(
                 "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
             )
-        if self._reviewed:
-            log.info("XMP left as it is, since somebody reviewed its labels: %s", pluralize(self._reviewed, "image"))
+        if self._photo_files.num_reviewed:
+            reviewed = pluralize(self._photo_files.num_reviewed, "file")
+            log.info("XMP left as it is, since somebody reviewed its labels: in %s", reviewed)
         self._write_tables()
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
