@@ -7,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from labelr import files
-from labelr.data.embedded import Embedded, packet_in, read_embedded, with_packet
-from labelr.data.images import UnreadableError
+from labelr.data.embedded import packet_in, read_embedded, with_packet
 from labelr.errors import LabelrError
 from labelr.tagging.pipeline import TaggedImage, Tagger
 from labelr.xmp.merging import MAX_PROBABILITIES, merge
@@ -59,7 +58,7 @@ class PhotoFiles:
         jpeg = _read(path, MAX_JPEG)
         try:
             before = packet_in(jpeg)
-            packet = self._merge(before, image, lambda: _embedded(path).iptc)
+            packet = self._merge(before, image, lambda: read_embedded(path)[1])
             content = jpeg if packet is None or packet == before else with_packet(jpeg, packet)
         except DamagedError as error:
             raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
@@ -96,18 +95,11 @@ def _read(path: Path, limit: int) -> bytes:
         raise UnwritableFileError(f"{path.name} cannot be read: {reason}") from error
 
 
-def _embedded(path: Path) -> Embedded:
-    with suppress(UnreadableError):
-        return read_embedded(path)
-    return Embedded(None, [])
-
-
 def _keywords_in(path: Path) -> list[str]:
     """The keywords in an image file."""
-    packet, iptc = _embedded(path)
+    packet, iptc = read_embedded(path)
     with suppress(DamagedError):
-        own = [keyword[-1] for keyword in Packet(packet).keywords] if packet else []
-        return own or iptc
+        return [keyword[-1] for keyword in Packet(packet or b"").keywords] or iptc
     return iptc
 
 
