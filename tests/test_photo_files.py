@@ -103,7 +103,10 @@ def test_second_run_writes_nothing(album: Path, tmp_path: Path, trained: Model) 
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in album.iterdir()} == before
 
 
-def test_keyword_that_a_person_removed_does_not_come_back(album: Path, tmp_path: Path, trained: Model) -> None:
+def test_keyword_that_a_person_removed_does_not_come_back(
+    album: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     tag(album, trained, output=tmp_path / "out", **BESIDE)
     label = trained.labels[0]
     path = album / "a.jpg.xmp"
@@ -111,6 +114,7 @@ def test_keyword_that_a_person_removed_does_not_come_back(album: Path, tmp_path:
     for force in (False, True):
         tag(album, trained, output=tmp_path / "out", **BESIDE, force=force)
         assert label not in subjects(path)
+    assert "XMP left as it is, since somebody reviewed its labels: in 1 file" in caplog.text
 
 
 def test_damaged_file_is_reported_and_left_alone(album: Path, tmp_path: Path, trained: Model) -> None:
@@ -181,6 +185,15 @@ def test_other_formats_get_a_file_beside_the_image(album: Path, tmp_path: Path, 
     tag(album, trained, output=tmp_path / "out", **EMBED)
     assert (album / "b.png").read_bytes() == before
     assert {*subjects(album / "b.png.xmp")} == {*trained.labels}
+
+
+def test_image_that_has_a_file_too_gets_labels_in_both(album: Path, tmp_path: Path, trained: Model) -> None:
+    put(album, "a.jpg.xmp", DARKTABLE)
+    for _ in range(2):
+        assert tag(album, trained, output=tmp_path / "out", **EMBED).ok == 2
+    packet = packet_in((album / "a.jpg").read_bytes())
+    assert packet
+    assert Packet(packet).written == Packet((album / "a.jpg.xmp").read_bytes()).written == {*trained.labels}
 
 
 def test_second_run_after_embedding_tags_nothing(album: Path, tmp_path: Path, trained: Model) -> None:
@@ -270,7 +283,7 @@ def test_embedded_keywords_of_exiftool_are_read(kind: str, album: Path, tmp_path
     path = tmp_path / f"x.{kind}"
     Image.open(album / "a.jpg").save(path)
     run_tool("exiftool", "-q", "-overwrite_original", "-XMP-dc:Subject=Straße", "-XMP-dc:Subject=Pier", path)
-    packet = read_embedded(path).packet
+    packet, _ = read_embedded(path)
     assert packet is not None
     assert Packet(packet).keywords == [("Straße",), ("Pier",)]
 
@@ -293,7 +306,7 @@ def test_iptc_keywords_are_read(kind: str, charset: str, album: Path, tmp_path: 
         "-IPTC:Keywords=Pier",
         path,
     )
-    assert read_embedded(path).iptc == ["Straße", "Pier"]
+    assert read_embedded(path)[1] == ["Straße", "Pier"]
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "data", "--model", "first", "--split", "all", "--output", "out"],
     "tag": ["tag", "photos", "--model", "first", "-o", "out"],
     "tag --in-place": ["tag", "photos", "--model", "first", "--in-place", "-o", "out"],
+    "tag --in-place --format xmp": ["tag", "photos", "--model", "first", "--in-place", "--format", "xmp", "-o", "out"],
     "check": ["check", "data", "--write-labels", "out/labels.csv"],
     "models list": ["models", "list"],
     "models show": ["models", "show", "first"],
@@ -130,7 +131,9 @@ def test_command_writes_only_its_output_opens_no_socket_and_changes_no_image(
     ]
     outside = {path for path in seen.written if not any(path.is_relative_to(folder) for folder in allowed)}
     outside = {path for path in outside if not is_temporary(path, place.parent)}
-    beside = {path for path in outside if files.is_draft(path) or path.name.endswith((".png.csv", ".jpg.csv"))}
+    beside = {
+        path for path in outside if files.is_draft(path) or path.name.endswith((".png.csv", ".jpg.csv", ".png.xmp"))
+    }
     assert outside - (beside if "--in-place" in command else set()) == set()
     assert (seen.sockets, seen.programs) == ([], [])
     after = state_of(place)

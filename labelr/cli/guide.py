@@ -13,7 +13,7 @@ from labelr.errors import LabelrError, suggest
 
 FOLDER = Path(__file__).parents[1] / "guide"
 TOPICS = (
-    "labels", "training", "backbones", "scores", "tagging", "review", "tuning", "models", "scripts", "python",
+    "labels", "training", "backbones", "scores", "tagging", "photos", "review", "tuning", "models", "scripts", "python",
     "promises", "figures",
 )  # fmt: skip
 

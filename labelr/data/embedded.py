@@ -8,7 +8,7 @@ from typing import IO, NamedTuple
 
 from PIL import ImageFile, IptcImagePlugin
 
-from labelr.data.images import opened_header
+from labelr.data.images import UnreadableError, opened_header
 from labelr.data.metadata import JPEG_HEAD, START_OF_SCAN
 from labelr.xmp.packet import DamagedError
 
@@ -22,18 +22,6 @@ MAX_SEGMENT = 0xFFFF - 2
 _PADDING = re.compile(rb"\s{100,}(?=<\?xpacket end)")
 
 
-class Embedded(NamedTuple):
-    """What an image file says of its keywords.
-
-    Attributes:
-        packet: Its XMP; None where it has none.
-        iptc: Its keywords in IPTC.
-    """
-
-    packet: bytes | None
-    iptc: list[str]
-
-
 class Segment(NamedTuple):
     """A segment of a JPEG file: its marker, its position, and what is in it."""
 
@@ -43,13 +31,14 @@ class Segment(NamedTuple):
     content: bytes
 
 
-def read_embedded(path: Path) -> Embedded:
-    """The XMP and the IPTC keywords of an image file, of which only the beginning is read. Raises UnreadableError."""
-    with opened_header(path) as image:
+def read_embedded(path: Path) -> tuple[bytes | None, list[str]]:
+    """The XMP, if any, and the IPTC keywords of an image file; nothing of one that cannot be read."""
+    with suppress(UnreadableError), opened_header(path) as image:
         packet = image.info.get("xmp")
         if packet is None and image.format == "PNG" and image.fp:
             packet = _late_packet(image.fp)
-        return Embedded(packet.encode() if isinstance(packet, str) else packet, _iptc_keywords(image))
+        return packet.encode() if isinstance(packet, str) else packet, _iptc_keywords(image)
+    return None, []
 
 
 def _late_packet(png: IO[bytes]) -> bytes | None:

@@ -2,12 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from labelr import files
-from labelr.data.embedded import Embedded, packet_in, read_embedded, with_packet
-from labelr.data.images import UnreadableError
+from labelr.data.embedded import packet_in, read_embedded, with_packet
 from labelr.errors import LabelrError
 from labelr.tagging.pipeline import TaggedImage, Tagger
 from labelr.xmp.merging import MAX_PROBABILITIES, merge
@@ -21,56 +21,68 @@ class UnwritableFileError(LabelrError):
     """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
-def merged_sidecar(path: Path, photo: Path, image: TaggedImage, tagger: Tagger) -> bytes | None:
-    """The content of the XMP file of an image with its labels; None if it needs none.
+class PhotoFiles:
+    """Merges the labels that a tagger selects.
 
-    A file that does not exist yet in the output directory starts as a copy of that beside the image, and without one
-    with the keywords in the image itself: programs that find an XMP file read no others.
-
-    Raises:
-        UnwritableFileError: If the file is damaged, or a link.
+    Attributes:
+        num_reviewed: How often labels that labelr wrote before were left as they are, since somebody reviewed them.
     """
-    beside = photo.with_name(path.name)
-    source = path if os.path.lexists(path) else beside if os.path.lexists(beside) else None
-    try:
-        content = _read(source, MAX_SIDECAR) if source else None
-        keywords = _keywords_in(photo) if image.ranked else []
-        return merge(content, *_labels_of(image, tagger), keywords)
-    except DamagedError as error:
-        raise UnwritableFileError(f"{path.name} is damaged, and is kept: {error}") from error
 
+    def __init__(self, tagger: Tagger) -> None:
+        self._tagger = tagger
+        self.num_reviewed = 0
 
-def embed(path: Path, image: TaggedImage, tagger: Tagger) -> bool:
-    """Merges the labels of an image into the XMP of its JPEG file, and returns whether that had to be changed.
+    def merged_sidecar(self, path: Path, photo: Path, image: TaggedImage) -> bytes | None:
+        """The content of the XMP file of an image with its labels; None if it needs none.
 
-    Raises:
-        UnwritableFileError: If the file is a link or cannot hold the labels; it is as before.
-        LabelrError: If it cannot be written.
-    """
-    jpeg = _read(path, MAX_JPEG)
-    try:
-        before = packet_in(jpeg)
-        keywords = _embedded(path).iptc if image.ranked else []
-        packet = merge(before, *_labels_of(image, tagger), keywords)
-        content = jpeg if packet is None or packet == before else with_packet(jpeg, packet)
-    except DamagedError as error:
-        raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
-    if content == jpeg:
-        return False
-    if tagger.options.backup:
-        _back_up(path)
-    if _read(path, MAX_JPEG) != jpeg:
-        raise UnwritableFileError(f"{path.name} was changed meanwhile by another program")
-    files.write_atomically(path, content, like=path)
-    return True
+        A file that does not exist yet in the output directory starts as a copy of that beside the image, and without
+        one with the keywords in the image itself: programs that find an XMP file read no others.
 
+        Raises:
+            UnwritableFileError: If the file is damaged, or a link.
+        """
+        beside = photo.with_name(path.name)
+        source = path if os.path.lexists(path) else beside if os.path.lexists(beside) else None
+        try:
+            return self._merge(_read(source, MAX_SIDECAR) if source else None, image, lambda: _keywords_in(photo))
+        except DamagedError as error:
+            raise UnwritableFileError(f"{path.name} is damaged, and is kept: {error}") from error
 
-def _labels_of(image: TaggedImage, tagger: Tagger) -> tuple[list[str], Record]:
-    """The labels of an image, the most probable first, and what is kept of the model."""
-    labels, ranked = tagger.selection.labels, (-image.probs).argsort(kind="stable")[:MAX_PROBABILITIES].tolist()
-    probs = {labels[index]: round(float(image.probs[index]), 6) for index in ranked}
-    record = Record(tagger.model.info.digest, tagger.options.xmp_root, probabilities=probs)
-    return tagger.selection.tags(image), record
+    def embed(self, path: Path, image: TaggedImage) -> bool:
+        """Merges the labels of an image into the XMP of its JPEG file, and returns whether that had to be changed.
+
+        Raises:
+            UnwritableFileError: If the file is a link or cannot hold the labels; it is as before.
+            LabelrError: If it cannot be written.
+        """
+        jpeg = _read(path, MAX_JPEG)
+        try:
+            before = packet_in(jpeg)
+            packet = self._merge(before, image, lambda: read_embedded(path)[1])
+            content = jpeg if packet is None or packet == before else with_packet(jpeg, packet)
+        except DamagedError as error:
+            raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
+        if content == jpeg:
+            return False
+        if self._tagger.options.backup:
+            _back_up(path)
+        if _read(path, MAX_JPEG) != jpeg:
+            raise UnwritableFileError(f"{path.name} was changed meanwhile by another program")
+        files.write_atomically(path, content, like=path)
+        return True
+
+    def _merge(self, content: bytes | None, image: TaggedImage, keywords: Callable[[], list[str]]) -> bytes | None:
+        """XMP with the labels of an image, and `keywords` where it has none of others."""
+        model, selection, options = self._tagger.model, self._tagger.selection, self._tagger.options
+        most_probable = (-image.probs).argsort(kind="stable")[:MAX_PROBABILITIES].tolist()
+        probs = {selection.labels[index]: round(float(image.probs[index]), 6) for index in most_probable}
+        labels = selection.tags(image)
+        record = Record(model.info.digest, options.xmp_root, probabilities=probs)
+        merged = merge(content, labels, record, keywords() if labels else ())
+        if content is not None and merged is content:
+            packet = Packet(content)
+            self.num_reviewed += packet.record is not None and packet.is_reviewed
+        return merged
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -83,18 +95,11 @@ def _read(path: Path, limit: int) -> bytes:
         raise UnwritableFileError(f"{path.name} cannot be read: {reason}") from error
 
 
-def _embedded(path: Path) -> Embedded:
-    with suppress(UnreadableError):
-        return read_embedded(path)
-    return Embedded(None, [])
-
-
 def _keywords_in(path: Path) -> list[str]:
     """The keywords in an image file."""
-    packet, iptc = _embedded(path)
+    packet, iptc = read_embedded(path)
     with suppress(DamagedError):
-        own = [keyword[-1] for keyword in Packet(packet).keywords] if packet else []
-        return own or iptc
+        return [keyword[-1] for keyword in Packet(packet or b"").keywords] or iptc
     return iptc
 
 

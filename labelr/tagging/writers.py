@@ -30,7 +30,7 @@ from labelr.tagging.output import (
     is_changed,
     is_edited,
 )
-from labelr.tagging.photo_files import UnwritableFileError, embed, merged_sidecar
+from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
 from labelr.tagging.sorting import sort_images
 from labelr.tagging.uncertain import most_uncertain
@@ -57,6 +57,7 @@ class DirectoryWriter:
     def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
+        self._photo_files = PhotoFiles(tagger)
         self._folder = folder
         self._base = base
         self._tagger = tagger
@@ -81,7 +82,6 @@ class DirectoryWriter:
             return image
         options, labels = self._tagger.options, self._tagger.selection.labels
         csv_path, txt_path = (self._root / name for name in file_names(image.name, ("csv", "txt")))
-        xmp_path = self._root / file_names(image.name, ("xmp" if options.xmp_name == "full" else "xmp stem",))[0]
         try:
             if "csv" in options.formats and self._is_outdated(csv_path, image):
                 self._write_file(csv_path, image, image_csv(image, labels, excel=options.for_excel))
@@ -90,10 +90,8 @@ class DirectoryWriter:
                     self._append_to_file(txt_path, image)
                 else:
                     self._write_file(txt_path, image, image_txt(self._tagger.selection.tags(image)))
-            if options.embeds(image.name):
-                return self._embed(image)
-            if "xmp" in options.formats and self._is_outdated(xmp_path, image):
-                self._write_xmp(xmp_path, image)
+            if "xmp" in options.formats:
+                return self._write_xmp(image)
         except UnwritableFileError as error:
             return self._tagger.selection.apply(image.result._replace(reason=error.message))
         return image
@@ -132,11 +130,26 @@ class DirectoryWriter:
         if content is not None:
             _write(path, content)
 
-    def _write_xmp(self, path: Path, image: TaggedImage) -> None:
+    def _write_xmp(self, image: TaggedImage) -> TaggedImage:
+        """Merges the labels of an image into its XMP file, or into itself, or both if it has both.
+
+        Returns:
+            The image with what is known of its file after that.
+        """
+        options, photo = self._tagger.options, self._base / image.name
+        path = self._root / file_names(image.name, [kind for kind in options.file_kinds if "xmp" in kind])[0]
+        is_embedded = options.embeds(image.name)
+        if is_embedded and image.origin == "new" and self._photo_files.embed(photo, image):
+            image = image._replace(result=image.result._replace(status=file_status(photo), digest=files.digest(photo)))
+        if self._is_outdated(path, image) and (os.path.lexists(path) or not is_embedded):
+            self._merge_into(path, image)
+        return image
+
+    def _merge_into(self, path: Path, image: TaggedImage) -> None:
         """Merges the labels of an image into its XMP file; a file that labelr made alone is deleted with the image."""
         known = self._check_owner(path, image)
         before = files.digest(path)
-        content = merged_sidecar(path, self._base / image.name, image, self._tagger)
+        content = self._photo_files.merged_sidecar(path, self._base / image.name, image)
         if content is None:
             return
         is_ours = not os.path.lexists(path) or (known is not None and not is_changed(path, known.digests))
@@ -147,13 +160,6 @@ class DirectoryWriter:
             self._journal.put_file(path, image.name, digests)
         if before != hashlib.sha256(content).hexdigest():
             _write(path, content, is_kept=bool(before))
-
-    def _embed(self, image: TaggedImage) -> TaggedImage:
-        """Merges the labels of an image into itself, and returns it with what is then known of its file."""
-        path = self._base / image.name
-        if image.origin == "new" and embed(path, image, self._tagger):
-            return image._replace(result=image.result._replace(status=file_status(path), digest=files.digest(path)))
-        return image
 
     def _separator(self, folder: PurePath) -> str:
         """The separator of tags in a folder; without tags there, that of its parent folder, and in the end a comma."""
@@ -209,6 +215,9 @@ class DirectoryWriter:
             log.warning(
                 "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
             )
+        if self._photo_files.num_reviewed:
+            reviewed = pluralize(self._photo_files.num_reviewed, "file")
+            log.info("XMP left as it is, since somebody reviewed its labels: in %s", reviewed)
         self._write_tables()
         if self._tagger.options.sort_into is not None:
             sort_images(self._tagged(), self._tagger, self._base, self._journal)

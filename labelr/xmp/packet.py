@@ -267,8 +267,7 @@ class Packet:
     @cached_property
     def paths(self) -> dict[str, list[KeywordPath]]:
         """The keywords in each field, by its code."""
-        read = {each.code: [each.read(value) for value in self.values(each.name)] for each in FIELDS}
-        return {code: [path for path in paths if path] for code, paths in read.items()}
+        return {each.code: [path for path in map(each.read, self.values(each.name)) if path] for each in FIELDS}
 
     @cached_property
     def lost(self) -> set[str]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from labelr.data.embedded import read_embedded
 from labelr.data.formats.source import Source
-from labelr.data.images import UnreadableError
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import read_bytes
 from labelr.errors import LabelrError, pluralize, preview
@@ -67,9 +66,10 @@ def read(source: Source) -> LabelTable:
     kept = [photo._replace(keywords=photo.own) if photo.name in partial else photo for photo in photos]
     kept = [photo for photo in kept if photo.keywords or photo.name not in partial]
     if not kept:
-        what = "are predictions that nobody reviewed" if photos else "cannot be read" if invalid else "do not exist"
+        what = "are predictions that nobody reviewed" if photos else f"cannot be read: {preview([*invalid.values()])}"
+        what = what if photos or invalid else "do not exist"
         hint = f"write keywords in your photo software, or give an image a keyword `{MARKS[0]}` if its labels are right"
-        raise LabelrError(f"{source.path}: the keywords of its images {what}{_first(invalid)}", hint)
+        raise LabelrError(f"{source.path}: the keywords of its images {what}", hint)
     records = [photo.tagged.record for photo in photos if photo.tagged and photo.tagged.record]
     roots = {record.path("")[:-1] for record in records}
     marks = MARKS if records else ()
@@ -88,10 +88,6 @@ def read(source: Source) -> LabelTable:
     )
     unconfirmed = (photo.name for photo in photos if photo.is_unconfirmed and trust is None)
     return replace(table, unconfirmed=tuple(unconfirmed))
-
-
-def _first(invalid: dict[str, str]) -> str:
-    return "".join(f": {reason}" for reason in islice(invalid.values(), 1))
 
 
 def _notes(photos: Sequence[_Photo], source: Source) -> list[str]:
@@ -159,10 +155,8 @@ def _of_packet(name: str, content: bytes, path: Path) -> _Photo | None:
 
 
 def _of_image(name: str, path: Path) -> _Photo | None:
-    try:
-        embedded = read_embedded(path)
-    except UnreadableError:
-        return None  # it is reported when it is opened for its pixels
-    photo = _of_packet(name, embedded.packet, path) if embedded.packet else None
-    iptc = longest((keyword,) for keyword in embedded.iptc if keyword)
+    """The keywords in an image; None where it has none. One that is damaged is reported when it is opened."""
+    packet, keywords = read_embedded(path)
+    photo = _of_packet(name, packet, path) if packet else None
+    iptc = longest((keyword,) for keyword in keywords if keyword)
     return photo or (_Photo(name, iptc) if iptc else None)
