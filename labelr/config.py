@@ -496,6 +496,7 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
         None, "Sort the images into a folder for each label; what labelr made there is updated.", metavar="DIR"
     )
     sort_as: SortKind = _output("symlink", "What `--sort-into` makes: symlink, hardlink or copy.", metavar="KIND")
+    gallery: bool = _output(False, "Write gallery/index.html: thumbnails by label, the most probable first.")
     uncertain: int = _output(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )

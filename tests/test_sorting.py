@@ -221,7 +221,7 @@ def test_names_of_links_are_different_and_in_no_folder(images: list[str]) -> Non
     assert not any("/" in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["--sort-into=x"])
+@pytest.mark.parametrize("name", ["--sort-into=x", "--gallery"])
 def test_stdout_leaves_no_place_for_folders(cli: Cli, photos: Path, trained: Model, name: str) -> None:
     done = cli("tag", photos, "--model", trained.path, "-o", "-", name)
     assert (done.code, done.out) == (2, "")

@@ -108,11 +108,14 @@ def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
     return LabelrError(f"{what} cannot be made in {folder}: {reason}", "make copies with `--sort-as copy`")
 
 
-def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> None:
+def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> int:
     """Makes a link of each image in the folder of each of its labels, and removes those that no longer apply.
 
     A link that was removed by somebody else is not made again, unless its folder was removed as well. What labelr did
     not make, or somebody has changed, is kept, and counted in a warning.
+
+    Returns:
+        The number of links that are there now.
 
     Raises:
         LabelrError: If links cannot be made.
@@ -133,6 +136,7 @@ def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journ
         )  # fmt: skip
     if sorter.failed:
         log.warning("%s could not be sorted: %s", pluralize(len(sorter.failed), "image"), preview(list(sorter.failed)))
+    return sorter.num_links
 
 
 class Sorter:
@@ -145,12 +149,14 @@ class Sorter:
         folder: The folder.
         kept: What is in the way of links and not labelr's.
         failed: The images that could not be linked.
+        num_links: The number of labelr's links that are there now.
     """
 
     def __init__(self, folder: Path, kind: SortKind, base: Path, journal: Journal) -> None:
         self.folder = folder
         self.kept: list[Path] = []
         self.failed: dict[str, None] = {}
+        self.num_links = 0
         self._kind = kind
         self._base = base
         self._journal = journal
@@ -175,6 +181,7 @@ class Sorter:
                 self.failed[result.name] = None
             else:
                 self._journal.put_link(path, Link(content, made=True))
+                self.num_links += 1
 
     def _plan(self, batch: Sequence[tuple[Result, str]]) -> Iterator[tuple[Path, Result, bytes]]:
         """The links to make, which are in the journal now."""
@@ -183,6 +190,7 @@ class Sorter:
             self._wanted.add(_key(path))
             known, exists = self._journal.link(path), os.path.lexists(path)
             if known and known.made and (known.content == content if exists else name in self._existing):
+                self.num_links += exists
                 continue  # it is there, or somebody has removed it
             was_ours = known is not None and exists and _is_ours(path, known.content)
             if not exists or (known and was_ours and known.content != content):
@@ -191,6 +199,7 @@ class Sorter:
                 yield path, result, content
             elif known and (was_ours or _is_ours(path, content)):
                 self._journal.put_link(path, Link(content, made=True))
+                self.num_links += 1
             elif not _is_ours(path, content):
                 self.kept.append(path)
 
