@@ -1,9 +1,8 @@
 """A gallery of tagged images: HTML pages with thumbnails for each label, which open without a network."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from io import BufferedWriter
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from labelr import files, signals
 from labelr.data.images import UnreadableError, read_thumbnail
 from labelr.data.prefetch import map_ahead
-from labelr.errors import LabelrError, pluralize, preview
+from labelr.errors import LabelrError, pluralize
 from labelr.progress import Track
 from labelr.tagging.journal import Journal
 from labelr.tagging.output import GALLERY, is_edited, pages_in
@@ -31,10 +30,7 @@ PAGE_SIZE, MAX_BELOW = 240, 60
 """The images of a page, and those below the threshold of a label, at most."""
 MAX_VALUES = 8_000_000
 """Probabilities that are held in memory at a time."""
-MAX_OTHERS = 4
-"""Other labels that are named below an image."""
 UNLABELLED = "no label"
-_THUMBNAIL_NAME = re.compile(r"[0-9a-f]{64}\.jpg")
 
 Replacing = Callable[[Path], AbstractContextManager[BufferedWriter]]
 Images = Callable[[], Iterator[TaggedImage]]
@@ -66,11 +62,11 @@ def write_gallery(
         Stopped: If a signal has arrived.
     """
     gallery = Gallery(folder, tagger, base, journal, replacing)
-    for place in GALLERY:
+    for place in (*GALLERY, f"{GALLERY[0]}/{THUMBNAILS}"):
         files.make_folder(folder / place)
         if not files.is_inside(folder / place / "file", folder):
             raise LabelrError(f"{folder / place} is outside of {folder}, behind a link", "delete the link")
-    gallery.names = [image.name for image in images()]
+    gallery.images = [(image.name, image.result.digest) for image in images()]
     gallery.write_pages(images)
     gallery.make_thumbnails(track)
     gallery.delete_others()
@@ -87,9 +83,9 @@ class Gallery:
         base: The folder of the images.
         journal: That of the output directory.
         replacing: Gives a temporary file that replaces a page at the end.
-        names: The N tagged images.
+        images: The N tagged images, each with the digest of its content.
         pages: The pages written so far, by their paths in the output directory.
-        shown: The images on them, as indices; each gets a thumbnail.
+        shown: The images on them, by the digests of their content, each of which has a thumbnail.
     """
 
     folder: Path
@@ -97,9 +93,9 @@ class Gallery:
     base: Path
     journal: Journal
     replacing: Replacing
-    names: list[str] = field(default_factory=list)
+    images: list[tuple[str, str]] = field(default_factory=list)
     pages: set[str] = field(default_factory=set)
-    shown: set[int] = field(default_factory=set)
+    shown: dict[str, str] = field(default_factory=dict)
 
     def write_pages(self, images: Images) -> None:
         """Writes all pages."""
@@ -107,7 +103,7 @@ class Gallery:
         titles = [*labels, UNLABELLED]
         file_names = safe_names([*labels, f" {UNLABELLED}"])
         cards = []
-        for columns in np.array_split(np.arange(len(titles)), -(-len(self.names) * len(titles) // MAX_VALUES) or 1):
+        for columns in np.array_split(np.arange(len(titles)), -(-len(self.images) * len(titles) // MAX_VALUES) or 1):
             probs, applies = self._read(images, columns)
             for position, column in enumerate(columns.tolist()):
                 signals.raise_if_stopped()
@@ -115,10 +111,10 @@ class Gallery:
                 written = order[applies[order, position]]
                 below = order[~applies[order, position]][:MAX_BELOW] if column < len(labels) else order[:0]
                 self._write_label(column, titles[column], file_names[column], probs[:, position], written, below)
-                cover = self._thumbnail(int(written[0]), "") if len(written) else ""
+                cover = self._thumbnail(int(written[0])) if len(written) else ""
                 link, count = f"labels/{quote(file_names[column])}.html", pluralize(len(written), "image")
                 cards.append({"name": titles[column], "link": link, "count": count, "thumbnail": cover})
-        found = f"{pluralize(len(self.names), 'image')}, {pluralize(len(labels), 'label')}"
+        found = f"{pluralize(len(self.images), 'image')}, {pluralize(len(labels), 'label')}"
         self._write(f"{GALLERY[0]}/index.html", "Tagged images", lead=found, links=[], labels=cards)
 
     def _read(self, images: Images, columns: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -126,7 +122,7 @@ class Gallery:
 
         The column after those of the labels is of images without labels, with their highest probability.
         """
-        probs = np.empty((len(self.names), len(columns)), np.float32)
+        probs = np.empty((len(self.images), len(columns)), np.float32)
         applies = np.empty(probs.shape, np.bool_)
         for row, image in enumerate(images()):
             probs[row] = np.append(image.probs, image.probs.max())[columns]
@@ -141,7 +137,7 @@ class Gallery:
         thresholds = self.tagger.selection.thresholds
         threshold = float(thresholds[column]) if column < len(thresholds) else None
         at = "" if threshold is None else f" with a threshold of {threshold:.3g}"
-        lead = f"{len(written):,} of {pluralize(len(self.names), 'image')}{at}"
+        lead = f"{len(written):,} of {pluralize(len(self.images), 'image')}{at}"
         parts = [written[start : start + PAGE_SIZE] for start in range(0, len(written), PAGE_SIZE)] or [written]
         page_files = [f"{name}{f'~{number}' if number > 1 else ''}.html" for number in range(1, len(parts) + 1)]
         for number, part in enumerate(parts):
@@ -149,34 +145,28 @@ class Gallery:
             self._write(
                 f"{GALLERY[1]}/{page_files[number]}", title, lead=lead, links=_links(page_files, number),
                 threshold=None if threshold is None else round(100 * threshold, 2),
-                written=[self._entry(int(index), probs, column) for index in part],
+                written=[self._entry(int(index), float(probs[index])) for index in part],
                 written_title=f"Page {number + 1:,} of {len(parts):,}" if len(parts) > 1 else "Images with the label"
                 if threshold is not None else "Images without labels",
-                below=[self._entry(int(index), probs, column) for index in below] if is_last else [],
+                below=[self._entry(int(index), float(probs[index])) for index in below] if is_last else [],
                 below_title="Below the threshold" + ("" if threshold is None else f" of {threshold:.3g}"),
             )  # fmt: skip
 
-    def _entry(self, index: int, probs: NDArray[np.float32], column: int) -> dict[str, Any]:
+    def _entry(self, index: int, prob: float) -> dict[str, Any]:
         """An image as the template shows it."""
         from labelr.scoring.report.text import percent
 
-        name = self.names[index]
-        result = self.journal.get(name)
-        selection = self.tagger.selection
-        ranked = selection.apply(result).ranked if result else []
-        others = [selection.labels[each] for each in ranked if each != column]
+        name, link = self.images[index][0], f"{self.base.as_uri()}/{quote(os.fsencode(self.images[index][0]))}"
+        thumbnail = f"../{self._thumbnail(index)}"
         return {
-            "name": name, "link": f"{self.base.as_uri()}/{quote(os.fsencode(name))}",
-            "thumbnail": self._thumbnail(index, "../"),
-            "others": f"also {preview(others, MAX_OTHERS)}" if others else "",
-            "percent": percent(float(probs[index])), "width": round(100 * float(probs[index]), 2),
+            "name": name, "link": link, "thumbnail": thumbnail, "percent": percent(prob), "width": round(100 * prob, 2)
         }  # fmt: skip
 
-    def _thumbnail(self, index: int, up: str) -> str:
-        """The address of a thumbnail from a page, which will be made."""
-        self.shown.add(index)
-        result = self.journal.get(self.names[index])
-        return f"{up}{_thumbnail_path(result.digest if result else '')}"
+    def _thumbnail(self, index: int) -> str:
+        """The address in the gallery of a thumbnail, which will be made."""
+        name, digest = self.images[index]
+        self.shown[digest] = name
+        return f"{THUMBNAILS}/{digest}.jpg"
 
     def _write(self, page: str, title: str, **context: Any) -> None:
         from labelr.scoring.report.page import render_page
@@ -188,21 +178,19 @@ class Gallery:
 
     def make_thumbnails(self, track: Track) -> None:
         """Makes the thumbnails that are not there yet, on threads."""
-        place = self.folder / GALLERY[0]
+        from labelr.scoring.report.sections import encode_jpeg
+
         runtime = self.tagger.model.runtime
-        threads = max(runtime.threads, runtime.workers)
+        threads, max_pixels = max(runtime.threads, runtime.workers), self.tagger.options.max_pixels
 
-        def missing() -> Iterator[tuple[Path, Path]]:
-            for index in sorted(self.shown):
-                result = self.journal.get(self.names[index])
-                path = place / _thumbnail_path(result.digest if result else "")
-                if not path.exists():
-                    yield self.base / self.names[index], path
+        def make(name: str, path: Path) -> None:
+            with suppress(UnreadableError):  # it has changed meanwhile, and its place stays empty
+                pixels = read_thumbnail(self.base / name, THUMBNAIL_SIZE, max_pixels=max_pixels, value_range="own")
+                files.write_atomically(path, encode_jpeg(pixels), durable=False)
 
-        def make(task: tuple[Path, Path]) -> None:
-            _make_thumbnail(*task, self.tagger.options.max_pixels)
-
-        made = map_ahead(make, missing(), threads=threads, ahead=2 * threads)
+        paths = ((name, self._thumbnails / f"{digest}.jpg") for digest, name in self.shown.items())
+        missing = (task for task in paths if not task[1].exists())
+        made = map_ahead(lambda task: make(*task), missing, threads=threads, ahead=2 * threads)
         for _ in track(made, lambda: "making thumbnails"):
             signals.raise_if_stopped()
 
@@ -212,12 +200,13 @@ class Gallery:
             digests = self.journal.table_digests(page)
             if page not in self.pages and digests and not is_edited(self.folder / page, digests):
                 (self.folder / page).unlink()
-        place = self.folder / GALLERY[0] / THUMBNAILS
-        results = (self.journal.get(self.names[index]) for index in self.shown)
-        used = {bytes.fromhex(result.digest) for result in results if result}
-        for path in place.glob("*/*.jpg"):
-            if _THUMBNAIL_NAME.fullmatch(path.name) and bytes.fromhex(path.stem) not in used:
+        for path in self._thumbnails.glob("*.jpg"):
+            if path.stem not in self.shown:
                 path.unlink()
+
+    @property
+    def _thumbnails(self) -> Path:
+        return self.folder / GALLERY[0] / THUMBNAILS
 
 
 def _links(pages: list[str], number: int) -> list[tuple[str, str]]:
@@ -225,19 +214,3 @@ def _links(pages: list[str], number: int) -> list[tuple[str, str]]:
     near = {"First": 0, "Previous": number - 1, "Next": number + 1, "Last": len(pages) - 1}
     links = [(text, pages[other]) for text, other in near.items() if 0 <= other < len(pages) and other != number]
     return [("All labels", "../index.html"), *((text, quote(page)) for text, page in links)]
-
-
-def _thumbnail_path(digest: str) -> str:
-    return f"{THUMBNAILS}/{digest[:2]}/{digest}.jpg"
-
-
-def _make_thumbnail(image: Path, path: Path, max_pixels: int) -> None:
-    """Makes a thumbnail, unless the image has become unreadable; its place stays empty then."""
-    from labelr.scoring.report.sections import encode_jpeg
-
-    try:
-        pixels = read_thumbnail(image, THUMBNAIL_SIZE, max_pixels=max_pixels, value_range="own")
-    except UnreadableError:
-        return
-    files.make_folder(path.parent)
-    files.write_atomically(path, encode_jpeg(pixels), durable=False)

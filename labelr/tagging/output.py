@@ -17,13 +17,10 @@ from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
 
 log = logging.getLogger(__name__)
 
-LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = (
+LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = _LISTS = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
-TABLES = (
-    LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE,
-    *(export.file for exports in EXPORTS.values() for export in exports),
-)  # fmt: skip
+TABLES = (*_LISTS, *(name for names in EXPORTS.values() for name in names))
 """The files of all images that an output directory may have."""
 IMAGE_HEADER = ("label", "probability")
 GALLERY = ("gallery", "gallery/labels")

@@ -19,7 +19,7 @@ RUN = (
     "import json, resource, sys, labelr; settings = json.loads(sys.argv[1]); labelr.tag(**settings); "
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 )
-WAYS = {
+WAYS: dict[str, dict[str, object]] = {
     "labels.csv": {"format": ["table"]},
     "parquet, coco, label-studio, cvat": {"format": ["parquet", "coco", "label-studio", "cvat"]},
     "sorted into links": {"format": ["table"], "sort_into": "sorted"},
@@ -42,12 +42,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model")
     parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         make_images(Path("photos"), arguments.images)
-        for way, settings in WAYS.items():
+        for way in arguments.ways:
             output = way.removesuffix(" again")
             common = {"photos": "photos", "model": arguments.model, "output": output, "threads": arguments.threads}
             start = time.perf_counter()
