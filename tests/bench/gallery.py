@@ -56,7 +56,7 @@ def main() -> None:
                 sys.executable,
                 "-c",
                 RUN,
-                json.dumps({**common, "threshold": 0.3, "progress": False, **settings}),
+                json.dumps({**common, "threshold": 0.3, "progress": False, **WAYS[way]}),
             ]
             peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             size = sum(path.stat().st_size for path in Path(output).rglob("*") if path.is_file()) / 1e6
