@@ -514,6 +514,8 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
                 "always: csv and table hold only what the model predicts",
                 "add a format of tags, such as `--format txt`",
             )
+        if self.sort_into is None and self.sort_as != type(self).sort_as:
+            raise SettingError("sort_as: there is no folder to sort into", "name one with `--sort-into DIR`")
         if self.top_k is not None and self.min_labels > self.top_k:
             raise SettingError(
                 f"min_labels {self.min_labels} is more than top_k {self.top_k}", "increase `--top-k`, or leave it out"

@@ -51,9 +51,13 @@ def safe_names(labels: Sequence[str]) -> list[str]:
 
 
 def link_name(image: str) -> str:
-    """The name of the link to an image: its relative path with ``__`` for ``/``; no two images have the same."""
-    name = image.replace("/", "__")
-    if _AMBIGUOUS.search(image):
+    """The name of the link to an image: its relative path with ``__`` for ``/``; no two images have the same.
+
+    Where that is ambiguous, or not every system takes it, a digest follows.
+    """
+    flat = image.replace("/", "__")
+    name = _UNSAFE.sub("_", flat)
+    if name != flat or _AMBIGUOUS.search(image):
         name = f"{PurePath(name).stem}-{_short_digest(image)}{PurePath(name).suffix}"
     return _shortened(name)
 
@@ -76,12 +80,28 @@ def sorted_folder(options: TagOptions) -> Path:
     return Path(os.path.abspath(files.local_path(options.sort_into or "")))
 
 
-def prepare_folder(folder: Path, kind: SortKind, base: Path) -> None:
+def prepare_folder(folder: Path, kind: SortKind, images: Path) -> None:
     """Creates the folder that images are sorted into, if it does not exist, before there is work to lose.
 
     Raises:
         LabelrError: If it holds something else, or links of this kind cannot be made there.
     """
+    with files.writing(folder):
+        _create(folder)
+        if kind == "hardlink" and folder.stat().st_dev != images.stat().st_dev:
+            raise _not_linked(folder, kind, "the images are on another drive")
+        probe = folder / f"{files.DRAFT_PREFIX}link{files.DRAFT_SUFFIX}"
+        probe.unlink(missing_ok=True)
+        try:
+            if kind == "symlink":
+                probe.symlink_to(images)
+                probe.unlink()
+        except OSError as error:
+            raise _not_linked(folder, kind, error.strerror or str(error)) from error
+
+
+def _create(folder: Path) -> None:
+    """Creates the folder with the file that marks it; LabelrError if it is a file, or holds something else."""
     if folder.exists() and not folder.is_dir():
         raise LabelrError(f"sort_into: {folder} is a file", "name a folder with `--sort-into DIR`")
     if not (folder / SORTED_FILE).exists():
@@ -91,16 +111,6 @@ def prepare_folder(folder: Path, kind: SortKind, base: Path) -> None:
             )
         files.make_folder(folder)
         files.write_atomically(folder / SORTED_FILE, "`labelr tag --sort-into` makes and updates this folder.\n")
-    if kind == "hardlink" and folder.stat().st_dev != base.stat().st_dev:
-        raise _not_linked(folder, kind, "the images are on another drive")
-    if kind == "symlink":
-        probe = folder / f"{files.DRAFT_PREFIX}link{files.DRAFT_SUFFIX}"
-        try:
-            probe.unlink(missing_ok=True)
-            probe.symlink_to(base)
-            probe.unlink()
-        except OSError as error:
-            raise _not_linked(folder, kind, error.strerror or str(error)) from error
 
 
 def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
@@ -161,8 +171,10 @@ class Sorter:
         self._base = base
         self._journal = journal
         self._wanted: set[bytes] = set()  # digests of paths, since these would take several times the memory
-        self._existing = {path.name for path in folder.iterdir()}  # in others, all links are made
-        files.delete_drafts(folder)
+        with files.writing(folder):
+            _create(folder)  # it may have vanished during the run
+            self._existing = {path.name for path in folder.iterdir()}  # in others, all links are made
+            files.delete_drafts(folder)
 
     def add(self, batch: Sequence[tuple[Result, str]]) -> None:
         """Makes the links of some images in the folders of these names, unless they are there."""
@@ -218,7 +230,7 @@ class Sorter:
         if self._kind == "symlink":
             path.symlink_to(image)
         elif self._kind == "hardlink":
-            path.hardlink_to(image)
+            path.hardlink_to(os.path.realpath(image))
         else:
             with open_file(image) as source, files.replacing(path, durable=False) as copy:
                 shutil.copyfileobj(source, copy)

@@ -286,7 +286,7 @@ def tag(
     if is_empty:
         return _keep_results(inputs, tagger, folder)
     if chosen.sort_into is not None and not dry_run:
-        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.base)
+        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
     run_settings = {**tagger.settings, "photos": str(inputs.base)}
     if dry_run:
         return _preview(inputs, tagger, folder, None if force else run_settings)
