@@ -504,6 +504,7 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     xmp_root: str = _output("", "Parent keyword of the labels in XMP, such as `auto`.", metavar="NAME")
     embed: bool = _output(False, "Write XMP into JPEG images themselves; other images get an XMP file.")
     backup: bool = _output(True, "Keep the original of an image that `--embed` changes as a.jpg.bak.")
+    gallery: bool = _output(False, "Write gallery/index.html: thumbnails by label, the most probable first.")
     uncertain: int = _output(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )
@@ -525,6 +526,8 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
                 "always: csv and table hold only what the model predicts",
                 "add a format of tags, such as `--format txt`",
             )
+        if self.sort_into is None and self.sort_as != type(self).sort_as:
+            raise SettingError("sort_as: there is no folder to sort into", "name one with `--sort-into DIR`")
         if self.top_k is not None and self.min_labels > self.top_k:
             raise SettingError(
                 f"min_labels {self.min_labels} is more than top_k {self.top_k}", "increase `--top-k`, or leave it out"

@@ -123,6 +123,7 @@ def test_format_is_one_of_its_choices() -> None:
     [
         ({"format": "table", "in_place": True}, "no files of single images"),
         ({"always": "holiday"}, "always: csv and table hold only what the model predicts"),
+        ({"sort_as": "copy"}, "sort_as: there is no folder to sort into"),
         ({"append": True}, "only txt files can be appended to"),
         ({"top_k": 1, "min_labels": 2}, "min_labels 2 is more than top_k 1"),
         ({"threshold": 0.5, "threshold_file": "t.csv"}, "threshold and threshold_file exclude each other"),

@@ -191,6 +191,27 @@ def test_hostile_names_of_images_are_sorted(shapes: Path, tmp_path: Path, traine
     assert len(links(folder)) == 2 * len(names) * len(trained.labels)
 
 
+def test_hard_links_lead_to_the_file_behind_a_link(photos: Path, tmp_path: Path, trained: Model) -> None:
+    (photos / "linked.png").symlink_to(photos / "a.png")
+    folder = sort(photos, trained, tmp_path, sort_as="hardlink", only=trained.labels[0])
+    assert not (folder / trained.labels[0] / "linked.png").is_symlink()
+    assert (folder / trained.labels[0] / "linked.png").samefile(photos / "a.png")
+
+
+def test_folder_that_vanishes_during_the_run_is_made_again(photos: Path, tmp_path: Path, trained: Model) -> None:
+    def track(items: Any, description: Any, total: Any = None) -> Any:
+        yield from items
+        shutil.rmtree(tmp_path / "sorted")
+
+    assert len(links(sort(photos, trained, tmp_path, track=track))) == 12
+
+
+def test_name_that_not_every_system_takes_gets_a_digest() -> None:
+    assert link_name("trip/b.jpg") == "trip__b.jpg"
+    assert link_name("a:b?.jpg").startswith("a_b_-")
+    assert link_name("a__b.jpg") != link_name("a/b.jpg")
+
+
 def test_labels_become_names_that_every_system_takes() -> None:
     labels = ["..", "a/b", "a_b", "Dog", "dog", "CON", "lpt1.x", " x. ", "", "tab\t", "é" * 300, "fine label"]
     names = safe_names(labels)
@@ -221,7 +242,7 @@ def test_names_of_links_are_different_and_in_no_folder(images: list[str]) -> Non
     assert not any("/" in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["--sort-into=x"])
+@pytest.mark.parametrize("name", ["--sort-into=x", "--gallery"])
 def test_stdout_leaves_no_place_for_folders(cli: Cli, photos: Path, trained: Model, name: str) -> None:
     done = cli("tag", photos, "--model", trained.path, "-o", "-", name)
     assert (done.code, done.out) == (2, "")

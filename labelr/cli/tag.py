@@ -93,6 +93,7 @@ def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
         "--in-place": options.in_place,
         "--uncertain": options.uncertain > 0,
         "--sort-into": options.sort_into is not None,
+        "--gallery": options.gallery,
     }
     for name, given in chosen.items():
         if given:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from io import BufferedWriter
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
@@ -31,16 +31,8 @@ Images = Callable[[], Iterator[TaggedImage]]
 Replacing = Callable[[Path], AbstractContextManager[BufferedWriter]]
 
 
-class Export(NamedTuple):
-    """A file for another program.
-
-    Attributes:
-        file: Its name in the output directory.
-        write: Writes it, given the tagged images, the tagger, and the folder of the images.
-    """
-
-    file: str
-    write: Callable[[IO[bytes], Images, Tagger, Path], None]
+Write = Callable[[IO[bytes], Images, Tagger, Path], None]
+"""Writes a file, given the tagged images, the tagger, and the folder of the images."""
 
 
 def check_formats(formats: Collection[str]) -> None:
@@ -64,7 +56,7 @@ def write_exports(folder: Path, images: Images, tagger: Tagger, base: Path, repl
     Raises:
         LabelrError: If a file cannot be written.
     """
-    chosen = [export for name in tagger.options.formats for export in EXPORTS.get(name, ())]
+    chosen = {file: write for name in tagger.options.formats for file, write in EXPORTS.get(name, {}).items()}
     if not chosen:
         return
     left_out = [image.name for image in images() if _NOT_TEXT.search(image.name)]
@@ -72,12 +64,12 @@ def write_exports(folder: Path, images: Images, tagger: Tagger, base: Path, repl
     def of_text() -> Iterator[TaggedImage]:
         return (image for image in images() if not _NOT_TEXT.search(image.name))
 
-    for export in chosen:
-        with replacing(folder / export.file) as file:
-            export.write(file, of_text, tagger, base)
+    for name, write in chosen.items():
+        with replacing(folder / name) as file:
+            write(file, of_text, tagger, base)
     if left_out:
         what = pluralize(len(left_out), "image whose name is no text", "images whose names are no text")
-        log.warning("%s left out of %s: %s", what, preview([each.file for each in chosen]), preview(left_out))
+        log.warning("%s left out of %s: %s", what, preview(list(chosen)), preview(left_out))
 
 
 def model_version(tagger: Tagger) -> str:
@@ -132,13 +124,13 @@ def _write_coco(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> 
         for annotation, (number, image, tag) in enumerate(cells, start=1):
             width, height = image.result.width, image.result.height
             column = ids[tag] - 1
-            score = {"score": _rounded(image.probs[column])} if column < len(image.probs) else {}
+            score = {"score": round(float(image.probs[column]), 6)} if column < len(image.probs) else {}
             yield {
                 "id": annotation, "image_id": number, "category_id": ids[tag], "bbox": [0, 0, width, height],
                 "area": width * height, "iscrowd": 0, "segmentation": [], **score,
             }  # fmt: skip
 
-    file.write(f'{{"info": {_json(info)}, "licenses": [],\n"categories": '.encode())
+    file.write(f'{{"info": {json_line(info).strip()}, "licenses": [],\n"categories": '.encode())
     _write_list(file, categories)
     for name, values in (("images", entries()), ("annotations", annotations())):
         file.write(f',\n"{name}": '.encode())
@@ -174,22 +166,14 @@ def _write_label_studio_config(file: IO[bytes], images: Images, tagger: Tagger, 
 
 def _least_certain(image: TaggedImage) -> float:
     """The probability of the least certain decision on the labels of an image."""
-    return _rounded(np.where(image.applies, image.probs, 1 - image.probs).min())
-
-
-def _rounded(prob: float) -> float:
-    return round(float(prob), 6)
-
-
-def _json(value: object) -> str:
-    return json_line(value).rstrip("\n")
+    return round(float(np.where(image.applies, image.probs, 1 - image.probs).min()), 6)
 
 
 def _write_list(file: IO[bytes], values: Iterable[object]) -> None:
     """Writes a list, one value a line."""
     file.write(b"[")
     for number, value in enumerate(values):
-        file.write(f"{',' if number else ''}\n{_json(value)}".encode())
+        file.write(f"{',' if number else ''}\n{json_line(value).strip()}".encode())
     file.write(b"\n]")
 
 
@@ -200,12 +184,12 @@ def _write_cvat(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> 
     """CVAT for images 1.1, with a tag of the whole image for each label."""
     selection = tagger.selection
     labels = (
-        f"        <label><name>{_xml(tag)}</name><type>tag</type><attributes></attributes></label>\n"
+        f"        <label><name>{escape(_clean(tag))}</name><type>tag</type><attributes></attributes></label>\n"
         for tag in (*selection.labels, *selection.always)
     )
     head = (
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n'
-        f"      <name>{_xml(base.name)}</name>\n      <size>{sum(1 for _ in images())}</size>\n"
+        f"      <name>{escape(_clean(base.name))}</name>\n      <size>{sum(1 for _ in images())}</size>\n"
         "      <mode>annotation</mode>\n      <labels>\n"
     )
     for text in chain([head], labels, ["      </labels>\n    </task>\n  </meta>\n"]):
@@ -219,21 +203,14 @@ def _write_cvat(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> 
     file.write(b"</annotations>\n")
 
 
-def _xml(text: str) -> str:
-    return escape(_clean(text))
-
-
 def _clean(text: str) -> str:
     return _NOT_TEXT.sub("\ufffd", text)
 
 
-EXPORTS = {
-    "parquet": (Export("labels.parquet", _write_parquet),),
-    "coco": (Export("coco.json", _write_coco),),
-    "label-studio": (
-        Export("label-studio.json", _write_label_studio),
-        Export("label-studio.xml", _write_label_studio_config),
-    ),
-    "cvat": (Export("cvat.xml", _write_cvat),),
+EXPORTS: dict[str, dict[str, Write]] = {
+    "parquet": {"labels.parquet": _write_parquet},
+    "coco": {"coco.json": _write_coco},
+    "label-studio": {"label-studio.json": _write_label_studio, "label-studio.xml": _write_label_studio_config},
+    "cvat": {"cvat.xml": _write_cvat},
 }
-"""The files of each format."""
+"""The files of each format in the output directory."""

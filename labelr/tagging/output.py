@@ -17,15 +17,14 @@ from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
 
 log = logging.getLogger(__name__)
 
-LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = (
+LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = _LISTS = (
     "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
 )  # fmt: skip
-TABLES = (
-    LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE,
-    *(export.file for exports in EXPORTS.values() for export in exports),
-)  # fmt: skip
+TABLES = (*_LISTS, *(name for names in EXPORTS.values() for name in names))
 """The files of all images that an output directory may have."""
 IMAGE_HEADER = ("label", "probability")
+GALLERY = ("gallery", "gallery/labels")
+"""The folders of the gallery's first page, and of those of labels."""
 SUMMARY_FILE = "summary.json"
 FILE_KINDS = ("csv", "txt", "xmp", "xmp stem")
 """The kinds of files that are written for single images."""
@@ -170,10 +169,16 @@ def _clear(folder: Path, settings: Mapping[str, Any]) -> None:
             return
         if kept:
             log.warning("kept %s, edited or not written by labelr: %s", pluralize(len(kept), "file"), preview(kept))
-        for name in TABLES:
+        for name in (*TABLES, *pages_in(folder)):
             if not is_edited(folder / name, journal.table_digests(name)):
                 (folder / name).unlink(missing_ok=True)
         journal.clear()
+
+
+def pages_in(folder: Path) -> list[str]:
+    """The pages of the gallery in an output directory, by their paths in it; none behind a link."""
+    pages = (path for place in GALLERY for path in (folder / place).glob("*.html") if files.is_inside(path, folder))
+    return sorted(path.relative_to(folder).as_posix() for path in pages)
 
 
 def root_of(folder: Path, settings: Mapping[str, Any]) -> Path:

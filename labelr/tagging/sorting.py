@@ -51,9 +51,13 @@ def safe_names(labels: Sequence[str]) -> list[str]:
 
 
 def link_name(image: str) -> str:
-    """The name of the link to an image: its relative path with ``__`` for ``/``; no two images have the same."""
-    name = image.replace("/", "__")
-    if _AMBIGUOUS.search(image):
+    """The name of the link to an image: its relative path with ``__`` for ``/``; no two images have the same.
+
+    Where that is ambiguous, or not every system takes it, a digest follows.
+    """
+    flat = image.replace("/", "__")
+    name = _UNSAFE.sub("_", flat)
+    if name != flat or _AMBIGUOUS.search(image):
         name = f"{PurePath(name).stem}-{_short_digest(image)}{PurePath(name).suffix}"
     return _shortened(name)
 
@@ -76,12 +80,28 @@ def sorted_folder(options: TagOptions) -> Path:
     return Path(os.path.abspath(files.local_path(options.sort_into or "")))
 
 
-def prepare_folder(folder: Path, kind: SortKind, base: Path) -> None:
+def prepare_folder(folder: Path, kind: SortKind, images: Path) -> None:
     """Creates the folder that images are sorted into, if it does not exist, before there is work to lose.
 
     Raises:
         LabelrError: If it holds something else, or links of this kind cannot be made there.
     """
+    with files.writing(folder):
+        _create(folder)
+        if kind == "hardlink" and folder.stat().st_dev != images.stat().st_dev:
+            raise _not_linked(folder, kind, "the images are on another drive")
+        probe = folder / f"{files.DRAFT_PREFIX}link{files.DRAFT_SUFFIX}"
+        probe.unlink(missing_ok=True)
+        try:
+            if kind == "symlink":
+                probe.symlink_to(images)
+                probe.unlink()
+        except OSError as error:
+            raise _not_linked(folder, kind, error.strerror or str(error)) from error
+
+
+def _create(folder: Path) -> None:
+    """Creates the folder with the file that marks it; LabelrError if it is a file, or holds something else."""
     if folder.exists() and not folder.is_dir():
         raise LabelrError(f"sort_into: {folder} is a file", "name a folder with `--sort-into DIR`")
     if not (folder / SORTED_FILE).exists():
@@ -91,16 +111,6 @@ def prepare_folder(folder: Path, kind: SortKind, base: Path) -> None:
             )
         files.make_folder(folder)
         files.write_atomically(folder / SORTED_FILE, "`labelr tag --sort-into` makes and updates this folder.\n")
-    if kind == "hardlink" and folder.stat().st_dev != base.stat().st_dev:
-        raise _not_linked(folder, kind, "the images are on another drive")
-    if kind == "symlink":
-        probe = folder / f"{files.DRAFT_PREFIX}link{files.DRAFT_SUFFIX}"
-        try:
-            probe.unlink(missing_ok=True)
-            probe.symlink_to(base)
-            probe.unlink()
-        except OSError as error:
-            raise _not_linked(folder, kind, error.strerror or str(error)) from error
 
 
 def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
@@ -108,11 +118,14 @@ def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
     return LabelrError(f"{what} cannot be made in {folder}: {reason}", "make copies with `--sort-as copy`")
 
 
-def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> None:
+def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> int:
     """Makes a link of each image in the folder of each of its labels, and removes those that no longer apply.
 
     A link that was removed by somebody else is not made again, unless its folder was removed as well. What labelr did
     not make, or somebody has changed, is kept, and counted in a warning.
+
+    Returns:
+        The number of links that are there now.
 
     Raises:
         LabelrError: If links cannot be made.
@@ -133,6 +146,7 @@ def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journ
         )  # fmt: skip
     if sorter.failed:
         log.warning("%s could not be sorted: %s", pluralize(len(sorter.failed), "image"), preview(list(sorter.failed)))
+    return sorter.num_links
 
 
 class Sorter:
@@ -145,18 +159,22 @@ class Sorter:
         folder: The folder.
         kept: What is in the way of links and not labelr's.
         failed: The images that could not be linked.
+        num_links: The number of labelr's links that are there now.
     """
 
     def __init__(self, folder: Path, kind: SortKind, base: Path, journal: Journal) -> None:
         self.folder = folder
         self.kept: list[Path] = []
         self.failed: dict[str, None] = {}
+        self.num_links = 0
         self._kind = kind
         self._base = base
         self._journal = journal
         self._wanted: set[bytes] = set()  # digests of paths, since these would take several times the memory
-        self._existing = {path.name for path in folder.iterdir()}  # in others, all links are made
-        files.delete_drafts(folder)
+        with files.writing(folder):
+            _create(folder)  # it may have vanished during the run
+            self._existing = {path.name for path in folder.iterdir()}  # in others, all links are made
+            files.delete_drafts(folder)
 
     def add(self, batch: Sequence[tuple[Result, str]]) -> None:
         """Makes the links of some images in the folders of these names, unless they are there."""
@@ -175,6 +193,7 @@ class Sorter:
                 self.failed[result.name] = None
             else:
                 self._journal.put_link(path, Link(content, made=True))
+                self.num_links += 1
 
     def _plan(self, batch: Sequence[tuple[Result, str]]) -> Iterator[tuple[Path, Result, bytes]]:
         """The links to make, which are in the journal now."""
@@ -183,6 +202,7 @@ class Sorter:
             self._wanted.add(_key(path))
             known, exists = self._journal.link(path), os.path.lexists(path)
             if known and known.made and (known.content == content if exists else name in self._existing):
+                self.num_links += exists
                 continue  # it is there, or somebody has removed it
             was_ours = known is not None and exists and _is_ours(path, known.content)
             if not exists or (known and was_ours and known.content != content):
@@ -191,6 +211,7 @@ class Sorter:
                 yield path, result, content
             elif known and (was_ours or _is_ours(path, content)):
                 self._journal.put_link(path, Link(content, made=True))
+                self.num_links += 1
             elif not _is_ours(path, content):
                 self.kept.append(path)
 
@@ -209,7 +230,7 @@ class Sorter:
         if self._kind == "symlink":
             path.symlink_to(image)
         elif self._kind == "hardlink":
-            path.hardlink_to(image)
+            path.hardlink_to(os.path.realpath(image))
         else:
             with open_file(image) as source, files.replacing(path, durable=False) as copy:
                 shutil.copyfileobj(source, copy)

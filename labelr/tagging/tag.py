@@ -83,6 +83,9 @@ class TagSummary:
         seconds: Wall time.
         images_per_second: Images opened per second.
         per_label: Number of images that each label was written for.
+        always: Number of images that each further tag was written for.
+        links: Number of links or copies of images in folders of labels.
+        pages: Number of pages of the gallery.
         complete: False until the run has finished.
         run: What the tables are read by; None if the run wrote no results. It is not in ``summary.json``.
     """
@@ -109,6 +112,9 @@ class TagSummary:
     seconds: float = 0.0
     images_per_second: float = 0.0
     per_label: dict[str, int] = field(default_factory=dict)
+    always: dict[str, int] = field(default_factory=dict)
+    links: int = 0
+    pages: int = 0
     complete: bool = False
     run: Run | None = field(default=None, repr=False, compare=False)
 
@@ -155,7 +161,8 @@ class TagSummary:
         """The summary of a run before its start."""
         model, selection = tagger.model, tagger.selection
         per_label = dict.fromkeys(selection.labels, 0)
-        return cls(str(output), model.name, model.info.digest, selection.threshold, per_label=per_label)
+        always = dict.fromkeys(selection.always, 0)
+        return cls(str(output), model.name, model.info.digest, selection.threshold, per_label=per_label, always=always)
 
     def to_json(self) -> dict[str, Any]:
         """The summary, ready for JSON."""
@@ -224,6 +231,7 @@ class TagSummary:
 
     def finish(self, seconds: float) -> None:
         """Marks the run as complete after some seconds."""
+        self.always = dict.fromkeys(self.always, self.ok)
         self.seconds = round(seconds, 3)
         self.images_per_second = round(self.rate(seconds), 2)
         self.complete = True
@@ -277,7 +285,7 @@ def tag(
     if is_empty:
         return _keep_results(inputs, tagger, folder)
     if chosen.sort_into is not None and not dry_run:
-        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.base)
+        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
     run_settings = {**tagger.settings, "photos": str(inputs.base)}
     if dry_run:
         return _preview(inputs, tagger, folder, None if force else run_settings)
@@ -289,7 +297,8 @@ def tag(
         signals.raise_if_stopped()
         new_failures = journal.new_failures()
         summary.count_known(summary.failed - len(new_failures))
-        summary.vanished = writer.finish()
+        summary.vanished = writer.finish(track)
+        summary.links, summary.pages = writer.num_links, writer.num_pages
         summary.finish(time.perf_counter() - start)
         summary.run = Run(run_settings, tagger.selection)
         _write_summary(folder, summary)

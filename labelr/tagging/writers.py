@@ -15,7 +15,9 @@ from typing import Any
 from labelr import files, serialization
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.progress import Track, untracked
 from labelr.tagging.exports import write_exports
+from labelr.tagging.gallery import write_gallery
 from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.output import (
     ERRORS_FILE,
@@ -52,9 +54,15 @@ def image_txt(tags: Sequence[str]) -> bytes:
 
 
 class DirectoryWriter:
-    """Writes results into an output directory, where files that a user has edited are kept."""
+    """Writes results into an output directory, where files that a user has edited are kept.
+
+    Attributes:
+        num_links: Links or copies of images that are sorted, after `finish`.
+        num_pages: Pages of the gallery, after `finish`.
+    """
 
     def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
+        self.num_links = self.num_pages = 0
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
         self._photo_files = PhotoFiles(tagger)
@@ -193,7 +201,7 @@ class DirectoryWriter:
         self._journal.put_predicted(image.name, image.applies)
         self._journal.put(image.result)
 
-    def finish(self) -> int:
+    def finish(self, track: Track = untracked) -> int:
         """Writes the tables and what vanished during the run, and deletes the files of images that are gone or failed.
 
         Returns:
@@ -219,8 +227,12 @@ class DirectoryWriter:
             reviewed = pluralize(self._photo_files.num_reviewed, "file")
             log.info("XMP left as it is, since somebody reviewed its labels: in %s", reviewed)
         self._write_tables()
+        if self._tagger.options.gallery:
+            self.num_pages = write_gallery(
+                self._folder, self._tagged, self._tagger, self._base, self._journal, self._replacing, track
+            )
         if self._tagger.options.sort_into is not None:
-            sort_images(self._tagged(), self._tagger, self._base, self._journal)
+            self.num_links = sort_images(self._tagged(), self._tagger, self._base, self._journal)
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
             raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
@@ -280,9 +292,10 @@ class DirectoryWriter:
             with os.fdopen(os.dup(file.fileno()), "rb") as content:
                 content.seek(0)
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
-            if is_edited(path, (digest, *self._journal.table_digests(path.name))):
+            name = path.relative_to(self._folder).as_posix()
+            if is_edited(path, (digest, *self._journal.table_digests(name))):
                 log.warning("nothing shows that labelr wrote %s, which is now called %s", path, _rename(path).name)
-            self._journal.put_table(path.name, files.digest(path), digest)
+            self._journal.put_table(name, files.digest(path), digest)
         self._tables.append(path)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -26,6 +26,9 @@ from labelr.scoring.report.plots import CHARTS, write_charts
 from labelr.scoring.report.sections import MakeThumbnail, make_thumbnail
 from labelr.scoring.results import Evaluation
 from labelr.version import __version__
+
+if TYPE_CHECKING:
+    import jinja2
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "report.html.j2"
@@ -163,13 +166,6 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
         template: Extends ``base.html.j2``.
         context: Its variables. The base template needs the `title`, and the anchor and title of each of the `sections`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, loader=jinja2.FileSystemLoader([template.parent, HERE]), undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"breakable": breakable, "score": text.format_score}
     script = (HERE / "report.js").read_text(encoding="utf-8")
     base = {
         "version": __version__,
@@ -177,4 +173,17 @@ def render_page(template: Path, context: Mapping[str, Any]) -> str:
         "script": Markup(script),  # noqa: S704 - our own
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return environment.get_template(template.name).render({**context, **base}) + "\n"
+    return _environment(template.parent).get_template(template.name).render({**context, **base}) + "\n"
+
+
+@cache
+def _environment(folder: Path) -> "jinja2.Environment":
+    """The environment of the templates in a folder, which keeps them compiled."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, loader=jinja2.FileSystemLoader([folder, HERE]), undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"breakable": breakable, "score": text.format_score}
+    return environment

@@ -75,10 +75,10 @@ def make_thumbnail(path: Path, value_range: ValueRange = UNKNOWN_RANGE) -> Thumb
         pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize, value_range=value_range)
     except UnreadableError as error:
         return Thumbnail("", None, str(error))
-    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(_encode_jpeg(pixels)).decode()}", pixels)
+    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(pixels)).decode()}", pixels)
 
 
-def _encode_jpeg(pixels: Pixels) -> bytes:
+def encode_jpeg(pixels: Pixels) -> bytes:
     """The pixels as JPEG, at a lower quality where they would take too many bytes."""
     image, content = Image.fromarray(pixels), b""
     for quality in JPEG_QUALITIES:
