@@ -4,11 +4,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labelr.config import CompareOptions, EvaluateOptions, ReadOptions, TagOptions, TrainConfig, TuneOptions
+    from labelr.config import (
+        CompareOptions,
+        EvaluateOptions,
+        ExportOptions,
+        ReadOptions,
+        TagOptions,
+        TrainConfig,
+        TuneOptions,
+    )
     from labelr.data.check import Check, check
     from labelr.data.dataset import Dataset
     from labelr.data.load import read
     from labelr.errors import LabelrError
+    from labelr.exporting.export import Export, export
     from labelr.model.predict import Model
     from labelr.model.store import load
     from labelr.scoring.compare import Comparison, compare
@@ -21,17 +30,27 @@ if TYPE_CHECKING:
     from labelr.version import __version__
 
 __all__ = [
-    "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "FitResult", "LabelrError",
-    "Model", "ReadOptions", "TagOptions", "TagSummary", "TrainConfig", "TuneOptions", "TuneResult", "__version__",
-    "check", "compare", "evaluate", "fit", "load", "read", "tag", "tune",
+    "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "Export",
+    "ExportOptions", "FitResult", "LabelrError", "Model", "ReadOptions", "TagOptions", "TagSummary",
+    "TrainConfig", "TuneOptions", "TuneResult", "__version__", "check", "compare", "evaluate", "export", "fit",
+    "load", "read", "tag", "tune",
 ]  # fmt: skip
 
 _MODULES = {
-    "labelr.config": ("CompareOptions", "EvaluateOptions", "ReadOptions", "TagOptions", "TrainConfig", "TuneOptions"),
+    "labelr.config": (
+        "CompareOptions",
+        "EvaluateOptions",
+        "ExportOptions",
+        "ReadOptions",
+        "TagOptions",
+        "TrainConfig",
+        "TuneOptions",
+    ),
     "labelr.data.check": ("Check", "check"),
     "labelr.data.dataset": ("Dataset",),
     "labelr.data.load": ("read",),
     "labelr.errors": ("LabelrError",),
+    "labelr.exporting.export": ("Export", "export"),
     "labelr.model.predict": ("Model",),
     "labelr.model.store": ("load",),
     "labelr.scoring.compare": ("Comparison", "compare"),
@@ -43,8 +62,8 @@ _MODULES = {
     "labelr.tuning.tune": ("tune",),
     "labelr.version": ("__version__",),
 }
-_FUNCTIONS = ("check", "compare", "evaluate", "fit", "load", "read", "tag", "tune")
-_WITH_PROGRESS = ("check", "compare", "evaluate", "fit", "tag", "tune")
+_FUNCTIONS = ("check", "compare", "evaluate", "export", "fit", "load", "read", "tag", "tune")
+_WITH_PROGRESS = ("check", "compare", "evaluate", "export", "fit", "tag", "tune")
 
 
 def __getattr__(name: str) -> object:
