@@ -38,7 +38,7 @@ def export(
 
     The file takes the pixels of any number of images and gives calibrated probabilities. Labels, thresholds and how
     images are prepared are in its metadata. It is kept only if its probabilities are those of the saved model. Prints
-    its path. Requires labelr[export].
+    its path. Requires the extra `export`.
 
     Examples:
         labelr export birds
