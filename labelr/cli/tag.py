@@ -28,7 +28,7 @@ Model = Annotated[
     str | None,
     opt.option(
         "--model",
-        "Name or directory of a model, or an ONNX file. Default: that of `labelr models default`, else the newest.",
+        "Model by name or directory, or ONNX file. Default: of `labelr models default`, else the newest.",
         "Model",
         metavar="NAME|DIR|FILE",
         find=completion.models,

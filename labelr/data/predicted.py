@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.data.formats.layouts import read_source
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark, column_key, marks_among
 from labelr.data.label_table import LabelTable
@@ -75,6 +74,8 @@ def read_reviewed(source: Source) -> LabelTable:
     Raises:
         LabelrError: If the file cannot be read, or no row is left.
     """
+    from labelr.data.formats.layouts import read_source  # all layouts, which `labelr tag` need not load
+
     folder = source.path if source.is_folder else source.path.parent
     if source.path.name == UNFILLED_FILE or not os.path.lexists(folder / JOURNAL):
         return read_source(source)

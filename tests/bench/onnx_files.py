@@ -112,6 +112,7 @@ def main() -> None:
                 rates[engine] += [measures[engine]() for _ in range(5)]
                 starts[engine].append(first_label(options, photo))
                 tagged[engine].append(tag(options, given.photos, Path(name, "out")))
+                print(engine, rates[engine][-1], starts[engine][-1], tagged[engine][-1], file=sys.stderr, flush=True)
         for engine in found:
             wall, cpu = (min(values) for values in zip(*starts[engine], strict=True))
             print(
