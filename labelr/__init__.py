@@ -4,12 +4,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labelr.config import CompareOptions, EvaluateOptions, ReadOptions, TagOptions, TrainConfig, TuneOptions
+    from labelr.config import (
+        CompareOptions,
+        EvaluateOptions,
+        ExportOptions,
+        ReadOptions,
+        TagOptions,
+        TrainConfig,
+        TuneOptions,
+    )
     from labelr.data.check import Check, check
     from labelr.data.dataset import Dataset
     from labelr.data.load import read
     from labelr.errors import LabelrError
-    from labelr.model.archive import export_model, import_model
+    from labelr.exporting.export import Export, export
+    from labelr.model.archive import export_archive, import_archive
     from labelr.model.predict import Model
     from labelr.model.store import load
     from labelr.scoring.compare import Comparison, compare
@@ -22,18 +31,28 @@ if TYPE_CHECKING:
     from labelr.version import __version__
 
 __all__ = [
-    "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "FitResult", "LabelrError",
-    "Model", "ReadOptions", "TagOptions", "TagSummary", "TrainConfig", "TuneOptions", "TuneResult", "__version__",
-    "check", "compare", "evaluate", "export_model", "fit", "import_model", "load", "read", "tag", "tune",
+    "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "Export",
+    "ExportOptions", "FitResult", "LabelrError", "Model", "ReadOptions", "TagOptions", "TagSummary",
+    "TrainConfig", "TuneOptions", "TuneResult", "__version__", "check", "compare", "evaluate", "export", "export_archive",
+    "fit", "import_archive", "load", "read", "tag", "tune",
 ]  # fmt: skip
 
 _MODULES = {
-    "labelr.config": ("CompareOptions", "EvaluateOptions", "ReadOptions", "TagOptions", "TrainConfig", "TuneOptions"),
+    "labelr.config": (
+        "CompareOptions",
+        "EvaluateOptions",
+        "ExportOptions",
+        "ReadOptions",
+        "TagOptions",
+        "TrainConfig",
+        "TuneOptions",
+    ),
     "labelr.data.check": ("Check", "check"),
     "labelr.data.dataset": ("Dataset",),
     "labelr.data.load": ("read",),
     "labelr.errors": ("LabelrError",),
-    "labelr.model.archive": ("export_model", "import_model"),
+    "labelr.exporting.export": ("Export", "export"),
+    "labelr.model.archive": ("export_archive", "import_archive"),
     "labelr.model.predict": ("Model",),
     "labelr.model.store": ("load",),
     "labelr.scoring.compare": ("Comparison", "compare"),
@@ -45,8 +64,20 @@ _MODULES = {
     "labelr.tuning.tune": ("tune",),
     "labelr.version": ("__version__",),
 }
-_FUNCTIONS = ("check", "compare", "evaluate", "export_model", "fit", "import_model", "load", "read", "tag", "tune")
-_WITH_PROGRESS = ("check", "compare", "evaluate", "fit", "tag", "tune")
+_FUNCTIONS = (
+    "check",
+    "compare",
+    "evaluate",
+    "export",
+    "export_archive",
+    "fit",
+    "import_archive",
+    "load",
+    "read",
+    "tag",
+    "tune",
+)
+_WITH_PROGRESS = ("check", "compare", "evaluate", "export", "fit", "tag", "tune")
 
 
 def __getattr__(name: str) -> object:

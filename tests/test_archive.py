@@ -24,7 +24,7 @@ from labelr import locks
 from labelr.data.splits import read_splits
 from labelr.errors import LabelrError
 from labelr.model import store
-from labelr.model.archive import export_model, import_model, verify
+from labelr.model.archive import export_archive, import_archive, verify
 from labelr.model.calibration import UNCALIBRATED
 from labelr.model.info import Architecture, ModelInfo, Preprocessing, Pretraining
 from labelr.model.predict import Model
@@ -57,7 +57,7 @@ def birds(trained: Model, home: Path) -> Path:
 
 @pytest.fixture
 def exported(birds: Path, tmp_path: Path) -> Path:
-    return export_model("birds", tmp_path / "birds.zip")
+    return export_archive("birds", tmp_path / "birds.zip")
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ def state_of(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("folder", sorted(FORMATS.glob("format-*")), ids=lambda folder: folder.name)
 def test_model_of_every_format_is_imported_and_predicts_the_same(folder: Path) -> None:
-    model = store.load(import_model(folder / "model.zip"), device="cpu", amp=False, threads=1)
+    model = store.load(import_archive(folder / "model.zip"), device="cpu", amp=False, threads=1)
     with (folder / "probabilities.csv").open(newline="") as file:
         expected = {row["label"]: float(row["probability"]) for row in csv.DictReader(file)}
     _, probs = model.predict([folder / "image.png"])
@@ -102,7 +102,7 @@ def test_archive_of_a_newer_format_is_refused_with_a_hint_before_its_unknown_mem
     with pytest.raises(
         LabelrError, match=r"new\.zip/model\.json has format 99, and this labelr reads up to 1"
     ) as caught:
-        import_model(write(tmp_path / "new.zip", contents))
+        import_archive(write(tmp_path / "new.zip", contents))
     assert "upgrade" in caught.value.hint
 
 
@@ -110,13 +110,13 @@ def test_archive_of_a_newer_format_is_refused_with_a_hint_before_its_unknown_mem
 
 
 def test_same_model_gives_the_same_bytes_at_any_time_and_after_an_import(birds: Path, tmp_path: Path) -> None:
-    first = export_model("birds", tmp_path / "first.zip")
+    first = export_archive("birds", tmp_path / "first.zip")
     for path in birds.iterdir():
         os.utime(path, (0, 0))
-    second = export_model(birds, tmp_path / "second.zip")
+    second = export_archive(birds, tmp_path / "second.zip")
     store.remove(birds)
-    assert import_model(first).name == "birds"
-    third = export_model("birds", tmp_path / "third.zip")
+    assert import_archive(first).name == "birds"
+    third = export_archive("birds", tmp_path / "third.zip")
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
@@ -133,7 +133,7 @@ def test_archive_holds_nothing_but_the_model_and_names_no_image_and_no_folder(ex
 
 def test_images_are_still_recognised_by_their_digests(exported: Path, trained: Model) -> None:
     before = read_splits(trained.path / "splits.csv")
-    after = read_splits(import_model(exported) / "splits.csv")
+    after = read_splits(import_archive(exported) / "splits.csv")
     assert {row[1:] for row in after} == {row[1:] for row in before}
     assert len(after) == len(before)
 
@@ -142,7 +142,7 @@ def test_images_are_still_recognised_by_their_digests(exported: Path, trained: M
 def test_imported_model_is_evaluated_without_the_images_that_it_was_trained_on(
     cli: Cli, exported: Path, shapes: Path, home: Path
 ) -> None:
-    folder = import_model(exported, "other")
+    folder = import_archive(exported, "other")
     mine, theirs = (
         json.loads(cli("evaluate", shapes, "--model", name, "--threads", 1, "--json").out)
         for name in ("birds", "other")
@@ -155,24 +155,24 @@ def test_imported_model_is_evaluated_without_the_images_that_it_was_trained_on(
 def test_export_replaces_a_file_only_by_force_and_never_anything_else(birds: Path, tmp_path: Path) -> None:
     target = put(tmp_path, "mine.txt", "mine")
     with pytest.raises(LabelrError, match="exists already") as caught:
-        export_model("birds", target)
+        export_archive("birds", target)
     assert "`--force`" in caught.value.hint
     assert target.read_text() == "mine"
-    assert members(export_model("birds", target, force=True))
+    assert members(export_archive("birds", target, force=True))
     for other in (tmp_path, Path(os.devnull)):
         with pytest.raises(LabelrError, match="is no regular file"):
-            export_model("birds", other, force=True)
+            export_archive("birds", other, force=True)
 
 
 def test_damaged_and_unfinished_models_are_not_exported(birds: Path, tmp_path: Path) -> None:
     weights = next(birds.glob("weights-*"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(LabelrError, match="its digest is not"):
-        export_model("birds", tmp_path / "a.zip")
+        export_archive("birds", tmp_path / "a.zip")
     info = json.loads((birds / "model.json").read_text())
     put(birds, "model.json", json.dumps(info | {"complete": False}))
     with pytest.raises(LabelrError, match="is not finished"):
-        export_model("birds", tmp_path / "a.zip")
+        export_archive("birds", tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
 
 
@@ -188,7 +188,7 @@ def test_model_with_a_backbone_has_all_its_weights_in_the_archive(home: Path, tm
     network, folder = store.build_network(info), home / "models" / "dogs"
     folder.mkdir(parents=True)
     store.save(folder, network, info)
-    imported = import_model(export_model("dogs", tmp_path / "dogs.zip"))
+    imported = import_archive(export_archive("dogs", tmp_path / "dogs.zip"))
     loaded = store.load(imported, device="cpu")
     assert loaded.info.pretraining is not None
     assert loaded.info.pretraining.weights == "w.pth"
@@ -200,19 +200,19 @@ def test_model_with_a_backbone_has_all_its_weights_in_the_archive(home: Path, tm
 
 
 def test_import_takes_the_name_in_the_archive_then_numbers(home: Path) -> None:
-    assert [import_model(PRESENT).name for _ in range(3)] == ["shapes", "shapes-2", "shapes-3"]
-    assert import_model(PRESENT, "other").name == "other"
+    assert [import_archive(PRESENT).name for _ in range(3)] == ["shapes", "shapes-2", "shapes-3"]
+    assert import_archive(PRESENT, "other").name == "other"
     with pytest.raises(LabelrError, match="exists already"):
-        import_model(PRESENT, "other")
+        import_archive(PRESENT, "other")
     with pytest.raises(LabelrError, match="cannot be called"):
-        import_model(PRESENT, "../other")
+        import_archive(PRESENT, "../other")
     assert sorted(path.name for path in (home / "models").iterdir()) == ["other", "shapes", "shapes-2", "shapes-3"]
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_archive_that_another_program_packed_again_is_imported(tmp_path: Path, compression: int) -> None:
     contents = {"shapes/": b"", **members(PRESENT)}
-    assert import_model(write(tmp_path / "again.zip", contents, compression=compression)).name == "shapes"
+    assert import_archive(write(tmp_path / "again.zip", contents, compression=compression)).name == "shapes"
 
 
 def weights_in(contents: dict[str, bytes]) -> str:
@@ -251,7 +251,7 @@ def test_archive_with_other_members_is_refused_and_nothing_is_written(
     path = write(tmp_path / "bad.zip", contents, compression=zipfile.ZIP_DEFLATED)
     before = state_of(tmp_path)
     with pytest.raises(LabelrError, match=message) as caught:
-        import_model(path)
+        import_archive(path)
     assert "labelr-" not in str(caught.value)  # no temporary name
     assert [item for item in state_of(tmp_path) if item not in before] == [home, home / "models"]
 
@@ -276,7 +276,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(change: Change, message: s
     contents = members(PRESENT)
     change(contents)
     path = write(tmp_path / "bad.zip", contents)
-    for read in (import_model, verify):
+    for read in (import_archive, verify):
         with pytest.raises(LabelrError, match=message) as caught:
             read(path)
         assert str(path) in caught.value.message or "backbone" in caught.value.message
@@ -288,7 +288,7 @@ def test_weights_that_do_not_match_the_digest_are_refused(tmp_path: Path) -> Non
     weights = weights_in(contents)
     contents[weights] = contents[weights][:-1] + bytes([contents[weights][-1] ^ 1])
     with pytest.raises(LabelrError, match=r"its digest is not the one in model\.json") as caught:
-        import_model(write(tmp_path / "bad.zip", contents))
+        import_archive(write(tmp_path / "bad.zip", contents))
     assert "`labelr models export`" in caught.value.hint
 
 
@@ -312,13 +312,13 @@ def with_entry(path: Path, **values: Any) -> Path:
 def test_links_encrypted_and_oddly_compressed_members_are_refused(tmp_path: Path) -> None:
     for mode in (stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o666, stat.S_IFDIR | 0o777):
         with pytest.raises(LabelrError, match="is a link or a folder"):
-            import_model(with_entry(tmp_path / "link.zip", external_attr=mode << 16))
+            import_archive(with_entry(tmp_path / "link.zip", external_attr=mode << 16))
     with pytest.raises(LabelrError, match="is compressed in an unusual way"):
-        import_model(with_entry(tmp_path / "bz2.zip", compress_type=zipfile.ZIP_BZIP2))
+        import_archive(with_entry(tmp_path / "bz2.zip", compress_type=zipfile.ZIP_BZIP2))
     start = PRESENT.read_bytes().index(b"PK\1\2")
     encrypted = patched(tmp_path / "a.zip", lambda data: data[: start + 8] + b"\1" + data[start + 9 :])
     with pytest.raises(LabelrError, match="is encrypted"):
-        import_model(encrypted)
+        import_archive(encrypted)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -327,7 +327,7 @@ def test_member_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("shapes/model.json", members(PRESENT)["shapes/model.json"])
     with pytest.raises(LabelrError, match="two members of the same name"):
-        import_model(path)
+        import_archive(path)
 
 
 def test_bomb_that_declares_a_small_size_is_refused(tmp_path: Path) -> None:
@@ -337,20 +337,20 @@ def test_bomb_that_declares_a_small_size_is_refused(tmp_path: Path) -> None:
     size = (30_000_000).to_bytes(4, "little")
     path.write_bytes(path.read_bytes().replace(size, (1000).to_bytes(4, "little")))
     with pytest.raises(LabelrError, match="is damaged: Bad CRC-32"):
-        import_model(path)
+        import_archive(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\5\6" + b"\0" * 18, b"\0" * 10_000])
 def test_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(LabelrError, match=r"a\.zip is damaged: it (is no zip file|holds no model)"):
-        import_model(put(tmp_path, "a.zip", content))
+        import_archive(put(tmp_path, "a.zip", content))
 
 
 def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.zip")
     for name in ("gone.zip", "pipe.zip", "."):
         with pytest.raises(LabelrError, match="cannot read"):
-            import_model(tmp_path / name)
+            import_archive(tmp_path / name)
 
 
 def test_leftover_of_a_killed_import_is_deleted_by_the_next_unless_it_is_in_use(home: Path) -> None:
@@ -359,13 +359,13 @@ def test_leftover_of_a_killed_import_is_deleted_by_the_next_unless_it_is_in_use(
         put(folder, "model/model.json", "{}")
     assert list(store.list_models()) == []
     with locks.locked(used):
-        import_model(PRESENT)
+        import_archive(PRESENT)
     assert (dead.exists(), used.exists()) == (False, True)
 
 
 def test_imports_at_the_same_time_get_names_of_their_own(home: Path) -> None:
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(import_model(PRESENT).name)) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: found.append(import_archive(PRESENT).name)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -380,7 +380,7 @@ def test_imports_at_the_same_time_get_names_of_their_own(home: Path) -> None:
 @pytest.mark.slow
 def test_killed_import_leaves_no_model_or_a_complete_one(home: Path) -> None:
     (home / "models").mkdir(parents=True)
-    code = f"from labelr.model.archive import import_model\nprint(flush=True)\nimport_model({str(PRESENT)!r})"
+    code = f"from labelr.model.archive import import_archive\nprint(flush=True)\nimport_model({str(PRESENT)!r})"
     dice = random.Random(0)
     for _ in range(6):
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as running:
@@ -390,7 +390,7 @@ def test_killed_import_leaves_no_model_or_a_complete_one(home: Path) -> None:
             running.kill()
         for folder, _ in store.list_models():
             verify(folder)
-    import_model(PRESENT)
+    import_archive(PRESENT)
     assert not [path for path in (home / "models").iterdir() if path.name.startswith(".labelr-")]
 
 

@@ -93,11 +93,23 @@ def main() -> NoReturn:
         console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.", wrap=False)
         sys.exit(128 + stopped.number)
     except Exception as error:  # noqa: BLE001 - of memory, or our mistake: shown like all other text
-        if isinstance(error, MemoryError):
-            _fail(LabelrError("memory ran out", "free some memory, or use fewer `--workers`"))
+        if known := _explain(error):
+            _fail(known)
         console.show_crash(error)
         sys.exit(1)
     sys.exit(code)
+
+
+def _explain(error: Exception) -> LabelrError | None:
+    """What a user can do about an error of the machine or of the installation; None for any other."""
+    if isinstance(error, MemoryError):
+        return LabelrError("memory ran out", "free some memory, or use fewer `--workers`")
+    if isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name:
+        return LabelrError(
+            f"the package {error.name} is not installed",
+            "install all that labelr needs with `pip install labelr`; without torch it only tags, with ONNX files",
+        )
+    return None
 
 
 def _fail(error: LabelrError) -> NoReturn:

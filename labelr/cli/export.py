@@ -38,17 +38,17 @@ def export(
 
     The file takes the pixels of any number of images and gives calibrated probabilities. Labels, thresholds and how
     images are prepared are in its metadata. It is kept only if its probabilities are those of the saved model. Prints
-    its path. Requires labelr[export].
+    its path. Requires the extra `export`.
 
     Examples:
         labelr export birds
         labelr export birds --int8 --output birds-int8.onnx
     """
     options = ExportOptions.of(settings)
-    from labelr.exporting.export import export as export_model
+    from labelr.exporting.export import export as export_onnx
 
     with console.session(quiet=quiet, verbose=verbose) as track:
-        done = export_model(name, output, options, data=data or (), force=force, track=track)
+        done = export_onnx(name, output, options, data=data or (), force=force, track=track)
     if json:
         console.show_json(done.to_json())
         return

@@ -160,10 +160,10 @@ def export(
     Examples:
         labelr models export birds birds.zip
     """
-    from labelr.model.archive import export_model
+    from labelr.model.archive import export_archive
 
     with console.session(quiet=quiet, verbose=verbose):
-        path = export_model(name, file, force=force)
+        path = export_archive(name, file, force=force)
     if json:
         console.show_json({"path": str(path), "bytes": path.stat().st_size})
         return
@@ -187,10 +187,10 @@ def import_(
         labelr models import birds.zip --name birds-of-anna
     """
     from labelr.model import store
-    from labelr.model.archive import import_model
+    from labelr.model.archive import import_archive
 
     with console.session(quiet=quiet, verbose=verbose):
-        folder = import_model(file, name)
+        folder = import_archive(file, name)
         if store.listed_default() is None and store.newest_model() == folder:
             console.show_note(f"{folder.name} is the newest model now, which is used without `--model`.")
     if json:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from labelr import console
+from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import TagOptions
 from labelr.errors import pluralize
@@ -21,6 +22,16 @@ FilesFrom = Annotated[
         "Also tag images and folders listed in a file, one per line or separated by NUL bytes; - is stdin.",
         "Data",
         metavar="FILE|-",
+    ),
+]
+Model = Annotated[
+    str | None,
+    opt.option(
+        "--model",
+        "Model by name or directory, or ONNX file. Default: of `labelr models default`, else the newest.",
+        "Model",
+        metavar="NAME|DIR|FILE",
+        find=completion.models,
     ),
 ]
 Output = Annotated[
@@ -38,7 +49,7 @@ Output = Annotated[
 def tag(
     photos: Annotated[list[Path] | None, opt.argument("PHOTOS", "Folders of images, or image files.")] = None,
     files_from: FilesFrom = None,
-    model: opt.Model = None,
+    model: Model = None,
     output: Output = None,
     dry_run: Annotated[bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output")] = False,
     force: opt.Force = False,

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr.data.formats.layouts import read_source, recognise
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark, column_key, marks_among
 from labelr.data.label_table import LabelTable
@@ -77,6 +76,8 @@ def read_reviewed(source: Source) -> LabelTable:
     Raises:
         LabelrError: If the file cannot be read, or no row is left.
     """
+    from labelr.data.formats.layouts import read_source, recognise  # all layouts, which `labelr tag` need not load
+
     folder = source.path if source.is_folder else source.path.parent
     is_xmp = recognise(source)[1] == ("xmp",)  # which says itself what was predicted
     if source.path.name in (UNFILLED_FILE, REVIEWED_FILE) or is_xmp or not os.path.lexists(folder / JOURNAL):

@@ -61,8 +61,8 @@ def verify(path: Path) -> str:
 # --- export ----------------------------------------------------------------------------------------------------------
 
 
-def export_model(model: str | Path, path: str | Path, *, force: bool = False) -> Path:
-    """Writes a model as one zip file for `import_model`, which depends on the model and its name alone.
+def export_archive(model: str | Path, path: str | Path, *, force: bool = False) -> Path:
+    """Writes a model as one zip file for `import_archive`, which depends on the model and its name alone.
 
     It names no image and no folder: the report, ``record.json``, ``errors.csv`` and ``predictions.csv`` are left out,
     and ``splits.csv`` has digests and fingerprints alone.
@@ -142,8 +142,8 @@ def _chunks(path: Path) -> Iterator[bytes]:
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
-def import_model(path: str | Path, name: str | None = None) -> Path:
-    """Verifies an archive of `export_model`, and saves its model in the models folder: complete, or not at all.
+def import_archive(path: str | Path, name: str | None = None) -> Path:
+    """Verifies an archive of `export_archive`, and saves its model in the models folder: complete, or not at all.
 
     Args:
         path: The archive.
@@ -241,7 +241,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> str:
     """Extracts the members of a model into a new folder; returns the model's name.
 
     Raises:
-        ValueError: If there are others, or one is not as `export_model` writes it.
+        ValueError: If there are others, or one is not as `export_archive` writes it.
     """
     entries = {entry.filename: entry for entry in archive.infolist()}
     if len(entries) < len(archive.infolist()):

@@ -308,6 +308,7 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
             return candidate.absolute()
     known = {path.name for path in folders_with(*names, *parts)}
     hint = suggest(str(model), known) or "list the models with `labelr models list`"
+    hint = "name a saved model; only `labelr tag` takes ONNX files" if directory.suffix == ".onnx" else hint
     if not unfinished and not is_path and (folder / RUN_FILE).is_file():
         raise LabelrError(
             f"{str(model)!r} has no model yet: its training was stopped",

@@ -28,7 +28,7 @@ from test_mutations import Dice, damage_bytes
 from test_records import damage_header, damage_lines, damage_table
 
 from labelr.errors import LabelrError
-from labelr.model.archive import import_model, verify
+from labelr.model.archive import import_archive, verify
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "models" / "format-1" / "model.zip"
 NAMES = (
@@ -131,7 +131,7 @@ def _import(data: bytes, path: Path, home: Path, place: Path, what: str) -> str:
     path.write_bytes(data)
     outcome = "imported"
     try:
-        folder = import_model(path)
+        folder = import_archive(path)
     except LabelrError as error:
         outcome = "error" if error.message else "no message"
     except Exception as error:  # noqa: BLE001 - it is what is searched for

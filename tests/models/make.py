@@ -14,7 +14,7 @@ import torch
 
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model import store
-from labelr.model.archive import export_model
+from labelr.model.archive import export_archive
 from labelr.model.info import FORMAT
 from labelr.training.fit import fit
 
@@ -36,7 +36,7 @@ def main() -> None:
         store.save(folder, network.eval(), info)
         place = Path(__file__).parent / f"format-{FORMAT}"
         place.mkdir(exist_ok=True)
-        export_model("shapes", place / "model.zip", force=True)
+        export_archive("shapes", place / "model.zip", force=True)
         shutil.copy(data / "images" / "00000.png", place / "image.png")
         _, probs = store.load("shapes", device="cpu", amp=False, threads=1).predict([place / "image.png"])
         rows = (f"{label},{prob:.6f}" for label, prob in zip(info.labels, probs[0], strict=True))

@@ -1,0 +1,153 @@
+"""Exported files: the same probabilities as the saved model, and what is refused."""
+
+import csv
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Cli
+
+import labelr
+from labelr.config import MachineOptions
+from labelr.errors import LabelrError
+from labelr.exporting.graph import build_program
+from labelr.model import store
+from labelr.model.calibration import Calibration
+from labelr.model.device import pick_runtime
+from labelr.model.engine import OnnxModel
+from labelr.model.info import Architecture
+from labelr.model.onnx_file import with_metadata
+from labelr.model.predict import Model
+
+
+def table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """The header, the names and the values of a table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, [row[0] for row in rows], np.array([row[1:] for row in rows], np.float64)
+
+
+def largest_difference(model: Model, folder: Path) -> float:
+    """Between the probabilities of a model and of its program, on batches of 1, 7 and 32 images."""
+    machine = MachineOptions(device="cpu", amp=False, threads=1)
+    model = replace(model, runtime=pick_runtime(machine))
+    path = folder / "program.onnx"
+    path.write_bytes(with_metadata(build_program(model), model.info, "fp32"))
+    size = model.info.preprocessing.image_size
+    images = np.random.default_rng(0).integers(0, 256, (32, size, size, 3), np.uint8)
+    wanted, program = model.predict_pixels([images]), OnnxModel.load(path, machine)
+    return max(float(np.abs(program.run(images[:number]) - wanted[:number]).max()) for number in (1, 7, 32))
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Model, tmp_path_factory: pytest.TempPathFactory) -> labelr.Export:
+    """The model ``trained`` as a file; nobody changes it."""
+    return labelr.export(trained, tmp_path_factory.mktemp("exports") / "birds.onnx", progress=False)
+
+
+@pytest.mark.slow
+def test_an_exported_file_tags_as_the_saved_model_does(
+    cli: Cli, trained: Model, exported: labelr.Export, photos: Path, tmp_path: Path
+) -> None:
+    assert exported.max_difference < 1e-5
+    assert exported.model_digest == trained.info.digest
+    assert exported.bytes == Path(exported.path).stat().st_size
+    cli("tag", photos, "--model", trained.path, "--no-amp", "--output", tmp_path / "torch")
+    cli("tag", photos, "--model", exported.path, "--output", tmp_path / "onnx")
+    for name in ("labels.csv", "probabilities.csv"):
+        (header, names, wanted), (other, others, found) = (table(tmp_path / out / name) for out in ("torch", "onnx"))
+        assert (header, names) == (other, others)
+        np.testing.assert_allclose(found, wanted, atol=0 if name == "labels.csv" else 0.002)
+
+
+@pytest.mark.slow
+def test_a_program_has_the_views_and_the_calibration(trained: Model, tmp_path: Path) -> None:
+    one_view = replace(trained.info.preprocessing, flip_averaging=False)
+    info = replace(trained.info, preprocessing=one_view, calibration=Calibration(temperature=0.4, bias=1.5))
+    assert largest_difference(replace(trained, info=info), tmp_path) < 1e-5
+
+
+@pytest.mark.slow
+def test_backbones_can_be_exported(trained: Model, tmp_path: Path) -> None:
+    backbone = Architecture(dropout=0.3, backbone="efficientnet-lite0")
+    info = replace(
+        trained.info, architecture=backbone, preprocessing=replace(trained.info.preprocessing, image_size=64)
+    )
+    assert largest_difference(replace(trained, info=info, module=store.build_network(info)), tmp_path) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_file_keeps_no_paths_of_this_machine(trained: Model, exported: labelr.Export) -> None:
+    program = Path(exported.path).read_bytes()
+    assert str(Path(labelr.__file__).parent).encode() not in program
+    assert str(trained.path.parent).encode() not in program
+    proto = onnx.ModelProto.FromString(program)
+    assert proto.ir_version == 8
+    assert [entry.version for entry in proto.opset_import if not entry.domain] == [18]
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_scored_on_the_validation_split(cli: Cli, trained: Model, tmp_path: Path) -> None:
+    done = cli("export", trained.path, "--int8", "--output", tmp_path / "int8.onnx", "--json")
+    result = json.loads(done.out)
+    assert result["precision"] == "int8"
+    assert result["map_macro"]["fp32"] - result["map_macro"]["int8"] < 0.005
+    assert result["bytes"] < 0.6 * sum(4 * weight.numel() for weight in trained.module.parameters())
+
+
+def test_an_existing_file_is_kept(cli: Cli, trained: Model, tmp_path: Path) -> None:
+    (tmp_path / "birds.onnx").write_text("mine")
+    done = cli("export", trained.path, "--output", tmp_path / "birds.onnx")
+    assert done.code == 1
+    assert "exists already" in done.err
+    assert (tmp_path / "birds.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".", "-"])
+def test_the_output_is_a_file(cli: Cli, trained: Model, name: str) -> None:
+    done = cli("export", trained.path, "--output", name)
+    assert done.code == 1
+    assert f"{name} is not the name of a file" in done.err
+
+
+def test_an_unknown_format_is_refused(cli: Cli, trained: Model) -> None:
+    assert cli("export", trained.path, "--format", "torchscript").code == 2
+
+
+def test_a_model_that_does_not_exist_is_refused(cli: Cli) -> None:
+    done = cli("export", "nothing")
+    assert done.code == 1
+    assert "no model called 'nothing'" in done.err
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_without_a_package_the_extra_is_named(
+    cli: Cli, trained: Model, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    done = cli("export", trained.path)
+    assert done.code == 1
+    assert f"needs {package}, not installed" in done.err
+    assert "pip install 'labelr[export]'" in done.err
+
+
+def test_int8_needs_the_training_data(trained: Model) -> None:
+    from labelr.exporting.export import _load_data
+
+    with pytest.raises(LabelrError, match="cannot read the data that trained was trained on") as caught:
+        _load_data(replace(trained, info=replace(trained.info, data=("/gone",))), (), lambda items, *_: items)
+    assert "--data" in caught.value.hint
+
+
+def test_int8_that_scores_less_is_refused() -> None:
+    from labelr.exporting.export import _check_loss
+
+    _check_loss({"fp32": 0.9, "int8": 0.896})
+    for after in (0.894, float("nan")):
+        with pytest.raises(LabelrError, match="int8 lowers mAP on the validation split from"):
+            _check_loss({"fp32": 0.9, "int8": after})
