@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from conftest import Cli
 from PIL import Image
@@ -481,8 +482,6 @@ def test_label_needs_a_new_name(photos: Path, name: str) -> None:
 
 
 def make_queues(photos: Path, *, blind: bool = False) -> Queues:
-    import numpy as np
-
     opened = Review(photos)
     opened.target.probs = np.array([[0.1, 0.9, 0.4, 0.6], [0.2, 0.3, 0.95, 0.52]], np.float32)
     opened.target.thresholds = np.array([0.5, 0.5])
@@ -747,3 +746,49 @@ def test_port_in_use_is_an_error(photos: Path, cli: Cli, served: Server) -> None
     result = cli("review", photos, "--no-browser", "--port", served.port)
     assert result.code == 1
     assert f"port {served.port}" in result.err
+
+
+# --- hostile names and choices ----------------------------------------------------------------------------------------
+
+
+def test_names_are_kept_byte_by_byte(tmp_path: Path) -> None:
+    names = ['<script>alert(1)</script>".jpg', "two\nlines.jpg", "é.jpg", "=1+1.jpg", "a,b;c.jpg"]
+    folder = make_photos(tmp_path / "x", [name.replace("</", "<") for name in names])
+    names = sorted(file.name for file in folder.iterdir())
+    quoted = "".join('"{}",1\n'.format(name.replace('"', '""')) for name in names)
+    (folder / "labels.csv").write_bytes(os.fsencode("filename,dog\n" + quoted))
+    opened = Review(folder)
+    assert sorted(opened.target.names) == names
+    opened.answer([(name, "dog", "no") for name in names])
+    assert opened.close() == os.fsencode("filename,dog\n" + quoted.replace('",1', '",0'))
+    assert set(Review(folder).answers().values()) == {"no"}
+    queues = Queues(opened.session)
+    assert json.loads(json.dumps(queues.items("all", None, queues.order("all", None, Filter()))))
+
+
+def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"dog/\xff.jpg")
+    folder = make_photos(tmp_path / "x", [name, "cat/a.jpg"])
+    assert os.fsencode(f"{name},0,0") in review(folder, [(name, "dog", "no")])
+    opened = Review(folder)
+    assert opened.answers() == {(name, "dog"): "no"}
+    assert json.loads(json.dumps(Queues(opened.session).items("all", None, np.array([0, 1]))))
+
+
+def test_labels_that_are_left_out_stay_out(photos: Path) -> None:
+    review(photos, [("a.jpg", "dog", "no"), ("b.jpg", "cat", "yes")])
+    opened = Review(photos, exclude=("cat",))
+    assert opened.target.labels == ["dog"]
+    assert opened.answers() == {("a.jpg", "dog"): "no"}
+
+
+def test_chosen_labels_of_an_output(output: Path, trained: Model) -> None:
+    target = Review(output, only=(trained.labels[1],)).target
+    assert target.labels == [trained.labels[1]]
+    assert target.probs is not None
+    assert target.probs.shape == (1, len(target.names))
+
+
+def test_data_is_of_a_table(photos: Path) -> None:
+    with pytest.raises(LabelrError, match="--data"):
+        read_target(photos, ReadOptions(), data=photos)

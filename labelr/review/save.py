@@ -42,8 +42,9 @@ class Saver:
         self._table: TableFile | None = None
         reason = self._open_table()
         self._path = Path(os.path.realpath(target.table)) if self._table else target.table
-        if not read_only and not os.access(self._path.parent, os.W_OK):
-            raise LabelrError(f"nothing can be written in {self._path.parent}", "show the labels with `--read-only`")
+        for path in () if read_only else (self._path.parent, self._path):
+            if os.path.exists(path) and not os.access(path, os.W_OK):
+                raise LabelrError(f"{path} cannot be written", "show the labels with `--read-only`")
         self._status = _status(self._path)
         self._digest = self._table.digest if self._table else ""
         self.writes = self._describe(reason)
