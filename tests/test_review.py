@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -444,6 +445,22 @@ def test_torn_line_of_a_killed_process_is_dropped(photos: Path) -> None:
         b"e.jpg,0", b"e.jpg,1"
     )
     assert Review(photos).answers() == {("a.jpg", "dog"): "no", ("e.jpg", "dog"): "yes"}
+
+
+def test_full_disk_refuses_an_answer_and_harms_no_other(photos: Path) -> None:
+    session = Review(photos).session
+    session.answer([Cell(0, 0, 0)])
+    size = session.target.journal.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))
+    try:
+        with pytest.raises(LabelrError, match="cannot write"):
+            session.answer([Cell(1, 1, 1)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert session.target.journal.stat().st_size == size
+    session.answer([Cell(1, 2, 1)])
+    assert Review(photos).answers() == {("a.jpg", "dog"): "no", ("c d.jpg", "cat"): "yes"}
 
 
 @pytest.mark.parametrize("line", [b"[]\n", b"nonsense\n", b'{"answers": 1}\n', b'{"answers": [["a.jpg"]]}\n'])
