@@ -519,6 +519,13 @@ def test_uncertain_images_are_nearest_to_a_threshold(photos: Path) -> None:
     assert names_in(make_queues(photos), "uncertain") == ["e.jpg", "c d.jpg", "b.jpg", "a.jpg"]
 
 
+def test_uncertain_labels_are_those_nearest_to_their_thresholds(photos: Path) -> None:
+    queues = make_queues(photos)
+    item = queues.items("uncertain", None, np.array([2]))[0]
+    assert [cell[0] for cell in item["cells"]] == [0, 1]  # 0.4 and 0.95
+    assert [cell[0] for cell in queues.items("uncertain", 1, np.array([2]))[0]["cells"]] == [1]
+
+
 def test_suspects_contradict_their_probability(photos: Path) -> None:
     queues = make_queues(photos)
     assert names_in(queues, "suspects") == ["a.jpg", "b.jpg", "e.jpg"]

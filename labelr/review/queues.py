@@ -15,6 +15,8 @@ from labelr.scoring.suspects import find_suspects
 MAX_CELLS = 12
 """Cells of an image that a list shows, at most."""
 MAX_FOLDERS = 500
+MAX_LISTS = 32
+"""Lists that are kept in memory."""
 MAX_AT_ONCE = 2_000_000
 """Of more cells, it is not said how many are in a queue before that is opened."""
 TITLES = {
@@ -141,6 +143,8 @@ class Queues:
                 found = np.arange(count)
             if queue == "duplicates" and self.duplicates is None:
                 return found
+            if len(self._cached) >= MAX_LISTS:  # of 100,000 images, each takes 0.8 MB
+                self._cached.pop(next(iter(self._cached)))
             self._cached[key] = found
         return self._cached[key]  # type: ignore[no-any-return]
 
@@ -186,9 +190,9 @@ class Queues:
             return self._asked(queue)[image]
         target = self.session.target
         if queue == "uncertain" and target.probs is not None and not self.blind:
-            known = np.flatnonzero(~np.isnan(target.thresholds) & ~np.isnan(target.probs[:, image])).tolist()
-            near = sorted(known, key=lambda each: float(self._distance(each, image)))
-            return Item(image, near[:3] if label is None else [label])
+            distances = np.abs(_log_odds(target.probs[:, image]) - _log_odds(target.thresholds))
+            near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
+            return Item(image, near.tolist() if label is None else [label])
         values = self.session.answers[:, image] if self.blind else self._values_of(image)
         return Item(image, np.flatnonzero(values == YES).tolist())
 
