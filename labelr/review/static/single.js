@@ -182,7 +182,7 @@ export async function confirm(all = false) {
   if (!image.complete) return say("The image is still loading.");
   const { cells } = await detailsOf(item.image);
   if (itemNow() !== item) return undefined; // the key was pressed twice while they were loading
-  if (!store.state.read_only) answer(left(all, cells), shown, true);
+  if (!store.state.read_only) answer(left(all, cells), shown);
   return step(1);
 }
 
@@ -218,7 +218,7 @@ async function addTyped(event) {
   const label = await addLabel(byId("add-name").value.trim());
   if (label === null) return;
   await show();
-  change(label, "yes");
+  change(label, () => "yes");
 }
 
 export function start() {
