@@ -3,7 +3,7 @@
 import { because, signOf } from "./grid.js";
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  addLabel, answer, corrected, detailsOf, failed, findUnreviewed, flipped, go, goTo, itemNow, nameOf, pageStep,
+  addLabel, answer, corrected, detailsOf, emit, failed, findUnreviewed, flipped, go, goTo, itemNow, nameOf, pageStep,
   perLabel, queueNow, shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
@@ -190,7 +190,7 @@ export async function step(direction) {
   const { offset } = store.place;
   if (store.page.items[store.cursor + direction]) {
     store.cursor += direction;
-    return show();
+    return emit("page");
   }
   const next = direction > 0 ? offset + pageStep() : Math.max(0, offset - store.size);
   if (next >= store.page.total || (direction < 0 && !offset)) return say(`This is the ${direction > 0 ? "last" : "first"} image.`);
