@@ -766,6 +766,13 @@ def test_what_cannot_be_reviewed_is_an_error(photos: Path, cli: Cli, name: str, 
     assert message in result.err
 
 
+@pytest.mark.parametrize("options", [["--model", "nothing"], ["--refit"]])
+def test_model_that_cannot_be_used_is_an_error(photos: Path, cli: Cli, options: list[str]) -> None:
+    result = cli("review", photos, "--no-browser", *options)
+    assert (result.code, result.out) == (1, "")
+    assert "model" in result.err
+
+
 def test_port_in_use_is_an_error(photos: Path, cli: Cli, served: Server) -> None:
     result = cli("review", photos, "--no-browser", "--port", served.port)
     assert result.code == 1

@@ -226,16 +226,13 @@ class Api:
     def _labels(self) -> list[dict[str, Any]]:
         target = self.session.target
         return [
-            {"name": name, "threshold": None if math.isnan(limit) else limit, **self._counts(label)}
+            {"name": name, "threshold": None if math.isnan(limit) else limit, **self.session.counts(label)}
             for label, (name, limit) in enumerate(zip(target.labels, target.thresholds.tolist(), strict=True))
         ]
 
     def _scanned(self, queue: str) -> dict[str, float | None]:
         """How far the search for near-duplicates is, for their queue: None before it was started, 1 at its end."""
         return {"progress": self.work.scanned} if queue == "duplicates" else {}
-
-    def _counts(self, label: int) -> dict[str, int]:
-        return self.session.counts(label)
 
     def _position(self) -> dict[str, int]:
         session = self.session
