@@ -228,8 +228,9 @@ export function start() {
     if (node) change(Number(node.dataset.label));
   });
   byId("find-cell").addEventListener("input", () => details && drawCells());
-  byId("find-cell").addEventListener("keydown", ({ key, target }) => {
-    if (key !== "Enter" || !details) return;
+  byId("find-cell").addEventListener("keydown", async ({ key, target }) => {
+    if (key !== "Enter") return;
+    await detailsOf(itemNow().image); // as in `change`
     const [first] = matching();
     if (first === undefined) askForLabel();
     else {
