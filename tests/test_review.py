@@ -560,10 +560,17 @@ def test_blind_review_hides_what_is_given_and_predicted(photos: Path) -> None:
 # --- the output of `labelr tag` ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def tagged(trained: Model, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of `labelr tag`; nobody changes it."""
+    folder = tmp_path_factory.mktemp("tagged") / "out"
+    tag(shapes / "images", trained, {"threshold": 0.3}, output=folder)
+    return folder
+
+
 @pytest.fixture
-def output(trained: Model, shapes: Path, tmp_path: Path) -> Path:
-    tag(shapes / "images", trained, {"threshold": 0.3}, output=tmp_path / "out")
-    return tmp_path / "out"
+def output(tagged: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tagged, tmp_path / "out")
 
 
 def test_only_answers_about_an_output_become_labels(output: Path, shapes: Path, trained: Model) -> None:
@@ -579,7 +586,9 @@ def test_only_answers_about_an_output_become_labels(output: Path, shapes: Path, 
     assert (output / "labels.csv").read_bytes() == tagged
 
 
-def test_tag_keeps_answers_about_its_output(output: Path, shapes: Path, trained: Model) -> None:
+def test_tag_keeps_answers_about_its_output(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    tag(shapes / "images", trained, {"threshold": 0.3}, output=output)
     answered = review(output, [("00000.png", trained.labels[0], "no")])
     tag(shapes / "images", trained, {"threshold": 0.3}, output=output)
     tag(shapes / "images", trained, {"threshold": 0.6}, output=output, force=True)
