@@ -515,6 +515,10 @@ def test_sweep_is_sorted_by_probability(photos: Path) -> None:
     assert queues.threshold_at(0, queues.order("sweep", 0, Filter())) == 2
 
 
+def test_sweep_without_probabilities_is_sorted_by_what_is_given(photos: Path) -> None:
+    assert names_in(Queues(Review(photos).session), "sweep", 0) == ["a.jpg", "c d.jpg", "b.jpg", "e.jpg"]
+
+
 def test_uncertain_images_are_nearest_to_a_threshold(photos: Path) -> None:
     assert names_in(make_queues(photos), "uncertain") == ["e.jpg", "c d.jpg", "b.jpg", "a.jpg"]
 

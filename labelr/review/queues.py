@@ -106,7 +106,7 @@ class Queues:
         target = self.session.target
         if self.blind or target.probs is None or np.isnan(target.thresholds[label]):
             return None
-        return int(np.count_nonzero(target.probs[label, images] >= target.thresholds[label]))
+        return int(np.count_nonzero(self._ranks(label)[images] >= target.thresholds[label]))
 
     def next_open(self, queue: str, label: int | None, images: Rows, start: int) -> int | None:
         """The position, from `start`, of the first image of a list of which a cell in question has no answer."""
@@ -149,14 +149,15 @@ class Queues:
         return self._cached[key]  # type: ignore[no-any-return]
 
     def _sweep(self, label: int) -> Rows:
-        """The images from the most to the least probable; without probabilities, from yes over unknown to no."""
-        target = self.session.target
-        if target.probs is not None and not np.isnan(target.probs[label]).all():
-            by_probability: Rows = np.argsort(-np.nan_to_num(target.probs[label], nan=-1), kind="stable")
-            return by_probability
-        rank = np.select([target.given[label] == YES, target.given[label] == NO], [0, 2], 1)
-        order: Rows = np.argsort(rank, kind="stable")
+        """The images from the most to the least probable."""
+        order: Rows = np.argsort(-self._ranks(label), kind="stable")
         return order
+
+    def _ranks(self, label: int) -> NDArray[np.float64]:
+        """The probability of a label for each image; where there is none, what is given counts as one."""
+        target = self.session.target
+        ranks = np.select([target.given[label] == YES, target.given[label] == NO], [1.0, 0.0], 0.5)
+        return ranks if target.probs is None else np.where(np.isnan(target.probs[label]), ranks, target.probs[label])
 
     def _uncertain(self, label: int | None) -> Rows:
         """The images of a table in its order; else from the nearest to the farthest from a threshold."""
