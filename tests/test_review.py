@@ -24,10 +24,11 @@ from labelr.data import pixel_cache
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.review.api import Api
 from labelr.review.background import Background
 from labelr.review.queues import Filter, Queues
 from labelr.review.save import Saver
-from labelr.review.server import Api, Server
+from labelr.review.server import Server
 from labelr.review.session import ANSWERS, Cell, ConflictError, Session
 from labelr.review.targets import Target, read_target
 from labelr.review.thumbnails import Thumbnails

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError
+from labelr.review.api import Api
 from labelr.review.background import Background
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
-from labelr.review.server import Api, Server
+from labelr.review.server import Server
 from labelr.review.session import Session
 from labelr.review.targets import read_target
 from labelr.review.thumbnails import Thumbnails
