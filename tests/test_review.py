@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from conftest import Cli
 from PIL import Image
@@ -22,10 +24,11 @@ from labelr.data import pixel_cache
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.review.api import Api
 from labelr.review.background import Background
 from labelr.review.queues import Filter, Queues
 from labelr.review.save import Saver
-from labelr.review.server import Api, Server
+from labelr.review.server import Server
 from labelr.review.session import ANSWERS, Cell, ConflictError, Session
 from labelr.review.targets import Target, read_target
 from labelr.review.thumbnails import Thumbnails
@@ -445,6 +448,22 @@ def test_torn_line_of_a_killed_process_is_dropped(photos: Path) -> None:
     assert Review(photos).answers() == {("a.jpg", "dog"): "no", ("e.jpg", "dog"): "yes"}
 
 
+def test_full_disk_refuses_an_answer_and_harms_no_other(photos: Path) -> None:
+    session = Review(photos).session
+    session.answer([Cell(0, 0, 0)])
+    size = session.target.journal.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))
+    try:
+        with pytest.raises(LabelrError, match="cannot write"):
+            session.answer([Cell(1, 1, 1)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert session.target.journal.stat().st_size == size
+    session.answer([Cell(1, 2, 1)])
+    assert Review(photos).answers() == {("a.jpg", "dog"): "no", ("c d.jpg", "cat"): "yes"}
+
+
 @pytest.mark.parametrize("line", [b"[]\n", b"nonsense\n", b'{"answers": 1}\n', b'{"answers": [["a.jpg"]]}\n'])
 def test_damaged_journal_is_an_error_that_names_it(photos: Path, line: bytes) -> None:
     (photos / ".labelr-review").mkdir()
@@ -481,8 +500,6 @@ def test_label_needs_a_new_name(photos: Path, name: str) -> None:
 
 
 def make_queues(photos: Path, *, blind: bool = False) -> Queues:
-    import numpy as np
-
     opened = Review(photos)
     opened.target.probs = np.array([[0.1, 0.9, 0.4, 0.6], [0.2, 0.3, 0.95, 0.52]], np.float32)
     opened.target.thresholds = np.array([0.5, 0.5])
@@ -499,8 +516,19 @@ def test_sweep_is_sorted_by_probability(photos: Path) -> None:
     assert queues.threshold_at(0, queues.order("sweep", 0, Filter())) == 2
 
 
+def test_sweep_without_probabilities_is_sorted_by_what_is_given(photos: Path) -> None:
+    assert names_in(Queues(Review(photos).session), "sweep", 0) == ["a.jpg", "c d.jpg", "b.jpg", "e.jpg"]
+
+
 def test_uncertain_images_are_nearest_to_a_threshold(photos: Path) -> None:
     assert names_in(make_queues(photos), "uncertain") == ["e.jpg", "c d.jpg", "b.jpg", "a.jpg"]
+
+
+def test_uncertain_labels_are_those_nearest_to_their_thresholds(photos: Path) -> None:
+    queues = make_queues(photos)
+    item = queues.items("uncertain", None, np.array([2]))[0]
+    assert [cell[0] for cell in item["cells"]] == [0, 1]  # 0.4 and 0.95
+    assert [cell[0] for cell in queues.items("uncertain", 1, np.array([2]))[0]["cells"]] == [1]
 
 
 def test_suspects_contradict_their_probability(photos: Path) -> None:
@@ -537,10 +565,17 @@ def test_blind_review_hides_what_is_given_and_predicted(photos: Path) -> None:
 # --- the output of `labelr tag` ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def tagged(trained: Model, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of `labelr tag`; nobody changes it."""
+    folder = tmp_path_factory.mktemp("tagged") / "out"
+    tag(shapes / "images", trained, {"threshold": 0.3}, output=folder)
+    return folder
+
+
 @pytest.fixture
-def output(trained: Model, shapes: Path, tmp_path: Path) -> Path:
-    tag(shapes / "images", trained, {"threshold": 0.3}, output=tmp_path / "out")
-    return tmp_path / "out"
+def output(tagged: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tagged, tmp_path / "out")
 
 
 def test_only_answers_about_an_output_become_labels(output: Path, shapes: Path, trained: Model) -> None:
@@ -556,7 +591,9 @@ def test_only_answers_about_an_output_become_labels(output: Path, shapes: Path, 
     assert (output / "labels.csv").read_bytes() == tagged
 
 
-def test_tag_keeps_answers_about_its_output(output: Path, shapes: Path, trained: Model) -> None:
+def test_tag_keeps_answers_about_its_output(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    tag(shapes / "images", trained, {"threshold": 0.3}, output=output)
     answered = review(output, [("00000.png", trained.labels[0], "no")])
     tag(shapes / "images", trained, {"threshold": 0.3}, output=output)
     tag(shapes / "images", trained, {"threshold": 0.6}, output=output, force=True)
@@ -743,7 +780,60 @@ def test_what_cannot_be_reviewed_is_an_error(photos: Path, cli: Cli, name: str, 
     assert message in result.err
 
 
+@pytest.mark.parametrize("options", [["--model", "nothing"], ["--refit"]])
+def test_model_that_cannot_be_used_is_an_error(photos: Path, cli: Cli, options: list[str]) -> None:
+    result = cli("review", photos, "--no-browser", *options)
+    assert (result.code, result.out) == (1, "")
+    assert "model" in result.err
+
+
 def test_port_in_use_is_an_error(photos: Path, cli: Cli, served: Server) -> None:
     result = cli("review", photos, "--no-browser", "--port", served.port)
     assert result.code == 1
     assert f"port {served.port}" in result.err
+
+
+# --- hostile names and choices ----------------------------------------------------------------------------------------
+
+
+def test_names_are_kept_byte_by_byte(tmp_path: Path) -> None:
+    names = ['<script>alert(1)</script>".jpg', "two\nlines.jpg", "é.jpg", "=1+1.jpg", "a,b;c.jpg"]
+    folder = make_photos(tmp_path / "x", [name.replace("</", "<") for name in names])
+    names = sorted(file.name for file in folder.iterdir())
+    quoted = "".join('"{}",1\n'.format(name.replace('"', '""')) for name in names)
+    (folder / "labels.csv").write_bytes(os.fsencode("filename,dog\n" + quoted))
+    opened = Review(folder)
+    assert sorted(opened.target.names) == names
+    opened.answer([(name, "dog", "no") for name in names])
+    assert opened.close() == os.fsencode("filename,dog\n" + quoted.replace('",1', '",0'))
+    assert set(Review(folder).answers().values()) == {"no"}
+    queues = Queues(opened.session)
+    assert json.loads(json.dumps(queues.items("all", None, queues.order("all", None, Filter()))))
+
+
+def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"dog/\xff.jpg")
+    folder = make_photos(tmp_path / "x", [name, "cat/a.jpg"])
+    assert os.fsencode(f"{name},0,0") in review(folder, [(name, "dog", "no")])
+    opened = Review(folder)
+    assert opened.answers() == {(name, "dog"): "no"}
+    assert json.loads(json.dumps(Queues(opened.session).items("all", None, np.array([0, 1]))))
+
+
+def test_labels_that_are_left_out_stay_out(photos: Path) -> None:
+    review(photos, [("a.jpg", "dog", "no"), ("b.jpg", "cat", "yes")])
+    opened = Review(photos, exclude=("cat",))
+    assert opened.target.labels == ["dog"]
+    assert opened.answers() == {("a.jpg", "dog"): "no"}
+
+
+def test_chosen_labels_of_an_output(output: Path, trained: Model) -> None:
+    target = Review(output, only=(trained.labels[1],)).target
+    assert target.labels == [trained.labels[1]]
+    assert target.probs is not None
+    assert target.probs.shape == (1, len(target.names))
+
+
+def test_data_is_of_a_table(photos: Path) -> None:
+    with pytest.raises(LabelrError, match="--data"):
+        read_target(photos, ReadOptions(), data=photos)

@@ -262,7 +262,7 @@ def test_undo_reaches_back_over_a_kill_of_the_server(serve: Callable[..., Review
     answers = review.answers(0)
     review.stop(signal.SIGKILL)
     seen.press("x")
-    seen.wait("saving", "Not saved: 1 answer. the server does not answer")
+    seen.wait("saving", r"Not saved: 1 answer \(the server does not answer\)")
     seen.wait("lost", "Is labelr still running")
     again = serve(tagged)
     assert again.answers(0) == answers
@@ -293,7 +293,7 @@ def test_answers_that_cannot_be_sent_wait_and_are_saved_later(review: Review, wi
     seen = window(review.address)
     seen.page.context.set_offline(True)
     seen.press("x", "ArrowRight", "x")
-    seen.wait("saving", "Not saved: 2 answers. the server does not answer")
+    seen.wait("saving", r"Not saved: 2 answers \(the server does not answer\)")
     seen.page.context.set_offline(False)
     seen.page.locator("#save-again").click()
     seen.saved()

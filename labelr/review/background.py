@@ -46,6 +46,7 @@ class Background:
     """
 
     def __init__(self, session: Session, queues: Queues, saver: Saver, model: str | None) -> None:
+        self._stopped = False
         self.scanned: float | None = None
         self.running, self.done, self.line, self.error = False, False, "", ""
         self.progress: float | None = None
@@ -65,6 +66,8 @@ class Background:
             self.model = store.find(model)
             backbone = store.load_info(self.model).architecture.backbone
         except LabelrError as error:
+            if model != self._session.target.model:
+                raise  # the user has named it
             return None, error.message
         if self._session.read_only:
             return None, "the page was opened to read only"
@@ -72,6 +75,7 @@ class Background:
 
     def stop(self) -> None:
         """Ends the processes of the work."""
+        self._stopped = True
         process = self._process
         if process is not None and process.poll() is None:
             process.terminate()
@@ -181,6 +185,8 @@ class Background:
     def _lines(self, arguments: list[str], errors: int) -> Iterator[str]:
         """The lines that a command of labelr prints. Raises LabelrError if it fails."""
         last: deque[str] = deque(maxlen=TAIL)
+        if self._stopped:
+            return
         with subprocess.Popen(  # noqa: S603 - labelr itself
             [sys.executable, "-m", "labelr", *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
@@ -188,7 +194,7 @@ class Background:
             for line in self._process.stdout or ():
                 last.append(line.strip())
                 yield line.strip()
-        if self._process.returncode:
+        if self._process.returncode and not self._stopped:
             said = next((line for line in last if line.startswith("Error: ")), "")
             raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
 
@@ -197,7 +203,7 @@ class Background:
     def _train(self) -> None:
         from labelr.model import store
 
-        self._saver.flush()
+        self._saver.save()
         target, model = self._session.target, self.model
         assert model is not None  # noqa: S101 - for mypy
         name = f"{model.name.removesuffix('-reviewed')}-reviewed"

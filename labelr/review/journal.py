@@ -63,16 +63,25 @@ class Journal:
         if self.path.is_symlink():
             raise LabelrError(f"{self.path} is a link in the place of a file of labelr", "move it away")
         line = json.dumps(entry).encode() + b"\n"
-        with files.writing(self.path), self.path.open("ab") as file:
-            file.truncate(self._offset)
+        with files.writing(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+                os.ftruncate(descriptor, self._offset)
+                _write_all(descriptor, line)
             except OSError:
-                os.truncate(self.path, self._offset)
+                os.ftruncate(descriptor, self._offset)
                 raise
+            finally:
+                os.close(descriptor)
         self._offset += len(line)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Writes to a file without a buffer, whose rest would be written later if the disk is full now."""
+    written = 0
+    while written < len(content):
+        written += os.write(descriptor, content[written:])
+    os.fsync(descriptor)
 
 
 @contextmanager

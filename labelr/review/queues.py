@@ -15,6 +15,8 @@ from labelr.scoring.suspects import find_suspects
 MAX_CELLS = 12
 """Cells of an image that a list shows, at most."""
 MAX_FOLDERS = 500
+MAX_LISTS = 32
+"""Lists that are kept in memory."""
 MAX_AT_ONCE = 2_000_000
 """Of more cells, it is not said how many are in a queue before that is opened."""
 TITLES = {
@@ -104,7 +106,7 @@ class Queues:
         target = self.session.target
         if self.blind or target.probs is None or np.isnan(target.thresholds[label]):
             return None
-        return int(np.count_nonzero(target.probs[label, images] >= target.thresholds[label]))
+        return int(np.count_nonzero(self._ranks(label)[images] >= target.thresholds[label]))
 
     def next_open(self, queue: str, label: int | None, images: Rows, start: int) -> int | None:
         """The position, from `start`, of the first image of a list of which a cell in question has no answer."""
@@ -141,18 +143,21 @@ class Queues:
                 found = np.arange(count)
             if queue == "duplicates" and self.duplicates is None:
                 return found
+            if len(self._cached) >= MAX_LISTS:  # of 100,000 images, each takes 0.8 MB
+                self._cached.pop(next(iter(self._cached)))
             self._cached[key] = found
         return self._cached[key]  # type: ignore[no-any-return]
 
     def _sweep(self, label: int) -> Rows:
-        """The images from the most to the least probable; without probabilities, from yes over unknown to no."""
-        target = self.session.target
-        if target.probs is not None and not np.isnan(target.probs[label]).all():
-            by_probability: Rows = np.argsort(-np.nan_to_num(target.probs[label], nan=-1), kind="stable")
-            return by_probability
-        rank = np.select([target.given[label] == YES, target.given[label] == NO], [0, 2], 1)
-        order: Rows = np.argsort(rank, kind="stable")
+        """The images from the most to the least probable."""
+        order: Rows = np.argsort(-self._ranks(label), kind="stable")
         return order
+
+    def _ranks(self, label: int) -> NDArray[np.float64]:
+        """The probability of a label for each image; where there is none, what is given counts as one."""
+        target = self.session.target
+        ranks = np.select([target.given[label] == YES, target.given[label] == NO], [1.0, 0.0], 0.5)
+        return ranks if target.probs is None else np.where(np.isnan(target.probs[label]), ranks, target.probs[label])
 
     def _uncertain(self, label: int | None) -> Rows:
         """The images of a table in its order; else from the nearest to the farthest from a threshold."""
@@ -186,9 +191,9 @@ class Queues:
             return self._asked(queue)[image]
         target = self.session.target
         if queue == "uncertain" and target.probs is not None and not self.blind:
-            known = np.flatnonzero(~np.isnan(target.thresholds) & ~np.isnan(target.probs[:, image])).tolist()
-            near = sorted(known, key=lambda each: float(self._distance(each, image)))
-            return Item(image, near[:3] if label is None else [label])
+            distances = np.abs(_log_odds(target.probs[:, image]) - _log_odds(target.thresholds))
+            near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
+            return Item(image, near.tolist() if label is None else [label])
         values = self.session.answers[:, image] if self.blind else self._values_of(image)
         return Item(image, np.flatnonzero(values == YES).tolist())
 

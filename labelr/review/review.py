@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labelr.config import ReadOptions
+from labelr.errors import LabelrError
+from labelr.review.api import Api
 from labelr.review.background import Background
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
-from labelr.review.server import Api, Server
+from labelr.review.server import Server
 from labelr.review.session import Session
 from labelr.review.targets import read_target
 from labelr.review.thumbnails import Thumbnails
@@ -39,24 +41,26 @@ def review(
         ready: Takes the address of the page once it can be opened, and one for the browser that opens it once.
 
     Raises:
-        LabelrError: If the target cannot be understood, or the port is in use.
+        LabelrError: If the target cannot be understood, the model cannot be used, or the port is in use.
         Stopped: When a signal arrives.
     """
     target = read_target(path, options, data=data)
-    server = Server(port)
     saver = Saver(target, read_only=read_only)
     session = Session(target, read_only=read_only)
     queues = Queues(session, blind=blind)
+    work = Background(session, queues, saver, model)
+    if refit and work.kind is None:
+        raise LabelrError(f"no model can be trained again: {work.reason}", "name one with `--model`")
+    server = Server(port)
     saver.changed = queues.forget
     saver.start(session)
-    work = Background(session, queues, saver, model)
+    if refit:
+        work.train()
+    elif model is not None:
+        work.predict()
     server.start(Api(session, queues, Thumbnails(options.max_pixels), saver, work))
     try:
         ready(server.address, server.address_once)
-        if refit:
-            work.train()
-        elif model is not None:
-            work.predict()
         server.wait()
     finally:
         server.stop()

@@ -42,8 +42,9 @@ class Saver:
         self._table: TableFile | None = None
         reason = self._open_table()
         self._path = Path(os.path.realpath(target.table)) if self._table else target.table
-        if not read_only and not os.access(self._path.parent, os.W_OK):
-            raise LabelrError(f"nothing can be written in {self._path.parent}", "show the labels with `--read-only`")
+        for path in () if read_only else (self._path.parent, self._path):
+            if os.path.exists(path) and not os.access(path, os.W_OK):
+                raise LabelrError(f"{path} cannot be written", "show the labels with `--read-only`")
         self._status = _status(self._path)
         self._digest = self._table.digest if self._table else ""
         self.writes = self._describe(reason)
@@ -89,10 +90,6 @@ class Saver:
         """Has answers written that were just given."""
         self._wake.set()
 
-    def flush(self) -> None:
-        """Writes what is not written yet. Raises LabelrError if that is not possible."""
-        self._save()
-
     def stop(self) -> None:
         """Writes what is not written yet, and ends."""
         if self._thread.is_alive():
@@ -112,18 +109,20 @@ class Saver:
     def _try_to_save(self) -> bool:
         """Whether all answers are written; if not, the journal still has them."""
         try:
-            self._save()
-        except LabelrError as error:  # such as a full disk
-            message = f"Not written yet: {error.message}"
+            self.save()
+        except Exception as error:  # noqa: BLE001 - mostly a full disk; a thread has nobody else to tell
+            reason = error.message if isinstance(error, LabelrError) else repr(error)
+            message = f"Not written yet: {reason}"
             if message != self.warning:
-                log.warning("%s; the answers are in %s", error.message, self._session.journal.path)
+                log.warning("%s; the answers are in %s", reason, self._session.journal.path)
             self.warning = message
             return False
         if self.warning.startswith("Not written"):
             self.warning = ""
         return True
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Writes what is not written yet. Raises LabelrError if that is not possible."""
         session = self._session
         with session.lock:
             session.refresh()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelr import files
 from labelr.errors import LabelrError
 from labelr.review.journal import FORMAT, Entry, Journal, locked
-from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target
+from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target, is_wanted
 
 ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN, None: NONE}
 """The codes of answers as the page and the journal write them."""
@@ -108,7 +108,7 @@ class Session:
             self._change(step._replace(before=step.after, after=step.before), at)
         elif "redo" in entry and self.undone:
             self._do(self.undone.pop(), at)
-        elif "label" in entry:
+        elif "label" in entry and is_wanted(entry["label"], self.target.options):
             self._add_label(entry["label"])
         elif "saved" in entry:
             self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
@@ -129,9 +129,9 @@ class Session:
         images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
         known = []
         for name, label, answer, given in cells:
-            if label not in label_of:
+            if label not in label_of and is_wanted(label, self.target.options):
                 label_of[label] = self._add_label(label)
-            if name in images:
+            if name in images and label in label_of:
                 cell = label_of[label], images[name]
                 known.append((*cell, ANSWERS[answer]))
                 if self.answers[cell] == NONE:
@@ -198,8 +198,8 @@ class Session:
         if not name or not name.isprintable() or len(name) > 200:
             raise LabelrError(f"a label cannot be called {name[:200]!r}", "give it a name of 1 to 200 characters")
         with self.writing():
-            if name in self.target.labels:
-                raise LabelrError(f"there is a label {name!r} already", "choose it in the list")
+            if name in self.target.labels or not is_wanted(name, self.target.options):
+                raise LabelrError(f"there is a label {name!r} already, or it is left out", "choose it in the list")
             self.write({"label": name, "at": _now()})
             return self.target.labels.index(name)
 

@@ -18,6 +18,7 @@ from labelr.data.label_table import normalize_name
 from labelr.data.load import read_with_unlabelled
 from labelr.data.predicted import JOURNAL, REVIEWED_FILE, UNFILLED_FILE, read_results
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.fields import SettingError
 from labelr.model import store
 from labelr.review.journal import Journal
 from labelr.serialization import unescape_formula
@@ -109,9 +110,11 @@ def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -
         raise LabelrError(
             f"{path} does not exist", "name a folder that `labelr tag` wrote, a labelled data set, or a table"
         )
+    if path.is_dir() and data is not None:
+        raise SettingError("`--data` is for a table of images", f"leave it out, or name a table instead of {path}")
     listed = None if path.is_dir() else _read_listed(path, options)
     folder = path if path.is_dir() else data or path.parent
-    is_output = os.path.lexists(folder / JOURNAL)
+    is_output = os.path.lexists(folder / JOURNAL) and not options.labels
     try:
         target = read_output(folder, options) if is_output else read_data(folder, options)
     except LabelrError as error:
@@ -133,8 +136,12 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     settings, names, all_probs, predicted = read_results(folder)
     if not names or not settings:
         raise LabelrError(f"{folder} holds no results of `labelr tag`", "tag some images first")
-    labels, model = list(settings["labels"]), str(settings["model"])
-    columns = _columns_of(model, labels, all_probs.shape[1], folder)
+    model = str(settings["model"])
+    columns = _columns_of(model, settings["labels"], all_probs.shape[1], folder)
+    chosen = [n for n, label in enumerate(settings["labels"]) if is_wanted(label, options)]
+    labels, columns = [settings["labels"][number] for number in chosen], columns[chosen]
+    if not labels:
+        raise LabelrError("no label is left", f"choose among {preview(settings['labels'], 10)}")
     root = Path(options.images or settings["photos"])
     if not root.is_dir():
         raise LabelrError(f"the folder of the images, {root}, does not exist", "name it with `--images DIR`")
@@ -143,7 +150,7 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     rows = [row_of[name] for name in names if name in row_of]
     if len(rows) < len(names):
         raise LabelrError(f"{folder} lacks the labels of some images", "run the same `labelr tag` command again")
-    written = np.ascontiguousarray(predicted.applies[rows].T).astype(np.int8)
+    written = np.ascontiguousarray(predicted.applies[rows].T[chosen]).astype(np.int8)
     threshold = settings.get("threshold")
     if isinstance(threshold, (int, float)):
         thresholds = np.full(len(labels), float(threshold))
@@ -156,6 +163,11 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
         folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, thresholds,
         model=model.rpartition(" ")[0],
     )  # fmt: skip
+
+
+def is_wanted(label: str, options: ReadOptions) -> bool:
+    """Whether a label is among those that are reviewed."""
+    return label not in options.exclude and (not options.only or label in options.only)
 
 
 def _columns_of(model: str, labels: Sequence[str], num_probs: int, folder: Path) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 export class Refused extends Error {
   constructor(status, { error, hint }) {
-    super(hint ? `${error} (${hint})` : error);
+    super([error, hint].filter(Boolean).join("; "));
     this.status = status;
   }
 }

@@ -22,10 +22,11 @@ function show(view) {
 }
 
 function draw() {
+  if (isSingle() && !store.page.items.length) return show("grid");
   side.draw();
   if (isSingle()) single.show();
   else grid.draw();
-  keepPlace();
+  return keepPlace();
 }
 
 /** Keeps the place in the address, so that a reload comes back to it. */
@@ -70,7 +71,8 @@ async function start() {
   banner("blind", store.state.blind ? "Proposals are hidden: mark the images to which the label applies." : "");
   banner("warning", store.state.warning);
   await goFirst();
-  setInterval(poll, POLL);
+  const pollOn = () => poll().finally(() => setTimeout(pollOn, POLL));
+  pollOn();
   await side.watchTraining();
 }
 

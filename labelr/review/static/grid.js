@@ -2,7 +2,7 @@
 
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  answer, corrected, emit, flipped, go, goTo, goUnreviewed, isAnswered, itemNow, nameOf, pageStep, perLabel, proposed, queueNow,
+  answer, corrected, emit, findUnreviewed, flipped, go, goTo, goUnreviewed, isAnswered, itemNow, nameOf, pageStep, perLabel, proposed, queueNow,
   shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
@@ -149,21 +149,22 @@ export async function confirm() {
   const { offset, label } = store.place;
   const cells = items.map(({ cells: [cell] }) => cell);
   const left = cells.filter((cell) => !cell.answer);
-  const saved = left.length && !store.state.read_only ? answer(left, shown, true) : null;
+  const saved = left.length && !store.state.read_only ? answer(left, shown) : null;
   if (saved) say(`Confirmed ${count(left.length, "image")} for ${quoted(nameOf(label))}, ${cells.filter(corrected).length} corrected.`);
-  await (queueNow().shrinks ? saved : null);
   const next = offset + pageStep();
-  return next < total ? go({ offset: next }) : nextLabel(label);
+  if (next < total) return go({ offset: next });
+  await saved;
+  return finish(label);
 }
 
-/** Goes on to the next label that has images without an answer. */
-async function nextLabel(label) {
+/** Goes on to images that were passed over, else to the next label that has images without an answer. */
+async function finish(label) {
+  if ((await findUnreviewed(store.place, 0).catch(() => null)) !== null) return goUnreviewed({});
   const { labels, images } = store.state;
   const order = [...labels.keys()];
   const next = [...order.slice(label + 1), ...order.slice(0, label)].find((index) => labels[index].reviewed < images);
-  if (next === undefined) return say(`${quoted(nameOf(label))} is finished. Nothing is left.`);
-  await goUnreviewed({ label: next });
-  return say(`${quoted(nameOf(label))} is finished. Now: ${quoted(nameOf(next))}.`);
+  if (next !== undefined) await goUnreviewed({ label: next });
+  return say(`${quoted(nameOf(label))} is finished. ${next === undefined ? "Nothing is left." : `Now: ${quoted(nameOf(next))}.`}`);
 }
 
 export const nextPage = () => byId("next-page").disabled || go({ offset: store.place.offset + pageStep() });

@@ -50,8 +50,9 @@ const TABLES = {
 
 const REPEATED = /Arrow|Page|Ctrl|[+-]/; // a key that is held down decides nothing again
 
-function keyOf({ key, ctrlKey, metaKey, shiftKey }) {
-  const name = key === " " ? "Space" : key.length === 1 ? key.toLowerCase() : key;
+function keyOf({ key, code, ctrlKey, metaKey, shiftKey }) {
+  const typed = key > "\x7f" && code?.startsWith("Key") ? code[3] : key; // the same place on a keyboard of another script
+  const name = typed === " " ? "Space" : typed.length === 1 ? typed.toLowerCase() : typed;
   if (ctrlKey || metaKey) return `Ctrl+${shiftKey ? "Shift+" : ""}${name}`;
   return shiftKey && name.length > 1 ? `Shift+${name}` : name;
 }

@@ -104,9 +104,10 @@ const toggleMenu = () => byId("menu").setAttribute("aria-expanded", document.bod
 function drawSaving() {
   const { problem } = queue;
   const idle = store.state.read_only ? "Read-only" : "All answers saved";
-  const text = problem ? `Not saved: ${count(queue.answers().length, "answer")}. ${problem}` : queue.entries.length ? "Saving…" : idle;
+  const text = problem ? `Not saved: ${count(queue.answers().length, "answer")} (${problem})` : queue.entries.length ? "Saving…" : idle;
   if (byId("saving").textContent !== text) byId("saving").textContent = text;
   byId("saving").classList.toggle("wrong", Boolean(problem));
+  byId("saving").ariaLive = problem ? "assertive" : "off"; // read out only what needs attention
   byId("save-again").hidden = !problem;
 }
 
@@ -121,21 +122,21 @@ async function train() {
 
 /** Shows the progress of a training until it ends, then what it predicts. */
 export async function watchTraining(started = false) {
-  const told = await get("/api/refit").catch(() => ({ running: true, line: "", progress: null })); // the poll says why
+  const told = await get("/api/refit").catch(() => null);
+  if (!told) return setTimeout(watchTraining, 2000, started); // the poll says that the server is lost
   const bar = byId("training-progress");
   byId("training").hidden = !told.running;
   byId("training-line").textContent = told.line || "Training";
   if (told.progress === null) bar.removeAttribute("value");
   else bar.value = told.progress;
   drawTraining();
-  if (told.running) setTimeout(watchTraining, 700, true);
-  else if (told.error) say(`The training failed: ${told.error}`, true);
-  else if (started) {
-    store.state = await get("/api/state");
-    forget();
-    await go(perLabel() ? { offset: 0 } : {});
-    say("The model has predicted all images: they are sorted by the new probabilities.");
-  }
+  if (told.running) return setTimeout(watchTraining, 700, true);
+  if (told.error) return say(`The training failed: ${told.error}`, true);
+  if (!started) return undefined;
+  store.state = await get("/api/state");
+  forget();
+  await go(perLabel() ? { offset: 0 } : {});
+  return say("The model has predicted all images: they are sorted by the new probabilities.");
 }
 
 function drawTraining() {

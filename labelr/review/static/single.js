@@ -3,7 +3,7 @@
 import { because, signOf } from "./grid.js";
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  addLabel, answer, corrected, detailsOf, failed, findUnreviewed, flipped, go, goTo, itemNow, nameOf, pageStep,
+  addLabel, answer, corrected, detailsOf, emit, failed, findUnreviewed, flipped, go, goTo, itemNow, nameOf, pageStep,
   perLabel, queueNow, shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
@@ -182,7 +182,7 @@ export async function confirm(all = false) {
   if (!image.complete) return say("The image is still loading.");
   const { cells } = await detailsOf(item.image);
   if (itemNow() !== item) return undefined; // the key was pressed twice while they were loading
-  if (!store.state.read_only) answer(left(all, cells), shown, true);
+  if (!store.state.read_only) answer(left(all, cells), shown);
   return step(1);
 }
 
@@ -190,7 +190,7 @@ export async function step(direction) {
   const { offset } = store.place;
   if (store.page.items[store.cursor + direction]) {
     store.cursor += direction;
-    return show();
+    return emit("page");
   }
   const next = direction > 0 ? offset + pageStep() : Math.max(0, offset - store.size);
   if (next >= store.page.total || (direction < 0 && !offset)) return say(`This is the ${direction > 0 ? "last" : "first"} image.`);
@@ -218,7 +218,7 @@ async function addTyped(event) {
   const label = await addLabel(byId("add-name").value.trim());
   if (label === null) return;
   await show();
-  change(label, "yes");
+  change(label, () => "yes");
 }
 
 export function start() {
@@ -228,8 +228,9 @@ export function start() {
     if (node) change(Number(node.dataset.label));
   });
   byId("find-cell").addEventListener("input", () => details && drawCells());
-  byId("find-cell").addEventListener("keydown", ({ key, target }) => {
-    if (key !== "Enter" || !details) return;
+  byId("find-cell").addEventListener("keydown", async ({ key, target }) => {
+    if (key !== "Enter") return;
+    await detailsOf(itemNow().image); // as in `change`
     const [first] = matching();
     if (first === undefined) askForLabel();
     else {

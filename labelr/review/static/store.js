@@ -1,7 +1,7 @@
 /** What is shown, where it comes from, and how it changes. The views read `store` and listen to its events. */
 
 import { get, queue, Refused } from "./api.js";
-import { banner, count, quoted, say } from "./dom.js";
+import { banner, byId, count, quoted, say } from "./dom.js";
 
 export const store = {
   state: null, // /api/state: labels with their counts, queues, what is allowed
@@ -103,11 +103,10 @@ export async function go(change, cursor = 0) {
   const ticket = ++latest;
   document.body.setAttribute("aria-busy", "true");
   try {
-    const page = await fetchPage(place);
+    const page = await fetchPage(place).finally(() => document.body.removeAttribute("aria-busy"));
     if (ticket !== latest) return undefined;
     const last = page.items.length - 1;
     if (last < 0 && page.total) return await goTo(place, page.total - 1); // the list has become shorter
-    document.body.removeAttribute("aria-busy");
     Object.assign(store, { place, page, cursor: cursor < 0 ? last : Math.max(0, Math.min(cursor, last)) });
     emit("page");
     if (page.progress !== 1) await searchOn(ticket);
@@ -138,12 +137,15 @@ export const pageStep = (items = store.page.items) =>
 /** The position of the first image of a list, from a position on, that has no answer yet; null if there is none. */
 export const findUnreviewed = (place, from) => get("/api/next", { ...listOf(place), from }).then(({ index }) => index);
 
-/** Goes to the first image without an answer, or to the start. */
+/** Goes to the first image without an answer from a position on, else of the whole list, else to the start. */
 export async function goUnreviewed(change, from = 0) {
   const place = { ...store.place, ...change };
   const ticket = ++latest;
-  const index = await findUnreviewed(place, from).catch(() => null);
-  if (ticket === latest) await goTo(place, index ?? 0);
+  const find = (start) => findUnreviewed(place, start).catch(() => null);
+  const index = (await find(from)) ?? (from ? await find(0) : null);
+  if (ticket !== latest) return;
+  if (index === null) say("Every image of this list has an answer.");
+  await goTo(place, index ?? 0);
 }
 
 export const thumbnail = (image, pixels) => `/thumbs/${image}?size=${pixels * Math.min(devicePixelRatio, 2) > 200 ? 320 : 160}`;
@@ -161,15 +163,15 @@ function apply(changes) {
 
 const places = new Map(); // number of undo steps -> where that step was made
 
-/** Answers cells with a value or a function of the cell: shown at once, saved in order. One call is one undo step. */
-export function answer(cells, value, page = false) {
+/** Answers cells with a function of the cell: shown at once, saved in order. One call is one undo step. */
+export function answer(cells, value) {
   if (store.state.read_only) return say("Read-only: answers are not saved.", true);
-  const changes = cells.map((cell) => ({ image: cell.image, label: cell.label, answer: typeof value === "string" ? value : value(cell) }))
+  const changes = cells.map((cell) => ({ image: cell.image, label: cell.label, answer: value(cell) }))
     .filter((change) => copiesOf(change)[0]?.answer !== change.answer);
   if (!changes.length) return undefined;
   apply(changes);
   const made = [{ ...store.place }, store.cursor];
-  return queue.push("/api/answers", { answers: changes, page }).then(
+  return queue.push("/api/answers", { answers: changes }).then(
     (news) => { places.set(news.undo, made); update(news); },
     (error) => { failed("An answer was refused", error); forget(); return go({}, store.cursor); },
   );
@@ -178,7 +180,8 @@ export function answer(cells, value, page = false) {
 /** Takes over what the server says, except on cells with an answer that is still to be saved; returns what is new. */
 export function update(news) {
   const { state } = store;
-  Object.assign(state, { undo: news.undo, redo: news.redo, revision: Math.max(state.revision, news.revision) });
+  Object.assign(state, { undo: news.undo, redo: news.redo });
+  if (news.revision === state.revision + 1) state.revision += 1; // else others have answered too: the poll brings it
   if (!queue.entries.length) {
     if (news.labels.length !== state.labels.length) details.clear();
     state.labels = news.labels;
@@ -242,9 +245,11 @@ export async function poll() {
   if (document.visibilityState !== "visible") return;
   try {
     const news = await get("/api/changes", { since: store.state.revision });
+    if (!byId("lost").hidden) emit("page"); // with the images that were not loaded
     banner("lost", "");
     if (queue.problem) queue.retry();
     const changes = update(news);
+    store.state.revision = news.revision;
     if (changes.length) say(`${count(changes.length, "answer")} came from another window.`);
   } catch (error) {
     if (!(error instanceof Refused) || error.status === 403) banner("lost", error instanceof Refused ? EXPIRED : LOST);

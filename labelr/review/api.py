@@ -1,0 +1,214 @@
+"""What the page of a review asks for: its state, lists of images, pictures, and what it changes; as JSON."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from labelr.errors import LabelrError
+from labelr.review.background import Background
+from labelr.review.queues import TITLES, Filter, Queues, cell
+from labelr.review.save import Saver
+from labelr.review.session import ANSWERS, Cell, Session
+from labelr.review.thumbnails import Thumbnails, read_image
+
+MAX_ITEMS = 500
+"""Items in a response, at most."""
+
+
+class BadRequestError(LabelrError):
+    """A request that the page does not make."""
+
+
+class NotFoundError(LabelrError):
+    """What a request names does not exist."""
+
+
+class Api:
+    """What the page asks for, of one session."""
+
+    def __init__(
+        self, session: Session, queues: Queues, thumbnails: Thumbnails, saver: Saver, work: Background
+    ) -> None:
+        self.session, self.queues, self.thumbnails = session, queues, thumbnails
+        self.saver, self.work = saver, work
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def state(self, _: Request) -> Any:
+        """All but the images."""
+        session, target, work = self.session, self.session.target, self.work
+        with session.lock:
+            session.refresh()
+            return {
+                "title": target.path.resolve().name,
+                "target": str(target.path),
+                "writes": self.saver.writes,
+                "read_only": session.read_only,
+                "blind": self.queues.blind,
+                "images": len(target.names),
+                "labels": self._labels(),
+                "folders": self.queues.folders,
+                "queues": [{**self.queues.describe(queue), **self._scanned(queue)} for queue in TITLES],
+                "refit": {"available": work.kind is not None, "kind": work.kind, "reason": work.reason}
+                | {"running": work.running},
+                "warning": self.saver.warning or None,
+                **self._position(),
+            }
+
+    def items(self, request: Request) -> Any:
+        """A part of a queue."""
+        queue, label, images = self._list(request)
+        if queue == "duplicates":
+            self.work.find_duplicates()
+        offset, limit = self._number(request, "offset", None), min(self._number(request, "limit", None, 60), MAX_ITEMS)
+        threshold_at = None if label is None or queue != "sweep" else self.queues.threshold_at(label, images)
+        items = self.queues.items(queue, label, images[offset : offset + limit])
+        return {"total": len(images), "threshold_at": threshold_at, "items": items, **self._scanned(queue)}
+
+    def next(self, request: Request) -> Any:
+        """The first image of a list that has no answer."""
+        queue, label, images = self._list(request)
+        start = self._number(request, "from", None)
+        return {"index": self.queues.next_open(queue, label, images, start)}
+
+    def image(self, request: Request) -> Any:
+        """All labels of an image."""
+        image = self._image(request)
+        session, target = self.session, self.session.target
+        width, height = self.thumbnails.size_of(target.root / target.names[image])
+        with session.lock:
+            cells = []
+            for label in range(len(target.labels)):
+                at = int(session.when[label, image])
+                when = datetime.fromtimestamp(at, UTC).isoformat() if at else None
+                own = cell(session, label, image, blind=self.queues.blind)
+                cells.append({"label": label, **own, "when": when if own["answer"] else None})
+        return {"image": image, "name": target.names[image], "width": width, "height": height, "cells": cells}
+
+    def changes(self, request: Request) -> Any:
+        """What changed since a revision, in this process and in others."""
+        self.saver.check()
+        with self.session.lock:
+            self.session.refresh()
+            cells = self.session.changes(self._number(request, "since", None))
+            return {**self._changed(cells), "warning": self.saver.warning or None}
+
+    def thumbnail(self, request: Request) -> Response:
+        """A small picture of an image."""
+        size = 160 if request.query_params.get("size") == "160" else 320
+        target = self.session.target
+        path = target.root / target.names[self._image(request)]
+        tag = self.thumbnails.tag_of(path, size)
+        headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        content, kind = self.thumbnails.read(path, size)
+        return Response(content, media_type=kind, headers=headers)
+
+    def picture(self, request: Request) -> Response:
+        """An image as a browser can show it."""
+        target = self.session.target
+        path = target.root / target.names[self._image(request)]
+        content, kind = read_image(path, target.options.max_pixels)
+        return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def answer(self, body: Mapping[str, Any]) -> Any:
+        """Keeps answers."""
+        rows = body.get("answers")
+        if not isinstance(rows, list):
+            raise BadRequestError("answers: expected a list")
+        return self._changed(self.session.answer([self._cell(row) for row in rows]))
+
+    def undo(self, _: Mapping[str, Any]) -> Any:
+        """Takes back the last step."""
+        return self._changed(self.session.undo())
+
+    def redo(self, _: Mapping[str, Any]) -> Any:
+        """Does the last step again that was taken back."""
+        return self._changed(self.session.undo(again=True))
+
+    def add_label(self, body: Mapping[str, Any]) -> Any:
+        """Adds a label."""
+        name = body.get("name")
+        if not isinstance(name, str):
+            raise BadRequestError("name: expected a text")
+        number = self.session.add_label(name)
+        self.queues.forget()
+        return {"label": number, "labels": self._labels()}
+
+    def train(self, _: Mapping[str, Any]) -> Any:
+        """Trains the model again."""
+        self.work.train()
+        return {"running": True}
+
+    def training(self, _: Request) -> Any:
+        """What the training does."""
+        work = self.work
+        return {
+            "running": work.running, "progress": work.progress, "line": work.line, "error": work.error or None,
+            "done": work.done, "revision": self.session.revision,
+        }  # fmt: skip
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _labels(self) -> list[dict[str, Any]]:
+        target = self.session.target
+        return [
+            {"name": name, "threshold": None if math.isnan(limit) else limit, **self.session.counts(label)}
+            for label, (name, limit) in enumerate(zip(target.labels, target.thresholds.tolist(), strict=True))
+        ]
+
+    def _scanned(self, queue: str) -> dict[str, float | None]:
+        """How far the search for near-duplicates is, for their queue: None before it was started, 1 at its end."""
+        return {"progress": self.work.scanned} if queue == "duplicates" else {}
+
+    def _position(self) -> dict[str, int]:
+        session = self.session
+        return {"revision": session.revision, "undo": len(session.done), "redo": len(session.undone)}
+
+    def _changed(self, cells: list[Cell]) -> dict[str, Any]:
+        names = {code: name for name, code in ANSWERS.items()}
+        self.saver.notify()
+        with self.session.lock:
+            changes = [{"image": one.image, "label": one.label, "answer": names[one.answer]} for one in cells]
+            return {"changes": changes, "labels": self._labels(), **self._position()}
+
+    def _list(self, request: Request) -> tuple[str, int | None, Any]:
+        """The queue, the label and the images that a request is about."""
+        query = request.query_params
+        queue = query.get("queue", "all")
+        if queue not in TITLES:
+            raise NotFoundError(f"there is no queue {queue!r}")
+        label = None
+        if query.get("label") or queue == "sweep":
+            label = self._number(request, "label", len(self.session.target.labels))
+        return queue, label, self.queues.order(queue, label, Filter(query.get("folder", ""), query.get("text", "")))
+
+    def _image(self, request: Request) -> int:
+        return _in_range(request.path_params["number"], len(self.session.target.names), "image")
+
+    def _number(self, request: Request, name: str, limit: int | None, default: int = 0) -> int:
+        return _in_range(request.query_params.get(name) or default, limit, name)
+
+    def _cell(self, row: Any) -> Cell:
+        if not isinstance(row, dict) or row.get("answer") not in ANSWERS:
+            raise BadRequestError("answers: expected objects with image, label and answer")
+        target = self.session.target
+        image = _in_range(row.get("image"), len(target.names), "image")
+        return Cell(_in_range(row.get("label"), len(target.labels), "label"), image, ANSWERS[row["answer"]])
+
+
+def _in_range(value: Any, limit: int | None, name: str) -> int:
+    """A whole number from 0 to below a limit, of a text or a value of JSON."""
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise BadRequestError(f"{name}: expected a whole number, got {text[:40]!r}")
+    if limit is not None and int(text) >= limit:
+        raise NotFoundError(f"there is no {name} {text}")
+    return int(text)
