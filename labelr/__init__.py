@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Check", "CompareOptions", "Comparison", "Dataset", "EvaluateOptions", "Evaluation", "Export",
     "ExportOptions", "FitResult", "LabelrError", "Model", "ReadOptions", "TagOptions", "TagSummary",
-    "TrainConfig", "TuneOptions", "TuneResult", "__version__", "check", "compare", "evaluate", "export", "export_archive",
-    "fit", "import_archive", "load", "read", "tag", "tune",
+    "TrainConfig", "TuneOptions", "TuneResult", "__version__", "check", "compare", "evaluate", "export",
+    "export_archive", "fit", "import_archive", "load", "read", "tag", "tune",
 ]  # fmt: skip
 
 _MODULES = {
