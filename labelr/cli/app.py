@@ -90,9 +90,9 @@ def main() -> NoReturn:
         resume = f" Resume with: {command}" if command else ""
         console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.", wrap=False)
         sys.exit(128 + stopped.number)
-    except Exception as error:  # noqa: BLE001 - of memory, or our mistake: shown like all other text
-        if isinstance(error, MemoryError):
-            _fail(LabelrError("memory ran out", "free some memory, or use fewer `--workers`"))
+    except Exception as error:  # noqa: BLE001 - of memory or a GPU, or our mistake: shown like all other text
+        if explained := _explain(error):
+            _fail(explained)
         console.show_crash(error)
         sys.exit(1)
     sys.exit(code)
@@ -102,6 +102,15 @@ def _fail(error: LabelrError) -> NoReturn:
     if error.message:
         console.show_error(error)
     sys.exit(error.exit_code)
+
+
+def _explain(error: Exception) -> LabelrError | None:
+    """What to tell a user about an error of memory or of a GPU; None about any other."""
+    if "torch" in sys.modules:
+        from labelr.model.device import explain_device_error
+
+        return explain_device_error(error)
+    return LabelrError("memory ran out", "free some memory") if isinstance(error, MemoryError) else None
 
 
 def _usage_error(error: Any) -> SettingError:

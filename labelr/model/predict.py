@@ -26,9 +26,8 @@ from labelr.model.network import Network, fold_batchnorm
 BATCH_SIZE = 256
 """Images that are handed over at a time."""
 MICRO_BATCH_SIZES = {"cpu": 8}
-"""Images that go through the network together, by type of device. On a CPU, each thread computes a micro-batch at a
-time. The size is constant, so that an image's probabilities do not depend on the other images."""
-DEFAULT_MICRO_BATCH_SIZE = 64
+"""Images that go through the network together, by type of device; else `Runtime.batch_size`. On a CPU, each thread
+computes a micro-batch at a time. The size is constant, so that an image's probabilities do not depend on the others."""
 FULL_SIZE = 512
 """Of larger images, in pixels, fewer go through the network together, in the same memory."""
 NOT_FINITE = "the model's output is NaN"
@@ -77,7 +76,7 @@ def optimize_for_inference(network: Network, runtime: Runtime) -> Network:
     image's position in its batch.
     """
     copy = fold_batchnorm(network).to(PRECISIONS[runtime.precision])
-    copy.head.to(torch.float32 if runtime.device.type == "mps" else torch.float64)
+    copy.head.to(torch.float64 if runtime.has_float64 else torch.float32)
     return runtime.place(copy).eval()
 
 
@@ -120,7 +119,7 @@ def predict_probs(
 
 def micro_batch_size(runtime: Runtime, image_size: int) -> int:
     """The number of images of an edge, in pixels, that go through the network together."""
-    size = MICRO_BATCH_SIZES.get(runtime.device.type, DEFAULT_MICRO_BATCH_SIZE)
+    size = MICRO_BATCH_SIZES.get(runtime.device.type) or runtime.batch_size
     return max(1, size * FULL_SIZE**2 // max(image_size, FULL_SIZE) ** 2)
 
 
@@ -132,13 +131,13 @@ def make_batcher(runtime: Runtime, image_size: int) -> MicroBatcher:
 def _predict_micro_batch(
     network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, runtime: Runtime
 ) -> NDArray[np.floating]:
-    pixels = runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2))
-    with torch.inference_mode():
+    with torch.inference_mode(), runtime.exclusive():
+        pixels = runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2))
         images = normalise(pixels, preprocessing).to(PRECISIONS[runtime.precision])
         probs = network(images).sigmoid()
         if preprocessing.flip_averaging:
             probs = (probs + network(images.flip(3)).sigmoid()) / 2
-    result: NDArray[np.floating] = probs.cpu().numpy()
+        result: NDArray[np.floating] = probs.cpu().numpy()
     return result
 
 
