@@ -434,7 +434,7 @@ def with_keywords(text: str) -> str:
             value = json.dumps(value.strip("'"), ensure_ascii=False)
         return f"`{name}={value}`" if value else f"`{name}`"
 
-    return re.sub(r"`--(no-)?([a-z][a-z-]*)(?: ([^`]+))?`", keyword, text)
+    return re.sub(r"`--(no-)?([a-z][a-z0-9-]*)(?: ([^`]+))?`", keyword, text)
 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])

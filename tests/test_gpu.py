@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Cli
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -300,3 +301,27 @@ def test_products_of_float32_are_not_rounded(device: str) -> None:
         (nn.functional.conv2d(images, weight), nn.functional.conv2d(images.double(), weight.double())),
     ):
         assert float((product - exact).abs().max() / exact.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), "Error: the GPU failed: CUDA error: unspec"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "Error: memory does not suffice for prediction with 1 image"),
+    ],
+)
+def test_card_that_is_full_or_lost_ends_in_a_sentence(
+    cli: Cli, trained: Model, photos: Path, tmp_path: Path, error: Exception, message: str
+) -> None:
+    def fail(module: nn.Module, inputs: object) -> None:
+        raise error
+
+    handle = nn.modules.module.register_module_forward_pre_hook(fail)
+    try:
+        result = cli("tag", photos, "--model", trained.path, "--output", tmp_path / "labels")
+    finally:
+        handle.remove()
+    assert result.code == 1
+    assert message in result.err
+    assert "Hint: " in result.err
+    assert "Traceback" not in result.err

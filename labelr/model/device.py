@@ -143,7 +143,8 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     runtime = Runtime(device, _pick_precision(device, options), threads, options.workers or threads)
     if device.type == "cuda":
         set_tf32(enabled=runtime.precision == "tf32")
-    Processors.set_limit(max(threads, runtime.workers))
+    # the thread that feeds an accelerator mostly waits for it
+    Processors.set_limit(max(threads, runtime.workers) + (0 if runtime.is_cpu else 1))
     pools = f"{pluralize(threads, 'thread')}, {pluralize(runtime.workers, 'worker')}"
     log.debug("device %s, %s, %s", device.type, runtime.precision, pools)
     return runtime

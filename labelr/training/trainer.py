@@ -108,6 +108,8 @@ class Trainer:
             pluralize(images.steps, "step"), pluralize(batch_size, "image"),
         )  # fmt: skip
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if config.compile:
+            log.info("compiling the network: the first steps with images of each size take up to minutes")
         self.forward = self._compiled(self.network)
         self.replicas: list[nn.Module] = []
         strength = STRENGTHS[cast("str", config.augment)]
@@ -334,11 +336,7 @@ class Trainer:
 
     def _compiled(self, network: Network) -> nn.Module:
         """The network, compiled if the settings say so."""
-        if not self.config.compile:
-            return network
-        if not self.replicas:
-            log.info("compiling the network: the first steps with images of each size take up to minutes")
-        return cast("nn.Module", torch.compile(network))
+        return cast("nn.Module", torch.compile(network)) if self.config.compile else network
 
     @torch.no_grad()
     def _set_gradients(self, gradients: Sequence[tuple[Tensor, ...]], scale: Tensor) -> None:

@@ -247,6 +247,9 @@ class BareStep:
         stored = torch.randint(0, 256, (batch, 3, size * 8 // 7, size * 8 // 7), dtype=torch.uint8).to(runtime.device)
         augment, generator = Augmentation(STRENGTHS[config.augment or "light"], flip=config.flip), torch.Generator()
         self.loss = torch.zeros(())
+        self.steps, self.repeats = (10, 20) if self.on_card else (2, 3)
+        if not self.on_card:
+            torch.set_num_threads(1)  # as the steps of a run
 
         def forward() -> None:
             with runtime.autocast():
@@ -271,23 +274,23 @@ class BareStep:
         return time.perf_counter()
 
     def images_per_second(self, *, benchmark: bool) -> float:
-        """The median over runs of 10 steps, waited for at their ends only; cuDNN may measure its algorithms first."""
+        """The median over runs of some steps, waited for at their ends only; cuDNN may measure its algorithms first."""
         import torch
 
         torch.backends.cudnn.benchmark = benchmark
         times: list[float] = [self.wait()]
         for _ in range(11 if self.on_card else 2):
-            for stage in 10 * list(self.stages.values()):
+            for stage in self.steps * list(self.stages.values()):
                 stage()
             times.append(self.wait())
         torch.backends.cudnn.benchmark = False
-        return 10 * self.batch_size / statistics.median(end - start for start, end in list(pairwise(times))[1:])
+        return self.steps * self.batch_size / statistics.median(end - start for start, end in list(pairwise(times))[1:])
 
     def milliseconds(self) -> dict[str, float]:
         """The median time of each stage, waited for at the end of each, and of the augmentation."""
         stages = {**self.stages, "augment": self.augment}
         times: dict[str, list[float]] = {name: [] for name in stages}
-        for _ in range(20):
+        for _ in range(self.repeats):
             for name, stage in stages.items():
                 start = self.wait()
                 stage()
