@@ -64,10 +64,16 @@ class MachineOptions(Settings):
 
     device: Device = _machine("auto", "Device of the network; auto: cuda, else mps, else cpu.")
     amp: bool | None = _machine(None, "Automatic mixed precision; auto: on if the processor computes in 16 bits.")
+    tf32: bool = _machine(False, "Instead of mixed precision, float32 with products in TF32, on an NVIDIA GPU.")
     threads: int | None = _machine(
         None, "CPU threads, which do not change results; auto: as many as this process may use.", low=1
     )
     workers: int | None = _machine(None, "Threads that decode images; auto: one per CPU thread.", low=1, short="-j")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.amp and self.tf32:
+            raise SettingError("amp and tf32 exclude each other", "give `--amp` or `--tf32`, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,7 +439,7 @@ def with_keywords(text: str) -> str:
             value = json.dumps(value.strip("'"), ensure_ascii=False)
         return f"`{name}={value}`" if value else f"`{name}`"
 
-    return re.sub(r"`--(no-)?([a-z][a-z-]*)(?: ([^`]+))?`", keyword, text)
+    return re.sub(r"`--(no-)?([a-z][a-z0-9-]*)(?: ([^`]+))?`", keyword, text)
 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])

@@ -3,14 +3,26 @@
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from labelr.config import MachineOptions
+from labelr.data.budget import Processors
 from labelr.errors import LabelrError
-from labelr.model.device import ThreadPool, pick_runtime
+from labelr.fields import SettingError
+from labelr.model.device import (
+    ThreadPool,
+    batch_of,
+    explain_device_error,
+    pick_runtime,
+    set_tf32,
+    visible_gpus,
+)
 from labelr.model.predictor import available_cpus
 
 
@@ -102,3 +114,102 @@ def test_thread_pool_raises_when_no_call_is_running_any_more() -> None:
 def test_network_is_placed_in_channels_last_order() -> None:
     network = pick_runtime(MachineOptions(device="cpu")).place(torch.nn.Conv2d(3, 8, 3))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A CUDA device that is there, but computes nothing; torch's settings are restored."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    yield
+    set_tf32(enabled=False)
+    torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize(("tf32", "precision"), [(False, "fp32"), (True, "tf32")])
+def test_products_are_rounded_to_tf32_only_if_asked_for(tf32: bool, precision: str) -> None:
+    set_tf32(enabled=not tf32)
+    runtime = pick_runtime(MachineOptions(amp=False, tf32=tf32))
+    assert runtime.precision == precision
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+    assert runtime.options.tf32 == tf32
+    assert not runtime.options.amp
+    assert not runtime.is_mixed
+
+
+def test_tf32_needs_an_nvidia_gpu_and_excludes_mixed_precision() -> None:
+    with pytest.raises(LabelrError, match="device cpu has no TF32"):
+        pick_runtime(MachineOptions(device="cpu", tf32=True))
+    with pytest.raises(SettingError, match="amp and tf32 exclude each other"):
+        MachineOptions(amp=True, tf32=True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "count", "names"),
+    [
+        (None, 3, ["0", "1", "2"]), ("2,0", 2, ["2", "0"]), (" GPU-1a , MIG-2b", 2, ["GPU-1a", "MIG-2b"]),
+        ("", 0, []), ("1,-1,2", 1, ["1"]), (None, 0, []),
+    ],
+)  # fmt: skip
+def test_gpus_are_those_that_the_environment_allows(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, count: int, names: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)  # which ends at the first that does not exist
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert visible_gpus() == names
+
+
+@pytest.mark.parametrize(("multiprocessors", "images"), [(5, 64), (40, 64), (108, 256), (132, 256), (500, 256)])
+def test_larger_cards_predict_larger_batches(multiprocessors: int, images: int) -> None:
+    assert batch_of(multiprocessors) == images
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with"), "the GPU failed: CUDA error"),
+        (RuntimeError("No CUDA GPUs are available"), "the GPU failed: No CUDA GPUs"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU failed: cuDNN error"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "memory ran out: CUDA error: out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), "memory ran out: CUDA out of memory"),
+        (MemoryError(), "memory ran out"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (ValueError("CUDA error"), None),
+    ],
+)
+def test_error_of_a_device_is_explained(error: Exception, message: str | None) -> None:
+    explained = explain_device_error(error)
+    assert explained is None if message is None else explained is not None and explained.message.startswith(message)
+    assert explained is None or "\n" not in explained.message
+
+
+def test_decoders_and_the_network_share_the_processors() -> None:
+    pick_runtime(MachineOptions(device="cpu", threads=2, workers=2))
+    running, most, lock = [0], [0], threading.Lock()
+
+    def work(_: object) -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        with lock:
+            running[0] -= 1
+
+    def decode(item: object) -> None:
+        with Processors():
+            work(item)
+
+    network, decoders = ThreadPool(2), ThreadPoolExecutor(2)
+    decoded = [decoders.submit(decode, number) for number in range(10)]
+    network.map(work, range(10))
+    assert all(future.result() is None for future in decoded)
+    assert most == [2]
+
+
+def test_processor_is_free_again_after_an_error() -> None:
+    Processors.set_limit(1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="damaged"), Processors():
+            raise ValueError("damaged")

@@ -72,10 +72,10 @@ def test_commands_and_options_exist(page: Path) -> None:
         command, rest = command_of(words)
         alternatives = "|" in words[0] if words else False
         known = command is not ROOT or alternatives or words[0] in ("TOPIC", "COMMAND")
-        given = [word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+        given = [word for word in rest if re.fullmatch(r"--?[a-z][a-z0-9-]*", word)]
         if not known or set(given) - options_of(command):
             unknown.append(" ".join(words))
-    inline = {option for code in re.findall(r"`(--[a-z][a-z-]*)[^`]*`", text) for option in [code]}
+    inline = {option for code in re.findall(r"`(--[a-z][a-z0-9-]*)[^`]*`", text) for option in [code]}
     assert (unknown, inline - all_options()) == ([], set())
 
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from labelr.errors import LabelrError
 from labelr.tuning import pool
@@ -25,6 +26,34 @@ def test_workers_that_die_at_their_start_end_the_search(tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(LabelrError, match="3 workers in a row ended with exit code 1 before they started a trial"):
         run_pool(tmp_path / "study")
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(3, "0 1 2 0"), (1, "all all all all")])
+def test_workers_take_the_gpus_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, seen: str) -> None:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho ${{CUDA_VISIBLE_DEVICES-all}} >{tmp_path}/gpu-$$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    plan = Plan.of([tmp_path / "missing"], {"lr": [1e-3, 4e-3]}, None, {})
+    with closing(Study("some", tmp_path / "study", None)) as study, Pool.running(4, plan, study) as workers:
+        while workers.check():
+            time.sleep(0.05)
+    assert sorted(path.read_text().strip() for path in tmp_path.glob("gpu-*")) == sorted(seen.split())
+
+
+@pytest.mark.slow
+def test_worker_that_dies_is_replaced_on_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho $CUDA_VISIBLE_DEVICES >>{tmp_path}/gpus\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(LabelrError, match="3 workers in a row"):
+        run_pool(tmp_path / "study")
+    assert (tmp_path / "gpus").read_text().split() == ["5"] * 3
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY
 from optuna.trial import TrialState
+from torch import nn
 
 from labelr import signals
 from labelr.config import MachineOptions
@@ -218,3 +220,17 @@ def test_error_of_the_machine_ends_the_worker_and_keeps_the_point(shapes: Path, 
     assert [trial.state for trial in trials] == ["complete"] * 2
     with closing(Study("some", folder, None)) as study:
         assert all(WORKER in attempt.user_attrs for attempt in study.attempts())
+
+
+def test_lost_gpu_ends_the_worker_and_keeps_the_point(shapes: Path, tmp_path: Path) -> None:
+    def fail(module: nn.Module, inputs: object) -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    handle = nn.modules.module.register_module_forward_pre_hook(fail)
+    try:
+        with pytest.raises(torch.AcceleratorError):
+            work(shapes, tmp_path / "study", {"lr": [1e-3, 4e-3]})
+    finally:
+        handle.remove()
+    trials = work(shapes, tmp_path / "study", {"lr": [1e-3, 4e-3]})
+    assert [trial.state for trial in trials] == ["complete"] * 2

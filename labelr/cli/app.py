@@ -78,7 +78,7 @@ def main() -> NoReturn:
         code = app(prog_name="labelr", standalone_mode=False)
         console.flush()
     except LabelrError as error:
-        error.message = re.sub("^[a-z_]+(?=: expected)", lambda found: f"`{option_of(found[0])}`", error.message)
+        error.message = re.sub("^[a-z_0-9]+(?=: expected)", lambda found: f"`{option_of(found[0])}`", error.message)
         _fail(error)
     except UsageError as error:
         _fail(_usage_error(error))
@@ -92,30 +92,32 @@ def main() -> NoReturn:
         resume = f" Resume with: {command}" if command else ""
         console.show_note(resume, prefix=f"Stopped by {signal.Signals(stopped.number).name}.", wrap=False)
         sys.exit(128 + stopped.number)
-    except Exception as error:  # noqa: BLE001 - of memory, or our mistake: shown like all other text
-        if known := _explain(error):
-            _fail(known)
+    except Exception as error:  # noqa: BLE001 - of memory or a GPU, or our mistake: shown like all other text
+        if explained := _explain(error):
+            _fail(explained)
         console.show_crash(error)
         sys.exit(1)
     sys.exit(code)
-
-
-def _explain(error: Exception) -> LabelrError | None:
-    """What a user can do about an error of the machine or of the installation; None for any other."""
-    if isinstance(error, MemoryError):
-        return LabelrError("memory ran out", "free some memory, or use fewer `--workers`")
-    if isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name:
-        return LabelrError(
-            f"the package {error.name} is not installed",
-            "install all that labelr needs with `pip install labelr`; without torch it only tags, with ONNX files",
-        )
-    return None
 
 
 def _fail(error: LabelrError) -> NoReturn:
     if error.message:
         console.show_error(error)
     sys.exit(error.exit_code)
+
+
+def _explain(error: Exception) -> LabelrError | None:
+    """What to tell a user about an error of the installation, of memory or of a GPU; None about any other."""
+    if isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name:
+        return LabelrError(
+            f"the package {error.name} is not installed",
+            "install labelr again with its dependencies; without torch it only tags, with ONNX files",
+        )
+    if "torch" in sys.modules:
+        from labelr.model.device import explain_device_error
+
+        return explain_device_error(error)
+    return LabelrError("memory ran out", "free some memory") if isinstance(error, MemoryError) else None
 
 
 def _usage_error(error: Any) -> SettingError:

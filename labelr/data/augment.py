@@ -68,7 +68,7 @@ def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Gen
     if strength == 0:
         return images, targets
     weight = float(np.random.default_rng(generator.initial_seed()).beta(strength, strength))
-    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    partner = _to_device(torch.randperm(len(images), generator=generator), images.device)
     return torch.lerp(images[partner], images, weight), torch.lerp(targets[partner], targets, weight)
 
 
@@ -157,7 +157,8 @@ class Augmentation:
         half = (draws + 1) / 4 * self.strength.cutout * size  # (N,)
         centre = torch.rand((2, len(images)), generator=generator) * size
         inside = (torch.arange(size) + 0.5 - centre[..., None]).abs() <= half[:, None]  # (2, N, S)
-        erased = _to_device(inside[0, :, None, :, None] & inside[1, :, None, None, :], images.device)
+        rows, columns = _to_device(inside, images.device)
+        erased = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(erased, images.mean(dim=(2, 3), keepdim=True), images)
 
 

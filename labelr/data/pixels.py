@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelr import files
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import pixel_cache
+from labelr.data.budget import Processors
 from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import map_ahead
 from labelr.data.value_range import ValueRange
@@ -58,7 +59,7 @@ class _Decoder:
         """
         path, digest = source
         try:
-            with open_file(path) as file:
+            with Processors(), open_file(path) as file:
                 if content_digest(file) != digest:
                     raise UnreadableError("its content differs")
                 return decode(
@@ -82,6 +83,11 @@ class PixelSet:
 
     def __len__(self) -> int:
         return len(self._sources)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """``(N, S, S, 3)``."""
+        return len(self), *self._decoder.shape
 
     @property
     def digests(self) -> list[str]:

@@ -2,11 +2,13 @@
 
 import ctypes
 import logging
+import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -14,13 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from labelr.config import Device, MachineOptions
+from labelr.data.budget import Processors
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model.predictor import available_cpus
 
 Network = TypeVar("Network", bound=nn.Module)
 T = TypeVar("T")
 R = TypeVar("R")
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+IMAGES_PER_MULTIPROCESSOR = 2
+"""Of a batch that a CUDA device predicts, rounded to a power of two; the step `batch_sizes` of `tests/bench/gpu.sh`
+measures others."""
+MIN_BATCH, MAX_BATCH = 64, 256
+"""The smallest and the largest batch that an accelerator predicts."""
 
 _MEMORY_ERRORS = (
     "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
@@ -31,6 +39,20 @@ _MEMORY_ERRORS = (
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`, from ``malloc.h``."""
+_DEVICE_ERRORS = (
+    "cuda error",
+    "cuda driver",
+    "cuda gpus",
+    "nvml",
+    "cudnn error",
+    "cudnn_status",
+    "cublas_status",
+    "mps backend",
+)
+"""Parts of lower-case messages of devices that are lost, broken, or used up by others."""
+
+_accelerator_lock = threading.RLock()
+"""Held while an accelerator computes: PyTorch aborts the process where two threads use MPS at once."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +63,8 @@ class Runtime:
 
     Attributes:
         device: Holds the network and its batches.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``: the type that autocast computes in.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``: the type that autocast computes in; ``"tf32"``: float32, whose
+            products CUDA devices round to 10 bits.
         threads: CPU threads, each of which works on a part of a batch.
         workers: Threads that decode images.
     """
@@ -56,7 +79,8 @@ class Runtime:
         """The options that pick this runtime."""
         return MachineOptions(
             device=cast("Device", self.device.type),
-            amp=self.precision != "fp32",
+            amp=self.is_mixed,
+            tf32=self.precision == "tf32",
             threads=self.threads,
             workers=self.workers,
         )
@@ -76,9 +100,31 @@ class Runtime:
         """The threads that parts of a batch are computed on: any other device than the CPU gets one after the other."""
         return self.threads if self.is_cpu else 1
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it computes in 16 bits where that suffices."""
+        return PRECISIONS[self.precision] != torch.float32
+
+    @property
+    def has_float64(self) -> bool:
+        """Whether the device computes in 64 bits."""
+        return self.device.type != "mps"
+
+    @property
+    def batch_size(self) -> int:
+        """The images that an accelerator predicts together: the same for each card of a kind."""
+        if self.device.type != "cuda":
+            return MIN_BATCH
+        multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
+        return batch_of(multiprocessors)
+
     def autocast(self) -> AbstractContextManager[object]:
-        """A mixed precision context; it does nothing in fp32."""
-        return torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
+        """A mixed precision context; it does nothing in float32."""
+        return torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.is_mixed)
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Lets one thread at a time use an accelerator; it does nothing on the CPU."""
+        return nullcontext() if self.is_cpu else _accelerator_lock
 
     def to_device(self, tensor: Tensor) -> Tensor:
         """The tensor on the device; asynchronous on CUDA only, since other devices may read it before it is there."""
@@ -98,14 +144,44 @@ def pick_runtime(options: MachineOptions | None = None) -> Runtime:
     options = options or MachineOptions()
     device = _pick_device(options.device)
     threads = options.threads or available_cpus()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32
-    elif device.type == "cpu":
+    if device.type == "cpu":
         _keep_freed_memory()
-    runtime = Runtime(device, _pick_precision(device, options.amp), threads, options.workers or threads)
+    runtime = Runtime(device, _pick_precision(device, options), threads, options.workers or threads)
+    if device.type == "cuda":
+        set_tf32(enabled=runtime.precision == "tf32")
+    # the thread that feeds an accelerator mostly waits for it
+    Processors.set_limit(max(threads, runtime.workers) + (0 if runtime.is_cpu else 1))
     pools = f"{pluralize(threads, 'thread')}, {pluralize(runtime.workers, 'worker')}"
     log.debug("device %s, %s, %s", device.type, runtime.precision, pools)
     return runtime
+
+
+def set_tf32(*, enabled: bool) -> None:
+    """Whether CUDA devices round the factors of products in float32, which PyTorch does in convolutions by default."""
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
+def batch_of(multiprocessors: int) -> int:
+    """The images that a card predicts together, by the number of its multiprocessors: a power of two."""
+    size: int = 2 ** round(math.log2(IMAGES_PER_MULTIPROCESSOR * multiprocessors))
+    return min(max(size, MIN_BATCH), MAX_BATCH)
+
+
+def visible_gpus() -> list[str]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] or [str(number) for number in range(count)]
+
+
+def free_memory(device: torch.device) -> int:
+    """The bytes that are free on an accelerator; 0 on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return 0
 
 
 @contextmanager
@@ -136,10 +212,15 @@ class ThreadPool:
     def map(self, function: Callable[..., R], *items: Iterable[Any]) -> list[R]:
         """The function's results in order, for one item of each iterable. No call is left running if one fails."""
         calls = list(zip(*items, strict=True))
+
+        def work(*call: object) -> R:
+            with Processors():
+                return function(*call)
+
         with one_thread_per_operation():
             if self._pool is None or len(calls) == 1:
-                return [function(*call) for call in calls]
-            futures = [self._pool.submit(function, *call) for call in calls]
+                return [work(*call) for call in calls]
+            futures = [self._pool.submit(work, *call) for call in calls]
             wait(futures)
             return [future.result() for future in futures]
 
@@ -170,8 +251,13 @@ def _pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _pick_precision(device: torch.device, amp: bool | None) -> str:
+def _pick_precision(device: torch.device, options: MachineOptions) -> str:
     """The fastest type that trains well; `amp` None decides by what the processor supports."""
+    amp = options.amp
+    if options.tf32:
+        if device.type != "cuda":
+            raise LabelrError(f"device {device.type} has no TF32: CUDA devices have", "leave `--tf32` out")
+        return "tf32"
     if amp is False:
         return "fp32"
     if device.type == "cuda":
@@ -196,12 +282,14 @@ class MicroBatcher:
         purpose: The work, as messages name it.
         consequence: What a smaller limit changes, appended to the warning.
         minimum: The smallest limit that makes sense.
+        make_room: Frees memory that the work can do without, before the limit is lowered; False if there is none.
     """
 
     size: int
     purpose: str
     consequence: str = ""
     minimum: int = 1
+    make_room: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self._lock, self._is_lowered = threading.Lock(), False
@@ -227,7 +315,10 @@ class MicroBatcher:
                 reason = first_line(error)
             else:
                 break
-            self._halve(size, reason)  # outside the handler, where the error no longer keeps the tensors of its frames
+            # outside the handler, where the error no longer keeps the tensors of its frames
+            if not self.make_room():
+                self._halve(size, reason)
+            _empty_caches()
         with self._lock:
             lowered, self._is_lowered = self._is_lowered, False
         if lowered:
@@ -249,10 +340,14 @@ class MicroBatcher:
         with self._lock:
             if self.size >= size:
                 self.size, self._is_lowered = max(self.minimum, size // 2), True
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if torch.backends.mps.is_available():
-            torch.mps.empty_cache()
+
+
+def _empty_caches() -> None:
+    """Returns memory that PyTorch keeps for its next tensors to the accelerator."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -260,3 +355,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error).lower() for message in _MEMORY_ERRORS)
+
+
+def explain_device_error(error: BaseException) -> LabelrError | None:
+    """What to tell a user about an error of the device: that memory ran out, or the device failed; else None."""
+    if is_out_of_memory(error):
+        return LabelrError(
+            f"memory ran out: {first_line(error)}",
+            "free some memory, choose another `--device`, or use fewer `--workers`",
+        )
+    if is_device_failure(error):
+        return LabelrError(
+            f"the GPU failed: {first_line(error)}",
+            "see whether `nvidia-smi` still lists it and who else uses it, or compute with `--device cpu`",
+        )
+    return None
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether an error reports that an accelerator is lost or broken: this process can no longer use it."""
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    is_of_device = isinstance(error, torch.AcceleratorError)
+    return is_of_device or any(message in str(error).lower() for message in _DEVICE_ERRORS)

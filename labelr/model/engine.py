@@ -17,7 +17,7 @@ from labelr.errors import LabelrError, first_line
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.onnx_file import HINT, OTHER_FILE, OnnxInfo, Precision
-from labelr.model.predictor import Predictor, Probs, available_cpus, micro_batch_size
+from labelr.model.predictor import MICRO_BATCH_SIZES, Predictor, Probs, available_cpus, micro_batch_size
 
 INPUT, OUTPUT = "images", "probabilities"
 """The names of what a program takes and gives."""
@@ -37,6 +37,7 @@ class OnnxMachine:
     threads: int
     workers: int
     kind: str = "cpu"
+    batch_size: int = MICRO_BATCH_SIZES["cpu"]
 
     @classmethod
     def of(cls, precision: Precision, options: MachineOptions) -> Self:

@@ -110,9 +110,10 @@ def _compute(
 
     @torch.inference_mode()
     def compute_views(pixels: Tensor) -> Tensor:
-        images = normalise(runtime.to_device(pixels), preprocessing)
-        seen = [network.features(_view(images, view).to(PRECISIONS[runtime.precision])) for view in views]
-        return torch.stack(seen, dim=1).to(torch.float16).cpu()
+        with runtime.exclusive():
+            images = normalise(runtime.to_device(pixels), preprocessing)
+            seen = [network.features(_view(images, view).to(PRECISIONS[runtime.precision])) for view in views]
+            return torch.stack(seen, dim=1).to(torch.float16).cpu()
 
     def compute(batch: NDArray[np.uint8], max_images: int) -> Features:
         micro_batches = torch.split(torch.from_numpy(batch).permute(0, 3, 1, 2), max_images)

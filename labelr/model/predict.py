@@ -40,7 +40,7 @@ def optimize_for_inference(network: Network, runtime: Runtime) -> Network:
     image's position in its batch.
     """
     copy = fold_batchnorm(network).to(PRECISIONS[runtime.precision])
-    copy.head.to(torch.float32 if runtime.device.type == "mps" else torch.float64)
+    copy.head.to(torch.float64 if runtime.has_float64 else torch.float32)
     return runtime.place(copy).eval()
 
 
@@ -89,13 +89,13 @@ def make_batcher(runtime: Runtime, image_size: int) -> MicroBatcher:
 def _predict_micro_batch(
     network: nn.Module, batch: NDArray[np.uint8], preprocessing: Preprocessing, runtime: Runtime
 ) -> NDArray[np.floating]:
-    pixels = runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2))
-    with torch.inference_mode():
+    with torch.inference_mode(), runtime.exclusive():
+        pixels = runtime.to_device(torch.from_numpy(batch).permute(0, 3, 1, 2))
         images = normalise(pixels, preprocessing).to(PRECISIONS[runtime.precision])
         probs = network(images).sigmoid()
         if preprocessing.flip_averaging:
             probs = (probs + network(images.flip(3)).sigmoid()) / 2
-    result: NDArray[np.floating] = probs.cpu().numpy()
+        result: NDArray[np.floating] = probs.cpu().numpy()
     return result
 
 

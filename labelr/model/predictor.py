@@ -28,9 +28,8 @@ from labelr.model.info import ModelInfo
 BATCH_SIZE = 256
 """Images that are handed over at a time."""
 MICRO_BATCH_SIZES = {"cpu": 8}
-"""Images that go through the network together, by type of device. On a CPU, each thread computes a micro-batch at a
-time. The size is constant, so that an image's probabilities do not depend on the other images."""
-DEFAULT_MICRO_BATCH_SIZE = 64
+"""Images that go through the network together, by type of device; else `Machine.batch_size`. On a CPU, each thread
+computes a micro-batch at a time. The size is constant, so that an image's probabilities do not depend on the others."""
 FULL_SIZE = 512
 """Of larger images, in pixels, fewer go through the network together, in the same memory."""
 NOT_FINITE = "the model's output is NaN"
@@ -88,10 +87,14 @@ class Machine(Protocol):
     def workers(self) -> int:
         """Threads that decode images."""
 
+    @property
+    def batch_size(self) -> int:
+        """The images that an accelerator predicts together."""
+
 
 def micro_batch_size(machine: Machine, image_size: int) -> int:
     """The number of images of an edge, in pixels, that go through the network together."""
-    size = MICRO_BATCH_SIZES.get(machine.kind, DEFAULT_MICRO_BATCH_SIZE)
+    size = MICRO_BATCH_SIZES.get(machine.kind) or machine.batch_size
     return max(1, size * FULL_SIZE**2 // max(image_size, FULL_SIZE) ** 2)
 
 

@@ -119,8 +119,7 @@ class EpochLoop:
 
     def __init__(self, run: Run, dataset: Dataset, pixels: PixelSet, info: ModelInfo) -> None:
         train_pixels = pixels.subset(dataset.split_rows("train"))
-        pin_memory = run.runtime.device.type == "cuda"
-        images = TrainImages.of(dataset.split("train"), train_pixels, run.config, pin_memory=pin_memory)
+        images = TrainImages.of(dataset.split("train"), train_pixels, run.config, run.runtime.device)
         self.trainer = Trainer(images, info, run.config, run.runtime, _budget(run, images.steps))
         self.history: list[EpochRow] = []
         self._run = run
@@ -332,8 +331,8 @@ class EpochLoop:
         """The line that is shown during an epoch: epoch, latest scores, speed and time left."""
         trainer = self.trainer
         parts = [f"epoch {format_epoch(len(self.history) + 1, self._run.config.epochs)}"]
-        if trainer.losses:
-            parts.append(f"loss {float(trainer.losses[-1]):.3f}")
+        if trainer.latest_loss is not None:
+            parts.append(f"loss {trainer.latest_loss:.3f}")
         if self.history:
             parts += [f"mAP {self.history[-1].val_map:.3f}", f"F1 {self.history[-1].val_f1:.3f}"]
         speed = len(trainer.losses) * trainer.images.batch_size / (time.perf_counter() - self._start)

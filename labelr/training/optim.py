@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,9 @@ class Muon(torch.optim.Optimizer):
         weight_decay: Decoupled weight decay.
         dtype: The type to compute in.
         pool: Computes the steps of several weights side by side.
+        batched: Whether the steps of all weights of one shape are computed in one batch. An accelerator is idle
+            between many small products, and a CPU is not. Such steps also take the state of a `GradScaler`, which
+            otherwise waits for the accelerator to learn whether a gradient is infinite.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.bfloat16,
         pool: ThreadPool | None = None,
+        batched: bool = False,
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
         self.pool = pool or ThreadPool(1)
+        self.batched = self._step_supports_amp_scaling = batched
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - no step needs a closure
         """Updates the weights that have a gradient."""
@@ -64,14 +69,49 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]
             if weight.grad is not None
         ]
-        self.pool.map(self._update, *zip(*updates, strict=True))
+        if self.batched:
+            batches: dict[tuple[Any, ...], tuple[list[Tensor], list[Tensor]]] = {}
+            for weight, grad, *settings in updates:
+                weights, grads = batches.setdefault((weight.shape, weight.device, *settings), ([], []))
+                weights.append(weight)
+                grads.append(grad)
+            for (_, _, *settings), (weights, grads) in batches.items():
+                self._update_batch(weights, grads, *settings)
+        else:
+            self.pool.map(self._update, *zip(*updates, strict=True))
 
     @torch.no_grad()
-    def _update(self, weight: Tensor, grad: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+    def _update_batch(
+        self, weights: list[Tensor], grads: list[Tensor], lr: float, momentum: float, weight_decay: float
+    ) -> None:
+        """As `_update` for each weight; all have the same shape."""
+        means = list(map(self._mean, weights))
+        mean, grad = torch.stack(means), torch.stack(grads)  # (K, R, I, ...)
+        scale, is_infinite = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)  # of a GradScaler
+        if scale is not None:
+            grad = grad / scale
+        if is_infinite is not None:  # then the step changes nothing
+            grad = torch.where(is_infinite.bool(), mean, grad)
+        mean = mean.lerp(grad, 1 - momentum)
+        nesterov = grad.lerp(mean, momentum).movedim(2, -1)  # (K, R, ..., I)
+        steps = orthogonalise(nesterov.flatten(2).to(self.dtype)).to(mean.dtype)  # (K, R, C)
+        rate = lr if is_infinite is None else lr * (1 - is_infinite)
+        steps = steps * (-rate * ADAMW_RMS * math.sqrt(max(steps.shape[1:])))
+        torch._foreach_copy_(means, list(mean.unbind()))
+        torch._foreach_mul_(weights, 1 - rate * weight_decay)
+        torch._foreach_add_(weights, list(steps.view(nesterov.shape).movedim(-1, 2).unbind()))
+
+    def _mean(self, weight: Tensor) -> Tensor:
+        """The running mean of the gradients of a weight."""
         state = self.state[weight]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
-        mean = state["momentum_buffer"].lerp_(grad, 1 - momentum)
+        mean: Tensor = state["momentum_buffer"]
+        return mean
+
+    @torch.no_grad()
+    def _update(self, weight: Tensor, grad: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        mean = self._mean(weight).lerp_(grad, 1 - momentum)
         nesterov = grad.lerp(mean, momentum).movedim(1, -1)  # the order of a channels-last weight in memory
         step = orthogonalise(nesterov.flatten(1).to(self.dtype))
         weight.mul_(1 - lr * weight_decay)
@@ -83,16 +123,16 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     """The matrix with the same singular vectors and with singular values of about 1, except those close to 0.
 
     Args:
-        matrix: Shape ``(R, C)``, of the type to compute in.
+        matrix: Shape ``(R, C)``, or several ``(K, R, C)``, of the type to compute in.
 
     Returns:
-        Shape ``(R, C)``.
+        The same shape.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalise(matrix.T).T
-    matrix = matrix / (matrix.norm() + 1e-7)
-    gram = matrix @ matrix.T
-    largest = gram.norm().sqrt() + 1e-7  # an upper bound of the singular values, tighter than the norm
+    if matrix.shape[-2] > matrix.shape[-1]:
+        return orthogonalise(matrix.mT).mT
+    matrix = matrix / (_norm(matrix) + 1e-7)
+    gram = matrix @ matrix.mT
+    largest = _norm(gram).sqrt() + 1e-7  # an upper bound of the singular values, tighter than the norm
     gram = gram / largest.square()
     product = factor = _factor(gram, POLYNOMIALS[0])
     for polynomial in POLYNOMIALS[1:]:
@@ -103,11 +143,18 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     return result
 
 
+def _norm(matrix: Tensor) -> Tensor:
+    """The Frobenius norm of a matrix, or of each of several, shape ``(K, 1, 1)``."""
+    norm: Tensor = torch.linalg.vector_norm(matrix, dim=(1, 2), keepdim=True) if matrix.ndim > 2 else matrix.norm()
+    return norm
+
+
 def _factor(gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
-    """The factor of one iteration, a polynomial of the Gram matrix; both ``(R, R)``."""
+    """The factor of one iteration, a polynomial of the Gram matrix; both ``(R, R)`` or ``(K, R, R)``."""
     linear, cubic, quintic = polynomial
-    factor = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
-    factor.diagonal().add_(linear)
+    multiply_and_add = torch.addmm if gram.ndim == 2 else torch.baddbmm
+    factor = multiply_and_add(gram, gram, gram, beta=cubic, alpha=quintic)
+    factor.diagonal(dim1=-2, dim2=-1).add_(linear)
     return factor
 
 
@@ -127,9 +174,9 @@ def make_optimizers(
     groups = _groups(outer, scales, config.weight_decay)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.95, 0.99), fused=True)]
     if inner:
-        dtype = torch.float32 if runtime.precision == "fp32" else torch.bfloat16
+        dtype, batched = torch.bfloat16 if runtime.is_mixed else torch.float32, not runtime.is_cpu
         groups = _groups(inner, scales, config.weight_decay)
-        optimizers.append(Muon(groups, weight_decay=config.weight_decay, dtype=dtype, pool=pool))
+        optimizers.append(Muon(groups, weight_decay=config.weight_decay, dtype=dtype, pool=pool, batched=batched))
     return optimizers
 
 

@@ -87,14 +87,16 @@ class Trainer:
         self.epoch = 1
         self.steps = 0
         self.losses: list[Tensor] = []
+        self._checked_loss: float | None = None
         self.waited_seconds = 0.0
         self.pool = ThreadPool(1 if config.compile else runtime.compute_threads)  # compiled dropout has one generator
         batch_size = images.batch_size
         self.default_micro_batch = min(MICRO_BATCH_SIZE, batch_size) if runtime.is_cpu else batch_size
         consequence = f", with accumulated gradients, so that a step still uses {pluralize(batch_size, 'image')}"
         self.batcher = MicroBatcher(
-            min(config.micro_batch or self.default_micro_batch, batch_size), "training", consequence, minimum=2
-        )
+            min(config.micro_batch or self.default_micro_batch, batch_size), "training", consequence, minimum=2,
+            make_room=images.on_device.release if images.on_device else lambda: False,
+        )  # fmt: skip
         torch.manual_seed(config.seed)
         self.network = runtime.place(build_network(info))
         self.network.keeps_statistics = config.is_pretrained
@@ -106,6 +108,8 @@ class Trainer:
             pluralize(images.steps, "step"), pluralize(batch_size, "image"),
         )  # fmt: skip
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if config.compile:
+            log.info("compiling the network: the first steps with images of each size take up to minutes")
         self.forward = self._compiled(self.network)
         self.replicas: list[nn.Module] = []
         strength = STRENGTHS[cast("str", config.augment)]
@@ -124,6 +128,11 @@ class Trainer:
     def progress(self) -> float:
         """The share of the run that is done, in [0, 1]."""
         return self.budget.progress(self.steps)
+
+    @property
+    def latest_loss(self) -> float | None:
+        """The latest loss of the current epoch that is known without waiting for an accelerator, if any."""
+        return float(self.losses[-1]) if self.losses and self.runtime.is_cpu else self._checked_loss
 
     @property
     def epoch_start(self) -> float:
@@ -163,7 +172,7 @@ class Trainer:
         done = len(self.losses)
         batches = self._timed(self.images.epoch(self.epoch, start=done))
         for batch in track(batches, description, self.images.steps - done):
-            with one_thread_per_operation():
+            with one_thread_per_operation(), self.runtime.exclusive():
                 self.losses.append(self._step(batch))
             if len(self.losses) % LOSS_CHECK_STEPS == 0:
                 self._check_losses()
@@ -180,7 +189,7 @@ class Trainer:
     def end_epoch(self) -> None:
         """Moves on to the next epoch."""
         self.epoch += 1
-        self.losses = []
+        self.losses, self._checked_loss = [], None
         self.waited_seconds = 0.0
 
     def state(self) -> dict[str, Any]:
@@ -231,6 +240,7 @@ class Trainer:
         """Raises LabelrError if one of the latest losses is infinite or NaN."""
         first = max(0, len(self.losses) - LOSS_CHECK_STEPS)
         for step, loss in enumerate(torch.stack(self.losses[first:]).tolist() if self.losses else (), start=first + 1):
+            self._checked_loss = loss
             if not math.isfinite(loss):
                 raise LabelrError(
                     f"the loss became {loss:g} in epoch {self.epoch}, step {step}",
@@ -241,11 +251,15 @@ class Trainer:
         """The batches; the time spent waiting for them is added to `waited_seconds`."""
         while True:
             start = time.perf_counter()
-            batch = next(batches, None)
+            batch = self._next(batches)
             self.waited_seconds += time.perf_counter() - start
             if batch is None:
                 return
             yield batch
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        with self.runtime.exclusive():
+            return next(batches, None)
 
     def _step(self, batch: Batch) -> Tensor:
         self._update_schedule()
@@ -350,6 +364,11 @@ class Trainer:
 
     def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
         """An exponential moving average with less decay at first, so that short runs forget the initial weights."""
+        if not (
+            self.runtime.is_cpu or averaged[0].is_floating_point()
+        ):  # counts of BatchNorm: four operations for each
+            torch._foreach_copy_(list(averaged), list(current))
+            return
         decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
         get_ema_multi_avg_fn(decay)(averaged, current, self.steps)  # type: ignore[no-untyped-call]
 

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import cycle
 from typing import Self
 
 from labelr import files
 from labelr.errors import LabelrError
+from labelr.model.device import visible_gpus
 from labelr.tuning.space import Plan
 from labelr.tuning.study import URL_VARIABLE, Study
 from labelr.tuning.trials import PROGRESS
@@ -41,6 +43,9 @@ class WorkerProcess:
 
     The worker gets its plan as an argument, so that nothing here waits for it to read. It watches its stdin, which
     stays empty: that ends with this process, however this process ends.
+
+    Attributes:
+        gpu: The CUDA device that it alone sees, as CUDA_VISIBLE_DEVICES names it; None for those of this process.
     """
 
     error: LabelrError | None = None
@@ -48,10 +53,12 @@ class WorkerProcess:
     is_silent = False
     """Whether it was killed since it stopped answering."""
 
-    def __init__(self, plan: Plan, study: Study) -> None:
+    def __init__(self, plan: Plan, study: Study, gpu: str | None = None) -> None:
+        self.gpu = gpu
         level = logging.DEBUG if logging.getLogger("labelr").isEnabledFor(logging.DEBUG) else logging.WARNING
         # it finds the modules that this process finds; `-P`, since the working directory need not be among them
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), URL_VARIABLE: study.url or ""}
+        environment |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         arguments = [str(study.folder), json.dumps(plan.to_dict()), str(level)]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own module
@@ -118,11 +125,11 @@ class Pool:
     @classmethod
     @contextmanager
     def running(cls, size: int, plan: Plan, study: Study) -> Iterator[Self]:
-        """A pool of `size` workers that is shut down in any case."""
+        """A pool of `size` workers, each on a GPU in turn, that is shut down in any case."""
         pool = cls(plan, study)
         try:
-            for _ in range(size):
-                pool._workers.append(WorkerProcess(plan, study))
+            for _, gpu in zip(range(size), cycle(gpus_of(plan) or [None]), strict=False):
+                pool._workers.append(WorkerProcess(plan, study, gpu))
             yield pool
         finally:
             for worker in pool._workers:
@@ -167,7 +174,13 @@ class Pool:
         if self._deaths >= MAX_DEATHS_IN_A_ROW:
             raise LabelrError(f"{self._deaths} workers in a row {ended} before they completed an epoch", hint)
         log.warning("a worker %s and is replaced", ended)
-        self._workers.append(WorkerProcess(self._plan, self._study))
+        self._workers.append(WorkerProcess(self._plan, self._study, worker.gpu))
+
+
+def gpus_of(plan: Plan) -> list[str | None]:
+    """The GPUs that workers share, where there are several."""
+    gpus: list[str | None] = [*visible_gpus()] if plan.config.device in ("auto", "cuda") else []
+    return gpus if len(gpus) > 1 else []
 
 
 def _progress(study: Study) -> tuple[int, int]:

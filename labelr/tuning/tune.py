@@ -26,7 +26,7 @@ from labelr.progress import Track, untracked
 from labelr.training.epochs import describe_model
 from labelr.training.fit import load_splits
 from labelr.tuning.page import write_study_page
-from labelr.tuning.pool import Pool
+from labelr.tuning.pool import Pool, gpus_of
 from labelr.tuning.refit import check_output, refit
 from labelr.tuning.space import Plan, Values
 from labelr.tuning.study import Study, Target, connect, identity_of, start_study
@@ -122,6 +122,7 @@ def search(study: Study, plan: Plan, dataset: Dataset, runtime: Runtime, *, trac
     logged = {trial.number for trial in trials if trial.is_finished}
     threads = max(1, runtime.threads // plan.options.jobs)
     work = f"{_describe(plan)}, each on {pluralize(threads, 'CPU thread')}"
+    work += f" and one of {len(gpus)} GPUs" if (gpus := gpus_of(plan)) else ""
     done = f"; {len(logged):,} of them done" if logged else ""
     log.info("study %s in %s: %s%s", study.name, study.folder, work, done)
     left = math.inf if plan.num_points is None else plan.num_points - len(logged)

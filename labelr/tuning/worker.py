@@ -28,7 +28,7 @@ from labelr import files, signals
 from labelr.config import DEFAULT_EPOCHS, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, first_line
-from labelr.model.device import Runtime, is_out_of_memory, pick_runtime
+from labelr.model.device import Runtime, explain_device_error, is_device_failure, is_out_of_memory, pick_runtime
 from labelr.model.pretrained import resolve_start
 from labelr.training.epochs import train
 from labelr.training.fit import load_splits
@@ -119,8 +119,9 @@ class Worker:
             self.study.shared.tell(attempt, state=TrialState.FAIL)
             raise
         except Exception as error:
-            # an OSError comes from the machine, such as a full disk, and not from the point
-            if isinstance(error, (AttemptEndedError, OSError)) or isinstance(error.__cause__, OSError):
+            # an OSError comes from the machine, such as a full disk, and not from the point; so does a lost GPU
+            is_of_machine = isinstance(error.__cause__, OSError) or is_device_failure(error)
+            if isinstance(error, (AttemptEndedError, OSError)) or is_of_machine:
                 attempt.set_user_attr(REQUEUED, True)
                 raise
             attempt.set_user_attr(REASON, reason_of(error))
@@ -262,6 +263,7 @@ def main(folder: Path, plan: str, level: int) -> int:
         return 128 + stopped.number
     except Exception as error:
         log.debug("a worker failed", exc_info=error)
+        error = explain_device_error(error) or error
         if not isinstance(error, LabelrError):
             error = LabelrError(f"a worker failed: {type(error).__name__}: {first_line(error)}", "see `--verbose`")
         handler.send({"error": error.message, "hint": error.hint})

@@ -2,21 +2,31 @@
 
     python tests/bench/gpu.py fit MODEL [SWITCH...] -- OPTION...   one `labelr fit`, its pace, memory and scores
     python tests/bench/gpu.py pair OPTION...                       two of them at once
-    python tests/bench/gpu.py bare MODEL DEVICE                    the bare training step, and the time of its stages
+    python tests/bench/gpu.py tune OPTION...                       one `labelr tune`
+    python tests/bench/gpu.py bare MODEL DEVICE [MODE]             the bare training step, and the time of its stages;
+                                                                   MODE is one of torch.compile
     python tests/bench/gpu.py tag OUTPUT OPTION...                 one `labelr tag`
     python tests/bench/gpu.py evaluate OPTION...                   one `labelr evaluate`
-    python tests/bench/gpu.py limits PHOTOS MODEL DEVICE           decoding alone, and the network alone
+    python tests/bench/gpu.py decode PHOTOS MODEL                  decoding alone, in threads and in processes
+    python tests/bench/gpu.py nvjpeg PHOTOS MODEL                  decoding by the card, and how far its pixels are off
+    python tests/bench/gpu.py predict MODEL DEVICE                 the network alone, in batches of several sizes
     python tests/bench/gpu.py agree OUTPUT OUTPUT...               how far probabilities are from those of the first
     python tests/bench/gpu.py same MODEL MODEL                     whether two models have the same weights
     python tests/bench/gpu.py photos SOURCE FOLDER COUNT           write photographs of 12 megapixels
+    python tests/bench/gpu.py synthetic FOLDER TRAIN TEST          write synthetic images in place of photographs
+    python tests/bench/gpu.py pick SOURCE FOLDER TRAIN TEST        write the first photographs, reduced
+    python tests/bench/gpu.py weights NAME FILE                    write random weights of a backbone of torchvision
+    python tests/bench/gpu.py environment                          the machine and its versions; fails without torch
+    python tests/bench/gpu.py missing PACK                         the wheels of a pack that are not installed here
+    python tests/bench/gpu.py pack FOLDER [PHOTOS]                 wheels and photographs for a machine without network
 
-A SWITCH changes the process that labelr runs in: fp16 (the card has no bf16), no-tf32, syncs (count the
-synchronizations), profile (seconds in labelr's functions), memory=GB (of the card), kill=N (after epoch N, then resume
-the run).
+A SWITCH changes the process that labelr runs in: fp16 (the card has no bf16), syncs (count the synchronizations),
+profile (share of the time of each stage of training), memory=GB (of the card), kill=N (after epoch N, then resume the
+run).
 """
 
-import cProfile
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -25,16 +35,25 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 Figures = dict[str, Any]
 FACTS = "process facts: "
+SETTINGS = ("device", "amp", "tf32", "image_size", "batch_size", "micro_batch", "compile", "backbone")
+PACK_BYTES, PHOTO_BYTES = 64 << 20, 20 << 20
+"""What a pack may take, and its photographs."""
+PHOTO_SIZE, MAX_PHOTOS = 256, (1300, 300)
+"""The edge of its photographs in pixels, and how many of train/ and test/ it holds."""
+UNPACKED = ("torch", "torchvision")
+"""Packages that are too large for a pack, with what only they need."""
 
 
 def set_switches(switches: Sequence[str]) -> Counter[str]:
@@ -42,9 +61,6 @@ def set_switches(switches: Sequence[str]) -> Counter[str]:
     import torch
 
     syncs = Counter[str]()
-    torch.backends.cudnn.allow_tf32 = "no-tf32" not in switches
-    if "no-tf32" in switches:
-        torch.set_float32_matmul_precision = lambda precision: None  # noqa: ARG005
     if "fp16" in switches:
         torch.cuda.is_bf16_supported = lambda *_, **__: False
     if not torch.cuda.is_available():
@@ -69,32 +85,63 @@ def labelr(*words: str) -> None:
     switches = words[:cut]
     syncs = set_switches(switches)
     sys.argv = ["labelr", *words[cut + 1 :]]
-    profile = cProfile.Profile()
     from labelr.__main__ import main
 
+    stages = Stages() if "profile" in switches else None
     try:
-        if "profile" in switches:
-            profile.enable()
         main()
     finally:
-        profile.disable()
         facts: Figures = {"peak_gpu_mb": torch.cuda.max_memory_allocated() >> 20} if torch.cuda.is_available() else {}
         if "syncs" in switches:
             facts["syncs"] = dict(syncs.most_common(10))
-        if "profile" in switches:
-            facts["profile"] = slowest(profile)
+        if stages is not None:
+            facts["shares"] = stages.shares()
         print(FACTS + json.dumps(facts), file=sys.stderr)
 
 
-def slowest(profile: cProfile.Profile) -> dict[str, float]:
-    """The functions of labelr, optimizers and imports with the most seconds in the main thread, calls included."""
-    profile.create_stats()
-    seconds = {
-        f"{'/'.join(Path(file).parts[-2:])}:{name}": round(entry[3], 3)
-        for (file, _, name), entry in profile.stats.items()
-        if "/labelr/" in file or "/torch/optim/" in file or name in {"<module>", "save"}
-    }
-    return dict(sorted(seconds.items(), key=lambda item: -item[1])[:70])
+class Stages:
+    """The time of each stage of training, waited for at its start and end: it slows a card down, but adds up."""
+
+    def __init__(self) -> None:
+        import torch
+        from torch.optim.swa_utils import AveragedModel
+
+        from labelr.data.augment import Augmentation
+        from labelr.training import trainer
+        from labelr.training.optim import Muon
+
+        self.seconds = dict.fromkeys(("all", "data", "augmentation", "forward", "backward", "optimizer"), 0.0)
+        self.wait: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+        self.trainers: list[Any] = []
+        for stage, owner, name in (
+            ("augmentation", Augmentation, "__call__"), ("augmentation", trainer, "normalise"),
+            ("augmentation", trainer, "mixup"), ("forward", trainer.Trainer, "_forward"),
+            ("forward", trainer, "masked_bce"), ("backward", torch.autograd, "grad"),
+            ("optimizer", trainer.Trainer, "_set_gradients"), ("optimizer", Muon, "step"),
+            ("optimizer", torch.optim.AdamW, "step"), ("optimizer", AveragedModel, "update_parameters"),
+            ("all", trainer.Trainer, "run_epoch"), ("data", trainer.Trainer, "_next"),
+        ):  # fmt: skip
+            setattr(owner, name, self.timed(stage, getattr(owner, name)))
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose time is added to a stage."""
+
+        def work(*args: Any, **kwargs: Any) -> Any:
+            self.wait()
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.wait()
+                self.seconds[stage] += time.perf_counter() - start
+
+        return work
+
+    def shares(self) -> dict[str, float]:
+        """The share of each stage in the time of all epochs, without validation; the rest is overhead."""
+        whole = self.seconds.pop("all")
+        shares = {name: round(seconds / whole, 3) for name, seconds in self.seconds.items()}
+        return {"seconds": round(whole, 2), **shares, "other": round(1 - sum(shares.values()), 3)}
 
 
 def run(*words: str) -> tuple[Figures, Figures]:
@@ -108,7 +155,7 @@ def run(*words: str) -> tuple[Figures, Figures]:
             figures |= json.loads(line.removeprefix(FACTS))
     if done.returncode:
         sys.exit("\n".join(line for line in lines if not line.startswith(FACTS)) or f"exit status {done.returncode}")
-    told = [line for line in lines if "warning" in line.lower() or "memory" in line.lower()]
+    told = [line for line in lines if any(word in line.lower() for word in ("warning", "memory", "compil"))]
     return json.loads(done.stdout), figures | {"warnings": [line for line in told if not line.startswith(FACTS)]}
 
 
@@ -128,7 +175,7 @@ def fit(model: str, *words: str) -> Figures:
     seconds = [row["seconds"] for row in rows]
     return {
         **figures, **measured,
-        **{name: settings[name] for name in ("device", "amp", "image_size", "batch_size", "micro_batch", "compile")},
+        **{name: settings.get(name) for name in SETTINGS},
         "epochs": len(rows), "epoch_seconds_sum": round(sum(seconds), 2),
         "epoch_seconds": [round(value, 2) for value in seconds],
         "images_per_second": [round(row["images_per_second"]) for row in rows],
@@ -177,7 +224,7 @@ def kill_after(epochs: int, model: Path, command: Sequence[str]) -> int:
 class BareStep:
     """The training step of a model, on random tensors of its largest image size."""
 
-    def __init__(self, model: Path, device: str) -> None:
+    def __init__(self, model: Path, device: str, mode: str | None = None) -> None:
         import torch
 
         from labelr.config import MachineOptions, TrainConfig
@@ -192,6 +239,7 @@ class BareStep:
         runtime = pick_runtime(MachineOptions.of(device=device, amp=config.amp))
         network = ResidualNetwork(labels, stem=config.stem, width=config.width or 1, dropout=config.dropout)
         network = runtime.place(network)
+        compiled = torch.compile(network, mode=mode) if mode else network
         batch, size = config.batch_size or 0, int(max(row["image_size"] for row in read_history(model)))
         self.batch_size, self.size, self.precision, self.on_card = batch, size, runtime.precision, device == "cuda"
         images = torch.randn(batch, 3, size, size).to(runtime.device, memory_format=torch.channels_last)
@@ -199,10 +247,13 @@ class BareStep:
         stored = torch.randint(0, 256, (batch, 3, size * 8 // 7, size * 8 // 7), dtype=torch.uint8).to(runtime.device)
         augment, generator = Augmentation(STRENGTHS[config.augment or "light"], flip=config.flip), torch.Generator()
         self.loss = torch.zeros(())
+        self.steps, self.repeats = (10, 20) if self.on_card else (2, 3)
+        if not self.on_card:
+            torch.set_num_threads(1)  # as the steps of a run
 
         def forward() -> None:
             with runtime.autocast():
-                logits = network(images)
+                logits = compiled(images)
             self.loss = masked_bce(logits.float(), targets)
 
         def backward() -> None:
@@ -223,23 +274,23 @@ class BareStep:
         return time.perf_counter()
 
     def images_per_second(self, *, benchmark: bool) -> float:
-        """The median over runs of 10 steps, waited for at their ends only; cuDNN may measure its algorithms first."""
+        """The median over runs of some steps, waited for at their ends only; cuDNN may measure its algorithms first."""
         import torch
 
         torch.backends.cudnn.benchmark = benchmark
         times: list[float] = [self.wait()]
         for _ in range(11 if self.on_card else 2):
-            for stage in 10 * list(self.stages.values()):
+            for stage in self.steps * list(self.stages.values()):
                 stage()
             times.append(self.wait())
         torch.backends.cudnn.benchmark = False
-        return 10 * self.batch_size / statistics.median(end - start for start, end in list(pairwise(times))[1:])
+        return self.steps * self.batch_size / statistics.median(end - start for start, end in list(pairwise(times))[1:])
 
     def milliseconds(self) -> dict[str, float]:
         """The median time of each stage, waited for at the end of each, and of the augmentation."""
         stages = {**self.stages, "augment": self.augment}
         times: dict[str, list[float]] = {name: [] for name in stages}
-        for _ in range(20):
+        for _ in range(self.repeats):
             for name, stage in stages.items():
                 start = self.wait()
                 stage()
@@ -247,12 +298,12 @@ class BareStep:
         return {name: round(statistics.median(values), 2) for name, values in times.items()}
 
 
-def bare(model: str, device: str) -> Figures:
+def bare(model: str, device: str, mode: str | None = None) -> Figures:
     """Images per second of forward, backward and optimizers alone, and the share of it that `labelr fit` reached."""
-    step, reached = BareStep(Path(model), device), pace(read_history(Path(model)))
+    step, reached = BareStep(Path(model), device, mode), pace(read_history(Path(model)))
     rate = step.images_per_second(benchmark=False)
     return {
-        "batch_size": step.batch_size, "size": step.size, "precision": step.precision,
+        "batch_size": step.batch_size, "size": step.size, "precision": step.precision, "compile_mode": mode,
         "bare_images_per_second": round(rate), "fit_images_per_second": round(reached),
         "share_of_bare": round(reached / rate, 3),
         "bare_with_cudnn_benchmark": round(step.images_per_second(benchmark=True)),
@@ -274,35 +325,83 @@ def evaluate(*options: str) -> Figures:
     return {**measured, "images": count, "images_per_second_of_process": rate, "map": result["metrics"]["map_macro"]}
 
 
-def limits(photos: str, model: str, device: str) -> Figures:
-    """Images per second of decoding alone on all cores, and of the network alone."""
+def image_size(model: str) -> int:
+    """The edge of the images that a model takes, in pixels."""
+    return int(json.loads(Path(model, "model.json").read_text())["preprocessing"]["image_size"])
+
+
+def read_photo(path: Path, size: int) -> None:
+    """Decodes one photograph."""
+    from labelr.data.images import read_pixels
+
+    read_pixels(path, size)
+
+
+def decode(photos: str, model: str) -> Figures:
+    """Images per second of decoding alone on all cores, in threads and in processes."""
+    from joblib import cpu_count
+
+    paths, size, figures = sorted(Path(photos).glob("*.jpg")), image_size(model), {"cores": cpu_count()}
+    for kind in (ProcessPoolExecutor, ThreadPoolExecutor):
+        with kind(cpu_count()) as pool:
+            list(pool.map(read_photo, paths[: cpu_count()], [size] * cpu_count()))  # imports what it needs
+            start = time.perf_counter()
+            list(pool.map(read_photo, paths, [size] * len(paths)))
+            figures[f"{kind.__name__}_per_second"] = round(len(paths) / (time.perf_counter() - start), 1)
+    return figures
+
+
+def nvjpeg(photos: str, model: str) -> Figures:
+    """Images per second of decoding and resizing on the card, and the difference of its pixels from labelr's."""
+    import torch
+    from torch.nn import functional as F
+    from torchvision.io import decode_jpeg
+
+    from labelr.data.images import read_pixels
+
+    paths, size, batch = sorted(Path(photos).glob("*.jpg")), image_size(model), 8
+
+    def resized(files: Sequence[Path]) -> Any:
+        data = [torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) for path in files]
+        images = torch.stack(decode_jpeg(data, device="cuda")).float()
+        return F.interpolate(images, (size, size), mode="bicubic", antialias=True).round().clamp(0, 255)
+
+    found = resized(paths[:batch]).cpu()
+    start = time.perf_counter()
+    for first in range(0, len(paths) - batch + 1, batch):
+        resized(paths[first : first + batch])
+    torch.cuda.synchronize()
+    rate = len(paths) // batch * batch / (time.perf_counter() - start)
+    ours = torch.stack([torch.from_numpy(read_pixels(path, size)) for path in paths[:batch]]).permute(0, 3, 1, 2)
+    differences = (found - ours).abs()
+    largest, mean = float(differences.max()), round(float(differences.mean()), 3)
+    return {"images_per_second": round(rate, 1), "largest_difference": largest, "mean_difference": mean}
+
+
+def predict(model: str, device: str) -> Figures:
+    """Images per second of the network alone, from pixels to probabilities, in batches of several sizes."""
     import numpy as np
     import torch
 
-    from labelr.data.images import read_pixels
-    from labelr.model.predictor import available_cpus
+    from labelr.model import predictor
     from labelr.model.store import load
 
     loaded = load(model, device=device)
-    size = loaded.info.preprocessing.image_size
-    torch.set_num_threads(1 if device == "cuda" else available_cpus())
-    paths = sorted(Path(photos).glob("*.jpg"))
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    size, kind = loaded.info.preprocessing.image_size, loaded.runtime.device.type
+    chosen = predictor.micro_batch_size(loaded.runtime, size)
+    torch.set_num_threads(1 if kind == "cuda" else predictor.available_cpus())
+    figures: Figures = {"chosen": chosen, "precision": loaded.runtime.precision}
+    for count in (32, 64, 128, 256, 512) if kind == "cuda" else (8, 16):
+        predictor.MICRO_BATCH_SIZES[kind] = count
+        batches = [np.random.default_rng(0).integers(0, 256, (512, size, size, 3), np.uint8)] if kind == "cuda" else []
+        batches = batches * 10 or [np.zeros((16, size, size, 3), np.uint8)]
+        model_of_size = dataclasses.replace(loaded)
+        model_of_size.predict_pixels(batches[:1])
         start = time.perf_counter()
-        list(pool.map(lambda path: read_pixels(path, size), paths))
-        decoding = len(paths) / (time.perf_counter() - start)
-    batches = [np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)] * (
-        50 if device == "cuda" else 1
-    )
-    loaded.predict_pixels(batches[:1])
-    start = time.perf_counter()
-    loaded.predict_pixels(batches)
-    network = 64 * len(batches) / (time.perf_counter() - start)
-    return {
-        "cores": available_cpus(),
-        "decoded_per_second": round(decoding, 1),
-        "network_per_second": round(network, 1),
-    }
+        model_of_size.predict_pixels(batches)
+        rate = sum(map(len, batches)) / (time.perf_counter() - start)
+        figures[f"batches_of_{count}_per_second"] = round(rate)
+    return figures
 
 
 def agree(first: str, *others: str) -> Figures:
@@ -359,20 +458,154 @@ def photos(source: str, folder: str, count: str) -> Figures:
     }
 
 
+def synthetic(folder: str, num_train: str, num_test: str) -> Figures:
+    """Writes synthetic images in place of photographs."""
+    from labelr.data.synthetic import make_synthetic_dataset
+
+    for part, count, seed in (("train", num_train, 0), ("test", num_test, 1)):
+        make_synthetic_dataset(Path(folder, part), int(count), 6, seed=seed, size=160)
+        for path in Path(folder, part, "images").glob("*.png"):
+            from PIL import Image
+
+            with Image.open(path) as image:
+                image.convert("RGB").save(path.with_suffix(".jpg"), quality=90)
+            path.unlink()
+        labels = Path(folder, part, "labels.csv")
+        labels.write_text(labels.read_text().replace(".png", ".jpg"))
+    return {"images": [int(num_train), int(num_test)]}
+
+
+def weights(name: str, file: str) -> Figures:
+    """Writes random weights of a backbone: they train as fast as pretrained ones."""
+    import torch
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    network = get_model(name, weights=None)
+    torch.save(network.state_dict(), file)
+    return {"backbone": name, "parameters": sum(parameter.numel() for parameter in network.parameters())}
+
+
+def tune(*options: str) -> Figures:
+    """One `labelr tune`."""
+    result, measured = run("--", "tune", *options, "--json", "--no-report")
+    trials = result["trials"]
+    return {
+        **measured,
+        "states": [trial["state"] for trial in trials],
+        "seconds": [trial["seconds"] for trial in trials],
+    }
+
+
+def version_of(name: str) -> str | None:
+    """The installed version of a package; None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def requirements() -> set[str]:
+    """The packages that labelr and its tests on a card need, as installed here, without those too large for a pack."""
+    from packaging.requirements import Requirement
+
+    settings = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    waiting, found = ["pytest", "hypothesis", "packaging", *settings["project"]["dependencies"]], set[str]()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = requirement.name.lower().replace("_", "-")
+        if name in found or name in UNPACKED or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        found.add(name)
+        waiting += metadata.requires(name) or []
+    return found
+
+
 def environment() -> Figures:
-    """The card and the versions; imports what the other steps import, so that the disk's cache holds it."""
-    import matplotlib as mpl
-    import sklearn
+    """The machine and its versions; imports what the other steps import, so that the disk's cache holds it."""
+    smi = shutil.which("nvidia-smi")
+    query = [smi or "", "--query-gpu=name,memory.total,memory.used,driver_version", "--format=csv,noheader"]
+    cards = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines() if smi else []
+    names = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "optuna")
+    figures: Figures = {
+        "nvidia_smi": cards, "cores": len(os.sched_getaffinity(0)), "python": sys.version.split()[0],
+        **{name: version_of(name) for name in names},
+    }  # fmt: skip
+    if figures["torch"] is None:
+        print(json.dumps(figures))
+        sys.exit("torch is not installed, and too large for a pack: nothing else can run")
     import torch
 
     import labelr.training.fit  # noqa: F401
 
-    card: Figures = {}
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        card = {"card": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1)}
-    versions = {module.__name__: module.__version__ for module in (torch, sklearn, mpl)}
-    return {**card, "cores": len(os.sched_getaffinity(0)), "python": sys.version.split()[0], **versions}
+        figures |= {"cuda": torch.version.cuda, "multiprocessors": properties.multi_processor_count}
+    return figures
+
+
+def missing(pack: str) -> None:
+    """Prints the wheels of a pack whose packages are not installed, one a line."""
+    for wheel in sorted(Path(pack, "wheels").glob("*.whl")):
+        if version_of(wheel.name.split("-")[0]) is None:
+            print(wheel)
+    sys.exit()
+
+
+def pack(folder: str, source: str | None = None) -> Figures:
+    """Writes wheels for this machine's Python, or that of PACK_PYTHON, and reduced photographs, within 64 MiB."""
+    Path(folder).mkdir(parents=True)
+    count = pick(source, f"{folder}/photos", *map(str, MAX_PHOTOS))["photos"] if source else 0
+    left = PACK_BYTES - sum(path.stat().st_size for path in Path(folder).rglob("*.*"))
+    wheels = Path(folder, "wheels")
+    wheels.mkdir()
+    version = os.environ.get("PACK_PYTHON") or ".".join(map(str, sys.version_info[:2]))
+    platforms = [
+        f"--platform={name}_x86_64" for name in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+    ]
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(wheels),
+        f"--python-version={version}", "--implementation=cp", *platforms,
+    ]  # fmt: skip
+    failed = [name for name in sorted(requirements()) if subprocess.run([*command, name], check=False).returncode]
+    too_large = []
+    for wheel in sorted(wheels.glob("*.whl"), key=lambda path: path.stat().st_size):
+        left -= wheel.stat().st_size
+        if left < 0:
+            too_large.append(wheel.name)
+            wheel.unlink()
+    size = sum(path.stat().st_size for path in Path(folder).rglob("*.*"))
+    return {
+        "photos": count, "python": version, "wheels": len(list(wheels.iterdir())), "megabytes": round(size / 2**20, 1),
+        "too_large": too_large, "not_found": failed,
+    }  # fmt: skip
+
+
+def pick(source: str, folder: str, num_train: str, num_test: str) -> Figures:
+    """Writes the first photographs of train/ and test/, reduced, with their rows of labels.csv."""
+    from PIL import Image
+
+    count = 0
+    for part, number in (("train", int(num_train)), ("test", int(num_test))):
+        target = Path(folder, part)
+        (target / "images").mkdir(parents=True)
+        header, *rows = Path(source, part, "labels.csv").read_text().splitlines(keepends=True)
+        paths = {path.name: path for path in Path(source, part, "images").iterdir()}
+        kept: list[str] = []
+        left = PHOTO_BYTES * number // (int(num_train) + int(num_test))
+        for row in rows:
+            path = paths.get(Path(row.split(",")[0].strip('"')).name)
+            if path is None or left <= 0 or len(kept) == number:
+                continue
+            with Image.open(path) as image:
+                small = image.convert("RGB")
+                small.thumbnail((PHOTO_SIZE, PHOTO_SIZE))
+                small.save(target / "images" / path.name, quality=85)
+            left -= (target / "images" / path.name).stat().st_size
+            kept.append(row)
+        (target / "labels.csv").write_text("".join([header, *kept]))
+        count += len(kept)
+    return {"photos": count}
 
 
 def line(name: str, code: str, start: str, end: str) -> Figures:
@@ -391,10 +624,13 @@ def line(name: str, code: str, start: str, end: str) -> Figures:
     return {"step": name, "ok": code == "0", "seconds": seconds, "figures": figures, "error": error}
 
 
-COMMANDS: dict[str, Callable[..., Figures]] = {
+COMMANDS: dict[str, Callable[..., Figures | None]] = {
     command.__name__: command
-    for command in (environment, fit, pair, bare, tag, evaluate, limits, agree, same, photos, line)
-}
+    for command in (
+        environment, fit, pair, tune, bare, tag, evaluate, decode, nvjpeg, predict, agree, same, photos, synthetic,
+        pick, weights, missing, pack, line,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     if sys.argv[1] == "labelr":
