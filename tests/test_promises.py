@@ -50,7 +50,7 @@ class Seen:
             return
         folder = arguments[-1] if event in IN_FOLDER and arguments[-1] >= 0 else None
         above = Path(f"/proc/self/fd/{folder}").readlink() if folder is not None else Path()
-        names = [above / os.fsdecode(path) for path in paths if not isinstance(path, int)]
+        names = [above / os.fsdecode(path) for path in paths if not isinstance(path, int) and path != ":memory:"]
         self.written |= {Path(os.path.realpath(name)) for name in names}
         self.sockets += [f"{event}{arguments}"] if event.startswith("socket.") else []
         self.programs += [f"{event}{arguments}"] if event.startswith(PROGRAMS) else []
