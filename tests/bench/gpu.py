@@ -567,7 +567,9 @@ def pack(folder: str, source: str | None = None) -> Figures:
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(wheels),
         f"--python-version={version}", "--implementation=cp", *platforms,
     ]  # fmt: skip
-    failed = [name for name in sorted(requirements()) if subprocess.run([*command, name], check=False).returncode]
+    names, failed = sorted(requirements()), list[str]()
+    if subprocess.run([*command, *names], check=False).returncode:  # one that is not found stops all
+        failed = [name for name in names if subprocess.run([*command, name], check=False).returncode]
     too_large = []
     for wheel in sorted(wheels.glob("*.whl"), key=lambda path: path.stat().st_size):
         left -= wheel.stat().st_size
