@@ -134,6 +134,7 @@ def test_images_leave_the_device_before_micro_batches_shrink(
     shapes: Path, device: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = make_trainer(shapes, accelerator(device), room=10**9)
+    caplog.clear()
     failures = iter([False] * 3 + [True] + [False] * 10)
 
     def run_out(*_: object) -> None:
