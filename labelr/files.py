@@ -138,7 +138,7 @@ def check_writable(folder: Path) -> None:
 
 def check_new(path: Path, *, force: bool) -> None:
     """Raises LabelrError if a file cannot be written, or exists and may not be replaced; creates the folder above."""
-    if path.exists() and not path.is_file():
+    if path.name in ("", "-") or (path.exists() and not path.is_file()):
         raise LabelrError(f"{path} is no regular file", "name a file")
     if path.exists() and not force:
         raise LabelrError(f"{path} exists already", "replace it with `--force`, or name another file")

@@ -211,7 +211,7 @@ def test_import_takes_the_name_in_the_archive_then_numbers(home: Path) -> None:
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_archive_that_another_program_packed_again_is_imported(tmp_path: Path, compression: int) -> None:
-    contents = {"shapes/": b"", **members(PRESENT)}
+    contents = {"shapes/": b"", **members(PRESENT), "__MACOSX/": b"", "__MACOSX/shapes/._model.json": b"\0"}
     assert import_archive(write(tmp_path / "again.zip", contents, compression=compression)).name == "shapes"
 
 

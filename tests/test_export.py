@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -108,11 +109,15 @@ def test_an_existing_file_is_kept(cli: Cli, trained: Model, tmp_path: Path) -> N
     assert (tmp_path / "birds.onnx").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", [".", "-"])
-def test_the_output_is_a_file(cli: Cli, trained: Model, name: str) -> None:
-    done = cli("export", trained.path, "--output", name)
-    assert done.code == 1
-    assert f"{name} is not the name of a file" in done.err
+@pytest.mark.parametrize("name", [".", "-", "pipe"])
+def test_the_output_is_a_file(
+    cli: Cli, trained: Model, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    done = cli("export", trained.path, "--output", name, "--force")
+    assert (done.code, done.err) == (1, f"Error: {name} is no regular file\n\nHint: name a file\n")
+    assert Path("pipe").is_fifo()
 
 
 def test_an_unknown_format_is_refused(cli: Cli, trained: Model) -> None:

@@ -139,11 +139,7 @@ def _check(path: Path, *, force: bool) -> None:
             f"to export models needs {preview(missing)}, not installed",
             "install it with `pip install 'labelr[export]'`",
         )
-    if path.is_dir() or path.name in ("", "-"):
-        raise LabelrError(f"{path} is not the name of a file", "name one with `--output`, such as birds.onnx")
-    if path.exists() and not force:
-        raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--output`")
-    files.check_writable(path.parent)
+    files.check_new(path, force=force)
 
 
 # --- the comparison with the saved model ------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of all members, so that the same model has the same bytes."""
 MAX_DIRECTORY_BYTES = 2**16
 """Of the list of members, which has less than 1 kB; Python needs many times as much memory to read it."""
+OF_MACOS = "__MACOSX/"
+"""What macOS adds to an archive that it packs again."""
 MAX_RATIO, FREE_BYTES = 16, 2**20
 """A member of more than `FREE_BYTES` may not expand by more: the weights of a network hardly shrink."""
 ARCHIVE_HINT = "copy or download the file again, or make it again with `labelr models export`"
@@ -243,8 +245,9 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> str:
     Raises:
         ValueError: If there are others, or one is not as `export_archive` writes it.
     """
-    entries = {entry.filename: entry for entry in archive.infolist()}
-    if len(entries) < len(archive.infolist()):
+    members = [entry for entry in archive.infolist() if not entry.filename.startswith(OF_MACOS)]
+    entries = {entry.filename: entry for entry in members}
+    if len(entries) < len(members):
         raise ValueError("it has two members of the same name")
     name = next((path for path in entries if path.endswith(f"/{INFO_FILE}")), "").removesuffix(f"/{INFO_FILE}")
     if store.make_name(name) != name:

@@ -120,6 +120,7 @@ def _start(content: bytes, path: Path) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.log_severity_level = ONLY_FATAL
+    settings.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked is no other format
     try:
         return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no other class in common
