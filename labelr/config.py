@@ -55,7 +55,6 @@ TagFormat = Literal["csv", "table", "jsonl", "txt", "xmp", "parquet", "coco", "l
 SortKind = Literal["symlink", "hardlink", "copy"]
 TABLE_FORMATS = frozenset({"csv", "table"})
 """The formats that hold only what the model predicts, without further tags."""
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".pjp", ".pjpeg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -560,10 +559,6 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
         """The kinds of files of single images that are written, as `file_names` takes them."""
         own = {"csv": "csv", "txt": "txt", "xmp": "xmp" if self.xmp_name == "full" else "xmp stem"}
         return tuple(kind for name, kind in own.items() if name in self.formats)
-
-    def embeds(self, name: str) -> bool:
-        """Whether labels are written into an image itself."""
-        return self.embed and name.lower().endswith(JPEG_SUFFIXES)
 
     @property
     def for_excel(self) -> bool:

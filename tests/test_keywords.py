@@ -134,6 +134,42 @@ def test_corrected_and_marked_images_are_reviewed(tmp_path: Path) -> None:
     assert "keywords that `labelr tag` wrote: on 4 images, 3 reviewed" in table.findings.notes
 
 
+def test_keywords_that_somebody_reviewed_elsewhere_are_those_of_the_image(tmp_path: Path) -> None:
+    both, corrected = tagged("dog", "cat"), tagged("dog", "cat").replace(b"<rdf:li>cat</rdf:li>", b"", 1)
+    make_album(tmp_path, {"a.jpg.xmp": both, "a.xmp": corrected})
+    Image.new("RGB", (40, 40)).save(tmp_path / "b.jpg", xmp=corrected)
+    put(tmp_path, "b.jpg.xmp", both)
+    for layout, files in (("auto", ["a.jpg"]), ("xmp", ["a.jpg", "b.jpg"])):
+        table = read_table(tmp_path, trust_predictions=False, layout=layout)
+        assert_table(table, files, ["dog"], [[1]] * len(files))
+
+
+def test_review_of_another_image_of_the_same_stem_does_not_count(tmp_path: Path) -> None:
+    corrected = tagged("dog", "cat").replace(b"<rdf:li>cat</rdf:li>", b"", 1)
+    make_album(tmp_path, {"a.jpg.xmp": tagged("dog"), "a.xmp": corrected}, ["a.png"])
+    assert read_table(tmp_path, trust_predictions=False).files == ("a.png",)
+
+
+def test_image_in_which_the_model_found_nothing_is_not_reviewed(tmp_path: Path) -> None:
+    make_album(tmp_path, {"a.jpg.xmp": tagged(content=LIGHTROOM), "b.jpg.xmp": tagged("dog", "cat", content=DIGIKAM)})
+    table = read_table(tmp_path, trust_predictions=False)
+    assert_table(table, ["a.jpg", "b.jpg"], ["Beach", "Norway", "Oslo", "Places"], [[NAN, 1, 1, 1], [1] * 4])
+    assert not [note for note in table.findings.notes if "all keywords were removed" in note]
+
+
+def test_folders_of_labels_with_keywords_of_a_person_are_ambiguous(tmp_path: Path) -> None:
+    make_album(tmp_path, {"beach/a.jpg.xmp": DIGIKAM}, ["beach/b.jpg", "forest/c.jpg"])
+    error = error_of(tmp_path)
+    assert "fits 2 layouts" in error.message
+    assert "`xmp`" in (error.hint or "")
+    assert read_table(tmp_path, layout="folders").labels == ("beach", "forest")
+
+
+def test_predictions_in_folders_of_labels_are_no_labels(tmp_path: Path) -> None:
+    make_album(tmp_path, {"beach/a.jpg.xmp": tagged("dog")}, ["beach/b.jpg", "forest/c.jpg"])
+    assert read_table(tmp_path).labels == ("beach", "forest")
+
+
 def test_root_of_labelr_is_no_label(tmp_path: Path) -> None:
     content = tagged("animal/dog", record=RECORD._replace(root="auto|labelr"))
     make_album(tmp_path, {"a.jpg.xmp": content})
@@ -167,3 +203,13 @@ def test_files_in_the_output_directory_are_read(photos: Path, tmp_path: Path, tr
     assert table.files == ("a.png",)
     with pytest.raises(LabelrError, match="3 of 4 images"):
         load_dataset([photos], ReadOptions.of(labels=[str(tmp_path / "out")]))
+    assert f"--labels {tmp_path / 'out'}`" in (error_of(tmp_path / "out").hint or "")
+
+
+def test_output_for_images_below_their_folder_is_read(photos: Path, tmp_path: Path, trained: Model) -> None:
+    (photos / "deep" / "broken.jpg").unlink()
+    (tmp_path / "data").mkdir()
+    photos.rename(tmp_path / "data" / "images")
+    tag(tmp_path / "data", trained, output=tmp_path / "out", format=("xmp",), threshold=0)
+    table = read_table(tmp_path / "data", labels=[str(tmp_path / "out")], trust_predictions=True)
+    assert len(table) == 4

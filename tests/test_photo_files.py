@@ -14,11 +14,14 @@ from xmp_samples import DARKTABLE, DIGIKAM, LIGHTROOM, exiv2_values, foreign, ke
 
 from labelr.data.embedded import MAX_SEGMENT, packet_in, read_embedded, with_packet
 from labelr.model.predict import Model
+from labelr.tagging.photo_files import _back_up
 from labelr.tagging.tag import tag
 from labelr.xmp.packet import DamagedError, Packet
 
 XMP: dict[str, Any] = {"format": ("xmp",), "threshold": 0}
 BESIDE: dict[str, Any] = {**XMP, "in_place": True}
+RATING = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="3"/></rdf:RDF></x:xmpmeta>"""
 EMBED: dict[str, Any] = {**BESIDE, "embed": True}
 
 
@@ -57,14 +60,17 @@ def test_name_of_xmp_files_may_be_the_stem(album: Path, tmp_path: Path, trained:
     assert reason_of(tmp_path / "out", "a.png") == "a.xmp already belongs to a.jpg"
 
 
-def test_image_without_labels_gets_no_file_but_keeps_the_one_it_has(
+def test_image_without_labels_gets_no_file_and_in_the_one_it_has_a_record(
     album: Path, tmp_path: Path, trained: Model
 ) -> None:
-    put(album, "a.jpg.xmp", DIGIKAM)
+    path = put(album, "a.jpg.xmp", DIGIKAM)
+    others, keywords = foreign(path), subjects(path)
     for _ in range(2):
         summary = tag(album, trained, output=tmp_path / "out", **{**BESIDE, "threshold": 1})
         assert summary.ok == 2
-    assert (album / "a.jpg.xmp").read_text(encoding="utf-8") == DIGIKAM
+    assert (foreign(path), subjects(path)) == (others, keywords)
+    packet = Packet(path.read_bytes())
+    assert (bool(packet.record), packet.is_reviewed) == (True, False)
     assert not (album / "b.png.xmp").exists()
 
 
@@ -114,7 +120,49 @@ def test_keyword_that_a_person_removed_does_not_come_back(
     for force in (False, True):
         tag(album, trained, output=tmp_path / "out", **BESIDE, force=force)
         assert label not in subjects(path)
-    assert "XMP left as it is, since somebody reviewed its labels: in 1 file" in caplog.text
+    assert "XMP left as it is, since somebody reviewed its labels: of 1 image" in caplog.text
+
+
+def drop(content: bytes, label: str) -> bytes:
+    """A packet of which a person has removed a label from a field."""
+    assert f"<rdf:li>{label}</rdf:li>".encode() in content
+    return content.replace(f"<rdf:li>{label}</rdf:li>".encode(), b"", 1)
+
+
+def test_file_of_the_other_name_is_what_a_new_one_starts_as(album: Path, tmp_path: Path, trained: Model) -> None:
+    put(album, "a.xmp", LIGHTROOM)
+    tag(album, trained, output=tmp_path / "out", **BESIDE)
+    tag(album, trained, output=tmp_path / "mirror", **XMP)
+    for folder in (album, tmp_path / "mirror"):
+        assert {*subjects(folder / "a.jpg.xmp")} == {*trained.labels, "Oslo", "Norway", "Places"}
+        assert foreign(folder / "a.jpg.xmp") == foreign(album / "a.xmp")
+    assert (album / "a.xmp").read_text(encoding="utf-8") == LIGHTROOM
+
+
+@pytest.mark.parametrize("options", [{"xmp_name": "stem"}, {"embed": True}, {"xmp_name": "stem", "embed": True}])
+def test_keyword_that_a_person_removed_comes_back_in_no_other_place(
+    album: Path, tmp_path: Path, trained: Model, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    tag(album, trained, output=tmp_path / "out", **BESIDE)
+    path = album / "a.jpg.xmp"
+    path.write_bytes(drop(path.read_bytes(), trained.labels[0]))
+    before, image = path.read_bytes(), (album / "a.jpg").read_bytes()
+    tag(album, trained, output=tmp_path / "other", **BESIDE, **options)
+    assert (path.read_bytes(), (album / "a.jpg").read_bytes(), (album / "a.xmp").exists()) == (before, image, False)
+    assert "of 1 image" in caplog.text
+
+
+def test_keyword_that_a_person_removed_in_the_image_does_not_come_back_in_its_file(
+    album: Path, tmp_path: Path, trained: Model
+) -> None:
+    path = album / "a.jpg"
+    tag(album, trained, output=tmp_path / "out", **EMBED)
+    path.write_bytes(with_packet(path.read_bytes(), drop(packet_in(path.read_bytes()) or b"", trained.labels[0])))
+    tag(album, trained, output=tmp_path / "other", **BESIDE)
+    assert not (album / "a.jpg.xmp").exists()
+    tag(album, trained, output=tmp_path / "mirror", **XMP)
+    assert Packet((tmp_path / "mirror" / "a.jpg.xmp").read_bytes()).is_reviewed  # a copy
 
 
 def test_damaged_file_is_reported_and_left_alone(album: Path, tmp_path: Path, trained: Model) -> None:
@@ -180,11 +228,112 @@ def test_embedding_changes_no_pixel_and_no_other_segment(album: Path, tmp_path: 
     assert not (album / "a.jpg.xmp").exists()
 
 
-def test_other_formats_get_a_file_beside_the_image(album: Path, tmp_path: Path, trained: Model) -> None:
+@pytest.mark.parametrize("name", ["b.png", "b.jpg"])
+def test_other_formats_get_a_file_beside_the_image(album: Path, tmp_path: Path, trained: Model, name: str) -> None:
     before = (album / "b.png").read_bytes()
+    (album / "b.png").rename(album / name)
     tag(album, trained, output=tmp_path / "out", **EMBED)
-    assert (album / "b.png").read_bytes() == before
-    assert {*subjects(album / "b.png.xmp")} == {*trained.labels}
+    assert (album / name).read_bytes() == before
+    assert {*subjects(album / f"{name}.xmp")} == {*trained.labels}
+
+
+def unreviewed(content: bytes | None) -> tuple[set[str], bool]:
+    """What labelr wrote into a packet, and whether that has been reviewed."""
+    assert content
+    packet = Packet(content)
+    return packet.written, packet.is_reviewed
+
+
+def test_embedded_labels_do_not_become_keywords_of_a_person_in_a_file(
+    album: Path, tmp_path: Path, trained: Model
+) -> None:
+    tag(album, trained, output=tmp_path / "out", **EMBED)
+    tag(album, trained, output=tmp_path / "other", **BESIDE)
+    assert unreviewed((album / "a.jpg.xmp").read_bytes()) == ({*trained.labels}, False)
+
+
+def test_labels_in_a_file_stay_those_of_labelr_when_they_are_embedded_too(
+    album: Path, tmp_path: Path, trained: Model
+) -> None:
+    tag(album, trained, output=tmp_path / "out", **BESIDE)
+    tag(album, trained, output=tmp_path / "other", **{**EMBED, "threshold": 0.001})
+    for content in (packet_in((album / "a.jpg").read_bytes()), (album / "a.jpg.xmp").read_bytes()):
+        assert unreviewed(content) == ({*trained.labels}, False)
+
+
+def test_first_run_that_embeds_writes_labels_into_a_file_without_keywords(
+    album: Path, tmp_path: Path, trained: Model
+) -> None:
+    path = put(album, "a.jpg.xmp", RATING)
+    tag(album, trained, output=tmp_path / "out", **EMBED)
+    assert unreviewed(path.read_bytes()) == ({*trained.labels}, False)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "link", "folder"])
+def test_image_is_not_changed_if_its_file_cannot_be(album: Path, tmp_path: Path, trained: Model, kind: str) -> None:
+    path = album / "a.jpg.xmp"
+    if kind == "damaged":
+        put(album, path.name, b"\0")
+    elif kind == "link":
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path.mkdir()
+    before = (album / "a.jpg").read_bytes()
+    assert tag(album, trained, output=tmp_path / "out", **EMBED).failed == 1
+    assert (album / "a.jpg").read_bytes() == before
+
+
+def test_write_protected_image_fails(album: Path, tmp_path: Path, trained: Model) -> None:
+    path = album / "a.jpg"
+    path.chmod(0o444)
+    before = path.read_bytes()
+    tag(album, trained, output=tmp_path / "out", **EMBED)
+    assert reason_of(tmp_path / "out", "a.jpg") == "a.jpg is write-protected"
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [251, 255])
+def test_name_that_is_too_long_for_a_backup_fails_alone(
+    album: Path, tmp_path: Path, trained: Model, length: int
+) -> None:
+    name = "x" * (length - 4) + ".jpg"
+    shutil.copy(album / "a.jpg", album / name)
+    summary = tag(album, trained, output=tmp_path / "out", **EMBED)
+    assert (summary.ok, summary.failed) == ((3, 0) if length == 251 else (2, 1))
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "empty"])
+def test_what_is_no_older_original_is_not_taken_for_a_backup(
+    album: Path, tmp_path: Path, trained: Model, kind: str
+) -> None:
+    backup, before = album / "a.jpg.bak", (album / "a.jpg").read_bytes()
+    if kind == "folder":
+        backup.mkdir()
+    elif kind == "link":
+        backup.symlink_to(tmp_path / "nowhere")
+    else:
+        backup.touch()
+    tag(album, trained, output=tmp_path / "out", **EMBED)
+    assert reason_of(tmp_path / "out", "a.jpg") == "a.jpg.bak is no copy of an original: rename or delete it"
+    assert (album / "a.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize("raced", [False, True])
+def test_backup_without_hard_links_replaces_no_file(
+    album: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch, *, raced: bool
+) -> None:
+    backup, before = album / "a.jpg.bak", (album / "a.jpg").read_bytes()
+
+    def refuse(*_: object) -> None:
+        if raced:  # by another run
+            backup.write_bytes(b"original")
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse)
+        _back_up(album / "a.jpg")
+    assert backup.read_bytes() == (b"original" if raced else before)
+    assert {path.name for path in album.iterdir()} == {"a.jpg", "a.jpg.bak", "b.png"}
 
 
 def test_image_that_has_a_file_too_gets_labels_in_both(album: Path, tmp_path: Path, trained: Model) -> None:

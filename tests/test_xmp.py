@@ -58,7 +58,15 @@ def test_new_packet_has_labels_in_all_fields() -> None:
 
 def test_image_without_labels_gets_no_packet() -> None:
     assert merge(None, [], FIRST) is None
-    assert merge(DIGIKAM.encode(), [], FIRST) == DIGIKAM.encode()
+    plain = with_properties("<dc:title>x</dc:title>").encode()
+    assert merge(plain, [], FIRST) == plain
+
+
+def test_existing_keywords_get_a_record_where_the_model_finds_nothing() -> None:
+    content = merged(DIGIKAM, [])
+    assert values(content) == values(DIGIKAM.encode())
+    assert not Packet(content).is_reviewed
+    assert merged(content, []) == content
 
 
 def test_labels_are_put_below_the_root() -> None:
@@ -102,7 +110,8 @@ def test_keyword_that_was_there_is_never_removed() -> None:
 
 
 def test_level_of_a_keyword_is_not_written_again() -> None:
-    assert merged(LIGHTROOM, ["norway"]) == LIGHTROOM.encode()
+    assert "norway" not in [*map(str.lower, values(merged(LIGHTROOM, ["norway"]))[1])]
+    assert values(merged(LIGHTROOM, ["norway"])) == values(LIGHTROOM.encode())
 
 
 def test_missing_fields_get_the_keywords_of_the_others() -> None:
@@ -153,6 +162,18 @@ def test_only_a_label_or_a_mark_that_was_added_shows_a_review(keyword: str, revi
     added = content.replace(b"<rdf:li>Beach</rdf:li>", f"<rdf:li>Beach</rdf:li><rdf:li>{keyword}</rdf:li>".encode())
     assert Packet(added).is_reviewed == reviewed
     assert (merged(added, ["bird"], SECOND) == added) == reviewed
+
+
+def test_tag_of_all_images_that_is_removed_shows_no_review() -> None:
+    content = merged(None, ["holiday", "dog"])
+    assert not Packet(without(content, "holiday", "dc:subject")).is_reviewed
+    assert Packet(without(content, "dog", "dc:subject")).is_reviewed
+
+
+def test_label_that_labelr_wrote_elsewhere_is_no_keyword_of_a_person() -> None:
+    content = merge(merged(None, ["dog"]), ["bird"], SECOND, ["Dog", "Beach"])
+    assert content is not None
+    assert values(content)[0] == ["Beach", "bird"]
 
 
 def test_label_that_was_moved_in_the_hierarchy_is_still_there() -> None:
@@ -293,4 +314,6 @@ def test_record_survives_a_program_that_writes_the_file_again(tool: str, tmp_pat
     assert keywords_of(path)[0] == {"Oslo", "Beach", "dog", "cat"}
     path.write_bytes(merged(path.read_bytes(), [], SECOND))
     assert keywords_of(path) == [{"Oslo", "Beach"}, {"Places|Norway|Oslo", "Beach"}, {"Places/Norway/Oslo", "Beach"}]
-    assert not [name for name in exiftool(path) if "labelr" in name]
+    assert {name for name in exiftool(path) if "labelr" in name} == {
+        f"XMP-labelr:{name}" for name in ("Model", "Keywords", "Probabilities")
+    }

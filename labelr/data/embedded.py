@@ -8,6 +8,7 @@ from typing import IO, NamedTuple
 
 from PIL import ImageFile, IptcImagePlugin
 
+from labelr import files
 from labelr.data.images import UnreadableError, opened_header
 from labelr.data.metadata import JPEG_HEAD, START_OF_SCAN
 from labelr.xmp.packet import DamagedError
@@ -68,6 +69,13 @@ def _decode(value: bytes, codec: str) -> str:
 
 
 # --- JPEG ------------------------------------------------------------------------------------------------------------
+
+
+def is_jpeg(path: Path) -> bool:
+    """Whether a file is JPEG by its content, whatever its name is."""
+    with suppress(OSError), files.open_regular(path) as file:
+        return file.read(len(JPEG_HEAD)) == JPEG_HEAD
+    return False
 
 
 def packet_in(jpeg: bytes) -> bytes | None:

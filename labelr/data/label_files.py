@@ -56,8 +56,9 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
         return sources
     folder_confidence, folder_layouts = recognise(folder)
     if sources and folder_confidence == WEAK:
+        others = "folder names" if "folders" in folder_layouts else "keywords in XMP files"
         raise LabelrError(
-            f"labels may be in {preview([source.path for source in sources])}, or be folder names in {data}",
+            f"labels may be in {preview([source.path for source in sources])}, or be {others} in {data}",
             f"name the file with `--labels`, or use `--layout {folder_layouts[0]}`",
         )
     if folder_layouts:

@@ -254,10 +254,11 @@ def check_has_images(data: Path, index: FileIndex) -> None:
     with _read_journal(data) as database:
         facts = dict(database.execute("SELECT name, value FROM facts"))
         photos = parse_settings(facts.get("settings", "{}")).get("photos", "PHOTOS")
+    table = data / "labels.csv"
     raise LabelrError(
         f"{data} holds what `labelr tag` wrote, and no images",
-        f"name the folder of the images, and the table: `{shlex.quote(photos)} --labels "
-        f"{shlex.quote(str(data / 'labels.csv'))}`",
+        f"name the folder of the images, and the labels: `{shlex.quote(photos)} --labels "
+        f"{shlex.quote(str(table if table.exists() else data))}`",
     )
 
 

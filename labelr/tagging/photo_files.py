@@ -1,9 +1,12 @@
 """Labels in the photo software's own files: merged into the XMP file of an image, or into a JPEG image itself."""
 
+import errno
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labelr import files
@@ -11,48 +14,73 @@ from labelr.data.embedded import packet_in, read_embedded, with_packet
 from labelr.errors import LabelrError
 from labelr.tagging.pipeline import TaggedImage, Tagger
 from labelr.xmp.merging import MAX_PROBABILITIES, merge
-from labelr.xmp.packet import DamagedError, Packet, Record
+from labelr.xmp.packet import DamagedError, Packet, Record, key
 
 MAX_SIDECAR, MAX_JPEG = 2**26, 2**29
 """Bytes of the files that labels are merged into: darktable keeps masks in its XMP files."""
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
 
 
 class UnwritableFileError(LabelrError):
     """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
 
 
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """Lets a single image fail where the name of its file is impossible, and not the run."""
+    try:
+        yield
+    except LabelrError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
+            raise UnwritableFileError(error.message) from error
+        raise
+
+
 class PhotoFiles:
     """Merges the labels that a tagger selects.
 
     Attributes:
-        num_reviewed: How often labels that labelr wrote before were left as they are, since somebody reviewed them.
+        kept: The images whose XMP was left as it is, since somebody has reviewed the labels that labelr wrote before.
     """
 
     def __init__(self, tagger: Tagger) -> None:
         self._tagger = tagger
-        self.num_reviewed = 0
+        self.kept: set[Path] = set()
+
+    def reviewed(self, path: Path, photo: Path) -> bytes | None:
+        """The XMP of an image whose labels somebody has reviewed, wherever it is; None where nobody has.
+
+        Programs do not read all places alike: what was removed from one must not come back in another.
+        """
+        for content in _packets_of(path, photo):
+            with suppress(DamagedError):
+                packet = Packet(content)
+                if packet.record and packet.is_reviewed:
+                    self.kept.add(photo)
+                    return content
+        return None
 
     def merged_sidecar(self, path: Path, photo: Path, image: TaggedImage) -> bytes | None:
         """The content of the XMP file of an image with its labels; None if it needs none.
 
-        A file that does not exist yet in the output directory starts as a copy of that beside the image, and without
-        one with the keywords in the image itself: programs that find an XMP file read no others.
+        A file that does not exist yet starts as a copy of that of the image's other name, or in the output directory of
+        that beside the image, and without one with the keywords in the image itself: programs that find an XMP file
+        read no others.
 
         Raises:
             UnwritableFileError: If the file is damaged, or a link.
         """
-        beside = photo.with_name(path.name)
-        source = path if os.path.lexists(path) else beside if os.path.lexists(beside) else None
+        source = next(filter(os.path.lexists, _sidecars_of(path, photo)), None)
         try:
             return self._merge(_read(source, MAX_SIDECAR) if source else None, image, lambda: _keywords_in(photo))
         except DamagedError as error:
-            raise UnwritableFileError(f"{path.name} is damaged, and is kept: {error}") from error
+            raise UnwritableFileError(f"{(source or path).name} is damaged, and is kept: {error}") from error
 
     def embed(self, path: Path, image: TaggedImage) -> bool:
         """Merges the labels of an image into the XMP of its JPEG file, and returns whether that had to be changed.
 
         Raises:
-            UnwritableFileError: If the file is a link or cannot hold the labels; it is as before.
+            UnwritableFileError: If the file is a link, is write-protected or cannot hold the labels; it is as before.
             LabelrError: If it cannot be written.
         """
         jpeg = _read(path, MAX_JPEG)
@@ -64,6 +92,8 @@ class PhotoFiles:
             raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
         if content == jpeg:
             return False
+        if not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):  # replacing it needs no such permission
+            raise UnwritableFileError(f"{path.name} is write-protected")
         if self._tagger.options.backup:
             _back_up(path)
         if _read(path, MAX_JPEG) != jpeg:
@@ -74,15 +104,26 @@ class PhotoFiles:
     def _merge(self, content: bytes | None, image: TaggedImage, keywords: Callable[[], list[str]]) -> bytes | None:
         """XMP with the labels of an image, and `keywords` where it has none of others."""
         model, selection, options = self._tagger.model, self._tagger.selection, self._tagger.options
-        most_probable = (-image.probs).argsort(kind="stable")[:MAX_PROBABILITIES].tolist()
-        probs = {selection.labels[index]: round(float(image.probs[index]), 6) for index in most_probable}
+        most_probable = (-image.probs).argsort(kind="stable").tolist()
+        kept = (i for rank, i in enumerate(most_probable) if rank < MAX_PROBABILITIES or image.applies[i])
+        probs = {selection.labels[index]: round(float(image.probs[index]), 6) for index in kept}
         labels = selection.tags(image)
         record = Record(model.info.digest, options.xmp_root, probabilities=probs)
-        merged = merge(content, labels, record, keywords() if labels else ())
-        if content is not None and merged is content:
-            packet = Packet(content)
-            self.num_reviewed += packet.record is not None and packet.is_reviewed
-        return merged
+        return merge(content, labels, record, keywords() if labels else ())
+
+
+def _sidecars_of(path: Path, photo: Path) -> dict[Path, None]:
+    """Where the XMP file `path` of an image may be: also with its other name, and beside the image."""
+    names = dict.fromkeys([path.name, f"{photo.name}.xmp", f"{photo.stem}.xmp"])
+    return dict.fromkeys(folder / name for folder in (path.parent, photo.parent) for name in names)
+
+
+def _packets_of(path: Path, photo: Path) -> Iterator[bytes]:
+    """All XMP of an image that can be read."""
+    for sidecar in filter(os.path.isfile, _sidecars_of(path, photo)):
+        with suppress(UnwritableFileError):
+            yield _read(sidecar, MAX_SIDECAR)
+    yield read_embedded(photo)[0] or b""
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -96,22 +137,41 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _keywords_in(path: Path) -> list[str]:
-    """The keywords in an image file."""
-    packet, iptc = read_embedded(path)
+    """The keywords in an image file that labelr did not embed."""
+    content, iptc = read_embedded(path)
     with suppress(DamagedError):
-        return [keyword[-1] for keyword in Packet(packet or b"").keywords] or iptc
+        packet = Packet(content or b"")
+        own = [keyword[-1] for keyword in packet.keywords if key(keyword[-1]) not in packet.written]
+        return own or [word for word in iptc if key(word) not in packet.written]
     return iptc
 
 
 def _back_up(path: Path) -> None:
-    """Keeps an image under another name, unless there is a file of that name: that may be the first original."""
+    """Keeps an image under another name, unless there is a file of that name: that may be the first original.
+
+    Raises:
+        UnwritableFileError: If what has that name cannot be an older original.
+    """
     backup = path.with_name(f"{path.name}.bak")
-    if os.path.lexists(backup):
-        return
-    with files.writing(backup):
+    with failing_alone(), files.writing(backup):
         try:
             os.link(path, backup)
+        except FileExistsError:
+            status = backup.lstat()
+            if not stat.S_ISREG(status.st_mode) or not status.st_size:
+                raise UnwritableFileError(f"{backup.name} is no copy of an original: rename or delete it") from None
         except OSError:  # a file system without hard links
-            copy = path.with_name(f"{files.DRAFT_PREFIX}{path.name}{files.DRAFT_SUFFIX}")
-            shutil.copy2(path, copy)
-            copy.rename(backup)
+            _copy(path, backup)
+
+
+def _copy(path: Path, backup: Path) -> None:
+    """Copies an image to a new name; one that another process takes meanwhile is left to it."""
+    handle, name = tempfile.mkstemp(prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=path.parent)
+    os.close(handle)
+    try:
+        shutil.copy2(path, name)
+        with suppress(FileExistsError):
+            backup.open("xb").close()
+            Path(name).replace(backup)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Writes results: files of single images and tables of all images in the output directory, or lines to a stream."""
 
-import errno
 import hashlib
 import io
 import logging
@@ -13,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from labelr import files, serialization
+from labelr.data import embedded
 from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.progress import Track, untracked
@@ -32,14 +32,12 @@ from labelr.tagging.output import (
     is_changed,
     is_edited,
 )
-from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError
+from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError, failing_alone
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
 from labelr.tagging.sorting import sort_images
 from labelr.tagging.uncertain import most_uncertain
 
 log = logging.getLogger(__name__)
-
-_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
 
 
 def image_csv(image: TaggedImage, labels: Sequence[str], *, excel: bool = False) -> bytes:
@@ -146,20 +144,29 @@ class DirectoryWriter:
         """
         options, photo = self._tagger.options, self._base / image.name
         path = self._root / file_names(image.name, [kind for kind in options.file_kinds if "xmp" in kind])[0]
-        is_embedded = options.embeds(image.name)
-        if is_embedded and image.origin == "new" and self._photo_files.embed(photo, image):
+        is_jpeg = options.embed and embedded.is_jpeg(photo)
+        is_embedded = is_jpeg and image.origin == "new"
+        is_merged = self._is_outdated(path, image) and (os.path.lexists(path) or not is_jpeg)
+        reviewed = self._photo_files.reviewed(path, photo) if is_embedded or is_merged else None
+        if reviewed is not None:
+            is_merged &= not options.in_place and not os.path.lexists(path)
+        merged = self._merge(path, image, reviewed) if is_merged else None  # if it fails, the image is not changed
+        if is_embedded and reviewed is None and self._photo_files.embed(photo, image):
             image = image._replace(result=image.result._replace(status=file_status(photo), digest=files.digest(photo)))
-        if self._is_outdated(path, image) and (os.path.lexists(path) or not is_embedded):
-            self._merge_into(path, image)
+        if merged:
+            self._put_merged(path, image, *merged)
         return image
 
-    def _merge_into(self, path: Path, image: TaggedImage) -> None:
-        """Merges the labels of an image into its XMP file; a file that labelr made alone is deleted with the image."""
-        known = self._check_owner(path, image)
+    def _merge(self, path: Path, image: TaggedImage, reviewed: bytes | None) -> tuple[bytes, str] | None:
+        """The content of an XMP file with the labels of an image, and the digest of the file; None if it needs none."""
+        self._check_owner(path, image)
         before = files.digest(path)
-        content = self._photo_files.merged_sidecar(path, self._base / image.name, image)
-        if content is None:
-            return
+        content = reviewed or self._photo_files.merged_sidecar(path, self._base / image.name, image)
+        return None if content is None else (content, before)
+
+    def _put_merged(self, path: Path, image: TaggedImage, content: bytes, before: str) -> None:
+        """Writes an XMP file; one that labelr made alone is deleted with the image."""
+        known = self._check_owner(path, image)
         is_ours = not os.path.lexists(path) or (known is not None and not is_changed(path, known.digests))
         digests = [before, hashlib.sha256(content).hexdigest()] if is_ours else []
         if files.digest(path) != before:
@@ -223,9 +230,9 @@ class DirectoryWriter:
             log.warning(
                 "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
             )
-        if self._photo_files.num_reviewed:
-            reviewed = pluralize(self._photo_files.num_reviewed, "file")
-            log.info("XMP left as it is, since somebody reviewed its labels: in %s", reviewed)
+        if self._photo_files.kept:
+            num_kept = pluralize(len(self._photo_files.kept), "image")
+            log.info("XMP left as it is, since somebody reviewed its labels: of %s", num_kept)
         self._write_tables()
         if self._tagger.options.gallery:
             self.num_pages = write_gallery(
@@ -407,10 +414,6 @@ def _is_gone(path: Path) -> bool:
 
 def _write(path: Path, content: bytes, *, is_kept: bool = False) -> None:
     """Writes the file of an image; one that is kept for its other content survives a power failure too."""
-    try:
+    with failing_alone():
         files.make_folder(path.parent)
         files.write_atomically(path, content, durable=is_kept, like=path if is_kept else None)
-    except LabelrError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
-            raise UnwritableFileError(error.message) from error
-        raise

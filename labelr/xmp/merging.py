@@ -42,10 +42,11 @@ def merge(content: bytes | None, labels: Sequence[str], record: Record, keywords
         content: The packet; None for a new one.
         labels: The labels that apply.
         record: The model, its root and its probabilities.
-        keywords: Keywords of the image that stand elsewhere, for a packet without any.
+        keywords: Keywords of the image that stand elsewhere, for a packet without any; those of labelr do not count.
 
     Returns:
-        The packet; `content` itself if nothing is to be changed, which is None where no label applies.
+        The packet; `content` itself if nothing is to be changed, which is None where no label applies. Beside keywords
+        of others the record is written also without labels: that the model found none is no review.
 
     Raises:
         DamagedError: If the packet cannot be parsed.
@@ -58,10 +59,10 @@ def merge(content: bytes | None, labels: Sequence[str], record: Record, keywords
         return content
     values = _without_labels(packet, old)
     if not any(values.values()):
-        values[SUBJECT.name] = list(dict.fromkeys(keywords))
+        values[SUBJECT.name] = list(dict.fromkeys(word for word in keywords if key(word) not in packet.written))
     present = {key(level) for each in FIELDS for value in values[each.name] for level in each.read(value)}
     written = tuple(label for label in labels if key(label_path(label)[-1]) not in present)
-    if not written and not packet.record:
+    if not (written or packet.record or packet.keywords):
         return content
     if written:
         _fill(values)
@@ -69,7 +70,7 @@ def merge(content: bytes | None, labels: Sequence[str], record: Record, keywords
         for value in map(each.write, map(record.path, written)):
             values[each.name] += [value] if key(value) not in map(key, values[each.name]) else []
     codes = _fields_of_keywords(values, old, packet.lost)
-    return _Editor(packet).edited(values, record._replace(labels=written, keywords=codes) if written else None)
+    return _Editor(packet).edited(values, record._replace(labels=written, keywords=codes))
 
 
 def _without_labels(packet: Packet, old: Record) -> dict[Name, list[str]]:
@@ -114,7 +115,7 @@ class _Editor:
         prefix = packet.rdf.tag.rpartition(":")[0]
         self._rdf = f"{prefix}:" if prefix else ""
 
-    def edited(self, values: Mapping[Name, Sequence[str]], record: Record | None) -> bytes:
+    def edited(self, values: Mapping[Name, Sequence[str]], record: Record) -> bytes:
         """The packet with other values of its fields, and another record."""
         for each in FIELDS:
             if {*values[each.name]} != {*self._packet.values(each.name)}:
@@ -214,10 +215,8 @@ def _apply(content: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join([*parts, content[position:]])
 
 
-def _properties_of(record: Record | None) -> Iterator[tuple[str, list[str], str]]:
+def _properties_of(record: Record) -> Iterator[tuple[str, list[str], str]]:
     """The name, values and kind of each property of a record that has any value."""
-    if record is None:
-        return
     keywords = [f"{codes} {name}" for name, codes in record.keywords.items()]
     probs = [f"{prob:.6f} {label}" for label, prob in record.probabilities.items()]
     lists = {"labels": record.labels, "keywords": keywords, "probabilities": probs}

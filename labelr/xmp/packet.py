@@ -294,13 +294,14 @@ class Packet:
     def is_reviewed(self) -> bool:
         """Whether somebody has looked at the labels that labelr wrote: removed one, added one, or set a mark.
 
-        Other keywords that were added show nothing: people give them to a whole folder at once.
+        Other keywords that were added or removed show nothing, such as tags of all images: people change these in a
+        whole folder at once.
         """
-        if self.record is None or self.written & self.lost:
+        if self.record is None:
             return True
         added = {key(path[-1]) for path in self.keywords} - {*self.record.keywords}
         labels = {key(label_path(label)[-1]) for label in self.record.probabilities}
-        return bool(added & {*labels, *MARKS})
+        return bool(self.written & self.lost & labels or added & {*labels, *MARKS})
 
 
 def longest(paths: Iterable[KeywordPath]) -> list[KeywordPath]:

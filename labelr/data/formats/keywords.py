@@ -1,6 +1,8 @@
 """Keywords of photo software: in XMP files beside images, and in the images themselves."""
 
+import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from labelr.data.embedded import read_embedded
+from labelr.data.formats import folders
 from labelr.data.formats.source import Source
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import read_bytes
@@ -38,14 +41,20 @@ class _Photo(NamedTuple):
 
 
 def fits(source: Source) -> int:
-    """Confidence that images have XMP files with keywords beside them: 0 or 2. Those in images are not looked for."""
-    if source.is_folder and source.options.layout == "xmp":
-        return 2
-    for path in islice(_sidecars(source) if source.is_folder else (), PROBED_FILES):
-        with suppress(DamagedError, LabelrError):  # reported when it is read
-            if Packet(read_bytes(path, source.limits)).keywords:
-                return 2
-    return 0
+    """Confidence that images have XMP files with keywords beside them: 2 if the user names this layout, else 0 or 1.
+
+    Those in images are not looked for. Predictions that nobody reviewed do not compete with the names of folders.
+    """
+    if not source.is_folder or source.options.layout == "xmp":
+        return 2 * source.is_folder
+    has_predictions = False
+    for path in islice(_sidecars(source), PROBED_FILES):
+        with suppress(LabelrError):  # reported when it is read
+            photo = _of_packet("", read_bytes(path, source.limits), path)
+            if photo and photo.keywords and (photo.own or not photo.is_unconfirmed):
+                return 1
+            has_predictions |= photo is not None
+    return int(has_predictions and not folders.fits(source))
 
 
 def read(source: Source) -> LabelTable:
@@ -93,7 +102,7 @@ def read(source: Source) -> LabelTable:
 def _notes(photos: Sequence[_Photo], source: Source) -> list[str]:
     options = source.options
     deep = sum(any(len(path) > 1 for path in photo.keywords) for photo in photos)
-    empty = [photo.name for photo in photos if not photo.keywords]
+    empty = [photo.name for photo in photos if not (photo.keywords or photo.is_unconfirmed)]
     tagged = sum(photo.tagged is not None for photo in photos)
     unreviewed = sum(photo.is_unconfirmed for photo in photos)
     levels = "only the lowest level is a label" if options.leaf_only else "each level is a label"
@@ -116,15 +125,17 @@ def _labels_of(path: KeywordPath, roots: set[KeywordPath], *, leaf_only: bool) -
 
 def _read_photos(source: Source, invalid: dict[str, str]) -> Iterator[_Photo]:
     """The images that have keywords, or had those of labelr; what is wrong with an XMP file goes into `invalid`."""
-    sidecars = set(_sidecars(source))
+    root, sidecars = _root(source), set(_sidecars(source))
+    stems = Counter(map(_stem, source.image_files))
     for name in source.image_files:
-        stem = PurePosixPath(name).with_suffix("").as_posix()
-        paths = (_root(source) / f"{base}{SUFFIX}" for base in (name, stem))
+        paths = [path for base in (name, _stem(name)) if (path := root / f"{base}{SUFFIX}") in sidecars]
+        if stems[_stem(name)] > 1:
+            del paths[1:]  # it may be of another image
         try:
-            found = (_of_packet(name, read_bytes(path, source.limits), path) for path in paths if path in sidecars)
-            photo = next(filter(None, found), None)
-            if photo is None and source.options.layout == "xmp":
-                photo = _of_image(name, source.images / name)
+            found = filter(None, _packets_of(name, paths, source))
+            photo = next(found, None)
+            if photo and photo.is_unconfirmed:  # unless somebody has reviewed it elsewhere
+                photo = next((other for other in found if other.tagged and not other.is_unconfirmed), photo)
         except LabelrError as error:
             if not source.options.skip_invalid:
                 hint = "save it again, or leave such images out with `--skip-invalid`"
@@ -135,9 +146,24 @@ def _read_photos(source: Source, invalid: dict[str, str]) -> Iterator[_Photo]:
             yield photo
 
 
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _packets_of(name: str, paths: Sequence[Path], source: Source) -> Iterator[_Photo | None]:
+    """The keywords of an image in each of its XMP files, and with `--layout xmp` in itself."""
+    for path in paths:
+        yield _of_packet(name, read_bytes(path, source.limits), path)
+    if source.options.layout == "xmp":
+        yield _of_image(name, source.images / name)
+
+
 def _root(source: Source) -> Path:
     """Where the XMP files are: beside the images, or in a tree like theirs that the user names."""
-    return source.path if source.options.labels else source.images
+    if not source.options.labels:
+        return source.images
+    below = source.path / source.images.name  # `labelr tag` names images from the folder above `images`
+    return below if below.name == "images" and os.path.isdir(below) else source.path
 
 
 def _sidecars(source: Source) -> Iterator[Path]:
