@@ -157,8 +157,8 @@ class Background:
     def _has(self, label: int, code: int) -> bool:
         """Whether an image has this answer, or in a labelled data set this given label."""
         answers, given = self._session.answers[label], self._session.target.given[label]
-        is_given = self._session.target.data is not None and ((given == code) & (answers == NONE)).any()
-        return bool(is_given or (answers == code).any())
+        is_data_set = self._session.target.data is not None
+        return bool((answers == code).any() or (is_data_set and ((given == code) & (answers == NONE)).any()))
 
     def _start(self, work: Callable[[], None]) -> None:
         with self._lock:
