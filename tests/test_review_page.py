@@ -317,7 +317,7 @@ def test_training_is_offered_once_each_label_has_a_yes_and_a_no(
     api.expect(button).to_have_attribute("title", re.compile("lacks one for"))
     rows = [{"image": image, "label": label, "answer": ("yes", "no")[image]} for label in range(3) for image in (0, 1)]
     review.state("answers", json.dumps({"answers": rows}).encode())
-    api.expect(button).to_be_enabled()
+    api.expect(button).to_be_enabled(timeout=6 * TIMEOUT)  # after the predictions with which the page starts
 
 
 # --- two windows, and failures ---------------------------------------------------------------------------------------
