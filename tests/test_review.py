@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from conftest import Cli
+from conftest import TINY, Cli, put
 from PIL import Image
 
 from labelr.config import ReadOptions
@@ -24,6 +24,7 @@ from labelr.data import pixel_cache
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.model.store import load_info, newest_model
 from labelr.review.api import Api
 from labelr.review.background import Background
 from labelr.review.queues import Filter, Queues
@@ -33,6 +34,7 @@ from labelr.review.session import ANSWERS, Cell, ConflictError, Session
 from labelr.review.targets import Target, read_target
 from labelr.review.thumbnails import Thumbnails
 from labelr.tagging.tag import tag
+from labelr.training.fit import fit
 
 NAMES = ("a.jpg", "b.jpg", "c d.jpg", "e.jpg")
 WIDE = b"filename,dog,cat\na.jpg,1,0\nb.jpg,0,\nc d.jpg,,1\ne.jpg,0,0\n"
@@ -182,9 +184,16 @@ def test_page_sets_a_cookie_that_scripts_cannot_read(served: Server) -> None:
 def test_address_for_the_browser_opens_the_page_once(served: Server) -> None:
     path = "/" + served.address_once.rpartition("/")[2]
     assert [request(served.port, "", path).status for _ in range(2)] == [200, 403]
+    assert request(served.port, served.token, path).status == 200  # a reload, with the cookie
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "", "localhost@evil.example", "[::2]"])
+def test_wrong_cookie_of_an_earlier_page_does_not_shut_out_its_address(served: Server) -> None:
+    assert request(served.port, "old", f"/?token={served.token}").status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:80", "", "localhost@evil.example", "[::2]", "[::1"]
+)
 def test_other_hosts_are_refused(served: Server, host: str) -> None:
     assert request(served.port, served.token, "/api/state", Host=host).status == 403
 
@@ -216,7 +225,7 @@ def test_nothing_but_images_of_the_data_set_is_served(served: Server, path: str)
     [
         b"{", b"[]", b"[" * 100_000, {}, {"answers": [1]}, {"answers": [{"image": 0, "label": 0, "answer": "maybe"}]},
         {"answers": [{"image": True, "label": 0, "answer": "yes"}]}, {"answers": [{"image": 0, "answer": "yes"}]},
-        {"answers": [{"image": 99, "label": 0, "answer": "yes"}]}, b" " * (2**24 + 1),
+        {"answers": [{"image": 99, "label": 0, "answer": "yes"}]}, {"answers": [{"answer": []}]}, b" " * (2**24 + 1),
     ],
 )  # fmt: skip
 def test_damaged_answers_are_refused(served: Server, body: Any) -> None:
@@ -516,6 +525,16 @@ def test_sweep_is_sorted_by_probability(photos: Path) -> None:
     assert queues.threshold_at(0, queues.order("sweep", 0, Filter())) == 2
 
 
+def test_probability_at_its_threshold_is_told_in_full(photos: Path) -> None:
+    queues = make_queues(photos)
+    prob = np.float32(0.233346)
+    assert queues.session.target.probs is not None
+    queues.session.target.probs[1, 1], queues.session.target.thresholds[1] = prob, prob
+    item = next(item for item in queues.items("sweep", 1, np.arange(4)) if item["name"] == "b.jpg")
+    assert item["value"]
+    assert item["prob"] >= float(queues.session.target.thresholds[1])
+
+
 def test_sweep_without_probabilities_is_sorted_by_what_is_given(photos: Path) -> None:
     assert names_in(Queues(Review(photos).session), "sweep", 0) == ["a.jpg", "c d.jpg", "b.jpg", "e.jpg"]
 
@@ -535,7 +554,7 @@ def test_suspects_contradict_their_probability(photos: Path) -> None:
     queues = make_queues(photos)
     assert names_in(queues, "suspects") == ["a.jpg", "b.jpg", "e.jpg"]
     first = queues.items("suspects", None, queues.order("suspects", None, Filter()))[0]
-    assert first["cells"] == [[0, 0.1, 1, None]]
+    assert first["cells"] == [[0, pytest.approx(0.1), 1, None]]
     assert first["reason"] == "dog: given yes, probability 0.10"
 
 
@@ -732,6 +751,105 @@ def test_model_is_trained_again_on_answers(output: Path, trained: Model) -> None
         assert page.get("/api/refit")["error"] is None
         assert page.get("/api/items?queue=sweep&label=0&limit=60")["items"] != items
         assert page.stop() == 143
+
+
+def make_background(output: Path, trained: Model, **options: Any) -> tuple[Review, Background]:
+    opened = Review(output, **options)
+    return opened, Background(opened.session, Queues(opened.session), opened.saver, str(trained.path))
+
+
+def test_model_is_not_trained_again_without_a_yes_and_a_no_for_each_label(output: Path, trained: Model) -> None:
+    opened, work = make_background(output, trained)
+    labels, names = opened.target.labels, opened.target.names
+    opened.answer([(name, label, answer) for label in labels[:2] for name, answer in zip(names, ("yes", "no"))])  # noqa: B905
+    assert labels[2] in work.refusal()
+    assert labels[0] not in work.refusal()
+    with pytest.raises(ConflictError, match=labels[2]):
+        work.train()
+    opened.answer([(names[0], labels[2], "yes"), (names[1], labels[2], "unknown")])
+    assert labels[2] in work.refusal()
+    opened.answer([(names[2], labels[2], "no")])
+    assert not work.refusal()
+    opened.close()
+
+
+def test_option_refit_without_enough_answers_names_the_labels(output: Path, trained: Model, cli: Cli) -> None:
+    result = cli("review", output, "--no-browser", "--model", trained.path, "--refit")
+    assert (result.code, result.out) == (1, "")
+    assert opened_labels(output)[0] in result.err
+
+
+def opened_labels(output: Path) -> list[str]:
+    return Review(output, read_only=True).target.labels
+
+
+def test_given_labels_of_a_data_set_count_as_trained_on(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "shapes")
+    opened, work = make_background(tmp_path / "shapes", trained)
+    assert not work.refusal()
+    label = opened.target.labels[0]
+    opened.answer([(name, label, "no") for name in opened.target.names])
+    assert label in work.refusal()
+    opened.close()
+
+
+@pytest.mark.slow
+def test_label_that_a_model_lacks_keeps_its_probabilities(output: Path, shapes: Path, tmp_path: Path) -> None:
+    kept = opened_labels(output)[1]
+    smaller = fit(shapes, {**TINY, "only": (kept,)}, output=tmp_path / "smaller").model
+    opened = Review(output)
+    before = np.array(opened.target.probs)
+    work = Background(opened.session, Queues(opened.session), opened.saver, str(smaller.path))
+    work.predict()
+    wait_until(lambda: work.done)
+    assert opened.target.probs is not None
+    assert [(opened.target.probs[number] == before[number]).all() for number in range(3)] == [True, False, True]
+    opened.saver.stop()
+
+
+def make_data_with_notes(shapes: Path, folder: Path) -> Path:
+    """The data set with two more columns."""
+    shutil.copytree(shapes, folder)
+    header, *rows = (folder / "labels.csv").read_text().splitlines()
+    lines = [f"{header},-a,b", *(f"{row},{number % 2},{number % 2}" for number, row in enumerate(rows))]
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.slow
+def test_training_reads_with_the_options_of_the_page_and_replaces_no_other_model(
+    shapes: Path, trained: Model, tmp_path: Path, home: Path
+) -> None:
+    data = make_data_with_notes(shapes, tmp_path / "data")
+    earlier = put(home / "models" / f"{trained.path.name}-reviewed", "model.json", "an earlier one")
+    with opened(data, "--model", trained.path, "--exclude=-a", "--exclude=b", "--max-pixels=5000") as page:
+        wait_until(lambda: page.get("/api/refit")["done"])
+        assert page.post("/api/refit") == {"running": True}
+        wait_until(lambda: not page.get("/api/refit")["running"])
+        assert page.get("/api/refit")["error"] is None
+        page.stop()
+    assert earlier.read_text() == "an earlier one"
+    assert sorted(path.name for path in earlier.parents[1].iterdir()) == ["trained-reviewed", "trained-reviewed-2"]
+    info = load_info(earlier.parents[1] / "trained-reviewed-2")
+    assert info.labels == trained.labels
+
+
+def children_of(process: int) -> list[str]:
+    """The processes that a process has started and that have not ended, on Linux."""
+    return " ".join(path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")).split()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_training_ends_with_a_page_that_is_killed(shapes: Path, trained: Model, tmp_path: Path, home: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "data")
+    with opened(tmp_path / "data", "--model", trained.path, "--refit") as page:
+        wait_until(lambda: "epoch" in page.get("/api/refit")["line"] or not page.get("/api/refit")["running"])
+        (training,) = children_of(page.process.pid)
+        page.process.kill()
+        page.process.communicate()
+    wait_until(lambda: not Path(f"/proc/{training}").exists(), 20)
+    assert newest_model() is None
 
 
 @pytest.mark.slow

@@ -272,6 +272,54 @@ def test_undo_reaches_back_over_a_kill_of_the_server(serve: Callable[..., Review
     assert set(again.answers(0)) == {None}
 
 
+def test_images_of_which_nothing_is_known_are_undecided(
+    serve: Callable[..., Review], window: Open, shapes: Path, tmp_path: Path
+) -> None:
+    for name in "abc":
+        put(tmp_path / "data", f"{name}.png", (shapes / "images" / "00000.png").read_bytes())
+    put(tmp_path / "data", "labels.csv", "filename,dog,cat\na.png,1,1\nb.png,,0\nc.png,0,1\n")
+    review = serve(tmp_path / "data")
+    seen = window(review.address)
+    seen.wait("confirm", "Confirm the page: 1 yes, 1 no, 1 undecided")
+    api.expect(seen.tile(1)).to_have_attribute("aria-label", "b.png: undecided, no answer yet")
+    seen.press("Enter")
+    seen.wait("message", "Left out 1 undecided image")
+    seen.saved()
+    assert review.answers(0) == ["yes", None, "no"]
+    seen.wait("details", "^b.png")
+    seen.press("o")
+    seen.wait_for_images()
+    seen.press("Enter")
+    seen.wait("message", "Left out 1 undecided label")
+    assert review.answers(0) == ["yes", None, "no"]
+    seen.press("Escape", "Shift+Enter")
+    seen.wait("grid-title", "cat")
+    seen.saved()
+    assert review.answers(0) == ["yes", "no", "no"]
+
+
+def test_reload_needs_no_token_in_the_address(review: Review, window: Open) -> None:
+    seen = window(review.address, "size=20")
+    seen.press("PageDown")
+    seen.wait("page-of", "21–40")
+    assert "token" not in seen.page.url
+    seen.page.reload()
+    seen.wait("page-of", "21–40")
+
+
+def test_training_is_offered_once_each_label_has_a_yes_and_a_no(
+    serve: Callable[..., Review], window: Open, trained: Model, tagged: Path
+) -> None:
+    review = serve(tagged, "--model", str(trained.path))
+    seen = window(review.address, "size=60")
+    button = seen.page.locator("#refit")
+    api.expect(button).to_be_disabled()
+    api.expect(button).to_have_attribute("title", re.compile("lacks one for"))
+    rows = [{"image": image, "label": label, "answer": ("yes", "no")[image]} for label in range(3) for image in (0, 1)]
+    review.state("answers", json.dumps({"answers": rows}).encode())
+    api.expect(button).to_be_enabled(timeout=6 * TIMEOUT)  # after the predictions with which the page starts
+
+
 # --- two windows, and failures ---------------------------------------------------------------------------------------
 
 
@@ -325,7 +373,7 @@ def test_next_unreviewed_skips_answered_images(review: Review, window: Open) -> 
     seen.wait("image-of", "^1 of 60")
     seen.press("ArrowRight")
     seen.wait_for_images()
-    seen.press("Enter", "ArrowLeft", "ArrowLeft", "n")
+    seen.press("Shift+Enter", "ArrowLeft", "ArrowLeft", "n")  # with the label that another test has added
     seen.wait("image-of", "^3 of 60")
     assert None not in [cell["answer"] for cell in review.state("images/1")["cells"]]
     assert {cell["answer"] for cell in review.state("images/2")["cells"]} == {None}

@@ -40,7 +40,7 @@ class Api:
 
     def state(self, _: Request) -> Any:
         """All but the images."""
-        session, target, work = self.session, self.session.target, self.work
+        session, target = self.session, self.session.target
         with session.lock:
             session.refresh()
             return {
@@ -53,8 +53,7 @@ class Api:
                 "labels": self._labels(),
                 "folders": self.queues.folders,
                 "queues": [{**self.queues.describe(queue), **self._scanned(queue)} for queue in TITLES],
-                "refit": {"available": work.kind is not None, "kind": work.kind, "reason": work.reason}
-                | {"running": work.running},
+                "refit": self._refit(),
                 "warning": self.saver.warning or None,
                 **self._position(),
             }
@@ -164,6 +163,11 @@ class Api:
             for label, (name, limit) in enumerate(zip(target.labels, target.thresholds.tolist(), strict=True))
         ]
 
+    def _refit(self) -> dict[str, Any]:
+        """Whether the model can be trained again, and why not."""
+        reason = self.work.refusal()
+        return {"available": not reason, "kind": self.work.kind, "reason": reason, "running": self.work.running}
+
     def _scanned(self, queue: str) -> dict[str, float | None]:
         """How far the search for near-duplicates is, for their queue: None before it was started, 1 at its end."""
         return {"progress": self.work.scanned} if queue == "duplicates" else {}
@@ -177,7 +181,7 @@ class Api:
         self.saver.notify()
         with self.session.lock:
             changes = [{"image": one.image, "label": one.label, "answer": names[one.answer]} for one in cells]
-            return {"changes": changes, "labels": self._labels(), **self._position()}
+            return {"changes": changes, "labels": self._labels(), "refit": self._refit(), **self._position()}
 
     def _list(self, request: Request) -> tuple[str, int | None, Any]:
         """The queue, the label and the images that a request is about."""
@@ -197,7 +201,7 @@ class Api:
         return _in_range(request.query_params.get(name) or default, limit, name)
 
     def _cell(self, row: Any) -> Cell:
-        if not isinstance(row, dict) or row.get("answer") not in ANSWERS:
+        if not isinstance(row, dict) or row.get("answer") not in list(ANSWERS):  # it may have no hash
             raise BadRequestError("answers: expected objects with image, label and answer")
         target = self.session.target
         image = _in_range(row.get("image"), len(target.names), "image")

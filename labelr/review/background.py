@@ -1,5 +1,6 @@
 """Work beside the page: near-duplicates, predictions of a model, and training again on what people have answered."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -9,23 +10,28 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from labelr import files
+from labelr.config import ImageOptions, ReadOptions
 from labelr.data.duplicates import group_images
 from labelr.data.label_table import relative_name
 from labelr.data.scan import scan_images
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, preview
 from labelr.fields import option_of
 from labelr.progress import Description, Total
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
 from labelr.review.session import ConflictError, Session
+from labelr.review.targets import NO, NONE, YES
 
+OF_IMAGES = (*ImageOptions.names(), "images", "max_cells", "cache_limit")
+"""Settings that also hold where another table of labels is read than the one that they were given for."""
 TAIL = 20
 """Lines of a command that failed in which its error is looked for."""
 T = TypeVar("T")
@@ -54,6 +60,9 @@ class Background:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self.model: Path | None = None
+        self._made = ""
+        """The name of the model that is trained here; later trainings replace it."""
+        self._labels: Sequence[str] = ()
         self.kind, self.reason = self._find_kind(model or session.target.model)
 
     def _find_kind(self, model: str) -> tuple[str | None, str]:
@@ -64,14 +73,15 @@ class Background:
             return None, "name a model with `--model`"
         try:
             self.model = store.find(model)
-            backbone = store.load_info(self.model).architecture.backbone
+            info = store.load_info(self.model)
         except LabelrError as error:
             if model != self._session.target.model:
                 raise  # the user has named it
             return None, error.message
         if self._session.read_only:
             return None, "the page was opened to read only"
-        return "head" if backbone else "fit", ""
+        self._labels = info.labels
+        return "head" if info.architecture.backbone else "fit", ""
 
     def stop(self) -> None:
         """Ends the processes of the work."""
@@ -124,9 +134,31 @@ class Background:
         Raises:
             ConflictError: If it cannot be trained, or something is running.
         """
-        if self.kind is None:
-            raise ConflictError(self.reason or "there is no model to train")
+        if reason := self.refusal():
+            raise ConflictError(f"the model cannot be trained again: {reason}")
         self._start(self._train)
+
+    def refusal(self) -> str:
+        """Why the model cannot be trained again now; empty if it can.
+
+        It would lose a label of which training knew no image with a yes, or none with a no.
+        """
+        if self.kind is None:
+            return self.reason
+        session = self._session
+        with session.lock:
+            number_of = {label: number for number, label in enumerate(session.target.labels)}
+            lost = [
+                label for label in self._labels
+                if label not in number_of or not all(self._has(number_of[label], code) for code in (YES, NO))
+            ]  # fmt: skip
+        return f"it needs a yes and a no for each of its labels, and lacks one for {preview(lost)}" if lost else ""
+
+    def _has(self, label: int, code: int) -> bool:
+        """Whether an image has this answer, or in a labelled data set this given label."""
+        answers, given = self._session.answers[label], self._session.target.given[label]
+        is_data_set = self._session.target.data is not None
+        return bool((answers == code).any() or (is_data_set and ((given == code) & (answers == NONE)).any()))
 
     def _start(self, work: Callable[[], None]) -> None:
         with self._lock:
@@ -176,7 +208,11 @@ class Background:
                 self.line = f"{model.name} predicts: {done:,} of {len(paths):,} images"
         with self._session.lock:
             missing = len(target.labels) - len(probs)  # labels that were added meanwhile
-            target.probs = np.pad(probs, ((0, missing), (0, 0)), constant_values=np.nan)
+            probs = np.pad(probs, ((0, missing), (0, 0)), constant_values=np.nan)
+            if target.probs is not None:  # what it does not know keeps its probabilities
+                others = [number for number in range(len(probs)) if number not in label_of.values()]
+                probs[others] = target.probs[others]
+            target.probs = probs
             for label, number in label_of.items():
                 target.thresholds[number] = info.thresholds[info.labels.index(label)]
             self._session.forget_counts()
@@ -188,12 +224,13 @@ class Background:
         if self._stopped:
             return
         with subprocess.Popen(  # noqa: S603 - labelr itself
-            [sys.executable, "-m", "labelr", *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
+            [sys.executable, "-m", "labelr.review.child", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
         ) as self._process:  # fmt: skip
             for line in self._process.stdout or ():
                 last.append(line.strip())
                 yield line.strip()
+            self._process.wait()  # before its stdin is closed, which would end it
         if self._process.returncode and not self._stopped:
             said = next((line for line in last if line.startswith("Error: ")), "")
             raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
@@ -206,24 +243,43 @@ class Background:
         self._saver.save()
         target, model = self._session.target, self.model
         assert model is not None  # noqa: S101 - for mypy
-        name = f"{model.name.removesuffix('-reviewed')}-reviewed"
+        name = self._made or _free_name(model)
         command = ["fit", str(target.data or target.root), "--labels", str(target.table), "--init", str(model)]
-        command += ["--name", name, "--force", "--skip-missing", "--no-report"]
+        command += ["--name", name, "--skip-missing", "--no-report", *(["--force"] if self._made else [])]
         command += ["--train", "head"] if self.kind == "head" else []
-        for option in ("images", "layout", "blank", "minus_one", "tag_separator", "encoding", "skip_invalid"):
-            command += self._option(option)
+        self._made = name
+        command += self._options()
         for line in self._lines(command, errors=subprocess.STDOUT):
             self.line = line or self.line
             if epoch := re.match(r"epoch (\d+)/(\d+)", line):
                 self.progress = int(epoch[1]) / int(epoch[2])
         self.model, self.progress = store.find(name), 0.0
+        self._labels = store.load_info(self.model).labels
         self._predict()
 
-    def _option(self, name: str) -> list[str]:
-        """An option of how the label file is read, unless another table is read instead of it."""
+    def _options(self) -> list[str]:
+        """The options of how images and labels are read; of a table of answers, those of images alone."""
         target = self._session.target
-        value = getattr(target.options, name)
-        is_own = target.table == target.source
-        if value in (None, "auto", False) or not (is_own or name == "images") or target.data is None:
-            return []
-        return [option_of(name), *([] if value is True else [str(value)])]
+        names = ReadOptions.names() if target.data and target.table == target.source else OF_IMAGES
+        given = []
+        for field in dataclasses.fields(target.options):
+            value = getattr(target.options, field.name)
+            if field.name not in names or field.name in ("labels", "skip_missing") or value == field.default:
+                continue
+            if field.name == "images" and target.data is None:
+                continue  # it is the folder that is trained on
+            if isinstance(value, bool):
+                given.append(option_of(field.name).replace("--", "--" if value else "--no-", 1))
+            else:
+                values = value if isinstance(value, tuple) else [value]
+                given += [f"{option_of(field.name)}={each}" for each in values]  # one may start with a hyphen
+        return given
+
+
+def _free_name(model: Path) -> str:
+    """A name for a model that is made of another one, which no model has."""
+    from labelr.model import store
+
+    base = re.sub(r"-reviewed(-\d+)?$", "", model.name) + "-reviewed"
+    names = (base if number == 1 else f"{base}-{number}" for number in count(1))
+    return next(name for name in names if not os.path.lexists(store.models_folder() / name))

@@ -294,7 +294,7 @@ def cell(session: Session, label: int, image: int, *, blind: bool) -> dict[str, 
     prob = None if blind or target.probs is None else float(target.probs[label, image])
     given = int(target.given[label, image])
     return {
-        "prob": None if prob is None or np.isnan(prob) else round(prob, 4),
+        "prob": None if prob is None or np.isnan(prob) else prob,  # in full, for the page compares
         "given": None if blind or given == NONE else given,
         "answer": NAMES[int(session.answers[label, image])],
     }

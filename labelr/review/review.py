@@ -49,8 +49,9 @@ def review(
     session = Session(target, read_only=read_only)
     queues = Queues(session, blind=blind)
     work = Background(session, queues, saver, model)
-    if refit and work.kind is None:
-        raise LabelrError(f"no model can be trained again: {work.reason}", "name one with `--model`")
+    if refit and (reason := work.refusal()):
+        hint = "name one with `--model`" if work.kind is None else "start without `--refit`, and answer these first"
+        raise LabelrError(f"the model cannot be trained again: {reason}", hint)
     server = Server(port)
     saver.changed = queues.forget
     saver.start(session)

@@ -65,17 +65,29 @@ class Guard:
 
     def _refuse(self, request: Request) -> str:
         """Why a request is refused; empty if it is not."""
-        given = request.query_params.get("token") or request.cookies.get(self._cookie) or ""
-        if request.url.path == "/" and secrets.compare_digest(given.encode(), self.once.encode()):
+        given = request.query_params.get("token", ""), request.cookies.get(self._cookie, "")
+        if request.url.path == "/" and _is_same(given[0], self.once):
             self.once = secrets.token_urlsafe()  # others on this machine may see what a browser was started with
-        elif not secrets.compare_digest(given.encode(), self._token.encode()):
+        elif not any(_is_same(each, self._token) for each in given):  # a reload still has the one that was used
             return "the token is missing or wrong"
         host = request.headers.get("host", "")
-        if urlsplit(f"//{host}").hostname not in HOSTS:  # a name that leads here is another site's (DNS rebinding)
+        if _name_of(host) not in HOSTS:  # a name that leads here is another site's (DNS rebinding)
             return "this is not the host of the page"
         if request.method not in ("GET", "HEAD") and request.headers.get("origin") != f"http://{host}":
             return "the request is not from the page"
         return ""
+
+
+def _is_same(given: str, secret: str) -> bool:
+    return secrets.compare_digest(given.encode(), secret.encode())
+
+
+def _name_of(host: str) -> str | None:
+    """The name in a Host header, without its port; None if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # of a bracket that is not closed
+        return None
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -29,11 +29,11 @@ function draw() {
   return keepPlace();
 }
 
-/** Keeps the place in the address, so that a reload comes back to it. */
+/** Keeps the place in the address, without the token, so that a reload comes back to it. */
 function keepPlace() {
   const { offset, ...kept } = store.place;
   const entries = Object.entries({ ...kept, at: offset + store.cursor, size: store.size, view: document.body.dataset.view });
-  history.replaceState(null, "", `#${new URLSearchParams(entries.filter(([, value]) => value !== "" && value !== null))}`);
+  history.replaceState(null, "", `/#${new URLSearchParams(entries.filter(([, value]) => value !== "" && value !== null))}`);
 }
 
 async function goFirst() {

@@ -2,8 +2,8 @@
 
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  answer, corrected, emit, findUnreviewed, flipped, go, goTo, goUnreviewed, isAnswered, itemNow, nameOf, pageStep, perLabel, proposed, queueNow,
-  shown, store, thumbnail, unknownOrNot,
+  answer, corrected, decided, emit, findUnreviewed, flipped, go, goTo, goUnreviewed, isAnswered, isUndecided, itemNow, nameOf, pageStep, perLabel,
+  proposed, queueNow, shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
 const SIZES = [10, 120]; // images on a page
@@ -101,9 +101,9 @@ function drawActions() {
   const item = itemNow();
   const { items } = store.page;
   const cells = perLabel() ? items.map(({ cells: [cell] }) => cell) : [];
-  const parts = ["yes", "no", "unknown"].map((value) => [cells.filter((cell) => shown(cell) === value).length, value]);
+  const parts = ["yes", "no", "unknown", "undecided"].map((value) => [cells.filter((cell) => shown(cell) === value).length, value]);
   const totals = parts.filter(([number]) => number).map(([number, value]) => `${number} ${value}`).join(", ");
-  const verb = cells.some((cell) => !cell.answer) && !store.state.read_only ? "Confirm the page" : "Go on";
+  const verb = cells.some((cell) => !cell.answer && !isUndecided(cell)) && !store.state.read_only ? "Confirm the page" : "Go on";
   byId("confirm").textContent = perLabel() ? `${verb}: ${totals}` : "Open the image";
   byId("confirm").disabled = !items.length;
   byId("details").textContent = item ? [item.name, perLabel() ? because(item.cells[0]) : item.reason].filter(Boolean).join(": ") : "";
@@ -141,16 +141,21 @@ export function moveRow(direction) {
 export const flip = () => (perLabel() && itemNow() ? answer(itemNow().cells, flipped) : emit("open"));
 export const unknown = () => perLabel() && itemNow() && answer(itemNow().cells, unknownOrNot);
 
-/** Answers every image of the page as it is shown, in one step, and goes on. */
-export async function confirm() {
+/** Says that confirming has passed over cells of which nothing is known. */
+export const leftOut = (number, noun) => `Left out ${count(number, `undecided ${noun}`)}: mark them, or answer “no” with Shift Enter.`;
+
+/** Answers every image of the page as it is shown, in one step, and goes on; undecided ones only with `all`, by "no". */
+export async function confirm(all = false) {
   if (!perLabel()) return emit("open");
   if ([...tiles.querySelectorAll("img")].some((image) => !image.complete)) return say("Some images are still loading.");
   const { items, total } = store.page;
   const { offset, label } = store.place;
   const cells = items.map(({ cells: [cell] }) => cell);
-  const left = cells.filter((cell) => !cell.answer);
-  const saved = left.length && !store.state.read_only ? answer(left, shown) : null;
+  const undecided = all ? [] : cells.filter(isUndecided);
+  const left = cells.filter((cell) => !cell.answer && !undecided.includes(cell));
+  const saved = left.length && !store.state.read_only ? answer(left, decided) : null;
   if (saved) say(`Confirmed ${count(left.length, "image")} for ${quoted(nameOf(label))}, ${cells.filter(corrected).length} corrected.`);
+  if (undecided.length && !store.state.read_only) say(leftOut(undecided.length, "image"));
   const next = offset + pageStep();
   if (next < total) return go({ offset: next });
   await saved;

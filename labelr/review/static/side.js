@@ -152,15 +152,15 @@ export function draw() {
   document.title = `${store.place.label === null ? title : nameOf(store.place.label)}: labelr review`;
   drawLabels();
   drawFilters();
-  drawTraining();
   drawProgress();
 }
 
-/** Shows what answers change: how much is reviewed and saved, and whether there is something to undo. */
+/** Shows what answers change: how much is reviewed and saved, and whether there is something to undo or to learn. */
 export function drawProgress() {
   const { undo: undoSteps, redo: redoSteps, read_only: readOnly } = store.state;
   drawCounts();
   drawSaving();
+  drawTraining();
   byId("undo").disabled = !undoSteps || readOnly;
   byId("redo").disabled = !redoSteps || readOnly;
 }

@@ -1,9 +1,9 @@
 /** One image, large, with all its labels. */
 
-import { because, signOf } from "./grid.js";
+import { because, leftOut, signOf } from "./grid.js";
 import { byId, count, el, numeral, onClick, percent, quoted, say } from "./dom.js";
 import {
-  addLabel, answer, corrected, detailsOf, emit, failed, findUnreviewed, flipped, go, goTo, itemNow, nameOf, pageStep,
+  addLabel, answer, corrected, decided, detailsOf, emit, failed, findUnreviewed, flipped, go, goTo, isUndecided, itemNow, nameOf, pageStep,
   perLabel, queueNow, shown, store, thumbnail, unknownOrNot,
 } from "./store.js";
 
@@ -170,19 +170,24 @@ const left = (all, cells = details.cells) =>
   cells.filter(({ label, answer: told }) => !told && (all || !asked().length || asked().includes(label)));
 
 function drawConfirm() {
-  const cells = store.state.read_only ? [] : left(false);
+  const cells = store.state.read_only ? [] : left(false).filter((cell) => !isUndecided(cell));
   const yes = cells.filter((cell) => shown(cell) === "yes").length;
   const what = cells.length === 1 ? `${quoted(nameOf(cells[0].label))}: ${yes ? "yes" : "no"}` : `${yes} yes, ${cells.length - yes} no`;
   byId("confirm-image").textContent = cells.length ? `Confirm ${what}` : "Go on";
 }
 
-/** Answers the labels in question (or all) that have no answer as they are shown, and goes on. */
+/** Answers the labels in question that have no answer as they are shown, or all and undecided ones by "no"; goes on. */
 export async function confirm(all = false) {
   const item = itemNow();
   if (!image.complete) return say("The image is still loading.");
   const { cells } = await detailsOf(item.image);
   if (itemNow() !== item) return undefined; // the key was pressed twice while they were loading
-  if (!store.state.read_only) answer(left(all, cells), shown);
+  if (!store.state.read_only) {
+    const open = left(all, cells);
+    const sure = open.filter((cell) => all || !isUndecided(cell));
+    answer(sure, decided);
+    if (sure.length < open.length) say(leftOut(open.length - sure.length, "label"));
+  }
   return step(1);
 }
 

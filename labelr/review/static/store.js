@@ -30,10 +30,13 @@ export function proposed({ label, given, prob }) {
   return prob === null ? null : prob >= (store.state.labels[label].threshold ?? 0.5) ? "yes" : "no";
 }
 
-/** What a cell shows: the answer, else the proposal, else "no". */
-export const shown = (cell) => cell.answer ?? proposed(cell) ?? "no";
+/** What a cell shows: the answer, else the proposal; "undecided" without one, but "no" where all proposals are hidden. */
+export const shown = (cell) => cell.answer ?? proposed(cell) ?? (store.state.blind ? "no" : "undecided");
 export const flipped = (cell) => (shown(cell) === "yes" ? "no" : "yes");
 export const unknownOrNot = (cell) => (cell.answer === "unknown" ? proposed(cell) ?? "no" : "unknown");
+export const isUndecided = (cell) => shown(cell) === "undecided";
+/** The answer that confirms a cell where everything is decided: what is not marked is "no". */
+export const decided = (cell) => (isUndecided(cell) ? "no" : shown(cell));
 
 /** Whether a person's answer contradicts what was given or predicted. */
 export const corrected = (cell) => proposed(cell) !== null && flipped({ ...cell, answer: null }) === cell.answer;
@@ -180,7 +183,7 @@ export function answer(cells, value) {
 /** Takes over what the server says, except on cells with an answer that is still to be saved; returns what is new. */
 export function update(news) {
   const { state } = store;
-  Object.assign(state, { undo: news.undo, redo: news.redo });
+  Object.assign(state, { undo: news.undo, redo: news.redo, refit: news.refit });
   if (news.revision === state.revision + 1) state.revision += 1; // else others have answered too: the poll brings it
   if (!queue.entries.length) {
     if (news.labels.length !== state.labels.length) details.clear();
