@@ -355,6 +355,7 @@ def test_single_image_takes_labels_by_key_by_name_and_new_ones(review: Review, w
     names = [label["name"] for label in review.state()["labels"]]
     seen = window(review.address, "queue=all")
     seen.press("Enter", "1", "u", "2")
+    seen.page.wait_for_selector(".cell")  # until then, Enter in the field below leaves it only once they are loaded
     seen.press("/")
     seen.page.keyboard.type(names[2][:4])
     seen.press("Enter", "a")
