@@ -382,13 +382,72 @@ def test_edit_of_another_program_is_kept(photos: Path) -> None:
     assert "changed by another program" in opened.saver.warning
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_old_copy_saved_over_the_file_loses_no_answer(photos: Path, is_open: bool) -> None:
+    opened = Review(photos)
+    opened.answer([("a.jpg", "dog", "no"), ("b.jpg", "dog", "yes")])
+    opened.saver.save()
+    answered = (photos / "labels.csv").read_bytes()
+    if not is_open:
+        opened.close()
+    (photos / "labels.csv").write_bytes(WIDE.replace(b"e.jpg,0,0", b"e.jpg,1,0"))
+    opened = opened if is_open else Review(photos)
+    opened.saver.check()
+    opened.saver.save()
+    opened.saver.stop()
+    assert "2 answers that it no longer holds: kept" in opened.saver.warning
+    assert opened.answers() == {("a.jpg", "dog"): "no", ("b.jpg", "dog"): "yes"}
+    assert (photos / "labels.csv").read_bytes() == answered.replace(b"e.jpg,0,0", b"e.jpg,1,0")
+    assert Review(photos).close() == answered.replace(b"e.jpg,0,0", b"e.jpg,1,0")
+
+
 def test_cell_that_was_edited_after_it_was_answered_counts_as_given(photos: Path) -> None:
     review(photos, [("a.jpg", "dog", "no"), ("b.jpg", "dog", "yes")])
-    content = (photos / "labels.csv").read_bytes()
-    (photos / "labels.csv").write_bytes(content.replace(b"a.jpg,0", b"a.jpg,1"))
+    edited = (photos / "labels.csv").read_bytes().replace(b"a.jpg,0", b"a.jpg,")
+    (photos / "labels.csv").write_bytes(edited)
     again = Review(photos)
     assert again.answers() == {("b.jpg", "dog"): "yes"}
-    assert again.close() == content.replace(b"a.jpg,0", b"a.jpg,1")
+    again.saver.stop()
+    assert "1 answer whose cells it edited: no longer counted" in again.saver.warning
+    assert (photos / "labels.csv").read_bytes() == edited
+
+
+def killed(folder: Path, answers: Answers, *, undo: int = 0) -> None:
+    """A review that ends before it writes the label file."""
+    target = read_target(folder, ReadOptions())
+    Saver(target)
+    session = Session(target)
+    cells = [Cell(target.labels.index(label), target.names.index(name), ANSWERS[answer])
+             for name, label, answer in answers]  # fmt: skip
+    if cells:
+        session.answer(cells)
+    for _ in range(undo):
+        session.undo()
+
+
+def test_answers_of_labels_left_out_meanwhile_are_written_later(photos: Path) -> None:
+    killed(photos, [("a.jpg", "dog", "no"), ("b.jpg", "cat", "yes")])
+    assert review(photos, [("e.jpg", "cat", "yes")], exclude=("dog",)) == WIDE.replace(
+        b"b.jpg,0,", b"b.jpg,0,1"
+    ).replace(b"e.jpg,0,0", b"e.jpg,0,1")
+    assert review(photos, []).startswith(b"filename,dog,cat\na.jpg,0,0\nb.jpg,0,1\n")
+    assert Review(photos).answers()["a.jpg", "dog"] == "no"
+
+
+def test_undo_of_a_label_left_out_meanwhile_is_written_later(photos: Path) -> None:
+    review(photos, [("a.jpg", "dog", "no")])
+    killed(photos, [], undo=1)
+    review(photos, [("e.jpg", "cat", "yes")], only=("cat",))
+    review(photos, [("c d.jpg", "cat", "no")], only=("cat",))
+    assert review(photos, []).startswith(b"filename,dog,cat\na.jpg,1,0\n")
+
+
+def test_answers_of_an_image_missing_for_a_moment_are_written_later(photos: Path) -> None:
+    killed(photos, [("a.jpg", "dog", "no"), ("b.jpg", "cat", "yes")])
+    (photos / "a.jpg").rename(photos.parent / "a.jpg")
+    review(photos, [("e.jpg", "cat", "yes")], skip_missing=True)
+    (photos.parent / "a.jpg").rename(photos / "a.jpg")
+    assert review(photos, []) == b"filename,dog,cat\na.jpg,0,0\nb.jpg,0,1\nc d.jpg,,1\ne.jpg,0,1\n"
 
 
 def test_label_file_that_vanished_loses_no_answer(photos: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from labelr import files, serialization
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 from labelr.review.journal import locked
 from labelr.review.label_file import NotInPlaceError, TableFile
 from labelr.review.session import Session
@@ -81,7 +81,9 @@ class Saver:
         """Starts to write what is not written yet, and what will be answered."""
         self._session = session
         if self._table is not None:
-            session.reconcile(says_unknown=self._table.says_unknown)
+            counts = session.reconcile(says_unknown=self._table.says_unknown)
+            if any(counts) and session.saved_digest != self._table.digest:
+                self.warning = f"{self._path.name} was changed by another program{_describe_edit(*counts)}."
         if not self._read_only:
             self._thread.start()
             self.notify()
@@ -126,20 +128,21 @@ class Saver:
         session = self._session
         with session.lock:
             session.refresh()
-            if session.saved_at == session.revision:
+            if not session.is_pending:
                 return
         with locked(session.target.lock("table")):
             with session.lock:  # another process may have written meanwhile
                 session.refresh()
+                if not session.is_pending:
+                    return
+            self._note_edit()
+            with session.lock:
                 revision, unsaved = session.revision, session.unsaved()
                 names, labels = session.target.names, list(session.target.labels)
                 changes = {(names[image], labels[label]): code for (label, image), code in unsaved.items()}
-            if session.saved_at == revision:
-                return
-            self._note_edit()
             digest = self._patch(changes, labels) if self._table else self._rewrite()
             self._status = _status(self._path)
-            session.saved(revision, digest)
+            session.saved(revision, digest, changes)
 
     # --- the label file ----------------------------------------------------------------------------------------------
 
@@ -210,10 +213,9 @@ class Saver:
                 return
             target.given[: len(new.labels)] = new.given
             says_unknown = self._table is None or self._table.says_unknown
-            session.reconcile(says_unknown=says_unknown)
+            described = _describe_edit(*session.reconcile(says_unknown=says_unknown))
             self.warning = (
-                f"{target.table.name} was changed by another program. Reload the page to see its changes; your answers "
-                "are kept."
+                f"{target.table.name} was changed by another program{described}. Reload the page to see its changes."
             )
         self.changed()
 
@@ -236,6 +238,15 @@ def _reviewed_rows(session: Session) -> tuple[list[str], Iterator[list[str]]]:
         for image in images.tolist()
     )
     return header, rows
+
+
+def _describe_edit(num_again: int, num_dropped: int) -> str:
+    """What became of the answers in a label file that another program has changed."""
+    if not num_again and not num_dropped:
+        return "; your answers are kept"
+    parts = [f"; {pluralize(num_again, 'answer')} that it no longer holds: kept"] if num_again else []
+    parts += [f"; {pluralize(num_dropped, 'answer')} whose cells it edited: no longer counted"] if num_dropped else []
+    return "".join(parts)
 
 
 def _write(path: Path, content: bytes) -> None:
