@@ -336,6 +336,58 @@ def test_new_label_is_a_column(photos: Path) -> None:
     assert Review(photos).target.labels == ["dog", "cat", "owl"]
 
 
+UNFIT = {
+    "an encoding without it": ("filename,größe,cat\na.jpg,1,0\nb.jpg,0,1\n".encode("cp1252"), "日本", "größe"),
+    "the separator of tags": (b"filename,tags\na.jpg,dog|cat\nb.jpg,cat\n", "a|b", "dog"),
+    "another column": (b"filename,cat,note\na.jpg,1,x y\nb.jpg,0,hello z\n", "note", "cat"),
+}
+
+
+@pytest.mark.parametrize(("content", "name", "other"), UNFIT.values(), ids=UNFIT)
+def test_label_that_the_file_cannot_hold_is_refused(content: bytes, name: str, other: str, tmp_path: Path) -> None:
+    opened = Review(make_photos(tmp_path / "photos", ["a.jpg", "b.jpg"], labels=content))
+    work = Background(opened.session, Queues(opened.session), opened.saver, None)
+    api = Api(opened.session, Queues(opened.session), Thumbnails(10**9), opened.saver, work)
+    with pytest.raises(LabelrError) as caught:
+        api.add_label({"name": f" {name} "})
+    assert caught.value.hint
+    opened.session.add_label(name)  # as a file may be converted later
+    opened.answer([("a.jpg", other, "no")])
+    assert opened.close() != content
+
+
+def test_new_label_in_a_table_of_1_and_minus_1(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", NAMES[:2], labels=b"filename,dog,cat\na.jpg,1,-1\nb.jpg,-1,1\n")
+    opened = Review(folder)
+    opened.session.add_label("owl")
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    assert (folder / "labels.csv").read_bytes() == b"filename,dog,cat\na.jpg,-1,-1\nb.jpg,-1,1\n"
+    opened.answer([("b.jpg", "owl", "yes")])
+    assert opened.close() == b"filename,dog,cat,owl\na.jpg,0,0,?\nb.jpg,0,1,1\n"
+
+
+@pytest.mark.parametrize(("header", "written"), [(b"filename", b"'=1+1"), (b"path", b"=1+1")])
+def test_new_label_like_a_formula_is_read_as_it_was_named(header: bytes, written: bytes, tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", NAMES[:2], labels=header + b",dog\na.jpg,1\nb.jpg,0\n")
+    opened = Review(folder)
+    opened.session.add_label("=1+1")
+    opened.answer([("a.jpg", "=1+1", "yes")])
+    assert opened.close() == header + b",dog," + written + b"\na.jpg,1,1\nb.jpg,0,?\n"
+    assert review(folder, [("b.jpg", "=1+1", "no")]).endswith(b"b.jpg,0,0\n")
+
+
+def test_rows_and_columns_sorted_by_another_program_are_matched_by_name(photos: Path) -> None:
+    opened = Review(photos)
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    (photos / "labels.csv").write_bytes(b"filename,cat,dog\ne.jpg,1,0\nc d.jpg,1,\nb.jpg,,0\na.jpg,0,0\n")
+    opened.saver.check()
+    assert opened.target.given[:, opened.target.names.index("e.jpg")].tolist() == [0, 1]
+    assert opened.answers() == {("a.jpg", "dog"): "no"}
+    assert "your answers are kept" in opened.saver.warning
+
+
 def test_file_mode_is_kept(photos: Path) -> None:
     (photos / "labels.csv").chmod(0o640)
     review(photos, [("a.jpg", "dog", "no")])

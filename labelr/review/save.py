@@ -92,6 +92,11 @@ class Saver:
         """Has answers written that were just given."""
         self._wake.set()
 
+    def check_label(self, name: str) -> None:
+        """Raises LabelrError if the label file cannot hold a new label of this name."""
+        if self._table is not None and name not in self._target.labels:
+            self._table.check_label(name)
+
     def stop(self) -> None:
         """Writes what is not written yet, and ends."""
         if self._thread.is_alive():
@@ -113,7 +118,9 @@ class Saver:
         try:
             self.save()
         except Exception as error:  # noqa: BLE001 - mostly a full disk; a thread has nobody else to tell
-            reason = error.message if isinstance(error, LabelrError) else repr(error)
+            reason = (
+                ": ".join(filter(None, (error.message, error.hint))) if isinstance(error, LabelrError) else repr(error)
+            )
             message = f"Not written yet: {reason}"
             if message != self.warning:
                 log.warning("%s; the answers are in %s", reason, self._session.journal.path)
@@ -205,13 +212,15 @@ class Saver:
             self.warning = f"{target.table.name} was changed by another program, and cannot be read: {error.message}"
             return
         with session.lock:
-            if new.names != target.names or new.labels != target.labels[: len(new.labels)]:
+            row_of = {name: row for row, name in enumerate(new.names)}
+            if row_of.keys() != set(target.names) or not set(new.labels) <= set(target.labels):
                 self.warning = (
                     f"{target.table.name} was changed by another program, and lists other images or labels now. Your "
                     "answers are kept; start `labelr review` again to see its changes."
                 )
                 return
-            target.given[: len(new.labels)] = new.given
+            labels = [target.labels.index(label) for label in new.labels]
+            target.given[labels] = new.given[:, [row_of[name] for name in target.names]]
             says_unknown = self._table is None or self._table.says_unknown
             described = _describe_edit(*session.reconcile(says_unknown=says_unknown))
             self.warning = (
