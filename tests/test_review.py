@@ -388,6 +388,23 @@ def test_rows_and_columns_sorted_by_another_program_are_matched_by_name(photos: 
     assert "your answers are kept" in opened.saver.warning
 
 
+def test_copy_of_the_original_never_takes_the_name_of_another_file(photos: Path) -> None:
+    (photos / "labels.csv.bak").write_text("mine")
+    opened = Review(photos)
+    assert "labels.csv.1.bak is the file as it was before" in opened.saver.writes
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    opened.answer([("b.jpg", "dog", "yes")])
+    opened.close()
+    again = Review(photos)
+    assert "labels.csv.1.bak is the file as it was before" in again.saver.writes
+    again.answer([("e.jpg", "dog", "yes")])
+    again.close()
+    assert (photos / "labels.csv.bak").read_text() == "mine"
+    assert (photos / "labels.csv.1.bak").read_bytes() == WIDE
+    assert not (photos / "labels.csv.2.bak").exists()
+
+
 def test_file_mode_is_kept(photos: Path) -> None:
     (photos / "labels.csv").chmod(0o640)
     review(photos, [("a.jpg", "dog", "no")])
@@ -581,6 +598,44 @@ def test_damaged_journal_is_an_error_that_names_it(photos: Path, line: bytes) ->
     (photos / ".labelr-review" / "labels.csv.jsonl").write_bytes(line)
     with pytest.raises(LabelrError, match=r"labels\.csv\.jsonl is damaged"):
         Review(photos)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_journal_that_vanished_is_written_again(photos: Path, is_deleted: bool) -> None:
+    opened, target = Review(photos), read_target(photos, ReadOptions())
+    Saver(target)
+    other = Session(target)
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    other.refresh()
+    if is_deleted:
+        shutil.rmtree(photos / ".labelr-review")
+    else:
+        os.truncate(opened.session.journal.path, 10)
+    opened.answer([("b.jpg", "dog", "yes")])
+    opened.saver.save()
+    assert [cell.image for cell in other.answer([Cell(0, 3, 1)])] == [3]
+    assert other.revision == 3
+    opened.close()
+    assert b"\0" not in opened.session.journal.path.read_bytes()
+    again = Review(photos)
+    assert len(again.answers()) == 3
+    assert [again.session.undo() and None for _ in range(3)] == [None] * 3
+    assert again.close() == WIDE
+
+
+def test_journal_that_was_replaced_is_left_alone(photos: Path) -> None:
+    opened = Review(photos)
+    opened.answer([("a.jpg", "dog", "no")])
+    journal = opened.session.journal.path
+    other = journal.with_name("other")
+    other.write_bytes(journal.read_bytes().replace(b"a.jpg", b"b.jpg") * 2)
+    other.replace(journal)
+    content = journal.read_bytes()
+    with pytest.raises(LabelrError, match="was replaced by another program"):
+        opened.answer([("b.jpg", "dog", "yes")])
+    opened.saver.stop()
+    assert journal.read_bytes() == content
 
 
 def test_journal_behind_a_link_is_not_written(photos: Path, tmp_path: Path) -> None:

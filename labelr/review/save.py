@@ -32,7 +32,6 @@ class Saver:
     Else into ``reviewed.csv`` beside it: for the output of `labelr tag` the answers alone, for a data set all labels.
 
     Attributes:
-        writes: A sentence that says where answers go.
         warning: What a person should know about the label file; empty for nothing.
     """
 
@@ -40,14 +39,13 @@ class Saver:
         self.warning = ""
         self._target, self._read_only = target, read_only
         self._table: TableFile | None = None
-        reason = self._open_table()
+        self._reason = self._open_table()
         self._path = Path(os.path.realpath(target.table)) if self._table else target.table
         for path in () if read_only else (self._path.parent, self._path):
             if os.path.exists(path) and not os.access(path, os.W_OK):
                 raise LabelrError(f"{path} cannot be written", "show the labels with `--read-only`")
         self._status = _status(self._path)
         self._digest = self._table.digest if self._table else ""
-        self.writes = self._describe(reason)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.changed: Callable[[], None] = lambda: None
@@ -64,13 +62,18 @@ class Saver:
         target.table = target.source
         return ""
 
-    def _describe(self, reason: str) -> str:
-        table = self._target.table
+    @property
+    def writes(self) -> str:
+        """A sentence that says where answers go."""
+        table, reason = self._target.table, self._reason
         if self._read_only:
             return "Nothing is written: the page was opened to read only."
         if self._table is not None:
             unknown = "" if self._table.says_unknown else ' It has no way to say "unknown": such labels are left out.'
-            return f"Answers are written into {table}. {table.name}.bak is the file as it was before.{unknown}"
+            backup = self._backup()
+            is_there = backup.exists() or not self._session.backup
+            before = f" {backup.name} is the file as it was before." if is_there else ""
+            return f"Answers are written into {table}.{before}{unknown}"
         if reason:
             return f"Answers are written to {table}, with all other labels: {reason}."
         return f"Answers are written to {table}, and nothing else: labels.csv is not changed."
@@ -160,10 +163,7 @@ class Saver:
         try:
             if table.digest != files.digest(self._path):
                 table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
-            backup = self._path.with_name(f"{self._path.name}.bak")
-            with files.writing(backup):
-                if not os.path.lexists(backup):
-                    shutil.copy2(self._path, backup)
+            self._back_up()
             content = table.patched(changes, labels)
         except BaseException:
             table.digest = ""  # some cells may be replaced: it is read again
@@ -171,6 +171,23 @@ class Saver:
         _write(self._path, content)
         self._table, self._digest = table, table.digest
         return table.digest
+
+    def _backup(self) -> Path:
+        """The copy of the label file as it was before the first answer; until it is made, under a name that is free."""
+        path = self._path.with_name(f"{self._path.name}.bak")
+        if self._session.backup:
+            return path.with_name(self._session.backup)
+        digest = files.digest(self._path)
+        return next(each for each in _numbered(path) if not os.path.lexists(each) or files.digest(each) == digest)
+
+    def _back_up(self) -> None:
+        """Copies the label file, once for each journal: there may be a copy of another program, or of an old review."""
+        if not self._session.backup:
+            backup = self._backup()
+            with files.writing(backup):
+                if not os.path.lexists(backup):
+                    shutil.copy2(self._path, backup)
+            self._session.backed_up(backup.name)
 
     def _rewrite(self) -> str:
         """Writes the table of answers; returns its digest."""
@@ -277,6 +294,11 @@ def _status(path: Path) -> tuple[int, int, int] | None:
 
 
 def _free_name(path: Path) -> Path:
-    """A name that is free, with a number before the suffix of a path."""
-    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    return next(other for other in numbered if not os.path.lexists(other))
+    """A name that is free: that of a path, or one with a number before its suffix."""
+    return next(other for other in _numbered(path) if not os.path.lexists(other))
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """A path, and others with a number before its suffix."""
+    yield path
+    yield from (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))

@@ -72,6 +72,8 @@ class Session:
         """The revision up to which the label file holds the answers."""
         self.saved_digest = ""
         """The SHA-256 that the label file had then."""
+        self.backup = ""
+        """The name of the copy of the label file as it was before the first answer; empty before there is one."""
         self.has_entries = False
         self._left: set[tuple[str, str]] = set()
         """Cells, by image and label, whose answers the label file lacks although `saved_at` says otherwise."""
@@ -116,6 +118,8 @@ class Session:
             self._do(self.undone.pop(), at)
         elif "label" in entry and is_wanted(entry["label"], self.target.options):
             self._add_label(entry["label"])
+        elif "backup" in entry:
+            self.backup = str(entry["backup"])
         elif "saved" in entry:
             self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
             self._left = {(image, label) for image, label in entry.get("left", ())}
@@ -241,6 +245,11 @@ class Session:
         with self.writing():
             left = sorted(self._left.difference(written))
             self.write({"saved": digest, "revision": revision} | ({"left": left} if left else {}))
+
+    def backed_up(self, name: str) -> None:
+        """Notes that there is a copy of the label file as it was before the first answer."""
+        with self.writing():
+            self.write({"backup": name})
 
     def unsaved(self) -> dict[tuple[int, int], int]:
         """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
