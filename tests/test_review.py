@@ -345,6 +345,75 @@ def test_new_label_is_a_column(photos: Path) -> None:
     assert Review(photos).target.labels == ["dog", "cat", "owl"]
 
 
+UNFIT = {
+    "an encoding without it": ("filename,größe,cat\na.jpg,1,0\nb.jpg,0,1\n".encode("cp1252"), "日本", "größe"),
+    "the separator of tags": (b"filename,tags\na.jpg,dog|cat\nb.jpg,cat\n", "a|b", "dog"),
+    "another column": (b"filename,cat,note\na.jpg,1,x y\nb.jpg,0,hello z\n", "note", "cat"),
+}
+
+
+@pytest.mark.parametrize(("content", "name", "other"), UNFIT.values(), ids=UNFIT)
+def test_label_that_the_file_cannot_hold_is_refused(content: bytes, name: str, other: str, tmp_path: Path) -> None:
+    opened = Review(make_photos(tmp_path / "photos", ["a.jpg", "b.jpg"], labels=content))
+    work = Background(opened.session, Queues(opened.session), opened.saver, None)
+    api = Api(opened.session, Queues(opened.session), Thumbnails(10**9), opened.saver, work)
+    with pytest.raises(LabelrError) as caught:
+        api.add_label({"name": f" {name} "})
+    assert caught.value.hint
+    opened.session.add_label(name)  # as a file may be converted later
+    opened.answer([("a.jpg", other, "no")])
+    assert opened.close() != content
+
+
+def test_new_label_in_a_table_of_1_and_minus_1(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", NAMES[:2], labels=b"filename,dog,cat\na.jpg,1,-1\nb.jpg,-1,1\n")
+    opened = Review(folder)
+    opened.session.add_label("owl")
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    assert (folder / "labels.csv").read_bytes() == b"filename,dog,cat\na.jpg,-1,-1\nb.jpg,-1,1\n"
+    opened.answer([("b.jpg", "owl", "yes")])
+    assert opened.close() == b"filename,dog,cat,owl\na.jpg,0,0,?\nb.jpg,0,1,1\n"
+
+
+@pytest.mark.parametrize(("header", "written"), [(b"filename", b"'=1+1"), (b"path", b"=1+1")])
+def test_new_label_like_a_formula_is_read_as_it_was_named(header: bytes, written: bytes, tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", NAMES[:2], labels=header + b",dog\na.jpg,1\nb.jpg,0\n")
+    opened = Review(folder)
+    opened.session.add_label("=1+1")
+    opened.answer([("a.jpg", "=1+1", "yes")])
+    assert opened.close() == header + b",dog," + written + b"\na.jpg,1,1\nb.jpg,0,?\n"
+    assert review(folder, [("b.jpg", "=1+1", "no")]).endswith(b"b.jpg,0,0\n")
+
+
+def test_rows_and_columns_sorted_by_another_program_are_matched_by_name(photos: Path) -> None:
+    opened = Review(photos)
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    (photos / "labels.csv").write_bytes(b"filename,cat,dog\ne.jpg,1,0\nc d.jpg,1,\nb.jpg,,0\na.jpg,0,0\n")
+    opened.saver.check()
+    assert opened.target.given[:, opened.target.names.index("e.jpg")].tolist() == [0, 1]
+    assert opened.answers() == {("a.jpg", "dog"): "no"}
+    assert "your answers are kept" in opened.saver.warning
+
+
+def test_copy_of_the_original_never_takes_the_name_of_another_file(photos: Path) -> None:
+    (photos / "labels.csv.bak").write_text("mine")
+    opened = Review(photos)
+    assert "labels.csv.1.bak is the file as it was before" in opened.saver.writes
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    opened.answer([("b.jpg", "dog", "yes")])
+    opened.close()
+    again = Review(photos)
+    assert "labels.csv.1.bak is the file as it was before" in again.saver.writes
+    again.answer([("e.jpg", "dog", "yes")])
+    again.close()
+    assert (photos / "labels.csv.bak").read_text() == "mine"
+    assert (photos / "labels.csv.1.bak").read_bytes() == WIDE
+    assert not (photos / "labels.csv.2.bak").exists()
+
+
 def test_file_mode_is_kept(photos: Path) -> None:
     (photos / "labels.csv").chmod(0o640)
     review(photos, [("a.jpg", "dog", "no")])
@@ -391,13 +460,72 @@ def test_edit_of_another_program_is_kept(photos: Path) -> None:
     assert "changed by another program" in opened.saver.warning
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_old_copy_saved_over_the_file_loses_no_answer(photos: Path, is_open: bool) -> None:
+    opened = Review(photos)
+    opened.answer([("a.jpg", "dog", "no"), ("b.jpg", "dog", "yes")])
+    opened.saver.save()
+    answered = (photos / "labels.csv").read_bytes()
+    if not is_open:
+        opened.close()
+    (photos / "labels.csv").write_bytes(WIDE.replace(b"e.jpg,0,0", b"e.jpg,1,0"))
+    opened = opened if is_open else Review(photos)
+    opened.saver.check()
+    opened.saver.save()
+    opened.saver.stop()
+    assert "2 answers that it no longer holds: kept" in opened.saver.warning
+    assert opened.answers() == {("a.jpg", "dog"): "no", ("b.jpg", "dog"): "yes"}
+    assert (photos / "labels.csv").read_bytes() == answered.replace(b"e.jpg,0,0", b"e.jpg,1,0")
+    assert Review(photos).close() == answered.replace(b"e.jpg,0,0", b"e.jpg,1,0")
+
+
 def test_cell_that_was_edited_after_it_was_answered_counts_as_given(photos: Path) -> None:
     review(photos, [("a.jpg", "dog", "no"), ("b.jpg", "dog", "yes")])
-    content = (photos / "labels.csv").read_bytes()
-    (photos / "labels.csv").write_bytes(content.replace(b"a.jpg,0", b"a.jpg,1"))
+    edited = (photos / "labels.csv").read_bytes().replace(b"a.jpg,0", b"a.jpg,")
+    (photos / "labels.csv").write_bytes(edited)
     again = Review(photos)
     assert again.answers() == {("b.jpg", "dog"): "yes"}
-    assert again.close() == content.replace(b"a.jpg,0", b"a.jpg,1")
+    again.saver.stop()
+    assert "1 answer whose cells it edited: no longer counted" in again.saver.warning
+    assert (photos / "labels.csv").read_bytes() == edited
+
+
+def killed(folder: Path, answers: Answers, *, undo: int = 0) -> None:
+    """A review that ends before it writes the label file."""
+    target = read_target(folder, ReadOptions())
+    Saver(target)
+    session = Session(target)
+    cells = [Cell(target.labels.index(label), target.names.index(name), ANSWERS[answer])
+             for name, label, answer in answers]  # fmt: skip
+    if cells:
+        session.answer(cells)
+    for _ in range(undo):
+        session.undo()
+
+
+def test_answers_of_labels_left_out_meanwhile_are_written_later(photos: Path) -> None:
+    killed(photos, [("a.jpg", "dog", "no"), ("b.jpg", "cat", "yes")])
+    assert review(photos, [("e.jpg", "cat", "yes")], exclude=("dog",)) == WIDE.replace(
+        b"b.jpg,0,", b"b.jpg,0,1"
+    ).replace(b"e.jpg,0,0", b"e.jpg,0,1")
+    assert review(photos, []).startswith(b"filename,dog,cat\na.jpg,0,0\nb.jpg,0,1\n")
+    assert Review(photos).answers()["a.jpg", "dog"] == "no"
+
+
+def test_undo_of_a_label_left_out_meanwhile_is_written_later(photos: Path) -> None:
+    review(photos, [("a.jpg", "dog", "no")])
+    killed(photos, [], undo=1)
+    review(photos, [("e.jpg", "cat", "yes")], only=("cat",))
+    review(photos, [("c d.jpg", "cat", "no")], only=("cat",))
+    assert review(photos, []).startswith(b"filename,dog,cat\na.jpg,1,0\n")
+
+
+def test_answers_of_an_image_missing_for_a_moment_are_written_later(photos: Path) -> None:
+    killed(photos, [("a.jpg", "dog", "no"), ("b.jpg", "cat", "yes")])
+    (photos / "a.jpg").rename(photos.parent / "a.jpg")
+    review(photos, [("e.jpg", "cat", "yes")], skip_missing=True)
+    (photos.parent / "a.jpg").rename(photos / "a.jpg")
+    assert review(photos, []) == b"filename,dog,cat\na.jpg,0,0\nb.jpg,0,1\nc d.jpg,,1\ne.jpg,0,1\n"
 
 
 def test_label_file_that_vanished_loses_no_answer(photos: Path) -> None:
@@ -479,6 +607,44 @@ def test_damaged_journal_is_an_error_that_names_it(photos: Path, line: bytes) ->
     (photos / ".labelr-review" / "labels.csv.jsonl").write_bytes(line)
     with pytest.raises(LabelrError, match=r"labels\.csv\.jsonl is damaged"):
         Review(photos)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_journal_that_vanished_is_written_again(photos: Path, is_deleted: bool) -> None:
+    opened, target = Review(photos), read_target(photos, ReadOptions())
+    Saver(target)
+    other = Session(target)
+    opened.answer([("a.jpg", "dog", "no")])
+    opened.saver.save()
+    other.refresh()
+    if is_deleted:
+        shutil.rmtree(photos / ".labelr-review")
+    else:
+        os.truncate(opened.session.journal.path, 10)
+    opened.answer([("b.jpg", "dog", "yes")])
+    opened.saver.save()
+    assert [cell.image for cell in other.answer([Cell(0, 3, 1)])] == [3]
+    assert other.revision == 3
+    opened.close()
+    assert b"\0" not in opened.session.journal.path.read_bytes()
+    again = Review(photos)
+    assert len(again.answers()) == 3
+    assert [again.session.undo() and None for _ in range(3)] == [None] * 3
+    assert again.close() == WIDE
+
+
+def test_journal_that_was_replaced_is_left_alone(photos: Path) -> None:
+    opened = Review(photos)
+    opened.answer([("a.jpg", "dog", "no")])
+    journal = opened.session.journal.path
+    other = journal.with_name("other")
+    other.write_bytes(journal.read_bytes().replace(b"a.jpg", b"b.jpg") * 2)
+    other.replace(journal)
+    content = journal.read_bytes()
+    with pytest.raises(LabelrError, match="was replaced by another program"):
+        opened.answer([("b.jpg", "dog", "yes")])
+    opened.saver.stop()
+    assert journal.read_bytes() == content
 
 
 def test_journal_behind_a_link_is_not_written(photos: Path, tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ class Api:
         name = body.get("name")
         if not isinstance(name, str):
             raise BadRequestError("name: expected a text")
+        self.saver.check_label(name.strip())
         number = self.session.add_label(name)
         self.queues.forget()
         return {"label": number, "labels": self._labels()}

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from labelr import files
 from labelr.errors import BusyError, LabelrError
@@ -21,12 +21,14 @@ class Journal:
     """The entries that a review has written, in order; the first one says what is reviewed.
 
     An entry is whole once its line ends. What follows the last line break is of a process that was killed while it
-    wrote, and is dropped by the next one that writes.
+    wrote, and is dropped by the next one that writes. A file that was deleted meanwhile is written again in full.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._offset = 0
+        self._history = bytearray()
+        """What was read and written so far."""
+        self._file: tuple[int, int] | None = None
 
     def read(self) -> Iterator[Entry]:
         """The entries that were not read yet, of this process and of others.
@@ -37,14 +39,23 @@ class Journal:
         with files.reading(self.path, f"move {self.path} away to start over"):
             try:
                 with files.open_regular(self.path) as file:
-                    file.seek(self._offset)
+                    self._check(file)
+                    file.seek(len(self._history))
                     content = file.read()
             except FileNotFoundError:
                 return
             whole = content[: content.rfind(b"\n") + 1]
             entries = [self._parse(line) for line in whole.splitlines()]
-        self._offset += len(whole)
+        self._history += whole
         yield from entries
+
+    def _check(self, file: BinaryIO) -> None:
+        """Raises LabelrError if this is another file than the one that was read before, and not a copy of it."""
+        status = os.fstat(file.fileno())
+        if (status.st_dev, status.st_ino) != self._file:
+            if not self._history.startswith(file.read(len(self._history))):
+                raise LabelrError(f"{self.path} was replaced by another program", "start `labelr review` again")
+            self._file = status.st_dev, status.st_ino
 
     def _parse(self, line: bytes) -> Entry:
         entry = json.loads(line)
@@ -65,15 +76,17 @@ class Journal:
         line = json.dumps(entry).encode() + b"\n"
         with files.writing(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            is_cut = os.fstat(descriptor).st_size < len(self._history)  # such as a new one, after it was deleted
+            start = 0 if is_cut else len(self._history)
             try:
-                os.ftruncate(descriptor, self._offset)
-                _write_all(descriptor, line)
+                os.ftruncate(descriptor, start)
+                _write_all(descriptor, bytes(self._history[start:]) + line)
             except OSError:
-                os.ftruncate(descriptor, self._offset)
+                os.ftruncate(descriptor, start)
                 raise
             finally:
                 os.close(descriptor)
-        self._offset += len(line)
+        self._history += line
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

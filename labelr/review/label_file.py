@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from labelr import serialization
 from labelr.config import ReadOptions
 from labelr.data.formats import tags, wide
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark
+from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark, may_be_ours
+from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
 from labelr.errors import LabelrError
 from labelr.review.targets import NO, NONE, YES
@@ -94,18 +96,36 @@ class TableFile:
             expected = self._table.rows[row]
             if row == 0 and cells == expected[1:]:  # a header without a name for the file names
                 self._shift = 1
-            elif any(cells[column : column + 1] != [expected[column]] for column in columns if column < len(cells)):
+            elif any(
+                column < len(cells) and cells[column] not in (text, serialization.escape_formula(text))
+                for column, text in ((column, expected[column]) for column in columns)
+            ):
                 raise NotInPlaceError("has cells that hold several values")
 
+    def check_label(self, label: str) -> None:
+        """Raises LabelrError if the file cannot hold a new label of this name."""
+        self._encode(label)
+        if not self._is_wide and self._separator in label:
+            raise LabelrError(
+                f"{self.path} separates tags by {self._separator!r}, which is in {label!r}", "choose a name without it"
+            )
+        if self._is_wide and label in self._table.header:
+            raise LabelrError(f"{self.path} has a column {label!r} already, which is no label", "choose another name")
+
     def patched(self, changes: Changes, labels: Sequence[str]) -> bytes:
-        """The content of the file with some cells replaced, and with columns for labels that it lacks.
+        """The content of the file with some cells replaced, and with columns for those of some labels that it lacks.
 
         Raises:
             LabelrError: If that is not possible.
         """
         if self._is_wide:
-            self._add_columns([label for label in labels if label not in self._labels()])
-            self._patch_marks(changes)
+            known = {label for (_, label), code in changes.items() if code != NONE}
+            added = [label for label in labels if label in known.difference(self._labels())]
+            before, _ = wide.to_targets(
+                self._table, self._marks, self._options
+            )  # of which "?" may change what -1 means
+            self._add_columns(added)
+            self._patch_marks(changes, np.pad(before, ((0, 0), (0, len(added))), constant_values=np.nan))
         else:
             self._patch_tags(changes)
         content = self._start + self._encode("".join(self._records))
@@ -129,24 +149,25 @@ class TableFile:
             raise LabelrError(f"{self.path} has no header to which labels can be added", "add a header to it")
         for label in labels:
             column = len(self._table.header)
+            is_escaped = may_be_ours(self.path, self._table.header)  # only then it is read without its apostrophe
+            name = serialization.escape_formula(label) if is_escaped else label
             numbers = {number: row for row, number in enumerate(self._table.numbers)}
             for index, record in enumerate(self._records):
                 row = numbers.get(index + 1)
                 if row is not None:
-                    text, place = ("?", column) if row else (label, column - self._shift)
+                    text, place = ("?", column) if row else (name, column - self._shift)
                     self._records[index] = replace_cells(record, self._delimiter, {place: text})
-                    self._table.rows[row].append(text)
+                    self._table.rows[row].append(text if row else label)
             codes = np.full((len(self._marks.codes), 1), Mark.UNKNOWN, np.int8)
             self._marks = wide.Marks([*self._marks.columns, column], np.concatenate([self._marks.codes, codes], axis=1))
 
-    def _patch_marks(self, changes: Changes) -> None:
+    def _patch_marks(self, changes: Changes, before: Targets) -> None:
         position = {label: number for number, label in enumerate(self._labels())}
-        before, _ = wide.to_targets(self._table, self._marks, self._options)
         wanted = before.copy()
         texts: dict[int, dict[int, str]] = {}
         codes, spelling = self._marks.codes.copy(), cache(self._spelling)
         for (image, label), code in changes.items():
-            if (row := self._row_of.get(image)) is None:
+            if (row := self._row_of.get(image)) is None or label not in position:
                 continue
             wanted[row, position[label]] = np.nan if code == NONE else code
             text, codes[row, position[label]] = spelling(position[label], code)
@@ -206,8 +227,7 @@ class TableFile:
                 continue
             own = changed.setdefault(row, list(self._tags[row]))
             if code == YES and label not in own:
-                if self._separator in label:
-                    raise LabelrError(f"{self.path} separates tags by {self._separator!r}, which is in {label!r}")
+                self.check_label(label)
                 own.append(label)
             elif code != YES and label in own:
                 own.remove(label)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from labelr import files, serialization
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, pluralize
 from labelr.review.journal import locked
 from labelr.review.label_file import NotInPlaceError, TableFile
 from labelr.review.session import Session
@@ -32,7 +32,6 @@ class Saver:
     Else into ``reviewed.csv`` beside it: for the output of `labelr tag` the answers alone, for a data set all labels.
 
     Attributes:
-        writes: A sentence that says where answers go.
         warning: What a person should know about the label file; empty for nothing.
     """
 
@@ -40,14 +39,13 @@ class Saver:
         self.warning = ""
         self._target, self._read_only = target, read_only
         self._table: TableFile | None = None
-        reason = self._open_table()
+        self._reason = self._open_table()
         self._path = Path(os.path.realpath(target.table)) if self._table else target.table
         for path in () if read_only else (self._path.parent, self._path):
             if os.path.exists(path) and not os.access(path, os.W_OK):
                 raise LabelrError(f"{path} cannot be written", "show the labels with `--read-only`")
         self._status = _status(self._path)
         self._digest = self._table.digest if self._table else ""
-        self.writes = self._describe(reason)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.changed: Callable[[], None] = lambda: None
@@ -64,13 +62,18 @@ class Saver:
         target.table = target.source
         return ""
 
-    def _describe(self, reason: str) -> str:
-        table = self._target.table
+    @property
+    def writes(self) -> str:
+        """A sentence that says where answers go."""
+        table, reason = self._target.table, self._reason
         if self._read_only:
             return "Nothing is written: the page was opened to read only."
         if self._table is not None:
             unknown = "" if self._table.says_unknown else ' It has no way to say "unknown": such labels are left out.'
-            return f"Answers are written into {table}. {table.name}.bak is the file as it was before.{unknown}"
+            backup = self._backup()
+            is_there = backup.exists() or not self._session.backup
+            before = f" {backup.name} is the file as it was before." if is_there else ""
+            return f"Answers are written into {table}.{before}{unknown}"
         if reason:
             return f"Answers are written to {table}, with all other labels: {reason}."
         return f"Answers are written to {table}, and nothing else: labels.csv is not changed."
@@ -81,7 +84,9 @@ class Saver:
         """Starts to write what is not written yet, and what will be answered."""
         self._session = session
         if self._table is not None:
-            session.reconcile(says_unknown=self._table.says_unknown)
+            counts = session.reconcile(says_unknown=self._table.says_unknown)
+            if any(counts) and session.saved_digest != self._table.digest:
+                self.warning = f"{self._path.name} was changed by another program{_describe_edit(*counts)}."
         if not self._read_only:
             self._thread.start()
             self.notify()
@@ -89,6 +94,11 @@ class Saver:
     def notify(self) -> None:
         """Has answers written that were just given."""
         self._wake.set()
+
+    def check_label(self, name: str) -> None:
+        """Raises LabelrError if the label file cannot hold a new label of this name."""
+        if self._table is not None and name not in self._target.labels:
+            self._table.check_label(name)
 
     def stop(self) -> None:
         """Writes what is not written yet, and ends."""
@@ -111,7 +121,9 @@ class Saver:
         try:
             self.save()
         except Exception as error:  # noqa: BLE001 - mostly a full disk; a thread has nobody else to tell
-            reason = error.message if isinstance(error, LabelrError) else repr(error)
+            reason = (
+                ": ".join(filter(None, (error.message, error.hint))) if isinstance(error, LabelrError) else repr(error)
+            )
             message = f"Not written yet: {reason}"
             if message != self.warning:
                 log.warning("%s; the answers are in %s", reason, self._session.journal.path)
@@ -126,20 +138,21 @@ class Saver:
         session = self._session
         with session.lock:
             session.refresh()
-            if session.saved_at == session.revision:
+            if not session.is_pending:
                 return
         with locked(session.target.lock("table")):
             with session.lock:  # another process may have written meanwhile
                 session.refresh()
+                if not session.is_pending:
+                    return
+            self._note_edit()
+            with session.lock:
                 revision, unsaved = session.revision, session.unsaved()
                 names, labels = session.target.names, list(session.target.labels)
                 changes = {(names[image], labels[label]): code for (label, image), code in unsaved.items()}
-            if session.saved_at == revision:
-                return
-            self._note_edit()
             digest = self._patch(changes, labels) if self._table else self._rewrite()
             self._status = _status(self._path)
-            session.saved(revision, digest)
+            session.saved(revision, digest, changes)
 
     # --- the label file ----------------------------------------------------------------------------------------------
 
@@ -150,10 +163,7 @@ class Saver:
         try:
             if table.digest != files.digest(self._path):
                 table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
-            backup = self._path.with_name(f"{self._path.name}.bak")
-            with files.writing(backup):
-                if not os.path.lexists(backup):
-                    shutil.copy2(self._path, backup)
+            self._back_up()
             content = table.patched(changes, labels)
         except BaseException:
             table.digest = ""  # some cells may be replaced: it is read again
@@ -161,6 +171,23 @@ class Saver:
         _write(self._path, content)
         self._table, self._digest = table, table.digest
         return table.digest
+
+    def _backup(self) -> Path:
+        """The copy of the label file as it was before the first answer; until it is made, under a name that is free."""
+        path = self._path.with_name(f"{self._path.name}.bak")
+        if self._session.backup:
+            return path.with_name(self._session.backup)
+        digest = files.digest(self._path)
+        return next(each for each in _numbered(path) if not os.path.lexists(each) or files.digest(each) == digest)
+
+    def _back_up(self) -> None:
+        """Copies the label file, once for each journal: there may be a copy of another program, or of an old review."""
+        if not self._session.backup:
+            backup = self._backup()
+            with files.writing(backup):
+                if not os.path.lexists(backup):
+                    shutil.copy2(self._path, backup)
+            self._session.backed_up(backup.name)
 
     def _rewrite(self) -> str:
         """Writes the table of answers; returns its digest."""
@@ -202,18 +229,19 @@ class Saver:
             self.warning = f"{target.table.name} was changed by another program, and cannot be read: {error.message}"
             return
         with session.lock:
-            if new.names != target.names or new.labels != target.labels[: len(new.labels)]:
+            row_of = {name: row for row, name in enumerate(new.names)}
+            if row_of.keys() != set(target.names) or not set(new.labels) <= set(target.labels):
                 self.warning = (
                     f"{target.table.name} was changed by another program, and lists other images or labels now. Your "
                     "answers are kept; start `labelr review` again to see its changes."
                 )
                 return
-            target.given[: len(new.labels)] = new.given
+            labels = [target.labels.index(label) for label in new.labels]
+            target.given[labels] = new.given[:, [row_of[name] for name in target.names]]
             says_unknown = self._table is None or self._table.says_unknown
-            session.reconcile(says_unknown=says_unknown)
+            described = _describe_edit(*session.reconcile(says_unknown=says_unknown))
             self.warning = (
-                f"{target.table.name} was changed by another program. Reload the page to see its changes; your answers "
-                "are kept."
+                f"{target.table.name} was changed by another program{described}. Reload the page to see its changes."
             )
         self.changed()
 
@@ -238,6 +266,15 @@ def _reviewed_rows(session: Session) -> tuple[list[str], Iterator[list[str]]]:
     return header, rows
 
 
+def _describe_edit(num_again: int, num_dropped: int) -> str:
+    """What became of the answers in a label file that another program has changed."""
+    if not num_again and not num_dropped:
+        return "; your answers are kept"
+    parts = [f"; {pluralize(num_again, 'answer')} that it no longer holds: kept"] if num_again else []
+    parts += [f"; {pluralize(num_dropped, 'answer')} whose cells it edited: no longer counted"] if num_dropped else []
+    return "".join(parts)
+
+
 def _write(path: Path, content: bytes) -> None:
     """Replaces a file, whose permissions stay."""
     mode = path.stat().st_mode & 0o7777 if path.exists() else None
@@ -257,6 +294,11 @@ def _status(path: Path) -> tuple[int, int, int] | None:
 
 
 def _free_name(path: Path) -> Path:
-    """A name that is free, with a number before the suffix of a path."""
-    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    return next(other for other in numbered if not os.path.lexists(other))
+    """A name that is free: that of a path, or one with a number before its suffix."""
+    return next(other for other in _numbered(path) if not os.path.lexists(other))
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """A path, and others with a number before its suffix."""
+    yield path
+    yield from (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))

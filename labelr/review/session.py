@@ -30,12 +30,16 @@ class Cell(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A change that is undone at once: M cells with their answers before and after, each of shape ``(M,)``."""
+    """A change that is undone at once: M cells with their answers before and after, each of shape ``(M,)``.
+
+    Others, of images or labels that this review leaves out, are `skipped`: by the names of image and label.
+    """
 
     labels: Rows
     images: Rows
     before: Codes
     after: Codes
+    skipped: frozenset[tuple[str, str]] = frozenset()
 
 
 class ConflictError(LabelrError):
@@ -68,7 +72,11 @@ class Session:
         """The revision up to which the label file holds the answers."""
         self.saved_digest = ""
         """The SHA-256 that the label file had then."""
+        self.backup = ""
+        """The name of the copy of the label file as it was before the first answer; empty before there is one."""
         self.has_entries = False
+        self._left: set[tuple[str, str]] = set()
+        """Cells, by image and label, whose answers the label file lacks although `saved_at` says otherwise."""
         self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
         self._image_of: dict[str, int] = {}
@@ -110,8 +118,12 @@ class Session:
             self._do(self.undone.pop(), at)
         elif "label" in entry and is_wanted(entry["label"], self.target.options):
             self._add_label(entry["label"])
+        elif "backup" in entry:
+            self.backup = str(entry["backup"])
         elif "saved" in entry:
             self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
+            self._left = {(image, label) for image, label in entry.get("left", ())}
+            self._left.update(*(step.skipped for step in self.log[self.saved_at :]))
 
     def _do(self, step: Step, at: int) -> None:
         self.done.append(step)
@@ -121,13 +133,14 @@ class Session:
         self.answers[step.labels, step.images] = step.after
         self.when[step.labels, step.images] = at
         self.log.append(step)
+        self._left |= step.skipped
         for label in np.unique(step.labels).tolist():
             self._counts.pop(label, None)
 
     def _step(self, cells: Iterable[Sequence[Any]]) -> Step:
-        """The step of some cells of an entry: image, label and answer by name. Those of other images are left out."""
+        """The step of some cells of an entry: image, label and answer by name. Others are skipped."""
         images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
-        known = []
+        known, skipped = [], set()
         for name, label, answer, given in cells:
             if label not in label_of and is_wanted(label, self.target.options):
                 label_of[label] = self._add_label(label)
@@ -136,8 +149,10 @@ class Session:
                 known.append((*cell, ANSWERS[answer]))
                 if self.answers[cell] == NONE:
                     self._originals[cell] = NONE if given is None else int(given)
+            else:
+                skipped.add((name, label))
         labels, numbers, after = np.array(known, np.int64).reshape(-1, 3).T
-        return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8))
+        return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8), frozenset(skipped))
 
     def _images(self) -> Mapping[str, int]:
         if not self._image_of:
@@ -214,14 +229,37 @@ class Session:
 
     # --- the label file ----------------------------------------------------------------------------------------------
 
-    def saved(self, revision: int, digest: str) -> None:
-        """Notes that the label file holds all answers up to a revision, and its SHA-256 then."""
+    @property
+    def is_pending(self) -> bool:
+        """Whether the label file lacks answers that can be written into it."""
+        return self.saved_at != self.revision or bool(self._known(self._left))
+
+    def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
+        """Notes that the label file holds the answers up to a revision, and its SHA-256 then.
+
+        Args:
+            revision: The revision.
+            digest: The SHA-256 of the label file.
+            written: The cells, by image and label, that were written just now.
+        """
         with self.writing():
-            self.write({"saved": digest, "revision": revision})
+            left = sorted(self._left.difference(written))
+            self.write({"saved": digest, "revision": revision} | ({"left": left} if left else {}))
+
+    def backed_up(self, name: str) -> None:
+        """Notes that there is a copy of the label file as it was before the first answer."""
+        with self.writing():
+            self.write({"backup": name})
 
     def unsaved(self) -> dict[tuple[int, int], int]:
         """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
-        return {(cell.label, cell.image): self.wanted(cell) for cell in self.changes(self.saved_at)}
+        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._known(self._left)
+        return {key: self.wanted(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
+
+    def _known(self, cells: Iterable[tuple[str, str]]) -> set[tuple[int, int]]:
+        """Cells by label and image, of their names; without those that this review leaves out."""
+        images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
+        return {(label_of[label], images[name]) for name, label in cells if name in images and label in label_of}
 
     def wanted(self, cell: Cell) -> int:
         """What the label file must say of a cell: the answer, else what it said before there was one."""
@@ -229,15 +267,20 @@ class Session:
             return int(self.target.given[cell.label, cell.image])
         return NONE if cell.answer == UNKNOWN else cell.answer
 
-    def reconcile(self, *, says_unknown: bool) -> None:
+    def reconcile(self, *, says_unknown: bool) -> tuple[int, int]:
         """Tells what was given from what earlier answers have written into the label file that was just read.
 
-        A cell of which it says something else than the last answer that was saved was edited since by another program:
-        that counts as given, and the answer no longer counts, unless it was changed later and is still to be saved.
+        A cell that says again what it said before its answer is of an old copy: the answer is written again.
+        One that says something else than that and the answer was edited by another program: that counts as given, and
+        the answer no longer counts, unless it was changed later and is still to be saved.
 
         Args:
             says_unknown: Whether the label file can say that a cell is unknown; else it says no.
+
+        Returns:
+            The numbers of answers to be written again, and of those that no longer count.
         """
+        left, num_again, num_dropped = self._known(self._left), 0, 0
         saved: dict[tuple[int, int], int] = {}
         for step in reversed(self.log[self.saved_at :]):
             saved |= zip(
@@ -249,12 +292,18 @@ class Session:
             original = self._originals.get(key, found)
             self.target.given[key] = original
             expected = [self.wanted(cell._replace(answer=answer)) for answer in (before, cell.answer)]
-            if found in expected or (not says_unknown and found == NO and NONE in expected):
+            if key in left or found in expected or (not says_unknown and found == NO and NONE in expected):
+                continue
+            if found == original:
+                self._left.add((self.target.names[cell.image], self.target.labels[cell.label]))
+                num_again += 1
                 continue
             self.target.given[key] = found
             if before == cell.answer:
                 self.answers[key] = NONE
+                num_dropped += 1
         self._counts.clear()
+        return num_again, num_dropped
 
     # --- what they see -----------------------------------------------------------------------------------------------
 

@@ -301,7 +301,7 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
         raise LabelrError(f"{path} is empty", "add a header and one row for each image")
     rows, numbers = [cells for _, cells in filled], [number for number, _ in filled]
     limits.check_columns(path, max(map(len, rows)))
-    rows, notes = _without_escapes(path, rows) if "'" in text and _may_be_ours(path, rows[0]) else (rows, ())
+    rows, notes = _without_escapes(path, rows) if "'" in text and may_be_ours(path, rows[0]) else (rows, ())
     return Table(path, rows, numbers, f"{DELIMITERS[delimiter]}-separated", notes, padded=bool(padded))
 
 
@@ -313,12 +313,12 @@ def _own_delimiter(path: Path, text: str) -> str:
             rows.extend(cells for _, cells in islice(_filled_rows(path, text, delimiter), 20))
         complete = rows[:-1] if len(text) == PROBE_SIZE else rows  # the last row of a probe may be cut
         is_rectangular = len({len(cells) for cells in complete}) == 1
-        if is_rectangular and len(rows[0]) > 1 and _may_be_ours(path, rows[0]):
+        if is_rectangular and len(rows[0]) > 1 and may_be_ours(path, rows[0]):
             return delimiter
     return ""
 
 
-def _may_be_ours(path: Path, header: Sequence[str]) -> bool:
+def may_be_ours(path: Path, header: Sequence[str]) -> bool:
     """Whether labelr may have written a table, by the columns that begin and end its tables."""
     starts = (["filename"], ["label"], ["image", "split", "digest"])
     return is_from_python(path) or header[-1] == CHANGES or any(header[: len(start)] == start for start in starts)
