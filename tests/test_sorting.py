@@ -133,6 +133,19 @@ def test_two_runs_share_a_folder_without_removing_each_others_links(
     assert links(tmp_path / "sorted") == {f"{label}/{name}" for label in trained.labels for name in expected}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_no_known_run_are_counted_in_a_note(photos: Path, tmp_path: Path, trained: Model, kind: str) -> None:
+    sort(photos, trained, tmp_path, sort_as=kind)
+    (tmp_path / "sorted" / trained.labels[1] / "mine.png").write_bytes(b"mine")
+    (tmp_path / "sorted" / trained.labels[1] / ".DS_Store").write_bytes(b"")
+    options: dict[str, Any] = {"sort_into": tmp_path / "sorted", "sort_as": kind, "threshold": 0}
+    summary = tag(photos, trained, output=tmp_path / "new", only=trained.labels[0], **options)
+    assert len(summary.notes) == 1
+    assert summary.notes[0].startswith(f"files in {tmp_path / 'sorted'} that no run into this output directory made")
+    assert summary.notes[0].endswith(": 13")
+    assert len(links(tmp_path / "sorted")) == 14
+
+
 def test_hard_link_that_is_the_last_name_of_a_photograph_stays(
     photos: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,8 +193,8 @@ def test_folder_of_something_else_is_refused_before_anything_is_tagged(
 def test_folder_among_the_images_is_neither_tagged_nor_trained_on(
     photos: Path, tmp_path: Path, trained: Model, cli: Cli
 ) -> None:
-    for name in ("first", "second"):
-        summary = tag(photos, trained, output=tmp_path / name, sort_into=photos / "sorted", sort_as="copy", threshold=0)
+    for _ in range(2):
+        summary = tag(photos, trained, output=tmp_path / "o", sort_into=photos / "sorted", sort_as="copy", threshold=0)
         assert (summary.found, summary.notes) == (5, [])
     assert len(list(find_images(photos))) == 5
     assert len(list(find_images(photos / "sorted"))) == 12

@@ -118,14 +118,14 @@ def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
     return LabelrError(f"{what} cannot be made in {folder}: {reason}", "make copies with `--sort-as copy`")
 
 
-def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> int:
+def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> tuple[int, list[str]]:
     """Makes a link of each image in the folder of each of its labels, and removes those that no longer apply.
 
     A link that was removed by somebody else is not made again, unless its folder was removed as well. What labelr did
     not make, somebody has changed, or may be all that is left of an image is kept, and counted in a warning.
 
     Returns:
-        The number of links that are there now.
+        The number of links that are there now, and notes on what else is there.
 
     Raises:
         LabelrError: If links cannot be made.
@@ -145,7 +145,9 @@ def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journ
             log.warning("kept %s in %s %s: %s", pluralize(len(paths), "file"), sorter.folder, reason, shown)
     if sorter.failed:
         log.warning("%s could not be sorted: %s", pluralize(len(sorter.failed), "image"), preview(list(sorter.failed)))
-    return sorter.num_links
+    unknown = sorter.count_unknown()
+    note = f"files in {sorter.folder} that no run into this output directory made, left as they are: {unknown:,}"
+    return sorter.num_links, [note] if unknown else []
 
 
 class Sorter:
@@ -167,7 +169,7 @@ class Sorter:
         self.kept: list[Path] = []
         self.last: list[Path] = []
         self.failed: dict[str, None] = {}
-        self.num_links = 0
+        self.num_links = self._num_same = 0
         self._kind = kind
         self._base = base
         self._journal = journal
@@ -224,6 +226,8 @@ class Sorter:
                 self.num_links += 1
             elif not _is_ours(path, content):
                 self.kept.append(path)
+            else:
+                self._num_same += 1  # the link of another run to the same image
 
     def _content(self, result: Result) -> bytes:
         """What the link to an image is recognised by."""
@@ -265,6 +269,14 @@ class Sorter:
                 self.kept.append(path)
             self._journal.forget_link(path)
         self._journal.commit()
+
+    def count_unknown(self) -> int:
+        """The number of files in the folders of labels that are of no known run and were not counted otherwise."""
+        counted = {*self.kept, *self.last}
+        folders = ((Path(folder), names) for folder, _, names in os.walk(self.folder))
+        found = (folder / name for folder, names in folders for name in names if folder != self.folder)
+        others = (path for path in found if not path.name.startswith(".") and path not in counted)
+        return self._num_same + sum(_key(path) not in self._wanted for path in others)
 
 
 def _key(path: Path) -> bytes:
