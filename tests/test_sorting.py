@@ -141,7 +141,9 @@ def test_files_of_no_known_run_are_counted_in_a_note(photos: Path, tmp_path: Pat
     options: dict[str, Any] = {"sort_into": tmp_path / "sorted", "sort_as": kind, "threshold": 0}
     summary = tag(photos, trained, output=tmp_path / "new", only=trained.labels[0], **options)
     assert len(summary.notes) == 1
-    assert summary.notes[0].startswith(f"files in {tmp_path / 'sorted'} that no run into this output directory made")
+    assert summary.notes[0].startswith(
+        f"files in {tmp_path / 'sorted'} that belong to no run into this output directory"
+    )
     assert summary.notes[0].endswith(": 13")
     assert len(links(tmp_path / "sorted")) == 14
 

@@ -146,7 +146,7 @@ def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journ
     if sorter.failed:
         log.warning("%s could not be sorted: %s", pluralize(len(sorter.failed), "image"), preview(list(sorter.failed)))
     unknown = sorter.count_unknown()
-    note = f"files in {sorter.folder} that no run into this output directory made, left as they are: {unknown:,}"
+    note = f"files in {sorter.folder} that belong to no run into this output directory, left as they are: {unknown:,}"
     return sorter.num_links, [note] if unknown else []
 
 
