@@ -10,7 +10,10 @@ from typing import Any, Literal, get_args
 
 from labelr.fields import SettingError, Settings, kind_of, option_of, setting
 
-PANELS = ("Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output")
+PANELS = (
+    "Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output",
+    "Further output",
+)  # fmt: skip
 """The groups of options in ``--help``, in order."""
 DATA_PANELS = ("Data", "Invalid data", "Split")
 """The groups of those that say how a data set is read."""
@@ -25,6 +28,7 @@ _training = partial(setting, panel="Training")
 _searchable = partial(setting, panel="Training", searchable=True)
 _machine = partial(setting, panel="Machine")
 _output = partial(setting, panel="Output")
+_further = partial(setting, panel="Further output")
 
 MAX_PIXELS = 200_000_000
 MAX_CELLS = 10_000_000
@@ -499,18 +503,18 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     )
     in_place: bool = _output(False, "Write the files of single images (csv, txt, xmp) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
-    sort_into: str | None = _output(
+    sort_into: str | None = _further(
         None, "Sort the images into a folder for each label; what labelr made there is updated.", metavar="DIR"
     )
-    sort_as: SortKind = _output("symlink", "What `--sort-into` makes: symlink, hardlink or copy.", metavar="KIND")
-    xmp_name: Literal["full", "stem"] = _output(
+    sort_as: SortKind = _further("symlink", "What `--sort-into` makes: symlink, hardlink or copy.", metavar="KIND")
+    xmp_name: Literal["full", "stem"] = _further(
         "full", "Name of XMP files: a.jpg.xmp (full), or a.xmp (stem) as for raw files in Lightroom."
     )
-    xmp_root: str = _output("", "Parent keyword of the labels in XMP, such as `auto`.", metavar="NAME")
-    embed: bool = _output(False, "Write XMP into JPEG images themselves; other images get an XMP file.")
-    backup: bool = _output(True, "Keep the original of an image that `--embed` changes as a.jpg.bak.")
-    gallery: bool = _output(False, "Write gallery/index.html: thumbnails by label, the most probable first.")
-    uncertain: int = _output(
+    xmp_root: str = _further("", "Parent keyword of the labels in XMP, such as `auto`.", metavar="NAME")
+    embed: bool = _further(False, "Write XMP into JPEG images themselves; other images get an XMP file.")
+    backup: bool = _further(True, "Keep the original of an image that `--embed` changes as a.jpg.bak.")
+    gallery: bool = _further(False, "Write gallery/index.html: thumbnails by label, the most probable first.")
+    uncertain: int = _further(
         0, "List the N images closest to their thresholds in uncertain.csv, to label them next.", low=0, metavar="N"
     )
     engine: Literal["auto", "torch", "onnx"] = _machine(

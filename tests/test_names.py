@@ -8,10 +8,12 @@ import pytest
 from conftest import Cli
 from tag_results import read_csv
 
+from labelr.config import TagOptions
 from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model.predict import Model
+from labelr.tagging.names import written_names
 from labelr.tagging.tag import tag
 
 
@@ -113,6 +115,47 @@ def test_tag_of_all_images_that_is_a_label_or_no_text_is_refused(
 ) -> None:
     with pytest.raises(LabelrError, match=message):
         tag(photos, trained, output=tmp_path / "out", always=always, format="txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"always": "a, b"}, "always: 'a, b' would be several tags"),
+        ({"prefix": " a, "}, "prefix: ' a, ' would be several tags"),
+        ({"rename": "names.csv"}, "names.csv, row 2: 'a, b' would be several tags"),
+    ],
+)
+def test_comma_in_a_name_is_refused_for_txt_files_alone(
+    photos: Path,
+    tmp_path: Path,
+    trained: Model,
+    names: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names.write_text('label,written\ndisc,"a, b"\n')
+    with pytest.raises(LabelrError, match=message):
+        tag(photos, trained, output="out", format=["jsonl", "txt"], **options)
+    assert not Path("out").exists()
+    assert tag(photos, trained, output="out", format="jsonl", **options).ok == 4
+
+
+@pytest.mark.parametrize("label", ["cat, black", "cat\nblack", "cat\u2028black"])
+def test_label_of_the_model_that_txt_files_cannot_hold_is_refused(label: str) -> None:
+    with pytest.raises(LabelrError, match="would be several tags") as refused:
+        written_names([label, "dog"], [0, 1], TagOptions(format=("txt",)))
+    assert "--rename" in refused.value.hint
+    assert written_names([label, "dog"], [1], TagOptions(format=("txt",))) == (("dog",), ())
+    assert written_names([label, "dog"], [0, 1], TagOptions(format=("csv",))) == ((label, "dog"), ())
+
+
+def test_label_of_the_model_with_a_comma_is_written_to_txt_under_another_name(tmp_path: Path) -> None:
+    table = tmp_path / "names.csv"
+    table.write_text('label,written\n"cat, black",black cat\n')
+    options = TagOptions(format=("txt",), rename=str(table))
+    assert written_names(["cat, black", "dog"], [0, 1], options) == (("black cat", "dog"), ())
 
 
 @pytest.mark.parametrize("change", [{"prefix": "x"}, {"always": "x"}, {"rename": "names.csv"}])

@@ -109,6 +109,13 @@ def test_help_starts_with_at_most_ten_common_options(cli: Cli, command: str) -> 
     assert 5 <= len(re.findall(r"^│ --", panels[1][1], re.MULTILINE)) <= 10
 
 
+def test_help_of_tag_has_no_panel_of_more_than_ten_options_of_its_own(cli: Cli) -> None:
+    panels = re.findall(r"^╭─ (\w[\w ]*?) ─+╮$(.*?)^╰", cli("tag", "--help").out, re.MULTILINE | re.DOTALL)
+    sizes = {name: len(re.findall(r"^│ -", text, re.MULTILINE)) for name, text in panels}
+    assert sizes["Further output"] == 8
+    assert max(sizes.values()) <= 10
+
+
 @pytest.mark.parametrize("path", COMMANDS)
 def test_examples_of_the_help_can_be_run(path: tuple[str, ...]) -> None:
     _, *examples = re.sub(r"\[/?\w*\]", "", COMMANDS[path].epilog).splitlines()

@@ -799,6 +799,38 @@ def test_corrections_in_the_table_of_an_output_are_given(output: Path, trained: 
     assert (given == -1).sum() == given.size - 1
 
 
+def test_labels_of_an_output_keep_their_probabilities_under_other_names(
+    shapes: Path, trained: Model, tmp_path: Path, home: Path
+) -> None:
+    shutil.copytree(trained.path, home / "models" / trained.name)
+    names = tmp_path / "names.csv"
+    names.write_text("label,written\ndisc,triangle\ntriangle,disc\n")
+    only = ["disc", "triangle"]
+    plain = tag(shapes / "images", trained, only=only, output=tmp_path / "plain").probabilities
+    for output, prefix in (("swapped", None), ("prefixed", "auto:")):
+        tag(shapes / "images", trained, only=only, rename=names, prefix=prefix, output=tmp_path / output)
+        target = Review(tmp_path / output).target
+        for label, name in (("disc", "triangle"), ("triangle", "disc")):
+            number = target.labels.index(f"{prefix or ''}{name}")
+            assert target.probs is not None
+            assert target.probs[number].tolist() == plain[label].tolist()
+            assert target.numbers_by_name(target.model, trained.labels)[label] == number
+
+
+@pytest.mark.slow
+def test_model_of_an_output_predicts_labels_under_other_names(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    tag(shapes / "images", trained, prefix="auto:", output=tmp_path / "out")
+    page = Review(tmp_path / "out")
+    target, before = page.target, page.target.probs
+    assert before is not None
+    target.probs = np.full_like(before, np.nan)
+    background = Background(page.session, Queues(page.session), page.saver, str(trained.path))
+    background.predict()
+    wait_until(lambda: not background.running)
+    assert background.error == ""
+    np.testing.assert_allclose(np.asarray(target.probs, np.float32), before, atol=1e-4)
+
+
 def test_moved_photos_of_an_output_are_named(output: Path, shapes: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes / "images", tmp_path / "moved")
     assert Review(output, images=str(tmp_path / "moved")).target.root == tmp_path / "moved"

@@ -101,11 +101,11 @@ def test_what_somebody_removed_added_or_changed_is_kept(
         sort(photos, trained, tmp_path, sort_as=kind, only=[first, second])
         assert links(folder / first) == {"mine.png", *(ALL - {"a.png"})}
         assert (folder / second / "z.png").read_bytes() == b"edited"
-    (photos / "z.png").rename(tmp_path / "moved.png")
+    (photos / "z.png").rename(photos / "moved.png")
     sort(photos, trained, tmp_path, sort_as=kind, only=[first, second])
     assert f"kept 1 file in {folder} that labelr did not make, or somebody has changed: {second}/z.png" in caplog.text
-    assert links(folder / second) == ALL
-    assert links(folder / first) == {"mine.png", "deep__b.png", "deep__er__d.PNG"}
+    assert links(folder / second) == {*ALL, "moved.png"}
+    assert links(folder / first) == {"mine.png", "moved.png", "deep__b.png", "deep__er__d.PNG"}
 
 
 def test_force_makes_removed_links_again(photos: Path, tmp_path: Path, trained: Model) -> None:
@@ -133,6 +133,21 @@ def test_two_runs_share_a_folder_without_removing_each_others_links(
     assert links(tmp_path / "sorted") == {f"{label}/{name}" for label in trained.labels for name in expected}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_no_known_run_are_counted_in_a_note(photos: Path, tmp_path: Path, trained: Model, kind: str) -> None:
+    sort(photos, trained, tmp_path, sort_as=kind)
+    (tmp_path / "sorted" / trained.labels[1] / "mine.png").write_bytes(b"mine")
+    (tmp_path / "sorted" / trained.labels[1] / ".DS_Store").write_bytes(b"")
+    options: dict[str, Any] = {"sort_into": tmp_path / "sorted", "sort_as": kind, "threshold": 0}
+    summary = tag(photos, trained, output=tmp_path / "new", only=trained.labels[0], **options)
+    assert len(summary.notes) == 1
+    assert summary.notes[0].startswith(
+        f"files in {tmp_path / 'sorted'} that belong to no run into this output directory"
+    )
+    assert summary.notes[0].endswith(": 13")
+    assert len(links(tmp_path / "sorted")) == 14
+
+
 def test_hard_link_that_is_the_last_name_of_a_photograph_stays(
     photos: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,7 +155,32 @@ def test_hard_link_that_is_the_last_name_of_a_photograph_stays(
     (photos / "a.png").unlink()
     sort(photos, trained, tmp_path, sort_as="hardlink", only=trained.labels[0])
     assert (folder / trained.labels[0] / "a.png").exists()
-    assert "kept 1 file" in caplog.text
+    assert f"kept 1 file in {folder} whose image is gone or was replaced" in caplog.text
+
+
+def test_hard_link_stays_where_another_file_replaced_the_photograph(
+    photos: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = (photos / "a.png").read_bytes()
+    folder = sort(photos, trained, tmp_path, sort_as="hardlink")
+    shutil.copy(photos / "z.png", tmp_path / "new.png")
+    (tmp_path / "new.png").rename(photos / "a.png")
+    sort(photos, trained, tmp_path, sort_as="hardlink")
+    assert content in {(folder / label / "a.png").read_bytes() for label in trained.labels}
+    assert f"kept 1 file in {folder} whose image is gone or was replaced" in caplog.text
+
+
+def test_copies_of_images_that_are_gone_stay_and_are_the_users_own(
+    photos: Path, tmp_path: Path, trained: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = sort(photos, trained, tmp_path, sort_as="copy")
+    contents = {path: path.read_bytes() for path in folder.rglob("a.png")}
+    (photos / "a.png").unlink()
+    sort(photos, trained, tmp_path, sort_as="copy")
+    assert f"kept 3 files in {folder} whose image is gone" in caplog.text
+    shutil.copy(photos / "z.png", photos / "a.png")
+    sort(photos, trained, tmp_path, sort_as="copy")
+    assert {path: path.read_bytes() for path in folder.rglob("a.png")} == contents
 
 
 def test_folder_of_something_else_is_refused_before_anything_is_tagged(
@@ -155,8 +195,8 @@ def test_folder_of_something_else_is_refused_before_anything_is_tagged(
 def test_folder_among_the_images_is_neither_tagged_nor_trained_on(
     photos: Path, tmp_path: Path, trained: Model, cli: Cli
 ) -> None:
-    for name in ("first", "second"):
-        summary = tag(photos, trained, output=tmp_path / name, sort_into=photos / "sorted", sort_as="copy", threshold=0)
+    for _ in range(2):
+        summary = tag(photos, trained, output=tmp_path / "o", sort_into=photos / "sorted", sort_as="copy", threshold=0)
         assert (summary.found, summary.notes) == (5, [])
     assert len(list(find_images(photos))) == 5
     assert len(list(find_images(photos / "sorted"))) == 12
@@ -280,7 +320,5 @@ def test_links_of_a_killed_run_are_still_those_of_labelr(
     assert len(links(folder)) == (4 if when == "before" else 5)
     sort(photos, trained, tmp_path, sort_as="copy", threads=1)
     assert len(links(folder)) == 12
-    for path in find_images(photos):
-        path.unlink() if path.name != "z.png" else None
-    sort(photos, trained, tmp_path, sort_as="copy", threads=1)
-    assert links(folder) == {f"{label}/z.png" for label in trained.labels}
+    sort(photos, trained, tmp_path, sort_as="copy", threads=1, only=trained.labels[0], force=True)
+    assert links(folder) == {f"{trained.labels[0]}/{name}" for name in ALL}

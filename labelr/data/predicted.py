@@ -341,7 +341,11 @@ def parse_settings(text: str) -> dict[str, Any]:
         ValueError: If they are damaged.
     """
     settings = json.loads(text)
-    lists = [settings.get(name, []) for name in ("labels", "always")] if isinstance(settings, dict) else [None]
+    lists = (
+        [settings.get(name, []) for name in ("labels", "model labels", "always")]
+        if isinstance(settings, dict)
+        else [None]
+    )
     is_valid = all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
     if not is_valid or not all(isinstance(settings.get(name, ""), str) for name in ("model", "photos")):
         raise ValueError("the settings of a run are damaged")

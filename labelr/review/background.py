@@ -187,7 +187,7 @@ class Background:
         if model is None:
             raise LabelrError(self.reason)
         info = store.load_info(model)
-        label_of = {label: number for number, label in enumerate(target.labels) if label in info.labels}
+        label_of = target.numbers_by_name(model.name, info.labels)
         if not label_of:
             raise LabelrError(f"{model.name} has none of the labels", "name another model with `--model`")
         paths = [os.path.abspath(target.root / name) for name in target.names]

@@ -54,6 +54,7 @@ class Target:
         options: How the label file is read.
         data: The folder of the data set; None for the output of `labelr tag`.
         model: The model that made `probs`; empty if that is unknown.
+        of_model: What the model calls labels that `labelr tag` may have written by other names.
         matched: The image of each name in the label file.
         splits: The split of each image; None where the label file has none.
         suspects: Cells listed in a table of suspects, as indices of image and label, worst first; None without one.
@@ -72,6 +73,7 @@ class Target:
     source: Path | None = None
     data: Path | None = None
     model: str = ""
+    of_model: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
     matched: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] | None = None
@@ -82,6 +84,15 @@ class Target:
     def journal(self) -> Path:
         """The file of answers."""
         return self.table.parent / FOLDER / f"{self.table.name}.jsonl"
+
+    def numbers_by_name(self, model: str, known: Sequence[str]) -> dict[str, int]:
+        """The numbers of the labels that a model knows, by what it calls them."""
+        numbers: dict[str, int] = {}
+        for number, label in enumerate(self.labels):  # a model that was trained on this table has the written names
+            name = label if label in known and model != self.model else self.of_model.get(label, label)
+            if name in known:
+                numbers.setdefault(name, number)
+        return numbers
 
     def lock(self, what: str) -> Path:
         """The lock for the journal, or for the table."""
@@ -137,7 +148,8 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     if not names or not settings:
         raise LabelrError(f"{folder} holds no results of `labelr tag`", "tag some images first")
     model = str(settings["model"])
-    columns = _columns_of(model, settings["labels"], all_probs.shape[1], folder)
+    of_model = settings.get("model labels", settings["labels"])
+    columns = _columns_of(model, of_model, all_probs.shape[1], folder)
     chosen = [n for n, label in enumerate(settings["labels"]) if is_wanted(label, options)]
     labels, columns = [settings["labels"][number] for number in chosen], columns[chosen]
     if not labels:
@@ -161,7 +173,7 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     given[given == written] = NONE
     return Target(
         folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, thresholds,
-        model=model.rpartition(" ")[0],
+        model=model.rpartition(" ")[0], of_model=dict(zip(settings["labels"], of_model, strict=True)),
     )  # fmt: skip
 
 
@@ -171,7 +183,7 @@ def is_wanted(label: str, options: ReadOptions) -> bool:
 
 
 def _columns_of(model: str, labels: Sequence[str], num_probs: int, folder: Path) -> NDArray[np.int64]:
-    """The columns of the labels that were written among the probabilities of all labels of the model."""
+    """The columns of labels, by the model's names, among the probabilities of all labels of the model."""
     if num_probs == len(labels):
         return np.arange(num_probs)
     known = list(store.load_info(store.find(model.rpartition(" ")[0])).labels)

@@ -348,11 +348,11 @@ class Journal:
         with self._errors():
             self._database.execute("DELETE FROM links WHERE path = ?", (os.fsencode(path),))
 
-    def links_below(self, folder: Path) -> Iterator[Path]:
-        """The links below a folder."""
+    def links_below(self, folder: Path) -> Iterator[tuple[Path, bytes]]:
+        """The links below a folder, and what they are recognised by, without a look at signatures."""
         first, end = (os.fsencode(f"{folder}{os.sep}"), os.fsencode(f"{folder}{chr(ord(os.sep) + 1)}"))
-        rows = self._rows("SELECT path FROM links WHERE path >= ? AND path < ? ORDER BY path", first, end)
-        return (Path(os.fsdecode(path)) for (path,) in rows)
+        rows = self._rows("SELECT path, content FROM links WHERE path >= ? AND path < ? ORDER BY path", first, end)
+        return ((Path(os.fsdecode(path)), content) for path, content in rows)
 
     def restore(self) -> None:
         """Writes all results to disk, and the database itself again if it was deleted, as with the output directory.

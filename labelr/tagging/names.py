@@ -23,7 +23,8 @@ def written_names(
         K names, and the tags of `always`, each once.
 
     Raises:
-        LabelrError: If the table of names cannot be used, or a name would be written for two labels.
+        LabelrError: If the table of names cannot be used, a name would be written for two labels, or one that is
+            written into txt files would be several tags there.
     """
     renamed: dict[str, tuple[str, str]] = {}
     if options.rename is not None:
@@ -38,10 +39,10 @@ def written_names(
                 f"{where}: {label!r} and {names[name]!r} would both be written as {name!r}",
                 "give each label a name of its own, or leave one out with `--exclude`",
             )
-        _check_text(name, where)
+        _check_text(name, where, options)
         names[name] = label
     prefix = options.prefix or ""
-    _check_text(prefix, "prefix")
+    _check_text(prefix, "prefix", options)
     by_label = {label: f"{prefix}{name}" for name, label in names.items()}
     written = tuple(by_label[label] for label in chosen)
     return written, _always(written, options)
@@ -52,7 +53,7 @@ def _always(written: Sequence[str], options: TagOptions) -> tuple[str, ...]:
     for tag in tags:
         if not tag:
             raise SettingError("always: the tag is empty", "name a tag, such as `--always holiday`")
-        _check_text(tag, "always")
+        _check_text(tag, "always", options)
     taken = [tag for tag in tags if tag in written]
     if taken:
         raise SettingError(
@@ -61,7 +62,18 @@ def _always(written: Sequence[str], options: TagOptions) -> tuple[str, ...]:
     return tags
 
 
-def _check_text(text: str, where: str) -> None:
-    """Raises LabelrError if a name from a user has characters that files of tags cannot hold, such as line breaks."""
+def _check_text(text: str, where: str, options: TagOptions) -> None:
+    """Raises LabelrError if a name has characters that files of tags cannot hold, such as line breaks.
+
+    Args:
+        text: The name, or a part of it.
+        where: Where a user has given it; empty for a label of the model, which only txt files may not hold.
+        options: The formats that are written.
+    """
     if where and (printable(text, line=False) != text or "\n" in text):
         raise LabelrError(f"{where}: {text!r} has characters that are not printable", "delete them")
+    if "txt" in options.formats and ("," in text or "".join(text.splitlines()) != text):
+        hint = (
+            "delete the comma" if where else "give it another name with `--rename FILE`, or leave it out: `--exclude`"
+        )
+        raise LabelrError(f"{where or 'labels'}: {text!r} would be several tags in txt files", hint)

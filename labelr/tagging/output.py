@@ -116,11 +116,14 @@ def check_output(folder: Path) -> bool:
 def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     changed = [name for name in settings if name in previous and _identity(name, previous) != _identity(name, settings)]
     if changed:
+        implied = set()  # by others, which users know
+        if {"model", "labels"} & set(changed):
+            implied = {"model labels", *(["threshold"] if _are_fitted(previous, settings) else [])}
         differences = [
             f"{name} {'were' if name.endswith('s') else 'was'} {_format(previous[name])} and "
             f"{'are' if name.endswith('s') else 'is'} {_format(settings[name])}"
             for name in changed
-            if name != "threshold" or not {"model", "labels"} & set(changed) or not _are_fitted(previous, settings)
+            if name not in implied
         ]
         raise LabelrError(
             f"the results in {folder} have other settings: {'; '.join(differences)}",

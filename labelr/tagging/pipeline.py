@@ -229,6 +229,7 @@ class Tagger:
             "model": f"{self.model.name} ({self.model.info.digest[:12]})",
             "threshold": threshold,
             "labels": list(selection.labels),
+            "model labels": [self.model.labels[column] for column in selection.columns.tolist()],
             "always": list(selection.always),
             "top k": options.top_k,
             "min labels": options.min_labels,

@@ -118,14 +118,14 @@ def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
     return LabelrError(f"{what} cannot be made in {folder}: {reason}", "make copies with `--sort-as copy`")
 
 
-def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> int:
+def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> tuple[int, list[str]]:
     """Makes a link of each image in the folder of each of its labels, and removes those that no longer apply.
 
     A link that was removed by somebody else is not made again, unless its folder was removed as well. What labelr did
-    not make, or somebody has changed, is kept, and counted in a warning.
+    not make, somebody has changed, or may be all that is left of an image is kept, and counted in a warning.
 
     Returns:
-        The number of links that are there now.
+        The number of links that are there now, and notes on what else is there.
 
     Raises:
         LabelrError: If links cannot be made.
@@ -133,20 +133,21 @@ def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journ
     """
     sorter = Sorter(sorted_folder(tagger.options), tagger.options.sort_as, base, journal)
     names = safe_names(tagger.selection.labels)
-    pairs = ((image.result, names[index]) for image in images for index in image.ranked)
+    pairs = ((image.result, names[index]) for image in map(sorter.see, images) for index in image.ranked)
     for batch in in_batches(pairs, BATCH):
         signals.raise_if_stopped()
         sorter.add(batch)
     sorter.remove_others()
-    if sorter.kept:
-        log.warning(
-            "kept %s in %s that labelr did not make, or somebody has changed: %s",
-            pluralize(len(sorter.kept), "file"), sorter.folder,
-            preview([path.relative_to(sorter.folder).as_posix() for path in sorter.kept]),
-        )  # fmt: skip
+    changed = "that labelr did not make, or somebody has changed"
+    for paths, reason in ((sorter.kept, changed), (sorter.last, "whose image is gone or was replaced")):
+        if paths:
+            shown = preview([path.relative_to(sorter.folder).as_posix() for path in paths])
+            log.warning("kept %s in %s %s: %s", pluralize(len(paths), "file"), sorter.folder, reason, shown)
     if sorter.failed:
         log.warning("%s could not be sorted: %s", pluralize(len(sorter.failed), "image"), preview(list(sorter.failed)))
-    return sorter.num_links
+    unknown = sorter.count_unknown()
+    note = f"files in {sorter.folder} that belong to no run into this output directory, left as they are: {unknown:,}"
+    return sorter.num_links, [note] if unknown else []
 
 
 class Sorter:
@@ -158,6 +159,7 @@ class Sorter:
     Attributes:
         folder: The folder.
         kept: What is in the way of links and not labelr's.
+        last: Kept copies and hard links that may be all that is left of an image.
         failed: The images that could not be linked.
         num_links: The number of labelr's links that are there now.
     """
@@ -165,8 +167,9 @@ class Sorter:
     def __init__(self, folder: Path, kind: SortKind, base: Path, journal: Journal) -> None:
         self.folder = folder
         self.kept: list[Path] = []
+        self.last: list[Path] = []
         self.failed: dict[str, None] = {}
-        self.num_links = 0
+        self.num_links = self._num_same = 0
         self._kind = kind
         self._base = base
         self._journal = journal
@@ -175,12 +178,21 @@ class Sorter:
             _create(folder)  # it may have vanished during the run
             self._existing = {path.name for path in folder.iterdir()}  # in others, all links are made
             files.delete_drafts(folder)
+        self._unseen = {content for _, content in journal.links_below(folder) if content.startswith(b"copy ")}
+
+    def see(self, image: TaggedImage) -> TaggedImage:
+        """Takes note that an image exists, so that copies of it are not the last."""
+        self._unseen.discard(f"copy {image.result.digest}".encode())
+        return image
 
     def add(self, batch: Sequence[tuple[Result, str]]) -> None:
         """Makes the links of some images in the folders of these names, unless they are there."""
         planned = list(self._plan(batch))
         self._journal.commit()
-        for path, result, content in planned:
+        for path, result, before, content in planned:
+            if os.path.lexists(path) and _is_last_name(path, before):  # the image was replaced by another file
+                self.last.append(path)
+                continue
             try:
                 self._make(path, result)
             except UnreadableError:
@@ -195,8 +207,8 @@ class Sorter:
                 self._journal.put_link(path, Link(content, made=True))
                 self.num_links += 1
 
-    def _plan(self, batch: Sequence[tuple[Result, str]]) -> Iterator[tuple[Path, Result, bytes]]:
-        """The links to make, which are in the journal now."""
+    def _plan(self, batch: Sequence[tuple[Result, str]]) -> Iterator[tuple[Path, Result, bytes, bytes]]:
+        """The links to make, which are in the journal now, with what is recognised there before and after."""
         for result, name in batch:
             path, content = self.folder / name / link_name(result.name), self._content(result)
             self._wanted.add(_key(path))
@@ -208,12 +220,14 @@ class Sorter:
             if not exists or (known and was_ours and known.content != content):
                 before = known.content if known and was_ours else content
                 self._journal.put_link(path, Link(before, made=False))
-                yield path, result, content
+                yield path, result, before, content
             elif known and (was_ours or _is_ours(path, content)):
                 self._journal.put_link(path, Link(content, made=True))
                 self.num_links += 1
             elif not _is_ours(path, content):
                 self.kept.append(path)
+            else:
+                self._num_same += 1  # the link of another run to the same image
 
     def _content(self, result: Result) -> bytes:
         """What the link to an image is recognised by."""
@@ -238,12 +252,15 @@ class Sorter:
 
     def remove_others(self) -> None:
         """Removes the links of labelr's in the folder that were not wanted, and the folders that are empty then."""
-        others = [path for path in self._journal.links_below(self.folder) if _key(path) not in self._wanted]
+        others = [path for path, _ in self._journal.links_below(self.folder) if _key(path) not in self._wanted]
         for path in others:
             known = self._journal.link(path)
             if known is None or not files.is_inside(path, self.folder):
                 continue
-            if os.path.lexists(path) and _is_ours(path, known.content) and not _is_last_name(path, known.content):
+            is_ours = os.path.lexists(path) and _is_ours(path, known.content)
+            if is_ours and (known.content in self._unseen or _is_last_name(path, known.content)):
+                self.last.append(path)  # and forgotten: from now on, it belongs to the user
+            elif is_ours:
                 with files.deleting(path):
                     path.unlink()
                 with suppress(OSError):  # it is not empty
@@ -252,6 +269,14 @@ class Sorter:
                 self.kept.append(path)
             self._journal.forget_link(path)
         self._journal.commit()
+
+    def count_unknown(self) -> int:
+        """The number of files in the folders of labels that are of no known run and were not counted otherwise."""
+        counted = {*self.kept, *self.last}
+        folders = ((Path(folder), names) for folder, _, names in os.walk(self.folder))
+        found = (folder / name for folder, names in folders for name in names if folder != self.folder)
+        others = (path for path in found if not path.name.startswith(".") and path not in counted)
+        return self._num_same + sum(_key(path) not in self._wanted for path in others)
 
 
 def _key(path: Path) -> bytes:

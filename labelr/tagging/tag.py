@@ -79,7 +79,7 @@ class TagSummary:
         unread_pages: Number of pages after the first, or frames of animations, in images among `ok`, by ending.
         system_folders: Number of hidden and system folders that were not searched, by name.
         ignored_folders: Folders that match a pattern of `ignore`.
-        notes: What was left out, and what is not used of images that were opened, one sentence each.
+        notes: What was left out, what is not used of images that were opened, and what is left as it is, one line each.
         seconds: Wall time.
         images_per_second: Images opened per second.
         per_label: Number of images that each label was written for.
@@ -299,6 +299,7 @@ def tag(
         summary.count_known(summary.failed - len(new_failures))
         summary.vanished = writer.finish(track)
         summary.links, summary.pages = writer.num_links, writer.num_pages
+        summary.notes += writer.notes
         summary.finish(time.perf_counter() - start)
         summary.run = Run(run_settings, tagger.selection)
         _write_summary(folder, summary)

@@ -57,10 +57,12 @@ class DirectoryWriter:
     Attributes:
         num_links: Links or copies of images that are sorted, after `finish`.
         num_pages: Pages of the gallery, after `finish`.
+        notes: What else the user should know, after `finish`.
     """
 
     def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
         self.num_links = self.num_pages = 0
+        self.notes: list[str] = []
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
         self._photo_files = PhotoFiles(tagger)
@@ -239,7 +241,7 @@ class DirectoryWriter:
                 self._folder, self._tagged, self._tagger, self._base, self._journal, self._replacing, track
             )
         if self._tagger.options.sort_into is not None:
-            self.num_links = sort_images(self._tagged(), self._tagger, self._base, self._journal)
+            self.num_links, self.notes = sort_images(self._tagged(), self._tagger, self._base, self._journal)
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
             raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
