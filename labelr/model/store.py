@@ -65,7 +65,11 @@ def check_name(name: str, what: str = "model") -> str:
         raise SettingError(
             f"a {what} cannot be called {name!r}",
             "use letters, digits, `-`, `_` and single dots, starting with a letter or digit"
-            + ("; `fit --output DIR` saves a model elsewhere" if what == "model" and os.sep in name else ""),
+            + (
+                "; `fit --output DIR` saves a model elsewhere"
+                if what == "model" and {".", "/", os.sep} & {*name}
+                else ""
+            ),
         )
     return name
 
