@@ -394,6 +394,27 @@ def test_image_zooms_by_keys_wheel_and_double_click(review: Review, window: Open
     assert seen.page.evaluate(scale) == 1
 
 
+def test_100_000_images_are_a_page_of_tiles_that_answer_keys_at_once(
+    serve: Callable[..., Review], window: Open, shapes: Path, tmp_path: Path
+) -> None:
+    folder, count = tmp_path / "many", 100_000
+    folder.mkdir()
+    for first in range(0, count, 50_000):  # a file may not have more links
+        shutil.copy(shapes / "images" / "00000.png", folder / f"{first:05d}.png")
+        for number in range(first + 1, first + 50_000):
+            os.link(folder / f"{first:05d}.png", folder / f"{number:05d}.png")
+    rows = (f"{number:05d}.png,{number % 2}" for number in range(count))
+    (folder / "labels.csv").write_text("filename,odd\n" + "\n".join(rows) + "\n")
+    start = time.monotonic()
+    seen = window(serve(folder).address, "queue=sweep")
+    print(f"start of the server and first page with its images: {time.monotonic() - start:.2f} s")  # noqa: T201
+    assert 20 <= seen.page.locator(".tile").count() <= 120
+    assert "100,000" in seen.page.locator("body").inner_text()
+    seen.press("ArrowRight", "x")
+    seen.page.evaluate("new Promise(requestAnimationFrame)")
+    assert seen.tile(1).get_attribute("aria-pressed") == "true"
+
+
 # --- modes, names and sizes ------------------------------------------------------------------------------------------
 
 
