@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from labelr.errors import LabelrError, first_line
@@ -143,6 +144,22 @@ def check_new(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise LabelrError(f"{path} exists already", "replace it with `--force`, or name another file")
     check_writable(path.parent)
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Names like that of a file, with a number before its suffix: 1, 2, ..."""
+    return (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+
+
+def set_aside(path: Path) -> Path:
+    """Gives a file the first numbered name that is free, and returns that.
+
+    Raises:
+        LabelrError: If it cannot be renamed.
+    """
+    kept = next(other for other in numbered(path) if not os.path.lexists(other))
+    with writing(path):
+        return path.rename(kept)
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.data import thumbnails
+from labelr.locks import LOCK_FILE, delete_lock
 
-PIXELS_FILE, DIGESTS_FILE, LOCK_FILE = "pixels.bin", "digests.txt", ".lock"
+PIXELS_FILE, DIGESTS_FILE = "pixels.bin", "digests.txt"
 DRAFT = ".draft-"
 FEATURES_PREFIX = "features-"
 """Names of stores that hold features of a backbone start like this; the others hold pixels."""
@@ -121,8 +122,7 @@ def writing(store: Path) -> Iterator[None]:
         yield
     finally:
         # A file that stays would be a lock that is held for ever on file systems without flock, where it counts itself.
-        with suppress(OSError):
-            (cache_folder() / LOCK_FILE).unlink()
+        delete_lock(cache_folder())
         lock.release()
 
 

@@ -147,11 +147,11 @@ class TableFile:
     def _add_columns(self, labels: Sequence[str]) -> None:
         if labels and not self._table.numbers[0]:
             raise LabelrError(f"{self.path} has no header to which labels can be added", "add a header to it")
+        numbers = {number: row for row, number in enumerate(self._table.numbers)}
         for label in labels:
             column = len(self._table.header)
             is_escaped = may_be_ours(self.path, self._table.header)  # only then it is read without its apostrophe
             name = serialization.escape_formula(label) if is_escaped else label
-            numbers = {number: row for row, number in enumerate(self._table.numbers)}
             for index, record in enumerate(self._records):
                 row = numbers.get(index + 1)
                 if row is not None:

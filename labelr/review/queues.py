@@ -194,18 +194,8 @@ class Queues:
             distances = np.abs(_log_odds(target.probs[:, image]) - _log_odds(target.thresholds))
             near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
             return Item(image, near.tolist() if label is None else [label])
-        values = self.session.answers[:, image] if self.blind else self._values_of(image)
+        values = self.session.answers[:, image] if self.blind else self.session.values(slice(None), image)
         return Item(image, np.flatnonzero(values == YES).tolist())
-
-    def _values_of(self, image: int) -> NDArray[np.int8]:
-        """What holds of each label for an image; see `Session.values`."""
-        target, answers = self.session.target, self.session.answers[:, image]
-        value = target.given[:, image]
-        if target.probs is not None:
-            probs = target.probs[:, image]
-            predicted = np.where(np.isnan(probs) | np.isnan(target.thresholds), NONE, probs >= target.thresholds)
-            value = np.where(value == NONE, predicted, value)
-        return np.where(answers == NONE, value, answers).astype(np.int8)
 
     def _asked(self, queue: str) -> dict[int, Item]:
         """The images of the suspects or of the near-duplicates, with the labels in question, the worst first."""
@@ -247,7 +237,7 @@ class Queues:
         """The images of groups of near-duplicates that differ in a label, group by group."""
         found = {}
         for group in self.duplicates or ():
-            values = np.stack([self._values_of(image) for image in group])
+            values = np.stack([self.session.values(slice(None), image) for image in group])
             differ = ((values == YES).any(axis=0) & (values == NO).any(axis=0)).nonzero()[0].tolist()
             for image in group if differ else ():
                 others = [self.session.target.names[other] for other in group if other != image]

@@ -5,8 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from itertools import count
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +167,7 @@ class Saver:
         except BaseException:
             table.digest = ""  # some cells may be replaced: it is read again
             raise
-        _write(self._path, content)
+        files.write_atomically(self._path, content, like=self._path if self._path.exists() else None)
         self._table, self._digest = table, table.digest
         return table.digest
 
@@ -178,7 +177,11 @@ class Saver:
         if self._session.backup:
             return path.with_name(self._session.backup)
         digest = files.digest(self._path)
-        return next(each for each in _numbered(path) if not os.path.lexists(each) or files.digest(each) == digest)
+        return next(
+            each
+            for each in chain([path], files.numbered(path))
+            if not os.path.lexists(each) or files.digest(each) == digest
+        )
 
     def _back_up(self) -> None:
         """Copies the label file, once for each journal: there may be a copy of another program, or of an old review."""
@@ -196,11 +199,9 @@ class Saver:
             content = serialization.csv_text(*_reviewed_rows(session)).encode("utf-8", "surrogateescape")
         found = files.digest(self._path)
         if found and found != session.saved_digest:
-            kept = _free_name(self._path)
-            with files.writing(kept):
-                self._path.rename(kept)
+            kept = files.set_aside(self._path)
             self.warning = f"{target.table.name} was changed by another program; that file is now called {kept.name}."
-        _write(self._path, content)
+        files.write_atomically(self._path, content, like=self._path if self._path.exists() else None)
         return files.digest(self._path)
 
     def _note_edit(self) -> None:
@@ -275,15 +276,6 @@ def _describe_edit(num_again: int, num_dropped: int) -> str:
     return "".join(parts)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replaces a file, whose permissions stay."""
-    mode = path.stat().st_mode & 0o7777 if path.exists() else None
-    files.write_atomically(path, content)
-    if mode is not None:
-        with suppress(OSError):
-            path.chmod(mode)
-
-
 def _status(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file does; None if there is none."""
     try:
@@ -291,14 +283,3 @@ def _status(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _free_name(path: Path) -> Path:
-    """A name that is free: that of a path, or one with a number before its suffix."""
-    return next(other for other in _numbered(path) if not os.path.lexists(other))
-
-
-def _numbered(path: Path) -> Iterator[Path]:
-    """A path, and others with a number before its suffix."""
-    yield path
-    yield from (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))

@@ -313,15 +313,23 @@ class Session:
         cells = {cell for step in steps for cell in zip(step.labels.tolist(), step.images.tolist(), strict=True)}
         return [Cell(label, image, int(self.answers[label, image])) for label, image in sorted(cells)]
 
-    def values(self, label: int) -> Codes:
-        """What holds now of a label: the answer, else what is given, else what is predicted; UNKNOWN, or NONE."""
-        target = self.target
-        value = target.given[label].copy()
-        if target.probs is not None and not np.isnan(target.thresholds[label]):
-            probs = target.probs[label]
-            predicted = np.where(np.isnan(probs), NONE, probs >= target.thresholds[label]).astype(np.int8)
+    def values(self, labels: Any, images: Any = slice(None)) -> Codes:
+        """What holds now: the answer, else what is given, else what is predicted; UNKNOWN, or NONE.
+
+        Args:
+            labels: A label, or all as a slice.
+            images: An image, or all as a slice.
+
+        Returns:
+            The codes of one label for all images, shape ``(N,)``, or of all labels for one image, shape ``(L,)``.
+        """
+        target, answers = self.target, self.answers[labels, images]
+        value = target.given[labels, images]
+        if target.probs is not None:
+            probs, thresholds = target.probs[labels, images], target.thresholds[labels]
+            predicted = np.where(np.isnan(probs) | np.isnan(thresholds), NONE, probs >= thresholds)
             value = np.where(value == NONE, predicted, value)
-        values: Codes = np.where(self.answers[label] == NONE, value, self.answers[label]).astype(np.int8)
+        values: Codes = np.where(answers == NONE, value, answers).astype(np.int8)
         return values
 
     def counts(self, label: int) -> dict[str, int]:

@@ -1,10 +1,8 @@
 """A gallery of tagged images: HTML pages with thumbnails for each label, which open without a network."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,9 +15,10 @@ from labelr.data.images import UnreadableError, read_thumbnail
 from labelr.data.prefetch import map_ahead
 from labelr.errors import LabelrError, pluralize
 from labelr.progress import Track
+from labelr.tagging.exports import Images, Replacing
 from labelr.tagging.journal import Journal
 from labelr.tagging.output import GALLERY, is_edited, pages_in
-from labelr.tagging.pipeline import TaggedImage, Tagger
+from labelr.tagging.pipeline import Tagger
 from labelr.tagging.sorting import safe_names
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
@@ -31,9 +30,6 @@ PAGE_SIZE, MAX_BELOW = 240, 60
 MAX_VALUES = 8_000_000
 """Probabilities that are held in memory at a time."""
 UNLABELLED = "no label"
-
-Replacing = Callable[[Path], AbstractContextManager[BufferedWriter]]
-Images = Callable[[], Iterator[TaggedImage]]
 
 
 def write_gallery(

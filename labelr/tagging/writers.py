@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -118,7 +117,7 @@ class DirectoryWriter:
             if known:
                 raise UnwritableFileError(f"{path.name} was edited after labelr wrote it, and is kept")
             if self._force:
-                self._renamed.append(_rename(path))
+                self._renamed.append(files.set_aside(path))
                 digests[0] = ""
         if not known and os.path.exists(path):
             raise UnwritableFileError(
@@ -303,7 +302,9 @@ class DirectoryWriter:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             name = path.relative_to(self._folder).as_posix()
             if is_edited(path, (digest, *self._journal.table_digests(name))):
-                log.warning("nothing shows that labelr wrote %s, which is now called %s", path, _rename(path).name)
+                log.warning(
+                    "nothing shows that labelr wrote %s, which is now called %s", path, files.set_aside(path).name
+                )
             self._journal.put_table(name, files.digest(path), digest)
         self._tables.append(path)
 
@@ -393,14 +394,6 @@ def write_table(
         text.write(serialization.csv_text(header, (), excel=excel))
         serialization.write_rows(text, rows, excel=excel)
         text.detach()
-
-
-def _rename(path: Path) -> Path:
-    """Gives a file a number that is free before its suffix."""
-    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    kept = next(other for other in numbered if not os.path.lexists(other))
-    with files.writing(path):
-        return path.rename(kept)
 
 
 def _is_gone(path: Path) -> bool:
