@@ -13,8 +13,8 @@ from labelr.errors import LabelrError, suggest
 
 FOLDER = Path(__file__).parents[1] / "guide"
 TOPICS = (
-    "labels", "training", "backbones", "scores", "tagging", "photos", "review", "tuning", "models", "scripts", "python",
-    "promises", "figures",
+    "labels", "training", "backbones", "scores", "tagging", "photos", "review", "tuning", "models", "scripts", "scale",
+    "python", "promises", "figures",
 )  # fmt: skip
 
 
