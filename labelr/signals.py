@@ -1,7 +1,9 @@
 """Signals that ask the process to stop: at once, or at the next safe point of work that must not be interrupted."""
 
 import atexit
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +95,17 @@ def deferred() -> Iterator[None]:
     finally:
         _state.depth -= 1
     raise_if_stopped()
+
+
+def stop_with_parent() -> None:
+    """Sends this process SIGTERM when the parent is gone, which holds the other end of stdin, also after a kill."""
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not by `sys.stdin`, whose lock would be held at exit
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def stop_requested() -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, error_of, put, read_table
 
-from labelr.data.formats.encodings import find_encoding
+from labelr.data.formats.encodings import find_encodings
 
 TEXTS = {
     "cp1252": (
@@ -98,7 +98,7 @@ def test_words_are_read_as_written(encoding: str, words: str) -> None:
     tags = "".join(f"{row}.jpg,{labels[row % len(labels)]}\n" for row in range(8))
     for text in (wide, tags):
         data = text.encode(encoding)
-        assert data.decode(find_encoding(data)) == text
+        assert data.decode(*find_encodings([data])) == text
 
 
 def test_encoding_is_named(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_rows_in_utf_8_and_rows_in_another_encoding_are_an_error_that_names_the_
 
 
 def test_bytes_of_a_file_name_do_not_change_the_encoding_of_a_file_in_utf_8() -> None:
-    assert find_encoding("filename,été,forêt\n".encode() + b"caf\xe9.jpg,1,0\n") == "utf-8"
+    assert find_encodings(["filename,été,forêt\n".encode() + b"caf\xe9.jpg,1,0\n"]) == ["utf-8"]
 
 
 def test_rare_encoding_is_left_to_the_library() -> None:
     words = "Đây là một con chó và một con mèo trong vườn ".encode("cp1258", "ignore")
-    assert words.decode(find_encoding(words))
+    assert words.decode(*find_encodings([words]))

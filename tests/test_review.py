@@ -32,7 +32,7 @@ from labelr.review.save import Saver
 from labelr.review.server import Server
 from labelr.review.session import ANSWERS, Cell, ConflictError, Session
 from labelr.review.targets import Target, read_target
-from labelr.review.thumbnails import Thumbnails
+from labelr.review.thumbnails import cached_thumbnail, read_image
 from labelr.tagging.tag import tag
 from labelr.training.fit import fit
 
@@ -158,7 +158,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     queues = Queues(opened.session)
     server = Server(0)
     work = Background(opened.session, queues, opened.saver, None)
-    server.start(Api(opened.session, queues, Thumbnails(10**9), opened.saver, work))
+    server.start(Api(opened.session, queues, opened.saver, work))
     yield server
     server.stop()
 
@@ -253,16 +253,14 @@ def test_thumbnail_is_a_small_picture_with_a_tag(served: Server) -> None:
 
 
 def test_thumbnails_are_cached_and_cleared_like_pixels(photos: Path, cli: Cli) -> None:
-    thumbnails = Thumbnails(10**9)
-    assert thumbnails.read(photos / "a.jpg", 160) == thumbnails.read(photos / "a.jpg", 160)
+    first, second = (cached_thumbnail(photos / "a.jpg", 160, 10**9) for _ in range(2))
+    assert first == second
     assert [(row["kind"], row["images"]) for row in pixel_cache.describe()] == [("thumbnails", 1)]
     assert "1 thumbnail" in cli("cache", "clear").err
     assert pixel_cache.describe() == []
 
 
 def test_image_that_browsers_do_not_show_is_converted(tmp_path: Path) -> None:
-    from labelr.review.thumbnails import read_image
-
     Image.new("RGB", (9, 9)).save(tmp_path / "a.tif")
     assert read_image(tmp_path / "a.tif", 10**6)[1] == "image/jpeg"
 
@@ -270,7 +268,7 @@ def test_image_that_browsers_do_not_show_is_converted(tmp_path: Path) -> None:
 def test_broken_image_has_an_error_and_no_picture(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"GIF?")
     with pytest.raises(LabelrError, match=r"a\.jpg"):
-        Thumbnails(10**9).read(tmp_path / "a.jpg", 160)
+        cached_thumbnail(tmp_path / "a.jpg", 160, 10**9)
 
 
 # --- the label file ---------------------------------------------------------------------------------------------------
@@ -356,7 +354,7 @@ UNFIT = {
 def test_label_that_the_file_cannot_hold_is_refused(content: bytes, name: str, other: str, tmp_path: Path) -> None:
     opened = Review(make_photos(tmp_path / "photos", ["a.jpg", "b.jpg"], labels=content))
     work = Background(opened.session, Queues(opened.session), opened.saver, None)
-    api = Api(opened.session, Queues(opened.session), Thumbnails(10**9), opened.saver, work)
+    api = Api(opened.session, Queues(opened.session), opened.saver, work)
     with pytest.raises(LabelrError) as caught:
         api.add_label({"name": f" {name} "})
     assert caught.value.hint

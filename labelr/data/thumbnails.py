@@ -1,12 +1,18 @@
-"""The cache of thumbnails on disk, by the content of their image files: made for the review page, limited, cleared."""
+"""Thumbnails as JPEG, and their cache on disk by the content of the image files, which is limited and cleared."""
 
+import io
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from labelr import files
+from PIL import Image
 
+from labelr import files
+from labelr.data.strips import Pixels
+
+SMALL_BYTES, QUALITIES_OF_SMALL = 16_000, (78, 55, 35, 15)
+"""The bytes of a thumbnail in a page of many, which keep a page of noisy images small, too, and how it is encoded."""
 MAX_BYTES = 2**30
 """Size of the cache; when it is exceeded, the oldest thumbnails are deleted."""
 DELETED_AT_ONCE = 1000
@@ -15,6 +21,18 @@ DELETED_AT_ONCE = 1000
 def cache_file() -> Path:
     """The database of thumbnails."""
     return files.home() / "thumbnails.sqlite"
+
+
+def encode_jpeg(pixels: Pixels, qualities: Sequence[int] = (85,)) -> bytes:
+    """The pixels as JPEG in the first of some qualities that takes at most `SMALL_BYTES`, else in the last one."""
+    content = b""
+    for quality in qualities:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+        content = buffer.getvalue()
+        if len(content) <= SMALL_BYTES:
+            break
+    return content
 
 
 @contextmanager

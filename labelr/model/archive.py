@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
-from itertools import count
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO
 
@@ -183,16 +182,14 @@ def _remove(draft: Path) -> None:
 
 def _move(folder: Path, models: Path, stem: str, name: str | None) -> Path:
     """Moves a complete model to its name, or to the first that is free."""
-    for number in count(1):
-        target = models / (name or (stem if number == 1 else f"{stem}-{number}"))
+    for free in [name] if name else store.numbered_names(stem):
+        target = models / free
         if not os.path.lexists(target):
             try:
                 return folder.rename(target)
             except OSError as error:
                 if not os.path.lexists(target):  # else another process was faster
                     raise files.write_error(target, error) from error
-        if name is not None:
-            break
     raise _taken(target)
 
 

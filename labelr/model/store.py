@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,11 @@ def check_name(name: str, what: str = "model") -> str:
 def make_name(text: str) -> str:
     """A valid name made from any text."""
     return re.sub(r"\.{2,}", ".", re.sub(r"[^\w.+-]+", "-", text))[:80].strip("-._+") or "model"
+
+
+def numbered_names(stem: str) -> Iterator[str]:
+    """The names to try where one may be taken: ``stem``, ``stem-2``, ``stem-3``, ..."""
+    return (stem if number == 1 else f"{stem}-{number}" for number in count(1))
 
 
 # --- save and load ---------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from labelr.errors import LabelrError
 from labelr.review.background import Background
 from labelr.review.queues import TITLES, Filter, Queues, cell
 from labelr.review.save import Saver
-from labelr.review.session import ANSWERS, Cell, Session
-from labelr.review.thumbnails import Thumbnails, read_image
+from labelr.review.session import ANSWERS, NAMES, Cell, Session
+from labelr.review.thumbnails import cached_thumbnail, etag, read_image, size_of
 
 MAX_ITEMS = 500
 """Items in a response, at most."""
@@ -30,11 +30,8 @@ class NotFoundError(LabelrError):
 class Api:
     """What the page asks for, of one session."""
 
-    def __init__(
-        self, session: Session, queues: Queues, thumbnails: Thumbnails, saver: Saver, work: Background
-    ) -> None:
-        self.session, self.queues, self.thumbnails = session, queues, thumbnails
-        self.saver, self.work = saver, work
+    def __init__(self, session: Session, queues: Queues, saver: Saver, work: Background) -> None:
+        self.session, self.queues, self.saver, self.work = session, queues, saver, work
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -78,7 +75,7 @@ class Api:
         """All labels of an image."""
         image = self._image(request)
         session, target = self.session, self.session.target
-        width, height = self.thumbnails.size_of(target.root / target.names[image])
+        width, height = size_of(target.root / target.names[image], target.options.max_pixels)
         with session.lock:
             cells = []
             for label in range(len(target.labels)):
@@ -101,12 +98,12 @@ class Api:
         size = 160 if request.query_params.get("size") == "160" else 320
         target = self.session.target
         path = target.root / target.names[self._image(request)]
-        tag = self.thumbnails.tag_of(path, size)
+        tag = etag(path, size)
         headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        content, kind = self.thumbnails.read(path, size)
-        return Response(content, media_type=kind, headers=headers)
+        content = cached_thumbnail(path, size, target.options.max_pixels)
+        return Response(content, media_type="image/jpeg", headers=headers)
 
     def picture(self, request: Request) -> Response:
         """An image as a browser can show it."""
@@ -178,10 +175,9 @@ class Api:
         return {"revision": session.revision, "undo": len(session.done), "redo": len(session.undone)}
 
     def _changed(self, cells: list[Cell]) -> dict[str, Any]:
-        names = {code: name for name, code in ANSWERS.items()}
         self.saver.notify()
         with self.session.lock:
-            changes = [{"image": one.image, "label": one.label, "answer": names[one.answer]} for one in cells]
+            changes = [{"image": one.image, "label": one.label, "answer": NAMES[one.answer]} for one in cells]
             return {"changes": changes, "labels": self._labels(), "refit": self._refit(), **self._position()}
 
     def _list(self, request: Request) -> tuple[str, int | None, Any]:

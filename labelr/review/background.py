@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +27,6 @@ from labelr.progress import Description, Total
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
 from labelr.review.session import ConflictError, Session
-from labelr.review.targets import NO, NONE, YES
 
 OF_IMAGES = (*ImageOptions.names(), "images", "max_cells", "cache_limit")
 """Settings that also hold where another table of labels is read than the one that they were given for."""
@@ -148,17 +146,8 @@ class Background:
         session = self._session
         with session.lock:
             number_of = {label: number for number, label in enumerate(session.target.labels)}
-            lost = [
-                label for label in self._labels
-                if label not in number_of or not all(self._has(number_of[label], code) for code in (YES, NO))
-            ]  # fmt: skip
+            lost = [each for each in self._labels if each not in number_of or not session.is_learnable(number_of[each])]
         return f"it needs a yes and a no for each of its labels, and lacks one for {preview(lost)}" if lost else ""
-
-    def _has(self, label: int, code: int) -> bool:
-        """Whether an image has this answer, or in a labelled data set this given label."""
-        answers, given = self._session.answers[label], self._session.target.given[label]
-        is_data_set = self._session.target.data is not None
-        return bool((answers == code).any() or (is_data_set and ((given == code) & (answers == NONE)).any()))
 
     def _start(self, work: Callable[[], None]) -> None:
         with self._lock:
@@ -281,5 +270,4 @@ def _free_name(model: Path) -> str:
     from labelr.model import store
 
     base = re.sub(r"-reviewed(-\d+)?$", "", model.name) + "-reviewed"
-    names = (base if number == 1 else f"{base}-{number}" for number in count(1))
-    return next(name for name in names if not os.path.lexists(store.models_folder() / name))
+    return next(name for name in store.numbered_names(base) if not os.path.lexists(store.models_folder() / name))

@@ -64,7 +64,7 @@ class TableFile:
         self._table = columns.table
         self._row_of = {matched[name]: row for row, name in enumerate(columns.names) if name in matched}
         self._is_wide = layout.startswith(wide.DESCRIPTION)
-        self._column = -1 if self._is_wide else columns.named_or_text()[0]
+        self._column = -1 if self._is_wide else columns.label_columns[0]
         if self._is_wide:
             self._marks = wide.read_marks(columns, options)
         else:

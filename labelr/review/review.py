@@ -12,7 +12,6 @@ from labelr.review.save import Saver
 from labelr.review.server import Server
 from labelr.review.session import Session
 from labelr.review.targets import read_target
-from labelr.review.thumbnails import Thumbnails
 
 
 def review(
@@ -59,7 +58,7 @@ def review(
         work.train()
     elif model is not None:
         work.predict()
-    server.start(Api(session, queues, Thumbnails(options.max_pixels), saver, work))
+    server.start(Api(session, queues, saver, work))
     try:
         ready(server.address, server.address_once)
         server.wait()

@@ -79,6 +79,7 @@ class Session:
         """Cells, by image and label, whose answers the label file lacks although `saved_at` says otherwise."""
         self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
+        self._learnable: dict[int, bool] = {}
         self._image_of: dict[str, int] = {}
         self.refresh()
 
@@ -136,6 +137,7 @@ class Session:
         self._left |= step.skipped
         for label in np.unique(step.labels).tolist():
             self._counts.pop(label, None)
+            self._learnable.pop(label, None)
 
     def _step(self, cells: Iterable[Sequence[Any]]) -> Step:
         """The step of some cells of an entry: image, label and answer by name. Others are skipped."""
@@ -302,7 +304,7 @@ class Session:
             if before == cell.answer:
                 self.answers[key] = NONE
                 num_dropped += 1
-        self._counts.clear()
+        self.forget_counts()
         return num_again, num_dropped
 
     # --- what they see -----------------------------------------------------------------------------------------------
@@ -341,9 +343,18 @@ class Session:
             self._counts[label] = {"yes": yes, "no": no, "unknown": len(values) - yes - no, "reviewed": reviewed}
         return self._counts[label]
 
+    def is_learnable(self, label: int) -> bool:
+        """Whether a label has a yes and a no: answers, or in a labelled data set what is given without an answer."""
+        if label not in self._learnable:
+            answers, given = self.answers[label], self.target.given[label]
+            said = answers if self.target.data is None else np.where(answers == NONE, given, answers)
+            self._learnable[label] = bool((said == YES).any() and (said == NO).any())
+        return self._learnable[label]
+
     def forget_counts(self) -> None:
         """Has the numbers of all labels counted again, as after new probabilities."""
         self._counts.clear()
+        self._learnable.clear()
 
 
 def _now() -> str:

@@ -1,9 +1,6 @@
-"""Small pictures of images, made on demand and cached by content; and images as a browser can show them."""
+"""Images as a browser can show them: thumbnails, cached by content, and the image itself or a picture of it."""
 
-import io
 from pathlib import Path
-
-from PIL import Image
 
 from labelr.data import thumbnails
 from labelr.data.images import UnreadableError, content_digest, decode, open_file, read_thumbnail
@@ -12,44 +9,39 @@ from labelr.errors import LabelrError
 SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
 """How files begin that browsers show as labelr reads them, and their types."""
 FULL_SIZE = 2048
-QUALITY = 85
 
 
-class Thumbnails:
-    """Thumbnails of images with at most `max_pixels`."""
+def etag(path: Path, size: int) -> str:
+    """What changes when the file does, as an ETag."""
+    try:
+        status = path.stat()
+    except OSError:
+        return '""'
+    return f'"{size}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"'
 
-    def __init__(self, max_pixels: int) -> None:
-        self._max_pixels = max_pixels
 
-    def tag_of(self, path: Path, size: int) -> str:
-        """What changes when the file does, as an ETag."""
-        try:
-            status = path.stat()
-        except OSError:
-            return '""'
-        return f'"{size}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"'
+def cached_thumbnail(path: Path, size: int, max_pixels: int) -> bytes:
+    """A picture whose longer edge is `size`, as JPEG. Raises LabelrError if the image cannot be opened."""
+    try:
+        with open_file(path) as file:
+            digest = content_digest(file)
+    except UnreadableError as error:
+        raise LabelrError(f"{path.name}: {error}") from error
+    content = thumbnails.get(digest, size)
+    if content is None:
+        content = _as_jpeg(path, size, max_pixels)
+        thumbnails.put(digest, size, content)
+    return content
 
-    def read(self, path: Path, size: int) -> tuple[bytes, str]:
-        """A picture whose longer edge is `size`, and its type. Raises LabelrError if the image cannot be opened."""
-        try:
-            with open_file(path) as file:
-                digest = content_digest(file)
-        except UnreadableError as error:
-            raise LabelrError(f"{path.name}: {error}") from error
-        content = thumbnails.get(digest, size)
-        if content is None:
-            content = _as_jpeg(path, size, self._max_pixels)
-            thumbnails.put(digest, size, content)
-        return content, "image/jpeg"
 
-    def size_of(self, path: Path) -> tuple[int, int]:
-        """Width and height of an upright image; 0 where it does not open."""
-        try:
-            with open_file(path) as file:
-                decoded = decode(file, 32, max_pixels=self._max_pixels, value_range="own")
-        except UnreadableError:
-            return 0, 0
-        return decoded.width, decoded.height
+def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Width and height of an upright image; 0 where it does not open."""
+    try:
+        with open_file(path) as file:
+            decoded = decode(file, 32, max_pixels=max_pixels, value_range="own")
+    except UnreadableError:
+        return 0, 0
+    return decoded.width, decoded.height
 
 
 def read_image(path: Path, max_pixels: int) -> tuple[bytes, str]:
@@ -73,9 +65,6 @@ def read_image(path: Path, max_pixels: int) -> tuple[bytes, str]:
 
 def _as_jpeg(path: Path, size: int, max_pixels: int) -> bytes:
     try:
-        pixels = read_thumbnail(path, size, max_pixels=max_pixels, value_range="own")
+        return thumbnails.encode_jpeg(read_thumbnail(path, size, max_pixels=max_pixels, value_range="own"))
     except UnreadableError as error:
         raise LabelrError(f"{path.name}: {error}") from error
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()

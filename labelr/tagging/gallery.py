@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelr import files, signals
 from labelr.data.images import UnreadableError, read_thumbnail
 from labelr.data.prefetch import map_ahead
+from labelr.data.thumbnails import QUALITIES_OF_SMALL, encode_jpeg
 from labelr.errors import LabelrError, pluralize
 from labelr.progress import Track
 from labelr.tagging.exports import Images, Replacing
@@ -174,15 +175,13 @@ class Gallery:
 
     def make_thumbnails(self, track: Track) -> None:
         """Makes the thumbnails that are not there yet, on threads."""
-        from labelr.scoring.report.sections import encode_jpeg
-
         runtime = self.tagger.model.runtime
         threads, max_pixels = max(runtime.threads, runtime.workers), self.tagger.options.max_pixels
 
         def make(name: str, path: Path) -> None:
             with suppress(UnreadableError):  # it has changed meanwhile, and its place stays empty
                 pixels = read_thumbnail(self.base / name, THUMBNAIL_SIZE, max_pixels=max_pixels, value_range="own")
-                files.write_atomically(path, encode_jpeg(pixels), durable=False)
+                files.write_atomically(path, encode_jpeg(pixels, QUALITIES_OF_SMALL), durable=False)
 
         paths = ((name, self._thumbnails / f"{digest}.jpg") for digest, name in self.shown.items())
         missing = (task for task in paths if not task[1].exists())

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -272,8 +271,8 @@ def _locked(folder: Path, *, keep: bool = False) -> Iterator[Path]:
 
 def _lock_first_free(stem: str, stack: ExitStack) -> Path:
     """Locks the first of ``stem``, ``stem-2``, ... that holds no model and is not in use, until `stack` is closed."""
-    for number in count(1):
-        folder = store.models_folder() / (stem if number == 1 else f"{stem}-{number}")
+    for name in store.numbered_names(stem):
+        folder = store.models_folder() / name
         if folder.exists() and not _is_vacant(folder):
             continue
         if locks.is_locked(folder):

@@ -4,7 +4,6 @@ import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +103,7 @@ def earlier_folder(study: Study, settings: Mapping[str, Any]) -> Path | None:
 
 def _new_folder(result: TuneResult) -> Path:
     stem = store.make_name(name_of_data([Path(folder) for folder in result.plan.data]))
-    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-    return next(folder for name in names if not (folder := store.models_folder() / name).exists())
+    return next(folder for name in store.numbered_names(stem) if not (folder := store.models_folder() / name).exists())
 
 
 def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Track) -> dict[str, float] | None:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -214,7 +213,7 @@ def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) 
     """
     stem, url = store.make_name(default_name), target.storage
     chosen = target.study or (stem if url else None)
-    names = iter([chosen]) if chosen else (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    names = [chosen] if chosen else store.numbered_names(stem)
     parent = files.make_folder(files.home() / "studies")
     with FileLock(parent / ".lock"):
         for name in names:

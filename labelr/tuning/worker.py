@@ -227,13 +227,6 @@ class _PipeHandler(logging.Handler):
             time.sleep(LIFE_SECONDS)
 
 
-def _stop_with_parent() -> None:
-    """Sends this process SIGTERM when the parent, which holds the other end of stdin, is gone."""
-    while os.read(0, 1):  # not by `sys.stdin`, whose lock would be held at exit
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _work(folder: Path, plan: Plan, library: logging.Logger) -> None:
     level, config = library.level, plan.config
     library.setLevel(logging.ERROR)  # the parent has loaded the same data, and has logged what there is to say
@@ -249,7 +242,7 @@ def _work(folder: Path, plan: Plan, library: logging.Logger) -> None:
 def main(folder: Path, plan: str, level: int) -> int:
     """Works on the study in a directory by a plan in JSON; the exit code."""
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    signals.stop_with_parent()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported by its reason
     handler = _PipeHandler(os.dup(1))
     os.dup2(2, 1)  # what others print must not disturb the messages

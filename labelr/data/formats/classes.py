@@ -47,7 +47,6 @@ def read(source: Source) -> LabelTable:
     marks = mark_columns(columns)
     targets_of_marks, assumptions, invalid_cells = wide.read_targets(table, marks, options)
     invalid = {**invalid, **invalid_cells}
-    kept = [row for row in range(len(columns.names)) if row not in invalid]
     labels: list[str] = []
     blocks: list[Targets] = []
     for numbers in _properties(columns, chosen, marks.columns):
@@ -58,17 +57,9 @@ def read(source: Source) -> LabelTable:
         labels += own
         blocks.append(targets)
     _check_labels(table.path.name, labels)
-    return LabelTable.of_rows(
-        f"{DESCRIPTION} {', '.join(table.header[number] for number in chosen)}{table.described}",
-        [columns.names[row] for row in kept],
-        labels,
-        np.concatenate(blocks, axis=1)[kept],
-        groups=columns.groups,
-        splits=[columns.splits[row] for row in kept],
-        notes=[*columns.notes(chosen), *assumptions],
-        invalid=[*table.invalid.values(), *invalid.values()],
-        aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
-    )
+    layout = f"{DESCRIPTION} {', '.join(table.header[number] for number in chosen)}{table.described}"
+    notes = [*columns.notes(chosen), *assumptions]
+    return columns.label_table(layout, labels, np.concatenate(blocks, axis=1), notes, invalid)
 
 
 def mark_columns(columns: Columns) -> wide.Marks:

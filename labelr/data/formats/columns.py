@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from labelr.data.formats.column_names import (
 )
 from labelr.data.formats.header import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
-from labelr.data.label_table import SPLIT_NAMES, normalize_name
+from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview, suggest
 
@@ -138,12 +138,8 @@ class Columns:
             self.table.header[number] not in self.exclude and self.table.holds_text(number) for number in free
         )
 
-    def named_or_text(self) -> list[int]:
-        """See `label_columns`."""
-        return self._label_columns
-
     @cached_property
-    def _label_columns(self) -> list[int]:
+    def label_columns(self) -> list[int]:
         """The columns that may hold labels as text: those that the user names, or called in `LABEL_COLUMNS`, or others.
 
         A column of common names is preferred to the scientific ones beside it; columns of metadata are left out.
@@ -159,6 +155,23 @@ class Columns:
         texts = [number for number in free if number not in metadata and self.table.holds_text(number)]
         letters = self.table.columns_called(LETTERS)
         return [number for number in texts if number not in letters] or texts
+
+    def label_table(
+        self, layout: str, labels: Sequence[str], targets: Targets, notes: Iterable[str], invalid: Mapping[int, str]
+    ) -> LabelTable:
+        """The label table of the rows, whose targets have shape ``(N, L)``, without the invalid ones."""
+        kept = [row for row in range(len(self.names)) if row not in invalid]
+        return LabelTable.of_rows(
+            layout,
+            [self.names[row] for row in kept],
+            labels,
+            targets[kept],
+            groups=self.groups,
+            splits=[self.splits[row] for row in kept],
+            notes=notes,
+            invalid=[*self.table.invalid.values(), *invalid.values()],
+            aside=[*self.table.aside, *(self.names[row] for row in invalid if self.names[row])],
+        )
 
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""

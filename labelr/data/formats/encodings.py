@@ -28,18 +28,11 @@ MIN_SCORE = -8.0
 """Where a byte beyond ASCII is less likely, in nats, the guess is left to the library."""
 
 
-def find_encoding(data: bytes) -> str:
-    """The codec of a text: by its byte order mark, UTF-8 if most of it is, else the one in which its words are likely.
-
-    A text that is UTF-8 but for some bytes, such as those of file names, counts as UTF-8.
-    """
-    return find_encodings([data])[0]
-
-
 def find_encodings(texts: Sequence[bytes]) -> list[str]:
     """The codec of each of several texts, those that are not UTF-8 or UTF-16 in the one that fits all of them best.
 
-    A text of a few bytes that happens to be UTF-8 too is in the codec of the others if its words are likelier there.
+    A text that is UTF-8 but for some bytes, such as those of file names, counts as UTF-8. A text of a few bytes that
+    happens to be UTF-8 too is in the codec of the others if its words are likelier there.
     """
     found = [_unicode_encoding(data) for data in texts]
     others = [data for data, codec in zip(texts, found, strict=True) if codec is None]

@@ -136,7 +136,7 @@ def _why_none(source: Source) -> tuple[str, str]:
     """Why a source fits no layout, and the remedy: what it lacks to be a wide table, or one of tags."""
     try:
         if source.table is not None:
-            if len(source.columns.named_or_text()) > 1:
+            if len(source.columns.label_columns) > 1:
                 tags.read(source)
             wide.read(source)
     except LabelrError as error:

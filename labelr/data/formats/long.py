@@ -119,7 +119,7 @@ def read_open_images(source: Source) -> LabelTable:
 
 def _label_column(columns: Columns) -> int | None:
     """The column of labels: that which the user names, or the first with a usual name, or the only one of text."""
-    candidates = columns.named_or_text()
+    candidates = columns.label_columns
     is_named = bool(candidates) and columns.table.keys[candidates[0]] in LABEL_COLUMNS
     return candidates[0] if is_named or len(candidates) == 1 else None
 

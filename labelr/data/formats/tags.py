@@ -91,7 +91,7 @@ def read(source: Source) -> LabelTable:
 
 def _tag_column(columns: Columns) -> int:
     """The column of tags: the one with a usual name, else the only one of text; several may be equal."""
-    table, candidates = columns.table, columns.named_or_text()
+    table, candidates = columns.table, columns.label_columns
     if not candidates:
         raise LabelrError(
             f"{table.path} has no column of tags: {preview(table.header)}", "name the column with `--label-column NAME`"

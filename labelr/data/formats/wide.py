@@ -56,22 +56,11 @@ def read(source: Source) -> LabelTable:
     skipped = columns.find_invalid()
     marks = read_marks(columns, options)
     _check_labels(table, marks.columns)
-    source.limits.check_labels([table.header[column] for column in marks.columns])
+    labels = [table.header[column] for column in marks.columns]
+    source.limits.check_labels(labels)
     targets, assumptions, invalid = read_targets(table, marks, options)
-    invalid = {**skipped, **invalid}
-    kept = [row for row in range(len(targets)) if row not in invalid]
-    names = columns.names
-    return LabelTable.of_rows(
-        f"{DESCRIPTION}{table.described}",
-        [names[row] for row in kept],
-        [table.header[column] for column in marks.columns],
-        targets[kept],
-        groups=columns.groups,
-        splits=[columns.splits[row] for row in kept],
-        notes=(*columns.notes(marks.columns), *assumptions),
-        invalid=[*table.invalid.values(), *invalid.values()],
-        aside=[*table.aside, *(names[row] for row in invalid if names[row])],
-    )
+    notes = [*columns.notes(marks.columns), *assumptions]
+    return columns.label_table(f"{DESCRIPTION}{table.described}", labels, targets, notes, {**skipped, **invalid})
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,16 @@ import base64
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 
 from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, read_thumbnail
 from labelr.data.label_table import FEW_POSITIVES
+from labelr.data.thumbnails import QUALITIES_OF_SMALL, encode_jpeg
 from labelr.data.value_range import ValueRange
 from labelr.errors import pluralize
 from labelr.model.calibration import decide
@@ -26,9 +25,8 @@ from labelr.scoring.results import SUSPECT_COLUMNS, Evaluation, suspect_rows
 
 MAX_EXAMPLES = 12
 """Images per gallery."""
-THUMBNAIL_SIZE, THUMBNAIL_BYTES = 224, 16_000
-"""The longer side in pixels, and the most bytes, which keep a report of noisy images small, too."""
-JPEG_QUALITIES = (78, 55, 35, 15)
+THUMBNAIL_SIZE = 224
+"""The longer side in pixels."""
 SUSPECT_IMAGES, SUSPECT_ROWS = 24, 200
 """Suspected label errors that are shown with their image, and in the table."""
 MIN_LABELS, MAX_LABELS = 5, 8
@@ -75,19 +73,8 @@ def make_thumbnail(path: Path, value_range: ValueRange = UNKNOWN_RANGE) -> Thumb
         pixels = read_thumbnail(path, THUMBNAIL_SIZE, max_pixels=sys.maxsize, value_range=value_range)
     except UnreadableError as error:
         return Thumbnail("", None, str(error))
-    return Thumbnail(f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(pixels)).decode()}", pixels)
-
-
-def encode_jpeg(pixels: Pixels) -> bytes:
-    """The pixels as JPEG, at a lower quality where they would take too many bytes."""
-    image, content = Image.fromarray(pixels), b""
-    for quality in JPEG_QUALITIES:
-        buffer = BytesIO()
-        image.save(buffer, "JPEG", quality=quality)
-        content = buffer.getvalue()
-        if len(content) <= THUMBNAIL_BYTES:
-            break
-    return content
+    content = base64.b64encode(encode_jpeg(pixels, QUALITIES_OF_SMALL)).decode()
+    return Thumbnail(f"data:image/jpeg;base64,{content}", pixels)
 
 
 def random_rows(num_images: int) -> list[int]:
