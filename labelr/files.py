@@ -109,7 +109,8 @@ def write_error(path: Path, error: OSError) -> LabelrError:
         LabelrError: If too many files are open.
     """
     raise_if_exhausted(error)
-    elsewhere = "choose another place with an option such as `--output` or with the variable LABELR_HOME"
+    way = "the variable LABELR_HOME" if path.absolute().is_relative_to(home()) else "an option such as `--output`"
+    elsewhere = f"choose another place with {way}"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = f"free some space, or {elsewhere}" if is_full else elsewhere
     return LabelrError(f"cannot write {path}: {error.strerror or error}", hint)

@@ -25,6 +25,7 @@ from labelr.fields import option_of
 from labelr.model.predict import Model
 from labelr.scoring.report.page import ReportData
 from labelr.scoring.results import Evaluation
+from labelr.training.fit import FitResult, fit
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -105,9 +106,17 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A small model, trained for a moment on `shapes`; nobody changes it."""
-    from labelr.training.fit import fit
-
     return fit(shapes, TINY, output=tmp_path_factory.mktemp("models") / "trained").model
+
+
+@pytest.fixture(scope="session")
+def folded(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    """A cross-validated model of `shapes`, of three folds and at most 4 epochs, with a report; nobody changes it.
+
+    Its suspected label errors are in ``suspects.csv`` beside its directory.
+    """
+    folder, settings = tmp_path_factory.mktemp("folded"), {**TINY, "epochs": 4, "folds": 3, "report": True}
+    return fit(shapes, settings, output=folder / "model", suspects=folder / "suspects.csv")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from conftest import TINY_OPTIONS, Cli
 
 from labelr import locks
 from labelr.cli.app import resume_command
+from labelr.model import store
+from labelr.model.calibration import UNCALIBRATED
 from labelr.model.predict import Model
 
 METRICS = {
@@ -51,7 +53,9 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, shapes: Path, home: Path) -> None:
+def test_fit_prints_the_models_directory_alone_on_stdout_and_its_main_scores_on_stderr(
+    cli: Cli, shapes: Path, home: Path
+) -> None:
     result = cli("fit", shapes, *TINY_OPTIONS)
     assert result.code == 0
     assert result.out == f"{home / 'models' / 'shapes'}\n"
@@ -61,11 +65,7 @@ def test_fit_prints_the_models_directory_alone_on_stdout(cli: Cli, shapes: Path,
     )
     assert [line.split()[1] for line in result.err.splitlines() if line.startswith("epoch ")] == ["1/2", "2/2"]
     assert "parameters" not in result.err
-
-
-@pytest.mark.slow
-def test_fit_ends_with_the_reports_sentences_and_the_main_scores(cli: Cli, shapes: Path) -> None:
-    result = cli("fit", shapes, *TINY_OPTIONS)
+    # it ends with the sentences of the report and the main scores
     lines = result.err.splitlines()
     assert any(
         "labels" in line and line.endswith(".") and ("it finds" in line or "predicts no" in line) for line in lines
@@ -80,17 +80,10 @@ def test_fit_ends_with_the_reports_sentences_and_the_main_scores(cli: Cli, shape
 
 
 @pytest.mark.slow
-def test_log_of_a_quiet_fit_has_its_scores(cli: Cli, shapes: Path, tmp_path: Path) -> None:
-    result = cli("fit", shapes, *TINY_OPTIONS, "--quiet", "--log-file", tmp_path / "log")
-    assert result.err == ""
-    log = (tmp_path / "log").read_text()
-    assert " Measured on 6 images of the test split, which it was not trained on.\n" in log
-    assert re.search(r" metric: mAP, value: [01]\.\d+, ", log)
-
-
-@pytest.mark.slow
 def test_fit_shows_all_tables_with_verbose_and_none_with_json(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     everything = cli("fit", shapes, *TINY_OPTIONS, "--output", tmp_path / "here", "--verbose")
+    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 thread, 1 worker", everything.err)
+    assert "parameters" in everything.err
     assert "Scores on the test split, 6 images:" in everything.err
     assert "label ranking AP" in everything.err
     assert " TP " in everything.err
@@ -101,42 +94,44 @@ def test_fit_shows_all_tables_with_verbose_and_none_with_json(cli: Cli, shapes: 
 
 
 @pytest.mark.slow
-def test_fit_without_val_and_test_splits_shows_no_scores(cli: Cli, shapes: Path) -> None:
-    result = cli("fit", shapes, "--val-fraction", "0", "--test-fraction", "0", *TINY_OPTIONS)
+def test_fit_without_val_and_test_splits_saves_the_last_epoch_and_has_no_scores_suspects_and_thresholds(
+    cli: Cli, shapes: Path, tmp_path: Path
+) -> None:
+    options = ["--val-fraction", "0", "--test-fraction", "0", "--suspects", tmp_path / "s.csv", *TINY_OPTIONS]
+    result = cli("fit", shapes, *options)
     assert result.code == 0
     assert "nan" not in result.err
     assert "Scores" not in result.err
+    assert "s.csv is empty: no image was held out of training; check all with `--folds`" in result.err
+    assert (tmp_path / "s.csv").read_text() == "filename,label,given,probability,rank\n"
+    folder = Path(result.out.strip())
+    info = store.load_info(folder)
+    assert (info.best_epoch, info.calibration, info.thresholds) == (2, UNCALIBRATED, (0.5, 0.5, 0.5))
+    assert set(json.loads((folder / "metrics.json").read_text())["metrics"].values()) == {None}
 
 
 @pytest.mark.slow
-def test_model_that_replaces_another_keeps_nothing_of_it(
+def test_quiet_fit_of_a_taken_name_prints_the_next_free_one_and_logs_its_scores(
+    cli: Cli, shapes: Path, trained: Model, home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.path, home / "models" / "shapes")
+    result = cli("fit", shapes, "--quiet", "--log-file", tmp_path / "log", *TINY_OPTIONS)
+    assert (result.out, result.err) == (f"{home / 'models' / 'shapes-2'}\n", "")
+    log = (tmp_path / "log").read_text()
+    assert " Measured on 6 images of the test split, which it was not trained on.\n" in log
+    assert re.search(r" metric: mAP, value: [01]\.\d+, ", log)
+
+
+@pytest.mark.slow
+def test_fit_json_has_the_promised_keys_and_nothing_is_left_of_the_model_that_it_replaces(
     cli: Cli, shapes: Path, trained: Model, tmp_path: Path
 ) -> None:
     here = Path(shutil.copytree(trained.path, tmp_path / "here"))
-    assert cli("fit", shapes, "-o", here, "--force", "--seed", "9", *TINY_OPTIONS).code == 0
+    result = json.loads(cli("fit", shapes, "--json", "-o", here, "--force", "--seed", 3, *TINY_OPTIONS).out)
     assert (here / "metrics.json").read_text() != (trained.path / "metrics.json").read_text()
     assert len(list(here.glob("weights-*"))) == 1
     assert not list(here.glob(".*"))
-
-
-@pytest.mark.slow
-def test_quiet_fit_of_a_taken_name_prints_the_next_free_one(cli: Cli, shapes: Path, trained: Model, home: Path) -> None:
-    shutil.copytree(trained.path, home / "models" / "shapes")
-    result = cli("fit", shapes, "--quiet", *TINY_OPTIONS)
-    assert (result.out, result.err) == (f"{home / 'models' / 'shapes-2'}\n", "")
-
-
-@pytest.mark.slow
-def test_verbose_fit_logs_device_and_precision(cli: Cli, shapes: Path) -> None:
-    log = cli("fit", shapes, "--verbose", *TINY_OPTIONS).err
-    assert re.search(r"device (cpu|cuda|mps), (fp32|bf16|fp16), 1 thread, 1 worker", log)
-    assert "parameters" in log
-
-
-@pytest.mark.slow
-def test_fit_json_has_the_promised_keys(cli: Cli, shapes: Path, tmp_path: Path) -> None:
-    result = json.loads(cli("fit", shapes, "--json", "-o", tmp_path / "here", "--seed", 3, *TINY_OPTIONS).out)
-    assert result["model"] == str(tmp_path / "here")
+    assert result["model"] == str(here)
     assert result["name"] == "here"
     assert result["best_epoch"] in (1, 2)
     assert result["settings"]["seed"] == 3

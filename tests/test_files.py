@@ -73,12 +73,13 @@ def test_text_with_file_names_that_are_not_utf8_keeps_their_bytes(tmp_path: Path
     assert (tmp_path / "a.txt").read_bytes() == b"caf\xe9.jpg"
 
 
-def test_write_below_a_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LabelrError) as caught:
-        files.write_atomically(tmp_path / "file" / "a.txt", "x")
-    assert "cannot write" in caught.value.message
-    assert "LABELR_HOME" in caught.value.hint
+def test_write_below_a_file_is_an_error_that_says_how_to_choose_another_place(tmp_path: Path, home: Path) -> None:
+    for folder, way in ((tmp_path, "an option such as `--output`"), (home, "the variable LABELR_HOME")):
+        files.make_folder(folder)
+        (folder / "file").write_text("")
+        with pytest.raises(LabelrError, match="cannot write") as caught:
+            files.write_atomically(folder / "file" / "a.txt", "x")
+        assert caught.value.hint == f"choose another place with {way}"
 
 
 def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

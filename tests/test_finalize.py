@@ -17,11 +17,13 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, calibrate, fit_calibration
+from labelr.model.info import ModelInfo
 from labelr.model.predict import Model
 from labelr.scoring.evaluate import predict_dataset
 from labelr.scoring.thresholds import fit_thresholds
-from labelr.training.finalize import DecisionRule
-from labelr.training.fit import fit
+from labelr.training.finalize import DecisionRule, compare_with_earlier, replaced_model
+from labelr.training.fit import fit, load_splits
+from labelr.training.run import Run
 
 GOOD = {**TINY, "epochs": 6, "test_fraction": 0.5}
 BAD = {**TINY, "epochs": 1, "lr": 1e-8, "test_fraction": 0.5}
@@ -84,13 +86,6 @@ def test_target_without_validation_images_is_an_error_before_training(shapes: Pa
     assert list((home / "models").iterdir()) == []
 
 
-@pytest.mark.slow
-def test_without_validation_images_nothing_is_fitted(shapes: Path) -> None:
-    info = fit(shapes, {**TINY, "val_fraction": 0}).model.info
-    assert info.calibration == UNCALIBRATED
-    assert info.thresholds == (0.5, 0.5, 0.5)
-
-
 @pytest.mark.parametrize(("folds", "advice"), [(None, "use `--folds`, or label more"), (3, ": label more")])
 def test_labels_that_miss_the_target_are_counted_with_what_can_be_done(
     folds: int | None, advice: str, caplog: pytest.LogCaptureFixture
@@ -125,10 +120,34 @@ def good(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return fit(many, GOOD, output=tmp_path_factory.mktemp("models") / "good").model
 
 
+@pytest.fixture(scope="session")
+def bad(good: Model, many: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A newer model of `many` that has learned nothing; nobody changes it."""
+    return fit(many, BAD, output=tmp_path_factory.mktemp("models") / "bad").model
+
+
+@pytest.fixture(scope="session")
+def splits(many: Path) -> Dataset:
+    """The images of `many`, split as for both models."""
+    return load_splits([many], TrainConfig.of(BAD))
+
+
 @pytest.fixture
 def earlier(good: Model, home: Path) -> Path:
     """The good model under the name `good`."""
     return Path(shutil.copytree(good.path, home / "models" / "good"))
+
+
+def run_in(folder: Path, model: Model) -> Run:
+    """The run that has trained a model into a folder."""
+    return Run(folder=folder, config=TrainConfig.of(model.info.config), runtime=model.runtime)
+
+
+def compare(new: Model, name: str, dataset: Dataset, replaced: ModelInfo | None = None) -> Path:
+    """Gives a new model a name, and compares it with earlier ones as `fit` does in the end."""
+    folder = Path(shutil.copytree(new.path, store.models_folder() / name))
+    compare_with_earlier(run_in(folder, new), replace(new, path=folder), dataset, replaced)
+    return folder
 
 
 def change_score(folder: Path, score: float) -> None:
@@ -158,80 +177,72 @@ def test_worse_model_is_warned_of_with_the_command_that_keeps_the_earlier_one(
     assert store.find() == bad.path
 
 
-@pytest.mark.slow
 def test_worse_model_is_only_mentioned_where_a_default_is_set_and_is_what_it_is_compared_with(
-    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+    bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(earlier, earlier.with_name("zebra"))
     store.pin(earlier)
     caplog.set_level("INFO")
-    fit(many, BAD, name="bad")
+    compare(bad, "bad", splits)
     assert sentence_of(caplog).levelname == "INFO"
     assert "bad is worse than good: mAP" in caplog.text
     assert "labelr models default" not in caplog.text
 
 
-@pytest.mark.slow
 def test_better_model_says_how_it_becomes_the_default(
-    many: Path, earlier: Path, home: Path, caplog: pytest.LogCaptureFixture
+    good: Model, bad: Model, splits: Dataset, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fit(many, BAD, name="bad")
-    shutil.rmtree(earlier)
-    store.pin(home / "models" / "bad")
+    store.pin(Path(shutil.copytree(bad.path, home / "models" / "bad")))
     caplog.set_level("INFO")
-    fit(many, GOOD, name="good")
+    compare(good, "good", splits)
     assert "good is better than bad: mAP" in caplog.text
     assert "Without `--model`, bad is used; change that with `labelr models default good`" in caplog.text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("settings", "damage", "message"),
-    [
-        (
-            {"test_fraction": 0.0},
-            "",
-            "bad cannot be compared with good: there is no test split. Without `--model`, bad",
-        ),
-        ({}, "weights", "its digest is not the one in model.json; the model is skipped"),
-        ({}, "splits", ""),
-        ({}, "model", ""),
-    ],
-)
-def test_model_is_complete_where_it_cannot_be_compared(
-    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, float], damage: str, message: str
+def test_model_that_cannot_be_compared_without_a_test_split_is_warned_of(
+    bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for path in earlier.glob(f"{damage}*" if damage else "nothing"):
+    compare(bad, "bad", replace(splits, splits=np.zeros(len(splits), np.int64)))
+    assert "bad cannot be compared with good: there is no test split. Without `--model`, bad" in caplog.text
+    assert "`labelr models default good`" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("weights", "its digest is not the one in model.json; the model is skipped"), ("splits", ""), ("model", "")],
+)
+def test_model_is_not_compared_with_a_damaged_one(
+    bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture, damage: str, message: str
+) -> None:
+    for path in earlier.glob(f"{damage}*"):
         path.write_bytes(b"")
-    assert fit(many, {**BAD, **settings}, name="bad").model.info.complete
+    compare(bad, "bad", splits)
     assert "good: mAP" not in caplog.text
     assert message in caplog.text  # of warnings
-    assert ("`labelr models default good`" in caplog.text) == bool(settings)
+    assert "`labelr models default good`" not in caplog.text
 
 
-@pytest.mark.slow
 def test_next_best_model_is_compared_where_the_best_is_damaged_or_has_learned_from_all_images(
-    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+    bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("learned", "damaged"):
         change_score(Path(shutil.copytree(earlier, earlier.with_name(name))), 1.0)
-    splits = earlier.with_name("learned") / "splits.csv"
-    splits.write_text(splits.read_text().replace(",test,", ",train,"))
+    table = earlier.with_name("learned") / "splits.csv"
+    table.write_text(table.read_text().replace(",test,", ",train,"))
     next(earlier.with_name("damaged").glob("weights-*")).write_bytes(b"")
-    fit(many, BAD, name="bad")
+    compare(bad, "bad", splits)
     assert "bad is worse than good: mAP" in caplog.text
     assert "cannot be compared" not in caplog.text
 
 
-@pytest.mark.slow
 def test_model_is_compared_where_the_default_is_gone(
-    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+    bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = Path(shutil.copytree(earlier, earlier.with_name("gone")))
     store.pin(gone)
     shutil.rmtree(gone)
     caplog.set_level("INFO")
-    fit(many, BAD, name="bad")
+    compare(bad, "bad", splits)
     assert "bad is worse than good: mAP" in caplog.text
     (warning,) = (record.message for record in caplog.records if "default model" in record.message)
     assert f"the default model cannot be used: there is no directory {gone}; choose another default" in warning
@@ -250,26 +261,22 @@ def test_default_that_is_trained_again_is_compared_with_its_former_score_and_not
     assert "Without `--model`, bad is used now, since it is the default; keep good" in warning
 
 
-@pytest.mark.slow
 def test_lower_score_of_a_replaced_model_is_only_mentioned(
-    many: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+    good: Model, bad: Model, splits: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    change_score(earlier, 0.0)
     caplog.set_level("INFO")
-    fit(many, BAD, name="good", force=True)
+    compare(bad, "good", splits, replaced=replace(good.info, scores={**(good.info.scores or {}), "map_macro": 0.0}))
     (told,) = (record for record in caplog.records if "replaced" in record.message)
     assert told.levelname == "INFO"
     assert "had mAP 0.000 on its own test images" in told.message
 
 
-def test_replaced_model_of_other_images_is_not_mentioned(
-    shapes: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+def test_model_of_other_images_is_neither_replaced_nor_compared(
+    trained: Model, shapes: Path, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fit(shapes, {**BAD, "test_fraction": 0.1}, name="good", force=True)
-    assert "replaced" not in caplog.text
-
-
-def test_model_of_other_images_is_not_compared(shapes: Path, earlier: Path, caplog: pytest.LogCaptureFixture) -> None:
+    others = load_splits([shapes], TrainConfig.of(TINY))
+    assert replaced_model(run_in(earlier, trained), splits) == store.load_info(earlier)
+    assert replaced_model(run_in(earlier, trained), others) is None
     caplog.set_level("INFO")
-    fit(shapes, {**BAD, "test_fraction": 0.1}, name="bad")
+    compare(trained, "new", others)
     assert "good" not in caplog.text

@@ -4,7 +4,7 @@ import csv
 import json
 import statistics
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,24 +13,8 @@ from conftest import TINY, TINY_OPTIONS, Cli
 import labelr
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
-from labelr.training.fit import fit
+from labelr.training.fit import FitResult, fit
 from labelr.training.folds import _read_fold
-
-
-class Fitted(NamedTuple):
-    """A cross-validated model, its metrics, and its number of epochs."""
-
-    model: Model
-    scores: dict[str, float]
-    epochs: int
-
-
-@pytest.fixture(scope="module")
-def fitted(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
-    """Three folds of the synthetic images, 4 epochs each."""
-    place = tmp_path_factory.mktemp("models") / "folded"
-    model, history, scores = fit(shapes, {**TINY, "epochs": 4, "folds": 3}, output=place)
-    return Fitted(model, scores, len(history))
 
 
 def report_of(model: Model) -> dict[str, object]:
@@ -38,30 +22,32 @@ def report_of(model: Model) -> dict[str, object]:
     return report
 
 
-def test_final_model_trains_on_all_images_for_the_median_of_the_best_epochs(fitted: Fitted) -> None:
-    with (fitted.model.path / "splits.csv").open() as file:
+def test_final_model_trains_on_all_images_for_the_median_of_the_best_epochs(folded: FitResult) -> None:
+    with (folded.model.path / "splits.csv").open() as file:
         assert [row["split"] for row in csv.DictReader(file)] == ["train"] * 60
-    best = report_of(fitted.model)["folds"]["best_epochs"]  # type: ignore[index]
+    best = report_of(folded.model)["folds"]["best_epochs"]  # type: ignore[index]
     assert len(best) == 3
-    assert fitted.epochs == fitted.model.info.best_epoch == round(statistics.median(best))
-    assert fitted.model.info.config["folds"] == 3
+    assert len(folded.history) == folded.model.info.best_epoch == round(statistics.median(best))
+    assert folded.model.info.config["folds"] == 3
 
 
-def test_scores_are_means_over_folds_with_their_spread(fitted: Fitted) -> None:
-    report = report_of(fitted.model)
-    assert report["scored_on"] == fitted.model.info.scored_on == "folds"
-    assert fitted.scores == report["metrics"]
+def test_scores_are_means_over_folds_with_their_spread(folded: FitResult) -> None:
+    report = report_of(folded.model)
+    assert report["scored_on"] == folded.model.info.scored_on == "folds"
+    assert folded.metrics == report["metrics"]
     assert sum(report["folds"]["images"]) == report["images"] == 60  # type: ignore[index]
     assert all(value >= 0 for value in report["spread"].values())  # type: ignore[attr-defined]
     assert report["spread"]["loss"] > 0  # type: ignore[index]
     assert "intervals" not in report
 
 
-def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them(fitted: Fitted, shapes: Path) -> None:
-    with (fitted.model.path / "predictions.csv").open() as file:
+def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them(
+    folded: FitResult, shapes: Path
+) -> None:
+    with (folded.model.path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["filename"] for row in rows) == sorted(path.name for path in (shapes / "images").iterdir())
-    for label, threshold in zip(fitted.model.labels, fitted.model.info.thresholds, strict=True):
+    for label, threshold in zip(folded.model.labels, folded.model.info.thresholds, strict=True):
         applies = [float(row[f"{label}:probability"]) >= threshold for row in rows]
         assert applies == [row[f"{label}:prediction"] == "1" for row in rows]
     with (shapes / "labels.csv").open() as file:
@@ -69,16 +55,16 @@ def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them
     assert {row["filename"]: row["disc:target"] for row in rows} == targets
 
 
-def test_out_of_fold_predictions_differ_from_those_of_the_final_model(fitted: Fitted, shapes: Path) -> None:
-    with (fitted.model.path / "predictions.csv").open() as file:
+def test_out_of_fold_predictions_differ_from_those_of_the_final_model(folded: FitResult, shapes: Path) -> None:
+    with (folded.model.path / "predictions.csv").open() as file:
         probs = np.array([float(row["disc:probability"]) for row in csv.DictReader(file)])
-    seen = labelr.evaluate(shapes, fitted.model, split="all").probs[:, 1]
+    seen = labelr.evaluate(shapes, folded.model, split="all").probs[:, 1]
     assert np.abs(seen - probs).max() > 0.01
 
 
-def test_every_image_was_trained_on(fitted: Fitted, shapes: Path) -> None:
+def test_every_image_was_trained_on(folded: FitResult, shapes: Path) -> None:
     with pytest.raises(LabelrError, match="was trained on every image"):
-        labelr.evaluate(shapes, fitted.model)
+        labelr.evaluate(shapes, folded.model)
 
 
 @pytest.mark.slow

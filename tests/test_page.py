@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from labelr.model.predict import Model
 from labelr.scoring.report import page as page_module
 from labelr.scoring.report.page import ReportData, breakable, render, report_files, write_report
 from labelr.scoring.report.sections import Thumbnail, make_thumbnail
-from labelr.training.fit import fit
+from labelr.training.fit import FitResult, fit
 
 
 def html_of(report: ReportData) -> str:
@@ -206,25 +207,23 @@ def test_fit_and_evaluate_write_reports(cli: Cli, shapes: Path, tmp_path: Path) 
     assert "report.html exists already" in again.err
 
 
-@pytest.mark.slow
-def test_report_of_folds_has_means_and_spreads(shapes: Path, tmp_path: Path) -> None:
-    model = fit(shapes, {**TINY, "folds": 2, "report": True}, output=tmp_path / "here").model
-    report = json.loads((model.path / "metrics.json").read_text())
-    page = Elements((model.path / "report" / "report.html").read_text()).text
+def test_report_of_folds_has_means_and_spreads(folded: FitResult) -> None:
+    folder = folded.model.path
+    report = json.loads((folder / "metrics.json").read_text())
+    page = Elements((folder / "report" / "report.html").read_text()).text
     assert f"{report['metrics']['f1_micro']:.2f} ± {report['spread']['f1_micro']:.2f}" in page
     assert "of 60 images (each predicted by a model that was not trained on it)" in page
 
 
 @pytest.mark.slow
 def test_model_is_complete_where_the_report_cannot_be_written_and_the_old_report_is_deleted(
-    shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shapes: Path, trained: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = tmp_path / "here"
-    first = fit(shapes, TINY, output=here).model
+    here = Path(shutil.copytree(trained.path, tmp_path / "here"))
     (here / "report").write_text("a file in the way")
     model = fit(shapes, {**TINY, "report": True, "seed": 5}, output=here, force=True).model
     assert model.info.complete
-    assert model.info.weights != first.info.weights
+    assert model.info.weights != trained.info.weights
     assert "the model is complete, but its report is not: cannot write" in caplog.text
     (here / "report").unlink()
     (here / "report").mkdir()

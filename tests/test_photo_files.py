@@ -283,6 +283,18 @@ def test_image_is_not_changed_if_its_file_cannot_be(album: Path, tmp_path: Path,
     assert (album / "a.jpg").read_bytes() == before
 
 
+def test_write_protected_file_beside_an_image_fails(album: Path, tmp_path: Path, trained: Model) -> None:
+    path = put(album, "a.jpg.xmp", RATING)
+    path.chmod(0o444)
+    tag(album, trained, output=tmp_path / "out", **BESIDE)
+    assert reason_of(tmp_path / "out", "a.jpg") == "a.jpg.xmp is write-protected"
+    assert path.read_text() == RATING
+    path.chmod(0o644)
+    assert tag(album, trained, output=tmp_path / "out", **BESIDE).failed == 0
+    path.chmod(0o444)
+    assert tag(album, trained, output=tmp_path / "out", force=True, **BESIDE).failed == 0  # nothing is to be changed
+
+
 def test_write_protected_image_fails(album: Path, tmp_path: Path, trained: Model) -> None:
     path = album / "a.jpg"
     path.chmod(0o444)

@@ -22,7 +22,7 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.predict import Model
-from labelr.progress import Description, Total, Track, untracked
+from labelr.progress import Description, Total, Track
 from labelr.training.fit import FitResult, fit
 from labelr.training.run import reserve_folder
 
@@ -120,7 +120,7 @@ def late_run(interrupted_late: Path, home: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 6), (3, 6)])
+@pytest.mark.parametrize(("epoch", "step"), [(2, 6), (3, 6)])
 def test_stopped_run_gives_the_same_model(reference: FitResult, shapes: Path, epoch: int, step: int) -> None:
     stopped(shapes, THREE, epoch=epoch, step=step, name="run")
     result = fit(shapes, THREE, name="run", resume=True)
@@ -131,8 +131,8 @@ def test_stopped_run_gives_the_same_model(reference: FitResult, shapes: Path, ep
 
 @pytest.mark.slow
 def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResult, shapes: Path) -> None:
-    stopped(shapes, THREE, epoch=1, step=4, name="run")
-    for epoch, step in [(1, 2), (2, 1), (1, 3)]:  # of what is left each time
+    stopped(shapes, THREE, epoch=1, step=1, name="run")
+    for epoch, step in [(1, 4), (2, 1), (1, 3)]:  # of what is left each time
         stopped(shapes, THREE, epoch=epoch, step=step, name="run", resume=True)
     assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
 
@@ -141,11 +141,8 @@ def test_run_that_was_stopped_repeatedly_gives_the_same_model(reference: FitResu
 @pytest.mark.parametrize(
     "change",
     [
-        {"optimizer": "adamw", "mixup": 0.3, "augment": "strong"},
-        {"image_size": 96},  # training begins with smaller ones
-        {"amp": False, "dropout": 0.6, "ema": 0.0},
-        {"micro_batch": 3, "cache_limit": 0.0, "workers": 3},
-        {"val_fraction": 0.0},
+        {"optimizer": "adamw", "mixup": 0.3, "augment": "strong", "micro_batch": 3, "cache_limit": 0.0, "workers": 3},
+        {"image_size": 96, "amp": False, "dropout": 0.6, "ema": 0.0, "val_fraction": 0.0},  # begins with smaller images
     ],
     ids="-".join,
 )
@@ -446,11 +443,8 @@ def test_checkpoint_is_saved_within_a_long_epoch(shapes: Path, minutes: float, e
     assert there == [expected]
 
 
-@pytest.mark.slow
-def test_config_json_reproduces_the_model(trained: Model, shapes: Path) -> None:
-    config = TrainConfig.read(trained.path / "config.json")
-    assert config.to_dict() == trained.info.config
-    assert fit(shapes, config, name="again", track=untracked).model.info.weights == trained.info.weights
+def test_config_json_has_the_settings_of_the_model(trained: Model) -> None:
+    assert TrainConfig.read(trained.path / "config.json").to_dict() == trained.info.config
 
 
 def test_other_versions_are_logged(shapes: Path, caplog: pytest.LogCaptureFixture, late_run: Path) -> None:

@@ -875,12 +875,11 @@ def wait_until(is_true: Callable[[], Any], seconds: float = 60) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_ends_the_page_at_once_and_writes_the_file(photos: Path, number: int, code: int) -> None:
+def test_signal_ends_the_page_at_once_and_writes_the_file(photos: Path) -> None:
     with opened(photos) as page:
         page.answer(0, 0, "no")
         start = time.monotonic()
-        assert page.stop(number) == code
+        assert page.stop(signal.SIGINT) == 130
         assert time.monotonic() - start < 5  # a second where nothing else runs
     assert (photos / "labels.csv").read_bytes() == WIDE.replace(b"a.jpg,1", b"a.jpg,0")
 
@@ -914,23 +913,22 @@ def test_two_processes_see_each_others_answers(photos: Path) -> None:
 
 
 @pytest.mark.slow
-def test_page_warns_of_a_file_that_changed_underneath(photos: Path) -> None:
-    with opened(photos) as page:
-        assert page.get("/api/changes?since=0")["warning"] is None
-        (photos / "labels.csv").write_bytes(WIDE.replace(b"e.jpg,0", b"e.jpg,1"))
-        assert "changed by another program" in page.get("/api/changes?since=0")["warning"]
-        assert page.get("/api/images/3")["cells"][0]["given"] == 1
-        assert page.stop() == 143
-
-
-@pytest.mark.slow
-def test_opening_the_page_changes_no_file(photos: Path, home: Path) -> None:
+def test_opening_the_page_changes_no_file_and_it_warns_of_one_that_another_program_changes(
+    photos: Path, home: Path
+) -> None:
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in (photos, *photos.rglob("*"))}
     with opened(photos) as page:
         for path in ("/", "/api/state", "/api/items?queue=all", "/thumbs/0", "/images/1", "/api/images/2"):
             assert page.request(path).status == 200
+        assert page.get("/api/changes?since=0")["warning"] is None
+        after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in (photos, *photos.rglob("*"))}
+        assert after == before
+        (photos / "labels.csv").write_bytes(WIDE.replace(b"e.jpg,0", b"e.jpg,1"))
+        assert "changed by another program" in page.get("/api/changes?since=0")["warning"]
+        assert page.get("/api/images/3")["cells"][0]["given"] == 1
         assert page.stop() == 143
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in (photos, *photos.rglob("*"))} == before
+    assert (photos / "labels.csv").read_bytes() == WIDE.replace(b"e.jpg,0", b"e.jpg,1")
+    assert {*before} == {photos, *photos.rglob("*")}
 
 
 @pytest.mark.slow
@@ -1146,6 +1144,21 @@ def test_chosen_labels_of_an_output(output: Path, trained: Model) -> None:
     assert target.labels == [trained.labels[1]]
     assert target.probs is not None
     assert target.probs.shape == (1, len(target.names))
+
+
+@pytest.mark.parametrize("is_output", [True, False])
+def test_table_of_answers_keeps_the_labels_that_a_review_leaves_out(
+    is_output: bool, output: Path, trained: Model, tmp_path: Path
+) -> None:
+    folder, labels = output, trained.labels
+    if not is_output:  # folders named after labels
+        folder, labels = make_photos(tmp_path / "folders", ["cat/a.jpg", "dog/b.jpg"]), ("cat", "dog")
+    name = Review(folder).target.names[0]
+    review(folder, [(name, labels[0], "no")])
+    content = review(folder, [(name, labels[1], "yes")], only=(labels[1],)).decode().splitlines()
+    assert content[0].split(",") == ["filename", *labels]
+    assert content[1].split(",")[:3] == [name, "0", "1"]
+    assert review(folder, []).decode().splitlines() == content
 
 
 def test_data_is_of_a_table(photos: Path) -> None:

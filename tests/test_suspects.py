@@ -13,6 +13,7 @@ from labelr.model.predict import Model
 from labelr.scoring.evaluate import check_suspects_file
 from labelr.scoring.results import write_suspects
 from labelr.scoring.suspects import find_suspects
+from labelr.training.fit import FitResult
 
 YES = np.array([0.9, 0.8, 0.7, 0.2, 0.6])
 NO = np.array([0.1, 0.2, 0.9, 0.3, 0.55])
@@ -132,12 +133,9 @@ def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, shapes: Path, 
     assert found <= unseen
 
 
-@pytest.mark.slow
-def test_folds_check_all_images_by_out_of_fold_predictions(cli: Cli, shapes: Path, tmp_path: Path) -> None:
-    here = tmp_path / "here"
-    assert cli("fit", shapes, "-o", here, "--folds", 2, "--suspects", tmp_path / "s.csv", *TINY_OPTIONS).code == 0
-    predictions = {row["filename"]: row for row in rows_of(here / "predictions.csv")}
-    rows = rows_of(tmp_path / "s.csv")
+def test_folds_check_all_images_by_out_of_fold_predictions(folded: FitResult) -> None:
+    predictions = {row["filename"]: row for row in rows_of(folded.model.path / "predictions.csv")}
+    rows = rows_of(folded.model.path.with_name("suspects.csv"))
     assert len({row["filename"] for row in rows}) > 20
     for row in rows:
         prob = float(predictions[row["filename"]][f"{row['label']}:probability"])
@@ -155,11 +153,3 @@ def test_evaluate_checks_the_evaluated_images(cli: Cli, shapes: Path, trained: M
         assert given[row["filename"]][row["label"]] == row["given"]
     assert cli(*command, "--suspects", tmp_path / "s.csv").code == 1
     assert cli(*command, "--suspects", tmp_path / "s.csv", "--force").code == 0
-
-
-def test_empty_table_after_training_on_all_images_is_warned_of(cli: Cli, shapes: Path, tmp_path: Path) -> None:
-    options = ("--val-fraction", 0, "--test-fraction", 0, "--suspects", tmp_path / "s.csv")
-    result = cli("fit", shapes, *options, *TINY_OPTIONS)
-    assert result.code == 0
-    assert "s.csv is empty: no image was held out of training; check all with `--folds`" in result.err
-    assert rows_of(tmp_path / "s.csv") == []

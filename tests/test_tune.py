@@ -260,8 +260,11 @@ def test_model_of_a_study_is_found_by_its_record_after_it_was_renamed(
 
 
 @pytest.mark.slow
-def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(shapes: Path, tmp_path: Path) -> None:
-    home, options = tmp_path / "there", [shapes, *tiny_options(epochs=6), *GRID, "--no-refit"]
+def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search_and_after_an_interrupt(
+    shapes: Path, tmp_path: Path
+) -> None:
+    grid = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.3,0.5"]
+    home, options = tmp_path / "there", [shapes, *tiny_options(epochs=6), *grid, "--no-refit"]
     first = start(*options, home=home)
     folder = home / "studies" / "shapes"
     wait_for_complete(folder, 1, first)
@@ -275,14 +278,23 @@ def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search(shapes: Path,
     study = Study(folder.name, folder, None)
     wait_until(lambda: not study.has_workers())  # they end with their parent
     second = start(*options, home=home)
-    assert second.communicate(timeout=300)[1].count(" of 4  trial") >= 1
-    assert second.returncode == 0
+    wait_for_complete(folder, 3, second)
+    second.send_signal(signal.SIGINT)
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, out) == (130, "")
+    assert "Stopped by SIGINT. Resume with: labelr tune" in err
+    assert not study.has_workers()
+    assert not attempts_in(folder, TrialState.RUNNING)
+    assert 3 <= len(attempts_in(folder, TrialState.COMPLETE)) < 6
+    third = start(*options, home=home)
+    assert third.communicate(timeout=300)[1].count(" of 6  trial") >= 1
+    assert third.returncode == 0
     rows = read_rows(folder / "trials.csv")
     points = Counter((row["lr"], row["dropout"]) for row in rows)
-    assert sorted(points.values()) == [1] * 4
+    assert sorted(points.values()) == [1] * 6
     assert {row["state"] for row in rows} == {"complete"}
     complete = [attempt.user_attrs[POINT] for attempt in attempts_in(folder, TrialState.COMPLETE)]
-    assert sorted(complete) == list(range(4))
+    assert sorted(complete) == list(range(6))
 
 
 def children(pid: int) -> list[int]:
@@ -297,23 +309,6 @@ def children(pid: int) -> list[int]:
         if parent == pid and "labelr.tuning.worker" in command:
             found.append(int(path.parent.name))
     return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_search_that_is_stopped_prints_how_to_resume(shapes: Path, tmp_path: Path, number: signal.Signals) -> None:
-    home, options = tmp_path / "there", [shapes, *tiny_options(epochs=9), *GRID, "--no-refit"]
-    running = start(*options, home=home)
-    folder = home / "studies" / "shapes"
-    wait_for_complete(folder, 1, running)
-    running.send_signal(number)
-    out, err = running.communicate(timeout=60)
-    assert running.returncode == 128 + number
-    assert out == ""
-    assert f"Stopped by {number.name}. Resume with: labelr tune" in err
-    assert not Study(folder.name, folder, None).has_workers()
-    assert not attempts_in(folder, TrialState.RUNNING)
-    assert 1 <= len(attempts_in(folder, TrialState.COMPLETE)) < 4
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from labelr.errors import LabelrError, pluralize
 from labelr.review.journal import locked
 from labelr.review.label_file import NotInPlaceError, TableFile
 from labelr.review.session import Session
-from labelr.review.targets import NO, NONE, UNKNOWN, YES, Target, read_data
+from labelr.review.targets import NO, NONE, UNKNOWN, YES, Target, read_data, read_output
 
 DELAY_SECONDS = 0.5
 """How long answers are collected before the label file is written; the journal has them at once."""
@@ -38,6 +39,7 @@ class Saver:
         self.warning = ""
         self._target, self._read_only = target, read_only
         self._table: TableFile | None = None
+        self._whole: Session | None = None
         self._reason = self._open_table()
         self._path = Path(os.path.realpath(target.table)) if self._table else target.table
         for path in () if read_only else (self._path.parent, self._path):
@@ -195,14 +197,28 @@ class Saver:
     def _rewrite(self) -> str:
         """Writes the table of answers; returns its digest."""
         session, target = self._session, self._target
-        with session.lock:
-            content = serialization.csv_text(*_reviewed_rows(session)).encode("utf-8", "surrogateescape")
+        whole = self._with_all_labels()
+        with whole.lock:
+            content = serialization.csv_text(*_reviewed_rows(whole)).encode("utf-8", "surrogateescape")
         found = files.digest(self._path)
         if found and found != session.saved_digest:
             kept = files.set_aside(self._path)
             self.warning = f"{target.table.name} was changed by another program; that file is now called {kept.name}."
         files.write_atomically(self._path, content, like=self._path if self._path.exists() else None)
         return files.digest(self._path)
+
+    def _with_all_labels(self) -> Session:
+        """The session, with `only` another one of the same answers that has all labels: the table keeps them."""
+        target = self._target
+        if not target.options.only:
+            return self._session
+        if self._whole is None:
+            options = replace(target.options, only=())
+            whole = read_data(target.data, options) if target.data else read_output(target.table.parent, options)
+            whole.table = target.table
+            self._whole = Session(whole, read_only=True)
+        self._whole.refresh()
+        return self._whole
 
     def _note_edit(self) -> None:
         """Warns if another program has changed the label file since it was read or written."""

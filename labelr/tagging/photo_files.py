@@ -92,8 +92,7 @@ class PhotoFiles:
             raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
         if content == jpeg:
             return False
-        if not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):  # replacing it needs no such permission
-            raise UnwritableFileError(f"{path.name} is write-protected")
+        check_unprotected(path)
         if self._tagger.options.backup:
             _back_up(path)
         if _read(path, MAX_JPEG) != jpeg:
@@ -110,6 +109,12 @@ class PhotoFiles:
         labels = selection.tags(image)
         record = Record(model.info.digest, options.xmp_root, probabilities=probs)
         return merge(content, labels, record, keywords() if labels else ())
+
+
+def check_unprotected(path: Path) -> None:
+    """Raises UnwritableFileError if a file is write-protected: to replace it needs no permission of its own."""
+    if not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
+        raise UnwritableFileError(f"{path.name} is write-protected")
 
 
 def _sidecars_of(path: Path, photo: Path) -> dict[Path, None]:

@@ -31,7 +31,7 @@ from labelr.tagging.output import (
     is_changed,
     is_edited,
 )
-from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError, failing_alone
+from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError, check_unprotected, failing_alone
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
 from labelr.tagging.sorting import sort_images
 from labelr.tagging.uncertain import most_uncertain
@@ -163,6 +163,8 @@ class DirectoryWriter:
         self._check_owner(path, image)
         before = files.digest(path)
         content = reviewed or self._photo_files.merged_sidecar(path, self._base / image.name, image)
+        if content and before not in ("", hashlib.sha256(content).hexdigest()):
+            check_unprotected(path)
         return None if content is None else (content, before)
 
     def _put_merged(self, path: Path, image: TaggedImage, content: bytes, before: str) -> None:
