@@ -123,7 +123,8 @@ def test_model_names_its_backbone_and_licence(tuned: Model, cli: Cli) -> None:
     assert "Apache-2.0" in table
 
 
-@pytest.mark.parametrize("train", ["all", pytest.param("last", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["all", "last"])
 def test_killed_run_resumes_to_the_same_weights(shapes: Path, tmp_path: Path, cli: Cli, train: str) -> None:
     from test_resume import at
 

@@ -294,13 +294,12 @@ def test_name_that_is_not_utf8_reaches_stdout_as_it_is(trained: Model, shapes: P
     assert (done.returncode, done.stdout) == (0, output + b"\n")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_label_that_the_terminal_cannot_encode_is_escaped(trained: Model, tmp_path: Path, encoding: str) -> None:
+def test_label_that_the_terminal_cannot_encode_is_escaped(trained: Model, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained.path, tmp_path / "model"))
     info = (folder / "model.json").read_text().replace("disc", "日本")
     (folder / "model.json").write_text(info, encoding="utf-8")
     command = [sys.executable, "-m", "labelr", "models", "show", str(folder)]
-    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding})
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"\u65e5\u672c" in done.stdout
 

@@ -231,6 +231,7 @@ def test_other_settings_are_refused_with_their_names(shapes: Path, run: Path) ->
     assert "--force" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_resolved_auto_settings_and_free_settings_may_be_given(
     reference: FitResult, shapes: Path, late_run: Path
 ) -> None:
@@ -250,6 +251,7 @@ def test_resolved_auto_settings_are_kept_on_another_machine(shapes: Path, tmp_pa
     assert {name: config[name] for name in other} == other
 
 
+@pytest.mark.slow
 def test_epochs_may_grow_and_not_shrink(shapes: Path, late_run: Path) -> None:
     with pytest.raises(LabelrError, match="epochs was 3 and is 2"):
         fit(shapes, {**THREE, "epochs": 2}, name="run", resume=True)
@@ -311,6 +313,7 @@ def test_changed_data_is_refused_with_the_change(
     assert message in caught.value.message
 
 
+@pytest.mark.slow
 def test_moved_data_is_accepted(reference: FitResult, shapes: Path, late_run: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(shapes, tmp_path / "moved"))
     assert essence(fit(moved, THREE, name="run", resume=True)) == essence(reference)
@@ -346,6 +349,7 @@ def test_run_on_other_data_with_the_same_name_is_not_resumed(shapes: Path, tmp_p
     assert fit(data, ONE, resume=True).model.name == "shapes-2"
 
 
+@pytest.mark.slow
 def test_new_run_starts_if_there_is_none_to_resume(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="labelr")
     assert len(fit(shapes, ONE, name="new", resume=True).history) == 1
@@ -376,6 +380,7 @@ def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibrat
     assert (after.calibration, after.thresholds) == (before.calibration, before.thresholds)
 
 
+@pytest.mark.slow
 def test_table_of_suspects_of_a_resumed_run_is_replaced(shapes: Path, late_run: Path, tmp_path: Path) -> None:
     (tmp_path / "suspects.csv").write_text("of the run that was stopped")
     fit(shapes, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv")
@@ -447,6 +452,7 @@ def test_config_json_has_the_settings_of_the_model(trained: Model) -> None:
     assert TrainConfig.read(trained.path / "config.json").to_dict() == trained.info.config
 
 
+@pytest.mark.slow
 def test_other_versions_are_logged(shapes: Path, caplog: pytest.LogCaptureFixture, late_run: Path) -> None:
     path = late_run / "run.json"
     saved = json.loads(path.read_text())
@@ -463,6 +469,7 @@ def test_damaged_run_json_is_an_error_with_a_hint(shapes: Path, text: str, run: 
     assert "--force" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_damaged_run_is_replaced_with_force(shapes: Path, run: Path) -> None:
     (run / "run.json").write_text("{")
     assert fit(shapes, ONE, name="run", force=True).model.info.complete
@@ -503,6 +510,7 @@ def test_damaged_run_is_a_warning_in_the_list(cli: Cli, run: Path) -> None:
     assert "the run is skipped" in done.err
 
 
+@pytest.mark.slow
 def test_force_deletes_nothing_before_the_new_run_starts(reference: FitResult, shapes: Path, late_run: Path) -> None:
     def fail() -> None:
         with pytest.raises(LabelrError, match="does not exist"):
@@ -518,6 +526,7 @@ def test_force_deletes_nothing_before_the_new_run_starts(reference: FitResult, s
     assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
 
 
+@pytest.mark.slow
 def test_changed_groups_and_splits_are_refused(shapes: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(shapes, tmp_path / "data"))
     header, *rows = (data / "labels.csv").read_text().splitlines()
@@ -575,6 +584,7 @@ def test_permanent_error_does_not_suggest_resume(shapes: Path, run: Path, caplog
     assert "resume it with the same command" not in caplog.text
 
 
+@pytest.mark.slow
 def test_other_micro_batch_is_used_with_a_warning(
     shapes: Path, late_run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

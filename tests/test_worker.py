@@ -209,6 +209,7 @@ def test_attempt_that_others_have_failed_is_repeated(
     assert sorted(map(len, attempts.values())) == [1, 2]
 
 
+@pytest.mark.slow
 def test_error_of_the_machine_ends_the_worker_and_keeps_the_point(shapes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     folder.mkdir()
@@ -222,6 +223,7 @@ def test_error_of_the_machine_ends_the_worker_and_keeps_the_point(shapes: Path, 
         assert all(WORKER in attempt.user_attrs for attempt in study.attempts())
 
 
+@pytest.mark.slow
 def test_lost_gpu_ends_the_worker_and_keeps_the_point(shapes: Path, tmp_path: Path) -> None:
     def fail(module: nn.Module, inputs: object) -> None:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")

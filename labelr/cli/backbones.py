@@ -8,10 +8,8 @@ from labelr.cli import options as opt
 
 
 def backbones(
+    printing: opt.Printing,
     filter: Annotated[str, opt.option("--filter", "List only names that contain this text.", metavar="TEXT")] = "",
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """List the pretrained networks that `labelr fit --backbone` takes.
 
@@ -24,9 +22,9 @@ def backbones(
     """
     from labelr.model.backbones import list_backbones
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         rows = [backbone.describe() for backbone in list_backbones(filter)]
-    if json:
+    if printing.json:
         console.show_json(rows)
     elif not rows:
         console.show_note(f"No backbone has {filter!r} in its name.")

@@ -12,7 +12,7 @@ cache = opt.Commands(
 
 
 @cache.command()
-def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
+def ls(printing: opt.Printing) -> None:
     """List the cache's contents, the least recently used first.
 
     Examples:
@@ -20,9 +20,9 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
     """
     from labelr.data import pixel_cache
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         rows = pixel_cache.describe()
-    if json:
+    if printing.json:
         console.show_json(rows)
     elif not rows:
         console.show_note(f"The cache in {pixel_cache.cache_folder()} is empty.")
@@ -42,7 +42,7 @@ def ls(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = 
 
 
 @cache.command()
-def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
+def clear(printing: opt.Printing) -> None:
     """Delete the cache; later runs make what they need. Models and your files are not touched.
 
     Examples:
@@ -50,11 +50,11 @@ def clear(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
     """
     from labelr.data import pixel_cache
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         cleared = pixel_cache.clear()
-    if json:
+    if printing.json:
         console.show_json(cleared)
-    elif not quiet:
+    elif not printing.quiet:
         images, features, size = cleared["images"], cleared["features"], cleared["bytes"] / 1e6
         deleted = f"the pixels of {pluralize(images, 'image')} and the features of {pluralize(features, 'image')}"
         deleted += f", {pluralize(cleared['thumbnails'], 'thumbnail')}" if cleared["thumbnails"] else ""

@@ -20,6 +20,7 @@ _SETTINGS = (
 
 @opt.takes_settings(TrainConfig, leave_out=set(TrainConfig.names()) - set(_SETTINGS))
 def check(
+    printing: opt.Printing,
     data: opt.Data,
     write_labels: Annotated[
         Path | None,
@@ -35,9 +36,6 @@ def check(
         ),
     ] = None,
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Check a data set: print how it is understood and what is wrong with it.
@@ -57,10 +55,10 @@ def check(
     from labelr.data.check import check as check_data
     from labelr.data.dataset import write_labels as write_table
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
+    with printing.session() as track:
         result = check_data(data, options, track=track)
     found = result.to_json()
-    if json:
+    if printing.json:
         console.show_json(found)
     else:
         _show(found)

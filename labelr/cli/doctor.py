@@ -54,7 +54,7 @@ class Report:
             self.problems.append(f"{section} cannot be examined: {first_line(error)}")
 
 
-def doctor(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
+def doctor(printing: opt.Printing) -> None:
     """Show what labelr sees of this machine, and what to do about anything unusual.
 
     Nothing is downloaded or changed. The exit code is 3 if something needs attention; the last lines say what.
@@ -64,11 +64,11 @@ def doctor(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbos
         labelr doctor --json
     """
     report = Report()
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         for section, look in SECTIONS.items():
             report.look(section, look)
     found = {**report.found, "problems": report.problems}
-    if json:
+    if printing.json:
         console.show_json(found)
     else:
         _show(found)

@@ -19,6 +19,7 @@ COMMON = ("model", "labels", "split", "threshold", "output", "suspects", "device
 
 @opt.takes_settings(EvaluateOptions, leave_out=["group"], common=COMMON)
 def evaluate(
+    printing: opt.Printing,
     data: opt.Data,
     model: opt.Model = None,
     output: Annotated[
@@ -32,9 +33,6 @@ def evaluate(
     ] = None,
     suspects: opt.Suspects = None,
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Evaluate a model on labelled images.
@@ -52,10 +50,10 @@ def evaluate(
     options = EvaluateOptions.of(settings)
     from labelr.scoring.evaluate import evaluate as score
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
+    with printing.session() as track:
         evaluation = score(data, model, options, output=output, suspects=suspects, force=force, track=track)
         result = evaluation.to_json()
-    if json:
+    if printing.json:
         console.show_json(result)
     else:
         show_evaluation(result)

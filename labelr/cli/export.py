@@ -25,13 +25,11 @@ TrainingData = Annotated[
 
 @opt.takes_settings(ExportOptions, common=("format", "output", "force", "int8"))
 def export(
+    printing: opt.Printing,
     name: Annotated[str, opt.argument("NAME", "Name or directory of a model.", completion.models)],
     data: TrainingData = None,
     output: Output = None,
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Write a model as an ONNX file for other programs, and for tagging without torch.
@@ -47,9 +45,9 @@ def export(
     options = ExportOptions.of(settings)
     from labelr.exporting.export import export as export_onnx
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
+    with printing.session() as track:
         done = export_onnx(name, output, options, data=data or (), force=force, track=track)
-    if json:
+    if printing.json:
         console.show_json(done.to_json())
         return
     same = f"probabilities differ by at most {done.max_difference:.0e} from the saved model's"

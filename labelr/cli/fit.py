@@ -63,6 +63,7 @@ def check_place(name: str | None, output: Path | None) -> None:
 
 @opt.takes_settings(TrainConfig, leave_out=["synthetic"], common=COMMON)
 def fit(
+    printing: opt.Printing,
     data: opt.OptionalData = None,
     synthetic: Synthetic = None,
     config: opt.Config = None,
@@ -81,9 +82,6 @@ def fit(
     ] = False,
     suspects: opt.Suspects = None,
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Train a model on a folder of images and its labels.
@@ -106,7 +104,7 @@ def fit(
     from labelr.training.fit import fit as train
 
     def run(options: TrainConfig) -> dict[str, Any]:
-        with console.session(quiet=quiet, verbose=verbose) as track:
+        with printing.session() as track:
             return train(
                 data, options, name=name, output=output, log_dir=log_dir, suspects=suspects, force=force, resume=resume,
                 track=track,
@@ -120,17 +118,17 @@ def fit(
         trust = console.ask(f"{error.message}. Use them as labels? Otherwise they are left out.")
         result = run(dataclasses.replace(options, trust_predictions=trust))
     if result["scored_on"]:
-        show_scores(result, tables=not json, quiet=quiet, verbose=verbose)
-    if json:
+        show_scores(result, printing)
+    if printing.json:
         console.show_json(result)
     else:
         console.show_line(result["model"])
 
 
-def show_scores(result: Mapping[str, Any], *, tables: bool, quiet: bool, verbose: bool) -> None:
+def show_scores(result: Mapping[str, Any], printing: opt.Printing) -> None:
     """Prints on stderr how good a new model is: in words, in its main or all scores, and which labels are uncertain.
 
-    All of it is also in the log file, but for the warning with `quiet`.
+    All of it is also in the log file, but for the warning with `--quiet`.
     """
     from labelr.scoring.report.text import headline, headline_rows
     from labelr.training.finalize import SCORED
@@ -138,9 +136,9 @@ def show_scores(result: Mapping[str, Any], *, tables: bool, quiet: bool, verbose
     told = headline(result, SCORED[result["scored_on"]], seen_in_training=False)
     for sentence in (told.first, *told.rest, told.measured):
         console.show_sentence(sentence)
-    if tables and verbose:
+    if printing.verbose and not printing.json:
         show_evaluation(result, to=console.stderr)
-    elif tables:
+    elif not printing.json:
         console.show_table(headline_rows(result), to=console.stderr)
-    if not quiet:
+    if not printing.quiet:
         warn_of_few_positives(result)

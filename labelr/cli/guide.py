@@ -33,15 +33,13 @@ class Section(NamedTuple):
 
 
 def guide(
+    printing: opt.Printing,
     topic: Annotated[
         str | None, typer.Argument(metavar="TOPIC", help="A page of the guide; without one, lists them.")
     ] = None,
     search: Annotated[
         str, opt.option("--search -s", "Show the passages that contain these words, in any case.", metavar="TEXT")
     ] = "",
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Read the guide: what labelr does, and how its options are meant.
 
@@ -61,7 +59,7 @@ def guide(
         found = [item for item in found if all(word in f"{item.heading}\n{item.text}".casefold() for word in words)]
     elif topic is None:
         found = [section for section in found if section.heading == sections(section.topic)[0].heading]
-    if json:
+    if printing.json:
         console.show_json([section._asdict() for section in found])
     elif search or topic:
         if not found:
@@ -69,7 +67,7 @@ def guide(
         console.show_markdown("\n\n".join(_passages(found, search)))
     else:
         console.show_table([{"topic": section.topic, "about": section.heading} for section in found])
-        with console.session(quiet=quiet, verbose=verbose):
+        with printing.session():
             console.show_note("Read a page with `labelr guide TOPIC`, or search with `labelr guide --search TEXT`.")
 
 

@@ -22,7 +22,7 @@ _NAME = opt.argument("NAME", "Name or directory of a model.", completion.models)
 
 
 @models.command("list")
-def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False) -> None:
+def list_(printing: opt.Printing) -> None:
     """List saved models, damaged ones and unfinished runs, the newest last.
 
     Examples:
@@ -31,18 +31,16 @@ def list_(json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose
     """
     from labelr.training.record import list_models_and_runs
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         rows = list_models_and_runs()
-    if json:
+    if printing.json:
         console.show_json(rows)
     else:
         _show_models(rows)
 
 
 @models.command()
-def show(
-    name: Annotated[str, _NAME], json: opt.Json = False, quiet: opt.Quiet = False, verbose: opt.Verbose = False
-) -> None:
+def show(printing: opt.Printing, name: Annotated[str, _NAME]) -> None:
     """Show the labels, settings and scores of a model.
 
     Examples:
@@ -51,11 +49,11 @@ def show(
     from labelr.model import store
     from labelr.training.record import applied_settings, summarise
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         folder = store.find(name)
         info = store.load_info(folder)
         description = {**summarise(folder, info, store.listed_default()), **dataclasses.asdict(info)}
-    if json:
+    if printing.json:
         console.show_json(description)
         return
     _show_model(description)
@@ -67,11 +65,9 @@ def show(
 
 @models.command()
 def default(
+    printing: opt.Printing,
     name: Annotated[str | None, _NAME] = None,
     unset: Annotated[bool, opt.option("--unset", "Use the newest model again.")] = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Choose the model that `tag` and `evaluate` use without `--model`, or show it.
 
@@ -86,13 +82,13 @@ def default(
         raise SettingError("a default is either chosen or unset", "give NAME or `--unset`, not both")
     from labelr.model import store
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         if name is not None or unset:
             store.pin(None if name is None else store.find(name))
         folder, pinned = store.newest_model() if unset else store.find_default(), store.pinned_model() is not None
         if folder is not None and not unset:
             store.verify(folder)
-    if json:
+    if printing.json:
         console.show_json({"name": folder and folder.name, "path": folder and str(folder), "pinned": pinned})
         return
     if not pinned:
@@ -105,6 +101,7 @@ def default(
 @models.command()
 @opt.takes_settings(CompareOptions, leave_out=["group"], common=("data", "labels", "only", "threshold", "device"))
 def compare(
+    printing: opt.Printing,
     names: Annotated[list[str], opt.argument("NAME", "Names or directories of models.", completion.models)],
     data: Annotated[
         list[Path] | None,
@@ -115,9 +112,6 @@ def compare(
             metavar="DIR",
         ),
     ] = None,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Compare models on the same labelled images, which none of them has learned from.
@@ -133,9 +127,9 @@ def compare(
     CompareOptions.of(settings)  # reports mistakes before the heavy imports
     from labelr.scoring.compare import compare as compare_models
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
+    with printing.session() as track:
         comparison = compare_models(names, data or None, track=track, **settings)
-    if json:
+    if printing.json:
         console.show_json(comparison.to_json())
         return
     _show_comparison(comparison.to_json())
@@ -145,12 +139,10 @@ def compare(
 
 @models.command()
 def export(
+    printing: opt.Printing,
     name: Annotated[str, _NAME],
     file: Annotated[Path, opt.argument("FILE", "The file to write, such as birds.zip.")],
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Write a model as one file that another machine imports.
 
@@ -162,9 +154,9 @@ def export(
     """
     from labelr.model.archive import export_archive
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         path = export_archive(name, file, force=force)
-    if json:
+    if printing.json:
         console.show_json({"path": str(path), "bytes": path.stat().st_size})
         return
     console.show_line(str(path))
@@ -172,13 +164,11 @@ def export(
 
 @models.command("import")
 def import_(
+    printing: opt.Printing,
     file: Annotated[Path, opt.argument("FILE", "A file of `labelr models export`.")],
     name: Annotated[
         str | None, opt.option("--name", "Name of the model. Default: as exported, or -2, -3, ... if taken.")
     ] = None,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Save a model that another machine exported, after everything in the file has been verified.
 
@@ -189,11 +179,11 @@ def import_(
     from labelr.model import store
     from labelr.model.archive import import_archive
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         folder = import_archive(file, name)
         if store.listed_default() is None and store.newest_model() == folder:
             console.show_note(f"{folder.name} is the newest model now, which is used without `--model`.")
-    if json:
+    if printing.json:
         console.show_json({"name": folder.name, "path": str(folder)})
         return
     console.show_line(str(folder))
@@ -201,11 +191,9 @@ def import_(
 
 @models.command()
 def rename(
+    printing: opt.Printing,
     name: Annotated[str, opt.argument("NAME", "Name of a model.", completion.models_and_runs)],
     new: Annotated[str, opt.argument("NEW", "Its new name.")],
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Rename a model or an unfinished run. The default model stays the default.
 
@@ -214,9 +202,9 @@ def rename(
     """
     from labelr.model import store
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         folder = store.rename(store.find(name, unfinished=True), new)
-    if json:
+    if printing.json:
         console.show_json({"name": folder.name, "path": str(folder)})
         return
     console.show_line(str(folder))
@@ -224,14 +212,12 @@ def rename(
 
 @models.command()
 def card(
+    printing: opt.Printing,
     name: Annotated[str, _NAME],
     output: Annotated[
         Path | None, opt.option("--output -o", "Write the card to this file.", "Output", metavar="FILE")
     ] = None,
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Write a model card in Markdown: data, scores, thresholds, limits, licence and settings of a model.
 
@@ -242,14 +228,14 @@ def card(
     from labelr.model import store
     from labelr.scoring.card import model_card
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         path = None if output is None else files.local_path(output)
         if path is not None:
             files.check_new(path, force=force)
         text = model_card(store.find(name))
         if path is not None:
             files.write_atomically(path, text)
-    if json:
+    if printing.json:
         console.show_json({"card": text, "path": path and str(path)})
     elif path is not None:
         console.show_line(str(path))
@@ -259,13 +245,11 @@ def card(
 
 @models.command()
 def verify(
+    printing: opt.Printing,
     names: Annotated[
         list[str] | None,
         opt.argument("NAME|FILE", "Models, or files of `export`. Default: all models.", completion.models_and_runs),
     ] = None,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Check that no file of a model is missing or damaged. The exit code is 3 if one is, or there is no such model.
 
@@ -278,10 +262,10 @@ def verify(
     """
     from labelr.training.record import verify_models
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         rows = verify_models(names or ())
     damaged = [row for row in rows if row["damaged"]]
-    if json:
+    if printing.json:
         console.show_json([{key: row[key] for key in ("name", "path", "damaged", "hint", "checked")} for row in rows])
     elif rows:
         console.show_table([{"name": row["name"], "state": row["damaged"] or f"ok: {row['checked']}"} for row in rows])
@@ -292,10 +276,8 @@ def verify(
 
 @models.command()
 def rm(
+    printing: opt.Printing,
     names: Annotated[list[str], opt.argument("NAME", "Names of models.", completion.models_and_runs)],
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
 ) -> None:
     """Delete models, damaged ones and unfinished runs.
 
@@ -304,15 +286,15 @@ def rm(
     """
     from labelr.model import store
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         folders = dict.fromkeys(store.find(name, unfinished=True) for name in names)
         for folder in folders:
             store.check_removable(folder)
         for folder in folders:
             store.remove(folder)
-            if not json:
+            if not printing.json:
                 console.show_line(str(folder))
-    if json:
+    if printing.json:
         console.show_json([{"name": folder.name, "path": str(folder)} for folder in folders])
 
 

@@ -7,10 +7,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,7 @@ from labelr.config import PANELS
 from labelr.errors import suggest
 from labelr.fields import Field, SettingError, Settings, choices_of, is_list, kind_of, option_of, parsed
 from labelr.files import local_path
+from labelr.progress import Track
 
 Function = Callable[..., None]
 _TYPES = {int: "INT", float: "FLOAT", str: "TEXT"}
@@ -179,7 +180,7 @@ class Commands(typer.Typer):
             text, _, examples = (inspect.getdoc(function) or "").partition("\n\nExamples:\n")
             text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)  # Typer would keep line breaks inside of paragraphs
             own = {"cls": Command, "help": text, "epilog": epilog(inspect.cleandoc(examples))}
-            super(Commands, self).command(name, **{**own, **details})(takes_log_file(function))
+            super(Commands, self).command(name, **{**own, **details})(takes_printing(function))
             return function
 
         return decorate
@@ -236,9 +237,6 @@ Suspects = Annotated[
     Path | None, option("--suspects", "Write suspected label errors to a CSV, worst first.", "Output", metavar="FILE")
 ]
 Force = Annotated[bool, option("--force", "Replace existing results.", "Output")]
-Json = Annotated[bool, option("--json", "Print the result as JSON.")]
-Quiet = Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
-Verbose = Annotated[bool, option("--verbose -v", "Show more details.")]
 
 
 def _open_log(context: typer.Context, name: str | None) -> None:
@@ -264,6 +262,24 @@ LogFile = Annotated[
         is_eager=True,
     ),
 ]
+
+
+class Printing(NamedTuple):
+    """How a command prints, by options that all commands have.
+
+    Attributes:
+        json: Whether its result is printed as JSON.
+        quiet: Whether warnings and errors alone are shown.
+        verbose: Whether more details are shown.
+    """
+
+    json: Annotated[bool, option("--json", "Print the result as JSON.")]
+    quiet: Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
+    verbose: Annotated[bool, option("--verbose -v", "Show more details.")]
+
+    def session(self) -> AbstractContextManager[Track]:
+        """Shows progress, notes and warnings while the command works; see `console.session`."""
+        return console.session(quiet=self.quiet, verbose=self.verbose)
 
 
 def takes_settings(
@@ -304,17 +320,19 @@ def takes_settings(
     return decorate
 
 
-def takes_log_file(command: Function) -> Function:
-    """Gives a command the option ``--log-file``."""
+def takes_printing(command: Function) -> Function:
+    """Gives a command the options of `Printing`, which arrive as its `printing`, and ``--log-file``."""
+    switches = inspect.get_annotations(Printing)
 
     @functools.wraps(command)
     def run(*, log_file: None, **values: Any) -> None:  # it is open already
-        command(**values)
+        command(printing=Printing(*(values.pop(name) for name in switches)), **values)
 
     own = inspect.signature(command, eval_str=True)
-    parameter = inspect.Parameter("log_file", _KEYWORD, annotation=LogFile, default=None)
-    keywords = [parameter.replace(kind=_KEYWORD) for parameter in own.parameters.values()]
-    run.__signature__ = own.replace(parameters=[*keywords, parameter])  # type: ignore[attr-defined]
+    kept = [each.replace(kind=_KEYWORD) for name, each in own.parameters.items() if name != "printing"]
+    more = [inspect.Parameter(name, _KEYWORD, annotation=kind, default=False) for name, kind in switches.items()]
+    log_file = inspect.Parameter("log_file", _KEYWORD, annotation=LogFile, default=None)
+    run.__signature__ = own.replace(parameters=[*kept, *more, log_file])  # type: ignore[attr-defined]
     return run
 
 

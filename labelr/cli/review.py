@@ -16,6 +16,7 @@ _LEAVE_OUT = ("on_error", "skip_missing", "trust_predictions", "cache_limit", "g
 
 @opt.takes_settings(ReadOptions, leave_out=_LEAVE_OUT)
 def review(
+    printing: opt.Printing,
     target: Annotated[
         Path, opt.argument("TARGET", "What `labelr tag` wrote, a labelled data set, or a table of suspects.")
     ],
@@ -42,9 +43,6 @@ def review(
     blind: Annotated[
         bool, opt.option("--blind", "Hide given labels and probabilities until a person has answered.", "Page")
     ] = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Correct labels in the browser, on a page of this machine alone.
@@ -67,7 +65,7 @@ def review(
     from labelr.review.review import review as run
 
     def ready(address: str, address_once: str) -> None:
-        if json:
+        if printing.json:
             console.show_json({"address": address})
         else:
             console.show_line(address)
@@ -76,7 +74,7 @@ def review(
             command = [sys.executable, "-m", "webbrowser", address_once]
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
 
-    with console.session(quiet=quiet, verbose=verbose):
+    with printing.session():
         run(
             target,
             options,

@@ -47,15 +47,13 @@ Output = Annotated[
 
 @opt.takes_settings(TagOptions, common=COMMON)
 def tag(
+    printing: opt.Printing,
     photos: Annotated[list[Path] | None, opt.argument("PHOTOS", "Folders of images, or image files.")] = None,
     files_from: FilesFrom = None,
     model: Model = None,
     output: Output = None,
     dry_run: Annotated[bool, opt.option("--dry-run", "Show what would be done, and write nothing.", "Output")] = False,
     force: opt.Force = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Write the labels of each image in a folder.
@@ -74,11 +72,11 @@ def tag(
     options = TagOptions.of(settings)
     to_stdout = output is not None and str(output) == "-"
     if to_stdout:
-        _check_stdout(options, {"--json": json, "--dry-run": dry_run, "--force": force})
+        _check_stdout(options, {"--json": printing.json, "--dry-run": dry_run, "--force": force})
     from labelr.tagging.tag import stream
     from labelr.tagging.tag import tag as tag_images
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
+    with printing.session() as track:
         if to_stdout:
             summary = stream(photos or [], model, options, console.show_text, files_from=files_from, track=track)
         else:
@@ -87,7 +85,7 @@ def tag(
                 track=track,
             )  # fmt: skip
     _show_summary(summary.to_json(), dry_run=dry_run)
-    if json:
+    if printing.json:
         console.show_json(summary.to_json())
     elif not to_stdout and not dry_run and Path(summary.output).exists():  # not if there was nothing to tag
         console.show_line(summary.output)

@@ -49,6 +49,7 @@ class TuneCommand(FitCommand):
     TuneOptions, TrainConfig, leave_out=["synthetic", "folds", "select"], several=SEARCHABLE, common=COMMON
 )
 def tune(
+    printing: opt.Printing,
     data: opt.OptionalData = None,
     synthetic: Synthetic = None,
     config: opt.Config = None,
@@ -77,9 +78,6 @@ def tune(
     ] = None,
     output: Output = None,
     force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output")] = False,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
     **settings: Any,
 ) -> None:
     """Search for the settings that suit a data set best, and train a model with them.
@@ -104,13 +102,13 @@ def tune(
     Plan.of(data or (), None, base, settings)  # reports mistakes before the heavy imports
     from labelr.tuning.tune import tune as search
 
-    with console.session(quiet=quiet, verbose=verbose) as track:
+    with printing.session() as track:
         result = search(
             data, None, base, study=study, storage=storage, name=name, output=output, force=force, track=track,
             watch=_show_live, **settings,
         )  # fmt: skip
     _show_result(result)
-    if json:
+    if printing.json:
         console.show_json(result.to_json())
     else:
         console.show_line(result.command)
