@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelr.config import ReadOptions
+from labelr.data import jpeg2000
 from labelr.data.budget import Reservation
 from labelr.data.images import Decoded, UnreadableError, decode, read_pixels
 from labelr.data.load import load_dataset
-from labelr.data.samples import BandsError, read_jpeg2000
+from labelr.data.samples import BandsError
 from labelr.data.value_range import ValueRange
 
 SIZE = 16
@@ -408,13 +409,13 @@ def jpeg2000_header(precision: int, channels: int) -> bytes:
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_deep_colours_of_jpeg_2000_need_a_decoder(channels: int, precision: int) -> None:
     with pytest.raises(BandsError, match=f"colours of {precision} bits in JPEG 2000: the decoder is missing"):
-        read_jpeg2000(io.BytesIO(JP2 + jpeg2000_header(precision, channels)), (8, 8), Reservation(64))
+        jpeg2000.read(io.BytesIO(JP2 + jpeg2000_header(precision, channels)), (8, 8), Reservation(64))
 
 
 @pytest.mark.parametrize(("precision", "channels"), [(8, 3), (8, 4), (16, 1)])
 def test_other_jpeg_2000_is_read_by_pillow(precision: int, channels: int) -> None:
     file = io.BytesIO(JP2 + jpeg2000_header(precision, channels))
-    assert read_jpeg2000(file, (8, 8), Reservation(64)) is None
+    assert jpeg2000.read(file, (8, 8), Reservation(64)) is None
 
 
 @pytest.mark.parametrize("precision", [12, 16])

@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from pathlib import Path
@@ -40,13 +40,12 @@ EXIT_ATTENTION = 3
 class Command(TyperCommand):
     """A command that refuses a second value of an option that takes one, where Typer would use the last.
 
-    Its ``--help`` shows only what says something; see `_simplify`.
+    Its ``--help`` shows only what says something; see `_simplified`.
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As Typer's."""
-        _simplify(self.get_params(ctx))
-        super().format_help(ctx, formatter)
+        super(Command, _simplified(self, ctx)).format_help(ctx, formatter)
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """As Typer's."""
@@ -127,7 +126,7 @@ def _warn_of_unknown_variables(context: Any) -> None:
 
 
 class Group(TyperGroup):
-    """A group of commands whose ``--help`` shows only what says something; see `_simplify`."""
+    """A group of commands whose ``--help`` shows only what says something; see `_simplified`."""
 
     def get_params(self, ctx: Any) -> Any:
         """The options, all of them switches, with their default: without one, Typer would import pydantic (0.2 s)."""
@@ -138,16 +137,18 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As Typer's."""
-        _simplify(self.get_params(ctx))
-        super().format_help(ctx, formatter)
+        super(Group, _simplified(self, ctx)).format_help(ctx, formatter)
 
 
-def _simplify(parameters: Iterable[Any]) -> None:
-    """Hides the types of switches and of arguments, and joins the names of a switch: a column of its own is too wide.
+def _simplified(command: Any, context: Any) -> Any:
+    """A copy of a command for its help: without types of switches and of arguments, and with joined names of a switch.
 
-    A switch that is off by default is shown without the name that turns it off. Options without a panel come last.
+    A column of its own for these is too wide. A switch that is off by default is shown without the name that turns it
+    off. Options without a panel come last.
     """
-    for parameter in parameters:
+    command = copy(command)
+    command.params = [copy(parameter) for parameter in command.params]
+    for parameter in command.get_params(context):
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = lambda **_: None
             continue
@@ -157,6 +158,7 @@ def _simplify(parameters: Iterable[Any]) -> None:
             if parameter.secondary_opts and parameter.default is not False:
                 parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
             parameter.secondary_opts = []
+    return command
 
 
 def epilog(examples: str) -> str:

@@ -11,38 +11,45 @@ from labelr.cli import options as opt
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError
 
-_LEAVE_OUT = ("on_error", "skip_missing", "trust_predictions", "cache_limit", "group")
+Target = Annotated[
+    Path, opt.argument("TARGET", "What `labelr tag` wrote, a labelled data set, or a table of suspects.")
+]
+Data = Annotated[
+    Path | None,
+    opt.option("--data", "Data set that a table of suspects is of. Default: its folder.", "Data", metavar="DIR"),
+]
+Model = Annotated[
+    str | None,
+    opt.option(
+        "--model",
+        "Model whose predictions to show. Default: the one that tagged, or none.",
+        "Model",
+        metavar="NAME|DIR",
+        find=completion.models,
+    ),
+]
+Refit = Annotated[
+    bool, opt.option("--refit", "Train the model again on the answers so far, in the background.", "Model")
+]
+Port = Annotated[int, opt.option("--port", "Port of the page; 0: a free one.", "Page", min=0, max=65535)]
+Browser = Annotated[bool, opt.option("--browser/--no-browser", "Open the page in the browser.", "Page")]
+ReadOnly = Annotated[bool, opt.option("--read-only", "Show labels, and take no answers.", "Page")]
+Blind = Annotated[
+    bool, opt.option("--blind", "Hide given labels and probabilities until a person has answered.", "Page")
+]
 
 
-@opt.takes_settings(ReadOptions, leave_out=_LEAVE_OUT)
+@opt.takes_settings(ReadOptions, leave_out=("on_error", "skip_missing", "trust_predictions", "cache_limit", "group"))
 def review(
     printing: opt.Printing,
-    target: Annotated[
-        Path, opt.argument("TARGET", "What `labelr tag` wrote, a labelled data set, or a table of suspects.")
-    ],
-    data: Annotated[
-        Path | None,
-        opt.option("--data", "Data set that a table of suspects is of. Default: its folder.", "Data", metavar="DIR"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        opt.option(
-            "--model",
-            "Model whose predictions to show. Default: the one that tagged, or none.",
-            "Model",
-            metavar="NAME|DIR",
-            find=completion.models,
-        ),
-    ] = None,
-    refit: Annotated[
-        bool, opt.option("--refit", "Train the model again on the answers so far, in the background.", "Model")
-    ] = False,
-    port: Annotated[int, opt.option("--port", "Port of the page; 0: a free one.", "Page", min=0, max=65535)] = 0,
-    browser: Annotated[bool, opt.option("--browser/--no-browser", "Open the page in the browser.", "Page")] = True,
-    read_only: Annotated[bool, opt.option("--read-only", "Show labels, and take no answers.", "Page")] = False,
-    blind: Annotated[
-        bool, opt.option("--blind", "Hide given labels and probabilities until a person has answered.", "Page")
-    ] = False,
+    target: Target,
+    data: Data = None,
+    model: Model = None,
+    refit: Refit = False,
+    port: Port = 0,
+    browser: Browser = True,
+    read_only: ReadOnly = False,
+    blind: Blind = False,
     **settings: Any,
 ) -> None:
     """Correct labels in the browser, on a page of this machine alone.
@@ -71,18 +78,16 @@ def review(
             console.show_line(address)
         console.flush()
         if browser:
-            command = [sys.executable, "-m", "webbrowser", address_once]
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603
+            _open_browser(address_once)
 
     with printing.session():
         run(
-            target,
-            options,
-            data=data,
-            model=model,
-            refit=refit,
-            port=port,
-            blind=blind,
-            read_only=read_only,
+            target, options, data=data, model=model, refit=refit, port=port, blind=blind, read_only=read_only,
             ready=ready,
-        )
+        )  # fmt: skip
+
+
+def _open_browser(address: str) -> None:
+    """Opens a page in the browser, in a process of its own that prints nothing."""
+    command = [sys.executable, "-m", "webbrowser", address]
+    subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # noqa: S603

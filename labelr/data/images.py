@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import libtiff, metadata, samples, strips, walk
+from labelr.data import jpeg2000, libtiff, metadata, samples, strips, walk
 from labelr.data.budget import LimitedReader, Reservation, TooLargeError, check_tiles, decoding_bytes
 from labelr.data.samples import BandsError, Samples
 from labelr.data.strips import Strips
@@ -229,11 +229,11 @@ def _open_with_pillow(file: IO[bytes], size: int, memory: Reservation) -> _Opene
     check_tiles(len(getattr(image, "tile", ())))
     if samples.is_misread(image):
         raise UnidentifiedImageError("misread by Pillow")
-    deep = samples.read_jpeg2000(file, full_size, memory) if file_format == "JPEG2000" else None
+    deep = jpeg2000.read(file, full_size, memory) if file_format == "JPEG2000" else None
     if deep is None:
         image.draft(None, (2 * size, 2 * size))  # a JPEG: at 1/2, 1/4 or 1/8, but at least twice the target
         if file_format == "JPEG2000":
-            num_bytes = samples.fit_jpeg2000(image, file, size, memory.limit)
+            num_bytes = jpeg2000.fit(image, file, size, memory.limit)
         else:
             num_bytes = decoding_bytes(image, full_size) * (1 + samples.is_read_twice(image))
         memory.take(full_size, num_bytes)

@@ -1,7 +1,7 @@
 """Reads the samples of image files that Pillow alone would lose, misread or refuse.
 
-Those are colours of more than 8 bits, and TIFF files of signed or large integers, with bands that are neither colour
-nor transparency, with reversed grey, or with pixels that were not measured.
+Those are colours of more than 8 bits (of JPEG 2000 in `jpeg2000`), and TIFF files of signed or large integers, with
+bands that are neither colour nor transparency, with reversed grey, or with pixels that were not measured.
 """
 
 import logging
@@ -33,11 +33,6 @@ ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA = 1, 2, 999
 """Values of these tags. The colours of associated alpha are multiplied by it."""
 MAX_PAGES = 1000
 """The pages of a TIFF file that are counted."""
-MAX_HEAD = 2**20
-"""The bytes of a JPEG 2000 file before its pixels."""
-JPEG2000_BYTES = 6
-"""The bytes that its decoder holds of each sample of a tile, as measured."""
-
 ABOVE_ALPHA = 0.01
 """The share of colours that may be above the alpha they are multiplied by, from resampling."""
 
@@ -281,65 +276,6 @@ def _load(image: Image.Image, raw_mode: str) -> Reader:
 
 def _rows_of(image: Image.Image) -> Reader:
     return lambda top, end: np.asarray(image.crop((0, top, image.width, end)))
-
-
-# --- JPEG 2000 -------------------------------------------------------------------------------------------------------
-
-
-def read_jpeg2000(file: IO[bytes], size: tuple[int, int], memory: Reservation) -> Samples | None:
-    """The samples of a JPEG 2000 file of colours of more than 8 bits; None for another one.
-
-    Pillow rounds such colours to 8 bits, and white overflows to black.
-
-    Raises:
-        BandsError: If the decoder is not installed.
-        TooLargeError: If it needs too much memory.
-    """
-    header = _jpeg2000_header(file)
-    channels = int.from_bytes(header[38:40], "big")
-    bits = max(((precision & 0x7F) + 1 for precision in header[40 : 40 + 3 * channels : 3]), default=8)
-    if channels < 2 or bits <= 8:
-        return None
-    try:
-        import imagecodecs
-    except ImportError as error:
-        raise BandsError(f"colours of {bits} bits in JPEG 2000: {INSTALL}, or convert it to TIFF or PNG") from error
-    memory.take(size, size[0] * size[1] * channels * (JPEG2000_BYTES + 2))
-    file.seek(0)
-    values = imagecodecs.jpeg2k_decode(file.read())
-
-    def read(top: int, end: int) -> Rows:
-        rows = values[top:end] << (16 - bits)  # as Pillow does for grey
-        alpha = (rows[..., -1] >> 8).astype(np.uint8) if channels in (2, 4) else None
-        return Rows(rows[..., :3] if channels >= 3 else rows[..., 0], alpha)
-
-    return Samples(size, read, mode=f"{'RGB' if channels >= 3 else 'L'};16")
-
-
-def fit_jpeg2000(image: Image.Image, file: IO[bytes], size: int, limit: int) -> int:
-    """The bytes that decoding of a JPEG 2000 file takes, if need be at a reduced scale of at least twice `size`.
-
-    At full scale the pixels are the better ones: they are averaged, not of the wavelet's low frequencies.
-    """
-    header = _jpeg2000_header(file)
-    tile = (
-        min(image.width, int.from_bytes(header[22:26], "big")),
-        min(image.height, int.from_bytes(header[26:30], "big")),
-    )
-    num_bytes = 4 * math.prod(image.size) + JPEG2000_BYTES * int.from_bytes(header[38:40], "big") * math.prod(tile)
-    _, _, style = header.partition(b"\xff\x52")  # the marker COD
-    scale, levels = 0, style[7] if len(style) > 7 else 0
-    while num_bytes >> 2 * scale > limit and scale < levels and min(image.size) >> scale + 1 >= 2 * size:
-        scale += 1
-    image.reduce = scale  # type: ignore[assignment]
-    return num_bytes >> 2 * scale
-
-
-def _jpeg2000_header(file: IO[bytes]) -> bytes:
-    """A JPEG 2000 file from the marker SIZ on, which begins the codestream."""
-    file.seek(0)
-    head = file.read(MAX_HEAD)
-    return head[head.find(b"\xff\x4f\xff\x51") + 2 :]
 
 
 # --- TIFF ------------------------------------------------------------------------------------------------------------

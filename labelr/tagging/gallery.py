@@ -18,7 +18,7 @@ from labelr.errors import LabelrError, pluralize
 from labelr.progress import Track
 from labelr.tagging.exports import Images, Replacing
 from labelr.tagging.journal import Journal
-from labelr.tagging.output import GALLERY, is_edited, pages_in
+from labelr.tagging.output import GALLERY, is_changed, pages_in
 from labelr.tagging.pipeline import Tagger
 from labelr.tagging.sorting import safe_names
 
@@ -193,7 +193,7 @@ class Gallery:
         """Deletes pages of earlier runs unless they were edited, and thumbnails that no page shows."""
         for page in pages_in(self.folder):
             digests = self.journal.table_digests(page)
-            if page not in self.pages and digests and not is_edited(self.folder / page, digests):
+            if page not in self.pages and digests and not is_changed(self.folder / page, digests):
                 (self.folder / page).unlink()
         for path in self._thumbnails.glob("*.jpg"):
             if path.stem not in self.shown:

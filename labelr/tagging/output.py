@@ -151,7 +151,7 @@ def _check_tables(folder: Path, journal: Journal) -> None:
     """Raises LabelrError if a user has edited a table, which would be overwritten."""
     for name in TABLES:
         written = journal.table_digests(name)
-        if written and is_edited(folder / name, written):
+        if written and is_changed(folder / name, written):
             raise LabelrError(
                 f"{folder / name} was edited after labelr wrote it",
                 "rename it to keep it, such as corrected.csv, and learn from it there; `--force` replaces it",
@@ -173,7 +173,7 @@ def _clear(folder: Path, settings: Mapping[str, Any]) -> None:
         if kept:
             log.warning("kept %s, edited or not written by labelr: %s", pluralize(len(kept), "file"), preview(kept))
         for name in (*TABLES, *pages_in(folder)):
-            if not is_edited(folder / name, journal.table_digests(name)):
+            if not is_changed(folder / name, journal.table_digests(name)):
                 (folder / name).unlink(missing_ok=True)
         journal.clear()
 
@@ -222,14 +222,8 @@ def file_names(image: str, kinds: Collection[str]) -> list[str]:
     return [names[kind] for kind in names if kind in kinds]
 
 
-def is_edited(path: Path, written: Collection[str]) -> bool:
-    """Whether a file exists and has none of the digests that labelr may have written."""
-    digest = files.digest(path)
-    return bool(digest) and digest not in written
-
-
 def is_changed(path: Path, written: Collection[str]) -> bool:
-    """Whether something else than labelr wrote is there, such as an edited file or a folder."""
+    """Whether something else than labelr wrote, by its digests, is there: an edited file, a link or a folder."""
     return os.path.lexists(path) and files.digest(path) not in {*written} - {""}
 
 

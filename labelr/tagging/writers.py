@@ -29,7 +29,6 @@ from labelr.tagging.output import (
     delete_files,
     file_names,
     is_changed,
-    is_edited,
 )
 from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError, check_unprotected, failing_alone
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
@@ -303,7 +302,7 @@ class DirectoryWriter:
                 content.seek(0)
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             name = path.relative_to(self._folder).as_posix()
-            if is_edited(path, (digest, *self._journal.table_digests(name))):
+            if is_changed(path, (digest, *self._journal.table_digests(name))):
                 log.warning(
                     "nothing shows that labelr wrote %s, which is now called %s", path, files.set_aside(path).name
                 )
