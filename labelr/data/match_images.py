@@ -88,8 +88,7 @@ class ImageFinder:
         """Finds images among `files`, relative to the folder; None takes all image files below it."""
         self.folder = folder
         if files is None:
-            prefix = "" if folder == Path() else f"{folder}{os.sep}"
-            files = [str(path).removeprefix(prefix).replace(os.sep, "/") for path in index.find_images(folder)]
+            files = index.image_names(folder)
         self.files = list(files)
         self.unreadable_folders = tuple(
             (relative_name(path, folder) if path != folder else path.name, reason)

@@ -51,7 +51,7 @@ class _Decoder:
         kind = f"{self.rule}-{self.size}px-{DECODER}-pillow-{PIL.__version__}{self.value_range.key}"
         return pixel_cache.cache_folder() / kind
 
-    def __call__(self, source: tuple[Path, str]) -> Pixels:
+    def __call__(self, source: tuple[str, str]) -> Pixels:
         """The pixels of a file, given its path and digest.
 
         Raises:
@@ -59,7 +59,7 @@ class _Decoder:
         """
         path, digest = source
         try:
-            with Processors(), open_file(path) as file:
+            with Processors(), open_file(Path(path)) as file:
                 if content_digest(file) != digest:
                     raise UnreadableError("its content differs")
                 return decode(
@@ -75,7 +75,7 @@ class _Decoder:
 class PixelSet:
     """The pixels of N images, in batches."""
 
-    _sources: Sequence[tuple[Path, str]]
+    _sources: Sequence[tuple[str, str]]
     _decoder: _Decoder
     _segments: Sequence[Path]
     _places: pixel_cache.Places
@@ -151,7 +151,7 @@ def open_pixels(
     """
     options = options or ReadOptions()
     decoder = _Decoder(size, rule, options.max_pixels, value_range)
-    sources = list(zip(paths, digests, strict=True))
+    sources = list(zip(map(str, paths), digests, strict=True))  # a `Path` takes three times the memory
     segments, places = pixel_cache.find(decoder.store, digests, decoder.num_bytes)
     if (places < 0).any() and options.cache_limit:
         try:
@@ -171,7 +171,7 @@ def open_pixels(
 
 
 def _fill(
-    decoder: _Decoder, sources: Sequence[tuple[Path, str]], options: ReadOptions, threads: int, track: Track
+    decoder: _Decoder, sources: Sequence[tuple[str, str]], options: ReadOptions, threads: int, track: Track
 ) -> None:
     """Decodes images into the cache as far as there is room."""
     # another run may have filled it while this one waited for the lock

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -63,7 +64,11 @@ class Scan:
     @classmethod
     def of_json(cls, text: str) -> Self:
         """The scan from the result of `json_text`. Raises ValueError or TypeError."""
-        scan = cls(**json.loads(text))
+        values = {  # the same few formats and modes of all images, each kept once
+            name: sys.intern(value) if isinstance(value, str) and name != "digest" else value
+            for name, value in json.loads(text).items()
+        }
+        scan = cls(**values)
         return scan if scan.levels is None else replace(scan, levels=Levels(*scan.levels))
 
     @property

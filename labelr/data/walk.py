@@ -74,6 +74,12 @@ def is_image(path: Path) -> bool:
     return has_image_suffix(path.name) if "." in path.name else _has_image_content(path)
 
 
+def _is_image(path: str) -> bool:
+    """As `is_image`, without a `Path` for each of many files."""
+    name = os.path.basename(path)  # noqa: PTH119
+    return has_image_suffix(name) if "." in name else _has_image_content(Path(path))
+
+
 def _has_image_content(path: Path) -> bool:
     try:
         with files.open_regular(path) as file:
@@ -309,6 +315,8 @@ def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
 class FileIndex:
     """The files below folders, each folder walked once for all who look for files in it.
 
+    They are kept as text: a `Path` takes three times the memory.
+
     Args:
         root: The data folder, which is walked as a whole; None for none.
         ignore: Patterns of files and folders to pass over, relative to the data folder or another that is walked.
@@ -318,14 +326,14 @@ class FileIndex:
     """
 
     def __init__(self, root: Path | None = None, ignore: Sequence[str] = ()) -> None:
-        self._files: dict[Path, list[Path]] = {}
-        self._images: dict[Path, list[Path]] = {}
+        self._files: dict[Path, list[str]] = {}
+        self._images: dict[Path, list[str]] = {}
         self._root = root
         self._ignore = ignore
         self._walkers: list[Walker] = []
         self.passed_over = PassedOver(unused_patterns=list(ignore))
 
-    def _find(self, folder: Path) -> list[Path]:
+    def _find(self, folder: Path) -> list[str]:
         if folder not in self._files:
             if self._root is not None and self._root in folder.parents:
                 self._find(self._root)
@@ -333,21 +341,21 @@ class FileIndex:
             self._files[folder] = self._walk(folder) if walked is None else self._find_within(folder, walked)
         return self._files[folder]
 
-    def _walk(self, folder: Path) -> list[Path]:
+    def _walk(self, folder: Path) -> list[str]:
         walker = Walker(folder, ignore=self._ignore, passed_over=self.passed_over)
         self._walkers.append(walker)
-        found = list(walker.files(folder))
+        found = list(map(str, walker.files(folder)))
         walker.require(folder)
         return found
 
-    def _find_within(self, folder: Path, walked: Path) -> list[Path]:
+    def _find_within(self, folder: Path, walked: Path) -> list[str]:
         """The files below a folder within one that was walked, and where it may have been passed over."""
-        inside = [path for path in self._files[walked] if str(path).startswith(f"{folder}{os.sep}")]
+        inside = [path for path in self._files[walked] if path.startswith(f"{folder}{os.sep}")]
         if inside:
             return inside
         hidden = [part for part in folder.relative_to(walked).parts if is_hidden(part)]
         self.passed_over.folders -= Counter(hidden[:1])  # it is searched after all
-        return list(Walker(walked, ignore=self._ignore).files(folder))
+        return list(map(str, Walker(walked, ignore=self._ignore).files(folder)))
 
     def ignores(self, path: Path) -> bool:
         """Whether a file, or a folder above it and below the one that was walked, matches a pattern."""
@@ -363,13 +371,22 @@ class FileIndex:
         Raises:
             LabelrError: If the folder, or the data folder, cannot be listed.
         """
+        return map(Path, self._images_in(folder))
+
+    def image_names(self, folder: Path) -> list[str]:
+        """The image files below a folder, relative to it with forward slashes; raises as `find_images`."""
+        prefix = "" if folder == Path() else f"{folder}{os.sep}"
+        return [path.removeprefix(prefix).replace(os.sep, "/") for path in self._images_in(folder)]
+
+    def _images_in(self, folder: Path) -> list[str]:
         if folder not in self._images:
-            self._images[folder] = list(filter(is_image, self._find(folder)))
-        return iter(self._images[folder])
+            self._images[folder] = list(filter(_is_image, self._find(folder)))
+        return self._images[folder]
 
     def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
         """The files below a folder with a suffix, without broken links; raises as `find_images`."""
-        return (path for path in self._find(folder) if path.name.endswith(suffix) and os.path.isfile(path))
+        found = (path for path in self._find(folder) if path.endswith(suffix) and os.path.isfile(path))
+        return map(Path, found)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

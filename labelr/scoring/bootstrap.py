@@ -1,7 +1,5 @@
 """Bootstrap intervals of the headline metrics, and of their differences. Pure functions of arrays, without torch."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -74,13 +72,13 @@ def resampled_scores(
     num_images = len(probs)
     if not num_images:
         return dict.fromkeys(HEADLINE, np.full(1 + resamples, np.nan))
-    rng = np.random.default_rng(seed)
-    batches = [weighted_scores(probs, targets, thresholds, np.ones((num_images, 1)))]
+    rng, weighted = np.random.default_rng(seed), _Weighted(probs, targets, thresholds)
+    batches = [weighted.scores(np.ones((num_images, 1)))]
     batch_size = max(1, MAX_WEIGHTS // num_images)
     for start in range(0, resamples, batch_size):
         size = min(batch_size, resamples - start)
         counts = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)  # (B, N)
-        batches.append(weighted_scores(probs, targets, thresholds, np.ascontiguousarray(counts.T, np.float64)))
+        batches.append(weighted.scores(np.ascontiguousarray(counts.T, np.float64)))
     return {name: np.concatenate([scores[name] for scores in batches]) for name in HEADLINE}
 
 
@@ -108,54 +106,70 @@ def weighted_scores(
     Returns:
         Shape ``(B,)`` by name; NaN where not evaluable.
     """
-    preds = decide(probs, thresholds)
-    true, false = targets == 1, targets == 0
-    known = true | false
-    wrong = known & (preds != true)
-
-    def total(cells: NDArray[np.generic]) -> FloatArray:
-        sums: FloatArray = weights.T @ cells.astype(np.float64)  # (N,) or (N, L) -> (B,) or (B, L)
-        return sums
-
-    tp, errors = total(preds & true), total(wrong)  # (B, L)
-    usable = (total(true) > 0) & (total(false) > 0)
-    known_rows, cells = known.any(axis=1), total(known.sum(axis=1))
-    all_tp, all_errors = tp.sum(axis=1), errors.sum(axis=1)
-    columns = zip(probs.T, targets.T, strict=True)
-    average_precisions = np.stack([_average_precision(*column, weights) for column in columns], axis=1)  # (B, L)
-    return {
-        "map_macro": _mean_where(usable, average_precisions),
-        "f1_micro": np.where(cells > 0, ratio(2 * all_tp, 2 * all_tp + all_errors, default=0.0), np.nan),
-        "f1_macro": _mean_where(usable, ratio(2 * tp, 2 * tp + errors, default=0.0)),
-        "f1_samples": ratio(total(confusion(preds, targets, axis=1).f1 * known_rows), total(known_rows)),
-        "hamming_loss": ratio(all_errors, cells),
-        "exact_match": ratio(total(known_rows & ~wrong.any(axis=1)), total(known_rows)),
-        "loss": ratio(total(np.nansum(cell_losses(probs, targets), axis=1)), cells),
-    }
+    return _Weighted(probs, targets, thresholds).scores(weights)
 
 
-def _average_precision(probs: FloatArray, targets: FloatArray, weights: NDArray[np.float64]) -> FloatArray:
-    """The average precision of one label, probs and targets ``(N,)``, for B weightings ``(N, B)``, shape ``(B,)``.
+class _Weighted:
+    """What does not depend on the weights, computed once: many images have a few weightings at a time in memory."""
 
-    Images with equal probability are one step of the precision-recall curve. Only steps with a positive add to its
-    area, so it is enough to sum over the ranges of images between them.
+    def __init__(self, probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> None:
+        losses = np.nansum(cell_losses(probs, targets), axis=1)
+        preds = decide(probs, thresholds)
+        true, false = targets == 1, targets == 0
+        known = true | false
+        wrong = known & (preds != true)
+        known_rows = known.any(axis=1)
+        f1 = confusion(preds, targets, axis=1).f1 * known_rows
+        right = known_rows & ~wrong.any(axis=1)
+        self._by_label = [cells.astype(np.float64) for cells in (true, false, preds & true, wrong)]  # (N, L) each
+        self._by_image = [cells.astype(np.float64) for cells in (losses, known.sum(axis=1), known_rows, f1, right)]
+        self._curves = [_Curve(*column) for column in zip(probs.T, targets.T, strict=True)]
+
+    def scores(self, weights: NDArray[np.float64]) -> dict[str, FloatArray]:
+        """As `weighted_scores`."""
+        positives, negatives, tp, errors = (weights.T @ cells for cells in self._by_label)  # (B, L)
+        losses, cells, known_rows, f1, right = (weights.T @ values for values in self._by_image)  # (B,)
+        usable = (positives > 0) & (negatives > 0)
+        all_tp, all_errors = tp.sum(axis=1), errors.sum(axis=1)
+        average_precisions = np.stack([curve.average_precision(weights) for curve in self._curves], axis=1)  # (B, L)
+        return {
+            "map_macro": _mean_where(usable, average_precisions),
+            "f1_micro": np.where(cells > 0, ratio(2 * all_tp, 2 * all_tp + all_errors, default=0.0), np.nan),
+            "f1_macro": _mean_where(usable, ratio(2 * tp, 2 * tp + errors, default=0.0)),
+            "f1_samples": ratio(f1, known_rows),
+            "hamming_loss": ratio(all_errors, cells),
+            "exact_match": ratio(right, known_rows),
+            "loss": ratio(losses, cells),
+        }
+
+
+class _Curve:
+    """The precision-recall curve of one label; probs and targets ``(N,)``.
+
+    Images with equal probability are one step of the curve. Only steps with a positive add to its area, so it is enough
+    to sum over the ranges of images between them.
     """
-    order = np.argsort(-probs, kind="stable")
-    order = order[~np.isnan(targets[order])]
-    true = targets[order] == 1
-    if not true.any():
-        return np.full(weights.shape[1], np.nan)
-    ranked = probs[order]
-    step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # (N,)
-    positive_steps, first = np.unique(step[true], return_index=True)
-    ends = np.searchsorted(step, positive_steps, side="right")
-    positives = _range_sums(weights, order[true], [*first, true.sum()])
-    images = _range_sums(weights, order[: ends[-1]], [0, *ends])
-    tp, predicted = positives.cumsum(axis=0), images.cumsum(axis=0)
-    return ratio((positives * ratio(tp, predicted, default=0.0)).sum(axis=0), tp[-1])
+
+    def __init__(self, probs: FloatArray, targets: FloatArray) -> None:
+        order = np.argsort(-probs, kind="stable").astype(np.int32)
+        order = order[~np.isnan(targets[order])]
+        true, ranked = targets[order] == 1, probs[order]
+        step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # (N,)
+        positive_steps, first = np.unique(step[true], return_index=True)
+        ends = np.searchsorted(step, positive_steps, side="right")
+        self._positives = order[true], np.array([*first, true.sum()])
+        self._images = order[: max(ends, default=0)], np.array([0, *ends])
+
+    def average_precision(self, weights: NDArray[np.float64]) -> FloatArray:
+        """The area under the curve for B weightings of the images ``(N, B)``, shape ``(B,)``."""
+        if not len(self._positives[0]):
+            return np.full(weights.shape[1], np.nan)
+        positives, images = _range_sums(weights, *self._positives), _range_sums(weights, *self._images)
+        tp, predicted = positives.cumsum(axis=0), images.cumsum(axis=0)
+        return ratio((positives * ratio(tp, predicted, default=0.0)).sum(axis=0), tp[-1])
 
 
-def _range_sums(weights: NDArray[np.float64], rows: NDArray[np.intp], bounds: Sequence[int]) -> FloatArray:
+def _range_sums(weights: NDArray[np.float64], rows: NDArray[np.int32], bounds: NDArray[np.int64]) -> FloatArray:
     """The sums of `weights` over ranges of `rows`, one from each of `bounds` to the next, ``(ranges, B)``."""
     from scipy.sparse import csr_array
 

@@ -239,7 +239,7 @@ class Source:
     @cached_property
     def image_files(self) -> list[str]:
         """The image files below `images`, relative to it, with forward slashes."""
-        return [path.relative_to(self.images).as_posix() for path in self.index.find_images(self.images)]
+        return self.index.image_names(self.images)
 
 
 def read_text(path: Path, encoding: str | None = None, limits: Limits = DEFAULT_LIMITS) -> DecodedText:
