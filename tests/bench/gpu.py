@@ -104,7 +104,6 @@ class Stages:
 
     def __init__(self) -> None:
         import torch
-        from torch.optim.swa_utils import AveragedModel
 
         from labelr.data.augment import Augmentation
         from labelr.training import trainer
@@ -118,7 +117,7 @@ class Stages:
             ("augmentation", trainer, "mixup"), ("forward", trainer.Trainer, "_forward"),
             ("forward", trainer, "masked_bce"), ("backward", torch.autograd, "grad"),
             ("optimizer", trainer.Trainer, "_set_gradients"), ("optimizer", Muon, "step"),
-            ("optimizer", torch.optim.AdamW, "step"), ("optimizer", AveragedModel, "update_parameters"),
+            ("optimizer", torch.optim.AdamW, "step"), ("optimizer", trainer.AveragedNetwork, "update_parameters"),
             ("all", trainer.Trainer, "run_epoch"), ("data", trainer.Trainer, "_next"),
         ):  # fmt: skip
             setattr(owner, name, self.timed(stage, getattr(owner, name)))

@@ -11,7 +11,7 @@
 #
 #     tests/bench/gpu.sh --cpu
 #
-# runs everything on the CPU with tiny settings (LIMIT: 1800): a test of this script where no card is at hand.
+# runs everything on the CPU with tiny settings (LIMIT: 7200): a test of this script where no card is at hand.
 #
 #     PACK_PYTHON=3.12 tests/bench/gpu.sh --pack PACK PHOTOS
 #
@@ -45,8 +45,8 @@ export LABELR_HOME=$work/home
 small=128 large=224 full=30 half=15 few=3 num_synthetic=1800 num_test=300 num_large_photos=160 patience=1
 backbone=resnet50 limit=${LIMIT:-450} tiny=() modes=(default reduce-overhead)
 if [[ $device == cpu ]]; then
-    small=32 large=40 full=2 half=2 few=2 num_synthetic=60 num_test=12 num_large_photos=4 patience=8
-    backbone=mobilenet_v3_small limit=${LIMIT:-1800} tiny=(--threads 1 --workers 1)
+    small=32 large=40 full=2 half=2 few=2 num_synthetic=60 num_test=12 num_large_photos=4 patience=20
+    backbone=mobilenet_v3_small limit=${LIMIT:-7200} tiny=(--threads 1 --workers 1)
 fi
 
 # step NAME SECONDS COMMAND...: the command's last line on stdout holds the figures.
