@@ -55,7 +55,8 @@ THEME = Theme(
 yellow, cyan and green fade on white, and blue on black."""
 HELP_STYLES = {
     "STYLE_USAGE": "bold", "STYLE_OPTION": "bold", "STYLE_SWITCH": "bold", "STYLE_NEGATIVE_OPTION": "bold",
-    "STYLE_NEGATIVE_SWITCH": "bold", "STYLE_TYPES": "magenta", "STYLE_COMMANDS_TABLE_FIRST_COLUMN": "bold",
+    "STYLE_NEGATIVE_SWITCH": "bold", "STYLE_TYPES": "magenta", "STYLE_TYPES_SEPARATOR": "none",
+    "STYLE_COMMANDS_TABLE_FIRST_COLUMN": "bold",
     "STYLE_OPTION_ENVVAR": "dim", "STYLE_REQUIRED_LONG": "red", "STYLE_DEPRECATED": "red",
 }  # fmt: skip
 """The same for ``--help``, by the names of Typer."""
