@@ -5,6 +5,7 @@ import inspect
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -23,6 +24,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
 from labelr import serialization
 from labelr.errors import LabelrError, printable
@@ -39,6 +41,25 @@ BAR_WIDTH = 34
 """Columns of a terminal for a bar, the numbers of items, and the time left."""
 MAX_ROWS = 200
 """The rows of a table on a terminal."""
+THEME = Theme(
+    {
+        "error": "bold red", "warning": "bold magenta", "hint": "bold",
+        "bar.back": "bright_black", "bar.complete": "magenta", "bar.finished": "magenta", "bar.pulse": "magenta",
+        "progress.download": "none", "progress.remaining": "none",
+        "markdown.code": "bold", "markdown.code_block": "none", "markdown.item.number": "bold",
+        "markdown.link": "underline", "markdown.link_url": "underline", "markdown.table.border": "none",
+        "markdown.table.header": "bold",
+    }
+)  # fmt: skip
+"""The colours: red, magenta and bright black are those that terminals show readably on white and on black alike, while
+yellow, cyan and green fade on white, and blue on black."""
+HELP_STYLES = {
+    "STYLE_USAGE": "bold", "STYLE_OPTION": "bold", "STYLE_SWITCH": "bold", "STYLE_NEGATIVE_OPTION": "bold",
+    "STYLE_NEGATIVE_SWITCH": "bold", "STYLE_TYPES": "magenta", "STYLE_TYPES_SEPARATOR": "none",
+    "STYLE_COMMANDS_TABLE_FIRST_COLUMN": "bold",
+    "STYLE_OPTION_ENVVAR": "dim", "STYLE_REQUIRED_LONG": "red", "STYLE_DEPRECATED": "red",
+}  # fmt: skip
+"""The same for ``--help``, by the names of Typer."""
 
 
 class ReaderGoneError(Exception):
@@ -92,8 +113,8 @@ class _Stderr(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-stdout = _Stdout(highlight=False, markup=False, emoji=False)
-stderr = _Stderr(stderr=True, highlight=False, markup=False, emoji=False)
+stdout = _Stdout(highlight=False, markup=False, emoji=False, theme=THEME)
+stderr = _Stderr(stderr=True, highlight=False, markup=False, emoji=False, theme=THEME)
 
 
 def keep_bytes_of_names() -> None:
@@ -144,7 +165,9 @@ def _log(text: str, prefix: str = "") -> None:
     except OSError as error:
         if not _session.log_failed:
             _session.log_failed = True  # which ends the recursion; a later line may be written again
-            show_note(f"cannot write the log {_session.log_file}: {error.strerror}", prefix="Warning: ", style="yellow")
+            show_note(
+                f"cannot write the log {_session.log_file}: {error.strerror}", prefix="Warning: ", style="warning"
+            )
 
 
 def _append(path: Path, text: str) -> None:
@@ -163,7 +186,7 @@ class _LogHandler(logging.Handler):
     """Shows log messages, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix, style = ("Warning: ", "yellow") if record.levelno >= logging.WARNING else ("", "")
+        prefix, style = ("Warning: ", "warning") if record.levelno >= logging.WARNING else ("", "")
         show_note(record.getMessage(), prefix=prefix, style=style)
 
 
@@ -393,9 +416,9 @@ def ask(question: str) -> bool:
 
 def show_error(error: LabelrError) -> None:
     """Prints what is wrong, and the hint."""
-    show_note(error.message, prefix="Error: ", style="bold red")
+    show_note(error.message, prefix="Error: ", style="error")
     if error.hint:
-        show_note(error.hint, prefix="\nHint: ", style="bold")
+        show_note(error.hint, prefix="\nHint: ", style="hint")
 
 
 def show_crash(error: Exception) -> None:
@@ -445,12 +468,11 @@ def show_markdown(text: str) -> None:
         show_line(text)
         return
     from rich.markdown import Markdown
-    from rich.theme import Theme
 
     os.environ.setdefault("LESS", "-RFX")  # the pager shows colours, and ends at once where all fits on the screen
-    plain = Theme({"markdown.code": "bold cyan", "markdown.code_block": "cyan"})  # without a background
-    with stdout.use_theme(plain), stdout.pager(styles=True):
-        stdout.print(Markdown(text, code_theme="ansi_light"), width=min(stdout.width, PAGE_WIDTH))
+    plain = re.sub(r"^```\w+", "```text", text, flags=re.MULTILINE)  # no colours of a language
+    with stdout.pager(styles=True):
+        stdout.print(Markdown(plain, code_theme="ansi_light"), width=min(stdout.width, PAGE_WIDTH))
 
 
 def show_json(result: Any) -> None:

@@ -141,6 +141,52 @@ def test_what_takes_too_long_is_not_offered() -> None:
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
+PATIENT = """#!{python}
+import sys
+from labelr.cli import completion
+from labelr.cli.app import main
+completion.DEADLINE_SECONDS = 60  # the machine may be busy
+sys.argv[0] = "labelr"
+main()
+"""
+"""The command ``labelr`` of a test."""
+BASH = """
+eval "$(_LABELR_COMPLETE=source_bash labelr)"
+while IFS= read -r line; do
+    COMP_WORDS=($line)
+    if [[ $line == *" " ]]; then COMP_WORDS+=(""); fi
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+    _labelr_completion labelr
+    echo "${COMPREPLY[*]}"
+done
+"""
+"""Completes lines of stdin as the shell does when a person presses the tab key."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_completes_models_labels_studies_layouts_and_backbones(home: Path, birds: Path, shapes: Path) -> None:
+    labels = json.loads((birds / "model.json").read_text())["labels"]
+    command = put(home.parent, "bin/labelr", PATIENT.format(python=sys.executable))
+    command.chmod(0o755)
+    expected = {
+        "labelr tag photos --model ": "birds",
+        "labelr tag photos --only ": " ".join(labels),
+        f"labelr fit {shapes} --only {labels[0][:4]}": labels[0],
+        "labelr tune photos --study n": "nest",
+        "labelr check --layout co": "coco",
+        "labelr fit photos --backbone efficientnet-lite": " ".join(f"efficientnet-lite{n}" for n in range(NUM_LITE)),
+        "labelr gu": "guide",
+    }
+    environment = {**os.environ, "LABELR_HOME": str(home), "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", BASH], input="\n".join(expected) + "\n", env=environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert dict(zip(expected, done.stdout.splitlines(), strict=True)) == expected
+    assert done.stderr == ""
+
+
 def test_script_for_a_shell_is_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(completion.VARIABLE, "source_bash")
     assert "complete -o default -F _labelr_completion labelr" in cli().out

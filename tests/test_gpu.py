@@ -5,7 +5,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,19 @@ import pytest
 import torch
 from conftest import Cli
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.model.device import Runtime, set_tf32
+from labelr.model.features import compute_features
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model, make_batcher, optimize_for_inference, predict_probs
 from labelr.training.batches import DeviceImages, TrainImages
 from labelr.training.epochs import describe_model
 from labelr.training.optim import Budget, Muon
-from labelr.training.trainer import Trainer
+from labelr.training.trainer import AveragedNetwork, Trainer
 
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
@@ -166,6 +170,76 @@ def test_step_waits_for_the_device_at_no_point(shapes: Path, device: str) -> Non
         assert torch.stack(losses).isfinite().all()
 
 
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lists the copies to a meta device that the process waits for; to read a value of one is an error anyway."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **kwargs or {})
+        devices = [tensor.device.type for tensor in (result, *args) if isinstance(tensor, Tensor)]
+        if "copy" in str(func) and {"cpu", "meta"} <= {*devices} and not (kwargs or {}).get("non_blocking"):
+            self.copies.append(f"{func} {tuple(result.shape)} {result.dtype}")
+        return result
+
+
+@dataclass(frozen=True)
+class Meta(Accelerator):
+    """A device that computes nothing, so that every wait for a value is found; torch has no autocast for it."""
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+@pytest.fixture
+def meta(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """A device without values, which has the fused optimizers of CUDA."""
+    devices = ["cpu", "cuda", "meta"]
+    module = import_module(torch.optim.Optimizer.__module__)
+    monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda: devices)
+    return Meta(torch.device("meta"), "fp32", 1, 1)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("room", [0, 10**9])
+def test_nothing_in_a_step_waits_for_an_accelerator(shapes: Path, meta: Runtime, optimizer: str, room: int) -> None:
+    settings = {"augment": "strong", "mixup": 0.4, "dropout": 0.3, "optimizer": optimizer}
+    trainer = make_trainer(shapes, meta, room=room, **settings)
+    batches = trainer.images.epoch(1)
+    trainer._step(next(batches))  # the first takes mean and standard deviation of the images to the device
+    with Waits() as waits:
+        for batch in batches:
+            trainer._step(batch)
+    assert waits.copies == []
+    assert trainer.steps == trainer.images.steps > 2
+
+
+def test_waits_are_found() -> None:
+    with Waits() as waits:
+        torch.ones(2).to("meta")
+        torch.ones(3).to("meta", non_blocking=True)
+        torch.zeros(4, device="meta").copy_(torch.ones(4))
+    assert [copy.split()[0] for copy in waits.copies] == ["aten._to_copy.default", "aten.copy_.default"]
+    with pytest.raises(RuntimeError, match="meta"):
+        float(torch.ones((), device="meta"))
+
+
+def test_averaged_network_is_that_of_torch() -> None:
+    average: Any = get_ema_multi_avg_fn(0.7)  # type: ignore[no-untyped-call]
+    start = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    found = AveragedNetwork(start, lambda own, current: average(own, current, 0))
+    expected = AveragedModel(start, multi_avg_fn=average, use_buffers=True)
+    for _ in range(3):
+        network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        network(torch.randn(4, 2))
+        found.update_parameters(network)
+        expected.update_parameters(network)
+    assert found.state_dict().keys() == expected.state_dict().keys()
+    assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
+
+
 @on_each_device
 def test_scale_of_fp16_survives_a_resumed_run(shapes: Path, device: str) -> None:
     stopped = make_trainer(shapes, accelerator(device, "fp16"))
@@ -252,8 +326,17 @@ def predict(shapes: Path, precision: str) -> None:
     list(predict_probs(network, batches, info.preprocessing, runtime, batcher=batcher))
 
 
+def compute_head_features(shapes: Path, precision: str) -> None:
+    dataset = load_dataset([shapes], ReadOptions())
+    pixels = dataset.pixels(32, rule="squish", options=ReadOptions(), threads=1)
+    info = describe_model(dataset, TrainConfig(image_size=32))
+    network = ResidualNetwork(3, width=0.125)
+    runtime = accelerator("cpu", precision)
+    compute_features(network, pixels, info.preprocessing, runtime, name="network", cache_limit=0)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("work", [train, predict])
+@pytest.mark.parametrize("work", [train, predict, compute_head_features])
 def test_device_without_float64_is_asked_for_none(
     shapes: Path, work: Callable[[Path, str], None], precision: str
 ) -> None:

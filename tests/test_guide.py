@@ -25,6 +25,7 @@ from labelr.review.targets import read_target
 
 README = Path(__file__).parents[1] / "README.md"
 PAGES = [README, *sorted(guide.FOLDER.glob("*.md"))]
+BENCHMARKS = Path(__file__).parent / "bench"
 ROOT: Any = typer.main.get_command(app)
 
 
@@ -89,6 +90,53 @@ def test_every_page_is_a_topic_with_working_links() -> None:
         assert not re.findall(r"\]\(#", text)  # a link within a page leads nowhere in a terminal
         assert not [link for link in re.findall(r"\]\(([\w./-]+)\)", text) if not (page.parent / link).exists()]
         assert set(re.findall(r"`labelr guide (\w+)`", text)) <= {*guide.TOPICS, "TOPIC"}
+
+
+MEASURED = re.compile(
+    r"\b0\.\d{3}\b|\bmAP (?:of )?0\.\d|\d times as (?:fast|long|much)|\btook \d|\d images/s"
+    r"|\bof \d[\d,]* photographs|\bof the first \d"
+)
+"""What only a measurement can tell: scores, ratios of times, durations, speeds, and counts of photographs."""
+
+
+def unexplained_figures(text: str) -> list[str]:
+    """The headings of sections of a page with measured figures that name no benchmark that there is."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for section in re.split(r"^(?=#{1,2} )", prose, flags=re.MULTILINE):
+        benchmarks = re.findall(r"tests/bench/(\w+\.(?:py|sh))", section)
+        if MEASURED.search(section) and not any((BENCHMARKS / name).is_file() for name in benchmarks):
+            found.append(section.partition("\n")[0])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_measured_figures_name_the_benchmark_that_made_them(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert unexplained_figures(text) == []
+    assert {name for name in re.findall(r"tests/bench/(\w+\.\w+)", text) if not (BENCHMARKS / name).is_file()} == set()
+
+
+def test_every_section_of_the_figures_names_a_benchmark() -> None:
+    text = (guide.FOLDER / "figures.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(sections) > 5
+    assert [section.partition("\n")[0] for section in sections if "tests/bench/" not in section] == []
+
+
+@pytest.mark.parametrize(
+    ("section", "found"),
+    [
+        ("mAP rises to 0.912", ["## Scores"]),
+        ("It is 3.3 times as long.", ["## Scores"]),
+        ("mAP rises to 0.912 (`tests/bench/nothing.py`)", ["## Scores"]),
+        ("mAP rises to 0.912 (`tests/bench/fit.py`)", []),
+        ("```console\nepoch 1  mAP 0.912\n```", []),
+        ("`--threshold 0.5` is the default.", []),
+    ],
+)
+def test_figures_without_a_benchmark_are_found(section: str, found: list[str]) -> None:
+    assert unexplained_figures(f"# Page\n\n## Scores\n\n{section}\n") == found
 
 
 def test_sections_are_the_whole_page() -> None:

@@ -1,11 +1,13 @@
 """The notebook: stored without results, and executed whole."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 NOTEBOOK = Path(__file__).parents[1] / "labelr" / "guide" / "quickstart.ipynb"
 MAX_CELL_LINES = 12
@@ -40,6 +42,28 @@ def test_cells_are_short(notebook: Any) -> None:
 def test_first_cell_installs_only_where_labelr_is_missing(notebook: Any) -> None:
     first = code_cells(notebook)[0].source
     assert first.index('find_spec("labelr") is None') < first.index("    %pip install")
+
+
+def test_notebook_asks_for_a_gpu_and_the_kernel_that_every_server_has(notebook: Any) -> None:
+    metadata = notebook.metadata
+    assert (metadata.kernelspec.name, metadata.kernelspec.language) == ("python3", "python")
+    assert metadata.accelerator == "GPU"  # what Colab starts
+    assert "colab" in metadata
+    assert not [cell for cell in code_cells(notebook) if re.search(r"device\s*=|cuda", cell.source)]  # auto takes it
+
+
+def test_nothing_installs_the_other_package_of_that_name(notebook: Any) -> None:
+    for cell in notebook.cells:
+        assert not re.search(r"pip install[^\n]*\blabelr\b(?!\[)", cell.source), cell.source
+
+
+@pytest.mark.slow
+def test_notebook_without_labelr_says_what_to_set(notebook: Any, tmp_path: Path) -> None:
+    hide = "import importlib.util\nimportlib.util.find_spec = lambda name: None"
+    notebook.cells = [nbformat.v4.new_code_cell(hide), code_cells(notebook)[0]]
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    with pytest.raises(CellExecutionError, match=r"no labelr in '\.\./\.\.': set SOURCE"):
+        client.execute()
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def _show(found: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         console.show_note(f"{name}: {value}", to=console.stdout)
     for problem in found["problems"]:
-        console.show_note(problem, prefix="Attention: ", style="yellow", to=console.stdout)
+        console.show_note(problem, prefix="Attention: ", style="warning", to=console.stdout)
     if not found["problems"]:
         console.show_note("Nothing needs attention.", to=console.stdout)
 

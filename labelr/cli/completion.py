@@ -19,7 +19,7 @@ from labelr import files
 
 VARIABLE = "_LABELR_COMPLETE"
 """Set by the scripts of shells that ask for completions."""
-DEADLINE_SECONDS = 2.0
+DEADLINE_SECONDS = 4.0
 """Whatever takes longer, such as the labels of a huge file, is not offered."""
 NUM_LITE = 3
 """EfficientNet-Lite0, 1 and 2."""

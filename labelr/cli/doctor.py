@@ -322,7 +322,7 @@ def _show(found: Mapping[str, Any]) -> None:
         for row in found["directories"] or ()
     ])  # fmt: skip
     for problem in found["problems"]:
-        console.show_note(problem, prefix="Attention: ", style="yellow", to=console.stdout)
+        console.show_note(problem, prefix="Attention: ", style="warning", to=console.stdout)
     if not found["problems"]:
         console.show_note("Nothing needs attention.", to=console.stdout)
 

@@ -82,7 +82,7 @@ def warn_of_few_positives(result: Mapping[str, Any]) -> None:
         found = (
             f"scores are unreliable for {len(few)} of {pluralize(total, 'label')}, with fewer than 10 positives here"
         )
-        console.show_note(f"{found}: {preview(few)}", prefix="Warning: ", style="yellow")
+        console.show_note(f"{found}: {preview(few)}", prefix="Warning: ", style="warning")
 
 
 def _where(result: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ def show(printing: opt.Printing, name: Annotated[str, _NAME]) -> None:
     try:
         _show_settings(applied_settings(folder, info))
     except LabelrError as error:
-        console.show_note(f"its settings are not shown: {error.message}", prefix="Warning: ", style="yellow")
+        console.show_note(f"its settings are not shown: {error.message}", prefix="Warning: ", style="warning")
 
 
 @models.command()
@@ -317,7 +317,7 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
     console.show_note(f"in {Path(rows[0]['path']).parent}", to=console.stdout)
     damaged = [row for row in rows if row["damaged"]]
     for row in damaged:
-        console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="yellow")
+        console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="warning")
     _show_hints(damaged)
     if any(row["resumable"] for row in rows):
         console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")
@@ -326,7 +326,7 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
 def _show_hints(damaged: Sequence[Mapping[str, Any]]) -> None:
     """What to do with damaged models, each hint once."""
     for hint in dict.fromkeys(row["hint"] for row in damaged if row["hint"]):
-        console.show_note(hint, prefix="Hint: ", style="bold")
+        console.show_note(hint, prefix="Hint: ", style="hint")
 
 
 def _state(row: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As Typer's."""
+        _set_colours()
         super(Command, _simplified(self, ctx)).format_help(ctx, formatter)
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
@@ -122,7 +123,7 @@ def _warn_of_unknown_variables(context: Any) -> None:
         if option != name and option not in known:
             hint = suggest(option, known.values(), known)
             note = f"{name} is ignored: `{context.command_path}` has no such option"
-            console.show_note(note + f"; {hint}" * bool(hint), prefix="Warning: ", style="yellow")
+            console.show_note(note + f"; {hint}" * bool(hint), prefix="Warning: ", style="warning")
 
 
 class Group(TyperGroup):
@@ -137,7 +138,15 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As Typer's."""
+        _set_colours()
         super(Group, _simplified(self, ctx)).format_help(ctx, formatter)
+
+
+def _set_colours() -> None:
+    """Has Typer use the colours of labelr; what it colours them with is slow to import."""
+    from typer import rich_utils
+
+    vars(rich_utils).update(console.HELP_STYLES)
 
 
 def _simplified(command: Any, context: Any) -> Any:

@@ -68,7 +68,7 @@ def mixup(images: Tensor, targets: Tensor, strength: float, generator: torch.Gen
     if strength == 0:
         return images, targets
     weight = float(np.random.default_rng(generator.initial_seed()).beta(strength, strength))
-    partner = _to_device(torch.randperm(len(images), generator=generator), images.device)
+    partner = to_device(torch.randperm(len(images), generator=generator), images.device)
     return torch.lerp(images[partner], images, weight), torch.lerp(targets[partner], targets, weight)
 
 
@@ -103,7 +103,7 @@ class Augmentation:
             float32, values in [0, 255], shape ``(N, 3, S, S)``, channels last.
         """
         draws = 2 * torch.rand((12, len(images)), generator=generator) - 1  # in [-1, 1)
-        matrices = _to_device(self._affine_matrices(draws[:7], aspects.cpu()), images.device)
+        matrices = to_device(self._affine_matrices(draws[:7], aspects.cpu()), images.device)
         grid = F.affine_grid(matrices, [len(images), 3, size, size], align_corners=False)
         pixels = images.to(torch.float32, memory_format=torch.channels_last)
         moved = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
@@ -142,8 +142,8 @@ class Augmentation:
         brightness, contrast, saturation = 1 + changes[:3, :, None, None]  # (N, 1, 1) each
         greying = torch.tensor(GREY).expand(3, 3)
         matrix = _hue_rotations(changes[3]) @ (saturation * torch.eye(3) + (1 - saturation) * greying)
-        matrix = _to_device(brightness * contrast * matrix, images.device)
-        offset = _to_device(brightness * (1 - contrast), images.device)
+        matrix = to_device(brightness * contrast * matrix, images.device)
+        offset = to_device(brightness * (1 - contrast), images.device)
         red, green, blue = images.mean(dim=(2, 3)).unbind(1)
         mean_grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
         flat = torch.baddbmm(offset * mean_grey[:, None, None], matrix, images.flatten(2))
@@ -157,14 +157,14 @@ class Augmentation:
         half = (draws + 1) / 4 * self.strength.cutout * size  # (N,)
         centre = torch.rand((2, len(images)), generator=generator) * size
         inside = (torch.arange(size) + 0.5 - centre[..., None]).abs() <= half[:, None]  # (2, N, S)
-        rows, columns = _to_device(inside, images.device)
+        rows, columns = to_device(inside, images.device)
         erased = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(erased, images.mean(dim=(2, 3), keepdim=True), images)
 
 
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor copied to a device; asynchronously only to CUDA, where the source may be freed at once."""
-    return tensor.to(device, non_blocking=device.type == "cuda")
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device. Only MPS waits for the copy: CUDA has read the source when it returns."""
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 def _hue_rotations(turns: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from labelr.config import Device, MachineOptions
+from labelr.data.augment import to_device
 from labelr.data.budget import Processors
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model.predictor import available_cpus
@@ -127,8 +128,8 @@ class Runtime:
         return nullcontext() if self.is_cpu else _accelerator_lock
 
     def to_device(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; asynchronous on CUDA only, since other devices may read it before it is there."""
-        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+        """The tensor on the device; see `labelr.data.augment.to_device`."""
+        return to_device(tensor, self.device)
 
     def place(self, network: Network) -> Network:
         """The network on the device, channels last: the memory format that convolutions are fastest in."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelr.config import TrainConfig
+from labelr.data.augment import to_device
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
 from labelr.data.prefetch import map_ahead
@@ -135,12 +136,12 @@ class DeviceImages:
         """The images of some rows on the device, shape ``(B, M, M, 3)``, in the thread that uses it."""
         if not self._is_open:
             self._open()
-        indices = torch.from_numpy(rows).to(self.device, non_blocking=self._stream is not None)
+        indices = to_device(torch.from_numpy(rows), self.device)
         if not len(loaded.images):
             if self._stored is not None:
                 return self._stored[indices]
             loaded = self.load(rows)
-        images = loaded.images.to(self.device)
+        images = to_device(loaded.images, self.device)
         if loaded.copied is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(loaded.copied)

@@ -117,7 +117,7 @@ class Trainer:
         # The head is trained without one; to make one imports torch.compile, which takes two seconds.
         self.optimizers = [] if config.train == "head" else make_optimizers(self.network, config, runtime, self.pool)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
-        self.average = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
+        self.average = AveragedNetwork(self.network, self._average)
 
     @property
     def averaged(self) -> Network:
@@ -362,15 +362,40 @@ class Trainer:
             if "betas" in group:
                 group["betas"] = (cycle.momentum, group["betas"][1])
 
-    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+    def _average(self, averaged: list[Tensor], current: list[Tensor]) -> None:
         """An exponential moving average with less decay at first, so that short runs forget the initial weights."""
         if not (
             self.runtime.is_cpu or averaged[0].is_floating_point()
         ):  # counts of BatchNorm: four operations for each
-            torch._foreach_copy_(list(averaged), list(current))
+            torch._foreach_copy_(averaged, current)
             return
         decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
         get_ema_multi_avg_fn(decay)(averaged, current, self.steps)  # type: ignore[no-untyped-call]
+
+
+class AveragedNetwork(AveragedModel):
+    """A network with averaged weights and buffers, beside the one that is trained.
+
+    Args:
+        network: The network in training.
+        average: Updates averaged tensors, which are its first argument, by those of the network; all of one type.
+    """
+
+    def __init__(self, network: nn.Module, average: Callable[[list[Tensor], list[Tensor]], None]) -> None:
+        super().__init__(network, use_buffers=True)
+        self.average = average
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """As torch's, which in each step copies `n_averaged` to an accelerator and waits until it is there."""
+        own, current = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
+        if self.n_averaged == 0:
+            torch._foreach_copy_(own, current)
+        else:
+            for dtype in dict.fromkeys(tensor.dtype for tensor in own):
+                rows = [row for row, tensor in enumerate(own) if tensor.dtype == dtype]
+                self.average([own[row] for row in rows], [current[row] for row in rows])
+        self.n_averaged += 1
 
 
 class SeededDropout(TorchFunctionMode):

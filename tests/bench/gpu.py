@@ -1,6 +1,7 @@
 """The measurements of gpu.sh: each subcommand prints its figures as one line of JSON.
 
     python tests/bench/gpu.py fit MODEL [SWITCH...] -- OPTION...   one `labelr fit`, its pace, memory and scores
+    python tests/bench/gpu.py refused MODEL SWITCH -- OPTION...   one that should end in an error for lack of memory
     python tests/bench/gpu.py pair OPTION...                       two of them at once
     python tests/bench/gpu.py tune OPTION...                       one `labelr tune`
     python tests/bench/gpu.py bare MODEL DEVICE [MODE]             the bare training step, and the time of its stages;
@@ -48,8 +49,8 @@ from typing import Any
 Figures = dict[str, Any]
 FACTS = "process facts: "
 SETTINGS = ("device", "amp", "tf32", "image_size", "batch_size", "micro_batch", "compile", "backbone")
-PACK_BYTES, PHOTO_BYTES = 64 << 20, 20 << 20
-"""What a pack may take, and its photographs."""
+PACK_BYTES, PHOTO_BYTES = 56 << 20, 20 << 20
+"""What a pack may take, so that it and a checkout are at most 64 MiB, and its photographs."""
 PHOTO_SIZE, MAX_PHOTOS = 256, (1300, 300)
 """The edge of its photographs in pixels, and how many of train/ and test/ it holds."""
 UNPACKED = ("torch", "torchvision")
@@ -104,7 +105,6 @@ class Stages:
 
     def __init__(self) -> None:
         import torch
-        from torch.optim.swa_utils import AveragedModel
 
         from labelr.data.augment import Augmentation
         from labelr.training import trainer
@@ -118,7 +118,7 @@ class Stages:
             ("augmentation", trainer, "mixup"), ("forward", trainer.Trainer, "_forward"),
             ("forward", trainer, "masked_bce"), ("backward", torch.autograd, "grad"),
             ("optimizer", trainer.Trainer, "_set_gradients"), ("optimizer", Muon, "step"),
-            ("optimizer", torch.optim.AdamW, "step"), ("optimizer", AveragedModel, "update_parameters"),
+            ("optimizer", torch.optim.AdamW, "step"), ("optimizer", trainer.AveragedNetwork, "update_parameters"),
             ("all", trainer.Trainer, "run_epoch"), ("data", trainer.Trainer, "_next"),
         ):  # fmt: skip
             setattr(owner, name, self.timed(stage, getattr(owner, name)))
@@ -185,6 +185,22 @@ def fit(model: str, *words: str) -> Figures:
         "val_map_best": round(max(row["val_map"] for row in rows), 4),
         "test_map": round((result.get("metrics") or {}).get("map_macro") or 0, 4),
     }  # fmt: skip
+
+
+def refused(model: str, *words: str) -> Figures:
+    """One `labelr fit` that should end in a message that memory does not suffice, unless the CPU computes."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return fit(model, *words)
+    cut = words.index("--")
+    command = [*words[:cut], "--", "fit", *words[cut + 1 :], "--output", model, "--json", "--no-report"]
+    done = subprocess.run([sys.executable, __file__, "labelr", *command], capture_output=True, text=True, check=False)
+    message = done.stderr[done.stderr.find("Error: ") :].split(FACTS)[0].strip()
+    is_message = message.startswith("Error: memory") and "Hint: " in message and "Traceback" not in done.stderr
+    if done.returncode != 1 or not is_message:
+        sys.exit(f"expected a message on memory, got exit status {done.returncode}: {done.stderr[-500:]}")
+    return {"message": message}
 
 
 def pair(*options: str) -> Figures:
@@ -505,12 +521,17 @@ def version_of(name: str) -> str | None:
         return None
 
 
+def dependencies() -> list[str]:
+    """What labelr requires, as its ``pyproject.toml`` says."""
+    settings = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    return list(settings["project"]["dependencies"])
+
+
 def requirements() -> set[str]:
     """The packages that labelr and its tests on a card need, as installed here, without those too large for a pack."""
     from packaging.requirements import Requirement
 
-    settings = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
-    waiting, found = ["pytest", "hypothesis", "packaging", *settings["project"]["dependencies"]], set[str]()
+    waiting, found = ["pytest", "hypothesis", "packaging", *dependencies()], set[str]()
     while waiting:
         requirement = Requirement(waiting.pop())
         name = requirement.name.lower().replace("_", "-")
@@ -545,9 +566,14 @@ def environment() -> Figures:
 
 
 def missing(pack: str) -> None:
-    """Prints the wheels of a pack whose packages are not installed, one a line."""
+    """Prints the wheels of a pack whose packages are not installed, or too old for labelr, one a line."""
+    from packaging.requirements import Requirement
+
+    needed = {requirement.name: requirement for requirement in map(Requirement, dependencies())}
     for wheel in sorted(Path(pack, "wheels").glob("*.whl")):
-        if version_of(wheel.name.split("-")[0]) is None:
+        name = wheel.name.split("-")[0].lower().replace("_", "-")
+        version = version_of(name)
+        if version is None or (name in needed and not needed[name].specifier.contains(version, prereleases=True)):
             print(wheel)
     sys.exit()
 
@@ -620,17 +646,24 @@ def line(name: str, code: str, start: str, end: str) -> Figures:
         figures = json.loads(out[-1])
     except (IndexError, ValueError):
         figures = {"output": out[-3:]}
-    failed = {"124": "timed out", "skipped": "skipped: no time left"}.get(code) or " ".join(err[-2:]) or f"exit {code}"
+    reasons = {"124": "timed out", "skipped": "skipped: no time left", "no card": "needs a card"}
+    failed = reasons.get(code) or " ".join(err[-2:]) or f"exit {code}"
     seconds = round(float(end) - float(start), 2)
     error = None if code == "0" else failed
-    return {"step": name, "ok": code == "0", "seconds": seconds, "figures": figures, "error": error}
+    return {
+        "step": name,
+        "ok": None if code == "no card" else code == "0",
+        "seconds": seconds,
+        "figures": figures,
+        "error": error,
+    }
 
 
 COMMANDS: dict[str, Callable[..., Figures | None]] = {
     command.__name__: command
     for command in (
-        environment, fit, pair, tune, bare, tag, evaluate, decode, nvjpeg, predict, agree, same, photos, synthetic,
-        pick, weights, missing, pack, line,
+        environment, fit, refused, pair, tune, bare, tag, evaluate, decode, nvjpeg, predict, agree, same, photos,
+        synthetic, pick, weights, missing, pack, line,
     )
 }  # fmt: skip
 
