@@ -79,7 +79,7 @@ class FlatTensor:
     def __init__(self, tensors: Sequence[Tensor], extra: int = 0) -> None:
         sizes = [tensor.numel() for tensor in tensors]
         self.data = torch.zeros(sum(sizes) + extra, device=tensors[0].device)
-        *parts, self.tail = self.data.split([*sizes, extra])
+        *parts, self.tail = torch.split(self.data, [*sizes, extra])
         self.views = [part.as_strided(like.shape, like.stride()) for part, like in zip(parts, tensors, strict=True)]
 
 
@@ -94,7 +94,7 @@ class Group:
     """
 
     def __init__(
-        self, place: Place = Place(), store: Store | None = None, *, is_gpu: bool = False,
+        self, place: Place, store: Store | None = None, *, is_gpu: bool = False,
         processes: Mapping[int, "subprocess.Popen[bytes]"] | None = None,
     ) -> None:  # fmt: skip
         self.place, self.is_gpu = place, is_gpu
@@ -347,7 +347,7 @@ class Group:
                 process.stdin.close()
 
 
-ALONE = Group()
+ALONE = Group(Place())
 """A process that trains without others."""
 
 
