@@ -320,6 +320,9 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     seed: int = _training(
         0, "Random seed of split, initial weights, order of images and augmentation.", low=0, high=2**31 - 1
     )
+    devices: int | None = _machine(
+        None, "Number of GPUs, or of processes on the CPU, that train together; auto: 1, or those of torchrun.", low=1
+    )
     compile: bool = _machine(False, "Compile the network with torch.compile: slow first steps; needs a C++ compiler.")
 
     checkpoint_minutes: float = _output(
@@ -352,6 +355,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
             raise SettingError(
                 f"without pretrained weights all layers are trained, not only {self.train}",
                 "name a `--backbone` or a model with `--init`, or leave `--train` out",
+            )
+        if self.train == "head" and (self.devices or 1) > 1:
+            raise SettingError(
+                "the head alone is trained in one process, on features that are computed once",
+                "leave `--devices` out, or torchrun",
             )
 
     @property

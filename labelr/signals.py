@@ -110,7 +110,12 @@ def stop_with_parent() -> None:
 
 def stop_requested() -> bool:
     """Whether a signal was received and not yet handled."""
-    return _state.received is not None
+    return received() is not None
+
+
+def received() -> int | None:
+    """The number of a signal that was received and not yet handled, if any."""
+    return _state.received
 
 
 def raise_if_stopped() -> None:

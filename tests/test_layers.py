@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "labelr"
 
 LAYERS = [
     ["errors", "progress", "signals", "version"],
-    ["files", "frames"],
+    ["files", "frames", "ranks"],
     ["locks", "serialization", "xmp"],
     ["fields"],
     ["config"],

@@ -82,7 +82,7 @@ def test_parts_of_a_batch_train_as_the_batch_does_where_batchnorm_keeps_its_stat
         trainer.network.train()
         batch = next(trainer.images.epoch(1))
         batch.targets[0, 0] = np.nan  # parts have different numbers of known cells
-        trainer.batcher.run(partial(trainer._compute_gradients, batch))
+        trainer.batcher.run(partial(trainer.compute_gradients, batch, trainer.size_at(0)))
         gradients.append([cast("torch.Tensor", parameter.grad) for parameter in trainer.parameters])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)

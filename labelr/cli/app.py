@@ -28,6 +28,7 @@ from labelr.cli.tag import tag
 from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError, suggest
 from labelr.fields import ALIASES, SettingError, option_of
+from labelr.ranks import is_silent
 from labelr.version import __version__
 
 app = opt.Commands(
@@ -108,7 +109,7 @@ def _command() -> Any:
 
 
 def _fail(error: LabelrError) -> NoReturn:
-    if error.message:
+    if error.message and not is_silent():
         console.show_error(error)
     sys.exit(error.exit_code)
 

@@ -11,6 +11,7 @@ from labelr.cli.evaluate import show_evaluation, warn_of_few_positives
 from labelr.config import TrainConfig
 from labelr.errors import UnconfirmedError
 from labelr.fields import SettingError, parsed
+from labelr.ranks import Place
 
 _SYNTHETIC = next(field for field in dataclasses.fields(TrainConfig) if field.name == "synthetic")
 COMMON = (
@@ -101,6 +102,11 @@ def fit(
     settings |= source_settings("fit", data, synthetic)
     check_place(name, output)
     options = TrainConfig.of(TrainConfig.read(config) if config else None, **settings)
+    if Place.of_environment().rank:
+        from labelr.training.follower import follow
+
+        follow()
+        return
     from labelr.training.fit import fit as train
 
     def run(options: TrainConfig) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class TuneCommand(FitCommand):
 
 
 @opt.takes_settings(
-    TuneOptions, TrainConfig, leave_out=["synthetic", "folds", "select"], several=SEARCHABLE, common=COMMON
+    TuneOptions, TrainConfig, leave_out=["synthetic", "folds", "select", "devices"], several=SEARCHABLE, common=COMMON
 )
 def tune(
     printing: opt.Printing,

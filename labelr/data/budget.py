@@ -3,6 +3,8 @@
 import math
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -170,6 +172,17 @@ class Processors:
         with cls._free:
             cls._limit = count
             cls._free.notify_all()
+
+    @classmethod
+    @contextmanager
+    def shared_by(cls, processes: int) -> Iterator[None]:
+        """Leaves a fair share of the processors to other processes inside the block."""
+        before = cls._limit
+        cls.set_limit(max(1, before // processes))
+        try:
+            yield
+        finally:
+            cls.set_limit(before)
 
     def __enter__(self) -> Self:
         with self._free:

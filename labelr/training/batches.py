@@ -29,16 +29,18 @@ class Batch(NamedTuple):
     """B images before augmentation, with their targets.
 
     Attributes:
-        images: uint8, shape ``(B, 3, M, M)``, on the device that trains.
+        images: uint8, shape ``(B, 3, M, M)``, on the device that trains; of several processes, the own part of them.
         targets: 1, 0 or NaN (unknown), shape ``(B, L)``.
         aspects: Width over height of what each square shows, shape ``(B,)``.
         seed: The random seed of the step.
+        first: The row of the first of the images.
     """
 
     images: Tensor
     targets: Tensor
     aspects: Tensor
     seed: int
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,17 @@ class TrainImages:
         """Batches per epoch; the remaining images, less than a batch, are left out until the next shuffle."""
         return len(self.pixels) // self.batch_size
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from step `start` on, prefetched in a thread."""
+    def epoch(self, epoch: int, start: int = 0, part: slice = slice(None)) -> Iterator[Batch]:
+        """The batches of one epoch from step `start` on, prefetched in a thread; of each, the images of `part`."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
         rows = order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size)
         steps = range(start, self.steps)
         load = self._load if self.on_device is None else self.on_device.load
-        for step, loaded in zip(steps, map_ahead(load, rows[start:], threads=1, ahead=PREFETCHED), strict=True):
-            images = loaded.images if self.on_device is None else self.on_device.place(rows[step], loaded)
+        for step, loaded in zip(steps, map_ahead(load, rows[start:, part], threads=1, ahead=PREFETCHED), strict=True):
+            images = loaded.images if self.on_device is None else self.on_device.place(rows[step, part], loaded)
             indices = torch.from_numpy(rows[step])
             seed = step_seed(self.seed, epoch, step)
-            yield Batch(images.permute(0, 3, 1, 2), self.targets[indices], self.aspects[indices], seed)
+            yield Batch(images.permute(0, 3, 1, 2), self.targets[indices], self.aspects[indices], seed, part.start or 0)
 
     def _load(self, rows: NDArray[np.int64]) -> "Loaded":
         return Loaded(torch.from_numpy(self.pixels.take(rows)))

@@ -27,6 +27,7 @@ from labelr.scoring import metrics
 from labelr.scoring.report.page import remove_report
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD
 from labelr.training.batches import TrainImages
+from labelr.training.follower import send_job
 from labelr.training.head import train_head
 from labelr.training.history import EpochRow, best_epoch, event_log, format_epoch, history_csv
 from labelr.training.optim import Budget
@@ -120,7 +121,8 @@ class EpochLoop:
     def __init__(self, run: Run, dataset: Dataset, pixels: PixelSet, info: ModelInfo) -> None:
         train_pixels = pixels.subset(dataset.split_rows("train"))
         images = TrainImages.of(dataset.split("train"), train_pixels, run.config, run.runtime.device)
-        self.trainer = Trainer(images, info, run.config, run.runtime, _budget(run, images.steps))
+        send_job(run.group, dataset.split("train"), images, info, run.config, run.runtime)
+        self.trainer = Trainer(images, info, run.config, run.runtime, _budget(run, images.steps), run.group)
         self.history: list[EpochRow] = []
         self._run = run
         self._dataset = dataset

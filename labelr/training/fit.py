@@ -22,15 +22,18 @@ from labelr.errors import LabelrError, first_line, pluralize, preview
 from labelr.frames import MAX_NAMES, as_html, text_index
 from labelr.model import store
 from labelr.model.backbones import LiteBackbone
-from labelr.model.device import is_out_of_memory
+from labelr.model.device import is_out_of_memory, pick_runtime
 from labelr.model.predict import Model
 from labelr.model.pretrained import resolve_start
 from labelr.progress import Track, untracked
+from labelr.ranks import Place
 from labelr.scoring.evaluate import check_suspects_file
 from labelr.scoring.results import describe_scores, headline, read_metrics
+from labelr.training.distributed import opened, torchrun_devices
 from labelr.training.epochs import train
 from labelr.training.finalize import compare_with_earlier, finalize, replaced_model
 from labelr.training.folds import cross_validate, finalize_folds
+from labelr.training.follower import follow
 from labelr.training.history import EpochRow, check_event_log, read_history
 from labelr.training.record import RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
@@ -156,8 +159,10 @@ def fit(
     Raises:
         LabelrError: If settings, data or the environment do not allow it.
     """
+    if Place.of_environment().rank:
+        return FitResult.load(store.load_from(follow(), pick_runtime()))
     data, settings = with_label_table(data, settings)
-    folders, config = locate_data(data, TrainConfig.of(config, **settings))
+    folders, config = locate_data(data, torchrun_devices(TrainConfig.of(config, **settings)))
     events = _as_path(log_dir)
     check_event_log(events)
     return fit_located(
@@ -178,7 +183,10 @@ def fit_located(
         study: The mark of the study that the run belongs to, which its record keeps.
         **place: The arguments of `open_run`.
     """
-    with open_run(folders, config, **place) as run:
+    with (
+        open_run(folders, config, **place) as run,
+        opened(run.config, run.runtime, run.folder, is_needed=not run.is_finished) as run.group,
+    ):
         run.config = resolve_start(run.config, run.runtime)
         check_suspects_file(suspects, force=place.get("force", False) or run.record is not None)
         dataset = load_splits(folders, run.config, workers=run.runtime.workers, track=run.track)

@@ -33,8 +33,11 @@ RECORD_FILE = "record.json"
 """``run.json``, renamed once the run is finished."""
 CHECKPOINT_FILE = "checkpoint.pt"
 FOLDS_FOLDER = "folds"
-FREE_SETTINGS = ("cache_limit", "checkpoint_minutes", "micro_batch", "plot_format", "report", "threads", "workers")
-"""Settings that a resumed run may change: the result does not depend on them, except on `micro_batch`."""
+FREE_SETTINGS = (
+    "cache_limit", "checkpoint_minutes", "devices", "micro_batch", "plot_format", "report", "threads", "workers",
+)  # fmt: skip
+"""Settings that a resumed run may change: the result does not depend on them, except on `micro_batch`, and on `devices`
+if these are GPUs, whose number stays."""
 START_OVER = "start over with `--force`"
 
 log = logging.getLogger(__name__)
@@ -121,9 +124,10 @@ class RunRecord:
     def setting_differences(self, given: TrainConfig, *, epochs_may_grow: bool = True) -> list[str]:
         """Which settings differ from those of the run, one phrase each; only `FREE_SETTINGS` and more epochs may."""
         differences = []
+        free = {*FREE_SETTINGS} - ({"devices"} if self.settings.get("device") != "cpu" else set())
         for name, value in given.to_dict().items():
             before, resolved = self.given.get(name), self.settings.get(name)
-            if name in FREE_SETTINGS or value == before or (value is not None and value == resolved):
+            if name in free or value == before or (value is not None and value == resolved):
                 continue
             if name == "epochs" and epochs_may_grow and not given.folds and (value is None or value >= resolved):
                 continue

@@ -25,6 +25,7 @@ from labelr.model.info import Count, ModelInfo, Pretraining, Timestamp
 from labelr.model.store import RUN_FILE
 from labelr.model.weight_files import load_pickled
 from labelr.progress import Track, untracked
+from labelr.training.distributed import ALONE, Group
 from labelr.training.history import EpochRow
 from labelr.training.record import (
     CHECKPOINT_FILE,
@@ -126,6 +127,7 @@ class Run:
         deadline: The end of the run, in seconds of the monotonic clock; None if the number of epochs is limited.
         log_dir: The directory for TensorBoard events; None writes none.
         track: Shows the progress.
+        group: The processes that train it.
     """
 
     folder: Path
@@ -136,6 +138,7 @@ class Run:
     deadline: float | None = None
     log_dir: Path | None = None
     track: Track = untracked
+    group: Group = ALONE
 
     @property
     def is_finished(self) -> bool:

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
+from labelr.data.budget import Processors
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory, one_thread_per_operation
 from labelr.model.info import ModelInfo
@@ -28,6 +29,7 @@ from labelr.model.store import build_network
 from labelr.model.weight_files import check_like
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
+from labelr.training.distributed import ALONE, Group
 from labelr.training.optim import (
     MIN_SIZE,
     Budget,
@@ -57,11 +59,13 @@ class MicroBatchResult(NamedTuple):
         loss: The sum of the cross-entropy of the known cells, divided by the number of all cells of the batch.
         num_known: The number of known cells, a scalar.
         gradients: Of the loss, for each trained parameter; scaled in fp16.
+        changes: Of the buffers of the network, in float32, if it is a replica.
     """
 
     loss: Tensor
     num_known: Tensor
     gradients: tuple[Tensor, ...]
+    changes: tuple[Tensor, ...]
 
 
 class Trainer:
@@ -73,30 +77,45 @@ class Trainer:
         losses: Of the steps of the current epoch, each a scalar on the device.
         waited_seconds: The time in the current epoch that was spent waiting for batches.
         batcher: How many images of a batch go through the network together.
+
+    Args:
+        group: The processes that compute the gradients; this one does all else if it is process 0.
     """
 
     def __init__(
-        self, images: TrainImages, info: ModelInfo, config: TrainConfig, runtime: Runtime, budget: Budget
-    ) -> None:
+        self, images: TrainImages, info: ModelInfo, config: TrainConfig, runtime: Runtime, budget: Budget,
+        group: Group = ALONE,
+    ) -> None:  # fmt: skip
         self.config = config
         self.runtime = runtime
         self.preprocessing = info.preprocessing
         self.smallest_size = smallest_size(info.architecture)
         self.images = images
         self.budget = budget
+        self.group = group
         self.epoch = 1
         self.steps = 0
         self.losses: list[Tensor] = []
         self._checked_loss: float | None = None
         self.waited_seconds = 0.0
-        self.pool = ThreadPool(1 if config.compile else runtime.compute_threads)  # compiled dropout has one generator
+        threads = 1 if config.compile else runtime.compute_threads  # compiled dropout has one generator
+        self.pool = ThreadPool(threads)
+        # the other processes wait while this one does all but the micro-batches
+        self.own_pool = self.pool if group.size == 1 else ThreadPool(max(1, threads // group.place.local_size))
         batch_size = images.batch_size
-        self.default_micro_batch = min(MICRO_BATCH_SIZE, batch_size) if runtime.is_cpu else batch_size
+        self.default_micro_batch = min(MICRO_BATCH_SIZE, batch_size) if runtime.is_cpu else group.share_of(batch_size)
         consequence = f", with accumulated gradients, so that a step still uses {pluralize(batch_size, 'image')}"
         self.batcher = MicroBatcher(
-            min(config.micro_batch or self.default_micro_batch, batch_size), "training", consequence, minimum=2,
-            make_room=images.on_device.release if images.on_device else lambda: False,
+            min(config.micro_batch or self.default_micro_batch, batch_size), "training", consequence,
+            minimum=2 if group.size == 1 else batch_size,  # several processes cannot repeat a part of a step
+            make_room=images.on_device.release if images.on_device and group.size == 1 else lambda: False,
         )  # fmt: skip
+        if (active := self._own_rows(batch_size)[0]) < group.size:
+            log.warning(
+                "a batch of %s has %s of at most %d images, and %s idle: use a larger `--batch-size` or a smaller "
+                "`--micro-batch`", pluralize(batch_size, "image"), pluralize(active, "part"), self.batcher.size,
+                f"{group.size - active} of {group.size} processes are",
+            )  # fmt: skip
         torch.manual_seed(config.seed)
         self.network = runtime.place(build_network(info))
         self.network.keeps_statistics = config.is_pretrained
@@ -110,12 +129,14 @@ class Trainer:
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         if config.compile:
             log.info("compiling the network: the first steps with images of each size take up to minutes")
-        self.forward = self._compiled(self.network)
+        self.is_synchronised = group.synchronises and not self.network.keeps_statistics
+        self.forward = self._copy(shared=True) if self.is_synchronised else self._compiled(self.network)
         self.replicas: list[nn.Module] = []
         strength = STRENGTHS[cast("str", config.augment)]
         self.augment = Augmentation(strength, flip=config.flip, vertical_flip=config.vertical_flip)
         # The head is trained without one; to make one imports torch.compile, which takes two seconds.
-        self.optimizers = [] if config.train == "head" else make_optimizers(self.network, config, runtime, self.pool)
+        needs_none = config.train == "head" or group.rank > 0
+        self.optimizers = [] if needs_none else make_optimizers(self.network, config, runtime, self.pool)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self.average = AveragedNetwork(self.network, self._average)
 
@@ -168,9 +189,9 @@ class Trainer:
         Raises:
             LabelrError: If a loss is infinite or NaN, or memory does not suffice.
         """
-        self.network.train()
         done = len(self.losses)
-        batches = self._timed(self.images.epoch(self.epoch, start=done))
+        self.group.order("epoch", epoch=self.epoch, start=done, micro_batch=self.batcher.size)
+        batches = self._timed(self.start_epoch(self.epoch, done))
         for batch in track(batches, description, self.images.steps - done):
             with one_thread_per_operation(), self.runtime.exclusive():
                 self.losses.append(self._step(batch))
@@ -181,6 +202,15 @@ class Trainer:
                 break
         self._check_losses()
         return float(torch.stack(self.losses).mean())
+
+    def start_epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, with the own part of their images; all processes call it."""
+        self.network.train()
+        with self.group.watched():
+            self.group.broadcast([*self.network.parameters(), *self._float_buffers()])
+        _, rows = self._own_rows(self.images.batch_size)
+        part = slice(rows[0].start, rows[-1].stop) if rows else slice(0, 0)
+        return self.images.epoch(epoch, start, part if self.group.size > 1 else slice(None))
 
     def reset_average(self) -> None:
         """Makes the averaged network a copy of the network, whose weights were set from outside."""
@@ -263,7 +293,11 @@ class Trainer:
 
     def _step(self, batch: Batch) -> Tensor:
         self._update_schedule()
-        loss = self.batcher.run(partial(self._compute_gradients, batch))
+        size = self.size_at(self.progress)  # with a time limit, it depends on the clock
+        if self.group.size > 1:
+            self.group.order("step", size=size, scale=self.scaler.get_scale())
+        with self.group.watched():
+            loss = self.batcher.run(partial(self.compute_gradients, batch, size))
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -271,31 +305,51 @@ class Trainer:
         self.steps += 1
         return loss
 
-    def _compute_gradients(self, batch: Batch, max_images: int) -> Tensor:
-        """The loss of a batch; sets the gradients, summed over micro-batches of at most `max_images` images."""
-        num_images = len(batch.images)
-        count = max(1, min(-(-num_images // max_images), num_images // 2))  # BatchNorm needs at least two images
-        replicas = self._replicas_for(count)
-        rows = [slice(int(part[0]), int(part[-1]) + 1) for part in torch.arange(num_images).tensor_split(count)]
-        size = self.size_at(self.progress)  # with a time limit, it depends on the clock
-        parts = self.pool.map(partial(self._compute_micro_batch, batch, size), replicas, rows)
-        scale = batch.targets.numel() / torch.stack([part.num_known for part in parts]).sum().clamp(min=1)
-        self._set_gradients([part.gradients for part in parts], scale)
-        if count > 1:
-            self._average_buffers(replicas)
-        return torch.stack([part.loss for part in parts]).sum() * scale
+    def _own_rows(self, num_images: int, max_images: int | None = None) -> tuple[int, list[slice]]:
+        """The number of micro-batches of a batch, of at most `max_images` images, and the rows of the own ones."""
+        limit = max_images or self.batcher.size
+        count = max(1, min(-(-num_images // limit), num_images // 2))  # BatchNorm needs at least two images
+        count = self.group.even(count)
+        parts = torch.arange(num_images).tensor_split(count)
+        return count, [slice(int(parts[own][0]), int(parts[own][-1]) + 1) for own in self.group.own_parts(count)]
+
+    def compute_gradients(self, batch: Batch, size: int, max_images: int) -> Tensor:
+        """The loss of a batch; sets the gradients, summed over micro-batches of at most `max_images` images.
+
+        All processes call it; loss and gradients are those of the batch in process 0 alone.
+        """
+        self.group.broadcast([*self.parameters, *self._float_buffers()])
+        count, rows = self._own_rows(len(batch.targets), max_images)
+        parts = []
+        if rows:
+            with Processors.shared_by(self.group.place.local_size):
+                parts = self.own_pool.map(
+                    partial(self._compute_micro_batch, batch, size), self._replicas_for(count, len(rows)), rows
+                )
+        loss = self._join(parts, count, batch.targets.numel()) if parts else torch.zeros(())
+        self.group.share_signal()
+        return loss
 
     def _compute_micro_batch(self, batch: Batch, size: int, replica: nn.Module, rows: slice) -> MicroBatchResult:
         """The loss and the gradients of a micro-batch."""
         generator = torch.Generator().manual_seed(batch.seed + rows.start)
-        images, targets = self.runtime.to_device(batch.images[rows]), self.runtime.to_device(batch.targets[rows])
+        images = self.runtime.to_device(batch.images[rows.start - batch.first : rows.stop - batch.first])
+        targets = self.runtime.to_device(batch.targets[rows])
         augmented = normalise(self.augment(images, batch.aspects[rows], size, generator), self.preprocessing)
         mixed, mixed_targets = mixup(augmented, targets, self.config.mixup, generator)
         with self._seeded_dropout(generator):
             logits = self._forward(replica, mixed).float()
         loss = masked_bce(logits, mixed_targets, batch.targets.numel())
         gradients = torch.autograd.grad(self.scaler.scale(loss), self.parameters, materialize_grads=True)
-        return MicroBatchResult(loss.detach(), (~mixed_targets.isnan()).sum(), gradients)
+        num_known = (~mixed_targets.isnan()).sum()
+        return MicroBatchResult(loss.detach(), num_known, gradients, self._changes_of(replica))
+
+    def _changes_of(self, replica: nn.Module) -> tuple[Tensor, ...]:
+        """The differences of a replica's buffers to those of the network, in float32; none of the network itself."""
+        if replica is self.forward:
+            return ()
+        pairs = zip(replica.buffers(), self.network.buffers(), strict=True)
+        return tuple((changed - own).to(torch.float32) for changed, own in pairs)
 
     def _seeded_dropout(self, generator: torch.Generator) -> AbstractContextManager[object]:
         """Has dropout depend on a generator alone; torch.compile does not know `SeededDropout`."""
@@ -317,43 +371,67 @@ class Trainer:
         return logits
 
     @torch.no_grad()
-    def _replicas_for(self, count: int) -> list[nn.Module]:
-        """The networks of `count` micro-batches: the network itself if there is one.
+    def _replicas_for(self, count: int, number: int) -> list[nn.Module]:
+        """The networks of `number` of `count` micro-batches: the network itself if there is one.
 
         Else they have its parameters, and copies of its buffers, such as the statistics of BatchNorm. An accelerator,
-        which computes whole batches, is spared the copying in each step.
+        which computes whole batches or its part of them, is spared the copying in each step.
         """
-        if count == 1:
+        if count == 1 or (number == 1 and self.group.synchronises):
             return [self.forward]
-        while len(self.replicas) < count:
-            replica = deepcopy(self.network, {id(parameter): parameter for parameter in self.network.parameters()})
-            self.replicas.append(self._compiled(replica))
-        replicas = self.replicas[:count]
+        while len(self.replicas) < number:
+            self.replicas.append(self._copy(shared=False))
+        replicas = self.replicas[:number]
         buffers = list(self.network.buffers())
         for copy in replicas:
             torch._foreach_copy_(list(copy.buffers()), buffers)
         return replicas
+
+    def _copy(self, *, shared: bool) -> nn.Module:
+        """A network with the same parameters, and the same buffers if they are shared.
+
+        BatchNorms of processes on GPUs normalise their micro-batches together.
+        """
+        same = [*self.network.parameters(), *(self.network.buffers() if shared else ())]
+        copy = deepcopy(self.network, {id(tensor): tensor for tensor in same})
+        if self.is_synchronised:
+            copy = nn.SyncBatchNorm.convert_sync_batchnorm(copy)  # type: ignore[no-untyped-call]
+        return self._compiled(copy)
 
     def _compiled(self, network: Network) -> nn.Module:
         """The network, compiled if the settings say so."""
         return cast("nn.Module", torch.compile(network)) if self.config.compile else network
 
     @torch.no_grad()
-    def _set_gradients(self, gradients: Sequence[tuple[Tensor, ...]], scale: Tensor) -> None:
-        """Sets the gradient of each parameter to a multiple of its sum over the micro-batches, in order."""
-        total, *others = gradients
-        for other in others:
-            torch._foreach_add_(total, other)
+    def _join(self, parts: Sequence[MicroBatchResult], count: int, num_cells: int) -> Tensor:
+        """The loss of a batch of `count` micro-batches, some of which are the own `parts`.
+
+        Sets the gradient of each parameter to a multiple of its sum over the micro-batches, in order, and the buffers
+        of the network to the mean of those of the replicas.
+        """
+        shapes = [change.shape for change in parts[0].changes]
+        rows = torch.stack([
+            torch.cat([part.loss[None], part.num_known[None], *(change.flatten() for change in part.changes)])
+            for part in parts
+        ])  # fmt: skip
+        values = rows.new_zeros(count, rows.shape[1])
+        own = self.group.own_parts(count)
+        values[own.start : own.stop] = rows
+        total = self.group.sum([part.gradients for part in parts], values)
+        losses, num_known, *changes = torch.split(values, [1, 1, *(shape.numel() for shape in shapes)], dim=1)
+        scale = num_cells / num_known.to(torch.int64).sum().clamp(min=1)
         torch._foreach_mul_(total, scale)
         for parameter, gradient in zip(self.parameters, total, strict=True):
             parameter.grad = gradient
+        for buffer, change, shape in zip(self.network.buffers(), changes, shapes, strict=False):
+            mean_change = change.contiguous().view(count, *shape).mean(dim=0)
+            buffer.add_(mean_change.to(buffer.dtype))
+        loss: Tensor = losses.contiguous().sum() * scale
+        return loss
 
-    @torch.no_grad()
-    def _average_buffers(self, replicas: Sequence[nn.Module]) -> None:
-        """Sets the buffers of the network to the mean of those of the replicas."""
-        for own, *others in zip(self.network.buffers(), *(replica.buffers() for replica in replicas), strict=True):
-            mean_change = (torch.stack(others) - own).to(torch.float32).mean(dim=0)
-            own.add_(mean_change.to(own.dtype))
+    def _float_buffers(self) -> list[Tensor]:
+        """The buffers of the network that it computes with, which are no counts."""
+        return [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
 
     def _update_schedule(self) -> None:
         cycle = one_cycle(self.progress)

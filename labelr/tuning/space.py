@@ -247,6 +247,10 @@ def _check(config: TrainConfig, space: Space, options: TuneOptions) -> None:
             f"a grid needs values, and {preview(space.ranges)} has a range",
             "list its values, or choose `--sampler random` or `--sampler tpe`",
         )
+    if (config.devices or 1) > 1:
+        raise SettingError(
+            "each trial is trained on one device", "remove `devices`, and train trials side by side with `--jobs`"
+        )
 
 
 def _check_searchable(name: str, key: str) -> None:

@@ -117,7 +117,7 @@ class Stages:
             ("augmentation", Augmentation, "__call__"), ("augmentation", trainer, "normalise"),
             ("augmentation", trainer, "mixup"), ("forward", trainer.Trainer, "_forward"),
             ("forward", trainer, "masked_bce"), ("backward", torch.autograd, "grad"),
-            ("optimizer", trainer.Trainer, "_set_gradients"), ("optimizer", Muon, "step"),
+            ("optimizer", trainer.Trainer, "_join"), ("optimizer", Muon, "step"),
             ("optimizer", torch.optim.AdamW, "step"), ("optimizer", trainer.AveragedNetwork, "update_parameters"),
             ("all", trainer.Trainer, "run_epoch"), ("data", trainer.Trainer, "_next"),
         ):  # fmt: skip

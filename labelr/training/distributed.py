@@ -1,0 +1,475 @@
+"""Several processes that compute the gradients of each batch together, over gloo between CPUs and NCCL between GPUs.
+
+Process 0 does everything else, as a process alone does. The others, see `follower`, compute their micro-batches of each
+batch and have no state of their own: no optimizer, no averaged weights, no schedule and no random state that could
+diverge, so that a checkpoint is that of process 0, and other processes may resume from it. That is why this is not
+`DistributedDataParallel`, whose processes each repeat the optimizer's step: as many bytes are sent here, gradients one
+way and weights the other. On CPUs, gradients are added in the order of the micro-batches, one process after the other,
+so that the sum is the same to the last bit with any number of processes.
+
+Process 0 sends orders through the store of torch.distributed, which the others wait at. It sends one at least every
+`SIGN_OF_LIFE_SECONDS`, whatever it does, so that a machine that is lost is noticed although a validation takes hours.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.distributed_c10d import _abort_process_group
+from torch.distributed.rendezvous import rendezvous
+
+from labelr import files, signals
+from labelr.config import TrainConfig
+from labelr.errors import LabelrError, first_line, pluralize
+from labelr.fields import SettingError
+from labelr.model.device import Runtime, is_out_of_memory
+from labelr.ranks import Place
+
+SIGN_OF_LIFE_SECONDS = 30.0
+MAX_SILENCE = timedelta(minutes=5)
+"""A process that process 0 sends nothing for this long gives up."""
+MAX_LOCAL_SILENCE = timedelta(days=2)
+"""On one machine it sees the end of process 0 by a pipe; process 0 may be suspended by Ctrl-Z."""
+MAX_STEP = timedelta(minutes=30)
+"""The longest time that processes wait for each other within a step, and at the start."""
+REASON_SECONDS = 5.0
+"""How long process 0 looks for the reason of a lost connection."""
+KEPT_ORDERS = 100
+"""Earlier orders that stay in the store, for processes that have not read them yet."""
+MAX_END = timedelta(seconds=30)
+"""How long process 0 waits until the others of torchrun have read that they may end."""
+LOOPBACK = (
+    {"GLOO_SOCKET_IFNAME": interface} if (interface := {"linux": "lo", "darwin": "lo0"}.get(sys.platform)) else {}
+)
+"""The network interface within a machine: it needs no name of the host, and nobody else reaches it."""
+
+log = logging.getLogger(__name__)
+
+
+class FlatTensor:
+    """Tensors in one piece of memory, which is sent at once.
+
+    Args:
+        tensors: Of float32, whose shapes, strides and device it has.
+        extra: The number of further elements.
+
+    Attributes:
+        data: All elements, one-dimensional.
+        views: Like the tensors.
+        tail: The further elements.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], extra: int = 0) -> None:
+        sizes = [tensor.numel() for tensor in tensors]
+        self.data = torch.zeros(sum(sizes) + extra, device=tensors[0].device)
+        *parts, self.tail = torch.split(self.data, [*sizes, extra])
+        self.views = [part.as_strided(like.shape, like.stride()) for part, like in zip(parts, tensors, strict=True)]
+
+
+class Group:
+    """The processes that train one model, from the point of view of one of them.
+
+    Args:
+        place: Which of them this one is.
+        store: Where they meet; None for a process alone.
+        is_gpu: Whether GPUs compute.
+        processes: Those that this one has started, by rank.
+    """
+
+    def __init__(
+        self, place: Place, store: Store | None = None, *, is_gpu: bool = False,
+        processes: Mapping[int, "subprocess.Popen[bytes]"] | None = None,
+    ) -> None:  # fmt: skip
+        self.place, self.is_gpu = place, is_gpu
+        self.processes = dict(processes or {})
+        self._store = store
+        self._lock = threading.Lock()
+        self._orders = 0
+        self._closed = threading.Event()
+        self._buffers: dict[tuple[int, int, int], FlatTensor] = {}
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        return self.place.rank
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        return self.place.size
+
+    @property
+    def synchronises(self) -> bool:
+        """Whether BatchNorms see the micro-batches of all processes together: on GPUs, where torch can do that."""
+        return self.is_gpu and self.size > 1
+
+    @cached_property
+    def store(self) -> Store:
+        """Where the processes meet."""
+        if self._store is None:
+            raise ValueError("a process alone has no store")
+        return self._store
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+
+    def order(self, what: str, **details: Any) -> None:
+        """Tells the other processes what to do next."""
+        if self.size == 1:
+            return
+        with self._lock, self.watched():
+            self.store.set(f"order/{self._orders}", json.dumps({"do": what, **details}))
+            if self._orders >= KEPT_ORDERS:
+                self.store.delete_key(f"order/{self._orders - KEPT_ORDERS}")
+            self._orders += 1
+
+    def receive(self) -> dict[str, Any]:
+        """The next order of process 0.
+
+        Raises:
+            RuntimeError: If process 0 is gone.
+        """
+        limit = MAX_LOCAL_SILENCE if self.is_watched else MAX_SILENCE
+        while True:
+            start = time.monotonic()
+            try:
+                self.store.wait([f"order/{self._orders}"], limit)
+            except dist.DistStoreError:
+                if time.monotonic() - start < limit.total_seconds() + SIGN_OF_LIFE_SECONDS:  # else it was suspended
+                    raise
+                continue
+            order: dict[str, Any] = json.loads(self.store.get(f"order/{self._orders}"))
+            self._orders += 1
+            if order["do"] != "wait":
+                return order
+
+    is_watched = False
+    """Whether another thread of this process watches the end of process 0."""
+
+    def send_signs_of_life(self) -> None:
+        """Sends an order every few seconds, until the group is closed."""
+        while not self._closed.wait(SIGN_OF_LIFE_SECONDS):
+            with suppress(LabelrError):  # the next order of the main thread fails, too
+                self.order("wait")
+
+    # --- tensors ------------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connects the processes with each other, once; all must call it."""
+        if self.size == 1 or dist.is_initialized():
+            return
+        if self.rank:
+            self.store.set(f"ready/{self.rank}", "")
+        with self.watched():
+            self._wait_until_ready()
+            with _loopback(bool(self.processes)):
+                dist.init_process_group(
+                    "cpu:gloo,cuda:nccl" if self.is_gpu else "gloo", store=PrefixStore("group", self.store),
+                    rank=self.rank, world_size=self.size, timeout=MAX_STEP,
+                )  # fmt: skip
+
+    def _wait_until_ready(self) -> None:
+        """Waits for processes that this one has started, which import torch first; an error if one of them ends."""
+        waiting = set(self.processes)
+        while waiting:
+            signals.raise_if_stopped()
+            if any(self.processes[rank].poll() is not None for rank in waiting):
+                raise RuntimeError("a process has ended")
+            waiting = {rank for rank in waiting if not self.store.check([f"ready/{rank}"])}
+            time.sleep(0.01)
+
+    @torch.no_grad()
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Copies tensors of process 0 to those of all processes."""
+        if self.size == 1:
+            return
+        flat = self._buffer(tensors)
+        if self.rank == 0:
+            torch._foreach_copy_(flat.views, list(tensors))
+        dist.broadcast(flat.data, 0)
+        if self.rank:
+            torch._foreach_copy_(list(tensors), flat.views)
+
+    def share_of(self, batch_size: int) -> int:
+        """The images of a batch that a process gets if all get the same number."""
+        return -(-batch_size // self.size)
+
+    def even(self, count: int) -> int:
+        """A number of micro-batches, raised so that all processes get the same number if they are synchronised."""
+        return self.size * self.share_of(count) if self.synchronises else count
+
+    def own_parts(self, count: int) -> range:
+        """Which of the micro-batches of a batch this process computes; none if there are fewer than processes.
+
+        Process 0 computes the last ones, since the sum over all ends there.
+        """
+        active = min(self.size, count)
+        if self.rank >= active:
+            return range(0)
+        block = (self.rank - 1) % active
+        return range(count * block // active, count * (block + 1) // active)
+
+    @torch.no_grad()
+    def sum(self, gradients: Sequence[Sequence[Tensor]], values: Tensor) -> list[Tensor]:
+        """The sum of gradients over the micro-batches of all processes; it is complete in process 0 alone.
+
+        Args:
+            gradients: Of each of the own micro-batches, at least one, like the parameters. They are overwritten.
+            values: Further values of all micro-batches, shape ``(P, V)``: zero for those of the others, and set then.
+        """
+        before, after = self._neighbours(len(values))
+        total, *others = map(list, gradients)
+        flat = self._buffer(total, values.numel()) if self.size > 1 else None
+        if flat and before is not None:
+            dist.recv(flat.data, before)
+            torch._foreach_add_(total, flat.views)
+            values += flat.tail.view_as(values)
+        for other in others:
+            torch._foreach_add_(total, other)
+        if flat and (self.is_gpu or after is not None):
+            torch._foreach_copy_(flat.views, total)
+            flat.tail.copy_(values.flatten())
+        if flat and after is not None:
+            dist.send(flat.data, after)
+        elif flat and self.is_gpu:
+            dist.reduce(flat.data, 0)
+            torch._foreach_copy_(total, flat.views)
+            values.copy_(flat.tail.view_as(values))
+        return total
+
+    def _neighbours(self, count: int) -> tuple[int | None, int | None]:
+        """The processes that compute the micro-batches before and after the own ones; None for none, and on GPUs."""
+        if self.is_gpu:
+            return None, None
+        chain = [*range(1, min(self.size, count)), 0]
+        place = chain.index(self.rank)
+        return chain[place - 1] if place else None, chain[place + 1] if place + 1 < len(chain) else None
+
+    def share_signal(self) -> None:
+        """Passes on to process 0 that another one was asked to stop: as if it had got the signal itself."""
+        if self.size == 1:
+            return
+        number = torch.tensor([signals.received() or 0])
+        dist.reduce(number, 0, op=dist.ReduceOp.MAX)
+        if self.rank == 0 and int(number) and not signals.stop_requested():
+            signal.raise_signal(int(number))
+
+    def _buffer(self, tensors: Sequence[Tensor], extra: int = 0) -> FlatTensor:
+        """Memory for tensors and further elements, which is used again for others of the same sizes."""
+        numel = sum(tensor.numel() for tensor in tensors)
+        key = numel, extra, len(tensors)
+        if key not in self._buffers:
+            self._buffers[key] = FlatTensor(tensors, extra)
+        return self._buffers[key]
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """In process 0, explains an error of communication by what has happened to another process."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or self.rank or is_out_of_memory(error):
+                raise
+            if (reason := self._explain(error)) is None:
+                raise
+            raise reason from ConnectionError(first_line(error))
+
+    def _explain(self, error: RuntimeError) -> LabelrError | None:
+        """Why a process is gone; None if none is, and the error has another cause."""
+        end = time.monotonic() + REASON_SECONDS
+        while time.monotonic() < end:
+            codes = {rank: code for rank, process in self.processes.items() if (code := process.poll()) is not None}
+            for rank in range(1, self.size):
+                with suppress(RuntimeError):  # the store is gone, too
+                    if self.store.check([f"failed/{rank}"]):
+                        return LabelrError(**json.loads(self.store.get(f"failed/{rank}")))
+            for rank, code in codes.items():
+                cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                return LabelrError(
+                    f"process {rank} of the {self.size} that train together {cause}",
+                    "see whether memory ran out" if code == -signal.SIGKILL else "see the messages above",
+                )
+            time.sleep(0.05)
+        if not is_of_connection(error):
+            return None
+        reason = f"the connection to another training process was lost: {first_line(error)}"
+        return LabelrError(reason, "see its messages")
+
+    def report(self, error: BaseException) -> None:
+        """Tells process 0 why this process ends."""
+        if not isinstance(error, LabelrError):
+            error = LabelrError(f"{type(error).__name__}: {first_line(error)}")
+        reason = {"message": f"process {self.rank} of {self.size}: {error.message}", "hint": error.hint}
+        with suppress(RuntimeError):
+            self.store.set(f"failed/{self.rank}", json.dumps(reason))
+
+    def watch_processes(self) -> None:
+        """Waits until a process ends that this one has started, and then ends what waits for it on a GPU."""
+        while not self._closed.wait(1.0):
+            if any(process.poll() is not None for process in self.processes.values()):
+                if not self._closed.wait(2 * REASON_SECONDS):
+                    _abort_process_group()
+                return
+
+    def close(self, *, failed: bool, folder: Path) -> None:
+        """Lets the other processes end, and ends those that this one has started."""
+        with suppress(LabelrError):
+            self.order("end", failed=failed, folder=str(folder))
+            if not (failed or self.processes):
+                with suppress(RuntimeError):  # the store may be in this process: it stays until they have read that
+                    self.store.wait([f"ended/{rank}" for rank in range(1, self.size)], MAX_END)
+        self._closed.set()
+        for process in self.processes.values():
+            process.kill()  # they have nothing to save
+        if dist.is_initialized():
+            (_abort_process_group if failed and self.is_gpu else dist.destroy_process_group)()
+        for process in self.processes.values():
+            process.wait()
+            if process.stdin:
+                process.stdin.close()
+
+
+ALONE = Group(Place())
+"""A process that trains without others."""
+
+
+def is_of_connection(error: BaseException) -> bool:
+    """Whether an error reports that other processes cannot be reached."""
+    words = ("gloo", "nccl", "connection")
+    is_known = isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
+    return isinstance(error, RuntimeError) and is_known
+
+
+# --- process 0 --------------------------------------------------------------------------------------------------------
+
+
+def torchrun_devices(config: TrainConfig) -> TrainConfig:
+    """The settings, with as many devices as torchrun has started processes.
+
+    Raises:
+        SettingError: If they name another number.
+    """
+    size = Place.of_environment().size
+    if size in (1, config.devices):
+        return config
+    if config.devices is not None:
+        raise SettingError(
+            f"`--devices {config.devices}` starts processes, and {size} are started already",
+            "use `--devices` or torchrun, not both",
+        )
+    return replace(config, devices=size)
+
+
+@contextmanager
+def opened(config: TrainConfig, runtime: Runtime, folder: Path, *, is_needed: bool = True) -> Iterator[Group]:
+    """The processes that train with this one, which is process 0: those of torchrun, or as many as the settings say.
+
+    Args:
+        config: The settings.
+        runtime: Where this process computes.
+        folder: The directory of the run.
+        is_needed: Whether anything is trained at all.
+
+    Raises:
+        LabelrError: If there are too few devices, or a process cannot be started.
+    """
+    place, count = Place.of_environment(), config.devices or 1
+    if place.size == 1 and (count == 1 or not is_needed):
+        yield ALONE
+        return
+    check_devices(place.local_size if place.size > 1 else count, runtime)
+    group = join(place, is_gpu=not runtime.is_cpu) if place.size > 1 else _start(count, runtime)
+    threading.Thread(target=group.send_signs_of_life, daemon=True).start()
+    if group.processes:
+        threading.Thread(target=group.watch_processes, daemon=True).start()
+    failed = True
+    try:
+        yield group
+        failed = False
+    finally:
+        group.close(failed=failed, folder=folder)
+
+
+def check_devices(count: int, runtime: Runtime) -> None:
+    """Raises SettingError if this machine has fewer devices than processes on it."""
+    if runtime.kind == "cuda":
+        available, what = torch.cuda.device_count(), "GPU"
+    else:
+        available, what = (runtime.threads, "CPU thread") if runtime.is_cpu else (1, "GPU")
+    if count > available:
+        one = "each process needs one"
+        raise SettingError(
+            f"{pluralize(count, 'process', 'processes')} on this machine, and {pluralize(available, what)}: {one}",
+            f"use at most `--devices {available}`" + (", or more `--threads`" if runtime.is_cpu else ""),
+        )
+
+
+def join(place: Place, *, is_gpu: bool = False) -> Group:
+    """The group of the processes that torchrun has started."""
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=MAX_STEP))
+    except (RuntimeError, ValueError) as error:
+        raise LabelrError(
+            f"cannot reach process 0: {first_line(error)}", "see MASTER_ADDR and MASTER_PORT, or start with torchrun"
+        ) from error
+    return Group(place, store, is_gpu=is_gpu)
+
+
+def _start(count: int, runtime: Runtime) -> Group:
+    """The group of this process and `count - 1` others on this machine, which it starts."""
+    threads = max(1, runtime.threads // count)
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+    try:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+        port = listener.getsockname()[1]
+        store = TCPStore(
+            "127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=MAX_STEP,
+            master_listen_fd=listener.detach(),
+        )  # fmt: skip
+        environment = {
+            "TORCH_CPP_LOG_LEVEL": "ERROR", **LOOPBACK, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": str(threads),
+        }  # fmt: skip
+        for rank in range(1, count):
+            processes[rank] = subprocess.Popen(
+                [sys.executable, "-P", "-m", "labelr.training.follower"],
+                env=environment | Place(rank, count, rank, count).environment,
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for this process, which stops the others
+            )  # fmt: skip
+    except OSError as error:
+        for process in processes.values():
+            process.kill()
+        files.raise_if_exhausted(error)
+        raise LabelrError(f"cannot start a training process: {error.strerror}", "use fewer `--devices`") from error
+    return Group(Place(0, count, 0, count), store, is_gpu=not runtime.is_cpu, processes=processes)
+
+
+@contextmanager
+def _loopback(is_used: bool) -> Iterator[None]:
+    """Has gloo connect over the network interface within the machine, unless the user chose another one."""
+    added = {name: value for name, value in LOOPBACK.items() if is_used and name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
