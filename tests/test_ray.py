@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ NUM_IMAGES = 3000
 """Some 23 batches, of which each of two workers has two."""
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 """Of the clusters of these tests."""
-STORE_BYTES = 80 * 2**20
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 REPLACED = "a worker of the Ray cluster has ended, and is replaced"
 
 
@@ -58,37 +59,45 @@ def command(photos: Path, model: Model, output: Path | str, *more: object) -> li
 
 
 def start(arguments: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
     """A cluster of two nodes on this machine, each with one processor and little shared memory."""
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-    from ray.cluster_utils import Cluster
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUIET.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0})
-    made.add_node(**node)
-    made.add_node(**node)
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
-    yield made
-    made.shutdown()
+        made: Any = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
+        made.add_node(**NODE)
+        made.add_node(**NODE)
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        made.shutdown()
 
 
-def workers_of(parents: set[int]) -> list[int]:
-    """The processes of labelr's workers below some processes."""
-    found = []
+def descendants_of(pid: int) -> dict[int, str]:
+    """The processes that a process has started, directly or not, by their names."""
+    parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (folder / "cmdline").read_bytes()
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if name.startswith(b"ray::Worker") and parent in parents:
-            found.append(int(folder.name))
+        with suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+    found: dict[int, str] = {}
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new}
+        found |= {child: names.get(child, "") for child in new}
     return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes of labelr's workers among them."""
+    return [child for child, name in descendants_of(pid).items() if name.startswith("ray::Worker")]
 
 
 def raylet_of(node: Any) -> int:
@@ -135,10 +144,11 @@ def test_killed_worker_and_node_lose_nothing(
     nodes = list(cluster.worker_nodes)
     running = start(command(many, trained, tmp_path / "out", "--ray", cluster.address))
     wait_for_results(running, tmp_path / "out")
-    os.kill(workers_of({raylet_of(nodes[0])})[0], signal.SIGKILL)
+    os.kill(workers_of(raylet_of(nodes[0]))[0], signal.SIGKILL)
     cluster.remove_node(nodes[1], allow_graceful=False)
     assert end_of(running).count(REPLACED) == 2
     assert tree(tmp_path / "out") == expected
+    cluster.add_node(**NODE)
 
 
 @needs_ray
@@ -150,12 +160,19 @@ def test_run_that_is_stopped_is_resumed_with_or_without_a_cluster(
     run = command(many, trained, tmp_path / "out", "--ray", "local")
     running = start(run)
     wait_for_results(running, tmp_path / "out")
-    running.send_signal(number)
+    started = descendants_of(running.pid)
+    if number == signal.SIGINT:
+        os.killpg(running.pid, number)  # as a terminal does
+    else:
+        running.send_signal(number)
     _, err = running.communicate(timeout=300)
-    assert running.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert running.returncode == (-number if number == signal.SIGKILL else 128 + number), err
     if number != signal.SIGKILL:
         assert err.splitlines()[-1].startswith(f"Stopped by {number.name}. Resume with: labelr tag {many}")
-    assert not Path(f"/proc/{running.pid}").exists()
+    deadline = time.monotonic() + 120
+    while alive := [pid for pid in started if Path(f"/proc/{pid}/cmdline").exists()]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
     resumed = run if number == signal.SIGTERM else command(many, trained, tmp_path / "out")
     assert (
         0
@@ -236,5 +253,13 @@ def test_model_that_a_worker_cannot_read_is_an_error(
     running = start([sys.executable, *map(str, (script, folder, photos, cluster.address, tmp_path / "out"))])
     _, err = running.communicate(timeout=300)
     assert re.search(r"LabelrError: a worker on \S+: ", err)
-    assert "name a model in a folder that all nodes share" in err or "Hint: " in err
     assert not (tmp_path / "out").exists()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_gpu_that_no_node_has_is_an_error(cluster: Any, trained: Model, photos: Path, tmp_path: Path) -> None:
+    running = start(command(photos, trained, tmp_path / "out", "--ray", "auto", "--num-gpus", "0.5"))
+    _, err = running.communicate(timeout=300)
+    assert running.returncode == 1
+    assert err.startswith("Error: no node of the Ray cluster has 1 CPU and 0.5 GPUs for a worker\n")

@@ -199,7 +199,9 @@ class Actors:
 
     @property
     def _needs(self) -> str:
-        return pluralize(self._num_cpus, "CPU") + (f" and {self._num_gpus:g} GPUs" if self._num_gpus else "")
+        return pluralize(self._num_cpus, "CPU") + f" and {self._num_gpus:g} GPU{'s' * (self._num_gpus != 1)}" * (
+            self._num_gpus > 0
+        )
 
     def run(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches with their answers, in order; ends early if a signal has arrived."""

@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tag_results import tree
+from test_ray import workers_of
 
 from labelr.data.synthetic import make_synthetic_dataset
 
@@ -78,24 +79,6 @@ def speed(photos: Path, model: Path, folder: Path, rounds: int, formats: Sequenc
         )
 
 
-def workers() -> list[int]:
-    """The processes of workers that this process has started through a command."""
-    parents, names = {}, {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            names[int(place.name)] = (place / "cmdline").read_bytes()
-        except OSError:
-            continue
-
-    def is_ours(pid: int) -> bool:
-        while pid > 1 and pid != os.getpid():
-            pid = parents.get(pid, 0)
-        return pid == os.getpid()
-
-    return [pid for pid, name in names.items() if name.startswith(b"ray::Worker") and is_ours(pid)]
-
-
 def kills(photos: Path, model: Path, folder: Path, number: int, seed: int) -> int:
     """Kills as often as that, and returns how many were not survived."""
     formats = ("csv", "table")
@@ -110,11 +93,11 @@ def kills(photos: Path, model: Path, folder: Path, number: int, seed: int) -> in
         while running.poll() is None and not any(output.glob("*/*.csv")):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, seconds / 4))
-        pids = [running.pid] if what == "command" else rng.sample(workers(), 1) if workers() else []
-        if running.poll() is not None or not pids:
+        pids = [running.pid] if what == "command" else workers_of(running.pid)
+        if running.poll() is not None or not pids:  # it was too fast
             finish(running)
             continue
-        os.kill(pids[0], signal.SIGKILL)
+        os.kill(rng.choice(pids), signal.SIGKILL)
         if what == "command":
             running.communicate()
             running = start(photos, model, output, formats, "--ray", "local", "--threads", "1")
