@@ -36,6 +36,8 @@ DEFAULT_EPOCHS = 30
 FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 30, 200
 """Pretrained weights are trained for this many epochs, and for more if they have less than this many steps."""
 DEFAULT_TRIALS = 20
+NO_CLUSTER = "none"
+"""Stands for no Ray cluster."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ResizeRule = Literal["squish", "letterbox", "crop"]
@@ -528,6 +530,12 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     engine: Literal["auto", "torch", "onnx"] = _machine(
         "auto", "What computes: torch, or onnx for what `labelr export` wrote; auto: onnx for an ONNX file."
     )
+    ray: str = _machine(
+        NO_CLUSTER,
+        "Ray cluster to tag on: local (started on this machine), auto (the running one), or its address.",
+        metavar="local|auto|ADDRESS",
+    )
+    num_gpus: float = _machine(0.0, "GPUs of each worker on a Ray cluster; 0: workers use CPUs.", low=0, high=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -549,6 +557,7 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
             raise SettingError(
                 f"min_labels {self.min_labels} is more than top_k {self.top_k}", "increase `--top-k`, or leave it out"
             )
+        self._check_ray()
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -565,6 +574,20 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
             raise SettingError("`--embed` changes the images themselves", "add `--in-place` if that is meant")
         if not self.backup and not self.embed:
             raise SettingError("without `--embed`, no image is changed", "leave `--no-backup` out")
+
+    def _check_ray(self) -> None:
+        """Raises SettingError where settings of a Ray cluster have no meaning."""
+        if self.num_gpus and self.ray == NO_CLUSTER:
+            raise SettingError("num_gpus: there is no Ray cluster whose GPUs to use", "name one with `--ray`")
+        if self.num_gpus and self.device == "cpu":
+            raise SettingError("num_gpus: workers on the CPU use no GPU", "leave out `--num-gpus` or `--device`")
+        if self.ray != NO_CLUSTER and self.device == "cuda" and not self.num_gpus:
+            raise SettingError("device: workers on a Ray cluster get no GPU", "ask for it with `--num-gpus 1`")
+        if self.ray not in (NO_CLUSTER, "local", "auto") and not re.fullmatch(r"[^\s/]+:\d{1,5}", self.ray):
+            raise SettingError(
+                f"ray: expected local, auto or HOST:PORT, got {self.ray!r}",
+                "run labelr on a node of the cluster, with `--ray auto`",
+            )
 
     @property
     def file_kinds(self) -> tuple[str, ...]:

@@ -401,6 +401,42 @@ def test_slurm_script_tags_its_share_of_the_images(installed: Path, shapes: Path
     assert done.stderr.startswith("Warning: the list of files is empty: nothing is tagged or deleted\n")
 
 
+@pytest.mark.slow
+def test_slurm_tasks_side_by_side_tag_all_images_once_and_one_is_requeued(installed: Path, shapes: Path) -> None:
+    for count in range(1200):
+        link = installed / "many" / f"{count}.png"
+        link.parent.mkdir(exist_ok=True)
+        link.hardlink_to(shapes / "images" / f"{count % 60:05d}.png")
+    images = sorted((installed / "many").iterdir())
+    put(installed, "all_files.txt", "".join(f"{path}\n" for path in images))
+    script = put(installed, "job.sh", guide_block("sbatch").replace("/16 ", "/2 "))
+
+    def submit(task: int) -> "subprocess.Popen[str]":
+        environment = {
+            "HOME": str(installed), "PATH": f"{installed / 'bin'}:/usr/bin:/bin",
+            "SLURM_ARRAY_TASK_ID": str(task), "SLURM_CPUS_PER_TASK": "1",
+        }  # fmt: skip
+        return subprocess.Popen(
+            ["/bin/bash", script], cwd=installed, env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    stopped, other = submit(0), submit(1)
+    journal = installed / "labels-0" / ".labelr" / "journal.sqlite-wal"
+    while not (journal.exists() and journal.stat().st_size > 2**18):
+        assert stopped.poll() is None
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)  # as Slurm does a minute before the time is up
+    assert "Stopped by SIGTERM. Resume with: labelr tag --files-from part-0.txt" in stopped.communicate()[1]
+    assert stopped.returncode == 143
+    requeued = submit(0)
+    assert "of them in an earlier run" in requeued.communicate()[1]
+    other.communicate()
+    assert (requeued.returncode, other.returncode) == (0, 0)
+    rows = [(installed / f"labels-{task}" / "labels.csv").read_text().splitlines()[1:] for task in (0, 1)]
+    names = [[row.partition(",")[0] for row in part] for part in rows]
+    assert names == [[path.name for path in images[task::2]] for task in (0, 1)]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_units_are_valid(tmp_path: Path) -> None:
     labelr = put(tmp_path, "bin/labelr", "#!/bin/sh\n")

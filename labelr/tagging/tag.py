@@ -22,6 +22,7 @@ from labelr.fields import SettingError
 from labelr.frames import as_html, text_index
 from labelr.model.predictor import Predictor
 from labelr.progress import Track, untracked
+from labelr.tagging.cluster import load_tagger
 from labelr.tagging.exports import check_formats
 from labelr.tagging.inputs import Inputs, Search, no_inputs
 from labelr.tagging.output import (
@@ -281,16 +282,20 @@ def tag(
     is_empty = inputs.are_empty
     if is_empty and inputs.paths and (force or not has_results):
         raise _no_images(inputs)
-    tagger = Tagger.load(model, chosen)
-    if is_empty:
-        return _keep_results(inputs, tagger, folder)
-    if chosen.sort_into is not None and not dry_run:
-        prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
-    run_settings = {**tagger.settings, "photos": str(inputs.base)}
-    if dry_run:
-        return _preview(inputs, tagger, folder, None if force else run_settings)
-    start = time.perf_counter()
-    with open_output(folder, run_settings, force=force) as journal:
+    with load_tagger(model, chosen, inputs.base, is_idle=is_empty or dry_run) as tagger:
+        if is_empty:
+            return _keep_results(inputs, tagger, folder)
+        if chosen.sort_into is not None and not dry_run:
+            prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
+        if dry_run:
+            return _preview(inputs, tagger, folder, force=force)
+        return _write(inputs, tagger, folder, track, force=force)
+
+
+def _write(inputs: Inputs, tagger: Tagger, folder: Path, track: Track, *, force: bool) -> TagSummary:
+    """Tags all images and writes their results; as `tag` says."""
+    settings, start = _settings(inputs, tagger), time.perf_counter()
+    with open_output(folder, settings, force=force) as journal:
         _write_summary(folder, TagSummary.of(tagger, folder))
         writer = DirectoryWriter(folder, inputs.base, tagger, journal, force=force)
         summary = _tag_all(inputs, tagger, writer, folder, track)
@@ -301,12 +306,16 @@ def tag(
         summary.links, summary.pages = writer.num_links, writer.num_pages
         summary.notes += writer.notes
         summary.finish(time.perf_counter() - start)
-        summary.run = Run(run_settings, tagger.selection)
+        summary.run = Run(settings, tagger.selection)
         _write_summary(folder, summary)
         if new_failures:
             failed, table = pluralize(len(new_failures), "image"), folder / ERRORS_FILE
             log.warning("%s could not be tagged: %s; see %s", failed, preview_reasons(new_failures), table)
     return summary
+
+
+def _settings(inputs: Inputs, tagger: Tagger) -> dict[str, Any]:
+    return {**tagger.settings, "photos": str(inputs.base)}
 
 
 def stream(
@@ -325,11 +334,11 @@ def stream(
     inputs = Inputs.of(_paths(photos), options, files_from=files_from)
     if inputs.paths and inputs.are_empty:
         raise _no_images(inputs)
-    tagger = Tagger.load(model, options)
-    start = time.perf_counter()
-    summary = _tag_all(inputs, tagger, StreamWriter(tagger, write), "-", track)
-    summary.count_known(0)
-    summary.finish(time.perf_counter() - start)
+    with load_tagger(model, options, inputs.base, is_idle=inputs.are_empty) as tagger:
+        start = time.perf_counter()
+        summary = _tag_all(inputs, tagger, StreamWriter(tagger, write), "-", track)
+        summary.count_known(0)
+        summary.finish(time.perf_counter() - start)
     return summary
 
 
@@ -377,9 +386,9 @@ def _unreadable_folders(
             yield tagger.selection.apply(result)
 
 
-def _preview(inputs: Inputs, tagger: Tagger, folder: Path, settings: Mapping[str, Any] | None) -> TagSummary:
-    """Counts the images found, skipped, unchanged and vanished; with settings None, all would be tagged again."""
-    summary = TagSummary.of(tagger, folder)
+def _preview(inputs: Inputs, tagger: Tagger, folder: Path, *, force: bool) -> TagSummary:
+    """Counts the images found, skipped, unchanged and vanished; with `force`, all would be tagged again."""
+    summary, settings = TagSummary.of(tagger, folder), None if force else _settings(inputs, tagger)
     with preview_output(folder, settings) as journal, Search(inputs) as search:
         gone = journal.names()
         for name in search:
