@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "labelr"
 LAYERS = [
     ["errors", "progress", "signals", "version"],
     ["files", "frames"],
-    ["locks", "serialization", "xmp"],
+    ["buckets", "locks", "serialization", "xmp"],
     ["fields"],
     ["config"],
     ["data"],

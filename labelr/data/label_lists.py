@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelr import files
+from labelr.buckets.addresses import path_or_address
 from labelr.data.walk import has_image_suffix
 from labelr.errors import pluralize, preview
 from labelr.fields import SettingError, describe_value
@@ -99,7 +100,7 @@ def image_paths(items: Iterable[Any], name: str = "data") -> list[Path]:
             raise SettingError(
                 f"{name}[{number}]: expected a path, got {found}", "pass paths of folders or image files"
             )
-    return [files.local_path(item) for item in items]
+    return [path_or_address(item) for item in items]
 
 
 def _check_order(labels: Any, paths: Sequence[Path]) -> None:

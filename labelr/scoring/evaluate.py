@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labelr import files
+from labelr.buckets.addresses import address_of
 from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import belongs_to
@@ -218,7 +219,7 @@ def evaluate_probs(
         prevalence=np.array([model.info.prevalence(label) for label in dataset.labels]),
         files=dataset.files,
         model=str(model.path),
-        data=str(dataset.source.absolute()),
+        data=str(address_of(dataset.source) or dataset.source.absolute()),
         paths=tuple(dataset.paths),
         digests=dataset.digests,
         left_out=dict(dataset.findings.left_out),

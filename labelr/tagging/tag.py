@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labelr import files, serialization, signals
+from labelr.buckets.addresses import address_of
 from labelr.config import TagOptions
 from labelr.data.label_lists import image_paths
 from labelr.data.walk import count_endings, ending_of
@@ -286,7 +287,7 @@ def tag(
         return _keep_results(inputs, tagger, folder)
     if chosen.sort_into is not None and not dry_run:
         prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
-    run_settings = {**tagger.settings, "photos": str(inputs.base)}
+    run_settings = {**tagger.settings, "photos": str(address_of(inputs.base) or inputs.base)}
     if dry_run:
         return _preview(inputs, tagger, folder, None if force else run_settings)
     start = time.perf_counter()
