@@ -68,10 +68,13 @@ def common_folder(paths: Iterable[Path]) -> Path:
     """The deepest folder that contains all of some absolute paths.
 
     Raises:
-        LabelrError: If there is none, as on Windows between drives.
+        LabelrError: If there is none, as on Windows between drives, or some are elsewhere.
     """
+    folders = list(paths)
+    if len(set(map(is_elsewhere, folders))) > 1:
+        raise LabelrError("some images are on this machine, others in a bucket", "use a separate run for each place")
     try:
-        return Path(os.path.commonpath(list(paths)))
+        return Path(os.path.commonpath(folders))
     except ValueError as error:
         raise LabelrError("the folders are on different drives", "use a separate run for each drive") from error
 

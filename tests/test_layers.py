@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "labelr"
 LAYERS = [
     ["errors", "progress", "signals", "version"],
     ["files", "frames"],
-    ["buckets", "locks", "serialization", "xmp"],
+    ["locks", "serialization", "xmp"],
+    ["buckets"],
     ["fields"],
     ["config"],
     ["data"],

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from labelr import files, signals
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError
 
 T = TypeVar("T")
 
@@ -32,8 +32,11 @@ CONNECT_SECONDS, READ_SECONDS = 10, 30
 _ADDRESS = re.compile(rf"({'|'.join(EXTRAS)}):/+([^/].*)", re.IGNORECASE | re.DOTALL)
 _QUERY = re.compile(r"\?[\w.%-]+=.*", re.DOTALL)
 """The end of a signed address, which gives access to whoever sees it."""
+_CREDENTIALS = re.compile(r"(?!arn:)[^/@]*:.*@", re.DOTALL)
+"""A name and a password, which may have slashes, before the bucket; of Azure, `container@account` is none."""
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError, ValueError, TypeError)
-_ABOUT_ACCESS = re.compile("Credential|Authenti|Profile|Token")
+_PERMANENT_NAMES = re.compile("Credential|Authenti|Profile|Token|Validation")
+"""In the names of errors of the packages for buckets, which have no class in common."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 
 
@@ -80,8 +83,7 @@ def parse(path: str | Path) -> Address | None:
     if found is None or os.path.exists(path):
         return None
     scheme, name = found[1].lower(), found[2].rstrip("/")
-    bucket = name.partition("/")[0]
-    if "@" in bucket and (":" in bucket or EXTRAS[scheme] != "azure"):  # of Azure, it may be container@account
+    if _CREDENTIALS.match(name) or ("@" in name.partition("/")[0] and EXTRAS[scheme] != "azure"):
         raise LabelrError(
             f"the {scheme}:// address holds credentials",
             "give the bucket alone; credentials are read from the environment and the files of the bucket's own tools",
@@ -152,7 +154,7 @@ def call(place: Path, function: Callable[[], T]) -> T:
 
 def is_permanent(error: Exception) -> bool:
     """Whether another attempt would fail as well."""
-    return isinstance(error, _PERMANENT) or _ABOUT_ACCESS.search(type(error).__name__) is not None
+    return isinstance(error, _PERMANENT) or _PERMANENT_NAMES.search(type(error).__name__) is not None
 
 
 def _wait(seconds: float) -> bool:
@@ -168,7 +170,9 @@ def _wait(seconds: float) -> bool:
 def _failure(error: Exception, attempts: int) -> OSError:
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "not found in the bucket")
-    what = _QUERY.sub("", first_line(error))[: files.MAX_REASON]
-    if isinstance(error, PermissionError) or is_permanent(error):
+    what = _QUERY.sub("", " ".join(str(error).split()) or type(error).__name__)[: files.MAX_REASON]
+    if isinstance(error, PermissionError):
         return PermissionError(errno.EACCES, f"the bucket denies access: {what}")
+    if is_permanent(error):
+        return OSError(errno.EIO, what)
     return OSError(errno.EIO, f"no answer from the bucket after {attempts} attempts: {what}")

@@ -124,7 +124,7 @@ def _mirror(address: Address, found: Mapping[str, State]) -> Path:
         LabelrError: If they cannot be written.
     """
     place = address.place()
-    _register()
+    register()
     wanted = _usable(found)
     unusable = found.keys() - wanted.keys()
     with files.writing(place):
@@ -155,7 +155,7 @@ def _clear_way(place: Path, wanted: Mapping[str, State]) -> dict[str, State]:
     return {"": _state(place)} if place.exists() else {}
 
 
-def _register() -> None:
+def register() -> None:
     """Lets the content of stand-ins be brought, and messages show addresses in their place."""
     if root(MIRROR) not in files.contents:
         files.contents[root(MIRROR)] = objects.bring

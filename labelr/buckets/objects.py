@@ -28,7 +28,7 @@ _SHARE_AFTER_TRIM = 0.9
 """Which share of the limit is in use after the least recently used contents were deleted."""
 
 
-class _Store:
+class Store:
     """The folder of contents, and how large it is and may be.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Store:
             self._size = max(0, (self._size or 0) - size)
 
 
-STORE = _Store()
+STORE = Store()
 _ahead: dict[Path, Future[Path]] = {}
 """The contents that are being brought ahead of their use, by their stand-ins."""
 _fresh: set[Path] = set()
