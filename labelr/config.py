@@ -142,8 +142,9 @@ class ReadOptions(ImageOptions, TextOptions):
     """How a labelled data set is read."""
 
     labels: tuple[str, ...] = _data(
-        (), "Label file, or folder of label files; repeat for several. Default: found in DATA.", metavar="FILE"
-    )
+        (), "Label file, or folder of label files; repeat for several. Default: found in DATA.", metavar="FILE",
+        remote=True,
+    )  # fmt: skip
     layout: Layout = _data(
         "auto",
         "Layout of the labels, such as wide, tags, long, coco, yolo or folders; auto: recognised by content.",
@@ -162,8 +163,9 @@ class ReadOptions(ImageOptions, TextOptions):
         None, "Column that says who judged a row: rows of one image are joined by majority vote.", metavar="COLUMN"
     )
     images: str | None = _data(
-        None, "Folder that file names are relative to. Default: DATA/images if it exists, else DATA.", metavar="DIR"
-    )
+        None, "Folder that file names are relative to. Default: DATA/images if it exists, else DATA.", metavar="DIR",
+        remote=True,
+    )  # fmt: skip
     group: str | None = _split(
         None,
         "Column of the label file whose values (patient, scene, burst) are never spread over several splits.",
@@ -563,6 +565,11 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
     def formats(self) -> tuple[str, ...]:
         """The formats that are written, each once."""
         return tuple(dict.fromkeys(self.format or ("csv", "table")))
+
+    @property
+    def reads_images_again(self) -> bool:
+        """Whether an image is opened again after it was tagged."""
+        return bool(self.gallery or self.uncertain or self.sort_into is not None or "xmp" in self.formats)
 
     def _check_xmp(self) -> None:
         """Raises SettingError where settings of XMP have no meaning."""

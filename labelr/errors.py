@@ -20,7 +20,7 @@ class LabelrError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = show_places(message)
         self.hint = hint
 
     def __str__(self) -> str:
@@ -46,6 +46,8 @@ UNPRINTABLE = re.compile(
 for line breaks. Joiners stay between letters that they may join."""
 _PASSWORD = re.compile(r"(://[^\s:/@]*:)(?:\S+|[^'\n]+)(?=@)|(\b\w*(?:password|passwd|pwd)=)[^\s&]+", re.IGNORECASE)
 """The password in the address of a database."""
+shown_as: dict[str, str] = {}
+"""Beginnings of paths, and what messages show in their place: where the files really are."""
 
 
 def printable(text: str, *, line: bool = True) -> str:
@@ -54,10 +56,18 @@ def printable(text: str, *, line: bool = True) -> str:
     In a `line`, a line break only stays where the next line is indented, as labelr indents the lines of a file. So no
     text from a file can look like a message of its own.
     """
+    text = show_places(text)
     if text.isascii() and text.isprintable() and "@" not in text and "=" not in text:
         return text  # as nearly all are
     text = UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), mask_passwords(text))
     return re.sub(r"\n(?!  )", r"\\n", text) if line else text
+
+
+def show_places(text: str) -> str:
+    """Text with the places in `shown_as` instead of the paths of stand-ins."""
+    for beginning, shown in shown_as.items():
+        text = text.replace(beginning, shown)
+    return text
 
 
 def mask_passwords(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
+from labelr.buckets.addresses import path_or_address
 from labelr.errors import LabelrError, suggest
 from labelr.files import is_text, local_path, read_bytes
 from labelr.serialization import parse_json
@@ -68,6 +69,7 @@ def setting(
     short: str | None = None,
     metavar: str | None = None,
     searchable: bool = False,
+    remote: bool = False,
 ) -> Any:
     """A dataclass field that is a setting and a command-line option.
 
@@ -84,10 +86,11 @@ def setting(
         short: A short option such as ``"-b"``.
         metavar: What the value is called in ``--help``.
         searchable: Whether `tune` may give it several values.
+        remote: Whether a path may be the address of a bucket.
     """
     metadata = {
         "help": help, "panel": panel, "low": low, "below": below, "high": high,
-        "short": short, "metavar": metavar, "searchable": searchable,
+        "short": short, "metavar": metavar, "searchable": searchable, "remote": remote,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -194,7 +197,7 @@ def _checked_item(field: Field, value: Any) -> Any:
     if is_number(field):
         _check_number(field, value)
     if is_path:
-        local_path(value)
+        (path_or_address if field.metadata["remote"] else local_path)(value)
     return value
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -47,8 +47,9 @@ def local_path(path: str | Path) -> Path:
         scheme, rest = address.groups()
         if scheme.lower() == "file":
             raise LabelrError(f"file:///{rest} is an address, not a path", f"write the path, `/{rest}`")
+        rest = re.sub(r"^[^/@]*@", "", rest).partition("?")[0]  # what gives access is not shown
         raise LabelrError(
-            f"{scheme}://{rest} is an address, and labelr reads and writes local files only",
+            f"{scheme}://{rest} is an address, where labelr takes local files only",
             "copy the files to this machine, or mount them as a folder, for example with rclone",
         )
     return Path(path)
@@ -67,10 +68,13 @@ def common_folder(paths: Iterable[Path]) -> Path:
     """The deepest folder that contains all of some absolute paths.
 
     Raises:
-        LabelrError: If there is none, as on Windows between drives.
+        LabelrError: If there is none, as on Windows between drives, or some are elsewhere.
     """
+    folders = list(paths)
+    if len(set(map(is_elsewhere, folders))) > 1:
+        raise LabelrError("some images are on this machine, others in a bucket", "use a separate run for each place")
     try:
-        return Path(os.path.commonpath(list(paths)))
+        return Path(os.path.commonpath(folders))
     except ValueError as error:
         raise LabelrError("the folders are on different drives", "use a separate run for each drive") from error
 
@@ -241,6 +245,35 @@ def _umask() -> int:
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
+contents: dict[Path, Callable[[Path], Path]] = {}
+"""Folders of stand-ins for files that are elsewhere, as in buckets, and what brings the content of one: a file."""
+
+
+def is_elsewhere(path: Path) -> bool:
+    """Whether a file is a stand-in for one that is elsewhere."""
+    return any(path.is_relative_to(folder) for folder in contents)
+
+
+def content_of(path: Path) -> Path:
+    """The file with the content of a file, which is itself unless it is elsewhere.
+
+    Raises:
+        OSError: If the content cannot be brought.
+    """
+    return next((bring(path) for folder, bring in contents.items() if path.is_relative_to(folder)), path)
+
+
+def state_of(path: Path) -> tuple[int, int, int]:
+    """Size, modification time and status change time of a file, which last is 0 for one that is elsewhere.
+
+    As long as they are the same, its content is.
+
+    Raises:
+        OSError: If it has none.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, 0 if is_elsewhere(path) else status.st_ctime_ns
+
 
 def open_regular(path: Path) -> io.BufferedReader:
     """A regular file, opened for reading.
@@ -250,6 +283,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: If it cannot be opened, or is no regular file.
     """
+    path = content_of(path)
     _check_regular(path, path.stat())  # to open a device may already change it
     file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115 - returned; tifffile wants the name
     try:

@@ -13,6 +13,7 @@ LAYERS = [
     ["errors", "progress", "signals", "version"],
     ["files", "frames", "ranks"],
     ["locks", "serialization", "xmp"],
+    ["buckets"],
     ["fields"],
     ["config"],
     ["data"],

@@ -73,6 +73,7 @@ def tag(
     to_stdout = output is not None and str(output) == "-"
     if to_stdout:
         _check_stdout(options, {"--json": printing.json, "--dry-run": dry_run, "--force": force})
+    from labelr.buckets.results import place_of
     from labelr.tagging.tag import stream
     from labelr.tagging.tag import tag as tag_images
 
@@ -87,7 +88,7 @@ def tag(
     _show_summary(summary.to_json(), dry_run=dry_run)
     if printing.json:
         console.show_json(summary.to_json())
-    elif not to_stdout and not dry_run and Path(summary.output).exists():  # not if there was nothing to tag
+    elif not to_stdout and not dry_run and place_of(summary.output).exists():  # not if there was nothing to tag
         console.show_line(summary.output)
     if summary.new_failures:
         raise typer.Exit(opt.EXIT_ATTENTION)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labelr.buckets.addresses import address_of
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
@@ -116,7 +117,7 @@ class Check:
         dataset, findings = self.dataset, self.dataset.findings
         exact, near = self.duplicates, self.near_duplicates
         found: dict[str, Any] = {
-            "source": str(dataset.source),
+            "source": str(address_of(dataset.source) or dataset.source),
             "layout": dataset.layout,
             "notes": list(findings.notes),
             "images": len(dataset),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.formats import spreadsheet, tagged
 from labelr.data.formats.layouts import recognise
@@ -49,7 +50,7 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
     """
     folder = Source(data, images, options, index)
     if options.labels:
-        return [source for name in options.labels for source in _find_named(folder.beside(Path(name)))]
+        return [source for name in options.labels for source in _find_named(folder.beside(local(name)))]
     candidates = [folder.beside(path) for path in _candidates(folder)]
     sources, confidence = _find_readable(data, candidates)
     if sources and confidence > WEAK:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelr import files
+from labelr.buckets.addresses import parse, path_or_address
 from labelr.data.walk import has_image_suffix
 from labelr.errors import pluralize, preview
 from labelr.fields import SettingError, describe_value
@@ -85,7 +86,7 @@ def _relative_to_images(paths: list[Path], settings: dict[str, Any]) -> list[Pat
     """The paths relative to the folder of images, which is set to their common folder where it is not given."""
     if settings.get("images") is not None:
         return paths
-    paths = [Path(os.path.abspath(path)) for path in paths]
+    paths = [Path(os.path.abspath(path)) if parse(path) is None else path for path in paths]
     settings["images"] = folder = files.common_folder(path.parent for path in paths)
     return [path.relative_to(folder) for path in paths]
 
@@ -99,7 +100,7 @@ def image_paths(items: Iterable[Any], name: str = "data") -> list[Path]:
             raise SettingError(
                 f"{name}[{number}]: expected a path, got {found}", "pass paths of folders or image files"
             )
-    return [files.local_path(item) for item in items]
+    return [path_or_address(item) for item in items]
 
 
 def _check_order(labels: Any, paths: Sequence[Path]) -> None:

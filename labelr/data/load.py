@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from labelr import files, serialization
+from labelr.buckets.addresses import path_or_address
+from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
@@ -132,7 +134,7 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     if data is None:
         return [], options
     if isinstance(data, (str, Path)):
-        return [files.local_path(data)], options
+        return [path_or_address(data)], options
     if isinstance(data, Sequence):
         return image_paths(data), options
     if isinstance(data, Mapping) or not hasattr(data, "columns"):
@@ -212,11 +214,12 @@ def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[Read
 
 
 def _read_folder(data: Path, options: ReadOptions) -> Dataset:
+    data = local(data)
     if not data.is_dir():
         problem = "is a file" if data.exists() else "does not exist"
         raise LabelrError(f"the data folder {data} {problem}", "name a folder that holds images and a label file")
     default = data / "images"
-    images = Path(options.images) if options.images else default if os.path.isdir(default) else data
+    images = local(options.images) if options.images else default if os.path.isdir(default) else data
     if not os.path.isdir(images):
         raise LabelrError(f"the image folder {images} does not exist", "name the folder of the images with `--images`")
     index = FileIndex(data, options.ignore)

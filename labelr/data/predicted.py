@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Mark, column_key, marks_among
 from labelr.data.label_table import LabelTable
@@ -266,7 +267,7 @@ def check_has_images(data: Path, index: FileIndex) -> None:
 def _read_journal(folder: Path) -> Iterator[sqlite3.Connection]:
     """The journal of an output directory; a LabelrError if it is damaged, or in use."""
     check_journal_files(folder)
-    journal = folder / JOURNAL
+    journal = files.content_of(folder / JOURNAL)
     has_log = journal.with_name(f"{journal.name}-wal").exists()  # of a killed run, or of one that is not finished
     address = f"{journal.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}"
     try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from labelr import files
+from labelr.buckets.objects import read_ahead
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, content_digest, decode, open_file
@@ -87,7 +88,8 @@ def scan_images(
     unchanged = pluralize_part(len(paths) - len(pending), len(paths), "image")
     log.debug("%s unchanged since they were last read", unchanged)
     scan_file = partial(_scan, max_pixels=max_pixels)
-    with closing(map_ahead(scan_file, [paths[row] for row in pending], threads=threads, ahead=8 * threads)) as results:
+    files_ahead = read_ahead([paths[row] for row in pending], lambda path: path)
+    with closing(map_ahead(scan_file, files_ahead, threads=threads, ahead=8 * threads)) as results:
         unsaved: list[tuple[_Key | None, Scan]] = []
         try:
             for row, scan in zip(pending, track(results, "reading images", len(pending)), strict=True):
@@ -121,13 +123,13 @@ _Key = tuple[bytes, str]
 def _key(path: Path, max_pixels: int) -> _Key | None:
     """The key of a file in the database; None for one that is missing, or has only just changed."""
     try:
-        status = path.stat()
+        size, mtime_ns, ctime_ns = files.state_of(path)
     except OSError:
         return None
-    if time.time() - status.st_mtime < SETTLED_SECONDS:
+    if ctime_ns and time.time() - mtime_ns / 1e9 < SETTLED_SECONDS:
         return None
     # ctime changes when a file is renamed: files that swap names may agree in size and mtime
-    state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {max_pixels} {VERSION}"
+    state = f"{size} {mtime_ns} {ctime_ns} {max_pixels} {VERSION}"
     return os.fsencode(os.path.abspath(path)), state
 
 

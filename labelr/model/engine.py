@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
+from labelr.buckets.results import fetched
 from labelr.config import MachineOptions, TagOptions
 from labelr.errors import LabelrError, first_line
 from labelr.fields import SettingError
@@ -146,7 +147,7 @@ def resolve_predictor(model: str | Path | Predictor | None, options: TagOptions)
             )
         return OnnxModel.load(files.local_path(model), options)
     if options.engine == "onnx":
-        return _load_beside(store.find(model), options)
+        return _load_beside(store.find(None if model is None else fetched(model)), options)
     if find_spec("torch") is None:
         raise LabelrError(
             "torch, which computes saved models, is not installed",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelr import files, locks
+from labelr.buckets.results import fetched
 from labelr.config import MachineOptions
 from labelr.errors import BusyError, LabelrError, suggest
 from labelr.fields import SettingError, describe_value
@@ -241,6 +242,8 @@ def resolve_model(model: "str | Path | Model | None", options: MachineOptions | 
             f"model: expected a name, a directory or a model, got {describe_value(model)}",
             "name one; several models are compared with `labelr.compare`",
         )
+    if model is not None and not isinstance(model, Model):
+        model = fetched(model)
     loaded = model if isinstance(model, Model) else load_from(find(model), pick_runtime(options))
     if model is None:
         log.info("using the %s model: %s", "newest" if pinned_model() is None else "default", loaded.summary)

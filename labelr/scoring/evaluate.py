@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from labelr import files
+from labelr.buckets import results
+from labelr.buckets.addresses import address_of
 from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import belongs_to
@@ -62,9 +65,23 @@ def evaluate(
     """
     data, settings = with_label_table(data, settings)
     folders, options = locate_data(data, EvaluateOptions.of(options, **settings))
-    folder = files.local_path(output) if output is not None else None
     suspects_file = files.local_path(suspects) if suspects is not None else None
     check_suspects_file(suspects_file, force=force)
+    with nullcontext() if output is None else results.written(output, (METRICS_FILE,)) as folder:
+        return _evaluate_into(folder, folders, model, options, suspects_file, force=force, track=track)
+
+
+def _evaluate_into(
+    folder: Path | None,
+    folders: Sequence[Path],
+    model: str | Path | Model | None,
+    options: EvaluateOptions,
+    suspects_file: Path | None,
+    *,
+    force: bool,
+    track: Track,
+) -> Evaluation:
+    """Evaluates a saved model, and writes the results into a folder; see `evaluate`."""
     check_output(folder, force=force)
     model = store.resolve_model(model, options)
     thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
@@ -217,8 +234,8 @@ def evaluate_probs(
         model_thresholds=own[columns],
         prevalence=np.array([model.info.prevalence(label) for label in dataset.labels]),
         files=dataset.files,
-        model=str(model.path),
-        data=str(dataset.source.absolute()),
+        model=str(address_of(model.path) or model.path),
+        data=str(address_of(dataset.source) or dataset.source.absolute()),
         paths=tuple(dataset.paths),
         digests=dataset.digests,
         left_out=dict(dataset.findings.left_out),

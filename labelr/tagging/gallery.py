@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files, signals
+from labelr.buckets.addresses import address_of
 from labelr.data.images import UnreadableError, read_thumbnail
 from labelr.data.prefetch import map_ahead
 from labelr.data.thumbnails import QUALITIES_OF_SMALL, encode_jpeg
@@ -153,7 +154,8 @@ class Gallery:
         """An image as the template shows it."""
         from labelr.scoring.report.text import percent
 
-        name, link = self.images[index][0], f"{self.base.as_uri()}/{quote(os.fsencode(self.images[index][0]))}"
+        name = self.images[index][0]
+        link = f"{address_of(self.base) or self.base.as_uri()}/{quote(os.fsencode(name))}"
         thumbnail = f"../{self._thumbnail(index)}"
         return {
             "name": name, "link": link, "thumbnail": thumbnail, "percent": percent(prob), "width": round(100 * prob, 2)

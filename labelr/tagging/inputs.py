@@ -14,6 +14,8 @@ from queue import SimpleQueue
 from typing import Self
 
 from labelr import files
+from labelr.buckets.addresses import path_or_address
+from labelr.buckets.mirror import local, local_files
 from labelr.config import TagOptions
 from labelr.data.walk import PassedOver, Walker
 from labelr.errors import LabelrError
@@ -64,10 +66,11 @@ class Inputs:
         if not photos and not listed:
             log.warning("the list of files is empty: nothing is tagged or deleted")
             return cls((), Path.cwd(), options, output)
-        for path in photos:
+        given = list(map(local, photos))
+        for path in given:
             if not path.exists():
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
-        absolute = tuple(Path(os.path.abspath(path)) for path in (*photos, *listed))
+        absolute = tuple(Path(os.path.abspath(path)) for path in (*given, *local_files(listed)))
         base = files.common_folder(path if os.path.isdir(path) else path.parent for path in absolute)
         return cls(absolute, base, options, output.absolute() if output else None)
 
@@ -191,7 +194,8 @@ def read_list(source: str | Path) -> list[Path]:
         LabelrError: If the file cannot be read.
     """
     try:
-        with nullcontext(sys.stdin.buffer) if str(source) == "-" else files.local_path(source).open("rb") as file:
+        path = None if str(source) == "-" else files.content_of(local(source))
+        with nullcontext(sys.stdin.buffer) if path is None else path.open("rb") as file:
             content = file.read(MAX_LIST_BYTES + 1)
     except OSError as error:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
@@ -199,4 +203,4 @@ def read_list(source: str | Path) -> list[Path]:
         raise LabelrError(f"the list {source} is longer than {MAX_LIST_BYTES:,} bytes", "split it into several runs")
     content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
     parts = re.findall(rb"[^\0]+" if b"\0" in content else rb"[^\r\n]+", content)
-    return [files.local_path(os.fsdecode(part)) for part in parts if part.strip() or os.path.exists(part)]
+    return [path_or_address(os.fsdecode(part)) for part in parts if part.strip() or os.path.exists(part)]

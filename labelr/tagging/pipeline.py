@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
+from labelr.buckets import objects
 from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
 from labelr.data.prefetch import in_batches, map_ahead
@@ -37,10 +39,9 @@ last one reveals that two files of equal size and modification time were swapped
 def file_status(path: Path) -> FileStatus:
     """The status of a file; a size of -1 if it has none. The reason is found when the file is opened."""
     try:
-        status = path.stat()
+        return files.state_of(path)
     except OSError:
         return -1, 0, 0
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Result(NamedTuple):
@@ -257,7 +258,9 @@ class Tagger:
             previous: Gives the result of an earlier run by the name of an image.
         """
         threads = max(self.model.runtime.threads, self.model.runtime.workers)
-        tasks = (Task.of(name, base, previous(name)) for name in names)
+        tasks = objects.read_ahead(
+            (Task.of(name, base, previous(name)) for name in names), lambda task: None if task.unchanged else task.path
+        )
         size = self._micro_batch_size
         if self.model.runtime.kind == "cpu":
             tagged: Iterator[list[TaggedImage]] = map_ahead(
@@ -297,6 +300,9 @@ class Tagger:
                 )  # fmt: skip
         except UnreadableError as error:
             return Opened(result._replace(reason=str(error)), "new")
+        finally:
+            if not self.options.reads_images_again:
+                objects.release(task.path)
         result = result._replace(width=image.width, height=image.height, pages=image.pages, note=image.note)
         return Opened(result, "new", image.pixels)
 

@@ -248,7 +248,8 @@ class Sorter:
         else:
             with open_file(image) as source, files.replacing(path, durable=False) as copy:
                 shutil.copyfileobj(source, copy)
-            shutil.copystat(image, path)
+            if not files.is_elsewhere(image):
+                shutil.copystat(image, path)
 
     def remove_others(self) -> None:
         """Removes the links of labelr's in the folder that were not wanted, and the folders that are empty then."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from labelr import files, serialization, signals
+from labelr.buckets import results
+from labelr.buckets.addresses import address_of, path_or_address
 from labelr.config import TagOptions
 from labelr.data.label_lists import image_paths
 from labelr.data.walk import count_endings, ending_of
@@ -25,6 +27,7 @@ from labelr.progress import Track, untracked
 from labelr.tagging.cluster import load_tagger
 from labelr.tagging.exports import check_formats
 from labelr.tagging.inputs import Inputs, Search, no_inputs
+from labelr.tagging.journal import FOLDER
 from labelr.tagging.output import (
     ERRORS_FILE,
     SUMMARY_FILE,
@@ -147,7 +150,7 @@ class TagSummary:
         import pandas as pd
 
         settings, selection = self._finished_run
-        with finished_output(Path(self.output), settings) as journal:
+        with finished_output(results.place_of(self.output), settings) as journal:
             names, probs = journal.predictions(selection.columns)
         return pd.DataFrame(probs, index=text_index(names, "filename"), columns=list(selection.labels))
 
@@ -163,7 +166,8 @@ class TagSummary:
         model, selection = tagger.model, tagger.selection
         per_label = dict.fromkeys(selection.labels, 0)
         always = dict.fromkeys(selection.always, 0)
-        return cls(str(output), model.name, model.info.digest, selection.threshold, per_label=per_label, always=always)
+        place = str(output if output == "-" else address_of(Path(output)) or output)
+        return cls(place, model.name, model.info.digest, selection.threshold, per_label=per_label, always=always)
 
     def to_json(self) -> dict[str, Any]:
         """The summary, ready for JSON."""
@@ -276,7 +280,22 @@ def tag(
     chosen = TagOptions.of(options, **settings)
     check_formats(chosen.formats)
     paths = _paths(photos)
-    folder = _output_folder(paths, output, files_from)
+    with results.written(_output_folder(paths, output, files_from), (f"{FOLDER}/",)) as folder:
+        return _tag_into(folder, paths, model, chosen, files_from, force=force, dry_run=dry_run, track=track)
+
+
+def _tag_into(
+    folder: Path,
+    paths: Sequence[Path],
+    model: str | Path | Predictor | None,
+    chosen: TagOptions,
+    files_from: str | Path | None,
+    *,
+    force: bool,
+    dry_run: bool,
+    track: Track,
+) -> TagSummary:
+    """Writes the labels of each image into a folder; see `tag`."""
     has_results = check_output(folder)
     inputs = Inputs.of(paths, chosen, files_from=files_from, output=folder)
     is_empty = inputs.are_empty
@@ -285,6 +304,7 @@ def tag(
     with load_tagger(model, chosen, inputs.base, is_idle=is_empty or dry_run) as tagger:
         if is_empty:
             return _keep_results(inputs, tagger, folder)
+        _check_place(inputs, chosen)
         if chosen.sort_into is not None and not dry_run:
             prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
         if dry_run:
@@ -315,7 +335,7 @@ def _write(inputs: Inputs, tagger: Tagger, folder: Path, track: Track, *, force:
 
 
 def _settings(inputs: Inputs, tagger: Tagger) -> dict[str, Any]:
-    return {**tagger.settings, "photos": str(inputs.base)}
+    return {**tagger.settings, "photos": str(address_of(inputs.base) or inputs.base)}
 
 
 def stream(
@@ -416,6 +436,16 @@ def _keep_results(inputs: Inputs, tagger: Tagger, folder: Path) -> TagSummary:
     return summary
 
 
+def _check_place(inputs: Inputs, options: TagOptions) -> None:
+    """Raises LabelrError if the options need images on this machine, and they are in a bucket."""
+    if address_of(inputs.base) is None:
+        return
+    if options.in_place:
+        raise LabelrError("`--in-place` writes next to the images, which are in a bucket", "leave it out")
+    if options.sort_into is not None and options.sort_as != "copy":
+        raise LabelrError("images in a bucket cannot be linked to", "make copies with `--sort-as copy`")
+
+
 def _no_images(inputs: Inputs) -> LabelrError:
     walker = inputs.walker()
     next(inputs.find(walker), None)
@@ -438,7 +468,7 @@ def _output_folder(photos: Sequence[Path], output: str | Path | None, files_from
             "output: only the command line writes to stdout", "name a directory; `.table` has the labels"
         )
     if output is not None:
-        return files.local_path(output)
+        return path_or_address(output)
     if files_from is None and not photos:
         raise no_inputs()
     if files_from is not None or len(photos) != 1:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelr import files
+from labelr.buckets import results
+from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
@@ -113,7 +115,7 @@ class FitResult:
         """
         info = self.model.info
         return {
-            "model": str(self.model.path),
+            "model": str(address_of(self.model.path) or self.model.path),
             "name": self.model.name,
             "best_epoch": info.best_epoch,
             "seconds": round(sum(row.seconds for row in self.epoch_rows), 3),
@@ -165,10 +167,11 @@ def fit(
     folders, config = locate_data(data, torchrun_devices(TrainConfig.of(config, **settings)))
     events = _as_path(log_dir)
     check_event_log(events)
-    return fit_located(
-        folders, config, suspects=_as_path(suspects), name=name, output=_as_path(output), force=force, resume=resume,
-        log_dir=events, track=track,
-    )  # fmt: skip
+    with nullcontext() if output is None else results.written(output, (store.INFO_FILE, store.RUN_FILE)) as place:
+        return fit_located(
+            folders, config, suspects=_as_path(suspects), name=name, output=place, force=force, resume=resume,
+            log_dir=events, track=track,
+        )  # fmt: skip
 
 
 def fit_located(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from msgspec import Meta
 
 from labelr import files, locks, serialization
+from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig, applicable
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
@@ -206,7 +207,7 @@ def recorded_images(dataset: "Dataset") -> dict[str, RecordedImage]:
 
 def absolute_paths(data: Sequence[Path]) -> tuple[str, ...]:
     """Data folders as a record keeps them."""
-    return tuple(str(folder.resolve()) for folder in data)
+    return tuple(str(address_of(folder) or folder.resolve()) for folder in data)
 
 
 def format_setting(value: object) -> str:

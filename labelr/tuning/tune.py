@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 
 from labelr import files, serialization, signals
+from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
@@ -84,7 +85,7 @@ def tune(
     data, settings = with_label_table(data, settings)
     plan = Plan.of([], space, config, settings)
     folders, located = locate_data(data, plan.config)
-    plan = replace(plan, data=tuple(map(str, folders)), config=located)
+    plan = replace(plan, data=tuple(str(address_of(folder) or folder) for folder in folders), config=located)
     if study is not None:
         store.check_name(study, "study")
     if storage is not None:

@@ -1,0 +1,1 @@
+"""Images, label files and results in buckets: objects as local files, brought when they are opened."""

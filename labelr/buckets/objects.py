@@ -1,0 +1,179 @@
+"""The content of objects: brought when it is opened, ahead of that on threads, kept within a limit, released after use.
+
+The content of a stand-in is kept by its path, size and time, which stand for the address, size and etag of its object.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from labelr import files
+from labelr.buckets.addresses import MIRROR, THREADS, Address, address_of, call, connect, root
+
+T = TypeVar("T")
+
+MAX_AHEAD, MAX_AHEAD_BYTES = 2 * THREADS, 2**28
+"""How many objects, and about how many bytes, are read before they are needed."""
+RESERVED_BYTES = 2**30
+"""Disk space that is always left free."""
+_SHARE_AFTER_TRIM = 0.9
+"""Which share of the limit is in use after the least recently used contents were deleted."""
+
+
+class Store:
+    """The folder of contents, and how large it is and may be.
+
+    Attributes:
+        limit: Bytes that are kept at most.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 20 * 10**9
+        self._size: int | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def folder(self) -> Path:
+        return root("objects")
+
+    def take(self, size: int) -> None:
+        """Makes room for `size` bytes that are about to be written: the least recently used contents are deleted."""
+        with self._lock:
+            if self._size is None:
+                self._size = files.folder_size(self.folder)
+            free = shutil.disk_usage(files.make_folder(self.folder)).free
+            self._size += size
+            if self._size > self.limit or free - size < RESERVED_BYTES:
+                self._trim(min(int(self.limit * _SHARE_AFTER_TRIM), self._size - (RESERVED_BYTES + size - free)))
+
+    def _trim(self, limit: int) -> None:
+        found = []
+        for path in self.folder.glob("*/*"):
+            with suppress(OSError):  # another process has deleted it
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+        for _, size, path in sorted(found):
+            if self._size is None or self._size <= limit:
+                break
+            with suppress(OSError):
+                path.unlink()
+            self._size -= size
+
+    def delete(self, path: Path) -> None:
+        with suppress(OSError), self._lock:
+            size = path.stat().st_size
+            path.unlink()
+            self._size = max(0, (self._size or 0) - size)
+
+
+STORE = Store()
+_ahead: dict[Path, Future[Path]] = {}
+"""The contents that are being brought ahead of their use, by their stand-ins."""
+_fresh: set[Path] = set()
+"""The contents that this process has brought."""
+
+
+def bring(path: Path) -> Path:
+    """The file with the content of the object that a stand-in stands for.
+
+    Raises:
+        OSError: If the object cannot be read; its text is the reason.
+        LabelrError: If there is no space for it.
+    """
+    future = _ahead.pop(path, None)
+    if future is not None:
+        with suppress(CancelledError):
+            found = future.result()
+            if found.exists():  # else it was deleted to make room
+                return found
+    return _bring(path)
+
+
+def _bring(path: Path) -> Path:
+    place, size = _place_of(path), path.stat().st_size
+    address = address_of(path)
+    if place.exists() or address is None:
+        with suppress(OSError):
+            os.utime(place)  # the least recently used ones are deleted first
+        return place
+    STORE.take(size)
+    with files.writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=place.parent)
+        os.close(handle)
+    draft = Path(name)
+    try:
+        call(draft, lambda: _download(address, draft, size))
+        draft.replace(place)
+    finally:
+        draft.unlink(missing_ok=True)
+    _fresh.add(place)
+    return place
+
+
+def _download(address: Address, draft: Path, size: int) -> None:
+    system, name = connect(address)
+    system.get_file(name, str(draft))
+    received = draft.stat().st_size
+    if received != size:
+        raise OSError(f"{received:,} of {size:,} bytes received")
+
+
+def _place_of(path: Path) -> Path:
+    status = path.stat()
+    key = f"{path.relative_to(root(MIRROR)).as_posix()} {status.st_size} {status.st_mtime_ns}"
+    digest = hashlib.sha256(os.fsencode(key)).hexdigest()
+    return STORE.folder / digest[:2] / digest[2:40]
+
+
+def release(path: Path) -> None:
+    """Deletes the content of a stand-in that this process has brought, and that is not needed again."""
+    if files.is_elsewhere(path):
+        with suppress(OSError):
+            place = _place_of(path)
+            if place in _fresh:
+                _fresh.discard(place)
+                STORE.delete(place)
+
+
+def read_ahead(items: Iterable[T], path_of: Callable[[T], Path | None]) -> Iterator[T]:
+    """The items, while the contents of the next ones are brought on threads.
+
+    Args:
+        items: What is worked on, in order.
+        path_of: The file that is opened for an item; None if none is.
+    """
+    return _read_ahead(iter(items), path_of) if files.contents else iter(items)
+
+
+def _read_ahead(items: Iterator[T], path_of: Callable[[T], Path | None]) -> Iterator[T]:
+    waiting: deque[tuple[T, int]] = deque()
+    num_bytes = 0
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
+    is_done = False
+    try:
+        for item in items:
+            path, size = path_of(item), 0
+            if path is not None and files.is_elsewhere(path) and path not in _ahead:
+                with suppress(OSError):  # it is gone
+                    size = path.stat().st_size
+                _ahead[path] = pool.submit(_bring, path)
+            waiting.append((item, size))
+            num_bytes += size
+            while waiting and (len(waiting) > MAX_AHEAD or num_bytes > MAX_AHEAD_BYTES):
+                first, taken = waiting.popleft()
+                num_bytes -= taken
+                yield first
+        for item, _ in waiting:
+            yield item
+        is_done = True
+    finally:
+        pool.shutdown(wait=False, cancel_futures=not is_done)

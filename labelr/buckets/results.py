@@ -1,0 +1,210 @@
+"""Results in buckets: written into a folder of this machine, and put into the bucket at the end of a run, or its stop.
+
+The folder is kept, so that the next run reads and writes only what differs. If the process is killed, the bucket is as
+before, and the same command resumes on this machine with what the folder holds.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from labelr import files, locks
+from labelr.buckets.addresses import RESULTS, THREADS, Address, call, connect, parse, root
+from labelr.buckets.mirror import State, find, register
+from labelr.errors import LabelrError, pluralize
+
+log = logging.getLogger(__name__)
+
+LAST = ("model.json", "metrics.json", "summary.json")
+"""Files that say that a folder is complete, which are written after all others."""
+ELSEWHERE = "check the permissions of the bucket, or name another place with `--output`"
+
+
+class Synced(NamedTuple):
+    """A file that was the same here and in the bucket, when it was last compared.
+
+    Attributes:
+        remote: The state of the object.
+        local: The size and the time of the file.
+    """
+
+    remote: State
+    local: State
+
+
+class Record(msgspec.Struct):
+    """What is known of the folder of an address.
+
+    Attributes:
+        synced: The files that were the same, by name.
+        writing: The names that were about to be written into the bucket or deleted there; empty afterwards.
+    """
+
+    synced: dict[str, Synced] = {}
+    writing: list[str] = []
+
+
+def place_of(path: str | Path) -> Path:
+    """The folder of this machine with the results at a path or an address."""
+    address = parse(path)
+    return Path(path) if address is None else address.place(RESULTS)
+
+
+@contextmanager
+def written(path: str | Path, marks: Sequence[str]) -> Iterator[Path]:
+    """The folder for the results at a path or an address. At the end, also after an error, they are in the bucket.
+
+    Args:
+        path: The path, or the address.
+        marks: How the names of some file start that results always have: a bucket's folder without one is refused.
+
+    Raises:
+        LabelrError: If the bucket cannot be read or written, or holds something else there.
+        BusyError: If another run of this machine is writing there.
+    """
+    address = parse(path)
+    if address is None:
+        yield files.local_path(path)
+        return
+    with _Folder(address).opened(marks) as folder:
+        try:
+            yield folder.place
+        except BaseException:
+            try:
+                folder.push()
+            except LabelrError as error:
+                log.warning("%s; the results are kept on this machine", error.message)
+            raise
+        folder.push()
+
+
+def fetched(path: str | Path) -> str | Path:
+    """The folder of this machine for an address, with what the bucket holds there; a path or a name is unchanged.
+
+    Raises:
+        LabelrError: If the bucket cannot be read, or has no objects there.
+        BusyError: If another run of this machine is writing there.
+    """
+    address = parse(path)
+    if address is None:
+        return path
+    with _Folder(address).opened(()) as folder:
+        return folder.place
+
+
+class _Folder:
+    """The folder of an address, and what is known of it.
+
+    Attributes:
+        place: The folder.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.place = address.place(RESULTS)
+        self._notes = root("records") / hashlib.sha256(str(address).encode()).hexdigest()[:16]
+        self._record = Record()
+
+    @contextmanager
+    def opened(self, marks: Sequence[str]) -> Iterator["_Folder"]:
+        """The folder, locked, with what the bucket holds."""
+        register()
+        with locks.locked(self._notes, self.place):
+            with suppress(OSError, msgspec.MsgspecError):
+                self._record = msgspec.json.decode(files.read_bytes(self._notes / "record.json"), type=Record)
+            self._pull(marks)
+            yield self
+
+    def _save(self) -> None:
+        files.write_atomically(self._notes / "record.json", msgspec.json.encode(self._record))
+
+    def _pull(self, marks: Sequence[str]) -> None:
+        """Brings what somebody else has changed in the bucket since the last run, if anything."""
+        found, record = find(self._address), self._record
+        if found and marks and not any(name.startswith(tuple(marks)) for name in found):
+            raise LabelrError(
+                f"{self._address} holds objects that are not results of labelr", "name another place with `--output`"
+            )
+        known = {name: synced.remote for name, synced in record.synced.items()}
+        changed = {name for name in {*found, *known} if found.get(name) != known.get(name)}
+        if changed <= {*record.writing}:
+            return
+        local = self._local()
+        if any(local.get(name) != synced.local for name, synced in record.synced.items()) or local.keys() - known:
+            log.warning("%s was changed elsewhere, which replaces unfinished results of this machine", self._address)
+        wanted = [name for name in found if name in changed or local.get(name) != record.synced[name].local]
+        for name in local.keys() - found.keys():
+            (self.place / name).unlink(missing_ok=True)
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
+            list(pool.map(self._download, wanted))
+        self._remember(found)
+
+    def push(self) -> None:
+        """Writes what has changed here into the bucket, each object whole, and deletes what is gone here.
+
+        Raises:
+            LabelrError: If the bucket cannot be written.
+        """
+        local, synced = self._local(), self._record.synced
+        changed = [name for name in sorted(local) if name not in synced or local[name] != synced[name].local]
+        gone = sorted(synced.keys() - local.keys())
+        if not changed and not gone:
+            return
+        self._record.writing = [*changed, *gone]
+        self._save()
+        log.info("writing %s to %s", pluralize(len(changed), "file"), self._address)
+        for names, write in (
+            ([name for name in changed if name not in LAST], self._upload),
+            ([name for name in changed if name in LAST], self._upload),
+            (gone, self._delete),
+        ):
+            with ThreadPoolExecutor(THREADS, thread_name_prefix="write") as pool:
+                list(pool.map(write, names))
+        self._remember(find(self._address))
+
+    def _local(self) -> dict[str, State]:
+        """The size and time of each file of the results here."""
+        found = {}
+        for path in self.place.rglob("*"):
+            if path.is_file() and not files.is_draft(path) and path.name != locks.LOCK_FILE:
+                status = path.stat()
+                found[path.relative_to(self.place).as_posix()] = State(status.st_size, status.st_mtime_ns)
+        return found
+
+    def _remember(self, found: Mapping[str, State]) -> None:
+        local = self._local()
+        self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
+        self._save()
+
+    def _download(self, name: str) -> None:
+        path = self.place / name
+        if not files.is_inside(path, self.place):
+            raise LabelrError(f"{self._address} has an object of the name {name!r}", "delete it")
+        with files.writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(path, durable=False) as draft:
+                self._run("read", name, lambda system, remote: system.get_file(remote, draft.name))
+
+    def _upload(self, name: str) -> None:
+        self._run("write", name, lambda system, remote: system.put_file(str(self.place / name), remote))
+
+    def _delete(self, name: str) -> None:
+        def delete(system: Any, remote: str) -> None:
+            with suppress(FileNotFoundError):
+                system.rm_file(remote)
+
+        self._run("delete", name, delete)
+
+    def _run(self, verb: str, name: str, function: Any) -> None:
+        address = Address(self._address.scheme, f"{self._address.name}/{name}")
+        system, remote = connect(address)
+        try:
+            call(self.place, lambda: function(system, remote))
+        except OSError as error:
+            raise LabelrError(f"cannot {verb} {address}: {error.strerror}", ELSEWHERE) from error
