@@ -41,9 +41,7 @@ NO_CLUSTER = "none"
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ResizeRule = Literal["squish", "letterbox", "crop"]
-RESIZE_RULES: tuple[ResizeRule, ...] = get_args(ResizeRule)
 Stem = Literal["deep", "classic"]
-STEMS: tuple[Stem, ...] = get_args(Stem)
 PlotFormat = Literal["png", "svg"]
 PLOT_FORMATS: tuple[PlotFormat, ...] = get_args(PlotFormat)
 Criterion = Literal["map", "f1_micro", "f1_macro", "exact_match"]

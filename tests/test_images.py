@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from labelr.config import RESIZE_RULES, ResizeRule
+from labelr.config import ResizeRule
 from labelr.data.images import (
     Pixels,
     UnreadableError,
@@ -409,7 +409,7 @@ def test_letterbox_keeps_the_aspect_ratio_between_grey_bars(tmp_path: Path) -> N
         assert_plain(pixels[11:19, start + 2 : start + 8], colour, tolerance=12)
 
 
-@pytest.mark.parametrize("rule", RESIZE_RULES)
+@pytest.mark.parametrize("rule", get_args(ResizeRule))
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 3)])
 def test_any_aspect_ratio_fits_the_square(shape: tuple[int, int], rule: ResizeRule, tmp_path: Path) -> None:
     Image.new("RGB", shape, RED).save(tmp_path / "a.png")

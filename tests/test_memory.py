@@ -135,7 +135,7 @@ def test_micro_batches_give_the_gradients_of_the_batch(shapes: Path) -> None:
     whole, *parts = (
         fit(shapes, {**config, "micro_batch": size}).history["train_loss"].iloc[0] for size in (None, 2, 3, 5)
     )
-    assert parts == pytest.approx([whole] * 3, rel=0.1)  # BatchNorm sees fewer images at a time
+    assert all(whole == pytest.approx(loss, rel=0.1) for loss in parts), parts  # BatchNorm sees fewer images at a time
 
 
 def test_prediction_in_smaller_micro_batches_is_the_same(

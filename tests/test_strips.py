@@ -1,14 +1,14 @@
 """Images that are converted in strips become the same squares as when they are converted in full."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from labelr.config import RESIZE_RULES, ResizeRule
+from labelr.config import ResizeRule
 from labelr.data.images import Pixels, read_pixels
 from labelr.data.strips import STRIP_PIXELS, rows_of_strips
 from labelr.data.value_range import ValueRange
@@ -47,7 +47,7 @@ def test_strips_cover_all_rows_in_multiples() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", RESIZE_RULES)
+@pytest.mark.parametrize("rule", get_args(ResizeRule))
 @pytest.mark.parametrize("size", [16, 150], ids=["reduced", "not reduced"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparent_image_is_the_same_as_composited_in_full(
@@ -72,7 +72,7 @@ def test_deep_image_is_the_same_as_scaled_in_full(shape: tuple[int, ...], dtype:
     np.testing.assert_array_equal(pixels, in_full(Image.fromarray(plain), 16, "squish"))
 
 
-@pytest.mark.parametrize("rule", RESIZE_RULES)
+@pytest.mark.parametrize("rule", get_args(ResizeRule))
 @pytest.mark.parametrize("orientation", [2, 5, 6])
 def test_image_that_is_turned_after_the_resize_is_as_if_turned_before(
     orientation: int, rule: ResizeRule, tmp_path: Path
@@ -91,7 +91,7 @@ def test_image_that_is_turned_after_the_resize_is_as_if_turned_before(
     assert np.abs(after - exact).mean() < 1.05 * np.abs(before - exact).mean() + 0.01 < 3
 
 
-@pytest.mark.parametrize("rule", RESIZE_RULES)
+@pytest.mark.parametrize("rule", get_args(ResizeRule))
 def test_small_transparent_image_is_enlarged_as_an_opaque_one(rule: ResizeRule, tmp_path: Path) -> None:
     image = Image.fromarray(NOISE[:30, :48, :3])
     image.save(tmp_path / "rgb.png")

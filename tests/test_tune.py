@@ -51,7 +51,7 @@ def attempts_in(folder: Path, *states: TrialState) -> list[FrozenTrial]:
 
 
 def wait_until(condition: Callable[[], bool], running: "subprocess.Popen[str] | None" = None) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not condition():
         assert running is None or running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
@@ -272,7 +272,7 @@ def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search_and_after_an_
     os.kill(worker, signal.SIGKILL)
     wait_for_complete(folder, 2, first)
     first.kill()
-    out, err = first.communicate(timeout=60)
+    out, err = first.communicate(timeout=300)
     assert out == ""
     assert "a worker ended with SIGKILL and is replaced" in err
     study = Study(folder.name, folder, None)
@@ -280,7 +280,7 @@ def test_grid_is_resumed_after_kills_of_a_worker_and_of_the_search_and_after_an_
     second = start(*options, home=home)
     wait_for_complete(folder, 3, second)
     second.send_signal(signal.SIGINT)
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=300)
     assert (second.returncode, out) == (130, "")
     assert "Stopped by SIGINT. Resume with: labelr tune" in err
     assert not study.has_workers()

@@ -125,10 +125,7 @@ def fit(
         result = run(dataclasses.replace(options, trust_predictions=trust))
     if result["scored_on"]:
         show_scores(result, printing)
-    if printing.json:
-        console.show_json(result)
-    else:
-        console.show_line(result["model"])
+    printing.show(result, result["model"])
 
 
 def show_scores(result: Mapping[str, Any], printing: opt.Printing) -> None:

@@ -156,10 +156,7 @@ def export(
 
     with printing.session():
         path = export_archive(name, file, force=force)
-    if printing.json:
-        console.show_json({"path": str(path), "bytes": path.stat().st_size})
-        return
-    console.show_line(str(path))
+    printing.show({"path": str(path), "bytes": path.stat().st_size}, str(path))
 
 
 @models.command("import")
@@ -183,10 +180,7 @@ def import_(
         folder = import_archive(file, name)
         if store.listed_default() is None and store.newest_model() == folder:
             console.show_note(f"{folder.name} is the newest model now, which is used without `--model`.")
-    if printing.json:
-        console.show_json({"name": folder.name, "path": str(folder)})
-        return
-    console.show_line(str(folder))
+    printing.show({"name": folder.name, "path": str(folder)}, str(folder))
 
 
 @models.command()
@@ -204,10 +198,7 @@ def rename(
 
     with printing.session():
         folder = store.rename(store.find(name, unfinished=True), new)
-    if printing.json:
-        console.show_json({"name": folder.name, "path": str(folder)})
-        return
-    console.show_line(str(folder))
+    printing.show({"name": folder.name, "path": str(folder)}, str(folder))
 
 
 @models.command()

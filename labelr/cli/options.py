@@ -292,6 +292,13 @@ class Printing(NamedTuple):
         """Shows progress, notes and warnings while the command works; see `console.session`."""
         return console.session(quiet=self.quiet, verbose=self.verbose)
 
+    def show(self, result: Any, line: str) -> None:
+        """Prints a result as JSON, or else as a line."""
+        if self.json:
+            console.show_json(result)
+        else:
+            console.show_line(line)
+
 
 def takes_settings(
     *sources: type[Settings],

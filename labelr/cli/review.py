@@ -72,10 +72,7 @@ def review(
     from labelr.review.review import review as run
 
     def ready(address: str, address_once: str) -> None:
-        if printing.json:
-            console.show_json({"address": address})
-        else:
-            console.show_line(address)
+        printing.show({"address": address}, address)
         console.flush()
         if browser:
             _open_browser(address_once)

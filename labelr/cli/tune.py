@@ -108,10 +108,7 @@ def tune(
             watch=_show_live, **settings,
         )  # fmt: skip
     _show_result(result)
-    if printing.json:
-        console.show_json(result.to_json())
-    else:
-        console.show_line(result.command)
+    printing.show(result.to_json(), result.command)
 
 
 def _show_live(trials: "Sequence[Trial]") -> None:
