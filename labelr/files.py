@@ -117,6 +117,10 @@ def write_error(path: Path, error: OSError) -> LabelrError:
     elsewhere = f"choose another place with {way}"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = f"free some space, or {elsewhere}" if is_full else elsewhere
+    if error.errno in (errno.ENOLCK, errno.ENOSYS):
+        hint = f"the network drive keeps no locks: mount it with locks, or {elsewhere}, on a local disk"
+    if error.errno == errno.ESTALE:
+        hint = "the network drive was interrupted, or another machine replaced this: run the same command again"
     return LabelrError(f"cannot write {path}: {error.strerror or error}", hint)
 
 
@@ -212,10 +216,27 @@ def replacing(path: Path, *, durable: bool = True, like: Path | None = None) -> 
                 os.utime(temporary)  # programs look at the time to see what has changed
                 with suppress(OSError):
                     shutil.chown(temporary, like.stat().st_uid, like.stat().st_gid)
-            temporary.replace(path)
+            _move(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Renames a file; an error that NFS reports though the file was renamed, since an answer was lost, is none."""
+    status = temporary.stat()
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            if error.errno in (errno.ENOENT, errno.ESTALE) and os.path.samestat(path.stat(), status):
+                return
+        raise
+
+
+def is_deleted(path: Path) -> bool:
+    """Whether a file was deleted while a process has it open: NFS keeps it under such a name until that ends."""
+    return re.fullmatch(r"\.nfs[0-9a-fA-F]{8,}", path.name) is not None
 
 
 def is_draft(path: Path) -> bool:

@@ -78,12 +78,13 @@ def remove_folder(folder: Path) -> None:
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != LOCK_FILE:
+            elif path.name != LOCK_FILE and not files.is_deleted(path):
                 path.unlink(missing_ok=True)
         with suppress(PermissionError):  # of Windows, where an empty one is deleted when it is released
             (folder / LOCK_FILE).unlink(missing_ok=True)
     with suppress(FileNotFoundError), files.deleting(folder):
-        folder.rmdir()
+        if not any(map(files.is_deleted, folder.iterdir())):  # else the folder stays, empty once these files are gone
+            folder.rmdir()
 
 
 def is_locked(folder: Path) -> bool:

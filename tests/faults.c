@@ -1,7 +1,8 @@
 /* Calls of the operating system that fail on demand, for files below one folder; loaded by LD_PRELOAD.
 
-   FAULT_UNDER: the folder. FAULT_CALL: open, create, read, write, sync, rename, mkdir, unlink, lock, socket or clock;
-   sockets within the machine do not count.
+   FAULT_UNDER: the folder. FAULT_CALL: open, create, stat, read, write, sync, rename, mkdir, unlink, lock, socket or
+   clock; sockets within the machine do not count. Of NFS: "renamed" renames the file and then reports the error, as for
+   a request whose answer was lost; "nfs" gives a file that is deleted another name in its folder, as while it is open.
    FAULT_AFTER: how many such calls succeed first. FAULT_TIMES: how many fail then. FAULT_ERRNO: the error, or for the
    clock by how many seconds it is set back. FAULT_LOG: a file to which each such call is appended. */
 #define _GNU_SOURCE
@@ -87,14 +88,36 @@ ON_FILE("write", ssize_t, pwrite, (int file, const void *data, size_t size, off_
 ON_FILE("write", ssize_t, pwrite64, (int file, const void *data, size_t size, off64_t at), (file, data, size, at))
 ON_FILE("sync", int, fsync, (int file), (file))
 ON_FILE("sync", int, fdatasync, (int file), (file))
-ON_FILE("lock", int, flock, (int file, int operation), (file, operation))
-ON_PATH("rename", rename, (const char *from, const char *path), (from, path))
-ON_PATH("mkdir", mkdir, (const char *path, mode_t mode), (path, mode))
-ON_PATH("unlink", unlink, (const char *path), (path))
-ON_PATH("unlink", rmdir, (const char *path), (path))
-int unlinkat(int folder, const char *path, int flags) {
-    return fails_in("unlink", folder, path) ? -1 : REAL(unlinkat)(folder, path, flags);
+int flock(int file, int operation) {
+    return !(operation & LOCK_UN) && fails_in("lock", file, NULL) ? -1 : REAL(flock)(file, operation);
 }
+ON_PATH("mkdir", mkdir, (const char *path, mode_t mode), (path, mode))
+ON_PATH("unlink", rmdir, (const char *path), (path))
+ON_PATH("stat", stat, (const char *path, struct stat *status), (path, status))
+ON_PATH("stat", lstat, (const char *path, struct stat *status), (path, status))
+int fstatat(int folder, const char *path, struct stat *status, int flags) {
+    return fails_in("stat", folder, path) ? -1 : REAL(fstatat)(folder, path, status, flags);
+}
+
+int rename(const char *from, const char *path) {
+    if (fails_in("rename", AT_FDCWD, path)) return -1;
+    int result = REAL(rename)(from, path);
+    return result == 0 && fails_in("renamed", AT_FDCWD, path) ? -1 : result;
+}
+
+/* Deletes a file, or renames it as NFS does with one that is open. */
+int unlinkat(int folder, const char *path, int flags) {
+    if (fails_in("unlink", folder, path)) return -1;
+    if (!(flags & AT_REMOVEDIR) && fails_in("nfs", folder, path)) {
+        const char *name = strrchr(path, '/');
+        char other[PATH_MAX];
+        snprintf(other, sizeof other, "%.*s.nfs%016lx%08lx", name ? (int)(name - path) + 1 : 0, path, (long)getpid(),
+                 (long)calls);
+        return renameat(folder, path, folder, other);
+    }
+    return REAL(unlinkat)(folder, path, flags);
+}
+int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
 
 static int is_lock(int command) { return command == F_SETLK || command == F_SETLKW; }
 #define CONTROL(name) \

@@ -1,12 +1,14 @@
 """A few rounds of each soak of `tests/bench`, in which `forked` disturbs whole commands."""
 
+import errno
 import random
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from forked import COMMANDS, make_place, run, undisturbed
+from conftest import TINY_OPTIONS
+from forked import COMMANDS, Command, copy_place, differences, make_place, outcome, run, undisturbed
 
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 import faults
@@ -17,7 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux" or shutil.which("gcc") is None, reason="needs Linux and gcc"),
 ]
-UNPRIVILEGED = ("ENOSPC", "EIO", "EMFILE", "no locks", "clock", "SIGSTOP")
+UNPRIVILEGED = ("ENOSPC", "EIO", "EMFILE", "no locks", "ESTALE", "renamed", "nfs", "clock", "SIGSTOP")
 """Faults that need no rights of root."""
 
 
@@ -59,3 +61,75 @@ def test_commands_at_the_same_time_do_not_harm_each_other(template: Path, first:
     seconds, expected = undisturbed(COMMANDS[first], template, place)
     for delay in (0, seconds / 2):
         assert races.race(first, second, template, place, expected, delay) == []
+
+
+# --- network drives --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(template: Path) -> Path:
+    """A fresh copy of the template."""
+    copy_place(template, template.with_name("place"), COMMANDS["cache-ls"])
+    return template.with_name("place")
+
+
+def under(call: str, folder: Path, number: int, after: int = 0) -> dict[str, str]:
+    """The environment in which all such calls below a folder fail after some."""
+    return dict(faults.calls(call, folder, number, after, 10**9).environment)
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_rename_of_which_a_network_drive_lost_the_answer_is_no_error(template: Path, after: int) -> None:
+    command, folder = COMMANDS["tag"], template.with_name("place")
+    _, expected = undisturbed(command, template, folder)
+    copy_place(template, folder, command)
+    fault = faults.calls("renamed", folder / "out", errno.ENOENT, after, 1)
+    code, err = run(command, folder, environment=fault.environment)
+    assert code == command.code, err
+    assert differences(outcome(folder), expected) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_check_works_with_a_home_that_cannot_be_locked(place: Path, number: int) -> None:
+    log = place.with_name("log")
+    log.unlink(missing_ok=True)
+    environment = {**under("lock", place / "home", number), "FAULT_LOG": str(log)}
+    code, err = run(COMMANDS["check"], place, environment=environment)
+    assert code == COMMANDS["check"].code
+    assert "FAILED lock" in log.read_text()
+    assert err.count("scans.sqlite cannot be locked") == (number == errno.ENOLCK)
+    assert not (place / "home" / "scans.sqlite-journal").exists()
+
+
+def test_commands_that_must_lock_say_what_to_do_on_a_drive_without_locks(place: Path) -> None:
+    fit = Command("fit", "fit data --name new", TINY_OPTIONS)
+    for command, folder in ((fit, place / "home"), (COMMANDS["tag"], place / "out")):
+        code, err = run(command, place, environment=under("lock", folder, errno.ENOLCK))
+        assert code == 1
+        assert "the network drive keeps no locks: mount it with locks, or choose another place" in err
+
+
+def test_journal_that_cannot_be_locked_is_no_matter_of_free_space(place: Path) -> None:
+    code, err = run(COMMANDS["tag"], place, environment=under("lock", place / "out", errno.ENOLCK, after=2))
+    assert code == 1
+    assert "the network drive refuses locks: name a directory on a local disk with `--output`" in err
+
+
+def test_model_whose_files_are_still_open_is_removed_and_its_name_is_free(place: Path) -> None:
+    code, err = run(COMMANDS["models-rm"], place, environment=under("nfs", place / "home", 0))
+    assert code == 0, err
+    assert any((place / "home" / "models" / "second").glob(".nfs*"))
+    assert run(COMMANDS["models-verify"], place)[0] == 0
+    code, err = run(Command("fit", "fit data --name second --epochs 1", TINY_OPTIONS[:2]), place)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_stale_handle_of_an_image_is_its_reason_and_the_next_run_tags_it(place: Path, call: str) -> None:
+    command = COMMANDS["tag"]
+    fault = faults.calls(call, place / "photos" / "deep", errno.ESTALE, 0, 3)
+    code, err = run(command, place, environment=fault.environment)
+    assert code == 3
+    assert "stale file handle" in err.lower()
+    assert run(command, place)[0] == 0 or "broken.jpg" in (place / "out" / "errors.csv").read_text()
+    assert (place / "out" / "errors.csv").read_text().count("\n") == 2

@@ -132,9 +132,9 @@ def near_duplicates(fingerprints: Sequence[int | None]) -> NDArray[np.int64]:
 def _masks(count: int) -> Iterator[np.uint64]:
     """Masks of bits such that fingerprints which differ in at most ``MAX_DISTANCE`` agree under one of them.
 
-    With ``MAX_DISTANCE`` more bands than must agree. Under one band of 9 bits, the number of pairs to compare grows with
-    the square of the number of fingerprints; under two bands of 8 bits a 200th of them agree, but there are 28 masks
-    rather than 7. So the time is about proportional to the number: 0.5 s for 100,000 and 10 s for a million.
+    With ``MAX_DISTANCE`` more bands than must agree. Under one band of 9 bits, the number of pairs to compare grows
+    with the square of the number of fingerprints; under two bands of 8 bits a 100th of them agree, but there are 28
+    masks rather than 7. So the time is nearly proportional to the number: 0.5 s for 100,000 and 10 s for a million.
     """
     wanted = 1 if count < FEW else 2 if count < MANY else 3
     bands = MAX_DISTANCE + wanted

@@ -238,7 +238,8 @@ def _folders(folder: Path) -> list[Path]:
 def _is_segment(folder: Path) -> bool:
     """Whether a folder holds nothing that labelr did not write; one of its files may be missing."""
     with suppress(FileNotFoundError):  # another run has deleted it
-        return {path.name for path in folder.iterdir()} <= {PIXELS_FILE, DIGESTS_FILE}
+        names = {path.name for path in folder.iterdir() if not files.is_deleted(path)}
+        return names <= {PIXELS_FILE, DIGESTS_FILE}
     return False
 
 

@@ -28,6 +28,9 @@ from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
 
+DATABASE_FILE = "scans.sqlite"
+LOCK_SECONDS = 10
+"""How long another process that saves its scans is waited for."""
 SETTLED_SECONDS = 2.0
 """A file changed less than this ago is not remembered: it could change again within the clock's resolution."""
 SAVE_EVERY = 1000
@@ -83,7 +86,15 @@ def scan_images(
 ) -> list[Scan]:
     """The scan of each file, in the order of `paths`; files that have not changed since the last scan are not read."""
     keys = [_key(path, max_pixels) for path in paths]
-    scans = _load(keys)
+    try:
+        scans = _load(keys)
+    except sqlite3.OperationalError as error:
+        scans, keys = [None] * len(keys), [None] * len(keys)  # each attempt to save would wait for the lock again
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            log.warning(
+                "%s cannot be locked, so that all images are read each time: set LABELR_HOME to a folder on a local "
+                "disk, or mount the network drive with locks", files.home() / DATABASE_FILE,
+            )  # fmt: skip
     pending = [row for row, scan in enumerate(scans) if scan is None]
     unchanged = pluralize_part(len(paths) - len(pending), len(paths), "image")
     log.debug("%s unchanged since they were last read", unchanged)
@@ -136,18 +147,24 @@ def _key(path: Path, max_pixels: int) -> _Key | None:
 def _connect() -> sqlite3.Connection:
     folder = files.home()
     folder.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / "scans.sqlite", timeout=10)
+    connection = sqlite3.connect(folder / DATABASE_FILE, timeout=LOCK_SECONDS)
     connection.execute("CREATE TABLE IF NOT EXISTS images (path BLOB PRIMARY KEY, state TEXT, scan TEXT) WITHOUT ROWID")
     return connection
 
 
 def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
-    """The saved scan of each file, None where there is none; an unreadable database counts as empty."""
+    """The saved scan of each file, None where there is none; a damaged database counts as empty.
+
+    Raises:
+        OperationalError: If it cannot be locked or opened.
+    """
     query = "SELECT scan FROM images WHERE path = ? AND state = ?"
     try:
         with closing(_connect()) as connection:
             saved = [connection.execute(query, key).fetchone() if key else None for key in keys]
         return [Scan.of_json(row[0]) if row else None for row in saved]
+    except sqlite3.OperationalError:
+        raise
     except (sqlite3.Error, OSError, ValueError, TypeError):
         return [None] * len(keys)
 
@@ -155,5 +172,7 @@ def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
 def _save(scans: Sequence[tuple[_Key | None, Scan]]) -> None:
     """Saves the scans of images that open; the others are scanned again, since a decoder may get installed."""
     rows = [(*key, scan.json_text) for key, scan in scans if key and not scan.reason]
+    if not rows:
+        return
     with suppress(sqlite3.Error, OSError), closing(_connect()) as connection, connection:
         connection.executemany("REPLACE INTO images VALUES (?, ?, ?)", rows)

@@ -16,6 +16,8 @@ SMALL_BYTES, QUALITIES_OF_SMALL = 16_000, (78, 55, 35, 15)
 MAX_BYTES = 2**30
 """Size of the cache; when it is exceeded, the oldest thumbnails are deleted."""
 DELETED_AT_ONCE = 1000
+_locked: set[Path] = set()
+"""Caches that could not be locked in time, as on a network drive without locks: they are not waited for again."""
 
 
 def cache_file() -> Path:
@@ -37,6 +39,8 @@ def encode_jpeg(pixels: Pixels, qualities: Sequence[int] = (85,)) -> bytes:
 
 @contextmanager
 def _connected() -> Iterator[sqlite3.Connection]:
+    if cache_file() in _locked:
+        raise sqlite3.OperationalError
     cache_file().parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(cache_file(), timeout=1)
     try:
@@ -44,6 +48,10 @@ def _connected() -> Iterator[sqlite3.Connection]:
         database.execute("PRAGMA synchronous = OFF")  # what is lost is made again
         database.execute("CREATE TABLE IF NOT EXISTS thumbnails (key TEXT UNIQUE, content BLOB)")
         yield database
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            _locked.add(cache_file())
+        raise
     finally:
         database.close()
 

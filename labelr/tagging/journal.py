@@ -119,9 +119,10 @@ class Journal:
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 hint = "replace the results with `--force`, or name another directory with `--output`"
                 raise LabelrError(f"{self.path} is damaged: {error}", hint) from error
-            raise LabelrError(
-                f"cannot write {self.path}: {error}", "free some space, or name another directory with `--output`"
-            ) from error
+            hint = "free some space, or name another directory with `--output`"
+            if code == sqlite3.SQLITE_BUSY:  # not by another run, which would hold the lock of the directory
+                hint = "the network drive refuses locks: name a directory on a local disk with `--output`"
+            raise LabelrError(f"cannot write {self.path}: {error}", hint) from error
 
     def _rows(self, query: str, *values: str | bytes) -> Iterator[tuple[Any, ...]]:
         with self._errors(), closing(self._database.execute(query, values)) as rows:

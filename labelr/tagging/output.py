@@ -106,7 +106,8 @@ def check_output(folder: Path) -> bool:
     """
     if folder.exists() and not folder.is_dir():
         raise LabelrError(f"the output {folder} is a file", "name another directory with `--output DIR`")
-    if folder.is_dir() and any(folder.iterdir()) and ((folder / FOLDER).is_symlink() or not (folder / FOLDER).is_dir()):
+    is_empty = not folder.is_dir() or all(map(files.is_deleted, folder.iterdir()))
+    if not is_empty and ((folder / FOLDER).is_symlink() or not (folder / FOLDER).is_dir()):
         raise LabelrError(
             f"{folder} holds files that are not results of labelr", "name another directory with `--output`"
         )

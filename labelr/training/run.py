@@ -291,7 +291,8 @@ def _lock_first_free(stem: str, stack: ExitStack) -> Path:
 def _is_vacant(folder: Path) -> bool:
     """Whether a directory holds nothing but leftovers of a run that was killed before its first checkpoint."""
     try:
-        names = {path.name for path in folder.iterdir() if not files.is_draft(path)} - {locks.LOCK_FILE}
+        left = [path for path in folder.iterdir() if not files.is_draft(path) and not files.is_deleted(path)]
+        names = {path.name for path in left} - {locks.LOCK_FILE}
     except FileNotFoundError:  # another run has ended meanwhile
         return True
     return not names or (names == {RUN_FILE} and _is_ours(folder))

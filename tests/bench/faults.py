@@ -46,7 +46,7 @@ NOBODY = 65534
 RIGHTS_TO_FILES = range(4)
 """The rights of root to change the owner of a file, to read and write any, and to do what its owner may."""
 PR_CAPBSET_DROP = 24
-ALL_CALLS = ("open", "create", "read", "write", "sync", "rename", "mkdir", "unlink")
+ALL_CALLS = ("open", "create", "stat", "read", "write", "sync", "rename", "mkdir", "unlink")
 
 
 class Fault(NamedTuple):
@@ -87,6 +87,22 @@ def moment(rng: random.Random) -> int:
 def no_locks(rng: random.Random, place: Path, seconds: float) -> Fault:
     """A file system without locks, such as some of NFS."""
     return calls("lock", place, rng.choice([errno.ENOLCK, errno.ENOSYS]), 0, 10**9)
+
+
+def stale_handles(rng: random.Random, place: Path, seconds: float) -> Fault:
+    """The server of a network drive was restarted, or another machine has replaced a file or folder."""
+    call = rng.choice(["open", "create", "stat", "read", "write"])
+    return calls(call, place, errno.ESTALE, moment(rng), rng.choice([1, 5]))
+
+
+def renamed_twice(rng: random.Random, place: Path, seconds: float) -> Fault:
+    """The answer to a rename over the network was lost: it was repeated, and its first one had moved the file."""
+    return calls("renamed", place, errno.ENOENT, rng.randrange(6), 1)
+
+
+def open_when_deleted(rng: random.Random, place: Path, seconds: float) -> Fault:
+    """Files that are deleted stay as ``.nfs...`` while another process has them open."""
+    return calls("nfs", place, 0, moment(rng), 10**9)
 
 
 def clock_set_back(rng: random.Random, place: Path, seconds: float) -> Fault:
@@ -188,7 +204,8 @@ def signalled_twice(rng: random.Random, place: Path, seconds: float) -> Fault:
 
 FAULTS: dict[str, Callable[[random.Random, Path, float], Fault]] = {
     "ENOSPC": full_disk, "EFBIG": small_files, "EIO": failing_disk, "EACCES": other_user, "EMFILE": few_descriptors,
-    "no locks": no_locks, "clock": clock_set_back, "vanished": vanishing, "SIGSTOP": paused, "signals": signalled_twice,
+    "no locks": no_locks, "ESTALE": stale_handles, "renamed": renamed_twice, "nfs": open_when_deleted,
+    "clock": clock_set_back, "vanished": vanishing, "SIGSTOP": paused, "signals": signalled_twice,
 }  # fmt: skip
 
 
