@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from rich.box import HEAVY_HEAD
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.segment import Segment, Segments
 from rich.table import Table
@@ -467,12 +467,24 @@ def show_markdown(text: str) -> None:
     if not stdout.is_terminal:
         show_line(text)
         return
-    from rich.markdown import Markdown
+    from rich.markdown import Markdown, TableElement
+
+    class WholeTable(TableElement):
+        """A table in which long words are broken; rich would cut them."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for table in super().__rich_console__(console, options):
+                for column in getattr(table, "columns", ()):
+                    column.overflow = "fold"
+                yield table
+
+    class Page(Markdown):
+        elements = {**Markdown.elements, "table_open": WholeTable}  # noqa: RUF012 - as rich declares it
 
     os.environ.setdefault("LESS", "-RFX")  # the pager shows colours, and ends at once where all fits on the screen
     plain = re.sub(r"^```\w+", "```text", text, flags=re.MULTILINE)  # no colours of a language
     with stdout.pager(styles=True):
-        stdout.print(Markdown(plain, code_theme="ansi_light"), width=min(stdout.width, PAGE_WIDTH))
+        stdout.print(Page(plain, code_theme="ansi_light"), width=min(stdout.width, PAGE_WIDTH))
 
 
 def show_json(result: Any) -> None:

@@ -63,14 +63,16 @@ def unreadable(style: Style) -> bool:
     return worst < READABLE or style.bgcolor is not None or bool(style.dim)
 
 
-def on_terminal(*arguments: str, home: Path, width: int = 100, **variables: str) -> str:
+def on_terminal(*arguments: str, home: Path, width: int = 100, variables: dict[str, str] | None = None) -> str:
     """What a command writes to a terminal, both streams."""
     pty = pytest.importorskip("pty")
     master, terminal = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= {"TERM": "xterm-256color", "COLUMNS": str(width), "PAGER": "cat", "LABELR_HOME": str(home)}
     command = [sys.executable, "-m", "labelr", *arguments]
-    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment | variables):
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment | (variables or {})
+    ):
         os.close(terminal)
         chunks = []
         while True:
@@ -96,7 +98,7 @@ def test_colours_are_readable_on_white_and_on_black(name: str, shapes: Path, tmp
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour_is_shown_where_none_is_wanted(variables: dict[str, str], tmp_path: Path) -> None:
     for name in ("help of a command", "guide", "usage"):
-        shown = on_terminal(*COMMANDS[name], home=tmp_path, **variables)
+        shown = on_terminal(*COMMANDS[name], home=tmp_path, variables=variables)
         styles = [span.style for line in shown.split("\n") for span in Text.from_ansi(line).spans]
         assert [str(style) for style in styles if isinstance(style, Style) and style.color is not None] == []
         assert shown
@@ -109,6 +111,14 @@ def test_output_that_is_no_terminal_has_no_escape_sequences(tmp_path: Path) -> N
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
         assert done.stdout + done.stderr
         assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topic", ["photos", "python"])
+def test_no_word_of_the_guide_is_cut_on_a_narrow_terminal(topic: str, tmp_path: Path) -> None:
+    shown = on_terminal("guide", topic, home=tmp_path, width=60)
+    assert "…" not in shown
+    assert "━" in shown or "─" in shown  # of a table
 
 
 @pytest.mark.slow
