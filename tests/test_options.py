@@ -47,7 +47,7 @@ def make_parser(*sources: type[Settings], several: tuple[str, ...] = (), kind: A
         ("evaluate", EvaluateOptions, {"group"}),
         ("tag", TagOptions, set()),
         ("tune", TuneOptions, set()),
-        ("tune", TrainConfig, {"folds", "select"}),
+        ("tune", TrainConfig, {"folds", "select", "devices"}),
     ],
 )
 def test_every_setting_is_an_option_with_its_help(command: str, source: type[Settings], without: set[str]) -> None:

@@ -39,7 +39,7 @@ from labelr import files, signals
 from labelr.config import TrainConfig
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.fields import SettingError
-from labelr.model.device import Runtime, is_out_of_memory
+from labelr.model.device import Runtime, explain_device_error, is_out_of_memory
 from labelr.ranks import Place
 
 SIGN_OF_LIFE_SECONDS = 30.0
@@ -285,14 +285,14 @@ class Group:
         """In process 0, explains an error of communication by what has happened to another process."""
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if self.size == 1 or self.rank or is_out_of_memory(error):
                 raise
             if (reason := self._explain(error)) is None:
                 raise
             raise reason from ConnectionError(first_line(error))
 
-    def _explain(self, error: RuntimeError) -> LabelrError | None:
+    def _explain(self, error: Exception) -> LabelrError | None:
         """Why a process is gone; None if none is, and the error has another cause."""
         end = time.monotonic() + REASON_SECONDS
         while time.monotonic() < end:
@@ -315,6 +315,7 @@ class Group:
 
     def report(self, error: BaseException) -> None:
         """Tells process 0 why this process ends."""
+        error = explain_device_error(error) or error
         if not isinstance(error, LabelrError):
             error = LabelrError(f"{type(error).__name__}: {first_line(error)}")
         reason = {"message": f"process {self.rank} of {self.size}: {error.message}", "hint": error.hint}
@@ -325,7 +326,7 @@ class Group:
         """Waits until a process ends that this one has started, and then ends what waits for it on a GPU."""
         while not self._closed.wait(1.0):
             if any(process.poll() is not None for process in self.processes.values()):
-                if not self._closed.wait(2 * REASON_SECONDS):
+                if not self._closed.wait(2 * REASON_SECONDS) and dist.is_initialized():
                     _abort_process_group()
                 return
 
@@ -398,7 +399,7 @@ def opened(config: TrainConfig, runtime: Runtime, folder: Path, *, is_needed: bo
     check_devices(place.local_size if place.size > 1 else count, runtime)
     group = join(place, is_gpu=not runtime.is_cpu) if place.size > 1 else _start(count, runtime)
     threading.Thread(target=group.send_signs_of_life, daemon=True).start()
-    if group.processes:
+    if group.processes and group.is_gpu:  # gloo notices by itself
         threading.Thread(target=group.watch_processes, daemon=True).start()
     failed = True
     try:

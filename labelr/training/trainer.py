@@ -20,6 +20,7 @@ from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
 from labelr.data.budget import Processors
 from labelr.errors import LabelrError, first_line, pluralize
+from labelr.fields import SettingError
 from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory, one_thread_per_operation
 from labelr.model.info import ModelInfo
 from labelr.model.network import Network, count_parameters
@@ -110,12 +111,7 @@ class Trainer:
             minimum=2 if group.size == 1 else batch_size,  # several processes cannot repeat a part of a step
             make_room=images.on_device.release if images.on_device and group.size == 1 else lambda: False,
         )  # fmt: skip
-        if (active := self._own_rows(batch_size)[0]) < group.size:
-            log.warning(
-                "a batch of %s has %s of at most %d images, and %s idle: use a larger `--batch-size` or a smaller "
-                "`--micro-batch`", pluralize(batch_size, "image"), pluralize(active, "part"), self.batcher.size,
-                f"{group.size - active} of {group.size} processes are",
-            )  # fmt: skip
+        self._check_parts(batch_size)
         torch.manual_seed(config.seed)
         self.network = runtime.place(build_network(info))
         self.network.keeps_statistics = config.is_pretrained
@@ -139,6 +135,21 @@ class Trainer:
         self.optimizers = [] if needs_none else make_optimizers(self.network, config, runtime, self.pool)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
         self.average = AveragedNetwork(self.network, self._average)
+
+    def _check_parts(self, batch_size: int) -> None:
+        """Raises SettingError if a batch is too small for so many GPUs; logs if it is for so many processes on CPUs."""
+        size = self.group.size
+        if self.group.synchronises and batch_size < 2 * size:
+            raise SettingError(
+                f"a batch of {pluralize(batch_size, 'image')} is too small for {size} GPUs",
+                f"use a `--batch-size` of at least {2 * size}, or fewer `--devices`",
+            )
+        if (active := self._own_rows(batch_size)[0]) < size:
+            log.warning(
+                "a batch of %s has %s of at most %d images, which leaves %d of %d processes idle: use a larger "
+                "`--batch-size` or a smaller `--micro-batch`", pluralize(batch_size, "image"),
+                pluralize(active, "part"), self.batcher.size, size - active, size,
+            )  # fmt: skip
 
     @property
     def averaged(self) -> Network:

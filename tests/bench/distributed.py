@@ -58,7 +58,7 @@ def compare_times(arguments: list[str], processes: int) -> None:
     loads = []
     for _ in range(ROUNDS):
         for count, measured in seconds.items():
-            measured += fit([*arguments, "--epochs", "4"], count, processes).seconds
+            measured.extend(fit([*arguments, "--epochs", "4"], count, processes).seconds)
             loads.append(os.getloadavg()[0])
     alone, together = (statistics.median(measured) for measured in seconds.values())
     spread = ", ".join(f"{min(measured):.1f} to {max(measured):.1f} s" for measured in seconds.values())
