@@ -242,7 +242,7 @@ class Actors:
             try:
                 value = self._ray.get(ref)
             except self._ray.exceptions.RayTaskError as error:  # of memory or a GPU, or our mistake, as in one process
-                raise error.cause if isinstance(error.cause, LabelrError) else error
+                raise error.cause if isinstance(error.cause, LabelrError) else error from None
             except self._ray.exceptions.RayError as error:
                 self._replace(actor or self._starting.pop(ref), batch, error)
                 lost += [batch] if batch else []
