@@ -199,9 +199,8 @@ class Actors:
 
     @property
     def _needs(self) -> str:
-        return pluralize(self._num_cpus, "CPU") + f" and {self._num_gpus:g} GPU{'s' * (self._num_gpus != 1)}" * (
-            self._num_gpus > 0
-        )
+        gpus = f" and {self._num_gpus:g} GPU{'s' * (self._num_gpus != 1)}" if self._num_gpus else ""
+        return pluralize(self._num_cpus, "CPU") + gpus
 
     def run(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches with their answers, in order; ends early if a signal has arrived."""
@@ -242,8 +241,8 @@ class Actors:
             actor, batch = self._running.pop(ref, (None, None))
             try:
                 value = self._ray.get(ref)
-            except self._ray.exceptions.RayTaskError:  # a mistake in the code of a worker
-                raise
+            except self._ray.exceptions.RayTaskError as error:  # of memory or a GPU, or our mistake, as in one process
+                raise error.cause if isinstance(error.cause, LabelrError) else error from None
             except self._ray.exceptions.RayError as error:
                 self._replace(actor or self._starting.pop(ref), batch, error)
                 lost += [batch] if batch else []

@@ -95,7 +95,7 @@ def load_tagger(
         yield Tagger.load(model, options)
         return
     # the model is also loaded here, for its labels and thresholds, where there may be no GPU
-    loading = replace(options, device="cpu", amp=None, tf32=False)
+    loading = replace(options, ray=NO_CLUSTER, num_gpus=0, device="cpu", amp=None, tf32=False)
     if is_idle:
         yield IdleTagger.load(model, loading)
         return
