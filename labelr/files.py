@@ -15,7 +15,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError, first_line, mask_passwords
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
@@ -47,9 +47,8 @@ def local_path(path: str | Path) -> Path:
         scheme, rest = address.groups()
         if scheme.lower() == "file":
             raise LabelrError(f"file:///{rest} is an address, not a path", f"write the path, `/{rest}`")
-        rest = re.sub(r"^[^/@]*@", "", rest).partition("?")[0]  # what gives access is not shown
         raise LabelrError(
-            f"{scheme}://{rest} is an address, where labelr takes local files only",
+            f"{mask_passwords(f'{scheme}://{rest}')} is an address, where labelr takes local files only",
             "copy the files to this machine, or mount them as a folder, for example with rclone",
         )
     return Path(path)

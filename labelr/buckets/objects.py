@@ -42,6 +42,7 @@ class Store:
 
     @property
     def folder(self) -> Path:
+        """The folder, with a folder for each first byte of a digest."""
         return root("objects")
 
     def take(self, size: int) -> None:
@@ -68,6 +69,7 @@ class Store:
             self._size -= size
 
     def delete(self, path: Path) -> None:
+        """Deletes a content, if it is there."""
         with suppress(OSError), self._lock:
             size = path.stat().st_size
             path.unlink()
@@ -105,26 +107,37 @@ def _bring(path: Path) -> Path:
             os.utime(place)  # the least recently used ones are deleted first
         return place
     STORE.take(size)
+    save(address, place, size)
+    _fresh.add(place)
+    return place
+
+
+def save(address: Address, place: Path, size: int) -> None:
+    """Saves an object of some bytes as a file, which is replaced as a whole.
+
+    Raises:
+        OSError: If the object cannot be read; its text is the reason.
+        LabelrError: If the file cannot be written.
+    """
     with files.writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=place.parent)
         os.close(handle)
     draft = Path(name)
+
+    def download() -> None:
+        system, key = connect(address)
+        system.get_file(key, name)
+        received = draft.stat().st_size
+        if received != size:
+            raise OSError(f"{received:,} of {size:,} bytes received")
+
     try:
-        call(draft, lambda: _download(address, draft, size))
-        draft.replace(place)
+        call(draft, download)
+        with files.writing(place):
+            draft.replace(place)
     finally:
         draft.unlink(missing_ok=True)
-    _fresh.add(place)
-    return place
-
-
-def _download(address: Address, draft: Path, size: int) -> None:
-    system, name = connect(address)
-    system.get_file(name, str(draft))
-    received = draft.stat().st_size
-    if received != size:
-        raise OSError(f"{received:,} of {size:,} bytes received")
 
 
 def _place_of(path: Path) -> Path:
