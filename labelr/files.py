@@ -281,7 +281,15 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: If it cannot be opened, or is no regular file.
     """
-    path = content_of(path)
+    content = content_of(path)
+    if content != path:
+        with suppress(FileNotFoundError):  # deleted meanwhile, to make room for another one
+            return _open_regular(content)
+        content = content_of(path)
+    return _open_regular(content)
+
+
+def _open_regular(path: Path) -> io.BufferedReader:
     _check_regular(path, path.stat())  # to open a device may already change it
     file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115 - returned; tifffile wants the name
     try:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -22,8 +23,12 @@ T = TypeVar("T")
 
 MAX_AHEAD, MAX_AHEAD_BYTES = 2 * THREADS, 2**28
 """How many objects, and about how many bytes, are read before they are needed."""
+MIN_BYTES = 4 * MAX_AHEAD_BYTES
+"""The lowest limit of what is kept: less could be deleted before it is opened."""
 RESERVED_BYTES = 2**30
 """Disk space that is always left free."""
+OLD_SECONDS = 86_400
+"""After this time, an unfinished file is of a process that was killed."""
 _SHARE_AFTER_TRIM = 0.9
 """Which share of the limit is in use after the least recently used contents were deleted."""
 
@@ -60,7 +65,8 @@ class Store:
         for path in self.folder.glob("*/*"):
             with suppress(OSError):  # another process has deleted it
                 status = path.stat()
-                found.append((status.st_mtime_ns, status.st_size, path))
+                if not files.is_draft(path) or time.time() - status.st_mtime > OLD_SECONDS:
+                    found.append((status.st_mtime_ns, status.st_size, path))
         for _, size, path in sorted(found):
             if self._size is None or self._size <= limit:
                 break
@@ -77,6 +83,19 @@ class Store:
 
 
 STORE = Store()
+
+
+def limit_to(num_bytes: float) -> None:
+    """Sets how many bytes of contents are kept, but to no less than are read ahead."""
+    STORE.limit = max(round(num_bytes), MIN_BYTES)
+
+
+def kept() -> list[Path]:
+    """The contents that are kept on this machine, the least recently used first."""
+    found = (path for path in STORE.folder.glob("*/*") if not files.is_draft(path))
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
 _ahead: dict[Path, Future[Path]] = {}
 """The contents that are being brought ahead of their use, by their stand-ins."""
 _fresh: set[Path] = set()
