@@ -46,6 +46,12 @@ UNPRINTABLE = re.compile(
 for line breaks. Joiners stay between letters that they may join."""
 _PASSWORD = re.compile(r"(://[^\s:/@]*:)(?:\S+|[^'\n]+)(?=@)|(\b\w*(?:password|passwd|pwd)=)[^\s&]+", re.IGNORECASE)
 """The password in the address of a database."""
+_SIGNED = re.compile(
+    r"((?:s3|gcs?|gs|az|abfss?)://)[^\s/@]*:(?:\S+|[^'\n]+)(?=@)"
+    r"|([?&](?:sig|signature|token|awsaccesskeyid|x-(?:amz|goog|ms)-[\w-]+)=)[^\s&'\"]+",
+    re.IGNORECASE,
+)
+"""The name and the password in the address of a bucket, and what signs an address of the web."""
 shown_as: dict[str, str] = {}
 """Beginnings of paths, and what messages show in their place: where the files really are."""
 
@@ -71,8 +77,8 @@ def show_places(text: str) -> str:
 
 
 def mask_passwords(text: str) -> str:
-    """Text with ``***`` for the passwords in the addresses of databases."""
-    return _PASSWORD.sub(r"\1\2***", text)
+    """Text with ``***`` for the passwords in the addresses of databases, and what gives access in those of buckets."""
+    return _PASSWORD.sub(r"\1\2***", _SIGNED.sub(r"\1\2***", text))
 
 
 def first_line(error: BaseException) -> str:

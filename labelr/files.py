@@ -15,7 +15,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError, first_line, mask_passwords
 
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
@@ -47,9 +47,8 @@ def local_path(path: str | Path) -> Path:
         scheme, rest = address.groups()
         if scheme.lower() == "file":
             raise LabelrError(f"file:///{rest} is an address, not a path", f"write the path, `/{rest}`")
-        rest = re.sub(r"^[^/@]*@", "", rest).partition("?")[0]  # what gives access is not shown
         raise LabelrError(
-            f"{scheme}://{rest} is an address, where labelr takes local files only",
+            f"{mask_passwords(f'{scheme}://{rest}')} is an address, where labelr takes local files only",
             "copy the files to this machine, or mount them as a folder, for example with rclone",
         )
     return Path(path)
@@ -304,7 +303,15 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: If it cannot be opened, or is no regular file.
     """
-    path = content_of(path)
+    content = content_of(path)
+    if content != path:
+        with suppress(FileNotFoundError):  # deleted meanwhile, to make room for another one
+            return _open_regular(content)
+        content = content_of(path)
+    return _open_regular(content)
+
+
+def _open_regular(path: Path) -> io.BufferedReader:
     _check_regular(path, path.stat())  # to open a device may already change it
     file = open(path, "rb", opener=_open_without_blocking)  # noqa: SIM115 - returned; tifffile wants the name
     try:

@@ -233,7 +233,7 @@ def test_credentials_in_an_address_are_refused_and_not_shown(
 
 def test_query_and_credentials_of_other_addresses_are_not_shown(cli: Cli) -> None:
     result = cli("tag", f"https://{KEY_ID}:{SECRET}@example.org/x?sig={SECRET}")
-    assert result.err.startswith("Error: https://example.org/x is an address, where labelr takes local files only")
+    assert "***@example.org/x?sig=*** is an address, where labelr takes local files only" in result.err
     assert SECRET not in result.err
 
 
@@ -245,15 +245,15 @@ def test_names_in_addresses_are_literal(name: str) -> None:
 
 
 def test_folder_that_is_missing_and_bucket_that_denies_access_are_errors(
-    server: BucketServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    server: BucketServer, process: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli("check", "s3://photos/nothing").err.startswith(
+    assert process("check", "s3://photos/nothing").err.startswith(
         "Error: s3://photos/nothing does not exist: the bucket has no such object or folder"
     )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    result = cli("check", "s3://photos/x")
+    result = process("check", "s3://photos/x")
     assert result.code == 1
     assert result.err.startswith("Error: cannot list s3://photos/x: ")
     assert "Hint: check AWS_PROFILE" in result.err

@@ -663,16 +663,28 @@ def test_wrong_usage_says_what_is_wrong_and_what_to_do(cli: Cli, line: str, mess
 @pytest.mark.parametrize(
     "line",
     [
-        "fit URL", "evaluate URL", "check URL", "tune URL --lr 1e-3,1e-4", "tag URL", "fit data -o URL",
-        "fit data --labels URL", "fit data --config URL", "fit data --log-dir URL", "fit data --suspects URL",
-        "evaluate data --model URL", "evaluate data -o URL", "check data --fix URL", "tag data -o URL",
-        "tag --files-from URL -o here", "models show URL",
+        "fit data --config URL", "fit data --log-dir URL", "fit data --suspects URL", "check data --fix URL",
+        "tune data --lr 1e-3,1e-4 -o URL", "models show URL", "review URL", "tag data --rename URL",
     ],
 )  # fmt: skip
 def test_address_in_place_of_a_path_is_an_error_that_shows_it_unchanged(cli: Cli, line: str) -> None:
     result = cli(*line.replace("URL", "s3://bucket/x").split())
     assert result.code == 1
-    assert result.err.startswith("Error: s3://bucket/x is an address, and labelr reads and writes local files only\n")
+    assert result.err.startswith("Error: s3://bucket/x is an address, where labelr takes local files only\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit URL", "evaluate URL", "check URL", "tune URL --lr 1e-3,1e-4", "tag URL", "fit data -o URL",
+        "fit data --labels URL", "evaluate data --model URL", "evaluate data -o URL", "tag data -o URL",
+        "tag --files-from URL -o here",
+    ],
+)  # fmt: skip
+def test_address_of_the_web_in_place_of_a_path_is_an_error_that_shows_it_unchanged(cli: Cli, line: str) -> None:
+    result = cli(*line.replace("URL", "https://example.org/x").split())
+    assert result.code == 1
+    assert result.err.startswith("Error: https://example.org/x is an address, where labelr takes local files only\n")
 
 
 def test_cache_is_listed_and_cleared_and_models_stay(cli: Cli, shapes: Path, model: Path, home: Path) -> None:

@@ -101,7 +101,14 @@ def test_several_values_of_a_setting_that_can_be_searched_hint_at_tune(settings:
     assert caught.value.hint == hint
 
 
-@pytest.mark.parametrize("name", ["labels", "images", "splits", "init", "weights"])
+@pytest.mark.parametrize("name", ["labels", "images"])
+def test_folder_of_images_and_label_file_may_be_in_a_bucket(name: str) -> None:
+    assert "s3://bucket/x" in repr(TrainConfig.of({name: "s3://bucket/x"}))
+    with pytest.raises(LabelrError, match=r"https://example\.org/x is an address"):
+        TrainConfig.of({name: "https://example.org/x"})
+
+
+@pytest.mark.parametrize("name", ["splits", "init", "weights"])
 def test_address_is_no_path(name: str) -> None:
     with pytest.raises(LabelrError, match="s3://bucket/x is an address"):
         TrainConfig.of({name: "s3://bucket/x"})

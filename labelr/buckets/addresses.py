@@ -54,6 +54,9 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"{self.scheme}://{self.name}"
 
+    def __truediv__(self, name: str) -> "Address":
+        return Address(self.scheme, f"{self.name}/{name}")
+
     def place(self, kind: str = MIRROR) -> Path:
         """Where it is on this machine: as a stand-in, or among the results that are written into buckets."""
         return root(kind) / self.scheme / self.name

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -22,8 +23,12 @@ T = TypeVar("T")
 
 MAX_AHEAD, MAX_AHEAD_BYTES = 2 * THREADS, 2**28
 """How many objects, and about how many bytes, are read before they are needed."""
+MIN_BYTES = 4 * MAX_AHEAD_BYTES
+"""The lowest limit of what is kept: less could be deleted before it is opened."""
 RESERVED_BYTES = 2**30
 """Disk space that is always left free."""
+OLD_SECONDS = 86_400
+"""After this time, an unfinished file is of a process that was killed."""
 _SHARE_AFTER_TRIM = 0.9
 """Which share of the limit is in use after the least recently used contents were deleted."""
 
@@ -42,6 +47,7 @@ class Store:
 
     @property
     def folder(self) -> Path:
+        """The folder, with a folder for each first byte of a digest."""
         return root("objects")
 
     def take(self, size: int) -> None:
@@ -59,7 +65,8 @@ class Store:
         for path in self.folder.glob("*/*"):
             with suppress(OSError):  # another process has deleted it
                 status = path.stat()
-                found.append((status.st_mtime_ns, status.st_size, path))
+                if not files.is_draft(path) or time.time() - status.st_mtime > OLD_SECONDS:
+                    found.append((status.st_mtime_ns, status.st_size, path))
         for _, size, path in sorted(found):
             if self._size is None or self._size <= limit:
                 break
@@ -68,6 +75,7 @@ class Store:
             self._size -= size
 
     def delete(self, path: Path) -> None:
+        """Deletes a content, if it is there."""
         with suppress(OSError), self._lock:
             size = path.stat().st_size
             path.unlink()
@@ -75,6 +83,19 @@ class Store:
 
 
 STORE = Store()
+
+
+def limit_to(num_bytes: float) -> None:
+    """Sets how many bytes of contents are kept, but to no less than are read ahead."""
+    STORE.limit = max(round(num_bytes), MIN_BYTES)
+
+
+def kept() -> list[Path]:
+    """The contents that are kept on this machine, the least recently used first."""
+    found = (path for path in STORE.folder.glob("*/*") if not files.is_draft(path))
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
 _ahead: dict[Path, Future[Path]] = {}
 """The contents that are being brought ahead of their use, by their stand-ins."""
 _fresh: set[Path] = set()
@@ -105,26 +126,37 @@ def _bring(path: Path) -> Path:
             os.utime(place)  # the least recently used ones are deleted first
         return place
     STORE.take(size)
+    save(address, place, size)
+    _fresh.add(place)
+    return place
+
+
+def save(address: Address, place: Path, size: int) -> None:
+    """Saves an object of some bytes as a file, which is replaced as a whole.
+
+    Raises:
+        OSError: If the object cannot be read; its text is the reason.
+        LabelrError: If the file cannot be written.
+    """
     with files.writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=place.parent)
         os.close(handle)
     draft = Path(name)
+
+    def download() -> None:
+        system, key = connect(address)
+        system.get_file(key, name)
+        received = draft.stat().st_size
+        if received != size:
+            raise OSError(f"{received:,} of {size:,} bytes received")
+
     try:
-        call(draft, lambda: _download(address, draft, size))
-        draft.replace(place)
+        call(draft, download)
+        with files.writing(place):
+            draft.replace(place)
     finally:
         draft.unlink(missing_ok=True)
-    _fresh.add(place)
-    return place
-
-
-def _download(address: Address, draft: Path, size: int) -> None:
-    system, name = connect(address)
-    system.get_file(name, str(draft))
-    received = draft.stat().st_size
-    if received != size:
-        raise OSError(f"{received:,} of {size:,} bytes received")
 
 
 def _place_of(path: Path) -> Path:

@@ -17,6 +17,7 @@ import msgspec
 from labelr import files, locks
 from labelr.buckets.addresses import RESULTS, THREADS, Address, call, connect, parse, root
 from labelr.buckets.mirror import State, find, register
+from labelr.buckets.objects import save
 from labelr.errors import LabelrError, pluralize
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class _Folder:
         for name in local.keys() - found.keys():
             (self.place / name).unlink(missing_ok=True)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
-            list(pool.map(self._download, wanted))
+            list(pool.map(self._download, wanted, [found[name].size for name in wanted]))
         self._remember(found)
 
     def push(self) -> None:
@@ -182,14 +183,14 @@ class _Folder:
         self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
         self._save()
 
-    def _download(self, name: str) -> None:
+    def _download(self, name: str, size: int) -> None:
         path = self.place / name
         if not files.is_inside(path, self.place):
             raise LabelrError(f"{self._address} has an object of the name {name!r}", "delete it")
-        with files.writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with files.replacing(path, durable=False) as draft:
-                self._run("read", name, lambda system, remote: system.get_file(remote, draft.name))
+        try:
+            save(self._address / name, path, size)
+        except OSError as error:
+            raise LabelrError(f"cannot read {self._address / name}: {error.strerror}", ELSEWHERE) from error
 
     def _upload(self, name: str) -> None:
         self._run("write", name, lambda system, remote: system.put_file(str(self.place / name), remote))
@@ -202,7 +203,7 @@ class _Folder:
         self._run("delete", name, delete)
 
     def _run(self, verb: str, name: str, function: Any) -> None:
-        address = Address(self._address.scheme, f"{self._address.name}/{name}")
+        address = self._address / name
         system, remote = connect(address)
         try:
             call(self.place, lambda: function(system, remote))

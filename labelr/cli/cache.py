@@ -1,4 +1,4 @@
-"""``labelr cache``: manages the cache of decoded images, features and thumbnails."""
+"""``labelr cache``: manages the cache of decoded images, features, thumbnails and objects of buckets."""
 
 from labelr import console
 from labelr.cli import options as opt
@@ -6,7 +6,7 @@ from labelr.errors import pluralize
 
 cache = opt.Commands(
     name="cache",
-    help="Manage the cache of decoded images, features and thumbnails.",
+    help="Manage the cache of decoded images, features, thumbnails and objects of buckets.",
     epilog=opt.epilog("labelr cache ls\nlabelr cache clear"),
 )
 
@@ -57,5 +57,6 @@ def clear(printing: opt.Printing) -> None:
     elif not printing.quiet:
         images, features, size = cleared["images"], cleared["features"], cleared["bytes"] / 1e6
         deleted = f"the pixels of {pluralize(images, 'image')} and the features of {pluralize(features, 'image')}"
-        deleted += f", {pluralize(cleared['thumbnails'], 'thumbnail')}" if cleared["thumbnails"] else ""
+        for noun in ("thumbnail", "object"):
+            deleted += f", {pluralize(cleared[f'{noun}s'], noun)}" if cleared[f"{noun}s"] else ""
         console.show_note(f"Deleted {deleted}, {size:,.0f} MB.")

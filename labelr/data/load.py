@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from labelr import files, serialization
+from labelr.buckets import objects
 from labelr.buckets.addresses import path_or_address
 from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
@@ -64,6 +65,7 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     Raises:
         LabelrError: If the data cannot be understood, images are missing, or too many do not open.
     """
+    objects.limit_to(options.cache_limit * 1e9)
     listed = _read_listed(data, options)
     dataset = listed.scanned(options, threads=threads, track=track)
     for note in dataset.findings.notes[len(listed.findings.notes) :]:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelr import files
+from labelr.buckets import objects
 from labelr.data import thumbnails
 from labelr.locks import LOCK_FILE, delete_lock
 
@@ -31,7 +32,7 @@ SEGMENT_BYTES = 2**26
 """Segment size, and so the most work that a killed writer loses."""
 RESERVED_BYTES = 2**30
 """Disk space that is always left free."""
-KINDS = ("pixels", "features", "thumbnails")
+KINDS = ("pixels", "features", "thumbnails", "objects")
 """What is in the cache."""
 ABSENT = (-1, -1)
 """The place of an image that is not in the cache."""
@@ -169,9 +170,9 @@ def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
 def describe() -> list[dict[str, Any]]:
     """Name, kind, number of images, bytes and time of last use of each store, the least recently used first.
 
-    The kind is ``"pixels"``, ``"features"`` or ``"thumbnails"``.
+    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"`` or ``"objects"``, the last as they are in buckets.
     """
-    rows = _describe_thumbnails()
+    rows = [*_describe_thumbnails(), *_describe_objects()]
     for store in _stores():
         segments = list(_segments(store))
         used = max(map(_last_used, segments), default=_last_used(store))
@@ -195,12 +196,21 @@ def _describe_thumbnails() -> list[dict[str, Any]]:
     return [{**row, "used": used}]
 
 
+def _describe_objects() -> list[dict[str, Any]]:
+    found = objects.kept()
+    if not found:
+        return []
+    used = datetime.fromtimestamp(_last_used(found[-1]), UTC).isoformat(timespec="seconds")
+    size = sum(path.stat().st_size for path in found)
+    return [{"name": "objects", "kind": "objects", "images": len(found), "bytes": size, "used": used}]
+
+
 def clear() -> Mapping[str, int]:
     """Deletes all stores, but no other files in them; a run that is reading one keeps what it has opened.
 
     Returns:
-        Of how many ``images`` the pixels were deleted, of how many the ``features``, how many ``thumbnails``, and how
-        many ``bytes`` in all.
+        Of how many ``images`` the pixels were deleted, of how many the ``features``, how many ``thumbnails`` and
+        ``objects``, and how many ``bytes`` in all.
 
     Raises:
         LabelrError: If something cannot be deleted.
@@ -214,10 +224,12 @@ def clear() -> Mapping[str, int]:
                 with suppress(OSError):  # it holds something else
                     store.rmdir()
             thumbnails.cache_file().unlink(missing_ok=True)
+            for path in objects.kept():
+                path.unlink(missing_ok=True)
     counts = {kind: sum(row["images"] for row in rows if row["kind"] == kind) for kind in KINDS}
     return {
         "images": counts["pixels"], "features": counts["features"], "thumbnails": counts["thumbnails"],
-        "bytes": sum(row["bytes"] for row in rows),
+        "objects": counts["objects"], "bytes": sum(row["bytes"] for row in rows),
     }  # fmt: skip
 
 

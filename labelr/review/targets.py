@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelr import files
+from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.formats.layouts import read_source
 from labelr.data.formats.source import Source, read_text
@@ -117,6 +119,7 @@ def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -
     Raises:
         LabelrError: If it does not exist or cannot be understood.
     """
+    path = files.local_path(path)
     if not os.path.exists(path):
         raise LabelrError(
             f"{path} does not exist", "name a folder that `labelr tag` wrote, a labelled data set, or a table"
@@ -154,7 +157,7 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     labels, columns = [settings["labels"][number] for number in chosen], columns[chosen]
     if not labels:
         raise LabelrError("no label is left", f"choose among {preview(settings['labels'], 10)}")
-    root = Path(options.images or settings["photos"])
+    root = local(options.images or settings["photos"])
     if not root.is_dir():
         raise LabelrError(f"the folder of the images, {root}, does not exist", "name it with `--images DIR`")
     probs = np.ascontiguousarray(all_probs.T[columns])
