@@ -166,6 +166,7 @@ def test_step_waits_for_the_device_at_no_point(shapes: Path, device: str) -> Non
         assert torch.stack(losses).isfinite().all()
 
 
+@pytest.mark.slow
 @on_each_device
 def test_scale_of_fp16_survives_a_resumed_run(shapes: Path, device: str) -> None:
     stopped = make_trainer(shapes, accelerator(device, "fp16"))
