@@ -27,8 +27,8 @@ def test_has_the_published_number_of_parameters(number: int, parameters: int) ->
 
 @pytest.mark.parametrize("number", VARIANTS)
 def test_pooled_features_are_of_any_size_of_image(number: int) -> None:
-    network = make_efficientnet_lite(number).eval()
-    assert network(torch.rand(2, 3, 32, 50)).shape == (2, 1280)
+    with torch.device("meta"):
+        assert make_efficientnet_lite(number).eval()(torch.rand(2, 3, 32, 50)).shape == (2, 1280)
 
 
 def test_stride_pads_more_at_the_end_of_an_even_image() -> None:
@@ -45,8 +45,7 @@ def labelled(label: str) -> list[Path]:
         return [folder / "images" / row["filename"] for row in csv.DictReader(file) if row[label] == "1"]
 
 
-@pytest.mark.parametrize("label", IMAGENET)
-def test_published_weights_name_what_is_in_photographs(label: str) -> None:
+def test_published_weights_name_what_is_in_photographs() -> None:
     if not (SHARED / "data" / "grocery").is_dir():
         pytest.skip("needs the photographs of ../shared/data/grocery")
     backbone = LiteBackbone.of(0)
@@ -55,8 +54,9 @@ def test_published_weights_name_what_is_in_photographs(label: str) -> None:
     network, _ = backbone.build()
     backbone.load_file(network, path)
     weight, bias = list(torch.load(path, weights_only=True).values())[-2:]
-    pixels = np.stack([read_pixels(image, 224) for image in labelled(label)[:16]])
-    with torch.inference_mode():
-        images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) - 127) / 128
-        best = (network.eval()(images) @ weight.T + bias).topk(5).indices  # of 1000 classes
-    assert (best == IMAGENET[label]).any(dim=1).float().mean() >= 0.6
+    for label, number in IMAGENET.items():
+        pixels = np.stack([read_pixels(image, 224) for image in labelled(label)[:8]])
+        with torch.inference_mode():
+            images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) - 127) / 128
+            best = (network.eval()(images) @ weight.T + bias).topk(5).indices  # of 1000 classes
+        assert (best == number).any(dim=1).float().mean() >= 0.6, label

@@ -177,6 +177,7 @@ def test_worse_model_is_warned_of_with_the_command_that_keeps_the_earlier_one(
     assert store.find() == bad.path
 
 
+@pytest.mark.slow
 def test_worse_model_is_only_mentioned_where_a_default_is_set_and_is_what_it_is_compared_with(
     bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +190,7 @@ def test_worse_model_is_only_mentioned_where_a_default_is_set_and_is_what_it_is_
     assert "labelr models default" not in caplog.text
 
 
+@pytest.mark.slow
 def test_better_model_says_how_it_becomes_the_default(
     good: Model, bad: Model, splits: Dataset, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -199,6 +201,7 @@ def test_better_model_says_how_it_becomes_the_default(
     assert "Without `--model`, bad is used; change that with `labelr models default good`" in caplog.text
 
 
+@pytest.mark.slow
 def test_model_that_cannot_be_compared_without_a_test_split_is_warned_of(
     bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +210,7 @@ def test_model_that_cannot_be_compared_without_a_test_split_is_warned_of(
     assert "`labelr models default good`" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [("weights", "its digest is not the one in model.json; the model is skipped"), ("splits", ""), ("model", "")],
@@ -222,6 +226,7 @@ def test_model_is_not_compared_with_a_damaged_one(
     assert "`labelr models default good`" not in caplog.text
 
 
+@pytest.mark.slow
 def test_next_best_model_is_compared_where_the_best_is_damaged_or_has_learned_from_all_images(
     bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -235,6 +240,7 @@ def test_next_best_model_is_compared_where_the_best_is_damaged_or_has_learned_fr
     assert "cannot be compared" not in caplog.text
 
 
+@pytest.mark.slow
 def test_model_is_compared_where_the_default_is_gone(
     bad: Model, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,6 +267,7 @@ def test_default_that_is_trained_again_is_compared_with_its_former_score_and_not
     assert "Without `--model`, bad is used now, since it is the default; keep good" in warning
 
 
+@pytest.mark.slow
 def test_lower_score_of_a_replaced_model_is_only_mentioned(
     good: Model, bad: Model, splits: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +278,7 @@ def test_lower_score_of_a_replaced_model_is_only_mentioned(
     assert "had mAP 0.000 on its own test images" in told.message
 
 
+@pytest.mark.slow
 def test_model_of_other_images_is_neither_replaced_nor_compared(
     trained: Model, shapes: Path, splits: Dataset, earlier: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -240,6 +240,7 @@ def test_averaged_network_is_that_of_torch() -> None:
     assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
 
 
+@pytest.mark.slow
 @on_each_device
 def test_scale_of_fp16_survives_a_resumed_run(shapes: Path, device: str) -> None:
     stopped = make_trainer(shapes, accelerator(device, "fp16"))

@@ -55,7 +55,7 @@ def wait_until(condition: Callable[[], bool], running: "subprocess.Popen[str] | 
     while not condition():
         assert running is None or running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.2)  # to look takes time itself
 
 
 def wait_for_complete(folder: Path, number: int, running: "subprocess.Popen[str]") -> None:
