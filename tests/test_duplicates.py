@@ -74,9 +74,18 @@ def test_image_of_one_colour_has_no_fingerprint() -> None:
     assert fingerprint(np.full((32, 32, 3), 200, dtype=np.uint8)) is None
 
 
+@pytest.fixture(params=[1, 2, 3])
+def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many bands of bits must agree, as for few, many and millions of images."""
+    wanted = int(request.param)
+    monkeypatch.setattr(duplicates, "FEW", 10**9 if wanted == 1 else 0)
+    monkeypatch.setattr(duplicates, "MANY", 0 if wanted == 3 else 10**9)
+    return wanted
+
+
 @pytest.mark.parametrize("bits", range(9))
-def test_pairs_up_to_the_maximum_distance_are_found_whichever_bits_differ(bits: int) -> None:
-    rng = np.random.default_rng(bits)
+def test_pairs_up_to_the_maximum_distance_are_found_whichever_bits_differ(bits: int, bands: int) -> None:
+    rng = np.random.default_rng(10 * bands + bits)
     for _ in range(10):
         changed = FLAT
         for bit in rng.choice(64, bits, replace=False):
@@ -85,6 +94,7 @@ def test_pairs_up_to_the_maximum_distance_are_found_whichever_bits_differ(bits: 
         assert found == ({(0, 2)} if bits <= duplicates.MAX_DISTANCE else set())
 
 
+@pytest.mark.usefixtures("bands")
 def test_rows_are_connected_as_by_comparing_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     values = [int(value) for value in rng.integers(0, 2**63, 60)]
