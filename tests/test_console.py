@@ -116,9 +116,9 @@ def test_warnings_have_a_colour_and_notes_have_none() -> None:
     )
     environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert "\x1b[33mWarning: " in done.stderr
+    assert "\x1b[1;35mWarning: " in done.stderr
     assert "note" in done.stderr
-    assert "\x1b[33mnote" not in done.stderr
+    assert "\x1b[1;35mnote" not in done.stderr
 
 
 # --- progress and the log file ---------------------------------------------------------------------------------------
