@@ -31,12 +31,12 @@ from labelr.progress import Track, untracked
 from labelr.ranks import Place
 from labelr.scoring.evaluate import check_suspects_file
 from labelr.scoring.results import describe_scores, headline, read_metrics
-from labelr.training.distributed import opened, torchrun_devices
 from labelr.training.epochs import train
 from labelr.training.finalize import compare_with_earlier, finalize, replaced_model
 from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.follower import follow
 from labelr.training.history import EpochRow, check_event_log, read_history
+from labelr.training.launch import opened, torchrun_devices
 from labelr.training.record import RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
 

@@ -24,7 +24,8 @@ from labelr.model.device import Runtime, one_thread_per_operation, pick_runtime
 from labelr.model.info import ModelInfo
 from labelr.ranks import Place
 from labelr.training.batches import Batch, DeviceImages, TrainImages
-from labelr.training.distributed import Group, is_of_connection, join
+from labelr.training.distributed import Group, is_of_connection
+from labelr.training.launch import join
 from labelr.training.optim import Budget
 from labelr.training.trainer import Trainer
 
