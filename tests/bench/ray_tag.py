@@ -4,10 +4,9 @@
     python tests/bench/ray_tag.py kills 20 --images 3000
 
 `speed` tags the same small images in one process and on a cluster of this machine in turn, both on all processors, and
-prints the wall time, that of tagging alone, and the processor time of all processes, which depends less on what else the
-machine does; then the ratios. `kills` kills a worker and the
-command in turn at random moments after the first results, runs the command again where it was killed, and compares the
-files with those of one process.
+prints the wall time, that of tagging alone, and the processor time of all processes, which depends less on what else
+the machine does; then the ratios. `kills` kills a worker and the command in turn at random moments after the first
+results, runs the command again where it was killed, and compares the files with those of one process.
 """
 
 import argparse
