@@ -4,15 +4,15 @@
     python tests/bench/ray_tag.py kills 20 --images 3000
 
 `speed` tags the same small images in one process and on a cluster of this machine in turn, both on all processors, and
-prints the wall times, the time from the first result to the last, and their ratios. `kills` kills a worker and the
-command in turn at random moments after the first results, runs the command again where it was killed, and compares the
-files with those of one process.
+prints the wall time, that of tagging alone, and the processor time of all processes, which depends less on what else
+the machine does; then the ratios. `kills` kills a worker and the command in turn at random moments after the first
+results, runs the command again where it was killed, and compares the files with those of one process.
 """
 
 import argparse
+import json
 import os
 import random
-import re
 import signal
 import statistics
 import subprocess
@@ -20,11 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tag_results import tree
-from test_ray import workers_of
+from test_ray import descendants_of, workers_of
 
 from labelr.data.synthetic import make_synthetic_dataset
 
@@ -56,27 +57,36 @@ def finish(running: "subprocess.Popen[str]") -> str:
     return err
 
 
+def processor_seconds(running: "subprocess.Popen[str]") -> float:
+    """The processor time of a command and all that it starts, from the last look at each, until it ends."""
+    seconds: dict[int, float] = {}
+    while running.poll() is None:
+        for pid in (running.pid, *descendants_of(running.pid)):
+            with suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                seconds[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        time.sleep(0.2)
+    return sum(seconds.values())
+
+
 def speed(photos: Path, model: Path, folder: Path, rounds: int, formats: Sequence[str]) -> None:
     """Prints the times of both ways, in turn."""
-    number = sum(1 for _ in photos.rglob("*.png"))
-    ratios: dict[str, list[float]] = {"in all": [], "without the start": []}
+    ways = {"one process": (), "--ray local": ("--ray", "local")}
+    measures = ("wall time", "wall time of tagging", "processor time")
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
     for turn in range(rounds):
-        times = {}
-        for name, options in (("one process", ()), ("--ray local", ("--ray", "local"))):
+        for name, options in ways.items():
             output, before = folder / f"{name.strip('-')} {turn}", time.perf_counter()
-            rate = float(
-                re.findall(r"\(([\d,.]+) images/s\)", finish(start(photos, model, output, formats, *options)))[
-                    0
-                ].replace(",", "")
-            )
-            times[name] = time.perf_counter() - before, number / rate
-            print(f"{turn + 1}. {name}: {times[name][0]:.1f} s in all, {times[name][1]:.1f} s of tagging", flush=True)
-        for index, what in enumerate(ratios):
-            ratios[what].append(times["--ray local"][index] / times["one process"][index])
-    for what, values in ratios.items():
-        print(
-            f"{what}: {statistics.median(values):.3f} times as long ({', '.join(f'{value:.3f}' for value in values)})"
-        )
+            running = start(photos, model, output, formats, *options)
+            spent = processor_seconds(running)
+            finish(running)
+            summary = json.loads((output / "summary.json").read_text())
+            times[name].append((time.perf_counter() - before, summary["seconds"], spent))
+            said = ", ".join(f"{what} {value:.1f} s" for what, value in zip(measures, times[name][-1], strict=True))
+            print(f"{turn + 1}. {name}: {said}", flush=True)
+    for index, what in enumerate(measures):
+        values = [ray[index] / one[index] for one, ray in zip(*times.values(), strict=True)]
+        print(f"{what}: {statistics.median(values):.3f} times as long ({', '.join(f'{v:.3f}' for v in values)})")
 
 
 def kills(photos: Path, model: Path, folder: Path, number: int, seed: int) -> int:
