@@ -133,10 +133,10 @@ def test_server_that_does_not_answer_is_asked_again(
 ) -> None:
     monkeypatch.setattr(addresses, "READ_SECONDS", 3)
     server.put_folder(photos / "deep" / "er", "x")
-    stalls = ["stall"]
+    stalls = {"x/d.PNG": ["stall"]}
     server.stall_seconds = 9
     server.requests.clear()
-    server.fault = lambda key: stalls.pop() if stalls else None
+    server.fault = lambda key: stalls[key].pop() if stalls[key] else None
     assert tag("s3://photos/x", "m", output=tmp_path / "out").ok == 1
     assert server.read.count("x/d.PNG") >= 2
 
