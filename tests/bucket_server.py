@@ -86,8 +86,8 @@ class BucketServer:
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], unquote(environ["PATH_INFO"])
         self.requests.append((method, path))
-        key = path.removeprefix("/photos/")
-        fault = self.fault(key) if self.fault and method == "GET" and key and path != "/photos/" else None
+        _, is_object, key = path.partition("/photos/")
+        fault = self.fault(key) if self.fault and method == "GET" and is_object and key else None
         if fault in ("500", "403"):
             start_response(f"{fault} Fault", [("Content-Type", "application/xml")])
             code = "InternalError" if fault == "500" else "AccessDenied"

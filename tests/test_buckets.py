@@ -44,7 +44,6 @@ def server(_server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> BucketServ
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(addresses, "FIRST_DELAY", 0.05)
-    monkeypatch.setattr(addresses, "READ_SECONDS", 1)
     return _server
 
 
@@ -118,15 +117,28 @@ def test_only_new_and_changed_objects_are_read_and_results_of_others_are_deleted
 def test_errors_that_pass_are_retried(server: BucketServer, photos: Path, model: Path, tmp_path: Path) -> None:
     (photos / "deep" / "broken.jpg").unlink()
     server.put_folder(photos, "x")
-    left = {"x/a.png": ["500", "500"], "x/z.png": ["cut", "500"], "x/deep/b.png": ["stall"], "x/deep/er/d.PNG": ["cut"]}
+    left = {"x/a.png": ["500", "500"], "x/z.png": ["cut", "500"], "x/deep/er/d.PNG": ["cut"]}
     server.requests.clear()
     server.fault = lambda key: left[key].pop(0) if left.get(key) else None
     summary = tag("s3://photos/x", "m", output=tmp_path / "out")
     assert (summary.ok, summary.failed) == (4, 0)
-    assert Counter(server.read) == {"x/a.png": 3, "x/z.png": 3, "x/deep/b.png": 2, "x/deep/er/d.PNG": 2}
+    assert Counter(server.read) == {"x/a.png": 3, "x/z.png": 3, "x/deep/b.png": 1, "x/deep/er/d.PNG": 2}
     server.fault = None
     tag(photos, "m", output=tmp_path / "local")
     assert_same_results(tmp_path / "out", tmp_path / "local")
+
+
+def test_server_that_does_not_answer_is_asked_again(
+    server: BucketServer, photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "READ_SECONDS", 3)
+    server.put_folder(photos / "deep" / "er", "x")
+    stalls = {"x/d.PNG": ["stall"]}
+    server.stall_seconds = 9
+    server.requests.clear()
+    server.fault = lambda key: stalls[key].pop() if stalls[key] else None
+    assert tag("s3://photos/x", "m", output=tmp_path / "out").ok == 1
+    assert server.read.count("x/d.PNG") >= 2
 
 
 def test_object_that_cannot_be_read_is_a_failed_image_with_its_reason(
@@ -365,8 +377,10 @@ def test_model_in_a_bucket_is_trained_resumed_and_applied(
 
 @pytest.mark.slow
 def test_many_objects_survive_faults_and_a_kill_and_are_read_once(
-    server: BucketServer, shapes: Path, model: Path, home: Path, tmp_path: Path
+    server: BucketServer, shapes: Path, model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FSSPEC_S3", '{"config_kwargs": {"read_timeout": 10}}')
+    server.stall_seconds = 15
     images = sorted((shapes / "images").iterdir())
     local = tmp_path / "photos"
     for number in range(2000):

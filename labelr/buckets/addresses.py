@@ -31,7 +31,7 @@ CONNECT_SECONDS, READ_SECONDS = 10, 30
 """How long S3 may take to accept a connection, and to send the next bytes."""
 _ADDRESS = re.compile(rf"({'|'.join(EXTRAS)}):/+([^/].*)", re.IGNORECASE | re.DOTALL)
 _QUERY = re.compile(r"\?[\w.%-]+=.*", re.DOTALL)
-"""The end of a signed address, which gives access to whoever sees it."""
+"""The end of a signed address, which gives access to everybody who sees it."""
 _CREDENTIALS = re.compile(r"(?!arn:)[^/@]*:.*@", re.DOTALL)
 """A name and a password, which may have slashes, before the bucket; of Azure, `container@account` is none."""
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError, ValueError, TypeError)
