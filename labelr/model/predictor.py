@@ -24,6 +24,7 @@ from labelr.files import local_path
 from labelr.frames import format_number
 from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo
+from labelr.processors import count_processors
 
 BATCH_SIZE = 256
 """Images that are handed over at a time."""
@@ -60,12 +61,10 @@ def is_finite(probs: Probs) -> NDArray[np.bool_]:
 
 def available_cpus() -> int:
     """How many processors this process may use, by its affinity, the limits of its container and OMP_NUM_THREADS."""
-    from joblib import cpu_count
-
     limit = (
         os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     )  # a list has a number for each nesting level
-    return min(int(cpu_count()), int(limit) if limit.isdecimal() and int(limit) else sys.maxsize)
+    return min(count_processors(), int(limit) if limit.isdecimal() and int(limit) else sys.maxsize)
 
 
 class Machine(Protocol):
