@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +12,19 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Cli
+from onnx import numpy_helper
 
 import labelr
 from labelr.config import MachineOptions
 from labelr.errors import LabelrError
 from labelr.exporting.graph import build_program
+from labelr.exporting.quantize import quantize
 from labelr.model import store
 from labelr.model.calibration import Calibration
 from labelr.model.device import pick_runtime
 from labelr.model.engine import OnnxModel
 from labelr.model.info import Architecture
-from labelr.model.onnx_file import with_metadata
+from labelr.model.onnx_file import OnnxInfo, with_metadata
 from labelr.model.predict import Model
 
 
@@ -99,6 +102,41 @@ def test_int8_is_smaller_and_scored_on_the_validation_split(cli: Cli, trained: M
     assert result["precision"] == "int8"
     assert result["map_macro"]["fp32"] - result["map_macro"]["int8"] < 0.005
     assert result["bytes"] < 0.6 * sum(4 * weight.numel() for weight in trained.module.parameters())
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_probabilities_of_certain_labels(trained: Model) -> None:
+    info = replace(trained.info, calibration=Calibration(temperature=1.2, bias=0.1))
+    module = deepcopy(trained.module)
+    module.head.linear.weight.data *= 200  # so that float32 has probabilities of 1, whose logit is infinite
+    program = build_program(replace(trained, info=info, module=module))
+    size = info.preprocessing.image_size
+    images = np.random.default_rng(0).integers(0, 256, (16, size, size, 3), np.uint8)
+    images[:8] //= 8
+    fp32, int8 = (
+        OnnxModel.of(OnnxInfo.parse(content, Path("x.onnx")), content, Path("x.onnx"), MachineOptions(threads=1)).run(
+            images
+        )
+        for content in (with_metadata(each, info, "fp32") for each in (program, quantize(program, [images])))
+    )
+    assert (fp32 == 1).any()
+    assert np.isfinite(int8).all()
+    certain = np.abs(fp32 - 0.5) > 0.49
+    assert ((int8 > 0.5) == (fp32 > 0.5))[certain].mean() > 0.95
+    assert len({*int8[fp32 < 1e-3].ravel().tolist()}) > 1  # ranks of small probabilities are kept
+
+
+@pytest.mark.slow
+def test_int8_weights_do_not_overflow_on_any_processor(trained: Model) -> None:
+    size = trained.info.preprocessing.image_size
+    images = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
+    proto = onnx.ModelProto.FromString(quantize(build_program(trained), [images]))
+    weights = [
+        numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.INT8
+    ]
+    large = [tensor for tensor in weights if tensor.ndim > 1]
+    assert large
+    assert max(int(np.abs(tensor.astype(int)).max()) for tensor in large) <= 64
 
 
 def test_an_existing_file_is_kept(cli: Cli, trained: Model, tmp_path: Path) -> None:

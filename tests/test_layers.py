@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "labelr"
 
 LAYERS = [
-    ["errors", "progress", "signals", "version"],
+    ["errors", "processors", "progress", "signals", "version"],
     ["files", "frames", "ranks"],
     ["locks", "serialization", "xmp"],
     ["buckets"],

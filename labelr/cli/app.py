@@ -1,12 +1,14 @@
 """The command ``labelr``: its subcommands, and how errors and signals end it."""
 
-import functools
+import importlib
 import os
 import re
 import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -14,25 +16,56 @@ import typer
 from labelr import console, signals
 from labelr.cli import completion
 from labelr.cli import options as opt
-from labelr.cli.backbones import backbones
-from labelr.cli.cache import cache
-from labelr.cli.check import check
-from labelr.cli.doctor import doctor
-from labelr.cli.evaluate import evaluate
-from labelr.cli.export import export
-from labelr.cli.fit import FitCommand, fit
-from labelr.cli.guide import guide
-from labelr.cli.models import models
-from labelr.cli.review import review
-from labelr.cli.tag import tag
-from labelr.cli.tune import TuneCommand, tune
 from labelr.errors import LabelrError, suggest
 from labelr.fields import ALIASES, SettingError, option_of
 from labelr.ranks import is_silent
 from labelr.version import __version__
 
+COMMANDS = (
+    "fit", "evaluate", "tag", "tune", "check", "review", "export", "backbones", "guide", "doctor", "models", "cache",
+)  # fmt: skip
+"""Each is in a module of its name; the last two are groups of commands."""
+
+
+@cache
+def _command(name: str) -> Any:
+    """A command, ready for Typer."""
+    module = importlib.import_module(f"labelr.cli.{name}")
+    alone, command = opt.Commands(rich_markup_mode="rich"), getattr(module, name)
+    settings = {"auto_envvar_prefix": f"LABELR_{name.upper()}"}
+    if isinstance(command, typer.Typer):
+        alone.add_typer(command, context_settings=settings)
+    else:
+        alone.command(cls=getattr(module, "COMMAND", opt.Command), context_settings=settings)(command)
+    return typer.main.get_group(alone).commands[name]
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name; each is imported when it is used, since all of them take longer than a short command."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Root(opt.Group):
+    """The group of all commands."""
+
+    def __init__(self, **details: Any) -> None:
+        super().__init__(**details)
+        self.commands: Any = _Commands()
+
+
 app = opt.Commands(
     name="labelr",
+    cls=_Root,
     help="Train a multi-label image tagger on a folder of images and a spreadsheet of labels, and tag folders with it.",
     epilog=opt.epilog("labelr fit photos\nlabelr tag new_photos\nlabelr fit --help")
     + "\n\nEvery option can also come from a variable LABELR_COMMAND_OPTION, such as LABELR_FIT_EPOCHS=5.",
@@ -40,14 +73,6 @@ app = opt.Commands(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-KINDS = {fit: FitCommand, tune: TuneCommand}
-for command in (fit, evaluate, tag, tune, check, review, export, backbones, guide, doctor):
-    app.command(
-        cls=KINDS.get(command, opt.Command),
-        context_settings={"auto_envvar_prefix": f"LABELR_{command.__name__.upper()}"},
-    )(command)
-for group in (models, cache):
-    app.add_typer(group, context_settings={"auto_envvar_prefix": f"LABELR_{str(group.info.name).upper()}"})
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # Typer does not export it
 OTHER_NAMES = {"train": "fit", "predict": "tag", "label": "tag", "score": "evaluate", "test": "evaluate"}
@@ -102,7 +127,7 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-@functools.cache
+@cache
 def _command() -> Any:
     """The command line as Typer builds it, which takes longer than most of what it parses."""
     return typer.main.get_command(app)

@@ -19,6 +19,7 @@ import typer
 from labelr import console, files
 from labelr.cli import options as opt
 from labelr.errors import first_line
+from labelr.processors import LIMIT, count_processors
 from labelr.version import __version__, upgrade_hint
 
 FOLDERS = {"home": ".", "models": "models", "cache": "pixels", "studies": "studies"}
@@ -169,9 +170,7 @@ def _unused_gpu(cuda: str | None) -> str:
 
 def _processors(report: Report) -> dict[str, Any]:
     """How many processors there are, how many this process may use, and what limits them."""
-    from joblib import cpu_count
-
-    everything, usable = os.cpu_count() or 1, int(cpu_count())
+    everything, usable = os.cpu_count() or 1, count_processors()
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everything
     threads = (report.found["device"] or {}).get("threads") or usable
     limited_by = "" if threads == everything else "affinity" if threads == affinity else "cgroup"
@@ -181,8 +180,8 @@ def _processors(report: Report) -> dict[str, Any]:
             f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} lets labelr use {threads} of {usable} processors; unset "
             "it, or give `--threads`, to use all"
         )
-    elif usable < affinity and os.environ.get("LOKY_MAX_CPU_COUNT") == str(usable):
-        limited_by = "LOKY_MAX_CPU_COUNT"
+    elif usable < affinity and os.environ.get(LIMIT) == str(usable):
+        limited_by = LIMIT
     return {"count": everything, "usable": usable, "threads": threads, "limited_by": limited_by}
 
 

@@ -39,6 +39,9 @@ class FitCommand(opt.Command):
         return super().parse_args(ctx, filled)  # type: ignore[no-untyped-call]
 
 
+COMMAND = FitCommand
+
+
 def source_settings(command: str, data: list[Path] | None, synthetic: str | None) -> dict[str, Any]:
     """The setting of ``--synthetic`` if it has a number.
 

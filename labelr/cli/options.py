@@ -182,7 +182,7 @@ class Commands(typer.Typer):
     """A group of commands of the kinds above."""
 
     def __init__(self, **details: Any) -> None:
-        super().__init__(cls=Group, no_args_is_help=True, suggest_commands=False, **details)
+        super().__init__(**{"cls": Group, "no_args_is_help": True, "suggest_commands": False, **details})
 
     def command(self, name: str | None = None, **details: Any) -> Callable[[Any], Any]:
         """As Typer's; each command also takes ``--log-file``, and its help ends with the examples of its docstring."""

@@ -45,6 +45,9 @@ class TuneCommand(FitCommand):
         return super().parse_args(ctx, filled)  # type: ignore[no-untyped-call]
 
 
+COMMAND = TuneCommand
+
+
 @opt.takes_settings(
     TuneOptions, TrainConfig, leave_out=["synthetic", "folds", "select", "devices"], several=SEARCHABLE, common=COMMON
 )

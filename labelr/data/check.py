@@ -21,6 +21,7 @@ from labelr.data.load import Data, locate_data, read_labels
 from labelr.data.splits import split_dataset
 from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.frames import as_html, text_index
+from labelr.processors import count_processors
 from labelr.progress import Track, untracked
 
 if TYPE_CHECKING:
@@ -183,12 +184,10 @@ def check(
     Raises:
         LabelrError: If the label files cannot be understood, or no image opens.
     """
-    from joblib import cpu_count
-
     data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, replace(TrainConfig.of(options, **settings), skip_invalid=True))
     listed = read_labels(folders, config)
-    dataset = listed.scanned(config, threads=config.workers or cpu_count(), track=track)
+    dataset = listed.scanned(config, threads=config.workers or count_processors(), track=track)
     if not len(dataset):
         raise LabelrError(
             f"none of {pluralize(len(listed), 'image')} can be opened: {preview_reasons(dataset.unreadable)}",

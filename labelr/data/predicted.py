@@ -10,18 +10,18 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.data.formats.source import Source
-from labelr.data.formats.table import Mark, column_key, marks_among
-from labelr.data.label_table import LabelTable
 from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, pluralize, preview
-from labelr.xmp.packet import MARKS
+
+if TYPE_CHECKING:  # of label files, which `labelr tag` reads none of
+    from labelr.data.formats.source import Source
+    from labelr.data.label_table import LabelTable
 
 JOURNAL = Path(".labelr", "journal.sqlite")
 """What `labelr tag` keeps in the directory that it writes; see `labelr.tagging.journal`."""
@@ -68,7 +68,7 @@ class Predictions(NamedTuple):
     applies: NDArray[np.uint8]
 
 
-def read_reviewed(source: Source) -> LabelTable:
+def read_reviewed(source: "Source") -> "LabelTable":
     """The labels of a label file, with the names of its rows that are unchanged predictions, and are not confirmed.
 
     With `trust_predictions` off, predictions are left out; labels that people added to these rows stay. A column
@@ -101,15 +101,15 @@ def read_reviewed(source: Source) -> LabelTable:
     return _mark_unconfirmed(source, table, predicted, columns) if predicted.any() else table
 
 
-def _check_reviewed(source: Source, table: LabelTable) -> LabelTable:
+def _check_reviewed(source: "Source", table: "LabelTable") -> "LabelTable":
     """The table; if its format says that rows are predictions, these are marked."""
     predicted = np.isin(table.names, table.unconfirmed)
     return _mark_unconfirmed(source, table, predicted, np.ones(len(table.labels), bool)) if predicted.any() else table
 
 
 def _mark_unconfirmed(
-    source: Source, table: LabelTable, predicted: NDArray[np.bool_], columns: NDArray[np.bool_]
-) -> LabelTable:
+    source: "Source", table: "LabelTable", predicted: NDArray[np.bool_], columns: NDArray[np.bool_]
+) -> "LabelTable":
     """The table with the names of predicted rows ``(N,)``, or without the predictions in some columns ``(L,)``."""
     unconfirmed = tuple(table.names[row] for row in np.flatnonzero(predicted))
     targets = table.targets.copy()
@@ -137,8 +137,11 @@ def _mark_unconfirmed(
     return replace(replace(table, targets=targets).take(kept), aside=(*table.aside, *left_out))
 
 
-def _take_confirmed(source: Source, predicted: set[str]) -> tuple[Source, set[str], list[str]]:
+def _take_confirmed(source: "Source", predicted: set[str]) -> "tuple[Source, set[str], list[str]]":
     """The source without its columns of confirmations, the images that these confirm, and notes on them."""
+    from labelr.data.formats.table import Mark, column_key, marks_among
+    from labelr.xmp.packet import MARKS
+
     if source.problem or source.table is None or not {*MARKS} & {*source.table.keys}:
         return source, set(), []
     confirmed, notes, found = set(), [], []
@@ -156,7 +159,7 @@ def _take_confirmed(source: Source, predicted: set[str]) -> tuple[Source, set[st
     return replace(source, options=options), confirmed, notes
 
 
-def _are_predicted(table: LabelTable, run: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _are_predicted(table: "LabelTable", run: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which rows have the labels that were predicted, ``(N,)``, and the columns of these labels, ``(L,)``.
 
     Columns of other labels confirm nothing. But a tag that somebody added to an image's own tags shows that they looked
@@ -182,6 +185,8 @@ def _are_predicted(table: LabelTable, run: Predictions) -> tuple[NDArray[np.bool
 
 def _match_labels(labels: Sequence[str], columns: Sequence[str]) -> NDArray[np.int64]:
     """The column of each label by its name, or else by its `column_key`; -1 for none."""
+    from labelr.data.formats.table import column_key
+
     spelled = {column_key(name): number for number, name in enumerate(columns) if name not in labels}
     exact = {name: number for number, name in enumerate(columns)}
     return np.array([exact.get(label, spelled.get(column_key(label), -1)) for label in labels], dtype=np.int64)

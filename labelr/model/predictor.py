@@ -24,6 +24,7 @@ from labelr.files import local_path
 from labelr.frames import format_number
 from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo
+from labelr.processors import count_processors
 from labelr.ranks import Place, is_started_by_torchrun
 
 BATCH_SIZE = 256
@@ -65,14 +66,12 @@ def available_cpus() -> int:
     Of several processes that torchrun has started here: how many all of them may use. It sets OMP_NUM_THREADS to 1
     where it is not set.
     """
-    from joblib import cpu_count
-
     limit = (
         os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     )  # a list has a number for each nesting level
     if is_started_by_torchrun() and (local_size := Place.of_environment().local_size) > 1 and limit.isdecimal():
         limit = "" if limit == "1" else str(local_size * int(limit))
-    return min(int(cpu_count()), int(limit) if limit.isdecimal() and int(limit) else sys.maxsize)
+    return min(count_processors(), int(limit) if limit.isdecimal() and int(limit) else sys.maxsize)
 
 
 class Machine(Protocol):

@@ -5,18 +5,19 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.source import Source
-from labelr.data.formats.table import Table
 from labelr.errors import LabelrError, suggest
 from labelr.model.calibration import decide
 from labelr.model.predictor import Predictor
 from labelr.scoring.metrics import FloatArray, confusion, evaluable
+
+if TYPE_CHECKING:  # most models are used with their own thresholds, and the readers take long to import
+    from labelr.data.formats.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +275,9 @@ def read_by_label(
     return found
 
 
-def _read_table(path: Path, column: str, option: str, encoding: str | None) -> Table:
+def _read_table(path: Path, column: str, option: str, encoding: str | None) -> "Table":
+    from labelr.data.formats.source import Source
+
     source = Source(path, path.parent, ReadOptions(encoding=encoding))
     hint = f"give a table with the columns `label` and `{column}` to `{option}`"
     try:

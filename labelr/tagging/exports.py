@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -156,6 +155,8 @@ def _write_label_studio(file: IO[bytes], images: Images, tagger: Tagger, base: P
 
 def _write_label_studio_config(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> None:  # noqa: ARG001
     """The labeling configuration of a project that the tasks are imported into."""
+    from xml.sax.saxutils import quoteattr
+
     tags = (*tagger.selection.labels, *tagger.selection.always)
     choices = "\n".join(f"    <Choice value={quoteattr(_clean(tag))}/>" for tag in tags)
     file.write(
@@ -182,6 +183,8 @@ def _write_list(file: IO[bytes], values: Iterable[object]) -> None:
 
 def _write_cvat(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> None:
     """CVAT for images 1.1, with a tag of the whole image for each label."""
+    from xml.sax.saxutils import escape, quoteattr  # with all of urllib
+
     selection = tagger.selection
     labels = (
         f"        <label><name>{escape(_clean(tag))}</name><type>tag</type><attributes></attributes></label>\n"

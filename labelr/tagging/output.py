@@ -1,5 +1,6 @@
 """The output directory: what is refused, replaced and deleted in it, and its lock."""
 
+import errno
 import logging
 import os
 import shutil
@@ -30,6 +31,28 @@ FILE_KINDS = ("csv", "txt", "xmp", "xmp stem")
 """The kinds of files that are written for single images."""
 RESERVED = frozenset({*TABLES, SUMMARY_FILE, FOLDER})
 """Names in the output directory that no file of an image takes, in lower case: some file systems ignore case."""
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
+
+
+class UnwritableFileError(LabelrError):
+    """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
+
+
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """Lets a single image fail where the name of its file is impossible, and not the run."""
+    try:
+        yield
+    except LabelrError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
+            raise UnwritableFileError(error.message) from error
+        raise
+
+
+def check_unprotected(path: Path) -> None:
+    """Raises UnwritableFileError if a file is write-protected: to replace it needs no permission of its own."""
+    if not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
+        raise UnwritableFileError(f"{path.name} is write-protected")
 
 
 @contextmanager

@@ -1,39 +1,22 @@
 """Labels in the photo software's own files: merged into the XMP file of an image, or into a JPEG image itself."""
 
-import errno
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from labelr import files
 from labelr.data.embedded import packet_in, read_embedded, with_packet
-from labelr.errors import LabelrError
+from labelr.tagging.output import UnwritableFileError, check_unprotected, failing_alone
 from labelr.tagging.pipeline import TaggedImage, Tagger
 from labelr.xmp.merging import MAX_PROBABILITIES, merge
 from labelr.xmp.packet import DamagedError, Packet, Record, key
 
 MAX_SIDECAR, MAX_JPEG = 2**26, 2**29
 """Bytes of the files that labels are merged into: darktable keeps masks in its XMP files."""
-_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EILSEQ, errno.EINVAL)
-
-
-class UnwritableFileError(LabelrError):
-    """The file of an image cannot be written: its name is too long or taken, or a user has edited it."""
-
-
-@contextmanager
-def failing_alone() -> Iterator[None]:
-    """Lets a single image fail where the name of its file is impossible, and not the run."""
-    try:
-        yield
-    except LabelrError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NAME_ERRORS:
-            raise UnwritableFileError(error.message) from error
-        raise
 
 
 class PhotoFiles:
@@ -109,12 +92,6 @@ class PhotoFiles:
         labels = selection.tags(image)
         record = Record(model.info.digest, options.xmp_root, probabilities=probs)
         return merge(content, labels, record, keywords() if labels else ())
-
-
-def check_unprotected(path: Path) -> None:
-    """Raises UnwritableFileError if a file is write-protected: to replace it needs no permission of its own."""
-    if not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
-        raise UnwritableFileError(f"{path.name} is write-protected")
 
 
 def _sidecars_of(path: Path, photo: Path) -> dict[Path, None]:

@@ -6,13 +6,11 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelr import files, serialization
-from labelr.data import embedded
-from labelr.data.formats.sidecar import separator_beside, with_tags
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.progress import Track, untracked
 from labelr.tagging.exports import write_exports
@@ -26,14 +24,19 @@ from labelr.tagging.output import (
     PROBABILITIES_FILE,
     RESERVED,
     UNCERTAIN_FILE,
+    UnwritableFileError,
+    check_unprotected,
     delete_files,
+    failing_alone,
     file_names,
     is_changed,
 )
-from labelr.tagging.photo_files import PhotoFiles, UnwritableFileError, check_unprotected, failing_alone
 from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
 from labelr.tagging.sorting import sort_images
 from labelr.tagging.uncertain import most_uncertain
+
+if TYPE_CHECKING:
+    from labelr.tagging.photo_files import PhotoFiles
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,6 @@ class DirectoryWriter:
         self.notes: list[str] = []
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
-        self._photo_files = PhotoFiles(tagger)
         self._folder = folder
         self._base = base
         self._tagger = tagger
@@ -73,6 +75,12 @@ class DirectoryWriter:
         self._inside: dict[Path, bool] = {}
         self._tables: list[Path] = []
         journal.check_lengths(len(tagger.model.labels))
+
+    @cached_property
+    def _photo_files(self) -> "PhotoFiles":
+        from labelr.tagging.photo_files import PhotoFiles  # and with it the reader of XMP
+
+        return PhotoFiles(self._tagger)
 
     def previous(self, name: str) -> Result | None:
         """The result of an image in an earlier run."""
@@ -126,6 +134,8 @@ class DirectoryWriter:
         _write(path, content)
 
     def _append_to_file(self, path: Path, image: TaggedImage) -> None:
+        from labelr.data.formats.sidecar import with_tags
+
         self._check_owner(path, image)
         tags = self._tagger.selection.tags(image)
         try:
@@ -142,6 +152,8 @@ class DirectoryWriter:
         Returns:
             The image with what is known of its file after that.
         """
+        from labelr.data import embedded
+
         options, photo = self._tagger.options, self._base / image.name
         path = self._root / file_names(image.name, [kind for kind in options.file_kinds if "xmp" in kind])[0]
         is_jpeg = options.embed and embedded.is_jpeg(photo)
@@ -180,6 +192,8 @@ class DirectoryWriter:
 
     def _separator(self, folder: PurePath) -> str:
         """The separator of tags in a folder; without tags there, that of its parent folder, and in the end a comma."""
+        from labelr.data.formats.sidecar import separator_beside
+
         if folder not in self._separators:
             found = separator_beside(self._base / folder, self._root / folder)
             self._separators[folder] = found or (self._separator(folder.parent) if folder.name else ",")
