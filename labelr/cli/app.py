@@ -102,7 +102,7 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
-        code = _command()(prog_name="labelr", standalone_mode=False)
+        code = app(prog_name="labelr", standalone_mode=False)
         console.flush()
     except LabelrError as error:
         error.message = re.sub("^[a-z_0-9]+(?=: expected)", lambda found: f"`{option_of(found[0])}`", error.message)
@@ -125,12 +125,6 @@ def main() -> NoReturn:
         console.show_crash(error)
         sys.exit(1)
     sys.exit(code)
-
-
-@cache
-def _command() -> Any:
-    """The command line as Typer builds it, which takes longer than most of what it parses."""
-    return typer.main.get_command(app)
 
 
 def _fail(error: LabelrError) -> NoReturn:

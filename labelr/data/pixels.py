@@ -181,7 +181,7 @@ def _fill(
     needed, limit = len(missing) * decoder.num_bytes, round(options.cache_limit * 1e9)
     room = pixel_cache.make_room(needed, limit, keep=used)
     digests = list(missing)[: room // decoder.num_bytes]
-    sources_ahead = read_ahead([(missing[digest], digest) for digest in digests], lambda source: source[0])
+    sources_ahead = read_ahead([(missing[digest], digest) for digest in digests], lambda source: Path(source[0]))
     decoded = map_ahead(decoder, sources_ahead, threads=threads, ahead=8 * threads)
     images = iter(track(decoded, "decoding images", len(digests)))
     pixel_cache.write(decoder.store, digests, images, decoder.num_bytes)
