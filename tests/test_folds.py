@@ -22,6 +22,7 @@ def report_of(model: Model) -> dict[str, object]:
     return report
 
 
+@pytest.mark.slow
 def test_final_model_trains_on_all_images_for_the_median_of_the_best_epochs(folded: FitResult) -> None:
     with (folded.model.path / "splits.csv").open() as file:
         assert [row["split"] for row in csv.DictReader(file)] == ["train"] * 60
@@ -31,6 +32,7 @@ def test_final_model_trains_on_all_images_for_the_median_of_the_best_epochs(fold
     assert folded.model.info.config["folds"] == 3
 
 
+@pytest.mark.slow
 def test_scores_are_means_over_folds_with_their_spread(folded: FitResult) -> None:
     report = report_of(folded.model)
     assert report["scored_on"] == folded.model.info.scored_on == "folds"
@@ -41,6 +43,7 @@ def test_scores_are_means_over_folds_with_their_spread(folded: FitResult) -> Non
     assert "intervals" not in report
 
 
+@pytest.mark.slow
 def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them(
     folded: FitResult, shapes: Path
 ) -> None:
@@ -55,6 +58,7 @@ def test_each_image_has_one_out_of_fold_prediction_and_thresholds_come_from_them
     assert {row["filename"]: row["disc:target"] for row in rows} == targets
 
 
+@pytest.mark.slow
 def test_out_of_fold_predictions_differ_from_those_of_the_final_model(folded: FitResult, shapes: Path) -> None:
     with (folded.model.path / "predictions.csv").open() as file:
         probs = np.array([float(row["disc:probability"]) for row in csv.DictReader(file)])
@@ -62,6 +66,7 @@ def test_out_of_fold_predictions_differ_from_those_of_the_final_model(folded: Fi
     assert np.abs(seen - probs).max() > 0.01
 
 
+@pytest.mark.slow
 def test_every_image_was_trained_on(folded: FitResult, shapes: Path) -> None:
     with pytest.raises(LabelrError, match="was trained on every image"):
         labelr.evaluate(shapes, folded.model)

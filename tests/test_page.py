@@ -207,6 +207,7 @@ def test_fit_and_evaluate_write_reports(cli: Cli, shapes: Path, tmp_path: Path) 
     assert "report.html exists already" in again.err
 
 
+@pytest.mark.slow
 def test_report_of_folds_has_means_and_spreads(folded: FitResult) -> None:
     folder = folded.model.path
     report = json.loads((folder / "metrics.json").read_text())

@@ -74,6 +74,7 @@ def test_head_is_trained_on_frozen_layers_and_the_report_names_the_backbone(shap
     assert "Apache-2.0" in page
 
 
+@pytest.mark.slow
 def test_all_layers_are_trained_after_the_head(tuned: Model) -> None:
     rows = (tuned.path / store.HISTORY_FILE).read_text(encoding="utf-8").splitlines()
     assert [row.rsplit(",", 1)[1] for row in rows] == ["trained_layers", "1", str(LITE_LAYERS)]
@@ -89,6 +90,7 @@ def test_last_trains_the_last_layers_alone(shapes: Path) -> None:
     assert changed == {name for name, parameter in parameters.items() if depths[parameter] >= 0.75}
 
 
+@pytest.mark.slow
 def test_batchnorms_keep_their_statistics(tuned: Model) -> None:
     from labelr.model.backbones import LiteBackbone
 
@@ -103,6 +105,7 @@ def test_batchnorms_keep_their_statistics(tuned: Model) -> None:
     assert not torch.equal(trained["backbone.1.weight"], before["1.weight"])
 
 
+@pytest.mark.slow
 def test_saved_model_needs_no_package_of_weights(tuned: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from labelr.model.backbones import LiteBackbone
 
@@ -114,6 +117,7 @@ def test_saved_model_needs_no_package_of_weights(tuned: Model, photos: Path, mon
     assert np.allclose(loaded.predict(image).probs, tuned.predict(image).probs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_model_names_its_backbone_and_licence(tuned: Model, cli: Cli) -> None:
     shown = json.loads(cli("models", "show", tuned.path, "--json").out)
     assert shown["pretraining"]["backbone"] == "efficientnet-lite0"
@@ -207,6 +211,7 @@ def test_value_range_of_the_other_model_is_kept_until_the_data_has_one(trained: 
     assert describe_start(TrainConfig(init=str(tmp_path), image_size=32))[1].value_range == value_range
 
 
+@pytest.mark.slow
 def test_rows_of_common_labels_are_copied(tuned: Model) -> None:
     from labelr.model.device import pick_runtime
     from labelr.model.pretrained import describe_start, load_start, resolve_start

@@ -133,6 +133,7 @@ def test_fit_checks_the_images_that_were_not_trained_on(cli: Cli, shapes: Path, 
     assert found <= unseen
 
 
+@pytest.mark.slow
 def test_folds_check_all_images_by_out_of_fold_predictions(folded: FitResult) -> None:
     predictions = {row["filename"]: row for row in rows_of(folded.model.path / "predictions.csv")}
     rows = rows_of(folded.model.path.with_name("suspects.csv"))
