@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from labelr import files
 from labelr.config import MAX_PIXELS
@@ -67,7 +67,7 @@ class Scan:
     @classmethod
     def of_json(cls, text: str) -> Self:
         """The scan from the result of `json_text`. Raises ValueError or TypeError."""
-        values = {  # the same few formats and modes of all images, each kept once
+        values: dict[str, Any] = {  # the same few formats and modes of all images, each kept once
             name: sys.intern(value) if isinstance(value, str) and name != "digest" else value
             for name, value in json.loads(text).items()
         }
