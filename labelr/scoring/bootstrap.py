@@ -157,8 +157,8 @@ class _Curve:
         step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # (N,)
         positive_steps, first = np.unique(step[true], return_index=True)
         ends = np.searchsorted(step, positive_steps, side="right")
-        self._positives = order[true], np.array([*first, true.sum()])
-        self._images = order[: max(ends, default=0)], np.array([0, *ends])
+        self._positives = order[true], np.append(first, true.sum())
+        self._images = order[: ends[-1] if len(ends) else 0], np.append(0, ends)
 
     def average_precision(self, weights: NDArray[np.float64]) -> FloatArray:
         """The area under the curve for B weightings of the images ``(N, B)``, shape ``(B,)``."""
