@@ -163,6 +163,50 @@ def test_folds_and_the_python_api_train_on_several_devices(shapes: Path, tmp_pat
     assert predictions[0] == predictions[1]
 
 
+AS_GPUS = """
+import os, sys
+from pathlib import Path
+import torch, torch.distributed as dist
+from labelr.ranks import Place
+from labelr.training.distributed import Group
+from test_trainer import make_trainer
+
+rank, size, place, shapes = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+trainer = make_trainer(shapes, 32, dropout=0.0, mixup=0.4)
+trainer.network.keeps_statistics = True
+trainer.network.train()
+trainer.group = Group(Place(rank, size), dist.HashStore() if size > 1 else None, is_gpu=True)
+if size > 1:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=size)
+losses = []
+trainer.batcher.size = 4
+for batch in trainer.start_epoch(1, 0):
+    losses.append(trainer.compute_gradients(batch, 32, 4))
+    with torch.no_grad():
+        for parameter in trainer.parameters if rank == 0 else ():
+            parameter -= 0.1 * parameter.grad
+if rank == 0:
+    torch.save(torch.stack(losses), place / f"{size}.pt")
+"""
+"""Steps of processes that sum gradients as GPUs do, with BatchNorm frozen."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="names the network interface of Linux")
+def test_losses_do_not_depend_on_the_number_of_gpus_where_batchnorm_is_frozen(shapes: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    losses = []
+    for size in (1, 2):
+        lines = [[sys.executable, "-c", AS_GPUS, str(rank), str(size), tmp_path, shapes] for rank in range(size)]
+        running = [subprocess.Popen(line, env=environment) for line in lines]
+        assert [process.wait(SECONDS) for process in running] == [0] * size
+        losses.append(torch.load(tmp_path / f"{size}.pt", weights_only=True))
+    assert len(losses[0]) == 7
+    assert losses[0][0] != losses[0][-1]
+    torch.testing.assert_close(losses[1], losses[0], rtol=0, atol=1e-4)
+
+
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
