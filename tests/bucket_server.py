@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import boto3
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 KEY_ID, SECRET = "AKIALABELRTESTKEYID0", "labelr-test-secret/with+characters"
