@@ -379,7 +379,7 @@ def read_bytes(path: Path, limit: int = MAX_RECORD_BYTES) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise ValueError(f"it has {size:,} bytes, and at most {limit:,} are read")
-        return file.read(limit)
+        return file.read(min(limit, size + 2**20))  # Python reserves as much at once
 
 
 def is_text(text: str) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -338,6 +339,19 @@ def test_bomb_that_declares_a_small_size_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(size, (1000).to_bytes(4, "little")))
     with pytest.raises(LabelrError, match="is damaged: Bad CRC-32"):
         import_archive(path)
+
+
+def test_large_texts_are_read_in_parts(tmp_path: Path) -> None:
+    contents = members(PRESENT)
+    contents["shapes/history.csv"] = b"0" * 2**26
+    path = write(tmp_path / "large.zip", contents)
+    del contents
+    tracemalloc.start()
+    try:
+        verify(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\5\6" + b"\0" * 18, b"\0" * 10_000])

@@ -104,7 +104,8 @@ def read_bytes(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The content of a regular file that is not too large; a LabelrError for any other file."""
     try:
         with files.open_regular(path) as file:
-            limits.check_size(path, os.fstat(file.fileno()).st_size)
-            return file.read(limits.size)
+            size = os.fstat(file.fileno()).st_size
+            limits.check_size(path, size)
+            return file.read(min(limits.size, size + 2**20))  # Python reserves as much at once
     except OSError as error:
         raise LabelrError(f"cannot read {path}: {error.strerror or error}") from error

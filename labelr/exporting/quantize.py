@@ -51,11 +51,12 @@ def quantize(program: bytes, batches: Iterable[NDArray[np.uint8]]) -> bytes:
         try:
             logging.disable(logging.WARNING)  # it writes to the root logger
             quantization.quant_pre_process(given, prepared, skip_symbolic_shape=True)
-            quantization.quantize_static(
-                prepared, quantized, _Reader(batches), per_channel=True,
-                activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-                reduce_range=True, nodes_to_exclude=_after_last_layer(onnx.load(prepared).graph),
-            )  # fmt: skip
+            with np.errstate(all="ignore"):  # it also computes scales of infinite ranges that it does not use
+                quantization.quantize_static(
+                    prepared, quantized, _Reader(batches), per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+                    reduce_range=True, nodes_to_exclude=_after_last_layer(onnx.load(prepared).graph),
+                )  # fmt: skip
             return serialize(onnx.load(quantized))
         except (OSError, LabelrError):
             raise

@@ -74,6 +74,8 @@ def _damage_member(entry: zipfile.ZipInfo, content: bytes, dice: random.Random) 
 
 
 def _damage_content(name: str, content: bytes, dice: Dice) -> bytes:
+    if len(content) > 2**20:  # whose mutation as text would take more memory than any import
+        return damage_bytes(content, dice)
     damage = {".json": damage_lines, ".safetensors": damage_header}.get(Path(name).suffix, damage_table)
     try:
         return damage(content, dice)
