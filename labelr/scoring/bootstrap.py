@@ -156,9 +156,9 @@ class _Curve:
         true, ranked = targets[order] == 1, probs[order]
         step = np.concatenate([[0], np.cumsum(ranked[1:] != ranked[:-1])])  # (N,)
         positive_steps, first = np.unique(step[true], return_index=True)
-        ends = np.searchsorted(step, positive_steps, side="right")
+        ends = np.asarray(np.searchsorted(step, positive_steps, side="right"))
         self._positives = order[true], np.append(first, true.sum())
-        self._images = order[: ends[-1] if len(ends) else 0], np.append(0, ends)
+        self._images = order[: int(ends.max(initial=0))], np.append(0, ends)
 
     def average_precision(self, weights: NDArray[np.float64]) -> FloatArray:
         """The area under the curve for B weightings of the images ``(N, B)``, shape ``(B,)``."""

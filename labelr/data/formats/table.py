@@ -167,7 +167,7 @@ class Table:
         """The first row."""
         return self.rows[0]
 
-    @property
+    @cached_property
     def body(self) -> list[list[str]]:
         """The rows below the header."""
         return self.rows[1:]
