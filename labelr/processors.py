@@ -36,6 +36,6 @@ def _quota(cgroup: Path) -> list[int]:
             quota, period = (
                 (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
             )
-        if int(quota) > 0:  # else "max", which is no number, or -1
+        if int(quota) > 0:  # else "max", or -1
             return [math.ceil(int(quota) / int(period))]
     return []
