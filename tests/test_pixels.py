@@ -176,7 +176,13 @@ def test_least_recently_used_segments_are_deleted_at_the_limit(paths: list[Path]
 def test_open_pixels_survive_clearing_the_cache(paths: list[Path]) -> None:
     pixels = open_set(paths)
     expected = pixels.take(range(7))
-    assert pixel_cache.clear() == {"images": 7, "features": 0, "thumbnails": 0, "objects": 0, "bytes": 7 * BYTES + 7 * 65 - 1}
+    assert pixel_cache.clear() == {
+        "images": 7,
+        "features": 0,
+        "thumbnails": 0,
+        "objects": 0,
+        "bytes": 7 * BYTES + 7 * 65 - 1,
+    }
     assert pixel_cache.describe() == []
     np.testing.assert_array_equal(pixels.take(range(7)), expected)
 
