@@ -287,13 +287,7 @@ def _make_dataset(
         prefix = ""
     files = [file.removeprefix(prefix) for file in found]
     _check_once(source, files, [table.names[row] for row in rows])
-    splits = [table.splits[row] for row in rows] if table.splits else []
-    named_splits = None  # splits that are all train say nothing
-    notes = table.notes
-    if not set(splits) <= {"train", ""}:
-        named_splits = tuple(split or "train" for split in splits)
-        if "" in splits:
-            notes = (*notes, f"images without a split, which count as train: {splits.count(''):,}")
+    named_splits, split_notes = _named_splits([table.splits[row] for row in rows] if table.splits else [])
     listed = {*found, *aside.values()}
     unlisted = [file for file in finder.files if file.startswith(prefix) and file not in listed]
     dataset = Dataset(
@@ -313,7 +307,7 @@ def _make_dataset(
             unconfirmed=table.unconfirmed,
             unreadable_folders=finder.unreadable_folders,
             passed_over=tuple(finder.passed_over.notes()),
-            notes=notes,
+            notes=(*table.notes, *split_notes),
             matched={
                 **{name: file.removeprefix(prefix) for name, file in aside.items() if file},
                 **{table.names[row]: file for row, file in zip(rows, files, strict=True)},
@@ -323,6 +317,15 @@ def _make_dataset(
     if not rows:
         raise _missing_error(dataset, "name the folder that holds the images with `--images`")
     return dataset
+
+
+def _named_splits(splits: Sequence[str]) -> tuple[tuple[str, ...] | None, list[str]]:
+    """The split of each image, and what to note; no splits where all images are for training, which says nothing."""
+    if set(splits) <= {"train", ""}:
+        return None, []
+    unnamed = splits.count("")
+    notes = [f"images without a split, which count as train: {unnamed:,}"] if unnamed else []
+    return tuple(split or "train" for split in splits), notes
 
 
 def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
