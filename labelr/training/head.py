@@ -101,7 +101,7 @@ def train_head(
     num_predicted = 2 if preprocessing.flip_averaging else 1  # views that prediction averages over
     with one_thread_per_operation():
         pool, val = ThreadPool(runtime.threads), val[:, :num_predicted]
-        fit = fit_head(network.head, train, images.targets.numpy(), val, val_targets, pool)
+        fit = fit_head(network.head, train, images.targets.numpy(), val, val_targets, pool, track=track)
     fit.copy_to(network.head)
     return fit.train_loss
 
@@ -113,6 +113,8 @@ def fit_head(
     val_features: Features,
     val_targets: Targets,
     pool: ThreadPool | None = None,
+    *,
+    track: Track = untracked,
 ) -> HeadFit:
     """Logistic regression for each label, with the L2 penalty that has the lowest loss on validation images.
 
@@ -128,6 +130,7 @@ def fit_head(
             be 0.
         val_targets: Shape ``(M, L)``.
         pool: Computes the parts of an objective side by side.
+        track: Shows the progress.
 
     Raises:
         LabelrError: If the features are infinite or NaN.
@@ -137,7 +140,8 @@ def fit_head(
     problem = _Problem(features, targets, mean, std, head, pool or ThreadPool(1))
     known = ~np.isnan(val_targets)
     best, best_loss, params = None, np.inf, problem.start
-    for penalty in REGULARISATIONS if known.any() else (DEFAULT_REGULARISATION,):
+    penalties = REGULARISATIONS if known.any() else (DEFAULT_REGULARISATION,)
+    for penalty in track(penalties, "fitting the last layer", len(penalties)):
         signals.raise_if_stopped()
         params, train_loss = problem.solve(params, penalty)
         weight, bias = params[:, :-1], params[:, -1]
