@@ -8,17 +8,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bucket_server import BucketServer
 from conftest import Cli, put
 from tag_results import tree
 
+from labelr.config import TagOptions
+from labelr.errors import LabelrError
 from labelr.model.predict import Model
+from labelr.tagging.actors import SharedHome, Worker
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `labelr[ray]` is not installed")
 
@@ -27,6 +32,7 @@ NUM_IMAGES = 2000
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 """Of the clusters of these tests."""
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+TEMPORARY = r"/[^\0=,]*/labelr-ray-[^/\0]+"
 REPLACED = "a worker of the Ray cluster has ended, and is replaced"
 
 
@@ -100,6 +106,11 @@ def workers_of(pid: int) -> list[int]:
     return [child for child, name in descendants_of(pid).items() if name.startswith("ray::Worker")]
 
 
+def temporary_folder_of(pid: int) -> Path:
+    """Where the cluster that a process has started keeps its logs."""
+    return Path(next(found[0] for name in descendants_of(pid).values() if (found := re.search(TEMPORARY, name))))
+
+
 def raylet_of(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
@@ -109,6 +120,14 @@ def wait_for_results(running: "subprocess.Popen[str]", output: Path) -> None:
     while not any(output.glob("*.csv")):
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.01)
+
+
+def wait_for_end(started: dict[int, str]) -> None:
+    """Waits until processes have ended."""
+    deadline = time.monotonic() + 120
+    while alive := [pid for pid in started if Path(f"/proc/{pid}/cmdline").exists()]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
 
 
 def end_of(running: "subprocess.Popen[str]") -> str:
@@ -160,7 +179,7 @@ def test_run_that_is_stopped_is_resumed_with_or_without_a_cluster(
     run = command(many, trained, tmp_path / "out", "--ray", "local")
     running = start(run)
     wait_for_results(running, tmp_path / "out")
-    started = descendants_of(running.pid)
+    started, temporary = descendants_of(running.pid), temporary_folder_of(running.pid)
     if number == signal.SIGINT:
         os.killpg(running.pid, number)  # as a terminal does
     else:
@@ -169,17 +188,79 @@ def test_run_that_is_stopped_is_resumed_with_or_without_a_cluster(
     assert running.returncode == (-number if number == signal.SIGKILL else 128 + number), err
     if number != signal.SIGKILL:
         assert err.splitlines()[-1].startswith(f"Stopped by {number.name}. Resume with: labelr tag {many}")
-    deadline = time.monotonic() + 120
-    while alive := [pid for pid in started if Path(f"/proc/{pid}/cmdline").exists()]:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.1)
-    resumed = run if number == signal.SIGTERM else command(many, trained, tmp_path / "out")
+    wait_for_end(started)
+    assert temporary.exists() == (number == signal.SIGKILL)
+    resumed = command(many, trained, tmp_path / "out") if number == signal.SIGINT else run
     assert (
         0
         < int(re.findall(r"\(([\d,]+) of them in an earlier", end_of(start(resumed)))[0].replace(",", ""))
         < NUM_IMAGES
     )
     assert tree(tmp_path / "out") == expected
+    assert not temporary.exists()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["starting the cluster", "waiting for a worker", "tagging"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_a_run_without_a_traceback(
+    many: Path, trained: Model, number: signal.Signals, moment: str
+) -> None:
+    running = start(command(many, trained, "-", "--ray", "local"))
+    assert running.stdout is not None
+    is_reached: dict[str, Callable[[], object]] = {
+        "starting the cluster": lambda: descendants_of(running.pid),
+        "waiting for a worker": lambda: workers_of(running.pid),
+        "tagging": running.stdout.readline,
+    }
+    while not is_reached[moment]():
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.01)
+    started = descendants_of(running.pid)
+    temporary = temporary_folder_of(running.pid) if workers_of(running.pid) else None
+    os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(number)
+    _, err = running.communicate(timeout=300)
+    assert (running.returncode, err.splitlines()[-1]) == (128 + number, f"Stopped by {number.name}."), err
+    assert "Traceback" not in err
+    assert "Error" not in err
+    assert temporary is None or not temporary.exists()
+    wait_for_end(started)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
+    """A server with an empty bucket ``photos``, which the processes of this test find."""
+    server = BucketServer()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.close()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--gallery"]])
+def test_images_in_a_bucket_are_read_once_by_workers(
+    bucket: BucketServer, shapes: Path, home: Path, trained: Model, tmp_path: Path, more: list[str]
+) -> None:
+    bucket.put_folder(shapes / "images", "deep/photos")
+    bucket.put("deep/photos/more/broken.jpg", b"no image")
+    photos = Path("s3://photos/deep/photos")
+    assert "1 failed" in end_of(start(command(photos, trained, tmp_path / "expected", *more)))
+    shutil.rmtree(home)
+    bucket.requests.clear()
+    end_of(start(command(photos, trained, tmp_path / "out", "--ray", "local", *more)))
+    assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+    assert Counter(bucket.read) == Counter(bucket.keys())
+    assert bool([path for path in (home / "buckets" / "objects").rglob("*") if path.is_file()]) == bool(more)
+
+
+def test_worker_with_another_home_cannot_open_images_in_a_bucket(trained: Model, home: Path, tmp_path: Path) -> None:
+    worker = Worker(str(trained.path), TagOptions(), tmp_path, SharedHome(home, home / "buckets" / "mark"))
+    error = worker.start()
+    assert isinstance(error, LabelrError)
+    assert error.message == f"a worker on {socket.gethostname()} does not see the LABELR_HOME of this run, {home}"
 
 
 def test_without_ray_the_extra_is_named(

@@ -6,6 +6,7 @@ what a dead worker had under way goes to another one.
 """
 
 import logging
+import os
 import socket
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from labelr import signals
+from labelr.buckets import mirror
 from labelr.config import TagOptions
 from labelr.errors import LabelrError, first_line, pluralize, preview
 from labelr.model.predictor import micro_batch_size
@@ -45,6 +47,22 @@ class Request(NamedTuple):
     previous: Result | None
 
 
+class SharedHome(NamedTuple):
+    """The ``LABELR_HOME`` of a command whose images are in a bucket, and a file by which workers recognize it."""
+
+    folder: Path
+    mark: Path
+
+    def is_here(self) -> bool:
+        """Whether this process sees the folder, and not another one, or none, under its path."""
+        return os.path.exists(self.mark)
+
+    def use(self) -> None:
+        """Has this process, a worker, bring the content of objects as the command itself does."""
+        os.environ["LABELR_HOME"] = str(self.folder)
+        mirror.register()
+
+
 class Started(NamedTuple):
     """What a worker says of itself once it has loaded the model."""
 
@@ -66,23 +84,37 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Worker:
-    """An actor: a process on a node that holds the model, and tags as one process without Ray does."""
+    """An actor: a process on a node that holds the model, and tags as one process without Ray does.
+
+    Attributes:
+        model: The directory of the model.
+        options: How it tags.
+        base: The base folder of the images.
+        home: Where stand-ins for images in a bucket are; None if they are in none.
+        loaded: The model, once it is loaded.
+    """
 
     model: str
     options: TagOptions
     base: Path
+    home: SharedHome | None = None
     loaded: list[Tagger] = field(default_factory=list)
 
     def start(self) -> Started | LabelrError:
         """Loads the model; the error is a value, since Ray would wrap it in the text of its traceback."""
         node = socket.gethostname()
+        if self.home and not self.home.is_here():
+            hint = "for images in a bucket, set LABELR_HOME to a folder that all nodes share under the same path"
+            return LabelrError(f"a worker on {node} does not see the LABELR_HOME of this run, {self.home.folder}", hint)
         try:
+            if self.home:
+                self.home.use()
             tagger = Tagger.load(self.model, self.options)
         except LabelrError as error:
             error.message = f"a worker on {node}: {error.message}"
             error.hint = error.hint or "name a model in a folder that all nodes share"
             return error
-        if not self.base.is_dir():
+        if not os.path.isdir(self.base):
             hint = "name photos in a folder that all nodes share under the same path"
             return LabelrError(f"a worker on {node} does not see the folder {self.base}", hint)
         ExitStack().enter_context(tagger.model.one_thread_per_operation())  # until the process ends
@@ -138,6 +170,8 @@ class Actors:
 
     A worker that has ended is replaced by a new one, wherever there is room; Ray's own restarts would wait for room on
     the node of the old one, and would run tasks twice that are no longer wanted.
+
+    Signals are deferred in each call into Ray, whose compiled code would make a SystemError of `Stopped`.
     """
 
     def __init__(self, worker: Worker, num_gpus: float) -> None:
@@ -154,7 +188,8 @@ class Actors:
         self._failures = 0
         self._looked = self._had_room = time.monotonic()
         self.started: Started | None = None
-        self._look()
+        with signals.deferred():
+            self._look()
 
     def _look(self) -> None:
         """Starts a worker wherever a node has room for one more."""
@@ -177,7 +212,7 @@ class Actors:
         actor: Any = (
             self._ray.remote(Worker)
             .options(num_cpus=self._num_cpus, num_gpus=self._num_gpus, max_restarts=0, max_concurrency=CALLS)
-            .remote(worker.model, worker.options, worker.base)
+            .remote(worker.model, worker.options, worker.base, worker.home)
         )
         self._workers.add(actor)
         self._starting[actor.start.remote()] = actor
@@ -225,14 +260,20 @@ class Actors:
 
     def _send(self, batch: Batch) -> None:
         actor = self._free.popleft()
-        self._running[actor.tag.remote(batch.requests)] = actor, batch
+        with signals.deferred():
+            self._running[actor.tag.remote(batch.requests)] = actor, batch
 
     def _wait(self) -> list[Batch]:
         """Waits for something to happen, and returns the batches that are lost.
 
         Raises:
             LabelrError: As `wait_for_start`, or if workers end at the same images again and again.
+            Stopped: If a signal has arrived.
         """
+        with signals.deferred():
+            return self._handle_next()
+
+    def _handle_next(self) -> list[Batch]:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
         lost = []
@@ -240,7 +281,7 @@ class Actors:
         for ref in ready:
             actor, batch = self._running.pop(ref, (None, None))
             try:
-                value = self._ray.get(ref)
+                value = self._ray.get(ref, timeout=LOOK_SECONDS)  # it is here, unless its node was lost
             except self._ray.exceptions.RayTaskError as error:  # of memory or a GPU, or our mistake, as in one process
                 raise error.cause if isinstance(error.cause, LabelrError) else error from None
             except self._ray.exceptions.RayError as error:

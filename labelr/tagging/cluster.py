@@ -12,16 +12,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from labelr import files, locks, signals
+from labelr.buckets.addresses import root
 from labelr.config import NO_CLUSTER, TagOptions
 from labelr.errors import LabelrError, first_line
 from labelr.model.predictor import Predictor, available_cpus
-from labelr.tagging.actors import Actors, Batch, Request, Started, Worker
+from labelr.tagging.actors import Actors, Batch, Request, SharedHome, Started, Worker
 from labelr.tagging.pipeline import MAX_TASKS, Result, TaggedImage, Tagger, Task
 from labelr.version import __version__
 
@@ -32,7 +34,8 @@ STORE_BYTES = 100 * 2**20
 """Shared memory of a cluster on this machine: only paths and probabilities are in it."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """What Ray reads from the environment when it is imported: it sends nothing, and prints nothing."""
-MAX_TEMPORARY = 27
+TEMPORARY_PREFIX = "labelr-ray-"
+MAX_TEMPORARY = 23
 """Characters of the path of a temporary folder in which those of Ray's sockets are short enough for the system."""
 
 
@@ -99,16 +102,17 @@ def load_tagger(
     if is_idle:
         yield IdleTagger.load(model, loading)
         return
-    with _connected(options) as connection:
+    with _connected(options) as connection, _shared_home(base) as home:
         tagger = Tagger.load(model, loading)
         connection.wait()
         device = ("cuda" if options.num_gpus else "cpu") if options.device == "auto" else options.device
         own = TagOptions(
             device=device, amp=options.amp, tf32=options.tf32, threads=options.threads, workers=options.workers,
             max_pixels=options.max_pixels, engine=options.engine,
+            gallery=options.reads_images_again,  # writes none, but keeps the content of objects as one process does
         )  # fmt: skip
         folder = os.path.abspath(tagger.model.path)
-        actors = Actors(Worker(folder, own, base), options.num_gpus)
+        actors = Actors(Worker(folder, own, base, home), options.num_gpus)
         started = actors.wait_for_start()
         if (started.version, started.digest) != (__version__, tagger.model.info.digest):
             raise LabelrError(
@@ -117,6 +121,20 @@ def load_tagger(
                 "install the same labelr on all nodes, and name a model in a folder that they share",
             )
         yield ClusterTagger(tagger.model, tagger.selection, options, actors, started)
+
+
+@contextmanager
+def _shared_home(base: Path) -> Iterator[SharedHome | None]:
+    """What workers need to open images in a bucket, until the end; None if they are in none."""
+    if not files.is_elsewhere(base):
+        yield None
+        return
+    with files.writing(root()):
+        mark = tempfile.NamedTemporaryFile(  # noqa: SIM115 - errors of what follows are others
+            prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=root().parent
+        )
+    with mark:
+        yield SharedHome(files.home(), Path(mark.name))
 
 
 @contextmanager
@@ -130,9 +148,12 @@ def _connected(options: TagOptions) -> Iterator["Connection"]:
     with _environment({**QUIET, **own}):  # by the token, nobody else can use a cluster on this machine
         connection = Connection(options)
         try:
+            with signals.deferred():
+                connection.start()
             yield connection
         finally:
-            connection.end()
+            with signals.deferred():
+                connection.end()
 
 
 class Connection(threading.Thread):
@@ -147,7 +168,6 @@ class Connection(threading.Thread):
         self._options = options
         self._connected: Future[None] = Future()
         self._ended = threading.Event()
-        self.start()
 
     def wait(self) -> None:
         """Returns once it is connected.
@@ -161,24 +181,26 @@ class Connection(threading.Thread):
             raise self._error("nothing there answers as Ray does") from error
 
     def end(self) -> None:
-        """Disconnects, and stops a cluster on this machine."""
+        """Disconnects, and stops a cluster on this machine; one that is still being connected to may not answer."""
         self._ended.set()
-        self.join(None if self._connected.done() or self._options.ray == "local" else 0)
+        if self.is_alive():
+            self.join(None if self._connected.done() or self._options.ray == "local" else ANSWER_SECONDS)
 
     def run(self) -> None:
         """The work of the thread."""
-        with _temporary_folder() as folder:
-            try:
+        try:
+            with _temporary_folder() as folder:
                 is_ours = self._connect(folder)
-            except BaseException as error:  # noqa: BLE001 - raised again by `wait`
-                self._connected.set_exception(error)
-                return
-            self._connected.set_result(None)
-            self._ended.wait()
-            if is_ours:
-                import ray
+                self._connected.set_result(None)
+                self._ended.wait()
+                if is_ours:
+                    import ray
 
-                ray.shutdown()
+                    ray.shutdown()
+        except BaseException as error:
+            if self._connected.done():
+                raise
+            self._connected.set_exception(error)  # raised again by `wait`
 
     def _connect(self, folder: Path) -> bool:
         """Connects, and returns whether to disconnect at the end: not if other code has connected this process."""
@@ -232,10 +254,15 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder for the logs and sockets of a cluster, which is deleted at the end."""
+    """A folder for the logs and sockets of a cluster, which is deleted at the end, or by the next run after a kill."""
     is_long = len(tempfile.gettempdir()) > MAX_TEMPORARY and os.path.isdir("/tmp")  # noqa: S108 - as Ray's own
-    folder = Path(tempfile.mkdtemp(prefix="labelr-", dir="/tmp" if is_long else None))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir="/tmp" if is_long else None))  # noqa: S108
     try:
-        yield folder
+        with locks.locked(folder):
+            for other in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):
+                with suppress(OSError, LabelrError):  # such as BusyError: it is in use
+                    if other != folder and other.lstat().st_uid == folder.lstat().st_uid:
+                        locks.remove_folder(other)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
