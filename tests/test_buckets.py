@@ -339,6 +339,34 @@ def test_files_that_were_written_when_the_process_was_killed_do_not_replace_the_
     assert server.get("out/labels.csv").count(b"\n") == 4
 
 
+def test_local_copy_that_is_gone_is_downloaded_again_and_nothing_in_the_bucket_is_deleted(
+    server: BucketServer, cli: Cli, photos: Path, model: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (photos / "deep" / "broken.jpg").unlink()
+    tag(photos, "m", output="s3://photos/out")
+    contents = {key: server.get(key) for key in server.keys("out/")}
+    copy = home / "buckets" / "results"
+    for line in (["tag", photos, "--dry-run"], ["fit", photos], ["tag", photos, "--threshold", "0.9"], ["tag", photos]):
+        shutil.rmtree(copy)
+        cli(*line, "-o", "s3://photos/out")
+        assert server.keys("out/") == sorted(contents), line
+    (copy / "s3" / "photos" / "out" / "labels.csv").unlink()
+    assert tag(photos, "m", output="s3://photos/out").unchanged == 4
+    assert {key: server.get(key) for key in contents if "labels.csv" in key} == {
+        key: content for key, content in contents.items() if "labels.csv" in key
+    }
+    assert "changed elsewhere" not in caplog.text
+
+
+def test_model_whose_local_copy_is_gone_is_downloaded_again(
+    server: BucketServer, photos: Path, model: Path, home: Path, tmp_path: Path
+) -> None:
+    server.put_folder(model, "models/m")
+    assert tag(photos, "s3://photos/models/m", output=tmp_path / "first").ok == 4
+    shutil.rmtree(home / "buckets" / "results")
+    assert tag(photos, "s3://photos/models/m", output=tmp_path / "second").ok == 4
+
+
 def test_folder_of_other_objects_takes_no_results(server: BucketServer, cli: Cli, photos: Path, model: Path) -> None:
     server.put("x/notes.txt", b"mine")
     result = cli("tag", photos, "-o", "s3://photos/x")

@@ -6,7 +6,7 @@ before, and the same command resumes on this machine with what the folder holds.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,12 +58,13 @@ def place_of(path: str | Path) -> Path:
 
 
 @contextmanager
-def written(path: str | Path, marks: Sequence[str]) -> Iterator[Path]:
+def written(path: str | Path, marks: Sequence[str], *, dry_run: bool = False) -> Iterator[Path]:
     """The folder for the results at a path or an address. At the end, also after an error, they are in the bucket.
 
     Args:
         path: The path, or the address.
         marks: How the names of some file start that results always have: a bucket's folder without one is refused.
+        dry_run: Whether the bucket stays as it is.
 
     Raises:
         LabelrError: If the bucket cannot be read or written, or holds something else there.
@@ -73,16 +74,18 @@ def written(path: str | Path, marks: Sequence[str]) -> Iterator[Path]:
     if address is None:
         yield files.local_path(path)
         return
-    with _Folder(address).opened(marks) as folder:
+    with _Folder(address, marks).opened() as folder:
         try:
             yield folder.place
         except BaseException:
-            try:
-                folder.push()
-            except LabelrError as error:
-                log.warning("%s; the results are kept on this machine", error.message)
+            if not dry_run and folder.is_changed:
+                try:
+                    folder.push()
+                except LabelrError as error:
+                    log.warning("%s; the results are kept on this machine", error.message)
             raise
-        folder.push()
+        if not dry_run:
+            folder.push()
 
 
 def fetched(path: str | Path) -> str | Path:
@@ -95,7 +98,7 @@ def fetched(path: str | Path) -> str | Path:
     address = parse(path)
     if address is None:
         return path
-    with _Folder(address).opened(()) as folder:
+    with _Folder(address).opened() as folder:
         return folder.place
 
 
@@ -106,68 +109,86 @@ class _Folder:
         place: The folder.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, marks: Sequence[str] = ()) -> None:
         self._address = address
+        self._marks = tuple(marks)
         self.place = address.place(RESULTS)
         self._notes = root("records") / hashlib.sha256(str(address).encode()).hexdigest()[:16]
         self._record = Record()
+        self._remote: dict[str, State] = {}
+        self._before: dict[str, State] = {}
 
     @contextmanager
-    def opened(self, marks: Sequence[str]) -> Iterator["_Folder"]:
+    def opened(self) -> Iterator["_Folder"]:
         """The folder, locked, with what the bucket holds."""
         register()
         with locks.locked(self._notes, self.place):
             with suppress(OSError, msgspec.MsgspecError):
                 self._record = msgspec.json.decode(files.read_bytes(self._notes / "record.json"), type=Record)
-            self._pull(marks)
+            self._pull()
             yield self
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether files were changed since the folder was opened."""
+        return self._local() != self._before
 
     def _save(self) -> None:
         files.write_atomically(self._notes / "record.json", msgspec.json.encode(self._record))
 
-    def _pull(self, marks: Sequence[str]) -> None:
-        """Brings what somebody else has changed in the bucket since the last run, if anything."""
-        found, record = find(self._address), self._record
-        if found and marks and not any(name.startswith(tuple(marks)) for name in found):
+    def _pull(self) -> None:
+        """Brings what is not here, and what somebody else has changed in the bucket since the last run."""
+        self._remote, local = find(self._address), self._local()
+        found, synced, writing = self._remote, self._record.synced, {*self._record.writing}
+        if self._marks and found.keys() - synced.keys() - writing and not any(map(self._is_mark, found)):
             raise LabelrError(
                 f"{self._address} holds objects that are not results of labelr", "name another place with `--output`"
             )
-        known = {name: synced.remote for name, synced in record.synced.items()}
-        changed = {name for name in {*found, *known} if found.get(name) != known.get(name)}
-        if changed <= {*record.writing}:
-            return
-        local = self._local()
-        if any(local.get(name) != synced.local for name, synced in record.synced.items()) or local.keys() - known:
-            log.warning("%s was changed elsewhere, which replaces unfinished results of this machine", self._address)
-        wanted = [name for name in found if name in changed or local.get(name) != record.synced[name].local]
-        for name in local.keys() - found.keys():
-            (self.place / name).unlink(missing_ok=True)
+        same = {name for name in found if name in synced and synced[name] == (found[name], local.get(name))}
+        is_elsewhere = any(
+            name not in synced or found.get(name) != synced[name].remote for name in {*found, *synced} - writing
+        )
+        wanted = [name for name in found if name not in (same if is_elsewhere else local)]
+        if is_elsewhere:
+            if any(name not in synced or local[name] != synced[name].local for name in local):
+                log.warning(
+                    "%s was changed elsewhere, which replaces unfinished results of this machine", self._address
+                )
+            for name in local.keys() - found.keys():
+                (self.place / name).unlink(missing_ok=True)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
             list(pool.map(self._download, wanted, [found[name].size for name in wanted]))
-        self._remember(found)
+        self._before = self._local()
+        if wanted or is_elsewhere:
+            self._record.synced = {name: Synced(found[name], self._before[name]) for name in {*same, *wanted}}
+            self._save()
+
+    def _is_mark(self, name: str) -> bool:
+        return name.startswith(self._marks)
 
     def push(self) -> None:
-        """Writes what has changed here into the bucket, each object whole, and deletes what is gone here.
+        """Writes what has changed here into the bucket, each object whole, and deletes what was deleted here meanwhile.
 
         Raises:
             LabelrError: If the bucket cannot be written.
         """
         local, synced = self._local(), self._record.synced
         changed = [name for name in sorted(local) if name not in synced or local[name] != synced[name].local]
-        gone = sorted(synced.keys() - local.keys())
+        gone = sorted((self._before.keys() & self._remote.keys()) - local.keys())
         if not changed and not gone:
             return
         self._record.writing = [*changed, *gone]
         self._save()
         log.info("writing %s to %s", pluralize(len(changed), "file"), self._address)
-        for names, write in (
-            ([name for name in changed if name not in LAST], self._upload),
-            ([name for name in changed if name in LAST], self._upload),
-            (gone, self._delete),
-        ):
+        last = [name for name in changed if name in LAST]
+        first = [name for name in changed if name not in LAST and self._is_mark(name)]
+        others = [name for name in changed if name not in {*last, *first}]
+        for names, write in ((first, self._upload), (others, self._upload), (last, self._upload), (gone, self._delete)):
             with ThreadPoolExecutor(THREADS, thread_name_prefix="write") as pool:
                 list(pool.map(write, names))
-        self._remember(find(self._address))
+        found = find(self._address)
+        self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
+        self._save()
 
     def _local(self) -> dict[str, State]:
         """The size and time of each file of the results here."""
@@ -177,11 +198,6 @@ class _Folder:
                 status = path.stat()
                 found[path.relative_to(self.place).as_posix()] = State(status.st_size, status.st_mtime_ns)
         return found
-
-    def _remember(self, found: Mapping[str, State]) -> None:
-        local = self._local()
-        self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
-        self._save()
 
     def _download(self, name: str, size: int) -> None:
         path = self.place / name
