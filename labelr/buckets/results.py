@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from labelr import files, locks
+from labelr import files, locks, signals
 from labelr.buckets.addresses import RESULTS, THREADS, Address, call, connect, parse, root
 from labelr.buckets.mirror import State, find, register
 from labelr.buckets.objects import save
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 LAST = ("model.json", "metrics.json", "summary.json")
 """Files that say that a folder is complete, which are written after all others."""
+TRIAL = f"{files.DRAFT_PREFIX}trial{files.DRAFT_SUFFIX}"
+"""An object that shows whether a bucket may be written."""
 ELSEWHERE = "check the permissions of the bucket, or name another place with `--output`"
 
 
@@ -58,13 +60,16 @@ def place_of(path: str | Path) -> Path:
 
 
 @contextmanager
-def written(path: str | Path, marks: Sequence[str], *, dry_run: bool = False) -> Iterator[Path]:
+def written(
+    path: str | Path, marks: Sequence[str], *, dry_run: bool = False, resume_option: str = ""
+) -> Iterator[Path]:
     """The folder for the results at a path or an address. At the end, also after an error, they are in the bucket.
 
     Args:
         path: The path, or the address.
         marks: How the names of some file start that results always have: a bucket's folder without one is refused.
         dry_run: Whether the bucket stays as it is.
+        resume_option: The option that the same command needs to write what is not in the bucket yet; may be empty.
 
     Raises:
         LabelrError: If the bucket cannot be read or written, or holds something else there.
@@ -75,17 +80,20 @@ def written(path: str | Path, marks: Sequence[str], *, dry_run: bool = False) ->
         yield files.local_path(path)
         return
     with _Folder(address, marks).opened() as folder:
+        if dry_run:
+            yield folder.place
+            return
+        folder.check_writable()
         try:
             yield folder.place
         except BaseException:
-            if not dry_run and folder.is_changed:
+            if folder.is_changed:
                 try:
-                    folder.push()
+                    folder.push(resume_option)
                 except LabelrError as error:
-                    log.warning("%s; the results are kept on this machine", error.message)
+                    log.warning("%s", error.message)
             raise
-        if not dry_run:
-            folder.push()
+        folder.push(resume_option)
 
 
 def fetched(path: str | Path) -> str | Path:
@@ -138,7 +146,7 @@ class _Folder:
 
     def _pull(self) -> None:
         """Brings what is not here, and what somebody else has changed in the bucket since the last run."""
-        self._remote, local = find(self._address), self._local()
+        self._remote, local = _find(self._address), self._local()
         found, synced, writing = self._remote, self._record.synced, {*self._record.writing}
         if self._marks and found.keys() - synced.keys() - writing and not any(map(self._is_mark, found)):
             raise LabelrError(
@@ -166,12 +174,39 @@ class _Folder:
     def _is_mark(self, name: str) -> bool:
         return name.startswith(self._marks)
 
-    def push(self) -> None:
+    def check_writable(self) -> None:
+        """Writes a small object and deletes it, before there is work to lose.
+
+        Raises:
+            LabelrError: If that is not allowed.
+        """
+        self._run("write", TRIAL, lambda system, remote: system.pipe_file(remote, b""))
+        self._delete(TRIAL)
+
+    def push(self, resume_option: str) -> None:
         """Writes what has changed here into the bucket, each object whole, and deletes what was deleted here meanwhile.
+
+        Args:
+            resume_option: The option that the same command needs to do so again.
 
         Raises:
             LabelrError: If the bucket cannot be written.
+            Stopped: If a signal has arrived.
         """
+        way = f"the same command{f' with `{resume_option}`' if resume_option else ''} completes them"
+        try:
+            self._push()
+        except LabelrError as error:
+            raise LabelrError(
+                f"{error.message}; the results are kept on this machine, and {way}", error.hint
+            ) from error
+        except (KeyboardInterrupt, signals.Stopped) as stopped:
+            log.warning("the results in %s are incomplete: %s from this machine", self._address, way)
+            if isinstance(stopped, signals.Stopped):
+                stopped.resume_option = resume_option
+            raise
+
+    def _push(self) -> None:
         local, synced = self._local(), self._record.synced
         changed = [name for name in sorted(local) if name not in synced or local[name] != synced[name].local]
         gone = sorted((self._before.keys() & self._remote.keys()) - local.keys())
@@ -186,7 +221,7 @@ class _Folder:
         for names, write in ((first, self._upload), (others, self._upload), (last, self._upload), (gone, self._delete)):
             with ThreadPoolExecutor(THREADS, thread_name_prefix="write") as pool:
                 list(pool.map(write, names))
-        found = find(self._address)
+        found = _find(self._address)
         self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
         self._save()
 
@@ -222,6 +257,10 @@ class _Folder:
         address = self._address / name
         system, remote = connect(address)
         try:
-            call(self.place, lambda: function(system, remote))
+            call(lambda: function(system, remote))
         except OSError as error:
             raise LabelrError(f"cannot {verb} {address}: {error.strerror}", ELSEWHERE) from error
+
+
+def _find(address: Address) -> dict[str, State]:
+    return {name: state for name, state in find(address).items() if not files.is_draft(Path(name))}
