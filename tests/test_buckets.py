@@ -448,12 +448,79 @@ def test_signal_during_the_upload_says_how_to_complete_it(server: BucketServer, 
 def test_results_below_the_images_are_no_images(server: BucketServer, photos: Path, model: Path) -> None:
     (photos / "deep" / "broken.jpg").unlink()
     server.put_folder(photos, "x")
-    server.put("x/labels/z.png", (photos / "z.png").read_bytes())
-    server.put("x/labels/.labelr/keep", b"")
     first = tag("s3://photos/x", "m", output="s3://photos/x/labels")
     again = tag("s3://photos/x", "m", output="s3://photos/x/labels")
     assert (first.found, again.found, again.unchanged) == (4, 4, 4)
-    assert again.other_files == first.other_files
+    assert again.other_files == {}
+
+
+def test_cache_shows_and_clears_what_is_in_buckets_but_not_what_they_lack(
+    server: BucketServer, process: Cli, photos: Path, model: Path, home: Path
+) -> None:
+    server.put_folder(photos, "x")
+    process("tag", "s3://photos/x", "-o", "s3://photos/done")
+    server.write_fault = lambda key: "403" if key.endswith("labels.csv") else None
+    process("tag", "s3://photos/x", "-o", "s3://photos/waiting")
+    server.write_fault = None
+    rows = {row["kind"]: row["images"] for row in json.loads(process("cache", "ls", "--json").out)}
+    waiting = list((home / "buckets" / "results" / "s3" / "photos" / "waiting").rglob("*.*"))
+    assert rows["listed"] == 5
+    assert rows["results"] > len(waiting)
+    keys = server.keys()
+    cleared = json.loads(process("cache", "clear", "--json").out)
+    assert (cleared["listed"], cleared["results"]) == (5, rows["results"] - len([p for p in waiting if p.is_file()]))
+    assert not list((home / "buckets" / "results" / "s3" / "photos" / "done").rglob("*.csv"))
+    assert all(path.exists() for path in waiting)
+    assert server.keys() == keys
+    for name in ("done", "waiting"):
+        assert process("tag", "s3://photos/x", "-o", f"s3://photos/{name}").code == 0
+        assert f"{name}/labels.csv" in set(server.keys())
+
+
+def test_cache_is_not_cleared_of_what_a_run_uses(
+    server: BucketServer, process: Cli, photos: Path, model: Path, home: Path, tmp_path: Path
+) -> None:
+    server.put_folder(photos, "x")
+    tag("s3://photos/x", "m", output=tmp_path / "out")  # this process goes on
+    process("cache", "clear")
+    assert (home / "buckets" / "mirror" / "s3" / "photos" / "x" / "a.png").exists()
+
+
+def test_evaluation_whose_upload_was_killed_is_completed_with_force(
+    server: BucketServer, cli: Cli, shapes: Path, model: Path, home: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    server.write_fault = lambda key: "403" if key.endswith("metrics.json") else None
+    line = ("evaluate", shapes, "--model", "m", "--split", "all", "-o", "s3://photos/scores")
+    result = cli(*line)
+    assert "the same command with `--force` completes them" in result.err
+    server.write_fault = None
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "other"))
+    archive.import_archive(MODEL, "m")
+    assert "replace it with `--force`" in cli(*line).err
+    assert cli(*line, "--force").code == 0
+    assert "scores/metrics.json" in set(server.keys())
+    monkeypatch.setenv("LABELR_HOME", str(home))
+    assert cli(*line, "--force").code == 0
+
+
+@pytest.mark.slow
+def test_training_whose_upload_was_killed_is_completed_here_and_replaced_on_another_machine(
+    server: BucketServer, cli: Cli, shapes: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("fit", shapes, "-o", "s3://photos/birds", *tiny_options())
+    server.write_fault = lambda key: "403" if key.endswith("model.json") else None
+    assert "the same command with `--resume` completes them" in cli(*line).err
+    keys = server.keys()
+    server.write_fault = None
+    assert cli(*line, "--resume").code == 0
+    assert "birds/model.json" in set(server.keys())
+    for key in set(server.keys()) - set(keys):
+        server.client.delete_object(Bucket="photos", Key=key)
+    monkeypatch.setenv("LABELR_HOME", str(tmp_path / "other"))
+    assert "has neither a model nor a checkpoint" in cli(*line).err
+    assert cli(*line, "--force").code == 0
+    assert "birds/model.json" in set(server.keys())
 
 
 def test_folder_whose_images_are_all_deleted_keeps_its_results(

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -203,6 +204,22 @@ def register() -> None:
         files.contents[root(MIRROR)] = objects.bring
         for kind in (MIRROR, RESULTS):
             errors.shown_as.update({f"{root(kind) / scheme}{os.sep}": f"{scheme}://" for scheme in EXTRAS})
+        _hold_in_use()
+
+
+def in_use_file() -> Path:
+    """The file of which each process holds a shared lock that uses stand-ins."""
+    return root(MIRROR).with_name("in-use.lock")
+
+
+def _hold_in_use() -> None:
+    """Takes the shared lock until the process ends, so that nobody clears stand-ins: their objects would seem gone."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # there is no place to write, which the first stand-in reports, or no locks
+            in_use_file().parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(os.open(in_use_file(), os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)
 
 
 def _usable(found: Mapping[str, State]) -> dict[str, State]:

@@ -18,12 +18,13 @@ from labelr import files, locks, signals
 from labelr.buckets.addresses import RESULTS, THREADS, Address, call, connect, parse, root
 from labelr.buckets.mirror import State, find, register
 from labelr.buckets.objects import save
-from labelr.errors import LabelrError, pluralize
+from labelr.errors import BusyError, LabelrError, pluralize
 
 log = logging.getLogger(__name__)
 
 LAST = ("model.json", "metrics.json", "summary.json")
 """Files that say that a folder is complete, which are written after all others."""
+RECORD_FILE = "record.json"
 TRIAL = f"{files.DRAFT_PREFIX}trial{files.DRAFT_SUFFIX}"
 """An object that shows whether a bucket may be written."""
 ELSEWHERE = "check the permissions of the bucket, or name another place with `--output`"
@@ -47,10 +48,12 @@ class Record(msgspec.Struct):
     Attributes:
         synced: The files that were the same, by name.
         writing: The names that were about to be written into the bucket or deleted there; empty afterwards.
+        address: The address.
     """
 
     synced: dict[str, Synced] = {}
     writing: list[str] = []
+    address: str = ""
 
 
 def place_of(path: str | Path) -> Path:
@@ -110,6 +113,19 @@ def fetched(path: str | Path) -> str | Path:
         return folder.place
 
 
+def clear() -> None:
+    """Deletes the folders whose results are all in their buckets, except those that a run uses.
+
+    Raises:
+        OSError: If something cannot be deleted.
+    """
+    for path in root("records").glob(f"*/{RECORD_FILE}"):
+        with suppress(ValueError, msgspec.MsgspecError, BusyError):
+            address = parse(msgspec.json.decode(files.read_bytes(path), type=Record).address)
+            if address is not None:
+                _Folder(address).clear()
+
+
 class _Folder:
     """The folder of an address, and what is known of it.
 
@@ -131,18 +147,40 @@ class _Folder:
         """The folder, locked, with what the bucket holds."""
         register()
         with locks.locked(self._notes, self.place):
-            with suppress(OSError, msgspec.MsgspecError):
-                self._record = msgspec.json.decode(files.read_bytes(self._notes / "record.json"), type=Record)
+            self._load()
             self._pull()
             yield self
+
+    def clear(self) -> None:
+        """Deletes the folder if all that it holds is in the bucket.
+
+        Raises:
+            BusyError: If a run is using it.
+        """
+        with locks.locked(self._notes, self.place):
+            self._load()
+            local, synced = self._local(), self._record.synced
+            if self._record.writing or any(name not in synced or local[name] != synced[name].local for name in local):
+                return
+            for name in local:
+                (self.place / name).unlink()
+            (self._notes / RECORD_FILE).unlink(missing_ok=True)
+            for folder in sorted((path for path in self.place.rglob("*") if path.is_dir()), reverse=True):
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
 
     @property
     def is_changed(self) -> bool:
         """Whether files were changed since the folder was opened."""
         return self._local() != self._before
 
+    def _load(self) -> None:
+        with suppress(OSError, msgspec.MsgspecError):
+            self._record = msgspec.json.decode(files.read_bytes(self._notes / RECORD_FILE), type=Record)
+
     def _save(self) -> None:
-        files.write_atomically(self._notes / "record.json", msgspec.json.encode(self._record))
+        self._record.address = str(self._address)
+        files.write_atomically(self._notes / RECORD_FILE, msgspec.json.encode(self._record))
 
     def _pull(self) -> None:
         """Brings what is not here, and what somebody else has changed in the bucket since the last run."""
@@ -168,7 +206,9 @@ class _Folder:
             list(pool.map(self._download, wanted, [found[name].size for name in wanted]))
         self._before = self._local()
         if wanted or is_elsewhere:
-            self._record.synced = {name: Synced(found[name], self._before[name]) for name in {*same, *wanted}}
+            kept = {name: synced[name] for name in synced if name in (same if is_elsewhere else found)}
+            brought = {name: Synced(found[name], self._before[name]) for name in wanted}
+            self._record = Record({**kept, **brought}, [] if is_elsewhere else self._record.writing)
             self._save()
 
     def _is_mark(self, name: str) -> bool:
