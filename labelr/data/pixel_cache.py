@@ -201,7 +201,7 @@ def _describe_buckets() -> list[dict[str, Any]]:
         {
             "name": kind,
             "kind": kind,
-            "images": count,
+            "images": number,
             "bytes": num_bytes,
             "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
         }
