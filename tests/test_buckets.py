@@ -430,6 +430,29 @@ def test_bucket_that_may_not_be_written_is_an_error_before_any_image_is_read(
     assert server.read == []
 
 
+def test_update_that_was_killed_during_its_upload_is_completed_without_edited_files(
+    server: BucketServer, cli: Cli, photos: Path, model: Path
+) -> None:
+    (photos / "deep" / "broken.jpg").unlink()
+    tag(photos, "m", output="s3://photos/out")
+    (photos / "z.png").unlink()
+    server.stall_seconds = 3
+    server.write_fault = lambda key: "stall" if key.endswith("labels.csv") else None
+    server.requests.clear()
+    command = [sys.executable, "-m", "labelr", "tag", str(photos), "--model", "m", "-o", "s3://photos/out"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
+        while ("PUT", "/photos/out/labels.csv") not in server.requests and run.poll() is None:
+            time.sleep(0.02)
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
+    server.write_fault = None
+    result = cli("tag", photos, "-o", "s3://photos/out")
+    assert result.code == 0
+    assert "elsewhere" not in result.err
+    assert server.get("out/labels.csv").count(b"\n") == 4
+    assert not [key for key in server.keys("out/") if "z.png" in key]
+
+
 def test_signal_during_the_upload_says_how_to_complete_it(server: BucketServer, photos: Path, model: Path) -> None:
     server.put("start", b"")
     server.stall_seconds = 3

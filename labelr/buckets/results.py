@@ -48,11 +48,13 @@ class Record(msgspec.Struct):
     Attributes:
         synced: The files that were the same, by name.
         writing: The names that were about to be written into the bucket or deleted there; empty afterwards.
+        deleting: Those among them that a run had deleted here.
         address: The address.
     """
 
     synced: dict[str, Synced] = {}
     writing: list[str] = []
+    deleting: list[str] = []
     address: str = ""
 
 
@@ -141,6 +143,7 @@ class _Folder:
         self._record = Record()
         self._remote: dict[str, State] = {}
         self._before: dict[str, State] = {}
+        self._deleted: set[str] = set()
 
     @contextmanager
     def opened(self) -> Iterator["_Folder"]:
@@ -195,6 +198,8 @@ class _Folder:
             name not in synced or found.get(name) != synced[name].remote for name in {*found, *synced} - writing
         )
         wanted = [name for name in found if name not in (same if is_elsewhere else local)]
+        if not is_elsewhere and {*wanted} <= {*self._record.deleting}:  # else the copy is gone
+            self._deleted, wanted = {*wanted}, []
         if is_elsewhere:
             if any(name not in synced or local[name] != synced[name].local for name in local):
                 log.warning(
@@ -249,10 +254,10 @@ class _Folder:
     def _push(self) -> None:
         local, synced = self._local(), self._record.synced
         changed = [name for name in sorted(local) if name not in synced or local[name] != synced[name].local]
-        gone = sorted((self._before.keys() & self._remote.keys()) - local.keys())
+        gone = sorted(({*self._before, *self._deleted} & self._remote.keys()) - local.keys())
         if not changed and not gone:
             return
-        self._record.writing = [*changed, *gone]
+        self._record.writing, self._record.deleting = [*changed, *gone], gone
         self._save()
         log.info("writing %s to %s", pluralize(len(changed), "file"), self._address)
         last = [name for name in changed if name in LAST]
