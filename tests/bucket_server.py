@@ -24,12 +24,14 @@ class BucketServer:
     Attributes:
         requests: The method and the path of each request so far.
         fault: Chooses a fault for each GET of an object; None for none.
+        write_fault: Chooses a fault for each PUT and DELETE of an object; None for none.
         stall_seconds: How long a stalled answer takes.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        self.write_fault: Fault | None = None
         self.stall_seconds = 3.0
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
@@ -73,9 +75,9 @@ class BucketServer:
         return content
 
     def empty(self) -> None:
+        self.fault = self.write_fault = None
         for key in self.keys():
             self.client.delete_object(Bucket="photos", Key=key)
-        self.fault = None
         self.requests.clear()
 
     @property
@@ -87,7 +89,8 @@ class BucketServer:
         method, path = environ["REQUEST_METHOD"], unquote(environ["PATH_INFO"])
         self.requests.append((method, path))
         _, is_object, key = path.partition("/photos/")
-        fault = self.fault(key) if self.fault and method == "GET" and is_object and key else None
+        choose = {"GET": self.fault, "PUT": self.write_fault, "DELETE": self.write_fault}.get(method)
+        fault = choose(key) if choose and is_object and key else None
         if fault in ("500", "403"):
             start_response(f"{fault} Fault", [("Content-Type", "application/xml")])
             code = "InternalError" if fault == "500" else "AccessDenied"

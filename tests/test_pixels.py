@@ -181,6 +181,8 @@ def test_open_pixels_survive_clearing_the_cache(paths: list[Path]) -> None:
         "features": 0,
         "thumbnails": 0,
         "objects": 0,
+        "listed": 0,
+        "results": 0,
         "bytes": 7 * BYTES + 7 * 65 - 1,
     }
     assert pixel_cache.describe() == []
@@ -359,7 +361,15 @@ def test_half_deleted_segment_is_listed_and_cleared(paths: list[Path]) -> None:
     (segment,) = pixel_cache._segments(pixel_cache._stores()[0])
     (segment / pixel_cache.DIGESTS_FILE).unlink()
     assert [row["images"] for row in pixel_cache.describe()] == [0]
-    assert pixel_cache.clear() == {"images": 0, "features": 0, "thumbnails": 0, "objects": 0, "bytes": 7 * BYTES}
+    assert pixel_cache.clear() == {
+        "images": 0,
+        "features": 0,
+        "thumbnails": 0,
+        "objects": 0,
+        "listed": 0,
+        "results": 0,
+        "bytes": 7 * BYTES,
+    }
     assert pixel_cache.describe() == []
 
 

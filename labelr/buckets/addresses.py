@@ -30,6 +30,7 @@ FIRST_DELAY, MAX_DELAY = 0.5, 20.0
 CONNECT_SECONDS, READ_SECONDS = 10, 30
 """How long S3 may take to accept a connection, and to send the next bytes."""
 _ADDRESS = re.compile(rf"({'|'.join(EXTRAS)}):/+([^/].*)", re.IGNORECASE | re.DOTALL)
+_NO_BUCKET = re.compile(rf"({'|'.join(EXTRAS)}):/*", re.IGNORECASE)
 _QUERY = re.compile(r"\?[\w.%-]+=.*", re.DOTALL)
 """The end of a signed address, which gives access to everybody who sees it."""
 _CREDENTIALS = re.compile(r"(?!arn:)[^/@]*:.*@", re.DOTALL)
@@ -80,11 +81,14 @@ def parse(path: str | Path) -> Address | None:
     """The address that a text or path is; None for a path of this machine. `Path` has left one slash of two.
 
     Raises:
-        LabelrError: If it holds credentials, which do not belong into commands and records.
+        LabelrError: If it holds credentials, which do not belong into commands and records, or names no bucket.
     """
-    found = _ADDRESS.fullmatch(os.fspath(path))
-    if found is None or os.path.exists(path):
+    found, is_incomplete = _ADDRESS.fullmatch(os.fspath(path)), _NO_BUCKET.fullmatch(os.fspath(path))
+    if not (found or is_incomplete) or os.path.exists(path):
         return None
+    if found is None:
+        scheme = os.fspath(path).partition(":")[0].lower()
+        raise LabelrError(f"the name of the bucket is missing after {scheme}://", f"write `{scheme}://BUCKET/FOLDER`")
     scheme, name = found[1].lower(), found[2].rstrip("/")
     if _CREDENTIALS.match(name) or ("@" in name.partition("/")[0] and EXTRAS[scheme] != "azure"):
         raise LabelrError(
@@ -134,12 +138,12 @@ def connect(address: Address) -> tuple[Any, str]:
     return system, str(kind._strip_protocol(url))  # noqa: SLF001
 
 
-def call(place: Path, function: Callable[[], T]) -> T:
+def call(function: Callable[[], T]) -> T:
     """The result of a call to a server, tried again with growing delays after an error that may pass.
 
     Raises:
         OSError: If it fails for good. Its text is a reason for the user, without queries.
-        LabelrError: If the local file `place` cannot be written.
+        LabelrError: If a file of this machine cannot be written.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -148,7 +152,7 @@ def call(place: Path, function: Callable[[], T]) -> T:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-                raise files.write_error(place, error) from error
+                raise files.write_error(files.home(), error) from error
             is_last = attempt == ATTEMPTS or is_permanent(error)
             if is_last or not _wait(min(FIRST_DELAY * 2 ** (attempt - 1), MAX_DELAY)):
                 raise _failure(error, attempt) from error

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from labelr import errors, files
 from labelr.buckets import objects
-from labelr.buckets.addresses import EXTRAS, MIRROR, RESULTS, THREADS, Address, call, connect, parse, root
+from labelr.buckets.addresses import EXTRAS, MIRROR, RESULTS, THREADS, Address, address_of, call, connect, parse, root
 from labelr.errors import LabelrError, pluralize, preview
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ _START = 946_684_800
 """The year 2000: with 2^30 seconds more, times stay within the 32 bits of some file systems."""
 MAX_PART = 255
 """Bytes of the longest name of a file."""
+_VERSION = "?versionId="
+"""After this, s3fs takes the rest of a name for the version of an object."""
 _NOT_ON_WINDOWS = re.compile(r'[<>:"\\|?*]')
 
 
@@ -58,8 +61,32 @@ def local(path: str | Path) -> Path:
         return files.local_path(path)
     found = find(address)
     if not found:
-        raise LabelrError(f"{address} does not exist: the bucket has no such object or folder", "check its spelling")
+        return _empty_folder(address)
     return _mirror(address, found)
+
+
+def stand_in(path: Path) -> Path:
+    """The stand-in of what is at a path or an address, or is written there; a path of this machine is unchanged."""
+    address = address_of(path)
+    return path if address is None else address.place()
+
+
+def _empty_folder(address: Address) -> Path:
+    """An empty folder for an address at which there are no objects.
+
+    Raises:
+        LabelrError: If nothing shows that it was a folder: neither an object of its name, nor an earlier run.
+    """
+    system, name = connect(address)
+    if not (address.place().is_dir() or _exists(address, system, name)):
+        raise LabelrError(
+            f"there is nothing at {address}: the bucket has no object of this name, and none below it",
+            "check its spelling",
+        )
+    place = _mirror(address, {})
+    with files.writing(root(MIRROR)):
+        place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def local_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -78,7 +105,7 @@ def _local_file(path: str | Path) -> Path:
         return files.local_path(path)
     system, name = connect(address)
     try:
-        info = call(address.place(), lambda: system.info(name))
+        info = call(lambda: system.info(name))
     except FileNotFoundError:
         info = {}
     except OSError as error:
@@ -92,12 +119,15 @@ def find(address: Address) -> dict[str, State]:
     """The objects at an address and below it, by their names relative to it; that of the object itself is empty.
 
     Raises:
-        LabelrError: If they cannot be listed.
+        LabelrError: If they cannot be listed, or the bucket does not exist.
     """
     system, name = connect(address)
+    bucket = name.partition("/")[0]
     try:
-        found = call(address.place(), lambda: system.find(name, detail=True))
+        found = call(lambda: system.find(name, detail=True))
     except FileNotFoundError:
+        if not _exists(address, system, bucket):
+            raise LabelrError(f"there is no bucket {bucket}, in which {address} would be", "check its name") from None
         return {}
     except OSError as error:
         raise _no_access(address, error) from error
@@ -108,13 +138,24 @@ def find(address: Address) -> dict[str, State]:
     }
 
 
+def _exists(address: Address, system: Any, name: str) -> bool:
+    try:
+        return bool(call(lambda: system.exists(name)))
+    except OSError as error:
+        raise _no_access(address, error) from error
+
+
 def _no_access(address: Address, error: OSError) -> LabelrError:
     hint = {
         "s3": "check AWS_PROFILE and AWS_ENDPOINT_URL; for a public bucket, set FSSPEC_S3_ANON=true",
         "gcs": "check GOOGLE_APPLICATION_CREDENTIALS; for a public bucket, set FSSPEC_GCS_TOKEN=anon",
         "azure": "check AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and its key",
     }
-    return LabelrError(f"cannot list {address}: {error.strerror}", hint[EXTRAS[address.scheme]])
+    is_name = "Validation" in type(error.__cause__).__name__
+    return LabelrError(
+        f"cannot list {address}: {error.strerror}",
+        "correct the name of the bucket" if is_name else hint[EXTRAS[address.scheme]],
+    )
 
 
 def _mirror(address: Address, found: Mapping[str, State]) -> Path:
@@ -125,9 +166,10 @@ def _mirror(address: Address, found: Mapping[str, State]) -> Path:
     """
     place = address.place()
     register()
-    wanted = _usable(found)
-    unusable = found.keys() - wanted.keys()
-    with files.writing(place):
+    versioned = {name for name in found if address.scheme == "s3" and _VERSION in name}
+    wanted = _usable({name: state for name, state in found.items() if name not in versioned})
+    unusable = found.keys() - wanted.keys() - versioned
+    with files.writing(root(MIRROR)):  # messages would show the address in place of a stand-in
         present = _clear_way(place, wanted)
         for name, state in wanted.items():
             if present.get(name) != state:
@@ -135,9 +177,10 @@ def _mirror(address: Address, found: Mapping[str, State]) -> Path:
                     _make(place / name if name else place, state, is_new=name not in present)
                 except FileExistsError:
                     unusable.add(name)
-    if unusable:
-        count, names = pluralize(len(unusable), "object"), preview(sorted(map(repr, unusable)))
-        log.warning("left out: %s in %s whose names no file can have: %s", count, address, names)
+    for left_out, reason in ((unusable, "no file can have"), (versioned, f"s3fs cannot read because of {_VERSION!r}")):
+        if left_out:
+            count, names = pluralize(len(left_out), "object"), preview(sorted(map(repr, left_out)))
+            log.warning("left out: %s in %s whose names %s: %s", count, address, reason, names)
     return place
 
 
@@ -161,6 +204,22 @@ def register() -> None:
         files.contents[root(MIRROR)] = objects.bring
         for kind in (MIRROR, RESULTS):
             errors.shown_as.update({f"{root(kind) / scheme}{os.sep}": f"{scheme}://" for scheme in EXTRAS})
+        _hold_in_use()
+
+
+def in_use_file() -> Path:
+    """The file of which each process holds a shared lock that uses stand-ins."""
+    return root(MIRROR).with_name("in-use.lock")
+
+
+def _hold_in_use() -> None:
+    """Takes the shared lock until the process ends, so that nobody clears stand-ins: their objects would seem gone."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # there is no place to write, which the first stand-in reports, or no locks
+            in_use_file().parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(os.open(in_use_file(), os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)
 
 
 def _usable(found: Mapping[str, State]) -> dict[str, State]:

@@ -138,7 +138,7 @@ def save(address: Address, place: Path, size: int) -> None:
         OSError: If the object cannot be read; its text is the reason.
         LabelrError: If the file cannot be written.
     """
-    with files.writing(place):
+    with files.writing(files.home()):  # messages would show the address in place of the file
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=place.parent)
         os.close(handle)
@@ -152,8 +152,8 @@ def save(address: Address, place: Path, size: int) -> None:
             raise OSError(f"{received:,} of {size:,} bytes received")
 
     try:
-        call(draft, download)
-        with files.writing(place):
+        call(download)
+        with files.writing(files.home()):
             draft.replace(place)
     finally:
         draft.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ before, and the same command resumes on this machine with what the folder holds.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,16 +14,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from labelr import files, locks
+from labelr import files, locks, signals
 from labelr.buckets.addresses import RESULTS, THREADS, Address, call, connect, parse, root
 from labelr.buckets.mirror import State, find, register
 from labelr.buckets.objects import save
-from labelr.errors import LabelrError, pluralize
+from labelr.errors import BusyError, LabelrError, pluralize
 
 log = logging.getLogger(__name__)
 
 LAST = ("model.json", "metrics.json", "summary.json")
 """Files that say that a folder is complete, which are written after all others."""
+RECORD_FILE = "record.json"
+TRIAL = f"{files.DRAFT_PREFIX}trial{files.DRAFT_SUFFIX}"
+"""An object that shows whether a bucket may be written."""
 ELSEWHERE = "check the permissions of the bucket, or name another place with `--output`"
 
 
@@ -45,10 +48,14 @@ class Record(msgspec.Struct):
     Attributes:
         synced: The files that were the same, by name.
         writing: The names that were about to be written into the bucket or deleted there; empty afterwards.
+        deleting: Those among them that a run had deleted here.
+        address: The address.
     """
 
     synced: dict[str, Synced] = {}
     writing: list[str] = []
+    deleting: list[str] = []
+    address: str = ""
 
 
 def place_of(path: str | Path) -> Path:
@@ -58,12 +65,16 @@ def place_of(path: str | Path) -> Path:
 
 
 @contextmanager
-def written(path: str | Path, marks: Sequence[str]) -> Iterator[Path]:
+def written(
+    path: str | Path, marks: Sequence[str], *, dry_run: bool = False, resume_option: str = ""
+) -> Iterator[Path]:
     """The folder for the results at a path or an address. At the end, also after an error, they are in the bucket.
 
     Args:
         path: The path, or the address.
         marks: How the names of some file start that results always have: a bucket's folder without one is refused.
+        dry_run: Whether the bucket stays as it is.
+        resume_option: The option that the same command needs to write what is not in the bucket yet; may be empty.
 
     Raises:
         LabelrError: If the bucket cannot be read or written, or holds something else there.
@@ -73,16 +84,21 @@ def written(path: str | Path, marks: Sequence[str]) -> Iterator[Path]:
     if address is None:
         yield files.local_path(path)
         return
-    with _Folder(address).opened(marks) as folder:
+    with _Folder(address, marks).opened() as folder:
+        if dry_run:
+            yield folder.place
+            return
+        folder.check_writable()
         try:
             yield folder.place
         except BaseException:
-            try:
-                folder.push()
-            except LabelrError as error:
-                log.warning("%s; the results are kept on this machine", error.message)
+            if folder.is_changed:
+                try:
+                    folder.push(resume_option)
+                except LabelrError as error:
+                    log.warning("%s", error.message)
             raise
-        folder.push()
+        folder.push(resume_option)
 
 
 def fetched(path: str | Path) -> str | Path:
@@ -95,8 +111,21 @@ def fetched(path: str | Path) -> str | Path:
     address = parse(path)
     if address is None:
         return path
-    with _Folder(address).opened(()) as folder:
+    with _Folder(address).opened() as folder:
         return folder.place
+
+
+def clear() -> None:
+    """Deletes the folders whose results are all in their buckets, except those that a run uses.
+
+    Raises:
+        OSError: If something cannot be deleted.
+    """
+    for path in root("records").glob(f"*/{RECORD_FILE}"):
+        with suppress(ValueError, msgspec.MsgspecError, BusyError):
+            address = parse(msgspec.json.decode(files.read_bytes(path), type=Record).address)
+            if address is not None:
+                _Folder(address).clear()
 
 
 class _Folder:
@@ -106,68 +135,140 @@ class _Folder:
         place: The folder.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, marks: Sequence[str] = ()) -> None:
         self._address = address
+        self._marks = tuple(marks)
         self.place = address.place(RESULTS)
         self._notes = root("records") / hashlib.sha256(str(address).encode()).hexdigest()[:16]
         self._record = Record()
+        self._remote: dict[str, State] = {}
+        self._before: dict[str, State] = {}
+        self._deleted: set[str] = set()
 
     @contextmanager
-    def opened(self, marks: Sequence[str]) -> Iterator["_Folder"]:
+    def opened(self) -> Iterator["_Folder"]:
         """The folder, locked, with what the bucket holds."""
         register()
         with locks.locked(self._notes, self.place):
-            with suppress(OSError, msgspec.MsgspecError):
-                self._record = msgspec.json.decode(files.read_bytes(self._notes / "record.json"), type=Record)
-            self._pull(marks)
+            self._load()
+            self._pull()
             yield self
 
-    def _save(self) -> None:
-        files.write_atomically(self._notes / "record.json", msgspec.json.encode(self._record))
+    def clear(self) -> None:
+        """Deletes the folder if all that it holds is in the bucket.
 
-    def _pull(self, marks: Sequence[str]) -> None:
-        """Brings what somebody else has changed in the bucket since the last run, if anything."""
-        found, record = find(self._address), self._record
-        if found and marks and not any(name.startswith(tuple(marks)) for name in found):
+        Raises:
+            BusyError: If a run is using it.
+        """
+        with locks.locked(self._notes, self.place):
+            self._load()
+            local, synced = self._local(), self._record.synced
+            if self._record.writing or any(name not in synced or local[name] != synced[name].local for name in local):
+                return
+            for name in local:
+                (self.place / name).unlink()
+            (self._notes / RECORD_FILE).unlink(missing_ok=True)
+            for folder in sorted((path for path in self.place.rglob("*") if path.is_dir()), reverse=True):
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether files were changed since the folder was opened."""
+        return self._local() != self._before
+
+    def _load(self) -> None:
+        with suppress(OSError, msgspec.MsgspecError):
+            self._record = msgspec.json.decode(files.read_bytes(self._notes / RECORD_FILE), type=Record)
+
+    def _save(self) -> None:
+        self._record.address = str(self._address)
+        files.write_atomically(self._notes / RECORD_FILE, msgspec.json.encode(self._record))
+
+    def _pull(self) -> None:
+        """Brings what is not here, and what somebody else has changed in the bucket since the last run."""
+        self._remote, local = _find(self._address), self._local()
+        found, synced, writing = self._remote, self._record.synced, {*self._record.writing}
+        if self._marks and found.keys() - synced.keys() - writing and not any(map(self._is_mark, found)):
             raise LabelrError(
                 f"{self._address} holds objects that are not results of labelr", "name another place with `--output`"
             )
-        known = {name: synced.remote for name, synced in record.synced.items()}
-        changed = {name for name in {*found, *known} if found.get(name) != known.get(name)}
-        if changed <= {*record.writing}:
-            return
-        local = self._local()
-        if any(local.get(name) != synced.local for name, synced in record.synced.items()) or local.keys() - known:
-            log.warning("%s was changed elsewhere, which replaces unfinished results of this machine", self._address)
-        wanted = [name for name in found if name in changed or local.get(name) != record.synced[name].local]
-        for name in local.keys() - found.keys():
-            (self.place / name).unlink(missing_ok=True)
+        same = {name for name in found if name in synced and synced[name] == (found[name], local.get(name))}
+        is_elsewhere = any(
+            name not in synced or found.get(name) != synced[name].remote for name in {*found, *synced} - writing
+        )
+        wanted = [name for name in found if name not in (same if is_elsewhere else local)]
+        if not is_elsewhere and {*wanted} <= {*self._record.deleting}:  # else the copy is gone
+            self._deleted, wanted = {*wanted}, []
+        if is_elsewhere:
+            if any(name not in synced or local[name] != synced[name].local for name in local):
+                log.warning(
+                    "%s was changed elsewhere, which replaces unfinished results of this machine", self._address
+                )
+            for name in local.keys() - found.keys():
+                (self.place / name).unlink(missing_ok=True)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
             list(pool.map(self._download, wanted, [found[name].size for name in wanted]))
-        self._remember(found)
+        self._before = self._local()
+        if wanted or is_elsewhere:
+            kept = {name: synced[name] for name in synced if name in (same if is_elsewhere else found)}
+            brought = {name: Synced(found[name], self._before[name]) for name in wanted}
+            self._record = Record({**kept, **brought}, [] if is_elsewhere else self._record.writing)
+            self._save()
 
-    def push(self) -> None:
-        """Writes what has changed here into the bucket, each object whole, and deletes what is gone here.
+    def _is_mark(self, name: str) -> bool:
+        return name.startswith(self._marks)
+
+    def check_writable(self) -> None:
+        """Writes a small object and deletes it, before there is work to lose.
+
+        Raises:
+            LabelrError: If that is not allowed.
+        """
+        self._run("write", TRIAL, lambda system, remote: system.pipe_file(remote, b""))
+        self._delete(TRIAL)
+
+    def push(self, resume_option: str) -> None:
+        """Writes what has changed here into the bucket, each object whole, and deletes what was deleted here meanwhile.
+
+        Args:
+            resume_option: The option that the same command needs to do so again.
 
         Raises:
             LabelrError: If the bucket cannot be written.
+            Stopped: If a signal has arrived.
         """
+        way = f"the same command{f' with `{resume_option}`' if resume_option else ''} completes them"
+        try:
+            self._push()
+        except LabelrError as error:
+            raise LabelrError(
+                f"{error.message}; the results are kept on this machine, and {way}", error.hint
+            ) from error
+        except (KeyboardInterrupt, signals.Stopped) as stopped:
+            log.warning("the results in %s are incomplete: %s from this machine", self._address, way)
+            if isinstance(stopped, signals.Stopped):
+                stopped.resume_option = resume_option
+            raise
+
+    def _push(self) -> None:
         local, synced = self._local(), self._record.synced
         changed = [name for name in sorted(local) if name not in synced or local[name] != synced[name].local]
-        gone = sorted(synced.keys() - local.keys())
+        gone = sorted(({*self._before, *self._deleted} & self._remote.keys()) - local.keys())
         if not changed and not gone:
             return
-        self._record.writing = [*changed, *gone]
+        self._record.writing, self._record.deleting = [*changed, *gone], gone
         self._save()
         log.info("writing %s to %s", pluralize(len(changed), "file"), self._address)
-        for names, write in (
-            ([name for name in changed if name not in LAST], self._upload),
-            ([name for name in changed if name in LAST], self._upload),
-            (gone, self._delete),
-        ):
+        last = [name for name in changed if name in LAST]
+        first = [name for name in changed if name not in LAST and self._is_mark(name)]
+        others = [name for name in changed if name not in {*last, *first}]
+        for names, write in ((first, self._upload), (others, self._upload), (last, self._upload), (gone, self._delete)):
             with ThreadPoolExecutor(THREADS, thread_name_prefix="write") as pool:
                 list(pool.map(write, names))
-        self._remember(find(self._address))
+        found = _find(self._address)
+        self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
+        self._save()
 
     def _local(self) -> dict[str, State]:
         """The size and time of each file of the results here."""
@@ -177,11 +278,6 @@ class _Folder:
                 status = path.stat()
                 found[path.relative_to(self.place).as_posix()] = State(status.st_size, status.st_mtime_ns)
         return found
-
-    def _remember(self, found: Mapping[str, State]) -> None:
-        local = self._local()
-        self._record = Record({name: Synced(found[name], local[name]) for name in found if name in local})
-        self._save()
 
     def _download(self, name: str, size: int) -> None:
         path = self.place / name
@@ -206,6 +302,10 @@ class _Folder:
         address = self._address / name
         system, remote = connect(address)
         try:
-            call(self.place, lambda: function(system, remote))
+            call(lambda: function(system, remote))
         except OSError as error:
             raise LabelrError(f"cannot {verb} {address}: {error.strerror}", ELSEWHERE) from error
+
+
+def _find(address: Address) -> dict[str, State]:
+    return {name: state for name, state in find(address).items() if not files.is_draft(Path(name))}

@@ -9,6 +9,13 @@ cache = opt.Commands(
     help="Manage the cache of decoded images, features, thumbnails and objects of buckets.",
     epilog=opt.epilog("labelr cache ls\nlabelr cache clear"),
 )
+OTHERS = (
+    ("thumbnails", "thumbnail", ""),
+    ("objects", "object", ""),
+    ("listed", "listed object", ""),
+    ("results", "file of results in a bucket", "files of results in buckets"),
+)
+"""What else is deleted, with its nouns."""
 
 
 @cache.command()
@@ -57,6 +64,6 @@ def clear(printing: opt.Printing) -> None:
     elif not printing.quiet:
         images, features, size = cleared["images"], cleared["features"], cleared["bytes"] / 1e6
         deleted = f"the pixels of {pluralize(images, 'image')} and the features of {pluralize(features, 'image')}"
-        for noun in ("thumbnail", "object"):
-            deleted += f", {pluralize(cleared[f'{noun}s'], noun)}" if cleared[f"{noun}s"] else ""
+        for name, noun, plural in OTHERS:
+            deleted += f", {pluralize(cleared[name], noun, plural)}" if cleared[name] else ""
         console.show_note(f"Deleted {deleted}, {size:,.0f} MB.")

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.buckets import objects
+from labelr.buckets import kept
 from labelr.data import thumbnails
 from labelr.locks import LOCK_FILE, delete_lock
 
@@ -32,7 +32,7 @@ SEGMENT_BYTES = 2**26
 """Segment size, and so the most work that a killed writer loses."""
 RESERVED_BYTES = 2**30
 """Disk space that is always left free."""
-KINDS = ("pixels", "features", "thumbnails", "objects")
+KINDS = ("pixels", "features", "thumbnails", "objects", "listed", "results")
 """What is in the cache."""
 ABSENT = (-1, -1)
 """The place of an image that is not in the cache."""
@@ -170,9 +170,9 @@ def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
 def describe() -> list[dict[str, Any]]:
     """Name, kind, number of images, bytes and time of last use of each store, the least recently used first.
 
-    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"`` or ``"objects"``, the last as they are in buckets.
+    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"``, or one of those of `kept`.
     """
-    rows = [*_describe_thumbnails(), *_describe_objects()]
+    rows = [*_describe_thumbnails(), *_describe_buckets()]
     for store in _stores():
         segments = list(_segments(store))
         used = max(map(_last_used, segments), default=_last_used(store))
@@ -196,21 +196,26 @@ def _describe_thumbnails() -> list[dict[str, Any]]:
     return [{**row, "used": used}]
 
 
-def _describe_objects() -> list[dict[str, Any]]:
-    found = objects.kept()
-    if not found:
-        return []
-    used = datetime.fromtimestamp(_last_used(found[-1]), UTC).isoformat(timespec="seconds")
-    size = sum(path.stat().st_size for path in found)
-    return [{"name": "objects", "kind": "objects", "images": len(found), "bytes": size, "used": used}]
+def _describe_buckets() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": kind,
+            "kind": kind,
+            "images": number,
+            "bytes": num_bytes,
+            "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
+        }
+        for kind, number, num_bytes, used in kept.describe()
+    ]
 
 
 def clear() -> Mapping[str, int]:
     """Deletes all stores, but no other files in them; a run that is reading one keeps what it has opened.
 
     Returns:
-        Of how many ``images`` the pixels were deleted, of how many the ``features``, how many ``thumbnails`` and
-        ``objects``, and how many ``bytes`` in all.
+        Of how many ``images`` the pixels were deleted, of how many the ``features``, how many ``thumbnails``,
+        ``objects``, ``listed`` objects and files of ``results`` in buckets, and how many ``bytes`` in all. Results that
+        are not in their bucket yet stay.
 
     Raises:
         LabelrError: If something cannot be deleted.
@@ -224,13 +229,18 @@ def clear() -> Mapping[str, int]:
                 with suppress(OSError):  # it holds something else
                     store.rmdir()
             thumbnails.cache_file().unlink(missing_ok=True)
-            for path in objects.kept():
-                path.unlink(missing_ok=True)
-    counts = {kind: sum(row["images"] for row in rows if row["kind"] == kind) for kind in KINDS}
+            kept.clear()
+    left = describe()
+    counts = {kind: _total("images", rows, kind) - _total("images", left, kind) for kind in KINDS}
     return {
         "images": counts["pixels"], "features": counts["features"], "thumbnails": counts["thumbnails"],
-        "objects": counts["objects"], "bytes": sum(row["bytes"] for row in rows),
+        "objects": counts["objects"], "listed": counts["listed"], "results": counts["results"],
+        "bytes": sum(_total("bytes", rows, kind) - _total("bytes", left, kind) for kind in KINDS),
     }  # fmt: skip
+
+
+def _total(column: str, rows: Iterable[Mapping[str, Any]], kind: str) -> int:
+    return sum(row[column] for row in rows if row["kind"] == kind)
 
 
 def _stores() -> list[Path]:

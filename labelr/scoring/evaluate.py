@@ -67,7 +67,8 @@ def evaluate(
     folders, options = locate_data(data, EvaluateOptions.of(options, **settings))
     suspects_file = files.local_path(suspects) if suspects is not None else None
     check_suspects_file(suspects_file, force=force)
-    with nullcontext() if output is None else results.written(output, (METRICS_FILE,)) as folder:
+    marks = (METRICS_FILE, PER_LABEL_FILE)
+    with nullcontext() if output is None else results.written(output, marks, resume_option="--force") as folder:
         return _evaluate_into(folder, folders, model, options, suspects_file, force=force, track=track)
 
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from labelr import files
 from labelr.buckets.addresses import path_or_address
-from labelr.buckets.mirror import local, local_files
+from labelr.buckets.mirror import local, local_files, stand_in
 from labelr.config import TagOptions
 from labelr.data.walk import PassedOver, Walker
 from labelr.errors import LabelrError
@@ -72,7 +72,7 @@ class Inputs:
                 raise LabelrError(f"{path} does not exist", "name a folder of images or image files")
         absolute = tuple(Path(os.path.abspath(path)) for path in (*given, *local_files(listed)))
         base = files.common_folder(path if os.path.isdir(path) else path.parent for path in absolute)
-        return cls(absolute, base, options, output.absolute() if output else None)
+        return cls(absolute, base, options, stand_in(output.absolute()) if output else None)
 
     @property
     def are_empty(self) -> bool:

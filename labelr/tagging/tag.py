@@ -280,7 +280,8 @@ def tag(
     chosen = TagOptions.of(options, **settings)
     check_formats(chosen.formats)
     paths = _paths(photos)
-    with results.written(_output_folder(paths, output, files_from), (f"{FOLDER}/",)) as folder:
+    place = _output_folder(paths, output, files_from)
+    with results.written(place, (f"{FOLDER}/",), dry_run=dry_run) as folder:
         return _tag_into(folder, paths, model, chosen, files_from, force=force, dry_run=dry_run, track=track)
 
 

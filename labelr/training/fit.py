@@ -37,7 +37,7 @@ from labelr.training.folds import cross_validate, finalize_folds
 from labelr.training.follower import follow
 from labelr.training.history import EpochRow, check_event_log, read_history
 from labelr.training.launch import opened, torchrun_devices
-from labelr.training.record import RunRecord, applied_settings, is_resumable
+from labelr.training.record import RECORD_FILE, RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def fit(
     folders, config = locate_data(data, torchrun_devices(TrainConfig.of(config, **settings)))
     events = _as_path(log_dir)
     check_event_log(events)
-    with nullcontext() if output is None else results.written(output, (store.INFO_FILE, store.RUN_FILE)) as place:
+    marks = (store.INFO_FILE, store.RUN_FILE, RECORD_FILE)
+    with nullcontext() if output is None else results.written(output, marks, resume_option="--resume") as place:
         return fit_located(
             folders, config, suspects=_as_path(suspects), name=name, output=place, force=force, resume=resume,
             log_dir=events, track=track,

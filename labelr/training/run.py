@@ -302,9 +302,17 @@ def _is_ours(folder: Path) -> bool:
     """Whether labelr wrote the model or run in a directory; other programs have a `model.json` or `run.json` too."""
     if folder.parent == store.models_folder() or any(folder.glob(store.WEIGHTS)):
         return True
-    for read, name in ((ModelInfo.read, store.INFO_FILE), (RunRecord.read, RUN_FILE)):
+    with suppress(LabelrError):
+        ModelInfo.read(folder / store.INFO_FILE)
+        return True
+    return _has_record(folder)
+
+
+def _has_record(folder: Path) -> bool:
+    """Whether a directory holds the record of a run, unfinished or finished."""
+    for name in (RUN_FILE, RECORD_FILE):
         with suppress(LabelrError):
-            read(folder / name)
+            RunRecord.read(folder / name)
             return True
     return False
 
@@ -319,8 +327,11 @@ def _check_links(folder: Path) -> None:
 
 def check_free(folder: Path, *, force: bool, resume: bool = False) -> None:
     """Raises LabelrError unless a directory is empty, or its content may be replaced or resumed."""
-    resumable, has_model = is_resumable(folder), (folder / store.INFO_FILE).is_file()
-    if not (_is_ours(folder) if resumable or has_model else _is_vacant(folder)):
+    resumable = is_resumable(folder)
+    if not resumable and not (folder / store.INFO_FILE).is_file():
+        _check_vacant(folder, is_replaced=force or resume)
+        return
+    if not _is_ours(folder):
         raise LabelrError(f"{folder} exists and is not a model", "choose another name or directory")
     if resumable:
         if not force and not resume:
@@ -328,15 +339,22 @@ def check_free(folder: Path, *, force: bool, resume: bool = False) -> None:
                 f"there is an unfinished run in {folder}",
                 f"resume it with the same command and `--resume`, or {START_OVER}",
             )
-    elif has_model:
-        if resume and not (folder / RECORD_FILE).is_file():
-            raise LabelrError(
-                f"the model in {folder} has no checkpoint to resume from", f"choose another name, or {START_OVER}"
-            )
-        if not force and not resume:
-            raise LabelrError(
-                f"there is a model in {folder} already", "choose another name, or replace it with `--force`"
-            )
+    elif resume and not (folder / RECORD_FILE).is_file():
+        raise LabelrError(
+            f"the model in {folder} has no checkpoint to resume from", f"choose another name, or {START_OVER}"
+        )
+    elif not force and not resume:
+        raise LabelrError(f"there is a model in {folder} already", "choose another name, or replace it with `--force`")
+
+
+def _check_vacant(folder: Path, *, is_replaced: bool) -> None:
+    """Raises LabelrError unless a directory is empty, or holds parts of a model that are replaced."""
+    if _is_vacant(folder):
+        return
+    if not _has_record(folder):
+        raise LabelrError(f"{folder} exists and is not a model", "choose another name or directory")
+    if not is_replaced:  # of a kill during its upload to a bucket
+        raise LabelrError(f"the run in {folder} has neither a model nor a checkpoint", START_OVER)
 
 
 def _clean_up(folder: Path) -> None:
