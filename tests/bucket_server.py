@@ -33,6 +33,7 @@ class BucketServer:
         self.fault: Fault | None = None
         self.write_fault: Fault | None = None
         self.stall_seconds = 3.0
+        self._stalled, self._lock = 0, threading.Lock()
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -76,6 +77,8 @@ class BucketServer:
 
     def empty(self) -> None:
         self.fault = self.write_fault = None
+        while self._stalled:  # of a process that was killed: it may still write
+            time.sleep(0.02)
         for key in self.keys():
             self.client.delete_object(Bucket="photos", Key=key)
         self.requests.clear()
@@ -96,8 +99,15 @@ class BucketServer:
             code = "InternalError" if fault == "500" else "AccessDenied"
             return [f"<Error><Code>{code}</Code><Message>on request</Message></Error>".encode()]
         if fault == "stall":
+            with self._lock:
+                self._stalled += 1
             time.sleep(self.stall_seconds)
-        answer: Any = self._app(environ, start_response)
+        try:
+            answer: Any = self._app(environ, start_response)
+        finally:
+            if fault == "stall":
+                with self._lock:
+                    self._stalled -= 1
         if fault != "cut":
             return answer  # type: ignore[no-any-return]
         content = b"".join(answer)
