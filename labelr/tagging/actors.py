@@ -188,8 +188,7 @@ class Actors:
         self._failures = 0
         self._looked = self._had_room = time.monotonic()
         self.started: Started | None = None
-        with signals.deferred():
-            self._look()
+        self._look()
 
     def _look(self) -> None:
         """Starts a worker wherever a node has room for one more."""

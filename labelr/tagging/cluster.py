@@ -103,7 +103,8 @@ def load_tagger(
         yield IdleTagger.load(model, loading)
         return
     with _connected(options) as connection, _shared_home(base) as home:
-        tagger = Tagger.load(model, loading)
+        with signals.deferred():  # raised within an import, `Stopped` may keep Python's lock, which Ray's imports need
+            tagger = Tagger.load(model, loading)
         connection.wait()
         device = ("cuda" if options.num_gpus else "cpu") if options.device == "auto" else options.device
         own = TagOptions(
@@ -112,7 +113,8 @@ def load_tagger(
             gallery=options.reads_images_again,  # writes none, but keeps the content of objects as one process does
         )  # fmt: skip
         folder = os.path.abspath(tagger.model.path)
-        actors = Actors(Worker(folder, own, base, home), options.num_gpus)
+        with signals.deferred():
+            actors = Actors(Worker(folder, own, base, home), options.num_gpus)
         started = actors.wait_for_start()
         if (started.version, started.digest) != (__version__, tagger.model.info.digest):
             raise LabelrError(
