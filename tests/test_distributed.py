@@ -198,7 +198,9 @@ def test_losses_do_not_depend_on_the_number_of_gpus_where_batchnorm_is_frozen(sh
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     losses = []
     for size in (1, 2):
-        lines = [[sys.executable, "-c", AS_GPUS, str(rank), str(size), str(tmp_path), str(shapes)] for rank in range(size)]
+        lines = [
+            [sys.executable, "-c", AS_GPUS, str(rank), str(size), str(tmp_path), str(shapes)] for rank in range(size)
+        ]
         running = [subprocess.Popen(line, env=environment) for line in lines]
         assert [process.wait(SECONDS) for process in running] == [0] * size
         losses.append(torch.load(tmp_path / f"{size}.pt", weights_only=True))
