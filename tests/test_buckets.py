@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from bucket_server import KEY_ID, SECRET, BucketServer
 from conftest import Cli, tiny_options
@@ -39,6 +40,7 @@ def _server() -> Iterator[BucketServer]:
 def server(_server: BucketServer, monkeypatch: pytest.MonkeyPatch) -> BucketServer:
     """The server with an empty bucket ``photos``, which this process and its children find."""
     _server.empty()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # one of another test has the address of its server
     for name, value in _server.environment.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
