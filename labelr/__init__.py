@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from labelr.scoring.compare import Comparison, compare
     from labelr.scoring.evaluate import evaluate
     from labelr.scoring.results import Evaluation
-    from labelr.tagging.tag import TagSummary, tag
+    from labelr.tagging.summary import TagSummary
+    from labelr.tagging.tag import tag
     from labelr.training.fit import FitResult, fit
     from labelr.tuning.trials import TuneResult
     from labelr.tuning.tune import tune
@@ -58,7 +59,8 @@ _MODULES = {
     "labelr.scoring.compare": ("Comparison", "compare"),
     "labelr.scoring.evaluate": ("evaluate",),
     "labelr.scoring.results": ("Evaluation",),
-    "labelr.tagging.tag": ("TagSummary", "tag"),
+    "labelr.tagging.summary": ("TagSummary",),
+    "labelr.tagging.tag": ("tag",),
     "labelr.training.fit": ("FitResult", "fit"),
     "labelr.tuning.trials": ("TuneResult",),
     "labelr.tuning.tune": ("tune",),

@@ -97,12 +97,18 @@ def deferred() -> Iterator[None]:
     raise_if_stopped()
 
 
-def stop_with_parent() -> None:
-    """Sends this process SIGTERM when the parent is gone, which holds the other end of stdin, also after a kill."""
+def stop_with_parent(*, at_once: bool = False) -> None:
+    """Sends this process SIGTERM when the parent is gone, which holds the other end of stdin, also after a kill.
+
+    Args:
+        at_once: Whether to end the process instead, whatever it waits for.
+    """
 
     def watch() -> None:
         while os.read(0, 1024):  # not by `sys.stdin`, whose lock would be held at exit
             pass
+        if at_once:
+            os._exit(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -25,6 +25,7 @@ UNNEEDED = (
     "asyncio", "http", "ssl", "xml", "multiprocessing", "psutil", "yaml", "python_calamine", "charset_normalizer",
     "filelock", "tifffile", "rich.markdown", "labelr.cli.fit", "labelr.cli.models", "labelr.cli.doctor", "labelr.xmp",
     "labelr.data.formats", "labelr.data.load", "labelr.data.embedded", "labelr.tagging.photo_files",
+    "labelr.tagging.cluster",
 )  # fmt: skip
 """What tagging with an ONNX file on stdout does without, each of which would delay the first label."""
 

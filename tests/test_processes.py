@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_OPTIONS, Cli, put, tiny_options
+from terminals import read_terminal
 
 from labelr import locks
 from labelr.cli import guide
@@ -209,10 +210,7 @@ def run_on_terminal(*command: str, columns: int = 100) -> tuple[int, str, str]:
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end, env=environment) as running:
         os.close(other_end)
-        shown = b""
-        with suppress(OSError):  # how the end of a terminal is told
-            while chunk := os.read(terminal, 65536):
-                shown += chunk
+        shown = read_terminal(terminal)
         out = running.stdout.read() if running.stdout else b""
     os.close(terminal)
     return running.returncode, out.decode(), shown.decode()

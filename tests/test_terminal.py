@@ -10,6 +10,7 @@ import pytest
 from rich.color import Color, ColorType
 from rich.style import Style
 from rich.text import Text
+from terminals import read_terminal
 
 READABLE = 2.5
 """The least contrast of colours, as defined by WCAG; grey on white, such as a placeholder in a form, has it."""
@@ -74,14 +75,9 @@ def on_terminal(*arguments: str, home: Path, width: int = 100, variables: dict[s
         command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment | (variables or {})
     ):
         os.close(terminal)
-        chunks = []
-        while True:
-            try:
-                chunks.append(os.read(master, 1 << 16))
-            except OSError:  # the command has ended
-                break
+        shown = read_terminal(master)
     os.close(master)
-    return b"".join(chunks).decode().replace("\r\n", "\n")
+    return shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.slow

@@ -94,9 +94,6 @@ def load_tagger(
     Raises:
         LabelrError: As `Tagger.load`, or if the cluster cannot be used.
     """
-    if options.ray == NO_CLUSTER:
-        yield Tagger.load(model, options)
-        return
     # the model is also loaded here, for its labels and thresholds, where there may be no GPU
     loading = replace(options, ray=NO_CLUSTER, num_gpus=0, device="cpu", amp=None, tf32=False)
     if is_idle:

@@ -119,9 +119,9 @@ class EpochLoop:
     """The state of a run between epochs: a trainer, the history so far, the best model, and the checkpoint."""
 
     def __init__(self, run: Run, dataset: Dataset, pixels: PixelSet, info: ModelInfo) -> None:
-        train_pixels = pixels.subset(dataset.split_rows("train"))
-        images = TrainImages.of(dataset.split("train"), train_pixels, run.config, run.runtime.device)
-        send_job(run.group, dataset.split("train"), images, info, run.config, run.runtime)
+        train, train_pixels = dataset.split("train"), pixels.subset(dataset.split_rows("train"))
+        images = TrainImages.of(train, train_pixels, run.config, run.runtime.device)
+        send_job(run.group, train, images, info, run.config, run.runtime)
         self.trainer = Trainer(images, info, run.config, run.runtime, _budget(run, images.steps), run.group)
         self.history: list[EpochRow] = []
         self._run = run

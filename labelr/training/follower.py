@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,17 +164,10 @@ def _silent() -> Iterator[None]:
         library.setLevel(before)
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the parent, which holds the other end of stdin, is gone."""
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
 def main() -> int:
     """Helps the process that has started this one; the exit code."""
     signals.install_handlers(signal.SIGTERM, signal.SIGINT, first=lambda: None)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signals.stop_with_parent(at_once=True)
     try:
         follow(is_watched=True)
     except signals.Stopped as stopped:

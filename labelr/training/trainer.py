@@ -137,7 +137,7 @@ class Trainer:
         self.average = AveragedNetwork(self.network, self._average)
 
     def _check_parts(self, batch_size: int) -> None:
-        """Raises SettingError if a batch is too small for so many GPUs; logs if it is for so many processes on CPUs."""
+        """Raises SettingError if a batch is too small for the number of GPUs, and warns if it leaves processes idle."""
         size = self.group.size
         if self.group.synchronises and batch_size < 2 * size:
             raise SettingError(

@@ -31,6 +31,7 @@ from labelr.data.synthetic import make_synthetic_dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pages import CHROMIUM  # which lies beside the tests
+from terminals import read_terminal
 
 PICTURES = Path(__file__).parents[2] / ".github"
 COLUMNS = 90
@@ -76,16 +77,11 @@ def run(command: str, folder: Path) -> bytes:
         os.environ |= {"LABELR_HOME": str(folder / "home"), "TERM": "xterm-256color", "COLUMNS": str(WIDE)}
         os.execvp(arguments[0], arguments)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", HIGH, WIDE, 0, 0))
-    chunks = []
-    while True:
-        try:
-            chunks.append(os.read(terminal, 1 << 16))
-        except OSError:  # the command has ended
-            break
+    output = read_terminal(terminal)
     os.waitpid(pid, 0)
     for path, shown in ((folder / "home", "~/.cache/labelr"), (folder, "~")):
-        chunks = [b"".join(chunks).replace(str(path).encode(), shown.encode())]
-    return chunks[0]
+        output = output.replace(str(path).encode(), shown.encode())
+    return output
 
 
 def screen_lines(output: bytes) -> Iterator[Text]:
