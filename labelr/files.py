@@ -130,7 +130,12 @@ def make_folder(folder: Path) -> Path:
         LabelrError: If it cannot be created.
     """
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise
+            return make_folder(folder)  # another process deleted it at this moment
     return folder
 
 

@@ -35,7 +35,7 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
         files.make_folder(folder)
         try:
             lock.acquire(timeout=0)
-        except (Timeout, FileNotFoundError) as error:  # a run that ends deletes its lock, and its empty folder
+        except (Timeout, FileNotFoundError, FileExistsError) as error:  # a run that ends deletes its lock, and folder
             if is_locked(folder) or time.monotonic() > deadline:
                 raise BusyError(
                     f"another run is writing to {owner or folder}",
@@ -78,10 +78,8 @@ def remove_folder(folder: Path) -> None:
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != LOCK_FILE and not files.is_deleted(path):
-                path.unlink(missing_ok=True)
-        with suppress(PermissionError):  # of Windows, where an empty one is deleted when it is released
-            (folder / LOCK_FILE).unlink(missing_ok=True)
+            elif (path.name != LOCK_FILE or path.lstat().st_size) and not files.is_deleted(path):
+                path.unlink(missing_ok=True)  # the lock of this process is deleted when it is released, and only once
     with suppress(FileNotFoundError), files.deleting(folder):
         if not any(map(files.is_deleted, folder.iterdir())):  # else the folder stays, empty once these files are gone
             folder.rmdir()

@@ -15,6 +15,7 @@ const zoom = { scale: 1, x: 0, y: 0 };
 let current = null; // the label that Space and u change
 let order = []; // the labels as listed
 let details = null; // the image with its cells
+let isVisible = false; // its thumbnail or the whole image has been loaded
 
 /** The labels in question; of an image without a question all. */
 const asked = () => (queueNow().asks ? itemNow().cells.map(({ label }) => label) : perLabel() ? [store.place.label] : []);
@@ -48,6 +49,7 @@ export async function show() {
 }
 
 function showPicture(item) {
+  isVisible = false;
   image.alt = item.name;
   image.src = thumbnail(item.image, 320);
   stage.classList.remove("failed");
@@ -76,6 +78,7 @@ export function zoomBy(factor, x = stage.clientWidth / 2, y = stage.clientHeight
 export const zoomOut = () => setZoom(1, 0, 0);
 
 function listenToStage() {
+  for (const event of ["load", "error"]) image.addEventListener(event, () => { isVisible ||= image.complete; });
   const at = ({ clientX, clientY }) => [clientX - stage.getBoundingClientRect().left, clientY - stage.getBoundingClientRect().top];
   stage.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -179,7 +182,7 @@ function drawConfirm() {
 /** Answers the labels in question that have no answer as they are shown, or all and undecided ones by "no"; goes on. */
 export async function confirm(all = false) {
   const item = itemNow();
-  if (!image.complete) return say("The image is still loading.");
+  if (!isVisible && !image.complete) return say("The image is still loading.");
   const { cells } = await detailsOf(item.image);
   if (itemNow() !== item) return undefined; // the key was pressed twice while they were loading
   if (!store.state.read_only) {
