@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ _further = partial(setting, panel="Further output")
 
 MAX_PIXELS = 200_000_000
 MAX_CELLS = 10_000_000
-DEFAULT_EPOCHS = 30
+MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_1000 = 30, 200, 60
+"""Without pretrained weights, 1,000 photographs are trained for 60 epochs, fewer for more, but not in proportion."""
+MIXUP, MIXUP_EPOCHS = 0.3, 45
+"""Without pretrained weights, runs of this many epochs or more mix images; in shorter ones that costs quality."""
 FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 30, 200
 """Pretrained weights are trained for this many epochs, and for more if they have less than this many steps."""
 DEFAULT_TRIALS = 20
@@ -46,6 +50,7 @@ PlotFormat = Literal["png", "svg"]
 PLOT_FORMATS: tuple[PlotFormat, ...] = get_args(PlotFormat)
 Criterion = Literal["map", "f1_micro", "f1_macro", "exact_match"]
 """The validation metric that epochs and settings are selected by."""
+DEFAULT_CRITERION: Criterion = "map"
 Layout = Literal[
     "auto", "wide", "tags", "long", "classes", "open-images", "camtrap-dp", "vertex", "label-studio", "cvat", "coco",
     "voc", "yolo", "tagged", "sidecar", "xmp", "folders",
@@ -210,7 +215,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     num_labels: int = _data(6, "Number of labels of synthetic images.", low=1, high=12)
 
     val_fraction: float = _split(
-        0.1, "Fraction of the images to select the best epoch and thresholds on.", low=0, below=1
+        0.1, "Fraction of the images to choose thresholds on, and to follow training.", low=0, below=1
     )
     test_fraction: float = _split(0.1, "Fraction of the images to test the trained model on.", low=0, below=1)
     folds: int | None = _split(
@@ -259,7 +264,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
 
     epochs: int | None = _searchable(
         None,
-        "Maximum number of epochs; auto: 30, or 13 or more for pretrained weights.",
+        "Number of epochs; auto: 60 for 1,000 photographs, 30 if synthetic, or 13 or more if pretrained.",
         low=1,
     )
     time: float | None = _training(
@@ -291,8 +296,10 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     )
     weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
     ema: float = _searchable(0.99, "Decay per step of the averaged weights, which are saved; 0: off.", low=0, below=1)
-    mixup: float = _searchable(
-        0.0, "Mix pairs of training images, with a ratio from Beta(mixup, mixup); 0: off.", low=0
+    mixup: float | None = _searchable(
+        None,
+        "Mix pairs of images by Beta(mixup, mixup); auto: 0.3 from 45 epochs on, 0 if pretrained.",
+        low=0,
     )
     augment: Literal["none", "light", "strong"] | None = _searchable(
         None, "Augmentation of training images: none, light or strong; auto: light, or strong if pretrained."
@@ -303,11 +310,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         "Train on smaller images first, full size in the last third; auto: yes, or no if pretrained.",
     )
     patience: int | None = _searchable(
-        None, "Stop after this many epochs without a better validation score; auto: 10.", low=1
+        None, "Stop after this many epochs without a better validation score. Default: train all epochs.", low=1
     )
-    select: Criterion = _training(
-        "map",
-        "Validation metric of the best epoch: map, f1_micro, f1_macro or exact_match.",
+    select: Criterion | None = _training(
+        None,
+        "Keep the best epoch by map, f1_micro, f1_macro or exact_match; auto: last, map with `--patience`.",
         metavar="METRIC",
     )
     target_precision: float | None = _training(
@@ -394,11 +401,16 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         optimizer = self.optimizer or ("adamw" if self.is_pretrained else "muon")
         default_lr = 1e-3 if self.is_pretrained else 4e-3 if is_synthetic or optimizer == "muon" else 1.5e-3
         has_width = self.init is None and self.backbone == "none"
+        epochs = self.epochs
+        if epochs is None and self.time is None:
+            epochs = self._default_epochs(num_train, num_train // batch_size, is_synthetic=is_synthetic)
+        is_long = not self.is_pretrained and (epochs or 0) >= MIXUP_EPOCHS
         return dataclasses.replace(
             self,
             image_size=self.image_size or default_size,
-            epochs=self.epochs or (None if self.time else self._default_epochs(num_train // batch_size)),
-            patience=self.patience or (None if self.time else 10),
+            epochs=epochs,
+            mixup=(MIXUP if is_long else 0.0) if self.mixup is None else self.mixup,
+            select=self.select or (DEFAULT_CRITERION if self.patience else None),
             width=self.width or (0.5 if is_synthetic else 1.0) if has_width else None,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -411,10 +423,11 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
             workers=machine.workers,
         )
 
-    def _default_epochs(self, steps: int) -> int:
-        """The default number of epochs, given the steps of one."""
+    def _default_epochs(self, num_train: int, steps: int, *, is_synthetic: bool) -> int:
+        """The default number of epochs, given the images and the steps of one."""
         if not self.is_pretrained:
-            return DEFAULT_EPOCHS
+            wanted = 0 if is_synthetic else round(EPOCHS_OF_1000 * math.sqrt(1000 / max(1, num_train)))
+            return max(MIN_EPOCHS, min(MAX_EPOCHS, wanted))
         if self.train == "head":
             return 1
         return 1 + max(FINE_TUNING_EPOCHS, min(MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS // max(1, steps)))
@@ -638,7 +651,7 @@ class TuneOptions(Settings):
         1, "Trials to run in parallel, each in a process; they share the CPU threads.", low=1, high=1024
     )
     metric: Criterion = _search(
-        "map",
+        DEFAULT_CRITERION,
         "Validation metric to maximise: map, or at threshold 0.5 f1_micro, f1_macro or exact_match.",
         metavar="METRIC",
     )

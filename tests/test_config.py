@@ -251,10 +251,8 @@ def test_synthetic_images_get_a_smaller_network_unless_given() -> None:
 
 
 def test_time_limit_leaves_epochs_and_patience_open() -> None:
-    assert TrainConfig().resolved(CPU, num_train=100, is_synthetic=False).epochs == 30
     timed = TrainConfig(time=5).resolved(CPU, num_train=100, is_synthetic=False)
     assert (timed.epochs, timed.patience) == (None, None)
-    assert TrainConfig().resolved(CPU, num_train=100, is_synthetic=False).patience == 10
     assert TrainConfig(time=5, patience=3).resolved(CPU, num_train=100, is_synthetic=False).patience == 3
     assert TrainConfig(epochs=3).resolved(CPU, num_train=100, is_synthetic=False).epochs == 3
 
@@ -269,8 +267,40 @@ def test_pretrained_weights_get_settings_of_their_own() -> None:
     assert TrainConfig(backbone="resnet18", train="head").resolved(CPU, num_train=9, is_synthetic=False).epochs == 1
 
 
+@pytest.mark.parametrize(
+    ("num_train", "epochs"), [(2, 200), (250, 120), (1000, 60), (1600, 47), (4000, 30), (10**6, 30)]
+)
+def test_few_photographs_are_trained_on_for_more_epochs_with_mixup(num_train: int, epochs: int) -> None:
+    config = TrainConfig().resolved(CPU, num_train=num_train, is_synthetic=False)
+    assert (config.epochs, config.mixup) == (epochs, 0.3 if epochs >= 45 else 0.0)
+    assert TrainConfig().resolved(CPU, num_train=num_train, is_synthetic=True).epochs == 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "mixup"),
+    [
+        ({"epochs": 44}, 0.0),
+        ({"epochs": 45}, 0.3),
+        ({"epochs": 45, "mixup": 0.0}, 0.0),
+        ({"epochs": 2, "mixup": 0.1}, 0.1),
+        ({"time": 60}, 0.0),
+        ({"epochs": 60, "backbone": "resnet18"}, 0.0),
+        ({"epochs": 60, "backbone": "resnet18", "weights": "none"}, 0.3),
+    ],
+)
+def test_images_are_mixed_in_long_runs_from_scratch_unless_given(settings: dict[str, object], mixup: float) -> None:
+    assert TrainConfig.of(settings).resolved(CPU, num_train=1000, is_synthetic=False).mixup == mixup
+
+
+@pytest.mark.parametrize(
+    ("settings", "select"), [({}, None), ({"patience": 3}, "map"), ({"select": "f1_macro"}, "f1_macro")]
+)
+def test_best_epoch_is_selected_only_on_request(settings: dict[str, object], select: str | None) -> None:
+    assert TrainConfig.of(settings).resolved(CPU, num_train=1000, is_synthetic=False).select == select
+
+
 @pytest.mark.parametrize(("num_train", "steps"), [(90, 200), (20, 60), (800, 12 * 25)])
-def test_few_images_are_trained_on_for_more_epochs(num_train: int, steps: int) -> None:
+def test_few_images_fine_tune_for_more_epochs(num_train: int, steps: int) -> None:
     config = TrainConfig(backbone="resnet18").resolved(CPU, num_train=num_train, is_synthetic=False)
     assert config.epochs is not None
     assert config.batch_size is not None

@@ -104,10 +104,14 @@ def test_metrics_json_holds_the_metrics_of_the_test_split(trained: Model) -> Non
 
 
 @pytest.mark.slow
-def test_saved_epoch_is_the_best_by_validation(shapes: Path) -> None:
-    model, history, _ = fit(shapes, {**TINY, "epochs": 5, "lr": 0.02})
-    best = history["val_map"].idxmax()
-    assert model.info.best_epoch == best
+def test_saved_epoch_is_the_last_or_the_best_by_validation(shapes: Path) -> None:
+    settings = {**TINY, "epochs": 5, "lr": 0.02, "seed": 1}
+    assert fit(shapes, settings).model.info.best_epoch == 5
+    model, history, _ = fit(shapes, {**settings, "select": "f1_macro"}, name="selected")
+    assert model.info.best_epoch == history["val_f1_macro"].idxmax() < 5
+    stopping = fit(shapes, {**settings, "patience": 1}, name="stopping")
+    assert stopping.model.info.config["select"] == "map"
+    assert stopping.model.info.best_epoch == stopping.history["val_map"].idxmax()
 
 
 def test_labels_that_no_image_has_are_an_error(tmp_path: Path) -> None:
@@ -164,7 +168,9 @@ def test_more_than_a_fifth_of_broken_images_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_infinite_loss_stops_training_and_keeps_the_best_model(shapes: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_infinite_loss_stops_training_and_keeps_the_model_of_the_epoch_before(
+    shapes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
         if not callable(description) or not description().startswith("epoch 2/3"):
             return items
@@ -173,7 +179,7 @@ def test_infinite_loss_stops_training_and_keeps_the_best_model(shapes: Path, cap
     with pytest.raises(LabelrError, match=r"the loss became .* in epoch 2, step 1"):
         fit(shapes, {**TINY, "epochs": 3, "mixup": 0}, name="spoilt", track=track)
     model = labelr.load("spoilt")
-    assert f"the best model so far, of epoch 1, is in {model.path}" in caplog.text
+    assert f"the model of epoch 1 is in {model.path}" in caplog.text
     assert not model.info.complete
     assert all(tensor.isfinite().all() for tensor in model.module.state_dict().values())
 

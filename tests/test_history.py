@@ -74,23 +74,25 @@ def test_best_epoch_is_chosen_by_the_selected_score_else_the_loss_else_the_last(
 
 
 @pytest.mark.parametrize(
-    ("scores", "starts_with_head", "best"),
+    ("scores", "starts_with_head", "select", "best"),
     [
-        ([0.5, 0.9, 0.9, 0.8], False, 2),
-        ([0.5, 0.9, 0.9, 0.8], True, 4),
-        ([0.7, 0.9, 0.8, 0.6], True, 3),
-        ([0.9, 0.9, 0.8], True, 1),
-        ([0.9], True, 1),
-        ([np.nan, np.nan, np.nan], True, 3),
+        ([0.5, 0.9, 0.9, 0.8], False, None, 4),
+        ([0.5, 0.9, 0.9, 0.8], False, "map", 2),
+        ([0.5, 0.9, 0.9, 0.8], True, None, 4),
+        ([0.5, 0.9, 0.9, 0.8], True, "map", 4),
+        ([0.7, 0.9, 0.8, 0.6], True, None, 3),
+        ([0.9, 0.9, 0.8], True, None, 1),
+        ([0.9], True, None, 1),
+        ([np.nan, np.nan, np.nan], True, None, 3),
     ],
 )
-def test_best_epoch_is_the_best_from_scratch_and_the_latest_better_than_a_head(
-    scores: list[float], starts_with_head: bool, best: int
+def test_best_epoch_is_the_last_or_the_one_selected_and_the_last_better_than_a_head(
+    scores: list[float], starts_with_head: bool, select: str | None, best: int
 ) -> None:
     rows = [
         make_row(epoch, score, 1 if starts_with_head and epoch == 1 else 20) for epoch, score in enumerate(scores, 1)
     ]
-    assert best_epoch(rows, "map").epoch == best
+    assert best_epoch(rows, select).epoch == best
 
 
 def make_row(epoch: int, score: float, trained_layers: int) -> EpochRow:

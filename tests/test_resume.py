@@ -198,9 +198,9 @@ def test_best_model_that_was_not_saved_before_a_kill_is_saved_on_resume(referenc
     assert essence(fit(shapes, THREE, name="run", resume=True)) == essence(reference)
 
 
-def test_missing_best_model_is_an_error(shapes: Path, run: Path) -> None:
+def test_missing_model_is_an_error(shapes: Path, run: Path) -> None:
     (run / "model.json").unlink()
-    with pytest.raises(LabelrError, match="the best model so far is gone"):
+    with pytest.raises(LabelrError, match="the model so far is gone"):
         fit(shapes, THREE, name="run", resume=True)
 
 
@@ -235,7 +235,7 @@ def test_other_settings_are_refused_with_their_names(shapes: Path, run: Path) ->
 def test_resolved_auto_settings_and_free_settings_may_be_given(
     reference: FitResult, shapes: Path, late_run: Path
 ) -> None:
-    named = {**THREE, "lr": 4e-3, "patience": 10, "checkpoint_minutes": 1.0, "cache_limit": 1.0, "workers": 2}
+    named = {**THREE, "lr": 4e-3, "mixup": 0.0, "checkpoint_minutes": 1.0, "cache_limit": 1.0, "workers": 2}
     assert essence(fit(shapes, named, name="run", resume=True)) == essence(reference)
 
 

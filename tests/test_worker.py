@@ -114,12 +114,17 @@ def test_trials_that_fall_behind_are_pruned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("space", "config", "first_rung"),
-    [({"lr": "0.1,0.2"}, {"epochs": 20}, 3), ({"epochs": "10,40"}, {}, 6), ({"epochs": "10..20"}, {}, 3)],
+    [
+        ({"lr": "0.1,0.2"}, {"epochs": 20}, 3),
+        ({"epochs": "10,40"}, {}, 6),
+        ({"epochs": "10..20"}, {}, 3),
+        ({"lr": "0.1,0.2"}, {}, 9),
+    ],
 )
 def test_first_rung_is_a_share_of_the_longest_trial(
     shapes: Path, space: dict[str, Any], config: dict[str, Any], first_rung: int
 ) -> None:
-    pruner = make_pruner(Plan.of([shapes], space, config, {"prune": True}))
+    pruner = make_pruner(Plan.of([shapes], space, config, {"prune": True}), auto_epochs=60)
     assert vars(pruner)["_min_resource"] == first_rung
 
 

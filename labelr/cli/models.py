@@ -336,7 +336,7 @@ def _show_model(description: Mapping[str, Any]) -> None:
         "path": description["path"],
         "created": description["created"][:16].replace("T", " "),
         "complete": "yes" if description["complete"] else "no: its training was stopped",
-        "best epoch": description["best_epoch"],
+        "epoch kept": description["best_epoch"],
         "data": ", ".join(description["data"]) or "not recorded",
         "network": description["architecture"]["backbone"] or "residual CNN",
         **_pretraining(description["pretraining"]),

@@ -249,8 +249,9 @@ def resolve_model(model: "str | Path | Model | None", options: MachineOptions | 
         log.info("using the %s model: %s", "newest" if pinned_model() is None else "default", loaded.summary)
     if not loaded.info.complete:
         log.warning(
-            "the training of %s was stopped: this is its best epoch so far, without calibration and thresholds",
+            "the training of %s was stopped: this is its epoch %d, without calibration and thresholds",
             loaded.name,
+            loaded.info.best_epoch,
         )
     return loaded
 

@@ -77,7 +77,7 @@ def _model(info: ModelInfo) -> list[str]:
         ("Output", f"a probability for each of {pluralize(len(info.labels), 'label')}"),
         ("Averaged over the mirror image", "yes" if preprocessing.flip_averaging else "no"),
         ("Calibration", f"temperature {calibration.temperature:.3f}, bias {calibration.bias:.3f}"),
-        ("Trained", f"{info.created[:10]}, best epoch {info.best_epoch}"),
+        ("Trained", f"{info.created[:10]}, epoch {info.best_epoch}"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
         ("Weights, SHA-256", info.weights["sha256"]),
     ]
@@ -118,7 +118,7 @@ def _labels(info: ModelInfo, result: Mapping[str, Any]) -> list[str]:
 def _limits(info: ModelInfo, result: Mapping[str, Any]) -> Iterator[str]:
     yield "It knows these labels only, and images like those that it was trained on: expect lower scores on others."
     if info.scored_on == "val":
-        yield "The scores are optimistic: the best epoch and the thresholds were chosen on the same images."
+        yield "The scores are optimistic: the thresholds were chosen on the same images."
     rare = [label for label in info.labels if info.counts.get(label, {}).get("positives", 0) < FEW_POSITIVES]
     found = {
         f"Labels with fewer than {FEW_POSITIVES} positives in all data": rare,

@@ -29,7 +29,7 @@ from labelr.scoring.results import PER_LABEL_FILE, Evaluation, write_results, wr
 from labelr.scoring.thresholds import Thresholds, choose_thresholds
 
 FITTED = ("train", "val")
-"""The splits that a model was fitted on: its weights on one, its best epoch and thresholds on the other."""
+"""The splits that a model was fitted on: its weights on one, its thresholds on the other."""
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +269,7 @@ def _report_data(model: Model, evaluation: Evaluation, split: str) -> ReportData
     images = {
         "auto": f"of {name} that the model was not trained on",
         "train": "that the model was trained on",
-        "val": "that the model's best epoch and thresholds were chosen on",
+        "val": "that the model's thresholds were chosen on",
         "test": "of the test split of the model's training run",
         "all": f"of {name}",
     }[split]

@@ -55,13 +55,14 @@ def train(
     epochs: int | None = None,
     after_epoch: Callable[[Sequence[EpochRow]], None] = lambda _: None,
 ) -> list[EpochRow]:
-    """Trains a model and saves its best epoch in the run's directory; resumes from the checkpoint there, if any.
+    """Trains a model and saves it in the run's directory; resumes from the checkpoint there, if any.
 
-    Training ends with the last epoch or at the deadline, or if validation has not improved for `patience` epochs.
+    Training ends with the last epoch or at the deadline, or if validation has not improved for `patience` epochs. The
+    model is saved after each epoch that is the one to keep so far: see `best_epoch`.
     `epochs` overrides the setting. `after_epoch` is called with the history after each epoch, and once after resuming.
 
     Raises:
-        LabelrError: If the loss becomes NaN, or the model cannot be saved; the best one so far is complete.
+        LabelrError: If the loss becomes NaN, or the model cannot be saved; the one so far is complete.
         Stopped: If a signal asked for it; the checkpoint is of the last step.
     """
     data = run.data or (str(dataset.source.parent.absolute()),)  # synthetic images have a folder too
@@ -116,7 +117,7 @@ def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
 
 
 class EpochLoop:
-    """The state of a run between epochs: a trainer, the history so far, the best model, and the checkpoint."""
+    """The state of a run between epochs: a trainer, the history so far, the model so far, and the checkpoint."""
 
     def __init__(self, run: Run, dataset: Dataset, pixels: PixelSet, info: ModelInfo) -> None:
         train, train_pixels = dataset.split("train"), pixels.subset(dataset.split_rows("train"))
@@ -126,12 +127,12 @@ class EpochLoop:
         self.history: list[EpochRow] = []
         self._run = run
         self._dataset = dataset
-        self._info = info  # of the best epoch, once it is saved
+        self._info = info  # of the kept epoch, once it is saved
         self._val_targets = dataset.split("val").targets
         self._val_pixels = pixels.subset(dataset.split_rows("val"))
         self._val_batcher = make_batcher(run.runtime, info.preprocessing.image_size)
         self._checkpoint = run.checkpoint()
-        self._best_created = ""  # when the best epoch ended; the saved model has the same time
+        self._best_created = ""  # when the kept epoch ended; the saved model has the same time
         self._seconds = 0.0  # of the current epoch, when the checkpoint was saved
         self._step_seconds = 0.0  # of training all layers, estimated
         self._start = 0.0  # of the current epoch, as if it had not been stopped
@@ -237,7 +238,7 @@ class EpochLoop:
         """Returns to the checkpoint of the run; False if there is none.
 
         Raises:
-            LabelrError: If it is damaged, or the best model so far is gone.
+            LabelrError: If it is damaged, or the model so far is gone.
         """
         if not self._checkpoint.load(self._restore):
             return False
@@ -256,7 +257,7 @@ class EpochLoop:
         self._info = replace(self._info, pretraining=state["pretraining"])
 
     def _restore_best(self) -> None:
-        """Takes over the best model so far, or saves it if the run was killed between its checkpoint and that."""
+        """Takes over the model so far, or saves it if the run was killed between its checkpoint and that."""
         folder = self._run.folder
         if (folder / store.INFO_FILE).is_file():
             saved = store.load_info(folder)
@@ -269,7 +270,7 @@ class EpochLoop:
                 store.save_info(folder, self._info)
                 return
         if self.trainer.losses or len(self.history) > self.best.epoch:
-            raise LabelrError(f"the best model so far is gone from {folder}", START_OVER)
+            raise LabelrError(f"the model so far is gone from {folder}", START_OVER)
         self._save_best()
 
     def _save_best(self) -> None:

@@ -34,7 +34,7 @@ from labelr.training.run import Run
 
 SCORED = {
     "test": "of the test split, which it was not trained on",
-    "val": "of the validation split, which its best epoch and thresholds were chosen on: scores are optimistic",
+    "val": "of the validation split, which its thresholds were chosen on: scores are optimistic",
     "folds": "in all, each predicted by a model that was not trained on it",
 }
 """The images that the scores of a new model are on, as phrases that follow their number."""

@@ -54,7 +54,7 @@ class FitResult:
     """The result of training. It can be unpacked: ``model, history, metrics = labelr.fit(...)``.
 
     Attributes:
-        model: The model of the best epoch, as saved.
+        model: The model of the kept epoch, as saved.
         epoch_rows: What was measured in each epoch.
         metrics: The metrics on the test split by name, or on the validation split without a test split; with folds,
             their means over the folds. NaN where not evaluable.
@@ -92,7 +92,7 @@ class FitResult:
             "Model": self.model.name,
             "Directory": self.model.path,
             "Labels": preview(info.labels, MAX_NAMES),
-            "Best epoch": f"{info.best_epoch} of {len(self.epoch_rows)}",
+            "Epoch kept": f"{info.best_epoch} of {len(self.epoch_rows)}",
         }
         scores = pd.DataFrame([headline(self.metrics)], index=text_index([self._scored_on], "metric"))
         return as_html("FitResult", facts, scores, self.history)
@@ -287,7 +287,7 @@ def _explain_failure(folder: Path) -> Iterator[None]:
         if (folder / store.INFO_FILE).is_file():
             info = store.load_info(folder)
             if not info.complete:
-                log.warning("the best model so far, of epoch %d, is in %s", info.best_epoch, folder)
+                log.warning("the model of epoch %d is in %s", info.best_epoch, folder)
         may_succeed = not isinstance(error, LabelrError) or isinstance(error.__cause__, OSError)
         if isinstance(error, Exception) and may_succeed and is_resumable(folder):
             log.warning("the progress is saved: resume with the same command and `--resume`")

@@ -60,7 +60,7 @@ class Folds:
 
 
 def cross_validate(run: Run, dataset: Dataset) -> Folds:
-    """Trains a model for each fold on the other folds, less a validation split that selects its best epoch.
+    """Trains a model for each fold on the other folds, less a validation split.
 
     Folds that a stopped run has finished are not trained again. The splits of the data set are not used.
 
@@ -103,7 +103,7 @@ def _train_fold(run: Run, dataset: Dataset, path: Path) -> None:
 
 
 def _read_fold(path: Path, shape: tuple[int, int]) -> tuple[Probs, int]:
-    """The predictions of one fold, and the best epoch of its model.
+    """The predictions of one fold, and the epoch of its model that was kept.
 
     Raises:
         LabelrError: If they are damaged, or of other images.
@@ -118,7 +118,7 @@ def _read_fold(path: Path, shape: tuple[int, int]) -> tuple[Probs, int]:
         if probs.shape != shape or probs.dtype != np.float32 or not ((probs >= 0) & (probs <= 1)).all():
             raise ValueError("it does not hold the probabilities of this fold")
         if best_epoch.shape != () or best_epoch.dtype.kind != "i" or best_epoch < 1:
-            raise ValueError("it does not hold the best epoch of this fold")
+            raise ValueError("it does not hold the kept epoch of this fold")
     return probs, int(best_epoch)
 
 

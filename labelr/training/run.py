@@ -178,7 +178,7 @@ class Run:
         self.discard_progress()
 
     def discard_progress(self) -> None:
-        """Deletes the record and checkpoint of an unfinished run; its best model so far stays."""
+        """Deletes the record and checkpoint of an unfinished run; its model so far stays."""
         for name in (RUN_FILE, CHECKPOINT_FILE):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / FOLDS_FOLDER, ignore_errors=True)

@@ -347,7 +347,7 @@ class Trainer:
         images = self.runtime.to_device(batch.images[rows.start - batch.first : rows.stop - batch.first])
         targets = self.runtime.to_device(batch.targets[rows])
         augmented = normalise(self.augment(images, batch.aspects[rows], size, generator), self.preprocessing)
-        mixed, mixed_targets = mixup(augmented, targets, self.config.mixup, generator)
+        mixed, mixed_targets = mixup(augmented, targets, cast("float", self.config.mixup), generator)
         with self._seeded_dropout(generator):
             logits = self._forward(replica, mixed).float()
         loss = masked_bce(logits, mixed_targets, batch.targets.numel())

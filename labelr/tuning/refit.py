@@ -113,7 +113,7 @@ def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Tr
         return None
     probs = predict_dataset(model.model.uncalibrated, test, options=result.plan.config, track=track)
     scores = metrics.score(probs, test.targets, DEFAULT_THRESHOLD)
-    val = best_epoch(model.epoch_rows, metric).score(metric)
+    val = best_epoch(model.epoch_rows, result.plan.config.select).score(metric)
     bias = {"val": val, "test": scores["map_macro" if metric == "map" else metric]}
     log.info(
         "%s of the best settings: %.4f on validation images, %.4f on test images: optimistic bias %+.4f",

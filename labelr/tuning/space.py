@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from labelr.config import DEFAULT_TRIALS, SEARCHABLE, TrainConfig, TuneOptions
+from labelr.config import DEFAULT_CRITERION, DEFAULT_TRIALS, SEARCHABLE, TrainConfig, TuneOptions
 from labelr.errors import preview, suggest
 from labelr.fields import ALIASES, SettingError, checked, is_number, kind_of, parsed
 
@@ -194,10 +194,12 @@ class Plan:
                 )
                 raise SettingError(f"unknown setting {key!r}", suggest(key, known, ALIASES))
         base = TrainConfig.of(config, **named, **single)
-        options = TuneOptions.of({"metric": base.select, **how})
+        options = TuneOptions.of({"metric": base.select or DEFAULT_CRITERION, **how})
         _check(base, searched, options)
         deadline = time.time() + 60 * options.time if options.time else None
-        return cls(tuple(map(str, data)), TrainConfig.of(base, select=options.metric), searched, options, deadline)
+        if base.select or base.patience or "patience" in searched.dimensions:
+            base = TrainConfig.of(base, select=options.metric)
+        return cls(tuple(map(str, data)), base, searched, options, deadline)
 
     @property
     def sampler(self) -> str:

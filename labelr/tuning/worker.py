@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from labelr import files, signals
-from labelr.config import DEFAULT_EPOCHS, TrainConfig
+from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import Runtime, explain_device_error, is_device_failure, is_out_of_memory, pick_runtime
@@ -66,7 +66,7 @@ class Worker:
     def __init__(self, plan: Plan, study: Study, data: Dataset, runtime: Runtime) -> None:
         self.name = uuid.uuid4().hex
         self.plan, self.study, self.data, self.runtime = plan, study, data, runtime
-        self.study.shared.pruner = make_pruner(plan)
+        self.study.shared.pruner = make_pruner(plan, resolve_point(plan, {}, runtime, data).epochs)
 
     def run(self) -> None:
         """Works until no process has work left, or the time is up.
@@ -129,7 +129,7 @@ class Worker:
             raise AttemptEndedError from error
 
     def _train(self, attempt: optuna.Trial) -> float:
-        """Trains the point of an attempt once for each seed; the mean of their best validation scores.
+        """Trains the point of an attempt once for each seed; the mean of their validation scores.
 
         If it is interrupted, its checkpoints stay, and the next attempt on this machine resumes from them.
         """
@@ -144,7 +144,7 @@ class Worker:
             run = Run(folder=folder, config=replace(config, seed=config.seed + seed), runtime=self.runtime)
             after_epoch = partial(self._after_epoch, attempt, config, list(histories))
             histories.append(train(run, self.data, after_epoch=after_epoch))
-        return fmean(self._best_scores(histories))
+        return fmean(self._scores(config, histories))
 
     def _make_sampler(self, point: int) -> BaseSampler:
         """The sampler of one point, seeded by its number: a point is the same whichever process draws it."""
@@ -171,7 +171,7 @@ class Worker:
         attempt.report(score, len(earlier) * epochs + history[-1].epoch)
         histories = [*earlier, history]
         seconds = round(sum(row.seconds for rows in histories for row in rows), 3)
-        progress = {"scores": self._best_scores(histories), "epochs": sum(map(len, histories)), "seconds": seconds}
+        progress = {"scores": self._scores(config, histories), "epochs": sum(map(len, histories)), "seconds": seconds}
         attempt.set_user_attr(PROGRESS, progress)
         is_last = len(histories) == options.seeds and history[-1].epoch == epochs
         if options.prune and not is_last and attempt.should_prune():
@@ -179,9 +179,8 @@ class Worker:
         if self.plan.is_late:
             raise AttemptEndedError
 
-    def _best_scores(self, histories: Sequence[Sequence[EpochRow]]) -> list[float]:
-        metric = self.plan.options.metric
-        return [best_epoch(history, metric).score(metric) for history in histories]
+    def _scores(self, config: TrainConfig, histories: Sequence[Sequence[EpochRow]]) -> list[float]:
+        return [best_epoch(history, config.select).score(self.plan.options.metric) for history in histories]
 
 
 def reason_of(error: Exception) -> str:
@@ -191,12 +190,13 @@ def reason_of(error: Exception) -> str:
     return f"{'memory ran out' if is_out_of_memory(error) else type(error).__name__}: {first_line(error)}"
 
 
-def make_pruner(plan: Plan) -> BasePruner:
+def make_pruner(plan: Plan, auto_epochs: int | None) -> BasePruner:
     """Asynchronous successive halving (Li et al. 2020), with rungs by the longest trial; or no pruning."""
     if not plan.options.prune:
         return NopPruner()
     epochs = plan.space.dimensions.get("epochs", Values((plan.config.epochs,)))
-    longest = max(choice or DEFAULT_EPOCHS for choice in epochs.choices) if isinstance(epochs, Values) else epochs.high
+    choices = epochs.choices if isinstance(epochs, Values) else (epochs.high,)
+    longest = max(choice or auto_epochs or 1 for choice in choices)
     return SuccessiveHalvingPruner(min_resource=math.ceil(FIRST_RUNG * longest), reduction_factor=HALVING)
 
 

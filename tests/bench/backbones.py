@@ -1,11 +1,12 @@
-"""What pretrained weights gain: trains on TRAIN in several ways with several seeds, scores on TEST. Run it alone.
+"""What settings gain: trains on TRAIN in several ways with several seeds, scores on TEST. Run it alone.
 
-    python tests/bench/backbones.py TRAIN TEST --way "head: --backbone efficientnet-lite0 --train head" \
+    python tests/bench/backbones.py TRAIN [TEST] --way "head: --backbone efficientnet-lite0 --train head" \
         --way "scratch: --epochs 30" [--images 100] [--peer lpft_peer.py --peer-python OTHER/bin/python] [--again]
 
 Each way is a name and options of `labelr fit`. Printed is a line for each run, and for each way the mean over the
 seeds of the scores at the model's own thresholds, and of the seconds of the whole command from an empty cache.
-`--images N` trains on N images of TRAIN, stratified by label; `--again` also times the same command once more, with the
+Without TEST, a stratified quarter of TRAIN is kept apart and scored: settings are chosen on that, never on a test
+folder. `--images N` trains on N images, stratified by label; `--again` also times the same command once more, with the
 cache that the first has filled. The peer runs once for each seed.
 """
 
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+HELD_OUT, HELD_OUT_SEED = 0.25, 123
 QUALITY = ("map_macro", "hamming_loss", "exact_match", "f1_macro")
 Scores = dict[str, float]
 
@@ -33,8 +35,8 @@ def run(*command: object) -> tuple[str, float]:
     return done.stdout, time.perf_counter() - start
 
 
-def subset(train: Path, number: int, seed: int, folder: Path) -> Path:
-    """A copy of some of the images of a folder, stratified by label, with their rows."""
+def parts(train: Path, shares: list[float], seed: int, folders: list[Path]) -> None:
+    """Copies shares of the images of a folder, stratified by label, with their rows: the first into these folders."""
     import numpy as np
 
     from labelr.config import ReadOptions
@@ -42,20 +44,17 @@ def subset(train: Path, number: int, seed: int, folder: Path) -> Path:
     from labelr.data.splits import stratified_split
 
     dataset = load_dataset([train], ReadOptions())
-    share = number / len(dataset)
-    chosen = stratified_split(
-        dataset.targets, dataset.digests, [share, 1 - share], groups=np.arange(len(dataset)), seed=seed
-    )
-    names = {file for file, part in zip(dataset.files, chosen, strict=True) if part == 0}
-    (folder / "images").mkdir(parents=True)
+    chosen = stratified_split(dataset.targets, dataset.digests, shares, groups=np.arange(len(dataset)), seed=seed)
     with (train / "labels.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
-    kept = [row for row in rows if row[0] in names]
-    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *kept])
-    for row in kept:
-        shutil.copy(train / "images" / row[0], folder / "images" / row[0])
-    return folder
+    for part, folder in enumerate(folders):
+        names = {file for file, chosen_part in zip(dataset.files, chosen, strict=True) if chosen_part == part}
+        (folder / "images").mkdir(parents=True)
+        kept = [row for row in rows if row[0] in names]
+        with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *kept])
+        for row in kept:
+            shutil.copy(train / "images" / row[0], folder / "images" / row[0])
 
 
 def run_labelr(train: Path, test: Path, options: list[str], seed: int, *, again: bool) -> Scores:
@@ -92,7 +91,7 @@ def main() -> None:
     """Runs every way with every seed, one seed after the other, so that all ways meet the same machine."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("test", type=Path, nargs="?")
     parser.add_argument("--way", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -106,17 +105,23 @@ def main() -> None:
     results: dict[str, list[Scores]] = {name: [] for name in ways}
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            train = arguments.train
+            train, test = arguments.train, arguments.test
+            if test is None:
+                whole, train, test = train, Path(folder) / "train", Path(folder) / "test"
+                parts(whole, [1 - HELD_OUT, HELD_OUT], HELD_OUT_SEED, [train, test])
             if arguments.images:
-                train = subset(train, arguments.images, seed, Path(folder) / f"{train.parent.name}-{arguments.images}")
+                whole, train = train, Path(folder) / f"{arguments.train.parent.name}-{arguments.images}"
+                with (whole / "labels.csv").open(encoding="utf-8") as file:
+                    share = arguments.images / (len(file.readlines()) - 1)
+                parts(whole, [share, 1 - share], seed, [train])
             for name, options in ways.items():
-                result = run_labelr(train, arguments.test, options.split(), seed, again=arguments.again)
+                result = run_labelr(train, test, options.split(), seed, again=arguments.again)
                 results[name].append(result)
                 line = {key: round(value, 4) for key, value in result.items()}
                 print(json.dumps({"way": name, "seed": seed, **line}), flush=True)
             if arguments.peer:
                 options = arguments.peer_options.split()
-                for stage in run_peer(arguments.peer_python, arguments.peer, train, arguments.test, options, seed):
+                for stage in run_peer(arguments.peer_python, arguments.peer, train, test, options, seed):
                     print(json.dumps({"way": "peer", "seed": seed, **stage}), flush=True)
     for name, runs in results.items():
         show_means(name, runs)

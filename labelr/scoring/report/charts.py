@@ -132,7 +132,7 @@ def last_value(history: History, column: str) -> float:
 
 
 def history_panels(history: History, best_epoch: int) -> list[Panel]:
-    """The charts of a training history with the best epoch marked; a chart without data is left out."""
+    """The charts of a training history with the kept epoch marked; a chart without data is left out."""
     val, train = history.get("val_loss", ()), history.get("train_loss", ())
     columns: History = {**history, "gap": np.subtract(val, train).tolist() if val and train else ()}
     subjects = (

@@ -229,7 +229,7 @@ def reproducibility_facts(
         ("Model", str(model.path)),
         ("Created", info.created),
         *([("Training time", f"{training_seconds / 60:.1f} minutes")] if training_seconds else []),
-        ("Best epoch", f"{info.best_epoch}"),
+        ("Epoch kept", f"{info.best_epoch}"),
         ("Weights, SHA-256", info.weights.get("sha256", "")),
         ("Seed", str(info.config.get("seed", ""))),
         *network_facts(info),
