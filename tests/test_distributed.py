@@ -41,7 +41,7 @@ def command(*arguments: object) -> list[str]:
 
 def long_options(epochs: int = 1000) -> list[str]:
     """The options of a run that is not over before it is disturbed."""
-    return [*tiny_options(batch_size=16, threads=4, epochs=epochs), "--micro-batch", "4", "--patience", "400"]
+    return [*tiny_options(batch_size=16, threads=4, epochs=epochs), "--micro-batch", "4"]
 
 
 def torchrun(processes: int, *arguments: object) -> list[str]:
@@ -226,7 +226,7 @@ def test_killed_process_ends_the_run_with_its_reason_and_another_number_resumes_
     assert "resume with the same command and `--resume`" in errors
     done = run(command(shapes, "--output", folder, "--resume", "--devices", 1, *long_options(40)))
     assert done.returncode == 0, done.stderr
-    fit(shapes, {**TINY, "batch_size": 16, "micro_batch": 4, "epochs": 40, "patience": 400}, output=tmp_path / "one")
+    fit(shapes, {**TINY, "batch_size": 16, "micro_batch": 4, "epochs": 40}, output=tmp_path / "one")
     assert digest(folder) == digest(tmp_path / "one")
 
 

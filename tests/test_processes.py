@@ -22,7 +22,7 @@ from labelr.cli import guide
 from labelr.model import store
 from labelr.model.predict import Model
 
-LONG = {"epochs": 5000, "patience": 5000}
+LONG = {"epochs": 5000}
 
 
 def fitting(*arguments: object) -> list[str]:
@@ -130,7 +130,7 @@ def mount(folder: Path, megabytes: int) -> None:
 def test_full_disk_leaves_the_best_model_complete_and_the_run_resumes_later(
     cli: Cli, shapes: Path, home: Path, tmp_path: Path
 ) -> None:
-    options = [shapes, *tiny_options(epochs=8, patience=8)]
+    options = [shapes, *tiny_options(epochs=8)]
     assert cli("fit", *options, "--output", tmp_path / "reference").code == 0
     disk = tmp_path / "disk"
     mount(disk, 12)

@@ -112,7 +112,7 @@ def test_machines_share_a_search_in_a_database(server: str, shapes: Path, tmp_pa
 def test_trial_of_a_process_that_died_is_tried_again_once_its_heartbeat_stops(
     server: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = [shapes, "--lr", "1e-3,4e-3", *tiny_options(epochs=30, patience=30), "--no-refit"]
+    options = [shapes, "--lr", "1e-3,4e-3", *tiny_options(epochs=30), "--no-refit"]
     running = start("killed", tmp_path / "one", server, *options)
     deadline = time.monotonic() + 120
     with closing(Study("killed", tmp_path / "look", server)) as study:

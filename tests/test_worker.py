@@ -166,7 +166,7 @@ def test_stopped_attempt_is_returned_to_the_queue_and_resumed(
 
 @pytest.mark.slow
 def test_time_ends_a_search_and_returns_its_point_to_the_queue(shapes: Path, tmp_path: Path) -> None:
-    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000, "patience": 5000}, {})
+    plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, {**TINY, "epochs": 5000}, {})
     with closing(Study("some", tmp_path / "study", None)) as study:
         worker = make_worker(plan, study)
         worker.plan = replace(plan, deadline=time.time() + 1)

@@ -112,10 +112,10 @@ train=$photos/train test=$photos/test
 step gpu_tests 120 "$python" -m pytest -q -p no:cacheprovider -p no:benchmark --rootdir "$root" -m gpu "${gpu_tests[@]}"
 
 # Training: its share of the bare step, and where the time goes.
-fit fit_128 90 -- "$train" --image-size "$small" --epochs "$full" --patience 100
+fit fit_128 90 -- "$train" --image-size "$small" --epochs "$full"
 step bare_128 40 "${bench[@]}" bare fit_128 "$device"
 fit profile_128 40 profile -- "$train" --image-size "$small" --epochs "$few" --no-progressive
-fit fit_224 90 -- "$train" --image-size "$large" --epochs "$half" --patience 100
+fit fit_224 90 -- "$train" --image-size "$large" --epochs "$half"
 step bare_224 40 "${bench[@]}" bare fit_224 "$device"
 fit profile_224 40 profile -- "$train" --image-size "$large" --epochs "$few" --no-progressive
 
