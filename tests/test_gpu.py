@@ -56,8 +56,8 @@ def make_trainer(shapes: Path, runtime: Runtime, *, room: int | None = None, **s
     """A trainer of a small network, for batches of 8 of 60 images; `room` is for images on the device."""
     dataset = load_dataset([shapes], ReadOptions())
     pixels = dataset.pixels(32, rule="squish", options=ReadOptions(), threads=1)
-    resolved = {"optimizer": "muon", "augment": "light", "progressive": False, "dropout": 0.0, "batch_size": 8}
-    config = TrainConfig(width=0.125, lr=1e-3, image_size=32, **{**resolved, **settings})
+    resolved = {"optimizer": "muon", "augment": "light", "mixup": 0.0, "progressive": False, "dropout": 0.0}
+    config = TrainConfig(width=0.125, lr=1e-3, image_size=32, **{**resolved, "batch_size": 8, **settings})
     images = TrainImages.of(dataset, pixels, config)
     if not runtime.is_cpu:
         images = TrainImages(**{**vars(images), "on_device": DeviceImages(pixels, runtime.device, room)})

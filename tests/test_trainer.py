@@ -24,7 +24,7 @@ def make_trainer(shapes: Path, image_size: int, precision: str = "fp32", threads
     """A trainer of a small network for ten steps of 8 images."""
     dataset = load_dataset([shapes], ReadOptions())
     pixels = dataset.pixels(image_size, rule="squish", options=ReadOptions(), threads=1)
-    resolved = {"optimizer": "muon", "augment": "light", "progressive": True, **settings}
+    resolved = {"optimizer": "muon", "augment": "light", "mixup": 0.0, "progressive": True, **settings}
     config = TrainConfig(width=0.125, lr=1e-3, batch_size=8, image_size=image_size, **resolved)
     images = TrainImages.of(dataset, pixels, config)
     runtime = Runtime(torch.device("cpu"), precision, threads, 1)
