@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from urllib.request import Request, urlopen
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -39,11 +40,14 @@ class BucketServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+        # moto keeps what is stored in the process, so that another server would show the objects of this one
+        urlopen(Request(f"{self.url}/moto-api/reset", method="POST")).close()
         self.client: Any = boto3.client(
             "s3", endpoint_url=self.url, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET,
             region_name="us-east-1",
         )  # fmt: skip
         self.client.create_bucket(Bucket="photos")
+        self.requests.clear()
 
     def close(self) -> None:
         self.client.close()
