@@ -86,7 +86,10 @@ def train(
             after_epoch(loop.history)
             signals.raise_if_stopped()
     if loop.trainer.progress < 1 and len(loop.history) > 1:
-        log.info("stopped early: validation has not improved for %s", pluralize(run.config.patience or 0, "epoch"))
+        log.info(
+            "stopped early: validation has not improved for %s; kept epoch %d",
+            pluralize(run.config.patience or 0, "epoch"), loop.best.epoch,
+        )  # fmt: skip
     seconds, waited = (sum(getattr(row, name) for row in loop.history) for name in ("seconds", "waited_seconds"))
     log.info(
         "trained for %s in %s s, %.1f %% of it spent waiting for images",
