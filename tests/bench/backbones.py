@@ -4,10 +4,10 @@
         --way "scratch: --epochs 30" [--images 100] [--peer lpft_peer.py --peer-python OTHER/bin/python] [--again]
 
 Each way is a name and options of `labelr fit`. Printed is a line for each run, and for each way the mean over the
-seeds of the scores at the model's own thresholds, and of the seconds of the whole command from an empty cache.
-Without TEST, a stratified quarter of TRAIN is kept apart and scored: settings are chosen on that, never on a test
-folder. `--images N` trains on N images, stratified by label; `--again` also times the same command once more, with the
-cache that the first has filled. The peer runs once for each seed.
+seeds of the scores at the model's own thresholds, and of the seconds and processor seconds of the whole command from an
+empty cache. Without TEST, a stratified quarter of TRAIN is kept apart and scored: settings are chosen on that, never on
+a test folder. `--images N` trains on N images, stratified by label; `--again` also times the same command once more,
+with the cache that the first has filled. The peer runs once for each seed.
 """
 
 import argparse
@@ -63,8 +63,11 @@ def run_labelr(train: Path, test: Path, options: list[str], seed: int, *, again:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LABELR_HOME"] = folder
         command = [*labelr, "fit", train, "--quiet", "--test-fraction", "0", "--seed", seed, *options]
+        before = os.times()
         model, seconds = run(*command)
-        result: Scores = {"seconds": seconds}
+        after = os.times()
+        processor = after.children_user + after.children_system - before.children_user - before.children_system
+        result: Scores = {"seconds": seconds, "processor_seconds": processor}
         if again:
             result["seconds_again"] = run(*command)[1]
         report = run(*labelr, "evaluate", test, "--model", model.strip(), "--split", "all", "--json", "--quiet")[0]
