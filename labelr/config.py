@@ -36,7 +36,7 @@ MAX_CELLS = 10_000_000
 MIN_EPOCHS, MAX_EPOCHS, EPOCHS_OF_1000 = 30, 200, 60
 """Without pretrained weights, 1,000 photographs are trained for 60 epochs, fewer for more, but not in proportion."""
 MIXUP, MIXUP_EPOCHS = 0.3, 45
-"""Without pretrained weights, runs of this many epochs or more mix images; in shorter ones that costs quality."""
+"""Without pretrained weights, runs of this many epochs or more mix images: it pays in 60, and costs quality in 15."""
 FINE_TUNING_EPOCHS, MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS = 12, 30, 200
 """Pretrained weights are trained for this many epochs, and for more if they have less than this many steps."""
 DEFAULT_TRIALS = 20

@@ -66,7 +66,8 @@ class Worker:
     def __init__(self, plan: Plan, study: Study, data: Dataset, runtime: Runtime) -> None:
         self.name = uuid.uuid4().hex
         self.plan, self.study, self.data, self.runtime = plan, study, data, runtime
-        self.study.shared.pruner = make_pruner(plan, resolve_point(plan, {}, runtime, data).epochs)
+        auto_epochs = resolve_point(plan, {}, runtime, data).epochs if plan.options.prune else None
+        self.study.shared.pruner = make_pruner(plan, auto_epochs)
 
     def run(self) -> None:
         """Works until no process has work left, or the time is up.
@@ -191,7 +192,10 @@ def reason_of(error: Exception) -> str:
 
 
 def make_pruner(plan: Plan, auto_epochs: int | None) -> BasePruner:
-    """Asynchronous successive halving (Li et al. 2020), with rungs by the longest trial; or no pruning."""
+    """Asynchronous successive halving (Li et al. 2020), with rungs by the longest trial; or no pruning.
+
+    `auto_epochs` is the number of epochs of a trial whose settings leave it open.
+    """
     if not plan.options.prune:
         return NopPruner()
     epochs = plan.space.dimensions.get("epochs", Values((plan.config.epochs,)))
