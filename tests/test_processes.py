@@ -401,7 +401,7 @@ def test_slurm_script_tags_its_share_of_the_images(installed: Path, shapes: Path
 
 @pytest.mark.slow
 def test_slurm_tasks_side_by_side_tag_all_images_once_and_one_is_requeued(installed: Path, shapes: Path) -> None:
-    for count in range(1200):
+    for count in range(6000):  # no task ends before its first commit, after a second
         link = installed / "many" / f"{count}.png"
         link.parent.mkdir(exist_ok=True)
         link.hardlink_to(shapes / "images" / f"{count % 60:05d}.png")
@@ -418,17 +418,17 @@ def test_slurm_tasks_side_by_side_tag_all_images_once_and_one_is_requeued(instal
             ["/bin/bash", script], cwd=installed, env=environment, stderr=subprocess.PIPE, text=True
         )
 
-    stopped, other = submit(0), submit(1)
     journal = installed / "labels-0" / ".labelr" / "journal.sqlite-wal"
-    while not (journal.exists() and journal.stat().st_size > 2**18):
-        assert stopped.poll() is None
-        time.sleep(0.01)
-    stopped.send_signal(signal.SIGTERM)  # as Slurm does a minute before the time is up
-    assert "Stopped by SIGTERM. Resume with: labelr tag --files-from part-0.txt" in stopped.communicate()[1]
-    assert stopped.returncode == 143
-    requeued = submit(0)
-    assert "of them in an earlier run" in requeued.communicate()[1]
-    other.communicate()
+    with submit(0) as stopped, submit(1) as other:
+        while not (journal.exists() and journal.stat().st_size > 2**17):  # after the first commit of results
+            assert stopped.poll() is None
+            time.sleep(0.01)
+        stopped.send_signal(signal.SIGTERM)  # as Slurm does a minute before the time is up
+        assert "Stopped by SIGTERM. Resume with: labelr tag --files-from part-0.txt" in stopped.communicate()[1]
+        assert stopped.returncode == 143
+        with submit(0) as requeued:
+            assert "of them in an earlier run" in requeued.communicate()[1]
+        other.communicate()
     assert (requeued.returncode, other.returncode) == (0, 0)
     rows = [(installed / f"labels-{task}" / "labels.csv").read_text().splitlines()[1:] for task in (0, 1)]
     names = [[row.partition(",")[0] for row in part] for part in rows]
