@@ -193,6 +193,8 @@ def test_labels_and_images_may_be_in_different_places(server: BucketServer, shap
         ("s3://photos/x", {"labels": "s3://photos/tables/labels.csv"}),
         ("s3://photos/tables", {"images": "s3://photos/x/images"}),
         ("s3://photos/tables", {"images": shapes / "images"}),
+        ("s3://photos/tables/labels.csv", {"images": "s3://photos/x/images"}),
+        (["s3://photos/x", "s3://photos/tables/labels.csv"], {}),
     ):
         assert read(data, **options).equals(expected), (data, options)
 

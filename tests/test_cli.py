@@ -629,11 +629,19 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
         (
             "fit",
             "`labelr fit` needs images to train on",
-            "`labelr fit photos`, or take synthetic images, `labelr fit --syn",
+            "`labelr fit photos`, or the label file, such as `labelr fit labels.csv --images photos`, or take syn",
         ),
         ("tune", "`labelr tune` needs images to train on", "`labelr tune photos`"),
-        ("check", "`labelr check` needs DATA: folders of labelled images", "add it, such as `labelr check photos`"),
-        ("evaluate", "`labelr evaluate` needs DATA: folders of labelled images", "such as `labelr evaluate photos`"),
+        (
+            "check",
+            "`labelr check` needs DATA: folders of labelled images",
+            "add it, such as `labelr check photos`",
+        ),
+        (
+            "evaluate",
+            "`labelr evaluate` needs DATA: folders of labelled images",
+            "such as `labelr evaluate photos`",
+        ),
         ("tag", "there are no images to tag", "name a folder, such as `labelr tag photos`"),
         ("models show", "`labelr models show` needs NAME: name or directory of a model", "`labelr models show photos`"),
         ("fit data --ephocs 3", "`labelr fit` has no option `--ephocs`", "did you mean `--epochs`?"),

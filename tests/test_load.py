@@ -1,6 +1,7 @@
 """From data folders to a table: images that are missing, several label files, several folders."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -314,6 +315,46 @@ def test_images_that_are_not_named_and_of_which_nothing_is_known_are_listed(tmp_
 def test_file_that_knows_nothing_is_an_error(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na.jpg,\nb.jpg,\n")
     assert "no image has a known label" in error_of(data).message
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (["photos/labels.csv"], {}),
+        (["photos/images", "tables/labels.csv"], {}),
+        (["tables/labels.csv"], {"images": "photos/images"}),
+        (["photos/first.csv", "photos/last.csv"], {}),
+    ],
+)
+def test_data_may_be_label_files(
+    data: list[str], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        put(tmp_path, f"photos/images/{name}", b"")
+    dog, other = "filename,dog\na.png,1\n", "filename,dog\nb.png,0\n"
+    both = f"{dog}b.png,0\n"
+    for name, text in (("photos/labels", both), ("tables/labels", both), ("photos/first", dog), ("photos/last", other)):
+        put(tmp_path, f"{name}.csv", text)
+    assert read(data, **options)["dog"].to_dict() == {"a.png": 1, "b.png": 0}
+
+
+def test_label_files_of_folders_follow_their_order(tmp_path: Path) -> None:
+    for name, value in (("one", 1), ("two", 0)):
+        put(tmp_path, f"{name}/{name}.png", b"")
+        put(tmp_path, f"{name}.csv", f"filename,dog\n{name}.png,{value}\n")
+    table = read([tmp_path / "one", tmp_path / "one.csv", tmp_path / "two", tmp_path / "two.csv"])
+    assert dict(zip(map(os.path.basename, table.index), table["dog"], strict=True)) == {"one.png": 1, "two.png": 0}
+
+
+def test_label_file_twice_and_an_archive_are_refused(tmp_path: Path) -> None:
+    path = put(tmp_path, "labels.csv", "filename,dog\na.png,1\n")
+    with pytest.raises(LabelrError, match=r"label files are given twice: as data, labels.csv, and with `--labels`"):
+        read([path], labels=[path])
+    archive = shutil.make_archive(str(tmp_path / "photos"), "gztar", tmp_path, "labels.csv")
+    with pytest.raises(LabelrError, match=r"photos\.tar\.gz is an archive") as caught:
+        read(archive)
+    assert caught.value.hint == "unpack it, and name the folder of its images and labels"
 
 
 def test_only_and_exclude_choose_labels(tmp_path: Path) -> None:

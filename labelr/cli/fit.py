@@ -51,8 +51,8 @@ def source_settings(command: str, data: list[Path] | None, synthetic: str | None
     if not data and synthetic is None:
         raise SettingError(
             f"`labelr {command}` needs images to train on",
-            f"name the folder of images and labels, such as `labelr {command} photos`, or take synthetic images, "
-            f"`labelr {command} --synthetic`",
+            f"name the folder of images and labels, such as `labelr {command} photos`, or the label file, such as "
+            f"`labelr {command} labels.csv --images photos`, or take synthetic images, `labelr {command} --synthetic`",
         )
     if data and synthetic is not None:
         raise SettingError("DATA and `--synthetic` exclude each other", "give one of them")

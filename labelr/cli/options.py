@@ -222,7 +222,7 @@ def argument(metavar: str, help: str, find: completion.Find | None = None) -> An
     return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete)
 
 
-_DATA = argument("DATA", "Folders of labelled images, read as one data set.")
+_DATA = argument("DATA", "Folders of labelled images, read as one data set, or label files.")
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[

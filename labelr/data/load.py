@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,13 +14,20 @@ import numpy as np
 
 from labelr import files, serialization
 from labelr.buckets import objects
-from labelr.buckets.addresses import path_or_address
+from labelr.buckets.addresses import parse, path_or_address
 from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import table_of_frame
-from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
+from labelr.data.label_files import (
+    SUFFIXES,
+    TEXT_SUFFIXES,
+    concat_tables,
+    find_sources,
+    read_sources,
+    splits_of,
+)
 from labelr.data.label_lists import (
     COMPLETE,
     FRAME,
@@ -127,18 +135,20 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
 def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     """The data folders in what `with_label_table` returns, and the options with which they are read.
 
-    A DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
+    Label files among the data become the setting ``labels``; without a folder, they are in that of their images. A
+    DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
     images: so a run can be resumed, and other processes can read the same table. A table of `read` knows its folder.
 
     Raises:
-        SettingError: If a DataFrame comes without the folder of its images, or with another label file.
+        SettingError: If a DataFrame comes without the folder of its images, or label files are given twice.
+        LabelrError: If an archive is given.
     """
     if data is None:
         return [], options
     if isinstance(data, (str, Path)):
-        return [path_or_address(data)], options
+        return _folders_and_labels([path_or_address(data)], options)
     if isinstance(data, Sequence):
-        return image_paths(data), options
+        return _folders_and_labels(image_paths(data), options)
     if isinstance(data, Mapping) or not hasattr(data, "columns"):
         kind = type(data).__name__
         raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")
@@ -149,6 +159,31 @@ def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
     if options.labels:
         raise SettingError("labels: a DataFrame holds the labels itself", "leave `labels` out")
     return [Path(images)], replace(options, images=str(images), labels=(str(_save_frame(frame)),))
+
+
+def _folders_and_labels(paths: Sequence[Path], options: OptionsT) -> tuple[list[Path], OptionsT]:
+    """The data folders among paths, and the options with the label files among them."""
+    labels = [path for path in paths if _is_label_file(path)]
+    if not labels:
+        return list(paths), options
+    if options.labels:
+        raise SettingError(
+            f"label files are given twice: as data, {labels[0].name}, and with `--labels`", "give them in one way"
+        )
+    folders = [path for path in paths if path not in labels]
+    if not folders:
+        folders = [Path(options.images)] if options.images else list(dict.fromkeys(path.parent for path in labels))
+    return folders, replace(options, labels=tuple(str(parse(path) or path) for path in labels))
+
+
+def _is_label_file(path: Path) -> bool:
+    """Whether a path of data is that of a file; what an address stands for is told by its ending."""
+    if parse(path) is not None:
+        return path.suffix.lower() in (*SUFFIXES, *TEXT_SUFFIXES)
+    archives = tuple(ending for _, endings, _ in shutil.get_unpack_formats() for ending in endings)
+    if path.is_file() and path.name.lower().endswith(archives):
+        raise LabelrError(f"{path} is an archive", "unpack it, and name the folder of its images and labels")
+    return path.is_file()
 
 
 def _save_frame(frame: "pd.DataFrame") -> Path:
