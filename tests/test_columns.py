@@ -432,3 +432,18 @@ def test_column_of_a_file_without_columns_is_refused(option: str, tmp_path: Path
     error = error_of(tmp_path, **{option: "dog" if option == "annotator" else ["dog"]})
     assert "has no columns" in error.message
     assert f"`--{option.replace('_', '-')}`" in error.hint
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("cells", [("fox", "wolf"), ("ja", "nein"), ("1", "0"), ("1", "")])
+def test_space_behind_every_file_name_does_not_divide_the_cells(
+    cells: tuple[str, str], delimiter: str, tmp_path: Path
+) -> None:
+    rows = [["filename", "dog", "cat"], *([f"{name}.jpg ", *cells] for name in "abcd")]
+    rows += [[f"{name}.jpg ", *reversed(cells)] for name in "efgh"]
+    names = [f"{name}.jpg" for name in "abcdefgh"]
+    data = make_data(tmp_path, "\n".join(map(delimiter.join, rows)) + "\n", names)
+    if cells[0] == "fox":
+        assert read_table(data, label_column=["dog"]).labels == ("fox", "wolf")
+    else:
+        assert_table(read_table(data), names, ["dog", "cat"], [[1.0, 0.0]] * 4 + [[0.0, 1.0]] * 4)

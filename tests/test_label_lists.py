@@ -14,7 +14,8 @@ import labelr
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
-from labelr.data.load import locate_data, read_labels
+from labelr.data.load import read_labels
+from labelr.data.locate import locate_data
 from labelr.fields import SettingError
 
 NAMES = ["a.jpg", "sub/b.jpg", "c.jpg"]

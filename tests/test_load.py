@@ -15,6 +15,7 @@ from PIL import Image
 
 from labelr.config import ReadOptions
 from labelr.data.dataset import write_labels
+from labelr.data.label_table import look_alikes
 from labelr.data.load import load_dataset, read, read_labels
 from labelr.errors import LabelrError
 
@@ -347,14 +348,56 @@ def test_label_files_of_folders_follow_their_order(tmp_path: Path) -> None:
     assert dict(zip(map(os.path.basename, table.index), table["dog"], strict=True)) == {"one.png": 1, "two.png": 0}
 
 
-def test_label_file_twice_and_an_archive_are_refused(tmp_path: Path) -> None:
-    path = put(tmp_path, "labels.csv", "filename,dog\na.png,1\n")
-    with pytest.raises(LabelrError, match=r"label files are given twice: as data, labels.csv, and with `--labels`"):
-        read([path], labels=[path])
-    archive = shutil.make_archive(str(tmp_path / "photos"), "gztar", tmp_path, "labels.csv")
-    with pytest.raises(LabelrError, match=r"photos\.tar\.gz is an archive") as caught:
-        read(archive)
-    assert caught.value.hint == "unpack it, and name the folder of its images and labels"
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (["one", "one.csv"], {"labels": "one.csv"}, "label files are given twice: as data, one.csv, and with"),
+        (["one.csv", "one"], {}, "the label file one.csv comes before the folder one"),
+        (["one", "two/labels.csv"], {}, "two/labels.csv is beside other images than those of one"),
+        (["one", "one.csv", "one.csv", "two"], {}, "2 folders need 2 label files, one behind each"),
+        (["one", "gone.csv"], {}, "the label file gone.csv does not exist"),
+        (["one", "one/one.png"], {}, "one/one.png is an image"),
+        (["one.tar.gz"], {}, r"one\.tar\.gz is an archive"),
+        (["one"], {"labels": "one.tar.gz"}, r"one\.tar\.gz is an archive"),
+    ],
+)
+def test_label_files_that_may_be_of_other_images_are_refused(
+    data: list[str], options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        put(tmp_path, f"{name}/{name}.png", b"")
+    for name in ("one.csv", "two/labels.csv"):
+        put(tmp_path, name, "filename,dog\none.png,1\n")
+    shutil.make_archive("one", "gztar", tmp_path, "one")
+    with pytest.raises(LabelrError, match=message) as caught:
+        read(data, **options)
+    assert caught.value.hint
+
+
+def test_rows_that_cannot_be_understood_are_the_reason_why_no_image_is_left(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na.jpg,1\na.jpg,0\nb.jpg,1\nb.jpg,0\n")
+    with pytest.raises(LabelrError, match=r"labels.csv: no row can be understood: .*a.jpg"):
+        read(data, skip_invalid=True)
+
+
+def test_labels_that_look_the_same_are_one_group() -> None:
+    labels = ["B\u00e4r", "Ba\u0308r", "Wild\u00adschwein", "Wildschwein", "dog", "Dog ", "cat"]
+    assert look_alikes(labels) == [labels[:2], labels[2:4], labels[4:6]]
+
+
+def test_label_for_which_no_cell_says_no_is_noted_where_empty_cells_are_unknown(tmp_path: Path) -> None:
+    text = "filename,dog,cat,seen\na.jpg,x,,yes\nb.jpg,,x,no\n"
+    data = make_data(tmp_path, text)
+    assert read_labels([data], ReadOptions()).findings.notes == (
+        "labels for which no cell says no: dog, cat; an empty cell counts as unknown (use `--blank no` if it means no)",
+    )
+    assert read_labels([data], ReadOptions(blank="unknown")).findings.notes == ()
+
+
+def test_name_of_an_attachment_is_that_before_its_address(tmp_path: Path) -> None:
+    rows = "".join(f"{name}.jpg (https://v5.airtable.example/v3/u/21/{name}),1\n" for name in "ab")
+    assert read(make_data(tmp_path, f"Photo,dog\n{rows}")).index.tolist() == ["a.jpg", "b.jpg"]
 
 
 def test_only_and_exclude_choose_labels(tmp_path: Path) -> None:

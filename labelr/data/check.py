@@ -17,7 +17,8 @@ from labelr.data.fix import FixedTable, fix_labels
 from labelr.data.formats.table import MARKS
 from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
-from labelr.data.load import Data, locate_data, read_labels
+from labelr.data.load import read_labels
+from labelr.data.locate import Data, locate_data
 from labelr.data.splits import split_dataset
 from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.frames import as_html, text_index

@@ -22,6 +22,7 @@ from labelr.fields import option_of
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
 """Suffixes of label files."""
 TEXT_SUFFIXES = (".txt", ".lst")
+ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 """Suffixes of lists of images with their labels, which are looked for where nothing else is found."""
 LOCK_PREFIX = "~$"
 """How the file begins that Excel writes while a spreadsheet is open."""
@@ -97,6 +98,8 @@ def _find_named(source: Source) -> list[Source]:
     """A file that the user names, or a folder, which may have a layout or hold label files."""
     if not os.path.exists(source.path):
         raise LabelrError(f"the label file {source.path} does not exist", "name an existing file with `--labels`")
+    if source.path.name.lower().endswith(ARCHIVES) and not source.is_folder:
+        raise LabelrError(f"{source.path} is an archive", "unpack it, and name what it holds")
     if not source.is_folder or recognise(source)[1]:
         return [source]
     return _find_readable(source.path, [source.beside(path) for path in _candidates(source)])[0] or [source]

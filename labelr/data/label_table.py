@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -235,10 +236,14 @@ def note_empty_images(
 
 
 def look_alikes(labels: Sequence[str]) -> list[list[str]]:
-    """Groups of labels that differ only in case, spaces, ``_`` or ``-``: possibly one label in several spellings."""
+    """Groups of labels that may be one in several spellings.
+
+    They differ only in case, spaces, ``_``, ``-``, invisible characters, or characters that Unicode calls compatible.
+    """
     alike = defaultdict(list)
     for label in labels:
-        alike[re.sub(r"[\s_-]+", "", label.casefold())].append(label)
+        visible = "".join(letter for letter in label if unicodedata.category(letter) != "Cf")
+        alike[re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", visible).casefold())].append(label)
     return [group for group in alike.values() if len(group) > 1]
 
 

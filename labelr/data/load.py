@@ -1,42 +1,22 @@
 """From data folders to a `Dataset`: label files read, image files matched and scanned."""
 
-import hashlib
 import logging
 import os
-import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelr import files, serialization
 from labelr.buckets import objects
-from labelr.buckets.addresses import parse, path_or_address
 from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
-from labelr.data.formats.spreadsheet import table_of_frame
-from labelr.data.label_files import (
-    SUFFIXES,
-    TEXT_SUFFIXES,
-    concat_tables,
-    find_sources,
-    read_sources,
-    splits_of,
-)
-from labelr.data.label_lists import (
-    COMPLETE,
-    FRAME,
-    NO_IMAGES_HINT,
-    TABLES_FOLDER,
-    image_paths,
-    is_from_python,
-    with_label_table,
-)
+from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
+from labelr.data.label_lists import COMPLETE, NO_IMAGES_HINT, is_from_python, with_label_table
 from labelr.data.label_table import (
     LabelTable,
     look_alikes,
@@ -45,6 +25,7 @@ from labelr.data.label_table import (
     split_in_name,
     spread_targets,
 )
+from labelr.data.locate import Data, locate_data
 from labelr.data.match_images import ImageFinder, Match
 from labelr.data.predicted import check_has_images
 from labelr.data.walk import FileIndex
@@ -59,10 +40,6 @@ if TYPE_CHECKING:
 MAX_UNREADABLE = 0.2
 """A larger share of unreadable images stops a run: then the folder is wrong, not a file."""
 
-Data: TypeAlias = "str | Path | Iterable[str | Path] | Mapping[str | Path, Any] | pd.DataFrame | None"
-"""A folder of labelled images, several that form one data set, a table of labels, paths of images with ``labels`` among
-the settings, or a mapping from paths to labels; None for synthetic images."""
-OptionsT = TypeVar("OptionsT", bound=ReadOptions)
 
 log = logging.getLogger(__name__)
 
@@ -130,76 +107,6 @@ def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
         )
     _log_findings(dataset)
     return dataset
-
-
-def locate_data(data: Data, options: OptionsT) -> tuple[list[Path], OptionsT]:
-    """The data folders in what `with_label_table` returns, and the options with which they are read.
-
-    Label files among the data become the setting ``labels``; without a folder, they are in that of their images. A
-    DataFrame is saved as a CSV in the cache directory, by its content, and becomes the label file of the folder of
-    images: so a run can be resumed, and other processes can read the same table. A table of `read` knows its folder.
-
-    Raises:
-        SettingError: If a DataFrame comes without the folder of its images, or label files are given twice.
-        LabelrError: If an archive is given.
-    """
-    if data is None:
-        return [], options
-    if isinstance(data, (str, Path)):
-        return _folders_and_labels([path_or_address(data)], options)
-    if isinstance(data, Sequence):
-        return _folders_and_labels(image_paths(data), options)
-    if isinstance(data, Mapping) or not hasattr(data, "columns"):
-        kind = type(data).__name__
-        raise SettingError(f"data: expected a folder, several, or a DataFrame, got {kind}", "make it a DataFrame")
-    frame: Any = data
-    images = options.images or frame.attrs.get("root")
-    if images is None:
-        raise SettingError("images: expected the folder of the images of the DataFrame", "pass `images=FOLDER`")
-    if options.labels:
-        raise SettingError("labels: a DataFrame holds the labels itself", "leave `labels` out")
-    return [Path(images)], replace(options, images=str(images), labels=(str(_save_frame(frame)),))
-
-
-def _folders_and_labels(paths: Sequence[Path], options: OptionsT) -> tuple[list[Path], OptionsT]:
-    """The data folders among paths, and the options with the label files among them."""
-    labels = [path for path in paths if _is_label_file(path)]
-    if not labels:
-        return list(paths), options
-    if options.labels:
-        raise SettingError(
-            f"label files are given twice: as data, {labels[0].name}, and with `--labels`", "give them in one way"
-        )
-    folders = [path for path in paths if path not in labels]
-    if not folders:
-        folders = [Path(options.images)] if options.images else list(dict.fromkeys(path.parent for path in labels))
-    return folders, replace(options, labels=tuple(str(parse(path) or path) for path in labels))
-
-
-def _is_label_file(path: Path) -> bool:
-    """Whether a path of data is that of a file; what an address stands for is told by its ending."""
-    if parse(path) is not None:
-        return path.suffix.lower() in (*SUFFIXES, *TEXT_SUFFIXES)
-    archives = tuple(ending for _, endings, _ in shutil.get_unpack_formats() for ending in endings)
-    if path.is_file() and path.name.lower().endswith(archives):
-        raise LabelrError(f"{path} is an archive", "unpack it, and name the folder of its images and labels")
-    return path.is_file()
-
-
-def _save_frame(frame: "pd.DataFrame") -> Path:
-    table = table_of_frame(frame, Path("DataFrame"))
-    content = serialization.rows_text(table.rows)
-    digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    kind = COMPLETE if frame.attrs.get(COMPLETE) else FRAME
-    path = files.home() / TABLES_FOLDER / f"{kind}-{digest}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, content)
-    return path
-
-
-def name_of_data(folders: Sequence[Path]) -> str:
-    """The default name of what is made from some data folders."""
-    return folders[0].resolve().name if folders else "synthetic"
 
 
 def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
@@ -312,6 +219,10 @@ def _make_dataset(
     Raises:
         LabelrError: If none of the images exists, or several names mean one image file.
     """
+    if not table.names and table.invalid:
+        raise LabelrError(
+            f"{source}: no row can be understood: {preview(table.invalid)}", "correct the rows of the file"
+        )
     if not table.names:
         raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
     rows = [row for row, file in enumerate(match.files) if file is not None]

@@ -17,6 +17,8 @@ from labelr.errors import LabelrError, preview
 
 MAX_DEPTH = 8
 """The number of leading folders of a name, at most, that may belong to another machine."""
+ATTACHMENT = re.compile(r"(.+) \(https?://\S+\)")
+"""A cell of Airtable: the name of an attached file, and its address."""
 UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
 ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
@@ -372,10 +374,12 @@ def _fold(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name as a path with forward slashes: the path of a URL, the file of a Label Studio upload.
+    """A name as a path with forward slashes: the path of a URL, the file of a Label Studio upload, of an attachment.
 
     In a web or file URL, characters are escaped and a query may follow; in a bucket's URL they are literal.
     """
+    if attachment := ATTACHMENT.fullmatch(name):
+        return str(attachment[1])
     scheme, is_url, rest = name.partition("://")
     if is_url and scheme.lower() not in ("http", "https", "file"):
         return rest.partition("/")[2].lstrip("/")

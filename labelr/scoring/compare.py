@@ -13,7 +13,8 @@ from labelr import serialization
 from labelr.config import CompareOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
-from labelr.data.load import Data, load_dataset, locate_data
+from labelr.data.load import load_dataset
+from labelr.data.locate import Data, locate_data
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.frames import format_number

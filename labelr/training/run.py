@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from labelr import files, locks, serialization, signals
 from labelr.config import TrainConfig
-from labelr.data.load import name_of_data
+from labelr.data.locate import name_of_data
 from labelr.data.splits import SPLITS_FILE
 from labelr.errors import BusyError, LabelrError, first_line
 from labelr.fields import SettingError

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.load import name_of_data
+from labelr.data.locate import name_of_data
 from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.store import RUN_FILE

@@ -19,7 +19,7 @@ from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_lists import with_label_table
-from labelr.data.load import Data, locate_data, name_of_data
+from labelr.data.locate import Data, locate_data, name_of_data
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime

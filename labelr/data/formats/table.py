@@ -288,7 +288,8 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     )
     delimiter = declared[1] if declared else _own_delimiter(path, probe) or best
     probed = _split_at_spaces(probe, 2 * PROBE_ROWS) if "\t" not in text and not declared else {}
-    if _is_aligned(probed) and (not any(any(fit) for fit in fitness.values()) or _starts_with_image(probed)):
+    is_fitting = any(any(fit) for fit in fitness.values())
+    if _is_aligned(probed) and (not is_fitting or _starts_with_image(probed, delimiter, fitness[delimiter][1])):
         limits.check_cells(path, text.count(" ") + CELLS_OF_ROW * text.count("\n"), "spaces and line breaks")
         split = _split_at_spaces(text)
         return Table(path, list(split.values()), list(split), "separated by spaces")
@@ -370,10 +371,15 @@ def _join_name(words: list[str]) -> list[str]:
     return [" ".join(words[: last + 1]), *words[last + 1 :]] if 0 < last < len(words) - 1 else words
 
 
-def _starts_with_image(lines: Mapping[int, Sequence[str]]) -> bool:
-    """Whether most lines start with a whole file name: commas are in the cell behind it then."""
-    probed = [cells[0] for cells in islice(lines.values(), 20)]
-    return 2 * sum(map(has_image_suffix, probed)) > len(probed)
+def _starts_with_image(lines: Mapping[int, Sequence[str]], delimiter: str, width: int) -> bool:
+    """Whether most lines start with a whole file name: delimiters are in the cell behind it then.
+
+    Not if they follow at once, or if they divide the header into as many cells, `width`, as the rows.
+    """
+    probed = list(islice(lines.values(), 20))
+    is_header = not has_image_suffix(probed[0][0]) and " ".join(probed[0]).count(delimiter) + 1 == width
+    starts = sum(has_image_suffix(name) and not "".join(rest).startswith(delimiter) for name, *rest in probed)
+    return not is_header and 2 * starts > len(probed)
 
 
 def _filled_rows(

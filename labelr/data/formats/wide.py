@@ -166,10 +166,20 @@ def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Target
     if blank_is_no:
         reason = "" if options.blank == "no" else "no cell says no, so "
         notes.append(f"{reason}an empty cell counts as no (use `--blank unknown` for unknown)")
+    elif options.blank == "auto" and not is_from_python(table.path):
+        notes += _note_on_unknown(table, marks)
     values = np.full(len(Mark), np.nan, dtype=np.float32)
     values[[Mark.YES, Mark.NO]] = 1, 0
     values[[Mark.MINUS, Mark.BLANK]] = 0 if minus_one == "no" else np.nan, 0 if blank_is_no else np.nan
     return values[marks.codes], notes
+
+
+def _note_on_unknown(table: Table, marks: Marks) -> list[str]:
+    """What to note where no cell of a column says no, so that its empty cells, which count as unknown, may do."""
+    has_yes, has_no, has_blank = ((marks.codes == mark).any(axis=0) for mark in (Mark.YES, Mark.NO, Mark.BLANK))
+    unsaid = [table.header[marks.columns[label]] for label in np.flatnonzero(has_yes & has_blank & ~has_no)]
+    hint = "an empty cell counts as unknown (use `--blank no` if it means no)"
+    return [f"labels for which no cell says no: {preview(unsaid)}; {hint}"] if unsaid else []
 
 
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
