@@ -381,6 +381,12 @@ def test_rows_that_cannot_be_understood_are_the_reason_why_no_image_is_left(tmp_
         read(data, skip_invalid=True)
 
 
+def test_names_that_differ_from_those_of_images_are_to_be_written_like_them(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog\na b.jpg,1\nc d.jpg,0\n", images=["a_b.jpg", "c_d.jpg"]))
+    assert "a b.jpg (there is a_b.jpg)" in error.message
+    assert error.hint == "write the names in the label file as those of the image files"
+
+
 def test_labels_that_look_the_same_are_one_group() -> None:
     labels = ["B\u00e4r", "Ba\u0308r", "Wild\u00adschwein", "Wildschwein", "dog", "Dog ", "cat"]
     assert look_alikes(labels) == [labels[:2], labels[2:4], labels[4:6]]

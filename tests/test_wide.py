@@ -349,3 +349,14 @@ def test_label_of_objects_may_be_named_error(yes: str, no: str, tmp_path: Path) 
         put(tmp_path, name)
     put(tmp_path, "labels.jsonl", "\n".join(objects))
     assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["error", "ok"], [[1, 0], [0, 1]])
+
+
+def test_columns_of_other_numbers_are_named_where_there_are_no_label_columns(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, "filename,dog,cat\na.jpg,0.1,3\nb.jpg,0.9,2\n"))
+    assert "has no label columns: dog, cat hold other numbers than 0 and 1" in error.message
+
+
+@pytest.mark.parametrize("titles", ["Project A\n", "Project A\nby M. Huber\n", "# a\n# b\n# c\n"])
+def test_lines_of_a_title_are_left_out(titles: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"{titles}filename;dog;cat\na.jpg;1;0\nb.jpg;0;1\n")
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])

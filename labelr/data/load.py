@@ -261,7 +261,13 @@ def _make_dataset(
         ),
     )
     if not rows:
-        raise _missing_error(dataset, "name the folder that holds the images with `--images`")
+        is_spelling = all(dataset.findings.similar)
+        raise _missing_error(
+            dataset,
+            "write the names in the label file as those of the image files"
+            if is_spelling
+            else "name the folder that holds the images with `--images`",
+        )
     return dataset
 
 

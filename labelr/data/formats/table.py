@@ -338,13 +338,14 @@ def _without_escapes(path: Path, rows: list[list[str]]) -> tuple[list[list[str]]
 def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
     """How well a delimiter fits: the number of first rows of the most common width, then that width.
 
-    The first row may be narrower: a title, or the number of images.
+    The first row may be narrower: a title, or the number of images; several may if all others are of one width.
     """
     widths: list[int] = []
     with suppress(LabelrError):  # reported when the table is read with the best delimiter
         widths.extend(len(cells) for _, cells in islice(_filled_rows(path, text, delimiter), 20))
-    if len(widths) > 2 and widths[0] == 1 < widths[1]:
-        widths = widths[1:]
+    titles = next((row for row, width in enumerate(widths) if width > 1), 0)
+    if titles + 1 < len(widths) and (titles == 1 or len(set(widths[titles:])) == 1):
+        widths = widths[titles:]
     return (sum(width == widths[0] for width in widths), widths[0]) if widths and widths[0] > 1 else (0, 0)
 
 

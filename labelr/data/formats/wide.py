@@ -1,5 +1,6 @@
 """The wide table: one row for each image, a column of file names and one column for each label."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,6 +183,12 @@ def _note_on_unknown(table: Table, marks: Marks) -> list[str]:
     return [f"labels for which no cell says no: {preview(unsaid)}; {hint}"] if unsaid else []
 
 
+def _holds_numbers(table: Table, column: int) -> bool:
+    """Whether all cells of a column are numbers, such as counts or probabilities."""
+    cells = table.column(column, PROBE_ROWS)
+    return bool(cells) and all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", cell) for cell in cells)
+
+
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
@@ -190,8 +197,10 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
         numbers = [shlex.quote(table.header[column]) for column in found if not table.holds_text(column)]
         alternative = f", or take the words of a column with `--label-column {words[0]}`" if words else ""
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative
+        measured = [name for number, name in enumerate(table.header) if name and _holds_numbers(table, number)]
+        what = f": {preview(measured)} hold other numbers than 0 and 1" if measured else ""
         raise LabelrError(
-            f"{table.path} has no label columns", f"add one column of 0 and 1 for each label{alternative}"
+            f"{table.path} has no label columns{what}", f"add one column of 0 and 1 for each label{alternative}"
         )
     nameless = [column for column in columns if not table.header[column]]
     if nameless:
