@@ -103,6 +103,17 @@ def test_cell_other_than_0_and_1_is_invalid(cell: str, tmp_path: Path) -> None:
     assert f'got "{cell}"' in error_of(make_data(tmp_path, f'filename,dog\na.jpg,1\nb.jpg,"{cell}"\n')).message
 
 
+@pytest.mark.parametrize("cell", ["unklar", "ja?", "maybe"])
+def test_uncertain_cell_is_unknown_as_the_hint_says(cell: str, tmp_path: Path) -> None:
+    text = "Datei;Hund\na.jpg;ja\nb.jpg;nein\nc.jpg;{}\n"
+    data = make_data(tmp_path / "data", text.format(cell), ["a.jpg", "b.jpg", "c.jpg"])
+    hint = error_of(data).hint
+    assert "`?` stands for unknown" in hint
+    assert "make such cells unknown in a corrected copy with `labelr check DATA --fix FILE`" in hint
+    make_data(data, text.format("?"))
+    assert read_table(data).findings.unlabelled == ("c.jpg",)
+
+
 def test_row_numbers_count_blank_rows(tmp_path: Path) -> None:
     text = "filename,dog\n\n\na.jpg,1\n,\n\nb.jpg,yess\n"
     assert ", row 7, column" in error_of(make_data(tmp_path, text)).message
