@@ -23,6 +23,15 @@ NAME_KEYS = ("label", "name", "tag", "class", "category", "value")
 """The fields that name the tag of an object."""
 SCORE_KEYS = ("confidence", "conf", "score", "probability", "prob")
 """The fields that say how likely it is."""
+NOTHING = frozenset({
+    "-", "–", "—", "aucun", "aucune", "blank", "empty", "geen", "kein", "keine", "keins", "leer", "nessuna", "nessuno",
+    "nichts", "ninguna", "ninguno", "no label", "no labels", "none", "nothing", "rien", "unlabeled", "unlabelled",
+})  # fmt: skip
+"""Tags in lower case that mean that there is nothing in an image, or that it has no tag."""
+NOT_KNOWN = frozenset({
+    "desconocido", "inconnu", "onbekend", "sconosciuto", "unbekannt", "unidentified", "unknown",
+})  # fmt: skip
+"""Tags in lower case that mean that it is not known what is in an image."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
@@ -134,9 +143,10 @@ def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple
         plain = [[cell] * (MARKS.get(cell.lower()) not in (Mark.BLANK, Mark.UNKNOWN)) for cell in cells]
         return [own if tags is None else tags for tags, own in zip(lists, plain, strict=True)], ""
     found = separator or find_separator(cells, where)
-    if found is None:
-        return _split(cells, None), ", one an image"
-    return _split(cells, found), f", separated by {SEPARATORS.get(found, f'`{found}`')}"
+    tags = _split(cells, found)
+    if found is None or all(len(own) < 2 for own in tags):
+        return tags, ", one an image"
+    return tags, f", separated by {SEPARATORS.get(found, f'`{found}`')}"
 
 
 def _split(cells: Sequence[str], separator: str | None) -> list[list[str]]:
