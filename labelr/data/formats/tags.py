@@ -23,15 +23,6 @@ NAME_KEYS = ("label", "name", "tag", "class", "category", "value")
 """The fields that name the tag of an object."""
 SCORE_KEYS = ("confidence", "conf", "score", "probability", "prob")
 """The fields that say how likely it is."""
-NOTHING = frozenset({
-    "-", "–", "—", "aucun", "aucune", "blank", "empty", "geen", "kein", "keine", "keins", "leer", "nessuna", "nessuno",
-    "nichts", "ninguna", "ninguno", "no label", "no labels", "none", "nothing", "rien", "unlabeled", "unlabelled",
-})  # fmt: skip
-"""Tags in lower case that mean that there is nothing in an image, or that it has no tag."""
-NOT_KNOWN = frozenset({
-    "desconocido", "inconnu", "onbekend", "sconosciuto", "unbekannt", "unidentified", "unknown",
-})  # fmt: skip
-"""Tags in lower case that mean that it is not known what is in an image."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 
 
@@ -71,7 +62,7 @@ def read(source: Source) -> LabelTable:
     tags_of_rows, how = split_tags(cells, separator, where)
     unknown_if_empty = options.blank == "unknown"
     has_lists = any(len(tags) > 1 for tags in tags_of_rows)  # then a number is no confidence of each of them
-    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options)
+    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options, column)
     invalid = {**confidences.invalid, **invalid}
     judged = merge_rows(zip(columns.names, columns.judges, strict=True), tags_of_rows, confidences)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
