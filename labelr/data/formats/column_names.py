@@ -4,7 +4,11 @@ import re
 
 FILE_COLUMNS = (
     "filename", "file", "filepath", "imagename", "imagepath", "imagefile", "imagefilename", "imageindex", "image",
-    "img", "imgname", "imgpath", "path", "sourcefile", "imageid", "photo", "name", "id", "key",
+    "img", "imgname", "imgpath", "path", "sourcefile", "imageid", "photo", "dateiname", "datei", "dateipfad",
+    "bilddatei", "bildname", "bildnr.", "bildnr", "fotoname", "fotonr.", "fotonr", "nomdufichier", "nomfichier",
+    "fichier", "nombredelarchivo", "nombredearchivo", "nombrearchivo", "archivo", "fichero", "nomefile", "nomearquivo",
+    "arquivo", "bestandsnaam", "name", "id", "key", "bild", "foto", "imagen", "immagine", "imagem", "afbeelding",
+    "bestand",
 )  # fmt: skip
 """Names of the column of file names, the most certain first."""
 CERTAIN_FILE_COLUMNS = FILE_COLUMNS[:8]

@@ -23,8 +23,12 @@ from labelr.data.formats.column_names import (
 from labelr.data.formats.header import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
+from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview, suggest
+
+MOST = 0.8
+"""A column whose filled cells name images in at least this share holds the file names, if no other one is likelier."""
 
 
 @dataclass(frozen=True)
@@ -289,8 +293,8 @@ def _folder_columns(table: Table, file: int) -> list[int]:
 
 
 def _find_file_column(table: Table) -> int:
-    """The column of file names: by a certain name, by cells with image suffixes, else by any common name."""
-    first = next((name for name in table.header if has_image_suffix(name)), None)
+    """The column of file names: by a certain name, by cells that name images, else by any common name."""
+    first = next(filter(_names_image, table.header), None)
     if first is not None:
         raise LabelrError(
             f"{table.path} has no header: its first row names an image, {first}",
@@ -301,16 +305,33 @@ def _find_file_column(table: Table) -> int:
     holding = [
         number
         for number in range(len(table.header))
-        if (cells := table.column(number, PROBE_ROWS)) and all(map(has_image_suffix, cells))
+        if (cells := table.column(number, PROBE_ROWS)) and all(map(_names_image, cells))
     ]
     certain = [number for number in named if table.keys[number] in CERTAIN_FILE_COLUMNS]
-    for candidates in ([number for number in named if number in holding], certain, holding, named):
+    for candidates in ([number for number in named if number in holding], certain, holding):
         if candidates:
             return candidates[0]
+    mostly = [number for number in range(len(table.header)) if _names_images_mostly(table.column(number, PROBE_ROWS))]
+    likely = [number for number in named if number in mostly]
+    if likely or len(mostly) == 1:
+        return (likely or mostly)[0]
+    if named:
+        return next((number for number in named if not table.holds_marks(number)), named[0])
     raise LabelrError(
         f"{table.path} has no column of file names: {preview(table.header)}",
         "name the column with `--image-column NAME`, which may be repeated for a folder and a file",
     )
+
+
+def _names_image(cell: str) -> bool:
+    """Whether a cell is the name of an image file, or a URL of one, which may have a query."""
+    return "." in cell and has_image_suffix(plain_path(cell) if "?" in cell else cell)
+
+
+def _names_images_mostly(cells: Sequence[str]) -> bool:
+    """Whether cells are names of images but for a few, such as the sum below a table."""
+    count = sum(map(_names_image, cells))
+    return 2 * count > len(cells) and count >= MOST * sum(map(bool, cells))
 
 
 def _find_split_column(table: Table) -> int | None:
