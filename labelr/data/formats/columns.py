@@ -21,6 +21,7 @@ from labelr.data.formats.column_names import (
     TEXTS,
 )
 from labelr.data.formats.header import arrange
+from labelr.data.formats.spreadsheet import UNCOMPUTED
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
 from labelr.data.match_images import plain_path
@@ -227,8 +228,13 @@ class Columns:
         reasons = [*ragged, *invalid.values()]
         if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
-            is_ragged = "as in the header" in reasons[0]
-            remedy = "put cells that contain the separator in quotes" if is_ragged else "correct the row"
+            formulas = next((note for note in table.notes if note.startswith(UNCOMPUTED)), "")
+            remedy = "correct the row"
+            if "as in the header" in reasons[0]:
+                remedy = "put cells that contain the separator in quotes"
+            elif formulas and not all(self.names):
+                more += f"; {formulas}"
+                remedy = "open the spreadsheet in Excel or LibreOffice and save it, which stores the values of formulas, correct the row"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
         return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}
 
