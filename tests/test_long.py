@@ -78,8 +78,9 @@ def test_label_for_nothing_applies_although_its_count_is_0(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("header", ["occurrenceStatus", "status"])
-def test_status_says_whether_the_label_of_a_row_applies(header: str, tmp_path: Path) -> None:
-    text = f"image,species,{header}\na.jpg,dog,present\na.jpg,cat,Absent\nb.jpg,cat,\n"
+@pytest.mark.parametrize("last", ["", "present"])
+def test_status_says_whether_the_label_of_a_row_applies(header: str, last: str, tmp_path: Path) -> None:
+    text = f"image,species,{header}\na.jpg,dog,present\na.jpg,cat,Absent\nb.jpg,cat,{last}\n"
     table = read_table(make_data(tmp_path, text))
     assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
     assert table.findings.notes == ()

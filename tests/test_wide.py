@@ -112,6 +112,13 @@ def test_column_that_names_few_images_does_not_hold_the_file_names(tmp_path: Pat
     assert table.files == tuple(names)
 
 
+def test_title_above_file_names_is_no_header(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(9)]
+    rows = "".join(f"{name};0;1\n" for name in names)
+    error = error_of(make_data(tmp_path, f"Projekt A;2023;Wald\nFoto;Hund;Katze\n{rows}", names))
+    assert "has no column of file names: Projekt A, 2023, Wald" in error.message
+
+
 def test_column_of_marks_is_not_the_file_column(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "id,photo,dog\na,1,1\nb,0,0\n"))
     assert_table(table, ["a.jpg", "b.jpg"], ["photo", "dog"], [[1, 1], [0, 0]])

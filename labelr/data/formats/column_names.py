@@ -21,8 +21,8 @@ SPLIT_COLUMNS = frozenset({
     "split", "subset", "set", "partition", "mluse", "datasplit", "dataset", "phase", "usage", "fold",
 })  # fmt: skip
 COUNTS = frozenset({
-    "anzahl", "count", "individualcount", "individuals", "number", "numberofindividuals", "numberofobjects",
-    "sightingquantity",
+    "anzahl", "count", "individualcount", "individuals", "number", "numberofanimals", "numberofindividuals",
+    "numberofobjects", "sightingquantity",
 })  # fmt: skip
 """Columns that say how many there are of what the label of a row names."""
 NUMBERS = COUNTS | {

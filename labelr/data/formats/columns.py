@@ -22,7 +22,7 @@ from labelr.data.formats.column_names import (
 )
 from labelr.data.formats.header import arrange
 from labelr.data.formats.spreadsheet import UNCOMPUTED
-from labelr.data.formats.table import PROBE_ROWS, Table
+from labelr.data.formats.table import PROBE_ROWS, Table, column_key
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
 from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
@@ -234,7 +234,7 @@ class Columns:
                 remedy = "put cells that contain the separator in quotes"
             elif formulas and not all(self.names):
                 more += f"; {formulas}"
-                remedy = "open the spreadsheet in Excel or LibreOffice and save it, which stores the values of formulas, correct the row"
+                remedy = "open the spreadsheet in Excel or LibreOffice and save it, so that it holds their values"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
         return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}
 
@@ -335,9 +335,10 @@ def _names_image(cell: str) -> bool:
 
 
 def _names_images_mostly(cells: Sequence[str]) -> bool:
-    """Whether cells are names of images but for a few, such as the sum below a table."""
+    """Whether cells are names of images but for a few, such as the sum below a table; not if a header is among them."""
     count = sum(map(_names_image, cells))
-    return 2 * count > len(cells) and count >= MOST * sum(map(bool, cells))
+    is_mostly = 2 * count > len(cells) and count >= MOST * sum(map(bool, cells))
+    return is_mostly and not any(column_key(cell) in FILE_COLUMNS for cell in cells)
 
 
 def _find_split_column(table: Table) -> int | None:

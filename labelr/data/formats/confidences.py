@@ -64,7 +64,7 @@ def read_confidences(columns: Columns, options: ReadOptions, label_column: int) 
 def _is_status(table: Table, number: int) -> bool:
     """Whether a column called `STATUS` says whether the labels of the rows apply, and nothing else."""
     words = {cell.lower() for cell in table.column(number)} if table.keys[number] == STATUS else set()
-    return words <= {"", *STATUS_WORDS} and words > {""}
+    return bool(words - {""}) and words <= {"", *STATUS_WORDS}
 
 
 def _without_zeros(confidences: Confidences, columns: Columns, number: int, label_column: int) -> Confidences:
