@@ -428,7 +428,7 @@ def test_ground_truth_wins_over_the_other_annotations(others: list[str], left_ou
         put(tmp_path, name)
     table = read_table(tmp_path)
     assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog"], [[0, 1], [1, 0], [1, 0]])
-    assert table.findings.notes == (f"annotations beside the ground truth of their task, left out: {left_out}",)
+    assert table.findings.notes == (f"annotations without `ground_truth` beside one with it, left out: {left_out}",)
 
 
 # --- YOLO ------------------------------------------------------------------------------------------------------------

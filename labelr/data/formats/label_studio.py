@@ -29,7 +29,7 @@ def fits(source: Source) -> int:
 def read(source: Source) -> LabelTable:
     """The label table of an export; where annotators disagree on a label, the majority counts.
 
-    Of a task with annotations that are marked as ground truth, only these count.
+    Of a task with annotations that are `ground_truth`, only these count.
     Nothing is known of a task without a submitted annotation; no label applies if an empty one was submitted. In a file
     of tasks to import, which has no annotations, the labels are unconfirmed predictions.
 
@@ -63,7 +63,7 @@ def _read_nested(source: Source, fields: Sequence[str]) -> tuple[list[Annotation
         for entry in counted:
             labels = {label for result in entry["result"] for label in _labels_in(result.get("value"))}
             annotations.append(Annotation(name, labels))
-    note = f"annotations beside the ground truth of their task, left out: {num_others:,}"
+    note = f"annotations without `ground_truth` beside one with it, left out: {num_others:,}"
     return annotations, [note] if num_others else []
 
 
