@@ -29,9 +29,9 @@ def fits(source: Source) -> int:
 def read(source: Source) -> LabelTable:
     """The label table of an export; where annotators disagree on a label, the majority counts.
 
-    Of a task with annotations that are `ground_truth`, only these count.
-    Nothing is known of a task without a submitted annotation; no label applies if an empty one was submitted. In a file
-    of tasks to import, which has no annotations, the labels are unconfirmed predictions.
+    Of a task with annotations that are `ground_truth`, only these count. Nothing is known of a task without a submitted
+    annotation; no label applies if an empty one was submitted. In a file of tasks to import, which has no annotations,
+    the labels are unconfirmed predictions.
 
     Raises:
         LabelrError: If a task has no image, or it is ambiguous which field holds the labels.
