@@ -408,6 +408,29 @@ def test_ambiguous_label_fields_are_named(tmp_path: Path) -> None:
     assert "as JSON" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("others", "left_out"), [(["cat"], 1), (["cat", "cat"], 2)], ids=["against one", "against a majority"]
+)
+def test_ground_truth_wins_over_the_other_annotations(others: list[str], left_out: int, tmp_path: Path) -> None:
+    def annotate(label: str, **fields: object) -> dict[str, object]:
+        return {"result": [{"type": "choices", "value": {"choices": [label]}}], "ground_truth": False, **fields}
+
+    tasks = [
+        {"data": {"image": "a.jpg"}, "annotations": [*map(annotate, others), annotate("dog", ground_truth=True)]},
+        {"data": {"image": "b.jpg"}, "annotations": [annotate("cat")]},
+        {
+            "data": {"image": "c.jpg"},
+            "annotations": [annotate("dog", ground_truth=True, was_cancelled=True), annotate("cat")],
+        },
+    ]
+    put(tmp_path, "export.json", json.dumps(tasks))
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name)
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["cat", "dog"], [[0, 1], [1, 0], [1, 0]])
+    assert table.findings.notes == (f"annotations without `ground_truth` beside one with it, left out: {left_out}",)
+
+
 # --- YOLO ------------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,60 @@ def test_confidence_may_have_a_decimal_comma_or_be_a_word(tmp_path: Path) -> Non
     assert_table(read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
 
 
+@pytest.mark.parametrize("header", ["count", "individualCount", "individuals", "number", "Number of individuals"])
+@pytest.mark.parametrize(("zero", "more"), [("0", "1"), ("0.0", "12"), ("0", "")])
+def test_label_with_a_count_of_0_does_not_apply_and_a_note_says_so(
+    header: str, zero: str, more: str, tmp_path: Path
+) -> None:
+    text = f"image,species,{header}\na.jpg,dog,{more}\na.jpg,cat,{zero}\nb.jpg,cat,{more}\n"
+    table = read_table(make_data(tmp_path, text))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+    assert table.findings.notes == (f'rows with 0 in the column "{header}", whose label does not apply: 1',)
+    assert read_table(tmp_path, exclude=[header]).targets.tolist() == [[1, 1], [1, 0]]
+
+
+def test_label_with_a_count_of_0_does_not_apply_to_the_only_row_of_an_image(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,species,count\na.jpg,fox,0\nb.jpg,fox,2\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["fox"], [[0], [1]])
+
+
+def test_label_counted_in_one_row_of_an_image_applies(tmp_path: Path) -> None:
+    text = "image,species,sex,count\na.jpg,fox,male,0\na.jpg,fox,female,2\nb.jpg,dog,male,1\n"
+    assert read_table(make_data(tmp_path, text)).targets.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["a.jpg,dog,0\na.jpg,cat,1\nb.jpg,cat,0\n", "a.jpg,dog,2\na.jpg,cat,3\nb.jpg,cat,1\n"],
+    ids=["numbers of the rows of an image", "no zero"],
+)
+def test_number_that_is_no_count_of_0_is_ignored(rows: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"image,label,number\n{rows}"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [1, 0]])
+    assert table.findings.notes == ("columns that hold no labels, ignored: number",)
+
+
+def test_label_for_nothing_applies_although_its_count_is_0(tmp_path: Path) -> None:
+    text = "image,species,count\na.jpg,fox,1\na.jpg,dog,2\nb.jpg,empty,0\n"
+    assert_table(
+        read_table(make_data(tmp_path, text)), ["a.jpg", "b.jpg"], ["dog", "empty", "fox"], [[1, 0, 1], [0, 1, 0]]
+    )
+
+
+@pytest.mark.parametrize("header", ["occurrenceStatus", "status"])
+@pytest.mark.parametrize("last", ["", "present"])
+def test_status_says_whether_the_label_of_a_row_applies(header: str, last: str, tmp_path: Path) -> None:
+    text = f"image,species,{header}\na.jpg,dog,present\na.jpg,cat,Absent\nb.jpg,cat,{last}\n"
+    table = read_table(make_data(tmp_path, text))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+    assert table.findings.notes == ()
+
+
+def test_status_of_other_words_is_ignored(tmp_path: Path) -> None:
+    text = "image,species,status\na.jpg,dog,present\na.jpg,cat,done\nb.jpg,cat,absent\n"
+    assert read_table(make_data(tmp_path, text)).targets.tolist() == [[1, 1], [1, 0]]
+
+
 def test_further_column_of_yes_and_no_is_ambiguous(tmp_path: Path) -> None:
     data = make_data(tmp_path, "image,label,value\na.jpg,dog,0\na.jpg,cat,1\nb.jpg,cat,1\n")
     error = error_of(data)

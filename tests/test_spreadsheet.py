@@ -140,6 +140,16 @@ def test_value_of_merged_cells_counts_for_each_of_their_rows(tmp_path: Path) -> 
     assert "merged cells, whose value counts for each of their rows: 1" in table.findings.notes
 
 
+@pytest.mark.parametrize("header", ["filename", "Datei"])
+def test_file_name_that_is_a_formula_without_a_stored_value_is_explained(header: str, tmp_path: Path) -> None:
+    formulas = [f'=HYPERLINK("D:\\photos\\{name}","{name}")' for name in ("a.jpg", "b.jpg")]
+    make_sheet(tmp_path, [[header, "dog"], [formulas[0], 1], [formulas[1], 0]])
+    error = error_of(tmp_path)
+    assert "row 2: no file name (1 more row that cannot be read); formulas without a stored value" in error.message
+    assert error.message.endswith(": A2, A3")
+    assert error.hint.startswith("open the spreadsheet in Excel or LibreOffice and save it")
+
+
 def test_formula_without_a_stored_value_is_unknown_and_said(tmp_path: Path) -> None:
     make_sheet(tmp_path, [*ROWS, ["c.jpg", "=1=0", 1]])
     table = read_table(tmp_path)

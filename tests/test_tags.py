@@ -75,6 +75,22 @@ def test_column_with_another_name_is_found_by_its_text(tmp_path: Path) -> None:
     assert 'column "what is seen", separated by `|`' in table.layout
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "how"),
+    [
+        ("species", ["red fox", "dog"], "one an image"),
+        ("species", ["red fox|dog", "dog"], "separated by `|`"),
+        ("tags", ["fox", "dog"], "one an image"),
+        ("tags", ["fox;", "dog"], "one an image"),
+    ],
+)
+def test_separator_is_said_only_where_a_cell_has_several_tags(
+    header: str, cells: list[str], how: str, tmp_path: Path
+) -> None:
+    table = read_table(make_data(tmp_path, f"filename,{header}\na.jpg,{cells[0]}\nb.jpg,{cells[1]}\n"))
+    assert table.layout == f'tags in the column "{header}", {how}, comma-separated'
+
+
 def test_groups_and_splits_are_read(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,tags,split,scene\na.jpg,dog,train,1\nb.jpg,cat,test,2\n")
     table = read_table(data, group="scene")

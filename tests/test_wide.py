@@ -86,6 +86,52 @@ def test_file_column_with_another_name_is_found_by_its_content(tmp_path: Path) -
     assert_table(table, ["a.jpg", "b.JPG"], ["dog"], [[1], [0]])
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Datei", "Dateiname", "Bild", "Bildname", "Foto", "Foto-Nr.", "Fichier", "archivo", "fichero", "imagen",
+     "immagine", "bestand", "Bestandsnaam"],
+)  # fmt: skip
+@pytest.mark.parametrize("last", ["Summe", "n.v.", "e"])
+def test_cell_that_is_no_file_name_does_not_hide_the_file_column(name: str, last: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"{name};Reh;Fuchs\na.jpg;1;0\nb.jpg;0;1\n{last};1;1\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["Reh", "Fuchs"], [[1, 0], [0, 1]])
+    assert table.findings.missing == (last,)
+
+
+def test_file_column_is_found_though_a_cell_names_no_image(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(4)]
+    rows = "".join(f"{number},{name},1\n" for number, name in enumerate(names))
+    table = read_table(make_data(tmp_path, f"id,shot,dog\n{rows},n.v.,0\n", names), skip_missing=True)
+    assert table.files == tuple(names)
+
+
+def test_column_that_names_few_images_does_not_hold_the_file_names(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(5)]
+    rows = "".join(f"{name.removesuffix('.jpg')},{name if name == '0.jpg' else ''},1\n" for name in names)
+    table = read_table(make_data(tmp_path, f"id,thumbnail,dog\n{rows}", names))
+    assert table.files == tuple(names)
+
+
+def test_title_above_file_names_is_no_header(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(9)]
+    rows = "".join(f"{name};0;1\n" for name in names)
+    error = error_of(make_data(tmp_path, f"Projekt A;2023;Wald\nFoto;Hund;Katze\n{rows}", names))
+    assert "has no column of file names: Projekt A, 2023, Wald" in error.message
+
+
+def test_column_of_marks_is_not_the_file_column(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "id,photo,dog\na,1,1\nb,0,0\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["photo", "dog"], [[1, 1], [0, 0]])
+
+
+def test_column_of_urls_with_queries_is_found(tmp_path: Path) -> None:
+    rows = "".join(
+        f"shirt,https://cdn.shop/s/1/{name}.jpg?v=1612,{tag}\n" for name, tag in (("a", "red"), ("b", "blue"))
+    )
+    table = read_table(make_data(tmp_path, f"Title,Image Src,Tags\n{rows}"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["blue", "red"], [[0, 1], [1, 0]])
+
+
 # --- tables that cannot be understood --------------------------------------------------------------------------------
 
 
@@ -101,6 +147,17 @@ def test_invalid_cell_is_named_by_file_row_column_and_value(tmp_path: Path, monk
 @pytest.mark.parametrize("cell", ["2", "0.5", "yess", "none", "2,0", "00", "-"])
 def test_cell_other_than_0_and_1_is_invalid(cell: str, tmp_path: Path) -> None:
     assert f'got "{cell}"' in error_of(make_data(tmp_path, f'filename,dog\na.jpg,1\nb.jpg,"{cell}"\n')).message
+
+
+@pytest.mark.parametrize("cell", ["unklar", "ja?", "maybe"])
+def test_uncertain_cell_is_unknown_as_the_hint_says(cell: str, tmp_path: Path) -> None:
+    text = "Datei;Hund\na.jpg;ja\nb.jpg;nein\nc.jpg;{}\n"
+    data = make_data(tmp_path / "data", text.format(cell), ["a.jpg", "b.jpg", "c.jpg"])
+    hint = error_of(data).hint
+    assert "`?` stands for unknown" in hint
+    assert "make such cells unknown in a corrected copy with `labelr check DATA --fix FILE`" in hint
+    make_data(data, text.format("?"))
+    assert read_table(data).findings.unlabelled == ("c.jpg",)
 
 
 def test_row_numbers_count_blank_rows(tmp_path: Path) -> None:

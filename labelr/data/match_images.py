@@ -151,7 +151,7 @@ class ImageFinder:
         Raises:
             LabelrError: If a name matches several files.
         """
-        plain = [name if name in self._exact else _plain(name[: MAX_NAME + 1]) for name in names]
+        plain = [name if name in self._exact else plain_path(name[: MAX_NAME + 1]) for name in names]
         plain = [name if len(name) <= MAX_NAME else "" for name in plain]
         max_depth = min(MAX_DEPTH, max((name.count("/") for name in plain), default=0))
         places = list(dict.fromkeys(os.path.relpath(base, self.folder).replace(os.sep, "/") for base in bases))
@@ -373,7 +373,7 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", decoded).casefold()
 
 
-def _plain(name: str) -> str:
+def plain_path(name: str) -> str:
     """A name as a path with forward slashes: the path of a URL, the file of a Label Studio upload, of an attachment.
 
     In a web or file URL, characters are escaped and a query may follow; in a bucket's URL they are literal.

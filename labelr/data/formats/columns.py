@@ -21,10 +21,15 @@ from labelr.data.formats.column_names import (
     TEXTS,
 )
 from labelr.data.formats.header import arrange
-from labelr.data.formats.table import PROBE_ROWS, Table
+from labelr.data.formats.spreadsheet import UNCOMPUTED
+from labelr.data.formats.table import PROBE_ROWS, Table, column_key
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
+from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview, suggest
+
+MOST = 0.8
+"""A column whose filled cells name images in at least this share holds the file names, if no other one is likelier."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +228,13 @@ class Columns:
         reasons = [*ragged, *invalid.values()]
         if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
-            is_ragged = "as in the header" in reasons[0]
-            remedy = "put cells that contain the separator in quotes" if is_ragged else "correct the row"
+            formulas = next((note for note in table.notes if note.startswith(UNCOMPUTED)), "")
+            remedy = "correct the row"
+            if "as in the header" in reasons[0]:
+                remedy = "put cells that contain the separator in quotes"
+            elif formulas and not all(self.names):
+                more += f"; {formulas}"
+                remedy = "open the spreadsheet in Excel or LibreOffice and save it, so that it holds their values"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
         return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}
 
@@ -289,8 +299,8 @@ def _folder_columns(table: Table, file: int) -> list[int]:
 
 
 def _find_file_column(table: Table) -> int:
-    """The column of file names: by a certain name, by cells with image suffixes, else by any common name."""
-    first = next((name for name in table.header if has_image_suffix(name)), None)
+    """The column of file names: by a certain name, by cells that name images, else by any common name."""
+    first = next(filter(_names_image, table.header), None)
     if first is not None:
         raise LabelrError(
             f"{table.path} has no header: its first row names an image, {first}",
@@ -301,16 +311,34 @@ def _find_file_column(table: Table) -> int:
     holding = [
         number
         for number in range(len(table.header))
-        if (cells := table.column(number, PROBE_ROWS)) and all(map(has_image_suffix, cells))
+        if (cells := table.column(number, PROBE_ROWS)) and all(map(_names_image, cells))
     ]
     certain = [number for number in named if table.keys[number] in CERTAIN_FILE_COLUMNS]
-    for candidates in ([number for number in named if number in holding], certain, holding, named):
+    for candidates in ([number for number in named if number in holding], certain, holding):
         if candidates:
             return candidates[0]
+    mostly = [number for number in range(len(table.header)) if _names_images_mostly(table.column(number, PROBE_ROWS))]
+    likely = [number for number in named if number in mostly]
+    if likely or len(mostly) == 1:
+        return (likely or mostly)[0]
+    if named:
+        return next((number for number in named if not table.holds_marks(number)), named[0])
     raise LabelrError(
         f"{table.path} has no column of file names: {preview(table.header)}",
         "name the column with `--image-column NAME`, which may be repeated for a folder and a file",
     )
+
+
+def _names_image(cell: str) -> bool:
+    """Whether a cell is the name of an image file, a URL of one, which may have a query, or an attachment."""
+    return "." in cell and has_image_suffix(plain_path(cell) if "://" in cell else cell)
+
+
+def _names_images_mostly(cells: Sequence[str]) -> bool:
+    """Whether cells are names of images but for a few, such as the sum below a table; not if a header is among them."""
+    count = sum(map(_names_image, cells))
+    is_mostly = 2 * count > len(cells) and count >= MOST * sum(map(bool, cells))
+    return is_mostly and not any(column_key(cell) in FILE_COLUMNS for cell in cells)
 
 
 def _find_split_column(table: Table) -> int | None:

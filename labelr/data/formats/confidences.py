@@ -1,17 +1,22 @@
 """Confidences of the labels of rows: from which one on a label applies, and how rows of an image are merged."""
 
 import math
+import re
 import shlex
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
 from labelr.config import ReadOptions
-from labelr.data.formats.column_names import PRESENCE
+from labelr.data.formats.column_names import COUNTS, NOTHING, PRESENCE, STATUS
 from labelr.data.formats.columns import Columns
-from labelr.data.formats.table import MARKS, Mark
+from labelr.data.formats.table import MARKS, Mark, Table
 from labelr.errors import LabelrError
 
 CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}
+STATUS_WORDS = {"present": 1.0, "absent": 0.0}
+"""The words of Darwin Core for whether there is something."""
+ZERO = re.compile(r"\+?0+([.,]0*)?")
 KeyT = TypeVar("KeyT", bound=Hashable)
 PRESENT = 0.5
 """A label applies if a row gives it at least this confidence."""
@@ -21,7 +26,7 @@ class Confidences(NamedTuple):
     """The confidence of each row.
 
     Attributes:
-        columns: The column that holds them, if there is one.
+        columns: The column that holds them, and that of counts with a 0, if there are any.
         values: In ``[0, 1]``, 1 if the table has no confidences, NaN in an invalid row.
         notes: How values between 0 and 1 are interpreted.
         invalid: The invalid rows, each with its reason.
@@ -38,15 +43,61 @@ class Confidences(NamedTuple):
         return cls([], [1.0] * rows, [], {})
 
 
-def read_confidences(columns: Columns, options: ReadOptions) -> Confidences:
-    """The confidence of each row; raises LabelrError if one is invalid, unless such rows are skipped."""
+def read_confidences(columns: Columns, options: ReadOptions, label_column: int) -> Confidences:
+    """The confidence of each row, which is 0 where a column of counts says that there is none of its label.
+
+    Raises:
+        LabelrError: If a confidence is invalid, unless such rows are skipped.
+    """
     table = columns.table
-    found = [number for number in table.columns_called(CONFIDENCE_COLUMNS) if table.keys[number]]
-    column = next(
-        (n for n in sorted(found) if table.header[n] not in options.exclude and n not in columns.chosen), None
+    free = [
+        number
+        for number in columns.unassigned()
+        if table.header[number] not in options.exclude and number not in (label_column, *columns.chosen)
+    ]
+    found = [n for n in free if table.keys[n] in CONFIDENCE_COLUMNS or _is_status(table, n)]
+    confidences = _read_column(columns, found[0], options) if found else Confidences.none(len(table.body))
+    counts = [number for number in free if table.keys[number] in COUNTS]
+    return _without_zeros(confidences, columns, counts[0], label_column) if counts else confidences
+
+
+def _is_status(table: Table, number: int) -> bool:
+    """Whether a column called `STATUS` says whether the labels of the rows apply, and nothing else."""
+    words = {cell.lower() for cell in table.column(number)} if table.keys[number] == STATUS else set()
+    return bool(words - {""}) and words <= {"", *STATUS_WORDS}
+
+
+def _without_zeros(confidences: Confidences, columns: Columns, number: int, label_column: int) -> Confidences:
+    """The confidences, 0 where a column of counts is 0, unless the label of the row means that there is nothing."""
+    table = columns.table
+    cells, labels = table.column(number), table.column(label_column)
+    is_zero = [
+        ZERO.fullmatch(cell) is not None and label.lower() not in NOTHING
+        for cell, label in zip(cells, labels, strict=True)
+    ]
+    if not any(is_zero) or _numbers_rows(columns.names, cells):
+        return confidences
+    note = f'rows with 0 in the column "{table.header[number]}", whose label does not apply: {sum(is_zero):,}'
+    return confidences._replace(
+        columns=[*confidences.columns, number],
+        values=[0.0 if zero else value for zero, value in zip(is_zero, confidences.values, strict=True)],
+        notes=[*confidences.notes, note],
     )
-    if column is None:
-        return Confidences.none(len(table.body))
+
+
+def _numbers_rows(names: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether cells number the rows of each image from 0, and an image has several."""
+    seen: Counter[str] = Counter()
+    for name, cell in zip(names, cells, strict=True):
+        if cell != str(seen[name]):
+            return False
+        seen[name] += 1
+    return max(seen.values(), default=0) > 1
+
+
+def _read_column(columns: Columns, column: int, options: ReadOptions) -> Confidences:
+    """The confidences in a column."""
+    table = columns.table
     cells = table.column(column)
     values = [_parse_confidence(cell) for cell in cells]
     invalid = {
@@ -68,6 +119,8 @@ def read_confidences(columns: Columns, options: ReadOptions) -> Confidences:
 
 def _parse_confidence(cell: str) -> float:
     """The value of a cell in ``[0, 1]``; NaN for anything else."""
+    if cell.lower() in STATUS_WORDS:
+        return STATUS_WORDS[cell.lower()]
     code = MARKS.get(cell.lower())
     try:
         value = float(code == Mark.YES) if code in (Mark.YES, Mark.NO) else float(cell.replace(",", ".") or 1)

@@ -29,8 +29,9 @@ def fits(source: Source) -> int:
 def read(source: Source) -> LabelTable:
     """The label table of an export; where annotators disagree on a label, the majority counts.
 
-    Nothing is known of a task without a submitted annotation; no label applies if an empty one was submitted. In a file
-    of tasks to import, which has no annotations, the labels are unconfirmed predictions.
+    Of a task with annotations that are `ground_truth`, only these count. Nothing is known of a task without a submitted
+    annotation; no label applies if an empty one was submitted. In a file of tasks to import, which has no annotations,
+    the labels are unconfirmed predictions.
 
     Raises:
         LabelrError: If a task has no image, or it is ambiguous which field holds the labels.
@@ -39,7 +40,7 @@ def read(source: Source) -> LabelTable:
     is_predicted = is_nested and not any(field in task for task in source.objects for field in SUBMITTED)
     fields = ("predictions",) if is_predicted else SUBMITTED
     try:
-        annotations, notes = (_read_nested(source, fields), []) if is_nested else _read_flat(source)
+        annotations, notes = _read_nested(source, fields) if is_nested else _read_flat(source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelrError(
             f"{source.path} is not an export of Label Studio: {error!r}", "export it again as JSON"
@@ -49,17 +50,21 @@ def read(source: Source) -> LabelTable:
     return replace(table, unconfirmed=table.names) if is_predicted else table
 
 
-def _read_nested(source: Source, fields: Sequence[str]) -> list[Annotation]:
-    """The annotations of JSON, which are in one of some fields of each task."""
-    annotations = []
+def _read_nested(source: Source, fields: Sequence[str]) -> tuple[list[Annotation], list[str]]:
+    """The annotations of JSON, which are in one of some fields of each task, and a note on those that do not count."""
+    annotations, num_others = [], 0
     for task in source.objects:
         name = _image_of(source, task["data"])
         annotations.append(Annotation(name, complete=False))
-        for submitted in next((task[field] for field in fields if field in task), None) or []:
-            if not submitted.get("was_cancelled") and not submitted.get("skipped"):
-                labels = {label for result in submitted["result"] for label in _labels_in(result.get("value"))}
-                annotations.append(Annotation(name, labels))
-    return annotations
+        entries = next((task[field] for field in fields if field in task), None) or []
+        submitted = [entry for entry in entries if not entry.get("was_cancelled") and not entry.get("skipped")]
+        counted = [entry for entry in submitted if entry.get("ground_truth") is True] or submitted
+        num_others += len(submitted) - len(counted)
+        for entry in counted:
+            labels = {label for result in entry["result"] for label in _labels_in(result.get("value"))}
+            annotations.append(Annotation(name, labels))
+    note = f"annotations without `ground_truth` beside one with it, left out: {num_others:,}"
+    return annotations, [note] if num_others else []
 
 
 def _read_flat(source: Source) -> tuple[list[Annotation], list[str]]:

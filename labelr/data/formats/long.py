@@ -55,7 +55,7 @@ def read(source: Source) -> LabelTable:
             "name the column with `--label-column NAME`",
         )
     invalid = columns.find_invalid(unique=False)
-    confidences = read_confidences(columns, options)
+    confidences = read_confidences(columns, options, column)
     invalid = {**confidences.invalid, **_find_contradictions(columns, column, confidences), **invalid}
     confidences = confidences._replace(invalid=invalid)
     if not columns.has_words_called(SPECIES_COLUMNS):  # columns of yes and no beside it describe the sighting
@@ -107,8 +107,9 @@ def read_open_images(source: Source) -> LabelTable:
     columns = Columns.find(table, source.options, file=table.keys.index("imageid"))
     table = columns.table
     display_names, notes = _read_display_names(source)
-    codes = table.column(table.keys.index("labelname"))
-    confidences = read_confidences(columns, source.options)
+    label_column = table.keys.index("labelname")
+    codes = table.column(label_column)
+    confidences = read_confidences(columns, source.options, label_column)
     labels = ([display_names.get(code, code)] * bool(code) for code in codes)
     merged = merge_rows(_judged(columns), labels, confidences)
     annotations = (

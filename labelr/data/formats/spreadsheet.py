@@ -50,6 +50,8 @@ NUMBER_FORMAT = re.compile(r'(?:\[[^\]]*\])?(?:"([^"]*)")?(0+)(?:"([^"]*)")?(?:;
 """A number format that pads with zeros, or adds text, such as ``0000`` or ``"IMG_"0000".jpg"``."""
 MAX_EXACT = 2.0**53
 """From here on, the numbers of spreadsheets are rounded."""
+UNCOMPUTED = "formulas without a stored value"
+"""How the note on such formulas begins."""
 Format = tuple[str, int, str]
 """The text before a number, the number of its digits, and the text after it."""
 
@@ -333,7 +335,7 @@ class _Look:
             f"hidden columns, read like the others: {preview(self.hidden_columns, 10)}": self.hidden_columns,
             f"hidden rows, read like the others: {self.hidden_rows:,}": self.hidden_rows,
             f"formulas, whose stored values are read: {self.formulas:,}": self.formulas,
-            f"formulas without a stored value, taken as empty ({len(self.uncomputed):,}), until the spreadsheet is "
+            f"{UNCOMPUTED}, taken as empty ({len(self.uncomputed):,}), until the spreadsheet is "
             f"opened and saved: {preview(self.uncomputed)}": self.uncomputed,
             f"cells with an error, taken as empty: {len(self.errors):,} "
             f"({preview(sorted(set(self.errors)))})": self.errors,

@@ -62,7 +62,7 @@ def read(source: Source) -> LabelTable:
     tags_of_rows, how = split_tags(cells, separator, where)
     unknown_if_empty = options.blank == "unknown"
     has_lists = any(len(tags) > 1 for tags in tags_of_rows)  # then a number is no confidence of each of them
-    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options)
+    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options, column)
     invalid = {**confidences.invalid, **invalid}
     judged = merge_rows(zip(columns.names, columns.judges, strict=True), tags_of_rows, confidences)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
@@ -134,9 +134,10 @@ def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple
         plain = [[cell] * (MARKS.get(cell.lower()) not in (Mark.BLANK, Mark.UNKNOWN)) for cell in cells]
         return [own if tags is None else tags for tags, own in zip(lists, plain, strict=True)], ""
     found = separator or find_separator(cells, where)
-    if found is None:
-        return _split(cells, None), ", one an image"
-    return _split(cells, found), f", separated by {SEPARATORS.get(found, f'`{found}`')}"
+    tags = _split(cells, found)
+    if found is None or all(len(own) < 2 for own in tags):
+        return tags, ", one an image"
+    return tags, f", separated by {SEPARATORS.get(found, f'`{found}`')}"
 
 
 def _split(cells: Sequence[str], separator: str | None) -> list[list[str]]:

@@ -227,5 +227,6 @@ def _invalid_cell(table: Table, marks: Marks) -> LabelrError:
     exclude = f"`--exclude {shlex.quote(table.header[marks.columns[column]])}`"
     return LabelrError(
         _describe_cell(table, marks, row) + more,
-        f"correct the cell, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
+        "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
+        f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
     )
