@@ -99,6 +99,47 @@ def test_words_of_spreadsheets_for_true_and_false(yes: str, no: str, tmp_path: P
     assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
 
 
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [
+        ("present", "absent"), ("Presente", "Ausente"), ("vorhanden", "nicht vorhanden"), ("positive", "negative"),
+        ("pos", "neg"), ("on", "off"), ("V", "F"), ("checked", "unchecked"),
+    ],
+)  # fmt: skip
+def test_states_in_several_columns_are_yes_and_no(yes: str, no: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"filename;dog;cat\na.jpg;{yes};{no}\nb.jpg;{no};{yes}\n")
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("present", "absent"), ("positive", "negative"), ("on", "off")])
+def test_states_beside_a_column_of_marks_are_yes_and_no(yes: str, no: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"filename,dog,cat\na.jpg,{yes},0\nb.jpg,{no},1\n")
+    assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,test\na.jpg,positive\nb.jpg,negative\n",
+        "filename,label,date\na.jpg,positive,1.5.\nb.jpg,negative,2.5.\n",
+        "filename,label,dog\na.jpg,positive,unclear\nb.jpg,negative,positive\n",
+    ],
+)
+def test_states_in_one_column_are_labels(text: str, tmp_path: Path) -> None:
+    assert read_table(make_data(tmp_path, text)).labels == ("negative", "positive")
+
+
+@pytest.mark.parametrize("cell", ["checked", "x"])
+def test_checkboxes_of_airtable_are_marks(cell: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"filename,dog,cat\na.jpg,checked,{cell}\nb.jpg,,\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 1], [0, 0]])
+
+
+def test_one_checkbox_beside_tags_is_no_label(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "filename,tags,done\na.jpg,dog,checked\nb.jpg,cat,\n"))
+    assert table.labels == ("cat", "dog")
+
+
 def test_one_word_of_a_pair_is_a_label_like_any_other(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, "filename,ground\na.jpg,sand\nb.jpg,rock\n"))
     assert table.labels == ("rock", "sand")
@@ -263,9 +304,12 @@ def test_row_numbers_of_r_are_no_file_names(tmp_path: Path) -> None:
     assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
 
 
-@pytest.mark.parametrize(("yes", "no"), [("1.000000", "0.000000"), ("1.00", "0.00"), ("1.000e+00", "0.000e+00")])
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("1.000000", "0.000000"), ("1.00", "0.00"), ("1.000e+00", "0.000e+00"), ("1,00", "0,00"), ("1,000", "0,000")],
+)
 def test_marks_may_be_written_as_decimal_numbers(yes: str, no: str, tmp_path: Path) -> None:
-    data = make_data(tmp_path, f"filename,dog\na.jpg,{yes}\nb.jpg,{no}\n")
+    data = make_data(tmp_path, f"filename;dog\na.jpg;{yes}\nb.jpg;{no}\n")
     assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
 
 

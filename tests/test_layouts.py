@@ -431,6 +431,15 @@ def test_ground_truth_wins_over_the_other_annotations(others: list[str], left_ou
     assert table.findings.notes == (f"annotations without `ground_truth` beside one with it, left out: {left_out}",)
 
 
+def test_annotators_who_contradict_each_other_on_all_images_are_told(tmp_path: Path) -> None:
+    annotations = [{"result": [{"value": {"choices": [label]}}]} for label in ("cat", "dog")]
+    put(tmp_path, "export.json", json.dumps([{"data": {"image": "a.jpg"}, "annotations": annotations}]))
+    put(tmp_path, "a.jpg")
+    error = error_of(tmp_path)
+    assert error.message.endswith("no image has a known label: its annotations contradict each other")
+    assert "add a third" in error.hint
+
+
 # --- YOLO ------------------------------------------------------------------------------------------------------------
 
 

@@ -401,9 +401,10 @@ def test_label_for_which_no_cell_says_no_is_noted_where_empty_cells_are_unknown(
     assert read_labels([data], ReadOptions(blank="unknown")).findings.notes == ()
 
 
-def test_name_of_an_attachment_is_that_before_its_address(tmp_path: Path) -> None:
-    rows = "".join(f"{name}.jpg (https://v5.airtable.example/v3/u/21/{name}),1\n" for name in "ab")
-    assert read(make_data(tmp_path, f"Photo,dog\n{rows}")).index.tolist() == ["a.jpg", "b.jpg"]
+@pytest.mark.parametrize("header", ["Photo,dog", "Attachments,dog", "Photo files,dog"])
+def test_name_of_an_attachment_is_that_before_its_address(header: str, tmp_path: Path) -> None:
+    rows = "".join(f"{name}.jpg (https://v5.airtable.example/v3/u/21/{name}),{name == 'a':d}\n" for name in "ab")
+    assert read(make_data(tmp_path, f"{header}\n{rows}"))["dog"].to_dict() == {"a.jpg": 1, "b.jpg": 0}
 
 
 def test_only_and_exclude_choose_labels(tmp_path: Path) -> None:

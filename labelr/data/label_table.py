@@ -24,6 +24,8 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What people call the splits; `eval` is the test split where another word is validation."""
+TIES = "labels affirmed as often as denied for an image, taken as unknown"
+"""How the note on annotations that contradict each other begins."""
 FEW_POSITIVES = 10
 """A label with fewer positives cannot be learned, and its scores are not reliable."""
 
@@ -113,7 +115,7 @@ class LabelTable:
         limits.check_targets(len(rows), labels)
         targets, num_ties = _count_votes(cleaned, rows, labels)
         if num_ties:
-            notes = (*notes, f"labels affirmed as often as denied for an image, taken as unknown: {num_ties:,}")
+            notes = (*notes, f"{TIES}: {num_ties:,}")
         return cls(
             layout, tuple(rows), labels, targets,
             closed=vocabulary is None,
@@ -155,9 +157,7 @@ class LabelTable:
             num_ties = int(((votes[0] == votes[1]) & (votes[0] > 0)).sum())
             targets = np.where(votes[1] > votes[0], 1, np.where(votes[0] > votes[1], 0, np.nan)).astype(np.float32)
             notes += (f"rows of images that several judged, joined by vote: {len(names):,}",)
-            notes += (f"labels affirmed as often as denied for an image, taken as unknown: {num_ties:,}",) * bool(
-                num_ties
-            )
+            notes += (f"{TIES}: {num_ties:,}",) * bool(num_ties)
         return cls(
             layout, tuple(order), tuple(labels), targets,
             groups=None if groups is None else tuple(groups[name] for name in order),

@@ -18,6 +18,7 @@ from labelr.data.formats.source import Source
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
 from labelr.data.label_lists import COMPLETE, NO_IMAGES_HINT, is_from_python, with_label_table
 from labelr.data.label_table import (
+    TIES,
     LabelTable,
     look_alikes,
     note_missing_labels,
@@ -118,7 +119,11 @@ def read_labels(data: Sequence[Path], options: ReadOptions) -> Dataset:
     dataset = read_with_unlabelled(data, options)
     known = ~np.isnan(dataset.targets).all(axis=1)
     if not known.any():
-        raise LabelrError(f"{dataset.source}: no image has a known label", "mark with 1 which labels an image has")
+        message, hint = f"{dataset.source}: no image has a known label", "mark with 1 which labels an image has"
+        if any(TIES in note for note in dataset.findings.notes):
+            message += ": its annotations contradict each other"
+            hint = "keep one annotation of each image, add a third, or mark one as `ground_truth` in Label Studio"
+        raise LabelrError(message, hint)
     unlabelled = tuple(dataset.files[row] for row in np.flatnonzero(~known))
     findings = dataset.findings._replace(unlabelled=unlabelled)
     return replace(dataset.take(np.flatnonzero(known)), findings=findings)

@@ -331,7 +331,7 @@ def _find_file_column(table: Table) -> int:
 
 def _names_image(cell: str) -> bool:
     """Whether a cell is the name of an image file, a URL of one, which may have a query, or an attachment."""
-    return "." in cell and has_image_suffix(plain_path(cell) if "://" in cell else cell)
+    return "." in cell and has_image_suffix(plain_path(cell) if "?" in cell or "://" in cell else cell)
 
 
 def _names_images_mostly(cells: Sequence[str]) -> bool:

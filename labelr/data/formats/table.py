@@ -60,15 +60,23 @@ _PAIRS = tuple(
         "да/не", "teisinga/neteisinga", "gwir/anwir", "ya/tidak", "có/không", "有り/無し", "有り/無", "あり/なし",
         "真/偽", "对/错", "對/錯", "是/不是", "有/没有", "有/沒有", "จริง/เท็จ", "ใช่/ไม่ใช่", "มี/ไม่มี", "نعم/لا", "صواب/خطأ",
         "صحيح/خطأ", "כן/לא", "אמת/שקר", "נכון/לא נכון", "بله/خیر", "درست/نادرست", "हाँ/नहीं",
-        "हां/नहीं", "सत्य/असत्य", "सही/गलत", "si'/no",
+        "हां/नहीं", "सत्य/असत्य", "सही/गलत", "si'/no", "checked/unchecked",
     )
 )  # fmt: skip
 """Words for yes and no that count only where both are in a table: a column may name a beach ``sand``."""
-AMBIGUOUS = frozenset({"f", "j", "n", "no", "non", "t", "y", *chain.from_iterable(_PAIRS)}) - {"ja"}
+_STATES = tuple(
+    pair.split("/") for pair in (
+        "present/absent", "présent/absent", "presente/ausente", "presente/assente", "vorhanden/nicht vorhanden",
+        "aanwezig/afwezig", "positive/negative", "positiv/negativ", "pos/neg", "on/off",
+    )
+)  # fmt: skip
+"""Words for yes and no that count only where a column holds both and nothing else, and another one does so too or holds
+marks: a single column of ``positive`` and ``negative`` may hold labels."""
+AMBIGUOUS = frozenset({"f", "j", "n", "no", "non", "t", "y", *chain.from_iterable((*_PAIRS, *_STATES))}) - {"ja"}
 """Marks that may also be words: M and F, the points of the compass, the codes of countries."""
 _SIGNS = tuple(
     pair.split("/") for pair in (
-        "s/n", "o/n", "x/-", "+/-", "✓/-", "✔/-", "✓/✗", "✔/✗", "✔/✘", "✓/×", "√/×", "○/×", "◯/×", "〇/×", "☑/☐",
+        "s/n", "o/n", "v/f", "x/-", "+/-", "✓/-", "✔/-", "✓/✗", "✔/✗", "✔/✘", "✓/×", "√/×", "○/×", "◯/×", "〇/×", "☑/☐",
     )
 )  # fmt: skip
 """Signs and letters for yes and no that count only where a column holds both and nothing else; letters, where two do,
@@ -76,7 +84,7 @@ since one may hold the points of the compass."""
 _LONE = frozenset(chain.from_iterable(_PAIRS)) - {"sand"}
 
 
-NUMBER_MARK = re.compile(r"\+?[01](\.0*)?(e[+-]?0+)?|-1(\.0*)?(e[+-]?0+)?")
+NUMBER_MARK = re.compile(r"\+?[01](\.0*|,0+)?(e[+-]?0+)?|-1(\.0*|,0+)?(e[+-]?0+)?")
 _NUMBERS = {1.0: Mark.YES, 0.0: Mark.NO, -1.0: Mark.MINUS}
 
 
@@ -89,13 +97,15 @@ def marks_among(columns: Iterable[Iterable[str]]) -> Mapping[str, Mark]:
     words_of = [{cell.lower() for cell in cells} for cells in columns]
     words = set().union(*words_of)
     complete = [pair for pair in _PAIRS if words.issuperset(pair)]
-    for pair in _SIGNS:
+    has_marks = any(map(_are_marks, words_of))
+    for pair in (*_SIGNS, *_STATES):
         count = sum({*pair} <= own <= {*pair, *MARKS} for own in words_of)
-        complete += [pair] * (count > pair[1].isalpha())
+        is_complete = count + has_marks > 1 if pair in _STATES else count > pair[1].isalpha()
+        complete += [pair] * (count > 0 and is_complete)
     ticked = [own for own in words_of if len(own) == 2 and "" in own and own & _LONE]
-    if len(ticked) > 1 or any(map(_are_marks, words_of)):
+    if len(ticked) > 1 or has_marks:
         complete += [pair for pair in _PAIRS if any(own.intersection(pair) for own in ticked)]
-    numbers = {word: _NUMBERS[float(word)] for word in words if NUMBER_MARK.fullmatch(word)}
+    numbers = {word: _NUMBERS[float(word.replace(",", "."))] for word in words if NUMBER_MARK.fullmatch(word)}
     return {**{yes: Mark.YES for yes, _ in complete}, **{no: Mark.NO for _, no in complete}, **numbers, **MARKS}
 
 

@@ -10,6 +10,7 @@ from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
 WRAPPING = re.compile(r"(?:(?:np\.)?(?:array|tensor)\()?\s*[\[({]([^\[\](){}]*)[\])}]\s*(?:,[^)]*)?\)?")
 """Brackets of Python, NumPy and PyTorch around a vector."""
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|true|false", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?[01],0+")
 _NOTHING = (Mark.BLANK, Mark.UNKNOWN)
 MARK = {"true": "1", "false": "0"}
 
@@ -38,7 +39,8 @@ def vector_size(cells: Sequence[str], *, strict: bool = False) -> int:
 
 
 def _is_decimal_comma(cell: str) -> bool:
-    return cell in ("1,0", "0,0")
+    """Whether a cell is 1, 0 or -1 with a decimal comma, such as ``1,00``."""
+    return DECIMAL_COMMA.fullmatch(cell) is not None
 
 
 def divide_vectors(table: Table, named: Collection[int], others: Collection[int] = ()) -> Table:
