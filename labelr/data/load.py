@@ -224,12 +224,7 @@ def _make_dataset(
     Raises:
         LabelrError: If none of the images exists, or several names mean one image file.
     """
-    if not table.names and table.invalid:
-        raise LabelrError(
-            f"{source}: no row can be understood: {preview(table.invalid)}", "correct the rows of the file"
-        )
-    if not table.names:
-        raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
+    _check_names(source, table)
     rows = [row for row, file in enumerate(match.files) if file is not None]
     missing = [row for row, file in enumerate(match.files) if file is None]
     found = [file for file in match.files if file is not None]
@@ -266,14 +261,20 @@ def _make_dataset(
         ),
     )
     if not rows:
-        is_spelling = all(dataset.findings.similar)
-        raise _missing_error(
-            dataset,
-            "write the names in the label file as those of the image files"
-            if is_spelling
-            else "name the folder that holds the images with `--images`",
-        )
+        spelling = "write the names in the label file as those of the image files"
+        place = "name the folder that holds the images with `--images`"
+        raise _missing_error(dataset, spelling if all(dataset.findings.similar) else place)
     return dataset
+
+
+def _check_names(source: Path, table: LabelTable) -> None:
+    """Raises LabelrError if a label file names no image."""
+    if not table.names and table.invalid:
+        raise LabelrError(
+            f"{source}: no row can be understood: {preview(table.invalid)}", "correct the rows of the file"
+        )
+    if not table.names:
+        raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
 
 
 def _named_splits(splits: Sequence[str]) -> tuple[tuple[str, ...] | None, list[str]]:
