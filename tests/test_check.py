@@ -138,7 +138,7 @@ def test_rare_labels_are_told(data: Path) -> None:
         ("0.5", "a number"),
         ("yes", "the value of a cell"),
         ("n/a", "the value of a cell"),
-        *((word, "means that there is nothing") for word in ("none", "Keine", "rien", "-", "–", "no label", "Empty")),
+        *((word, "means that there is nothing") for word in ("none", "Keine", "rien", "-", "–", "no label", "Nothing")),
         *((word, "means that it is not known") for word in ("unknown", "Unidentified")),
         ("Unnamed: 0", "a column without a name"),
         ("dog|cat", "contains a separator"),
@@ -149,6 +149,11 @@ def test_rare_labels_are_told(data: Path) -> None:
 )
 def test_odd_names_of_labels_are_told(label: str, reason: str) -> None:
     assert suspicious_labels(["dog", label]) == [{"label": label, "reason": reason}]
+
+
+@pytest.mark.parametrize("label", ["empty", "Blank"])
+def test_label_of_images_without_an_animal_is_no_odd_name(label: str) -> None:
+    assert suspicious_labels(["dog", label]) == []
 
 
 def test_labels_that_differ_only_in_case_or_spaces_are_told() -> None:

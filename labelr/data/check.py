@@ -14,7 +14,7 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.fix import FixedTable, fix_labels
-from labelr.data.formats.column_names import NOT_KNOWN, NOTHING
+from labelr.data.formats.column_names import EMPTY, NOT_KNOWN, NOTHING
 from labelr.data.formats.table import MARKS
 from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
@@ -209,7 +209,7 @@ def _oddity(label: str) -> str:
     tests = {
         "a number": re.fullmatch(r"-?[\d.]+", label),
         "the value of a cell": label.lower() in MARKS,
-        "means that there is nothing": label.lower() in NOTHING,
+        "means that there is nothing": label.lower() in NOTHING - EMPTY,
         "means that it is not known": label.lower() in NOT_KNOWN,
         "a column without a name": re.match(r"unnamed: ?\d", label, re.IGNORECASE),
         "contains a separator": re.search(r"[|;,\t\n]", label),

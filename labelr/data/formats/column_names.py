@@ -71,10 +71,12 @@ LABEL_COLUMNS = (
     "target", "targets",
 )  # fmt: skip
 """Names of the columns of labels, the most certain first."""
-NOTHING = frozenset({
-    "-", "–", "—", "aucun", "aucune", "blank", "empty", "geen", "kein", "keine", "keins", "leer", "nessuna", "nessuno",
-    "nichts", "ninguna", "ninguno", "no label", "no labels", "none", "nothing", "rien", "unlabeled", "unlabelled",
-})  # fmt: skip
+EMPTY = frozenset({"blank", "empty", "leer"})
+"""Labels in lower case of images without an animal, which projects with camera traps use on purpose."""
+NOTHING = EMPTY | {
+    "-", "–", "—", "aucun", "aucune", "geen", "kein", "keine", "keins", "nessuna", "nessuno", "nichts", "ninguna",
+    "ninguno", "no label", "no labels", "none", "nothing", "rien", "unlabeled", "unlabelled",
+}  # fmt: skip
 """Labels in lower case that mean that there is nothing in an image, or that it has no label."""
 NOT_KNOWN = frozenset({
     "desconocido", "inconnu", "onbekend", "sconosciuto", "unbekannt", "unidentified", "unknown",
