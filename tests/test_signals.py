@@ -72,6 +72,7 @@ def test_nothing_is_raised_without_a_signal() -> None:
 SEVERAL_SIGNALS = """
 import signal, time
 from labelr import signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 signals.install_handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, first=lambda: print("asked", flush=True))
 try:
     with signals.deferred():
