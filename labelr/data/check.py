@@ -176,9 +176,10 @@ def check(
     """Reads a data set as `fit` would, changes nothing, and continues where `fit` would stop.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
-            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
-            ``label_names``; a mapping from image files to labels.
+        data: A folder of labelled images, or several that form one data set; label files, each behind the folder of its
+            images or alone; a DataFrame of labels with ``images``, the folder of its images; image files with
+            ``labels``, a list of labels for each, or a 0/1 matrix with ``label_names``; a mapping from image files to
+            labels.
         options: How it is read and split.
         track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         settings: Settings by name; they take precedence over `options`.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Data: TypeAlias = "str | Path | Iterable[str | Path] | Mapping[str | Path, Any] | pd.DataFrame | None"
-"""A folder of labelled images, several that form one data set, a table of labels, paths of images with ``labels`` among
-the settings, or a mapping from paths to labels; None for synthetic images."""
+"""A folder of labelled images, several that form one data set, label files, a table of labels, paths of images with
+``labels`` among the settings, or a mapping from paths to labels; None for synthetic images."""
 OptionsT = TypeVar("OptionsT", bound=ReadOptions)
 
 

@@ -49,9 +49,10 @@ def evaluate(
     """Evaluates a saved model on labelled images.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
-            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
-            ``label_names``; a mapping from image files to labels.
+        data: A folder of labelled images, or several that form one data set; label files, each behind the folder of its
+            images or alone; a DataFrame of labels with ``images``, the folder of its images; image files with
+            ``labels``, a list of labels for each, or a 0/1 matrix with ``label_names``; a mapping from image files to
+            labels.
         model: A name, a directory or a loaded model; None takes the default one, as `load`.
         options: The options, as an object or by name.
         output: The directory for ``metrics.json``, ``per_label.csv``, ``predictions.csv``, ``errors.csv`` and the

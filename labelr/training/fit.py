@@ -142,9 +142,10 @@ def fit(
     """Trains a model on a folder of labelled images and saves it.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
-            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
-            ``label_names``; a mapping from image files to labels; None trains on synthetic images.
+        data: A folder of labelled images, or several that form one data set; label files, each behind the folder of its
+            images or alone; a DataFrame of labels with ``images``, the folder of its images; image files with
+            ``labels``, a list of labels for each, or a 0/1 matrix with ``label_names``; a mapping from image files to
+            labels; None trains on synthetic images.
         config: The settings, as a `TrainConfig` or a mapping.
         name: The model's name; None takes the data folder's, with a number if that is taken.
         output: A directory to save the model in, instead of the user's cache.

@@ -60,9 +60,10 @@ def tune(
     The study is stored on disk: the same call resumes it, and several processes can share it.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; a DataFrame of labels with ``images``, the
-            folder of its images; image files with ``labels``, a list of labels for each, or a 0/1 matrix with
-            ``label_names``; a mapping from image files to labels; None for synthetic images.
+        data: A folder of labelled images, or several that form one data set; label files, each behind the folder of its
+            images or alone; a DataFrame of labels with ``images``, the folder of its images; image files with
+            ``labels``, a list of labels for each, or a 0/1 matrix with ``label_names``; a mapping from image files to
+            labels; None for synthetic images.
         space: The values of each searched setting: a sequence, or a text such as ``"0.2,0.5"`` or
             ``"1e-4..1e-2:log"``. Settings with a single value apply to all trials.
         config: The settings of all trials, as a `TrainConfig` or a mapping of its names.
