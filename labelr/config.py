@@ -457,15 +457,19 @@ def with_keywords(text: str) -> str:
     flags = {field.name for source in sources for field in dataclasses.fields(source) if kind_of(field) is bool}
     flags |= {"force", "resume"}
 
-    def keyword(found: re.Match[str]) -> str:
-        denied, name, value = found[1], found[2].replace("-", "_"), found[3]
+    def keyword(denied: str, name: str, value: str) -> str:
+        name = name.replace("-", "_")
         if name in flags:
             value = str(not denied)
         elif value and not re.fullmatch(r"[A-Z|]+|[\d.]+", value):
             value = json.dumps(value.strip("'"), ensure_ascii=False)
-        return f"`{name}={value}`" if value else f"`{name}`"
+        return f"{name}={value}" if value else name
 
-    return re.sub(r"`--(no-)?([a-z][a-z0-9-]*)(?: ([^`]+))?`", keyword, text)
+    def keywords(found: re.Match[str]) -> str:
+        options = re.findall(r"--(no-)?([a-z][a-z0-9-]*)(?: ((?:(?! --).)+))?", found[1])
+        return f"`{', '.join(keyword(*option) for option in options)}`"
+
+    return re.sub(r"`(--[a-z][^`]*)`", keywords, text)
 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])

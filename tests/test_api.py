@@ -81,6 +81,7 @@ def test_errors_name_keywords_and_what_was_passed(tmp_path: Path) -> None:
         ("name the file with `--labels FILE`", "name the file with `labels=FILE`"),
         ("use `--blank unknown`, as in `labelr fit --x`", 'use `blank="unknown"`, as in `labelr fit --x`'),
         ("give `--folds 5` or `--exclude 'a b'`", 'give `folds=5` or `exclude="a b"`'),
+        ("such as `--lr 1e-3,4e-3 --dropout 0.2,0.3`", 'such as `lr="1e-3,4e-3", dropout="0.2,0.3"`'),
     ],
 )
 def test_options_in_hints_become_keywords(text: str, expected: str) -> None:

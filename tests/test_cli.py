@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -644,6 +645,9 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
         ),
         ("tag", "there are no images to tag", "name a folder, such as `labelr tag photos`"),
         ("models show", "`labelr models show` needs NAME: name or directory of a model", "`labelr models show photos`"),
+        ("models export a", "`labelr models export` needs FILE: the file to write", "`labelr models export NAME FILE`"),
+        ("tag a ''", "a path is empty", "a variable of the shell may not be set"),
+        ("check ''", "a path is empty", "a variable of the shell may not be set"),
         ("fit data --ephocs 3", "`labelr fit` has no option `--ephocs`", "did you mean `--epochs`?"),
         ("fit data --learning-rate 3", "`labelr fit` has no option `--learning-rate`", "did you mean `--lr`?"),
         ("fit data --no-filp", "`labelr fit` has no option `--no-filp`", "did you mean `--no-flip`?"),
@@ -662,7 +666,7 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
     ],
 )
 def test_wrong_usage_says_what_is_wrong_and_what_to_do(cli: Cli, line: str, message: str, hint: str) -> None:
-    result = cli(*line.split())
+    result = cli(*shlex.split(line))
     assert result.code == 2
     assert result.err.startswith(f"Error: {message}")
     assert f"\n\nHint: {hint}" in result.err if hint.startswith(("did", "see", "try")) else hint in result.err

@@ -158,6 +158,9 @@ def test_listed_image_in_a_folder_that_may_not_be_entered_is_found_to_fail_later
         (b"a.jpg\r\n\r\nb.jpg", ["a.jpg", "b.jpg"]),
         (b"a\nb.jpg\0c.jpg\0", ["a\nb.jpg", "c.jpg"]),
         (b"caf\xe9.jpg\n", [os.fsdecode(b"caf\xe9.jpg")]),
+        ("B\u00e4r.jpg\r\nb.jpg\r\n".encode("utf-16"), ["B\u00e4r.jpg", "b.jpg"]),  # as of PowerShell
+        ("a.jpg\nb.jpg".encode("utf-16-le"), ["a.jpg", "b.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\n", ["a.jpg"]),
         (b"", []),
     ],
 )

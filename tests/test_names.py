@@ -86,6 +86,7 @@ def test_stream_has_the_same_names(photos: Path, trained: Model, cli: Cli, names
         ("label,written\ndisc,x\ntriangle,x\n", r"row 3: 'triangle' and 'disc' would both be written as 'x'"),
         ("label,written\ntriangle,disc\n", r"row 2: 'triangle' and 'disc' would both be written as 'disc'"),
         ('label,written\ndisc,"a\x1bb"\n', r"row 2: 'a\\x1bb' has characters that are not printable"),
+        ("label,written\ndisc,filename\n", r"'disc' would be written as 'filename', the column of file names"),
         ("label,name\ndisc,x\n", r"names\.csv is not a table of names.*`written` to `--rename`"),
     ],
 )

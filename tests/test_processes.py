@@ -92,6 +92,32 @@ def test_signal_stops_tagging_and_the_same_command_resumes(
     assert 0 < said["unchanged"] < 600
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_stops_a_search_that_finds_no_further_image(
+    trained: Model, shapes: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "first").mkdir(parents=True)
+    (photos / "first" / "a.png").hardlink_to(shapes / "images" / "00000.png")
+    for level in range(25):  # 2**25 paths to one empty folder
+        (tmp_path / "levels" / f"{level}").mkdir(parents=True)
+        for name in "ab":
+            (tmp_path / "levels" / f"{level}" / name).symlink_to(tmp_path / "levels" / f"{level + 1}")
+    (photos / "tree").symlink_to(tmp_path / "levels" / "0")
+    options = ["tag", photos, "--model", trained.path, "-o", tmp_path / "out", "--threads", "1"]
+    command = [sys.executable, "-m", "labelr", *map(str, options)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not (tmp_path / "out" / ".labelr").exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        time.sleep(1)
+        running.send_signal(number)
+        _, err = end_of(running)
+    assert running.returncode == 128 + number
+    assert err.splitlines()[-1].startswith(f"Stopped by {number.name}. Resume with: labelr tag ")
+
+
 def handles(running: "subprocess.Popen[str]", number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal; labelr removes its own after the first signal."""
     status = Path(f"/proc/{running.pid}/status").read_text()

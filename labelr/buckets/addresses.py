@@ -41,6 +41,10 @@ _PERMANENT_NAMES = re.compile("Credential|Authenti|Profile|Token|Validation")
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 
 
+EMPTY_PATH = ("a path is empty", "name a folder or a file; a variable of the shell may not be set")
+"""The message and the hint for an empty path."""
+
+
 class Address(NamedTuple):
     """What a bucket holds under a name: an object, or all objects in a folder.
 
@@ -107,8 +111,10 @@ def path_or_address(path: str | Path) -> Path:
     """A path, or the address of a bucket as a path, that a user gives.
 
     Raises:
-        LabelrError: If it is another address, such as ``https://example.org/photos``, or holds credentials.
+        LabelrError: If it is empty, another address, such as ``https://example.org/photos``, or holds credentials.
     """
+    if path == "":  # else it would be the working directory
+        raise LabelrError(*EMPTY_PATH)
     return files.local_path(path) if parse(path) is None else Path(path)
 
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from labelr import console
+from labelr.buckets.addresses import EMPTY_PATH
 from labelr.cli import completion
 from labelr.config import PANELS
 from labelr.errors import suggest
@@ -222,7 +223,18 @@ def argument(metavar: str, help: str, find: completion.Find | None = None) -> An
     return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete)
 
 
-_DATA = argument("DATA", "Folders of labelled images, read as one data set, or label files.")
+def paths_argument(metavar: str, help: str) -> Any:
+    """An argument of paths or addresses, none of which may be empty, as that of an unset variable of a shell is."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False, parser=_path)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise SettingError(*EMPTY_PATH)
+    return Path(text)
+
+
+_DATA = paths_argument("DATA", "Folders of labelled images, read as one data set, or label files.")
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[

@@ -1,5 +1,6 @@
 """The images to tag, in one order."""
 
+import codecs
 import logging
 import os
 import re
@@ -10,10 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Self
 
-from labelr import files
+from labelr import files, signals
 from labelr.buckets.addresses import path_or_address
 from labelr.buckets.mirror import local, local_files, stand_in
 from labelr.config import TagOptions
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MANY_IMAGES = 10_000
 """From here on, tables are recommended instead of a file for each image."""
+WAIT_SECONDS = 0.2
+"""How long to wait for the next image before looking whether a signal asks the run to stop."""
 MAX_LIST_BYTES = 2**28
 """The size of a list of files, at most: a device never ends."""
 
@@ -177,7 +180,15 @@ class Search:
         self._cancelled = True
 
     def __iter__(self) -> Iterator[str]:
-        yield from iter(self._queue.get, None)
+        """The names, as they are found; ends early once a signal asks the run to stop."""
+        while not signals.stop_requested():
+            try:
+                name = self._queue.get(timeout=WAIT_SECONDS)
+            except Empty:
+                continue
+            if name is None:
+                break
+            yield name
         if self._error:
             raise self._error
 
@@ -188,7 +199,7 @@ def no_inputs() -> SettingError:
 
 
 def read_list(source: str | Path) -> list[Path]:
-    """The paths in a file, or from stdin for ``-``: one per line, or separated by NUL bytes.
+    """The paths in a file, or from stdin for ``-``: one per line, or separated by NUL bytes; also in UTF-16.
 
     Raises:
         LabelrError: If the file cannot be read.
@@ -201,6 +212,17 @@ def read_list(source: str | Path) -> list[Path]:
         raise LabelrError(f"cannot read the list {source}: {error.strerror}", "name a file of paths") from error
     if len(content) > MAX_LIST_BYTES:
         raise LabelrError(f"the list {source} is longer than {MAX_LIST_BYTES:,} bytes", "split it into several runs")
-    content = content.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
+    content = _in_utf8(content)
     parts = re.findall(rb"[^\0]+" if b"\0" in content else rb"[^\r\n]+", content)
     return [path_or_address(os.fsdecode(part)) for part in parts if part.strip() or os.path.exists(part)]
+
+
+def _in_utf8(content: bytes) -> bytes:
+    """The bytes of a list without a byte order mark, and in UTF-8 if they are in UTF-16, as of PowerShell.
+
+    The names that NUL bytes separate are taken for UTF-16 if each has one letter.
+    """
+    has_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if has_mark or (len(content) > 2 and not any(content[1::2])):
+        return content.decode("utf-16" if has_mark else "utf-16-le", errors="replace").encode()
+    return content.removeprefix(codecs.BOM_UTF8)

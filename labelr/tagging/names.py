@@ -8,6 +8,9 @@ from labelr.errors import LabelrError, preview, printable
 from labelr.fields import SettingError
 from labelr.scoring.thresholds import read_by_label
 
+FILE_COLUMN = "filename"
+"""The column of file names in tables of results."""
+
 
 def written_names(
     labels: Sequence[str], columns: Sequence[int], options: TagOptions
@@ -44,6 +47,11 @@ def written_names(
     prefix = options.prefix or ""
     _check_text(prefix, "prefix", options)
     by_label = {label: f"{prefix}{name}" for name, label in names.items()}
+    if clash := next((label for label, name in by_label.items() if name == FILE_COLUMN), None):
+        raise LabelrError(
+            f"{clash!r} would be written as {FILE_COLUMN!r}, the column of file names",
+            "give the label another name with `--rename FILE`, or leave it out with `--exclude`",
+        )
     written = tuple(by_label[label] for label in chosen)
     return written, _always(written, options)
 

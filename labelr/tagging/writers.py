@@ -16,6 +16,7 @@ from labelr.progress import Track, untracked
 from labelr.tagging.exports import write_exports
 from labelr.tagging.gallery import write_gallery
 from labelr.tagging.journal import Journal, WrittenFile
+from labelr.tagging.names import FILE_COLUMN
 from labelr.tagging.output import (
     ERRORS_FILE,
     IMAGE_HEADER,
@@ -358,7 +359,7 @@ class StreamWriter:
 
 def header(selection: LabelSelection) -> list[str]:
     """The header of a table with one column per label."""
-    return ["filename", *selection.labels]
+    return [FILE_COLUMN, *selection.labels]
 
 
 def label_row(image: TaggedImage) -> list[Any]:
