@@ -208,7 +208,9 @@ def _check_number(field: Field, value: Any) -> None:
     if not (numeric and low <= value <= high and value < (min(below, MAX_NUMBER) if whole else below)):
         upper = f" to {high:,}" if high < math.inf else f" to below {below:g}" if below < math.inf else ""
         is_percent = numeric and 1 < value <= 100 and 1 in (high, below)
+        has_comma = isinstance(value, str) and re.fullmatch(r"\d*,\d+", value)
         hint = f"give a fraction: {value / 100:g}" if is_percent else ""
+        hint = f"write {value.replace(',', '.')}" if has_comma else hint
         raise _error(field, f"a {'whole ' if whole else ''}number from {low:g}{upper}", value, hint)
 
 
