@@ -645,6 +645,7 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(cli: Cli, arguments
         ),
         ("tag", "there are no images to tag", "name a folder, such as `labelr tag photos`"),
         ("models show", "`labelr models show` needs NAME: name or directory of a model", "`labelr models show photos`"),
+        ("models rename", "`labelr models rename` needs NAME", "`labelr models rename NAME NEW`"),
         ("models export a", "`labelr models export` needs FILE: the file to write", "`labelr models export NAME FILE`"),
         ("tag a ''", "a path is empty", "a variable of the shell may not be set"),
         ("check ''", "a path is empty", "a variable of the shell may not be set"),

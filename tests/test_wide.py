@@ -251,6 +251,7 @@ def test_column_without_a_name_is_named_by_its_number(header: str, column: int, 
 def test_columns_of_numbers_are_labels_if_selected(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,score,size\na.jpg,1,0\nb.jpg,0,1\n")
     assert "or select a column as a label with `--only score`" in error_of(data).hint
+    assert "other numbers" not in error_of(data).message
     assert read_table(data, only=["score", "size"]).targets.tolist() == [[1, 0], [0, 1]]
 
 

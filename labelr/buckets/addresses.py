@@ -39,8 +39,6 @@ _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError
 _PERMANENT_NAMES = re.compile("Credential|Authenti|Profile|Token|Validation")
 """In the names of errors of the packages for buckets, which have no class in common."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
-
-
 EMPTY_PATH = ("a path is empty", "name a folder or a file; a variable of the shell may not be set")
 """The message and the hint for an empty path."""
 

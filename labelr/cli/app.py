@@ -164,8 +164,8 @@ def _usage_error(error: Any) -> SettingError:
         hint = (suggest(error.option_name, options, others) if error.option_name.startswith("--") else "") or hint
     elif kind == "MissingParameter":
         what = error.param.help.split(",")[0].rstrip(".").lower()
-        arguments = [parameter.metavar for parameter in command.params if parameter.param_type_name == "argument"]
-        example = " ".join(arguments) if error.param.metavar != arguments[0] else "photos"
+        needed = [parameter.metavar for parameter in command.params if parameter.required]
+        example = " ".join(needed) if len(needed) > 1 else "photos"
         message, hint = f"`{path}` needs {error.param.metavar}: {what}", f"add it, such as `{path} {example}`"
     elif unknown := re.fullmatch("no such command '(.*)'", message):
         commands = list(command.commands)

@@ -217,24 +217,20 @@ def option(
     )
 
 
-def argument(metavar: str, help: str, find: completion.Find | None = None) -> Any:
-    """An argument of a command, what ``--help`` says, and what completes it for shells."""
+def argument(metavar: str, help: str, find: completion.Find | None = None, **details: Any) -> Any:
+    """An argument of a command, what ``--help`` says, and what completes it for shells; details as of `option`."""
     complete = None if find is None else completion.completer(find)
-    return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete)
+    return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete, **details)
 
 
-def paths_argument(metavar: str, help: str) -> Any:
-    """An argument of paths or addresses, none of which may be empty, as that of an unset variable of a shell is."""
-    return typer.Argument(metavar=metavar, help=help, show_default=False, parser=_path)
-
-
-def _path(text: str) -> Path:
+def filled_path(text: str) -> Path:
+    """A path or an address; raises SettingError for an empty text, as of an unset variable of a shell."""
     if not text:
         raise SettingError(*EMPTY_PATH)
     return Path(text)
 
 
-_DATA = paths_argument("DATA", "Folders of labelled images, read as one data set, or label files.")
+_DATA = argument("DATA", "Folders of labelled images, read as one data set, or label files.", parser=filled_path)
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[

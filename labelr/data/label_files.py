@@ -22,8 +22,9 @@ from labelr.fields import option_of
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
 """Suffixes of label files."""
 TEXT_SUFFIXES = (".txt", ".lst")
-ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 """Suffixes of lists of images with their labels, which are looked for where nothing else is found."""
+ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
+"""Suffixes of archives and compressed files, which are not read."""
 LOCK_PREFIX = "~$"
 """How the file begins that Excel writes while a spreadsheet is open."""
 NUMBERS = ".numbers"

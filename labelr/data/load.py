@@ -269,12 +269,13 @@ def _make_dataset(
 
 def _check_names(source: Path, table: LabelTable) -> None:
     """Raises LabelrError if a label file names no image."""
-    if not table.names and table.invalid:
+    if table.names:
+        return
+    if table.invalid:
         raise LabelrError(
             f"{source}: no row can be understood: {preview(table.invalid)}", "correct the rows of the file"
         )
-    if not table.names:
-        raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
+    raise LabelrError(f"{source} lists no images that exist", "check that it is the right file or folder")
 
 
 def _named_splits(splits: Sequence[str]) -> tuple[tuple[str, ...] | None, list[str]]:

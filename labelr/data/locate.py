@@ -59,16 +59,16 @@ def _folders_and_labels(paths: Sequence[Path], options: OptionsT) -> tuple[list[
 
     Label files alone are those of their own folders; otherwise, they follow the folder whose images they are about.
     """
-    paths = list(dict.fromkeys(paths)) if any(map(_is_label_file, paths)) else list(paths)
-    is_label_file = [_is_label_file(path) for path in paths]
-    labels = [path for path, is_file in zip(paths, is_label_file, strict=True) if is_file]
+    kinds = {path: _is_label_file(path) for path in paths}
+    labels = [path for path, is_file in kinds.items() if is_file]
+    folders = [path for path, is_file in kinds.items() if not is_file]
+    is_label_file = list(kinds.values())
     if not labels:
-        return paths, options
+        return list(paths), options
     if options.labels:
         raise SettingError(
             f"label files are given twice: as data, {labels[0].name}, and with `--labels`", "give them in one way"
         )
-    folders = [path for path in paths if path not in labels]
     if folders and is_label_file[0]:
         raise SettingError(
             f"the label file {labels[0]} comes before the folder {folders[0]}",

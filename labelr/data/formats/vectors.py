@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from labelr.data.formats.table import PROBE_ROWS, Mark, Table, marks_among
+from labelr.data.formats.table import NUMBER_MARK, PROBE_ROWS, Mark, Table, marks_among
 
 WRAPPING = re.compile(r"(?:(?:np\.)?(?:array|tensor)\()?\s*[\[({]([^\[\](){}]*)[\])}]\s*(?:,[^)]*)?\)?")
 """Brackets of Python, NumPy and PyTorch around a vector."""
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|true|false", re.IGNORECASE)
-DECIMAL_COMMA = re.compile(r"[+-]?[01],0+")
 _NOTHING = (Mark.BLANK, Mark.UNKNOWN)
 MARK = {"true": "1", "false": "0"}
 
@@ -40,7 +39,7 @@ def vector_size(cells: Sequence[str], *, strict: bool = False) -> int:
 
 def _is_decimal_comma(cell: str) -> bool:
     """Whether a cell is 1, 0 or -1 with a decimal comma, such as ``1,00``."""
-    return DECIMAL_COMMA.fullmatch(cell) is not None
+    return "," in cell and NUMBER_MARK.fullmatch(cell) is not None
 
 
 def divide_vectors(table: Table, named: Collection[int], others: Collection[int] = ()) -> Table:

@@ -184,9 +184,10 @@ def _note_on_unknown(table: Table, marks: Marks) -> list[str]:
 
 
 def _holds_numbers(table: Table, column: int) -> bool:
-    """Whether all cells of a column are numbers, such as counts or probabilities."""
-    cells = table.column(column, PROBE_ROWS)
-    return bool(cells) and all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", cell) for cell in cells)
+    """Whether the first cells of a column are numbers, not all of them marks, such as counts or probabilities."""
+    cells = [cell for cell in table.column(column, PROBE_ROWS) if cell]
+    is_mark = [cell.lower() in table.marks for cell in cells]
+    return not all(is_mark) and all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", cell) for cell in cells)
 
 
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
