@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 from labelr.errors import LabelrError, first_line, mask_passwords
@@ -248,12 +248,13 @@ def is_draft(path: Path) -> bool:
     return path.name.startswith(DRAFT_PREFIX) and path.name.endswith(DRAFT_SUFFIX)
 
 
-def delete_drafts(folder: Path) -> None:
-    """Deletes the drafts that killed processes left in a folder and below it, but not behind links."""
-    for parent, _, names in os.walk(folder):
+def delete_drafts(folder: Path, *, below: bool = True) -> None:
+    """Deletes the drafts that killed processes left in a folder, and perhaps below it, but not behind links."""
+    for parent, _, names in os.walk(folder) if below else islice(os.walk(folder), 1):
         for path in (Path(parent, name) for name in names):
-            if is_draft(path) and stat.S_ISREG(path.lstat().st_mode):
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process does the same
+                if is_draft(path) and stat.S_ISREG(path.lstat().st_mode):
+                    path.unlink()
 
 
 def is_inside(path: Path, folder: Path) -> bool:

@@ -503,3 +503,15 @@ def test_key_that_cannot_be_kept_is_a_warning(
     (home / signing.KEY_FILE).unlink()
     with ThreadPoolExecutor() as pool:
         assert len({*pool.map(lambda _: signing.make_key(), range(20))}) == 1
+
+
+def test_drafts_of_killed_processes_are_deleted(photos: Path, tmp_path: Path, trained: Model, home: Path) -> None:
+    draft, output = files.make_folder(home) / ".labelr-1.tmp", tmp_path / "out"
+    draft.write_text("half a key")
+    for _ in range(2):  # the second run has nothing to do
+        tag(photos, trained, output=output)
+        assert not draft.exists()
+        draft = output / ".labelr-2.tmp"
+        draft.write_text("half a summary")
+    tag(photos, trained, output=output)
+    assert not draft.exists()

@@ -23,7 +23,7 @@ from labelr.model.predict import Model
 from labelr.model.weight_files import read_weights
 from labelr.training.epochs import EpochLoop, describe_model
 from labelr.training.fit import FitResult, load_splits
-from labelr.training.record import RunRecord, list_models_and_runs, load_record, verify_models
+from labelr.training.record import CHECKPOINT_FILE, RunRecord, list_models_and_runs, load_record, verify_models
 from labelr.training.run import Run
 from labelr.tuning.study import Study
 from labelr.tuning.trials import PROGRESS, WORKER, ranked, read_trials, trials_csv
@@ -201,6 +201,24 @@ def read_damaged_record(place: Place, kind: str, data: bytes) -> bool:
                 other.unlink()
         path.write_bytes(before)
         (place.model / "model.json").write_bytes(before if kind == "model.json" else info)
+
+
+@pytest.mark.slow
+def test_format_of_a_checkpoint_that_is_a_tensor_is_an_error(place: Place) -> None:
+    path = place.run / CHECKPOINT_FILE
+    torch.save({**torch.load(path, weights_only=True), "format": torch.ones(2)}, path)
+    with pytest.raises(LabelrError, match="the checkpoint .* is damaged: expected int"):
+        place.read_checkpoint()
+
+
+@pytest.mark.slow
+def test_score_of_a_study_that_is_nested_deeply_is_an_error(place: Place) -> None:
+    path = place.study / "study.log"
+    text, scores = path.read_text(), '"state":0,"values":'
+    assert scores in text
+    path.write_text(text.replace(f"{scores}null", f"{scores}{'[' * 500}{']' * 500}"))
+    with pytest.raises(LabelrError, match="the study in .* is damaged: .*expected float, got array"):
+        place.read_study()
 
 
 @pytest.mark.slow

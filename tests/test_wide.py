@@ -409,6 +409,12 @@ def test_label_of_objects_may_be_named_error(yes: str, no: str, tmp_path: Path) 
     assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["error", "ok"], [[1, 0], [0, 1]])
 
 
+def test_objects_without_keys_are_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    put(tmp_path, "labels.jsonl", "{}\n{}\n")
+    assert "has no column of file names, nor any other" in error_of(tmp_path).message
+
+
 def test_columns_of_other_numbers_are_named_where_there_are_no_label_columns(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, "filename,dog,cat\na.jpg,0.1,3\nb.jpg,0.9,2\n"))
     assert "has no label columns: dog, cat hold other numbers than 0 and 1" in error.message

@@ -70,9 +70,8 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
             _check_settings(folder, journal.settings, settings)
             if journal.is_complete:
                 _check_tables(folder, journal)
-            else:
-                for root in {folder, root_of(folder, settings)}:
-                    files.delete_drafts(root)
+            for root in {folder, root_of(folder, settings)}:  # the last file of a complete run is its summary
+                files.delete_drafts(root, below=not journal.is_complete)
             journal.start(settings)
             try:
                 with signals.deferred():

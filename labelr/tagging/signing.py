@@ -28,11 +28,11 @@ def read_key() -> bytes:
 def make_key() -> bytes:
     """The key of this user, which is created if there is none; one for this run alone if it cannot be kept."""
     reason = f"{KEY_FILE} is damaged or cannot be read"
-    if not read_key():
-        try:
+    try:
+        while not os.path.lexists(files.home() / KEY_FILE):
             _create(files.home())
-        except OSError as error:
-            reason = str(error.strerror or error)
+    except OSError as error:
+        reason = str(error.strerror or error)
     key = read_key()
     if not key:
         log.warning(
@@ -43,18 +43,22 @@ def make_key() -> bytes:
 
 
 def _create(home: Path) -> None:
-    """Creates the key, complete and readable for its owner alone, unless another process does at the same time."""
+    """Creates the key, complete and readable for its owner alone, unless another process does at the same time.
+
+    Perhaps there is still none, since another process has taken the draft for that of a process that was killed.
+    """
     home.mkdir(parents=True, exist_ok=True)
+    files.delete_drafts(home, below=False)
     handle, draft = tempfile.mkstemp(prefix=files.DRAFT_PREFIX, suffix=files.DRAFT_SUFFIX, dir=home)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
+        with suppress(FileExistsError, FileNotFoundError):
             os.link(draft, home / KEY_FILE)
     finally:
-        Path(draft).unlink()
+        Path(draft).unlink(missing_ok=True)
 
 
 def sign(key: bytes, *parts: bytes) -> str:

@@ -87,9 +87,9 @@ class Checkpoint:
             state = load_pickled(self.path)
         except (OSError, ValueError, pickle.UnpicklingError) as error:
             raise LabelrError(f"the checkpoint {self.path} cannot be read: {first_line(error)}", START_OVER) from error
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", START_OVER)
         try:
+            if not isinstance(state, dict) or serialization.convert(state["format"], int) != FORMAT:
+                raise LabelrError(f"the checkpoint {self.path} is of another version of labelr", START_OVER)
             plain = {name: state[name] for name in Progress.__dataclass_fields__}
             restore({**state, **vars(serialization.convert(plain, Progress))})
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:

@@ -323,8 +323,9 @@ def _find_file_column(table: Table) -> int:
         return (likely or mostly)[0]
     if named:
         return next((number for number in named if not table.holds_marks(number)), named[0])
+    columns = f": {preview(table.header)}" if table.header else ", nor any other"
     raise LabelrError(
-        f"{table.path} has no column of file names: {preview(table.header)}",
+        f"{table.path} has no column of file names{columns}",
         "name the column with `--image-column NAME`, which may be repeated for a folder and a file",
     )
 

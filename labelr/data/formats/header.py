@@ -38,7 +38,7 @@ def arrange(table: Table, options: ReadOptions) -> Table:
 def _without_titles(table: Table) -> Table:
     """The table without first rows of a single cell, such as a title, or the number of images."""
     probed = table.rows[:PROBE_ROWS]
-    first = next((row for row, cells in enumerate(probed) if not cells[0] or sum(map(bool, cells)) > 1), 0)
+    first = next((row for row, cells in enumerate(probed) if not any(cells[:1]) or sum(map(bool, cells)) > 1), 0)
     if first and any(map(has_image_suffix, probed[first])) and not probed[first - 1][0].isdecimal():
         first -= 1  # the header: it has a name for each label, and none for the file names
     if not first or any(column_key(cells[0]) in FILE_COLUMNS for cells in probed[:first]):
