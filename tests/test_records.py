@@ -207,7 +207,7 @@ def read_damaged_record(place: Place, kind: str, data: bytes) -> bool:
 def test_format_of_a_checkpoint_that_is_a_tensor_is_an_error(place: Place) -> None:
     path = place.run / CHECKPOINT_FILE
     torch.save({**torch.load(path, weights_only=True), "format": torch.ones(2)}, path)
-    with pytest.raises(LabelrError, match="the checkpoint .* is damaged: expected int"):
+    with pytest.raises(LabelrError, match=r"the checkpoint .* is damaged: expected int"):
         place.read_checkpoint()
 
 
@@ -217,7 +217,7 @@ def test_score_of_a_study_that_is_nested_deeply_is_an_error(place: Place) -> Non
     text, scores = path.read_text(), '"state":0,"values":'
     assert scores in text
     path.write_text(text.replace(f"{scores}null", f"{scores}{'[' * 500}{']' * 500}"))
-    with pytest.raises(LabelrError, match="the study in .* is damaged: .*expected float, got array"):
+    with pytest.raises(LabelrError, match=r"the study in .* is damaged: .*expected float, got array"):
         place.read_study()
 
 

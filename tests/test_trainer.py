@@ -74,6 +74,18 @@ def test_weights_do_not_depend_on_the_number_of_threads(shapes: Path, precision:
             assert torch.equal(state["network"][name], tensor), name
 
 
+def test_weights_converted_once_a_step_train_as_those_that_autocast_converts(shapes: Path) -> None:
+    converted, automatic = (make_trainer(shapes, 32, "bf16", micro_batch=3) for _ in range(2))
+    dtypes = {copy.dtype for copy in converted.low_precision_weights.values()}
+    assert dtypes == {torch.bfloat16}
+    automatic.low_precision_weights = {}
+    for trainer in (converted, automatic):
+        trainer.run_epoch()
+    assert torch.equal(torch.stack(converted.losses), torch.stack(automatic.losses))
+    for name, tensor in automatic.network.state_dict().items():
+        assert torch.equal(converted.network.state_dict()[name], tensor), name
+
+
 def test_parts_of_a_batch_train_as_the_batch_does_where_batchnorm_keeps_its_statistics(shapes: Path) -> None:
     gradients = []
     for micro_batch in (8, 3):

@@ -34,7 +34,7 @@ from torch.distributed.distributed_c10d import _abort_process_group
 
 from labelr import signals
 from labelr.errors import LabelrError, first_line
-from labelr.model.device import explain_device_error, is_out_of_memory
+from labelr.model.device import ThreadPool, explain_device_error, is_out_of_memory
 from labelr.ranks import Place
 
 SIGN_OF_LIFE_SECONDS = 30.0
@@ -62,7 +62,7 @@ class FlatTensor:
     """Tensors in one piece of memory, which is sent at once.
 
     Args:
-        tensors: Of float32, whose shapes, strides and device it has.
+        tensors: Whose shapes, strides and device it has; its own type is float32.
         extra: The number of further elements.
 
     Attributes:
@@ -221,22 +221,22 @@ class Group:
         return range(count * block // active, count * (block + 1) // active)
 
     @torch.no_grad()
-    def sum(self, gradients: Sequence[Sequence[Tensor]], values: Tensor) -> list[Tensor]:
-        """The sum of gradients over the micro-batches of all processes; it is complete in process 0 alone.
+    def sum(self, gradients: Sequence[Sequence[Tensor]], values: Tensor, pool: ThreadPool) -> list[Tensor]:
+        """The sum of gradients in float32 over the micro-batches of all processes; complete in process 0 alone.
 
         Args:
             gradients: Of each of the own micro-batches, at least one, like the parameters. They are overwritten.
             values: Further values of all micro-batches, shape ``(P, V)``: zero for those of the others, and set then.
+            pool: Adds the gradients of several parameters side by side.
         """
         before, after = self._neighbours(len(values))
-        total, *others = map(list, gradients)
-        flat = self._buffer(total, values.numel()) if self.size > 1 else None
+        first, *others = gradients
+        flat = self._buffer(first, values.numel()) if self.size > 1 else None
         if flat and before is not None:
             dist.recv(flat.data, before)
-            torch._foreach_add_(total, flat.views)
+            others = [flat.views, *others]
             values += flat.tail.view_as(values)
-        for other in others:
-            torch._foreach_add_(total, other)
+        total = pool.map(_add_up, first, *others)
         if flat and (self.is_gpu or after is not None):
             torch._foreach_copy_(flat.views, total)
             flat.tail.copy_(values.flatten())
@@ -341,6 +341,14 @@ class Group:
             process.wait()
             if process.stdin:
                 process.stdin.close()
+
+
+def _add_up(first: Tensor, *others: Tensor) -> Tensor:
+    """The sum of tensors in float32, in order; the first one is overwritten if it is of that type."""
+    total = first.float()
+    for other in others:
+        total += other
+    return total
 
 
 ALONE = Group(Place())

@@ -77,8 +77,8 @@ class Muon(torch.optim.Optimizer):
                 grads.append(grad)
             for (_, _, *settings), (weights, grads) in batches.items():
                 self._update_batch(weights, grads, *settings)
-        else:
-            self.pool.map(self._update, *zip(*updates, strict=True))
+        else:  # the longest first, so that no thread waits long for the last
+            self.pool.map(self._update, *zip(*sorted(updates, key=lambda update: -update[0].numel()), strict=True))
 
     @torch.no_grad()
     def _update_batch(

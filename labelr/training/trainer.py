@@ -59,7 +59,7 @@ class MicroBatchResult(NamedTuple):
     Attributes:
         loss: The sum of the cross-entropy of the known cells, divided by the number of all cells of the batch.
         num_known: The number of known cells, a scalar.
-        gradients: Of the loss, for each trained parameter; scaled in fp16.
+        gradients: Of the loss, for each trained parameter; scaled in fp16, and in bf16 for `low_precision_weights`.
         changes: Of the buffers of the network, in float32, if it is a replica.
     """
 
@@ -122,12 +122,13 @@ class Trainer:
             "%s, %s of %s per epoch", pluralize(count_parameters(self.network), "parameter"),
             pluralize(images.steps, "step"), pluralize(batch_size, "image"),
         )  # fmt: skip
-        self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.parameters = trained_parameters(self.network)
         if config.compile:
             log.info("compiling the network: the first steps with images of each size take up to minutes")
         self.is_synchronised = group.synchronises and not self.network.keeps_statistics
         self.forward = self._copy(shared=True) if self.is_synchronised else self._compiled(self.network)
         self.replicas: list[nn.Module] = []
+        self.low_precision_weights = self._convolution_weights()
         strength = STRENGTHS[cast("str", config.augment)]
         self.augment = Augmentation(strength, flip=config.flip, vertical_flip=config.vertical_flip)
         # The head is trained without one; to make one imports torch.compile, which takes two seconds.
@@ -351,7 +352,7 @@ class Trainer:
         with self._seeded_dropout(generator):
             logits = self._forward(replica, mixed).float()
         loss = masked_bce(logits, mixed_targets, batch.targets.numel())
-        gradients = torch.autograd.grad(self.scaler.scale(loss), self.parameters, materialize_grads=True)
+        gradients = torch.autograd.grad(self.scaler.scale(loss), trained_parameters(replica), materialize_grads=True)
         num_known = (~mixed_targets.isnan()).sum()
         return MicroBatchResult(loss.detach(), num_known, gradients, self._changes_of(replica))
 
@@ -385,29 +386,50 @@ class Trainer:
     def _replicas_for(self, count: int, number: int) -> list[nn.Module]:
         """The networks of `number` of `count` micro-batches: the network itself if there is one.
 
-        Else they have its parameters, and copies of its buffers, such as the statistics of BatchNorm. An accelerator,
-        which computes whole batches or its part of them, is spared the copying in each step.
+        Else they have its parameters, or their `low_precision_weights`, and copies of its buffers, such as the
+        statistics of BatchNorm. An accelerator, which computes whole batches or its part of them, is spared the copying
+        in each step.
         """
         if count == 1 or (number == 1 and self.group.synchronises):
             return [self.forward]
         while len(self.replicas) < number:
             self.replicas.append(self._copy(shared=False))
         replicas = self.replicas[:number]
+        for weight, low_precision in self.low_precision_weights.items():
+            low_precision.copy_(weight)
         buffers = list(self.network.buffers())
         for copy in replicas:
             torch._foreach_copy_(list(copy.buffers()), buffers)
         return replicas
 
     def _copy(self, *, shared: bool) -> nn.Module:
-        """A network with the same parameters, and the same buffers if they are shared.
+        """A network with the same parameters, and the same buffers if they are shared, else `low_precision_weights`.
 
         BatchNorms of processes on GPUs normalise their micro-batches together.
         """
         same = [*self.network.parameters(), *(self.network.buffers() if shared else ())]
-        copy = deepcopy(self.network, {id(tensor): tensor for tensor in same})
+        kept = {id(tensor): tensor for tensor in same}
+        if not shared:
+            kept |= {id(weight): low_precision for weight, low_precision in self.low_precision_weights.items()}
+        copy = deepcopy(self.network, kept)
         if self.is_synchronised:
             copy = nn.SyncBatchNorm.convert_sync_batchnorm(copy)  # type: ignore[no-untyped-call]
         return self._compiled(copy)
+
+    def _convolution_weights(self) -> dict[nn.Parameter, nn.Parameter]:
+        """Copies in bf16 of the weights of convolutions, by the weights, where autocast computes in it on the CPU.
+
+        The replicas share them, so that a step converts each weight once, and its gradients as they are summed, and not
+        for each micro-batch; the values are the same.
+        """
+        if not self.runtime.is_cpu or self.runtime.precision != "bf16":
+            return {}
+        convolutions = [module for module in self.network.modules() if type(module) is nn.Conv2d]
+        weights = [cast("nn.Parameter", convolution.weight) for convolution in convolutions]
+        return {
+            weight: nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=weight.requires_grad)
+            for weight in weights
+        }
 
     def _compiled(self, network: Network) -> nn.Module:
         """The network, compiled if the settings say so."""
@@ -428,7 +450,7 @@ class Trainer:
         values = rows.new_zeros(count, rows.shape[1])
         own = self.group.own_parts(count)
         values[own.start : own.stop] = rows
-        total = self.group.sum([part.gradients for part in parts], values)
+        total = self.group.sum([part.gradients for part in parts], values, self.own_pool)
         losses, num_known, *changes = torch.split(values, [1, 1, *(shape.numel() for shape in shapes)], dim=1)
         scale = num_cells / num_known.to(torch.int64).sum().clamp(min=1)
         torch._foreach_mul_(total, scale)
@@ -512,6 +534,11 @@ class SeededDropout(TorchFunctionMode):
         with self._lock:
             torch.manual_seed(seed)
             return func(*args, **kwargs or {})
+
+
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a network that are not frozen, in order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def masked_bce(logits: Tensor, targets: Tensor, num_cells: int | None = None) -> Tensor:

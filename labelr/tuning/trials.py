@@ -225,7 +225,7 @@ def check_attempts(attempts: Iterable[FrozenTrial]) -> None:
         serialization.convert(attempt.user_attrs, AttemptAttributes)
         serialization.convert(attempt.system_attrs, FixedParams)
         serialization.convert(attempt.params, dict[str, Setting])
-        serialization.convert(attempt.values, list[float] | None)
+        serialization.convert(attempt.values or [], list[float])
         serialization.convert(attempt.intermediate_values, dict[int, float])
 
 
