@@ -44,7 +44,7 @@ UNCOMPARED = {
     ".labelr", "journal.key", "pixels", "report", "scans.sqlite", "study.log", "workers", "errors.csv", "summary.json",
 }  # fmt: skip
 """Files and folders that depend on how often a command was started, or hold times in their midst."""
-INPUTS = ("data", "photos")
+INPUTS = ("data", "more", "photos")
 """Folders of the place that no command may change."""
 
 
@@ -93,7 +93,7 @@ COMMANDS = {
         Command("models-import", f"models import {ARCHIVE} --name third", removes=True),
         Command("models-rename", "models rename second third", removes=True),
         Command("models-card", "models card second -o out.md --force"),
-        Command("models-compare", "models compare first second --data data"),
+        Command("models-compare", "models compare first second --data more"),
         Command("cache-ls", "cache ls"),
         Command("cache-clear", "cache clear"),
         Command("backbones", "backbones"),
@@ -102,7 +102,7 @@ COMMANDS = {
 
 
 def make_place(folder: Path) -> Path:
-    """A folder with labelled images, photographs to tag, two models and a filled cache, in which commands run."""
+    """A folder with labelled images, more of them, photographs to tag, two models and a filled cache, for commands."""
     from labelr.data.synthetic import make_synthetic_dataset
     from labelr.training.fit import fit
 
@@ -111,6 +111,7 @@ def make_place(folder: Path) -> Path:
         data = make_synthetic_dataset(folder / "data", 40, 3)
         for number, name in enumerate(("first", "second")):
             fit(data, {**TINY, "seed": number}, name=name)
+    make_synthetic_dataset(folder / "more", 40, 3, seed=1)
     (folder / "photos" / "deep").mkdir(parents=True)
     for number, path in enumerate(sorted((data / "images").iterdir())[:24]):
         shutil.copy2(path, folder / "photos" / ("deep" if number % 2 else "") / path.name)
