@@ -377,6 +377,7 @@ def test_leftover_of_a_killed_import_is_deleted_by_the_next_unless_it_is_in_use(
     assert (dead.exists(), used.exists()) == (False, True)
 
 
+@pytest.mark.slow
 def test_imports_at_the_same_time_get_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["shapes", *(f"shapes-{number}" for number in range(2, 7))]
     for number in range(8):  # an import that takes the draft of another for a leftover is rare

@@ -199,6 +199,7 @@ def test_labels_and_images_may_be_in_different_places(server: BucketServer, shap
         assert read(data, **options).equals(expected), (data, options)
 
 
+@pytest.mark.slow
 def test_check_and_evaluate_read_each_object_once(
     server: BucketServer, shapes: Path, model: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_check_and_evaluate_read_each_object_once(
     assert server.read == ["shapes/labels.csv"]
 
 
+@pytest.mark.slow
 def test_contents_are_kept_within_a_limit(
     server: BucketServer, shapes: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +262,7 @@ def test_names_in_addresses_are_literal(name: str) -> None:
     assert str(address) == f"s3://{name}"
 
 
+@pytest.mark.slow
 def test_folder_that_is_missing_and_bucket_that_denies_access_are_errors(
     server: BucketServer, process: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +289,7 @@ def test_missing_extra_is_named(cli: Cli) -> None:
     assert (result.code, "`pip install 'labelr[gcs]'`" in result.err) == (1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--in-place"], ["--sort-into", "sorted"]])
 def test_what_needs_images_on_this_machine_is_refused(
     server: BucketServer, cli: Cli, photos: Path, model: Path, tmp_path: Path, options: list[str]
@@ -367,6 +371,7 @@ def test_local_copy_that_is_gone_is_downloaded_again_and_nothing_in_the_bucket_i
     assert "changed elsewhere" not in caplog.text
 
 
+@pytest.mark.slow
 def test_model_whose_local_copy_is_gone_is_downloaded_again(
     server: BucketServer, photos: Path, model: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -434,6 +439,7 @@ def test_bucket_that_may_not_be_written_is_an_error_before_any_image_is_read(
     assert server.read == []
 
 
+@pytest.mark.slow
 def test_update_that_was_killed_during_its_upload_is_completed_without_edited_files(
     server: BucketServer, cli: Cli, photos: Path, model: Path
 ) -> None:
@@ -457,6 +463,7 @@ def test_update_that_was_killed_during_its_upload_is_completed_without_edited_fi
     assert not [key for key in server.keys("out/") if "z.png" in key]
 
 
+@pytest.mark.slow
 def test_signal_during_the_upload_says_how_to_complete_it(server: BucketServer, photos: Path, model: Path) -> None:
     server.put("start", b"")
     server.stall_seconds = 3
@@ -481,6 +488,7 @@ def test_results_below_the_images_are_no_images(server: BucketServer, photos: Pa
     assert again.other_files == {}
 
 
+@pytest.mark.slow
 def test_cache_shows_and_clears_what_is_in_buckets_but_not_what_they_lack(
     server: BucketServer, process: Cli, photos: Path, model: Path, home: Path
 ) -> None:
@@ -504,6 +512,7 @@ def test_cache_shows_and_clears_what_is_in_buckets_but_not_what_they_lack(
         assert f"{name}/labels.csv" in set(server.keys())
 
 
+@pytest.mark.slow
 def test_cache_is_not_cleared_of_what_a_run_uses(
     server: BucketServer, process: Cli, photos: Path, model: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -513,6 +522,7 @@ def test_cache_is_not_cleared_of_what_a_run_uses(
     assert (home / "buckets" / "mirror" / "s3" / "photos" / "x" / "a.png").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_whose_upload_was_killed_is_completed_with_force(
     server: BucketServer, cli: Cli, shapes: Path, model: Path, home: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -573,6 +583,7 @@ def test_home_that_cannot_be_written_is_named(
     assert cli("check", "s3://photos/x").err.startswith("Error: cannot write /dev/null/x")
 
 
+@pytest.mark.slow
 def test_object_whose_name_s3fs_takes_for_a_version_is_left_out(
     server: BucketServer, photos: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

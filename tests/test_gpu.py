@@ -202,6 +202,7 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     return Meta(torch.device("meta"), "fp32", 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("room", [0, 10**9])
 def test_nothing_in_a_step_waits_for_an_accelerator(shapes: Path, meta: Runtime, optimizer: str, room: int) -> None:
