@@ -1,13 +1,16 @@
 """Signals that ask the process to stop: at once, or at the next safe point of work that must not be interrupted."""
 
+import _thread
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 
@@ -27,6 +30,8 @@ class Stopped(BaseException):
 
 IMPATIENT_SECONDS = 1.0
 """How long after the first signal a second one ends the process at once: a terminal that closes sends several."""
+AGAIN_SECONDS = 0.01
+"""How long after `Stopped` was lost it is raised again, elsewhere."""
 IGNORABLE = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()
 """Signals that stay ignored if the parent process ignores them, as `nohup` does."""
 
@@ -55,6 +60,8 @@ def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
     def receive(number: int, _: FrameType | None) -> None:
         nonlocal stopped_at
         if stopped_at is not None:
+            if not _state.depth:
+                raise_if_stopped()  # it was lost
             if number not in IGNORABLE and time.monotonic() - stopped_at >= IMPATIENT_SECONDS:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
@@ -67,9 +74,28 @@ def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
         first()
 
     _state.received, _state.depth = None, 0
+    sys.unraisablehook = partial(_raise_again, sys.unraisablehook)
     for number in numbers:
         if number not in IGNORABLE or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, receive)
+
+
+def _raise_again(show: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sys.UnraisableHookArgs") -> None:
+    """Keeps `Stopped` from being lost where Python ignores exceptions, as in the callback of a weak reference."""
+    if isinstance(unraisable.exc_value, Stopped):
+        _state.received = unraisable.exc_value.number
+        threading.Timer(AGAIN_SECONDS, _send_to_main_thread, [_state.received]).start()
+    else:
+        show(unraisable)
+
+
+def _send_to_main_thread(number: int) -> None:
+    """Sends a signal to the thread that handles it, which wakes up where the system can do that."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _restore_later(numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> None:

@@ -188,6 +188,8 @@ def start(
 ) -> Running:  # fmt: skip
     """Runs a command in a place; `prepare` is a function of a module, called in the process before."""
     streams = place.parent / f"streams-{next(_numbers) % MAX_STREAMS}"
+    for stream in ("out", "err"):
+        streams.with_suffix(f".{stream}").write_bytes(b"")
     values = {"LABELR_HOME": str(place / "home"), **ONE_PROCESSOR, **(environment or {})}
     process = _context().Process(target=_run, args=(list(command), place, streams, values, prepare, tuple(arguments)))
     process.start()
@@ -242,7 +244,8 @@ def outcome(place: Path) -> dict[str, object]:
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place)
         beside = len(name.parts) == 1 and files.is_draft(path)  # no later run cleans up outside folders of labelr
-        if path.is_file() and not beside and not UNCOMPARED & set(name.parts) and name.parts[0] not in INPUTS:
+        is_kept = not (beside or files.is_deleted(path))
+        if path.is_file() and is_kept and not UNCOMPARED & set(name.parts) and name.parts[0] not in INPUTS:
             found[name.as_posix()] = _content(path)
     return found
 

@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +16,11 @@ from labelr import signals
 def handlers() -> Iterator[list[str]]:
     """Handlers are installed; the list of their calls. The previous handlers are restored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
     calls: list[str] = []
     signals.install_handlers(signal.SIGINT, signal.SIGTERM, first=lambda: calls.append("first"))
     yield calls
+    sys.unraisablehook = hook
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -27,6 +31,24 @@ def test_signal_stops_the_work_at_once(handlers: list[str]) -> None:
     assert caught.value.number == signal.SIGTERM
     assert caught.value.resume_option is None
     assert handlers == []
+
+
+def work_with_a_signal_in_a_callback(seconds: float) -> None:
+    """Gets a signal within the callback of a weak reference, whose exceptions Python ignores, and goes on."""
+    collected = set({1})
+    reference = weakref.ref(collected, lambda _: signal.raise_signal(signal.SIGTERM))
+    del collected
+    assert reference() is None
+    time.sleep(seconds)
+
+
+def test_signal_in_a_callback_stops_the_work(capfd: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+    with pytest.raises(signals.Stopped) as caught:
+        work_with_a_signal_in_a_callback(60)
+    assert time.monotonic() - start < 30
+    assert caught.value.number == signal.SIGTERM
+    assert capfd.readouterr().err == ""
 
 
 def deferred_work(done: list[str], number: signal.Signals) -> None:

@@ -234,7 +234,8 @@ def disturbed(
     code, err = running.wait(), running.read("err")
     said = f"{fault.said}; exit code {code}; {' | '.join(err.splitlines()[-3:])[-400:]}"
     wrong = []
-    if code not in fault.codes:
+    is_early = code is not None and code < 0 and not err  # by a signal, before Python has its handlers
+    if code not in fault.codes and not is_early:
         wrong.append(f"exit code {code}" if code is not None else "it hangs")
     if code == 1 and "Error: " not in err:
         wrong.append("no sentence")
