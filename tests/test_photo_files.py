@@ -12,9 +12,13 @@ from PIL import Image
 from tag_results import counts, reason_of
 from xmp_samples import DARKTABLE, DIGIKAM, LIGHTROOM, exiv2_values, foreign, keywords_of, run_tool
 
+from labelr import files
+from labelr.config import TagOptions
 from labelr.data.embedded import MAX_SEGMENT, packet_in, read_embedded, with_packet
 from labelr.model.predict import Model
-from labelr.tagging.photo_files import _back_up
+from labelr.tagging.output import UnwritableFileError
+from labelr.tagging.photo_files import MAX_SIDECAR, PhotoFiles, _back_up
+from labelr.tagging.pipeline import Tagger
 from labelr.tagging.tag import tag
 from labelr.xmp.packet import DamagedError, Packet
 
@@ -99,6 +103,19 @@ def test_new_file_has_the_keywords_in_the_image(album: Path, tmp_path: Path, tra
     tag(album, trained, output=tmp_path / "out", **BESIDE)
     assert subjects(album / "a.jpg.xmp")[0] == "Strand"
     assert subjects(album / "b.png.xmp")[0] == "Pier"
+
+
+def test_what_cannot_be_read_fails_and_is_not_taken_for_nothing(album: Path, trained: Model) -> None:
+    photo, sidecar, folder = album / "a.jpg", album / "a.jpg.xmp", files.make_folder(album / "folder.jpg")
+    photo_files = PhotoFiles(Tagger.load(trained, TagOptions()))
+    with pytest.raises(UnwritableFileError, match=r"folder\.jpg cannot be read: "):
+        photo_files.is_jpeg(folder)
+    with pytest.raises(UnwritableFileError, match=r"folder\.jpg cannot be read: "):
+        photo_files.reviewed(album / "folder.jpg.xmp", folder)
+    sidecar.touch()
+    os.truncate(sidecar, MAX_SIDECAR + 1)
+    with pytest.raises(UnwritableFileError, match=r"a\.jpg\.xmp cannot be read: "):
+        photo_files.reviewed(sidecar, photo)
 
 
 def test_second_run_writes_nothing(album: Path, tmp_path: Path, trained: Model) -> None:

@@ -33,12 +33,20 @@ class Segment(NamedTuple):
 
 
 def read_embedded(path: Path) -> tuple[bytes | None, list[str]]:
-    """The XMP, if any, and the IPTC keywords of an image file; nothing of one that cannot be read."""
-    with suppress(UnreadableError), opened_header(path) as image:
-        packet = image.info.get("xmp")
-        if packet is None and image.format == "PNG" and image.fp:
-            packet = _late_packet(image.fp)
-        return packet.encode() if isinstance(packet, str) else packet, _iptc_keywords(image)
+    """The XMP, if any, and the IPTC keywords of an image file; nothing of one that is damaged.
+
+    Raises:
+        UnreadableError: If the system cannot read the file.
+    """
+    try:
+        with opened_header(path) as image:
+            packet = image.info.get("xmp")
+            if packet is None and image.format == "PNG" and image.fp:
+                packet = _late_packet(image.fp)
+            return packet.encode() if isinstance(packet, str) else packet, _iptc_keywords(image)
+    except UnreadableError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise
     return None, []
 
 
@@ -72,10 +80,13 @@ def _decode(value: bytes, codec: str) -> str:
 
 
 def is_jpeg(path: Path) -> bool:
-    """Whether a file is JPEG by its content, whatever its name is."""
-    with suppress(OSError), files.open_regular(path) as file:
+    """Whether a file is JPEG by its content, whatever its name is.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with files.open_regular(path) as file:
         return file.read(len(JPEG_HEAD)) == JPEG_HEAD
-    return False
 
 
 def packet_in(jpeg: bytes) -> bytes | None:

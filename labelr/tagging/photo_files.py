@@ -5,11 +5,12 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labelr import files
-from labelr.data.embedded import packet_in, read_embedded, with_packet
+from labelr.data.embedded import is_jpeg, packet_in, read_embedded, with_packet
+from labelr.data.images import UnreadableError
 from labelr.tagging.output import UnwritableFileError, check_unprotected, failing_alone
 from labelr.tagging.pipeline import TaggedImage, Tagger
 from labelr.xmp.merging import MAX_PROBABILITIES, merge
@@ -29,6 +30,15 @@ class PhotoFiles:
     def __init__(self, tagger: Tagger) -> None:
         self._tagger = tagger
         self.kept: set[Path] = set()
+
+    def is_jpeg(self, photo: Path) -> bool:
+        """Whether an image is JPEG by its content.
+
+        Raises:
+            UnwritableFileError: If it cannot be read.
+        """
+        with _readable(photo):
+            return is_jpeg(photo)
 
     def reviewed(self, path: Path, photo: Path) -> bytes | None:
         """The XMP of an image whose labels somebody has reviewed, wherever it is; None where nobody has.
@@ -69,7 +79,7 @@ class PhotoFiles:
         jpeg = _read(path, MAX_JPEG)
         try:
             before = packet_in(jpeg)
-            packet = self._merge(before, image, lambda: read_embedded(path)[1])
+            packet = self._merge(before, image, lambda: _embedded_in(path)[1])
             content = jpeg if packet is None or packet == before else with_packet(jpeg, packet)
         except DamagedError as error:
             raise UnwritableFileError(f"labels cannot be embedded: {error}") from error
@@ -101,26 +111,38 @@ def _sidecars_of(path: Path, photo: Path) -> dict[Path, None]:
 
 
 def _packets_of(path: Path, photo: Path) -> Iterator[bytes]:
-    """All XMP of an image that can be read."""
+    """All XMP of an image, except behind links."""
     for sidecar in filter(os.path.isfile, _sidecars_of(path, photo)):
-        with suppress(UnwritableFileError):
+        if not sidecar.is_symlink():
             yield _read(sidecar, MAX_SIDECAR)
-    yield read_embedded(photo)[0] or b""
+    yield _embedded_in(photo)[0] or b""
 
 
 def _read(path: Path, limit: int) -> bytes:
     if path.is_symlink():
         raise UnwritableFileError(f"{path.name} is a link, and is not changed")
-    try:
+    with _readable(path):
         return files.read_bytes(path, limit)
-    except (OSError, ValueError) as error:
+
+
+def _embedded_in(photo: Path) -> tuple[bytes | None, list[str]]:
+    with _readable(photo):
+        return read_embedded(photo)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Lets an image fail where a file of it cannot be read: what a person wrote there would be lost without a word."""
+    try:
+        yield
+    except (OSError, ValueError, UnreadableError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnwritableFileError(f"{path.name} cannot be read: {reason}") from error
 
 
 def _keywords_in(path: Path) -> list[str]:
     """The keywords in an image file that labelr did not embed."""
-    content, iptc = read_embedded(path)
+    content, iptc = _embedded_in(path)
     with suppress(DamagedError):
         packet = Packet(content or b"")
         own = [keyword[-1] for keyword in packet.keywords if key(keyword[-1]) not in packet.written]

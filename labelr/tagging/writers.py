@@ -153,11 +153,9 @@ class DirectoryWriter:
         Returns:
             The image with what is known of its file after that.
         """
-        from labelr.data import embedded
-
         options, photo = self._tagger.options, self._base / image.name
         path = self._root / file_names(image.name, [kind for kind in options.file_kinds if "xmp" in kind])[0]
-        is_jpeg = options.embed and embedded.is_jpeg(photo)
+        is_jpeg = options.embed and self._photo_files.is_jpeg(photo)
         is_embedded = is_jpeg and image.origin == "new"
         is_merged = self._is_outdated(path, image) and (os.path.lexists(path) or not is_jpeg)
         reviewed = self._photo_files.reviewed(path, photo) if is_embedded or is_merged else None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from labelr.data.embedded import read_embedded
 from labelr.data.formats import folders
 from labelr.data.formats.source import Source
+from labelr.data.images import UnreadableError
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import read_bytes
 from labelr.errors import LabelrError, pluralize, preview
@@ -181,8 +182,11 @@ def _of_packet(name: str, content: bytes, path: Path) -> _Photo | None:
 
 
 def _of_image(name: str, path: Path) -> _Photo | None:
-    """The keywords in an image; None where it has none. One that is damaged is reported when it is opened."""
-    packet, keywords = read_embedded(path)
+    """The keywords in an image; None where it has none. One that cannot be read is reported when it is decoded."""
+    try:
+        packet, keywords = read_embedded(path)
+    except UnreadableError:
+        return None
     photo = _of_packet(name, packet, path) if packet else None
     iptc = longest((keyword,) for keyword in keywords if keyword)
     return photo or (_Photo(name, iptc) if iptc else None)
