@@ -21,9 +21,9 @@ from labelr.buckets.objects import read_ahead
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, content_digest, decode, open_file
-from labelr.data.prefetch import map_ahead
 from labelr.data.value_range import Levels
 from labelr.errors import pluralize_part
+from labelr.processors import map_ahead
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
