@@ -1,7 +1,7 @@
 """Opens image files: the only decoder, shared by training, scoring and tagging."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader, BytesIO
@@ -22,6 +22,9 @@ from labelr.data.value_range import Interval, Levels, ValueRange, declared_inter
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
+
+SMALL_BYTES, QUALITIES_OF_SMALL = 16_000, (78, 55, 35, 15)
+"""The bytes of a thumbnail in a page of many, which keep a page of noisy images small, too, and how it is encoded."""
 
 Pixels = strips.Pixels
 
@@ -107,6 +110,18 @@ def read_thumbnail(
     width, height = (max(1, round(edge * scale)) for edge in (decoded.width, decoded.height))
     left, top = (size - width) // 2, (size - height) // 2
     return decoded.pixels[top : top + height, left : left + width]
+
+
+def encode_jpeg(pixels: Pixels, qualities: Sequence[int] = (85,)) -> bytes:
+    """The pixels as JPEG in the first of some qualities that takes at most `SMALL_BYTES`, else in the last one."""
+    content = b""
+    for quality in qualities:
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+        content = buffer.getvalue()
+        if len(content) <= SMALL_BYTES:
+            break
+    return content
 
 
 def open_file(path: Path) -> BufferedReader:
