@@ -253,9 +253,8 @@ class Settings:
 
     def __repr__(self) -> str:
         """The settings that differ from their default."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        changed = (f"{name}={value!r}" for name, value in given.items() if value != defaults[name])
+        given = {name: getattr(self, name) for name in self.names()}
+        changed = (f"{name}={value!r}" for name, value in given.items() if value != getattr(type(self), name))
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __post_init__(self) -> None:

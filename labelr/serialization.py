@@ -102,14 +102,7 @@ def _json(value: object, indent: int | None = None) -> str:
         text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
         text = json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return _escape_unprintable(text) + "\n"
-
-
-def _escape_unprintable(text: str) -> str:
-    def escape(found: re.Match[str]) -> str:
-        return re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be", "surrogatepass").hex())
-
-    return UNPRINTABLE.sub(escape, text)
+    return UNPRINTABLE.sub(lambda found: json.dumps(found[0]).strip('"'), text) + "\n"
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -167,11 +167,7 @@ class Check:
 
 
 def check(
-    data: Data,
-    options: TrainConfig | Mapping[str, Any] | None = None,
-    *,
-    track: Track = untracked,
-    **settings: Any,
+    data: Data, options: TrainConfig | Mapping[str, Any] | None = None, *, track: Track = untracked, **settings: Any
 ) -> Check:
     """Reads a data set as `fit` would, changes nothing, and continues where `fit` would stop.
 

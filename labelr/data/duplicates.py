@@ -86,9 +86,7 @@ def group_images(
 
 
 def belongs_to(
-    digests: Sequence[str],
-    fingerprints: Sequence[int | None],
-    others: tuple[Sequence[str], Sequence[int | None]],
+    digests: Sequence[str], fingerprints: Sequence[int | None], others: tuple[Sequence[str], Sequence[int | None]]
 ) -> NDArray[np.bool_]:
     """Whether each of N images is a copy or near-duplicate of one of M others, shape ``(N,)``; see `group_images`.
 

@@ -60,11 +60,7 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     return dataset
 
 
-def read(
-    data: Data,
-    options: ReadOptions | Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> "pd.DataFrame":
+def read(data: Data, options: ReadOptions | Mapping[str, Any] | None = None, **settings: Any) -> "pd.DataFrame":
     """The labels of a data set as a table, as `fit` would read them; the images are not opened.
 
     Args:
@@ -209,12 +205,7 @@ def _all_images(sources: Sequence[Source], tables: Sequence[LabelTable], images:
 
 
 def _make_dataset(
-    source: Path,
-    table: LabelTable,
-    match: Match,
-    aside: Mapping[str, str | None],
-    finder: ImageFinder,
-    images: Path,
+    source: Path, table: LabelTable, match: Match, aside: Mapping[str, str | None], finder: ImageFinder, images: Path
 ) -> Dataset:
     """The images of one folder that exist, and what else was found.
 

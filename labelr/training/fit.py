@@ -245,7 +245,7 @@ def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 
     if sizes["train"] < 2:
         left = pluralize(sizes["train"], "image is", "images are")
         raise LabelrError(f"{left} left to train on, of {len(dataset):,} with labels", "label more images")
-    if config.has_target and not (config.folds or sizes["val"]):
+    if (config.target_precision or config.target_recall) and not (config.folds or sizes["val"]):
         raise LabelrError(
             "there are no validation images to choose thresholds for a target on",
             "set `--val-fraction` above 0, or leave out `--target-precision` and `--target-recall`",
