@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import jpeg2000, libtiff, metadata, samples, strips, walk
+from labelr.data import damaged, jpeg2000, samples, strips, walk
 from labelr.data.budget import LimitedReader, Reservation, TooLargeError, check_tiles, decoding_bytes
 from labelr.data.samples import BandsError, Samples
 from labelr.data.strips import Strips
@@ -166,7 +166,7 @@ def decode(
     value_range: RangeChoice = UNKNOWN_RANGE,
 ) -> Decoded:
     """The pixels and properties of an open image file; see `read_pixels`. Raises UnreadableError."""
-    with libtiff.recorded() as errors:
+    with damaged.libtiff_errors() as errors:
         try:
             if not file.read(1):
                 raise UnreadableError("empty file (0 bytes)")
@@ -231,7 +231,7 @@ def _open_any(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
         file.seek(0)
         if isinstance(error, UnidentifiedImageError) and file.read(4) in samples.TIFF_HEADS:
             return _open_tiff(file, memory, error)
-        plain = metadata.without_metadata(file)
+        plain = damaged.without_metadata(file)
         if plain is None:
             raise
         return _open_with_pillow(BytesIO(plain), size, memory)
