@@ -15,10 +15,9 @@ from labelr.buckets import results
 from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import SPLITS
 from labelr.data.load import load_dataset
-from labelr.data.locate import Data, locate_data
+from labelr.data.locate import Data, locate_data, with_label_table
 from labelr.data.splits import split_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError, first_line, pluralize, preview
