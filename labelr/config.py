@@ -332,7 +332,6 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         self._check_start()
 
     def _check_start(self) -> None:
-        """Raises SettingError where settings of the network and of its first weights contradict each other."""
         other = "--init" if self.init is not None else "--backbone" if self.backbone != "none" else ""
         if self.init is not None and self.backbone != "none":
             raise SettingError("init and backbone exclude each other", "give `--init` or `--backbone`, not both")
@@ -367,13 +366,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
                 )
 
     def resolved(self, machine: MachineOptions, *, num_train: int, is_synthetic: bool) -> "TrainConfig":
-        """The settings with every "auto" resolved.
-
-        Args:
-            machine: The options of the machine, with "auto" resolved.
-            num_train: The number of training images.
-            is_synthetic: Whether the images are synthetic: small, and easier to learn.
-        """
+        """The settings with every "auto" resolved, those of the machine as in `machine`."""
         default_size = 64 if is_synthetic else 128 if machine.device == "cpu" else 224
         largest = 32 if is_synthetic or self.is_pretrained else 64
         batch_sizes = (size for size in (64, 32, 16) if num_train >= 16 * size and size <= largest)
@@ -560,7 +553,6 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
         return bool(self.gallery or self.uncertain or self.sort_into is not None or "xmp" in self.formats)
 
     def _check_xmp(self) -> None:
-        """Raises SettingError where settings of XMP have no meaning."""
         chosen = {"--xmp-name": self.xmp_name != "full", "--xmp-root": self.xmp_root, "--embed": self.embed}
         given = next((option for option, is_given in chosen.items() if is_given), "")
         if given and "xmp" not in self.formats:
@@ -571,7 +563,6 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
             raise SettingError("without `--embed`, no image is changed", "leave `--no-backup` out")
 
     def _check_ray(self) -> None:
-        """Raises SettingError where settings of a Ray cluster have no meaning."""
         if self.num_gpus and self.ray == NO_CLUSTER:
             raise SettingError("num_gpus: there is no Ray cluster whose GPUs to use", "name one with `--ray`")
         if self.num_gpus and self.device == "cpu":

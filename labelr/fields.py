@@ -18,29 +18,15 @@ from labelr.files import is_text, local_path, read_bytes
 from labelr.serialization import parse_json
 
 ALIASES: Mapping[str, str] = {
-    "num_epochs": "epochs",
-    "n_epochs": "epochs",
-    "max_epochs": "epochs",
-    "learning_rate": "lr",
-    "bs": "batch_size",
-    "wd": "weight_decay",
-    "dropout_rate": "dropout",
-    "img_size": "image_size",
-    "num_samples": "synthetic",
-    "num_images": "synthetic",
-    "num_classes": "num_labels",
-    "val_split": "val_fraction",
-    "val_size": "val_fraction",
-    "test_split": "test_fraction",
-    "test_size": "test_fraction",
-    "random_seed": "seed",
-    "random_state": "seed",
-    "num_workers": "workers",
-    "num_threads": "threads",
-    "early_stopping_patience": "patience",
-    "mixed_precision": "amp",
-    "use_amp": "amp",
-}
+    "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs", "early_stopping_patience": "patience",
+    "learning_rate": "lr", "wd": "weight_decay", "dropout_rate": "dropout",
+    "bs": "batch_size", "img_size": "image_size",
+    "num_samples": "synthetic", "num_images": "synthetic", "num_classes": "num_labels",
+    "val_split": "val_fraction", "val_size": "val_fraction",
+    "test_split": "test_fraction", "test_size": "test_fraction",
+    "random_seed": "seed", "random_state": "seed",
+    "num_workers": "workers", "num_threads": "threads", "mixed_precision": "amp", "use_amp": "amp",
+}  # fmt: skip
 """Names from other training tools that are accepted for settings of the same meaning."""
 
 MAX_CONFIG_BYTES = 2**20
@@ -76,17 +62,9 @@ def setting(
     Its annotation says what it takes: a number, true or false, a ``Literal`` of choices, a text, a tuple of texts or
     choices; ``| None`` where labelr may choose.
 
-    Args:
-        default: The default value.
-        help: What ``--help`` says.
-        panel: The group of options in ``--help``.
-        low: The lowest number allowed.
-        below: Numbers must be lower than this.
-        high: The highest number allowed.
-        short: A short option such as ``"-b"``.
-        metavar: What the value is called in ``--help``.
-        searchable: Whether `tune` may give it several values.
-        remote: Whether a path may be the address of a bucket.
+    Numbers are from `low` to `high`, and lower than `below`. The value is called `metavar` in ``--help``, where options
+    are grouped by `panel`; `short` is an option such as ``"-b"``. `tune` may give several values to a setting that is
+    `searchable`, and a path that is `remote` may be the address of a bucket.
     """
     metadata = {
         "help": help, "panel": panel, "low": low, "below": below, "high": high,
@@ -150,11 +128,7 @@ def checked(field: Field, value: Any) -> Any:
 
 
 def parsed(field: Field, text: str) -> Any:
-    """The value of a text on a command line.
-
-    Raises:
-        SettingError: If it is of the wrong type or out of range.
-    """
+    """The value of a text on a command line. Raises SettingError if it is of the wrong type or out of range."""
     value: Any = text
     if text == "auto" and is_optional(field):
         value = None
@@ -274,11 +248,8 @@ class Settings:
     def of(cls, settings: "Settings | Mapping[str, Any] | None" = None, /, **more: Any) -> Self:
         """Settings from an object of this class, a mapping by name or nothing, with some replaced.
 
-        Names from other training tools, such as `num_epochs`, are accepted: see `ALIASES`.
-
-        Args:
-            settings: The settings.
-            more: Settings that take precedence; one of an exclusive pair also replaces the other.
+        Names from other training tools, such as `num_epochs`, are accepted: see `ALIASES`. `more` settings take
+        precedence; one of an exclusive pair also replaces the other.
 
         Raises:
             SettingError: If a name is unknown or given twice, or a value is of the wrong type or out of range.

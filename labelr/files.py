@@ -37,11 +37,7 @@ def home() -> Path:
 
 
 def local_path(path: str | Path) -> Path:
-    """A path that a user gives.
-
-    Raises:
-        LabelrError: If it is an address, such as ``s3://bucket/photos``.
-    """
+    """A path that a user gives. Raises LabelrError if it is an address, such as ``s3://bucket/photos``."""
     address = _ADDRESS.fullmatch(os.fspath(path))
     if address and not os.path.exists(path):
         scheme, rest = address.groups()
@@ -124,11 +120,7 @@ def write_error(path: Path, error: OSError) -> LabelrError:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder; it and its parents are created if they do not exist.
-
-    Raises:
-        LabelrError: If it cannot be created.
-    """
+    """The folder; it and its parents are created if they do not exist. Raises LabelrError if it cannot be created."""
     with writing(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -357,11 +349,7 @@ def _kernel_devices() -> frozenset[int]:
 
 @contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Turns errors while a file that labelr wrote is read and parsed into a message for the user.
-
-    Args:
-        path: The file.
-        hint: What to do if it is damaged.
+    """Turns errors while a file that labelr wrote is read and parsed into a message, and a hint if it is damaged.
 
     Raises:
         LabelrError: For every OSError, and every error of a parser, inside.

@@ -25,11 +25,9 @@ ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 278, 322, 323
 
 
 def decoding_bytes(image: Image.Image, full_size: tuple[int, int]) -> int:
-    """The bytes that Pillow and its decoder hold while they decode an opened image.
+    """The bytes that Pillow and its decoder hold while they decode an opened image, at the size to which it is set.
 
-    Args:
-        image: It may be set to a smaller size, at which it will be decoded.
-        full_size: Of the file.
+    The file is of `full_size`.
     """
     pixels, pixel_bytes = image.width * image.height, MODES.get(image.mode, 4)
     if image.format == "TIFF":
@@ -91,11 +89,7 @@ class LimitedReader:
 
 
 class Reservation:
-    """The memory of one image that is decoded, as a context.
-
-    Args:
-        max_pixels: The pixels of the largest image.
-    """
+    """The memory of one image that is decoded, as a context; the largest image has `max_pixels`."""
 
     _free = threading.Condition()
     _used = 0

@@ -23,6 +23,8 @@ from labelr.data.value_range import Interval, Levels, ValueRange, declared_inter
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
 
+MAX_PAGES = 1000
+"""The pages of a TIFF file that are counted."""
 SMALL_BYTES, QUALITIES_OF_SMALL = 16_000, (78, 55, 35, 15)
 """The bytes of a thumbnail in a page of many, which keep a page of noisy images small, too, and how it is encoded."""
 
@@ -206,8 +208,23 @@ def _open(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
     """The image in a file, at a reduced scale of at least twice `size`."""
     opened = _open_any(file, size, memory)
     note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
-    pages = samples.count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
+    pages = _count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
     return opened._replace(note=note, pages=pages)
+
+
+def _count_pages(file: IO[bytes]) -> int:
+    """Number of pages of a TIFF file after the first, up to `MAX_PAGES`, without masks and smaller copies of it."""
+    import tifffile
+
+    file.seek(0)
+    count = 0
+    with suppress(Exception), tifffile.TiffFile(file) as tiff:  # it raises nearly anything on damaged bytes
+        first = tiff.pages.first
+        for number in range(1, MAX_PAGES):
+            page = tiff.pages[number].aspage()
+            is_copy = 2 * page.imagewidth <= first.imagewidth + 1 and 2 * page.imagelength <= first.imagelength + 1
+            count += not (is_copy or page.is_reduced or page.is_mask)
+    return count
 
 
 def _count_frames(opened: _Opened, file: IO[bytes]) -> int:

@@ -24,6 +24,8 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What people call the splits; `eval` is the test split where another word is validation."""
+TABLES_FOLDER = "tables"
+"""In the cache directory: the tables that callers of the Python API pass."""
 TIES = "labels affirmed as often as denied for an image, taken as unknown"
 """How the note on annotations that contradict each other begins."""
 FEW_POSITIVES = 10
@@ -106,24 +108,17 @@ class LabelTable:
         limits.check_labels(occurring)
         declared = list(dict.fromkeys(label.strip() for label in vocabulary or () if label.strip()))
         labels = (*declared, *sorted(occurring - set(declared)))
-        rows: dict[str, int] = {}
-        splits: list[str] = []
+        splits: dict[str, str] = {}
         for annotation in cleaned:
-            if annotation.name not in rows:
-                rows[annotation.name] = len(rows)
-                splits.append(annotation.split)
+            splits.setdefault(annotation.name, annotation.split)
+        rows = {name: row for row, name in enumerate(splits)}
         limits.check_targets(len(rows), labels)
         targets, num_ties = _count_votes(cleaned, rows, labels)
         if num_ties:
             notes = (*notes, f"{TIES}: {num_ties:,}")
-        return cls(
-            layout, tuple(rows), labels, targets,
-            closed=vocabulary is None,
-            groups=None if groups is None else tuple(groups[name] for name in rows),
-            splits=tuple(splits) if any(splits) else None,
-            notes=tuple(notes),
-            invalid=tuple(invalid),
-            aside=tuple(aside),
+        return cls.of_rows(
+            layout, list(splits), labels, targets, closed=vocabulary is None, groups=groups,
+            splits=list(splits.values()), notes=notes, invalid=invalid, aside=aside,
         )  # fmt: skip
 
     @classmethod
@@ -134,6 +129,7 @@ class LabelTable:
         labels: Sequence[str],
         targets: Targets,
         *,
+        closed: bool = False,
         groups: Mapping[str, str] | None,
         splits: Sequence[str],
         notes: Iterable[str],
@@ -145,10 +141,9 @@ class LabelTable:
         `groups` has the group of each image by its name, and `splits` the split of each row.
         """
         order, notes = list(dict.fromkeys(names)), tuple(notes)
-        if len(order) < len(names):  # of an image, that of its first row
-            split_of = dict(zip(reversed(names), reversed(splits), strict=True))
-            splits = [split_of[name] for name in order]
         if len(order) < len(names):
+            split_of = dict(zip(reversed(names), reversed(splits), strict=True))  # of an image, that of its first row
+            splits = [split_of[name] for name in order]
             row_of = {name: row for row, name in enumerate(order)}
             images = np.array([row_of[name] for name in names])
             votes = np.zeros((2, len(order), len(labels)), dtype=np.int32)
@@ -159,7 +154,7 @@ class LabelTable:
             notes += (f"rows of images that several judged, joined by vote: {len(names):,}",)
             notes += (f"{TIES}: {num_ties:,}",) * bool(num_ties)
         return cls(
-            layout, tuple(order), tuple(labels), targets,
+            layout, tuple(order), tuple(labels), targets, closed,
             groups=None if groups is None else tuple(groups[name] for name in order),
             splits=tuple(splits) if any(splits) else None,
             notes=notes,
@@ -250,6 +245,11 @@ def look_alikes(labels: Sequence[str]) -> list[list[str]]:
 def normalize_name(name: str) -> str:
     """A path without ``./`` and doubled slashes, so that an image has one name; URLs and empty names unchanged."""
     return os.path.normpath(name) if name and "://" not in name else name
+
+
+def is_from_python(path: Path) -> bool:
+    """Whether a label file is a table that a caller of the Python API passed."""
+    return path.parent.name == TABLES_FOLDER
 
 
 def relative_name(path: Path, root: Path) -> str:

@@ -213,7 +213,11 @@ def with_label_table(data: Any, settings: Mapping[str, Any]) -> tuple[Any, dict[
         settings.setdefault("only", list(columns))  # also those that are called as other columns are, such as "id"
     file_column = "filename".ljust(max(map(len, columns)) + 1, "_")  # no label has this name
     settings.setdefault("image_column", file_column)
-    return _complete_table({file_column: [path.as_posix() for path in paths], **columns}), settings
+    import pandas as pd
+
+    table = pd.DataFrame({file_column: [path.as_posix() for path in paths], **columns})
+    table.attrs[COMPLETE] = True
+    return table, settings
 
 
 def _relative_to_images(paths: list[Path], settings: dict[str, Any]) -> list[Path]:
@@ -317,11 +321,3 @@ def _checked_names(names: Any) -> list[str]:
             f"label_names: expected a name for each label, got {problem}", "give each label its own name"
         )
     return labels
-
-
-def _complete_table(columns: Mapping[str, Sequence[Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    frame = pd.DataFrame(columns)
-    frame.attrs[COMPLETE] = True
-    return frame

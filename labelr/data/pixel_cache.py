@@ -218,16 +218,13 @@ def clear() -> Mapping[str, int]:
             thumbnails_file().unlink(missing_ok=True)
             kept.clear()
     left = describe()
-    counts = {kind: _total("images", rows, kind) - _total("images", left, kind) for kind in KINDS}
-    return {
-        "images": counts["pixels"], "features": counts["features"], "thumbnails": counts["thumbnails"],
-        "objects": counts["objects"], "listed": counts["listed"], "results": counts["results"],
-        "bytes": sum(_total("bytes", rows, kind) - _total("bytes", left, kind) for kind in KINDS),
-    }  # fmt: skip
+    counts = {kind: _count_images(rows, kind) - _count_images(left, kind) for kind in KINDS}
+    num_bytes = sum(row["bytes"] for row in rows) - sum(row["bytes"] for row in left)
+    return {"images": counts.pop("pixels"), **counts, "bytes": num_bytes}
 
 
-def _total(column: str, rows: Iterable[Mapping[str, Any]], kind: str) -> int:
-    return sum(row[column] for row in rows if row["kind"] == kind)
+def _count_images(rows: Iterable[Mapping[str, Any]], kind: str) -> int:
+    return sum(row["images"] for row in rows if row["kind"] == kind)
 
 
 def _stores() -> list[Path]:
