@@ -119,7 +119,8 @@ def suggest(
 ) -> str:
     """The hint ``did you mean ...?`` with the known names that are most similar to `name`; empty without any.
 
-    The similarity is `cutoff` at least, of 1. `aliases` has the known name that each of some other names stands for.
+    Names of a similarity below the limit, which is 1 at most, are not suggested. `aliases` has the known name that each
+    of some other names stands for.
     """
     names = {name: name for name in known}
     names |= {alias: meaning for alias, meaning in aliases.items() if meaning in names}

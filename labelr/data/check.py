@@ -78,8 +78,14 @@ class Check:
 
     @cached_property
     def fixed(self) -> FixedTable:
-        """The label file with what can be corrected, and what was changed in each row."""
-        return fix_labels(self.dataset, self.options)
+        """The corrected label file: for a table the same columns, for another file one column a label.
+
+        Rows are left out whose image does not exist or open, that have another number of cells than the header, or the
+        same cells as an earlier row, and those of images whose rows differ. Cells that are neither yes nor no are
+        emptied.
+        """
+        columns = _columns_of(self.dataset, self.options)
+        return _fix_names(self.dataset) if columns is None else _fix_table(self.dataset, columns, self.options)
 
     @cached_property
     def per_label(self) -> "pd.DataFrame":
@@ -203,10 +209,7 @@ def check(
     """Reads a data set as `fit` would, changes nothing, and continues where `fit` would stop.
 
     Args:
-        data: A folder of labelled images, or several that form one data set; label files, each behind the folder of its
-            images or alone; a DataFrame of labels with ``images``, the folder of its images; image files with
-            ``labels``, a list of labels for each, or a 0/1 matrix with ``label_names``; a mapping from image files to
-            labels.
+        data: A folder of labelled images, or other data as in `fit`.
         options: How it is read and split.
         track: Replaces the progress bars of a terminal or a notebook; ``progress=False`` shows none.
         settings: Settings by name; they take precedence over `options`.
@@ -286,20 +289,10 @@ def _problems(found: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
 # --- corrections ------------------------------------------------------------------------------------------------------
 
 
-def fix_labels(dataset: Dataset, options: ReadOptions) -> FixedTable:
-    """The corrected label file of a data set: for a table the same columns, for another file one column a label.
-
-    Rows are left out whose image does not exist or open, that have another number of cells than the header, or the same
-    cells as an earlier row, and those of images whose rows differ. Cells that are neither yes nor no are emptied.
-    """
-    is_table = not dataset.source.is_dir() and not dataset.layout.startswith(camtrap.DESCRIPTION)
-    columns = _columns_of(dataset, options) if is_table else None
-    return _fix_names(dataset) if columns is None else _fix_table(dataset, columns, options)
-
-
 def _columns_of(dataset: Dataset, options: ReadOptions) -> Columns | None:
+    """The columns of the label file if it is a table whose rows are images."""
     source = Source(dataset.source, dataset.root, replace(options, skip_invalid=True))
-    if source.table is None:
+    if dataset.source.is_dir() or dataset.layout.startswith(camtrap.DESCRIPTION) or source.table is None:
         return None
     try:
         return source.columns

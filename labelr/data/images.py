@@ -173,7 +173,7 @@ def decode(
             if not file.read(1):
                 raise UnreadableError("empty file (0 bytes)")
             with Reservation(max_pixels) as memory:
-                decoded = _decode(_open(cast(IO[bytes], LimitedReader(file)), size, memory), size, rule, value_range)
+                decoded = _decode(cast(IO[bytes], LimitedReader(file)), size, memory, rule, value_range)
         except UnreadableError:
             raise
         except MemoryError as error:
@@ -200,16 +200,6 @@ class _Opened(NamedTuple):
     mode: str
     orientation: int
     samples: Samples | None = None
-    note: str = ""
-    pages: int = 0
-
-
-def _open(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
-    """The image in a file, at a reduced scale of at least twice `size`."""
-    opened = _open_any(file, size, memory)
-    note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
-    pages = _count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
-    return opened._replace(note=note, pages=pages)
 
 
 def _count_pages(file: IO[bytes]) -> int:
@@ -238,8 +228,8 @@ def _count_frames(opened: _Opened, file: IO[bytes]) -> int:
     return 0
 
 
-def _open_any(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
-    """The image in a file, read in the way that suits it; without metadata that Pillow refuses."""
+def _open(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
+    """The image in a file, at a reduced scale of at least twice `size`; without metadata that Pillow refuses."""
     try:
         return _open_with_pillow(file, size, memory)
     except (UnreadableError, BandsError, TooLargeError, MemoryError):
@@ -293,12 +283,15 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _decode(opened: _Opened, size: int, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
+def _decode(file: IO[bytes], size: int, memory: Reservation, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
+    opened = _open(file, size, memory)
+    note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
+    pages = _count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
     source, levels = _source_of(opened.image, opened.samples, value_range)
     profile = opened.image.info.get("icc_profile")
     pixels = strips.to_square(source, size, rule, orientation=opened.orientation, profile=profile)
     width, height = reversed(opened.size) if opened.orientation >= 5 else opened.size
-    return Decoded(pixels, width, height, opened.format, opened.mode, opened.note, levels, opened.pages)
+    return Decoded(pixels, width, height, opened.format, opened.mode, note, levels, pages)
 
 
 def to_pixels(

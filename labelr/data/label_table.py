@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,8 +149,7 @@ class LabelTable:
             votes = np.zeros((2, len(order), len(labels)), dtype=np.int32)
             for value in (0, 1):
                 np.add.at(votes[value], images, targets == value)
-            num_ties = int(((votes[0] == votes[1]) & (votes[0] > 0)).sum())
-            targets = np.where(votes[1] > votes[0], 1, np.where(votes[0] > votes[1], 0, np.nan)).astype(np.float32)
+            targets, num_ties = _majority(votes[1], votes[0])
             notes += (f"rows of images that several judged, joined by vote: {len(names):,}",)
             notes += (f"{TIES}: {num_ties:,}",) * bool(num_ties)
         return cls(
@@ -178,7 +177,7 @@ def _clean(labels: Iterable[str]) -> set[str]:
 
 
 def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels: Sequence[str]) -> tuple[Targets, int]:
-    """The targets, shape ``(N, L)``, and the number of cells that are unknown because of a tie."""
+    """As `_majority`, of the votes in the annotations of each image."""
     columns = {label: column for column, label in enumerate(labels)}
     shape = (len(rows), len(labels))
     votes_yes, votes_no = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
@@ -191,7 +190,12 @@ def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels
         else:
             votes_no[row, [columns[label] for label in annotation.absent if label not in annotation.present]] += 1
         votes_yes[row, present] += 1
-    targets: Targets = np.full(shape, np.nan, dtype=np.float32)
+    return _majority(votes_yes, votes_no)
+
+
+def _majority(votes_yes: NDArray[np.integer[Any]], votes_no: NDArray[np.integer[Any]]) -> tuple[Targets, int]:
+    """The targets, shape ``(N, L)``, and the number of cells that are unknown because of a tie."""
+    targets: Targets = np.full(votes_yes.shape, np.nan, dtype=np.float32)
     targets[votes_yes > votes_no] = 1
     targets[votes_no > votes_yes] = 0
     return targets, int(((votes_yes == votes_no) & (votes_yes > 0)).sum())
