@@ -109,11 +109,7 @@ def _item_kind(field: Field) -> Any:
 
 
 def checked(field: Field, value: Any) -> Any:
-    """The value as it is stored: a list as a tuple, a path as text, anything else unchanged.
-
-    Raises:
-        SettingError: If it is of the wrong type or out of range.
-    """
+    """The value as stored: a list as a tuple, a path as text. Raises SettingError for a wrong type, or out of range."""
     if value is None and is_optional(field):
         return None
     if not is_list(field):
@@ -285,11 +281,7 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The settings in a TOML or JSON file.
-
-        Raises:
-            SettingError: If the file cannot be read or parsed, or holds something else.
-        """
+        """The settings in a TOML or JSON file. Raises SettingError if it cannot be read or holds something else."""
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         try:
             text = read_bytes(local_path(path), MAX_CONFIG_BYTES).decode("utf-8-sig")

@@ -60,11 +60,7 @@ def digest(path: Path) -> str:
 
 
 def common_folder(paths: Iterable[Path]) -> Path:
-    """The deepest folder that contains all of some absolute paths.
-
-    Raises:
-        LabelrError: If there is none, as on Windows between drives, or some are elsewhere.
-    """
+    """The deepest folder that contains all of some absolute paths. Raises LabelrError if they are in several places."""
     folders = list(paths)
     if len(set(map(is_elsewhere, folders))) > 1:
         raise LabelrError("some images are on this machine, others in a bucket", "use a separate run for each place")
@@ -90,11 +86,7 @@ def folder_size(folder: Path) -> int:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns errors of the operating system while `path` is written into a message for the user.
-
-    Raises:
-        LabelrError: For every OSError inside.
-    """
+    """Turns every error of the operating system while `path` is written into a LabelrError, for the user."""
     try:
         yield
     except OSError as error:
@@ -157,11 +149,7 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def set_aside(path: Path) -> Path:
-    """Gives a file the first numbered name that is free, and returns that.
-
-    Raises:
-        LabelrError: If it cannot be renamed.
-    """
+    """Gives a file the first numbered name that is free, and returns it. Raises LabelrError if that is not possible."""
     kept = next(other for other in numbered(path) if not os.path.lexists(other))
     with writing(path):
         return path.rename(kept)
@@ -273,11 +261,7 @@ def is_elsewhere(path: Path) -> bool:
 
 
 def content_of(path: Path) -> Path:
-    """The file with the content of a file, which is itself unless it is elsewhere.
-
-    Raises:
-        OSError: If the content cannot be brought.
-    """
+    """The file with the content of a file: itself, unless that is elsewhere. Raises OSError if it cannot be brought."""
     return next((bring(path) for folder, bring in contents.items() if path.is_relative_to(folder)), path)
 
 

@@ -118,11 +118,7 @@ class Reservation:
             )
 
     def take(self, size: tuple[int, int], num_bytes: int) -> None:
-        """Waits until the memory is free, in place of what was taken before.
-
-        Raises:
-            TooLargeError: If one image may not take so much.
-        """
+        """Waits until the memory is free, in place of what was taken before. Raises TooLargeError for too much."""
         limit = self.limit
         if num_bytes > limit:
             needed = -(-num_bytes // MAX_BYTES_PER_PIXEL)

@@ -117,11 +117,7 @@ def _check_beside(folder: Path, label_file: Path) -> None:
 
 
 def _is_label_file(path: Path) -> bool:
-    """Whether a path of data is that of a file; what an address stands for is told by its ending.
-
-    Raises:
-        LabelrError: If the file is an image, or a label file does not exist.
-    """
+    """Whether data is a file; an address is told by its ending. Raises LabelrError for an image, or a missing file."""
     from labelr.data.label_files import SUFFIXES, TEXT_SUFFIXES
 
     has_suffix = path.suffix.lower() in (*SUFFIXES, *TEXT_SUFFIXES)

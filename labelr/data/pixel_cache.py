@@ -110,11 +110,7 @@ def _mark_used(segment: Path) -> None:
 
 @contextmanager
 def writing(store: Path) -> Iterator[None]:
-    """Holds the lock for writing into the cache, and deletes the drafts of killed writers.
-
-    Raises:
-        OSError: If the cache cannot be written.
-    """
+    """Holds the lock for writing, and deletes the drafts of killed writers. Raises OSError if that is not possible."""
     store.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache_folder() / LOCK_FILE)
     try:

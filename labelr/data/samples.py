@@ -357,15 +357,8 @@ def _select_bands(read: Reader, size: tuple[int, int], tags: Mapping[int, Any], 
             return Rows(chosen)
         return Rows(_divided(chosen, alpha) if is_associated else chosen, _as_bytes(alpha))
 
-    return Samples(
-        size,
-        select,
-        _nodata(tags),
-        mode,
-        _describe_unused(bands, used, alpha_at, is_used=is_used),
-        _first(tags, ORIENTATION, 1),
-        tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
-    )
+    note, is_negative = _describe_unused(bands, used, alpha_at, is_used=is_used), tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    return Samples(size, select, _nodata(tags), mode, note, _first(tags, ORIENTATION, 1), is_negative)
 
 
 def _has_transparency(

@@ -148,11 +148,7 @@ def _connect() -> sqlite3.Connection:
 
 
 def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
-    """The saved scan of each file, None where there is none; a damaged database counts as empty.
-
-    Raises:
-        OperationalError: If it cannot be locked or opened.
-    """
+    """The saved scans, None for none; a damaged database counts as empty. Raises OperationalError if it is locked."""
     query = "SELECT scan FROM images WHERE path = ? AND state = ?"
     try:
         with closing(_connect()) as connection:

@@ -351,11 +351,7 @@ class FileIndex:
         return walker.ignores(path) or any(walker.ignores(folder, is_folder=True) for folder in above)
 
     def find_images(self, folder: Path) -> Iterator[Path]:
-        """The image files below a folder, as `is_image` tells.
-
-        Raises:
-            LabelrError: If the folder, or the data folder, cannot be listed.
-        """
+        """The image files below a folder, as `is_image` tells. Raises LabelrError if a folder cannot be listed."""
         return map(Path, self._images_in(folder))
 
     def image_names(self, folder: Path) -> list[str]:
