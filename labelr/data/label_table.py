@@ -163,12 +163,13 @@ class LabelTable:
 
     def take(self, rows: Sequence[int]) -> Self:
         """The table of some images, in the order given."""
-        columns = {
-            name: tuple(column[row] for row in rows)
-            for name in ("names", "groups", "splits")
-            if (column := getattr(self, name)) is not None
-        }
-        return replace(self, targets=self.targets[list(rows)], **columns)  # type: ignore[arg-type]
+        columns = take_columns(self, ("names", "groups", "splits"), rows)
+        return replace(self, targets=self.targets[list(rows)], **columns)
+
+
+def take_columns(table: object, names: Iterable[str], rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Any]:
+    """Some rows of the columns of a table with these names, without columns that are empty or None."""
+    return {name: tuple(column[row] for row in rows) for name in names if (column := getattr(table, name))}
 
 
 def _clean(labels: Iterable[str]) -> set[str]:
