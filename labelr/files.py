@@ -94,11 +94,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_error(path: Path, error: OSError) -> LabelrError:
-    """The error for the user when the operating system refuses a write.
-
-    Raises:
-        LabelrError: If too many files are open.
-    """
+    """The error for the user when a write is refused. Raises LabelrError itself if too many files are open."""
     raise_if_exhausted(error)
     way = "the variable LABELR_HOME" if path.absolute().is_relative_to(home()) else "an option such as `--output`"
     elsewhere = f"choose another place with {way}"
