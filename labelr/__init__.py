@@ -1,6 +1,7 @@
 """labelr: train a multi-label image tagger on a folder of images and a spreadsheet of labels."""
 
 import importlib
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,13 +41,7 @@ __all__ = [
 
 _MODULES = {
     "labelr.config": (
-        "CompareOptions",
-        "EvaluateOptions",
-        "ExportOptions",
-        "ReadOptions",
-        "TagOptions",
-        "TrainConfig",
-        "TuneOptions",
+        "CompareOptions", "EvaluateOptions", "ExportOptions", "ReadOptions", "TagOptions", "TrainConfig", "TuneOptions"
     ),
     "labelr.data.check": ("Check", "check"),
     "labelr.data.dataset": ("Dataset",),
@@ -65,21 +60,7 @@ _MODULES = {
     "labelr.tuning.trials": ("TuneResult",),
     "labelr.tuning.tune": ("tune",),
     "labelr.version": ("__version__",),
-}
-_FUNCTIONS = (
-    "check",
-    "compare",
-    "evaluate",
-    "export",
-    "export_archive",
-    "fit",
-    "import_archive",
-    "load",
-    "read",
-    "tag",
-    "tune",
-)
-_WITH_PROGRESS = ("check", "compare", "evaluate", "export", "fit", "tag", "tune")
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
@@ -87,9 +68,10 @@ def __getattr__(name: str) -> object:
     for module, names in _MODULES.items():
         if name in names:
             value = getattr(importlib.import_module(module), name)
-            if name in _FUNCTIONS:
+            if isinstance(value, FunctionType):
                 console = importlib.import_module("labelr.console")
-                value = console.for_python(console.with_progress(value) if name in _WITH_PROGRESS else value)
+                has_progress = "track" in value.__annotations__
+                value = console.for_python(console.with_progress(value) if has_progress else value)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'labelr' has no attribute {name!r}")

@@ -96,11 +96,7 @@ class ImageOptions(Settings):
     on_error: Literal["skip", "fail"] = _invalid(
         "skip", "Skip images that cannot be opened and list them in errors.csv, or fail."
     )
-    max_pixels: int = _invalid(
-        MAX_PIXELS,
-        "Do not open larger images: they may be decompression bombs.",
-        low=1,
-    )
+    max_pixels: int = _invalid(MAX_PIXELS, "Do not open larger images: they may be decompression bombs.", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +108,7 @@ class TextOptions(Settings):
         "Encoding of label files and tables, such as cp1252. Default: UTF-8, or what fits their words.",
         metavar="NAME",
     )
-    max_cells: int = _invalid(
-        MAX_CELLS,
-        "Do not read label files with more cells, or 10 times as many bytes.",
-        low=1,
-    )
+    max_cells: int = _invalid(MAX_CELLS, "Do not read label files with more cells, or 10 times as many bytes.", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,9 +255,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     dropout: float = _network(0.3, "Dropout probability before the last layer.", low=0, below=1)
 
     epochs: int | None = _searchable(
-        None,
-        "Number of epochs; auto: 60 for 1,000 photographs, 30 if synthetic, or 13 or more if pretrained.",
-        low=1,
+        None, "Number of epochs; auto: 60 for 1,000 photographs, 30 if synthetic, or 13 or more if pretrained.", low=1
     )
     time: float | None = _training(
         None,
@@ -280,13 +270,10 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         short="-b",
     )
     micro_batch: int | None = _training(
-        None,
-        "Images per forward pass; auto: 16 on a CPU, else the batch, and fewer if memory runs out.",
-        low=2,
+        None, "Images per forward pass; auto: 16 on a CPU, else the batch, and fewer if memory runs out.", low=2
     )
     optimizer: Literal["muon", "adamw"] | None = _searchable(
-        None,
-        "Optimizer: muon (AdamW where it does not apply) or adamw; auto: muon, or adamw if pretrained.",
+        None, "Optimizer: muon (AdamW where it does not apply) or adamw; auto: muon, or adamw if pretrained."
     )
     lr: float | None = _searchable(
         None,
@@ -297,17 +284,14 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
     weight_decay: float = _searchable(0.05, "Decoupled weight decay, without normalisation layers and biases.", low=0)
     ema: float = _searchable(0.99, "Decay per step of the averaged weights, which are saved; 0: off.", low=0, below=1)
     mixup: float | None = _searchable(
-        None,
-        "Mix pairs of images by Beta(mixup, mixup); auto: 0.3 from 45 epochs on, 0 if pretrained.",
-        low=0,
+        None, "Mix pairs of images by Beta(mixup, mixup); auto: 0.3 from 45 epochs on, 0 if pretrained.", low=0
     )
     augment: Literal["none", "light", "strong"] | None = _searchable(
         None, "Augmentation of training images: none, light or strong; auto: light, or strong if pretrained."
     )
     vertical_flip: bool = _searchable(False, "Flip training images vertically at random, for example aerial images.")
     progressive: bool | None = _searchable(
-        None,
-        "Train on smaller images first, full size in the last third; auto: yes, or no if pretrained.",
+        None, "Train on smaller images first, full size in the last third; auto: yes, or no if pretrained."
     )
     patience: int | None = _searchable(
         None, "Stop after this many epochs without a better validation score. Default: train all epochs.", low=1
@@ -318,10 +302,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         metavar="METRIC",
     )
     target_precision: float | None = _training(
-        None,
-        "Choose thresholds for this precision of each label, with 90 % confidence, not for F1.",
-        low=0.01,
-        below=1,
+        None, "Choose thresholds for this precision of each label, with 90 % confidence, not for F1.", low=0.01, below=1
     )
     target_recall: float | None = _training(
         None, "Choose thresholds for this recall of each label on validation images, not for F1.", low=0.01, high=1
@@ -351,7 +332,6 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         self._check_start()
 
     def _check_start(self) -> None:
-        """Raises SettingError where settings of the network and of its first weights contradict each other."""
         other = "--init" if self.init is not None else "--backbone" if self.backbone != "none" else ""
         if self.init is not None and self.backbone != "none":
             raise SettingError("init and backbone exclude each other", "give `--init` or `--backbone`, not both")
@@ -377,9 +357,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         return self.init is not None or (self.backbone != "none" and self.weights != "none")
 
     def _check_folds(self) -> None:
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in ("time", "splits", "test_fraction"):
-            if getattr(self, name) != defaults[name]:
+            if getattr(self, name) != getattr(type(self), name):
                 option = option_of(name)
                 raise SettingError(
                     f"folds test on each image once, for a number of epochs: `{option}` has no meaning there",
@@ -387,13 +366,7 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
                 )
 
     def resolved(self, machine: MachineOptions, *, num_train: int, is_synthetic: bool) -> "TrainConfig":
-        """The settings with every "auto" resolved.
-
-        Args:
-            machine: The options of the machine, with "auto" resolved.
-            num_train: The number of training images.
-            is_synthetic: Whether the images are synthetic: small, and easier to learn.
-        """
+        """The settings with every "auto" resolved, those of the machine as in `machine`."""
         default_size = 64 if is_synthetic else 128 if machine.device == "cpu" else 224
         largest = 32 if is_synthetic or self.is_pretrained else 64
         batch_sizes = (size for size in (64, 32, 16) if num_train >= 16 * size and size <= largest)
@@ -431,11 +404,6 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         if self.train == "head":
             return 1
         return 1 + max(FINE_TUNING_EPOCHS, min(MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS // max(1, steps)))
-
-    @property
-    def has_target(self) -> bool:
-        """Whether thresholds are chosen for a precision or recall."""
-        return self.target_precision is not None or self.target_recall is not None
 
 
 def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, Any]:
@@ -483,8 +451,7 @@ class EvaluateOptions(ReadOptions, ThresholdOptions, ReportOptions, MachineOptio
     ARGUMENTS = ("data", "model", "options", "output", "suspects", "force", "track", "progress")
 
     split: Literal["auto", "train", "val", "test", "all"] = _data(
-        "auto",
-        "Images to evaluate on: a split of the training run, or all; auto: all not used in training.",
+        "auto", "Images to evaluate on: a split of the training run, or all; auto: all not used in training."
     )
     common_labels: bool = _data(False, "If the data lacks labels of the model, evaluate those that both have.")
     sort: SortColumn | None = _output(
@@ -525,8 +492,7 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
         metavar="NAME",
     )
     csv_style: Literal["plain", "excel"] = _output(
-        "plain",
-        "CSV with commas (plain), or with semicolons and a byte order mark for Excel with decimal commas.",
+        "plain", "CSV with commas (plain), or with semicolons and a byte order mark for Excel with decimal commas."
     )
     in_place: bool = _output(False, "Write the files of single images (csv, txt, xmp) next to them.")
     append: bool = _output(False, "Append to existing txt files, and keep the tags in them.")
@@ -587,7 +553,6 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
         return bool(self.gallery or self.uncertain or self.sort_into is not None or "xmp" in self.formats)
 
     def _check_xmp(self) -> None:
-        """Raises SettingError where settings of XMP have no meaning."""
         chosen = {"--xmp-name": self.xmp_name != "full", "--xmp-root": self.xmp_root, "--embed": self.embed}
         given = next((option for option, is_given in chosen.items() if is_given), "")
         if given and "xmp" not in self.formats:
@@ -598,7 +563,6 @@ class TagOptions(ImageOptions, ThresholdOptions, TextOptions, MachineOptions):
             raise SettingError("without `--embed`, no image is changed", "leave `--no-backup` out")
 
     def _check_ray(self) -> None:
-        """Raises SettingError where settings of a Ray cluster have no meaning."""
         if self.num_gpus and self.ray == NO_CLUSTER:
             raise SettingError("num_gpus: there is no Ray cluster whose GPUs to use", "name one with `--ray`")
         if self.num_gpus and self.device == "cpu":
@@ -640,8 +604,7 @@ class TuneOptions(Settings):
     """How settings are searched."""
 
     sampler: Literal["auto", "grid", "random", "tpe"] = _search(
-        "auto",
-        "Points to try: all (grid), random ones, or the most promising (tpe); auto: grid, or tpe for ranges.",
+        "auto", "Points to try: all (grid), random ones, or the most promising (tpe); auto: grid, or tpe for ranges."
     )
     trials: int | None = _search(
         None, f"Maximum number of points; auto: the whole grid, else {DEFAULT_TRIALS}, or what `--time` allows.", low=1

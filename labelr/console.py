@@ -362,7 +362,7 @@ def for_python(function: Callable[..., T]) -> Callable[..., T]:
             return function(*arguments, **options)
         except LabelrError as error:
             from labelr.config import with_keywords
-            from labelr.data.label_lists import name_tables
+            from labelr.data.locate import name_tables
 
             error.message, error.hint = (with_keywords(name_tables(text)) for text in (error.message, error.hint))
             error.args = (error.message,)

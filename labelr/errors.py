@@ -119,11 +119,8 @@ def suggest(
 ) -> str:
     """The hint ``did you mean ...?`` with the known names that are most similar to `name`; empty without any.
 
-    Args:
-        name: What was given.
-        known: The names that exist.
-        aliases: The known name that each of some other names stands for; others are ignored.
-        cutoff: The least similarity, up to 1, of a name that is suggested.
+    Names of a similarity below the limit, which is 1 at most, are not suggested. `aliases` has the known name that each
+    of some other names stands for.
     """
     names = {name: name for name in known}
     names |= {alias: meaning for alias, meaning in aliases.items() if meaning in names}

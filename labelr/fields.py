@@ -18,29 +18,15 @@ from labelr.files import is_text, local_path, read_bytes
 from labelr.serialization import parse_json
 
 ALIASES: Mapping[str, str] = {
-    "num_epochs": "epochs",
-    "n_epochs": "epochs",
-    "max_epochs": "epochs",
-    "learning_rate": "lr",
-    "bs": "batch_size",
-    "wd": "weight_decay",
-    "dropout_rate": "dropout",
-    "img_size": "image_size",
-    "num_samples": "synthetic",
-    "num_images": "synthetic",
-    "num_classes": "num_labels",
-    "val_split": "val_fraction",
-    "val_size": "val_fraction",
-    "test_split": "test_fraction",
-    "test_size": "test_fraction",
-    "random_seed": "seed",
-    "random_state": "seed",
-    "num_workers": "workers",
-    "num_threads": "threads",
-    "early_stopping_patience": "patience",
-    "mixed_precision": "amp",
-    "use_amp": "amp",
-}
+    "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs", "early_stopping_patience": "patience",
+    "learning_rate": "lr", "wd": "weight_decay", "dropout_rate": "dropout",
+    "bs": "batch_size", "img_size": "image_size",
+    "num_samples": "synthetic", "num_images": "synthetic", "num_classes": "num_labels",
+    "val_split": "val_fraction", "val_size": "val_fraction",
+    "test_split": "test_fraction", "test_size": "test_fraction",
+    "random_seed": "seed", "random_state": "seed",
+    "num_workers": "workers", "num_threads": "threads", "mixed_precision": "amp", "use_amp": "amp",
+}  # fmt: skip
 """Names from other training tools that are accepted for settings of the same meaning."""
 
 MAX_CONFIG_BYTES = 2**20
@@ -76,17 +62,9 @@ def setting(
     Its annotation says what it takes: a number, true or false, a ``Literal`` of choices, a text, a tuple of texts or
     choices; ``| None`` where labelr may choose.
 
-    Args:
-        default: The default value.
-        help: What ``--help`` says.
-        panel: The group of options in ``--help``.
-        low: The lowest number allowed.
-        below: Numbers must be lower than this.
-        high: The highest number allowed.
-        short: A short option such as ``"-b"``.
-        metavar: What the value is called in ``--help``.
-        searchable: Whether `tune` may give it several values.
-        remote: Whether a path may be the address of a bucket.
+    Numbers are from `low` to `high`, and lower than `below`. The value is called `metavar` in ``--help``, where options
+    are grouped by `panel`; `short` is an option such as ``"-b"``. `tune` may give several values to a setting that is
+    `searchable`, and a path that is `remote` may be the address of a bucket.
     """
     metadata = {
         "help": help, "panel": panel, "low": low, "below": below, "high": high,
@@ -131,11 +109,7 @@ def _item_kind(field: Field) -> Any:
 
 
 def checked(field: Field, value: Any) -> Any:
-    """The value as it is stored: a list as a tuple, a path as text, anything else unchanged.
-
-    Raises:
-        SettingError: If it is of the wrong type or out of range.
-    """
+    """The value as stored: a list as a tuple, a path as text. Raises SettingError for a wrong type, or out of range."""
     if value is None and is_optional(field):
         return None
     if not is_list(field):
@@ -150,11 +124,7 @@ def checked(field: Field, value: Any) -> Any:
 
 
 def parsed(field: Field, text: str) -> Any:
-    """The value of a text on a command line.
-
-    Raises:
-        SettingError: If it is of the wrong type or out of range.
-    """
+    """The value of a text on a command line. Raises SettingError if it is of the wrong type or out of range."""
     value: Any = text
     if text == "auto" and is_optional(field):
         value = None
@@ -253,9 +223,8 @@ class Settings:
 
     def __repr__(self) -> str:
         """The settings that differ from their default."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        changed = (f"{name}={value!r}" for name, value in given.items() if value != defaults[name])
+        given = {name: getattr(self, name) for name in self.names()}
+        changed = (f"{name}={value!r}" for name, value in given.items() if value != getattr(type(self), name))
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __post_init__(self) -> None:
@@ -275,11 +244,8 @@ class Settings:
     def of(cls, settings: "Settings | Mapping[str, Any] | None" = None, /, **more: Any) -> Self:
         """Settings from an object of this class, a mapping by name or nothing, with some replaced.
 
-        Names from other training tools, such as `num_epochs`, are accepted: see `ALIASES`.
-
-        Args:
-            settings: The settings.
-            more: Settings that take precedence; one of an exclusive pair also replaces the other.
+        Names from other training tools, such as `num_epochs`, are accepted: see `ALIASES`. `more` settings take
+        precedence; one of an exclusive pair also replaces the other.
 
         Raises:
             SettingError: If a name is unknown or given twice, or a value is of the wrong type or out of range.
@@ -315,11 +281,7 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The settings in a TOML or JSON file.
-
-        Raises:
-            SettingError: If the file cannot be read or parsed, or holds something else.
-        """
+        """The settings in a TOML or JSON file. Raises SettingError if it cannot be read or holds something else."""
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         try:
             text = read_bytes(local_path(path), MAX_CONFIG_BYTES).decode("utf-8-sig")

@@ -37,11 +37,7 @@ def home() -> Path:
 
 
 def local_path(path: str | Path) -> Path:
-    """A path that a user gives.
-
-    Raises:
-        LabelrError: If it is an address, such as ``s3://bucket/photos``.
-    """
+    """A path that a user gives. Raises LabelrError if it is an address, such as ``s3://bucket/photos``."""
     address = _ADDRESS.fullmatch(os.fspath(path))
     if address and not os.path.exists(path):
         scheme, rest = address.groups()
@@ -64,11 +60,7 @@ def digest(path: Path) -> str:
 
 
 def common_folder(paths: Iterable[Path]) -> Path:
-    """The deepest folder that contains all of some absolute paths.
-
-    Raises:
-        LabelrError: If there is none, as on Windows between drives, or some are elsewhere.
-    """
+    """The deepest folder that contains all of some absolute paths. Raises LabelrError if they are in several places."""
     folders = list(paths)
     if len(set(map(is_elsewhere, folders))) > 1:
         raise LabelrError("some images are on this machine, others in a bucket", "use a separate run for each place")
@@ -94,11 +86,7 @@ def folder_size(folder: Path) -> int:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns errors of the operating system while `path` is written into a message for the user.
-
-    Raises:
-        LabelrError: For every OSError inside.
-    """
+    """Turns every error of the operating system while `path` is written into a LabelrError, for the user."""
     try:
         yield
     except OSError as error:
@@ -106,11 +94,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_error(path: Path, error: OSError) -> LabelrError:
-    """The error for the user when the operating system refuses a write.
-
-    Raises:
-        LabelrError: If too many files are open.
-    """
+    """The error for the user when a write is refused. Raises LabelrError itself if too many files are open."""
     raise_if_exhausted(error)
     way = "the variable LABELR_HOME" if path.absolute().is_relative_to(home()) else "an option such as `--output`"
     elsewhere = f"choose another place with {way}"
@@ -124,11 +108,7 @@ def write_error(path: Path, error: OSError) -> LabelrError:
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder; it and its parents are created if they do not exist.
-
-    Raises:
-        LabelrError: If it cannot be created.
-    """
+    """The folder; it and its parents are created if they do not exist. Raises LabelrError if it cannot be created."""
     with writing(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -165,11 +145,7 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def set_aside(path: Path) -> Path:
-    """Gives a file the first numbered name that is free, and returns that.
-
-    Raises:
-        LabelrError: If it cannot be renamed.
-    """
+    """Gives a file the first numbered name that is free, and returns it. Raises LabelrError if that is not possible."""
     kept = next(other for other in numbered(path) if not os.path.lexists(other))
     with writing(path):
         return path.rename(kept)
@@ -281,11 +257,7 @@ def is_elsewhere(path: Path) -> bool:
 
 
 def content_of(path: Path) -> Path:
-    """The file with the content of a file, which is itself unless it is elsewhere.
-
-    Raises:
-        OSError: If the content cannot be brought.
-    """
+    """The file with the content of a file: itself, unless that is elsewhere. Raises OSError if it cannot be brought."""
     return next((bring(path) for folder, bring in contents.items() if path.is_relative_to(folder)), path)
 
 
@@ -357,11 +329,7 @@ def _kernel_devices() -> frozenset[int]:
 
 @contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Turns errors while a file that labelr wrote is read and parsed into a message for the user.
-
-    Args:
-        path: The file.
-        hint: What to do if it is damaged.
+    """Turns errors while a file that labelr wrote is read and parsed into a message, and a hint if it is damaged.
 
     Raises:
         LabelrError: For every OSError, and every error of a parser, inside.

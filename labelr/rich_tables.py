@@ -78,10 +78,7 @@ def _make_table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
         is_text = isinstance(value, str)
         is_short = all(len(str(row[name])) <= SHORT for row in rows)
         table.add_column(
-            visible(name),
-            justify="left" if is_text else "right",
-            overflow="fold",
-            no_wrap=is_short or not is_text,
+            visible(name), justify="left" if is_text else "right", overflow="fold", no_wrap=is_short or not is_text
         )
     for row in rows:
         table.add_row(*(visible(format_cell(value)) for value in row.values()))

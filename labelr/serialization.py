@@ -78,14 +78,18 @@ def escape_formula_in_path(name: str) -> str:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def json_text(value: object) -> str:
+def json_text(value: object, *, indent: int | None = 2) -> str:
     """A value as JSON of several lines; unprintable characters are escaped, NaN is null."""
-    return _json(value, indent=2)
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return UNPRINTABLE.sub(lambda found: json.dumps(found[0]).strip('"'), text) + "\n"
 
 
 def json_line(value: object) -> str:
-    """A value as JSON of one line; unprintable characters are escaped, NaN is null."""
-    return _json(value)
+    """As `json_text`, in one line."""
+    return json_text(value, indent=None)
 
 
 def without_nan(value: Any) -> Any:
@@ -95,21 +99,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json(value: object, indent: int | None = None) -> str:
-    try:
-        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = json.dumps(without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return _escape_unprintable(text) + "\n"
-
-
-def _escape_unprintable(text: str) -> str:
-    def escape(found: re.Match[str]) -> str:
-        return re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be", "surrogatepass").hex())
-
-    return UNPRINTABLE.sub(escape, text)
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

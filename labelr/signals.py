@@ -126,8 +126,7 @@ def deferred() -> Iterator[None]:
 def stop_with_parent(*, at_once: bool = False) -> None:
     """Sends this process SIGTERM when the parent is gone, which holds the other end of stdin, also after a kill.
 
-    Args:
-        at_once: Whether to end the process instead, whatever it waits for.
+    `at_once` ends the process instead, whatever it waits for.
     """
 
     def watch() -> None:

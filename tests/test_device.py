@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from labelr.config import MachineOptions
-from labelr.data.budget import Processors
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model.device import (
@@ -24,6 +23,7 @@ from labelr.model.device import (
     visible_gpus,
 )
 from labelr.model.predictor import available_cpus
+from labelr.processors import Processors
 
 
 def test_auto_takes_the_cpu_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

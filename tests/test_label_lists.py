@@ -13,9 +13,8 @@ from conftest import TINY, assert_table, put
 import labelr
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.label_lists import with_label_table
 from labelr.data.load import read_labels
-from labelr.data.locate import locate_data
+from labelr.data.locate import locate_data, with_label_table
 from labelr.fields import SettingError
 
 NAMES = ["a.jpg", "sub/b.jpg", "c.jpg"]

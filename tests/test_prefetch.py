@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from labelr.data.prefetch import in_batches, map_ahead
+from labelr.processors import in_batches, map_ahead
 
 
 def prefetch_threads() -> list[threading.Thread]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from labelr import files, serialization
 from labelr.config import ReadOptions
+from labelr.data.check import FixedTable
 from labelr.data.dataset import Dataset, write_labels
-from labelr.data.fix import FixedTable
 from labelr.data.formats.source import Source
 from labelr.data.scan import Scan
 from labelr.data.splits import read_splits, write_splits

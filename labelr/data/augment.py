@@ -76,12 +76,7 @@ class Augmentation:
     """Random crop, flip, rotation and shift in one affine resampling, then colour jitter in one affine map.
 
     Areas outside of the image are filled by reflection: black corners, combined with changes of hue, cost 0.01 mAP on
-    photographs of scenes.
-
-    Args:
-        strength: The range of the changes.
-        flip: Whether to flip half of the images horizontally.
-        vertical_flip: Whether to flip half of the images vertically.
+    photographs of scenes. `flip` flips half of the images horizontally, and `vertical_flip` half of them vertically.
     """
 
     def __init__(self, strength: Strength, *, flip: bool = True, vertical_flip: bool = False) -> None:

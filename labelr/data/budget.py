@@ -1,11 +1,7 @@
-"""What decoders of images may take: memory and processors, in all threads together, and reads and parts of a file."""
+"""What decoders of images may take: memory in all threads together, and reads and parts of a file."""
 
 import math
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
 from typing import IO, Any, Self
 
 from PIL import Image
@@ -29,11 +25,9 @@ ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 278, 322, 323
 
 
 def decoding_bytes(image: Image.Image, full_size: tuple[int, int]) -> int:
-    """The bytes that Pillow and its decoder hold while they decode an opened image.
+    """The bytes that Pillow and its decoder hold while they decode an opened image, at the size to which it is set.
 
-    Args:
-        image: It may be set to a smaller size, at which it will be decoded.
-        full_size: Of the file.
+    The file is of `full_size`.
     """
     pixels, pixel_bytes = image.width * image.height, MODES.get(image.mode, 4)
     if image.format == "TIFF":
@@ -95,11 +89,7 @@ class LimitedReader:
 
 
 class Reservation:
-    """The memory of one image that is decoded, as a context.
-
-    Args:
-        max_pixels: The pixels of the largest image.
-    """
+    """The memory of one image that is decoded, as a context; the largest image has `max_pixels`."""
 
     _free = threading.Condition()
     _used = 0
@@ -111,9 +101,7 @@ class Reservation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._release()
 
     @property
@@ -130,11 +118,7 @@ class Reservation:
             )
 
     def take(self, size: tuple[int, int], num_bytes: int) -> None:
-        """Waits until the memory is free, in place of what was taken before.
-
-        Raises:
-            TooLargeError: If one image may not take so much.
-        """
+        """Waits until the memory is free, in place of what was taken before. Raises TooLargeError for too much."""
         limit = self.limit
         if num_bytes > limit:
             needed = -(-num_bytes // MAX_BYTES_PER_PIXEL)
@@ -153,46 +137,3 @@ class Reservation:
             Reservation._used -= self._own
             self._own = 0
             self._free.notify_all()
-
-
-class Processors:
-    """A processor, as a context: a thread that decodes or computes waits for one while all are taken by others.
-
-    Threads that decode images for the next step and threads that compute this one share the processors that this
-    process may use. A thread that holds one must not ask for another.
-    """
-
-    _free = threading.Condition()
-    _used = 0
-    _limit = sys.maxsize
-
-    @classmethod
-    def set_limit(cls, count: int) -> None:
-        """Sets the number of processors, from now on."""
-        with cls._free:
-            cls._limit = count
-            cls._free.notify_all()
-
-    @classmethod
-    @contextmanager
-    def shared_by(cls, processes: int) -> Iterator[None]:
-        """Leaves a fair share of the processors to other processes inside the block."""
-        before = cls._limit
-        cls.set_limit(max(1, before // processes))
-        try:
-            yield
-        finally:
-            cls.set_limit(before)
-
-    def __enter__(self) -> Self:
-        with self._free:
-            self._free.wait_for(lambda: Processors._used < Processors._limit)
-            Processors._used += 1
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._free:
-            Processors._used -= 1
-            self._free.notify()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelr import files, serialization
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data.images import UNKNOWN_RANGE
-from labelr.data.label_table import SPLITS, Targets
+from labelr.data.label_table import SPLITS, Targets, take_columns
 from labelr.data.pixels import PixelSet, open_pixels
 from labelr.data.scan import Scan, scan_images
 from labelr.data.value_range import ValueRange
@@ -194,13 +194,9 @@ class Dataset:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """The data set of some rows, in the order given."""
         chosen = np.asarray(rows, dtype=np.int64)
-        columns = {
-            name: tuple(column[row] for row in chosen)
-            for name in ("files", "groups", "named_splits", "scans")
-            if (column := getattr(self, name))
-        }
+        columns = take_columns(self, ("files", "groups", "named_splits", "scans"), chosen)
         splits = None if self.splits is None else self.splits[chosen]
-        return replace(self, targets=self.targets[chosen], splits=splits, **columns)  # type: ignore[arg-type]
+        return replace(self, targets=self.targets[chosen], splits=splits, **columns)
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The data set with some of its labels, in the order given."""

@@ -86,16 +86,11 @@ def group_images(
 
 
 def belongs_to(
-    digests: Sequence[str],
-    fingerprints: Sequence[int | None],
-    others: tuple[Sequence[str], Sequence[int | None]],
+    digests: Sequence[str], fingerprints: Sequence[int | None], others: tuple[Sequence[str], Sequence[int | None]]
 ) -> NDArray[np.bool_]:
     """Whether each of N images is a copy or near-duplicate of one of M others, shape ``(N,)``; see `group_images`.
 
-    Args:
-        digests: Content digests of the N images.
-        fingerprints: Of the N images.
-        others: Digests and fingerprints of the M others.
+    `others` are the digests and the fingerprints of the M others.
     """
     groups = group_images([*others[0], *digests], [*others[1], *fingerprints])
     return np.isin(groups[len(others[0]) :], groups[: len(others[0])])

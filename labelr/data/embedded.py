@@ -9,8 +9,8 @@ from typing import IO, NamedTuple
 from PIL import ImageFile, IptcImagePlugin
 
 from labelr import files
+from labelr.data.damaged import JPEG_HEAD, START_OF_SCAN
 from labelr.data.images import UnreadableError, opened_header
-from labelr.data.metadata import JPEG_HEAD, START_OF_SCAN
 from labelr.xmp.packet import DamagedError
 
 XMP_HEAD, EXTENSION_HEAD = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -90,11 +90,7 @@ def is_jpeg(path: Path) -> bool:
 
 
 def packet_in(jpeg: bytes) -> bytes | None:
-    """The XMP in a JPEG file; None where it has none.
-
-    Raises:
-        DamagedError: If it could not be replaced by another.
-    """
+    """The XMP in a JPEG file; None where it has none. Raises DamagedError if it could not be replaced by another."""
     packets = [segment for segment in _segments(jpeg) if _is_packet(segment)]
     if len(packets) > 1 or any(segment.content.startswith(EXTENSION_HEAD) for segment in _segments(jpeg)):
         raise DamagedError("its XMP is divided into several parts, which labelr does not join")

@@ -1,7 +1,7 @@
 """Opens image files: the only decoder, shared by training, scoring and tagging."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedReader, BytesIO
@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from labelr import files
 from labelr.config import MAX_PIXELS, ResizeRule
-from labelr.data import jpeg2000, libtiff, metadata, samples, strips, walk
+from labelr.data import damaged, jpeg2000, samples, strips, walk
 from labelr.data.budget import LimitedReader, Reservation, TooLargeError, check_tiles, decoding_bytes
 from labelr.data.samples import BandsError, Samples
 from labelr.data.strips import Strips
@@ -22,6 +22,11 @@ from labelr.data.value_range import Interval, Levels, ValueRange, declared_inter
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000")
 """As Pillow names them; ``JPEG`` includes MPO, a JPEG of several images."""
+
+MAX_PAGES = 1000
+"""The pages of a TIFF file that are counted."""
+SMALL_BYTES, QUALITIES_OF_SMALL = 16_000, (78, 55, 35, 15)
+"""The bytes of a thumbnail in a page of many, which keep a page of noisy images small, too, and how it is encoded."""
 
 Pixels = strips.Pixels
 
@@ -109,6 +114,18 @@ def read_thumbnail(
     return decoded.pixels[top : top + height, left : left + width]
 
 
+def encode_jpeg(pixels: Pixels, qualities: Sequence[int] = (85,)) -> bytes:
+    """The pixels as JPEG in the first of some qualities that takes at most `SMALL_BYTES`, else in the last one."""
+    content = b""
+    for quality in qualities:
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+        content = buffer.getvalue()
+        if len(content) <= SMALL_BYTES:
+            break
+    return content
+
+
 def open_file(path: Path) -> BufferedReader:
     """The file opened for reading. Raises UnreadableError, also for a raw file: only its small preview would open."""
     if walk.has_other_suffix(path.name):
@@ -151,12 +168,12 @@ def decode(
     value_range: RangeChoice = UNKNOWN_RANGE,
 ) -> Decoded:
     """The pixels and properties of an open image file; see `read_pixels`. Raises UnreadableError."""
-    with libtiff.recorded() as errors:
+    with damaged.libtiff_errors() as errors:
         try:
             if not file.read(1):
                 raise UnreadableError("empty file (0 bytes)")
             with Reservation(max_pixels) as memory:
-                decoded = _decode(_open(cast(IO[bytes], LimitedReader(file)), size, memory), size, rule, value_range)
+                decoded = _decode(cast(IO[bytes], LimitedReader(file)), size, memory, rule, value_range)
         except UnreadableError:
             raise
         except MemoryError as error:
@@ -183,16 +200,21 @@ class _Opened(NamedTuple):
     mode: str
     orientation: int
     samples: Samples | None = None
-    note: str = ""
-    pages: int = 0
 
 
-def _open(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
-    """The image in a file, at a reduced scale of at least twice `size`."""
-    opened = _open_any(file, size, memory)
-    note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
-    pages = samples.count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
-    return opened._replace(note=note, pages=pages)
+def _count_pages(file: IO[bytes]) -> int:
+    """Number of pages of a TIFF file after the first, up to `MAX_PAGES`, without masks and smaller copies of it."""
+    import tifffile
+
+    file.seek(0)
+    count = 0
+    with suppress(Exception), tifffile.TiffFile(file) as tiff:  # it raises nearly anything on damaged bytes
+        first = tiff.pages.first
+        for number in range(1, MAX_PAGES):
+            page = tiff.pages[number].aspage()
+            is_copy = 2 * page.imagewidth <= first.imagewidth + 1 and 2 * page.imagelength <= first.imagelength + 1
+            count += not (is_copy or page.is_reduced or page.is_mask)
+    return count
 
 
 def _count_frames(opened: _Opened, file: IO[bytes]) -> int:
@@ -206,8 +228,8 @@ def _count_frames(opened: _Opened, file: IO[bytes]) -> int:
     return 0
 
 
-def _open_any(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
-    """The image in a file, read in the way that suits it; without metadata that Pillow refuses."""
+def _open(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
+    """The image in a file, at a reduced scale of at least twice `size`; without metadata that Pillow refuses."""
     try:
         return _open_with_pillow(file, size, memory)
     except (UnreadableError, BandsError, TooLargeError, MemoryError):
@@ -216,7 +238,7 @@ def _open_any(file: IO[bytes], size: int, memory: Reservation) -> _Opened:
         file.seek(0)
         if isinstance(error, UnidentifiedImageError) and file.read(4) in samples.TIFF_HEADS:
             return _open_tiff(file, memory, error)
-        plain = metadata.without_metadata(file)
+        plain = damaged.without_metadata(file)
         if plain is None:
             raise
         return _open_with_pillow(BytesIO(plain), size, memory)
@@ -261,12 +283,15 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _decode(opened: _Opened, size: int, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
+def _decode(file: IO[bytes], size: int, memory: Reservation, rule: ResizeRule, value_range: RangeChoice) -> Decoded:
+    opened = _open(file, size, memory)
+    note = opened.samples.note if opened.samples else samples.unused_bands(opened.image)
+    pages = _count_pages(file) if opened.format == "TIFF" else _count_frames(opened, file)
     source, levels = _source_of(opened.image, opened.samples, value_range)
     profile = opened.image.info.get("icc_profile")
     pixels = strips.to_square(source, size, rule, orientation=opened.orientation, profile=profile)
     width, height = reversed(opened.size) if opened.orientation >= 5 else opened.size
-    return Decoded(pixels, width, height, opened.format, opened.mode, opened.note, levels, opened.pages)
+    return Decoded(pixels, width, height, opened.format, opened.mode, note, levels, pages)
 
 
 def to_pixels(

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What people call the splits; `eval` is the test split where another word is validation."""
+TABLES_FOLDER = "tables"
+"""In the cache directory: the tables that callers of the Python API pass."""
 TIES = "labels affirmed as often as denied for an image, taken as unknown"
 """How the note on annotations that contradict each other begins."""
 FEW_POSITIVES = 10
@@ -106,24 +108,17 @@ class LabelTable:
         limits.check_labels(occurring)
         declared = list(dict.fromkeys(label.strip() for label in vocabulary or () if label.strip()))
         labels = (*declared, *sorted(occurring - set(declared)))
-        rows: dict[str, int] = {}
-        splits: list[str] = []
+        splits: dict[str, str] = {}
         for annotation in cleaned:
-            if annotation.name not in rows:
-                rows[annotation.name] = len(rows)
-                splits.append(annotation.split)
+            splits.setdefault(annotation.name, annotation.split)
+        rows = {name: row for row, name in enumerate(splits)}
         limits.check_targets(len(rows), labels)
         targets, num_ties = _count_votes(cleaned, rows, labels)
         if num_ties:
             notes = (*notes, f"{TIES}: {num_ties:,}")
-        return cls(
-            layout, tuple(rows), labels, targets,
-            closed=vocabulary is None,
-            groups=None if groups is None else tuple(groups[name] for name in rows),
-            splits=tuple(splits) if any(splits) else None,
-            notes=tuple(notes),
-            invalid=tuple(invalid),
-            aside=tuple(aside),
+        return cls.of_rows(
+            layout, list(splits), labels, targets, closed=vocabulary is None, groups=groups,
+            splits=list(splits.values()), notes=notes, invalid=invalid, aside=aside,
         )  # fmt: skip
 
     @classmethod
@@ -134,6 +129,7 @@ class LabelTable:
         labels: Sequence[str],
         targets: Targets,
         *,
+        closed: bool = False,
         groups: Mapping[str, str] | None,
         splits: Sequence[str],
         notes: Iterable[str],
@@ -145,21 +141,19 @@ class LabelTable:
         `groups` has the group of each image by its name, and `splits` the split of each row.
         """
         order, notes = list(dict.fromkeys(names)), tuple(notes)
-        if len(order) < len(names):  # of an image, that of its first row
-            split_of = dict(zip(reversed(names), reversed(splits), strict=True))
-            splits = [split_of[name] for name in order]
         if len(order) < len(names):
+            split_of = dict(zip(reversed(names), reversed(splits), strict=True))  # of an image, that of its first row
+            splits = [split_of[name] for name in order]
             row_of = {name: row for row, name in enumerate(order)}
             images = np.array([row_of[name] for name in names])
             votes = np.zeros((2, len(order), len(labels)), dtype=np.int32)
             for value in (0, 1):
                 np.add.at(votes[value], images, targets == value)
-            num_ties = int(((votes[0] == votes[1]) & (votes[0] > 0)).sum())
-            targets = np.where(votes[1] > votes[0], 1, np.where(votes[0] > votes[1], 0, np.nan)).astype(np.float32)
+            targets, num_ties = _majority(votes[1], votes[0])
             notes += (f"rows of images that several judged, joined by vote: {len(names):,}",)
             notes += (f"{TIES}: {num_ties:,}",) * bool(num_ties)
         return cls(
-            layout, tuple(order), tuple(labels), targets,
+            layout, tuple(order), tuple(labels), targets, closed,
             groups=None if groups is None else tuple(groups[name] for name in order),
             splits=tuple(splits) if any(splits) else None,
             notes=notes,
@@ -169,12 +163,13 @@ class LabelTable:
 
     def take(self, rows: Sequence[int]) -> Self:
         """The table of some images, in the order given."""
-        columns = {
-            name: tuple(column[row] for row in rows)
-            for name in ("names", "groups", "splits")
-            if (column := getattr(self, name)) is not None
-        }
-        return replace(self, targets=self.targets[list(rows)], **columns)  # type: ignore[arg-type]
+        columns = take_columns(self, ("names", "groups", "splits"), rows)
+        return replace(self, targets=self.targets[list(rows)], **columns)
+
+
+def take_columns(table: object, names: Iterable[str], rows: Sequence[int] | NDArray[np.int64]) -> dict[str, Any]:
+    """Some rows of the columns of a table with these names, without columns that are empty or None."""
+    return {name: tuple(column[row] for row in rows) for name in names if (column := getattr(table, name))}
 
 
 def _clean(labels: Iterable[str]) -> set[str]:
@@ -183,7 +178,7 @@ def _clean(labels: Iterable[str]) -> set[str]:
 
 
 def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels: Sequence[str]) -> tuple[Targets, int]:
-    """The targets, shape ``(N, L)``, and the number of cells that are unknown because of a tie."""
+    """As `_majority`, of the votes in the annotations of each image."""
     columns = {label: column for column, label in enumerate(labels)}
     shape = (len(rows), len(labels))
     votes_yes, votes_no = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
@@ -196,7 +191,12 @@ def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels
         else:
             votes_no[row, [columns[label] for label in annotation.absent if label not in annotation.present]] += 1
         votes_yes[row, present] += 1
-    targets: Targets = np.full(shape, np.nan, dtype=np.float32)
+    return _majority(votes_yes, votes_no)
+
+
+def _majority(votes_yes: NDArray[np.integer[Any]], votes_no: NDArray[np.integer[Any]]) -> tuple[Targets, int]:
+    """The targets, shape ``(N, L)``, and the number of cells that are unknown because of a tie."""
+    targets: Targets = np.full(votes_yes.shape, np.nan, dtype=np.float32)
     targets[votes_yes > votes_no] = 1
     targets[votes_no > votes_yes] = 0
     return targets, int(((votes_yes == votes_no) & (votes_yes > 0)).sum())
@@ -250,6 +250,11 @@ def look_alikes(labels: Sequence[str]) -> list[list[str]]:
 def normalize_name(name: str) -> str:
     """A path without ``./`` and doubled slashes, so that an image has one name; URLs and empty names unchanged."""
     return os.path.normpath(name) if name and "://" not in name else name
+
+
+def is_from_python(path: Path) -> bool:
+    """Whether a label file is a table that a caller of the Python API passed."""
+    return path.parent.name == TABLES_FOLDER
 
 
 def relative_name(path: Path, root: Path) -> str:

@@ -16,17 +16,17 @@ from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
-from labelr.data.label_lists import COMPLETE, NO_IMAGES_HINT, is_from_python, with_label_table
 from labelr.data.label_table import (
     TIES,
     LabelTable,
+    is_from_python,
     look_alikes,
     note_missing_labels,
     relative_name,
     split_in_name,
     spread_targets,
 )
-from labelr.data.locate import Data, locate_data
+from labelr.data.locate import COMPLETE, NO_IMAGES_HINT, Data, locate_data, with_label_table
 from labelr.data.match_images import ImageFinder, Match
 from labelr.data.predicted import check_has_images
 from labelr.data.walk import FileIndex
@@ -60,11 +60,7 @@ def load_dataset(data: Sequence[Path], options: ReadOptions, *, threads: int = 1
     return dataset
 
 
-def read(
-    data: Data,
-    options: ReadOptions | Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> "pd.DataFrame":
+def read(data: Data, options: ReadOptions | Mapping[str, Any] | None = None, **settings: Any) -> "pd.DataFrame":
     """The labels of a data set as a table, as `fit` would read them; the images are not opened.
 
     Args:
@@ -87,11 +83,7 @@ def read(
 
 
 def _read_listed(data: Sequence[Path], options: ReadOptions) -> Dataset:
-    """The images that label files list, not scanned yet; logs what was understood.
-
-    Raises:
-        LabelrError: If the data cannot be understood, images are missing, or their labels are mere predictions.
-    """
+    """As `read_labels`; logs what was understood, and stops if images are missing or labels are mere predictions."""
     dataset = read_labels(data, options)
     if dataset.findings.missing and not options.skip_missing:
         raise _missing_error(
@@ -137,17 +129,12 @@ def read_with_unlabelled(data: Sequence[Path], options: ReadOptions) -> Dataset:
     """
     if not data:
         raise SettingError("no images are given", NO_IMAGES_HINT)
-    repeated = _repeated_folder(data)
-    if repeated is not None and not options.labels:
-        raise SettingError(f"the folder {repeated} is given twice", "name each folder once")
+    real = [os.path.realpath(folder) for folder in data]
+    repeated = [folder for number, folder in enumerate(data) if real[number] in real[:number]]
+    if repeated and not options.labels:
+        raise SettingError(f"the folder {repeated[0]} is given twice", "name each folder once")
     datasets = [_read_folder(folder, own) for folder, own in zip(data, _options_per_folder(data, options), strict=True)]
     return _with_wanted_labels(datasets[0] if len(datasets) == 1 else _join(datasets), options)
-
-
-def _repeated_folder(folders: Sequence[Path]) -> Path | None:
-    """The first folder that is given again; None if there is none."""
-    real = [os.path.realpath(folder) for folder in folders]
-    return next((folder for number, folder in enumerate(folders) if real[number] in real[:number]), None)
 
 
 def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[ReadOptions]:
@@ -209,31 +196,23 @@ def _all_images(sources: Sequence[Source], tables: Sequence[LabelTable], images:
 
 
 def _make_dataset(
-    source: Path,
-    table: LabelTable,
-    match: Match,
-    aside: Mapping[str, str | None],
-    finder: ImageFinder,
-    images: Path,
+    source: Path, table: LabelTable, match: Match, aside: Mapping[str, str | None], finder: ImageFinder, images: Path
 ) -> Dataset:
-    """The images of one folder that exist, and what else was found.
+    """The images of one folder that exist, at least one, and what else was found.
 
     `match` has the image file of each name in the table, and `aside` those of further names in the label files, all
     relative to the finder's folder.
-
-    Raises:
-        LabelrError: If none of the images exists, or several names mean one image file.
     """
     _check_names(source, table)
-    rows = [row for row, file in enumerate(match.files) if file is not None]
     missing = [row for row, file in enumerate(match.files) if file is None]
     found = [file for file in match.files if file is not None]
+    existing = table.take([row for row, file in enumerate(match.files) if file is not None])
     prefix = os.path.relpath(images, finder.folder).replace(os.sep, "/") + "/"
     if prefix == "./" or not all(file.startswith(prefix) for file in found):
         prefix = ""
     files = [file.removeprefix(prefix) for file in found]
-    _check_once(source, files, [table.names[row] for row in rows])
-    named_splits, split_notes = _named_splits([table.splits[row] for row in rows] if table.splits else [])
+    _check_once(source, files, existing.names)
+    named_splits, split_notes = _named_splits(existing.splits or ())
     listed = {*found, *aside.values()}
     unlisted = [file for file in finder.files if file.startswith(prefix) and file not in listed]
     dataset = Dataset(
@@ -242,8 +221,8 @@ def _make_dataset(
         root=images if prefix else finder.folder,
         files=tuple(files),
         labels=table.labels,
-        targets=table.targets[rows],
-        groups=tuple(table.groups[row] for row in rows) if table.groups else None,
+        targets=existing.targets,
+        groups=existing.groups or None,
         named_splits=named_splits,
         findings=Findings(
             missing=tuple(table.names[row] for row in missing),
@@ -256,11 +235,11 @@ def _make_dataset(
             notes=(*table.notes, *split_notes),
             matched={
                 **{name: file.removeprefix(prefix) for name, file in aside.items() if file},
-                **{table.names[row]: file for row, file in zip(rows, files, strict=True)},
+                **dict(zip(existing.names, files, strict=True)),
             },
         ),
     )
-    if not rows:
+    if not files:
         spelling = "write the names in the label file as those of the image files"
         place = "name the folder that holds the images with `--images`"
         raise _missing_error(dataset, spelling if all(dataset.findings.similar) else place)
@@ -268,7 +247,6 @@ def _make_dataset(
 
 
 def _check_names(source: Path, table: LabelTable) -> None:
-    """Raises LabelrError if a label file names no image."""
     if table.names:
         return
     if table.invalid:
@@ -324,16 +302,13 @@ def _unreadable_message(findings: Findings) -> str:
 
 
 def _join(datasets: Sequence[Dataset]) -> Dataset:
-    """Several folders as one data set: a label that a folder does not name is unknown for its images.
-
-    Raises:
-        LabelrError: If two of them have an image in common, or they are on different drives.
-    """
+    """Several folders, without a common image, as one data set: a label that one does not name is unknown there."""
     root = common_folder(Path(os.path.abspath(dataset.root)) for dataset in datasets)
     labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
     files = [file for dataset in datasets for file in _relocate(dataset.files, dataset.root, root)]
     _check_once(root, files, files)
     listed = set(files)
+    unlisted = [file for dataset in datasets for file in _relocate(dataset.findings.unlisted, dataset.root, root)]
     notes = [f"{dataset.source}: {note}" for dataset in datasets for note in dataset.findings.notes]
     for dataset in datasets:
         notes += note_missing_labels(dataset.labels, labels, str(dataset.source))
@@ -342,12 +317,7 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
     findings = Findings(
         missing=tuple(name for dataset in datasets for name in dataset.findings.missing),
         similar=tuple(text for dataset in datasets for text in dataset.findings.similar),
-        unlisted=tuple(
-            file
-            for dataset in datasets
-            for file in _relocate(dataset.findings.unlisted, dataset.root, root)
-            if file not in listed
-        ),
+        unlisted=tuple(file for file in unlisted if file not in listed),
         invalid=tuple(reason for dataset in datasets for reason in dataset.findings.invalid),
         unconfirmed=tuple(name for dataset in datasets for name in dataset.findings.unconfirmed),
         unreadable_folders=tuple(
@@ -375,7 +345,6 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def _relocate(files: Sequence[str], folder: Path, root: Path) -> list[str]:
-    """Files relative to a folder as relative to `root`."""
     return [relative_name(Path(os.path.abspath(folder / file)), root) for file in files]
 
 

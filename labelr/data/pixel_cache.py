@@ -3,11 +3,13 @@
 A store is a folder for one way to decode images. Its segments are folders that appear atomically and never change:
 ``pixels.bin`` holds the images one after another, ``digests.txt`` one line per image with the SHA-256 of its file. So
 readers need no lock, a killed writer leaves a draft that nobody reads, and whole segments can be deleted at any time.
+Thumbnails are in a database beside the stores.
 """
 
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +23,6 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.buckets import kept
-from labelr.data import thumbnails
 from labelr.locks import LOCK_FILE, delete_lock
 
 PIXELS_FILE, DIGESTS_FILE = "pixels.bin", "digests.txt"
@@ -36,6 +37,11 @@ KINDS = ("pixels", "features", "thumbnails", "objects", "listed", "results")
 """What is in the cache."""
 ABSENT = (-1, -1)
 """The place of an image that is not in the cache."""
+MAX_THUMBNAIL_BYTES = 2**30
+"""Size of the database of thumbnails; when it is exceeded, the oldest ones are deleted."""
+DELETED_AT_ONCE = 1000
+_locked: set[Path] = set()
+"""Databases that could not be locked in time, as on a network drive without locks: they are not waited for again."""
 
 Places = NDArray[np.int64]
 """The segment and the row of each of N images, shape ``(N, 2)``."""
@@ -104,11 +110,7 @@ def _mark_used(segment: Path) -> None:
 
 @contextmanager
 def writing(store: Path) -> Iterator[None]:
-    """Holds the lock for writing into the cache, and deletes the drafts of killed writers.
-
-    Raises:
-        OSError: If the cache cannot be written.
-    """
+    """Holds the lock for writing, and deletes the drafts of killed writers. Raises OSError if that is not possible."""
     store.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache_folder() / LOCK_FILE)
     try:
@@ -172,41 +174,22 @@ def describe() -> list[dict[str, Any]]:
 
     The kind is ``"pixels"``, ``"features"``, ``"thumbnails"``, or one of those of `kept`.
     """
-    rows = [*_describe_thumbnails(), *_describe_buckets()]
+    rows, thumbnails = [], thumbnails_file()
+    if thumbnails.is_file():
+        status = thumbnails.stat()
+        rows.append(_row(thumbnails.name, "thumbnails", _count_thumbnails(), status.st_size, status.st_mtime))
+    rows += [_row(kind, kind, number, num_bytes, used) for kind, number, num_bytes, used in kept.describe()]
     for store in _stores():
         segments = list(_segments(store))
+        kind = "features" if store.name.startswith(FEATURES_PREFIX) else "pixels"
         used = max(map(_last_used, segments), default=_last_used(store))
-        rows.append({
-            "name": store.name,
-            "kind": "features" if store.name.startswith(FEATURES_PREFIX) else "pixels",
-            "images": sum(_count(folder) for folder in segments),
-            "bytes": sum(map(_size, segments)),
-            "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
-        })  # fmt: skip
+        rows.append(_row(store.name, kind, sum(map(_count, segments)), sum(map(_size, segments)), used))
     return sorted(rows, key=lambda row: str(row["used"]))
 
 
-def _describe_thumbnails() -> list[dict[str, Any]]:
-    path = thumbnails.cache_file()
-    if not path.is_file():
-        return []
-    status = path.stat()
-    used = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
-    row = {"name": path.name, "kind": "thumbnails", "images": thumbnails.count(), "bytes": status.st_size}
-    return [{**row, "used": used}]
-
-
-def _describe_buckets() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": kind,
-            "kind": kind,
-            "images": number,
-            "bytes": num_bytes,
-            "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
-        }
-        for kind, number, num_bytes, used in kept.describe()
-    ]
+def _row(name: str, kind: str, images: int, num_bytes: int, used: float) -> dict[str, Any]:
+    when = datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds")
+    return {"name": name, "kind": kind, "images": images, "bytes": num_bytes, "used": when}
 
 
 def clear() -> Mapping[str, int]:
@@ -228,19 +211,16 @@ def clear() -> Mapping[str, int]:
                     shutil.rmtree(segment)
                 with suppress(OSError):  # it holds something else
                     store.rmdir()
-            thumbnails.cache_file().unlink(missing_ok=True)
+            thumbnails_file().unlink(missing_ok=True)
             kept.clear()
     left = describe()
-    counts = {kind: _total("images", rows, kind) - _total("images", left, kind) for kind in KINDS}
-    return {
-        "images": counts["pixels"], "features": counts["features"], "thumbnails": counts["thumbnails"],
-        "objects": counts["objects"], "listed": counts["listed"], "results": counts["results"],
-        "bytes": sum(_total("bytes", rows, kind) - _total("bytes", left, kind) for kind in KINDS),
-    }  # fmt: skip
+    counts = {kind: _count_images(rows, kind) - _count_images(left, kind) for kind in KINDS}
+    num_bytes = sum(row["bytes"] for row in rows) - sum(row["bytes"] for row in left)
+    return {"images": counts.pop("pixels"), **counts, "bytes": num_bytes}
 
 
-def _total(column: str, rows: Iterable[Mapping[str, Any]], kind: str) -> int:
-    return sum(row[column] for row in rows if row["kind"] == kind)
+def _count_images(rows: Iterable[Mapping[str, Any]], kind: str) -> int:
+    return sum(row["images"] for row in rows if row["kind"] == kind)
 
 
 def _stores() -> list[Path]:
@@ -283,3 +263,54 @@ def _read_digests(segment: Path) -> list[str]:
 
 def _last_used(folder: Path) -> float:
     return folder.stat().st_mtime
+
+
+# --- thumbnails -------------------------------------------------------------------------------------------------------
+
+
+def thumbnails_file() -> Path:
+    """The database of thumbnails."""
+    return files.home() / "thumbnails.sqlite"
+
+
+@contextmanager
+def _thumbnails() -> Iterator[sqlite3.Connection]:
+    if thumbnails_file() in _locked:
+        raise sqlite3.OperationalError
+    thumbnails_file().parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(thumbnails_file(), timeout=1)
+    try:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA synchronous = OFF")  # what is lost is made again
+        database.execute("CREATE TABLE IF NOT EXISTS thumbnails (key TEXT UNIQUE, content BLOB)")
+        yield database
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            _locked.add(thumbnails_file())
+        raise
+    finally:
+        database.close()
+
+
+def get_thumbnail(digest: str, size: int) -> bytes | None:
+    """The thumbnail of an edge of a file with a SHA-256; None if it is not in the cache."""
+    with suppress(sqlite3.Error, OSError), _thumbnails() as database:
+        row = database.execute("SELECT content FROM thumbnails WHERE key = ?", (f"{digest} {size}",)).fetchone()
+        return row and bytes(row[0])
+    return None
+
+
+def put_thumbnail(digest: str, size: int, content: bytes) -> None:
+    """Keeps a thumbnail, unless that is not possible: the cache is never needed."""
+    with suppress(sqlite3.Error, OSError), _thumbnails() as database, database:
+        database.execute("INSERT OR IGNORE INTO thumbnails VALUES (?, ?)", (f"{digest} {size}", content))
+        if thumbnails_file().stat().st_size > MAX_THUMBNAIL_BYTES:
+            query = "DELETE FROM thumbnails WHERE rowid IN (SELECT rowid FROM thumbnails ORDER BY rowid LIMIT ?)"
+            database.execute(query, (DELETED_AT_ONCE,))
+            database.execute("PRAGMA incremental_vacuum")
+
+
+def _count_thumbnails() -> int:
+    with suppress(sqlite3.Error, OSError), _thumbnails() as database:
+        return int(database.execute("SELECT count(*) FROM thumbnails").fetchone()[0])
+    return 0

@@ -14,11 +14,10 @@ from labelr import files
 from labelr.buckets.objects import read_ahead
 from labelr.config import ReadOptions, ResizeRule
 from labelr.data import pixel_cache
-from labelr.data.budget import Processors
 from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, content_digest, decode, open_file
-from labelr.data.prefetch import map_ahead
 from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError, pluralize_part
+from labelr.processors import Processors, map_ahead
 from labelr.progress import Track, untracked
 
 DECODER = 4

@@ -341,18 +341,12 @@ def _squeeze(sql: str) -> str:
 
 
 def parse_settings(text: str) -> dict[str, Any]:
-    """The settings of a run in a journal.
-
-    Raises:
-        ValueError: If they are damaged.
-    """
+    """The settings of a run in a journal. Raises ValueError if they are damaged."""
     settings = json.loads(text)
-    lists = (
-        [settings.get(name, []) for name in ("labels", "model labels", "always")]
-        if isinstance(settings, dict)
-        else [None]
-    )
-    is_valid = all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
-    if not is_valid or not all(isinstance(settings.get(name, ""), str) for name in ("model", "photos")):
+    is_valid = isinstance(settings, dict)
+    for name in ("labels", "model labels", "always") if is_valid else ():
+        texts = settings.get(name, [])
+        is_valid &= isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    if not (is_valid and all(isinstance(settings.get(name, ""), str) for name in ("model", "photos"))):
         raise ValueError("the settings of a run are damaged")
     return dict(settings)

@@ -9,7 +9,6 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -31,8 +30,6 @@ SEPARATE_PLANES = 2
 UNSIGNED, SIGNED = 1, 2
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA, COREL_ALPHA = 1, 2, 999
 """Values of these tags. The colours of associated alpha are multiplied by it."""
-MAX_PAGES = 1000
-"""The pages of a TIFF file that are counted."""
 ABOVE_ALPHA = 0.01
 """The share of colours that may be above the alpha they are multiplied by, from resampling."""
 
@@ -104,11 +101,7 @@ def read_samples(image: Image.Image, reopen: Callable[[], Image.Image]) -> Sampl
     """The samples of an image that is opened and not loaded yet; None if Pillow alone reads it right.
 
     Pillow keeps the high byte of colours of 16 bits only. With the other byte order in the name of the raw mode it
-    reads the low byte, so the file is decoded twice.
-
-    Args:
-        image: From Pillow.
-        reopen: Opens the same file again.
+    reads the low byte, so the file is decoded twice: `reopen` opens it again.
     """
     tags, raw = _tags(image), _raw_mode(image)
     if raw == "LA;16B":  # grey with transparency, for which Pillow has no second byte order: four bytes a pixel
@@ -281,21 +274,6 @@ def _rows_of(image: Image.Image) -> Reader:
 # --- TIFF ------------------------------------------------------------------------------------------------------------
 
 
-def count_pages(file: IO[bytes]) -> int:
-    """Number of pages of a TIFF file after the first, up to `MAX_PAGES`, without masks and smaller copies of it."""
-    import tifffile
-
-    file.seek(0)
-    count = 0
-    with suppress(Exception), tifffile.TiffFile(file) as tiff:  # it raises nearly anything on damaged bytes
-        first = tiff.pages.first
-        for number in range(1, MAX_PAGES):
-            page = tiff.pages[number].aspage()
-            is_copy = 2 * page.imagewidth <= first.imagewidth + 1 and 2 * page.imagelength <= first.imagelength + 1
-            count += not (is_copy or page.is_reduced or page.is_mask)
-    return count
-
-
 def is_transparency(parts: Iterable[NDArray[Any]]) -> bool:
     """Whether a band, in parts, is plausible as transparency: where it is not 0, it is mostly opaque or even.
 
@@ -379,15 +357,8 @@ def _select_bands(read: Reader, size: tuple[int, int], tags: Mapping[int, Any], 
             return Rows(chosen)
         return Rows(_divided(chosen, alpha) if is_associated else chosen, _as_bytes(alpha))
 
-    return Samples(
-        size,
-        select,
-        _nodata(tags),
-        mode,
-        _describe_unused(bands, used, alpha_at, is_used=is_used),
-        _first(tags, ORIENTATION, 1),
-        tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
-    )
+    note, is_negative = _describe_unused(bands, used, alpha_at, is_used=is_used), tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    return Samples(size, select, _nodata(tags), mode, note, _first(tags, ORIENTATION, 1), is_negative)
 
 
 def _has_transparency(

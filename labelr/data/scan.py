@@ -21,9 +21,9 @@ from labelr.buckets.objects import read_ahead
 from labelr.config import MAX_PIXELS
 from labelr.data.duplicates import PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, content_digest, decode, open_file
-from labelr.data.prefetch import map_ahead
 from labelr.data.value_range import Levels
 from labelr.errors import pluralize_part
+from labelr.processors import map_ahead
 from labelr.progress import Track, untracked
 
 log = logging.getLogger(__name__)
@@ -67,18 +67,13 @@ class Scan:
 
     @classmethod
     def of_json(cls, text: str) -> Self:
-        """The scan from the result of `json_text`. Raises ValueError or TypeError."""
+        """The scan that `_save` wrote as JSON. Raises ValueError or TypeError."""
         values: dict[str, Any] = {  # the same few formats and modes of all images, each kept once
             name: sys.intern(value) if isinstance(value, str) and name != "digest" else value
             for name, value in json.loads(text).items()
         }
         scan = cls(**values)
         return scan if scan.levels is None else replace(scan, levels=Levels(*scan.levels))
-
-    @property
-    def json_text(self) -> str:
-        """The scan as JSON."""
-        return json.dumps(vars(self))
 
 
 def scan_images(
@@ -153,11 +148,7 @@ def _connect() -> sqlite3.Connection:
 
 
 def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
-    """The saved scan of each file, None where there is none; a damaged database counts as empty.
-
-    Raises:
-        OperationalError: If it cannot be locked or opened.
-    """
+    """The saved scans, None for none; a damaged database counts as empty. Raises OperationalError if it is locked."""
     query = "SELECT scan FROM images WHERE path = ? AND state = ?"
     try:
         with closing(_connect()) as connection:
@@ -171,7 +162,7 @@ def _load(keys: Sequence[_Key | None]) -> list[Scan | None]:
 
 def _save(scans: Sequence[tuple[_Key | None, Scan]]) -> None:
     """Saves the scans of images that open; the others are scanned again, since a decoder may get installed."""
-    rows = [(*key, scan.json_text) for key, scan in scans if key and not scan.reason]
+    rows = [(*key, json.dumps(vars(scan))) for key, scan in scans if key and not scan.reason]
     if not rows:
         return
     with suppress(sqlite3.Error, OSError), closing(_connect()) as connection, connection:

@@ -52,11 +52,7 @@ class SplitRow(NamedTuple):
 
 
 def write_splits(folder: Path, dataset: Dataset) -> None:
-    """Writes ``splits.csv`` into a model's directory: split, content digest and fingerprint of each image.
-
-    Raises:
-        LabelrError: If it cannot be written.
-    """
+    """Writes a model's ``splits.csv``: split, digest and fingerprint of images. Raises LabelrError if that fails."""
     columns = zip(dataset.files, dataset.split_names, dataset.digests, dataset.fingerprints, strict=True)
     files.write_atomically(folder / SPLITS_FILE, splits_csv(SplitRow(*row) for row in columns))
 

@@ -127,10 +127,7 @@ def declared_interval(parts: Iterable[NDArray[Any]], kind: np.dtype[Any], nodata
     32-bit integers and floats do not declare their white, which is the smallest of `COMMON_LEVELS` that is not below
     the brightest value, or else this value.
 
-    Args:
-        parts: All values of the image.
-        kind: Their type.
-        nodata: The value of pixels that were not measured.
+    `parts` are all its values, of the type `kind`; pixels of the value `nodata` were not measured.
     """
     if kind.kind == "u" and kind.itemsize == 2:
         return 0.0, 65535.0
@@ -145,13 +142,9 @@ def declared_interval(parts: Iterable[NDArray[Any]], kind: np.dtype[Any], nodata
 def scale(
     values: NDArray[Any], interval: Interval, *, nodata: float | None = None, is_negative: bool = False
 ) -> NDArray[np.uint8]:
-    """Deep values scaled to 8 bits, of the same shape; black where they are not finite or not measured.
+    """Deep values, integers or floats, scaled to 8 bits, of the same shape; `is_negative` makes the lowest one white.
 
-    Args:
-        values: Integers of more than 8 bits or floats.
-        interval: What becomes black and white.
-        nodata: The value of pixels that were not measured.
-        is_negative: Whether the lowest value is white.
+    Black where they are not finite, and where they have the value `nodata` of pixels that were not measured.
     """
     valid = is_valid(values, nodata)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:

@@ -69,20 +69,13 @@ def has_other_suffix(name: str) -> bool:
     return _suffix(name) in OTHER_PICTURES
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Path | str) -> bool:
     """Whether a file is an image by its suffix, or by its content if its name has no suffix."""
-    return has_image_suffix(path.name) if "." in path.name else _has_image_content(path)
-
-
-def _is_image(path: str) -> bool:
-    """As `is_image`, without a `Path` for each of many files."""
-    name = os.path.basename(path)  # noqa: PTH119
-    return has_image_suffix(name) if "." in name else _has_image_content(Path(path))
-
-
-def _has_image_content(path: Path) -> bool:
+    name = os.path.basename(path)  # noqa: PTH119 - no `Path` for each of many files
+    if "." in name:
+        return has_image_suffix(name)
     try:
-        with files.open_regular(path) as file:
+        with files.open_regular(Path(path)) as file:
             return _SIGNATURES.match(file.read(32)) is not None
     except OSError:
         return False
@@ -202,35 +195,14 @@ class Walker:
             elif not _other_picture(path.name) and not (self.output and path.is_relative_to(self.output)):
                 self.passed_over.others[ending_of(path.name)] += 1
 
-    def files(self, folder: Path) -> Iterator[Path]:
+    def files(self, folder: Path, ancestors: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
         """The files below a folder, depth first, the entries of each folder sorted by name.
 
         Hidden files and folders, system folders, labelr's own charts and what it has sorted are passed over. Symbolic
         links are followed, but never back to a folder that contains them. Patterns pass over images and folders, no
         other files. Names are not interpreted: no globbing, and they need not be valid UTF-8. A folder that cannot be
-        listed is among what is passed over.
+        listed is among what is passed over. `ancestors` are the folders above `folder`, by device and inode.
         """
-        yield from self._walk(folder, frozenset())
-
-    def require(self, folder: Path) -> None:
-        """Raises LabelrError if a folder could not be listed."""
-        if folder in self.passed_over.unreadable:
-            reason = self.passed_over.unreadable[folder]
-            raise LabelrError(f"cannot list the folder {folder}: {reason}", "check its permissions")
-
-    def ignores(self, path: Path, *, is_folder: bool = False) -> bool:
-        """Whether a file or folder matches a pattern by its name or its path."""
-        if not self.ignore:
-            return False
-        name = str(path).removeprefix(self._prefix).replace(os.sep, "/")
-        if not matches(name, self.ignore, is_folder=is_folder):
-            return False
-        unused = self.passed_over.unused_patterns
-        unused[:] = [pattern for pattern in unused if not matches(name, [pattern], is_folder=is_folder)]
-        return True
-
-    def _walk(self, folder: Path, ancestors: frozenset[tuple[int, int]]) -> Iterator[Path]:
-        """The files below a folder; `ancestors` are the folders that contain it, by device and inode."""
         try:
             status = folder.stat()
             with os.scandir(folder) as entries:
@@ -254,7 +226,24 @@ class Walker:
                 if entry.name not in results and self._takes(path):
                     yield path
             elif self.recursive and self._enters(path):
-                yield from self._walk(path, ancestors | {identity})
+                yield from self.files(path, ancestors | {identity})
+
+    def require(self, folder: Path) -> None:
+        """Raises LabelrError if a folder could not be listed."""
+        if folder in self.passed_over.unreadable:
+            reason = self.passed_over.unreadable[folder]
+            raise LabelrError(f"cannot list the folder {folder}: {reason}", "check its permissions")
+
+    def ignores(self, path: Path, *, is_folder: bool = False) -> bool:
+        """Whether a file or folder matches a pattern by its name or its path."""
+        if not self.ignore:
+            return False
+        name = str(path).removeprefix(self._prefix).replace(os.sep, "/")
+        if not matches(name, self.ignore, is_folder=is_folder):
+            return False
+        unused = self.passed_over.unused_patterns
+        unused[:] = [pattern for pattern in unused if not matches(name, [pattern], is_folder=is_folder)]
+        return True
 
     def _results_among(self, entries: "Sequence[os.DirEntry[str]]") -> set[str]:
         """The names of labelr's results next to the images among the entries of a folder."""
@@ -302,11 +291,7 @@ def matches(name: str, patterns: Sequence[str], *, is_folder: bool = False) -> b
 
 
 def find_images(folder: Path, *, recursive: bool = True) -> Iterator[Path]:
-    """The image files below a folder; see `Walker.images`.
-
-    Raises:
-        LabelrError: If the folder cannot be listed.
-    """
+    """The image files below a folder; see `Walker.images`. Raises LabelrError if the folder cannot be listed."""
     walker = Walker(folder, recursive=recursive)
     yield from walker.images(folder)
     walker.require(folder)
@@ -366,11 +351,7 @@ class FileIndex:
         return walker.ignores(path) or any(walker.ignores(folder, is_folder=True) for folder in above)
 
     def find_images(self, folder: Path) -> Iterator[Path]:
-        """The image files below a folder, as `is_image` tells.
-
-        Raises:
-            LabelrError: If the folder, or the data folder, cannot be listed.
-        """
+        """The image files below a folder, as `is_image` tells. Raises LabelrError if a folder cannot be listed."""
         return map(Path, self._images_in(folder))
 
     def image_names(self, folder: Path) -> list[str]:
@@ -380,7 +361,7 @@ class FileIndex:
 
     def _images_in(self, folder: Path) -> list[str]:
         if folder not in self._images:
-            self._images[folder] = list(filter(_is_image, self._find(folder)))
+            self._images[folder] = list(filter(is_image, self._find(folder)))
         return self._images[folder]
 
     def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:

@@ -16,8 +16,8 @@ from labelr import files, signals
 from labelr.config import EvaluateOptions, ExportOptions, MachineOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.images import Pixels, UnreadableError, read_pixels
-from labelr.data.label_lists import image_paths
 from labelr.data.load import load_dataset
+from labelr.data.locate import image_paths
 from labelr.data.synthetic import PATTERNS, draw_image
 from labelr.data.walk import find_images
 from labelr.errors import LabelrError, pluralize, preview

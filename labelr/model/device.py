@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from labelr.config import Device, MachineOptions
 from labelr.data.augment import to_device
-from labelr.data.budget import Processors
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.model.predictor import available_cpus
+from labelr.processors import Processors
 
 Network = TypeVar("Network", bound=nn.Module)
 T = TypeVar("T")

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelr.data.images import Pixels, UnreadableError, array_to_pixels, read_pixels, to_pixels
-from labelr.data.prefetch import in_batches
 from labelr.errors import LabelrError, preview
 from labelr.fields import SettingError
 from labelr.files import local_path
 from labelr.frames import format_number
 from labelr.model.calibration import decide
 from labelr.model.info import ModelInfo
-from labelr.processors import count_processors
+from labelr.processors import count_processors, in_batches
 from labelr.ranks import Place, is_started_by_torchrun
 
 BATCH_SIZE = 256

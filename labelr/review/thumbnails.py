@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from labelr.data import thumbnails
-from labelr.data.images import UnreadableError, content_digest, decode, open_file, read_thumbnail
+from labelr.data.images import UnreadableError, content_digest, decode, encode_jpeg, open_file, read_thumbnail
+from labelr.data.pixel_cache import get_thumbnail, put_thumbnail
 from labelr.errors import LabelrError
 
 SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
@@ -27,10 +27,10 @@ def cached_thumbnail(path: Path, size: int, max_pixels: int) -> bytes:
             digest = content_digest(file)
     except UnreadableError as error:
         raise LabelrError(f"{path.name}: {error}") from error
-    content = thumbnails.get(digest, size)
+    content = get_thumbnail(digest, size)
     if content is None:
         content = _as_jpeg(path, size, max_pixels)
-        thumbnails.put(digest, size, content)
+        put_thumbnail(digest, size, content)
     return content
 
 
@@ -65,6 +65,6 @@ def read_image(path: Path, max_pixels: int) -> tuple[bytes, str]:
 
 def _as_jpeg(path: Path, size: int, max_pixels: int) -> bytes:
     try:
-        return thumbnails.encode_jpeg(read_thumbnail(path, size, max_pixels=max_pixels, value_range="own"))
+        return encode_jpeg(read_thumbnail(path, size, max_pixels=max_pixels, value_range="own"))
     except UnreadableError as error:
         raise LabelrError(f"{path.name}: {error}") from error

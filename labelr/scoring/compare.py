@@ -12,9 +12,8 @@ import numpy as np
 from labelr import serialization
 from labelr.config import CompareOptions, ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.label_lists import with_label_table
 from labelr.data.load import load_dataset
-from labelr.data.locate import Data, locate_data
+from labelr.data.locate import Data, locate_data, with_label_table
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.frames import format_number

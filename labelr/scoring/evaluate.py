@@ -15,9 +15,8 @@ from labelr.buckets.addresses import address_of
 from labelr.config import EvaluateOptions, ReadOptions
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import belongs_to
-from labelr.data.label_lists import with_label_table
 from labelr.data.load import load_dataset
-from labelr.data.locate import Data, locate_data
+from labelr.data.locate import Data, locate_data, with_label_table
 from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.errors import LabelrError, pluralize, preview, suggest
 from labelr.model import store

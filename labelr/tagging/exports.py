@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from labelr.data.prefetch import in_batches
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.processors import in_batches
 from labelr.serialization import json_line
 from labelr.tagging.pipeline import TaggedImage, Tagger
 from labelr.version import __version__

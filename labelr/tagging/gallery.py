@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from labelr import files, signals
 from labelr.buckets.addresses import address_of
-from labelr.data.images import UnreadableError, read_thumbnail
-from labelr.data.prefetch import map_ahead
-from labelr.data.thumbnails import QUALITIES_OF_SMALL, encode_jpeg
+from labelr.data.images import QUALITIES_OF_SMALL, UnreadableError, encode_jpeg, read_thumbnail
 from labelr.errors import LabelrError, pluralize
+from labelr.processors import map_ahead
 from labelr.progress import Track
 from labelr.tagging.exports import Images, Replacing
 from labelr.tagging.journal import Journal

@@ -14,12 +14,12 @@ from labelr import files
 from labelr.buckets import objects
 from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
-from labelr.data.prefetch import in_batches, map_ahead
 from labelr.errors import preview, suggest
 from labelr.fields import SettingError, hint_of_list
 from labelr.model.calibration import decide
 from labelr.model.engine import resolve_predictor
 from labelr.model.predictor import NOT_FINITE, Predictor, is_finite, micro_batch_size
+from labelr.processors import in_batches, map_ahead
 from labelr.scoring.thresholds import choose_thresholds
 from labelr.tagging.names import written_names
 

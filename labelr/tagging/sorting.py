@@ -15,9 +15,9 @@ from pathlib import Path, PurePath
 from labelr import files, signals
 from labelr.config import SortKind, TagOptions
 from labelr.data.images import UnreadableError, open_file
-from labelr.data.prefetch import in_batches
 from labelr.data.walk import SORTED_FILE
 from labelr.errors import LabelrError, pluralize, preview
+from labelr.processors import in_batches
 from labelr.tagging.journal import Journal, Link
 from labelr.tagging.pipeline import Result, TaggedImage, Tagger
 

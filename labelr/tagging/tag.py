@@ -14,7 +14,7 @@ from labelr import files, serialization, signals
 from labelr.buckets import results
 from labelr.buckets.addresses import address_of, path_or_address
 from labelr.config import NO_CLUSTER, TagOptions
-from labelr.data.label_lists import image_paths
+from labelr.data.locate import image_paths
 from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.fields import SettingError
 from labelr.model.predictor import Predictor

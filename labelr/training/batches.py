@@ -14,8 +14,8 @@ from labelr.config import TrainConfig
 from labelr.data.augment import to_device
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import PixelSet
-from labelr.data.prefetch import map_ahead
 from labelr.model.device import free_memory, is_out_of_memory
+from labelr.processors import map_ahead
 
 PREFETCHED = 2
 """Batches that are gathered while the current one trains."""

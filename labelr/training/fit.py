@@ -15,10 +15,9 @@ from labelr.buckets import results
 from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import SPLITS
 from labelr.data.load import load_dataset
-from labelr.data.locate import Data, locate_data
+from labelr.data.locate import Data, locate_data, with_label_table
 from labelr.data.splits import split_dataset
 from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError, first_line, pluralize, preview
@@ -245,7 +244,7 @@ def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 
     if sizes["train"] < 2:
         left = pluralize(sizes["train"], "image is", "images are")
         raise LabelrError(f"{left} left to train on, of {len(dataset):,} with labels", "label more images")
-    if config.has_target and not (config.folds or sizes["val"]):
+    if (config.target_precision or config.target_recall) and not (config.folds or sizes["val"]):
         raise LabelrError(
             "there are no validation images to choose thresholds for a target on",
             "set `--val-fraction` above 0, or leave out `--target-precision` and `--target-recall`",

@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 
 from labelr.config import TrainConfig
 from labelr.data.augment import STRENGTHS, TRAINING_SHARE, Augmentation, mixup
-from labelr.data.budget import Processors
 from labelr.errors import LabelrError, first_line, pluralize
 from labelr.fields import SettingError
 from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory, one_thread_per_operation
@@ -28,6 +27,7 @@ from labelr.model.predict import normalise
 from labelr.model.pretrained import smallest_size
 from labelr.model.store import build_network
 from labelr.model.weight_files import check_like
+from labelr.processors import Processors
 from labelr.progress import Description, Track, untracked
 from labelr.training.batches import Batch, TrainImages
 from labelr.training.distributed import ALONE, Group

@@ -18,8 +18,7 @@ from labelr import files, serialization, signals
 from labelr.buckets.addresses import address_of
 from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
-from labelr.data.label_lists import with_label_table
-from labelr.data.locate import Data, locate_data, name_of_data
+from labelr.data.locate import Data, locate_data, name_of_data, with_label_table
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.model import store
 from labelr.model.device import Runtime, pick_runtime

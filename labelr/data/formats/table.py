@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from labelr import serialization
-from labelr.data.label_lists import is_from_python
+from labelr.data.label_table import is_from_python
 from labelr.data.limits import CELLS_OF_ROW, DEFAULT_LIMITS, Limits
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, preview

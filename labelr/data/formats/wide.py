@@ -23,8 +23,7 @@ from labelr.data.formats.column_names import (
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
-from labelr.data.label_lists import is_from_python
-from labelr.data.label_table import LabelTable, Targets, repeated_names
+from labelr.data.label_table import LabelTable, Targets, is_from_python, repeated_names
 from labelr.errors import LabelrError, pluralize, preview
 
 Codes = NDArray[np.int8]

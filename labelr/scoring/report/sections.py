@@ -11,9 +11,15 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, read_thumbnail
+from labelr.data.images import (
+    QUALITIES_OF_SMALL,
+    UNKNOWN_RANGE,
+    Pixels,
+    UnreadableError,
+    encode_jpeg,
+    read_thumbnail,
+)
 from labelr.data.label_table import FEW_POSITIVES
-from labelr.data.thumbnails import QUALITIES_OF_SMALL, encode_jpeg
 from labelr.data.value_range import ValueRange
 from labelr.errors import pluralize
 from labelr.model.calibration import decide

@@ -1,11 +1,13 @@
-"""Removes from JPEG and PNG files metadata that is damaged or huge, for which Pillow refuses the whole file."""
+"""Damaged image files: JPEG and PNG without the metadata for which Pillow refuses them, and what libtiff says."""
 
-import struct
+import ctypes
+import threading
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
-from PIL import PngImagePlugin
+from PIL import PngImagePlugin, _imaging
 
 # Pillow's own limit holds for the whole process too, and its 1 MB refuse the profiles of many printers and scanners.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**24
@@ -24,6 +26,16 @@ START_OF_SCAN, COMMENT, APPLICATION = 0xDA, 0xFE, range(0xE0, 0xF0)
 """Markers of JPEG."""
 WANTED_SEGMENTS = {0xE1: (b"Exif\0\0", 14), 0xE2: (b"ICC_PROFILE\0", 14), 0xEE: (b"Adobe", 12)}
 """How the segments of orientation, colour profile and colour transform begin, and their least length in bytes."""
+MAX_MESSAGE = 200
+"""The bytes of a message of libtiff that are kept."""
+_OWN_NAME = "tempfile.tif: "
+"""How Pillow calls every file towards libtiff."""
+
+_thread = threading.local()
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+
+
+# --- metadata --------------------------------------------------------------------------------------------------------
 
 
 def without_metadata(file: IO[bytes]) -> bytes | None:
@@ -72,7 +84,7 @@ def _is_wanted(chunk: bytes, colour_type: bytes) -> bool:
         return name in PIXEL_CHUNKS
     if name == b"tRNS":
         return len(content) == TRANSPARENT_BYTES.get(colour_type[0], len(content))
-    if struct.pack(">I", zlib.crc32(chunk[4:-4])) != chunk[-4:]:
+    if zlib.crc32(chunk[4:-4]).to_bytes(4, "big") != chunk[-4:]:
         return False
     return name == b"eXIf" or _is_sound_profile(content.partition(b"\0")[2])
 
@@ -85,3 +97,49 @@ def _is_sound_profile(content: bytes) -> bool:
     except zlib.error:
         return False
     return content.startswith(b"\0") and not profile.unconsumed_tail
+
+
+# --- libtiff ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def libtiff_errors() -> Iterator[list[str]]:
+    """The errors of libtiff in this thread, which it would print, and which are added while the context lasts."""
+    messages: list[str] = []
+    _thread.messages = messages
+    try:
+        yield messages
+    finally:
+        _thread.messages = None
+
+
+def _set_handlers() -> tuple[Any, ...]:
+    """Sets the handlers of the libtiff that Pillow uses, and returns what must stay in memory.
+
+    Where libtiff is built into Pillow's own library, as on Windows, it cannot be reached and still prints.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        libtiff, libc = ctypes.CDLL(_imaging.__file__), ctypes.CDLL(None)
+        libtiff.TIFFSetErrorHandler.restype = ctypes.c_void_p
+        libtiff.TIFFSetErrorHandler.argtypes = libtiff.TIFFSetWarningHandler.argtypes = [ctypes.c_void_p]
+        libc.vsnprintf.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+
+        def record(module: bytes | None, form: bytes, arguments: int) -> None:
+            messages = getattr(_thread, "messages", None)
+            if messages is None:
+                if previous:  # another user of Pillow
+                    _Handler(previous)(module, form, arguments)
+            elif not messages:
+                buffer = ctypes.create_string_buffer(MAX_MESSAGE)
+                libc.vsnprintf(buffer, MAX_MESSAGE, form, arguments)
+                text = ": ".join(part.decode(errors="replace") for part in (module, buffer.value) if part)
+                messages.append(text.removeprefix(_OWN_NAME).strip(". "))
+
+        handler = _Handler(record)
+        previous = libtiff.TIFFSetErrorHandler(handler)
+        libtiff.TIFFSetWarningHandler(None)
+        return handler, libtiff, libc
+    return ()
+
+
+_kept = _set_handlers()
