@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.buckets import kept
+from labelr.buckets import mirror, results
 from labelr.data import thumbnails
 from labelr.locks import LOCK_FILE, delete_lock
 
@@ -170,7 +170,7 @@ def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
 def describe() -> list[dict[str, Any]]:
     """Name, kind, number of images, bytes and time of last use of each store, the least recently used first.
 
-    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"``, or one of those of `kept`.
+    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"``, or one of those of `mirror.kept`.
     """
     rows = [*_describe_thumbnails(), *_describe_buckets()]
     for store in _stores():
@@ -205,7 +205,7 @@ def _describe_buckets() -> list[dict[str, Any]]:
             "bytes": num_bytes,
             "used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
         }
-        for kind, number, num_bytes, used in kept.describe()
+        for kind, number, num_bytes, used in mirror.kept()
     ]
 
 
@@ -229,7 +229,8 @@ def clear() -> Mapping[str, int]:
                 with suppress(OSError):  # it holds something else
                     store.rmdir()
             thumbnails.cache_file().unlink(missing_ok=True)
-            kept.clear()
+            results.clear()
+            mirror.clear()
     left = describe()
     counts = {kind: _total("images", rows, kind) - _total("images", left, kind) for kind in KINDS}
     return {
