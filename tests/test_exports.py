@@ -16,9 +16,9 @@ from conftest import put
 from labelr.config import ReadOptions
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
-from labelr.tagging import writers
-from labelr.tagging.output import LABELS_FILE, PROBABILITIES_FILE
 from labelr.tagging.pipeline import LabelSelection, Result
+from labelr.tagging.tables import LABELS_FILE, PROBABILITIES_FILE, header, label_row, probability_row, write_table
+from labelr.tagging.writers import image_csv
 
 EXPORTS = Path(__file__).parent / "exports"
 
@@ -344,10 +344,9 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
         put(folder, name)
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
         images.append(selection.apply(Result(name, (1, 1, 1), "", 8, 8, "", probs)))
-        put(folder, f"{name}.csv", writers.image_csv(images[-1], labels))
-    header = writers.header(selection)
-    writers.write_table(folder / LABELS_FILE, header, map(writers.label_row, images))
-    writers.write_table(folder / PROBABILITIES_FILE, header, map(writers.probability_row, images))
+        put(folder, f"{name}.csv", image_csv(images[-1], labels))
+    write_table(folder / LABELS_FILE, header(selection), map(label_row, images))
+    write_table(folder / PROBABILITIES_FILE, header(selection), map(probability_row, images))
     for name, text in corrected.items():
         put(folder, name, text)
     table = read_labels([folder], ReadOptions(labels=(str(folder),)))

@@ -22,7 +22,6 @@ from labelr import signals
 from labelr.buckets import mirror
 from labelr.config import TagOptions
 from labelr.errors import LabelrError, first_line, pluralize, preview
-from labelr.model.predictor import micro_batch_size
 from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Origin, Probs, Result, TaggedImage, Tagger
 from labelr.version import __version__
 
@@ -73,16 +72,16 @@ class Started(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The results of a batch without their probabilities, and those of the images that have some, ``(N, L)``.
+    """The results of a batch without their probabilities, and those of the N images that did not fail, ``(N, L)``.
 
     One array is sent much faster than one for each image.
     """
 
-    results: list[tuple[Result, Origin, bool]]
+    results: list[tuple[Result, Origin]]
     probs: Probs
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
     """An actor: a process on a node that holds the model, and tags as one process without Ray does.
 
@@ -91,14 +90,14 @@ class Worker:
         options: How it tags.
         base: The base folder of the images.
         home: Where stand-ins for images in a bucket are; None if they are in none.
-        loaded: The model, once it is loaded.
+        tagger: The model, from `start` on.
     """
 
     model: str
     options: TagOptions
     base: Path
     home: SharedHome | None = None
-    loaded: list[Tagger] = field(default_factory=list)
+    tagger: Tagger = field(init=False)
 
     def start(self) -> Started | LabelrError:
         """Loads the model; the error is a value, since Ray would wrap it in the text of its traceback."""
@@ -109,7 +108,7 @@ class Worker:
         try:
             if self.home:
                 self.home.use()
-            tagger = Tagger.load(self.model, self.options)
+            tagger = self.tagger = Tagger.load(self.model, self.options)
         except LabelrError as error:
             error.message = f"a worker on {node}: {error.message}"
             error.hint = error.hint or "name a model in a folder that all nodes share"
@@ -118,21 +117,16 @@ class Worker:
             hint = "name photos in a folder that all nodes share under the same path"
             return LabelrError(f"a worker on {node} does not see the folder {self.base}", hint)
         ExitStack().enter_context(tagger.model.one_thread_per_operation())  # until the process ends
-        self.loaded.append(tagger)
-        size = micro_batch_size(tagger.model.runtime, tagger.model.info.preprocessing.image_size)
-        precision = str(tagger.settings["precision"])
+        precision, size = str(tagger.settings["precision"]), tagger.batch_size
         return Started(__version__, tagger.model.info.digest, precision, -(-BATCH_SIZE // size) * size)
 
     def tag(self, requests: list[Request]) -> Answer:
         """The results of images, in order."""
         previous = dict(requests)
-        images = list(self.loaded[0].tag(previous, self.base, previous.get))
-        probs = [image.result.probs for image in images if len(image.result.probs)]
-        num_labels = len(self.loaded[0].model.labels)
-        return Answer(
-            [(image.result._replace(probs=NO_PROBS), image.origin, bool(len(image.result.probs))) for image in images],
-            np.stack(probs) if probs else np.empty((0, num_labels), np.float32),
-        )
+        images = list(self.tagger.tag(previous, self.base, previous.get))
+        probs = [image.result.probs for image in images if not image.result.failed]
+        results = [(image.result._replace(probs=NO_PROBS), image.origin) for image in images]
+        return Answer(results, np.stack(probs) if probs else NO_PROBS)
 
 
 @dataclass(eq=False)
@@ -155,12 +149,12 @@ class Batch:
 
     def tagged(self, selection: LabelSelection) -> Iterator[TaggedImage]:
         """The images with their labels."""
-        results, probs = self.answer or Answer([], np.empty((0, 0), np.float32))
+        results, probs = self.answer or Answer([], NO_PROBS)
         rows, answered = iter(probs), iter(results)
         for image in self.images:
             if isinstance(image, Request):
-                result, origin, has_probs = next(answered)
-                yield selection.apply(result._replace(probs=next(rows)) if has_probs else result, origin)
+                result, origin = next(answered)
+                yield selection.apply(result if result.failed else result._replace(probs=next(rows)), origin)
             else:
                 yield image
 
@@ -207,11 +201,11 @@ class Actors:
             self._add()
 
     def _add(self) -> None:
-        worker = replace(self._worker, options=replace(self._worker.options, threads=self._num_cpus))
+        worker = self._worker
         actor: Any = (
             self._ray.remote(Worker)
             .options(num_cpus=self._num_cpus, num_gpus=self._num_gpus, max_restarts=0, max_concurrency=CALLS)
-            .remote(worker.model, worker.options, worker.base, worker.home)
+            .remote(worker.model, replace(worker.options, threads=self._num_cpus), worker.base, worker.home)
         )
         self._workers.add(actor)
         self._starting[actor.start.remote()] = actor
@@ -257,11 +251,12 @@ class Actors:
             else:
                 return
 
+    @signals.deferred()
     def _send(self, batch: Batch) -> None:
         actor = self._free.popleft()
-        with signals.deferred():
-            self._running[actor.tag.remote(batch.requests)] = actor, batch
+        self._running[actor.tag.remote(batch.requests)] = actor, batch
 
+    @signals.deferred()
     def _wait(self) -> list[Batch]:
         """Waits for something to happen, and returns the batches that are lost.
 
@@ -269,10 +264,6 @@ class Actors:
             LabelrError: As `wait_for_start`, or if workers end at the same images again and again.
             Stopped: If a signal has arrived.
         """
-        with signals.deferred():
-            return self._handle_next()
-
-    def _handle_next(self) -> list[Batch]:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
         lost = []

@@ -128,6 +128,11 @@ class Journal:
         with self._errors(), closing(self._database.execute(query, values)) as rows:
             yield from rows
 
+    def _execute(self, query: str, *values: str | bytes | float) -> None:
+        """Changes the database; on disk with the next commit."""
+        with self._errors():
+            self._database.execute(query, values)
+
     def _fact(self, name: str) -> str | None:
         return next((value for (value,) in self._rows("SELECT value FROM facts WHERE name = ?", name)), None)
 
@@ -222,19 +227,17 @@ class Journal:
 
     def put(self, result: Result) -> None:
         """Keeps the result of the next image; on disk after a second at most."""
-        with self._errors():
-            self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
-            probs = result.probs.astype("<f4").tobytes()
-            row = (os.fsencode(result.name), *result.status, *result[2:6], probs, *result[7:])
-            self._database.execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        name, probs = os.fsencode(result.name), result.probs.astype("<f4").tobytes()
+        self._execute("INSERT OR IGNORE INTO found (name) VALUES (?)", name)
+        row = (name, *result.status, *result[2:6], probs, *result[7:])
+        self._execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", *row)  # noqa: S608
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def put_predicted(self, name: str, applies: NDArray[np.bool_]) -> None:
         """Keeps which labels were written for an image, so that `fit` knows them from those of people."""
-        with self._errors():
-            row = self._run, os.fsencode(name), applies.tobytes()
-            self._database.execute("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?)", row)
+        row = self._run, os.fsencode(name), applies.tobytes()
+        self._execute("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?)", *row)
 
     def commit(self) -> None:
         """Writes all results to disk."""
@@ -340,14 +343,12 @@ class Journal:
     def put_link(self, path: Path, link: Link) -> None:
         """Keeps that a link is planned, or made; on disk with the next commit."""
         key = os.fsencode(path)
-        with self._errors():
-            row = key, link.content, int(link.made), self._signed(["link"], b"link", key, link.content)
-            self._database.execute("REPLACE INTO links VALUES (?, ?, ?, ?)", row)
+        row = key, link.content, int(link.made), self._signed(["link"], b"link", key, link.content)
+        self._execute("REPLACE INTO links VALUES (?, ?, ?, ?)", *row)
 
     def forget_link(self, path: Path) -> None:
         """Forgets a link that was removed."""
-        with self._errors():
-            self._database.execute("DELETE FROM links WHERE path = ?", (os.fsencode(path),))
+        self._execute("DELETE FROM links WHERE path = ?", os.fsencode(path))
 
     def links_below(self, folder: Path) -> Iterator[tuple[Path, bytes]]:
         """The links below a folder, and what they are recognised by, without a look at signatures."""

@@ -19,6 +19,7 @@ from labelr.data.prefetch import in_batches
 from labelr.data.walk import SORTED_FILE
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.tagging.journal import Journal, Link
+from labelr.tagging.output import check_inside
 from labelr.tagging.pipeline import Result, TaggedImage, Tagger
 
 log = logging.getLogger(__name__)
@@ -237,8 +238,7 @@ class Sorter:
 
     def _make(self, path: Path, result: Result) -> None:
         image = self._base / result.name
-        if not files.is_inside(path, self.folder):
-            raise LabelrError(f"{path.parent} is outside of {self.folder}, behind a link", "delete the link")
+        check_inside(path, self.folder)
         path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)  # known as labelr's
         if self._kind == "symlink":
