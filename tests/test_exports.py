@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import put
 
+from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
@@ -345,8 +346,8 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
         images.append(selection.apply(Result(name, (1, 1, 1), "", 8, 8, "", probs)))
         put(folder, f"{name}.csv", image_csv(images[-1], labels))
-    write_table(folder / LABELS_FILE, header(selection), map(label_row, images))
-    write_table(folder / PROBABILITIES_FILE, header(selection), map(probability_row, images))
+    for name, row_of in ((LABELS_FILE, label_row), (PROBABILITIES_FILE, probability_row)):
+        write_table(folder / name, header(selection), map(row_of, images), excel=False, replacing=files.replacing)
     for name, text in corrected.items():
         put(folder, name, text)
     table = read_labels([folder], ReadOptions(labels=(str(folder),)))

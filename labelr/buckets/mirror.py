@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import accumulate
@@ -74,8 +74,7 @@ def stand_in(path: Path) -> Path:
 def _empty_folder(address: Address) -> Path:
     """An empty folder for an address at which there are no objects.
 
-    Raises:
-        LabelrError: If nothing shows that it was a folder: neither an object of its name, nor an earlier run.
+    LabelrError if nothing shows that it was a folder: neither an object of its name, nor an earlier run.
     """
     system, name = connect(address)
     if not (address.place().is_dir() or _exists(address, system, name)):
@@ -159,11 +158,7 @@ def _no_access(address: Address, error: OSError) -> LabelrError:
 
 
 def _mirror(address: Address, found: Mapping[str, State]) -> Path:
-    """Makes the stand-ins at an address the same as the objects that were found there; their folder, or the only one.
-
-    Raises:
-        LabelrError: If they cannot be written.
-    """
+    """The folder of the stand-ins at an address, or the only one, after it was made the same as the objects found."""
     place = address.place()
     register()
     versioned = {name for name in found if address.scheme == "s3" and _VERSION in name}
@@ -277,39 +272,24 @@ def _make(path: Path, state: State, *, is_new: bool) -> None:
 # --- what this machine keeps of buckets -------------------------------------------------------------------------------
 
 
-class Kept(NamedTuple):
-    """Files of one kind.
+def kept() -> list[tuple[str, int, int, float]]:
+    """Each kind of files that are kept, with their number, their bytes on disk, and the seconds since 1970 of last use.
 
-    Attributes:
-        kind: ``"objects"``, whose content is kept; ``"listed"``, empty files that stand for objects; or ``"results"``.
-        number: Their number.
-        num_bytes: Their space on disk.
-        used: When one was last used, in seconds since 1970.
+    The kinds are ``"objects"``, whose content is kept; ``"listed"``, empty files that stand for objects; and
+    ``"results"``. Those of which there is nothing are left out.
     """
-
-    kind: str
-    number: int
-    num_bytes: int
-    used: float
-
-
-def kept() -> list[Kept]:
-    """What is kept, without kinds of which there is nothing."""
-    kinds = (
-        _sum("objects", objects.kept(), lambda status: status.st_size),
-        _sum("listed", _files_below(root(MIRROR)), lambda status: 512 * int(getattr(status, "st_blocks", 0))),
-        _sum("results", _files_below(root(RESULTS)), lambda status: status.st_size),
-    )
-    return [kind for kind in kinds if kind.number]
-
-
-def _sum(kind: str, paths: Iterable[Path], size_of: Callable[[os.stat_result], int]) -> Kept:
-    number, num_bytes, used = 0, 0, 0.0
-    for path in paths:
-        with suppress(OSError):  # another process has deleted it
-            status = path.stat()
-            number, num_bytes, used = number + 1, num_bytes + size_of(status), max(used, status.st_ctime)
-    return Kept(kind, number, num_bytes, used)
+    kinds = {"objects": objects.kept(), "listed": _files_below(root(MIRROR)), "results": _files_below(root(RESULTS))}
+    found = []
+    for kind, paths in kinds.items():
+        number, num_bytes, used = 0, 0, 0.0
+        for path in paths:
+            with suppress(OSError):  # another process has deleted it
+                status = path.stat()
+                size = 512 * int(getattr(status, "st_blocks", 0)) if kind == "listed" else status.st_size
+                number, num_bytes, used = number + 1, num_bytes + size, max(used, status.st_ctime)
+        if number:
+            found.append((kind, number, num_bytes, used))
+    return found
 
 
 def _files_below(folder: Path) -> Iterable[Path]:

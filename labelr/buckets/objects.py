@@ -34,11 +34,7 @@ _SHARE_AFTER_TRIM = 0.9
 
 
 class Store:
-    """The folder of contents, and how large it is and may be.
-
-    Attributes:
-        limit: Bytes that are kept at most.
-    """
+    """The folder of contents, how large it is, and the `limit` of bytes that are kept."""
 
     def __init__(self) -> None:
         self.limit = 20 * 10**9
@@ -179,9 +175,7 @@ def release(path: Path) -> None:
 def read_ahead(items: Iterable[T], path_of: Callable[[T], Path | None]) -> Iterator[T]:
     """The items, while the contents of the next ones are brought on threads.
 
-    Args:
-        items: What is worked on, in order.
-        path_of: The file that is opened for an item; None if none is.
+    `path_of` gives the file that is opened for an item; None if none is.
     """
     if not files.contents:
         yield from items

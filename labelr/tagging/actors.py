@@ -47,19 +47,13 @@ class Request(NamedTuple):
 
 
 class SharedHome(NamedTuple):
-    """The ``LABELR_HOME`` of a command whose images are in a bucket, and a file by which workers recognize it."""
+    """The ``LABELR_HOME`` of a command whose images are in a bucket.
+
+    By the file `mark`, workers recognize the folder from another one under the same path.
+    """
 
     folder: Path
     mark: Path
-
-    def is_here(self) -> bool:
-        """Whether this process sees the folder, and not another one, or none, under its path."""
-        return os.path.exists(self.mark)
-
-    def use(self) -> None:
-        """Has this process, a worker, bring the content of objects as the command itself does."""
-        os.environ["LABELR_HOME"] = str(self.folder)
-        mirror.register()
 
 
 class Started(NamedTuple):
@@ -102,12 +96,13 @@ class Worker:
     def start(self) -> Started | LabelrError:
         """Loads the model; the error is a value, since Ray would wrap it in the text of its traceback."""
         node = socket.gethostname()
-        if self.home and not self.home.is_here():
+        if self.home and not os.path.exists(self.home.mark):
             hint = "for images in a bucket, set LABELR_HOME to a folder that all nodes share under the same path"
             return LabelrError(f"a worker on {node} does not see the LABELR_HOME of this run, {self.home.folder}", hint)
         try:
-            if self.home:
-                self.home.use()
+            if self.home:  # brings the content of objects as the command itself does
+                os.environ["LABELR_HOME"] = str(self.home.folder)
+                mirror.register()
             tagger = self.tagger = Tagger.load(self.model, self.options)
         except LabelrError as error:
             error.message = f"a worker on {node}: {error.message}"
@@ -286,11 +281,7 @@ class Actors:
         return lost
 
     def _greet(self, actor: Any, started: Started | LabelrError) -> None:
-        """Has a worker that has started take batches.
-
-        Raises:
-            LabelrError: If it cannot load the model, or would give other results than the first one.
-        """
+        """Has a worker take batches; LabelrError if it has no model, or would give other results than the first one."""
         if isinstance(started, LabelrError):
             raise started
         self.started = self.started or started
@@ -303,11 +294,7 @@ class Actors:
         self._free += CALLS * [actor]
 
     def _replace(self, actor: Any, batch: Batch | None, error: Exception) -> None:
-        """Starts a worker instead of one that has ended.
-
-        Raises:
-            LabelrError: If that has happened too often.
-        """
+        """Starts a worker instead of one that has ended; LabelrError if that has happened too often."""
         if actor in self._workers:
             self._workers.remove(actor)
             self._free = deque(free for free in self._free if free is not actor)

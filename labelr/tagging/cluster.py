@@ -167,11 +167,7 @@ class Connection(threading.Thread):
         self._ended = threading.Event()
 
     def wait(self) -> None:
-        """Returns once it is connected.
-
-        Raises:
-            LabelrError: If it cannot be.
-        """
+        """Returns once it is connected; LabelrError if it cannot be."""
         try:
             self._connected.result(timeout=None if self._options.ray == "local" else CONNECT_SECONDS)
         except TimeoutError as error:

@@ -40,9 +40,7 @@ class Gallery:
 
     Attributes:
         folder: The output directory.
-        tagger: The tagger.
         base: The folder that the names of the images are relative to.
-        journal: That of the output directory.
         replacing: Gives a temporary file that replaces a page at the end.
         images: The N tagged images, each with the digest of its content.
         pages: The pages written so far, by their paths in the output directory.
@@ -65,9 +63,7 @@ class Gallery:
         labels. A thumbnail is made once for each content of a file. Pages and thumbnails of an earlier run that are no
         longer used are deleted.
 
-        Args:
-            images: Gives the tagged images, in order, as often as it is called.
-            track: Reports progress.
+        `images` gives the tagged images, in order, as often as it is called.
 
         Returns:
             The number of pages.

@@ -48,12 +48,7 @@ class WrittenFile(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link or copy of an image that was made to sort it.
-
-    Attributes:
-        content: What it is recognised by; see `labelr.tagging.sorting`.
-        made: Whether it was made, and not only planned.
-    """
+    """A link or copy to sort an image: what it is recognised by, and whether it was made, and not only planned."""
 
     content: bytes
     made: bool
@@ -202,9 +197,9 @@ class Journal:
 
     def put_table(self, name: str, *digests: str) -> None:
         """Keeps, immediately on disk, that a table is about to be written; see `put_file`."""
-        with self._errors(), self._database:
-            row = f"table {name}", self._signed(digests, b"table", name.encode())
-            self._database.execute("REPLACE INTO facts VALUES (?, ?)", row)
+        row = f"table {name}", self._signed(digests, b"table", name.encode())
+        self._execute("REPLACE INTO facts VALUES (?, ?)", *row)
+        self.commit()
 
     def get(self, name: str) -> Result | None:
         """The result of an image; None if it has none, or one whose probabilities are not numbers."""
@@ -255,13 +250,9 @@ class Journal:
         return (os.fsdecode(name) for (name,) in rows)
 
     def predictions(self, columns: NDArray[np.int64]) -> tuple[list[str], Probs]:
-        """The names of the N images of this run that were tagged, and their probabilities, in the order of `results`.
+        """The names of the N images of this run that were tagged, and their probabilities of K labels, ``(N, K)``.
 
-        Args:
-            columns: K labels, as indices among those of the model.
-
-        Returns:
-            N names, and probabilities of shape ``(N, K)``.
+        They are in the order of `results`, and the `columns` are those of the labels of the model.
         """
         names, content = [], bytearray()  # of a million images, which as arrays would take several times the memory
         for name, probs in self._rows(
@@ -320,8 +311,8 @@ class Journal:
         """
         key, name = self._path_key(path), os.fsencode(image)
         row = key, name, self._signed(digests, b"file", key, name) if digests else ""
-        with self._errors(), self._database:
-            self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", row)
+        self._execute("REPLACE INTO files VALUES (?, ?, ?)", *row)
+        self.commit()
 
     def files(self, *, orphans: bool = False) -> dict[Path, WrittenFile]:
         """All files written for images, or for images that are gone or failed.

@@ -18,7 +18,6 @@ from labelr.tagging.tables import TABLES
 
 log = logging.getLogger(__name__)
 
-IMAGE_HEADER = ("label", "probability")
 GALLERY = ("gallery", "gallery/labels")
 """The folders of the gallery's first page, and of those of labels."""
 SUMMARY_FILE = "summary.json"

@@ -181,15 +181,7 @@ class LabelSelection:
 def written_names(
     labels: Sequence[str], columns: Sequence[int], options: TagOptions
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names by which the selected labels are written, and the tags of every image, all of them different.
-
-    Args:
-        labels: All labels of the model.
-        columns: The indices of the K selected ones.
-        options: The options `rename`, `prefix` and `always`.
-
-    Returns:
-        K names, and the tags of `always`, each once.
+    """The names by which the labels in `columns` are written, and the tags of every image, all of them different.
 
     Raises:
         LabelrError: If the table of names cannot be used, a name would be written for two labels, or one that is
@@ -237,12 +229,9 @@ def _always(written: Sequence[str], options: TagOptions) -> tuple[str, ...]:
 
 
 def _check_text(text: str, where: str, options: TagOptions) -> None:
-    """Raises LabelrError if a name has characters that files of tags cannot hold, such as line breaks.
+    """Raises LabelrError if a name, or a part of it, has characters that files of tags cannot hold, as line breaks.
 
-    Args:
-        text: The name, or a part of it.
-        where: Where a user has given it; empty for a label of the model, which only txt files may not hold.
-        options: The formats that are written.
+    `where` is where a user has given it; empty for a label of the model, which only txt files may not hold.
     """
     if where and (printable(text, line=False) != text or "\n" in text):
         raise LabelrError(f"{where}: {text!r} has characters that are not printable", "delete them")

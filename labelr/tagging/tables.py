@@ -16,7 +16,6 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from labelr import files
 from labelr.data.duplicates import MAX_DISTANCE, PROBE_SIZE, fingerprint
 from labelr.data.images import UnreadableError, read_pixels
 from labelr.data.prefetch import in_batches
@@ -52,14 +51,10 @@ def check_formats(formats: Collection[str]) -> None:
 def write_tables(
     folder: Path, results: Callable[[], Iterator[Result]], tagger: Tagger, base: Path, replacing: Replacing
 ) -> None:
-    """Writes the tables that the options ask for, and that of the images that failed.
+    """Writes the tables that the options ask for, and that of the images that failed, into an output directory.
 
-    Args:
-        folder: The output directory.
-        results: Gives the results of all images, in order, as often as it is called.
-        tagger: The tagger.
-        base: The folder that the names of the images are relative to.
-        replacing: Gives a temporary file that replaces a path at the end.
+    `results` gives the results of all images below `base`, in order, as often as it is called, and `replacing` a
+    temporary file that replaces a path at the end.
 
     Raises:
         LabelrError: If a file cannot be written.
@@ -126,18 +121,9 @@ def format_probability(prob: float) -> str:
 
 
 def write_table(
-    path: Path,
-    header: Iterable[str],
-    rows: Iterable[Iterable[Any]],
-    *,
-    excel: bool = False,
-    replacing: Callable[[Path], AbstractContextManager[io.BufferedWriter]] = files.replacing,
+    path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]], *, excel: bool, replacing: Replacing
 ) -> None:
-    """Writes a CSV of any length atomically.
-
-    Raises:
-        LabelrError: If it cannot be written; an existing file stays.
-    """
+    """Writes a CSV of any length."""
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         text.write(csv_text(header, (), excel=excel))

@@ -154,11 +154,7 @@ def _load_tagger(
 def _tag_all(
     inputs: Inputs, tagger: Tagger, writer: DirectoryWriter | StreamWriter, output: str | Path, track: Track
 ) -> TagSummary:
-    """Tags all images, or the first ones if a signal arrives, and counts them.
-
-    Raises:
-        LabelrError: If an image fails under ``on_error="fail"``.
-    """
+    """Tags all images, or the first ones if a signal arrives, and counts them; see `tag`."""
     summary, start = TagSummary.of(tagger, output), time.perf_counter()
     unused: Counter[str] = Counter()
 

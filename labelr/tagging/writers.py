@@ -16,7 +16,6 @@ from labelr.progress import Track, untracked
 from labelr.tagging.gallery import Gallery
 from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.output import (
-    IMAGE_HEADER,
     RESERVED,
     UnwritableFileError,
     check_unprotected,
@@ -31,6 +30,8 @@ from labelr.tagging.tables import format_probability, header, image_json, label_
 
 if TYPE_CHECKING:
     from labelr.tagging.photo_files import PhotoFiles
+
+IMAGE_HEADER = ("label", "probability")
 
 log = logging.getLogger(__name__)
 
@@ -141,11 +142,7 @@ class DirectoryWriter:
             _write(path, content)
 
     def _write_xmp(self, image: TaggedImage) -> TaggedImage:
-        """Merges the labels of an image into its XMP file, or into itself, or both if it has both.
-
-        Returns:
-            The image with what is known of its file after that.
-        """
+        """Merges the labels of an image into its XMP file, or into itself, or both; the image with its new status."""
         from labelr.data import embedded
 
         options, photo = self._tagger.options, self._base / image.name
