@@ -91,7 +91,7 @@ class Worker:
     options: TagOptions
     base: Path
     home: SharedHome | None = None
-    tagger: Tagger = field(init=False)
+    tagger: Tagger = field(init=False, repr=False)  # Ray shows an actor before it is started
 
     def start(self) -> Started | LabelrError:
         """Loads the model; the error is a value, since Ray would wrap it in the text of its traceback."""

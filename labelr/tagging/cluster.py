@@ -83,7 +83,7 @@ class IdleTagger(Tagger):
 
 @contextmanager
 def load_tagger(
-    model: str | Path | Predictor | None, options: TagOptions, base: Path, *, is_idle: bool = False
+    model: str | Path | Predictor | None, options: TagOptions, base: Path, *, is_idle: bool
 ) -> Iterator[Tagger]:
     """A tagger for images below a folder, on the cluster that the options name until the end of the context.
 

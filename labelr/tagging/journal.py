@@ -169,14 +169,13 @@ class Journal:
         Returns:
             The number of images of earlier runs that are gone.
         """
-        facts = {"complete": "yes"}
         with self._errors(), self._database:
             self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
             self._database.execute(f"DELETE FROM results WHERE NOT {_WAS_READ} AND {_IS_GONE}")  # noqa: S608
             gone = self._database.execute(f"DELETE FROM results WHERE {_IS_GONE}")  # noqa: S608
             self._database.execute("DELETE FROM reported")
             self._database.execute("INSERT INTO reported SELECT name, digest FROM results WHERE reason != ''")
-            self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+            self._database.execute("REPLACE INTO facts VALUES ('complete', 'yes')")
         return gone.rowcount
 
     def table_digests(self, name: str) -> tuple[str, ...]:

@@ -160,9 +160,6 @@ def _model_version(tagger: Tagger) -> str:
     return f"{tagger.model.name} {tagger.model.info.digest[:12]}"
 
 
-# --- Parquet ----------------------------------------------------------------------------------------------------------
-
-
 def _write_parquet(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> None:  # noqa: ARG001
     """One row per image: `filename`, its tags as the list `labels`, and a column ``LABEL:probability`` per label."""
     import pyarrow as pa
@@ -184,9 +181,6 @@ def _write_parquet(file: IO[bytes], images: Images, tagger: Tagger, base: Path) 
                 *(pa.array(np.ascontiguousarray(column)) for column in probs.T),
             ]
             writer.write_table(pa.Table.from_arrays(values, schema=schema), row_group_size=rows)
-
-
-# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def _write_coco(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> None:  # noqa: ARG001
@@ -260,9 +254,6 @@ def _write_list(file: IO[bytes], values: Iterable[object]) -> None:
     for number, value in enumerate(values):
         file.write(f"{',' if number else ''}\n{json_line(value).strip()}".encode())
     file.write(b"\n]")
-
-
-# --- XML --------------------------------------------------------------------------------------------------------------
 
 
 def _write_cvat(file: IO[bytes], images: Images, tagger: Tagger, base: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from labelr import files, serialization
 from labelr.errors import LabelrError, pluralize, preview
-from labelr.progress import Track, untracked
+from labelr.progress import Track
 from labelr.tagging.gallery import Gallery
 from labelr.tagging.journal import Journal, WrittenFile
 from labelr.tagging.output import (
@@ -215,7 +215,7 @@ class DirectoryWriter:
         self._journal.put_predicted(image.name, image.applies)
         self._journal.put(image.result)
 
-    def finish(self, track: Track = untracked) -> int:
+    def finish(self, track: Track) -> int:
         """Writes the tables and what vanished during the run, and deletes the files of images that are gone or failed.
 
         Returns:
