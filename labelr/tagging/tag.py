@@ -100,9 +100,7 @@ def _write(inputs: Inputs, tagger: Tagger, folder: Path, track: Track, *, force:
         signals.raise_if_stopped()
         new_failures = journal.new_failures()
         summary.count_known(summary.failed - len(new_failures))
-        summary.vanished = writer.finish(track)
-        summary.links, summary.pages = writer.num_links, writer.num_pages
-        summary.notes += writer.notes
+        writer.finish(summary, track)
         summary.finish(time.perf_counter() - start)
         summary.run = Run(settings, tagger.selection)
         _write_summary(folder, summary)

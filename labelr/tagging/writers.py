@@ -26,6 +26,7 @@ from labelr.tagging.output import (
 )
 from labelr.tagging.pipeline import Result, TaggedImage, Tagger, file_status
 from labelr.tagging.sorting import sort_images
+from labelr.tagging.summary import TagSummary
 from labelr.tagging.tables import format_probability, header, image_json, label_row, write_tables
 
 if TYPE_CHECKING:
@@ -48,17 +49,9 @@ def image_txt(tags: Sequence[str]) -> bytes:
 
 
 class DirectoryWriter:
-    """Writes results into an output directory, where files that a user has edited are kept.
-
-    Attributes:
-        num_links: Links or copies of images that are sorted, after `finish`.
-        num_pages: Pages of the gallery, after `finish`.
-        notes: What else the user should know, after `finish`.
-    """
+    """Writes results into an output directory, where files that a user has edited are kept."""
 
     def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
-        self.num_links = self.num_pages = 0
-        self.notes: list[str] = []
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
         self._folder = folder
@@ -215,11 +208,10 @@ class DirectoryWriter:
         self._journal.put_predicted(image.name, image.applies)
         self._journal.put(image.result)
 
-    def finish(self, track: Track) -> int:
+    def finish(self, summary: TagSummary, track: Track) -> None:
         """Writes the tables and what vanished during the run, and deletes the files of images that are gone or failed.
 
-        Returns:
-            The number of images of earlier runs that are gone.
+        The summary gets the number of images that are gone, of links to images, and of pages of the gallery.
 
         Raises:
             LabelrError: If something cannot be written, or vanishes again.
@@ -243,13 +235,14 @@ class DirectoryWriter:
         write_tables(self._folder, self._journal.results, self._tagger, self._base, self._replacing)
         if self._tagger.options.gallery:
             gallery = Gallery(self._folder, self._tagger, self._base, self._journal, self._replacing)
-            self.num_pages = gallery.write(self._tagged, track)
+            summary.pages = gallery.write(self._tagged, track)
         if self._tagger.options.sort_into is not None:
-            self.num_links, self.notes = sort_images(self._tagged(), self._tagger, self._base, self._journal)
+            summary.links, notes = sort_images(self._tagged(), self._tagger, self._base, self._journal)
+            summary.notes += notes
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
             raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
-        return self._journal.finish()
+        summary.vanished = self._journal.finish()
 
     def _rewrite_vanished(self) -> None:
         """Writes the files of images again that were deleted during the run, perhaps with the output directory."""
