@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -324,15 +324,11 @@ def most_uncertain(
     return list(islice(_without_duplicates(_in_turn(nearest), base, max_pixels), count))
 
 
-def _in_turn(nearest: list[list[tuple[float, str]]]) -> Iterator[str]:
+def _in_turn(nearest: list[list[tuple[float, str]]]) -> list[str]:
     """The names in rounds of one image per label, each name once."""
-    ordered = [sorted(heap, reverse=True) for heap in nearest]
-    seen = set()
-    for turn in range(max(map(len, ordered), default=0)):
-        for _, name in sorted((images[turn] for images in ordered if turn < len(images)), reverse=True):
-            if name not in seen:
-                seen.add(name)
-                yield name
+    ordered = (sorted(heap, reverse=True) for heap in nearest)
+    rounds = (sorted(filter(None, images), reverse=True) for images in zip_longest(*ordered))
+    return list(dict.fromkeys(name for images in rounds for _, name in images))
 
 
 def _without_duplicates(names: Iterable[str], base: Path, max_pixels: int) -> Iterator[str]:
