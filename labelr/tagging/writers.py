@@ -25,7 +25,7 @@ from labelr.tagging.output import (
     is_changed,
 )
 from labelr.tagging.pipeline import Result, TaggedImage, Tagger, file_status
-from labelr.tagging.sorting import sort_images
+from labelr.tagging.sorting import Sorter
 from labelr.tagging.summary import TagSummary
 from labelr.tagging.tables import format_probability, header, image_json, label_row, write_tables
 
@@ -237,8 +237,9 @@ class DirectoryWriter:
             gallery = Gallery(self._folder, self._tagger, self._base, self._journal, self._replacing)
             summary.pages = gallery.write(self._tagged, track)
         if self._tagger.options.sort_into is not None:
-            summary.links, notes = sort_images(self._tagged(), self._tagger, self._base, self._journal)
-            summary.notes += notes
+            sorter = Sorter(self._tagger, self._base, self._journal)
+            summary.notes += sorter.sort(self._tagged())
+            summary.links = sorter.num_links
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
             raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
