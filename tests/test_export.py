@@ -18,8 +18,7 @@ from PIL import Image
 import labelr
 from labelr.config import MachineOptions
 from labelr.errors import LabelrError
-from labelr.exporting.graph import build_program
-from labelr.exporting.quantize import quantize
+from labelr.exporting.program import build_program, quantize
 from labelr.model import store
 from labelr.model.calibration import Calibration
 from labelr.model.device import pick_runtime

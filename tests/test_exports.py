@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from conftest import put
 
+from labelr import files
 from labelr.config import ReadOptions
 from labelr.data.load import read_labels
 from labelr.errors import LabelrError
-from labelr.tagging import writers
-from labelr.tagging.output import LABELS_FILE, PROBABILITIES_FILE
 from labelr.tagging.pipeline import LabelSelection, Result
+from labelr.tagging.tables import LABELS_FILE, PROBABILITIES_FILE, header, label_row, probability_row, write_table
+from labelr.tagging.writers import image_csv
 
 EXPORTS = Path(__file__).parent / "exports"
 
@@ -344,10 +345,9 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
         put(folder, name)
         probs = np.where(np.array(targets_of(row, labels)) == 1, 0.9, 0.1).astype(np.float32)
         images.append(selection.apply(Result(name, (1, 1, 1), "", 8, 8, "", probs)))
-        put(folder, f"{name}.csv", writers.image_csv(images[-1], labels))
-    header = writers.header(selection)
-    writers.write_table(folder / LABELS_FILE, header, map(writers.label_row, images))
-    writers.write_table(folder / PROBABILITIES_FILE, header, map(writers.probability_row, images))
+        put(folder, f"{name}.csv", image_csv(images[-1], labels))
+    for name, row_of in ((LABELS_FILE, label_row), (PROBABILITIES_FILE, probability_row)):
+        write_table(folder / name, header(selection), map(row_of, images), excel=False, replacing=files.replacing)
     for name, text in corrected.items():
         put(folder, name, text)
     table = read_labels([folder], ReadOptions(labels=(str(folder),)))

@@ -13,7 +13,7 @@ from labelr.data.predicted import read_predictions
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model.predict import Model
-from labelr.tagging.names import written_names
+from labelr.tagging.pipeline import written_names
 from labelr.tagging.tag import tag
 
 

@@ -22,8 +22,9 @@ from labelr.model.predict import Model
 from labelr.progress import Description, Total
 from labelr.tagging import signing
 from labelr.tagging.journal import FOLDER, Journal
-from labelr.tagging.output import TABLES, open_output, preview_output
+from labelr.tagging.output import open_output, preview_output
 from labelr.tagging.pipeline import Result
+from labelr.tagging.tables import TABLES
 from labelr.tagging.tag import tag
 
 

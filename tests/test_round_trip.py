@@ -17,7 +17,7 @@ from labelr.data.dataset import Dataset, write_labels
 from labelr.data.formats.source import Source
 from labelr.data.scan import Scan
 from labelr.data.splits import read_splits, write_splits
-from labelr.tagging.output import IMAGE_HEADER
+from labelr.tagging.writers import IMAGE_HEADER
 
 STARTS = (
     "",

@@ -83,7 +83,7 @@ def test_parquet_is_written_in_row_groups(
     photos: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("labelr.tagging.exports.MAX_ROWS", 3)
+    monkeypatch.setattr("labelr.tagging.tables.MAX_ROWS", 3)
     tag(photos, trained, output=tmp_path / "out", format="parquet")
     about = parquet.read_metadata(tmp_path / "out" / "labels.parquet")
     assert [about.row_group(number).num_rows for number in range(about.num_row_groups)] == [3, 1]

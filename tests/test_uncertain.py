@@ -11,8 +11,8 @@ from tag_results import read_csv
 from labelr.config import TagOptions
 from labelr.model.predict import Model
 from labelr.tagging.pipeline import Tagger
+from labelr.tagging.tables import most_uncertain
 from labelr.tagging.tag import tag
-from labelr.tagging.uncertain import most_uncertain
 
 
 def test_most_uncertain_images_are_listed_in_a_table_to_fill_in(

@@ -39,6 +39,7 @@ _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError
 _PERMANENT_NAMES = re.compile("Credential|Authenti|Profile|Token|Validation")
 """In the names of errors of the packages for buckets, which have no class in common."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
+_CREDENTIALS_HINT = "credentials are read from the environment and the files of the bucket's own tools"
 EMPTY_PATH = ("a path is empty", "name a folder or a file; a variable of the shell may not be set")
 """The message and the hint for an empty path."""
 
@@ -93,14 +94,11 @@ def parse(path: str | Path) -> Address | None:
         raise LabelrError(f"the name of the bucket is missing after {scheme}://", f"write `{scheme}://BUCKET/FOLDER`")
     scheme, name = found[1].lower(), found[2].rstrip("/")
     if _CREDENTIALS.match(name) or ("@" in name.partition("/")[0] and EXTRAS[scheme] != "azure"):
-        raise LabelrError(
-            f"the {scheme}:// address holds credentials",
-            "give the bucket alone; credentials are read from the environment and the files of the bucket's own tools",
-        )
+        raise LabelrError(f"the {scheme}:// address holds credentials", f"give the bucket alone; {_CREDENTIALS_HINT}")
     if _QUERY.search(name):
         raise LabelrError(
             f"{scheme}://{_QUERY.sub('', name)} is followed by a query, as in signed addresses",
-            "leave it out; credentials are read from the environment and the files of the bucket's own tools",
+            f"leave it out; {_CREDENTIALS_HINT}",
         )
     return Address(scheme, name)
 

@@ -2,6 +2,7 @@
 
 All that walks folders, matches names and compares sizes and times works on these; the content is brought when a
 stand-in is opened, see `labelr.buckets.objects`. A stand-in takes no space on disk: it is a hole of the object's size.
+`labelr cache` lists and deletes what is kept.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,9 +62,7 @@ def local(path: str | Path) -> Path:
     if address is None:
         return files.local_path(path)
     found = find(address)
-    if not found:
-        return _empty_folder(address)
-    return _mirror(address, found)
+    return _mirror(address, found) if found else _empty_folder(address)
 
 
 def stand_in(path: Path) -> Path:
@@ -74,8 +74,7 @@ def stand_in(path: Path) -> Path:
 def _empty_folder(address: Address) -> Path:
     """An empty folder for an address at which there are no objects.
 
-    Raises:
-        LabelrError: If nothing shows that it was a folder: neither an object of its name, nor an earlier run.
+    LabelrError if nothing shows that it was a folder: neither an object of its name, nor an earlier run.
     """
     system, name = connect(address)
     if not (address.place().is_dir() or _exists(address, system, name)):
@@ -159,11 +158,7 @@ def _no_access(address: Address, error: OSError) -> LabelrError:
 
 
 def _mirror(address: Address, found: Mapping[str, State]) -> Path:
-    """Makes the stand-ins at an address the same as the objects that were found there; their folder, or the only one.
-
-    Raises:
-        LabelrError: If they cannot be written.
-    """
+    """The folder of the stand-ins at an address, or the only one, after it was made the same as the objects found."""
     place = address.place()
     register()
     versioned = {name for name in found if address.scheme == "s3" and _VERSION in name}
@@ -207,7 +202,7 @@ def register() -> None:
         _hold_in_use()
 
 
-def in_use_file() -> Path:
+def _in_use_file() -> Path:
     """The file of which each process holds a shared lock that uses stand-ins."""
     return root(MIRROR).with_name("in-use.lock")
 
@@ -218,19 +213,14 @@ def _hold_in_use() -> None:
         import fcntl
 
         with suppress(OSError):  # there is no place to write, which the first stand-in reports, or no locks
-            in_use_file().parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(os.open(in_use_file(), os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)
+            _in_use_file().parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(os.open(_in_use_file(), os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)
 
 
 def _usable(found: Mapping[str, State]) -> dict[str, State]:
     """The objects whose names can be those of files."""
-    folders = {parent for name in found for parent in _parents(name)}
+    folders = {parent for name in found for parent in accumulate(name.split("/")[:-1], "{}/{}".format)}
     return {name: state for name, state in found.items() if name not in folders and _is_file_name(name)}
-
-
-def _parents(name: str) -> list[str]:
-    parts = name.split("/")[:-1]
-    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
 
 
 def _is_file_name(name: str) -> bool:
@@ -277,3 +267,47 @@ def _make(path: Path, state: State, *, is_new: bool) -> None:
         file.truncate(state.size)
     os.utime(draft, ns=(state.mtime_ns, state.mtime_ns))
     draft.replace(path)
+
+
+# --- what this machine keeps of buckets -------------------------------------------------------------------------------
+
+
+def kept() -> list[tuple[str, int, int, float]]:
+    """Each kind of files that are kept, with their number, their bytes on disk, and the seconds since 1970 of last use.
+
+    The kinds are ``"objects"``, whose content is kept; ``"listed"``, empty files that stand for objects; and
+    ``"results"``. Those of which there is nothing are left out.
+    """
+    kinds = {"objects": objects.kept(), "listed": _files_below(root(MIRROR)), "results": _files_below(root(RESULTS))}
+    found = []
+    for kind, paths in kinds.items():
+        number, num_bytes, used = 0, 0, 0.0
+        for path in paths:
+            with suppress(OSError):  # another process has deleted it
+                status = path.stat()
+                size = 512 * int(getattr(status, "st_blocks", 0)) if kind == "listed" else status.st_size
+                number, num_bytes, used = number + 1, num_bytes + size, max(used, status.st_ctime)
+        if number:
+            found.append((kind, number, num_bytes, used))
+    return found
+
+
+def _files_below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not files.is_draft(path))
+
+
+def clear() -> None:
+    """Deletes what can be brought again: objects, and their stand-ins unless a run uses some.
+
+    Raises:
+        OSError: If something cannot be deleted.
+    """
+    for path in objects.kept():
+        path.unlink(missing_ok=True)
+    if sys.platform == "win32" or not root(MIRROR).is_dir():
+        return
+    import fcntl
+
+    with _in_use_file().open("ab") as file, suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(root(MIRROR))

@@ -34,11 +34,7 @@ _SHARE_AFTER_TRIM = 0.9
 
 
 class Store:
-    """The folder of contents, and how large it is and may be.
-
-    Attributes:
-        limit: Bytes that are kept at most.
-    """
+    """The folder of contents, how large it is, and the `limit` of bytes that are kept."""
 
     def __init__(self) -> None:
         self.limit = 20 * 10**9
@@ -179,14 +175,11 @@ def release(path: Path) -> None:
 def read_ahead(items: Iterable[T], path_of: Callable[[T], Path | None]) -> Iterator[T]:
     """The items, while the contents of the next ones are brought on threads.
 
-    Args:
-        items: What is worked on, in order.
-        path_of: The file that is opened for an item; None if none is.
+    `path_of` gives the file that is opened for an item; None if none is.
     """
-    return _read_ahead(iter(items), path_of) if files.contents else iter(items)
-
-
-def _read_ahead(items: Iterator[T], path_of: Callable[[T], Path | None]) -> Iterator[T]:
+    if not files.contents:
+        yield from items
+        return
     waiting: deque[tuple[T, int]] = deque()
     num_bytes = 0
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
@@ -204,8 +197,7 @@ def _read_ahead(items: Iterator[T], path_of: Callable[[T], Path | None]) -> Iter
                 first, taken = waiting.popleft()
                 num_bytes -= taken
                 yield first
-        for item, _ in waiting:
-            yield item
+        yield from (item for item, _ in waiting)
         is_done = True
     finally:
         pool.shutdown(wait=False, cancel_futures=not is_done)

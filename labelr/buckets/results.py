@@ -31,12 +31,7 @@ ELSEWHERE = "check the permissions of the bucket, or name another place with `--
 
 
 class Synced(NamedTuple):
-    """A file that was the same here and in the bucket, when it was last compared.
-
-    Attributes:
-        remote: The state of the object.
-        local: The size and the time of the file.
-    """
+    """The states of an object and of the file that was the same here, when they were last compared."""
 
     remote: State
     local: State
@@ -129,11 +124,7 @@ def clear() -> None:
 
 
 class _Folder:
-    """The folder of an address, and what is known of it.
-
-    Attributes:
-        place: The folder.
-    """
+    """The folder `place` of an address, and what is known of it."""
 
     def __init__(self, address: Address, marks: Sequence[str] = ()) -> None:
         self._address = address
@@ -155,11 +146,7 @@ class _Folder:
             yield self
 
     def clear(self) -> None:
-        """Deletes the folder if all that it holds is in the bucket.
-
-        Raises:
-            BusyError: If a run is using it.
-        """
+        """Deletes the folder if all that it holds is in the bucket; BusyError if a run is using it."""
         with locks.locked(self._notes, self.place):
             self._load()
             local, synced = self._local(), self._record.synced
@@ -220,19 +207,14 @@ class _Folder:
         return name.startswith(self._marks)
 
     def check_writable(self) -> None:
-        """Writes a small object and deletes it, before there is work to lose.
-
-        Raises:
-            LabelrError: If that is not allowed.
-        """
+        """Raises LabelrError if objects may not be written and deleted, before there is work to lose."""
         self._run("write", TRIAL, lambda system, remote: system.pipe_file(remote, b""))
         self._delete(TRIAL)
 
     def push(self, resume_option: str) -> None:
         """Writes what has changed here into the bucket, each object whole, and deletes what was deleted here meanwhile.
 
-        Args:
-            resume_option: The option that the same command needs to do so again.
+        The same command needs `resume_option` to do so again.
 
         Raises:
             LabelrError: If the bucket cannot be written.

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelr import files
-from labelr.buckets import kept
+from labelr.buckets import mirror, results
 from labelr.locks import LOCK_FILE, delete_lock
 
 PIXELS_FILE, DIGESTS_FILE = "pixels.bin", "digests.txt"
@@ -172,13 +172,13 @@ def make_room(needed: int, limit: int, *, keep: Iterable[Path] = ()) -> int:
 def describe() -> list[dict[str, Any]]:
     """Name, kind, number of images, bytes and time of last use of each store, the least recently used first.
 
-    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"``, or one of those of `kept`.
+    The kind is ``"pixels"``, ``"features"``, ``"thumbnails"``, or one of those of `mirror.kept`.
     """
     rows, thumbnails = [], thumbnails_file()
     if thumbnails.is_file():
         status = thumbnails.stat()
         rows.append(_row(thumbnails.name, "thumbnails", _count_thumbnails(), status.st_size, status.st_mtime))
-    rows += [_row(kind, kind, number, num_bytes, used) for kind, number, num_bytes, used in kept.describe()]
+    rows += [_row(kind, kind, number, num_bytes, used) for kind, number, num_bytes, used in mirror.kept()]
     for store in _stores():
         segments = list(_segments(store))
         kind = "features" if store.name.startswith(FEATURES_PREFIX) else "pixels"
@@ -212,7 +212,8 @@ def clear() -> Mapping[str, int]:
                 with suppress(OSError):  # it holds something else
                     store.rmdir()
             thumbnails_file().unlink(missing_ok=True)
-            kept.clear()
+            results.clear()
+            mirror.clear()
     left = describe()
     counts = {kind: _count_images(rows, kind) - _count_images(left, kind) for kind in KINDS}
     num_bytes = sum(row["bytes"] for row in rows) - sum(row["bytes"] for row in left)

@@ -21,8 +21,7 @@ from labelr.data.locate import image_paths
 from labelr.data.synthetic import PATTERNS, draw_image
 from labelr.data.walk import find_images
 from labelr.errors import LabelrError, pluralize, preview
-from labelr.exporting.graph import build_program
-from labelr.exporting.quantize import quantize
+from labelr.exporting.program import build_program, quantize
 from labelr.model import store
 from labelr.model.engine import OnnxModel
 from labelr.model.network import count_parameters

@@ -22,7 +22,6 @@ from labelr import signals
 from labelr.buckets import mirror
 from labelr.config import TagOptions
 from labelr.errors import LabelrError, first_line, pluralize, preview
-from labelr.model.predictor import micro_batch_size
 from labelr.tagging.pipeline import NO_PROBS, LabelSelection, Origin, Probs, Result, TaggedImage, Tagger
 from labelr.version import __version__
 
@@ -48,19 +47,13 @@ class Request(NamedTuple):
 
 
 class SharedHome(NamedTuple):
-    """The ``LABELR_HOME`` of a command whose images are in a bucket, and a file by which workers recognize it."""
+    """The ``LABELR_HOME`` of a command whose images are in a bucket.
+
+    By the file `mark`, workers recognize the folder from another one under the same path.
+    """
 
     folder: Path
     mark: Path
-
-    def is_here(self) -> bool:
-        """Whether this process sees the folder, and not another one, or none, under its path."""
-        return os.path.exists(self.mark)
-
-    def use(self) -> None:
-        """Has this process, a worker, bring the content of objects as the command itself does."""
-        os.environ["LABELR_HOME"] = str(self.folder)
-        mirror.register()
 
 
 class Started(NamedTuple):
@@ -73,16 +66,16 @@ class Started(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The results of a batch without their probabilities, and those of the images that have some, ``(N, L)``.
+    """The results of a batch without their probabilities, and those of the N images that did not fail, ``(N, L)``.
 
     One array is sent much faster than one for each image.
     """
 
-    results: list[tuple[Result, Origin, bool]]
+    results: list[tuple[Result, Origin]]
     probs: Probs
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
     """An actor: a process on a node that holds the model, and tags as one process without Ray does.
 
@@ -91,25 +84,26 @@ class Worker:
         options: How it tags.
         base: The base folder of the images.
         home: Where stand-ins for images in a bucket are; None if they are in none.
-        loaded: The model, once it is loaded.
+        tagger: The model, from `start` on.
     """
 
     model: str
     options: TagOptions
     base: Path
     home: SharedHome | None = None
-    loaded: list[Tagger] = field(default_factory=list)
+    tagger: Tagger = field(init=False, repr=False)  # Ray shows an actor before it is started
 
     def start(self) -> Started | LabelrError:
         """Loads the model; the error is a value, since Ray would wrap it in the text of its traceback."""
         node = socket.gethostname()
-        if self.home and not self.home.is_here():
+        if self.home and not os.path.exists(self.home.mark):
             hint = "for images in a bucket, set LABELR_HOME to a folder that all nodes share under the same path"
             return LabelrError(f"a worker on {node} does not see the LABELR_HOME of this run, {self.home.folder}", hint)
         try:
-            if self.home:
-                self.home.use()
-            tagger = Tagger.load(self.model, self.options)
+            if self.home:  # brings the content of objects as the command itself does
+                os.environ["LABELR_HOME"] = str(self.home.folder)
+                mirror.register()
+            tagger = self.tagger = Tagger.load(self.model, self.options)
         except LabelrError as error:
             error.message = f"a worker on {node}: {error.message}"
             error.hint = error.hint or "name a model in a folder that all nodes share"
@@ -118,21 +112,16 @@ class Worker:
             hint = "name photos in a folder that all nodes share under the same path"
             return LabelrError(f"a worker on {node} does not see the folder {self.base}", hint)
         ExitStack().enter_context(tagger.model.one_thread_per_operation())  # until the process ends
-        self.loaded.append(tagger)
-        size = micro_batch_size(tagger.model.runtime, tagger.model.info.preprocessing.image_size)
-        precision = str(tagger.settings["precision"])
+        precision, size = str(tagger.settings["precision"]), tagger.batch_size
         return Started(__version__, tagger.model.info.digest, precision, -(-BATCH_SIZE // size) * size)
 
     def tag(self, requests: list[Request]) -> Answer:
         """The results of images, in order."""
         previous = dict(requests)
-        images = list(self.loaded[0].tag(previous, self.base, previous.get))
-        probs = [image.result.probs for image in images if len(image.result.probs)]
-        num_labels = len(self.loaded[0].model.labels)
-        return Answer(
-            [(image.result._replace(probs=NO_PROBS), image.origin, bool(len(image.result.probs))) for image in images],
-            np.stack(probs) if probs else np.empty((0, num_labels), np.float32),
-        )
+        images = list(self.tagger.tag(previous, self.base, previous.get))
+        probs = [image.result.probs for image in images if not image.result.failed]
+        results = [(image.result._replace(probs=NO_PROBS), image.origin) for image in images]
+        return Answer(results, np.stack(probs) if probs else NO_PROBS)
 
 
 @dataclass(eq=False)
@@ -155,12 +144,12 @@ class Batch:
 
     def tagged(self, selection: LabelSelection) -> Iterator[TaggedImage]:
         """The images with their labels."""
-        results, probs = self.answer or Answer([], np.empty((0, 0), np.float32))
+        results, probs = self.answer or Answer([], NO_PROBS)
         rows, answered = iter(probs), iter(results)
         for image in self.images:
             if isinstance(image, Request):
-                result, origin, has_probs = next(answered)
-                yield selection.apply(result._replace(probs=next(rows)) if has_probs else result, origin)
+                result, origin = next(answered)
+                yield selection.apply(result if result.failed else result._replace(probs=next(rows)), origin)
             else:
                 yield image
 
@@ -207,11 +196,11 @@ class Actors:
             self._add()
 
     def _add(self) -> None:
-        worker = replace(self._worker, options=replace(self._worker.options, threads=self._num_cpus))
+        worker = self._worker
         actor: Any = (
             self._ray.remote(Worker)
             .options(num_cpus=self._num_cpus, num_gpus=self._num_gpus, max_restarts=0, max_concurrency=CALLS)
-            .remote(worker.model, worker.options, worker.base, worker.home)
+            .remote(worker.model, replace(worker.options, threads=self._num_cpus), worker.base, worker.home)
         )
         self._workers.add(actor)
         self._starting[actor.start.remote()] = actor
@@ -257,11 +246,12 @@ class Actors:
             else:
                 return
 
+    @signals.deferred()
     def _send(self, batch: Batch) -> None:
         actor = self._free.popleft()
-        with signals.deferred():
-            self._running[actor.tag.remote(batch.requests)] = actor, batch
+        self._running[actor.tag.remote(batch.requests)] = actor, batch
 
+    @signals.deferred()
     def _wait(self) -> list[Batch]:
         """Waits for something to happen, and returns the batches that are lost.
 
@@ -269,10 +259,6 @@ class Actors:
             LabelrError: As `wait_for_start`, or if workers end at the same images again and again.
             Stopped: If a signal has arrived.
         """
-        with signals.deferred():
-            return self._handle_next()
-
-    def _handle_next(self) -> list[Batch]:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
         lost = []
@@ -295,11 +281,7 @@ class Actors:
         return lost
 
     def _greet(self, actor: Any, started: Started | LabelrError) -> None:
-        """Has a worker that has started take batches.
-
-        Raises:
-            LabelrError: If it cannot load the model, or would give other results than the first one.
-        """
+        """Has a worker take batches; LabelrError if it has no model, or would give other results than the first one."""
         if isinstance(started, LabelrError):
             raise started
         self.started = self.started or started
@@ -312,11 +294,7 @@ class Actors:
         self._free += CALLS * [actor]
 
     def _replace(self, actor: Any, batch: Batch | None, error: Exception) -> None:
-        """Starts a worker instead of one that has ended.
-
-        Raises:
-            LabelrError: If that has happened too often.
-        """
+        """Starts a worker instead of one that has ended; LabelrError if that has happened too often."""
         if actor in self._workers:
             self._workers.remove(actor)
             self._free = deque(free for free in self._free if free is not actor)

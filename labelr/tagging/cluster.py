@@ -6,7 +6,6 @@ So the journal, the files and the tables are written as without a cluster, and a
 import logging
 import os
 import secrets
-import shutil
 import socket
 import tempfile
 import threading
@@ -27,7 +26,6 @@ from labelr.tagging.actors import Actors, Batch, Request, SharedHome, Started, W
 from labelr.tagging.pipeline import MAX_TASKS, Result, TaggedImage, Tagger, Task
 from labelr.version import __version__
 
-LOCAL_AND_AUTO = ("local", "auto")
 ANSWER_SECONDS, CONNECT_SECONDS = 5.0, 60.0
 """How long an address has to answer, and then to answer as Ray does."""
 STORE_BYTES = 100 * 2**20
@@ -85,7 +83,7 @@ class IdleTagger(Tagger):
 
 @contextmanager
 def load_tagger(
-    model: str | Path | Predictor | None, options: TagOptions, base: Path, *, is_idle: bool = False
+    model: str | Path | Predictor | None, options: TagOptions, base: Path, *, is_idle: bool
 ) -> Iterator[Tagger]:
     """A tagger for images below a folder, on the cluster that the options name until the end of the context.
 
@@ -141,7 +139,7 @@ def _connected(options: TagOptions) -> Iterator["Connection"]:
     """A connection to the cluster that the options name, which is being made; one on this machine is started."""
     if find_spec("ray") is None:
         raise LabelrError("tagging on a cluster needs the package ray", "install it with `pip install 'labelr[ray]'`")
-    if options.ray not in LOCAL_AND_AUTO:
+    if options.ray not in ("local", "auto"):
         _check_address(options.ray)
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)} if options.ray == "local" else {}
     with _environment({**QUIET, **own}):  # by the token, nobody else can use a cluster on this machine
@@ -169,11 +167,7 @@ class Connection(threading.Thread):
         self._ended = threading.Event()
 
     def wait(self) -> None:
-        """Returns once it is connected.
-
-        Raises:
-            LabelrError: If it cannot be.
-        """
+        """Returns once it is connected; LabelrError if it cannot be."""
         try:
             self._connected.result(timeout=None if self._options.ray == "local" else CONNECT_SECONDS)
         except TimeoutError as error:
@@ -255,13 +249,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def _temporary_folder() -> Iterator[Path]:
     """A folder for the logs and sockets of a cluster, which is deleted at the end, or by the next run after a kill."""
     is_long = len(tempfile.gettempdir()) > MAX_TEMPORARY and os.path.isdir("/tmp")  # noqa: S108 - as Ray's own
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir="/tmp" if is_long else None))  # noqa: S108
-    try:
+    parent = "/tmp" if is_long else None  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         with locks.locked(folder):
             for other in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):
                 with suppress(OSError, LabelrError):  # such as BusyError: it is in use
                     if other != folder and other.lstat().st_uid == folder.lstat().st_uid:
                         locks.remove_folder(other)
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from labelr import files, signals
 from labelr.buckets.addresses import address_of
 from labelr.data.images import QUALITIES_OF_SMALL, UnreadableError, encode_jpeg, read_thumbnail
-from labelr.errors import LabelrError, pluralize
+from labelr.errors import pluralize
 from labelr.processors import map_ahead
 from labelr.progress import Track
-from labelr.tagging.exports import Images, Replacing
 from labelr.tagging.journal import Journal
-from labelr.tagging.output import GALLERY, is_changed, pages_in
+from labelr.tagging.output import GALLERY, check_inside, is_changed, pages_in
 from labelr.tagging.pipeline import Tagger
 from labelr.tagging.sorting import safe_names
+from labelr.tagging.tables import Images, Replacing
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
 THUMBNAILS = ".thumbs"
@@ -33,52 +33,13 @@ MAX_VALUES = 8_000_000
 UNLABELLED = "no label"
 
 
-def write_gallery(
-    folder: Path, images: Images, tagger: Tagger, base: Path, journal: Journal, replacing: Replacing, track: Track
-) -> int:
-    """Writes ``gallery/index.html``, pages for each label with the most probable images first, and thumbnails.
-
-    Below the images that got the label are the most probable of the others; the last pages show the images without
-    labels. A thumbnail is made once for each content of a file. Pages and thumbnails of an earlier run that are no
-    longer used are deleted.
-
-    Args:
-        folder: The output directory.
-        images: Gives the tagged images, in order, as often as it is called.
-        tagger: The tagger.
-        base: The folder that the names of the images are relative to.
-        journal: That of the output directory.
-        replacing: Gives a temporary file that replaces a page at the end.
-        track: Reports progress.
-
-    Returns:
-        The number of pages.
-
-    Raises:
-        LabelrError: If a file cannot be written.
-        Stopped: If a signal has arrived.
-    """
-    gallery = Gallery(folder, tagger, base, journal, replacing)
-    for place in (*GALLERY, f"{GALLERY[0]}/{THUMBNAILS}"):
-        files.make_folder(folder / place)
-        if not files.is_inside(folder / place / "file", folder):
-            raise LabelrError(f"{folder / place} is outside of {folder}, behind a link", "delete the link")
-    gallery.images = [(image.name, image.result.digest) for image in images()]
-    gallery.write_pages(images)
-    gallery.make_thumbnails(track)
-    gallery.delete_others()
-    return len(gallery.pages)
-
-
 @dataclass
 class Gallery:
-    """The gallery in an output directory while it is written.
+    """The gallery in an output directory.
 
     Attributes:
         folder: The output directory.
-        tagger: The tagger.
-        base: The folder of the images.
-        journal: That of the output directory.
+        base: The folder that the names of the images are relative to.
         replacing: Gives a temporary file that replaces a page at the end.
         images: The N tagged images, each with the digest of its content.
         pages: The pages written so far, by their paths in the output directory.
@@ -94,8 +55,32 @@ class Gallery:
     pages: set[str] = field(default_factory=set)
     shown: dict[str, str] = field(default_factory=dict)
 
-    def write_pages(self, images: Images) -> None:
-        """Writes all pages."""
+    def write(self, images: Images, track: Track) -> int:
+        """Writes ``gallery/index.html``, pages for each label with the most probable images first, and thumbnails.
+
+        Below the images that got the label are the most probable of the others; the last pages show the images without
+        labels. A thumbnail is made once for each content of a file. Pages and thumbnails of an earlier run that are no
+        longer used are deleted.
+
+        `images` gives the tagged images, in order, as often as it is called.
+
+        Returns:
+            The number of pages.
+
+        Raises:
+            LabelrError: If a file cannot be written.
+            Stopped: If a signal has arrived.
+        """
+        for place in (*GALLERY, f"{GALLERY[0]}/{THUMBNAILS}"):
+            files.make_folder(self.folder / place)
+            check_inside(self.folder / place / "file", self.folder)
+        self.images = [(image.name, image.result.digest) for image in images()]
+        self._write_pages(images)
+        self._make_thumbnails(track)
+        self._delete_others()
+        return len(self.pages)
+
+    def _write_pages(self, images: Images) -> None:
         labels = self.tagger.selection.labels
         titles = [*labels, UNLABELLED]
         file_names = safe_names([*labels, f" {UNLABELLED}"])
@@ -174,7 +159,7 @@ class Gallery:
             file.write(render_page(TEMPLATE, context).encode("utf-8", "replace"))
         self.pages.add(page)
 
-    def make_thumbnails(self, track: Track) -> None:
+    def _make_thumbnails(self, track: Track) -> None:
         """Makes the thumbnails that are not there yet, on threads."""
         runtime = self.tagger.model.runtime
         threads, max_pixels = max(runtime.threads, runtime.workers), self.tagger.options.max_pixels
@@ -190,7 +175,7 @@ class Gallery:
         for _ in track(made, lambda: "making thumbnails"):
             signals.raise_if_stopped()
 
-    def delete_others(self) -> None:
+    def _delete_others(self) -> None:
         """Deletes pages of earlier runs unless they were edited, and thumbnails that no page shows."""
         for page in pages_in(self.folder):
             digests = self.journal.table_digests(page)

@@ -84,12 +84,6 @@ class Inputs:
         passed = walker.passed_over
         return next(self.find(walker), None) is None and not passed.ignored and not passed.unreadable
 
-    @property
-    def has_file_per_image(self) -> bool:
-        """Whether each image gets a file in the output directory."""
-        options = self.options
-        return self.output is not None and not options.in_place and bool(options.file_kinds)
-
     def walker(self) -> Walker:
         """What `find` searches with."""
         options = self.options
@@ -155,13 +149,15 @@ class Search:
         return {path.relative_to(self._base).as_posix(): why for path, why in self.passed_over.unreadable.items()}
 
     def _run(self, inputs: Inputs) -> None:
+        options = inputs.options
+        has_file_per_image = inputs.output is not None and not options.in_place and options.file_kinds
         try:
             for name in inputs.find(self._walker):
                 if self._cancelled:
                     return
                 self.num_images += 1
                 self._queue.put(name)
-                if self.num_images == MANY_IMAGES and inputs.has_file_per_image:
+                if self.num_images == MANY_IMAGES and has_file_per_image:
                     log.info(
                         "%s images or more get a file each, slow to copy and to back up: for an archive, "
                         "`--format table` writes labels.csv and probabilities.csv alone",

@@ -48,12 +48,7 @@ class WrittenFile(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link or copy of an image that was made to sort it.
-
-    Attributes:
-        content: What it is recognised by; see `labelr.tagging.sorting`.
-        made: Whether it was made, and not only planned.
-    """
+    """A link or copy to sort an image: what it is recognised by, and whether it was made, and not only planned."""
 
     content: bytes
     made: bool
@@ -128,6 +123,11 @@ class Journal:
         with self._errors(), closing(self._database.execute(query, values)) as rows:
             yield from rows
 
+    def _execute(self, query: str, *values: str | bytes | float) -> None:
+        """Changes the database; on disk with the next commit."""
+        with self._errors():
+            self._database.execute(query, values)
+
     def _fact(self, name: str) -> str | None:
         return next((value for (value,) in self._rows("SELECT value FROM facts WHERE name = ?", name)), None)
 
@@ -169,14 +169,13 @@ class Journal:
         Returns:
             The number of images of earlier runs that are gone.
         """
-        facts = {"complete": "yes"}
         with self._errors(), self._database:
             self._database.execute(f"DELETE FROM files WHERE {_ORPHAN}")  # noqa: S608
             self._database.execute(f"DELETE FROM results WHERE NOT {_WAS_READ} AND {_IS_GONE}")  # noqa: S608
             gone = self._database.execute(f"DELETE FROM results WHERE {_IS_GONE}")  # noqa: S608
             self._database.execute("DELETE FROM reported")
             self._database.execute("INSERT INTO reported SELECT name, digest FROM results WHERE reason != ''")
-            self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+            self._database.execute("REPLACE INTO facts VALUES ('complete', 'yes')")
         return gone.rowcount
 
     def table_digests(self, name: str) -> tuple[str, ...]:
@@ -197,9 +196,9 @@ class Journal:
 
     def put_table(self, name: str, *digests: str) -> None:
         """Keeps, immediately on disk, that a table is about to be written; see `put_file`."""
-        with self._errors(), self._database:
-            row = f"table {name}", self._signed(digests, b"table", name.encode())
-            self._database.execute("REPLACE INTO facts VALUES (?, ?)", row)
+        row = f"table {name}", self._signed(digests, b"table", name.encode())
+        self._execute("REPLACE INTO facts VALUES (?, ?)", *row)
+        self.commit()
 
     def get(self, name: str) -> Result | None:
         """The result of an image; None if it has none, or one whose probabilities are not numbers."""
@@ -222,19 +221,17 @@ class Journal:
 
     def put(self, result: Result) -> None:
         """Keeps the result of the next image; on disk after a second at most."""
-        with self._errors():
-            self._database.execute("INSERT OR IGNORE INTO found (name) VALUES (?)", (os.fsencode(result.name),))
-            probs = result.probs.astype("<f4").tobytes()
-            row = (os.fsencode(result.name), *result.status, *result[2:6], probs, *result[7:])
-            self._database.execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        name, probs = os.fsencode(result.name), result.probs.astype("<f4").tobytes()
+        self._execute("INSERT OR IGNORE INTO found (name) VALUES (?)", name)
+        row = (name, *result.status, *result[2:6], probs, *result[7:])
+        self._execute(f"REPLACE INTO results VALUES ({', '.join('?' * len(row))})", *row)  # noqa: S608
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def put_predicted(self, name: str, applies: NDArray[np.bool_]) -> None:
         """Keeps which labels were written for an image, so that `fit` knows them from those of people."""
-        with self._errors():
-            row = self._run, os.fsencode(name), applies.tobytes()
-            self._database.execute("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?)", row)
+        row = self._run, os.fsencode(name), applies.tobytes()
+        self._execute("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?)", *row)
 
     def commit(self) -> None:
         """Writes all results to disk."""
@@ -252,13 +249,9 @@ class Journal:
         return (os.fsdecode(name) for (name,) in rows)
 
     def predictions(self, columns: NDArray[np.int64]) -> tuple[list[str], Probs]:
-        """The names of the N images of this run that were tagged, and their probabilities, in the order of `results`.
+        """The names of the N images of this run that were tagged, and their probabilities of K labels, ``(N, K)``.
 
-        Args:
-            columns: K labels, as indices among those of the model.
-
-        Returns:
-            N names, and probabilities of shape ``(N, K)``.
+        They are in the order of `results`, and the `columns` are those of the labels of the model.
         """
         names, content = [], bytearray()  # of a million images, which as arrays would take several times the memory
         for name, probs in self._rows(
@@ -317,8 +310,8 @@ class Journal:
         """
         key, name = self._path_key(path), os.fsencode(image)
         row = key, name, self._signed(digests, b"file", key, name) if digests else ""
-        with self._errors(), self._database:
-            self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", row)
+        self._execute("REPLACE INTO files VALUES (?, ?, ?)", *row)
+        self.commit()
 
     def files(self, *, orphans: bool = False) -> dict[Path, WrittenFile]:
         """All files written for images, or for images that are gone or failed.
@@ -340,14 +333,12 @@ class Journal:
     def put_link(self, path: Path, link: Link) -> None:
         """Keeps that a link is planned, or made; on disk with the next commit."""
         key = os.fsencode(path)
-        with self._errors():
-            row = key, link.content, int(link.made), self._signed(["link"], b"link", key, link.content)
-            self._database.execute("REPLACE INTO links VALUES (?, ?, ?, ?)", row)
+        row = key, link.content, int(link.made), self._signed(["link"], b"link", key, link.content)
+        self._execute("REPLACE INTO links VALUES (?, ?, ?, ?)", *row)
 
     def forget_link(self, path: Path) -> None:
         """Forgets a link that was removed."""
-        with self._errors():
-            self._database.execute("DELETE FROM links WHERE path = ?", (os.fsencode(path),))
+        self._execute("DELETE FROM links WHERE path = ?", os.fsencode(path))
 
     def links_below(self, folder: Path) -> Iterator[tuple[Path, bytes]]:
         """The links below a folder, and what they are recognised by, without a look at signatures."""

@@ -13,17 +13,11 @@ from typing import Any
 from labelr import files, locks, signals
 from labelr.data.predicted import check_journal_files
 from labelr.errors import LabelrError, pluralize, preview
-from labelr.tagging.exports import EXPORTS
 from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
+from labelr.tagging.tables import TABLES
 
 log = logging.getLogger(__name__)
 
-LABELS_FILE, PROBABILITIES_FILE, JSONL_FILE, ERRORS_FILE, UNCERTAIN_FILE = _LISTS = (
-    "labels.csv", "probabilities.csv", "labels.jsonl", "errors.csv", "uncertain.csv",
-)  # fmt: skip
-TABLES = (*_LISTS, *(name for names in EXPORTS.values() for name in names))
-"""The files of all images that an output directory may have."""
-IMAGE_HEADER = ("label", "probability")
 GALLERY = ("gallery", "gallery/labels")
 """The folders of the gallery's first page, and of those of labels."""
 SUMMARY_FILE = "summary.json"
@@ -236,6 +230,12 @@ def _may_be_written(path: Path, image: str, root: Path) -> bool:
     if not PurePath(image).name or "\0" in image:
         return False
     return path in {root / name for name in file_names(image, FILE_KINDS)} and files.is_inside(path, root)
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Raises LabelrError if a file would be written outside of a folder, behind a link."""
+    if not files.is_inside(path, folder):
+        raise LabelrError(f"{path.parent} is outside of {folder}, behind a link", "delete the link")
 
 
 def file_names(image: str, kinds: Collection[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """From image files to labels: opens images in batches on threads, predicts, and selects the labels to write."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,15 +14,16 @@ from labelr import files
 from labelr.buckets import objects
 from labelr.config import TagOptions
 from labelr.data.images import Pixels, UnreadableError, content_digest, decode, open_file
-from labelr.errors import preview, suggest
+from labelr.errors import LabelrError, preview, printable, suggest
 from labelr.fields import SettingError, hint_of_list
 from labelr.model.calibration import decide
 from labelr.model.engine import resolve_predictor
 from labelr.model.predictor import NOT_FINITE, Predictor, is_finite, micro_batch_size
 from labelr.processors import in_batches, map_ahead
-from labelr.scoring.thresholds import choose_thresholds
-from labelr.tagging.names import written_names
+from labelr.scoring.thresholds import choose_thresholds, read_by_label
 
+FILE_COLUMN = "filename"
+"""The column of file names in tables of results."""
 OPEN_SIZE = 8
 """Images that a thread opens at a time if another device than the CPU predicts."""
 MAX_TASKS = 512
@@ -159,6 +160,10 @@ class LabelSelection:
         probs = result.probs[self.columns]
         return TaggedImage(result, probs, self.applies(probs), origin)
 
+    def tagged(self, results: Iterable[Result]) -> Iterator[TaggedImage]:
+        """The images among some results that did not fail."""
+        return (self.apply(result) for result in results if not result.failed)
+
     def applies(self, probs: Probs) -> NDArray[np.bool_]:
         """Which of the K labels are written for images with these probabilities; both of shape ``(..., K)``."""
         applies = decide(probs, self.thresholds)
@@ -171,6 +176,70 @@ class LabelSelection:
             ranked &= ranked.cumsum(axis=-1) <= self.top_k
         np.put_along_axis(applies, order, ranked, axis=-1)
         return applies
+
+
+def written_names(
+    labels: Sequence[str], columns: Sequence[int], options: TagOptions
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names by which the labels in `columns` are written, and the tags of every image, all of them different.
+
+    Raises:
+        LabelrError: If the table of names cannot be used, a name would be written for two labels, or one that is
+            written into txt files would be several tags there.
+    """
+    renamed: dict[str, tuple[str, str]] = {}
+    if options.rename is not None:
+        renamed = read_by_label(Path(options.rename), "written", "--rename", labels, options.encoding)
+    names: dict[str, str] = {}
+    chosen = [labels[column] for column in columns]
+    for label in sorted(chosen, key=lambda label: label in renamed):  # so that a row is to blame
+        cell, where = renamed.get(label, ("", ""))
+        name = cell or label
+        if name in names:
+            raise LabelrError(
+                f"{where}: {label!r} and {names[name]!r} would both be written as {name!r}",
+                "give each label a name of its own, or leave one out with `--exclude`",
+            )
+        _check_text(name, where, options)
+        names[name] = label
+    prefix = options.prefix or ""
+    _check_text(prefix, "prefix", options)
+    by_label = {label: f"{prefix}{name}" for name, label in names.items()}
+    if clash := next((label for label, name in by_label.items() if name == FILE_COLUMN), None):
+        raise LabelrError(
+            f"{clash!r} would be written as {FILE_COLUMN!r}, the column of file names",
+            "give the label another name with `--rename FILE`, or leave it out with `--exclude`",
+        )
+    written = tuple(by_label[label] for label in chosen)
+    return written, _always(written, options)
+
+
+def _always(written: Sequence[str], options: TagOptions) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys(tag.strip() for tag in options.always))
+    for tag in tags:
+        if not tag:
+            raise SettingError("always: the tag is empty", "name a tag, such as `--always holiday`")
+        _check_text(tag, "always", options)
+    taken = [tag for tag in tags if tag in written]
+    if taken:
+        raise SettingError(
+            f"always: {preview(taken)} is a label of the model", f"leave it out of the labels: `--exclude {taken[0]}`"
+        )
+    return tags
+
+
+def _check_text(text: str, where: str, options: TagOptions) -> None:
+    """Raises LabelrError if a name, or a part of it, has characters that files of tags cannot hold, as line breaks.
+
+    `where` is where a user has given it; empty for a label of the model, which only txt files may not hold.
+    """
+    if where and (printable(text, line=False) != text or "\n" in text):
+        raise LabelrError(f"{where}: {text!r} has characters that are not printable", "delete them")
+    if "txt" in options.formats and ("," in text or "".join(text.splitlines()) != text):
+        hint = (
+            "delete the comma" if where else "give it another name with `--rename FILE`, or leave it out: `--exclude`"
+        )
+        raise LabelrError(f"{where or 'labels'}: {text!r} would be several tags in txt files", hint)
 
 
 class Task(NamedTuple):
@@ -220,6 +289,11 @@ class Tagger:
         return cls(loaded, LabelSelection.of(loaded, options), options)
 
     @property
+    def batch_size(self) -> int:
+        """The number of images that go through the network together."""
+        return micro_batch_size(self.model.runtime, self.model.info.preprocessing.image_size)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything but the images that the results depend on, by names for users, ready for JSON."""
         selection, options, machine = self.selection, self.options, self.model.runtime
@@ -261,18 +335,16 @@ class Tagger:
         tasks = objects.read_ahead(
             (Task.of(name, base, previous(name)) for name in names), lambda task: None if task.unchanged else task.path
         )
-        size = self._micro_batch_size
+        size = self.batch_size
         if self.model.runtime.kind == "cpu":
             tagged: Iterator[list[TaggedImage]] = map_ahead(
-                self._tag_batch, _batches(tasks, size), threads=threads, ahead=2 * threads
-            )
+                lambda batch: self._predict_batch(self._open_batch(batch)), _batches(tasks, size),
+                threads=threads, ahead=2 * threads,
+            )  # fmt: skip
         else:
             opened = map_ahead(self._open_batch, _batches(tasks, OPEN_SIZE), threads=threads, ahead=2 * threads)
             tagged = map(self._predict_batch, in_batches(chain.from_iterable(opened), size))
         return chain.from_iterable(tagged)
-
-    def _tag_batch(self, batch: list[Task]) -> list[TaggedImage]:
-        return self._predict_batch(self._open_batch(batch))
 
     def _open_batch(self, batch: list[Task]) -> list[Opened]:
         return list(map(self._open, batch))
@@ -306,16 +378,12 @@ class Tagger:
         result = result._replace(width=image.width, height=image.height, pages=image.pages, note=image.note)
         return Opened(result, "new", image.pixels)
 
-    @property
-    def _micro_batch_size(self) -> int:
-        return micro_batch_size(self.model.runtime, self.model.info.preprocessing.image_size)
-
     def _predict(self, pixels: list[Pixels]) -> Probs:
         """The probabilities of N images, shape ``(N, L)``."""
         if not pixels:
             return np.empty((0, len(self.model.labels)), np.float32)
         # padded with zeros, since the last digits of the probabilities depend on the size of the batch
-        batch = np.zeros((self._micro_batch_size, *pixels[0].shape), np.uint8)
+        batch = np.zeros((self.batch_size, *pixels[0].shape), np.uint8)
         batch[: len(pixels)] = pixels
         return self.model.predict_pixels([batch])[: len(pixels)]
 

@@ -19,6 +19,7 @@ from labelr.data.walk import SORTED_FILE
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.processors import in_batches
 from labelr.tagging.journal import Journal, Link
+from labelr.tagging.output import check_inside
 from labelr.tagging.pipeline import Result, TaggedImage, Tagger
 
 log = logging.getLogger(__name__)
@@ -118,91 +119,85 @@ def _not_linked(folder: Path, kind: SortKind, reason: str) -> LabelrError:
     return LabelrError(f"{what} cannot be made in {folder}: {reason}", "make copies with `--sort-as copy`")
 
 
-def sort_images(images: Iterable[TaggedImage], tagger: Tagger, base: Path, journal: Journal) -> tuple[int, list[str]]:
-    """Makes a link of each image in the folder of each of its labels, and removes those that no longer apply.
-
-    A link that was removed by somebody else is not made again, unless its folder was removed as well. What labelr did
-    not make, somebody has changed, or may be all that is left of an image is kept, and counted in a warning.
-
-    Returns:
-        The number of links that are there now, and notes on what else is there.
-
-    Raises:
-        LabelrError: If links cannot be made.
-        Stopped: If a signal has arrived.
-    """
-    sorter = Sorter(sorted_folder(tagger.options), tagger.options.sort_as, base, journal)
-    names = safe_names(tagger.selection.labels)
-    pairs = ((image.result, names[index]) for image in map(sorter.see, images) for index in image.ranked)
-    for batch in in_batches(pairs, BATCH):
-        signals.raise_if_stopped()
-        sorter.add(batch)
-    sorter.remove_others()
-    changed = "that labelr did not make, or somebody has changed"
-    for paths, reason in ((sorter.kept, changed), (sorter.last, "whose image is gone or was replaced")):
-        if paths:
-            shown = preview([path.relative_to(sorter.folder).as_posix() for path in paths])
-            log.warning("kept %s in %s %s: %s", pluralize(len(paths), "file"), sorter.folder, reason, shown)
-    if sorter.failed:
-        log.warning("%s could not be sorted: %s", pluralize(len(sorter.failed), "image"), preview(list(sorter.failed)))
-    unknown = sorter.count_unknown()
-    note = f"files in {sorter.folder} that belong to no run into this output directory, left as they are: {unknown:,}"
-    return sorter.num_links, [note] if unknown else []
-
-
 class Sorter:
-    """The links in one folder.
+    """Sorts images into a folder for each label, as links or copies.
 
     A link is recognised by its target, a hard link or a copy by the digest of its content. It is in the journal before
     it is made, so that after a kill it is still known as labelr's.
 
     Attributes:
-        folder: The folder.
-        kept: What is in the way of links and not labelr's.
-        last: Kept copies and hard links that may be all that is left of an image.
-        failed: The images that could not be linked.
         num_links: The number of labelr's links that are there now.
     """
 
-    def __init__(self, folder: Path, kind: SortKind, base: Path, journal: Journal) -> None:
-        self.folder = folder
-        self.kept: list[Path] = []
-        self.last: list[Path] = []
-        self.failed: dict[str, None] = {}
+    def __init__(self, tagger: Tagger, base: Path, journal: Journal) -> None:
         self.num_links = self._num_same = 0
-        self._kind = kind
+        self._folder, self._kind = sorted_folder(tagger.options), tagger.options.sort_as
+        self._names = safe_names(tagger.selection.labels)
         self._base = base
         self._journal = journal
+        self._kept: list[Path] = []  # what is in the way of links and not labelr's
+        self._last: list[Path] = []  # kept copies and hard links that may be all that is left of an image
+        self._failed: dict[str, None] = {}  # the images that could not be linked
         self._wanted: set[bytes] = set()  # digests of paths, since these would take several times the memory
-        with files.writing(folder):
-            _create(folder)  # it may have vanished during the run
-            self._existing = {path.name for path in folder.iterdir()}  # in others, all links are made
-            files.delete_drafts(folder)
-        self._unseen = {content for _, content in journal.links_below(folder) if content.startswith(b"copy ")}
+        with files.writing(self._folder):
+            _create(self._folder)  # it may have vanished during the run
+            self._existing = {path.name for path in self._folder.iterdir()}  # in others, all links are made
+            files.delete_drafts(self._folder)
+        self._unseen = {content for _, content in journal.links_below(self._folder) if content.startswith(b"copy ")}
 
-    def see(self, image: TaggedImage) -> TaggedImage:
+    def sort(self, images: Iterable[TaggedImage]) -> list[str]:
+        """Makes a link of each image in the folder of each of its labels, and removes those that no longer apply.
+
+        A link that was removed by somebody else is not made again, unless its folder was removed as well. What labelr
+        did not make, somebody has changed, or may be all that is left of an image is kept, and counted in a warning.
+
+        Returns:
+            Notes on what else is there.
+
+        Raises:
+            LabelrError: If links cannot be made.
+            Stopped: If a signal has arrived.
+        """
+        pairs = ((image.result, self._names[index]) for image in map(self._see, images) for index in image.ranked)
+        for batch in in_batches(pairs, BATCH):
+            signals.raise_if_stopped()
+            self._add(batch)
+        self._remove_others()
+        changed = "that labelr did not make, or somebody has changed"
+        for paths, reason in ((self._kept, changed), (self._last, "whose image is gone or was replaced")):
+            if paths:
+                shown = preview([path.relative_to(self._folder).as_posix() for path in paths])
+                log.warning("kept %s in %s %s: %s", pluralize(len(paths), "file"), self._folder, reason, shown)
+        if self._failed:
+            failed = pluralize(len(self._failed), "image")
+            log.warning("%s could not be sorted: %s", failed, preview(list(self._failed)))
+        unknown = self._count_unknown()
+        what = f"files in {self._folder} that belong to no run into this output directory, left as they are"
+        return [f"{what}: {unknown:,}"] if unknown else []
+
+    def _see(self, image: TaggedImage) -> TaggedImage:
         """Takes note that an image exists, so that copies of it are not the last."""
         self._unseen.discard(f"copy {image.result.digest}".encode())
         return image
 
-    def add(self, batch: Sequence[tuple[Result, str]]) -> None:
+    def _add(self, batch: Sequence[tuple[Result, str]]) -> None:
         """Makes the links of some images in the folders of these names, unless they are there."""
         planned = list(self._plan(batch))
         self._journal.commit()
         for path, result, before, content in planned:
             if os.path.lexists(path) and _is_last_name(path, before):  # the image was replaced by another file
-                self.last.append(path)
+                self._last.append(path)
                 continue
             try:
                 self._make(path, result)
             except UnreadableError:
-                self.failed[result.name] = None
+                self._failed[result.name] = None
             except OSError as error:
                 if error.errno in _NOT_LINKED:
-                    raise _not_linked(self.folder, self._kind, error.strerror or str(error)) from error
+                    raise _not_linked(self._folder, self._kind, error.strerror or str(error)) from error
                 if error.errno not in _REFUSED:
                     raise files.write_error(path, error) from error
-                self.failed[result.name] = None
+                self._failed[result.name] = None
             else:
                 self._journal.put_link(path, Link(content, made=True))
                 self.num_links += 1
@@ -210,7 +205,7 @@ class Sorter:
     def _plan(self, batch: Sequence[tuple[Result, str]]) -> Iterator[tuple[Path, Result, bytes, bytes]]:
         """The links to make, which are in the journal now, with what is recognised there before and after."""
         for result, name in batch:
-            path, content = self.folder / name / link_name(result.name), self._content(result)
+            path, content = self._folder / name / link_name(result.name), self._content(result)
             self._wanted.add(_key(path))
             known, exists = self._journal.link(path), os.path.lexists(path)
             if known and known.made and (known.content == content if exists else name in self._existing):
@@ -225,7 +220,7 @@ class Sorter:
                 self._journal.put_link(path, Link(content, made=True))
                 self.num_links += 1
             elif not _is_ours(path, content):
-                self.kept.append(path)
+                self._kept.append(path)
             else:
                 self._num_same += 1  # the link of another run to the same image
 
@@ -237,8 +232,7 @@ class Sorter:
 
     def _make(self, path: Path, result: Result) -> None:
         image = self._base / result.name
-        if not files.is_inside(path, self.folder):
-            raise LabelrError(f"{path.parent} is outside of {self.folder}, behind a link", "delete the link")
+        check_inside(path, self._folder)
         path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)  # known as labelr's
         if self._kind == "symlink":
@@ -251,31 +245,31 @@ class Sorter:
             if not files.is_elsewhere(image):
                 shutil.copystat(image, path)
 
-    def remove_others(self) -> None:
+    def _remove_others(self) -> None:
         """Removes the links of labelr's in the folder that were not wanted, and the folders that are empty then."""
-        others = [path for path, _ in self._journal.links_below(self.folder) if _key(path) not in self._wanted]
+        others = [path for path, _ in self._journal.links_below(self._folder) if _key(path) not in self._wanted]
         for path in others:
             known = self._journal.link(path)
-            if known is None or not files.is_inside(path, self.folder):
+            if known is None or not files.is_inside(path, self._folder):
                 continue
             is_ours = os.path.lexists(path) and _is_ours(path, known.content)
             if is_ours and (known.content in self._unseen or _is_last_name(path, known.content)):
-                self.last.append(path)  # and forgotten: from now on, it belongs to the user
+                self._last.append(path)  # and forgotten: from now on, it belongs to the user
             elif is_ours:
                 with files.deleting(path):
                     path.unlink()
                 with suppress(OSError):  # it is not empty
                     path.parent.rmdir()
             elif os.path.lexists(path) and known.made:
-                self.kept.append(path)
+                self._kept.append(path)
             self._journal.forget_link(path)
         self._journal.commit()
 
-    def count_unknown(self) -> int:
+    def _count_unknown(self) -> int:
         """The number of files in the folders of labels that are of no known run and were not counted otherwise."""
-        counted = {*self.kept, *self.last}
-        folders = ((Path(folder), names) for folder, _, names in os.walk(self.folder))
-        found = (folder / name for folder, names in folders for name in names if folder != self.folder)
+        counted = {*self._kept, *self._last}
+        folders = ((Path(folder), names) for folder, _, names in os.walk(self._folder))
+        found = (folder / name for folder, names in folders for name in names if folder != self._folder)
         others = (path for path in found if not path.name.startswith(".") and path not in counted)
         return self._num_same + sum(_key(path) not in self._wanted for path in others)
 

@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 
 class Run(NamedTuple):
-    """What is needed to read the results of a run from its output directory.
-
-    Attributes:
-        settings: The settings in its journal.
-        selection: The labels that were written.
-    """
+    """What is needed to read the results of a run: the settings in its journal, and the labels that were written."""
 
     settings: Mapping[str, Any]
     selection: LabelSelection

@@ -19,19 +19,13 @@ from labelr.errors import LabelrError, pluralize, preview, preview_reasons
 from labelr.fields import SettingError
 from labelr.model.predictor import Predictor
 from labelr.progress import Track, untracked
-from labelr.tagging.exports import check_formats
 from labelr.tagging.inputs import Inputs, Search, no_inputs
 from labelr.tagging.journal import FOLDER
-from labelr.tagging.output import (
-    ERRORS_FILE,
-    SUMMARY_FILE,
-    check_output,
-    open_output,
-    preview_output,
-)
+from labelr.tagging.output import SUMMARY_FILE, check_output, open_output, preview_output
 from labelr.tagging.pipeline import NO_PROBS, Result, TaggedImage, Tagger, Task
 from labelr.tagging.sorting import prepare_folder, sorted_folder
 from labelr.tagging.summary import Run, TagSummary
+from labelr.tagging.tables import ERRORS_FILE, check_formats
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 log = logging.getLogger(__name__)
@@ -79,39 +73,25 @@ def tag(
     paths = _paths(photos)
     place = _output_folder(paths, output, files_from)
     with results.written(place, (f"{FOLDER}/",), dry_run=dry_run) as folder:
-        return _tag_into(folder, paths, model, chosen, files_from, force=force, dry_run=dry_run, track=track)
-
-
-def _tag_into(
-    folder: Path,
-    paths: Sequence[Path],
-    model: str | Path | Predictor | None,
-    chosen: TagOptions,
-    files_from: str | Path | None,
-    *,
-    force: bool,
-    dry_run: bool,
-    track: Track,
-) -> TagSummary:
-    """Writes the labels of each image into a folder; see `tag`."""
-    has_results = check_output(folder)
-    inputs = Inputs.of(paths, chosen, files_from=files_from, output=folder)
-    is_empty = inputs.are_empty
-    if is_empty and inputs.paths and (force or not has_results):
-        raise _no_images(inputs)
-    with _load_tagger(model, chosen, inputs.base, is_idle=is_empty or dry_run) as tagger:
-        if is_empty:
-            return _keep_results(inputs, tagger, folder)
-        _check_place(inputs, chosen)
-        if chosen.sort_into is not None and not dry_run:
-            prepare_folder(sorted_folder(chosen), chosen.sort_as, inputs.paths[0])
-        if dry_run:
-            return _preview(inputs, tagger, folder, force=force)
-        return _write(inputs, tagger, folder, track, force=force)
+        has_results = check_output(folder)
+        inputs = Inputs.of(paths, chosen, files_from=files_from, output=folder)
+        is_empty = inputs.are_empty
+        if is_empty and inputs.paths and (force or not has_results):
+            raise _no_images(inputs)
+        with _load_tagger(model, chosen, inputs.base, is_idle=is_empty or dry_run) as tagger:
+            if is_empty:
+                return _keep_results(inputs, tagger, folder)
+            _check_place(inputs, chosen)
+            if dry_run:
+                return _preview(inputs, tagger, folder, force=force)
+            return _write(inputs, tagger, folder, track, force=force)
 
 
 def _write(inputs: Inputs, tagger: Tagger, folder: Path, track: Track, *, force: bool) -> TagSummary:
     """Tags all images and writes their results; as `tag` says."""
+    options = tagger.options
+    if options.sort_into is not None:
+        prepare_folder(sorted_folder(options), options.sort_as, inputs.paths[0])
     settings, start = _settings(inputs, tagger), time.perf_counter()
     with open_output(folder, settings, force=force) as journal:
         _write_summary(folder, TagSummary.of(tagger, folder))
@@ -120,9 +100,7 @@ def _write(inputs: Inputs, tagger: Tagger, folder: Path, track: Track, *, force:
         signals.raise_if_stopped()
         new_failures = journal.new_failures()
         summary.count_known(summary.failed - len(new_failures))
-        summary.vanished = writer.finish(track)
-        summary.links, summary.pages = writer.num_links, writer.num_pages
-        summary.notes += writer.notes
+        writer.finish(summary, track)
         summary.finish(time.perf_counter() - start)
         summary.run = Run(settings, tagger.selection)
         _write_summary(folder, summary)
@@ -174,11 +152,7 @@ def _load_tagger(
 def _tag_all(
     inputs: Inputs, tagger: Tagger, writer: DirectoryWriter | StreamWriter, output: str | Path, track: Track
 ) -> TagSummary:
-    """Tags all images, or the first ones if a signal arrives, and counts them.
-
-    Raises:
-        LabelrError: If an image fails under ``on_error="fail"``.
-    """
+    """Tags all images, or the first ones if a signal arrives, and counts them; see `tag`."""
     summary, start = TagSummary.of(tagger, output), time.perf_counter()
     unused: Counter[str] = Counter()
 

@@ -1,30 +1,22 @@
-"""Writes results: files of single images and tables of all images in the output directory, or lines to a stream."""
+"""Writes results: files of single images and what the options ask for of all images, or lines to a stream."""
 
 import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labelr import files, serialization
 from labelr.errors import LabelrError, pluralize, preview
-from labelr.progress import Track, untracked
-from labelr.tagging.exports import write_exports
-from labelr.tagging.gallery import write_gallery
+from labelr.progress import Track
+from labelr.tagging.gallery import Gallery
 from labelr.tagging.journal import Journal, WrittenFile
-from labelr.tagging.names import FILE_COLUMN
 from labelr.tagging.output import (
-    ERRORS_FILE,
-    IMAGE_HEADER,
-    JSONL_FILE,
-    LABELS_FILE,
-    PROBABILITIES_FILE,
     RESERVED,
-    UNCERTAIN_FILE,
     UnwritableFileError,
     check_unprotected,
     delete_files,
@@ -32,12 +24,15 @@ from labelr.tagging.output import (
     file_names,
     is_changed,
 )
-from labelr.tagging.pipeline import LabelSelection, Result, TaggedImage, Tagger, file_status
-from labelr.tagging.sorting import sort_images
-from labelr.tagging.uncertain import most_uncertain
+from labelr.tagging.pipeline import Result, TaggedImage, Tagger, file_status
+from labelr.tagging.sorting import Sorter
+from labelr.tagging.summary import TagSummary
+from labelr.tagging.tables import format_probability, header, image_json, label_row, write_tables
 
 if TYPE_CHECKING:
     from labelr.tagging.photo_files import PhotoFiles
+
+IMAGE_HEADER = ("label", "probability")
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +49,9 @@ def image_txt(tags: Sequence[str]) -> bytes:
 
 
 class DirectoryWriter:
-    """Writes results into an output directory, where files that a user has edited are kept.
-
-    Attributes:
-        num_links: Links or copies of images that are sorted, after `finish`.
-        num_pages: Pages of the gallery, after `finish`.
-        notes: What else the user should know, after `finish`.
-    """
+    """Writes results into an output directory, where files that a user has edited are kept."""
 
     def __init__(self, folder: Path, base: Path, tagger: Tagger, journal: Journal, *, force: bool = False) -> None:
-        self.num_links = self.num_pages = 0
-        self.notes: list[str] = []
         self._force = force and not tagger.options.in_place
         self._renamed: list[Path] = []
         self._folder = folder
@@ -148,11 +135,7 @@ class DirectoryWriter:
             _write(path, content)
 
     def _write_xmp(self, image: TaggedImage) -> TaggedImage:
-        """Merges the labels of an image into its XMP file, or into itself, or both if it has both.
-
-        Returns:
-            The image with what is known of its file after that.
-        """
+        """Merges the labels of an image into its XMP file, or into itself, or both; the image with its new status."""
         options, photo = self._tagger.options, self._base / image.name
         path = self._root / file_names(image.name, [kind for kind in options.file_kinds if "xmp" in kind])[0]
         is_jpeg = options.embed and self._photo_files.is_jpeg(photo)
@@ -223,11 +206,10 @@ class DirectoryWriter:
         self._journal.put_predicted(image.name, image.applies)
         self._journal.put(image.result)
 
-    def finish(self, track: Track = untracked) -> int:
+    def finish(self, summary: TagSummary, track: Track) -> None:
         """Writes the tables and what vanished during the run, and deletes the files of images that are gone or failed.
 
-        Returns:
-            The number of images of earlier runs that are gone.
+        The summary gets the number of images that are gone, of links to images, and of pages of the gallery.
 
         Raises:
             LabelrError: If something cannot be written, or vanishes again.
@@ -248,17 +230,18 @@ class DirectoryWriter:
         if self._photo_files.kept:
             num_kept = pluralize(len(self._photo_files.kept), "image")
             log.info("XMP left as it is, since somebody reviewed its labels: of %s", num_kept)
-        self._write_tables()
+        write_tables(self._folder, self._journal.results, self._tagger, self._base, self._replacing)
         if self._tagger.options.gallery:
-            self.num_pages = write_gallery(
-                self._folder, self._tagged, self._tagger, self._base, self._journal, self._replacing, track
-            )
+            gallery = Gallery(self._folder, self._tagger, self._base, self._journal, self._replacing)
+            summary.pages = gallery.write(self._tagged, track)
         if self._tagger.options.sort_into is not None:
-            self.num_links, self.notes = sort_images(self._tagged(), self._tagger, self._base, self._journal)
+            sorter = Sorter(self._tagger, self._base, self._journal)
+            summary.notes += sorter.sort(self._tagged())
+            summary.links = sorter.num_links
         vanished = [path for path in self._tables if not path.exists()]
         if vanished:
             raise LabelrError(f"{preview(vanished)} vanished during the run", "run the same command again")
-        return self._journal.finish()
+        summary.vanished = self._journal.finish()
 
     def _rewrite_vanished(self) -> None:
         """Writes the files of images again that were deleted during the run, perhaps with the output directory."""
@@ -274,36 +257,9 @@ class DirectoryWriter:
                     "run the same command again",
                 )
 
-    def _write_tables(self) -> None:
-        tagger, folder = self._tagger, self._folder
-        selection, options = tagger.selection, tagger.options
-        write = partial(write_table, excel=options.for_excel, replacing=self._replacing)
-
-        if "table" in options.formats:
-            write(folder / LABELS_FILE, header(selection), map(label_row, self._tagged()))
-            write(folder / PROBABILITIES_FILE, header(selection), map(probability_row, self._tagged()))
-        if "jsonl" in options.formats:
-            with self._replacing(folder / JSONL_FILE) as file:
-                file.writelines(json_line(image, tagger).encode() for image in self._images())
-        write_exports(folder, self._tagged, tagger, self._base, self._replacing)
-        if options.uncertain:
-            names = most_uncertain(
-                self._tagged(), selection, self._base, options.uncertain, max_pixels=options.max_pixels
-            )
-            blank = [""] * len(selection.labels)  # to be filled in by a user
-            rows = ([serialization.escape_formula_in_path(name), *blank] for name in names)
-            write(folder / UNCERTAIN_FILE, header(selection), rows)
-        failed = (result for result in self._journal.results() if result.failed)
-        rows = ([serialization.escape_formula_in_path(result.name), result.reason] for result in failed)
-        write(folder / ERRORS_FILE, ["filename", "reason"], rows)
-
-    def _images(self) -> Iterator[TaggedImage]:
-        """The images of this run, in the order in which they were found."""
-        return map(self._tagger.selection.apply, self._journal.results())
-
     def _tagged(self) -> Iterator[TaggedImage]:
-        """Those that were tagged."""
-        return (image for image in self._images() if not image.result.failed)
+        """The images of this run that were tagged, in the order in which they were found."""
+        return self._tagger.selection.tagged(self._journal.results())
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[io.BufferedWriter]:
@@ -350,64 +306,9 @@ class StreamWriter:
         if image.result.failed:
             log.warning("%s: %s", image.name, image.result.reason)
         if self._as_json:
-            self._write(json_line(image, self._tagger))
+            self._write(image_json(image, self._tagger))
         elif not image.result.failed:
             self._write(serialization.rows_text([label_row(image)], excel=self._excel))
-
-
-def header(selection: LabelSelection) -> list[str]:
-    """The header of a table with one column per label."""
-    return [FILE_COLUMN, *selection.labels]
-
-
-def label_row(image: TaggedImage) -> list[Any]:
-    """A row of ``labels.csv``: 1 for each label that applies, else 0."""
-    return [serialization.escape_formula_in_path(image.name), *image.applies.astype(int).tolist()]
-
-
-def probability_row(image: TaggedImage) -> list[Any]:
-    """A row of ``probabilities.csv``."""
-    return [serialization.escape_formula_in_path(image.name), *map(format_probability, image.probs.tolist())]
-
-
-def json_line(image: TaggedImage, tagger: Tagger) -> str:
-    """An image as one line of JSON; without labels and probabilities if it failed."""
-    result, labels = image.result, tagger.selection.labels
-    value: dict[str, Any] = {"path": image.name, "model": tagger.model.info.digest}
-    if result.failed:
-        value |= {"size": None, "labels": None, "probabilities": None, "error": result.reason}
-    else:
-        probs = {label: round(prob, 6) for label, prob in zip(labels, image.probs.tolist(), strict=True)}
-        value |= {
-            "size": [result.width, result.height], "labels": tagger.selection.tags(image),
-            "probabilities": probs, "error": None,
-        }  # fmt: skip
-    return serialization.json_line(value)
-
-
-def format_probability(prob: float) -> str:
-    """A probability with six decimals."""
-    return f"{prob:.6f}"
-
-
-def write_table(
-    path: Path,
-    header: Iterable[str],
-    rows: Iterable[Iterable[Any]],
-    *,
-    excel: bool = False,
-    replacing: Callable[[Path], AbstractContextManager[io.BufferedWriter]] = files.replacing,
-) -> None:
-    """Writes a CSV of any length atomically.
-
-    Raises:
-        LabelrError: If it cannot be written; an existing file stays.
-    """
-    with replacing(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
-        text.write(serialization.csv_text(header, (), excel=excel))
-        serialization.write_rows(text, rows, excel=excel)
-        text.detach()
 
 
 def _is_gone(path: Path) -> bool:
