@@ -41,9 +41,10 @@ MAX_STREAMS = 8
 TIMES = {"created", "seconds", "images_per_second", "waited_seconds", "minutes", "used", "duration"}
 """Columns and keys that depend on the clock."""
 UNCOMPARED = {
-    ".labelr", "journal.key", "pixels", "report", "scans.sqlite", "study.log", "workers", "errors.csv", "summary.json",
+    ".claim.lock", ".journal.lock", ".labelr", "journal.key", "pixels", "report", "scans.sqlite", "study.log",
+    "workers", "errors.csv", "summary.json",
 }  # fmt: skip
-"""Files and folders that depend on how often a command was started, or hold times in their midst."""
+"""Files and folders that depend on how often a command was started or whether there are locks, or that hold times."""
 INPUTS = ("data", "more", "photos")
 """Folders of the place that no command may change."""
 
