@@ -69,7 +69,7 @@ def review(
         raise LabelrError(
             "the page needs packages that are not installed", "install them with `pip install 'labelr[review]'`"
         ) from error
-    from labelr.review.review import review as run
+    from labelr.review.server import review as run
 
     def ready(address: str, address_once: str) -> None:
         printing.show({"address": address}, address)

@@ -1,22 +1,28 @@
 """What the page of a review asks for: its state, lists of images, pictures, and what it changes; as JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from labelr.data import thumbnails
+from labelr.data.images import UnreadableError, content_digest, decode, open_file, read_thumbnail
 from labelr.errors import LabelrError
 from labelr.review.background import Background
-from labelr.review.queues import TITLES, Filter, Queues, cell
+from labelr.review.queues import TITLES, Filter, Queues
 from labelr.review.save import Saver
 from labelr.review.session import ANSWERS, NAMES, Cell, Session
-from labelr.review.thumbnails import cached_thumbnail, etag, read_image, size_of
 
 MAX_ITEMS = 500
 """Items in a response, at most."""
+SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
+"""How files begin that browsers show as labelr reads them, and their types."""
+FULL_SIZE = 2048
 
 
 class BadRequestError(LabelrError):
@@ -32,8 +38,6 @@ class Api:
 
     def __init__(self, session: Session, queues: Queues, saver: Saver, work: Background) -> None:
         self.session, self.queues, self.saver, self.work = session, queues, saver, work
-
-    # --- reading -----------------------------------------------------------------------------------------------------
 
     def state(self, _: Request) -> Any:
         """All but the images."""
@@ -81,7 +85,7 @@ class Api:
             for label in range(len(target.labels)):
                 at = int(session.when[label, image])
                 when = datetime.fromtimestamp(at, UTC).isoformat() if at else None
-                own = cell(session, label, image, blind=self.queues.blind)
+                own = self.queues.cell(label, image)
                 cells.append({"label": label, **own, "when": when if own["answer"] else None})
         return {"image": image, "name": target.names[image], "width": width, "height": height, "cells": cells}
 
@@ -111,8 +115,6 @@ class Api:
         path = target.root / target.names[self._image(request)]
         content, kind = read_image(path, target.options.max_pixels)
         return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
-
-    # --- changing ----------------------------------------------------------------------------------------------------
 
     def answer(self, body: Mapping[str, Any]) -> Any:
         """Keeps answers."""
@@ -151,8 +153,6 @@ class Api:
             "running": work.running, "progress": work.progress, "line": work.line, "error": work.error or None,
             "done": work.done, "revision": self.session.revision,
         }  # fmt: skip
-
-    # --- parts -------------------------------------------------------------------------------------------------------
 
     def _labels(self) -> list[dict[str, Any]]:
         target = self.session.target
@@ -213,3 +213,63 @@ def _in_range(value: Any, limit: int | None, name: str) -> int:
     if limit is not None and int(text) >= limit:
         raise NotFoundError(f"there is no {name} {text}")
     return int(text)
+
+
+def etag(path: Path, size: int) -> str:
+    """What changes when the file does, as an ETag."""
+    try:
+        status = path.stat()
+    except OSError:
+        return '""'
+    return f'"{size}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"'
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raises LabelrError with the name of an image that cannot be opened."""
+    try:
+        yield
+    except (UnreadableError, OSError) as error:
+        raise LabelrError(f"{path.name}: {error}") from error
+
+
+def cached_thumbnail(path: Path, size: int, max_pixels: int) -> bytes:
+    """A picture whose longer edge is `size`, as JPEG. Raises LabelrError if the image cannot be opened."""
+    with _naming(path), open_file(path) as file:
+        digest = content_digest(file)
+    content = thumbnails.get(digest, size)
+    if content is None:
+        content = _as_jpeg(path, size, max_pixels)
+        thumbnails.put(digest, size, content)
+    return content
+
+
+def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Width and height of an upright image; 0 where it does not open."""
+    try:
+        with open_file(path) as file:
+            decoded = decode(file, 32, max_pixels=max_pixels, value_range="own")
+    except UnreadableError:
+        return 0, 0
+    return decoded.width, decoded.height
+
+
+def read_image(path: Path, max_pixels: int) -> tuple[bytes, str]:
+    """An image as a browser can show it, and its type: the file itself, or a picture of it.
+
+    Raises:
+        LabelrError: If it cannot be opened.
+    """
+    with _naming(path), open_file(path) as file:
+        head = file.read(12)
+        kind = next((kind for start, kind in SHOWN.items() if head.startswith(start)), "")
+        if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+            kind = "image/webp"
+        if kind:
+            return head + file.read(), kind
+    return _as_jpeg(path, FULL_SIZE, max_pixels), "image/jpeg"
+
+
+def _as_jpeg(path: Path, size: int, max_pixels: int) -> bytes:
+    with _naming(path):
+        return thumbnails.encode_jpeg(read_thumbnail(path, size, max_pixels=max_pixels, value_range="own"))

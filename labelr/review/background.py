@@ -30,6 +30,8 @@ from labelr.review.session import ConflictError, Session
 
 OF_IMAGES = (*ImageOptions.names(), "images", "max_cells", "cache_limit")
 """Settings that also hold where another table of labels is read than the one that they were given for."""
+COMMAND = "from labelr import __main__, signals; signals.stop_with_parent(); __main__.main()"
+"""A command of labelr that ends when the process that started it does."""
 TAIL = 20
 """Lines of a command that failed in which its error is looked for."""
 T = TypeVar("T")
@@ -92,8 +94,6 @@ class Background:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    # --- near-duplicates ---------------------------------------------------------------------------------------------
-
     def find_duplicates(self) -> None:
         """Starts to look for near-duplicates, unless that was started."""
         with self._lock:
@@ -119,8 +119,6 @@ class Background:
         self._queues.duplicates = [group for group in found.values() if len(group) > 1]
         self._queues.forget()
         self.scanned = 1.0
-
-    # --- predictions -------------------------------------------------------------------------------------------------
 
     def predict(self) -> None:
         """Starts to predict all images with the model."""
@@ -213,7 +211,7 @@ class Background:
         if self._stopped:
             return
         with subprocess.Popen(  # noqa: S603 - labelr itself
-            [sys.executable, "-m", "labelr.review.child", *arguments],
+            [sys.executable, "-c", COMMAND, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
         ) as self._process:  # fmt: skip
             for line in self._process.stdout or ():
@@ -223,8 +221,6 @@ class Background:
         if self._process.returncode and not self._stopped:
             said = next((line for line in last if line.startswith("Error: ")), "")
             raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
-
-    # --- training ----------------------------------------------------------------------------------------------------
 
     def _train(self) -> None:
         from labelr.model import store

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labelr.review.session import NAMES, Rows, Session
 from labelr.review.targets import NO, NONE, YES
-from labelr.scoring.suspects import find_suspects
+from labelr.scoring.metrics import find_suspects
 
 MAX_CELLS = 12
 """Cells of an image that a list shows, at most."""
@@ -93,10 +93,10 @@ class Queues:
         """What the page shows of some images of a queue."""
         with self.session.lock:
             if queue == "sweep" and label is not None:
-                values = self.session.values(label)
+                values = self.session.answers[label] if self.blind else self.session.values(label)
                 return [
-                    {"image": image, "name": self.session.target.names[image], **self._cell(label, image)}
-                    | {"value": self._value(int(values[image]), label, image)}
+                    {"image": image, "name": self.session.target.names[image], **self.cell(label, image)}
+                    | {"value": {YES: True, NO: False}.get(int(values[image]))}
                     for image in images.tolist()
                 ]
             return [self._item(queue, label, image) for image in images.tolist()]
@@ -125,8 +125,6 @@ class Queues:
         found = np.flatnonzero(is_open[start:])
         return start + int(found[0]) if len(found) else None
 
-    # --- orders ------------------------------------------------------------------------------------------------------
-
     def _whole(self, queue: str, label: int | None) -> Rows:
         session, count = self.session, len(self.session.target.names)
         if queue == "unreviewed":
@@ -135,8 +133,8 @@ class Queues:
         if key not in self._cached:
             if queue == "uncertain" and not self.blind:
                 found = self._uncertain(label)
-            elif queue == "sweep" and label is not None and not self.blind:
-                found = self._sweep(label)
+            elif queue == "sweep" and label is not None and not self.blind:  # from the most to the least probable
+                found = np.argsort(-self._ranks(label), kind="stable")
             elif queue in ("suspects", "duplicates"):
                 found = np.array(list(self._asked(queue)), np.int64)
             else:
@@ -147,11 +145,6 @@ class Queues:
                 self._cached.pop(next(iter(self._cached)))
             self._cached[key] = found
         return self._cached[key]  # type: ignore[no-any-return]
-
-    def _sweep(self, label: int) -> Rows:
-        """The images from the most to the least probable."""
-        order: Rows = np.argsort(-self._ranks(label), kind="stable")
-        return order
 
     def _ranks(self, label: int) -> NDArray[np.float64]:
         """The probability of a label for each image; where there is none, what is given counts as one."""
@@ -172,17 +165,15 @@ class Queues:
         certain: Rows = order[np.isfinite(nearest[order])]
         return certain
 
-    def _distance(self, label: int, images: Any) -> NDArray[np.float64]:
-        """How far the log-odds of a label are from those of its threshold."""
+    def _distance(self, labels: Any, images: Any) -> NDArray[np.float64]:
+        """How far the log-odds of a label, or of all for an image, are from those of the threshold."""
         target = self.session.target
         assert target.probs is not None  # noqa: S101 - for mypy
-        return np.abs(_log_odds(target.probs[label, images]) - _log_odds(target.thresholds[label]))
-
-    # --- questions ---------------------------------------------------------------------------------------------------
+        return np.abs(_log_odds(target.probs[labels, images]) - _log_odds(target.thresholds[labels]))
 
     def _item(self, queue: str, label: int | None, image: int) -> dict[str, Any]:
         target, item = self.session.target, self._questions(queue, label, image)
-        cells = [[each, *self._cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
+        cells = [[each, *self.cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
         return {"image": image, "name": target.names[image], "cells": cells, "reason": item.reason}
 
     def _questions(self, queue: str, label: int | None, image: int) -> Item:
@@ -191,7 +182,7 @@ class Queues:
             return self._asked(queue)[image]
         target = self.session.target
         if queue == "uncertain" and target.probs is not None and not self.blind:
-            distances = np.abs(_log_odds(target.probs[:, image]) - _log_odds(target.thresholds))
+            distances = self._distance(slice(None), image)
             near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
             return Item(image, near.tolist() if label is None else [label])
         values = self.session.answers[:, image] if self.blind else self.session.values(slice(None), image)
@@ -245,15 +236,16 @@ class Queues:
                 found[image] = Item(image, differ, f"looks like {others[0]}{more}")
         return found
 
-    # --- cells and names ---------------------------------------------------------------------------------------------
-
-    def _cell(self, label: int, image: int) -> dict[str, Any]:
-        return cell(self.session, label, image, blind=self.blind)
-
-    def _value(self, code: int, label: int, image: int) -> bool | None:
-        if self.blind:
-            code = int(self.session.answers[label, image])
-        return {YES: True, NO: False}.get(code)
+    def cell(self, label: int, image: int) -> dict[str, Any]:
+        """What is known of a cell, ready for JSON: ``prob``, ``given`` and ``answer``."""
+        target = self.session.target
+        prob = np.nan if self.blind or target.probs is None else float(target.probs[label, image])
+        given = NONE if self.blind else int(target.given[label, image])
+        return {
+            "prob": None if np.isnan(prob) else prob,  # in full, for the page compares
+            "given": None if given == NONE else given,
+            "answer": NAMES[int(self.session.answers[label, image])],
+        }
 
     def _passing(self, chosen: Filter) -> NDArray[np.bool_]:
         """Which images pass a filter, shape ``(N,)``."""
@@ -276,18 +268,6 @@ class Queues:
                 found[folder] += count
                 folder = folder.rpartition("/")[0]  # noqa: PLW2901
         return sorted(folder for folder, _ in found.most_common(MAX_FOLDERS))
-
-
-def cell(session: Session, label: int, image: int, *, blind: bool) -> dict[str, Any]:
-    """What is known of a cell, ready for JSON: ``prob``, ``given`` and ``answer``."""
-    target = session.target
-    prob = None if blind or target.probs is None else float(target.probs[label, image])
-    given = int(target.given[label, image])
-    return {
-        "prob": None if prob is None or np.isnan(prob) else prob,  # in full, for the page compares
-        "given": None if blind or given == NONE else given,
-        "answer": NAMES[int(session.answers[label, image])],
-    }
 
 
 def _log_odds(probs: Any) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """The state of a review: what is given, predicted and answered, in arrays; undo and redo."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import RLock
@@ -40,6 +40,10 @@ class Step(NamedTuple):
     before: Codes
     after: Codes
     skipped: frozenset[tuple[str, str]] = frozenset()
+
+    def cells(self) -> Iterator[tuple[int, int]]:
+        """The label and the image of each cell."""
+        return zip(self.labels.tolist(), self.images.tolist(), strict=True)
 
 
 class ConflictError(LabelrError):
@@ -80,15 +84,13 @@ class Session:
         self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
         self._learnable: dict[int, bool] = {}
-        self._image_of: dict[str, int] = {}
+        self._image_of = {name: number for number, name in enumerate(target.names)}
         self.refresh()
 
     @property
     def revision(self) -> int:
         """The number of changes so far."""
         return len(self.log)
-
-    # --- entries -----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Applies what other processes have answered."""
@@ -141,7 +143,7 @@ class Session:
 
     def _step(self, cells: Iterable[Sequence[Any]]) -> Step:
         """The step of some cells of an entry: image, label and answer by name. Others are skipped."""
-        images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
+        images, label_of = self._image_of, self._label_of()
         known, skipped = [], set()
         for name, label, answer, given in cells:
             if label not in label_of and is_wanted(label, self.target.options):
@@ -156,10 +158,8 @@ class Session:
         labels, numbers, after = np.array(known, np.int64).reshape(-1, 3).T
         return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8), frozenset(skipped))
 
-    def _images(self) -> Mapping[str, int]:
-        if not self._image_of:
-            self._image_of = {name: number for number, name in enumerate(self.target.names)}
-        return self._image_of
+    def _label_of(self) -> dict[str, int]:
+        return {label: number for number, label in enumerate(self.target.labels)}
 
     def _add_label(self, name: str) -> int:
         """Adds a label of which nothing is known, unless there is one of this name; returns its number."""
@@ -175,8 +175,6 @@ class Session:
         if target.probs is not None:
             target.probs = np.concatenate([target.probs, np.full_like(blank, np.nan, np.float32)])
         return len(target.labels) - 1
-
-    # --- what people do ----------------------------------------------------------------------------------------------
 
     def answer(self, cells: Sequence[Cell]) -> list[Cell]:
         """Keeps answers as one step, on disk when this returns; those that change nothing are left out.
@@ -229,12 +227,11 @@ class Session:
             self.refresh()
             yield
 
-    # --- the label file ----------------------------------------------------------------------------------------------
-
-    @property
     def is_pending(self) -> bool:
-        """Whether the label file lacks answers that can be written into it."""
-        return self.saved_at != self.revision or bool(self._known(self._left))
+        """Whether the label file lacks answers, of any process, that can be written into it."""
+        with self.lock:
+            self.refresh()
+            return self.saved_at != self.revision or bool(self._known(self._left))
 
     def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
         """Notes that the label file holds the answers up to a revision, and its SHA-256 then.
@@ -260,7 +257,7 @@ class Session:
 
     def _known(self, cells: Iterable[tuple[str, str]]) -> set[tuple[int, int]]:
         """Cells by label and image, of their names; without those that this review leaves out."""
-        images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
+        images, label_of = self._image_of, self._label_of()
         return {(label_of[label], images[name]) for name, label in cells if name in images and label in label_of}
 
     def wanted(self, cell: Cell) -> int:
@@ -285,9 +282,7 @@ class Session:
         left, num_again, num_dropped = self._known(self._left), 0, 0
         saved: dict[tuple[int, int], int] = {}
         for step in reversed(self.log[self.saved_at :]):
-            saved |= zip(
-                zip(step.labels.tolist(), step.images.tolist(), strict=True), step.before.tolist(), strict=True
-            )
+            saved |= zip(step.cells(), step.before.tolist(), strict=True)
         for cell in self.changes(0):
             key, found = (cell.label, cell.image), int(self.target.given[cell.label, cell.image])
             before = saved.get(key, cell.answer)
@@ -307,12 +302,10 @@ class Session:
         self.forget_counts()
         return num_again, num_dropped
 
-    # --- what they see -----------------------------------------------------------------------------------------------
-
     def changes(self, since: int) -> list[Cell]:
         """The cells that changed since a revision, with their present answers."""
         steps = self.log[max(0, since) :]
-        cells = {cell for step in steps for cell in zip(step.labels.tolist(), step.images.tolist(), strict=True)}
+        cells = {cell for step in steps for cell in step.cells()}
         return [Cell(label, image, int(self.answers[label, image])) for label, image in sorted(cells)]
 
     def values(self, labels: Any, images: Any = slice(None)) -> Codes:

@@ -142,9 +142,6 @@ def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -
     return target
 
 
-# --- the output of `labelr tag` --------------------------------------------------------------------------------------
-
-
 def read_output(folder: Path, options: ReadOptions) -> Target:
     """The images that `labelr tag` tagged, with their probabilities; given is what ``labels.csv`` says otherwise."""
     settings, names, all_probs, predicted = read_results(folder)
@@ -211,9 +208,6 @@ def _read_given(path: Path, names: Sequence[str], labels: Sequence[str], options
     return given
 
 
-# --- a labelled data set ---------------------------------------------------------------------------------------------
-
-
 def read_data(folder: Path, options: ReadOptions) -> Target:
     """The images of a labelled data set, those without a known label included.
 
@@ -246,9 +240,6 @@ def reviewed_source(folder: Path) -> Path | None:
 def to_codes(targets: NDArray[np.floating]) -> Codes:
     """YES, NO or NONE for targets of 1, 0 and NaN, in the same shape."""
     return np.where(np.isnan(targets), NONE, targets).astype(np.int8)
-
-
-# --- tables of images to look at -------------------------------------------------------------------------------------
 
 
 def _read_listed(path: Path, options: ReadOptions) -> Listed:

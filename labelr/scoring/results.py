@@ -20,8 +20,7 @@ from labelr.model.info import DAMAGED_HINT
 from labelr.model.predictor import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring import bootstrap, metrics
-from labelr.scoring.metrics import METRIC_NAMES, FloatArray
-from labelr.scoring.suspects import Suspects, find_suspects
+from labelr.scoring.metrics import METRIC_NAMES, FloatArray, Suspects, find_suspects
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD, Thresholds
 
 if TYPE_CHECKING:

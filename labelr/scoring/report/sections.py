@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelr.data.images import UNKNOWN_RANGE, Pixels, UnreadableError, read_thumbnail
@@ -17,7 +16,6 @@ from labelr.data.thumbnails import QUALITIES_OF_SMALL, encode_jpeg
 from labelr.data.value_range import ValueRange
 from labelr.errors import pluralize
 from labelr.model.calibration import decide
-from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts, svg
 from labelr.scoring.report.charts import History, last_value
 from labelr.scoring.report.text import percent
@@ -53,6 +51,7 @@ OVERFITTING = (
     "(overfitting). The last gap is {gap:.2f}. Training images are augmented and therefore harder, which can make the "
     "gap negative. Scores use a threshold of 0.5 and are computed before calibration."
 )
+PAIR_MAP = "the darker a cell, the more images have both labels."
 
 
 class Thumbnail(NamedTuple):
@@ -236,14 +235,10 @@ def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
     if len(shown) < len(evaluation.labels):
         text += f" The heat maps show the {len(shown)} most frequent labels."
     maps = [
-        (title, _pair_map(counts[np.ix_(shown, shown)], [names[index] for index in shown], title))
+        (title, svg.heat_map(counts[np.ix_(shown, shown)], [names[index] for index in shown], f"{title}: {PAIR_MAP}"))
         for title, counts in (("Given", given), ("Predicted", predicted))
     ]
     return {"text": text, "rows": rows[:PAIR_ROWS], "maps": maps}
-
-
-def _pair_map(counts: FloatArray, names: list[str], title: str) -> Markup:
-    return svg.heat_map(counts, names, f"{title}: the darker a cell, the more images have both labels.")
 
 
 def calibration(evaluation: Evaluation) -> dict[str, Any] | None:
