@@ -165,9 +165,7 @@ def _log(text: str, prefix: str = "") -> None:
     except OSError as error:
         if not _session.log_failed:
             _session.log_failed = True  # which ends the recursion; a later line may be written again
-            show_note(
-                f"cannot write the log {_session.log_file}: {error.strerror}", prefix="Warning: ", style="warning"
-            )
+            show_warning(f"cannot write the log {_session.log_file}: {error.strerror}")
 
 
 def _append(path: Path, text: str) -> None:
@@ -186,8 +184,8 @@ class _LogHandler(logging.Handler):
     """Shows log messages, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix, style = ("Warning: ", "warning") if record.levelno >= logging.WARNING else ("", "")
-        show_note(record.getMessage(), prefix=prefix, style=style)
+        show = show_warning if record.levelno >= logging.WARNING else show_note
+        show(record.getMessage())
 
 
 @contextmanager
@@ -396,11 +394,17 @@ def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = std
         to.print(line, soft_wrap=not (wrap and to.is_terminal))
 
 
-def show_sentence(text: str) -> None:
-    """Prints a sentence to stderr unless `--quiet`, broken between words where a terminal is too narrow."""
-    _log(text)
-    if not _session.quiet:
-        stderr.print(visible(text), soft_wrap=not stderr.is_terminal)
+def show_warning(text: str) -> None:
+    """Prints a warning to stderr."""
+    show_note(text, prefix="Warning: ", style="warning")
+
+
+def show_problems(problems: Sequence[str]) -> None:
+    """Prints what needs attention to stdout."""
+    for problem in problems:
+        show_note(problem, prefix="Attention: ", style="warning", to=stdout)
+    if not problems:
+        show_note("Nothing needs attention.", to=stdout)
 
 
 def can_ask() -> bool:

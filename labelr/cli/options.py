@@ -38,16 +38,20 @@ EXIT_ATTENTION = 3
 """The exit code of a command that finished, but found something that needs attention."""
 
 
-class Command(TyperCommand):
-    """A command that refuses a second value of an option that takes one, where Typer would use the last.
-
-    Its ``--help`` shows only what says something; see `_simplified`.
-    """
+class _WithShortHelp:
+    """A command or group whose ``--help`` shows only what says something, in the colours of labelr."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As Typer's."""
-        _set_colours()
-        super(Command, _simplified(self, ctx)).format_help(ctx, formatter)
+        from typer import rich_utils  # what it colours with is slow to import
+
+        vars(rich_utils).update(console.HELP_STYLES)
+        parent: Any = super(_WithShortHelp, _simplified(self, ctx))
+        parent.format_help(ctx, formatter)
+
+
+class Command(_WithShortHelp, TyperCommand):
+    """A command that refuses a second value of an option that takes one, where Typer would use the last."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """As Typer's."""
@@ -124,11 +128,11 @@ def _warn_of_unknown_variables(context: Any) -> None:
         if option != name and option not in known:
             hint = suggest(option, known.values(), known)
             note = f"{name} is ignored: `{context.command_path}` has no such option"
-            console.show_note(note + f"; {hint}" * bool(hint), prefix="Warning: ", style="warning")
+            console.show_warning(f"{note}; {hint}" if hint else note)
 
 
-class Group(TyperGroup):
-    """A group of commands whose ``--help`` shows only what says something; see `_simplified`."""
+class Group(_WithShortHelp, TyperGroup):
+    """A group of commands."""
 
     def get_params(self, ctx: Any) -> Any:
         """The options, all of them switches, with their default: without one, Typer would import pydantic (0.2 s)."""
@@ -136,18 +140,6 @@ class Group(TyperGroup):
         for parameter in parameters:
             parameter.default = parameter.default or False
         return parameters
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As Typer's."""
-        _set_colours()
-        super(Group, _simplified(self, ctx)).format_help(ctx, formatter)
-
-
-def _set_colours() -> None:
-    """Has Typer use the colours of labelr; what it colours them with is slow to import."""
-    from typer import rich_utils
-
-    vars(rich_utils).update(console.HELP_STYLES)
 
 
 def _simplified(command: Any, context: Any) -> Any:
@@ -173,9 +165,7 @@ def _simplified(command: Any, context: Any) -> Any:
 
 def epilog(examples: str) -> str:
     """What ends the help of a command: lines that show how it is used, each on a line of its own."""
-    lines = [
-        f"[default]  {escape(line)}[/]" for line in examples.splitlines()
-    ]  # Typer would remove indents from a text
+    lines = [f"[default]  {escape(line)}[/]" for line in examples.splitlines()]  # Typer removes indents from a text
     return "\n".join(["Examples:", *lines]) if lines else ""
 
 
@@ -223,6 +213,11 @@ def argument(metavar: str, help: str, find: completion.Find | None = None, **det
     return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete, **details)
 
 
+def model_option(help: str, metavar: str = "NAME|DIR") -> Any:
+    """The option ``--model``, whose value shells complete."""
+    return option("--model", help, "Model", metavar=metavar, find=completion.models)
+
+
 def filled_path(text: str) -> Path:
     """A path or an address; raises SettingError for an empty text, as of an unset variable of a shell."""
     if not text:
@@ -235,13 +230,7 @@ Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
     str | None,
-    option(
-        "--model",
-        "Name or directory of a model. Default: that of `labelr models default`, else the newest.",
-        "Model",
-        metavar="NAME|DIR",
-        find=completion.models,
-    ),
+    model_option("Name or directory of a model. Default: that of `labelr models default`, else the newest."),
 ]
 Config = Annotated[
     Path | None,
@@ -284,13 +273,7 @@ LogFile = Annotated[
 
 
 class Printing(NamedTuple):
-    """How a command prints, by options that all commands have.
-
-    Attributes:
-        json: Whether its result is printed as JSON.
-        quiet: Whether warnings and errors alone are shown.
-        verbose: Whether more details are shown.
-    """
+    """How a command prints, by options that all commands have."""
 
     json: Annotated[bool, option("--json", "Print the result as JSON.")]
     quiet: Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
@@ -300,12 +283,14 @@ class Printing(NamedTuple):
         """Shows progress, notes and warnings while the command works; see `console.session`."""
         return console.session(quiet=self.quiet, verbose=self.verbose)
 
-    def show(self, result: Any, line: str) -> None:
-        """Prints a result as JSON, or else as a line."""
+    def show(self, result: Any, otherwise: str | Callable[[Any], None]) -> None:
+        """Prints a result as JSON, or else a line, or else what a function prints of the result."""
         if self.json:
             console.show_json(result)
+        elif isinstance(otherwise, str):
+            console.show_line(otherwise)
         else:
-            console.show_line(line)
+            otherwise(result)
 
 
 def takes_settings(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from labelr import console
-from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError
@@ -19,14 +18,7 @@ Data = Annotated[
     opt.option("--data", "Data set that a table of suspects is of. Default: its folder.", "Data", metavar="DIR"),
 ]
 Model = Annotated[
-    str | None,
-    opt.option(
-        "--model",
-        "Model whose predictions to show. Default: the one that tagged, or none.",
-        "Model",
-        metavar="NAME|DIR",
-        find=completion.models,
-    ),
+    str | None, opt.model_option("Model whose predictions to show. Default: the one that tagged, or none.")
 ]
 Refit = Annotated[
     bool, opt.option("--refit", "Train the model again on the answers so far, in the background.", "Model")

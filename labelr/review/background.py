@@ -23,6 +23,7 @@ from labelr.data.label_table import relative_name
 from labelr.data.scan import scan_images
 from labelr.errors import LabelrError, preview
 from labelr.fields import option_of
+from labelr.model import store
 from labelr.progress import Description, Total
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
@@ -67,8 +68,6 @@ class Background:
 
     def _find_kind(self, model: str) -> tuple[str | None, str]:
         """How the model can be trained again: its head or all of it; None if it cannot, with the reason."""
-        from labelr.model import store
-
         if not model:
             return None, "name a model with `--model`"
         try:
@@ -168,8 +167,6 @@ class Background:
 
     def _predict(self) -> None:
         """Has `labelr tag` predict all images: a process of its own, so that the page needs no PyTorch."""
-        from labelr.model import store
-
         target, model = self._session.target, self.model
         if model is None:
             raise LabelrError(self.reason)
@@ -223,8 +220,6 @@ class Background:
             raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
 
     def _train(self) -> None:
-        from labelr.model import store
-
         self._saver.save()
         target, model = self._session.target, self.model
         assert model is not None  # noqa: S101 - for mypy
@@ -263,7 +258,5 @@ class Background:
 
 def _free_name(model: Path) -> str:
     """A name for a model that is made of another one, which no model has."""
-    from labelr.model import store
-
     base = re.sub(r"-reviewed(-\d+)?$", "", model.name) + "-reviewed"
     return next(name for name in store.numbered_names(base) if not os.path.lexists(store.models_folder() / name))

@@ -7,19 +7,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from labelr import serialization
-from labelr.config import ReadOptions
 from labelr.data.formats import tags, wide
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark, may_be_ours
 from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
 from labelr.errors import LabelrError
-from labelr.review.targets import NO, NONE, YES
+from labelr.review.targets import NO, NONE, YES, Target
 
 TAGS = 'tags in the column "'
 """How the description of a table of tags begins."""
@@ -46,11 +44,12 @@ class TableFile:
         LabelrError: If it cannot be read.
     """
 
-    def __init__(self, path: Path, images: Path, layout: str, options: ReadOptions, matched: Mapping[str, str]) -> None:
-        self.path, self._options = path, options
-        raw = read_bytes(path, Limits(options.max_cells, path))
+    def __init__(self, target: Target) -> None:
+        assert target.source is not None  # noqa: S101 - for mypy
+        self.path, self._options, layout = target.source, target.options, target.layout
+        raw = read_bytes(self.path, Limits(self._options.max_cells, self.path))
         self.digest = hashlib.sha256(raw).hexdigest()
-        source = Source(path, images, options)
+        source = Source(self.path, target.root, self._options)
         if not layout.startswith((wide.DESCRIPTION, TAGS)) or source.is_spreadsheet or source.objects:
             raise NotInPlaceError("is not a CSV of one row for each image")
         self._delimiter = _delimiter_of(source)
@@ -63,11 +62,12 @@ class TableFile:
         if columns.has_repeats or columns.annotator is not None or columns.copies:
             raise NotInPlaceError("has several rows for an image")
         self._table = columns.table
-        self._row_of = {matched[name]: row for row, name in enumerate(columns.names) if name in matched}
+        named = enumerate(columns.names)
+        self._row_of = {target.matched[name]: row for row, name in named if name in target.matched}
         self.is_wide = layout.startswith(wide.DESCRIPTION)
         self._column = -1 if self.is_wide else columns.label_columns[0]
         if self.is_wide:
-            self._marks = wide.read_marks(columns, options)
+            self._marks = wide.read_marks(columns, self._options)
         else:
             self._read_tags()
         self._shift = 0

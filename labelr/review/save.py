@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -57,7 +58,7 @@ class Saver:
         if target.source is None or target.source.is_dir():
             return "" if target.source is None else f"{target.source.name} is a folder"
         try:
-            self._table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
+            self._table = TableFile(target)
         except NotInPlaceError as error:
             return f"{target.source.name} {error.message}"
         target.table = target.source
@@ -150,11 +151,11 @@ class Saver:
 
     def _patch(self, changes: dict[tuple[str, str], int], labels: list[str]) -> str:
         """Replaces cells of the label file as it is now; returns its new digest."""
-        target, table = self._target, self._table
-        assert table is not None and target.source is not None  # noqa: S101, PT018 - for mypy
+        table = self._table
+        assert table is not None  # noqa: S101 - for mypy
         try:
             if table.digest != files.digest(self._path):
-                table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
+                table = TableFile(self._target)
             self._back_up()
             content = table.patched(changes, labels)
         except BaseException:
@@ -284,8 +285,6 @@ def _describe_edit(num_again: int, num_dropped: int) -> str:
 
 def _status(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file does; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    with suppress(OSError):
+        return files.state_of(path)
+    return None

@@ -4,7 +4,7 @@ import json
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -158,12 +158,12 @@ def _error(error: LabelrError, status: int | None = None) -> Response:
     return _json({"error": error.message, "hint": error.hint}, number)
 
 
-def _getting(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """The endpoint of a function of the request."""
+def _endpoint(answer: Callable[[Any], Any], *, reads_body: bool = False) -> Callable[[Request], Any]:
+    """The endpoint of a function of the request, or of the JSON object that it sends."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            result = await run_in_threadpool(read, request)
+            result = await run_in_threadpool(answer, await _body_of(request) if reads_body else request)
         except LabelrError as error:
             return _error(error)
         return result if isinstance(result, Response) else _json(result)
@@ -171,27 +171,19 @@ def _getting(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
     return endpoint
 
 
-def _posting(write: Callable[[Mapping[str, Any]], Any]) -> Callable[[Request], Any]:
-    """The endpoint of a function of the JSON object that a request sends."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            content = bytearray()
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > MAX_BODY:
-                    raise BadRequestError(f"the request is larger than {MAX_BODY:,} bytes")
-            try:
-                body = json.loads(content or b"{}")
-            except (ValueError, RecursionError) as error:
-                raise BadRequestError("expected JSON") from error
-            if not isinstance(body, dict):
-                raise BadRequestError("expected an object")
-            return _json(await run_in_threadpool(write, body))
-        except LabelrError as error:
-            return _error(error)
-
-    return endpoint
+async def _body_of(request: Request) -> dict[str, Any]:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY:
+            raise BadRequestError(f"the request is larger than {MAX_BODY:,} bytes")
+    try:
+        body = json.loads(content or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("expected JSON") from error
+    if not isinstance(body, dict):
+        raise BadRequestError("expected an object")
+    return body
 
 
 def make_app(api: Api, token: str, port: int) -> Guard:
@@ -199,8 +191,8 @@ def make_app(api: Api, token: str, port: int) -> Guard:
     cookie = f"labelr-review-{port}"
 
     async def index(_: Request) -> Response:
-        response = Response((STATIC / "index.html").read_bytes(), media_type="text/html", headers=HEADERS)
-        response.headers["Cache-Control"] = "no-store"
+        headers = {"Cache-Control": "no-store"}
+        response = Response((STATIC / "index.html").read_bytes(), media_type="text/html", headers=headers)
         response.set_cookie(cookie, token, httponly=True, samesite="strict", path="/")
         return response
 
@@ -222,8 +214,8 @@ def make_app(api: Api, token: str, port: int) -> Guard:
         "/api/refit": api.train,
     }  # fmt: skip
     routes = [Route("/", index), Route("/static/{name}", static)]
-    routes += [Route(path, _getting(function)) for path, function in reading.items()]
-    routes += [Route(path, _posting(function), methods=["POST"]) for path, function in writing.items()]
+    routes += [Route(path, _endpoint(answer)) for path, answer in reading.items()]
+    routes += [Route(path, _endpoint(answer, reads_body=True), methods=["POST"]) for path, answer in writing.items()]
     return Guard(_with_headers(Starlette(routes=routes)), token, cookie)
 
 

@@ -231,7 +231,7 @@ class Session:
         """Whether the label file lacks answers, of any process, that can be written into it."""
         with self.lock:
             self.refresh()
-            return self.saved_at != self.revision or bool(self._known(self._left))
+            return self.saved_at != self.revision or bool(self._left_here())
 
     def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
         """Notes that the label file holds the answers up to a revision, and its SHA-256 then.
@@ -252,13 +252,13 @@ class Session:
 
     def unsaved(self) -> dict[tuple[int, int], int]:
         """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
-        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._known(self._left)
+        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._left_here()
         return {key: self.wanted(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
 
-    def _known(self, cells: Iterable[tuple[str, str]]) -> set[tuple[int, int]]:
-        """Cells by label and image, of their names; without those that this review leaves out."""
+    def _left_here(self) -> set[tuple[int, int]]:
+        """The cells of `_left` by the numbers of label and image, without those that this review leaves out."""
         images, label_of = self._image_of, self._label_of()
-        return {(label_of[label], images[name]) for name, label in cells if name in images and label in label_of}
+        return {(label_of[label], images[name]) for name, label in self._left if name in images and label in label_of}
 
     def wanted(self, cell: Cell) -> int:
         """What the label file must say of a cell: the answer, else what it said before there was one."""
@@ -279,7 +279,7 @@ class Session:
         Returns:
             The numbers of answers to be written again, and of those that no longer count.
         """
-        left, num_again, num_dropped = self._known(self._left), 0, 0
+        left, num_again, num_dropped = self._left_here(), 0, 0
         saved: dict[tuple[int, int], int] = {}
         for step in reversed(self.log[self.saved_at :]):
             saved |= zip(step.cells(), step.before.tolist(), strict=True)

@@ -23,6 +23,7 @@ from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.review.journal import Journal
+from labelr.scoring.results import SUSPECT_COLUMNS
 from labelr.serialization import unescape_formula
 
 Codes = NDArray[np.int8]
@@ -32,55 +33,32 @@ FOLDER = ".labelr-review"
 """The folder of journals, beside the table that is written."""
 LABELS_FILE = "labels.csv"
 """The table of labels in the output of `labelr tag`."""
-SUSPECT_COLUMNS = ["filename", "label", "given"]
-"""How the header of a table of suspected label errors begins."""
 MAX_ROWS = 2_000_000
 """Rows of a table of suspects that are read, at most."""
 
 
 @dataclass
 class Target:
-    """N images with L labels that are reviewed.
+    """N images with L labels that are reviewed."""
 
-    Attributes:
-        path: What the user named.
-        root: The folder that `names` are relative to.
-        names: N image files.
-        labels: L label names.
-        given: What the label file says: YES, NO or NONE, shape ``(L, N)``.
-        probs: Probabilities of a model, NaN where there is none, shape ``(L, N)``; None without a model.
-        thresholds: From which a label applies, shape ``(L,)``; NaN where that is unknown.
-        table: The file that answers are written into.
-        source: The label file or folder that was read; None for the output of `labelr tag`.
-        layout: How it was read.
-        options: How the label file is read.
-        data: The folder of the data set; None for the output of `labelr tag`.
-        model: The model that made `probs`; empty if that is unknown.
-        of_model: What the model calls labels that `labelr tag` may have written by other names.
-        matched: The image of each name in the label file.
-        splits: The split of each image; None where the label file has none.
-        suspects: Cells listed in a table of suspects, as indices of image and label, worst first; None without one.
-        uncertain: Images listed in a table of uncertain images; None without one.
-    """
-
-    path: Path
-    root: Path
-    names: list[str]
+    path: Path  # what the user named
+    root: Path  # the folder that `names` are relative to
+    names: list[str]  # of N image files
     labels: list[str]
-    given: Codes
-    table: Path
-    options: ReadOptions
-    probs: NDArray[np.float32] | None = None
-    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    source: Path | None = None
-    data: Path | None = None
-    model: str = ""
-    of_model: Mapping[str, str] = field(default_factory=dict)
-    layout: str = ""
-    matched: Mapping[str, str] = field(default_factory=dict)
-    splits: tuple[str, ...] | None = None
-    suspects: list[tuple[int, int]] | None = None
-    uncertain: list[int] | None = None
+    given: Codes  # (L, N), what the label file says: YES, NO or NONE
+    table: Path  # the file that answers are written into
+    options: ReadOptions  # how the label file is read
+    probs: NDArray[np.float32] | None = None  # (L, N), of a model, NaN where there is none; None without a model
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (L,), NaN where unknown
+    source: Path | None = None  # the label file or folder that was read; None for the output of `labelr tag`
+    data: Path | None = None  # the folder of the data set; None for the output of `labelr tag`
+    model: str = ""  # the one that made `probs`; empty if that is unknown
+    of_model: Mapping[str, str] = field(default_factory=dict)  # its names of labels that may be written by others
+    layout: str = ""  # how the source was read
+    matched: Mapping[str, str] = field(default_factory=dict)  # the image of each name in the label file
+    splits: tuple[str, ...] | None = None  # of each image; None where the label file has none
+    suspects: list[tuple[int, int]] | None = None  # image and label of those in a table, worst first; None without one
+    uncertain: list[int] | None = None  # images in a table of uncertain images; None without one
 
     @property
     def journal(self) -> Path:
@@ -220,12 +198,8 @@ def read_data(folder: Path, options: ReadOptions) -> Target:
     return Target(
         folder, dataset.root, list(dataset.files), labels, np.ascontiguousarray(to_codes(dataset.targets).T),
         beside / REVIEWED_FILE, replace(options, labels=(str(source),)),
-        thresholds=np.full(len(labels), np.nan),
-        source=source,
-        data=folder,
-        layout=dataset.layout,
-        matched=dataset.findings.matched,
-        splits=dataset.named_splits,
+        thresholds=np.full(len(labels), np.nan), source=source, data=folder, layout=dataset.layout,
+        matched=dataset.findings.matched, splits=dataset.named_splits,
     )  # fmt: skip
 
 
@@ -251,7 +225,7 @@ def _read_listed(path: Path, options: ReadOptions) -> Listed:
         if len(rows) > MAX_ROWS:
             raise LabelrError(f"{path} has more than {MAX_ROWS:,} rows", "name a shorter table")
     header = rows[0] if rows else []
-    if header[:3] == SUSPECT_COLUMNS:
+    if header[:3] == list(SUSPECT_COLUMNS[:3]):
         return Listed("suspects", rows[1:])
     if path.name == UNFILLED_FILE and header[:1] == ["filename"]:
         return Listed("uncertain", rows[1:])

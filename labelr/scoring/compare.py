@@ -35,13 +35,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several models on the same images.
+    """Several models on the same images."""
 
-    Attributes:
-        evaluations: Of each model, on the same images and labels.
-    """
-
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[Evaluation, ...]  # of each model, on the same images and labels
 
     @property
     def names(self) -> list[str]:

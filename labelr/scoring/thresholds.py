@@ -41,15 +41,10 @@ Thresholds = NDArray[np.float64]
 
 
 class Goal(NamedTuple):
-    """What thresholds are optimized for: F1, or a minimum precision or recall of each label.
+    """What thresholds are optimized for: F1, or a minimum precision or recall of each label."""
 
-    Attributes:
-        precision: The precision to reach on other images, with some confidence, at the highest recall, or None.
-        recall: The recall to reach at the highest precision, or None.
-    """
-
-    precision: float | None = None
-    recall: float | None = None
+    precision: float | None = None  # to reach on other images, with some confidence, at the highest recall
+    recall: float | None = None  # to reach at the highest precision
 
     def best(self, recall: FloatArray) -> int:
         """The index of the highest threshold that reaches the goal's recall, from those of K ascending ones, ``(K,)``.

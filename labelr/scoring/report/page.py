@@ -36,25 +36,15 @@ TEMPLATE = HERE / "report.html.j2"
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report is made from.
-
-    Attributes:
-        model: The evaluated model.
-        evaluation: Its evaluation on N images.
-        result: The content of ``metrics.json``; with folds it holds means, unlike `evaluation`.
-        images: Which images these are, as a phrase such as ``of the test split, which ...``.
-        checked: The evaluation on the images whose labels are checked for errors, which may be more.
-        checked_images: Which images these are, as a phrase.
-        seen_in_training: Whether the model was trained on some of the N images, or its thresholds were.
-    """
+    """What a report is made from."""
 
     model: Model
-    evaluation: Evaluation
-    result: dict[str, Any]
-    images: str
-    checked: Evaluation
-    checked_images: str
-    seen_in_training: bool = False
+    evaluation: Evaluation  # of the model on N images
+    result: dict[str, Any]  # the content of metrics.json; with folds it holds means, unlike `evaluation`
+    images: str  # which images these are, as a phrase such as "of the test split, which ..."
+    checked: Evaluation  # on the images whose labels are checked for errors, which may be more
+    checked_images: str  # which images these are, as a phrase
+    seen_in_training: bool = False  # whether the model was trained on some of the N images, or its thresholds were
 
     @cached_property
     def history(self) -> History:
