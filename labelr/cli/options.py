@@ -39,15 +39,31 @@ EXIT_ATTENTION = 3
 
 
 class _WithShortHelp:
-    """A command or group whose ``--help`` shows only what says something, in the colours of labelr."""
+    """A command or group whose ``--help`` has no types of switches and of arguments, and joined names of a switch.
+
+    A column of its own for these is too wide. A switch that is off by default is shown without the name that turns it
+    off. Options without a panel come last.
+    """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As Typer's."""
+        """As Typer's, in the colours of labelr."""
         from typer import rich_utils  # what it colours with is slow to import
 
         vars(rich_utils).update(console.HELP_STYLES)
-        parent: Any = super(_WithShortHelp, _simplified(self, ctx))
-        parent.format_help(ctx, formatter)
+        command: Any = copy(self)
+        command.params = [copy(parameter) for parameter in command.params]
+        for parameter in command.get_params(ctx):
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda **_: None
+                continue
+            parameter.rich_help_panel = parameter.rich_help_panel or GENERAL
+            if parameter.is_flag:
+                parameter.metavar = ""
+                if parameter.secondary_opts and parameter.default is not False:
+                    parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
+                parameter.secondary_opts = []
+        shown: Any = super(_WithShortHelp, command)
+        shown.format_help(ctx, formatter)
 
 
 class Command(_WithShortHelp, TyperCommand):
@@ -140,27 +156,6 @@ class Group(_WithShortHelp, TyperGroup):
         for parameter in parameters:
             parameter.default = parameter.default or False
         return parameters
-
-
-def _simplified(command: Any, context: Any) -> Any:
-    """A copy of a command for its help: without types of switches and of arguments, and with joined names of a switch.
-
-    A column of its own for these is too wide. A switch that is off by default is shown without the name that turns it
-    off. Options without a panel come last.
-    """
-    command = copy(command)
-    command.params = [copy(parameter) for parameter in command.params]
-    for parameter in command.get_params(context):
-        if parameter.param_type_name == "argument":
-            parameter.display_type_rich = lambda **_: None
-            continue
-        parameter.rich_help_panel = parameter.rich_help_panel or GENERAL
-        if parameter.is_flag:
-            parameter.metavar = ""
-            if parameter.secondary_opts and parameter.default is not False:
-                parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
-            parameter.secondary_opts = []
-    return command
 
 
 def epilog(examples: str) -> str:

@@ -38,19 +38,20 @@ class Api:
 
     def __init__(self, session: Session, queues: Queues, saver: Saver, work: Background) -> None:
         self.session, self.queues, self.saver, self.work = session, queues, saver, work
+        self.target = session.target
 
     def state(self, _: Request) -> Any:
         """All but the images."""
-        session, target = self.session, self.session.target
+        session = self.session
         with session.lock:
             session.refresh()
             return {
-                "title": target.path.resolve().name,
-                "target": str(target.path),
+                "title": self.target.path.resolve().name,
+                "target": str(self.target.path),
                 "writes": self.saver.writes,
                 "read_only": session.read_only,
                 "blind": self.queues.blind,
-                "images": len(target.names),
+                "images": len(self.target.names),
                 "labels": self._labels(),
                 "folders": self.queues.folders,
                 "queues": [{**self.queues.describe(queue), **self._scanned(queue)} for queue in TITLES],
@@ -78,16 +79,16 @@ class Api:
     def image(self, request: Request) -> Any:
         """All labels of an image."""
         image = self._image(request)
-        session, target = self.session, self.session.target
-        width, height = size_of(target.root / target.names[image], target.options.max_pixels)
+        session = self.session
+        width, height = size_of(self.target.root / self.target.names[image], self.target.options.max_pixels)
         with session.lock:
             cells = []
-            for label in range(len(target.labels)):
+            for label in range(len(self.target.labels)):
                 at = int(session.when[label, image])
                 when = datetime.fromtimestamp(at, UTC).isoformat() if at else None
                 own = self.queues.cell(label, image)
                 cells.append({"label": label, **own, "when": when if own["answer"] else None})
-        return {"image": image, "name": target.names[image], "width": width, "height": height, "cells": cells}
+        return {"image": image, "name": self.target.names[image], "width": width, "height": height, "cells": cells}
 
     def changes(self, request: Request) -> Any:
         """What changed since a revision, in this process and in others."""
@@ -100,20 +101,18 @@ class Api:
     def thumbnail(self, request: Request) -> Response:
         """A small picture of an image."""
         size = 160 if request.query_params.get("size") == "160" else 320
-        target = self.session.target
-        path = target.root / target.names[self._image(request)]
+        path = self.target.root / self.target.names[self._image(request)]
         tag = etag(path, size)
         headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        content = cached_thumbnail(path, size, target.options.max_pixels)
+        content = cached_thumbnail(path, size, self.target.options.max_pixels)
         return Response(content, media_type="image/jpeg", headers=headers)
 
     def picture(self, request: Request) -> Response:
         """An image as a browser can show it."""
-        target = self.session.target
-        path = target.root / target.names[self._image(request)]
-        content, kind = read_image(path, target.options.max_pixels)
+        path = self.target.root / self.target.names[self._image(request)]
+        content, kind = read_image(path, self.target.options.max_pixels)
         return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
 
     def answer(self, body: Mapping[str, Any]) -> Any:
@@ -155,10 +154,9 @@ class Api:
         }  # fmt: skip
 
     def _labels(self) -> list[dict[str, Any]]:
-        target = self.session.target
         return [
             {"name": name, "threshold": None if math.isnan(limit) else limit, **self.session.counts(label)}
-            for label, (name, limit) in enumerate(zip(target.labels, target.thresholds.tolist(), strict=True))
+            for label, (name, limit) in enumerate(zip(self.target.labels, self.target.thresholds.tolist(), strict=True))
         ]
 
     def _refit(self) -> dict[str, Any]:
@@ -188,11 +186,11 @@ class Api:
             raise NotFoundError(f"there is no queue {queue!r}")
         label = None
         if query.get("label") or queue == "sweep":
-            label = self._number(request, "label", len(self.session.target.labels))
+            label = self._number(request, "label", len(self.target.labels))
         return queue, label, self.queues.order(queue, label, Filter(query.get("folder", ""), query.get("text", "")))
 
     def _image(self, request: Request) -> int:
-        return _in_range(request.path_params["number"], len(self.session.target.names), "image")
+        return _in_range(request.path_params["number"], len(self.target.names), "image")
 
     def _number(self, request: Request, name: str, limit: int | None, default: int = 0) -> int:
         return _in_range(request.query_params.get(name) or default, limit, name)
@@ -200,9 +198,8 @@ class Api:
     def _cell(self, row: Any) -> Cell:
         if not isinstance(row, dict) or row.get("answer") not in list(ANSWERS):  # it may have no hash
             raise BadRequestError("answers: expected objects with image, label and answer")
-        target = self.session.target
-        image = _in_range(row.get("image"), len(target.names), "image")
-        return Cell(_in_range(row.get("label"), len(target.labels), "label"), image, ANSWERS[row["answer"]])
+        image = _in_range(row.get("image"), len(self.target.names), "image")
+        return Cell(_in_range(row.get("label"), len(self.target.labels), "label"), image, ANSWERS[row["answer"]])
 
 
 def _in_range(value: Any, limit: int | None, name: str) -> int:

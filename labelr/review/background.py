@@ -142,7 +142,7 @@ class Background:
             return self.reason
         session = self._session
         with session.lock:
-            number_of = {label: number for number, label in enumerate(session.target.labels)}
+            number_of = session.label_of()
             lost = [each for each in self._labels if each not in number_of or not session.is_learnable(number_of[each])]
         return f"it needs a yes and a no for each of its labels, and lacks one for {preview(lost)}" if lost else ""
 

@@ -216,22 +216,7 @@ def make_app(api: Api, token: str, port: int) -> Guard:
     routes = [Route("/", index), Route("/static/{name}", static)]
     routes += [Route(path, _endpoint(answer)) for path, answer in reading.items()]
     routes += [Route(path, _endpoint(answer, reads_body=True), methods=["POST"]) for path, answer in writing.items()]
-    return Guard(_with_headers(Starlette(routes=routes)), token, cookie)
-
-
-def _with_headers(app: ASGIApp) -> ASGIApp:
-    """The application whose responses all have `HEADERS`."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    return wrapped
+    return Guard(Starlette(routes=routes), token, cookie)
 
 
 class Server:
@@ -257,7 +242,7 @@ class Server:
         """Starts to serve."""
         self._app = make_app(api, self.token, self.port)
         config = uvicorn.Config(
-            self._app, access_log=False, log_config=None, lifespan="off", http="h11",
+            self._app, headers=list(HEADERS.items()), access_log=False, log_config=None, lifespan="off", http="h11",
             ws="none", server_header=False, proxy_headers=False, loop="asyncio", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -143,7 +143,7 @@ class Session:
 
     def _step(self, cells: Iterable[Sequence[Any]]) -> Step:
         """The step of some cells of an entry: image, label and answer by name. Others are skipped."""
-        images, label_of = self._image_of, self._label_of()
+        images, label_of = self._image_of, self.label_of()
         known, skipped = [], set()
         for name, label, answer, given in cells:
             if label not in label_of and is_wanted(label, self.target.options):
@@ -158,7 +158,8 @@ class Session:
         labels, numbers, after = np.array(known, np.int64).reshape(-1, 3).T
         return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8), frozenset(skipped))
 
-    def _label_of(self) -> dict[str, int]:
+    def label_of(self) -> dict[str, int]:
+        """The number of each label by its name."""
         return {label: number for number, label in enumerate(self.target.labels)}
 
     def _add_label(self, name: str) -> int:
@@ -204,11 +205,7 @@ class Session:
             return self.changes(self.revision - 1)
 
     def add_label(self, name: str) -> int:
-        """Adds a label; returns its number.
-
-        Raises:
-            LabelrError: If there is one of this name, or it is no name.
-        """
+        """Adds a label; returns its number. Raises LabelrError if there is one of this name, or it is no name."""
         name = name.strip()
         if not name or not name.isprintable() or len(name) > 200:
             raise LabelrError(f"a label cannot be called {name[:200]!r}", "give it a name of 1 to 200 characters")
@@ -234,13 +231,7 @@ class Session:
             return self.saved_at != self.revision or bool(self._left_here())
 
     def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
-        """Notes that the label file holds the answers up to a revision, and its SHA-256 then.
-
-        Args:
-            revision: The revision.
-            digest: The SHA-256 of the label file.
-            written: The cells, by image and label, that were written just now.
-        """
+        """Notes that the label file, of a SHA-256, has the answers up to a revision, and the cells `written` now."""
         with self.writing():
             left = sorted(self._left.difference(written))
             self.write({"saved": digest, "revision": revision} | ({"left": left} if left else {}))
@@ -257,7 +248,7 @@ class Session:
 
     def _left_here(self) -> set[tuple[int, int]]:
         """The cells of `_left` by the numbers of label and image, without those that this review leaves out."""
-        images, label_of = self._image_of, self._label_of()
+        images, label_of = self._image_of, self.label_of()
         return {(label_of[label], images[name]) for name, label in self._left if name in images and label in label_of}
 
     def wanted(self, cell: Cell) -> int:
@@ -311,12 +302,7 @@ class Session:
     def values(self, labels: Any, images: Any = slice(None)) -> Codes:
         """What holds now: the answer, else what is given, else what is predicted; UNKNOWN, or NONE.
 
-        Args:
-            labels: A label, or all as a slice.
-            images: An image, or all as a slice.
-
-        Returns:
-            The codes of one label for all images, shape ``(N,)``, or of all labels for one image, shape ``(L,)``.
+        Of a label for all images, shape ``(N,)``, or of all labels, as a slice, for an image, shape ``(L,)``.
         """
         target, answers = self.target, self.answers[labels, images]
         value = target.given[labels, images]

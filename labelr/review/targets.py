@@ -89,10 +89,7 @@ class Listed(NamedTuple):
 def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -> Target:
     """What a path means: a folder, or a table of suspected or uncertain images.
 
-    Args:
-        path: The folder or table.
-        options: How label files are read.
-        data: The data set, or output of `labelr tag`, that a table is of; None for the folder of the table.
+    A table is of `data`, a data set or the output of `labelr tag`; None for the folder of the table.
 
     Raises:
         LabelrError: If it does not exist or cannot be understood.

@@ -93,13 +93,7 @@ def shifted_interval(score: float, values: FloatArray, *, low: float = 0.0, high
 
 
 class Weighted:
-    """The headline metrics for weightings of the images; what does not depend on the weights is computed once.
-
-    Args:
-        probs: Shape ``(N, L)``.
-        targets: Shape ``(N, L)``.
-        thresholds: Shape ``(L,)``, or one number.
-    """
+    """The headline metrics for weightings of the images; what does not depend on the weights is computed once."""
 
     def __init__(self, probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> None:
         losses = np.nansum(cell_losses(probs, targets), axis=1)

@@ -153,13 +153,10 @@ def with_known_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
 
 
 def select_split(dataset: Dataset, model: Model, split: str) -> Dataset:
-    """The images of a split of the model's training run, compared by content.
+    """The images of a split of the model's training run, ``"train"``, ``"val"`` or ``"test"``, compared by content.
 
-    Args:
-        dataset: The images.
-        model: The model.
-        split: ``"train"``, ``"val"`` or ``"test"``; ``"auto"`` for all images that the model was not fitted on and that
-            are no near-duplicates of such, ``"all"`` for all images.
+    ``"auto"`` is for all images that the model was not fitted on and that are no near-duplicates of such, ``"all"`` for
+    all images.
     """
     if split == "all":
         return dataset

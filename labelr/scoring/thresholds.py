@@ -245,12 +245,8 @@ def read_by_label(
 ) -> dict[str, tuple[str, str]]:
     """The cells of a column in a table with a column `label`, and where they are, by label.
 
-    Args:
-        path: The table, in any format that label files may have.
-        column: The name of the column.
-        option: The option that names the table.
-        labels: The labels that it may name, also with composed or decomposed accents.
-        encoding: That of the table; None finds it.
+    The table, which the user has named by an option, may be in any format that label files may have, and have the
+    accents of labels composed or decomposed.
 
     Raises:
         LabelrError: If the file cannot be read, or has an unknown or repeated label.

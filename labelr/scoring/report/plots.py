@@ -180,7 +180,7 @@ def _save(figure: "Figure", path: Path, fonts: Fonts) -> None:
 def _grid(
     number: int, columns: int, cell: tuple[float, float], margins: tuple[float, float, float, float], caption: str = ""
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with `number` axes in rows of `columns` above a caption.
+    """A figure with `number` axes in rows of at most `columns` above a caption.
 
     The margins are fixed: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
 
