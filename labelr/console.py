@@ -89,7 +89,6 @@ class _Stdout(Console):
     """Standard output; the command ends when it cannot be written any more."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As `Console.print`."""
         with _writing_stdout():
             super().print(*objects, **options)
 
@@ -102,7 +101,6 @@ class _Stderr(Console):
     """Standard error; the command continues when nobody reads it any more."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As `Console.print`."""
         try:
             super().print(*objects, **options)
         except OSError:
@@ -243,7 +241,6 @@ class _Bars(Progress):
         super().__init__(*columns, console=stderr, transient=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The tables, then the bars."""
         yield from self.tables
         yield from super().get_renderables()
 
@@ -267,7 +264,6 @@ class _NotebookBars(_Bars):
     """Progress bars below a cell of a notebook; unlike rich's own, they need no ipywidgets."""
 
     def start(self) -> None:
-        """Shows them."""
         from IPython.display import display
 
         self._shown_at = 0.0
@@ -280,13 +276,11 @@ class _NotebookBars(_Bars):
             self._handle.update(self)
 
     def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-        """As `_Bars.follow`."""
         for item in super().follow(items, description, total):
             yield item
             self.refresh()
 
     def stop(self) -> None:
-        """Removes them."""
         self._handle.update({"text/plain": ""}, raw=True)
 
 
@@ -407,13 +401,10 @@ def show_problems(problems: Sequence[str]) -> None:
         show_note("Nothing needs attention.", to=stdout)
 
 
-def can_ask() -> bool:
-    """Whether there is somebody to answer a question."""
-    return stderr.is_terminal and sys.stdin is not None and sys.stdin.isatty()
-
-
-def ask(question: str) -> bool:
-    """The answer to a question: yes or no, which is the default."""
+def ask(question: str) -> bool | None:
+    """The answer to a question: yes or no, which is the default; None if there is nobody to answer it."""
+    if not stderr.is_terminal or sys.stdin is None or not sys.stdin.isatty():
+        return None
     show_note(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -72,7 +72,6 @@ def check(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    """Prints what `--json` prints, for people."""
     from labelr.data.value_range import ValueRange
 
     value_range = ValueRange(**found["value_range"])

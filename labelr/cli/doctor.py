@@ -281,7 +281,6 @@ SECTIONS: dict[str, Callable[[Report], object]] = {
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    """Prints what `--json` prints, for people."""
     for name, text in _describe(found).items():
         if text:
             console.show_note(f"{name}: {text}", to=console.stdout)

@@ -122,9 +122,9 @@ def fit(
     try:
         result = run(options)
     except UnconfirmedError as error:
-        if not console.can_ask():
-            raise
         trust = console.ask(f"{error.message}. Use them as labels? Otherwise they are left out.")
+        if trust is None:
+            raise
         result = run(dataclasses.replace(options, trust_predictions=trust))
     if result["scored_on"]:
         show_scores(result, printing)

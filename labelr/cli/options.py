@@ -72,6 +72,9 @@ class Command(_WithShortHelp, TyperCommand):
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """As Typer's."""
         with _naming_variables(ctx):
+            if not ctx.resilient_parsing:  # as when a shell completes; what variables set is not in `args`
+                parser: Any = self.make_parser(ctx)
+                _check_given_once(parser.parse_args(args=[*args])[2])
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -79,20 +82,6 @@ class Command(_WithShortHelp, TyperCommand):
         _warn_of_unknown_variables(ctx)
         with _naming_variables(ctx):
             return super().invoke(ctx)
-
-    def make_parser(self, ctx):  # type: ignore[no-untyped-def]
-        """The parser of the command line; what variables of the environment set does not pass through it."""
-        parser: Any = super().make_parser(ctx)
-        parse = parser.parse_args
-
-        def parse_once(args):  # type: ignore[no-untyped-def]
-            options, rest, order = parse(args)
-            if not ctx.resilient_parsing:  # as when a shell completes
-                _check_given_once(order)
-            return options, rest, order
-
-        parser.parse_args = parse_once
-        return parser
 
 
 def _check_given_once(parameters: list[Any]) -> None:
@@ -127,7 +116,7 @@ def _naming_variables(context: Any) -> Iterator[None]:
         variables = [
             _variable(context, parameter)
             for parameter in context.command.params
-            if getattr(context.get_parameter_source(parameter.name), "name", "") == "ENVIRONMENT"
+            if _source(context, parameter.name) == "ENVIRONMENT"
             and re.search(rf"(?<![\w-])({parameter.name}(:| \d)|{option_of(parameter.name)}(?![\w-]))", text)
         ]
         if variables:
@@ -224,8 +213,7 @@ _DATA = argument("DATA", "Folders of labelled images, read as one data set, or l
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
-    str | None,
-    model_option("Name or directory of a model. Default: that of `labelr models default`, else the newest."),
+    str | None, model_option("Name or directory of a model. Default: that of `labelr models default`, else the newest.")
 ]
 Config = Annotated[
     Path | None,
@@ -289,10 +277,7 @@ class Printing(NamedTuple):
 
 
 def takes_settings(
-    *sources: type[Settings],
-    leave_out: Collection[str] = (),
-    several: Collection[str] = (),
-    common: Sequence[str] = (),
+    *sources: type[Settings], leave_out: Collection[str] = (), several: Collection[str] = (), common: Sequence[str] = ()
 ) -> Callable[[Function], Function]:
     """Gives a command an option for each setting; those that the user gives arrive as its ``**settings``.
 
@@ -312,7 +297,7 @@ def takes_settings(
         @functools.wraps(command)
         def run(context: typer.Context, **values: Any) -> None:
             settings = {name: values.pop(name) for name in fields}
-            given = {name: value for name, value in settings.items() if _is_given(context, name)}
+            given = {name: value for name, value in settings.items() if _source(context, name) != "DEFAULT"}
             command(**values, **given)
 
         *own, _ = inspect.signature(command, eval_str=True).parameters.values()  # the last is **settings
@@ -349,10 +334,9 @@ def _own_fields_first(source: type[Settings]) -> list[Field]:
     return [fields[name] for name in dict.fromkeys(names)]
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option is on the command line or in the environment."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
+def _source(context: typer.Context, name: str) -> str:
+    """Where the value of an option is from: ``"COMMANDLINE"``, ``"ENVIRONMENT"`` or ``"DEFAULT"``."""
+    return getattr(context.get_parameter_source(name), "name", "DEFAULT")
 
 
 def _in_common(parameter: inspect.Parameter) -> inspect.Parameter:

@@ -111,7 +111,6 @@ def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
 
 
 def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
-    """How many images were tagged, failed or skipped."""
     counts = _describe_plan(summary) if dry_run else _describe_results(summary)
     console.show_note(f"{pluralize(summary['found'], 'image')} found: {counts}")
     for note in summary["notes"]:

@@ -118,8 +118,8 @@ def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Da
 
     With ``common_labels``, labels that the data set lacks are left out as well.
     """
-    wanted = [label for label in model.labels if label in (options.only or model.labels)]
-    wanted = [label for label in wanted if label not in options.exclude]
+    only = options.only or model.labels
+    wanted = [label for label in model.labels if label in only and label not in options.exclude]
     common = [label for label in wanted if label in dataset.labels]
     missing = [label for label in wanted if label not in dataset.labels]
     unknown = [label for label in dataset.labels if label not in model.labels]

@@ -273,11 +273,8 @@ def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None
 def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]] | None = None) -> str:
     """A table with one row per image: target (empty if unknown), probability and prediction of each label.
 
-    Probabilities have all digits of a float32, so that every metric can be computed from the table.
-
-    Args:
-        evaluation: N images with L labels.
-        extra: Further columns by name, N values each, which follow the file name.
+    Probabilities have all digits of a float32, so that every metric can be computed from the table. `extra` columns, N
+    values each, follow the file name.
     """
     extra = extra or {}
     header = [f"{label}:{kind}" for label in evaluation.labels for kind in PREDICTION_KINDS]

@@ -102,8 +102,6 @@ def least_certain(evaluation: Evaluation) -> list[Cell]:
 
 def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
     """The cells with the highest values, at most one per image; a negative value is no candidate."""
-    if not strength.size:
-        return []
     columns = strength.argmax(axis=1)
     best = np.take_along_axis(strength, columns[:, None], axis=1)[:, 0]
     rows = [row for row in np.argsort(-best, kind="stable")[:MAX_EXAMPLES] if best[row] >= 0]
@@ -111,9 +109,7 @@ def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
 
 
 def galleries(evaluation: Evaluation, thumbnail: MakeThumbnail) -> list[dict[str, Any]]:
-    """The galleries of example images; empty where no image was evaluated."""
-    if not len(evaluation.probs):
-        return []
+    """The galleries of example images."""
     chosen: tuple[tuple[str, str, Sequence[tuple[int, ...]]], ...] = (
         ("Random sample", RANDOM, [(row,) for row in random_rows(len(evaluation.probs))]),
         ("Confident false positives", FALSE_POSITIVES, false_positives(evaluation)),
@@ -190,8 +186,6 @@ def suspects(checked: Evaluation, checked_images: str, thumbnail: MakeThumbnail)
 
 def labels(evaluation: Evaluation, per_label: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The metrics of each label and its precision-recall curve, in the order of the label table."""
-    if not len(evaluation.probs):
-        return []
     columns = charts.most_frequent(evaluation, MAX_CURVES)
     names = [evaluation.labels[column] for column in columns]
     curves = dict(zip(names, charts.curve_panels(evaluation, columns), strict=True))
@@ -212,8 +206,8 @@ def labels(evaluation: Evaluation, per_label: Sequence[Mapping[str, Any]]) -> li
 
 
 def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Which labels occur together, given and predicted; None where there is one label or no image."""
-    if len(evaluation.labels) < 2 or not len(evaluation.probs):
+    """Which labels occur together, given and predicted; None where there is one label."""
+    if len(evaluation.labels) < 2:
         return None
     columns = charts.most_frequent(evaluation, MAX_PAIRED)
     targets = evaluation.targets[:, columns]
