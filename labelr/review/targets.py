@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,13 +78,6 @@ class Target:
         return self.table.parent / FOLDER / f"{self.table.name}.{what}.lock"
 
 
-class Listed(NamedTuple):
-    """A table of images to look at."""
-
-    kind: Literal["suspects", "uncertain"]
-    rows: list[list[str]]
-
-
 def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -> Target:
     """What a path means: a folder, or a table of suspected or uncertain images.
 
@@ -113,7 +105,7 @@ def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -
         raise LabelrError(f"{folder}: {error.message}", hint) from error
     target.path = path
     if listed is not None:
-        _add_listed(target, listed)
+        _add_listed(target, *listed)
     return target
 
 
@@ -213,8 +205,8 @@ def to_codes(targets: NDArray[np.floating]) -> Codes:
     return np.where(np.isnan(targets), NONE, targets).astype(np.int8)
 
 
-def _read_listed(path: Path, options: ReadOptions) -> Listed:
-    """A table of suspects or of uncertain images."""
+def _read_listed(path: Path, options: ReadOptions) -> tuple[bool, list[list[str]]]:
+    """Whether a table is of suspects, not of uncertain images, and its rows."""
     text = read_text(path, options.encoding).content
     rows = []
     for row in csv.reader(io.StringIO(text, newline="")):
@@ -223,34 +215,34 @@ def _read_listed(path: Path, options: ReadOptions) -> Listed:
             raise LabelrError(f"{path} has more than {MAX_ROWS:,} rows", "name a shorter table")
     header = rows[0] if rows else []
     if header[:3] == list(SUSPECT_COLUMNS[:3]):
-        return Listed("suspects", rows[1:])
+        return True, rows[1:]
     if path.name == UNFILLED_FILE and header[:1] == ["filename"]:
-        return Listed("uncertain", rows[1:])
+        return False, rows[1:]
     raise LabelrError(
         f"{path} is neither a table of suspected label errors nor {UNFILLED_FILE}",
         "name the folder of the data set, and its label file with `--labels`",
     )
 
 
-def _add_listed(target: Target, listed: Listed) -> None:
+def _add_listed(target: Target, is_of_suspects: bool, rows: list[list[str]]) -> None:
     """Adds the cells or images of a table to a target."""
     image_of = {normalize_name(name): number for number, name in enumerate(target.names)}
     label_of = {label: number for number, label in enumerate(target.labels)}
-    rows = [row for row in listed.rows if row]
-    missing = [row[0] for row in rows if normalize_name(row[0]) not in image_of]
-    found = [row for row in rows if normalize_name(row[0]) in image_of]
+    numbers = [(image_of.get(normalize_name(row[0])), row) for row in rows if row]
+    missing = [row[0] for image, row in numbers if image is None]
+    found = [(image, row) for image, row in numbers if image is not None]
     if not found:
         raise LabelrError(
             f"{target.path}: {pluralize(len(missing), 'image')} not in {target.data or target.root}: "
             f"{preview(missing)}",
             "name the data set that the table is of with `--data DIR`",
         )
-    if listed.kind == "uncertain":
-        target.uncertain = [image_of[normalize_name(row[0])] for row in found]
+    if not is_of_suspects:
+        target.uncertain = [image for image, _ in found]
         return
-    target.suspects = [(image_of[normalize_name(row[0])], label_of[row[1]]) for row in found if row[1] in label_of]
+    target.suspects = [(image, label_of[row[1]]) for image, row in found if row[1] in label_of]
     if target.probs is None:
         target.probs = np.full(target.given.shape, np.nan, np.float32)
-    for row in found:
+    for image, row in found:
         if len(row) > 3 and row[1] in label_of:
-            target.probs[label_of[row[1]], image_of[normalize_name(row[0])]] = float(row[3])
+            target.probs[label_of[row[1]], image] = float(row[3])

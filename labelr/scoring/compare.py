@@ -132,18 +132,18 @@ def compare(
     loaded = [store.resolve_model(model, chosen) for model in models]
     if len({model.path for model in loaded}) < max(2, len(loaded)):
         raise SettingError("a comparison needs at least two models, each of them once", "name another one")
-    if data is not None:
-        folders, chosen = locate_data(data, chosen)
-        dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
-        return compare_models(loaded, dataset, chosen, track=track)
     try:
-        folders, recorded = recorded_data(loaded[0])
-        chosen = CompareOptions.of(recorded if options is None else chosen, **settings)
+        if data is None:
+            folders, recorded = recorded_data(loaded[0])
+            chosen = CompareOptions.of(recorded if options is None else chosen, **settings)
+        else:
+            folders, chosen = locate_data(data, chosen)
         dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
     except LabelrError as error:
-        raise LabelrError(
-            f"cannot read the data that {loaded[0].name} was trained on: {error.message}", HINT
-        ) from error
+        if data is not None:
+            raise
+        message = f"cannot read the data that {loaded[0].name} was trained on: {error.message}"
+        raise LabelrError(message, HINT) from error
     return compare_models(loaded, dataset, chosen, track=track)
 
 
