@@ -89,7 +89,6 @@ class _Stdout(Console):
     """Standard output; the command ends when it cannot be written any more."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As `Console.print`."""
         with _writing_stdout():
             super().print(*objects, **options)
 
@@ -102,7 +101,6 @@ class _Stderr(Console):
     """Standard error; the command continues when nobody reads it any more."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As `Console.print`."""
         try:
             super().print(*objects, **options)
         except OSError:
@@ -165,9 +163,7 @@ def _log(text: str, prefix: str = "") -> None:
     except OSError as error:
         if not _session.log_failed:
             _session.log_failed = True  # which ends the recursion; a later line may be written again
-            show_note(
-                f"cannot write the log {_session.log_file}: {error.strerror}", prefix="Warning: ", style="warning"
-            )
+            show_warning(f"cannot write the log {_session.log_file}: {error.strerror}")
 
 
 def _append(path: Path, text: str) -> None:
@@ -186,8 +182,8 @@ class _LogHandler(logging.Handler):
     """Shows log messages, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix, style = ("Warning: ", "warning") if record.levelno >= logging.WARNING else ("", "")
-        show_note(record.getMessage(), prefix=prefix, style=style)
+        show = show_warning if record.levelno >= logging.WARNING else show_note
+        show(record.getMessage())
 
 
 @contextmanager
@@ -245,7 +241,6 @@ class _Bars(Progress):
         super().__init__(*columns, console=stderr, transient=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The tables, then the bars."""
         yield from self.tables
         yield from super().get_renderables()
 
@@ -269,7 +264,6 @@ class _NotebookBars(_Bars):
     """Progress bars below a cell of a notebook; unlike rich's own, they need no ipywidgets."""
 
     def start(self) -> None:
-        """Shows them."""
         from IPython.display import display
 
         self._shown_at = 0.0
@@ -282,13 +276,11 @@ class _NotebookBars(_Bars):
             self._handle.update(self)
 
     def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-        """As `_Bars.follow`."""
         for item in super().follow(items, description, total):
             yield item
             self.refresh()
 
     def stop(self) -> None:
-        """Removes them."""
         self._handle.update({"text/plain": ""}, raw=True)
 
 
@@ -396,20 +388,23 @@ def show_note(text: str, *, prefix: str = "", style: str = "", to: Console = std
         to.print(line, soft_wrap=not (wrap and to.is_terminal))
 
 
-def show_sentence(text: str) -> None:
-    """Prints a sentence to stderr unless `--quiet`, broken between words where a terminal is too narrow."""
-    _log(text)
-    if not _session.quiet:
-        stderr.print(visible(text), soft_wrap=not stderr.is_terminal)
+def show_warning(text: str) -> None:
+    """Prints a warning to stderr."""
+    show_note(text, prefix="Warning: ", style="warning")
 
 
-def can_ask() -> bool:
-    """Whether there is somebody to answer a question."""
-    return stderr.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+def show_problems(problems: Sequence[str]) -> None:
+    """Prints what needs attention to stdout."""
+    for problem in problems:
+        show_note(problem, prefix="Attention: ", style="warning", to=stdout)
+    if not problems:
+        show_note("Nothing needs attention.", to=stdout)
 
 
-def ask(question: str) -> bool:
-    """The answer to a question: yes or no, which is the default."""
+def ask(question: str) -> bool | None:
+    """The answer to a question: yes or no, which is the default; None if there is nobody to answer it."""
+    if not stderr.is_terminal or sys.stdin is None or not sys.stdin.isatty():
+        return None
     show_note(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -74,7 +74,7 @@ def test_weighted_scores_equal_scikit_learns(seed: int, num_images: int, num_lab
     targets[0, 0] = 1.0
     weights = np.random.default_rng(seed).integers(0, 4, (num_images, 2)).astype(float)
     weights[0] = 1
-    scores = bootstrap.weighted_scores(probs, targets, 0.5, weights)
+    scores = bootstrap.Weighted(probs, targets, 0.5).scores(weights)
     for column in range(2):
         expected = weighted_by_scikit_learn(probs, targets, weights[:, column])
         found = {name: values[column] for name, values in scores.items()}
@@ -83,7 +83,7 @@ def test_weighted_scores_equal_scikit_learns(seed: int, num_images: int, num_lab
 
 def test_equal_weights_give_the_plain_metrics() -> None:
     probs, targets = case(1)
-    scores = bootstrap.weighted_scores(probs, targets, 0.5, np.ones((len(probs), 1)))
+    scores = bootstrap.Weighted(probs, targets, 0.5).scores(np.ones((len(probs), 1)))
     plain = metrics.score(probs, targets, 0.5)
     assert {name: values[0] for name, values in scores.items()} == pytest.approx(
         {name: plain[name] for name in bootstrap.HEADLINE}, abs=1e-12
@@ -92,7 +92,8 @@ def test_equal_weights_give_the_plain_metrics() -> None:
 
 def test_weights_may_be_fractions() -> None:
     probs, targets = case(2)
-    once, half = (bootstrap.weighted_scores(probs, targets, 0.5, np.full((80, 1), weight)) for weight in (1, 0.01))
+    weighted = bootstrap.Weighted(probs, targets, 0.5)
+    once, half = (weighted.scores(np.full((80, 1), weight)) for weight in (1, 0.01))
     assert half == {name: pytest.approx(values, abs=1e-12) for name, values in once.items()}
 
 

@@ -266,7 +266,7 @@ def test_nothing_that_a_terminal_obeys_reaches_it_from_text_of_others(tmp_path: 
         "    console.show_live([{text: text}], text)\n"
         "    list(track(iter(range(3)), text))\n"
         "    list(track(iter(range(3)), lambda: text))\n"
-        "console.show_note(text)\nconsole.show_sentence(text)\nconsole.show_table([{text: text}], to=console.stderr)\n"
+        "console.show_note(text)\nconsole.show_table([{text: text}], to=console.stderr)\n"
         "console.show_error(console.LabelrError(text, text))\nconsole.show_crash(ValueError(text))\n"
         "console.show_note('sqlite://me:secret@host/db')\n"
     )

@@ -25,14 +25,13 @@ from labelr.data.load import read_labels
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.model.store import load_info, newest_model
-from labelr.review.api import Api
+from labelr.review.api import Api, cached_thumbnail, read_image
 from labelr.review.background import Background
 from labelr.review.queues import Filter, Queues
 from labelr.review.save import Saver
 from labelr.review.server import Server
 from labelr.review.session import ANSWERS, Cell, ConflictError, Session
 from labelr.review.targets import Target, read_target
-from labelr.review.thumbnails import cached_thumbnail, read_image
 from labelr.tagging.tag import tag
 from labelr.training.fit import fit
 

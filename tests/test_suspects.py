@@ -11,8 +11,8 @@ from conftest import TINY_OPTIONS, Cli, make_evaluation
 from labelr.errors import LabelrError
 from labelr.model.predict import Model
 from labelr.scoring.evaluate import check_suspects_file
+from labelr.scoring.metrics import find_suspects
 from labelr.scoring.results import write_suspects
-from labelr.scoring.suspects import find_suspects
 from labelr.training.fit import FitResult
 
 YES = np.array([0.9, 0.8, 0.7, 0.2, 0.6])

@@ -44,7 +44,6 @@ def backbones(
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    """Where its weights are."""
     if row["local"]:
         return "on this machine"
     if row["source"].startswith("package"):

@@ -58,10 +58,7 @@ def check(
     with printing.session() as track:
         result = check_data(data, options, track=track)
     found = result.to_json()
-    if printing.json:
-        console.show_json(found)
-    else:
-        _show(found)
+    printing.show(found, _show)
     if write_labels is not None:
         write_table(write_labels, result.dataset)
         console.show_note(f"Wrote {write_labels}.")
@@ -75,7 +72,6 @@ def check(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    """Prints what `--json` prints, for people."""
     from labelr.data.value_range import ValueRange
 
     value_range = ValueRange(**found["value_range"])
@@ -94,10 +90,7 @@ def _show(found: Mapping[str, Any]) -> None:
     }
     for name, value in facts.items():
         console.show_note(f"{name}: {value}", to=console.stdout)
-    for problem in found["problems"]:
-        console.show_note(problem, prefix="Attention: ", style="warning", to=console.stdout)
-    if not found["problems"]:
-        console.show_note("Nothing needs attention.", to=console.stdout)
+    console.show_problems(found["problems"])
 
 
 def _join(counts: Mapping[str, int]) -> str:

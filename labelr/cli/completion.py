@@ -77,24 +77,18 @@ def choices(names: Collection[str]) -> Find:
     return lambda _: names
 
 
-def models(_: typer.Context) -> list[str]:
-    """The names of saved models."""
-    return _folders("models", "model.json")
+def _folders(name: str, file: str = "") -> Find:
+    """The folders in a folder of labelr's, or those that have a file."""
+
+    def find(_: typer.Context) -> list[str]:
+        folders = (files.home() / name).iterdir()
+        return sorted(path.name for path in folders if path.name[0] != "." and path.is_dir() and (path / file).exists())
+
+    return find
 
 
-def models_and_runs(_: typer.Context) -> list[str]:
-    """The names of saved models, damaged ones and unfinished runs."""
-    return _folders("models")
-
-
-def studies(_: typer.Context) -> list[str]:
-    """The names of searches of `labelr tune`."""
-    return _folders("studies")
-
-
-def _folders(name: str, file: str = "") -> list[str]:
-    folders = (files.home() / name).iterdir()
-    return sorted(path.name for path in folders if path.name[0] != "." and path.is_dir() and (path / file).exists())
+models, models_and_runs, studies = _folders("models", "model.json"), _folders("models"), _folders("studies")
+"""Saved models; these with damaged ones and unfinished runs; searches of `labelr tune`."""
 
 
 def backbones(_: typer.Context) -> list[str]:

@@ -46,14 +46,6 @@ class Report:
     found: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def look(self, section: str, look: Callable[["Report"], object]) -> None:
-        """Adds a section; whatever is broken there, the others are still shown."""
-        try:
-            self.found[section] = look(self)
-        except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-            self.found[section] = None
-            self.problems.append(f"{section} cannot be examined: {first_line(error)}")
-
 
 def doctor(printing: opt.Printing) -> None:
     """Show what labelr sees of this machine, and what to do about anything unusual.
@@ -67,21 +59,15 @@ def doctor(printing: opt.Printing) -> None:
     report = Report()
     with printing.session():
         for section, look in SECTIONS.items():
-            report.look(section, look)
+            try:
+                report.found[section] = look(report)
+            except Exception as error:  # noqa: BLE001 - a broken installation may raise anything; the rest is still shown
+                report.found[section] = None
+                report.problems.append(f"{section} cannot be examined: {first_line(error)}")
     found = {**report.found, "problems": report.problems}
-    if printing.json:
-        console.show_json(found)
-    else:
-        _show(found)
+    printing.show(found, _show)
     if report.problems:
         raise typer.Exit(opt.EXIT_ATTENTION)
-
-
-# --- software --------------------------------------------------------------------------------------------------------
-
-
-def _python(_: Report) -> dict[str, str]:
-    return {"version": platform.python_version(), "path": sys.executable, "system": platform.platform()}
 
 
 def _packages(report: Report) -> dict[str, str | None]:
@@ -125,9 +111,6 @@ def _torch(report: Report) -> dict[str, Any]:
         )
         return {"version": None, "cuda": None}
     return {"version": torch.__version__, "cuda": torch.version.cuda}
-
-
-# --- machine ---------------------------------------------------------------------------------------------------------
 
 
 def _device(report: Report) -> dict[str, Any] | None:
@@ -240,9 +223,6 @@ def _cgroup_limits() -> Iterable[int]:
                     yield from [limit] if limit < NO_LIMIT_BYTES else []
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
 def _directories(report: Report) -> list[dict[str, Any]]:
     rows = [_directory(name, Path(os.path.normpath(files.home() / folder))) for name, folder in FOLDERS.items()]
     for row in [row for row in rows if row["error"]][:1]:  # the others would only repeat it
@@ -282,13 +262,11 @@ def _backbones(report: Report) -> list[str] | None:
     return [backbone.name for backbone in list_backbones() if backbone.local_weights() is not None]
 
 
-def _variables(_: Report) -> dict[str, str]:
-    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
-
-
 SECTIONS: dict[str, Callable[[Report], object]] = {
     "labelr": lambda _: {"version": __version__, "path": str(Path(files.__file__).parent)},
-    "python": _python,
+    "python": lambda _: {
+        "version": platform.python_version(), "path": sys.executable, "system": platform.platform(),
+    },
     "packages": _packages,
     "torch": _torch,
     "device": _device,
@@ -296,17 +274,13 @@ SECTIONS: dict[str, Callable[[Report], object]] = {
     "extras": _extras,
     "backbones": _backbones,
     "limits": _limits,
-    "variables": _variables,
+    "variables": lambda _: {name: os.environ[name] for name in VARIABLES if name in os.environ},
     "directories": _directories,
-}
+}  # fmt: skip
 """What is examined, in this order: some depends on what came before."""
 
 
-# --- for people ------------------------------------------------------------------------------------------------------
-
-
 def _show(found: Mapping[str, Any]) -> None:
-    """Prints what `--json` prints, for people."""
     for name, text in _describe(found).items():
         if text:
             console.show_note(f"{name}: {text}", to=console.stdout)
@@ -320,10 +294,7 @@ def _show(found: Mapping[str, Any]) -> None:
         }
         for row in found["directories"] or ()
     ])  # fmt: skip
-    for problem in found["problems"]:
-        console.show_note(problem, prefix="Attention: ", style="warning", to=console.stdout)
-    if not found["problems"]:
-        console.show_note("Nothing needs attention.", to=console.stdout)
+    console.show_problems(found["problems"])
 
 
 def _describe(found: Mapping[str, Any]) -> dict[str, str]:

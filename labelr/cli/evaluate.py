@@ -53,10 +53,7 @@ def evaluate(
     with printing.session() as track:
         evaluation = score(data, model, options, output=output, suspects=suspects, force=force, track=track)
         result = evaluation.to_json()
-    if printing.json:
-        console.show_json(result)
-    else:
-        show_evaluation(result)
+    printing.show(result, show_evaluation)
     warn_of_few_positives(result)
 
 
@@ -79,10 +76,8 @@ def warn_of_few_positives(result: Mapping[str, Any]) -> None:
     """Warns of labels whose scores are unreliable."""
     few, total = result["few_positives"], len(result["labels"])
     if few:
-        found = (
-            f"scores are unreliable for {len(few)} of {pluralize(total, 'label')}, with fewer than 10 positives here"
-        )
-        console.show_note(f"{found}: {preview(few)}", prefix="Warning: ", style="warning")
+        of_all = f"{len(few)} of {pluralize(total, 'label')}, with fewer than 10 positives here"
+        console.show_warning(f"scores are unreliable for {of_all}: {preview(few)}")
 
 
 def _where(result: Mapping[str, Any]) -> str:
@@ -94,20 +89,16 @@ def _where(result: Mapping[str, Any]) -> str:
 
 def _headline(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each metric: its value, its uncertainty, and the scores of baselines that ignore the images."""
-    from labelr.scoring.metrics import METRIC_NAMES
+    from labelr.scoring.report.text import metric_rows
 
     rows = []
-    for key, name in METRIC_NAMES.items():
-        if key.startswith(("precision_", "recall_")) or key.endswith("_weighted"):
+    for row in metric_rows(result):
+        if row["name"].startswith(("precision ", "recall ")) or row["name"].endswith(" weighted"):
             continue  # they are in the table of averages
-        row: dict[str, Any] = {"metric": name, "value": result["metrics"][key]}
-        if "spread" in result:
-            row["spread"] = result["spread"][key]
-        else:
-            low, high = result["intervals"].get(key, (None, None))
-            row["95 % interval"] = "" if low is None else f"{low:.3f} .. {high:.3f}"
-        prior, guess = (result["baselines"][baseline][key] for baseline in ("prior", "random"))
-        rows.append({**row, "label prior": prior, "random guessing": guess})
+        interval = "" if row["low"] is None else f"{row['low']:.3f} .. {row['high']:.3f}"
+        uncertainty = {"spread": row["spread"]} if "spread" in result else {"95 % interval": interval}
+        baselines = {"label prior": row["prior"], "random guessing": row["random"]}
+        rows.append({"metric": row["name"], "value": row["value"], **uncertainty, **baselines})
     return rows
 
 

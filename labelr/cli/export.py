@@ -15,10 +15,7 @@ Output = Annotated[
 TrainingData = Annotated[
     list[Path] | None,
     opt.option(
-        "--data",
-        "For --int8: folder of the training data, if it was moved; repeat for several.",
-        "Data",
-        metavar="DIR",
+        "--data", "For --int8: folder of the training data, if it was moved; repeat for several.", "Data", metavar="DIR"
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,11 +32,10 @@ class FitCommand(opt.Command):
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """Replaces ``--synthetic`` without a number by ``--synthetic=auto``."""
-        filled = []
-        for position, argument in enumerate(args):
-            following = args[position + 1] if position + 1 < len(args) else ""
-            alone = argument == "--synthetic" and not following.isdecimal()
-            filled.append("--synthetic=auto" if alone else argument)
+        filled = [
+            "--synthetic=auto" if argument == "--synthetic" and not following.isdecimal() else argument
+            for argument, following in pairwise([*args, ""])
+        ]
         return super().parse_args(ctx, filled)  # type: ignore[no-untyped-call]
 
 
@@ -122,9 +122,9 @@ def fit(
     try:
         result = run(options)
     except UnconfirmedError as error:
-        if not console.can_ask():
-            raise
         trust = console.ask(f"{error.message}. Use them as labels? Otherwise they are left out.")
+        if trust is None:
+            raise
         result = run(dataclasses.replace(options, trust_predictions=trust))
     if result["scored_on"]:
         show_scores(result, printing)
@@ -141,7 +141,7 @@ def show_scores(result: Mapping[str, Any], printing: opt.Printing) -> None:
 
     told = headline(result, SCORED[result["scored_on"]], seen_in_training=False)
     for sentence in (told.first, *told.rest, told.measured):
-        console.show_sentence(sentence)
+        console.show_note(sentence)
     if printing.verbose and not printing.json:
         show_evaluation(result, to=console.stderr)
     elif not printing.json:

@@ -19,17 +19,11 @@ TOPICS = (
 
 
 class Section(NamedTuple):
-    """A part of the guide that has a heading.
+    """A part of the guide that has a heading."""
 
-    Attributes:
-        topic: The page that it is on.
-        heading: Its heading; of the first section, the title of the page.
-        text: What follows the heading, as Markdown.
-    """
-
-    topic: str
-    heading: str
-    text: str
+    topic: str  # the page that it is on
+    heading: str  # of the first section, the title of the page
+    text: str  # what follows the heading, as Markdown
 
 
 def guide(

@@ -33,10 +33,7 @@ def list_(printing: opt.Printing) -> None:
 
     with printing.session():
         rows = list_models_and_runs()
-    if printing.json:
-        console.show_json(rows)
-    else:
-        _show_models(rows)
+    printing.show(rows, _show_models)
 
 
 @models.command()
@@ -60,7 +57,7 @@ def show(printing: opt.Printing, name: Annotated[str, _NAME]) -> None:
     try:
         _show_settings(applied_settings(folder, info))
     except LabelrError as error:
-        console.show_note(f"its settings are not shown: {error.message}", prefix="Warning: ", style="warning")
+        console.show_warning(f"its settings are not shown: {error.message}")
 
 
 @models.command()
@@ -308,7 +305,7 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
     console.show_note(f"in {Path(rows[0]['path']).parent}", to=console.stdout)
     damaged = [row for row in rows if row["damaged"]]
     for row in damaged:
-        console.show_note(f"{row['name']} cannot be used: {row['damaged']}", prefix="Warning: ", style="warning")
+        console.show_warning(f"{row['name']} cannot be used: {row['damaged']}")
     _show_hints(damaged)
     if any(row["resumable"] for row in rows):
         console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")

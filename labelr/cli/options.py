@@ -38,20 +38,43 @@ EXIT_ATTENTION = 3
 """The exit code of a command that finished, but found something that needs attention."""
 
 
-class Command(TyperCommand):
-    """A command that refuses a second value of an option that takes one, where Typer would use the last.
+class _WithShortHelp:
+    """A command or group whose ``--help`` has no types of switches and of arguments, and joined names of a switch.
 
-    Its ``--help`` shows only what says something; see `_simplified`.
+    A column of its own for these is too wide. A switch that is off by default is shown without the name that turns it
+    off. Options without a panel come last.
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As Typer's."""
-        _set_colours()
-        super(Command, _simplified(self, ctx)).format_help(ctx, formatter)
+        """As Typer's, in the colours of labelr."""
+        from typer import rich_utils  # what it colours with is slow to import
+
+        vars(rich_utils).update(console.HELP_STYLES)
+        command: Any = copy(self)
+        command.params = [copy(parameter) for parameter in command.params]
+        for parameter in command.get_params(ctx):
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda **_: None
+                continue
+            parameter.rich_help_panel = parameter.rich_help_panel or GENERAL
+            if parameter.is_flag:
+                parameter.metavar = ""
+                if parameter.secondary_opts and parameter.default is not False:
+                    parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
+                parameter.secondary_opts = []
+        shown: Any = super(_WithShortHelp, command)
+        shown.format_help(ctx, formatter)
+
+
+class Command(_WithShortHelp, TyperCommand):
+    """A command that refuses a second value of an option that takes one, where Typer would use the last."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """As Typer's."""
         with _naming_variables(ctx):
+            if not ctx.resilient_parsing:  # as when a shell completes; what variables set is not in `args`
+                parser: Any = self.make_parser(ctx)
+                _check_given_once(parser.parse_args(args=[*args])[2])
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -59,20 +82,6 @@ class Command(TyperCommand):
         _warn_of_unknown_variables(ctx)
         with _naming_variables(ctx):
             return super().invoke(ctx)
-
-    def make_parser(self, ctx):  # type: ignore[no-untyped-def]
-        """The parser of the command line; what variables of the environment set does not pass through it."""
-        parser: Any = super().make_parser(ctx)
-        parse = parser.parse_args
-
-        def parse_once(args):  # type: ignore[no-untyped-def]
-            options, rest, order = parse(args)
-            if not ctx.resilient_parsing:  # as when a shell completes
-                _check_given_once(order)
-            return options, rest, order
-
-        parser.parse_args = parse_once
-        return parser
 
 
 def _check_given_once(parameters: list[Any]) -> None:
@@ -107,7 +116,7 @@ def _naming_variables(context: Any) -> Iterator[None]:
         variables = [
             _variable(context, parameter)
             for parameter in context.command.params
-            if getattr(context.get_parameter_source(parameter.name), "name", "") == "ENVIRONMENT"
+            if _source(context, parameter.name) == "ENVIRONMENT"
             and re.search(rf"(?<![\w-])({parameter.name}(:| \d)|{option_of(parameter.name)}(?![\w-]))", text)
         ]
         if variables:
@@ -124,11 +133,11 @@ def _warn_of_unknown_variables(context: Any) -> None:
         if option != name and option not in known:
             hint = suggest(option, known.values(), known)
             note = f"{name} is ignored: `{context.command_path}` has no such option"
-            console.show_note(note + f"; {hint}" * bool(hint), prefix="Warning: ", style="warning")
+            console.show_warning(f"{note}; {hint}" if hint else note)
 
 
-class Group(TyperGroup):
-    """A group of commands whose ``--help`` shows only what says something; see `_simplified`."""
+class Group(_WithShortHelp, TyperGroup):
+    """A group of commands."""
 
     def get_params(self, ctx: Any) -> Any:
         """The options, all of them switches, with their default: without one, Typer would import pydantic (0.2 s)."""
@@ -137,45 +146,10 @@ class Group(TyperGroup):
             parameter.default = parameter.default or False
         return parameters
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As Typer's."""
-        _set_colours()
-        super(Group, _simplified(self, ctx)).format_help(ctx, formatter)
-
-
-def _set_colours() -> None:
-    """Has Typer use the colours of labelr; what it colours them with is slow to import."""
-    from typer import rich_utils
-
-    vars(rich_utils).update(console.HELP_STYLES)
-
-
-def _simplified(command: Any, context: Any) -> Any:
-    """A copy of a command for its help: without types of switches and of arguments, and with joined names of a switch.
-
-    A column of its own for these is too wide. A switch that is off by default is shown without the name that turns it
-    off. Options without a panel come last.
-    """
-    command = copy(command)
-    command.params = [copy(parameter) for parameter in command.params]
-    for parameter in command.get_params(context):
-        if parameter.param_type_name == "argument":
-            parameter.display_type_rich = lambda **_: None
-            continue
-        parameter.rich_help_panel = parameter.rich_help_panel or GENERAL
-        if parameter.is_flag:
-            parameter.metavar = ""
-            if parameter.secondary_opts and parameter.default is not False:
-                parameter.opts = [f"--[no-]{parameter.opts[0].removeprefix('--')}"]
-            parameter.secondary_opts = []
-    return command
-
 
 def epilog(examples: str) -> str:
     """What ends the help of a command: lines that show how it is used, each on a line of its own."""
-    lines = [
-        f"[default]  {escape(line)}[/]" for line in examples.splitlines()
-    ]  # Typer would remove indents from a text
+    lines = [f"[default]  {escape(line)}[/]" for line in examples.splitlines()]  # Typer removes indents from a text
     return "\n".join(["Examples:", *lines]) if lines else ""
 
 
@@ -223,6 +197,11 @@ def argument(metavar: str, help: str, find: completion.Find | None = None, **det
     return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete, **details)
 
 
+def model_option(help: str, metavar: str = "NAME|DIR") -> Any:
+    """The option ``--model``, whose value shells complete."""
+    return option("--model", help, "Model", metavar=metavar, find=completion.models)
+
+
 def filled_path(text: str) -> Path:
     """A path or an address; raises SettingError for an empty text, as of an unset variable of a shell."""
     if not text:
@@ -234,14 +213,7 @@ _DATA = argument("DATA", "Folders of labelled images, read as one data set, or l
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[
-    str | None,
-    option(
-        "--model",
-        "Name or directory of a model. Default: that of `labelr models default`, else the newest.",
-        "Model",
-        metavar="NAME|DIR",
-        find=completion.models,
-    ),
+    str | None, model_option("Name or directory of a model. Default: that of `labelr models default`, else the newest.")
 ]
 Config = Annotated[
     Path | None,
@@ -284,13 +256,7 @@ LogFile = Annotated[
 
 
 class Printing(NamedTuple):
-    """How a command prints, by options that all commands have.
-
-    Attributes:
-        json: Whether its result is printed as JSON.
-        quiet: Whether warnings and errors alone are shown.
-        verbose: Whether more details are shown.
-    """
+    """How a command prints, by options that all commands have."""
 
     json: Annotated[bool, option("--json", "Print the result as JSON.")]
     quiet: Annotated[bool, option("--quiet -q", "Show warnings and errors only.")]
@@ -300,19 +266,18 @@ class Printing(NamedTuple):
         """Shows progress, notes and warnings while the command works; see `console.session`."""
         return console.session(quiet=self.quiet, verbose=self.verbose)
 
-    def show(self, result: Any, line: str) -> None:
-        """Prints a result as JSON, or else as a line."""
+    def show(self, result: Any, otherwise: str | Callable[[Any], None]) -> None:
+        """Prints a result as JSON, or else a line, or else what a function prints of the result."""
         if self.json:
             console.show_json(result)
+        elif isinstance(otherwise, str):
+            console.show_line(otherwise)
         else:
-            console.show_line(line)
+            otherwise(result)
 
 
 def takes_settings(
-    *sources: type[Settings],
-    leave_out: Collection[str] = (),
-    several: Collection[str] = (),
-    common: Sequence[str] = (),
+    *sources: type[Settings], leave_out: Collection[str] = (), several: Collection[str] = (), common: Sequence[str] = ()
 ) -> Callable[[Function], Function]:
     """Gives a command an option for each setting; those that the user gives arrive as its ``**settings``.
 
@@ -332,7 +297,7 @@ def takes_settings(
         @functools.wraps(command)
         def run(context: typer.Context, **values: Any) -> None:
             settings = {name: values.pop(name) for name in fields}
-            given = {name: value for name, value in settings.items() if _is_given(context, name)}
+            given = {name: value for name, value in settings.items() if _source(context, name) != "DEFAULT"}
             command(**values, **given)
 
         *own, _ = inspect.signature(command, eval_str=True).parameters.values()  # the last is **settings
@@ -369,10 +334,9 @@ def _own_fields_first(source: type[Settings]) -> list[Field]:
     return [fields[name] for name in dict.fromkeys(names)]
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option is on the command line or in the environment."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
+def _source(context: typer.Context, name: str) -> str:
+    """Where the value of an option is from: ``"COMMANDLINE"``, ``"ENVIRONMENT"`` or ``"DEFAULT"``."""
+    return getattr(context.get_parameter_source(name), "name", "DEFAULT")
 
 
 def _in_common(parameter: inspect.Parameter) -> inspect.Parameter:

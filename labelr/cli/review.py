@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from labelr import console
-from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError
@@ -19,14 +18,7 @@ Data = Annotated[
     opt.option("--data", "Data set that a table of suspects is of. Default: its folder.", "Data", metavar="DIR"),
 ]
 Model = Annotated[
-    str | None,
-    opt.option(
-        "--model",
-        "Model whose predictions to show. Default: the one that tagged, or none.",
-        "Model",
-        metavar="NAME|DIR",
-        find=completion.models,
-    ),
+    str | None, opt.model_option("Model whose predictions to show. Default: the one that tagged, or none.")
 ]
 Refit = Annotated[
     bool, opt.option("--refit", "Train the model again on the answers so far, in the background.", "Model")
@@ -69,7 +61,7 @@ def review(
         raise LabelrError(
             "the page needs packages that are not installed", "install them with `pip install 'labelr[review]'`"
         ) from error
-    from labelr.review.review import review as run
+    from labelr.review.server import review as run
 
     def ready(address: str, address_once: str) -> None:
         printing.show({"address": address}, address)

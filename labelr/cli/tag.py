@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from labelr import console
-from labelr.cli import completion
 from labelr.cli import options as opt
 from labelr.config import TagOptions
 from labelr.errors import pluralize
@@ -26,12 +25,9 @@ FilesFrom = Annotated[
 ]
 Model = Annotated[
     str | None,
-    opt.option(
-        "--model",
+    opt.model_option(
         "Model by name or directory, or ONNX file. Default: of `labelr models default`, else the newest.",
-        "Model",
-        metavar="NAME|DIR|FILE",
-        find=completion.models,
+        "NAME|DIR|FILE",
     ),
 ]
 Output = Annotated[
@@ -115,34 +111,31 @@ def _check_stdout(options: TagOptions, others: Mapping[str, bool]) -> None:
 
 
 def _show_summary(summary: Mapping[str, Any], *, dry_run: bool) -> None:
-    """How many images were tagged, failed or skipped."""
-    found = f"{pluralize(summary['found'], 'image')} found"
-    if dry_run:
-        to_do = summary["found"] - summary["skipped"] - summary["unchanged"] - summary["failed"]
-        line = (
-            f"{found}: {to_do:,} to tag, {summary['unchanged']:,} unchanged, {summary['skipped']:,} to skip; "
-            f"results to delete: {summary['vanished']:,}"
-        )
-        if summary["failed"]:
-            line += f"; {pluralize(summary['failed'], 'folder')} cannot be listed"
-        console.show_note(line)
-        _show_left_out(summary)
-        return
+    counts = _describe_plan(summary) if dry_run else _describe_results(summary)
+    console.show_note(f"{pluralize(summary['found'], 'image')} found: {counts}")
+    for note in summary["notes"]:
+        console.show_note(f"  {note}")
+
+
+def _describe_plan(summary: Mapping[str, Any]) -> str:
+    to_do = summary["found"] - summary["skipped"] - summary["unchanged"] - summary["failed"]
+    line = (
+        f"{to_do:,} to tag, {summary['unchanged']:,} unchanged, {summary['skipped']:,} to skip; "
+        f"results to delete: {summary['vanished']:,}"
+    )
+    return line + (f"; {pluralize(summary['failed'], 'folder')} cannot be listed" if summary["failed"] else "")
+
+
+def _describe_results(summary: Mapping[str, Any]) -> str:
     failed = f"{summary['failed']:,} failed"
     if summary["known_failures"]:
         failed += f" ({summary['known_failures']:,} of them in the previous run too)"
     tagged = f"{summary['ok']:,} tagged"
     if summary["unchanged"]:
         tagged += f" ({summary['unchanged']:,} of them in an earlier run)"
-    line = f"{found}: {tagged}, {failed}, {summary['skipped']:,} skipped"
+    line = f"{tagged}, {failed}, {summary['skipped']:,} skipped"
     if summary["vanished"]:
         line += f"; results of {pluralize(summary['vanished'], 'missing image')} deleted"
     if summary["ok"] > summary["unchanged"]:
         line += f" ({summary['images_per_second']:,.1f} images/s)"
-    console.show_note(line)
-    _show_left_out(summary)
-
-
-def _show_left_out(summary: Mapping[str, Any]) -> None:
-    for note in summary["notes"]:
-        console.show_note(f"  {note}")
+    return line

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from labelr import console
@@ -35,8 +36,7 @@ class TuneCommand(FitCommand):
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """Adds the value to a switch without one."""
         filled = []
-        for position, argument in enumerate(args):
-            following = args[position + 1] if position + 1 < len(args) else ""
+        for argument, following in pairwise([*args, ""]):
             positive = argument.replace("--no-", "--", 1)
             if argument in _SWITCHES and "," not in following and following.lower() not in ("true", "false"):
                 filled.append(f"{argument}=true")

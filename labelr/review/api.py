@@ -1,22 +1,28 @@
 """What the page of a review asks for: its state, lists of images, pictures, and what it changes; as JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from labelr.data.images import UnreadableError, content_digest, decode, encode_jpeg, open_file, read_thumbnail
+from labelr.data.pixel_cache import get_thumbnail, put_thumbnail
 from labelr.errors import LabelrError
 from labelr.review.background import Background
-from labelr.review.queues import TITLES, Filter, Queues, cell
+from labelr.review.queues import TITLES, Filter, Queues
 from labelr.review.save import Saver
 from labelr.review.session import ANSWERS, NAMES, Cell, Session
-from labelr.review.thumbnails import cached_thumbnail, etag, read_image, size_of
 
 MAX_ITEMS = 500
 """Items in a response, at most."""
+SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
+"""How files begin that browsers show as labelr reads them, and their types."""
+FULL_SIZE = 2048
 
 
 class BadRequestError(LabelrError):
@@ -32,21 +38,20 @@ class Api:
 
     def __init__(self, session: Session, queues: Queues, saver: Saver, work: Background) -> None:
         self.session, self.queues, self.saver, self.work = session, queues, saver, work
-
-    # --- reading -----------------------------------------------------------------------------------------------------
+        self.target = session.target
 
     def state(self, _: Request) -> Any:
         """All but the images."""
-        session, target = self.session, self.session.target
+        session = self.session
         with session.lock:
             session.refresh()
             return {
-                "title": target.path.resolve().name,
-                "target": str(target.path),
+                "title": self.target.path.resolve().name,
+                "target": str(self.target.path),
                 "writes": self.saver.writes,
                 "read_only": session.read_only,
                 "blind": self.queues.blind,
-                "images": len(target.names),
+                "images": len(self.target.names),
                 "labels": self._labels(),
                 "folders": self.queues.folders,
                 "queues": [{**self.queues.describe(queue), **self._scanned(queue)} for queue in TITLES],
@@ -74,16 +79,16 @@ class Api:
     def image(self, request: Request) -> Any:
         """All labels of an image."""
         image = self._image(request)
-        session, target = self.session, self.session.target
-        width, height = size_of(target.root / target.names[image], target.options.max_pixels)
+        session = self.session
+        width, height = size_of(self.target.root / self.target.names[image], self.target.options.max_pixels)
         with session.lock:
             cells = []
-            for label in range(len(target.labels)):
+            for label in range(len(self.target.labels)):
                 at = int(session.when[label, image])
                 when = datetime.fromtimestamp(at, UTC).isoformat() if at else None
-                own = cell(session, label, image, blind=self.queues.blind)
+                own = self.queues.cell(label, image)
                 cells.append({"label": label, **own, "when": when if own["answer"] else None})
-        return {"image": image, "name": target.names[image], "width": width, "height": height, "cells": cells}
+        return {"image": image, "name": self.target.names[image], "width": width, "height": height, "cells": cells}
 
     def changes(self, request: Request) -> Any:
         """What changed since a revision, in this process and in others."""
@@ -96,23 +101,19 @@ class Api:
     def thumbnail(self, request: Request) -> Response:
         """A small picture of an image."""
         size = 160 if request.query_params.get("size") == "160" else 320
-        target = self.session.target
-        path = target.root / target.names[self._image(request)]
+        path = self.target.root / self.target.names[self._image(request)]
         tag = etag(path, size)
         headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        content = cached_thumbnail(path, size, target.options.max_pixels)
+        content = cached_thumbnail(path, size, self.target.options.max_pixels)
         return Response(content, media_type="image/jpeg", headers=headers)
 
     def picture(self, request: Request) -> Response:
         """An image as a browser can show it."""
-        target = self.session.target
-        path = target.root / target.names[self._image(request)]
-        content, kind = read_image(path, target.options.max_pixels)
+        path = self.target.root / self.target.names[self._image(request)]
+        content, kind = read_image(path, self.target.options.max_pixels)
         return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
-
-    # --- changing ----------------------------------------------------------------------------------------------------
 
     def answer(self, body: Mapping[str, Any]) -> Any:
         """Keeps answers."""
@@ -152,13 +153,10 @@ class Api:
             "done": work.done, "revision": self.session.revision,
         }  # fmt: skip
 
-    # --- parts -------------------------------------------------------------------------------------------------------
-
     def _labels(self) -> list[dict[str, Any]]:
-        target = self.session.target
         return [
             {"name": name, "threshold": None if math.isnan(limit) else limit, **self.session.counts(label)}
-            for label, (name, limit) in enumerate(zip(target.labels, target.thresholds.tolist(), strict=True))
+            for label, (name, limit) in enumerate(zip(self.target.labels, self.target.thresholds.tolist(), strict=True))
         ]
 
     def _refit(self) -> dict[str, Any]:
@@ -188,11 +186,11 @@ class Api:
             raise NotFoundError(f"there is no queue {queue!r}")
         label = None
         if query.get("label") or queue == "sweep":
-            label = self._number(request, "label", len(self.session.target.labels))
+            label = self._number(request, "label", len(self.target.labels))
         return queue, label, self.queues.order(queue, label, Filter(query.get("folder", ""), query.get("text", "")))
 
     def _image(self, request: Request) -> int:
-        return _in_range(request.path_params["number"], len(self.session.target.names), "image")
+        return _in_range(request.path_params["number"], len(self.target.names), "image")
 
     def _number(self, request: Request, name: str, limit: int | None, default: int = 0) -> int:
         return _in_range(request.query_params.get(name) or default, limit, name)
@@ -200,9 +198,8 @@ class Api:
     def _cell(self, row: Any) -> Cell:
         if not isinstance(row, dict) or row.get("answer") not in list(ANSWERS):  # it may have no hash
             raise BadRequestError("answers: expected objects with image, label and answer")
-        target = self.session.target
-        image = _in_range(row.get("image"), len(target.names), "image")
-        return Cell(_in_range(row.get("label"), len(target.labels), "label"), image, ANSWERS[row["answer"]])
+        image = _in_range(row.get("image"), len(self.target.names), "image")
+        return Cell(_in_range(row.get("label"), len(self.target.labels), "label"), image, ANSWERS[row["answer"]])
 
 
 def _in_range(value: Any, limit: int | None, name: str) -> int:
@@ -213,3 +210,63 @@ def _in_range(value: Any, limit: int | None, name: str) -> int:
     if limit is not None and int(text) >= limit:
         raise NotFoundError(f"there is no {name} {text}")
     return int(text)
+
+
+def etag(path: Path, size: int) -> str:
+    """What changes when the file does, as an ETag."""
+    try:
+        status = path.stat()
+    except OSError:
+        return '""'
+    return f'"{size}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"'
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raises LabelrError with the name of an image that cannot be opened."""
+    try:
+        yield
+    except (UnreadableError, OSError) as error:
+        raise LabelrError(f"{path.name}: {error}") from error
+
+
+def cached_thumbnail(path: Path, size: int, max_pixels: int) -> bytes:
+    """A picture whose longer edge is `size`, as JPEG. Raises LabelrError if the image cannot be opened."""
+    with _naming(path), open_file(path) as file:
+        digest = content_digest(file)
+    content = get_thumbnail(digest, size)
+    if content is None:
+        content = _as_jpeg(path, size, max_pixels)
+        put_thumbnail(digest, size, content)
+    return content
+
+
+def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Width and height of an upright image; 0 where it does not open."""
+    try:
+        with open_file(path) as file:
+            decoded = decode(file, 32, max_pixels=max_pixels, value_range="own")
+    except UnreadableError:
+        return 0, 0
+    return decoded.width, decoded.height
+
+
+def read_image(path: Path, max_pixels: int) -> tuple[bytes, str]:
+    """An image as a browser can show it, and its type: the file itself, or a picture of it.
+
+    Raises:
+        LabelrError: If it cannot be opened.
+    """
+    with _naming(path), open_file(path) as file:
+        head = file.read(12)
+        kind = next((kind for start, kind in SHOWN.items() if head.startswith(start)), "")
+        if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+            kind = "image/webp"
+        if kind:
+            return head + file.read(), kind
+    return _as_jpeg(path, FULL_SIZE, max_pixels), "image/jpeg"
+
+
+def _as_jpeg(path: Path, size: int, max_pixels: int) -> bytes:
+    with _naming(path):
+        return encode_jpeg(read_thumbnail(path, size, max_pixels=max_pixels, value_range="own"))

@@ -23,6 +23,7 @@ from labelr.data.label_table import relative_name
 from labelr.data.scan import scan_images
 from labelr.errors import LabelrError, preview
 from labelr.fields import option_of
+from labelr.model import store
 from labelr.progress import Description, Total
 from labelr.review.queues import Queues
 from labelr.review.save import Saver
@@ -30,6 +31,8 @@ from labelr.review.session import ConflictError, Session
 
 OF_IMAGES = (*ImageOptions.names(), "images", "max_cells", "cache_limit")
 """Settings that also hold where another table of labels is read than the one that they were given for."""
+COMMAND = "from labelr import __main__, signals; signals.stop_with_parent(); __main__.main()"
+"""A command of labelr that ends when the process that started it does."""
 TAIL = 20
 """Lines of a command that failed in which its error is looked for."""
 T = TypeVar("T")
@@ -65,8 +68,6 @@ class Background:
 
     def _find_kind(self, model: str) -> tuple[str | None, str]:
         """How the model can be trained again: its head or all of it; None if it cannot, with the reason."""
-        from labelr.model import store
-
         if not model:
             return None, "name a model with `--model`"
         try:
@@ -91,8 +92,6 @@ class Background:
                 process.wait(0.3)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-    # --- near-duplicates ---------------------------------------------------------------------------------------------
 
     def find_duplicates(self) -> None:
         """Starts to look for near-duplicates, unless that was started."""
@@ -120,8 +119,6 @@ class Background:
         self._queues.forget()
         self.scanned = 1.0
 
-    # --- predictions -------------------------------------------------------------------------------------------------
-
     def predict(self) -> None:
         """Starts to predict all images with the model."""
         self._start(self._predict)
@@ -145,7 +142,7 @@ class Background:
             return self.reason
         session = self._session
         with session.lock:
-            number_of = {label: number for number, label in enumerate(session.target.labels)}
+            number_of = session.label_of()
             lost = [each for each in self._labels if each not in number_of or not session.is_learnable(number_of[each])]
         return f"it needs a yes and a no for each of its labels, and lacks one for {preview(lost)}" if lost else ""
 
@@ -170,8 +167,6 @@ class Background:
 
     def _predict(self) -> None:
         """Has `labelr tag` predict all images: a process of its own, so that the page needs no PyTorch."""
-        from labelr.model import store
-
         target, model = self._session.target, self.model
         if model is None:
             raise LabelrError(self.reason)
@@ -213,7 +208,7 @@ class Background:
         if self._stopped:
             return
         with subprocess.Popen(  # noqa: S603 - labelr itself
-            [sys.executable, "-m", "labelr.review.child", *arguments],
+            [sys.executable, "-c", COMMAND, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
         ) as self._process:  # fmt: skip
             for line in self._process.stdout or ():
@@ -224,11 +219,7 @@ class Background:
             said = next((line for line in last if line.startswith("Error: ")), "")
             raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
 
-    # --- training ----------------------------------------------------------------------------------------------------
-
     def _train(self) -> None:
-        from labelr.model import store
-
         self._saver.save()
         target, model = self._session.target, self.model
         assert model is not None  # noqa: S101 - for mypy
@@ -267,7 +258,5 @@ class Background:
 
 def _free_name(model: Path) -> str:
     """A name for a model that is made of another one, which no model has."""
-    from labelr.model import store
-
     base = re.sub(r"-reviewed(-\d+)?$", "", model.name) + "-reviewed"
     return next(name for name in store.numbered_names(base) if not os.path.lexists(store.models_folder() / name))

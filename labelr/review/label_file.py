@@ -7,19 +7,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from labelr import serialization
-from labelr.config import ReadOptions
 from labelr.data.formats import tags, wide
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark, may_be_ours
 from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
 from labelr.errors import LabelrError
-from labelr.review.targets import NO, NONE, YES
+from labelr.review.targets import NO, NONE, YES, Target
 
 TAGS = 'tags in the column "'
 """How the description of a table of tags begins."""
@@ -39,17 +37,19 @@ class TableFile:
     Attributes:
         path: The file.
         digest: The SHA-256 of its content.
+        is_wide: Whether it has a column for each label, which can also say that a cell is unknown; else it has tags.
 
     Raises:
         NotInPlaceError: If its cells cannot be replaced.
         LabelrError: If it cannot be read.
     """
 
-    def __init__(self, path: Path, images: Path, layout: str, options: ReadOptions, matched: Mapping[str, str]) -> None:
-        self.path, self._options = path, options
-        raw = read_bytes(path, Limits(options.max_cells, path))
+    def __init__(self, target: Target) -> None:
+        assert target.source is not None  # noqa: S101 - for mypy
+        self.path, self._options, layout = target.source, target.options, target.layout
+        raw = read_bytes(self.path, Limits(self._options.max_cells, self.path))
         self.digest = hashlib.sha256(raw).hexdigest()
-        source = Source(path, images, options)
+        source = Source(self.path, target.root, self._options)
         if not layout.startswith((wide.DESCRIPTION, TAGS)) or source.is_spreadsheet or source.objects:
             raise NotInPlaceError("is not a CSV of one row for each image")
         self._delimiter = _delimiter_of(source)
@@ -62,20 +62,16 @@ class TableFile:
         if columns.has_repeats or columns.annotator is not None or columns.copies:
             raise NotInPlaceError("has several rows for an image")
         self._table = columns.table
-        self._row_of = {matched[name]: row for row, name in enumerate(columns.names) if name in matched}
-        self._is_wide = layout.startswith(wide.DESCRIPTION)
-        self._column = -1 if self._is_wide else columns.label_columns[0]
-        if self._is_wide:
-            self._marks = wide.read_marks(columns, options)
+        named = enumerate(columns.names)
+        self._row_of = {target.matched[name]: row for row, name in named if name in target.matched}
+        self.is_wide = layout.startswith(wide.DESCRIPTION)
+        self._column = -1 if self.is_wide else columns.label_columns[0]
+        if self.is_wide:
+            self._marks = wide.read_marks(columns, self._options)
         else:
             self._read_tags()
         self._shift = 0
         self._check()
-
-    @property
-    def says_unknown(self) -> bool:
-        """Whether it can say of a cell that it is unknown."""
-        return self._is_wide
 
     def _encode(self, content: str) -> bytes:
         try:
@@ -89,7 +85,7 @@ class TableFile:
     def _check(self) -> None:
         """Raises NotInPlaceError if the cells of the table are not where they are in the text."""
         numbers = self._table.numbers
-        columns = self._marks.columns if self._is_wide else [self._column]
+        columns = self._marks.columns if self.is_wide else [self._column]
         for row in {0, len(numbers) // 2, len(numbers) - 1} - ({0} if not numbers[0] else set()):
             record = self._records[numbers[row] - 1]
             cells = [_text_of(record[start:end]).strip() for start, end in _spans(record, self._delimiter)]
@@ -105,11 +101,11 @@ class TableFile:
     def check_label(self, label: str) -> None:
         """Raises LabelrError if the file cannot hold a new label of this name."""
         self._encode(label)
-        if not self._is_wide and self._separator in label:
+        if not self.is_wide and self._separator in label:
             raise LabelrError(
                 f"{self.path} separates tags by {self._separator!r}, which is in {label!r}", "choose a name without it"
             )
-        if self._is_wide and label in self._table.header:
+        if self.is_wide and label in self._table.header:
             raise LabelrError(f"{self.path} has a column {label!r} already, which is no label", "choose another name")
 
     def patched(self, changes: Changes, labels: Sequence[str]) -> bytes:
@@ -118,12 +114,11 @@ class TableFile:
         Raises:
             LabelrError: If that is not possible.
         """
-        if self._is_wide:
+        if self.is_wide:
             known = {label for (_, label), code in changes.items() if code != NONE}
             added = [label for label in labels if label in known.difference(self._labels())]
-            before, _ = wide.to_targets(
-                self._table, self._marks, self._options
-            )  # of which "?" may change what -1 means
+            # before the columns are added, whose "?" may change what -1 means
+            before, _ = wide.to_targets(self._table, self._marks, self._options)
             self._add_columns(added)
             self._patch_marks(changes, np.pad(before, ((0, 0), (0, len(added))), constant_values=np.nan))
         else:
@@ -138,8 +133,6 @@ class TableFile:
         self._records[number] = replace_cells(self._records[number], self._delimiter, texts)
         for column, text in texts.items():
             self._table.rows[row + 1][column] = text
-
-    # --- a column for each label -------------------------------------------------------------------------------------
 
     def _labels(self) -> list[str]:
         return [self._table.header[column] for column in self._marks.columns]
@@ -205,15 +198,11 @@ class TableFile:
             return "", Mark.BLANK  # only yes is marked
         return EXPLICIT[float(code)], mark
 
-    # --- tags --------------------------------------------------------------------------------------------------------
-
     def _read_tags(self) -> None:
         cells = self._table.column(self._column)
-        where = f"{self.path}"
-        lists, how = tags.split_tags(cells, self._options.tag_separator, where)
+        self._tags, how = tags.split_tags(cells, self._options.tag_separator, f"{self.path}")
         if any(cell[:1] in ("[", "(", "{") for cell in cells):
             raise NotInPlaceError("has cells that hold lists")
-        self._tags = lists
         found = next((sign for sign, name in tags.SEPARATORS.items() if how == f", separated by {name}"), None)
         self._separator = self._options.tag_separator or found or "|"
         spaced = sum(f"{self._separator} " in cell for cell in cells)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labelr.review.session import NAMES, Rows, Session
 from labelr.review.targets import NO, NONE, YES
-from labelr.scoring.suspects import find_suspects
+from labelr.scoring.metrics import find_suspects
 
 MAX_CELLS = 12
 """Cells of an image that a list shows, at most."""
@@ -54,7 +54,7 @@ class Queues:
     """
 
     def __init__(self, session: Session, *, blind: bool = False) -> None:
-        self.session, self.blind = session, blind
+        self.session, self.target, self.blind = session, session.target, blind
         self.duplicates: list[list[int]] | None = None
         self._cached: dict[tuple[Any, ...], Any] = {}
         self.folders = self._find_folders()
@@ -93,20 +93,19 @@ class Queues:
         """What the page shows of some images of a queue."""
         with self.session.lock:
             if queue == "sweep" and label is not None:
-                values = self.session.values(label)
+                values = self.session.answers[label] if self.blind else self.session.values(label)
                 return [
-                    {"image": image, "name": self.session.target.names[image], **self._cell(label, image)}
-                    | {"value": self._value(int(values[image]), label, image)}
+                    {"image": image, "name": self.target.names[image], **self.cell(label, image)}
+                    | {"value": {YES: True, NO: False}.get(int(values[image]))}
                     for image in images.tolist()
                 ]
             return [self._item(queue, label, image) for image in images.tolist()]
 
     def threshold_at(self, label: int, images: Rows) -> int | None:
         """The position of the first image below the threshold of a label in a sweep; None without a threshold."""
-        target = self.session.target
-        if self.blind or target.probs is None or np.isnan(target.thresholds[label]):
+        if self.blind or self.target.probs is None or np.isnan(self.target.thresholds[label]):
             return None
-        return int(np.count_nonzero(self._ranks(label)[images] >= target.thresholds[label]))
+        return int(np.count_nonzero(self._ranks(label)[images] >= self.target.thresholds[label]))
 
     def next_open(self, queue: str, label: int | None, images: Rows, start: int) -> int | None:
         """The position, from `start`, of the first image of a list of which a cell in question has no answer."""
@@ -125,18 +124,16 @@ class Queues:
         found = np.flatnonzero(is_open[start:])
         return start + int(found[0]) if len(found) else None
 
-    # --- orders ------------------------------------------------------------------------------------------------------
-
     def _whole(self, queue: str, label: int | None) -> Rows:
-        session, count = self.session, len(self.session.target.names)
+        session, count = self.session, len(self.target.names)
         if queue == "unreviewed":
             return np.flatnonzero((session.answers == NONE).all(axis=0))
         key = (queue, label if queue in ("sweep", "uncertain") else None)
         if key not in self._cached:
             if queue == "uncertain" and not self.blind:
                 found = self._uncertain(label)
-            elif queue == "sweep" and label is not None and not self.blind:
-                found = self._sweep(label)
+            elif queue == "sweep" and label is not None and not self.blind:  # from the most to the least probable
+                found = np.argsort(-self._ranks(label), kind="stable")
             elif queue in ("suspects", "duplicates"):
                 found = np.array(list(self._asked(queue)), np.int64)
             else:
@@ -148,20 +145,15 @@ class Queues:
             self._cached[key] = found
         return self._cached[key]  # type: ignore[no-any-return]
 
-    def _sweep(self, label: int) -> Rows:
-        """The images from the most to the least probable."""
-        order: Rows = np.argsort(-self._ranks(label), kind="stable")
-        return order
-
     def _ranks(self, label: int) -> NDArray[np.float64]:
         """The probability of a label for each image; where there is none, what is given counts as one."""
-        target = self.session.target
+        target = self.target
         ranks = np.select([target.given[label] == YES, target.given[label] == NO], [1.0, 0.0], 0.5)
         return ranks if target.probs is None else np.where(np.isnan(target.probs[label]), ranks, target.probs[label])
 
     def _uncertain(self, label: int | None) -> Rows:
         """The images of a table in its order; else from the nearest to the farthest from a threshold."""
-        target = self.session.target
+        target = self.target
         if target.uncertain is not None:
             return np.array(target.uncertain, np.int64)
         nearest = np.full(len(target.names), np.inf)
@@ -172,26 +164,22 @@ class Queues:
         certain: Rows = order[np.isfinite(nearest[order])]
         return certain
 
-    def _distance(self, label: int, images: Any) -> NDArray[np.float64]:
-        """How far the log-odds of a label are from those of its threshold."""
-        target = self.session.target
-        assert target.probs is not None  # noqa: S101 - for mypy
-        return np.abs(_log_odds(target.probs[label, images]) - _log_odds(target.thresholds[label]))
-
-    # --- questions ---------------------------------------------------------------------------------------------------
+    def _distance(self, labels: Any, images: Any) -> NDArray[np.float64]:
+        """How far the log-odds of a label, or of all for an image, are from those of the threshold."""
+        assert self.target.probs is not None  # noqa: S101 - for mypy
+        return np.abs(_log_odds(self.target.probs[labels, images]) - _log_odds(self.target.thresholds[labels]))
 
     def _item(self, queue: str, label: int | None, image: int) -> dict[str, Any]:
-        target, item = self.session.target, self._questions(queue, label, image)
-        cells = [[each, *self._cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
-        return {"image": image, "name": target.names[image], "cells": cells, "reason": item.reason}
+        item = self._questions(queue, label, image)
+        cells = [[each, *self.cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
+        return {"image": image, "name": self.target.names[image], "cells": cells, "reason": item.reason}
 
     def _questions(self, queue: str, label: int | None, image: int) -> Item:
         """The cells of an image that a queue is about; else those of the labels that apply."""
         if queue in ("suspects", "duplicates"):
             return self._asked(queue)[image]
-        target = self.session.target
-        if queue == "uncertain" and target.probs is not None and not self.blind:
-            distances = np.abs(_log_odds(target.probs[:, image]) - _log_odds(target.thresholds))
+        if queue == "uncertain" and self.target.probs is not None and not self.blind:
+            distances = self._distance(slice(None), image)
             near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
             return Item(image, near.tolist() if label is None else [label])
         values = self.session.answers[:, image] if self.blind else self.session.values(slice(None), image)
@@ -208,7 +196,7 @@ class Queues:
         return self._cached[key]  # type: ignore[no-any-return]
 
     def _find_suspects(self) -> dict[int, Item]:
-        target, found = self.session.target, dict[int, Item]()
+        target, found = self.target, dict[int, Item]()
         for image, label in target.suspects if target.suspects is not None else self._suspected():
             if not found.setdefault(image, Item(image, [])).labels:
                 says = "yes" if target.given[label, image] == YES else "no"
@@ -221,12 +209,11 @@ class Queues:
 
     def _suspected(self) -> Iterator[tuple[int, int]]:
         """The cells whose given label the probabilities contradict, the least plausible first."""
-        target = self.session.target
-        if target.probs is None:
+        if self.target.probs is None:
             return
         cells: list[tuple[float, int, int]] = []
-        for label in range(len(target.labels)):  # one at a time, for the memory
-            probs, given = target.probs[label], target.given[label]
+        for label in range(len(self.target.labels)):  # one at a time, for the memory
+            probs, given = self.target.probs[label], self.target.given[label]
             known = np.flatnonzero((given != NONE) & ~np.isnan(probs))
             rows = known[find_suspects(probs[known, None], given[known, None].astype(np.float32)).rows]
             confidence = np.where(given[rows] == YES, probs[rows], 1 - probs[rows])
@@ -240,20 +227,20 @@ class Queues:
             values = np.stack([self.session.values(slice(None), image) for image in group])
             differ = ((values == YES).any(axis=0) & (values == NO).any(axis=0)).nonzero()[0].tolist()
             for image in group if differ else ():
-                others = [self.session.target.names[other] for other in group if other != image]
+                others = [self.target.names[other] for other in group if other != image]
                 more = f" and {len(others) - 1} more" if len(others) > 1 else ""
                 found[image] = Item(image, differ, f"looks like {others[0]}{more}")
         return found
 
-    # --- cells and names ---------------------------------------------------------------------------------------------
-
-    def _cell(self, label: int, image: int) -> dict[str, Any]:
-        return cell(self.session, label, image, blind=self.blind)
-
-    def _value(self, code: int, label: int, image: int) -> bool | None:
-        if self.blind:
-            code = int(self.session.answers[label, image])
-        return {YES: True, NO: False}.get(code)
+    def cell(self, label: int, image: int) -> dict[str, Any]:
+        """What is known of a cell, ready for JSON: ``prob``, ``given`` and ``answer``."""
+        prob = np.nan if self.blind or self.target.probs is None else float(self.target.probs[label, image])
+        given = NONE if self.blind else int(self.target.given[label, image])
+        return {
+            "prob": None if np.isnan(prob) else prob,  # in full, for the page compares
+            "given": None if given == NONE else given,
+            "answer": NAMES[int(self.session.answers[label, image])],
+        }
 
     def _passing(self, chosen: Filter) -> NDArray[np.bool_]:
         """Which images pass a filter, shape ``(N,)``."""
@@ -262,32 +249,20 @@ class Queues:
             for other in [other for other in self._cached if other[0] == "filter"]:
                 del self._cached[other]
             prefix, text = f"{chosen.folder}/" if chosen.folder else "", chosen.text.casefold()
-            names = self.session.target.names
+            names = self.target.names
             passing = (name.startswith(prefix) and text in name.casefold() for name in names)
             self._cached[key] = np.fromiter(passing, np.bool_, len(names))
         return self._cached[key]  # type: ignore[no-any-return]
 
     def _find_folders(self) -> list[str]:
         """The folders of images, the ones with the most first if there are too many, sorted."""
-        own = Counter(os.path.dirname(name) for name in self.session.target.names)  # noqa: PTH120 - of relative names
+        own = Counter(os.path.dirname(name) for name in self.target.names)  # noqa: PTH120 - of relative names
         found = Counter[str]()
         for folder, count in own.items():
             while folder:
                 found[folder] += count
                 folder = folder.rpartition("/")[0]  # noqa: PLW2901
         return sorted(folder for folder, _ in found.most_common(MAX_FOLDERS))
-
-
-def cell(session: Session, label: int, image: int, *, blind: bool) -> dict[str, Any]:
-    """What is known of a cell, ready for JSON: ``prob``, ``given`` and ``answer``."""
-    target = session.target
-    prob = None if blind or target.probs is None else float(target.probs[label, image])
-    given = int(target.given[label, image])
-    return {
-        "prob": None if prob is None or np.isnan(prob) else prob,  # in full, for the page compares
-        "given": None if blind or given == NONE else given,
-        "answer": NAMES[int(session.answers[label, image])],
-    }
 
 
 def _log_odds(probs: Any) -> NDArray[np.float64]:

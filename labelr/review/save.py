@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -57,7 +58,7 @@ class Saver:
         if target.source is None or target.source.is_dir():
             return "" if target.source is None else f"{target.source.name} is a folder"
         try:
-            self._table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
+            self._table = TableFile(target)
         except NotInPlaceError as error:
             return f"{target.source.name} {error.message}"
         target.table = target.source
@@ -70,7 +71,7 @@ class Saver:
         if self._read_only:
             return "Nothing is written: the page was opened to read only."
         if self._table is not None:
-            unknown = "" if self._table.says_unknown else ' It has no way to say "unknown": such labels are left out.'
+            unknown = "" if self._table.is_wide else ' It has no way to say "unknown": such labels are left out.'
             backup = self._backup()
             is_there = backup.exists() or not self._session.backup
             before = f" {backup.name} is the file as it was before." if is_there else ""
@@ -79,13 +80,11 @@ class Saver:
             return f"Answers are written to {table}, with all other labels: {reason}."
         return f"Answers are written to {table}, and nothing else: labels.csv is not changed."
 
-    # --- the thread --------------------------------------------------------------------------------------------------
-
     def start(self, session: Session) -> None:
         """Starts to write what is not written yet, and what will be answered."""
         self._session = session
         if self._table is not None:
-            counts = session.reconcile(says_unknown=self._table.says_unknown)
+            counts = session.reconcile(says_unknown=self._table.is_wide)
             if any(counts) and session.saved_digest != self._table.digest:
                 self.warning = f"{self._path.name} was changed by another program{_describe_edit(*counts)}."
         if not self._read_only:
@@ -122,9 +121,8 @@ class Saver:
         try:
             self.save()
         except Exception as error:  # noqa: BLE001 - mostly a full disk; a thread has nobody else to tell
-            reason = (
-                ": ".join(filter(None, (error.message, error.hint))) if isinstance(error, LabelrError) else repr(error)
-            )
+            parts = (error.message, error.hint) if isinstance(error, LabelrError) else (repr(error),)
+            reason = ": ".join(filter(None, parts))
             message = f"Not written yet: {reason}"
             if message != self.warning:
                 log.warning("%s; the answers are in %s", reason, self._session.journal.path)
@@ -137,15 +135,11 @@ class Saver:
     def save(self) -> None:
         """Writes what is not written yet. Raises LabelrError if that is not possible."""
         session = self._session
-        with session.lock:
-            session.refresh()
-            if not session.is_pending:
-                return
+        if not session.is_pending():
+            return
         with locked(session.target.lock("table")):
-            with session.lock:  # another process may have written meanwhile
-                session.refresh()
-                if not session.is_pending:
-                    return
+            if not session.is_pending():  # another process may have written meanwhile
+                return
             self._note_edit()
             with session.lock:
                 revision, unsaved = session.revision, session.unsaved()
@@ -155,15 +149,13 @@ class Saver:
             self._status = _status(self._path)
             session.saved(revision, digest, changes)
 
-    # --- the label file ----------------------------------------------------------------------------------------------
-
     def _patch(self, changes: dict[tuple[str, str], int], labels: list[str]) -> str:
         """Replaces cells of the label file as it is now; returns its new digest."""
-        target, table = self._target, self._table
-        assert table is not None and target.source is not None  # noqa: S101, PT018 - for mypy
+        table = self._table
+        assert table is not None  # noqa: S101 - for mypy
         try:
             if table.digest != files.digest(self._path):
-                table = TableFile(target.source, target.root, target.layout, target.options, target.matched)
+                table = TableFile(self._target)
             self._back_up()
             content = table.patched(changes, labels)
         except BaseException:
@@ -233,8 +225,7 @@ class Saver:
         if status == self._status or self._table is None:
             return
         self._status = status
-        with self._session.lock:
-            self._session.refresh()
+        self._session.refresh()
         self._note_edit()
 
     def _read_again(self) -> None:
@@ -255,7 +246,7 @@ class Saver:
                 return
             labels = [target.labels.index(label) for label in new.labels]
             target.given[labels] = new.given[:, [row_of[name] for name in target.names]]
-            says_unknown = self._table is None or self._table.says_unknown
+            says_unknown = self._table is None or self._table.is_wide
             described = _describe_edit(*session.reconcile(says_unknown=says_unknown))
             self.warning = (
                 f"{target.table.name} was changed by another program{described}. Reload the page to see its changes."
@@ -294,8 +285,6 @@ def _describe_edit(num_again: int, num_dropped: int) -> str:
 
 def _status(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file does; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    with suppress(OSError):
+        return files.state_of(path)
+    return None

@@ -1,10 +1,10 @@
-"""The web server of a review: the page, its JSON and the images of the data set, for who has the token alone."""
+"""Runs a review, and its web server: the page, its JSON and the images, for who has the token alone."""
 
 import json
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from labelr.config import ReadOptions
 from labelr.errors import BusyError, LabelrError
 from labelr.review.api import Api, BadRequestError, NotFoundError
-from labelr.review.session import ConflictError
+from labelr.review.background import Background
+from labelr.review.queues import Queues
+from labelr.review.save import Saver
+from labelr.review.session import ConflictError, Session
+from labelr.review.targets import read_target
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -43,6 +48,60 @@ STATUS = {
 }
 
 
+def review(
+    path: Path,
+    options: ReadOptions,
+    *,
+    data: Path | None = None,
+    model: str | None = None,
+    refit: bool = False,
+    port: int = 0,
+    blind: bool = False,
+    read_only: bool = False,
+    ready: Callable[[str, str], None],
+) -> None:
+    """Serves the page on which a person reviews labels, until a signal stops it.
+
+    Args:
+        path: The output of `labelr tag`, a labelled data set, or a table of suspected or uncertain images.
+        options: How label files are read.
+        data: The data set that a table is of; None for the folder of the table.
+        model: The model whose predictions are shown, and which is trained again; None for the one that tagged.
+        refit: Whether to train it again at the start.
+        port: On which the server listens; 0 for a free one.
+        blind: Whether proposals and given labels are hidden.
+        read_only: Whether answers are refused.
+        ready: Takes the address of the page once it can be opened, and one for the browser that opens it once.
+
+    Raises:
+        LabelrError: If the target cannot be understood, the model cannot be used, or the port is in use.
+        Stopped: When a signal arrives.
+    """
+    target = read_target(path, options, data=data)
+    saver = Saver(target, read_only=read_only)
+    session = Session(target, read_only=read_only)
+    queues = Queues(session, blind=blind)
+    work = Background(session, queues, saver, model)
+    if refit and (reason := work.refusal()):
+        hint = "name one with `--model`" if work.kind is None else "start without `--refit`, and answer these first"
+        raise LabelrError(f"the model cannot be trained again: {reason}", hint)
+    server = Server(port)
+    saver.changed = queues.forget
+    saver.start(session)
+    if refit:
+        work.train()
+    elif model is not None:
+        work.predict()
+    server.start(Api(session, queues, saver, work))
+    try:
+        ready(server.address, server.address_once)
+        server.wait()
+    finally:
+        server.stop()
+        work.stop()
+        saver.stop()
+
+
 class Guard:
     """Lets a request pass only if it has the token, is for this machine and, if it changes something, from its page."""
 
@@ -57,9 +116,8 @@ class Guard:
         request = Request(scope)
         refused = self._refuse(request)
         if refused:
-            await _error(LabelrError(refused, "open the address that `labelr review` printed"), 403)(
-                scope, receive, send
-            )
+            response = _error(LabelrError(refused, "open the address that `labelr review` printed"), 403)
+            await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -100,12 +158,12 @@ def _error(error: LabelrError, status: int | None = None) -> Response:
     return _json({"error": error.message, "hint": error.hint}, number)
 
 
-def _getting(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """The endpoint of a function of the request."""
+def _endpoint(answer: Callable[[Any], Any], *, reads_body: bool = False) -> Callable[[Request], Any]:
+    """The endpoint of a function of the request, or of the JSON object that it sends."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            result = await run_in_threadpool(read, request)
+            result = await run_in_threadpool(answer, await _body_of(request) if reads_body else request)
         except LabelrError as error:
             return _error(error)
         return result if isinstance(result, Response) else _json(result)
@@ -113,27 +171,19 @@ def _getting(read: Callable[[Request], Any]) -> Callable[[Request], Any]:
     return endpoint
 
 
-def _posting(write: Callable[[Mapping[str, Any]], Any]) -> Callable[[Request], Any]:
-    """The endpoint of a function of the JSON object that a request sends."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            content = bytearray()
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > MAX_BODY:
-                    raise BadRequestError(f"the request is larger than {MAX_BODY:,} bytes")
-            try:
-                body = json.loads(content or b"{}")
-            except (ValueError, RecursionError) as error:
-                raise BadRequestError("expected JSON") from error
-            if not isinstance(body, dict):
-                raise BadRequestError("expected an object")
-            return _json(await run_in_threadpool(write, body))
-        except LabelrError as error:
-            return _error(error)
-
-    return endpoint
+async def _body_of(request: Request) -> dict[str, Any]:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY:
+            raise BadRequestError(f"the request is larger than {MAX_BODY:,} bytes")
+    try:
+        body = json.loads(content or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("expected JSON") from error
+    if not isinstance(body, dict):
+        raise BadRequestError("expected an object")
+    return body
 
 
 def make_app(api: Api, token: str, port: int) -> Guard:
@@ -141,8 +191,8 @@ def make_app(api: Api, token: str, port: int) -> Guard:
     cookie = f"labelr-review-{port}"
 
     async def index(_: Request) -> Response:
-        response = Response((STATIC / "index.html").read_bytes(), media_type="text/html", headers=HEADERS)
-        response.headers["Cache-Control"] = "no-store"
+        headers = {"Cache-Control": "no-store"}
+        response = Response((STATIC / "index.html").read_bytes(), media_type="text/html", headers=headers)
         response.set_cookie(cookie, token, httponly=True, samesite="strict", path="/")
         return response
 
@@ -157,31 +207,16 @@ def make_app(api: Api, token: str, port: int) -> Guard:
     reading = {
         "/api/state": api.state, "/api/items": api.items, "/api/next": api.next, "/api/changes": api.changes,
         "/api/images/{number}": api.image, "/thumbs/{number}": api.thumbnail, "/images/{number}": api.picture,
+        "/api/refit": api.training,
     }  # fmt: skip
     writing = {
         "/api/answers": api.answer, "/api/undo": api.undo, "/api/redo": api.redo, "/api/labels": api.add_label,
         "/api/refit": api.train,
     }  # fmt: skip
-    routes = [Route("/api/refit", _getting(api.training))]
-    routes += [Route("/", index), Route("/static/{name}", static)]
-    routes += [Route(path, _getting(function)) for path, function in reading.items()]
-    routes += [Route(path, _posting(function), methods=["POST"]) for path, function in writing.items()]
-    return Guard(_with_headers(Starlette(routes=routes)), token, cookie)
-
-
-def _with_headers(app: ASGIApp) -> ASGIApp:
-    """The application whose responses all have `HEADERS`."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    return wrapped
+    routes = [Route("/", index), Route("/static/{name}", static)]
+    routes += [Route(path, _endpoint(answer)) for path, answer in reading.items()]
+    routes += [Route(path, _endpoint(answer, reads_body=True), methods=["POST"]) for path, answer in writing.items()]
+    return Guard(Starlette(routes=routes), token, cookie)
 
 
 class Server:
@@ -207,7 +242,7 @@ class Server:
         """Starts to serve."""
         self._app = make_app(api, self.token, self.port)
         config = uvicorn.Config(
-            self._app, access_log=False, log_config=None, lifespan="off", http="h11",
+            self._app, headers=list(HEADERS.items()), access_log=False, log_config=None, lifespan="off", http="h11",
             ws="none", server_header=False, proxy_headers=False, loop="asyncio", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -1,7 +1,7 @@
 """The state of a review: what is given, predicted and answered, in arrays; undo and redo."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import RLock
@@ -40,6 +40,10 @@ class Step(NamedTuple):
     before: Codes
     after: Codes
     skipped: frozenset[tuple[str, str]] = frozenset()
+
+    def cells(self) -> Iterator[tuple[int, int]]:
+        """The label and the image of each cell."""
+        return zip(self.labels.tolist(), self.images.tolist(), strict=True)
 
 
 class ConflictError(LabelrError):
@@ -80,15 +84,13 @@ class Session:
         self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
         self._learnable: dict[int, bool] = {}
-        self._image_of: dict[str, int] = {}
+        self._image_of = {name: number for number, name in enumerate(target.names)}
         self.refresh()
 
     @property
     def revision(self) -> int:
         """The number of changes so far."""
         return len(self.log)
-
-    # --- entries -----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Applies what other processes have answered."""
@@ -141,7 +143,7 @@ class Session:
 
     def _step(self, cells: Iterable[Sequence[Any]]) -> Step:
         """The step of some cells of an entry: image, label and answer by name. Others are skipped."""
-        images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
+        images, label_of = self._image_of, self.label_of()
         known, skipped = [], set()
         for name, label, answer, given in cells:
             if label not in label_of and is_wanted(label, self.target.options):
@@ -156,10 +158,9 @@ class Session:
         labels, numbers, after = np.array(known, np.int64).reshape(-1, 3).T
         return Step(labels, numbers, self.answers[labels, numbers], after.astype(np.int8), frozenset(skipped))
 
-    def _images(self) -> Mapping[str, int]:
-        if not self._image_of:
-            self._image_of = {name: number for number, name in enumerate(self.target.names)}
-        return self._image_of
+    def label_of(self) -> dict[str, int]:
+        """The number of each label by its name."""
+        return {label: number for number, label in enumerate(self.target.labels)}
 
     def _add_label(self, name: str) -> int:
         """Adds a label of which nothing is known, unless there is one of this name; returns its number."""
@@ -175,8 +176,6 @@ class Session:
         if target.probs is not None:
             target.probs = np.concatenate([target.probs, np.full_like(blank, np.nan, np.float32)])
         return len(target.labels) - 1
-
-    # --- what people do ----------------------------------------------------------------------------------------------
 
     def answer(self, cells: Sequence[Cell]) -> list[Cell]:
         """Keeps answers as one step, on disk when this returns; those that change nothing are left out.
@@ -206,11 +205,7 @@ class Session:
             return self.changes(self.revision - 1)
 
     def add_label(self, name: str) -> int:
-        """Adds a label; returns its number.
-
-        Raises:
-            LabelrError: If there is one of this name, or it is no name.
-        """
+        """Adds a label; returns its number. Raises LabelrError if there is one of this name, or it is no name."""
         name = name.strip()
         if not name or not name.isprintable() or len(name) > 200:
             raise LabelrError(f"a label cannot be called {name[:200]!r}", "give it a name of 1 to 200 characters")
@@ -229,21 +224,14 @@ class Session:
             self.refresh()
             yield
 
-    # --- the label file ----------------------------------------------------------------------------------------------
-
-    @property
     def is_pending(self) -> bool:
-        """Whether the label file lacks answers that can be written into it."""
-        return self.saved_at != self.revision or bool(self._known(self._left))
+        """Whether the label file lacks answers, of any process, that can be written into it."""
+        with self.lock:
+            self.refresh()
+            return self.saved_at != self.revision or bool(self._left_here())
 
     def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
-        """Notes that the label file holds the answers up to a revision, and its SHA-256 then.
-
-        Args:
-            revision: The revision.
-            digest: The SHA-256 of the label file.
-            written: The cells, by image and label, that were written just now.
-        """
+        """Notes that the label file, of a SHA-256, has the answers up to a revision, and the cells `written` now."""
         with self.writing():
             left = sorted(self._left.difference(written))
             self.write({"saved": digest, "revision": revision} | ({"left": left} if left else {}))
@@ -255,13 +243,13 @@ class Session:
 
     def unsaved(self) -> dict[tuple[int, int], int]:
         """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
-        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._known(self._left)
+        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._left_here()
         return {key: self.wanted(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
 
-    def _known(self, cells: Iterable[tuple[str, str]]) -> set[tuple[int, int]]:
-        """Cells by label and image, of their names; without those that this review leaves out."""
-        images, label_of = self._images(), {label: number for number, label in enumerate(self.target.labels)}
-        return {(label_of[label], images[name]) for name, label in cells if name in images and label in label_of}
+    def _left_here(self) -> set[tuple[int, int]]:
+        """The cells of `_left` by the numbers of label and image, without those that this review leaves out."""
+        images, label_of = self._image_of, self.label_of()
+        return {(label_of[label], images[name]) for name, label in self._left if name in images and label in label_of}
 
     def wanted(self, cell: Cell) -> int:
         """What the label file must say of a cell: the answer, else what it said before there was one."""
@@ -282,12 +270,10 @@ class Session:
         Returns:
             The numbers of answers to be written again, and of those that no longer count.
         """
-        left, num_again, num_dropped = self._known(self._left), 0, 0
+        left, num_again, num_dropped = self._left_here(), 0, 0
         saved: dict[tuple[int, int], int] = {}
         for step in reversed(self.log[self.saved_at :]):
-            saved |= zip(
-                zip(step.labels.tolist(), step.images.tolist(), strict=True), step.before.tolist(), strict=True
-            )
+            saved |= zip(step.cells(), step.before.tolist(), strict=True)
         for cell in self.changes(0):
             key, found = (cell.label, cell.image), int(self.target.given[cell.label, cell.image])
             before = saved.get(key, cell.answer)
@@ -307,23 +293,16 @@ class Session:
         self.forget_counts()
         return num_again, num_dropped
 
-    # --- what they see -----------------------------------------------------------------------------------------------
-
     def changes(self, since: int) -> list[Cell]:
         """The cells that changed since a revision, with their present answers."""
         steps = self.log[max(0, since) :]
-        cells = {cell for step in steps for cell in zip(step.labels.tolist(), step.images.tolist(), strict=True)}
+        cells = {cell for step in steps for cell in step.cells()}
         return [Cell(label, image, int(self.answers[label, image])) for label, image in sorted(cells)]
 
     def values(self, labels: Any, images: Any = slice(None)) -> Codes:
         """What holds now: the answer, else what is given, else what is predicted; UNKNOWN, or NONE.
 
-        Args:
-            labels: A label, or all as a slice.
-            images: An image, or all as a slice.
-
-        Returns:
-            The codes of one label for all images, shape ``(N,)``, or of all labels for one image, shape ``(L,)``.
+        Of a label for all images, shape ``(N,)``, or of all labels, as a slice, for an image, shape ``(L,)``.
         """
         target, answers = self.target, self.answers[labels, images]
         value = target.given[labels, images]

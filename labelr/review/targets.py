@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.review.journal import Journal
+from labelr.scoring.results import SUSPECT_COLUMNS
 from labelr.serialization import unescape_formula
 
 Codes = NDArray[np.int8]
@@ -32,55 +32,32 @@ FOLDER = ".labelr-review"
 """The folder of journals, beside the table that is written."""
 LABELS_FILE = "labels.csv"
 """The table of labels in the output of `labelr tag`."""
-SUSPECT_COLUMNS = ["filename", "label", "given"]
-"""How the header of a table of suspected label errors begins."""
 MAX_ROWS = 2_000_000
 """Rows of a table of suspects that are read, at most."""
 
 
 @dataclass
 class Target:
-    """N images with L labels that are reviewed.
+    """N images with L labels that are reviewed."""
 
-    Attributes:
-        path: What the user named.
-        root: The folder that `names` are relative to.
-        names: N image files.
-        labels: L label names.
-        given: What the label file says: YES, NO or NONE, shape ``(L, N)``.
-        probs: Probabilities of a model, NaN where there is none, shape ``(L, N)``; None without a model.
-        thresholds: From which a label applies, shape ``(L,)``; NaN where that is unknown.
-        table: The file that answers are written into.
-        source: The label file or folder that was read; None for the output of `labelr tag`.
-        layout: How it was read.
-        options: How the label file is read.
-        data: The folder of the data set; None for the output of `labelr tag`.
-        model: The model that made `probs`; empty if that is unknown.
-        of_model: What the model calls labels that `labelr tag` may have written by other names.
-        matched: The image of each name in the label file.
-        splits: The split of each image; None where the label file has none.
-        suspects: Cells listed in a table of suspects, as indices of image and label, worst first; None without one.
-        uncertain: Images listed in a table of uncertain images; None without one.
-    """
-
-    path: Path
-    root: Path
-    names: list[str]
+    path: Path  # what the user named
+    root: Path  # the folder that `names` are relative to
+    names: list[str]  # of N image files
     labels: list[str]
-    given: Codes
-    table: Path
-    options: ReadOptions
-    probs: NDArray[np.float32] | None = None
-    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    source: Path | None = None
-    data: Path | None = None
-    model: str = ""
-    of_model: Mapping[str, str] = field(default_factory=dict)
-    layout: str = ""
-    matched: Mapping[str, str] = field(default_factory=dict)
-    splits: tuple[str, ...] | None = None
-    suspects: list[tuple[int, int]] | None = None
-    uncertain: list[int] | None = None
+    given: Codes  # (L, N), what the label file says: YES, NO or NONE
+    table: Path  # the file that answers are written into
+    options: ReadOptions  # how the label file is read
+    probs: NDArray[np.float32] | None = None  # (L, N), of a model, NaN where there is none; None without a model
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (L,), NaN where unknown
+    source: Path | None = None  # the label file or folder that was read; None for the output of `labelr tag`
+    data: Path | None = None  # the folder of the data set; None for the output of `labelr tag`
+    model: str = ""  # the one that made `probs`; empty if that is unknown
+    of_model: Mapping[str, str] = field(default_factory=dict)  # its names of labels that may be written by others
+    layout: str = ""  # how the source was read
+    matched: Mapping[str, str] = field(default_factory=dict)  # the image of each name in the label file
+    splits: tuple[str, ...] | None = None  # of each image; None where the label file has none
+    suspects: list[tuple[int, int]] | None = None  # image and label of those in a table, worst first; None without one
+    uncertain: list[int] | None = None  # images in a table of uncertain images; None without one
 
     @property
     def journal(self) -> Path:
@@ -101,20 +78,10 @@ class Target:
         return self.table.parent / FOLDER / f"{self.table.name}.{what}.lock"
 
 
-class Listed(NamedTuple):
-    """A table of images to look at."""
-
-    kind: Literal["suspects", "uncertain"]
-    rows: list[list[str]]
-
-
 def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -> Target:
     """What a path means: a folder, or a table of suspected or uncertain images.
 
-    Args:
-        path: The folder or table.
-        options: How label files are read.
-        data: The data set, or output of `labelr tag`, that a table is of; None for the folder of the table.
+    A table is of `data`, a data set or the output of `labelr tag`; None for the folder of the table.
 
     Raises:
         LabelrError: If it does not exist or cannot be understood.
@@ -138,11 +105,8 @@ def read_target(path: Path, options: ReadOptions, *, data: Path | None = None) -
         raise LabelrError(f"{folder}: {error.message}", hint) from error
     target.path = path
     if listed is not None:
-        _add_listed(target, listed)
+        _add_listed(target, *listed)
     return target
-
-
-# --- the output of `labelr tag` --------------------------------------------------------------------------------------
 
 
 def read_output(folder: Path, options: ReadOptions) -> Target:
@@ -211,9 +175,6 @@ def _read_given(path: Path, names: Sequence[str], labels: Sequence[str], options
     return given
 
 
-# --- a labelled data set ---------------------------------------------------------------------------------------------
-
-
 def read_data(folder: Path, options: ReadOptions) -> Target:
     """The images of a labelled data set, those without a known label included.
 
@@ -226,12 +187,8 @@ def read_data(folder: Path, options: ReadOptions) -> Target:
     return Target(
         folder, dataset.root, list(dataset.files), labels, np.ascontiguousarray(to_codes(dataset.targets).T),
         beside / REVIEWED_FILE, replace(options, labels=(str(source),)),
-        thresholds=np.full(len(labels), np.nan),
-        source=source,
-        data=folder,
-        layout=dataset.layout,
-        matched=dataset.findings.matched,
-        splits=dataset.named_splits,
+        thresholds=np.full(len(labels), np.nan), source=source, data=folder, layout=dataset.layout,
+        matched=dataset.findings.matched, splits=dataset.named_splits,
     )  # fmt: skip
 
 
@@ -248,11 +205,8 @@ def to_codes(targets: NDArray[np.floating]) -> Codes:
     return np.where(np.isnan(targets), NONE, targets).astype(np.int8)
 
 
-# --- tables of images to look at -------------------------------------------------------------------------------------
-
-
-def _read_listed(path: Path, options: ReadOptions) -> Listed:
-    """A table of suspects or of uncertain images."""
+def _read_listed(path: Path, options: ReadOptions) -> tuple[bool, list[list[str]]]:
+    """Whether a table is of suspects, not of uncertain images, and its rows."""
     text = read_text(path, options.encoding).content
     rows = []
     for row in csv.reader(io.StringIO(text, newline="")):
@@ -260,35 +214,35 @@ def _read_listed(path: Path, options: ReadOptions) -> Listed:
         if len(rows) > MAX_ROWS:
             raise LabelrError(f"{path} has more than {MAX_ROWS:,} rows", "name a shorter table")
     header = rows[0] if rows else []
-    if header[:3] == SUSPECT_COLUMNS:
-        return Listed("suspects", rows[1:])
+    if header[:3] == list(SUSPECT_COLUMNS[:3]):
+        return True, rows[1:]
     if path.name == UNFILLED_FILE and header[:1] == ["filename"]:
-        return Listed("uncertain", rows[1:])
+        return False, rows[1:]
     raise LabelrError(
         f"{path} is neither a table of suspected label errors nor {UNFILLED_FILE}",
         "name the folder of the data set, and its label file with `--labels`",
     )
 
 
-def _add_listed(target: Target, listed: Listed) -> None:
+def _add_listed(target: Target, is_of_suspects: bool, rows: list[list[str]]) -> None:
     """Adds the cells or images of a table to a target."""
     image_of = {normalize_name(name): number for number, name in enumerate(target.names)}
     label_of = {label: number for number, label in enumerate(target.labels)}
-    rows = [row for row in listed.rows if row]
-    missing = [row[0] for row in rows if normalize_name(row[0]) not in image_of]
-    found = [row for row in rows if normalize_name(row[0]) in image_of]
+    numbers = [(image_of.get(normalize_name(row[0])), row) for row in rows if row]
+    missing = [row[0] for image, row in numbers if image is None]
+    found = [(image, row) for image, row in numbers if image is not None]
     if not found:
         raise LabelrError(
             f"{target.path}: {pluralize(len(missing), 'image')} not in {target.data or target.root}: "
             f"{preview(missing)}",
             "name the data set that the table is of with `--data DIR`",
         )
-    if listed.kind == "uncertain":
-        target.uncertain = [image_of[normalize_name(row[0])] for row in found]
+    if not is_of_suspects:
+        target.uncertain = [image for image, _ in found]
         return
-    target.suspects = [(image_of[normalize_name(row[0])], label_of[row[1]]) for row in found if row[1] in label_of]
+    target.suspects = [(image, label_of[row[1]]) for image, row in found if row[1] in label_of]
     if target.probs is None:
         target.probs = np.full(target.given.shape, np.nan, np.float32)
-    for row in found:
+    for image, row in found:
         if len(row) > 3 and row[1] in label_of:
-            target.probs[label_of[row[1]], image_of[normalize_name(row[0])]] = float(row[3])
+            target.probs[label_of[row[1]], image] = float(row[3])

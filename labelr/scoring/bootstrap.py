@@ -72,7 +72,7 @@ def resampled_scores(
     num_images = len(probs)
     if not num_images:
         return dict.fromkeys(HEADLINE, np.full(1 + resamples, np.nan))
-    rng, weighted = np.random.default_rng(seed), _Weighted(probs, targets, thresholds)
+    rng, weighted = np.random.default_rng(seed), Weighted(probs, targets, thresholds)
     batches = [weighted.scores(np.ones((num_images, 1)))]
     batch_size = max(1, MAX_WEIGHTS // num_images)
     for start in range(0, resamples, batch_size):
@@ -92,25 +92,8 @@ def shifted_interval(score: float, values: FloatArray, *, low: float = 0.0, high
     return max(float(ends[0]), low), min(float(ends[1]), high)
 
 
-def weighted_scores(
-    probs: FloatArray, targets: FloatArray, thresholds: ArrayLike, weights: NDArray[np.float64]
-) -> dict[str, FloatArray]:
-    """The headline metrics for B weightings of the images at once, equal to scikit-learn's with ``sample_weight``.
-
-    Args:
-        probs: Shape ``(N, L)``.
-        targets: Shape ``(N, L)``.
-        thresholds: Shape ``(L,)``, or one number.
-        weights: The weight of each image, shape ``(N, B)``.
-
-    Returns:
-        Shape ``(B,)`` by name; NaN where not evaluable.
-    """
-    return _Weighted(probs, targets, thresholds).scores(weights)
-
-
-class _Weighted:
-    """What does not depend on the weights, computed once: many images have a few weightings at a time in memory."""
+class Weighted:
+    """The headline metrics for weightings of the images; what does not depend on the weights is computed once."""
 
     def __init__(self, probs: FloatArray, targets: FloatArray, thresholds: ArrayLike) -> None:
         losses = np.nansum(cell_losses(probs, targets), axis=1)
@@ -126,7 +109,11 @@ class _Weighted:
         self._curves = [_Curve(*column) for column in zip(probs.T, targets.T, strict=True)]
 
     def scores(self, weights: NDArray[np.float64]) -> dict[str, FloatArray]:
-        """As `weighted_scores`."""
+        """The metrics for B weightings ``(N, B)`` at once, equal to scikit-learn's with ``sample_weight``.
+
+        Returns:
+            Shape ``(B,)`` by name; NaN where not evaluable.
+        """
         positives, negatives, tp, errors = (weights.T @ cells for cells in self._by_label)  # (B, L)
         losses, cells, known_rows, f1, right = (weights.T @ values for values in self._by_image)  # (B,)
         usable = (positives > 0) & (negatives > 0)

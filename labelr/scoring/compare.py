@@ -34,13 +34,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several models on the same images.
+    """Several models on the same images."""
 
-    Attributes:
-        evaluations: Of each model, on the same images and labels.
-    """
-
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[Evaluation, ...]  # of each model, on the same images and labels
 
     @property
     def names(self) -> list[str]:
@@ -52,8 +48,8 @@ class Comparison:
     @cached_property
     def differences(self) -> list[dict[str, tuple[float, float, float]]]:
         """By how much each model is higher than the first, from the second on; see `bootstrap.differences`."""
-        (first, targets), *others = ((_decisions(item), item.targets) for item in self.evaluations)
-        return [bootstrap.differences(first, other, targets) for other, _ in others]
+        first, *others = ((item.probs, item.thresholds) for item in self.evaluations)
+        return [bootstrap.differences(first, other, self.evaluations[0].targets) for other in others]
 
     @cached_property
     def has_few_images(self) -> bool:
@@ -92,28 +88,19 @@ class Comparison:
         first = self.evaluations[0]
         models = []
         for name, evaluation, found in zip(self.names, self.evaluations, [None, *self.differences], strict=True):
-            differences = None if found is None else {key: values[0] for key, values in found.items()}
-            intervals = None if found is None else {key: list(values[1:]) for key, values in found.items()}
-            models.append(
-                {
-                    "name": name,
-                    "model": evaluation.model,
-                    "threshold": evaluation.threshold,
-                    "metrics": evaluation.metrics,
-                    "differences": differences,
-                    "difference_intervals": intervals,
-                }
-            )
-        images = len(first.probs)
-        result = {"data": first.data, "images": images, "labels": list(first.labels), "models": models}
+            models.append({
+                "name": name,
+                "model": evaluation.model,
+                "threshold": evaluation.threshold,
+                "metrics": evaluation.metrics,
+                "differences": None if found is None else {key: values[0] for key, values in found.items()},
+                "difference_intervals": None if found is None else {key: values[1:] for key, values in found.items()},
+            })  # fmt: skip
+        result = {"data": first.data, "images": len(first.probs), "labels": list(first.labels), "models": models}
         return {key: serialization.without_nan(value) for key, value in result.items()}
 
     def __repr__(self) -> str:
         return f"<Comparison: {'; '.join(self.describe(number) for number in range(1, len(self.evaluations)))}>"
-
-
-def _decisions(evaluation: Evaluation) -> tuple[Any, Any]:
-    return evaluation.probs, evaluation.thresholds
 
 
 def compare(
@@ -144,18 +131,18 @@ def compare(
     loaded = [store.resolve_model(model, chosen) for model in models]
     if len({model.path for model in loaded}) < max(2, len(loaded)):
         raise SettingError("a comparison needs at least two models, each of them once", "name another one")
-    if data is not None:
-        folders, chosen = locate_data(data, chosen)
-        dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
-        return compare_models(loaded, dataset, chosen, track=track)
     try:
-        folders, recorded = recorded_data(loaded[0])
-        chosen = CompareOptions.of(recorded if options is None else chosen, **settings)
+        if data is None:
+            folders, recorded = recorded_data(loaded[0])
+            chosen = CompareOptions.of(recorded if options is None else chosen, **settings)
+        else:
+            folders, chosen = locate_data(data, chosen)
         dataset = load_dataset(folders, chosen, threads=loaded[0].runtime.workers, track=track)
     except LabelrError as error:
-        raise LabelrError(
-            f"cannot read the data that {loaded[0].name} was trained on: {error.message}", HINT
-        ) from error
+        if data is not None:
+            raise
+        message = f"cannot read the data that {loaded[0].name} was trained on: {error.message}"
+        raise LabelrError(message, HINT) from error
     return compare_models(loaded, dataset, chosen, track=track)
 
 

@@ -70,38 +70,24 @@ def evaluate(
     check_suspects_file(suspects_file, force=force)
     marks = (METRICS_FILE, PER_LABEL_FILE)
     with nullcontext() if output is None else results.written(output, marks, resume_option="--force") as folder:
-        return _evaluate_into(folder, folders, model, options, suspects_file, force=force, track=track)
+        check_output(folder, force=force)
+        model = store.resolve_model(model, options)
+        thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
 
+        dataset = load_dataset(folders, options, threads=model.runtime.workers, track=track)
+        selected = select_split(match_labels(dataset, model, options), model, options.split)
+        if folder is not None:
+            files.check_writable(folder)
+        probs = predict_dataset(model, selected, options=options, track=track)
+        evaluation = evaluate_probs(model, selected, probs, thresholds=thresholds)
+        evaluation = replace(evaluation, threshold=threshold, sort=options.sort)
 
-def _evaluate_into(
-    folder: Path | None,
-    folders: Sequence[Path],
-    model: str | Path | Model | None,
-    options: EvaluateOptions,
-    suspects_file: Path | None,
-    *,
-    force: bool,
-    track: Track,
-) -> Evaluation:
-    """Evaluates a saved model, and writes the results into a folder; see `evaluate`."""
-    check_output(folder, force=force)
-    model = store.resolve_model(model, options)
-    thresholds, threshold = choose_thresholds(model, options.threshold, options.threshold_file, options.encoding)
-
-    dataset = load_dataset(folders, options, threads=model.runtime.workers, track=track)
-    selected = select_split(match_labels(dataset, model, options), model, options.split)
-    if folder is not None:
-        files.check_writable(folder)
-    probs = predict_dataset(model, selected, options=options, track=track)
-    evaluation = evaluate_probs(model, selected, probs, thresholds=thresholds)
-    evaluation = replace(evaluation, threshold=threshold, sort=options.sort)
-
-    if suspects_file is not None:
-        write_suspects(suspects_file, evaluation)
-    if folder is not None:
-        write_results(folder, evaluation, dataset.errors_csv)
-        report = _report_data(model, evaluation, options.split)
-        log.info("report: %s", write_report(folder, report, plot_format=options.plot_format, track=track))
+        if suspects_file is not None:
+            write_suspects(suspects_file, evaluation)
+        if folder is not None:
+            write_results(folder, evaluation, dataset.errors_csv)
+            report = _report_data(model, evaluation, options.split)
+            log.info("report: %s", write_report(folder, report, plot_format=options.plot_format, track=track))
     return evaluation
 
 
@@ -131,8 +117,8 @@ def match_labels(dataset: Dataset, model: Model, options: EvaluateOptions) -> Da
 
     With ``common_labels``, labels that the data set lacks are left out as well.
     """
-    wanted = [label for label in model.labels if label in (options.only or model.labels)]
-    wanted = [label for label in wanted if label not in options.exclude]
+    only = options.only or model.labels
+    wanted = [label for label in model.labels if label in only and label not in options.exclude]
     common = [label for label in wanted if label in dataset.labels]
     missing = [label for label in wanted if label not in dataset.labels]
     unknown = [label for label in dataset.labels if label not in model.labels]
@@ -166,13 +152,10 @@ def with_known_labels(dataset: Dataset, labels: Sequence[str]) -> Dataset:
 
 
 def select_split(dataset: Dataset, model: Model, split: str) -> Dataset:
-    """The images of a split of the model's training run, compared by content.
+    """The images of a split of the model's training run, ``"train"``, ``"val"`` or ``"test"``, compared by content.
 
-    Args:
-        dataset: The images.
-        model: The model.
-        split: ``"train"``, ``"val"`` or ``"test"``; ``"auto"`` for all images that the model was not fitted on and that
-            are no near-duplicates of such, ``"all"`` for all images.
+    ``"auto"`` is for all images that the model was not fitted on and that are no near-duplicates of such, ``"all"`` for
+    all images.
     """
     if split == "all":
         return dataset

@@ -20,8 +20,7 @@ from labelr.model.info import DAMAGED_HINT
 from labelr.model.predictor import Probs
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.scoring import bootstrap, metrics
-from labelr.scoring.metrics import METRIC_NAMES, FloatArray
-from labelr.scoring.suspects import Suspects, find_suspects
+from labelr.scoring.metrics import METRIC_NAMES, FloatArray, Suspects, find_suspects
 from labelr.scoring.thresholds import DEFAULT_THRESHOLD, Thresholds
 
 if TYPE_CHECKING:
@@ -274,11 +273,8 @@ def write_results(folder: Path, evaluation: Evaluation, errors_csv: str) -> None
 def predictions_csv(evaluation: Evaluation, extra: Mapping[str, Sequence[object]] | None = None) -> str:
     """A table with one row per image: target (empty if unknown), probability and prediction of each label.
 
-    Probabilities have all digits of a float32, so that every metric can be computed from the table.
-
-    Args:
-        evaluation: N images with L labels.
-        extra: Further columns by name, N values each, which follow the file name.
+    Probabilities have all digits of a float32, so that every metric can be computed from the table. `extra` columns, N
+    values each, follow the file name.
     """
     extra = extra or {}
     header = [f"{label}:{kind}" for label in evaluation.labels for kind in PREDICTION_KINDS]

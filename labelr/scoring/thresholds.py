@@ -1,4 +1,8 @@
-"""Decision thresholds: fitted on validation images, or given by the user."""
+"""Decision thresholds: fitted on validation images, or given by the user.
+
+Where nothing else is said, `probs` are calibrated probabilities and `targets` are 1, 0 or NaN (unknown), of shape
+``(N, L)`` both.
+"""
 
 import logging
 import math
@@ -41,15 +45,10 @@ Thresholds = NDArray[np.float64]
 
 
 class Goal(NamedTuple):
-    """What thresholds are optimized for: F1, or a minimum precision or recall of each label.
+    """What thresholds are optimized for: F1, or a minimum precision or recall of each label."""
 
-    Attributes:
-        precision: The precision to reach on other images, with some confidence, at the highest recall, or None.
-        recall: The recall to reach at the highest precision, or None.
-    """
-
-    precision: float | None = None
-    recall: float | None = None
+    precision: float | None = None  # to reach on other images, with some confidence, at the highest recall
+    recall: float | None = None  # to reach at the highest precision
 
     def best(self, recall: FloatArray) -> int:
         """The index of the highest threshold that reaches the goal's recall, from those of K ascending ones, ``(K,)``.
@@ -78,11 +77,6 @@ def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1)
     The two are averaged in logits: with n positives, the label's own threshold has the weight n / (n + prior). A label
     that reaches a recall with its own threshold, but not with the average, keeps its own. If no label is evaluable,
     all thresholds are 0.5. For a precision, see `thresholds_for_precision`.
-
-    Args:
-        probs: Calibrated probabilities, shape ``(N, L)``.
-        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
-        goal: What thresholds are optimized for.
     """
     from scipy.special import expit, logit
 
@@ -104,7 +98,7 @@ def fit_thresholds(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F1)
 
 
 def thresholds_for_precision(probs: FloatArray, targets: FloatArray, precision: float) -> Thresholds:
-    """The lowest threshold of each label, ``(L,)``, whose precision on other images is high enough with confidence.
+    """The lowest threshold of each label, ``(L,)``, with some precision (in (0, 1)) on other images, with confidence.
 
     Thresholds are tested from the target precision downwards, by the lower bound of their precision, until one fails.
     Since a label's first wrong threshold must pass a test to be chosen, the chance of choosing one is that of a single
@@ -113,11 +107,6 @@ def thresholds_for_precision(probs: FloatArray, targets: FloatArray, precision: 
     with an expected precision that is high enough by the probabilities themselves. A label that passes no test gets the
     target precision as its threshold: each of its predictions is right with at least this probability, as far as they
     are calibrated.
-
-    Args:
-        probs: Calibrated probabilities, shape ``(N, L)``.
-        targets: 1, 0 or NaN (unknown), shape ``(N, L)``.
-        precision: The target, above 0 and below 1.
     """
     thresholds = np.full(targets.shape[1], precision)
     passed = np.ones(targets.shape[1], dtype=bool)  # every test so far
@@ -140,9 +129,7 @@ def thresholds_for_precision(probs: FloatArray, targets: FloatArray, precision: 
 def precision_bound(tp: NDArray[np.int64], predicted: NDArray[np.int64]) -> FloatArray:
     """The lower bound of precision of Clopper and Pearson (1934), one-sided with `CONFIDENCE`; 0 without predictions.
 
-    Args:
-        tp: Number of correct predictions, any shape.
-        predicted: Number of predictions, of the same shape.
+    The numbers of correct predictions and of predictions have the same shape.
     """
     from scipy.special import betaincinv
 
@@ -163,7 +150,7 @@ def half_expected_f1(probs: FloatArray) -> Thresholds:
     handful of positives would not be enough to locate the maximum of F1.
 
     Args:
-        probs: Calibrated probabilities, 0 for cells to ignore, shape ``(N, L)``.
+        probs: 0 for cells to ignore.
 
     Returns:
         Values in (0, 0.5], shape ``(L,)``.
@@ -250,12 +237,8 @@ def read_by_label(
 ) -> dict[str, tuple[str, str]]:
     """The cells of a column in a table with a column `label`, and where they are, by label.
 
-    Args:
-        path: The table, in any format that label files may have.
-        column: The name of the column.
-        option: The option that names the table.
-        labels: The labels that it may name, also with composed or decomposed accents.
-        encoding: That of the table; None finds it.
+    The table, which the user has named by an option, may be in any format that label files may have, and have the
+    accents of labels composed or decomposed.
 
     Raises:
         LabelrError: If the file cannot be read, or has an unknown or repeated label.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from labelr.scoring.bootstrap import shifted_interval, weighted_scores
+from labelr.scoring.bootstrap import Weighted, shifted_interval
 
 NAMES = ("map_macro", "f1_macro", "f1_micro", "hamming_loss", "exact_match", "loss")
 SOURCES = ((30, np.full(5, 0.2)), (100, np.full(5, 0.2)), (300, np.linspace(0.05, 0.3, 5)),
@@ -59,7 +59,7 @@ def scores_of_a_set(rng: np.random.Generator, num_images: int, prevalence: Numbe
     logits = np.log(prevalence / (1 - prevalence)) + 2.5 * (targets - 0.3) + 1.2 * rng.normal(size=targets.shape)
     drawn = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=RESAMPLES).T
     weights = np.concatenate([np.ones((num_images, 1)), drawn], axis=1)
-    return weighted_scores(1 / (1 + np.exp(-logits)), targets, 0.4, weights)
+    return Weighted(1 / (1 + np.exp(-logits)), targets, 0.4).scores(weights)
 
 
 def main() -> None:

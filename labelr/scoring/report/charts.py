@@ -74,10 +74,9 @@ def axis_fraction(value: float, span: Span, *, log: bool = False) -> float:
     return (value - low) / (high - low)
 
 
-def nice_ticks(low: float, high: float, target: int = 5) -> tuple[float, ...]:
-    """About `target` round values that include everything from `low` to `high`."""
-    span = (high - low) or abs(high) or 1.0
-    raw = span / max(target - 1, 1)
+def nice_ticks(low: float, high: float) -> tuple[float, ...]:
+    """About 5 round values that include everything from `low` to `high`."""
+    raw = ((high - low) or abs(high) or 1.0) / 4
     power = 10.0 ** np.floor(np.log10(raw))
     step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
@@ -171,7 +170,7 @@ def _history_panel(title: str, y_label: str, lines: tuple[Line, ...], best_epoch
     return Panel(
         title=title, x_label="epoch", y_label=y_label, lines=lines,
         x_range=(min(xs), max(*xs, min(xs) + 1)), y_range=(min(low, y_ticks[0]), max(high, y_ticks[-1])),
-        x_ticks=tuple(tick for tick in nice_ticks(min(xs), max(xs), 5) if tick == int(tick) and tick >= min(xs)),
+        x_ticks=tuple(tick for tick in nice_ticks(min(xs), max(xs)) if tick == int(tick) and tick >= min(xs)),
         y_ticks=y_ticks, rule=float(best_epoch) if min(xs) <= best_epoch <= max(xs) else None,
         description=f"{title} over {len(set(xs))} epochs: {ends}.",
     )  # fmt: skip

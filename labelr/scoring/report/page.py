@@ -36,25 +36,15 @@ TEMPLATE = HERE / "report.html.j2"
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report is made from.
-
-    Attributes:
-        model: The evaluated model.
-        evaluation: Its evaluation on N images.
-        result: The content of ``metrics.json``; with folds it holds means, unlike `evaluation`.
-        images: Which images these are, as a phrase such as ``of the test split, which ...``.
-        checked: The evaluation on the images whose labels are checked for errors, which may be more.
-        checked_images: Which images these are, as a phrase.
-        seen_in_training: Whether the model was trained on some of the N images, or its thresholds were.
-    """
+    """What a report is made from."""
 
     model: Model
-    evaluation: Evaluation
-    result: dict[str, Any]
-    images: str
-    checked: Evaluation
-    checked_images: str
-    seen_in_training: bool = False
+    evaluation: Evaluation  # of the model on N images
+    result: dict[str, Any]  # the content of metrics.json; with folds it holds means, unlike `evaluation`
+    images: str  # which images these are, as a phrase such as "of the test split, which ..."
+    checked: Evaluation  # on the images whose labels are checked for errors, which may be more
+    checked_images: str  # which images these are, as a phrase
+    seen_in_training: bool = False  # whether the model was trained on some of the N images, or its thresholds were
 
     @cached_property
     def history(self) -> History:
@@ -117,16 +107,19 @@ def write_html(path: Path, html: str) -> None:
 
 def render(report: ReportData, thumbnail: MakeThumbnail) -> str:
     """The report as HTML."""
-    evaluated = bool(len(report.evaluation.probs))
-    parts = {
-        "cards": text.metric_cards(report.result) if evaluated else [],
+    evaluation = report.evaluation
+    parts: dict[str, Any] = dict.fromkeys(("cards", "galleries", "labels", "pairs")) | {
         "suspects": sections.suspects(report.checked, report.checked_images, thumbnail),
-        "galleries": sections.galleries(report.evaluation, thumbnail),
-        "labels": sections.labels(report.evaluation, report.result["per_label"]),
-        "pairs": sections.pairs(report.evaluation),
-        "calibration": sections.calibration(report.evaluation),
+        "calibration": sections.calibration(evaluation),
         "history": sections.history(report.history, report.model.info.best_epoch),
     }
+    if len(evaluation.probs):
+        parts |= {
+            "cards": text.metric_cards(report.result),
+            "galleries": sections.galleries(evaluation, thumbnail),
+            "labels": sections.labels(evaluation, report.result["per_label"]),
+            "pairs": sections.pairs(evaluation),
+        }
     anchors = {
         "cards": ("metrics", "Metrics"), "suspects": ("suspects", "Suspected label errors"),
         "galleries": ("images", "Images"), "labels": ("labels", "Labels"), "pairs": ("pairs", "Label pairs"),
@@ -140,13 +133,13 @@ def render(report: ReportData, thumbnail: MakeThumbnail) -> str:
         "headline": text.headline(report.result, report.images, seen_in_training=report.seen_in_training),
         "sections": [*(anchors[name] for name in anchors if parts[name]), ("reproducibility", "Reproducibility")],
         "metrics": text.metric_rows(report.result),
-        "explanation": text.explain_metrics(report.result) if evaluated else "",
+        "explanation": text.explain_metrics(report.result),
         "folds": "spread" in report.result,
         "columns": sections.LABEL_COLUMNS,
         "digits": text.score_digits(report.result["images"]),
         "few": report.result["few_positives"],
-        "total": len(report.evaluation.labels),
-        "facts": text.reproducibility_facts(report.model, report.evaluation, training_seconds, datetime.now(UTC)),
+        "total": len(evaluation.labels),
+        "facts": text.reproducibility_facts(report.model, evaluation, training_seconds, datetime.now(UTC)),
         "label_counts": text.label_counts(info, sections.MAX_ROWS),
         "settings": text.setting_facts(info.config),
         **parts,
@@ -160,11 +153,9 @@ def breakable(name: str) -> Markup:
 
 
 def render_page(template: Path, context: Mapping[str, Any]) -> str:
-    """A template as HTML, with the shared style sheet and script.
+    """A template that extends ``base.html.j2`` as HTML, with the shared style sheet and script.
 
-    Args:
-        template: Extends ``base.html.j2``.
-        context: Its variables. The base template needs the `title`, and the anchor and title of each of the `sections`.
+    The context must have the `title`, and the anchor and title of each of the `sections`.
     """
     script = (HERE / "report.js").read_text(encoding="utf-8")
     base = {

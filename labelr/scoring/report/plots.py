@@ -180,7 +180,7 @@ def _save(figure: "Figure", path: Path, fonts: Fonts) -> None:
 def _grid(
     number: int, columns: int, cell: tuple[float, float], margins: tuple[float, float, float, float], caption: str = ""
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with `number` axes in rows of `columns` above a caption.
+    """A figure with `number` axes in rows of at most `columns` above a caption.
 
     The margins are fixed: matplotlib's layout engines measure every text, which takes seconds with 90 labels.
 
@@ -208,10 +208,16 @@ def _grid(
     return figure, all_axes
 
 
-def _left_out(evaluation: Evaluation) -> str:
-    """The end of a caption where not all labels are drawn."""
-    total = len(evaluation.labels)
-    return f"\nThe {MAX_LABELS} most frequent of {total:,} labels." if total > MAX_LABELS else ""
+def _grid_of_labels(
+    evaluation: Evaluation, columns: int, cell: tuple[float, float], margins: tuple[float, float, float, float],
+    caption: str,
+) -> tuple["Figure", dict[int, "Axes"]]:  # fmt: skip
+    """A `_grid` with axes for each of the most frequent labels, by their columns; more in a row if there are many."""
+    shown, total = charts.most_frequent(evaluation, MAX_LABELS), len(evaluation.labels)
+    if total > MAX_LABELS:
+        caption += f"\nThe {MAX_LABELS} most frequent of {total:,} labels."
+    figure, all_axes = _grid(len(shown), columns if len(shown) <= 3 * columns else 2 * columns, cell, margins, caption)
+    return figure, dict(zip(shown, all_axes, strict=True))
 
 
 def draw_history(panels: Sequence[Panel]) -> "Figure":
@@ -228,11 +234,10 @@ def draw_history(panels: Sequence[Panel]) -> "Figure":
 
 def draw_curves(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     """The precision-recall curve of each label, its threshold marked."""
-    columns = charts.most_frequent(evaluation, MAX_LABELS)
-    caption = f"Dot: threshold in use. Dashed: random guessing.{_left_out(evaluation)}"
-    per_row = 4 if len(columns) <= 12 else 8
-    figure, all_axes = _grid(len(columns), per_row, (2.25, 2.2), (0.5, 0.15, 0.4, 0.3), caption)
-    for axes, panel, column in zip(all_axes, charts.curve_panels(evaluation, columns), columns, strict=True):
+    caption = "Dot: threshold in use. Dashed: random guessing."
+    figure, axes_of = _grid_of_labels(evaluation, 4, (2.25, 2.2), (0.5, 0.15, 0.4, 0.3), caption)
+    panels = charts.curve_panels(evaluation, list(axes_of))
+    for panel, (column, axes) in zip(panels, axes_of.items(), strict=True):
         _set_title(axes, fonts.shorten(evaluation.labels[column], column + 1), fonts)
         if panel is None:
             axes.text(0.5, 0.5, "not evaluable", ha="center", va="center", color=SOFT, transform=axes.transAxes)
@@ -274,11 +279,9 @@ def _set_title(axes: "Axes", text: str, fonts: Fonts) -> None:
 def draw_confusion(evaluation: Evaluation, fonts: Fonts) -> "Figure":
     """The confusion matrix of each label."""
     rows = {row["label"]: row for row in evaluation.label_rows}
-    columns = charts.most_frequent(evaluation, MAX_LABELS)
-    caption = f"Blue: correct. Orange: wrong.{_left_out(evaluation)}"
-    per_row = 5 if len(columns) <= 15 else 10
-    figure, all_axes = _grid(len(columns), per_row, (1.8, 1.75), (0.45, 0.15, 0.35, 0.3), caption)
-    for axes, column in zip(all_axes, columns, strict=True):
+    caption = "Blue: correct. Orange: wrong."
+    figure, axes_of = _grid_of_labels(evaluation, 5, (1.8, 1.75), (0.45, 0.15, 0.35, 0.3), caption)
+    for column, axes in axes_of.items():
         row = rows[evaluation.labels[column]]
         counts = np.array([[row["tp"], row["fn"]], [row["fp"], row["tn"]]])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of the positives, and of the negatives

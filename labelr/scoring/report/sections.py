@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelr.data.images import (
@@ -23,7 +22,6 @@ from labelr.data.label_table import FEW_POSITIVES
 from labelr.data.value_range import ValueRange
 from labelr.errors import pluralize
 from labelr.model.calibration import decide
-from labelr.scoring.metrics import FloatArray
 from labelr.scoring.report import charts, svg
 from labelr.scoring.report.charts import History, last_value
 from labelr.scoring.report.text import percent
@@ -59,6 +57,7 @@ OVERFITTING = (
     "(overfitting). The last gap is {gap:.2f}. Training images are augmented and therefore harder, which can make the "
     "gap negative. Scores use a threshold of 0.5 and are computed before calibration."
 )
+PAIR_MAP = "the darker a cell, the more images have both labels."
 
 
 class Thumbnail(NamedTuple):
@@ -109,8 +108,6 @@ def least_certain(evaluation: Evaluation) -> list[Cell]:
 
 def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
     """The cells with the highest values, at most one per image; a negative value is no candidate."""
-    if not strength.size:
-        return []
     columns = strength.argmax(axis=1)
     best = np.take_along_axis(strength, columns[:, None], axis=1)[:, 0]
     rows = [row for row in np.argsort(-best, kind="stable")[:MAX_EXAMPLES] if best[row] >= 0]
@@ -118,9 +115,7 @@ def _highest_per_image(strength: NDArray[np.floating]) -> list[Cell]:
 
 
 def galleries(evaluation: Evaluation, thumbnail: MakeThumbnail) -> list[dict[str, Any]]:
-    """The galleries of example images; empty where no image was evaluated."""
-    if not len(evaluation.probs):
-        return []
+    """The galleries of example images."""
     chosen: tuple[tuple[str, str, Sequence[tuple[int, ...]]], ...] = (
         ("Random sample", RANDOM, [(row,) for row in random_rows(len(evaluation.probs))]),
         ("Confident false positives", FALSE_POSITIVES, false_positives(evaluation)),
@@ -197,8 +192,6 @@ def suspects(checked: Evaluation, checked_images: str, thumbnail: MakeThumbnail)
 
 def labels(evaluation: Evaluation, per_label: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The metrics of each label and its precision-recall curve, in the order of the label table."""
-    if not len(evaluation.probs):
-        return []
     columns = charts.most_frequent(evaluation, MAX_CURVES)
     names = [evaluation.labels[column] for column in columns]
     curves = dict(zip(names, charts.curve_panels(evaluation, columns), strict=True))
@@ -219,8 +212,8 @@ def labels(evaluation: Evaluation, per_label: Sequence[Mapping[str, Any]]) -> li
 
 
 def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Which labels occur together, given and predicted; None where there is one label or no image."""
-    if len(evaluation.labels) < 2 or not len(evaluation.probs):
+    """Which labels occur together, given and predicted; None where there is one label."""
+    if len(evaluation.labels) < 2:
         return None
     columns = charts.most_frequent(evaluation, MAX_PAIRED)
     targets = evaluation.targets[:, columns]
@@ -242,14 +235,10 @@ def pairs(evaluation: Evaluation) -> dict[str, Any] | None:
     if len(shown) < len(evaluation.labels):
         text += f" The heat maps show the {len(shown)} most frequent labels."
     maps = [
-        (title, _pair_map(counts[np.ix_(shown, shown)], [names[index] for index in shown], title))
+        (title, svg.heat_map(counts[np.ix_(shown, shown)], [names[index] for index in shown], f"{title}: {PAIR_MAP}"))
         for title, counts in (("Given", given), ("Predicted", predicted))
     ]
     return {"text": text, "rows": rows[:PAIR_ROWS], "maps": maps}
-
-
-def _pair_map(counts: FloatArray, names: list[str], title: str) -> Markup:
-    return svg.heat_map(counts, names, f"{title}: the darker a cell, the more images have both labels.")
 
 
 def calibration(evaluation: Evaluation) -> dict[str, Any] | None:

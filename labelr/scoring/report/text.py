@@ -27,8 +27,6 @@ MAX_DIGITS = 6
 """A score that is 0 or 1 when rounded to this number of decimals is shown as such."""
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "scipy")
 
-BASELINES = {"prior": "label prior", "random": "random guessing"}
-
 Result = Mapping[str, Any]
 """An evaluation as in ``metrics.json``."""
 Facts = list[tuple[str, str]]
@@ -155,21 +153,20 @@ def headline_rows(result: Result) -> list[dict[str, str]]:
         metric = _metric(result, key)
         if metric["value"] is None:
             continue
-        shown = {name: _shown(metric[name], metric["digits"]) for name in ("value", "spread")}
-        interval = " .. ".join(_ends(metric))
+        shown, interval = _texts(metric, " .. ")
         uncertainty = {"spread": shown["spread"]} if "spread" in result else {"95 % interval": interval}
-        baselines = {name: _shown(metric[part], metric["digits"]) for part, name in BASELINES.items()}
+        baselines = {"label prior": shown["prior"], "random guessing": shown["random"]}
         rows.append({"metric": METRIC_NAMES[key], "value": shown["value"], **uncertainty, **baselines})
     return rows
 
 
-def _shown(value: float | None, digits: int) -> str:
-    return "" if value is None else format_score(value, digits)
-
-
-def _ends(metric: Mapping[str, Any]) -> list[str]:
-    """The ends of the interval with the decimals of the value; nothing without one."""
-    return [] if metric["low"] is None else [f"{metric[end]:.{metric['digits']}f}" for end in ("low", "high")]
+def _texts(metric: Mapping[str, Any], between: str) -> tuple[dict[str, str], str]:
+    """The scores as text, empty for None, and the interval with a text `between` its ends, empty without one."""
+    digits = metric["digits"]
+    scores = {name: metric[name] for name in ("value", "spread", "prior", "random")}
+    shown = {name: "" if score is None else format_score(score, digits) for name, score in scores.items()}
+    ends = () if metric["low"] is None else (metric["low"], metric["high"])
+    return shown, between.join(f"{end:.{digits}f}" for end in ends)
 
 
 def _metric(result: Result, key: str) -> dict[str, Any]:
@@ -196,8 +193,7 @@ def metric_cards(result: Result) -> list[dict[str, Any]]:
         value = metric["value"]
         if value is None or not math.isfinite(value):
             continue
-        shown = {part: _shown(metric[part], metric["digits"]) for part in ("value", "prior")}
-        interval = " to ".join(_ends(metric))
+        shown, interval = _texts(metric, " to ")
         interval = f", 95 % interval {interval}" if interval else ""
         prior = f"; label prior {shown['prior']}" if shown["prior"] else ""
         description = f"{name}: {shown['value']}{interval}{prior}"
