@@ -845,6 +845,14 @@ def test_table_of_suspects_is_a_queue(photos: Path, tmp_path: Path) -> None:
     assert names_in(queues, "suspects") == ["b.jpg", "a.jpg"]
 
 
+@pytest.mark.parametrize("row", ["a.jpg", "a.jpg,", "a.jpg,dog,1,high,2", "a.jpg,dog,1,nan,2", "a.jpg,dog,1,7,2"])
+def test_row_of_suspects_without_a_label_or_a_probability_is_an_error(row: str, photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "worst.csv"
+    table.write_text(f"filename,label,given,probability,rank\nb.jpg,dog,0,0.9,1\n{row}\n")
+    with pytest.raises(LabelrError, match=r"worst\.csv: a\.jpg has no label, or a probability that is no number"):
+        read_target(table, ReadOptions(), data=photos)
+
+
 def test_table_of_suspects_needs_its_data_set(photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "worst.csv"
     table.write_text("filename,label,given,probability,rank\nq.jpg,dog,0,0.9,1\n")

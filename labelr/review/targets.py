@@ -240,9 +240,19 @@ def _add_listed(target: Target, is_of_suspects: bool, rows: list[list[str]]) -> 
     if not is_of_suspects:
         target.uncertain = [image for image, _ in found]
         return
-    target.suspects = [(image, label_of[row[1]]) for image, row in found if row[1] in label_of]
+    target.suspects = []
     if target.probs is None:
         target.probs = np.full(target.given.shape, np.nan, np.float32)
     for image, row in found:
-        if len(row) > 3 and row[1] in label_of:
-            target.probs[label_of[row[1]], image] = float(row[3])
+        try:
+            label, prob = row[1], float(row[3]) if len(row) > 3 else None
+        except (IndexError, ValueError):
+            label, prob = "", None
+        if not label or not (prob is None or 0 <= prob <= 1):
+            raise LabelrError(
+                f"{target.path}: {row[0]} has no label, or a probability that is no number from 0 to 1",
+                "write the table again with `--suspects`",
+            )
+        if label in label_of:
+            target.suspects.append((image, label_of[label]))
+            target.probs[label_of[label], image] = np.nan if prob is None else prob
