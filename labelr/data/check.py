@@ -14,8 +14,7 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.fix import FixedTable, fix_labels
-from labelr.data.formats.column_names import EMPTY, NOT_KNOWN, NOTHING
-from labelr.data.formats.table import MARKS
+from labelr.data.formats.words import EMPTY, MARKS, NOT_KNOWN, NOTHING
 from labelr.data.label_lists import with_label_table
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import read_labels

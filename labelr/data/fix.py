@@ -14,7 +14,8 @@ from labelr.data.dataset import Dataset
 from labelr.data.formats import camtrap, classes, long, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import CHANGES, Mark
+from labelr.data.formats.table import CHANGES
+from labelr.data.formats.words import Mark
 from labelr.errors import LabelrError
 
 MEANINGS = {1.0: "1", 0.0: "0"}

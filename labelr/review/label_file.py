@@ -15,7 +15,8 @@ from labelr import serialization
 from labelr.config import ReadOptions
 from labelr.data.formats import tags, wide
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark, may_be_ours
+from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, may_be_ours
+from labelr.data.formats.words import Mark
 from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
 from labelr.errors import LabelrError

@@ -4,10 +4,10 @@ import os
 from collections import defaultdict
 from dataclasses import replace
 
-from labelr.data.formats.column_names import SPECIES_COLUMNS
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Table
+from labelr.data.formats.words import SPECIES_COLUMNS
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 

@@ -9,8 +9,8 @@ import numpy as np
 from labelr.data.formats import wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import Mark
 from labelr.data.formats.tags import split_tags
+from labelr.data.formats.words import Mark
 from labelr.data.label_table import LabelTable, Targets, repeated_names
 from labelr.errors import LabelrError, pluralize, preview
 

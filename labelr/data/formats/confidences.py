@@ -8,9 +8,9 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
 from labelr.config import ReadOptions
-from labelr.data.formats.column_names import COUNTS, NOTHING, PRESENCE, STATUS
 from labelr.data.formats.columns import Columns
-from labelr.data.formats.table import MARKS, Mark, Table
+from labelr.data.formats.table import Table
+from labelr.data.formats.words import COUNTS, MARKS, NOTHING, PRESENCE, STATUS, Mark
 from labelr.errors import LabelrError
 
 CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}

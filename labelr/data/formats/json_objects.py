@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labelr.data.formats.table import column_key
+from labelr.data.formats.words import column_key
 from labelr.data.label_table import SPLIT_NAMES
 from labelr.errors import LabelrError
 

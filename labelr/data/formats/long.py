@@ -3,12 +3,12 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from labelr.data.formats.column_names import LABEL_COLUMNS, PRESENCE, SPECIES_COLUMNS
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.confidences import CONFIDENCE_COLUMNS, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source, read_text
-from labelr.data.formats.table import MARKS, Mark, read_table
+from labelr.data.formats.table import read_table
 from labelr.data.formats.tags import holds_lists
+from labelr.data.formats.words import LABEL_COLUMNS, MARKS, PRESENCE, SPECIES_COLUMNS, Mark
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import Limits
 from labelr.errors import LabelrError, preview

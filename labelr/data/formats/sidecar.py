@@ -7,9 +7,9 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from labelr.data.formats.arrange import vector_size
 from labelr.data.formats.source import DecodedText, Source, read_text, read_texts, readable_texts
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
-from labelr.data.formats.vectors import vector_size
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import DEFAULT_LIMITS, Limits
 from labelr.data.walk import find_images

@@ -10,9 +10,9 @@ import numpy as np
 
 from labelr import files
 from labelr.data.formats import wide
-from labelr.data.formats.column_names import NUMBERS
 from labelr.data.formats.source import Source, read_text
-from labelr.data.formats.table import column_key, read_table
+from labelr.data.formats.table import read_table
+from labelr.data.formats.words import NUMBERS, column_key
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview

@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from labelr.data.formats.column_names import LABEL_COLUMNS, SPECIES_COLUMNS
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, read_confidences
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, Mark
+from labelr.data.formats.words import LABEL_COLUMNS, MARKS, SPECIES_COLUMNS, Mark
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.data.limits import MAX_LITERAL
 from labelr.errors import LabelrError, preview

@@ -10,19 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.column_names import (
-    ANNOTATOR_COLUMNS,
-    FOLDER_COLUMNS,
-    LABEL_COLUMNS,
-    LETTERS,
-    NUMBERS,
-    PRESENCE,
-    SPECIES_COLUMNS,
-    TEXTS,
-)
+from labelr.data.formats import words
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
+from labelr.data.formats.table import PROBE_ROWS, Table
+from labelr.data.formats.words import MARKS, Mark, marks_among
 from labelr.data.label_lists import is_from_python
 from labelr.data.label_table import LabelTable, Targets, repeated_names
 from labelr.errors import LabelrError, pluralize, preview
@@ -40,7 +32,8 @@ def fits(source: Source) -> int:
         return 0
     marks = read_marks(columns, source.options, rows=2 * PROBE_ROWS)
     keys = {columns.table.keys[number] for number in marks.columns}
-    certain = LABEL_COLUMNS if keys <= PRESENCE else SPECIES_COLUMNS  # what is marked describes their words
+    # Beside words in such a column, what is marked describes them.
+    certain = words.LABEL_COLUMNS if keys <= words.PRESENCE else words.SPECIES_COLUMNS
     if columns.has_words_called(certain) and not {*source.options.only} & {*columns.table.header}:
         return 0
     return 0 if not marks.columns else 1 if columns.has_repeats else 2
@@ -84,7 +77,7 @@ def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) 
     is marked. In a table with columns of other things it may be another one of these, unless it is between labels.
     """
     table, wanted = columns.table, {*options.only, *options.label_column}
-    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(NUMBERS | LETTERS)
+    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(words.NUMBERS | words.LETTERS)
     candidates = [
         number
         for number, name in enumerate(table.header)
@@ -110,7 +103,7 @@ def _are_empty_labels(
 ) -> NDArray[np.bool_]:
     """Which of the candidates without a filled cell are labels as well, shape ``(C,)``; see `read_marks`."""
     header = columns.table.header
-    texts = columns.table.columns_called(TEXTS | ANNOTATOR_COLUMNS | FOLDER_COLUMNS)
+    texts = columns.table.columns_called(words.TEXTS | words.ANNOTATOR_COLUMNS | words.FOLDER_COLUMNS)
     is_empty = ((codes == Mark.BLANK) | (codes == Mark.UNKNOWN)).all(axis=0)
     named = np.array([bool(header[number]) and number not in texts for number in candidates], dtype=bool)
     marks = codes[:, is_label]
@@ -193,10 +186,10 @@ def _holds_numbers(table: Table, column: int) -> bool:
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
-        found = [column for column in sorted(table.columns_called(NUMBERS | LETTERS)) if table.header[column]]
-        words = [shlex.quote(table.header[column]) for column in found if table.holds_text(column)]
-        numbers = [shlex.quote(table.header[column]) for column in found if not table.holds_text(column)]
-        alternative = f", or take the words of a column with `--label-column {words[0]}`" if words else ""
+        others = [n for n in sorted(table.columns_called(words.NUMBERS | words.LETTERS)) if table.header[n]]
+        texts = [shlex.quote(table.header[column]) for column in others if table.holds_text(column)]
+        numbers = [shlex.quote(table.header[column]) for column in others if not table.holds_text(column)]
+        alternative = f", or take the words of a column with `--label-column {texts[0]}`" if texts else ""
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative
         measured = [name for number, name in enumerate(table.header) if name and _holds_numbers(table, number)]
         what = f": {preview(measured)} hold other numbers than 0 and 1" if measured else ""
