@@ -8,8 +8,8 @@ from functools import cached_property
 
 from labelr.config import ReadOptions
 from labelr.data.formats import words
+from labelr.data.formats.archives import UNCOMPUTED
 from labelr.data.formats.arrange import arrange
-from labelr.data.formats.spreadsheet import UNCOMPUTED
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.formats.words import column_key
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name

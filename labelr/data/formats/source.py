@@ -14,9 +14,9 @@ from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.encodings import find_encodings
 from labelr.data.formats.json_objects import find_objects
+from labelr.data.formats.parsers import parse_yaml
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
-from labelr.data.formats.yaml_files import parse_yaml
 from labelr.data.limits import CELLS_OF_KEY, CELLS_OF_OBJECT, DEFAULT_LIMITS, Limits, read_bytes
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
