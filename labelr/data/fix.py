@@ -123,7 +123,7 @@ def _correct_marks(
     rows that are left out are written as 1, 0 or ?.
     """
     if dataset.layout.startswith(wide.DESCRIPTION):
-        marks = wide.read_marks(columns, options)
+        marks = wide.read_marks(columns)
     elif dataset.layout.startswith(classes.DESCRIPTION):
         marks = classes.mark_columns(columns)
     else:

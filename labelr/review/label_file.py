@@ -67,7 +67,7 @@ class TableFile:
         self._is_wide = layout.startswith(wide.DESCRIPTION)
         self._column = -1 if self._is_wide else columns.label_columns[0]
         if self._is_wide:
-            self._marks = wide.read_marks(columns, options)
+            self._marks = wide.read_marks(columns)
         else:
             self._read_tags()
         self._shift = 0

@@ -40,7 +40,7 @@ def read(source: Source) -> LabelTable:
     """
     columns, options = source.columns, source.options
     table = columns.table
-    chosen = [number for number in dict.fromkeys(columns.chosen) if table.header[number] not in columns.exclude]
+    chosen = _named_columns(columns)
     if not chosen:
         raise LabelrError(f"{table.path}: the columns of classes are not named", "use `--label-column` for each")
     invalid = columns.find_invalid()
@@ -64,11 +64,13 @@ def read(source: Source) -> LabelTable:
 
 def mark_columns(columns: Columns) -> wide.Marks:
     """Those of the named columns that hold marks."""
-    table = columns.table
-    return wide.marks_in(
-        table,
-        [n for n in dict.fromkeys(columns.chosen) if table.holds_marks(n) and table.header[n] not in columns.exclude],
-    )
+    return wide.marks_in(columns.table, list(filter(columns.table.holds_marks, _named_columns(columns))))
+
+
+def _named_columns(columns: Columns) -> list[int]:
+    """The columns that the user names and does not exclude, each once."""
+    named = dict.fromkeys(columns.chosen)
+    return [number for number in named if columns.table.header[number] not in columns.options.exclude]
 
 
 def _properties(columns: Columns, chosen: Sequence[int], marked: Sequence[int]) -> list[list[int]]:

@@ -27,8 +27,7 @@ class Columns:
 
     Attributes:
         table: The table, with rows as wide as the header and without copies of rows.
-        exclude: Names of columns that the user excludes.
-        skip_invalid: Whether invalid rows are left out instead of raising an error.
+        options: How the table is read.
         file: The column of file names.
         names: The normalized file name of each row, with its folder.
         group: The column that the user names as groups; None without one.
@@ -40,8 +39,7 @@ class Columns:
     """
 
     table: Table
-    exclude: tuple[str, ...]
-    skip_invalid: bool
+    options: ReadOptions
     file: int
     names: list[str]
     group: int | None
@@ -85,7 +83,7 @@ class Columns:
             for name, option in ((options.group, "--group"), (options.annotator, "--annotator"))
         )
         return cls(
-            table if len(kept) == len(names) else table.take(kept), options.exclude, options.skip_invalid, file,
+            table if len(kept) == len(names) else table.take(kept), options, file,
             [names[row] for row in kept], group, _find_split_column(table), annotator,
             tuple(_column_named(table, name, "--label-column") for name in options.label_column),
             tuple(folders), tuple(table.numbers[row + 1] for row in sorted({*range(len(names))} - {*kept})),
@@ -120,6 +118,11 @@ class Columns:
         assigned = {self.file, self.group, self.split, self.annotator, *self.others}
         return [number for number in range(len(self.table.header)) if number not in assigned]
 
+    @cached_property
+    def free(self) -> list[int]:
+        """Those of the unassigned columns that the user does not exclude."""
+        return [number for number in self.unassigned() if self.table.header[number] not in self.options.exclude]
+
     def metadata(self, names: frozenset[str] = words.NUMBERS | words.TEXTS) -> set[int]:
         """The columns that are not labels by their names, those without a name of their own included."""
         numbered = {number for number, name in enumerate(self.table.header) if words.NUMBERED.fullmatch(name.lower())}
@@ -127,10 +130,8 @@ class Columns:
 
     def has_words_called(self, names: Collection[str]) -> bool:
         """Whether a column with one of these names, which the user does not exclude, holds words."""
-        free = {*self.unassigned()} & self.table.columns_called(names)
-        return not self.chosen and any(
-            self.table.header[number] not in self.exclude and self.table.holds_text(number) for number in free
-        )
+        free = {*self.free} & self.table.columns_called(names)
+        return not self.chosen and any(map(self.table.holds_text, free))
 
     @cached_property
     def label_columns(self) -> list[int]:
@@ -141,12 +142,11 @@ class Columns:
         if self.chosen:
             return list(self.chosen)
         keys = self.table.keys
-        free = [number for number in self.unassigned() if self.table.header[number] not in self.exclude]
-        named = [number for name in words.LABEL_COLUMNS for number in free if keys[number] == name]
+        named = [number for name in words.LABEL_COLUMNS for number in self.free if keys[number] == name]
         if named:
             return named[:1] if keys[named[0]] in words.COMMON_NAMES else named
         metadata = self.metadata(words.NUMBERS | words.TEXTS | words.ANNOTATOR_COLUMNS)
-        texts = [number for number in free if number not in metadata and self.table.holds_text(number)]
+        texts = [number for number in self.free if number not in metadata and self.table.holds_text(number)]
         letters = self.table.columns_called(words.LETTERS)
         return [number for number in texts if number not in letters] or texts
 
@@ -170,8 +170,7 @@ class Columns:
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
         copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
-        used = frozenset(used)
-        others = [n for n in self.unassigned() if n not in used and self.table.header[n] not in ("", *self.exclude)]
+        others = [number for number in self.free if number not in used and self.table.header[number]]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_wide = not any(map(self.table.holds_text, used))
         advice = ""
@@ -215,7 +214,7 @@ class Columns:
                 cell = table.body[row][self.split]
                 invalid[row] = f'{table.location(row, self.split)}: expected train, val or test, got "{cell}"'
         reasons = [*ragged, *invalid.values()]
-        if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
+        if reasons and (not self.options.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
             formulas = next((note for note in table.notes if note.startswith(UNCOMPUTED)), "")
             remedy = "correct the row"
@@ -233,7 +232,7 @@ class Columns:
         for row, name in enumerate(self.names):
             rows[name].append(row)
         reasons = {name: self._describe_conflict(name, own) for name, own in rows.items() if name and len(own) > 1}
-        if reasons and not self.skip_invalid:
+        if reasons and not self.options.skip_invalid:
             annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in words.ANNOTATOR_COLUMNS]
             column = shlex.quote(annotators[0]) if annotators else "COLUMN"
             raise LabelrError(

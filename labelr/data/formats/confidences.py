@@ -1,23 +1,23 @@
-"""Confidences of the labels of rows: from which one on a label applies, and how rows of an image are merged."""
+"""Confidences of the labels of rows: from which one on a label applies, and how the rows of an image are merged."""
 
 import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Self, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Self
 
-from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.table import Table
 from labelr.data.formats.words import COUNTS, MARKS, NOTHING, PRESENCE, STATUS, Mark
+from labelr.data.label_table import Annotation, LabelTable
+from labelr.data.limits import Limits
 from labelr.errors import LabelrError
 
 CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}
 STATUS_WORDS = {"present": 1.0, "absent": 0.0}
 """The words of Darwin Core for whether there is something."""
 ZERO = re.compile(r"\+?0+([.,]0*)?")
-KeyT = TypeVar("KeyT", bound=Hashable)
 PRESENT = 0.5
 """A label applies if a row gives it at least this confidence."""
 
@@ -43,20 +43,16 @@ class Confidences(NamedTuple):
         return cls([], [1.0] * rows, [], {})
 
 
-def read_confidences(columns: Columns, options: ReadOptions, label_column: int) -> Confidences:
+def read_confidences(columns: Columns, label_column: int) -> Confidences:
     """The confidence of each row, which is 0 where a column of counts says that there is none of its label.
 
     Raises:
         LabelrError: If a confidence is invalid, unless such rows are skipped.
     """
     table = columns.table
-    free = [
-        number
-        for number in columns.unassigned()
-        if table.header[number] not in options.exclude and number not in (label_column, *columns.chosen)
-    ]
+    free = [number for number in columns.free if number not in (label_column, *columns.chosen)]
     found = [n for n in free if table.keys[n] in CONFIDENCE_COLUMNS or _is_status(table, n)]
-    confidences = _read_column(columns, found[0], options) if found else Confidences.none(len(table.body))
+    confidences = _read_column(columns, found[0]) if found else Confidences.none(len(table.body))
     counts = [number for number in free if table.keys[number] in COUNTS]
     return _without_zeros(confidences, columns, counts[0], label_column) if counts else confidences
 
@@ -95,8 +91,7 @@ def _numbers_rows(names: Sequence[str], cells: Sequence[str]) -> bool:
     return max(seen.values(), default=0) > 1
 
 
-def _read_column(columns: Columns, column: int, options: ReadOptions) -> Confidences:
-    """The confidences in a column."""
+def _read_column(columns: Columns, column: int) -> Confidences:
     table = columns.table
     cells = table.column(column)
     values = [_parse_confidence(cell) for cell in cells]
@@ -105,7 +100,7 @@ def _read_column(columns: Columns, column: int, options: ReadOptions) -> Confide
         for row, value in enumerate(values)
         if math.isnan(value)
     }
-    if invalid and (not options.skip_invalid or len(invalid) == len(values)):
+    if invalid and (not columns.options.skip_invalid or len(invalid) == len(values)):
         exclude = f"`--exclude {shlex.quote(table.header[column])}`"
         raise LabelrError(
             next(iter(invalid.values())),
@@ -130,13 +125,41 @@ def _parse_confidence(cell: str) -> float:
 
 
 def merge_rows(
-    keys: Iterable[KeyT], labels: Iterable[Collection[str]], confidences: Confidences
-) -> Mapping[KeyT, tuple[set[str], set[str]]]:
-    """For each key of rows, such as an image, the labels that any row affirms, and those that its rows only negate."""
-    merged: dict[KeyT, tuple[set[str], set[str]]] = {}
-    for key, own, confidence in zip(keys, labels, confidences.values, strict=True):
-        present, absent = merged.setdefault(key, (set(), set()))
+    columns: Columns, labels: Iterable[Collection[str]], confidences: Confidences, *, empty_is_known: bool
+) -> list[Annotation]:
+    """What the rows of an image, or those of each of its annotators, say of it: a label applies if any row affirms it.
+
+    Images with an invalid row are left out. Where no row of an image has a label, none applies if `empty_is_known`.
+    """
+    merged: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+    for name, judge, own, confidence in zip(columns.names, columns.judges, labels, confidences.values, strict=True):
+        present, absent = merged.setdefault((name, judge), (set(), set()))
         (present if confidence >= PRESENT else absent).update(own)
-    for present, absent in merged.values():
-        absent.difference_update(present)
-    return merged
+    split_of = dict(zip(columns.names, columns.splits, strict=True))
+    skipped = {columns.names[row] for row in confidences.invalid}
+    return [
+        Annotation(name, present, absent - present, split_of[name], complete=empty_is_known or bool(present or absent))
+        for (name, _), (present, absent) in merged.items()
+        if name not in skipped
+    ]
+
+
+def to_label_table(
+    columns: Columns,
+    annotations: Iterable[Annotation],
+    confidences: Confidences,
+    layout: str,
+    notes: Sequence[str],
+    limits: Limits,
+) -> LabelTable:
+    """The label table of merged rows; those of several annotators of an image are joined by vote."""
+    skipped = {columns.names[row] for row in confidences.invalid}
+    return LabelTable.of(
+        annotations,
+        layout,
+        groups=columns.groups,
+        notes=notes,
+        invalid=[*columns.table.invalid.values(), *confidences.invalid.values()],
+        aside=[*columns.table.aside, *sorted(skipped - {""})],
+        limits=limits,
+    )

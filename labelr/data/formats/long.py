@@ -1,16 +1,20 @@
 """The long table: one row for each image and label, with an optional confidence; also the tables of Open Images."""
 
 import shlex
-from collections.abc import Iterable, Sequence
 
 from labelr.data.formats.columns import Columns
-from labelr.data.formats.confidences import CONFIDENCE_COLUMNS, Confidences, merge_rows, read_confidences
+from labelr.data.formats.confidences import (
+    CONFIDENCE_COLUMNS,
+    Confidences,
+    merge_rows,
+    read_confidences,
+    to_label_table,
+)
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import read_table
 from labelr.data.formats.tags import holds_lists
 from labelr.data.formats.words import LABEL_COLUMNS, MARKS, PRESENCE, SPECIES_COLUMNS, Mark
-from labelr.data.label_table import Annotation, LabelTable
-from labelr.data.limits import Limits
+from labelr.data.label_table import LabelTable
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "one row an image and label"
@@ -46,30 +50,24 @@ def read(source: Source) -> LabelTable:
     Raises:
         LabelrError: If a row is invalid, unless the images of such rows are skipped.
     """
-    columns, options = source.columns, source.options
+    columns, column = source.columns, _label_column(source.columns)
     table = columns.table
-    column = _label_column(columns)
     if column is None:
         raise LabelrError(
             f"{table.path} has no column of labels: {preview(table.header)}",
             "name the column with `--label-column NAME`",
         )
     invalid = columns.find_invalid(unique=False)
-    confidences = read_confidences(columns, options, column)
+    confidences = read_confidences(columns, column)
     invalid = {**confidences.invalid, **_find_contradictions(columns, column, confidences), **invalid}
     confidences = confidences._replace(invalid=invalid)
     if not columns.has_words_called(SPECIES_COLUMNS):  # columns of yes and no beside it describe the sighting
         _check_marks(columns, column)
-    split_of = dict(zip(columns.names, columns.splits, strict=True))
-    empty_is_known = options.blank != "unknown"
-    merged = merge_rows(_judged(columns), ([label] * bool(label) for label in table.column(column)), confidences)
-    annotations = (
-        Annotation(name, present, absent, split_of[name], complete=empty_is_known or bool(present or absent))
-        for (name, _), (present, absent) in merged.items()
-    )
-    used = {column, *confidences.columns}
+    labels = ([label] * bool(label) for label in table.column(column))
+    annotations = merge_rows(columns, labels, confidences, empty_is_known=source.options.blank != "unknown")
     layout = f'{DESCRIPTION}, in the column "{table.header[column]}"{table.described}'
-    return _to_label_table(columns, annotations, confidences, layout, columns.notes(used), source.limits)
+    notes = [*columns.notes([column, *confidences.columns]), *confidences.notes]
+    return to_label_table(columns, annotations, confidences, layout, notes, source.limits)
 
 
 def _find_contradictions(columns: Columns, label_column: int, confidences: Confidences) -> dict[int, str]:
@@ -90,7 +88,7 @@ def _find_contradictions(columns: Columns, label_column: int, confidences: Confi
         if len(own) > 1
         for row in own.values()
     }
-    if found and not columns.skip_invalid:
+    if found and not columns.options.skip_invalid:
         raise LabelrError(
             next(iter(found.values())), "correct the rows, or leave such images out with `--skip-invalid`"
         )
@@ -108,14 +106,12 @@ def read_open_images(source: Source) -> LabelTable:
     table = columns.table
     display_names, notes = _read_display_names(source)
     label_column = table.keys.index("labelname")
-    codes = table.column(label_column)
-    confidences = read_confidences(columns, source.options, label_column)
-    labels = ([display_names.get(code, code)] * bool(code) for code in codes)
-    merged = merge_rows(_judged(columns), labels, confidences)
-    annotations = (
-        Annotation(name, present, absent, complete=False) for (name, _), (present, absent) in merged.items() if name
-    )
-    return _to_label_table(columns, annotations, confidences, "labels of Open Images", notes, source.limits)
+    confidences = read_confidences(columns, label_column)
+    labels = ([display_names.get(code, code)] * bool(code) for code in table.column(label_column))
+    merged = merge_rows(columns, labels, confidences, empty_is_known=False)
+    annotations = [annotation._replace(split="", complete=False) for annotation in merged]
+    notes += confidences.notes
+    return to_label_table(columns, annotations, confidences, "labels of Open Images", notes, source.limits)
 
 
 def _label_column(columns: Columns) -> int | None:
@@ -125,42 +121,14 @@ def _label_column(columns: Columns) -> int | None:
     return candidates[0] if is_named or len(candidates) == 1 else None
 
 
-def _judged(columns: Columns) -> Iterable[tuple[str, str]]:
-    """The image of each row, and who judged it; empty for all unless the user names a column of annotators."""
-    return zip(columns.names, columns.judges, strict=True)
-
-
-def _to_label_table(
-    columns: Columns,
-    annotations: Iterable[Annotation],
-    confidences: Confidences,
-    layout: str,
-    notes: Sequence[str],
-    limits: Limits,
-) -> LabelTable:
-    """The label table of annotations, those of an image joined by vote, without images that have an invalid row."""
-    skipped = {columns.names[row] for row in confidences.invalid}
-    return LabelTable.of(
-        (annotation for annotation in annotations if annotation.name not in skipped),
-        layout,
-        groups=columns.groups,
-        notes=[*notes, *confidences.notes],
-        invalid=[*columns.table.invalid.values(), *confidences.invalid.values()],
-        aside=[*columns.table.aside, *sorted(skipped - {""})],
-        limits=limits,
-    )
-
-
 def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
     known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS)}
-    for number in columns.unassigned():
-        if number in known:
-            continue
+    for number in columns.free:
         cells = {MARKS.get(cell.lower()) for cell in table.column(number)}
         name = table.header[number]
-        if cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells and name not in columns.exclude:
+        if number not in known and cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells:
             raise LabelrError(
                 f'{table.path}: the column "{name}" of yes and no may mean whether the label of a row applies',
                 f"rename it to `confidence` if it does, else exclude it with `--exclude {shlex.quote(name)}`",

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from labelr.data.formats.columns import Columns
-from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, read_confidences
+from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, read_confidences, to_label_table
 from labelr.data.formats.source import Source
 from labelr.data.formats.words import LABEL_COLUMNS, MARKS, SPECIES_COLUMNS, Mark
-from labelr.data.label_table import Annotation, LabelTable, note_empty_images
+from labelr.data.label_table import LabelTable, note_empty_images
 from labelr.data.limits import MAX_LITERAL
 from labelr.errors import LabelrError, preview
 
@@ -59,33 +59,17 @@ def read(source: Source) -> LabelTable:
     if table.keys[column] in SPECIES_COLUMNS and not any(set(cell) & set("|;,\n") for cell in cells):
         separator = separator or "|"
     tags_of_rows, how = split_tags(cells, separator, where)
-    unknown_if_empty = options.blank == "unknown"
     has_lists = any(len(tags) > 1 for tags in tags_of_rows)  # then a number is no confidence of each of them
-    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options, column)
-    invalid = {**confidences.invalid, **invalid}
-    judged = merge_rows(zip(columns.names, columns.judges, strict=True), tags_of_rows, confidences)
-    split_of = dict(zip(columns.names, columns.splits, strict=True))
-    skipped = {columns.names[row] for row in invalid}
-    annotations = [
-        Annotation(name, present, absent, split_of[name], complete=bool(present or absent) or not unknown_if_empty)
-        for (name, _), (present, absent) in judged.items()
-        if name not in skipped
-    ]
+    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, column)
+    confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
+    empty_is_known = options.blank != "unknown"
+    annotations = merge_rows(columns, tags_of_rows, confidences, empty_is_known=empty_is_known)
     merged = {annotation.name: annotation for annotation in sorted(annotations, key=lambda one: bool(one.present))}
-    meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
-    return LabelTable.of(
-        annotations,
-        f'tags in the column "{table.header[column]}"{how}{table.described}',
-        groups=columns.groups,
-        notes=[
-            *columns.notes([column, *confidences.columns]),
-            *confidences.notes,
-            *note_empty_images(merged.values(), "a tag", meaning),
-        ],
-        invalid=[*table.invalid.values(), *invalid.values()],
-        aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
-        limits=source.limits,
-    )
+    meaning = "to which no label applies" if empty_is_known else "of which nothing is known"
+    layout = f'tags in the column "{table.header[column]}"{how}{table.described}'
+    notes = [*columns.notes([column, *confidences.columns]), *confidences.notes]
+    notes += note_empty_images(merged.values(), "a tag", meaning)
+    return to_label_table(columns, annotations, confidences, layout, notes, source.limits)
 
 
 def _tag_column(columns: Columns) -> int:

@@ -30,7 +30,7 @@ def fits(source: Source) -> int:
     columns = source.columns
     if any(not columns.table.holds_marks(number) for number in columns.chosen):
         return 0
-    marks = read_marks(columns, source.options, rows=2 * PROBE_ROWS)
+    marks = read_marks(columns, rows=2 * PROBE_ROWS)
     keys = {columns.table.keys[number] for number in marks.columns}
     # Beside words in such a column, what is marked describes them.
     certain = words.LABEL_COLUMNS if keys <= words.PRESENCE else words.SPECIES_COLUMNS
@@ -48,7 +48,7 @@ def read(source: Source) -> LabelTable:
     columns, options = source.columns, source.options
     table = columns.table
     skipped = columns.find_invalid()
-    marks = read_marks(columns, options)
+    marks = read_marks(columns)
     _check_labels(table, marks.columns)
     labels = [table.header[column] for column in marks.columns]
     source.limits.check_labels(labels)
@@ -70,13 +70,14 @@ def marks_in(table: Table, columns: Sequence[int]) -> Marks:
     return Marks(list(columns), _encode(table.body, columns))
 
 
-def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) -> Marks:
+def read_marks(columns: Columns, rows: int | None = None) -> Marks:
     """The label columns: those that the user names, and those whose filled cells are mostly marks.
 
     A named column without a filled cell is a label of which nothing is known yet, or that no image has where only yes
     is marked. In a table with columns of other things it may be another one of these, unless it is between labels.
     """
-    table, wanted = columns.table, {*options.only, *options.label_column}
+    table, options = columns.table, columns.options
+    wanted = {*options.only, *options.label_column}
     special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(words.NUMBERS | words.LETTERS)
     candidates = [
         number
