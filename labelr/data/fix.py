@@ -11,7 +11,7 @@ import numpy as np
 from labelr import files, serialization
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.formats import camtrap, classes, long, wide
+from labelr.data.formats import camtrap, long, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import CHANGES
@@ -124,8 +124,8 @@ def _correct_marks(
     """
     if dataset.layout.startswith(wide.DESCRIPTION):
         marks = wide.read_marks(columns)
-    elif dataset.layout.startswith(classes.DESCRIPTION):
-        marks = classes.mark_columns(columns)
+    elif dataset.layout.startswith(wide.CLASSES):
+        marks = wide.mark_columns(columns)
     else:
         return {}
     is_invalid = marks.codes[kept] == Mark.OTHER

@@ -32,12 +32,11 @@ def read(source: Source) -> LabelTable:
     invalid: list[str] = []
     names = _named_by_id(source, "images", "file_name", invalid)
     categories = {key: name.strip() for key, name in _named_by_id(source, "categories", "name", invalid).items()}
-    present: dict[str, set[str]] = {image: set() for image in names}
-    for number, (image, category) in enumerate(
-        _pairs(source, "annotations", "image_id", "category_id", invalid), start=1
-    ):
+    present: dict[str, set[str]] = {name: set() for name in names.values()}  # several entries, if projects were merged
+    pairs = _pairs(source, "annotations", "image_id", "category_id", invalid)
+    for number, (image, category) in enumerate(pairs, start=1):
         if image in names and category in categories:
-            present[image].add(categories[category])
+            present[names[image]].add(categories[category])
         else:
             unknown = f"image {image}" if image not in names else f"category {category}"
             invalid.append(f"{source.path}: annotation {number} refers to {unknown}, which is not in the file")
@@ -51,10 +50,7 @@ def read(source: Source) -> LabelTable:
     }
     used = set().union(*present.values())
     vocabulary = [label for label in categories.values() if label in used or label not in parents]
-    by_name: dict[str, set[str]] = {}
-    for image, labels in present.items():  # a file may have several entries, such as of merged projects
-        by_name.setdefault(names[image], set()).update(labels)
-    annotations = [Annotation(name, labels) for name, labels in by_name.items()]
+    annotations = [Annotation(name, labels) for name, labels in present.items()]
     notes = note_empty_images(annotations, "an object")
     layout = "COCO, the objects in an image"
     return LabelTable.of(annotations, layout, vocabulary=vocabulary, notes=notes, invalid=invalid, limits=source.limits)

@@ -68,7 +68,8 @@ class Columns:
                 f'{table.path}, column "{table.header[file]}": spreadsheets round numbers of more than 15 digits',
                 "store such ids as text, or save the table as CSV where they come from",
             )
-        names = [normalize_name(name) for name in _join_names([table.column(number) for number in (*folders, file)])]
+        paths = zip(*(table.column(number) for number in (*folders, file)), strict=True)
+        names = [normalize_name("/".join(filter(None, path)) if path[-1] else "") for path in paths]
         if folders and not options.image_column:
             joined = " and ".join(f'"{table.header[number]}"' for number in (*folders, file))
             table = replace(table, notes=(*table.notes, f"file names are joined from the columns {joined}"))
@@ -172,10 +173,8 @@ class Columns:
         copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
         others = [number for number in self.free if number not in used and self.table.header[number]]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
-        is_wide = not any(map(self.table.holds_text, used))
-        advice = ""
-        if classes and is_wide:
-            advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)"
+        is_advised = bool(classes) and not any(map(self.table.holds_text, used))  # beside columns of marks alone
+        advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)" if is_advised else ""
         names = preview([self.table.header[number] for number in others], 10)
         ignored = f"columns that hold no labels, ignored: {names}{advice}"
         return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
@@ -252,13 +251,6 @@ class Columns:
         ]
         numbers = " and ".join(str(table.numbers[row + 1]) for row in rows[:3])
         return f"{name} (rows {numbers} differ in {preview(differing)})"
-
-
-def _join_names(columns: Sequence[Sequence[str]]) -> Sequence[str]:
-    """The path of each row from its folders and its file name; empty without a file name."""
-    if len(columns) == 1:
-        return columns[0]
-    return ["/".join(filter(None, cells)) if cells[-1] else "" for cells in zip(*columns, strict=True)]
 
 
 def _column_named(table: Table, name: str, option: str) -> int:

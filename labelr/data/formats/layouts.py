@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from labelr.data.formats import (
     camtrap,
-    classes,
     coco,
     folders,
     keywords,
@@ -49,7 +48,7 @@ LAYOUTS = {
     "wide": Layout("one row an image, one column a label", wide.fits, wide.read),
     "tags": Layout("one row an image, all its labels in one cell", tags.fits, tags.read),
     "long": Layout("one row an image and label", long.fits, long.read),
-    "classes": Layout("one row an image, several columns of classes", classes.fits, classes.read),
+    "classes": Layout("one row an image, several columns of classes", wide.fits_classes, wide.read_classes),
     "open-images": Layout("image labels or boxes of Open Images", long.fits_open_images, long.read_open_images),
     "camtrap-dp": Layout("media.csv and observations.csv of Camtrap DP", camtrap.fits, camtrap.read),
     "vertex": Layout("no header, an image and its labels; JSON Lines of Vertex AI", vertex.fits, vertex.read),

@@ -71,10 +71,9 @@ def read(source: Source) -> LabelTable:
 
 
 def _find_contradictions(columns: Columns, label_column: int, confidences: Confidences) -> dict[int, str]:
-    """The rows that deny a label which another row of the image affirms, or the reverse, in a column of 0 and 1 alone.
+    """The rows that deny a label which another row of the image affirms, or the reverse; LabelrError if not skipped.
 
-    Raises:
-        LabelrError: If there are any, unless they are skipped. Of confidences between 0 and 1 the highest counts.
+    Only a column of 0 and 1 alone says so: of confidences between them the highest counts.
     """
     table = columns.table
     if columns.annotator is not None or not {table.keys[number] for number in confidences.columns} & PRESENCE:

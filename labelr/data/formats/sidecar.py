@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from labelr.data.formats.arrange import vector_size
-from labelr.data.formats.source import DecodedText, Source, read_text, read_texts, readable_texts
+from labelr.data.formats.source import DecodedText, Source, read_text, read_texts, readable_lines
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import DEFAULT_LIMITS, Limits
@@ -27,9 +27,8 @@ def fits(source: Source) -> int:
     if not sidecars:
         return 0
     probed = (path for paths in islice(sidecars.values(), PROBED_IMAGES) for path in paths)
-    texts = readable_texts(probed, source.options.encoding)
-    lines = [line for text in texts for line in text.splitlines() if line.strip()]
-    return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
+    lines = list(readable_lines(probed, source.options.encoding))
+    return 0 if lines and all(map(BOX.fullmatch, lines)) else 2
 
 
 def read(source: Source) -> LabelTable:
@@ -67,11 +66,7 @@ def read(source: Source) -> LabelTable:
 def _read_valid(
     sidecars: dict[str, list[Path]], source: Source
 ) -> tuple[dict[str, list[Path]], list[str], str, dict[str, str]]:
-    """The text files that can be read, their texts and encodings, and the reason for each image of the others.
-
-    Raises:
-        LabelrError: For one that cannot be read, unless the user leaves such images out.
-    """
+    """The text files that can be read, their texts and encodings, and the reason for each image of the others."""
     encoding, limits = source.options.encoding, source.limits
     try:
         return sidecars, *_read_texts(list(sidecars.values()), encoding, limits), {}

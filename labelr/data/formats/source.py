@@ -266,11 +266,11 @@ def read_texts(
     return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
 
 
-def readable_texts(paths: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
-    """The texts of those files that can be read, to recognise a layout by: its reader reports the others."""
+def readable_lines(paths: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
+    """The lines of those files that can be read, to recognise a layout by: its reader reports the others."""
     for path in paths:
         with suppress(LabelrError):
-            yield read_text(path, encoding).content
+            yield from filter(str.strip, read_text(path, encoding).content.splitlines())
 
 
 def _decode(path: Path, data: bytes, codec: str, *, hinted: str | None) -> DecodedText:

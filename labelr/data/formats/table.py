@@ -226,14 +226,20 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
 def _own_delimiter(path: Path, text: str) -> str:
     """What separates cells in a table that labelr may have written, whatever its labels contain; empty for others."""
     for delimiter in (",", ";"):
-        rows: list[list[str]] = []
-        with suppress(LabelrError):  # reported when the table is read
-            rows.extend(cells for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+        rows = _probe(path, text, delimiter)
         complete = rows[:-1] if len(text) == PROBE_SIZE else rows  # the last row of a probe may be cut
         is_rectangular = len({len(cells) for cells in complete}) == 1
         if is_rectangular and len(rows[0]) > 1 and may_be_ours(path, rows[0]):
             return delimiter
     return ""
+
+
+def _probe(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    """The first rows that can be read; what is wrong with the next one is reported when the table is read."""
+    rows: list[list[str]] = []
+    with suppress(LabelrError):
+        rows.extend(cells for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+    return rows
 
 
 def may_be_ours(path: Path, header: Sequence[str]) -> bool:
@@ -257,9 +263,7 @@ def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
 
     The first row may be narrower: a title, or the number of images; several may if all others are of one width.
     """
-    widths: list[int] = []
-    with suppress(LabelrError):  # reported when the table is read with the best delimiter
-        widths.extend(len(cells) for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+    widths = list(map(len, _probe(path, text, delimiter)))
     titles = next((row for row, width in enumerate(widths) if width > 1), 0)
     if titles + 1 < len(widths) and (titles == 1 or len(set(widths[titles:])) == 1):
         widths = widths[titles:]

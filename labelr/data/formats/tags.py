@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -185,23 +185,21 @@ def _parse_list(cell: str) -> list[str] | None:
         with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)
-            if isinstance(value, dict):
-                return _tags_of_object(value)
-            if isinstance(value, (list, tuple, set)):
-                return _tags_of_list(value)
+            if isinstance(value, (dict, list, tuple, set)):
+                return _tags_of(value)
     return None
 
 
-def _tags_of_list(values: Collection[Any]) -> list[str] | None:
-    """The tags of a list of words, or of objects; None for other objects."""
+def _tags_of(value: Any) -> list[str] | None:
+    """The tags of a list of words, lists or objects, of an object, or of a word; None for other objects."""
+    if isinstance(value, dict):
+        return _tags_of_object(value)
+    if not isinstance(value, (list, tuple, set)):
+        return [str(value).strip()]
     tags: set[str] = set()
-    for value in values:
-        own = [str(value).strip()]
-        if isinstance(value, (dict, list, tuple, set)):
-            nested = _tags_of_object(value) if isinstance(value, dict) else _tags_of_list(value)
-            if nested is None:
-                return None
-            own = nested
+    for own in map(_tags_of, value):
+        if own is None:
+            return None
         tags.update(own)
     return sorted(tags - {""})
 

@@ -1,7 +1,8 @@
-"""The wide table: one row for each image, a column of file names and one column for each label."""
+"""The wide table: one row for each image, and a column for each label, or columns of classes such as ``season``."""
 
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -14,6 +15,7 @@ from labelr.data.formats import words
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_ROWS, Table
+from labelr.data.formats.tags import split_tags
 from labelr.data.formats.words import MARKS, Mark, marks_among
 from labelr.data.label_lists import is_from_python
 from labelr.data.label_table import LabelTable, Targets, repeated_names
@@ -21,6 +23,9 @@ from labelr.errors import LabelrError, pluralize, preview
 
 Codes = NDArray[np.int8]
 DESCRIPTION = "one column a label"
+CLASSES = "classes in the columns"
+SLOT_NUMBER = re.compile(r"[\s_.-]*\d+$")
+"""The end of the name of one of several equal columns of classes, such as ``label2`` beside ``label1``."""
 
 
 def fits(source: Source) -> int:
@@ -63,11 +68,6 @@ class Marks:
 
     columns: list[int]
     codes: Codes
-
-
-def marks_in(table: Table, columns: Sequence[int]) -> Marks:
-    """The codes of the cells in some columns."""
-    return Marks(list(columns), _encode(table.body, columns))
 
 
 def read_marks(columns: Columns, rows: int | None = None) -> Marks:
@@ -134,11 +134,28 @@ def read_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targ
     Raises:
         LabelrError: If a cell is neither a mark nor empty, unless such rows are skipped, or the meaning of -1 is open.
     """
-    is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
-    if is_invalid.any() and (not options.skip_invalid or is_invalid.all()):
-        raise _invalid_cell(table, marks)
-    invalid = {row: _describe_cell(table, marks, row) for row in np.flatnonzero(is_invalid).tolist()}
-    return *to_targets(table, marks, options), invalid
+    is_other = marks.codes == Mark.OTHER
+    rows = np.flatnonzero(is_other.any(axis=1)).tolist()
+    if rows and (not options.skip_invalid or len(rows) == len(is_other)):
+        others = int(is_other.sum()) - 1
+        more = f" ({pluralize(others, 'more cell')} like it)" if others else ""
+        exclude = f"`--exclude {shlex.quote(table.header[_other_column(marks, rows[0])])}`"
+        raise LabelrError(
+            _describe_cell(table, marks, rows[0]) + more,
+            "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
+            f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
+        )
+    return *to_targets(table, marks, options), {row: _describe_cell(table, marks, row) for row in rows}
+
+
+def _other_column(marks: Marks, row: int) -> int:
+    """The first column in which a row has a cell that is no mark."""
+    return marks.columns[int((marks.codes[row] == Mark.OTHER).argmax())]
+
+
+def _describe_cell(table: Table, marks: Marks, row: int) -> str:
+    column = _other_column(marks, row)
+    return f'{table.location(row, column)}: expected 0, 1 or nothing, got "{table.body[row][column]}"'
 
 
 def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
@@ -210,18 +227,101 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
         )
 
 
-def _describe_cell(table: Table, marks: Marks, row: int) -> str:
-    column = marks.columns[int(np.flatnonzero(marks.codes[row] == Mark.OTHER)[0])]
-    return f'{table.location(row, column)}: expected 0, 1 or nothing, got "{table.body[row][column]}"'
+# --- columns of classes ----------------------------------------------------------------------------------------------
 
 
-def _invalid_cell(table: Table, marks: Marks) -> LabelrError:
-    row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
-    others = int((marks.codes == Mark.OTHER).sum()) - 1
-    more = f" ({pluralize(others, 'more cell')} like it)" if others else ""
-    exclude = f"`--exclude {shlex.quote(table.header[marks.columns[column]])}`"
-    return LabelrError(
-        _describe_cell(table, marks, row) + more,
-        "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
-        f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
-    )
+def fits_classes(source: Source) -> int:
+    """Confidence that the user names several columns, of which some hold words: 0 or 3."""
+    if source.table is None or len(source.options.label_column) < 2:
+        return 0
+    columns = source.columns
+    return 0 if all(columns.table.holds_marks(number) for number in columns.chosen) else 3
+
+
+def read_classes(source: Source) -> LabelTable:
+    """The label table of columns of classes; a column of marks is a label itself, as in a wide table.
+
+    Where the cell of a column of words is empty, the labels of that column are unknown. Columns that differ only in a
+    number are slots for labels of one kind, which have no column name before them; where all of them are empty, none
+    of these labels applies.
+
+    Raises:
+        LabelrError: If no columns are named, a cell of marks is neither a mark nor empty, or rows of an image differ,
+            unless such rows are skipped.
+    """
+    columns, options = source.columns, source.options
+    table = columns.table
+    chosen = _named_columns(columns)
+    if not chosen:
+        raise LabelrError(f"{table.path}: the columns of classes are not named", "use `--label-column` for each")
+    skipped = columns.find_invalid()
+    marks = mark_columns(columns)
+    targets_of_marks, assumptions, invalid = read_targets(table, marks, options)
+    labels: list[str] = []
+    blocks: list[Targets] = []
+    for numbers in _properties(columns, chosen, marks.columns):
+        if numbers[0] in marks.columns:
+            own, targets = [table.header[numbers[0]]], targets_of_marks[:, [marks.columns.index(numbers[0])]]
+        else:
+            own, targets = _read_words(columns, numbers, source)
+        labels += own
+        blocks.append(targets)
+    if repeated := repeated_names(labels):
+        raise LabelrError(
+            f"{table.path.name} has {pluralize(len(repeated), 'label')} in several of the columns: {preview(repeated)}",
+            "rename a column",
+        )
+    layout = f"{CLASSES} {', '.join(table.header[number] for number in chosen)}{table.described}"
+    notes = [*columns.notes(chosen), *assumptions]
+    return columns.label_table(layout, labels, np.concatenate(blocks, axis=1), notes, {**skipped, **invalid})
+
+
+def mark_columns(columns: Columns) -> Marks:
+    """Those of the named columns that hold marks."""
+    marked = list(filter(columns.table.holds_marks, _named_columns(columns)))
+    return Marks(marked, _encode(columns.table.body, marked))
+
+
+def _named_columns(columns: Columns) -> list[int]:
+    """The columns that the user names and does not exclude, each once."""
+    named = dict.fromkeys(columns.chosen)
+    return [number for number in named if columns.table.header[number] not in columns.options.exclude]
+
+
+def _properties(columns: Columns, chosen: Sequence[int], marked: Sequence[int]) -> list[list[int]]:
+    """The named columns in their order, those of words together that differ only in a number."""
+    found: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for number in chosen:
+        name = columns.table.header[number]
+        stem = (SLOT_NUMBER.sub("", name) or name).casefold()
+        found[(number, "") if number in marked else (-1, stem)].append(number)
+    return list(found.values())
+
+
+def _read_words(columns: Columns, numbers: Sequence[int], source: Source) -> tuple[list[str], Targets]:
+    """The labels of a column, or of several slots, and their targets, shape ``(N, labels)``."""
+    table, options = columns.table, source.options
+    is_slots = len(numbers) > 1
+    prefix = "" if is_slots else f"{table.header[numbers[0]]}="
+    tags_of: list[set[str]] = [set() for _ in columns.names]
+    is_unknown = np.zeros(len(tags_of), dtype=bool)
+    for number in numbers:
+        cells = table.column(number)
+        unknown = [table.marks.get(cell.lower()) == Mark.UNKNOWN for cell in cells]
+        filled = ["" if is_na else cell for cell, is_na in zip(cells, unknown, strict=True)]
+        has_lists = any(set(cell) & set("|;,\n") for cell in filled)
+        separator = options.tag_separator or (None if has_lists else "|")  # words may have spaces
+        tags, _ = split_tags(filled, separator, f'{table.path}, column "{table.header[number]}"')
+        is_unknown |= np.array(unknown, dtype=bool)
+        for own, found in zip(tags_of, tags, strict=True):
+            own.update(found)
+    if options.blank == "unknown" or (options.blank == "auto" and not is_slots):
+        is_unknown[:] = True
+    labels = sorted(set().union(*tags_of))
+    source.limits.check_targets(len(tags_of), labels)
+    place = {label: column for column, label in enumerate(labels)}
+    targets = np.zeros((len(tags_of), len(labels)), dtype=np.float32)
+    for row, own in enumerate(tags_of):
+        targets[row, [place[label] for label in own]] = 1
+    targets[is_unknown & np.array([not own for own in tags_of], dtype=bool)] = np.nan
+    return [f"{prefix}{label}" for label in labels], targets
