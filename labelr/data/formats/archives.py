@@ -3,7 +3,7 @@
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -115,7 +115,7 @@ class Look:
 
     Attributes:
         formats: How numbers are shown that have leading zeros or text around them, by row and column from 0.
-        merged: Merged cells, where calamine does not tell them.
+        merged: Merged cells; at first only those that calamine does not tell.
         hidden_columns: The letters of hidden columns.
         hidden_rows: The number of hidden rows.
         formulas: The number of formulas whose value is stored.
@@ -131,9 +131,13 @@ class Look:
     uncomputed: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    @property
-    def notes(self) -> list[str]:
-        """A sentence for each kind that there is."""
+    def notes(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """A sentence for each kind that there is in a sheet of these rows; titles may be merged across columns."""
+        tall = sum(bottom > top for (top, _), (bottom, _) in self.merged)
+        broad = sum(
+            right > left and top < len(rows) and sum(map(bool, rows[top])) > 1
+            for (top, left), (_, right) in self.merged
+        )
         found = {
             f"hidden columns, read like the others: {preview(self.hidden_columns, 10)}": self.hidden_columns,
             f"hidden rows, read like the others: {self.hidden_rows:,}": self.hidden_rows,
@@ -142,6 +146,8 @@ class Look:
             f"opened and saved: {preview(self.uncomputed)}": self.uncomputed,
             f"cells with an error, taken as empty: {len(self.errors):,} "
             f"({preview(sorted(set(self.errors)))})": self.errors,
+            f"merged cells, whose value counts for each of their rows: {tall:,}": tall,
+            f"cells merged across columns, whose value counts for the first of them: {broad:,}": broad,
         }
         return [note for note, there in found.items() if there]
 

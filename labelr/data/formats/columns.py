@@ -254,7 +254,6 @@ class Columns:
 
 
 def _column_named(table: Table, name: str, option: str) -> int:
-    """The column with a name. Raises LabelrError if there is none."""
     if name not in table.header:
         hint = suggest(name, table.header) or f"name one of its columns with `{option}`"
         raise LabelrError(f"{table.path} has no column {name!r}", hint)

@@ -222,15 +222,15 @@ def _read_sheet(path: Path, content: bytes, sheet: str | None, limits: Limits) -
     for (row, column), (before, width, after) in look.formats.items():
         if row < len(rows) and column < len(rows[row]) and rows[row][column].isdigit():
             rows[row][column] = f"{before}{rows[row][column].zfill(width)}{after}"
-    ranges = [*ranges, *look.merged]
-    limits.check_cells(path, sum(min(end, len(rows)) - start for (start, _), (end, _) in ranges), "merged cells")
-    _fill_merged(rows, ranges)
+    look.merged = [*ranges, *look.merged]
+    limits.check_cells(path, sum(min(end, len(rows)) - start for (start, _), (end, _) in look.merged), "merged cells")
+    _fill_merged(rows, look.merged)
     numbers = [number for number, cells in enumerate(rows, start=1) if any(cells)]
     if not numbers:
         raise LabelrError(f"{path}: the sheet {name!r} is empty", "name another one with `--sheet NAME`")
     return Table(
         path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
-        notes=(*notes, *look.notes, *_note_merged(ranges, rows)), rounded=_rounded_columns(values),
+        notes=(*notes, *look.notes(rows)), rounded=_rounded_columns(values),
     )  # fmt: skip
 
 
@@ -280,14 +280,3 @@ def _fill_merged(rows: list[list[str]], ranges: Sequence[Range]) -> None:
         for row in range(top + 1, min(bottom + 1, len(rows))):
             if left < len(rows[row]):
                 rows[row][left] = rows[top][left]
-
-
-def _note_merged(ranges: Sequence[Range], rows: Sequence[Sequence[str]]) -> list[str]:
-    tall = sum(bottom > top for (top, _), (bottom, _) in ranges)
-    is_title = [top >= len(rows) or sum(map(bool, rows[top])) < 2 for (top, _), _ in ranges]
-    broad = sum(right > left for ((_, left), (_, right)), alone in zip(ranges, is_title, strict=True) if not alone)
-    found = {
-        f"merged cells, whose value counts for each of their rows: {tall:,}": tall,
-        f"cells merged across columns, whose value counts for the first of them: {broad:,}": broad,
-    }
-    return [note for note, count in found.items() if count]
