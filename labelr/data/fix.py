@@ -11,7 +11,7 @@ import numpy as np
 from labelr import files, serialization
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset
-from labelr.data.formats import camtrap, text_tables, wide
+from labelr.data.formats import camtrap, listed, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import CHANGES
@@ -89,7 +89,7 @@ def _fix_names(dataset: Dataset) -> FixedTable:
 
 def _fix_table(dataset: Dataset, columns: Columns, options: ReadOptions) -> FixedTable:
     table, matched = columns.table, dataset.findings.matched
-    invalid = columns.find_invalid(unique=not dataset.layout.startswith(text_tables.LONG))
+    invalid = columns.find_invalid(unique=not dataset.layout.startswith(listed.LONG))
     left_out = {
         row: reason
         for row, name in enumerate(columns.names)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from labelr.config import ReadOptions
@@ -41,12 +41,16 @@ def arrange(table: Table, options: ReadOptions) -> Table:
     table = _in_shape(_with_header(_without_titles(table)))
     keys = table.keys
     free = [number for number, name in enumerate(table.header) if name not in options.exclude]
-    if options.label_column:
-        return divide_vectors(table, [number for number in free if table.header[number] in options.label_column])
     named = [number for number in free if keys[number] in LABEL_COLUMNS or NUMBERED_LABEL.fullmatch(keys[number])]
-    if named or any(map(table.holds_marks, free)):
-        return divide_vectors(table, named)  # other columns of numbers may be anything, such as colours
-    return divide_vectors(table, [], [number for number in free if keys[number] not in COORDINATES])
+    others: list[int] = []
+    if options.label_column:
+        named = [number for number in free if table.header[number] in options.label_column]
+    elif not named and not any(map(table.holds_marks, free)):  # else they may be anything, such as colours
+        others = [number for number in free if keys[number] not in COORDINATES]
+    for number in sorted({*named, *others}, reverse=True):  # from the last on: the numbers of the others stay
+        size = vector_size(table.column(number, PROBE_ROWS), strict=number in others)
+        table = _divide(table, number, size) if size else table
+    return table
 
 
 def _without_titles(table: Table) -> Table:
@@ -166,22 +170,9 @@ def _is_decimal_comma(cell: str) -> bool:
     return "," in cell and NUMBER_MARK.fullmatch(cell) is not None
 
 
-def divide_vectors(table: Table, named: Collection[int], others: Collection[int] = ()) -> Table:
-    """The table with a column for each number of cells that hold vectors; rows with another cell there are left out.
-
-    Args:
-        table: The table.
-        named: The columns that hold labels by their names.
-        others: Columns that may hold them if their cells are vectors of 0 and 1 throughout.
-    """
-    for number in sorted({*named, *others}, reverse=True):  # from the last on: the numbers of the others stay
-        size = vector_size(table.column(number, PROBE_ROWS), strict=number not in named)
-        if size:
-            table = _divide(table, number, table.header[number] or "label", size)
-    return table
-
-
-def _divide(table: Table, number: int, name: str, size: int) -> Table:
+def _divide(table: Table, number: int, size: int) -> Table:
+    """The table with a column for each number of the vectors in one; rows with another cell there are left out."""
+    name = table.header[number] or "label"
     labels = [f"{name}_{position}" for position in range(1, size + 1)]
     header, rows, numbers, invalid = table.header, [], [table.numbers[0]], dict(table.invalid)
     for row, cells in enumerate(table.body):

@@ -5,18 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from labelr.data.formats import (
-    camtrap,
-    folders,
-    json_files,
-    keywords,
-    sidecar,
-    text_tables,
-    vertex,
-    wide,
-    xml_files,
-    yolo,
-)
+from labelr.data.formats import camtrap, folders, json_files, keywords, listed, sidecar, vertex, wide, xml_files, yolo
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_SIZE
 from labelr.data.label_table import LabelTable
@@ -43,12 +32,10 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "wide": Layout("one row an image, one column a label", wide.fits, wide.read),
-    "tags": Layout("one row an image, all its labels in one cell", text_tables.fits_tags, text_tables.read_tags),
-    "long": Layout("one row an image and label", text_tables.fits_long, text_tables.read_long),
+    "tags": Layout("one row an image, all its labels in one cell", listed.fits_tags, listed.read_tags),
+    "long": Layout("one row an image and label", listed.fits_long, listed.read_long),
     "classes": Layout("one row an image, several columns of classes", wide.fits_classes, wide.read_classes),
-    "open-images": Layout(
-        "image labels or boxes of Open Images", text_tables.fits_open_images, text_tables.read_open_images
-    ),
+    "open-images": Layout("image labels or boxes of Open Images", listed.fits_open_images, listed.read_open_images),
     "camtrap-dp": Layout("media.csv and observations.csv of Camtrap DP", camtrap.fits, camtrap.read),
     "vertex": Layout("no header, an image and its labels; JSON Lines of Vertex AI", vertex.fits, vertex.read),
     "label-studio": Layout(
@@ -137,7 +124,7 @@ def _why_none(source: Source) -> tuple[str, str]:
     try:
         if source.table is not None:
             if len(source.columns.label_columns) > 1:
-                text_tables.read_tags(source)
+                listed.read_tags(source)
             wide.read(source)
     except LabelrError as error:
         return error.message, f"{error.hint}, or " if error.hint else ""

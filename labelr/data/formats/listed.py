@@ -1,4 +1,4 @@
-"""Tables whose cells name labels: all of an image in one cell, or one row for each, with an optional confidence."""
+"""Tables that list labels by name: all of an image in one cell, or one row for each, with an optional confidence."""
 
 import math
 import re
