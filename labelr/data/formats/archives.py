@@ -230,21 +230,21 @@ def _part_of(archive: zipfile.ZipFile, sheet: str) -> str:
 
 def _elements(content: bytes) -> Iterator[tuple[str, Element]]:
     """The elements of an XML, each when it ends, with its name."""
-    return ((name, element) for event, name, element in iterate_xml(BytesIO(content)) if event == "end")
+    return ((local_name(each.tag), each) for event, each in iterate_xml(BytesIO(content)) if event == "end")
 
 
 def _look_at_ods(archive: zipfile.ZipFile, sheet: str, look: Look) -> None:
     table, row, column = "", 0, 0
     with archive.open("content.xml") as content:
-        for event, name, element in iterate_xml(content):
-            attributes = _attributes_of(element)
+        for event, element in iterate_xml(content):
+            name, attributes = local_name(element.tag), _attributes_of(element)
             is_hidden = attributes.get("visibility", "visible") != "visible"
-            if event == "start" and name == "table":
-                table, row, column = attributes.get("name", ""), 0, 0
-            elif event == "end" and table == sheet and name == "table-column":
+            if event == "start":
+                table, row, column = (attributes.get("name", ""), 0, 0) if name == "table" else (table, row, column)
+            elif table == sheet and name == "table-column":
                 first, column = column, column + min(int(attributes.get("number-columns-repeated", 1)), MAX_COLUMNS)
                 look.hidden_columns += map(_letters, range(first + 1, column + 1) if is_hidden else ())
-            elif event == "end" and table == sheet and name == "table-row":
+            elif table == sheet and name == "table-row":
                 look.hidden_rows += is_hidden and bool("".join(element.itertext()).strip())
                 look.errors += ["".join(cell.itertext()) for cell in element if "error" in cell.attrib.values()]
                 _look_at_ods_row(element, row, look)

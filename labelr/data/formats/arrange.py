@@ -48,7 +48,7 @@ def arrange(table: Table, options: ReadOptions) -> Table:
     elif not named and not any(map(table.holds_marks, free)):  # else they may be anything, such as colours
         others = [number for number in free if keys[number] not in COORDINATES]
     for number in sorted({*named, *others}, reverse=True):  # from the last on: the numbers of the others stay
-        size = vector_size(table.column(number, PROBE_ROWS), strict=number in others)
+        size = vector_size(table.column(number, PROBE_ROWS), strict=number not in named)
         table = _divide(table, number, size) if size else table
     return table
 

@@ -171,6 +171,7 @@ class Columns:
     def notes(self, used: Collection[int]) -> list[str]:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
         copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
+        used = frozenset(used)
         others = [number for number in self.free if number not in used and self.table.header[number]]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_advised = bool(classes) and not any(map(self.table.holds_text, used))  # beside columns of marks alone

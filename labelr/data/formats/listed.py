@@ -194,10 +194,10 @@ def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
     known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS)}
-    for number in columns.free:
+    for number in (number for number in columns.free if number not in known):
         cells = {MARKS.get(cell.lower()) for cell in table.column(number)}
         name = table.header[number]
-        if number not in known and cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells:
+        if cells <= {Mark.YES, Mark.NO, Mark.BLANK} and Mark.NO in cells:
             raise LabelrError(
                 f'{table.path}: the column "{name}" of yes and no may mean whether the label of a row applies',
                 f"rename it to `confidence` if it does, else exclude it with `--exclude {shlex.quote(name)}`",
@@ -336,10 +336,12 @@ def _merge_rows(
     for name, judge, own, confidence in zip(columns.names, columns.judges, labels, confidences.values, strict=True):
         present, absent = merged.setdefault((name, judge), (set(), set()))
         (present if confidence >= PRESENT else absent).update(own)
+    for present, absent in merged.values():
+        absent.difference_update(present)
     split_of = dict(zip(columns.names, columns.splits, strict=True))
     skipped = {columns.names[row] for row in confidences.invalid}
     return [
-        Annotation(name, present, absent - present, split_of[name], complete=empty_is_known or bool(present or absent))
+        Annotation(name, present, absent, split_of[name], complete=empty_is_known or bool(present or absent))
         for (name, _), (present, absent) in merged.items()
         if name not in skipped
     ]
