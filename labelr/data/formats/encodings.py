@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
-# --- the letters of languages beyond ASCII, the most common first -------------------------------------------------
+# --- the letters of languages beyond ASCII, the most common first ----------------------------------------------------
 
 _SIGNS = "’–°®“”…€é×½µ±²™—‘·©£³¼«»¾•§¡¿ªº´¢"
 """What English has beyond ASCII, which may also stand between the words of other languages."""
@@ -70,7 +70,7 @@ _LATIN = frozenset({
 })  # fmt: skip
 """The encodings of languages that also use the letters a to z."""
 
-# --- the encoding of a text ---------------------------------------------------------------------------------------
+# --- the encoding of a text ------------------------------------------------------------------------------------------
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),

@@ -84,7 +84,7 @@ def _pairs(source: Source, kind: str, first: str, second: str, invalid: list[str
             invalid.append(f"{source.path}: entry {number} of `{kind}` has no usable {first} or {second}")
 
 
-# --- Label Studio --------------------------------------------------------------------------------------------------
+# --- Label Studio ----------------------------------------------------------------------------------------------------
 
 
 def fits_label_studio(source: Source) -> int:

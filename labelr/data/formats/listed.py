@@ -50,7 +50,7 @@ class Confidences(NamedTuple):
         return cls([], [1.0] * rows, [], {})
 
 
-# --- all labels of an image in one cell ----------------------------------------------------------------------------
+# --- all labels of an image in one cell ------------------------------------------------------------------------------
 
 
 def fits_tags(source: Source) -> int:
@@ -117,7 +117,7 @@ def _tag_column(columns: Columns) -> int:
     return candidates[0]
 
 
-# --- one row for each image and label ------------------------------------------------------------------------------
+# --- one row for each image and label --------------------------------------------------------------------------------
 
 
 def fits_long(source: Source) -> int:
@@ -204,7 +204,7 @@ def _check_marks(columns: Columns, label_column: int) -> None:
             )
 
 
-# --- Open Images ---------------------------------------------------------------------------------------------------
+# --- Open Images -----------------------------------------------------------------------------------------------------
 
 
 def fits_open_images(source: Source) -> int:
@@ -241,7 +241,7 @@ def _read_display_names(source: Source) -> tuple[dict[str, str], list[str]]:
     return names, [f"names of labels are from {found[0].name}"]
 
 
-# --- confidences, and the rows of an image -------------------------------------------------------------------------
+# --- confidences, and the rows of an image ---------------------------------------------------------------------------
 
 
 def _read_confidences(columns: Columns, label_column: int) -> Confidences:

@@ -26,7 +26,7 @@ SUFFIXES = (".txt", ".caption", ".tags")
 PROBED_IMAGES = 20
 BOX = re.compile(r"\s*\d{1,9}(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
 """A line of YOLO, which is not a line of tags."""
-HEADER = ["label", "probability"]
+TAGGED_HEADER = ["label", "probability"]
 MAX_HEADER = 1000
 """Bytes of a first line in which this header is looked for."""
 TABLE, LINES = "labels.csv", "labels.jsonl"
@@ -177,12 +177,12 @@ def _plain(tag: str) -> str:
     return re.sub(r"\\([()])", r"\1", weighted[1] if weighted else tag)
 
 
-# --- CSV files of `labelr tag`, and a table of all -----------------------------------------------------------------
+# --- CSV files of `labelr tag`, and a table of all -------------------------------------------------------------------
 
 
 def fits_tagged(source: Source) -> int:
     """Confidence that this is a folder with a CSV file for each image, such as ``a.jpg.csv``: 0 or 3."""
-    return 3 if source.is_folder and any(_read_header(path) == HEADER for path in _find_files(source)) else 0
+    return 3 if source.is_folder and any(_read_header(path) == TAGGED_HEADER for path in _tagged_files(source)) else 0
 
 
 def _read_header(path: Path) -> list[str]:
@@ -205,14 +205,14 @@ def read_tagged(source: Source) -> LabelTable:
     if not source.is_folder:
         raise LabelrError(f"{source.path} is not a folder that `labelr tag` wrote", "name another `--layout`")
     annotations = [
-        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_labels(source, path))
-        for path in _find_files(source)
+        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_tagged_labels(source, path))
+        for path in _tagged_files(source)
     ]
     if not annotations:
         raise LabelrError(f"{source.path} has no CSV files of images", "name a folder that `labelr tag` wrote")
     vocabulary: tuple[str, ...] | None = None
     if os.path.isfile(source.path / TABLE):
-        table = _read_table(source)
+        table = _read_tagged_table(source)
         vocabulary = table.labels
         _check_agreement(source.path, annotations, table)
     return LabelTable.of(
@@ -220,24 +220,24 @@ def read_tagged(source: Source) -> LabelTable:
     )
 
 
-def _read_table(source: Source) -> LabelTable:
+def _read_tagged_table(source: Source) -> LabelTable:
     """The label table of the table, in which a column such as ``score`` is a label like any other."""
     path, options = source.path / TABLE, source.options
     numbers = [name for name in source.beside(path).require_table().header if column_key(name) in NUMBERS]
     return wide.read(Source(path, source.images, replace(options, only=(*options.only, *numbers))))
 
 
-def _find_files(source: Source) -> Iterator[Path]:
+def _tagged_files(source: Source) -> Iterator[Path]:
     """The files of images, some of which may have no ending."""
     for path in source.files(".csv"):
-        if has_image_suffix(path.stem) or ("." not in path.stem and _read_header(path) == HEADER):
+        if has_image_suffix(path.stem) or ("." not in path.stem and _read_header(path) == TAGGED_HEADER):
             yield path
 
 
-def _read_labels(source: Source, path: Path) -> set[str]:
+def _read_tagged_labels(source: Source, path: Path) -> set[str]:
     """The labels in the file of an image; one with a probability of 0 was taken back by its editor."""
     table = read_table(path, read_text(path, limits=source.limits).content, source.limits)
-    if table.keys[0] != HEADER[0]:
+    if table.keys[0] != TAGGED_HEADER[0]:
         raise LabelrError(
             f'{path}: expected "label" as the first column, got "{table.header[0]}"',
             "rename the column, or delete the file",

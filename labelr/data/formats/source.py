@@ -266,7 +266,7 @@ def read_texts(
     return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
 
 
-def readable_lines(paths: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
+def readable_lines(paths: Iterable[Path], encoding: str | None) -> Iterator[str]:
     """The lines of those files that can be read, to recognise a layout by: its reader reports the others."""
     for path in paths:
         with suppress(LabelrError):
