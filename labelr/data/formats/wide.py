@@ -163,13 +163,13 @@ def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Target
     notes = []
     has = [bool((marks.codes == mark).any()) for mark in Mark]
     minus_one = options.minus_one
-    if has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto" and not (has[Mark.BLANK] or has[Mark.UNKNOWN]):
+    if has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto":
+        if has[Mark.BLANK] or has[Mark.UNKNOWN]:
+            raise LabelrError(
+                f"{table.path} holds -1 but no 0, so that -1 may mean no or unknown",
+                "choose with `--minus-one no` or `--minus-one unknown`",
+            )
         minus_one = "no"  # as in CelebA: otherwise nothing would say no
-    elif has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto":
-        raise LabelrError(
-            f"{table.path} holds -1 but no 0, so that -1 may mean no or unknown",
-            "choose with `--minus-one no` or `--minus-one unknown`",
-        )
     if has[Mark.MINUS]:
         notes.append(f"-1 counts as {minus_one if minus_one != 'auto' else 'unknown'}")
     only_yes = has[Mark.YES] and not has[Mark.NO] and not has[Mark.MINUS]
