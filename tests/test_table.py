@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, make_data, read_table
 
-from labelr.data.formats.table import Mark, marks_among
+from labelr.data.formats.words import Mark, marks_among
 
 NAN = float("nan")
 WORDS = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
-from labelr.data.formats.vectors import read_vector, vector_size
+from labelr.data.formats.arrange import read_vector, vector_size
 
 FILES = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 

@@ -14,11 +14,11 @@ from labelr.buckets.addresses import address_of
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats import camtrap, classes, long, wide
-from labelr.data.formats.column_names import EMPTY, NOT_KNOWN, NOTHING
+from labelr.data.formats import camtrap, listed, wide
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import CHANGES, MARKS, Mark
+from labelr.data.formats.table import CHANGES
+from labelr.data.formats.words import EMPTY, MARKS, NOT_KNOWN, NOTHING, Mark
 from labelr.data.label_table import FEW_POSITIVES, SPLITS, look_alikes
 from labelr.data.load import read_labels
 from labelr.data.locate import Data, locate_data, with_label_table
@@ -321,7 +321,7 @@ def _fix_names(dataset: Dataset) -> FixedTable:
 
 def _fix_table(dataset: Dataset, columns: Columns, options: ReadOptions) -> FixedTable:
     table, matched = columns.table, dataset.findings.matched
-    invalid = columns.find_invalid(unique=not dataset.layout.startswith(long.DESCRIPTION))
+    invalid = columns.find_invalid(unique=not dataset.layout.startswith(listed.LONG))
     left_out = {
         row: reason
         for row, name in enumerate(columns.names)
@@ -355,9 +355,9 @@ def _correct_marks(
     rows that are left out are written as 1, 0 or ?.
     """
     if dataset.layout.startswith(wide.DESCRIPTION):
-        marks = wide.read_marks(columns, options)
-    elif dataset.layout.startswith(classes.DESCRIPTION):
-        marks = classes.mark_columns(columns)
+        marks = wide.read_marks(columns)
+    elif dataset.layout.startswith(wide.CLASSES):
+        marks = wide.mark_columns(columns)
     else:
         return {}
     is_invalid = marks.codes[kept] == Mark.OTHER

@@ -10,7 +10,7 @@ import numpy as np
 
 from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
-from labelr.data.formats import spreadsheet, tagged
+from labelr.data.formats import sidecar, spreadsheet
 from labelr.data.formats.layouts import recognise
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
@@ -113,7 +113,7 @@ def _candidates(source: Source, suffixes: Collection[str] = SUFFIXES) -> Iterato
         by_suffix = defaultdict(list)
         for path in _list(folder, required=folder == source.path):
             if path.suffix.lower() in suffixes and path.name not in WRITTEN_BY_LABELR and os.path.isfile(path):
-                if path.name == tagged.LINES and tagged.fits(source.beside(folder)):
+                if path.name == sidecar.LINES and sidecar.fits_tagged(source.beside(folder)):
                     continue  # people correct the files of single images beside it
                 by_suffix[path.suffix.lower()].append(path)
         yield from (path for paths in by_suffix.values() if len(paths) <= MAX_FILES for path in paths)

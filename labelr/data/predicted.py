@@ -139,7 +139,7 @@ def _mark_unconfirmed(
 
 def _take_confirmed(source: "Source", predicted: set[str]) -> "tuple[Source, set[str], list[str]]":
     """The source without its columns of confirmations, the images that these confirm, and notes on them."""
-    from labelr.data.formats.table import Mark, column_key, marks_among
+    from labelr.data.formats.words import Mark, column_key, marks_among
     from labelr.xmp.packet import MARKS
 
     if source.problem or source.table is None or not {*MARKS} & {*source.table.keys}:
@@ -185,7 +185,7 @@ def _are_predicted(table: "LabelTable", run: Predictions) -> tuple[NDArray[np.bo
 
 def _match_labels(labels: Sequence[str], columns: Sequence[str]) -> NDArray[np.int64]:
     """The column of each label by its name, or else by its `column_key`; -1 for none."""
-    from labelr.data.formats.table import column_key
+    from labelr.data.formats.words import column_key
 
     spelled = {column_key(name): number for number, name in enumerate(columns) if name not in labels}
     exact = {name: number for number, name in enumerate(columns)}

@@ -15,10 +15,10 @@ from labelr import files, serialization
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats.column_names import SPLIT_COLUMNS
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Table
+from labelr.data.formats.words import SPLIT_COLUMNS
 from labelr.data.label_files import TEXT_SUFFIXES
 from labelr.data.label_table import SPLIT_NAMES, SPLITS, Targets, normalize_name, split_in_name
 from labelr.data.match_images import ImageFinder

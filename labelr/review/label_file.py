@@ -13,7 +13,8 @@ import numpy as np
 from labelr import serialization
 from labelr.data.formats import tags, wide
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Mark, may_be_ours
+from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, may_be_ours
+from labelr.data.formats.words import Mark
 from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
 from labelr.errors import LabelrError
@@ -67,7 +68,7 @@ class TableFile:
         self.is_wide = layout.startswith(wide.DESCRIPTION)
         self._column = -1 if self.is_wide else columns.label_columns[0]
         if self.is_wide:
-            self._marks = wide.read_marks(columns, self._options)
+            self._marks = wide.read_marks(columns)
         else:
             self._read_tags()
         self._shift = 0

@@ -4,17 +4,20 @@ import os
 from collections import defaultdict
 from dataclasses import replace
 
-from labelr.data.formats.column_names import SPECIES_COLUMNS
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import Table
+from labelr.data.formats.words import SPECIES_COLUMNS
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.errors import LabelrError, preview
 
 DESCRIPTION = "species of Camtrap DP"
 MEDIA, OBSERVATIONS = "media.csv", "observations.csv"
-MEDIA_COLUMNS = {"mediaid", "deploymentid", "filepath"}
-OBSERVATIONS_COLUMNS = {"observationid", "deploymentid", "mediaid"}
+COLUMNS = {
+    MEDIA: {"mediaid", "deploymentid", "filepath"},
+    OBSERVATIONS: {"observationid", "deploymentid", "mediaid"},
+}
+"""Some columns of each of the two tables."""
 
 
 def fits(source: Source) -> int:
@@ -63,30 +66,22 @@ def read(source: Source) -> LabelTable:
 
 
 def _find_tables(source: Source) -> tuple[Table, Table] | None:
-    """The tables of images and of observations, one of which is the source; None without the other."""
-    if source.table is None:
-        return None
-    if {*source.table.keys} >= MEDIA_COLUMNS:
-        other = _beside(source, OBSERVATIONS, OBSERVATIONS_COLUMNS)
-        return None if other is None else (source.table, other)
-    if {*source.table.keys} >= OBSERVATIONS_COLUMNS:
-        other = _beside(source, MEDIA, MEDIA_COLUMNS)
-        return None if other is None else (other, source.table)
+    """The tables of images and of observations, one of which is the source; None without the other beside it."""
+    for own, other in ((MEDIA, OBSERVATIONS), (OBSERVATIONS, MEDIA)):
+        if source.table is not None and {*source.table.keys} >= COLUMNS[own]:
+            path = source.path.parent / other
+            table = source.beside(path).table if os.path.isfile(path) else None
+            if table is None or not {*table.keys} >= COLUMNS[other]:
+                return None
+            return (source.table, table) if own == MEDIA else (table, source.table)
     return None
-
-
-def _beside(source: Source, name: str, columns: set[str]) -> Table | None:
-    """The table of this name beside the source, if it has these columns."""
-    path = source.path.parent / name
-    table = source.beside(path).require_table() if os.path.isfile(path) else None
-    return table if table is not None and {*table.keys} >= columns else None
 
 
 def _file_column(media: Table) -> int:
     """The column of paths, or of file names if the paths are addresses."""
     path = media.keys.index("filepath")
-    has_names = "filename" in media.keys and any(media.column(media.keys.index("filename")))
-    return media.keys.index("filename") if has_names and any("://" in cell for cell in media.column(path)) else path
+    name = media.keys.index("filename") if "filename" in media.keys else path
+    return name if any(media.column(name)) and any("://" in cell for cell in media.column(path)) else path
 
 
 def _species_column(observations: Table, wanted: tuple[str, ...]) -> int:

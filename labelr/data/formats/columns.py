@@ -7,22 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from labelr.config import ReadOptions
-from labelr.data.formats.column_names import (
-    ANNOTATOR_COLUMNS,
-    CERTAIN_FILE_COLUMNS,
-    COMMON_NAMES,
-    FILE_COLUMNS,
-    FOLDER_COLUMNS,
-    LABEL_COLUMNS,
-    LETTERS,
-    NUMBERED,
-    NUMBERS,
-    SPLIT_COLUMNS,
-    TEXTS,
-)
-from labelr.data.formats.header import arrange
-from labelr.data.formats.spreadsheet import UNCOMPUTED
-from labelr.data.formats.table import PROBE_ROWS, Table, column_key
+from labelr.data.formats import words
+from labelr.data.formats.archives import UNCOMPUTED
+from labelr.data.formats.arrange import arrange
+from labelr.data.formats.table import PROBE_ROWS, Table
+from labelr.data.formats.words import column_key
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
 from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
@@ -38,8 +27,7 @@ class Columns:
 
     Attributes:
         table: The table, with rows as wide as the header and without copies of rows.
-        exclude: Names of columns that the user excludes.
-        skip_invalid: Whether invalid rows are left out instead of raising an error.
+        options: How the table is read.
         file: The column of file names.
         names: The normalized file name of each row, with its folder.
         group: The column that the user names as groups; None without one.
@@ -51,8 +39,7 @@ class Columns:
     """
 
     table: Table
-    exclude: tuple[str, ...]
-    skip_invalid: bool
+    options: ReadOptions
     file: int
     names: list[str]
     group: int | None
@@ -81,7 +68,8 @@ class Columns:
                 f'{table.path}, column "{table.header[file]}": spreadsheets round numbers of more than 15 digits',
                 "store such ids as text, or save the table as CSV where they come from",
             )
-        names = [normalize_name(name) for name in _join_names([table.column(number) for number in (*folders, file)])]
+        paths = zip(*(table.column(number) for number in (*folders, file)), strict=True)
+        names = [normalize_name("/".join(filter(None, path)) if path[-1] else "") for path in paths]
         if folders and not options.image_column:
             joined = " and ".join(f'"{table.header[number]}"' for number in (*folders, file))
             table = replace(table, notes=(*table.notes, f"file names are joined from the columns {joined}"))
@@ -96,7 +84,7 @@ class Columns:
             for name, option in ((options.group, "--group"), (options.annotator, "--annotator"))
         )
         return cls(
-            table if len(kept) == len(names) else table.take(kept), options.exclude, options.skip_invalid, file,
+            table if len(kept) == len(names) else table.take(kept), options, file,
             [names[row] for row in kept], group, _find_split_column(table), annotator,
             tuple(_column_named(table, name, "--label-column") for name in options.label_column),
             tuple(folders), tuple(table.numbers[row + 1] for row in sorted({*range(len(names))} - {*kept})),
@@ -117,9 +105,9 @@ class Columns:
         """The split of each row as train, val or test, empty where it is another word; all empty without a column."""
         if self.split is None:
             return [""] * len(self.names)
-        words = [cell.lower() for cell in self.table.column(self.split)]
-        has_val = any(SPLIT_NAMES.get(word) == "val" and word != "eval" for word in {*words})
-        return ["test" if has_val and word == "eval" else SPLIT_NAMES.get(word, "") for word in words]
+        cells = [cell.lower() for cell in self.table.column(self.split)]
+        has_val = any(SPLIT_NAMES.get(cell) == "val" and cell != "eval" for cell in {*cells})
+        return ["test" if has_val and cell == "eval" else SPLIT_NAMES.get(cell, "") for cell in cells]
 
     @cached_property
     def has_repeats(self) -> bool:
@@ -131,17 +119,20 @@ class Columns:
         assigned = {self.file, self.group, self.split, self.annotator, *self.others}
         return [number for number in range(len(self.table.header)) if number not in assigned]
 
-    def metadata(self, names: frozenset[str] = NUMBERS | TEXTS) -> set[int]:
+    @cached_property
+    def free(self) -> list[int]:
+        """Those of the unassigned columns that the user does not exclude."""
+        return [number for number in self.unassigned() if self.table.header[number] not in self.options.exclude]
+
+    def metadata(self, names: frozenset[str] = words.NUMBERS | words.TEXTS) -> set[int]:
         """The columns that are not labels by their names, those without a name of their own included."""
-        numbered = {number for number, name in enumerate(self.table.header) if NUMBERED.fullmatch(name.lower())}
+        numbered = {number for number, name in enumerate(self.table.header) if words.NUMBERED.fullmatch(name.lower())}
         return self.table.columns_called(names) | numbered
 
     def has_words_called(self, names: Collection[str]) -> bool:
         """Whether a column with one of these names, which the user does not exclude, holds words."""
-        free = {*self.unassigned()} & self.table.columns_called(names)
-        return not self.chosen and any(
-            self.table.header[number] not in self.exclude and self.table.holds_text(number) for number in free
-        )
+        free = {*self.free} & self.table.columns_called(names)
+        return not self.chosen and any(map(self.table.holds_text, free))
 
     @cached_property
     def label_columns(self) -> list[int]:
@@ -152,13 +143,12 @@ class Columns:
         if self.chosen:
             return list(self.chosen)
         keys = self.table.keys
-        free = [number for number in self.unassigned() if self.table.header[number] not in self.exclude]
-        named = sorted((n for n in free if keys[n] in LABEL_COLUMNS), key=lambda n: LABEL_COLUMNS.index(keys[n]))
+        named = [number for name in words.LABEL_COLUMNS for number in self.free if keys[number] == name]
         if named:
-            return named[:1] if keys[named[0]] in COMMON_NAMES else named
-        metadata = self.metadata(NUMBERS | TEXTS | ANNOTATOR_COLUMNS)
-        texts = [number for number in free if number not in metadata and self.table.holds_text(number)]
-        letters = self.table.columns_called(LETTERS)
+            return named[:1] if keys[named[0]] in words.COMMON_NAMES else named
+        metadata = self.metadata(words.NUMBERS | words.TEXTS | words.ANNOTATOR_COLUMNS)
+        texts = [number for number in self.free if number not in metadata and self.table.holds_text(number)]
+        letters = self.table.columns_called(words.LETTERS)
         return [number for number in texts if number not in letters] or texts
 
     def label_table(
@@ -182,12 +172,10 @@ class Columns:
         """What was assumed of the table: also on copies of rows, and on the columns that are not used."""
         copies = f"rows with the same cells as an earlier row, counted once: {len(self.copies):,}"
         used = frozenset(used)
-        others = [n for n in self.unassigned() if n not in used and self.table.header[n] not in ("", *self.exclude)]
+        others = [number for number in self.free if number not in used and self.table.header[number]]
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
-        is_wide = not any(map(self.table.holds_text, used))
-        advice = ""
-        if classes and is_wide:
-            advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)"
+        is_advised = bool(classes) and not any(map(self.table.holds_text, used))  # beside columns of marks alone
+        advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)" if is_advised else ""
         names = preview([self.table.header[number] for number in others], 10)
         ignored = f"columns that hold no labels, ignored: {names}{advice}"
         return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
@@ -203,7 +191,7 @@ class Columns:
         cells = {number: [cell for cell in self.table.column(number) if cell] for number in candidates}
         distinct = {number: len(set(values)) for number, values in cells.items()}
         usual = [n for n in candidates if 1 < distinct[n] <= len(cells[n]) / 2] or list(candidates)
-        best = min(usual, key=lambda number: (self.table.keys[number] not in LABEL_COLUMNS, -distinct[number]))
+        best = min(usual, key=lambda number: (self.table.keys[number] not in words.LABEL_COLUMNS, -distinct[number]))
         name, example = self.table.header[best], next(iter(cells[best]), "")
         return (
             f"name the column with `--label-column {shlex.quote(name)}`, or several, whose labels are then called as "
@@ -226,7 +214,7 @@ class Columns:
                 cell = table.body[row][self.split]
                 invalid[row] = f'{table.location(row, self.split)}: expected train, val or test, got "{cell}"'
         reasons = [*ragged, *invalid.values()]
-        if reasons and (not self.skip_invalid or len(invalid) == len(self.names)):
+        if reasons and (not self.options.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
             formulas = next((note for note in table.notes if note.startswith(UNCOMPUTED)), "")
             remedy = "correct the row"
@@ -244,8 +232,8 @@ class Columns:
         for row, name in enumerate(self.names):
             rows[name].append(row)
         reasons = {name: self._describe_conflict(name, own) for name, own in rows.items() if name and len(own) > 1}
-        if reasons and not self.skip_invalid:
-            annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in ANNOTATOR_COLUMNS]
+        if reasons and not self.options.skip_invalid:
+            annotators = [table.header[n] for n in self.unassigned() if table.keys[n] in words.ANNOTATOR_COLUMNS]
             column = shlex.quote(annotators[0]) if annotators else "COLUMN"
             raise LabelrError(
                 f"{table.path} lists {pluralize(len(reasons), 'image')} more than once, in rows that differ: "
@@ -266,15 +254,7 @@ class Columns:
         return f"{name} (rows {numbers} differ in {preview(differing)})"
 
 
-def _join_names(columns: Sequence[Sequence[str]]) -> Sequence[str]:
-    """The path of each row from its folders and its file name; empty without a file name."""
-    if len(columns) == 1:
-        return columns[0]
-    return ["/".join(filter(None, cells)) if cells[-1] else "" for cells in zip(*columns, strict=True)]
-
-
 def _column_named(table: Table, name: str, option: str) -> int:
-    """The column with a name. Raises LabelrError if there is none."""
     if name not in table.header:
         hint = suggest(name, table.header) or f"name one of its columns with `{option}`"
         raise LabelrError(f"{table.path} has no column {name!r}", hint)
@@ -293,7 +273,7 @@ def _first_rows(table: Table, names: Sequence[str]) -> list[int]:
 
 def _folder_columns(table: Table, file: int) -> list[int]:
     """The column of folders if there is one, and file names have none."""
-    found = [number for number, key in enumerate(table.keys) if key in FOLDER_COLUMNS and number != file]
+    found = [number for number, key in enumerate(table.keys) if key in words.FOLDER_COLUMNS and number != file]
     is_plain = not any("/" in name or "\\" in name for name in table.column(file))
     return found if len(found) == 1 and is_plain and any(table.column(found[0])) else []
 
@@ -306,14 +286,14 @@ def _find_file_column(table: Table) -> int:
             f"{table.path} has no header: its first row names an image, {first}",
             "add a header: `filename`, and a name for each label",
         )
-    named = [table.keys.index(key) for key in FILE_COLUMNS if key in table.keys]
+    named = [table.keys.index(key) for key in words.FILE_COLUMNS if key in table.keys]
     named += [number for number, name in enumerate(table.header) if name.lower().endswith("_file_name")]
     holding = [
         number
         for number in range(len(table.header))
         if (cells := table.column(number, PROBE_ROWS)) and all(map(_names_image, cells))
     ]
-    certain = [number for number in named if table.keys[number] in CERTAIN_FILE_COLUMNS]
+    certain = [number for number in named if table.keys[number] in words.CERTAIN_FILE_COLUMNS]
     for candidates in ([number for number in named if number in holding], certain, holding):
         if candidates:
             return candidates[0]
@@ -339,13 +319,13 @@ def _names_images_mostly(cells: Sequence[str]) -> bool:
     """Whether cells are names of images but for a few, such as the sum below a table; not if a header is among them."""
     count = sum(map(_names_image, cells))
     is_mostly = 2 * count > len(cells) and count >= MOST * sum(map(bool, cells))
-    return is_mostly and not any(column_key(cell) in FILE_COLUMNS for cell in cells)
+    return is_mostly and not any(column_key(cell) in words.FILE_COLUMNS for cell in cells)
 
 
 def _find_split_column(table: Table) -> int | None:
     """The column called `split` or similar, if most of its cells are names of splits."""
     for number, key in enumerate(table.keys):
-        if key in SPLIT_COLUMNS:
+        if key in words.SPLIT_COLUMNS:
             cells = [cell.lower() for cell in table.column(number)]
             if sum(cell in SPLIT_NAMES for cell in cells) > len(cells) / 2:
                 return number

@@ -41,20 +41,21 @@ def read(source: Source) -> LabelTable:
     folder is several labels, and that of a folder such as ``unlabeled`` is none. Folders into which `labelr tag` has
     sorted images are unconfirmed predictions.
     """
-    outside = [name for name in source.image_files if not _split_and_folders(name)[1]]
-    if outside or not source.image_files:
+    places = {name: _split_and_folders(name) for name in source.image_files}
+    outside = [name for name, (_, own) in places.items() if not own]
+    if outside or not places:
         images = pluralize(len(outside), "image is", "images are")
         problem = f"{images} in no folder: {preview(outside)}" if outside else "no images"
         raise LabelrError(f"{source.images}: {problem}", "put each image into a folder named after its label")
     copies: dict[tuple[str, object], list[str]] = defaultdict(list)
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
-        copies[_split_and_folders(name)[0], content].append(name)
+        copies[places[name][0], content].append(name)
     separator, unknown_if_empty = source.options.tag_separator, source.options.blank == "unknown"
-    folders = {folder for name in source.image_files for folder in _split_and_folders(name)[1]}
+    folders = {folder for _, own in places.values() for folder in own}
     labels_of, respelled = _labels_by_folder(folders, separator)
     annotations = []
     for (split, _), names in copies.items():
-        labels = {label for name in names for folder in _split_and_folders(name)[1] for label in labels_of[folder]}
+        labels = {label for name in names for folder in places[name][1] for label in labels_of[folder]}
         annotations.append(Annotation(names[0], labels, split=split, complete=bool(labels) or not unknown_if_empty))
     shared = sum(len(names) > 1 for names in copies.values())
     notes = [f"images in several folders, which have several labels: {shared:,}"] if shared else []
@@ -82,8 +83,6 @@ def _labels_by_folder(folders: Collection[str], separator: str | None) -> tuple[
     """The labels of each folder, and those that are spelled as in a folder of their own: ``Dog`` of ``Dog_Cat``."""
     parts = {folder: _labels(folder, separator) for folder in sorted(folders)}
     alone = {own[0] for own in parts.values() if len(own) == 1}
-    if separator is None:
-        return parts, []
     spelling = {label.casefold(): label for label in sorted(alone)}
     changed = {
         part: spelling[part.casefold()]

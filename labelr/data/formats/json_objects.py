@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labelr.data.formats.table import column_key
+from labelr.data.formats.words import column_key
 from labelr.data.label_table import SPLIT_NAMES
 from labelr.errors import LabelrError
 
@@ -50,11 +50,8 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     nested: Object = {key: value for key, value in document.items() if value and isinstance(value, (dict, list))}
     if nested and all(key.lower() in SPLIT_NAMES for key in nested):
         return [{**fields, "split": key} for key, value in nested.items() for fields in _of_split(value, is_image)]
-    if (
-        nested
-        and not LISTS & set(map(column_key, nested))
-        and all(_are_images(value, is_image) for value in nested.values())
-    ):
+    are_labels = bool(nested) and not LISTS & set(map(column_key, nested))
+    if are_labels and all(_are_images(value, is_image) for value in nested.values()):
         return _of_labels(nested)
     holding = [found for value in nested.values() if _have_image(found := find_objects(value, is_image), is_image)]
     return holding[0] if len(holding) == 1 else []
@@ -75,9 +72,7 @@ def _of_split(value: Any, is_image: IsImage) -> list[Object]:
 
 
 def _of_image(name: str, value: Any) -> Object:
-    return _with_columns(
-        {"filename": name, **value} if isinstance(value, dict) else {"filename": name, "labels": value}
-    )
+    return _with_columns({"filename": name, **(value if isinstance(value, dict) else {"labels": value})})
 
 
 def _of_labels(images: Mapping[str, list[str]]) -> list[Object]:

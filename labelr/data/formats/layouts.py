@@ -5,22 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from labelr.data.formats import (
-    camtrap,
-    classes,
-    coco,
-    folders,
-    keywords,
-    label_studio,
-    long,
-    sidecar,
-    tagged,
-    tags,
-    vertex,
-    wide,
-    xml_files,
-    yolo,
-)
+from labelr.data.formats import camtrap, folders, json_files, keywords, listed, sidecar, vertex, wide, xml_files, yolo
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_SIZE
 from labelr.data.label_table import LabelTable
@@ -47,18 +32,20 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "wide": Layout("one row an image, one column a label", wide.fits, wide.read),
-    "tags": Layout("one row an image, all its labels in one cell", tags.fits, tags.read),
-    "long": Layout("one row an image and label", long.fits, long.read),
-    "classes": Layout("one row an image, several columns of classes", classes.fits, classes.read),
-    "open-images": Layout("image labels or boxes of Open Images", long.fits_open_images, long.read_open_images),
+    "tags": Layout("one row an image, all its labels in one cell", listed.fits_tags, listed.read_tags),
+    "long": Layout("one row an image and label", listed.fits_long, listed.read_long),
+    "classes": Layout("one row an image, several columns of classes", wide.fits_classes, wide.read_classes),
+    "open-images": Layout("image labels or boxes of Open Images", listed.fits_open_images, listed.read_open_images),
     "camtrap-dp": Layout("media.csv and observations.csv of Camtrap DP", camtrap.fits, camtrap.read),
     "vertex": Layout("no header, an image and its labels; JSON Lines of Vertex AI", vertex.fits, vertex.read),
-    "label-studio": Layout("JSON, JSON-MIN or CSV of Label Studio", label_studio.fits, label_studio.read),
+    "label-studio": Layout(
+        "JSON, JSON-MIN or CSV of Label Studio", json_files.fits_label_studio, json_files.read_label_studio
+    ),
     "cvat": Layout("CVAT for images", xml_files.fits_cvat, xml_files.read_cvat),
-    "coco": Layout("COCO", coco.fits, coco.read),
+    "coco": Layout("COCO", json_files.fits_coco, json_files.read_coco),
     "voc": Layout("a folder of Pascal VOC", xml_files.fits_voc, xml_files.read_voc),
     "yolo": Layout("a data.yaml or folder of YOLO", yolo.fits, yolo.read),
-    "tagged": Layout("a folder that `labelr tag` wrote", tagged.fits, tagged.read),
+    "tagged": Layout("a folder that `labelr tag` wrote", sidecar.fits_tagged, sidecar.read_tagged),
     "sidecar": Layout("a text file beside each image", sidecar.fits, sidecar.read),
     "xmp": Layout("keywords of photo software, in XMP", keywords.fits, keywords.read),
     "folders": Layout("folders named after labels", folders.fits, folders.read),
@@ -137,7 +124,7 @@ def _why_none(source: Source) -> tuple[str, str]:
     try:
         if source.table is not None:
             if len(source.columns.label_columns) > 1:
-                tags.read(source)
+                listed.read_tags(source)
             wide.read(source)
     except LabelrError as error:
         return error.message, f"{error.hint}, or " if error.hint else ""

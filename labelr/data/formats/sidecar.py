@@ -1,24 +1,35 @@
-"""Sidecar files: a text file of tags beside each image, as taggers and booru downloaders write them."""
+"""A file for each image: a text file of tags, as taggers and booru downloaders write it, or a CSV of `labelr tag`."""
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from labelr.data.formats.source import DecodedText, Source, read_text, read_texts, readable_texts
+import numpy as np
+
+from labelr import files
+from labelr.data.formats import wide
+from labelr.data.formats.arrange import vector_size
+from labelr.data.formats.source import DecodedText, Source, read_text, read_texts, readable_lines
+from labelr.data.formats.table import read_table
 from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
-from labelr.data.formats.vectors import vector_size
+from labelr.data.formats.words import NUMBERS, column_key
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import DEFAULT_LIMITS, Limits
-from labelr.data.walk import find_images
-from labelr.errors import LabelrError, preview
+from labelr.data.walk import find_images, has_image_suffix
+from labelr.errors import LabelrError, pluralize, preview
 
 SUFFIXES = (".txt", ".caption", ".tags")
 PROBED_IMAGES = 20
 BOX = re.compile(r"\s*\d{1,9}(\s+-?[\d.]+(e-?\d+)?){4,}\s*", re.IGNORECASE)
 """A line of YOLO, which is not a line of tags."""
+TAGGED_HEADER = ["label", "probability"]
+MAX_HEADER = 1000
+"""Bytes of a first line in which this header is looked for."""
+TABLE, LINES = "labels.csv", "labels.jsonl"
 
 
 def fits(source: Source) -> int:
@@ -27,9 +38,8 @@ def fits(source: Source) -> int:
     if not sidecars:
         return 0
     probed = (path for paths in islice(sidecars.values(), PROBED_IMAGES) for path in paths)
-    texts = readable_texts(probed, source.options.encoding)
-    lines = [line for text in texts for line in text.splitlines() if line.strip()]
-    return 0 if lines and all(BOX.fullmatch(line) for line in lines) else 2
+    lines = list(readable_lines(probed, source.options.encoding))
+    return 0 if lines and all(map(BOX.fullmatch, lines)) else 2
 
 
 def read(source: Source) -> LabelTable:
@@ -67,11 +77,7 @@ def read(source: Source) -> LabelTable:
 def _read_valid(
     sidecars: dict[str, list[Path]], source: Source
 ) -> tuple[dict[str, list[Path]], list[str], str, dict[str, str]]:
-    """The text files that can be read, their texts and encodings, and the reason for each image of the others.
-
-    Raises:
-        LabelrError: For one that cannot be read, unless the user leaves such images out.
-    """
+    """The text files that can be read, their texts and encodings, and the reason for each image of the others."""
     encoding, limits = source.options.encoding, source.limits
     try:
         return sidecars, *_read_texts(list(sidecars.values()), encoding, limits), {}
@@ -169,3 +175,87 @@ def _plain(tag: str) -> str:
     r"""A tag without the syntax of prompts: ``bird \(animal\)`` is ``bird (animal)``, ``(bird:0.9)`` is ``bird``."""
     weighted = re.fullmatch(r"\((.+):[\d.]+\)", tag)
     return re.sub(r"\\([()])", r"\1", weighted[1] if weighted else tag)
+
+
+# --- CSV files of `labelr tag`, and a table of all -------------------------------------------------------------------
+
+
+def fits_tagged(source: Source) -> int:
+    """Confidence that this is a folder with a CSV file for each image, such as ``a.jpg.csv``: 0 or 3."""
+    return 3 if source.is_folder and any(_read_header(path) == TAGGED_HEADER for path in _tagged_files(source)) else 0
+
+
+def _read_header(path: Path) -> list[str]:
+    """The header of a file; empty for one that cannot be read, which is reported when all of it is read."""
+    with suppress(OSError), files.open_regular(path) as file:
+        line = file.readline(MAX_HEADER).decode("utf-8-sig", "surrogateescape")
+        return line.strip().lower().replace(";", ",").split(",")
+    return []
+
+
+def read_tagged(source: Source) -> LabelTable:
+    """The label table of a folder that `labelr tag` wrote and people may have corrected.
+
+    The files of single images contain the labels that apply. The table beside them adds labels that no image has. It
+    must agree with the files, since otherwise it is ambiguous which of the two was corrected.
+
+    Raises:
+        LabelrError: If a file is not in the format of `labelr tag`, or the table disagrees with the files.
+    """
+    if not source.is_folder:
+        raise LabelrError(f"{source.path} is not a folder that `labelr tag` wrote", "name another `--layout`")
+    annotations = [
+        Annotation(path.relative_to(source.path).as_posix().removesuffix(".csv"), _read_tagged_labels(source, path))
+        for path in _tagged_files(source)
+    ]
+    if not annotations:
+        raise LabelrError(f"{source.path} has no CSV files of images", "name a folder that `labelr tag` wrote")
+    vocabulary: tuple[str, ...] | None = None
+    if os.path.isfile(source.path / TABLE):
+        table = _read_tagged_table(source)
+        vocabulary = table.labels
+        _check_agreement(source.path, annotations, table)
+    return LabelTable.of(
+        annotations, "files of images that `labelr tag` wrote", vocabulary=vocabulary, limits=source.limits
+    )
+
+
+def _read_tagged_table(source: Source) -> LabelTable:
+    """The label table of the table, in which a column such as ``score`` is a label like any other."""
+    path, options = source.path / TABLE, source.options
+    numbers = [name for name in source.beside(path).require_table().header if column_key(name) in NUMBERS]
+    return wide.read(Source(path, source.images, replace(options, only=(*options.only, *numbers))))
+
+
+def _tagged_files(source: Source) -> Iterator[Path]:
+    """The files of images, some of which may have no ending."""
+    for path in source.files(".csv"):
+        if has_image_suffix(path.stem) or ("." not in path.stem and _read_header(path) == TAGGED_HEADER):
+            yield path
+
+
+def _read_tagged_labels(source: Source, path: Path) -> set[str]:
+    """The labels in the file of an image; one with a probability of 0 was taken back by its editor."""
+    table = read_table(path, read_text(path, limits=source.limits).content, source.limits)
+    if table.keys[0] != TAGGED_HEADER[0]:
+        raise LabelrError(
+            f'{path}: expected "label" as the first column, got "{table.header[0]}"',
+            "rename the column, or delete the file",
+        )
+    return {row[0] for row in table.body if row[0] and (len(row) < 2 or row[1] not in ("0", "0.0"))}
+
+
+def _check_agreement(folder: Path, annotations: list[Annotation], table: LabelTable) -> None:
+    """Raises LabelrError where the table and the files of images disagree."""
+    labels_in_files = {annotation.name: set(annotation.present) for annotation in annotations}
+    differing = []
+    for name, row in zip(table.names, table.targets, strict=True):
+        labels_in_table = {table.labels[column] for column in np.flatnonzero(row == 1)}
+        if labels_in_files.get(name, set()) != labels_in_table:
+            differing.append(name)
+    if differing:
+        raise LabelrError(
+            f"{folder / TABLE} and the files of images disagree on {pluralize(len(differing), 'image')}: "
+            f"{preview(differing)}",
+            f"name the table with `--labels {folder / TABLE}` if it is right, else delete it and name the folder",
+        )

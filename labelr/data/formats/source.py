@@ -14,9 +14,9 @@ from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.encodings import find_encodings
 from labelr.data.formats.json_objects import find_objects
+from labelr.data.formats.parsers import parse_yaml
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
 from labelr.data.formats.table import Table, read_table, table_of_objects
-from labelr.data.formats.yaml_files import parse_yaml
 from labelr.data.limits import CELLS_OF_KEY, CELLS_OF_OBJECT, DEFAULT_LIMITS, Limits, read_bytes
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
@@ -266,11 +266,11 @@ def read_texts(
     return [_decode(*file, hinted=encoding) for file in zip(paths, contents, codecs, strict=True)]
 
 
-def readable_texts(paths: Iterable[Path], encoding: str | None = None) -> Iterator[str]:
-    """The texts of those files that can be read, to recognise a layout by: its reader reports the others."""
+def readable_lines(paths: Iterable[Path], encoding: str | None) -> Iterator[str]:
+    """The lines of those files that can be read, to recognise a layout by: its reader reports the others."""
     for path in paths:
         with suppress(LabelrError):
-            yield read_text(path, encoding).content
+            yield from filter(str.strip, read_text(path, encoding).content.splitlines())
 
 
 def _decode(path: Path, data: bytes, codec: str, *, hinted: str | None) -> DecodedText:

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from functools import cached_property
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, Self
 
 from labelr import serialization
+from labelr.data.formats.words import AMBIGUOUS, Mark, column_key, marks_among
 from labelr.data.label_table import is_from_python
 from labelr.data.limits import CELLS_OF_ROW, DEFAULT_LIMITS, Limits
 from labelr.data.walk import has_image_suffix
@@ -26,94 +26,6 @@ LINE, LINE_OF_ANY_SYSTEM = re.compile(r".*\n|.+"), re.compile(r"[^\r\n]*(?:\r\n|
 """A line, where a carriage return does not end one, and where it may, as on old systems; the first is faster."""
 CHANGES = "changes"
 """The last column of a table that `labelr check --fix` wrote."""
-
-
-class Mark(IntEnum):
-    """What a cell of a label column means."""
-
-    NO, YES, BLANK, UNKNOWN, MINUS, OTHER = range(6)
-
-
-_SPELLINGS = {
-    Mark.YES: (
-        "1", "1.0", "1,0", "true", "t", "yes", "y", "x", "✓", "✔", "wahr", "ja", "j", "vrai", "oui", "verdadero",
-    ),
-    Mark.NO: ("0", "0.0", "0,0", "false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso"),
-    Mark.BLANK: ("",),
-    Mark.UNKNOWN: ("na", "nan", "null", "n/a", "#n/a", "<na>", "?"),
-    Mark.MINUS: ("-1", "-1.0"),
-}  # fmt: skip
-MARKS = {spelling: mark for mark, spellings in _SPELLINGS.items() for spelling in spellings}
-"""What a cell of a label column may hold, in lower case; spreadsheets localise true and false."""
-_PAIRS = tuple(
-    pair.split("/") for pair in (
-        "vero/falso", "verdadeiro/falso", "waar/onwaar", "prawda/fałsz", "истина/ложь", "sant/falskt", "sand/falsk",
-        "sann/usann", "tosi/epätosi", "igaz/hamis", "doğru/yanlış", "doğru/yanliş", "pravda/nepravda", "cert/fals",
-        "veritable/fals", "egia/gezurra", "egia/faltsua", "adevărat/fals", "adevarat/fals", "istina/laž",
-        "istina/neistina", "resnica/neresnica", "tačno/netačno", "тачно/нетачно", "истина/неистина",
-        "істина/хибність", "правда/неправда", "αληθές/ψευδές", "αληθες/ψευδες", "αληθησ/ψευδησ", "αληθης/ψευδης",
-        "tõene/väär", "patiess/aplams", "tiesa/netiesa", "teisinga/klaidinga", "satt/ósatt", "benar/salah",
-        "benar/palsu", "đúng/sai", "真/假", "sí/no", "si/no", "sì/no", "sim/não", "sim/nao", "ja/nee", "ja/nej",
-        "ja/nei", "tak/nie", "ano/ne", "áno/nie", "igen/nem", "да/нет", "так/ні", "evet/hayır", "evet/hayir",
-        "kyllä/ei", "jah/ei", "taip/ne", "jā/nē", "da/ne", "da/nu", "ναι/οχι", "ναι/όχι", "是/否", "有/无", "有/無",
-        "はい/いいえ", "예/아니오", "예/아니요", "네/아니오", "네/아니요", "참/거짓", "있음/없음", "истина/лъжа",
-        "да/не", "teisinga/neteisinga", "gwir/anwir", "ya/tidak", "có/không", "有り/無し", "有り/無", "あり/なし",
-        "真/偽", "对/错", "對/錯", "是/不是", "有/没有", "有/沒有", "จริง/เท็จ", "ใช่/ไม่ใช่", "มี/ไม่มี", "نعم/لا", "صواب/خطأ",
-        "صحيح/خطأ", "כן/לא", "אמת/שקר", "נכון/לא נכון", "بله/خیر", "درست/نادرست", "हाँ/नहीं",
-        "हां/नहीं", "सत्य/असत्य", "सही/गलत", "si'/no", "checked/unchecked",
-    )
-)  # fmt: skip
-"""Words for yes and no that count only where both are in a table: a column may name a beach ``sand``."""
-_STATES = tuple(
-    pair.split("/") for pair in (
-        "present/absent", "présent/absent", "presente/ausente", "presente/assente", "vorhanden/nicht vorhanden",
-        "aanwezig/afwezig", "positive/negative", "positiv/negativ", "pos/neg", "on/off",
-    )
-)  # fmt: skip
-"""Words for yes and no that count only where a column holds both and nothing else, and another one does so too or holds
-marks: a single column of ``positive`` and ``negative`` may hold labels."""
-AMBIGUOUS = frozenset({"f", "j", "n", "no", "non", "t", "y", *chain.from_iterable((*_PAIRS, *_STATES))}) - {"ja"}
-"""Marks that may also be words: M and F, the points of the compass, the codes of countries."""
-_SIGNS = tuple(
-    pair.split("/") for pair in (
-        "s/n", "o/n", "v/f", "x/-", "+/-", "✓/-", "✔/-", "✓/✗", "✔/✗", "✔/✘", "✓/×", "√/×", "○/×", "◯/×", "〇/×", "☑/☐",
-    )
-)  # fmt: skip
-"""Signs and letters for yes and no that count only where a column holds both and nothing else; letters, where two do,
-since one may hold the points of the compass."""
-_LONE = frozenset(chain.from_iterable(_PAIRS)) - {"sand"}
-
-
-NUMBER_MARK = re.compile(r"\+?[01](\.0*|,0+)?(e[+-]?0+)?|-1(\.0*|,0+)?(e[+-]?0+)?")
-_NUMBERS = {1.0: Mark.YES, 0.0: Mark.NO, -1.0: Mark.MINUS}
-
-
-def marks_among(columns: Iterable[Iterable[str]]) -> Mapping[str, Mark]:
-    """What the cells of a table mean by their text in lower case: `MARKS`, and pairs of words for yes and no.
-
-    A word without its pair counts where it is all that a column holds beside empty cells, as if ticked, and another
-    column holds marks too.
-    """
-    words_of = [{cell.lower() for cell in cells} for cells in columns]
-    words = set().union(*words_of)
-    complete = [pair for pair in _PAIRS if words.issuperset(pair)]
-    has_marks = any(map(_are_marks, words_of))
-    for pair in (*_SIGNS, *_STATES):
-        count = sum({*pair} <= own <= {*pair, *MARKS} for own in words_of)
-        is_complete = count + has_marks > 1 if pair in _STATES else count > pair[1].isalpha()
-        complete += [pair] * (count > 0 and is_complete)
-    ticked = [own for own in words_of if len(own) == 2 and "" in own and own & _LONE]
-    if len(ticked) > 1 or has_marks:
-        complete += [pair for pair in _PAIRS if any(own.intersection(pair) for own in ticked)]
-    numbers = {word: _NUMBERS[float(word.replace(",", "."))] for word in words if NUMBER_MARK.fullmatch(word)}
-    return {**{yes: Mark.YES for yes, _ in complete}, **{no: Mark.NO for _, no in complete}, **numbers, **MARKS}
-
-
-def _are_marks(words: Collection[str]) -> bool:
-    """Whether some words in lower case are marks whatever else is in the table, and not only empty or unknown."""
-    return all(word in MARKS for word in words) and any(MARKS[word] in (Mark.YES, Mark.NO) for word in words)
-
-
 PROBE_ROWS = 100
 PROBE_SIZE = 2_000_000
 """Characters by which it is decided what separates cells."""
@@ -273,11 +185,6 @@ class Table:
         return replace(self, rows=[self.rows[row] for row in kept], numbers=[self.numbers[row] for row in kept])
 
 
-def column_key(name: str) -> str:
-    """A column name in lower case without spaces, `_` and `-`."""
-    return name.lower().replace(" ", "").replace("_", "").replace("-", "")
-
-
 def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     """The cells of a delimited text; spaces delimit them where nothing else does.
 
@@ -319,14 +226,20 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
 def _own_delimiter(path: Path, text: str) -> str:
     """What separates cells in a table that labelr may have written, whatever its labels contain; empty for others."""
     for delimiter in (",", ";"):
-        rows: list[list[str]] = []
-        with suppress(LabelrError):  # reported when the table is read
-            rows.extend(cells for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+        rows = _probe(path, text, delimiter)
         complete = rows[:-1] if len(text) == PROBE_SIZE else rows  # the last row of a probe may be cut
         is_rectangular = len({len(cells) for cells in complete}) == 1
         if is_rectangular and len(rows[0]) > 1 and may_be_ours(path, rows[0]):
             return delimiter
     return ""
+
+
+def _probe(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    """The first rows that can be read; what is wrong with the next one is reported when the table is read."""
+    rows: list[list[str]] = []
+    with suppress(LabelrError):
+        rows.extend(cells for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+    return rows
 
 
 def may_be_ours(path: Path, header: Sequence[str]) -> bool:
@@ -350,9 +263,7 @@ def _fitness(path: Path, text: str, delimiter: str) -> tuple[int, int]:
 
     The first row may be narrower: a title, or the number of images; several may if all others are of one width.
     """
-    widths: list[int] = []
-    with suppress(LabelrError):  # reported when the table is read with the best delimiter
-        widths.extend(len(cells) for _, cells in islice(_filled_rows(path, text, delimiter), 20))
+    widths = list(map(len, _probe(path, text, delimiter)))
     titles = next((row for row, width in enumerate(widths) if width > 1), 0)
     if titles + 1 < len(widths) and (titles == 1 or len(set(widths[titles:])) == 1):
         widths = widths[titles:]

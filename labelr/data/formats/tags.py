@@ -1,21 +1,16 @@
-"""Tables with all labels of an image in one cell, and how such a cell is split into tags."""
+"""Tags: how a cell or text that holds several labels is split into them."""
 
 import ast
 import json
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from labelr.data.formats.column_names import LABEL_COLUMNS, SPECIES_COLUMNS
-from labelr.data.formats.columns import Columns
-from labelr.data.formats.confidences import PRESENT, Confidences, merge_rows, read_confidences
-from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, Mark
-from labelr.data.label_table import Annotation, LabelTable, note_empty_images
+from labelr.data.formats.words import MARKS, Mark
 from labelr.data.limits import MAX_LITERAL
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError
 
 BOXES = re.compile(r"[\[(]\s*[\[(]|[\[(][-\d.,\s]*\.0*[1-9]")
 """The first characters of a list of lists, or of one with a number that is not whole, such as a box."""
@@ -24,86 +19,8 @@ NAME_KEYS = ("label", "name", "tag", "class", "category", "value")
 SCORE_KEYS = ("confidence", "conf", "score", "probability", "prob")
 """The fields that say how likely it is."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
-
-
-def fits(source: Source) -> int:
-    """Confidence that this is a table with a column of tags: 0, 1, or 2 where that column has a usual name."""
-    if source.table is None or len(source.table.rows) < 2:
-        return 0
-    columns = source.columns
-    if len(columns.chosen) > 1 or any(columns.table.holds_marks(number) for number in columns.chosen):
-        return 0
-    column = _tag_column(columns)
-    if columns.has_repeats and not holds_lists(columns.table.column(column)):  # one row for each image and label
-        return 0
-    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
-
-
-def read(source: Source) -> LabelTable:
-    """The label table of a table of tags; rows of several annotators are joined by vote.
-
-    Raises:
-        LabelrError: If it is ambiguous how the cells are split, or rows of an image differ, unless they are skipped.
-    """
-    columns, options = source.columns, source.options
-    table = columns.table
-    column = _tag_column(columns)
-    nameless = [number for number in columns.unassigned() if not table.header[number] and table.holds_text(number)]
-    if nameless:
-        raise LabelrError(
-            f"{table.path}, row 1, column {nameless[0] + 1}: a column of words without a name",
-            "name the column, or put cells that contain the separator in quotes",
-        )
-    invalid = columns.find_invalid()
-    where = f'{table.path}, column "{table.header[column]}"'
-    cells, separator = table.column(column), options.tag_separator
-    if table.keys[column] in SPECIES_COLUMNS and not any(set(cell) & set("|;,\n") for cell in cells):
-        separator = separator or "|"
-    tags_of_rows, how = split_tags(cells, separator, where)
-    unknown_if_empty = options.blank == "unknown"
-    has_lists = any(len(tags) > 1 for tags in tags_of_rows)  # then a number is no confidence of each of them
-    confidences = Confidences.none(len(cells)) if has_lists else read_confidences(columns, options, column)
-    invalid = {**confidences.invalid, **invalid}
-    judged = merge_rows(zip(columns.names, columns.judges, strict=True), tags_of_rows, confidences)
-    split_of = dict(zip(columns.names, columns.splits, strict=True))
-    skipped = {columns.names[row] for row in invalid}
-    annotations = [
-        Annotation(name, present, absent, split_of[name], complete=bool(present or absent) or not unknown_if_empty)
-        for (name, _), (present, absent) in judged.items()
-        if name not in skipped
-    ]
-    merged = {annotation.name: annotation for annotation in sorted(annotations, key=lambda one: bool(one.present))}
-    meaning = "of which nothing is known" if unknown_if_empty else "to which no label applies"
-    return LabelTable.of(
-        annotations,
-        f'tags in the column "{table.header[column]}"{how}{table.described}',
-        groups=columns.groups,
-        notes=[
-            *columns.notes([column, *confidences.columns]),
-            *confidences.notes,
-            *note_empty_images(merged.values(), "a tag", meaning),
-        ],
-        invalid=[*table.invalid.values(), *invalid.values()],
-        aside=[*table.aside, *(columns.names[row] for row in invalid if columns.names[row])],
-        limits=source.limits,
-    )
-
-
-def _tag_column(columns: Columns) -> int:
-    """The column of tags: the one with a usual name, else the only one of text; several may be equal."""
-    table, candidates = columns.table, columns.label_columns
-    if not candidates:
-        raise LabelrError(
-            f"{table.path} has no column of tags: {preview(table.header)}", "name the column with `--label-column NAME`"
-        )
-    cells = table.column(candidates[0])
-    if any(table.column(column) != cells for column in candidates[1:]):
-        names = [table.header[column] for column in candidates]
-        raise LabelrError(
-            f"{table.path}: labels may be in any of the columns {preview(names)}",
-            columns.suggest_label_columns(candidates),
-        )
-    return candidates[0]
+PRESENT = 0.5
+"""A label applies if it has at least this confidence."""
 
 
 def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple[list[list[str]], str]:
@@ -202,23 +119,21 @@ def _parse_list(cell: str) -> list[str] | None:
         with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # for backslash escapes that Python does not know
             value = parse(cell)
-            if isinstance(value, dict):
-                return _tags_of_object(value)
-            if isinstance(value, (list, tuple, set)):
-                return _tags_of_list(value)
+            if isinstance(value, (dict, list, tuple, set)):
+                return _tags_of(value)
     return None
 
 
-def _tags_of_list(values: Collection[Any]) -> list[str] | None:
-    """The tags of a list of words, or of objects; None for other objects."""
+def _tags_of(value: Any) -> list[str] | None:
+    """The tags of a list of words, lists or objects, of an object, or of a word; None for other objects."""
+    if isinstance(value, dict):
+        return _tags_of_object(value)
+    if not isinstance(value, (list, tuple, set)):
+        return [str(value).strip()]
     tags: set[str] = set()
-    for value in values:
-        own = [str(value).strip()]
-        if isinstance(value, (dict, list, tuple, set)):
-            nested = _tags_of_object(value) if isinstance(value, dict) else _tags_of_list(value)
-            if nested is None:
-                return None
-            own = nested
+    for own in map(_tags_of, value):
+        if own is None:
+            return None
         tags.update(own)
     return sorted(tags - {""})
 

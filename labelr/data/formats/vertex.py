@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator
 
+from labelr.data.formats.arrange import read_vector
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, PROBE_ROWS
-from labelr.data.formats.vectors import read_vector
+from labelr.data.formats.table import PROBE_ROWS
+from labelr.data.formats.words import MARKS
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, normalize_name
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError

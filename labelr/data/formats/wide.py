@@ -1,7 +1,8 @@
-"""The wide table: one row for each image, a column of file names and one column for each label."""
+"""The wide table: one row for each image, and a column for each label, or columns of classes such as ``season``."""
 
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -10,24 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
-from labelr.data.formats.column_names import (
-    ANNOTATOR_COLUMNS,
-    FOLDER_COLUMNS,
-    LABEL_COLUMNS,
-    LETTERS,
-    NUMBERS,
-    PRESENCE,
-    SPECIES_COLUMNS,
-    TEXTS,
-)
+from labelr.data.formats import words
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import MARKS, PROBE_ROWS, Mark, Table, marks_among
+from labelr.data.formats.table import PROBE_ROWS, Table
+from labelr.data.formats.tags import split_tags
+from labelr.data.formats.words import MARKS, Mark, marks_among
 from labelr.data.label_table import LabelTable, Targets, is_from_python, repeated_names
 from labelr.errors import LabelrError, pluralize, preview
 
 Codes = NDArray[np.int8]
 DESCRIPTION = "one column a label"
+CLASSES = "classes in the columns"
+SLOT_NUMBER = re.compile(r"[\s_.-]*\d+$")
+"""The end of the name of one of several equal columns of classes, such as ``label2`` beside ``label1``."""
 
 
 def fits(source: Source) -> int:
@@ -37,9 +34,10 @@ def fits(source: Source) -> int:
     columns = source.columns
     if any(not columns.table.holds_marks(number) for number in columns.chosen):
         return 0
-    marks = read_marks(columns, source.options, rows=2 * PROBE_ROWS)
+    marks = read_marks(columns, rows=2 * PROBE_ROWS)
     keys = {columns.table.keys[number] for number in marks.columns}
-    certain = LABEL_COLUMNS if keys <= PRESENCE else SPECIES_COLUMNS  # what is marked describes their words
+    # Beside words in such a column, what is marked describes them.
+    certain = words.LABEL_COLUMNS if keys <= words.PRESENCE else words.SPECIES_COLUMNS
     if columns.has_words_called(certain) and not {*source.options.only} & {*columns.table.header}:
         return 0
     return 0 if not marks.columns else 1 if columns.has_repeats else 2
@@ -54,7 +52,7 @@ def read(source: Source) -> LabelTable:
     columns, options = source.columns, source.options
     table = columns.table
     skipped = columns.find_invalid()
-    marks = read_marks(columns, options)
+    marks = read_marks(columns)
     _check_labels(table, marks.columns)
     labels = [table.header[column] for column in marks.columns]
     source.limits.check_labels(labels)
@@ -71,19 +69,15 @@ class Marks:
     codes: Codes
 
 
-def marks_in(table: Table, columns: Sequence[int]) -> Marks:
-    """The codes of the cells in some columns."""
-    return Marks(list(columns), _encode(table.body, columns))
-
-
-def read_marks(columns: Columns, options: ReadOptions, rows: int | None = None) -> Marks:
+def read_marks(columns: Columns, rows: int | None = None) -> Marks:
     """The label columns: those that the user names, and those whose filled cells are mostly marks.
 
     A named column without a filled cell is a label of which nothing is known yet, or that no image has where only yes
     is marked. In a table with columns of other things it may be another one of these, unless it is between labels.
     """
-    table, wanted = columns.table, {*options.only, *options.label_column}
-    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(NUMBERS | LETTERS)
+    table, options = columns.table, columns.options
+    wanted = {*options.only, *options.label_column}
+    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(words.NUMBERS | words.LETTERS)
     candidates = [
         number
         for number, name in enumerate(table.header)
@@ -109,7 +103,7 @@ def _are_empty_labels(
 ) -> NDArray[np.bool_]:
     """Which of the candidates without a filled cell are labels as well, shape ``(C,)``; see `read_marks`."""
     header = columns.table.header
-    texts = columns.table.columns_called(TEXTS | ANNOTATOR_COLUMNS | FOLDER_COLUMNS)
+    texts = columns.table.columns_called(words.TEXTS | words.ANNOTATOR_COLUMNS | words.FOLDER_COLUMNS)
     is_empty = ((codes == Mark.BLANK) | (codes == Mark.UNKNOWN)).all(axis=0)
     named = np.array([bool(header[number]) and number not in texts for number in candidates], dtype=bool)
     marks = codes[:, is_label]
@@ -139,11 +133,28 @@ def read_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targ
     Raises:
         LabelrError: If a cell is neither a mark nor empty, unless such rows are skipped, or the meaning of -1 is open.
     """
-    is_invalid = (marks.codes == Mark.OTHER).any(axis=1)
-    if is_invalid.any() and (not options.skip_invalid or is_invalid.all()):
-        raise _invalid_cell(table, marks)
-    invalid = {row: _describe_cell(table, marks, row) for row in np.flatnonzero(is_invalid).tolist()}
-    return *to_targets(table, marks, options), invalid
+    is_other = marks.codes == Mark.OTHER
+    rows = np.flatnonzero(is_other.any(axis=1)).tolist()
+    if rows and (not options.skip_invalid or len(rows) == len(is_other)):
+        others = int(is_other.sum()) - 1
+        more = f" ({pluralize(others, 'more cell')} like it)" if others else ""
+        exclude = f"`--exclude {shlex.quote(table.header[_other_column(marks, rows[0])])}`"
+        raise LabelrError(
+            _describe_cell(table, marks, rows[0]) + more,
+            "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
+            f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
+        )
+    return *to_targets(table, marks, options), {row: _describe_cell(table, marks, row) for row in rows}
+
+
+def _other_column(marks: Marks, row: int) -> int:
+    """The first column in which a row has a cell that is no mark."""
+    return marks.columns[int((marks.codes[row] == Mark.OTHER).argmax())]
+
+
+def _describe_cell(table: Table, marks: Marks, row: int) -> str:
+    column = _other_column(marks, row)
+    return f'{table.location(row, column)}: expected 0, 1 or nothing, got "{table.body[row][column]}"'
 
 
 def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targets, list[str]]:
@@ -151,13 +162,13 @@ def to_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Target
     notes = []
     has = [bool((marks.codes == mark).any()) for mark in Mark]
     minus_one = options.minus_one
-    if has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto" and not (has[Mark.BLANK] or has[Mark.UNKNOWN]):
+    if has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto":
+        if has[Mark.BLANK] or has[Mark.UNKNOWN]:
+            raise LabelrError(
+                f"{table.path} holds -1 but no 0, so that -1 may mean no or unknown",
+                "choose with `--minus-one no` or `--minus-one unknown`",
+            )
         minus_one = "no"  # as in CelebA: otherwise nothing would say no
-    elif has[Mark.MINUS] and not has[Mark.NO] and minus_one == "auto":
-        raise LabelrError(
-            f"{table.path} holds -1 but no 0, so that -1 may mean no or unknown",
-            "choose with `--minus-one no` or `--minus-one unknown`",
-        )
     if has[Mark.MINUS]:
         notes.append(f"-1 counts as {minus_one if minus_one != 'auto' else 'unknown'}")
     only_yes = has[Mark.YES] and not has[Mark.NO] and not has[Mark.MINUS]
@@ -192,10 +203,10 @@ def _holds_numbers(table: Table, column: int) -> bool:
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
-        found = [column for column in sorted(table.columns_called(NUMBERS | LETTERS)) if table.header[column]]
-        words = [shlex.quote(table.header[column]) for column in found if table.holds_text(column)]
-        numbers = [shlex.quote(table.header[column]) for column in found if not table.holds_text(column)]
-        alternative = f", or take the words of a column with `--label-column {words[0]}`" if words else ""
+        others = [n for n in sorted(table.columns_called(words.NUMBERS | words.LETTERS)) if table.header[n]]
+        texts = [shlex.quote(table.header[column]) for column in others if table.holds_text(column)]
+        numbers = [shlex.quote(table.header[column]) for column in others if not table.holds_text(column)]
+        alternative = f", or take the words of a column with `--label-column {texts[0]}`" if texts else ""
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative
         measured = [name for number, name in enumerate(table.header) if name and _holds_numbers(table, number)]
         what = f": {preview(measured)} hold other numbers than 0 and 1" if measured else ""
@@ -215,18 +226,101 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
         )
 
 
-def _describe_cell(table: Table, marks: Marks, row: int) -> str:
-    column = marks.columns[int(np.flatnonzero(marks.codes[row] == Mark.OTHER)[0])]
-    return f'{table.location(row, column)}: expected 0, 1 or nothing, got "{table.body[row][column]}"'
+# --- columns of classes ----------------------------------------------------------------------------------------------
 
 
-def _invalid_cell(table: Table, marks: Marks) -> LabelrError:
-    row, column = (int(index) for index in np.argwhere(marks.codes == Mark.OTHER)[0])
-    others = int((marks.codes == Mark.OTHER).sum()) - 1
-    more = f" ({pluralize(others, 'more cell')} like it)" if others else ""
-    exclude = f"`--exclude {shlex.quote(table.header[marks.columns[column]])}`"
-    return LabelrError(
-        _describe_cell(table, marks, row) + more,
-        "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
-        f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
-    )
+def fits_classes(source: Source) -> int:
+    """Confidence that the user names several columns, of which some hold words: 0 or 3."""
+    if source.table is None or len(source.options.label_column) < 2:
+        return 0
+    columns = source.columns
+    return 0 if all(columns.table.holds_marks(number) for number in columns.chosen) else 3
+
+
+def read_classes(source: Source) -> LabelTable:
+    """The label table of columns of classes; a column of marks is a label itself, as in a wide table.
+
+    Where the cell of a column of words is empty, the labels of that column are unknown. Columns that differ only in a
+    number are slots for labels of one kind, which have no column name before them; where all of them are empty, none
+    of these labels applies.
+
+    Raises:
+        LabelrError: If no columns are named, a cell of marks is neither a mark nor empty, or rows of an image differ,
+            unless such rows are skipped.
+    """
+    columns, options = source.columns, source.options
+    table = columns.table
+    chosen = _named_columns(columns)
+    if not chosen:
+        raise LabelrError(f"{table.path}: the columns of classes are not named", "use `--label-column` for each")
+    skipped = columns.find_invalid()
+    marks = mark_columns(columns)
+    targets_of_marks, assumptions, invalid = read_targets(table, marks, options)
+    labels: list[str] = []
+    blocks: list[Targets] = []
+    for numbers in _properties(columns, chosen, marks.columns):
+        if numbers[0] in marks.columns:
+            own, targets = [table.header[numbers[0]]], targets_of_marks[:, [marks.columns.index(numbers[0])]]
+        else:
+            own, targets = _read_words(columns, numbers, source)
+        labels += own
+        blocks.append(targets)
+    if repeated := repeated_names(labels):
+        raise LabelrError(
+            f"{table.path.name} has {pluralize(len(repeated), 'label')} in several of the columns: {preview(repeated)}",
+            "rename a column",
+        )
+    layout = f"{CLASSES} {', '.join(table.header[number] for number in chosen)}{table.described}"
+    notes = [*columns.notes(chosen), *assumptions]
+    return columns.label_table(layout, labels, np.concatenate(blocks, axis=1), notes, {**skipped, **invalid})
+
+
+def mark_columns(columns: Columns) -> Marks:
+    """Those of the named columns that hold marks."""
+    marked = list(filter(columns.table.holds_marks, _named_columns(columns)))
+    return Marks(marked, _encode(columns.table.body, marked))
+
+
+def _named_columns(columns: Columns) -> list[int]:
+    """The columns that the user names and does not exclude, each once."""
+    named = dict.fromkeys(columns.chosen)
+    return [number for number in named if columns.table.header[number] not in columns.options.exclude]
+
+
+def _properties(columns: Columns, chosen: Sequence[int], marked: Sequence[int]) -> list[list[int]]:
+    """The named columns in their order, those of words together that differ only in a number."""
+    found: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for number in chosen:
+        name = columns.table.header[number]
+        stem = (SLOT_NUMBER.sub("", name) or name).casefold()
+        found[(number, "") if number in marked else (-1, stem)].append(number)
+    return list(found.values())
+
+
+def _read_words(columns: Columns, numbers: Sequence[int], source: Source) -> tuple[list[str], Targets]:
+    """The labels of a column, or of several slots, and their targets, shape ``(N, labels)``."""
+    table, options = columns.table, source.options
+    is_slots = len(numbers) > 1
+    prefix = "" if is_slots else f"{table.header[numbers[0]]}="
+    tags_of: list[set[str]] = [set() for _ in columns.names]
+    is_unknown = np.zeros(len(tags_of), dtype=bool)
+    for number in numbers:
+        cells = table.column(number)
+        unknown = [table.marks.get(cell.lower()) == Mark.UNKNOWN for cell in cells]
+        filled = ["" if is_na else cell for cell, is_na in zip(cells, unknown, strict=True)]
+        has_lists = any(set(cell) & set("|;,\n") for cell in filled)
+        separator = options.tag_separator or (None if has_lists else "|")  # words may have spaces
+        tags, _ = split_tags(filled, separator, f'{table.path}, column "{table.header[number]}"')
+        is_unknown |= np.array(unknown, dtype=bool)
+        for own, found in zip(tags_of, tags, strict=True):
+            own.update(found)
+    if options.blank == "unknown" or (options.blank == "auto" and not is_slots):
+        is_unknown[:] = True
+    labels = sorted(set().union(*tags_of))
+    source.limits.check_targets(len(tags_of), labels)
+    place = {label: column for column, label in enumerate(labels)}
+    targets = np.zeros((len(tags_of), len(labels)), dtype=np.float32)
+    for row, own in enumerate(tags_of):
+        targets[row, [place[label] for label in own]] = 1
+    targets[is_unknown & np.array([not own for own in tags_of], dtype=bool)] = np.nan
+    return [f"{prefix}{label}" for label in labels], targets

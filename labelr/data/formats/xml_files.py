@@ -6,10 +6,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
-from labelr.data.formats.elements import parse_xml
+from labelr.data.formats.parsers import parse_xml
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, split_in_name
-from labelr.data.limits import read_bytes
 from labelr.errors import LabelrError
 
 CVAT_HEAD = 2000
@@ -28,7 +27,7 @@ def read_cvat(source: Source) -> LabelTable:
 
     Declared labels that no image has are kept. To images without annotations no label applies.
     """
-    root = _parse(source, source.path) if source.suffix == ".xml" else None
+    root = parse_xml(source.path, source.limits) if source.suffix == ".xml" else None
     if root is None or root.tag != "annotations":
         raise LabelrError(f"{source.path} is not an XML of CVAT", "name another layout with `--layout`")
     images = root.findall("image")
@@ -55,7 +54,7 @@ def fits_voc(source: Source) -> int:
     tags = []
     for path in islice(source.files(".xml"), VOC_PROBED_FILES):
         with suppress(LabelrError):  # reported when it is read
-            tags.append(_parse(source, path).tag)
+            tags.append(parse_xml(path, source.limits).tag)
     return 3 if 2 * tags.count("annotation") > len(tags) else 0
 
 
@@ -77,7 +76,7 @@ def read_voc(source: Source) -> LabelTable:
     for path in source.files(".xml"):
         stem = path.relative_to(source.path).with_suffix("").as_posix().removeprefix("Annotations/")
         try:
-            root = _parse(source, path)
+            root = parse_xml(path, source.limits)
             if root.tag != "annotation":
                 raise LabelrError(f"{path} is not an XML of Pascal VOC", "move it out of the folder")
             labels = _read_objects(path, root)
@@ -125,8 +124,3 @@ def _read_voc_splits(source: Source) -> dict[str, str]:
             lines = source.read(path).content.split("\n")
             splits.update({line.strip(): SPLIT_NAMES[path.stem.lower()] for line in lines if line.strip()})
     return splits
-
-
-def _parse(source: Source, path: Path) -> Element:
-    """The root of an XML file; see `parse_xml`."""
-    return parse_xml(path, read_bytes(path, source.limits), source.limits)

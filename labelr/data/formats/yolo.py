@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labelr.data.formats.sidecar import BOX
-from labelr.data.formats.source import Source, readable_texts
+from labelr.data.formats.source import Source, readable_lines
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, relative_name
 from labelr.errors import LabelrError, preview
 
@@ -25,8 +25,8 @@ def fits(source: Source) -> int:
         document = source.document
         return 3 if isinstance(document, dict) and isinstance(document.get("names"), (list, dict)) else 0
     filled = (path for path in source.files(".txt") if path.stat().st_size)
-    texts = readable_texts(islice(filled, PROBED_FILES), source.options.encoding)
-    boxes = [bool(BOX.fullmatch(line)) for text in texts for line in text.splitlines() if line.strip()]
+    lines = readable_lines(islice(filled, PROBED_FILES), source.options.encoding)
+    boxes = [bool(BOX.fullmatch(line)) for line in lines]
     named = _find_name_file(source.path) is not None
     return 3 if any(boxes) and (named or all(boxes)) else 0
 
