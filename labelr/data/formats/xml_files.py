@@ -82,7 +82,8 @@ def read_voc(source: Source) -> LabelTable:
             labels = _read_objects(path, root)
         except LabelrError as error:
             if not source.options.skip_invalid:
-                raise LabelrError(error.message, f"{error.hint}, or leave it out with `--skip-invalid`") from error
+                others = f"{error.hint}, or " if error.hint else ""
+                raise LabelrError(error.message, f"{others}leave it out with `--skip-invalid`") from error
             invalid[stem] = error.message
             continue
         named = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/"))
