@@ -151,7 +151,7 @@ def test_images_leave_the_device_before_micro_batches_shrink(
     assert caplog.messages == [
         f"memory ran out: the images are not kept on the {device} device, but copied there for each step"
     ]
-    assert trainer.batcher.size == trainer.images.batch_size
+    assert trainer.gradients.batcher.size == trainer.images.batch_size
 
 
 @on_cuda

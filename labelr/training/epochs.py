@@ -287,7 +287,7 @@ class EpochLoop:
 
     def _reached_config(self) -> dict[str, Any]:
         """The settings, with the micro-batch that memory allowed."""
-        return {**self._info.config, "micro_batch": self.trainer.micro_batch}
+        return {**self._info.config, "micro_batch": self.trainer.gradients.micro_batch}
 
     def _write_data_files(self, info: ModelInfo) -> None:
         """Writes the settings and data of the model before the model itself, so that none is without them."""

@@ -35,9 +35,8 @@ from labelr.scoring.results import describe_scores, headline, read_metrics
 from labelr.training.epochs import train
 from labelr.training.finalize import compare_with_earlier, finalize, replaced_model
 from labelr.training.folds import cross_validate, finalize_folds
-from labelr.training.follower import follow
+from labelr.training.follower import follow, opened, torchrun_devices
 from labelr.training.history import EpochRow, check_event_log, read_history
-from labelr.training.launch import opened, torchrun_devices
 from labelr.training.record import RECORD_FILE, RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
 
