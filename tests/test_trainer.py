@@ -108,10 +108,7 @@ def test_batchnorm_statistics_are_the_mean_of_those_of_the_parts(shapes: Path) -
     norms = [module for module in trainer.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for own, *parts in zip(
         norms,
-        *(
-            [m for m in replica.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-            for replica in trainer.gradients.replicas
-        ),
+        *([m for m in replica.modules() if isinstance(m, torch.nn.BatchNorm2d)] for replica in replicas),
         strict=True,
     ):
         assert len(parts) == 2

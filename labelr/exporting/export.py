@@ -24,9 +24,8 @@ from labelr.errors import LabelrError, pluralize, preview
 from labelr.exporting.graph import build_program
 from labelr.exporting.quantize import quantize
 from labelr.model import store
-from labelr.model.engine import OnnxModel
+from labelr.model.engine import MAX_BYTES, OnnxInfo, OnnxModel, Precision, with_metadata
 from labelr.model.network import count_parameters
-from labelr.model.onnx_file import MAX_BYTES, OnnxInfo, Precision, with_metadata
 from labelr.model.predict import Model
 from labelr.model.predictor import Predictor
 from labelr.progress import Track, untracked

@@ -50,8 +50,10 @@ def verify(path: Path) -> str:
     if path.is_file():
         with files.writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="labelr-") as name:
             return _unpack(path, Path(name, "model"))[1]
+    from labelr.model.predict import read_network  # which imports torch
+
     info = store.check(path)
-    tensors = len(store.read_network(path, info).state_dict())
+    tensors = len(read_network(path, info).state_dict())
     if (path / METRICS_FILE).exists():
         serialization.read_json(path / METRICS_FILE, dict[str, Any], DAMAGED_HINT)
     if (path / SPLITS_FILE).exists():

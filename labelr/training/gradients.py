@@ -21,8 +21,7 @@ from labelr.fields import SettingError
 from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory
 from labelr.model.info import ModelInfo
 from labelr.model.network import Network, count_parameters
-from labelr.model.predict import normalise
-from labelr.model.store import build_network
+from labelr.model.predict import build_network, normalise
 from labelr.training.batches import Batch, TrainImages
 from labelr.training.distributed import ALONE, Group
 from labelr.training.optim import layer_depths
