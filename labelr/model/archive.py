@@ -206,7 +206,7 @@ def _unpack(path: Path, folder: Path) -> tuple[str, str]:
         LabelrError: If it cannot be read or is not right, with messages on the archive.
     """
     try:
-        with files.reading(path, ARCHIVE_HINT), files.open_regular(path) as file, _zip_errors():
+        with files.reading(path, ARCHIVE_HINT), files.open_regular(path) as file, zip_errors():
             _check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 name = _extract(archive, folder)
@@ -219,7 +219,7 @@ def _unpack(path: Path, folder: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _zip_errors() -> Iterator[None]:
+def zip_errors() -> Iterator[None]:
     """Turns whatever reading a zip file raises into a ValueError."""
     try:
         yield

@@ -158,7 +158,7 @@ class ResidualNetwork(Network):
         super().__init__()
         refined = stem == "deep"
         channels = [scale_channels(base, width) for base in (64, 128, 256, 512)]
-        self.stem = _deep_stem(channels[0]) if refined else _classic_stem(channels[0])
+        self.stem = _stem(channels[0], deep=refined)
         self.stages = nn.Sequential()
         previous = channels[0]
         for depth, current in enumerate(channels):
@@ -206,17 +206,10 @@ def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int, stride: in
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
 
 
-def _classic_stem(channels: int) -> nn.Sequential:
-    return nn.Sequential(*_conv_norm_relu(3, channels, 7, 2), nn.MaxPool2d(3, 2, 1))
-
-
-def _deep_stem(channels: int) -> nn.Sequential:
+def _stem(channels: int, *, deep: bool) -> nn.Sequential:
     half = channels // 2
-    layers = [
-        *_conv_norm_relu(3, half, 3, 2),
-        *_conv_norm_relu(half, half, 3, 1),
-        *_conv_norm_relu(half, channels, 3, 1),
-    ]
+    sizes = [(3, half, 3, 2), (half, half, 3, 1), (half, channels, 3, 1)] if deep else [(3, channels, 7, 2)]
+    layers = [layer for size in sizes for layer in _conv_norm_relu(*size)]
     return nn.Sequential(*layers, nn.MaxPool2d(3, 2, 1))
 
 
@@ -255,9 +248,14 @@ class RandomInitSkipped(TorchFunctionMode):
         return func(*args, **given)
 
 
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a network that are not frozen, in order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 def count_parameters(network: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """The number of parameters that are not frozen."""
+    return sum(parameter.numel() for parameter in trained_parameters(network))
 
 
 # --- EfficientNet-Lite -----------------------------------------------------------------------------------------------
@@ -270,25 +268,16 @@ LITE_STEM, LITE_FEATURES = 32, 1280
 LITE_EPS = 1e-3
 
 
-class LiteStage(NamedTuple):
-    """A row of the table of EfficientNet-B0, from which all variants are scaled."""
-
-    expansion: int
-    kernel: int
-    stride: int
-    channels: int
-    blocks: int
-
-
 LITE_STAGES = (
-    LiteStage(1, 3, 1, 16, 1),
-    LiteStage(6, 3, 2, 24, 2),
-    LiteStage(6, 5, 2, 40, 2),
-    LiteStage(6, 3, 2, 80, 3),
-    LiteStage(6, 5, 1, 112, 3),
-    LiteStage(6, 5, 2, 192, 4),
-    LiteStage(6, 3, 1, 320, 1),
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
 )
+"""The table of EfficientNet-B0, from which all variants are scaled: expansion, kernel, stride, channels and blocks."""
 
 
 class Variant(NamedTuple):
@@ -333,11 +322,11 @@ class SamePadConv2d(nn.Conv2d):
 class InvertedResidual(nn.Module):
     """An expansion, a depthwise convolution and a linear projection, beside a skip connection where shapes allow it."""
 
-    def __init__(self, in_channels: int, stage: LiteStage, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
-        hidden = in_channels * stage.expansion
-        expand = _lite_convolution(in_channels, hidden, 1) if stage.expansion > 1 else []
-        depthwise = _lite_convolution(hidden, hidden, stage.kernel, stride, groups=hidden)
+        hidden = in_channels * expansion
+        expand = _lite_convolution(in_channels, hidden, 1) if expansion > 1 else []
+        depthwise = _lite_convolution(hidden, hidden, kernel, stride, groups=hidden)
         self.layers = nn.Sequential(*expand, *depthwise, *_lite_convolution(hidden, out_channels, 1)[:2])
         self.has_skip = stride == 1 and in_channels == out_channels
 
@@ -353,11 +342,11 @@ def make_efficientnet_lite(number: int) -> nn.Sequential:
     variant = VARIANTS[number]
     layers = _lite_convolution(3, LITE_STEM, 3, 2)
     channels = LITE_STEM
-    for position, stage in enumerate(LITE_STAGES):
+    for position, (expansion, kernel, stride, base, blocks) in enumerate(LITE_STAGES):
         at_an_end = position in (0, len(LITE_STAGES) - 1)
-        out_channels = _lite_channels(stage.channels, variant.width)
-        for block in range(stage.blocks if at_an_end else math.ceil(stage.blocks * variant.depth)):
-            layers.append(InvertedResidual(channels, stage, out_channels, stage.stride if block == 0 else 1))
+        out_channels = _lite_channels(base, variant.width)
+        for block in range(blocks if at_an_end else math.ceil(blocks * variant.depth)):
+            layers.append(InvertedResidual(channels, out_channels, expansion, kernel, stride if block == 0 else 1))
             channels = out_channels
     return nn.Sequential(*layers, *_lite_convolution(channels, LITE_FEATURES, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 

@@ -177,11 +177,8 @@ def resolve_model(model: "str | Path | Model | None", options: MachineOptions | 
     if model is None:
         log.info("using the %s model: %s", "newest" if pinned_model() is None else "default", loaded.summary)
     if not loaded.info.complete:
-        log.warning(
-            "the training of %s was stopped: this is its epoch %d, without calibration and thresholds",
-            loaded.name,
-            loaded.info.best_epoch,
-        )
+        stopped = "the training of %s was stopped: this is its epoch %d, without calibration and thresholds"
+        log.warning(stopped, loaded.name, loaded.info.best_epoch)
     return loaded
 
 

@@ -58,11 +58,7 @@ def torchrun_devices(config: TrainConfig) -> TrainConfig:
 def opened(config: TrainConfig, runtime: Runtime, folder: Path, *, is_needed: bool = True) -> Iterator[Group]:
     """The processes that train with this one, which is process 0: those of torchrun, or as many as the settings say.
 
-    Args:
-        config: The settings.
-        runtime: Where this process computes.
-        folder: The directory of the run.
-        is_needed: Whether anything is trained at all.
+    `folder` is the directory of the run, and `is_needed` says whether anything is trained at all.
 
     Raises:
         LabelrError: If there are too few devices, or a process cannot be started.
@@ -147,13 +143,7 @@ def send_job(
 ) -> None:
     """Sends the other processes what they need to train: settings, image files, which they open themselves, targets.
 
-    Args:
-        group: The processes.
-        dataset: The training images.
-        images: The same, as they are trained on.
-        info: The model.
-        config: The settings.
-        runtime: Where this process computes.
+    `dataset` and `images` are both the training images, and `runtime` is where this process computes.
     """
     if group.size == 1:
         return
@@ -233,10 +223,7 @@ class Follower:
 
 
 def follow(*, is_watched: bool = False) -> Path:
-    """Helps process 0 until it has finished; the directory of its model.
-
-    Args:
-        is_watched: Whether another thread watches the end of process 0.
+    """Helps process 0, whose end another thread may watch, until it has finished; the directory of its model.
 
     Raises:
         LabelrError: If process 0 has failed, or this one fails, which process 0 is told.

@@ -20,7 +20,7 @@ from labelr.errors import LabelrError, first_line, pluralize
 from labelr.fields import SettingError
 from labelr.model.device import MicroBatcher, Runtime, ThreadPool, is_out_of_memory
 from labelr.model.info import ModelInfo
-from labelr.model.network import Network, count_parameters
+from labelr.model.network import Network, count_parameters, trained_parameters
 from labelr.model.predict import build_network, normalise
 from labelr.training.batches import Batch, TrainImages
 from labelr.training.distributed import ALONE, Group
@@ -287,9 +287,6 @@ class SeededDropout(TorchFunctionMode):
     """Has dropout and stochastic depth draw from a seed of their own instead of from torch's global generator.
 
     Otherwise they would depend on the order in which threads get to it.
-
-    Args:
-        generator: Source of the seeds.
     """
 
     _lock = Lock()
@@ -308,11 +305,6 @@ class SeededDropout(TorchFunctionMode):
         with self._lock:
             torch.manual_seed(seed)
             return func(*args, **kwargs or {})
-
-
-def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a network that are not frozen, in order."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def masked_bce(logits: Tensor, targets: Tensor, num_cells: int | None = None) -> Tensor:

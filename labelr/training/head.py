@@ -97,16 +97,8 @@ def train_head(
 ) -> float:
     """Trains the last layer of a network on the features that its other layers compute; see `fit_head`.
 
-    Args:
-        network: The network, whose last layer is replaced.
-        images: The training images.
-        val_pixels: The validation images, which the L2 penalty is chosen on.
-        val_targets: Their targets, shape ``(M, L)``.
-        preprocessing: How an image becomes the network's input.
-        runtime: Where to compute.
-        name: Identifies the network's weights in the cache of features.
-        cache_limit: Disk space of the cache, in GB.
-        track: Shows the progress.
+    The L2 penalty is chosen on the validation images, whose targets have shape ``(M, L)``. For the other arguments see
+    `compute_features`.
 
     Returns:
         The mean training loss, over all views of the images.

@@ -87,7 +87,7 @@ class Trainer:
 
     def lr_at(self, progress: float) -> float:
         """The learning rate at one point of the run."""
-        return cast("float", self.config.lr) * one_cycle(progress).lr
+        return cast("float", self.config.lr) * one_cycle(progress)[0]
 
     def size_at(self, progress: float) -> int:
         """The image size at one point of the run."""
@@ -217,11 +217,11 @@ class Trainer:
         return loss
 
     def _update_schedule(self) -> None:
-        cycle = one_cycle(self.progress)
+        lr, momentum = one_cycle(self.progress)
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = cast("float", self.config.lr) * cycle.lr * group["lr_scale"]
+            group["lr"] = cast("float", self.config.lr) * lr * group["lr_scale"]
             if "betas" in group:
-                group["betas"] = (cycle.momentum, group["betas"][1])
+                group["betas"] = (momentum, group["betas"][1])
 
     def _average(self, averaged: list[Tensor], current: list[Tensor]) -> None:
         """An exponential moving average with less decay at first, so that short runs forget the initial weights."""
@@ -236,9 +236,7 @@ class Trainer:
 class AveragedNetwork(AveragedModel):
     """A network with averaged weights and buffers, beside the one that is trained.
 
-    Args:
-        network: The network in training.
-        average: Updates averaged tensors, which are its first argument, by those of the network; all of one type.
+    `average` updates averaged tensors, which are its first argument, by those of the network; all of one type.
     """
 
     def __init__(self, network: nn.Module, average: Callable[[list[Tensor], list[Tensor]], None]) -> None:
