@@ -18,7 +18,7 @@ from labelr.data.splits import write_splits
 from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, decide
-from labelr.model.info import ModelInfo, Pretraining
+from labelr.model.info import ModelInfo
 from labelr.model.predict import make_batcher, optimize_for_inference, predict_probs
 from labelr.model.predictor import BATCH_SIZE, Probs
 from labelr.model.pretrained import describe_start, load_start
@@ -211,32 +211,17 @@ class EpochLoop:
         """
         trainer = self.trainer
         self._start = time.perf_counter() - self._seconds
-        lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
-        if trainer.epoch == 1 and self._run.config.is_pretrained:  # trains only the last layer
-            lr, image_size, layers = 0.0, self._info.preprocessing.image_size, 1
-            num_images, train_loss = len(trainer.images.pixels), self._train_head()
-        else:
-            layers = sum(weight.requires_grad and weight.ndim > 1 for weight in trainer.network.parameters())
-            train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
-            num_images = len(trainer.losses) * trainer.images.batch_size
-        train_seconds = time.perf_counter() - self._start
-        scores = validation_scores(self._predict_val(), self._val_targets)
-        seconds = time.perf_counter() - self._start
+        row, validation_seconds = self._train_and_validate()
         report_seconds = REPORT_SECONDS if self._run.config.report else 0
         # Four validations: of the next epoch, for the thresholds, of the test split, and a margin.
-        trainer.budget.reserved = 4 * (seconds - train_seconds) + 1 + report_seconds
-        row = EpochRow(
-            epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
-            images_per_second=num_images / train_seconds, waited_seconds=trainer.waited_seconds, image_size=image_size,
-            trained_layers=layers,
-        )  # fmt: skip
+        trainer.budget.reserved = 4 * validation_seconds + 1 + report_seconds
         self.history.append(row)
         if row is self.best:
             self._best_created = datetime.now(UTC).isoformat(timespec="milliseconds")
         trainer.end_epoch()
         if row.is_head:
             trainer.budget.start = time.monotonic()  # of the schedule, which is of the other epochs
-            per_image = (seconds - train_seconds) / max(1, len(self._val_pixels))
+            per_image = validation_seconds / max(1, len(self._val_pixels))
             self._step_seconds = TRAINING_COST * per_image * trainer.images.batch_size
         self._save_checkpoint(seconds=0.0)
         log.info("%s", row.line(self._run.config.epochs))
@@ -245,15 +230,30 @@ class EpochLoop:
         self._write_history()
         return row
 
-    def _train_head(self) -> float:
-        pretraining = cast("Pretraining", self._info.pretraining)
-        loss = train_head(
-            self.trainer.network, self.trainer.images, self._val_pixels, self._val_targets, self._info.preprocessing,
-            self._run.runtime, name=f"{pretraining.backbone or 'labelr'}-{pretraining.sha256[:12]}",
-            cache_limit=self._run.config.cache_limit, track=self._run.track,
+    def _train_and_validate(self) -> tuple[EpochRow, float]:
+        """The measurements of the current epoch, and the seconds that validation took."""
+        trainer = self.trainer
+        lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
+        if trainer.epoch == 1 and self._run.config.is_pretrained:  # trains only the last layer
+            lr, image_size, layers = 0.0, self._info.preprocessing.image_size, 1
+            num_images = len(trainer.images.pixels)
+            train_loss = train_head(
+                trainer.network, trainer.images, self._val_pixels, self._val_targets, self._info, self._run
+            )
+            trainer.reset_average()
+        else:
+            layers = sum(weight.ndim > 1 for weight in trainer.gradients.parameters)
+            train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
+            num_images = len(trainer.losses) * trainer.images.batch_size
+        train_seconds = time.perf_counter() - self._start
+        scores = validation_scores(self._predict_val(), self._val_targets)
+        seconds = time.perf_counter() - self._start
+        row = EpochRow(
+            epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
+            images_per_second=num_images / train_seconds, waited_seconds=trainer.waited_seconds, image_size=image_size,
+            trained_layers=layers,
         )  # fmt: skip
-        self.trainer.reset_average()
-        return loss
+        return row, seconds - train_seconds
 
     def _predict_val(self) -> Probs:
         """The uncalibrated probabilities of the averaged network on the validation split."""

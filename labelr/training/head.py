@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from labelr.data.label_table import Targets
 from labelr.data.pixels import PixelSet
 from labelr.errors import LabelrError
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime, ThreadPool, one_thread_per_operation
-from labelr.model.info import Preprocessing
+from labelr.model.info import ModelInfo, Preprocessing, Pretraining
 from labelr.model.network import Head, Network
 from labelr.model.predict import normalise, optimize_for_inference
 from labelr.model.predictor import micro_batch_size
 from labelr.progress import Track, untracked
 from labelr.scoring.metrics import bce
 from labelr.training.batches import TrainImages
+from labelr.training.run import Run
 
 REGULARISATIONS = tuple(10.0**exponent for exponent in np.arange(0.5, -4.1, -0.5))
 """The weights of the L2 penalty to choose from, strongest first."""
@@ -84,33 +85,27 @@ class HeadFit:
 
 
 def train_head(
-    network: Network,
-    images: TrainImages,
-    val_pixels: PixelSet,
-    val_targets: Targets,
-    preprocessing: Preprocessing,
-    runtime: Runtime,
-    *,
-    name: str,
-    cache_limit: float,
-    track: Track = untracked,
+    network: Network, images: TrainImages, val_pixels: PixelSet, val_targets: Targets, info: ModelInfo, run: Run
 ) -> float:
-    """Trains the last layer of a network on the features that its other layers compute; see `fit_head`.
+    """Trains the last layer of a pretrained network on the features that its other layers compute; see `fit_head`.
 
-    The L2 penalty is chosen on the validation images, whose targets have shape ``(M, L)``. For the other arguments see
-    `compute_features`.
+    The L2 penalty is chosen on the validation images, whose targets have shape ``(M, L)``.
 
     Returns:
         The mean training loss, over all views of the images.
     """
+    preprocessing, pretraining = info.preprocessing, cast("Pretraining", info.pretraining)
+    name = f"{pretraining.backbone or 'labelr'}-{pretraining.sha256[:12]}"
     train, val = (
-        compute_features(network, pixels, preprocessing, runtime, name=name, cache_limit=cache_limit, track=track)
+        compute_features(
+            network, pixels, preprocessing, run.runtime, name=name, cache_limit=run.config.cache_limit, track=run.track
+        )
         for pixels in (images.pixels, val_pixels)
     )
     num_predicted = 2 if preprocessing.flip_averaging else 1  # views that prediction averages over
     with one_thread_per_operation():
-        pool, val = ThreadPool(runtime.threads), val[:, :num_predicted]
-        fit = fit_head(network.head, train, images.targets.numpy(), val, val_targets, pool, track=track)
+        pool, val = ThreadPool(run.runtime.threads), val[:, :num_predicted]
+        fit = fit_head(network.head, train, images.targets.numpy(), val, val_targets, pool, track=run.track)
     fit.copy_to(network.head)
     return fit.train_loss
 
