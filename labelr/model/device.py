@@ -290,10 +290,8 @@ class MicroBatcher:
     def run(self, work: Callable[[int], T]) -> T:
         """The result of `work`, which is repeated with half the size for as long as memory runs out.
 
-        Several threads may call it: what one of them finds out applies to all.
-
-        Args:
-            work: Takes the largest number of images that may be in use at a time; it must be repeatable.
+        Several threads may call it: what one of them finds out applies to all. `work` takes the largest number of
+        images that may be in use at a time; it must be repeatable.
 
         Raises:
             LabelrError: If memory does not suffice for `minimum` images.

@@ -138,8 +138,7 @@ class OnnxModel(Predictor):
         Raises:
             LabelrError: If onnxruntime is not installed, or the file cannot be used.
         """
-        info, content = OnnxInfo.read(path)
-        return cls.of(info, content, path, options)
+        return cls.of(*OnnxInfo.read(path), path, options)
 
     @classmethod
     def of(cls, info: OnnxInfo, content: bytes, path: Path, options: MachineOptions) -> Self:

@@ -58,16 +58,10 @@ log = logging.getLogger(__name__)
 
 
 class FlatTensor:
-    """Tensors in one piece of memory, which is sent at once.
+    """Tensors in one piece of memory, which is sent at once, in float32 and on the device of given tensors.
 
-    Args:
-        tensors: Whose shapes, strides and device it has; its own type is float32.
-        extra: The number of further elements.
-
-    Attributes:
-        data: All elements, one-dimensional.
-        views: Like the tensors.
-        tail: The further elements.
+    `data` has all elements, one-dimensional; `views` have the shapes and strides of the tensors; `tail` has `extra`
+    further elements.
     """
 
     def __init__(self, tensors: Sequence[Tensor], extra: int = 0) -> None:
@@ -85,11 +79,6 @@ class Group:
         store: Where they meet; None for a process alone.
         is_gpu: Whether GPUs compute.
         processes: Those that this one has started, by rank.
-
-    Attributes:
-        rank: The number of this process.
-        size: The number of processes.
-        is_watched: Whether another thread of this process watches the end of process 0.
     """
 
     def __init__(
@@ -99,7 +88,7 @@ class Group:
         self.place, self.rank, self.size = place, place.rank, place.size
         self.store = cast("Store", store)  # a process alone never uses it
         self.is_gpu = is_gpu
-        self.is_watched = False
+        self.is_watched = False  # whether another thread of this process watches the end of process 0
         self.processes = dict(processes or {})
         self._lock = threading.Lock()
         self._orders = 0

@@ -260,16 +260,9 @@ def compute_features(
     cache_limit: float,
     track: Track = untracked,
 ) -> Features:
-    """What the last layer of a network sees of each image, shape ``(N, V, F)``.
+    """What the last layer of a network, which is not used, sees of each of N images, shape ``(N, V, F)``.
 
-    Args:
-        network: The network; its last layer is not used.
-        pixels: N images.
-        preprocessing: How an image becomes the network's input.
-        runtime: Where to compute.
-        name: Identifies the weights of the network in the cache.
-        cache_limit: Disk space of the cache, in GB; 0 disables it.
-        track: Shows the progress.
+    `name` identifies the weights of the network in the cache, whose disk space is `cache_limit` GB; 0 disables it.
     """
     views = choose_views(preprocessing, len(pixels))
     shape = (len(views), network.head.linear.in_features)

@@ -284,11 +284,11 @@ def earlier_folder(study: Study, settings: Mapping[str, Any]) -> Path | None:
     folder = store.models_folder() / Path(earlier["path"]).name
     if str(folder) != earlier["path"] or earlier["settings"] != settings:
         return None
-    if folder.exists():
-        return folder if not folder.is_symlink() and own_record(study, folder) is not None else None
-    for path in store.folders_with(RECORD_FILE, RUN_FILE):
+    for path in [folder] if folder.exists() else store.folders_with(RECORD_FILE, RUN_FILE):
         record = None if path.is_symlink() else own_record(study, path)
-        if record is not None and not record.setting_differences(TrainConfig.of(settings), epochs_may_grow=False):
+        if record is None:
+            continue
+        if path == folder or not record.setting_differences(TrainConfig.of(settings), epochs_may_grow=False):
             return path
     return None
 
