@@ -28,7 +28,7 @@ from labelr.model import store
 from labelr.model.archive import export_archive, import_archive, verify
 from labelr.model.calibration import UNCALIBRATED
 from labelr.model.info import Architecture, ModelInfo, Preprocessing, Pretraining
-from labelr.model.predict import Model
+from labelr.model.predict import Model, build_network
 
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 import archive_mutations
@@ -186,7 +186,7 @@ def test_model_with_a_backbone_has_all_its_weights_in_the_archive(home: Path, tm
             sha256="0" * 64,
         ),
     )  # fmt: skip
-    network, folder = store.build_network(info), home / "models" / "dogs"
+    network, folder = build_network(info), home / "models" / "dogs"
     folder.mkdir(parents=True)
     store.save(folder, network, info)
     imported = import_archive(export_archive("dogs", tmp_path / "dogs.zip"))

@@ -12,7 +12,7 @@ from conftest import TINY, Cli
 import labelr
 from labelr.errors import LabelrError
 from labelr.model import store
-from labelr.model.predict import Model
+from labelr.model.predict import Model, build_network
 from labelr.scoring.compare import Comparison
 from labelr.scoring.results import Evaluation
 
@@ -21,7 +21,7 @@ from labelr.scoring.results import Evaluation
 def other(trained: Model, home: Path) -> Path:
     """A model with the labels in another order, thresholds and weights of its own, and the same splits."""
     folder = Path(shutil.copytree(trained.path, home / "models" / "other"))
-    network = store.build_network(trained.info)
+    network = build_network(trained.info)
     labels = ("triangle", "horizontal_stripes", "disc")
     store.save(folder, network, replace(trained.info, labels=labels, thresholds=(0.2, 0.4, 0.6)))
     return folder

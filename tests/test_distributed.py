@@ -25,8 +25,7 @@ from labelr.model.predictor import available_cpus
 from labelr.ranks import Place
 from labelr.training.distributed import ALONE, Group
 from labelr.training.fit import fit
-from labelr.training.follower import Follower
-from labelr.training.launch import check_devices, torchrun_devices
+from labelr.training.follower import Follower, check_devices, torchrun_devices
 from labelr.tuning.space import Plan
 
 OPTIONS = [*tiny_options(batch_size=16, threads=4), "--micro-batch", "4"]
@@ -172,19 +171,19 @@ from labelr.training.distributed import Group
 from test_trainer import make_trainer
 
 rank, size, place, shapes = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
-trainer = make_trainer(shapes, 32, dropout=0.0, mixup=0.4)
-trainer.network.keeps_statistics = True
-trainer.network.train()
-trainer.group = Group(Place(rank, size), dist.HashStore() if size > 1 else None, is_gpu=True)
+gradients = make_trainer(shapes, 32, dropout=0.0, mixup=0.4).gradients
+gradients.network.keeps_statistics = True
+gradients.network.train()
+gradients.group = Group(Place(rank, size), dist.HashStore() if size > 1 else None, is_gpu=True)
 if size > 1:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{place}/store", rank=rank, world_size=size)
 losses = []
-trainer.batcher.size = 4
-for batch in trainer.start_epoch(1, 0):
-    losses.append(trainer.compute_gradients(batch, 32, 4))
+gradients.batcher.size = 4
+for batch in gradients.start_epoch(1, 0):
+    losses.append(gradients.compute(batch, 32, 4))
     with torch.no_grad():
-        for parameter in trainer.parameters if rank == 0 else ():
+        for parameter in gradients.parameters if rank == 0 else ():
             parameter -= 0.1 * parameter.grad
 if rank == 0:
     torch.save(torch.stack(losses), place / f"{size}.pt")

@@ -11,8 +11,7 @@ from torch import nn
 
 from labelr.data.images import read_pixels
 from labelr.model.backbones import LiteBackbone
-from labelr.model.efficientnet_lite import VARIANTS, SamePadConv2d, make_efficientnet_lite
-from labelr.model.network import count_parameters
+from labelr.model.network import VARIANTS, SamePadConv2d, count_parameters, make_efficientnet_lite
 
 CLASSIFIER = 1280 * 1000 + 1000
 IMAGENET = {"banana": 954, "lemon": 951, "orange": 950, "pineapple": 953}

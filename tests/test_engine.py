@@ -16,8 +16,7 @@ from labelr.config import MachineOptions
 from labelr.data.images import read_pixels
 from labelr.errors import LabelrError
 from labelr.model import store
-from labelr.model.engine import ONNX_FILE, OnnxModel
-from labelr.model.onnx_file import with_metadata
+from labelr.model.engine import ONNX_FILE, OnnxModel, with_metadata
 from labelr.model.predict import Model
 
 UNNEEDED = (

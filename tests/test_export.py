@@ -19,13 +19,11 @@ import labelr
 from labelr.config import MachineOptions
 from labelr.errors import LabelrError
 from labelr.exporting.program import build_program, quantize
-from labelr.model import store
 from labelr.model.calibration import Calibration
 from labelr.model.device import pick_runtime
-from labelr.model.engine import OnnxModel
+from labelr.model.engine import OnnxInfo, OnnxModel, with_metadata
 from labelr.model.info import Architecture
-from labelr.model.onnx_file import OnnxInfo, with_metadata
-from labelr.model.predict import Model
+from labelr.model.predict import Model, build_network
 from labelr.training.fit import fit
 
 
@@ -82,7 +80,7 @@ def test_backbones_can_be_exported(trained: Model, tmp_path: Path) -> None:
     info = replace(
         trained.info, architecture=backbone, preprocessing=replace(trained.info.preprocessing, image_size=64)
     )
-    assert largest_difference(replace(trained, info=info, module=store.build_network(info)), tmp_path) < 1e-4
+    assert largest_difference(replace(trained, info=info, module=build_network(info)), tmp_path) < 1e-4
 
 
 @pytest.mark.slow

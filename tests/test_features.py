@@ -12,11 +12,11 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.data.pixel_cache import describe
 from labelr.data.pixels import PixelSet
-from labelr.model import features as module
 from labelr.model.device import pick_runtime
-from labelr.model.features import VIEWS, compute_features
 from labelr.model.info import Preprocessing
 from labelr.model.network import Network, ResidualNetwork
+from labelr.training import head as module
+from labelr.training.head import VIEWS, compute_features
 
 SIZE = 40
 OPTIONS = ReadOptions()

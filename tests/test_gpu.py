@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.model.device import Runtime, set_tf32
-from labelr.model.features import compute_features
 from labelr.model.network import ResidualNetwork
 from labelr.model.predict import Model, make_batcher, optimize_for_inference, predict_probs
 from labelr.training.batches import DeviceImages, TrainImages
 from labelr.training.epochs import describe_model
+from labelr.training.head import compute_features
 from labelr.training.optim import Budget, Muon
 from labelr.training.trainer import AveragedNetwork, Trainer
 
@@ -151,7 +151,7 @@ def test_images_leave_the_device_before_micro_batches_shrink(
     assert caplog.messages == [
         f"memory ran out: the images are not kept on the {device} device, but copied there for each step"
     ]
-    assert trainer.batcher.size == trainer.images.batch_size
+    assert trainer.gradients.batcher.size == trainer.images.batch_size
 
 
 @on_cuda
@@ -246,12 +246,12 @@ def test_averaged_network_is_that_of_torch() -> None:
 def test_scale_of_fp16_survives_a_resumed_run(shapes: Path, device: str) -> None:
     stopped = make_trainer(shapes, accelerator(device, "fp16"))
     stopped.run_epoch()
-    stopped.scaler.update(2.0**7)  # as if gradients had overflowed
+    stopped.gradients.scaler.update(2.0**7)  # as if gradients had overflowed
     stopped.end_epoch()
     resumed = make_trainer(shapes, accelerator(device, "fp16"))
     resumed.restore(copy.deepcopy(stopped.state()))
-    assert resumed.scaler.state_dict() == stopped.scaler.state_dict()
-    assert resumed.scaler.get_scale() == 2.0**7
+    assert resumed.gradients.scaler.state_dict() == stopped.gradients.scaler.state_dict()
+    assert resumed.gradients.scaler.get_scale() == 2.0**7
     assert resumed.run_epoch() == pytest.approx(stopped.run_epoch(), abs=1e-3)
 
 

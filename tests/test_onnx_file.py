@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from programs import make_program, make_proto
 
 from labelr.errors import LabelrError
+from labelr.model.engine import FORMAT, OnnxInfo, with_metadata
 from labelr.model.info import ModelInfo
-from labelr.model.onnx_file import FORMAT, OnnxInfo, with_metadata
 from labelr.model.predict import Model
 
 

@@ -140,9 +140,9 @@ def test_one_cycle_is_that_of_torch() -> None:
     theirs = OneCycleLR(optimizer, 1.0, total_steps=401, pct_start=0.25025, base_momentum=0.85, max_momentum=0.95)
     for step in range(401):
         group = optimizer.param_groups[0]
-        ours = one_cycle(step / 400)
-        assert ours.lr == pytest.approx(group["lr"], abs=0.006)
-        assert ours.momentum == pytest.approx(group["betas"][0], abs=0.001)
+        lr, momentum = one_cycle(step / 400)
+        assert lr == pytest.approx(group["lr"], abs=0.006)
+        assert momentum == pytest.approx(group["betas"][0], abs=0.001)
         optimizer.step()
         if step < 400:
             theirs.step()

@@ -19,7 +19,7 @@ from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.network import BackboneNetwork
-from labelr.model.predict import Model
+from labelr.model.predict import Model, build_network
 from labelr.training.fit import FitResult, fit
 from labelr.training.optim import layer_depths
 
@@ -221,7 +221,7 @@ def test_rows_of_common_labels_are_copied(tuned: Model) -> None:
     architecture, preprocessing = describe_start(config)
     labels = ("new", *reversed(tuned.labels))
     info = store.load_info(tuned.path)
-    network = store.build_network(
+    network = build_network(
         replace(info, labels=labels, thresholds=(0.5,) * 4, preprocessing=preprocessing, architecture=architecture)
     )
     load_start(network, labels, config, runtime)

@@ -17,7 +17,7 @@ from labelr.errors import LabelrError
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
-from labelr.model.predict import Model
+from labelr.model.predict import Model, build_network
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_digest_without_a_value_range_is_that_from_before_there_was_one() -> Non
 
 
 def test_saving_again_replaces_weights_and_leaves_one_file(trained: Model, copy: Path) -> None:
-    network = store.build_network(trained.info)
+    network = build_network(trained.info)
     saved = store.save(copy, network, trained.info)
     assert [path.name for path in copy.glob("weights-*")] == [saved.weights["file"]]
     assert saved.weights != trained.info.weights
@@ -120,7 +120,7 @@ def test_network_is_not_built_for_labels_that_the_weights_lack(copy: Path) -> No
 def test_weights_that_are_not_finite_or_divide_by_zero_are_refused(
     trained: Model, copy: Path, name: str, value: float
 ) -> None:
-    network = store.build_network(trained.info)
+    network = build_network(trained.info)
     with torch.no_grad():
         network.state_dict()[name].view(-1)[0] = value
     store.save(copy, network, trained.info)

@@ -16,8 +16,9 @@ from labelr.model.device import Runtime, ThreadPool
 from labelr.scoring.metrics import bce
 from labelr.training.batches import TrainImages
 from labelr.training.epochs import describe_model
+from labelr.training.gradients import SeededDropout, masked_bce
 from labelr.training.optim import Budget
-from labelr.training.trainer import SeededDropout, Trainer, masked_bce
+from labelr.training.trainer import Trainer
 
 
 def make_trainer(shapes: Path, image_size: int, precision: str = "fp32", threads: int = 1, **settings: Any) -> Trainer:
@@ -76,9 +77,9 @@ def test_weights_do_not_depend_on_the_number_of_threads(shapes: Path, precision:
 
 def test_weights_converted_once_a_step_train_as_those_that_autocast_converts(shapes: Path) -> None:
     converted, automatic = (make_trainer(shapes, 32, "bf16", micro_batch=3) for _ in range(2))
-    dtypes = {copy.dtype for copy in converted.low_precision_weights.values()}
+    dtypes = {copy.dtype for copy in converted.gradients.low_precision_weights.values()}
     assert dtypes == {torch.bfloat16}
-    automatic.low_precision_weights = {}
+    automatic.gradients.low_precision_weights = {}
     for trainer in (converted, automatic):
         trainer.run_epoch()
     assert torch.equal(torch.stack(converted.losses), torch.stack(automatic.losses))
@@ -94,8 +95,8 @@ def test_parts_of_a_batch_train_as_the_batch_does_where_batchnorm_keeps_its_stat
         trainer.network.train()
         batch = next(trainer.images.epoch(1))
         batch.targets[0, 0] = np.nan  # parts have different numbers of known cells
-        trainer.batcher.run(partial(trainer.compute_gradients, batch, trainer.size_at(0)))
-        gradients.append([cast("torch.Tensor", parameter.grad) for parameter in trainer.parameters])
+        trainer.gradients.batcher.run(partial(trainer.gradients.compute, batch, trainer.size_at(0)))
+        gradients.append([cast("torch.Tensor", parameter.grad) for parameter in trainer.gradients.parameters])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
 
@@ -103,11 +104,11 @@ def test_parts_of_a_batch_train_as_the_batch_does_where_batchnorm_keeps_its_stat
 def test_batchnorm_statistics_are_the_mean_of_those_of_the_parts(shapes: Path) -> None:
     trainer = make_trainer(shapes, 32, micro_batch=4)
     trainer.run_epoch()
-    batches = len(trainer.losses)
+    batches, replicas = len(trainer.losses), trainer.gradients.replicas
     norms = [module for module in trainer.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for own, *parts in zip(
         norms,
-        *([m for m in replica.modules() if isinstance(m, torch.nn.BatchNorm2d)] for replica in trainer.replicas),
+        *([m for m in replica.modules() if isinstance(m, torch.nn.BatchNorm2d)] for replica in replicas),
         strict=True,
     ):
         assert len(parts) == 2

@@ -26,11 +26,10 @@ from labelr.model.predict import Model
 from labelr.model.store import RUN_FILE
 from labelr.training.fit import fit
 from labelr.training.record import RECORD_FILE
-from labelr.tuning.refit import check_output, earlier_folder
 from labelr.tuning.space import Plan
 from labelr.tuning.study import Study, Target
 from labelr.tuning.trials import POINT, REASON, WORKER
-from labelr.tuning.tune import conclude, tune
+from labelr.tuning.tune import check_output, conclude, earlier_folder, tune
 
 GRID = ["--lr", "1e-3,4e-3", "--dropout", "0.2,0.5"]
 ONE_EPOCH = {**TINY, "epochs": 1}

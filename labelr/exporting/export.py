@@ -23,9 +23,8 @@ from labelr.data.walk import find_images
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.exporting.program import build_program, quantize
 from labelr.model import store
-from labelr.model.engine import OnnxModel
+from labelr.model.engine import MAX_BYTES, OnnxInfo, OnnxModel, Precision, with_metadata
 from labelr.model.network import count_parameters
-from labelr.model.onnx_file import MAX_BYTES, OnnxInfo, Precision, with_metadata
 from labelr.model.predict import Model
 from labelr.model.predictor import Predictor
 from labelr.progress import Track, untracked

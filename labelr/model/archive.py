@@ -50,8 +50,10 @@ def verify(path: Path) -> str:
     if path.is_file():
         with files.writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="labelr-") as name:
             return _unpack(path, Path(name, "model"))[1]
+    from labelr.model.predict import read_network  # which imports torch
+
     info = store.check(path)
-    tensors = len(store.read_network(path, info).state_dict())
+    tensors = len(read_network(path, info).state_dict())
     if (path / METRICS_FILE).exists():
         serialization.read_json(path / METRICS_FILE, dict[str, Any], DAMAGED_HINT)
     if (path / SPLITS_FILE).exists():
@@ -204,7 +206,7 @@ def _unpack(path: Path, folder: Path) -> tuple[str, str]:
         LabelrError: If it cannot be read or is not right, with messages on the archive.
     """
     try:
-        with files.reading(path, ARCHIVE_HINT), files.open_regular(path) as file, _zip_errors():
+        with files.reading(path, ARCHIVE_HINT), files.open_regular(path) as file, zip_errors():
             _check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 name = _extract(archive, folder)
@@ -217,7 +219,7 @@ def _unpack(path: Path, folder: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _zip_errors() -> Iterator[None]:
+def zip_errors() -> Iterator[None]:
     """Turns whatever reading a zip file raises into a ValueError."""
     try:
         yield

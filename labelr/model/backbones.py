@@ -15,8 +15,8 @@ from torch import nn
 from labelr import files
 from labelr.errors import LabelrError, first_line, preview, suggest
 from labelr.fields import SettingError, hint_of_search
-from labelr.model.efficientnet_lite import VARIANTS, make_efficientnet_lite
 from labelr.model.info import IMAGENET_MEAN, IMAGENET_STD, Channels
+from labelr.model.network import VARIANTS, make_efficientnet_lite
 from labelr.model.weight_files import State, read_weights
 
 if TYPE_CHECKING:

@@ -41,15 +41,8 @@ _MEMORY_ERRORS = (
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`, from ``malloc.h``."""
 _DEVICE_ERRORS = (
-    "cuda error",
-    "cuda driver",
-    "cuda gpus",
-    "nvml",
-    "cudnn error",
-    "cudnn_status",
-    "cublas_status",
-    "mps backend",
-)
+    "cuda error", "cuda driver", "cuda gpus", "nvml", "cudnn error", "cudnn_status", "cublas_status", "mps backend",
+)  # fmt: skip
 """Parts of lower-case messages of devices that are lost, broken, or used up by others."""
 
 _accelerator_lock = threading.RLock()
@@ -116,8 +109,7 @@ class Runtime:
         """The images that an accelerator predicts together: the same for each card of a kind."""
         if self.device.type != "cuda":
             return MIN_BATCH
-        multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
-        return batch_of(multiprocessors)
+        return batch_of(torch.cuda.get_device_properties(self.device).multi_processor_count)
 
     def autocast(self) -> AbstractContextManager[object]:
         """A mixed precision context; it does nothing in float32."""
@@ -298,10 +290,8 @@ class MicroBatcher:
     def run(self, work: Callable[[int], T]) -> T:
         """The result of `work`, which is repeated with half the size for as long as memory runs out.
 
-        Several threads may call it: what one of them finds out applies to all.
-
-        Args:
-            work: Takes the largest number of images that may be in use at a time; it must be repeatable.
+        Several threads may call it: what one of them finds out applies to all. `work` takes the largest number of
+        images that may be in use at a time; it must be repeatable.
 
         Raises:
             LabelrError: If memory does not suffice for `minimum` images.
@@ -323,12 +313,8 @@ class MicroBatcher:
         with self._lock:
             lowered, self._is_lowered = self._is_lowered, False
         if lowered:
-            log.warning(
-                "memory ran out in %s: continuing with %s at a time%s",
-                self.purpose,
-                pluralize(self.size, "image"),
-                self.consequence,
-            )
+            now = f"{pluralize(self.size, 'image')} at a time{self.consequence}"
+            log.warning("memory ran out in %s: continuing with %s", self.purpose, now)
         return result
 
     def _halve(self, size: int, reason: str) -> None:

@@ -162,6 +162,11 @@ class ModelInfo:
             info.validate()
         return info
 
+    def check_weights(self, sha256: str) -> None:
+        """Raises ValueError unless weights of this digest are the model's."""
+        if sha256 != self.weights["sha256"]:
+            raise ValueError("its digest is not the one in model.json")
+
     def validate(self) -> None:
         """Raises ValueError where values do not fit each other: the file may be edited, or come from anywhere."""
         architecture, weights = self.architecture, self.weights

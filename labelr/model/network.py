@@ -1,13 +1,15 @@
-"""Networks: images in, one logit per label out. The residual CNN, a pretrained backbone, and the head of both."""
+"""Networks: images in, one logit per label out. The residual CNN, pretrained backbones, and the head of both."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
@@ -156,7 +158,7 @@ class ResidualNetwork(Network):
         super().__init__()
         refined = stem == "deep"
         channels = [scale_channels(base, width) for base in (64, 128, 256, 512)]
-        self.stem = _deep_stem(channels[0]) if refined else _classic_stem(channels[0])
+        self.stem = _stem(channels[0], deep=refined)
         self.stages = nn.Sequential()
         previous = channels[0]
         for depth, current in enumerate(channels):
@@ -204,17 +206,10 @@ def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int, stride: in
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
 
 
-def _classic_stem(channels: int) -> nn.Sequential:
-    return nn.Sequential(*_conv_norm_relu(3, channels, 7, 2), nn.MaxPool2d(3, 2, 1))
-
-
-def _deep_stem(channels: int) -> nn.Sequential:
+def _stem(channels: int, *, deep: bool) -> nn.Sequential:
     half = channels // 2
-    layers = [
-        *_conv_norm_relu(3, half, 3, 2),
-        *_conv_norm_relu(half, half, 3, 1),
-        *_conv_norm_relu(half, channels, 3, 1),
-    ]
+    sizes = [(3, half, 3, 2), (half, half, 3, 1), (half, channels, 3, 1)] if deep else [(3, channels, 7, 2)]
+    layers = [layer for size in sizes for layer in _conv_norm_relu(*size)]
     return nn.Sequential(*layers, nn.MaxPool2d(3, 2, 1))
 
 
@@ -253,6 +248,118 @@ class RandomInitSkipped(TorchFunctionMode):
         return func(*args, **given)
 
 
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a network that are not frozen, in order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 def count_parameters(network: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    """The number of parameters that are not frozen."""
+    return sum(parameter.numel() for parameter in trained_parameters(network))
+
+
+# --- EfficientNet-Lite -----------------------------------------------------------------------------------------------
+#
+# Small networks that are fast without an accelerator, written from their table. These variants of EfficientNet (Tan and
+# Le 2019) have no squeeze-and-excitation, ReLU6 instead of swish, and a stem and last layers that are not scaled.
+
+LITE_STEM, LITE_FEATURES = 32, 1280
+"""The channels of the first and of the last convolution."""
+LITE_EPS = 1e-3
+
+
+LITE_STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+"""The table of EfficientNet-B0, from which all variants are scaled: expansion, kernel, stride, channels and blocks."""
+
+
+class Variant(NamedTuple):
+    """How one variant is scaled, and what its authors state of it.
+
+    Attributes:
+        width: Multiplier of the channel counts.
+        depth: Multiplier of the numbers of blocks.
+        image_size: The edge of the images that it was trained with, in pixels.
+        parameters: Their number with the classifier.
+        gigaflops: Work per image, in billions of multiplications.
+        accuracy: Top-1 accuracy on ImageNet, in percent.
+    """
+
+    width: float
+    depth: float
+    image_size: int
+    parameters: int
+    gigaflops: float
+    accuracy: float
+
+
+VARIANTS = {
+    0: Variant(1.0, 1.0, 224, 4_652_008, 0.407, 75.1),
+    1: Variant(1.0, 1.1, 240, 5_416_680, 0.631, 76.8),
+    2: Variant(1.1, 1.2, 260, 6_092_072, 0.899, 77.6),
+}
+
+
+class SamePadConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow does, where the weights were trained: with stride 2, more at the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The padded convolution of ``(N, C, H, W)``."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        height, width = (max(0, (-(-edge // stride) - 1) * stride + kernel - edge) for edge in input.shape[2:])
+        padding = (width // 2, width - width // 2, height // 2, height - height // 2)
+        padded: Tensor = self._conv_forward(F.pad(input, padding), self.weight, self.bias)
+        return padded
+
+
+class InvertedResidual(nn.Module):
+    """An expansion, a depthwise convolution and a linear projection, beside a skip connection where shapes allow it."""
+
+    def __init__(self, in_channels: int, out_channels: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        expand = _lite_convolution(in_channels, hidden, 1) if expansion > 1 else []
+        depthwise = _lite_convolution(hidden, hidden, kernel, stride, groups=hidden)
+        self.layers = nn.Sequential(*expand, *depthwise, *_lite_convolution(hidden, out_channels, 1)[:2])
+        self.has_skip = stride == 1 and in_channels == out_channels
+
+    def forward(self, features: Tensor) -> Tensor:  # (N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))
+        """The features of the next block."""
+        residual = self.layers(features)
+        result: Tensor = features + residual if self.has_skip else residual
+        return result
+
+
+def make_efficientnet_lite(number: int) -> nn.Sequential:
+    """EfficientNet-Lite0, 1 or 2 without its classifier: normalised images ``(N, 3, H, W)`` to ``(N, 1280)``."""
+    variant = VARIANTS[number]
+    layers = _lite_convolution(3, LITE_STEM, 3, 2)
+    channels = LITE_STEM
+    for position, (expansion, kernel, stride, base, blocks) in enumerate(LITE_STAGES):
+        at_an_end = position in (0, len(LITE_STAGES) - 1)
+        out_channels = _lite_channels(base, variant.width)
+        for block in range(blocks if at_an_end else math.ceil(blocks * variant.depth)):
+            layers.append(InvertedResidual(channels, out_channels, expansion, kernel, stride if block == 0 else 1))
+            channels = out_channels
+    return nn.Sequential(*layers, *_lite_convolution(channels, LITE_FEATURES, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def _lite_convolution(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, *, groups: int = 1
+) -> list[nn.Module]:
+    kind, padding = (nn.Conv2d, kernel // 2) if stride == 1 else (SamePadConv2d, 0)
+    conv = kind(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(out_channels, eps=LITE_EPS), nn.ReLU6(inplace=True)]
+
+
+def _lite_channels(channels: int, width: float) -> int:
+    """A channel count scaled to a multiple of 8, at most 10 % lower than exact."""
+    rounded = max(8, int(channels * width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels * width else rounded

@@ -1,9 +1,11 @@
-"""The one inference loop of torch, shared by training, scoring and tagging, and the `Model` that users work with."""
+"""The `Model` that users work with, its network, and the one inference loop of torch."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -11,13 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labelr import files
 from labelr.errors import pluralize
 from labelr.frames import as_html, text_index
+from labelr.model.backbones import find_backbone
 from labelr.model.calibration import UNCALIBRATED, Calibration, calibrate
 from labelr.model.device import PRECISIONS, MicroBatcher, Runtime, ThreadPool, one_thread_per_operation
-from labelr.model.info import Channels, Preprocessing
-from labelr.model.network import Network, fold_batchnorm
+from labelr.model.info import DAMAGED_HINT, Channels, ModelInfo, Preprocessing
+from labelr.model.network import BackboneNetwork, Network, RandomInitSkipped, ResidualNetwork, fold_batchnorm
 from labelr.model.predictor import Predictor, Probs, micro_batch_size
+from labelr.model.weight_files import check_like, parse_tensors, read_shapes
+
+OTHER_WEIGHTS = "it does not hold this model's weights"
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -157,3 +164,59 @@ class Model(Predictor):
         network, preprocessing = self.inference_network, self.info.preprocessing
         probs = predict_probs(network, batches, preprocessing, self.runtime, self.info.calibration, self._batcher)
         return np.concatenate([np.empty((0, len(self.labels)), np.float32), *probs])
+
+
+# --- networks of models -----------------------------------------------------------------------------------------------
+
+
+def build_network(info: ModelInfo) -> Network:
+    """A network of a model's architecture, with newly initialised weights.
+
+    Raises:
+        SettingError: If it has a backbone of a package that is not installed.
+    """
+    architecture, num_labels = info.architecture, len(info.labels)
+    if architecture.backbone is None:
+        stem, width = architecture.stem or "", architecture.width or 0
+        return ResidualNetwork(num_labels, stem=stem, width=width, dropout=architecture.dropout)
+    backbone = find_backbone(architecture.backbone)
+    body, in_features = backbone.build()
+    return BackboneNetwork(
+        body, in_features, num_labels, dropout=architecture.dropout, image_size=backbone.smallest_size
+    )
+
+
+def read_network(folder: Path, info: ModelInfo) -> Network:
+    """The network of a model, on the CPU.
+
+    Raises:
+        LabelrError: If the digest of its weights, or their names, shapes, types or values are not those of the network.
+    """
+    weights = folder / info.weights["file"]
+    with files.reading(weights, DAMAGED_HINT), files.open_regular(weights) as file:
+        shapes = read_shapes(file)
+        _check_shapes(shapes, info)
+        with RandomInitSkipped():
+            network = build_network(info)
+        if shapes != {name: list(tensor.shape) for name, tensor in network.state_dict().items()}:
+            raise ValueError(OTHER_WEIGHTS)
+        content = file.read()
+        info.check_weights(hashlib.sha256(content).hexdigest())
+        tensors = parse_tensors(content)
+        check_like(tensors, network.state_dict(), "weights")
+        network.load_state_dict(tensors)
+    return network
+
+
+def _check_shapes(found: Mapping[str, Sequence[int]], info: ModelInfo) -> None:
+    """Raises ValueError if a network, which takes the memory that its width and labels say, is not the one in a file.
+
+    Of a backbone only the head, since the memory of the backbone is limited by its name.
+    """
+    if found.get("head.linear.bias") != [len(info.labels)]:
+        raise ValueError(OTHER_WEIGHTS)
+    if info.architecture.backbone is None:
+        with RandomInitSkipped(), torch.device("meta"):  # which takes no memory
+            wanted = {name: list(tensor.shape) for name, tensor in build_network(info).state_dict().items()}
+        if found != wanted:
+            raise ValueError(OTHER_WEIGHTS)

@@ -88,7 +88,7 @@ def smallest_size(architecture: Architecture) -> int:
 
 
 def load_start(network: Network, labels: tuple[str, ...], config: TrainConfig, runtime: Runtime) -> Pretraining | None:
-    """Copies the weights that training starts from into a network of `store.build_network`; None if there are none.
+    """Copies the weights that training starts from into a network of `build_network`; None if there are none.
 
     The last layer gets the weights of another model of labelr for the labels that both have, and zeros for the others.
 

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from labelr.model.device import Runtime
-    from labelr.model.network import Network
     from labelr.model.predict import Model
 
 INFO_FILE = "model.json"
@@ -44,7 +43,6 @@ PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
 """A directory with one of these holds a model, or what is left of one."""
 MAX_NAME = 2**14
 """The most bytes in that file: paths are shorter."""
-OTHER_WEIGHTS = "it does not hold this model's weights"
 DEFAULT_HINT = (
     "choose another default with `labelr models default NAME`, or the newest with `labelr models default --unset`"
 )
@@ -123,27 +121,6 @@ def save_info(folder: Path, info: ModelInfo) -> None:
     files.write_atomically(folder / INFO_FILE, info.to_json())
 
 
-def build_network(info: ModelInfo) -> "Network":
-    """A network of a model's architecture, with newly initialised weights.
-
-    Raises:
-        SettingError: If it has a backbone of a package that is not installed.
-    """
-    from labelr.model.network import BackboneNetwork, ResidualNetwork
-
-    architecture, num_labels = info.architecture, len(info.labels)
-    if architecture.backbone is None:
-        stem, width = architecture.stem or "", architecture.width or 0
-        return ResidualNetwork(num_labels, stem=stem, width=width, dropout=architecture.dropout)
-    from labelr.model.backbones import find_backbone
-
-    backbone = find_backbone(architecture.backbone)
-    body, in_features = backbone.build()
-    return BackboneNetwork(
-        body, in_features, num_labels, dropout=architecture.dropout, image_size=backbone.smallest_size
-    )
-
-
 def load(
     model: str | Path | None = None,
     *,
@@ -174,59 +151,11 @@ def load_from(folder: Path, runtime: "Runtime") -> "Model":
     Raises:
         LabelrError: If there is none, or it is damaged.
     """
-    from labelr.model.predict import Model
+    from labelr.model.predict import Model, read_network
 
     info = check(folder)
     log.debug("loading the model in %s, created %s", folder, info.created)
     return Model(folder, info, runtime, runtime.place(read_network(folder, info)).eval())
-
-
-def read_network(folder: Path, info: ModelInfo) -> "Network":
-    """The network of a model, on the CPU.
-
-    Raises:
-        LabelrError: If the digest of its weights, or their names, shapes, types or values are not those of the network.
-    """
-    from labelr.model.network import RandomInitSkipped
-    from labelr.model.weight_files import check_like, parse_tensors, read_shapes
-
-    weights = folder / info.weights["file"]
-    with files.reading(weights, DAMAGED_HINT), files.open_regular(weights) as file:
-        shapes = read_shapes(file)
-        _check_shapes(shapes, info)
-        with RandomInitSkipped():
-            network = build_network(info)
-        if shapes != {name: list(tensor.shape) for name, tensor in network.state_dict().items()}:
-            raise ValueError(OTHER_WEIGHTS)
-        content = file.read()
-        _check_digest(hashlib.sha256(content).hexdigest(), info)
-        tensors = parse_tensors(content)
-        check_like(tensors, network.state_dict(), "weights")
-        network.load_state_dict(tensors)
-    return network
-
-
-def _check_shapes(found: Mapping[str, Sequence[int]], info: ModelInfo) -> None:
-    """Raises ValueError if a network, which takes the memory that its width and labels say, is not the one in a file.
-
-    Of a backbone only the head, since the memory of the backbone is limited by its name.
-    """
-    import torch
-
-    from labelr.model.network import RandomInitSkipped
-
-    if found.get("head.linear.bias") != [len(info.labels)]:
-        raise ValueError(OTHER_WEIGHTS)
-    if info.architecture.backbone is None:
-        with RandomInitSkipped(), torch.device("meta"):  # which takes no memory
-            wanted = {name: list(tensor.shape) for name, tensor in build_network(info).state_dict().items()}
-        if found != wanted:
-            raise ValueError(OTHER_WEIGHTS)
-
-
-def _check_digest(found: str, info: ModelInfo) -> None:
-    if found != info.weights["sha256"]:
-        raise ValueError(f"its digest is not the one in {INFO_FILE}")
 
 
 def resolve_model(model: "str | Path | Model | None", options: MachineOptions | None = None) -> "Model":
@@ -248,11 +177,8 @@ def resolve_model(model: "str | Path | Model | None", options: MachineOptions | 
     if model is None:
         log.info("using the %s model: %s", "newest" if pinned_model() is None else "default", loaded.summary)
     if not loaded.info.complete:
-        log.warning(
-            "the training of %s was stopped: this is its epoch %d, without calibration and thresholds",
-            loaded.name,
-            loaded.info.best_epoch,
-        )
+        stopped = "the training of %s was stopped: this is its epoch %d, without calibration and thresholds"
+        log.warning(stopped, loaded.name, loaded.info.best_epoch)
     return loaded
 
 
@@ -294,7 +220,7 @@ def verify(folder: Path) -> None:
     info = check(folder)
     weights = folder / info.weights["file"]
     with files.reading(weights, DAMAGED_HINT), files.open_regular(weights) as file:
-        _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), info)
+        info.check_weights(hashlib.file_digest(file, "sha256").hexdigest())
 
 
 # --- find, list and remove -------------------------------------------------------------------------------------------

@@ -22,9 +22,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -59,16 +58,10 @@ log = logging.getLogger(__name__)
 
 
 class FlatTensor:
-    """Tensors in one piece of memory, which is sent at once.
+    """Tensors in one piece of memory, which is sent at once, in float32 and on the device of given tensors.
 
-    Args:
-        tensors: Whose shapes, strides and device it has; its own type is float32.
-        extra: The number of further elements.
-
-    Attributes:
-        data: All elements, one-dimensional.
-        views: Like the tensors.
-        tail: The further elements.
+    `data` has all elements, one-dimensional; `views` have the shapes and strides of the tensors; `tail` has `extra`
+    further elements.
     """
 
     def __init__(self, tensors: Sequence[Tensor], extra: int = 0) -> None:
@@ -92,35 +85,20 @@ class Group:
         self, place: Place, store: Store | None = None, *, is_gpu: bool = False,
         processes: Mapping[int, "subprocess.Popen[bytes]"] | None = None,
     ) -> None:  # fmt: skip
-        self.place, self.is_gpu = place, is_gpu
+        self.place, self.rank, self.size = place, place.rank, place.size
+        self.store = cast("Store", store)  # a process alone never uses it
+        self.is_gpu = is_gpu
+        self.is_watched = False  # whether another thread of this process watches the end of process 0
         self.processes = dict(processes or {})
-        self._store = store
         self._lock = threading.Lock()
         self._orders = 0
         self._closed = threading.Event()
         self._buffers: dict[tuple[int, int, int], FlatTensor] = {}
 
     @property
-    def rank(self) -> int:
-        """The number of this process."""
-        return self.place.rank
-
-    @property
-    def size(self) -> int:
-        """The number of processes."""
-        return self.place.size
-
-    @property
     def synchronises(self) -> bool:
         """Whether BatchNorms see the micro-batches of all processes together: on GPUs, where torch can do that."""
         return self.is_gpu and self.size > 1
-
-    @cached_property
-    def store(self) -> Store:
-        """Where the processes meet."""
-        if self._store is None:
-            raise ValueError("a process alone has no store")
-        return self._store
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
@@ -153,9 +131,6 @@ class Group:
             self._orders += 1
             if order["do"] != "wait":
                 return order
-
-    is_watched = False
-    """Whether another thread of this process watches the end of process 0."""
 
     def send_signs_of_life(self) -> None:
         """Sends an order every few seconds, until the group is closed."""
@@ -201,9 +176,9 @@ class Group:
         if self.rank:
             torch._foreach_copy_(list(tensors), flat.views)
 
-    def share_of(self, batch_size: int) -> int:
-        """The images of a batch that a process gets if all get the same number."""
-        return -(-batch_size // self.size)
+    def share_of(self, count: int) -> int:
+        """How many images or micro-batches of a batch a process gets if all get the same number."""
+        return -(-count // self.size)
 
     def even(self, count: int) -> int:
         """A number of micro-batches, raised so that all processes get the same number if they are synchronised."""

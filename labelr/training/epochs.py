@@ -18,7 +18,7 @@ from labelr.data.splits import write_splits
 from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, decide
-from labelr.model.info import ModelInfo, Pretraining
+from labelr.model.info import ModelInfo
 from labelr.model.predict import make_batcher, optimize_for_inference, predict_probs
 from labelr.model.predictor import BATCH_SIZE, Probs
 from labelr.model.pretrained import describe_start, load_start
@@ -85,21 +85,7 @@ def train(
             log_events(asdict(row), row.epoch)
             after_epoch(loop.history)
             signals.raise_if_stopped()
-    if loop.trainer.progress < 1 and len(loop.history) > 1:
-        log.info(
-            "stopped early: validation has not improved for %s; kept epoch %d",
-            pluralize(run.config.patience or 0, "epoch"), loop.best.epoch,
-        )  # fmt: skip
-    seconds, waited = (sum(getattr(row, name) for row in loop.history) for name in ("seconds", "waited_seconds"))
-    log.info(
-        "trained for %s in %s s, %.1f %% of it spent waiting for images",
-        pluralize(len(loop.history), "epoch"), f"{seconds:,.0f}", 100 * waited / seconds,
-    )  # fmt: skip
-    if loop.history[0].is_head and len(loop.history) > 1:
-        if loop.best.is_head:
-            log.info("kept the head alone: no other epoch validates better")
-        else:
-            log.info("kept epoch %d: it validates better than the head alone", loop.best.epoch)
+    loop.log_outcome()
     return loop.history
 
 
@@ -145,63 +131,6 @@ class EpochLoop:
         """The best epoch so far; see `best_epoch`."""
         return best_epoch(self.history, self._run.config.select)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the budget is used up, or validation has not improved for too long."""
-        if not self.history or self.trainer.losses:
-            return False
-        patience = self._run.config.patience
-        ended = self.trainer.progress >= 1 or bool(patience and len(self.history) - self.best.epoch >= patience)
-        return ended or (self.history[-1].is_head and self._ends_with_head())
-
-    @property
-    def _trains_head(self) -> bool:
-        """Whether the current epoch trains only the last layer: the first epoch from pretrained weights."""
-        return self.trainer.epoch == 1 and self._run.config.is_pretrained
-
-    def run_epoch(self) -> EpochRow:
-        """Trains one epoch, or the rest of it, validates the averaged weights, and saves checkpoint, model and history.
-
-        Raises:
-            LabelrError: If the network outputs NaN, memory does not suffice, or a file cannot be written.
-            Stopped: If a signal asked for it; the checkpoint is of the last step.
-        """
-        trainer = self.trainer
-        self._start = time.perf_counter() - self._seconds
-        lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
-        if self._trains_head:
-            lr, image_size, layers = 0.0, self._info.preprocessing.image_size, 1
-            num_images, train_loss = len(trainer.images.pixels), self._train_head()
-        else:
-            layers = sum(weight.requires_grad and weight.ndim > 1 for weight in trainer.network.parameters())
-            train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
-            num_images = len(trainer.losses) * trainer.images.batch_size
-        train_seconds = time.perf_counter() - self._start
-        scores = validation_scores(self._predict_val(), self._val_targets)
-        seconds = time.perf_counter() - self._start
-        report_seconds = REPORT_SECONDS if self._run.config.report else 0
-        # Four validations: of the next epoch, for the thresholds, of the test split, and a margin.
-        trainer.budget.reserved = 4 * (seconds - train_seconds) + 1 + report_seconds
-        row = EpochRow(
-            epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
-            images_per_second=num_images / train_seconds, waited_seconds=trainer.waited_seconds, image_size=image_size,
-            trained_layers=layers,
-        )  # fmt: skip
-        self.history.append(row)
-        if row is self.best:
-            self._best_created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        trainer.end_epoch()
-        if row.is_head:
-            trainer.budget.start = time.monotonic()  # of the schedule, which is of the other epochs
-            per_image = (seconds - train_seconds) / max(1, len(self._val_pixels))
-            self._step_seconds = TRAINING_COST * per_image * trainer.images.batch_size
-        self._save_checkpoint(seconds=0.0)
-        log.info("%s", row.line(self._run.config.epochs))
-        if row is self.best:
-            self._save_best()
-        self._write_history()
-        return row
-
     def start(self) -> None:
         """Loads the weights that training starts from, if the settings name any.
 
@@ -213,29 +142,6 @@ class EpochLoop:
         if pretraining is not None:
             self._info = replace(self._info, pretraining=pretraining)
             self.trainer.reset_average()
-
-    def _train_head(self) -> float:
-        """Trains the last layer; returns the mean training loss."""
-        pretraining = cast("Pretraining", self._info.pretraining)
-        loss = train_head(
-            self.trainer.network, self.trainer.images, self._val_pixels, self._val_targets, self._info.preprocessing,
-            self._run.runtime, name=f"{pretraining.backbone or 'labelr'}-{pretraining.sha256[:12]}",
-            cache_limit=self._run.config.cache_limit, track=self._run.track,
-        )  # fmt: skip
-        self.trainer.reset_average()
-        return loss
-
-    def _ends_with_head(self) -> bool:
-        """Whether training ends after the head: by the settings, or for lack of images or time for other layers."""
-        config, trainer = self._run.config, self.trainer
-        if config.train != "auto":
-            return config.train == "head"
-        seconds = trainer.budget.seconds_left(trainer.steps) - trainer.budget.reserved
-        has_time = trainer.budget.steps is not None or seconds >= MIN_FINE_TUNING_STEPS * self._step_seconds
-        lack = "time" if not has_time else "number of images" if len(trainer.images.pixels) < MIN_IMAGES else ""
-        if lack:
-            log.info("only the head is trained: the %s does not suffice for all layers", lack)
-        return bool(lack)
 
     def resume(self) -> bool:
         """Returns to the checkpoint of the run; False if there is none.
@@ -261,46 +167,93 @@ class EpochLoop:
 
     def _restore_best(self) -> None:
         """Takes over the model so far, or saves it if the run was killed between its checkpoint and that."""
-        folder = self._run.folder
-        if (folder / store.INFO_FILE).is_file():
-            saved = store.load_info(folder)
-            if saved.created >= self._best_created:  # it is of this run, not one to be replaced
-                # A run that was stopped very late has a complete model: calibration and thresholds are fitted again.
-                calibration, thresholds = self._info.calibration, self._info.thresholds
-                self._info = replace(
-                    saved, complete=False, config=self._reached_config(), calibration=calibration, thresholds=thresholds
-                )
-                store.save_info(folder, self._info)
-                return
-        if self.trainer.losses or len(self.history) > self.best.epoch:
+        folder, info = self._run.folder, self._info
+        saved = store.load_info(folder) if (folder / store.INFO_FILE).is_file() else None
+        if saved is not None and saved.created >= self._best_created:  # it is of this run, not one to be replaced
+            # A run that was stopped very late has a complete model: calibration and thresholds are fitted again.
+            self._info = replace(
+                saved, complete=False, config=self._reached_config(), calibration=info.calibration,
+                thresholds=info.thresholds,
+            )  # fmt: skip
+            store.save_info(folder, self._info)
+        elif self.trainer.losses or len(self.history) > self.best.epoch:
             raise LabelrError(f"the model so far is gone from {folder}", START_OVER)
-        self._save_best()
+        else:
+            self._save_best()
 
-    def _save_best(self) -> None:
-        """Saves the averaged weights of the epoch that has just ended."""
-        info = replace(
-            self._info, best_epoch=self.best.epoch, created=self._best_created, config=self._reached_config()
-        )
-        if not info.weights:
-            self._write_data_files(info)
-        self._info = store.save(self._run.folder, self.trainer.averaged, info)
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up, or validation has not improved for too long."""
+        if not self.history or self.trainer.losses:
+            return False
+        patience = self._run.config.patience
+        ended = self.trainer.progress >= 1 or bool(patience and len(self.history) - self.best.epoch >= patience)
+        return ended or (self.history[-1].is_head and self._ends_with_head())
 
-    def _reached_config(self) -> dict[str, Any]:
-        """The settings, with the micro-batch that memory allowed."""
-        return {**self._info.config, "micro_batch": self.trainer.micro_batch}
+    def _ends_with_head(self) -> bool:
+        """Whether training ends after the head: by the settings, or for lack of images or time for other layers."""
+        config, trainer = self._run.config, self.trainer
+        if config.train != "auto":
+            return config.train == "head"
+        seconds = trainer.budget.seconds_left(trainer.steps) - trainer.budget.reserved
+        has_time = trainer.budget.steps is not None or seconds >= MIN_FINE_TUNING_STEPS * self._step_seconds
+        lack = "time" if not has_time else "number of images" if len(trainer.images.pixels) < MIN_IMAGES else ""
+        if lack:
+            log.info("only the head is trained: the %s does not suffice for all layers", lack)
+        return bool(lack)
 
-    def _write_data_files(self, info: ModelInfo) -> None:
-        """Writes the settings and data of the model before the model itself, so that none is without them."""
-        folder = self._run.folder
-        for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is replaced
-            (folder / name).unlink(missing_ok=True)
-        remove_report(folder)
-        files.write_atomically(folder / store.CONFIG_FILE, serialization.json_text(info.config))
-        write_splits(folder, self._dataset)
-        files.write_atomically(folder / store.ERRORS_FILE, self._dataset.errors_csv)
+    def run_epoch(self) -> EpochRow:
+        """Trains one epoch, or the rest of it, validates the averaged weights, and saves checkpoint, model and history.
 
-    def _write_history(self) -> None:
-        files.write_atomically(self._run.folder / store.HISTORY_FILE, history_csv(self.history))
+        Raises:
+            LabelrError: If the network outputs NaN, memory does not suffice, or a file cannot be written.
+            Stopped: If a signal asked for it; the checkpoint is of the last step.
+        """
+        trainer = self.trainer
+        self._start = time.perf_counter() - self._seconds
+        row, validation_seconds = self._train_and_validate()
+        report_seconds = REPORT_SECONDS if self._run.config.report else 0
+        # Four validations: of the next epoch, for the thresholds, of the test split, and a margin.
+        trainer.budget.reserved = 4 * validation_seconds + 1 + report_seconds
+        self.history.append(row)
+        if row is self.best:
+            self._best_created = datetime.now(UTC).isoformat(timespec="milliseconds")
+        trainer.end_epoch()
+        if row.is_head:
+            trainer.budget.start = time.monotonic()  # of the schedule, which is of the other epochs
+            per_image = validation_seconds / max(1, len(self._val_pixels))
+            self._step_seconds = TRAINING_COST * per_image * trainer.images.batch_size
+        self._save_checkpoint(seconds=0.0)
+        log.info("%s", row.line(self._run.config.epochs))
+        if row is self.best:
+            self._save_best()
+        self._write_history()
+        return row
+
+    def _train_and_validate(self) -> tuple[EpochRow, float]:
+        """The measurements of the current epoch, and the seconds that validation took."""
+        trainer = self.trainer
+        lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
+        if trainer.epoch == 1 and self._run.config.is_pretrained:  # trains only the last layer
+            lr, image_size, layers = 0.0, self._info.preprocessing.image_size, 1
+            num_images = len(trainer.images.pixels)
+            train_loss = train_head(
+                trainer.network, trainer.images, self._val_pixels, self._val_targets, self._info, self._run
+            )
+            trainer.reset_average()
+        else:
+            layers = sum(weight.ndim > 1 for weight in trainer.gradients.parameters)
+            train_loss = trainer.run_epoch(self._run.track, self._live_line, self._after_step)
+            num_images = len(trainer.losses) * trainer.images.batch_size
+        train_seconds = time.perf_counter() - self._start
+        scores = validation_scores(self._predict_val(), self._val_targets)
+        seconds = time.perf_counter() - self._start
+        row = EpochRow(
+            epoch=trainer.epoch, train_loss=train_loss, **scores, lr=lr, seconds=seconds,
+            images_per_second=num_images / train_seconds, waited_seconds=trainer.waited_seconds, image_size=image_size,
+            trained_layers=layers,
+        )  # fmt: skip
+        return row, seconds - train_seconds
 
     def _predict_val(self) -> Probs:
         """The uncalibrated probabilities of the averaged network on the validation split."""
@@ -324,15 +277,6 @@ class EpochLoop:
             self._save_checkpoint(time.perf_counter() - self._start)
         signals.raise_if_stopped()
 
-    def _save_checkpoint(self, seconds: float) -> None:
-        self._seconds = seconds
-        history = [asdict(row) for row in self.history]
-        pretraining = asdict(self._info.pretraining) if self._info.pretraining else None
-        progress = {
-            "history": history, "best_created": self._best_created, "seconds": seconds, "pretraining": pretraining,
-        }  # fmt: skip
-        self._checkpoint.save({**self.trainer.state(), **progress})
-
     def _live_line(self) -> str:
         """The line that is shown during an epoch: epoch, latest scores, speed and time left."""
         trainer = self.trainer
@@ -347,6 +291,59 @@ class EpochLoop:
         if np.isfinite(left):
             parts.append(f"{format_duration(left)} left")
         return "  ".join(parts)
+
+    def _save_checkpoint(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._checkpoint.save(
+            {
+                **self.trainer.state(),
+                "history": [asdict(row) for row in self.history],
+                "best_created": self._best_created,
+                "seconds": seconds,
+                "pretraining": asdict(self._info.pretraining) if self._info.pretraining else None,
+            }
+        )
+
+    def _save_best(self) -> None:
+        """Saves the averaged weights of the epoch that has just ended."""
+        config = self._reached_config()
+        info = replace(self._info, best_epoch=self.best.epoch, created=self._best_created, config=config)
+        if not info.weights:
+            self._write_data_files(info)
+        self._info = store.save(self._run.folder, self.trainer.averaged, info)
+
+    def _reached_config(self) -> dict[str, Any]:
+        """The settings, with the micro-batch that memory allowed."""
+        return {**self._info.config, "micro_batch": self.trainer.gradients.micro_batch}
+
+    def _write_data_files(self, info: ModelInfo) -> None:
+        """Writes the settings and data of the model before the model itself, so that none is without them."""
+        folder = self._run.folder
+        for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is replaced
+            (folder / name).unlink(missing_ok=True)
+        remove_report(folder)
+        files.write_atomically(folder / store.CONFIG_FILE, serialization.json_text(info.config))
+        write_splits(folder, self._dataset)
+        files.write_atomically(folder / store.ERRORS_FILE, self._dataset.errors_csv)
+
+    def _write_history(self) -> None:
+        files.write_atomically(self._run.folder / store.HISTORY_FILE, history_csv(self.history))
+
+    def log_outcome(self) -> None:
+        """Logs why training ended, how long it took, and which epoch is kept."""
+        if self.trainer.progress < 1 and len(self.history) > 1:
+            log.info(
+                "stopped early: validation has not improved for %s; kept epoch %d",
+                pluralize(self._run.config.patience or 0, "epoch"), self.best.epoch,
+            )  # fmt: skip
+        seconds, waited = (sum(getattr(row, name) for row in self.history) for name in ("seconds", "waited_seconds"))
+        log.info(
+            "trained for %s in %s s, %.1f %% of it spent waiting for images",
+            pluralize(len(self.history), "epoch"), f"{seconds:,.0f}", 100 * waited / seconds,
+        )  # fmt: skip
+        if self.history[0].is_head and len(self.history) > 1:
+            better = f"epoch {self.best.epoch}: it validates better than the head alone"
+            log.info("kept %s", "the head alone: no other epoch validates better" if self.best.is_head else better)
 
 
 def validation_scores(probs: Probs, targets: Targets) -> dict[str, float]:

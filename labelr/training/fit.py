@@ -34,9 +34,8 @@ from labelr.scoring.results import describe_scores, headline, read_metrics
 from labelr.training.epochs import train
 from labelr.training.finalize import compare_with_earlier, finalize, replaced_model
 from labelr.training.folds import cross_validate, finalize_folds
-from labelr.training.follower import follow
+from labelr.training.follower import follow, opened, torchrun_devices
 from labelr.training.history import EpochRow, check_event_log, read_history
-from labelr.training.launch import opened, torchrun_devices
 from labelr.training.record import RECORD_FILE, RunRecord, applied_settings, is_resumable
 from labelr.training.run import Run, open_run
 
@@ -166,27 +165,23 @@ def fit(
         return FitResult.load(store.load_from(follow(), pick_runtime()))
     data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, torchrun_devices(TrainConfig.of(config, **settings)))
-    events = _as_path(log_dir)
+    events, table = (None if path is None else files.local_path(path) for path in (log_dir, suspects))
     check_event_log(events)
     marks = (store.INFO_FILE, store.RUN_FILE, RECORD_FILE)
     with nullcontext() if output is None else results.written(output, marks, resume_option="--resume") as place:
         return fit_located(
-            folders, config, suspects=_as_path(suspects), name=name, output=place, force=force, resume=resume,
-            log_dir=events, track=track,
+            folders, config, suspects=table, name=name, output=place, force=force, resume=resume, log_dir=events,
+            track=track,
         )  # fmt: skip
 
 
 def fit_located(
     folders: Sequence[Path], config: TrainConfig, *, suspects: Path | None = None, study: str = "", **place: Any
 ) -> FitResult:
-    """Trains a model on folders with the settings that `locate_data` returned; see `fit`.
+    """Trains a model on folders, none for synthetic images, with the settings that `locate_data` returned; see `fit`.
 
-    Args:
-        folders: The data folders; none for synthetic images.
-        config: The settings.
-        suspects: A CSV file for suspected label errors; None writes none.
-        study: The mark of the study that the run belongs to, which its record keeps.
-        **place: The arguments of `open_run`.
+    `study` is the mark of the study that the run belongs to, which its record keeps, and `place` are the arguments of
+    `open_run`.
     """
     with (
         open_run(folders, config, **place) as run,
@@ -271,7 +266,6 @@ def _without_absent_labels(dataset: Dataset) -> Dataset:
 
 
 def _previous_result(run: Run, suspects: Path | None) -> FitResult:
-    """The result of a finished run."""
     run.discard_progress()  # that a kill may have left
     log.info("the model in %s is finished already, with the same data and settings", run.folder)
     if suspects is not None:
@@ -298,7 +292,3 @@ def _explain_failure(folder: Path) -> Iterator[None]:
                 "free some memory, or use a smaller `--batch-size`, `--image-size` or `--width`, or fewer `--workers`",
             ) from error
         raise
-
-
-def _as_path(path: str | Path | None) -> Path | None:
-    return None if path is None else files.local_path(path)

@@ -5,8 +5,6 @@ import logging
 import math
 import shutil
 import statistics
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +17,9 @@ from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
 from labelr.data.label_table import SPLITS
 from labelr.data.splits import stratified_split
-from labelr.errors import LabelrError, first_line, pluralize
+from labelr.errors import LabelrError, pluralize
 from labelr.model import store
+from labelr.model.archive import zip_errors
 from labelr.model.calibration import calibrate
 from labelr.model.predict import Model
 from labelr.model.predictor import Probs
@@ -110,11 +109,8 @@ def _read_fold(path: Path, shape: tuple[int, int]) -> tuple[Probs, int]:
     """
     with files.reading(path, START_OVER):
         content = files.read_bytes(path, 4 * math.prod(shape) + MAX_FOLD_HEADERS)
-        try:
-            with np.load(io.BytesIO(content)) as saved:
-                probs, best_epoch = saved["probs"], saved["best_epoch"]
-        except (EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-            raise ValueError(first_line(error)) from error
+        with zip_errors(), np.load(io.BytesIO(content)) as saved:
+            probs, best_epoch = saved["probs"], saved["best_epoch"]
         if probs.shape != shape or probs.dtype != np.float32 or not ((probs >= 0) & (probs <= 1)).all():
             raise ValueError("it does not hold the probabilities of this fold")
         if best_epoch.shape != () or best_epoch.dtype.kind != "i" or best_epoch < 1:

@@ -1,9 +1,16 @@
-"""The processes that help process 0 to train: they compute their micro-batches of each batch; see `distributed`."""
+"""The processes that help process 0 to train: how they are started, and what they do; see `distributed`.
+
+They compute their micro-batches of each batch. torchrun has started them, or process 0 does.
+"""
 
 import json
 import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +20,122 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
+from torch.distributed.rendezvous import rendezvous
 
-from labelr import serialization, signals
+from labelr import files, serialization, signals
 from labelr.config import MachineOptions, ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.pixels import open_pixels
-from labelr.errors import LabelrError, first_line
+from labelr.errors import LabelrError, first_line, pluralize
+from labelr.fields import SettingError
 from labelr.model.device import Runtime, one_thread_per_operation, pick_runtime
 from labelr.model.info import ModelInfo
 from labelr.ranks import Place
 from labelr.training.batches import Batch, DeviceImages, TrainImages
-from labelr.training.distributed import Group, is_of_connection
-from labelr.training.launch import join
-from labelr.training.optim import Budget
-from labelr.training.trainer import Trainer
+from labelr.training.distributed import ALONE, LOOPBACK, MAX_STEP, Group, is_of_connection
+from labelr.training.gradients import BatchGradients
+
+
+def torchrun_devices(config: TrainConfig) -> TrainConfig:
+    """The settings, with as many devices as torchrun has started processes.
+
+    Raises:
+        SettingError: If they name another number.
+    """
+    size = Place.of_environment().size
+    if size in (1, config.devices):
+        return config
+    if config.devices is not None:
+        raise SettingError(
+            f"`--devices {config.devices}` starts processes, and {size} are started already",
+            "use `--devices` or torchrun, not both",
+        )
+    return replace(config, devices=size)
+
+
+@contextmanager
+def opened(config: TrainConfig, runtime: Runtime, folder: Path, *, is_needed: bool = True) -> Iterator[Group]:
+    """The processes that train with this one, which is process 0: those of torchrun, or as many as the settings say.
+
+    `folder` is the directory of the run, and `is_needed` says whether anything is trained at all.
+
+    Raises:
+        LabelrError: If there are too few devices, or a process cannot be started.
+    """
+    place, count = Place.of_environment(), config.devices or 1
+    if place.size == 1 and (count == 1 or not is_needed):
+        yield ALONE
+        return
+    check_devices(place.local_size if place.size > 1 else count, runtime)
+    group = join(place, is_gpu=not runtime.is_cpu) if place.size > 1 else _start(count, runtime)
+    threading.Thread(target=group.send_signs_of_life, daemon=True).start()
+    if group.processes and group.is_gpu:  # gloo notices by itself
+        threading.Thread(target=group.watch_processes, daemon=True).start()
+    failed = True
+    try:
+        yield group
+        failed = False
+    finally:
+        group.close(failed=failed, folder=folder)
+
+
+def check_devices(count: int, runtime: Runtime) -> None:
+    """Raises SettingError if this machine has fewer devices than processes on it."""
+    if runtime.kind == "cuda":
+        available, what = torch.cuda.device_count(), "GPU"
+    else:
+        available, what = (runtime.threads, "CPU thread") if runtime.is_cpu else (1, "GPU")
+    if count > available:
+        one = "each process needs one"
+        raise SettingError(
+            f"{pluralize(count, 'process', 'processes')} on this machine, and {pluralize(available, what)}: {one}",
+            f"use at most `--devices {available}`" + (", or more `--threads`" if runtime.is_cpu else ""),
+        )
+
+
+def join(place: Place, *, is_gpu: bool = False) -> Group:
+    """The group of the processes that torchrun has started."""
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=MAX_STEP))
+    except (RuntimeError, ValueError) as error:
+        raise LabelrError(
+            f"cannot reach process 0: {first_line(error)}", "see MASTER_ADDR and MASTER_PORT, or start with torchrun"
+        ) from error
+    return Group(place, store, is_gpu=is_gpu)
+
+
+def _start(count: int, runtime: Runtime) -> Group:
+    """The group of this process and `count - 1` others on this machine, which it starts."""
+    threads = max(1, runtime.threads // count)
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+    try:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+        port = listener.getsockname()[1]
+        store = TCPStore(
+            "127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=MAX_STEP,
+            master_listen_fd=listener.detach(),
+        )  # fmt: skip
+        environment = {
+            "TORCH_CPP_LOG_LEVEL": "ERROR", **LOOPBACK, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": str(threads),
+        }  # fmt: skip
+        for rank in range(1, count):
+            processes[rank] = subprocess.Popen(
+                [sys.executable, "-P", "-m", "labelr.training.follower"],
+                env=environment | Place(rank, count, rank, count).environment,
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for this process, which stops the others
+            )  # fmt: skip
+    except OSError as error:
+        for process in processes.values():
+            process.kill()
+        files.raise_if_exhausted(error)
+        raise LabelrError(f"cannot start a training process: {error.strerror}", "use fewer `--devices`") from error
+    return Group(Place(0, count, 0, count), store, is_gpu=not runtime.is_cpu, processes=processes)
+
+
+# --- their work -----------------------------------------------------------------------------------------------------
 
 
 def send_job(
@@ -34,13 +143,7 @@ def send_job(
 ) -> None:
     """Sends the other processes what they need to train: settings, image files, which they open themselves, targets.
 
-    Args:
-        group: The processes.
-        dataset: The training images.
-        images: The same, as they are trained on.
-        info: The model.
-        config: The settings.
-        runtime: Where this process computes.
+    `dataset` and `images` are both the training images, and `runtime` is where this process computes.
     """
     if group.size == 1:
         return
@@ -63,15 +166,11 @@ def send_job(
 
 
 class Follower:
-    """A process that obeys the orders of process 0.
-
-    Args:
-        group: The processes.
-    """
+    """A process that obeys the orders of process 0."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.trainer: Trainer
+        self.gradients: BatchGradients
         self.batches: Iterator[Batch]
 
     def run(self) -> dict[str, Any]:
@@ -80,16 +179,16 @@ class Follower:
             match order:
                 case {"do": "train", "bytes": int(size), "is_gpu": bool(is_gpu)}:
                     self.group.is_gpu = is_gpu
-                    self.trainer = self._receive_trainer(size)
+                    self.gradients = self._receive_job(size)
                 case {"do": "epoch", "epoch": int(epoch), "start": int(start), "micro_batch": int(micro_batch)}:
-                    self.trainer.batcher.size = micro_batch
-                    self.batches = self.trainer.start_epoch(epoch, start)
+                    self.gradients.batcher.size = micro_batch
+                    self.batches = self.gradients.start_epoch(epoch, start)
                 case {"do": "step", "size": int(size), "scale": float(scale)}:
                     self._step(size, scale)
         return order
 
-    def _receive_trainer(self, size: int) -> Trainer:
-        """The trainer of the job that `send_job` sends, of `size` bytes without targets and aspects."""
+    def _receive_job(self, size: int) -> BatchGradients:
+        """What computes the gradients of the job that `send_job` sends, of `size` bytes without targets and aspects."""
         self.group.connect()
         text = torch.empty(size, dtype=torch.uint8)
         dist.broadcast(text, 0)
@@ -111,23 +210,20 @@ class Follower:
         on_device = None if runtime.is_cpu else DeviceImages(pixels, runtime.device)
         batch_size = min(config.batch_size or len(pixels), len(pixels))
         images = TrainImages(pixels, targets, aspects, batch_size, config.seed, on_device)
-        return Trainer(images, info, config, runtime, Budget(steps=1), self.group)
+        return BatchGradients(images, info, config, runtime, self.group)
 
     def _step(self, size: int, scale: float) -> None:
         """Computes the own micro-batches of the next batch; `scale` is that of the loss in fp16."""
-        trainer = self.trainer
-        enabled = trainer.scaler.is_enabled()
-        trainer.scaler = torch.amp.GradScaler(trainer.runtime.kind, init_scale=scale, enabled=enabled)
+        gradients, runtime = self.gradients, self.gradients.runtime
+        enabled = gradients.scaler.is_enabled()
+        gradients.scaler = torch.amp.GradScaler(runtime.kind, init_scale=scale, enabled=enabled)
         batch = next(self.batches)
-        with one_thread_per_operation(), trainer.runtime.exclusive():
-            trainer.compute_gradients(batch, size, trainer.batcher.size)
+        with one_thread_per_operation(), runtime.exclusive():
+            gradients.compute(batch, size, gradients.batcher.size)
 
 
 def follow(*, is_watched: bool = False) -> Path:
-    """Helps process 0 until it has finished; the directory of its model.
-
-    Args:
-        is_watched: Whether another thread watches the end of process 0.
+    """Helps process 0, whose end another thread may watch, until it has finished; the directory of its model.
 
     Raises:
         LabelrError: If process 0 has failed, or this one fails, which process 0 is told.

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from labelr.config import TrainConfig
 from labelr.model.device import Runtime, ThreadPool
+from labelr.model.network import trained_parameters
 from labelr.model.weight_files import check_like
 
 POLYNOMIALS = ((7.711, -22.1138, 16.2488), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4108))
@@ -166,7 +167,7 @@ def make_optimizers(
     Normalisation layers and biases have no weight decay. The learning rate of pretrained layers is lower the earlier
     they are: each group has a factor, ``lr_scale``.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = trained_parameters(network)
     scales = _lr_scales(network) if config.is_pretrained else {}
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     inner = [weight for weight in weights if weight.ndim == 4][1:] if config.optimizer == "muon" else []
@@ -237,29 +238,19 @@ MIN_SIZE = 64
 HIGH_MOMENTUM, LOW_MOMENTUM = 0.95, 0.85
 
 
-class OneCycle(NamedTuple):
-    """Learning rate and momentum at one point of a run.
-
-    Attributes:
-        lr: Learning rate as a share of its peak.
-        momentum: AdamW's beta1.
-    """
-
-    lr: float
-    momentum: float
-
-
-def one_cycle(progress: float) -> OneCycle:
+def one_cycle(progress: float) -> tuple[float, float]:
     """Warm-up and cosine annealing, with the momentum cycled inversely (Smith and Topin 2018).
 
     Args:
         progress: The share of the run that is done, in [0, 1].
+
+    Returns:
+        The learning rate as a share of its peak, and the momentum, AdamW's beta1.
     """
-    if progress < WARMUP:
-        height = _ease(progress / WARMUP)
-        return OneCycle(START + (1 - START) * height, HIGH_MOMENTUM + (LOW_MOMENTUM - HIGH_MOMENTUM) * height)
-    height = 1 - _ease(min(1.0, (progress - WARMUP) / (1 - WARMUP)))
-    return OneCycle(END + (1 - END) * height, HIGH_MOMENTUM + (LOW_MOMENTUM - HIGH_MOMENTUM) * height)
+    is_warming_up = progress < WARMUP
+    height = _ease(progress / WARMUP) if is_warming_up else 1 - _ease(min(1.0, (progress - WARMUP) / (1 - WARMUP)))
+    lowest = START if is_warming_up else END
+    return lowest + (1 - lowest) * height, HIGH_MOMENTUM + (LOW_MOMENTUM - HIGH_MOMENTUM) * height
 
 
 def _ease(share: float) -> float:

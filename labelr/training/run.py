@@ -327,34 +327,25 @@ def _check_links(folder: Path) -> None:
 
 def check_free(folder: Path, *, force: bool, resume: bool = False) -> None:
     """Raises LabelrError unless a directory is empty, or its content may be replaced or resumed."""
-    resumable = is_resumable(folder)
-    if not resumable and not (folder / store.INFO_FILE).is_file():
-        _check_vacant(folder, is_replaced=force or resume)
+    resumable, has_model = is_resumable(folder), (folder / store.INFO_FILE).is_file()
+    if not (resumable or has_model) and _is_vacant(folder):
         return
-    if not _is_ours(folder):
+    if not (_is_ours(folder) if resumable or has_model else _has_record(folder)):
         raise LabelrError(f"{folder} exists and is not a model", "choose another name or directory")
+    if force or (resume and (resumable or not has_model or (folder / RECORD_FILE).is_file())):
+        return
     if resumable:
-        if not force and not resume:
-            raise LabelrError(
-                f"there is an unfinished run in {folder}",
-                f"resume it with the same command and `--resume`, or {START_OVER}",
-            )
-    elif resume and not (folder / RECORD_FILE).is_file():
+        raise LabelrError(
+            f"there is an unfinished run in {folder}",
+            f"resume it with the same command and `--resume`, or {START_OVER}",
+        )
+    if not has_model:  # of a kill during its upload to a bucket
+        raise LabelrError(f"the run in {folder} has neither a model nor a checkpoint", START_OVER)
+    if resume:
         raise LabelrError(
             f"the model in {folder} has no checkpoint to resume from", f"choose another name, or {START_OVER}"
         )
-    elif not force and not resume:
-        raise LabelrError(f"there is a model in {folder} already", "choose another name, or replace it with `--force`")
-
-
-def _check_vacant(folder: Path, *, is_replaced: bool) -> None:
-    """Raises LabelrError unless a directory is empty, or holds parts of a model that are replaced."""
-    if _is_vacant(folder):
-        return
-    if not _has_record(folder):
-        raise LabelrError(f"{folder} exists and is not a model", "choose another name or directory")
-    if not is_replaced:  # of a kill during its upload to a bucket
-        raise LabelrError(f"the run in {folder} has neither a model nor a checkpoint", START_OVER)
+    raise LabelrError(f"there is a model in {folder} already", "choose another name, or replace it with `--force`")
 
 
 def _clean_up(folder: Path) -> None:
@@ -363,7 +354,6 @@ def _clean_up(folder: Path) -> None:
         (folder / RUN_FILE).unlink(missing_ok=True)
     if (folder / store.INFO_FILE).exists() or (folder / RUN_FILE).exists():
         return
-    for name in (store.CONFIG_FILE, SPLITS_FILE, store.ERRORS_FILE, store.HISTORY_FILE, store.PREDICTIONS_FILE):
-        (folder / name).unlink(missing_ok=True)
-    for weights in folder.glob(store.WEIGHTS):
-        weights.unlink(missing_ok=True)
+    names = (store.CONFIG_FILE, SPLITS_FILE, store.ERRORS_FILE, store.HISTORY_FILE, store.PREDICTIONS_FILE)
+    for path in (*(folder / name for name in names), *folder.glob(store.WEIGHTS)):
+        path.unlink(missing_ok=True)

@@ -184,14 +184,8 @@ class Plan:
         searched, single = Space.of({**(space or {}), **{key: named.pop(key) for key in SEARCHABLE if key in named}})
         for key in named:
             if key not in TrainConfig.names():
-                known = (
-                    *TrainConfig.names(),
-                    *TuneOptions.names(),
-                    *TrainConfig.ARGUMENTS,
-                    "space",
-                    "study",
-                    "storage",
-                )
+                arguments = (*TrainConfig.ARGUMENTS, "space", "study", "storage")
+                known = (*TrainConfig.names(), *TuneOptions.names(), *arguments)
                 raise SettingError(f"unknown setting {key!r}", suggest(key, known, ALIASES))
         base = TrainConfig.of(config, **named, **single)
         options = TuneOptions.of({"metric": base.select or DEFAULT_CRITERION, **how})

@@ -140,10 +140,6 @@ class Study:
             finally:
                 path.unlink(missing_ok=True)
 
-    def is_alive(self, worker: str) -> bool:
-        """Whether a worker of this machine is alive."""
-        return locks.is_held(self._worker_lock(worker))
-
     def has_workers(self) -> bool:
         """Whether any process of this machine works on it."""
         return any(map(locks.is_held, (self.folder / "workers").glob("*.lock")))
@@ -163,7 +159,7 @@ class Study:
             return
         for attempt in self.attempts(TrialState.RUNNING):
             worker = attempt.user_attrs.get(WORKER)
-            if worker is None or not self.is_alive(worker):
+            if worker is None or not locks.is_held(self._worker_lock(worker)):
                 self.shared.tell(attempt.number, state=TrialState.FAIL)
                 if worker is not None:
                     self._worker_lock(worker).unlink(missing_ok=True)
@@ -176,7 +172,6 @@ class Study:
         Optuna's RetryHeartbeatStaleTrialCallback is not used: a journal never calls it, and a process that is killed
         between failing an attempt and repeating it would lose the point. This can be repeated until it has succeeded.
         An interrupted attempt is repeated with the values that it had, even if the sampler chose them.
-
         """
         attempts = attempts_by_point(self.attempts())
         for number, point in enumerate(points):

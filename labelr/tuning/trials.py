@@ -132,7 +132,7 @@ class TuneResult:
         import pandas as pd
 
         names = list(self.plan.space.dimensions)
-        rows = trial_rows(self.ranking, names, lambda value: value)
+        rows = trial_rows(self.ranking, names)
         for row, trial in zip(rows, self.ranking, strict=True):
             row.update((name, trial.settings.get(name)) for name in names)
         return pd.DataFrame(rows).set_index("trial").astype({"rank": "Int64"})

@@ -77,8 +77,8 @@ def bare_images_per_second(num_labels: int, num_train: int) -> float:
     from labelr.data.augment import TRAINING_SHARE
     from labelr.model.device import ThreadPool, pick_runtime
     from labelr.model.network import ResidualNetwork
+    from labelr.training.gradients import masked_bce
     from labelr.training.optim import make_optimizers
-    from labelr.training.trainer import masked_bce
 
     machine = pick_runtime(MachineOptions(device="cpu"))
     config = TrainConfig().resolved(machine.options, num_train=num_train, is_synthetic=False)

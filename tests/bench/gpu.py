@@ -107,17 +107,17 @@ class Stages:
         import torch
 
         from labelr.data.augment import Augmentation
-        from labelr.training import trainer
+        from labelr.training import gradients, trainer
         from labelr.training.optim import Muon
 
         self.seconds = dict.fromkeys(("all", "data", "augmentation", "forward", "backward", "optimizer"), 0.0)
         self.wait: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
         self.trainers: list[Any] = []
         for stage, owner, name in (
-            ("augmentation", Augmentation, "__call__"), ("augmentation", trainer, "normalise"),
-            ("augmentation", trainer, "mixup"), ("forward", trainer.Trainer, "_forward"),
-            ("forward", trainer, "masked_bce"), ("backward", torch.autograd, "grad"),
-            ("optimizer", trainer.Trainer, "_join"), ("optimizer", Muon, "step"),
+            ("augmentation", Augmentation, "__call__"), ("augmentation", gradients, "normalise"),
+            ("augmentation", gradients, "mixup"), ("forward", gradients.BatchGradients, "_forward"),
+            ("forward", gradients, "masked_bce"), ("backward", torch.autograd, "grad"),
+            ("optimizer", gradients.BatchGradients, "_join"), ("optimizer", Muon, "step"),
             ("optimizer", torch.optim.AdamW, "step"), ("optimizer", trainer.AveragedNetwork, "update_parameters"),
             ("all", trainer.Trainer, "run_epoch"), ("data", trainer.Trainer, "_next"),
         ):  # fmt: skip
@@ -247,8 +247,8 @@ class BareStep:
         from labelr.data.augment import STRENGTHS, Augmentation
         from labelr.model.device import ThreadPool, pick_runtime
         from labelr.model.network import ResidualNetwork
+        from labelr.training.gradients import masked_bce
         from labelr.training.optim import make_optimizers
-        from labelr.training.trainer import masked_bce
 
         info = json.loads((model / "model.json").read_text())
         config, labels = TrainConfig.of(info["config"]), len(info["labels"])

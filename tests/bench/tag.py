@@ -27,7 +27,7 @@ from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, decide
 from labelr.model.device import Runtime, pick_runtime
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
-from labelr.model.predict import Model, normalise, optimize_for_inference, predict_probs
+from labelr.model.predict import Model, build_network, normalise, optimize_for_inference, predict_probs
 from labelr.model.predictor import available_cpus, micro_batch_size
 
 LABELS = tuple(f"label {number}" for number in range(5))
@@ -42,7 +42,7 @@ def make_model(folder: Path, size: int, *, flip: bool) -> Path:
         complete=True,
     )  # fmt: skip
     torch.manual_seed(0)
-    network = store.build_network(info).train()
+    network = build_network(info).train()
     with torch.no_grad():
         for _ in range(20):
             network(torch.randn(16, 3, 96, 96))

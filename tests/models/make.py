@@ -16,6 +16,7 @@ from labelr.data.synthetic import make_synthetic_dataset
 from labelr.model import store
 from labelr.model.archive import export_archive
 from labelr.model.info import FORMAT
+from labelr.model.predict import build_network
 from labelr.training.fit import fit
 
 SETTINGS = {"image_size": 32, "width": 0.125, "epochs": 2, "batch_size": 8, "threads": 1, "report": False}
@@ -30,7 +31,7 @@ def main() -> None:
         info = store.load_info(folder)
         info = replace(info, architecture=replace(info.architecture, width=0.01))
         torch.manual_seed(0)
-        network = store.build_network(info).train()
+        network = build_network(info).train()
         for _ in range(20):
             network(torch.randn(16, 3, 32, 32))  # so that BatchNorms have statistics
         store.save(folder, network.eval(), info)
