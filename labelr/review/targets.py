@@ -250,7 +250,7 @@ def _add_listed(target: Target, is_of_suspects: bool, rows: list[list[str]]) -> 
             label, prob = "", None
         if not label or not (prob is None or 0 <= prob <= 1):
             raise LabelrError(
-                f"{target.path}: {row[0]} has no label, or a probability that is no number from 0 to 1",
+                f"{target.path}: {row[0]} has no label, or a probability that is not between 0 and 1",
                 "write the table again with `--suspects`",
             )
         if label in label_of:
