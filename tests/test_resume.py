@@ -408,6 +408,32 @@ def test_finished_run_returns_its_result_again(
     assert "is finished already, with the same data and settings" in caplog.text
 
 
+def test_what_vanishes_while_a_run_ends_is_written_again(trained: Model, shapes: Path, home: Path) -> None:
+    folder = home / "models" / "run"
+
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
+        if description == "scoring":
+            for name in ("run.json", "splits.csv", "errors.csv"):
+                (folder / name).unlink(missing_ok=True)
+        return items
+
+    fit(shapes, TINY, name="run", track=track)
+    for name in ("splits.csv", "errors.csv"):
+        assert (folder / name).read_bytes() == (trained.path / name).read_bytes()
+    assert fit(shapes, TINY, name="run", resume=True).model.info.complete
+
+
+def test_model_that_vanishes_while_its_report_is_written_is_an_error(shapes: Path, home: Path) -> None:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
+        if description == "writing report images":
+            shutil.rmtree(home / "models" / "run")
+        return items
+
+    with pytest.raises(LabelrError, match=r"models/run vanished during the run"):
+        fit(shapes, {**TINY, "report": True, "plot_format": "png"}, name="run", track=track)
+    assert not (home / "models" / "run" / "record.json").exists()
+
+
 def test_finished_run_is_not_the_result_of_other_settings(trained: Model, shapes: Path, home: Path) -> None:
     shutil.copytree(trained.path, home / "models" / "run")
     with pytest.raises(LabelrError, match=r"the finished run in .* other settings: epochs was 2 and is 3"):

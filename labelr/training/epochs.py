@@ -14,7 +14,6 @@ from labelr.config import TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import Targets
 from labelr.data.pixels import PixelSet
-from labelr.data.splits import write_splits
 from labelr.errors import LabelrError, pluralize
 from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED, decide
@@ -32,7 +31,7 @@ from labelr.training.head import train_head
 from labelr.training.history import EpochRow, best_epoch, event_log, format_epoch, history_csv
 from labelr.training.optim import Budget
 from labelr.training.record import START_OVER, versions
-from labelr.training.run import Run
+from labelr.training.run import Run, write_data_files
 from labelr.training.trainer import Trainer
 
 MIN_FINE_TUNING_STEPS = 40
@@ -323,8 +322,7 @@ class EpochLoop:
             (folder / name).unlink(missing_ok=True)
         remove_report(folder)
         files.write_atomically(folder / store.CONFIG_FILE, serialization.json_text(info.config))
-        write_splits(folder, self._dataset)
-        files.write_atomically(folder / store.ERRORS_FILE, self._dataset.errors_csv)
+        write_data_files(folder, self._dataset)
 
     def _write_history(self) -> None:
         files.write_atomically(self._run.folder / store.HISTORY_FILE, history_csv(self.history))

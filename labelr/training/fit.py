@@ -197,7 +197,8 @@ def fit_located(
         num_train = len(dataset.split_rows("train"))
         resolved = run.config.resolved(run.runtime.options, num_train=num_train, is_synthetic=not folders)
         replaced = replaced_model(run, dataset)
-        run.start(RunRecord.of(folders, config, resolved, dataset, study))
+        record = RunRecord.of(folders, config, resolved, dataset, study)
+        run.start(record)
         with _explain_failure(run.folder):
             if resolved.folds:
                 folds = cross_validate(run, dataset)
@@ -207,7 +208,7 @@ def fit_located(
             else:
                 train(run, dataset)
                 model = finalize(run, dataset, suspects=suspects)
-        run.finish()
+        run.finish(record, dataset)
         compare_with_earlier(run, model, dataset, replaced)
         if folders:
             _advise_backbone(dataset, run.config)

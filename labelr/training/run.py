@@ -15,8 +15,9 @@ from msgspec import Meta
 
 from labelr import files, locks, serialization, signals
 from labelr.config import TrainConfig
+from labelr.data.dataset import Dataset
 from labelr.data.locate import name_of_data
-from labelr.data.splits import SPLITS_FILE
+from labelr.data.splits import SPLITS_FILE, write_splits
 from labelr.errors import BusyError, LabelrError, first_line
 from labelr.fields import SettingError
 from labelr.model import store
@@ -171,9 +172,21 @@ class Run:
         log_dir = self.log_dir / f"fold-{name}" if self.log_dir is not None else None
         return replace(self, folder=folder, log_dir=log_dir)
 
-    def finish(self) -> None:
-        """Keeps the record of the finished run, and deletes its checkpoint."""
-        if (self.folder / RUN_FILE).exists():
+    def finish(self, record: RunRecord, dataset: Dataset) -> None:
+        """Keeps the record of the finished run, and deletes its checkpoint.
+
+        What was written early, and has vanished since, perhaps with the directory, is written again.
+
+        Raises:
+            LabelrError: If the model has vanished.
+        """
+        if not (self.folder / store.INFO_FILE).is_file():
+            raise LabelrError(f"{self.folder} vanished during the run", "run the same command again")
+        if not (self.folder / SPLITS_FILE).is_file():
+            write_data_files(self.folder, dataset)
+        if self.deadline is None and not (self.folder / RUN_FILE).is_file():
+            files.write_atomically(self.folder / RUN_FILE, record.to_json())
+        with suppress(FileNotFoundError):  # that of a run with a deadline
             (self.folder / RUN_FILE).replace(self.folder / RECORD_FILE)
         self.discard_progress()
 
@@ -182,6 +195,12 @@ class Run:
         for name in (RUN_FILE, CHECKPOINT_FILE):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / FOLDS_FOLDER, ignore_errors=True)
+
+
+def write_data_files(folder: Path, dataset: Dataset) -> None:
+    """Writes which images of a data set are in which split, and which are left out, beside a model."""
+    write_splits(folder, dataset)
+    files.write_atomically(folder / store.ERRORS_FILE, dataset.errors_csv)
 
 
 @contextmanager
