@@ -849,7 +849,9 @@ def test_table_of_suspects_is_a_queue(photos: Path, tmp_path: Path) -> None:
 def test_row_of_suspects_without_a_label_or_a_probability_is_an_error(row: str, photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "worst.csv"
     table.write_text(f"filename,label,given,probability,rank\nb.jpg,dog,0,0.9,1\n{row}\n")
-    with pytest.raises(LabelrError, match=r"worst\.csv: a\.jpg has no label, or a probability that is not between 0 and 1"):
+    with pytest.raises(
+        LabelrError, match=r"worst\.csv: a\.jpg has no label, or a probability that is not between 0 and 1"
+    ):
         read_target(table, ReadOptions(), data=photos)
 
 
