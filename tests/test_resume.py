@@ -408,6 +408,22 @@ def test_finished_run_returns_its_result_again(
     assert "is finished already, with the same data and settings" in caplog.text
 
 
+def test_run_that_is_stopped_while_its_head_is_validated_ends_alike(trained: Model, shapes: Path, home: Path) -> None:
+    def track(items: Iterable[Any], description: Description, total: Total = None) -> Iterable[Any]:
+        try:
+            yield from items
+        finally:  # the weakest penalties are not tried
+            if description == "fitting the last layer":
+                stop()
+
+    config = {**TINY, "init": str(trained.path)}
+    del config["width"], config["image_size"]  # those of the model
+    whole = fit(shapes, config, name="whole")
+    with pytest.raises(signals.Stopped):
+        fit(shapes, config, name="run", track=track)
+    assert essence(fit(shapes, config, name="run", resume=True)) == essence(whole)
+
+
 def test_what_vanishes_while_a_run_ends_is_written_again(trained: Model, shapes: Path, home: Path) -> None:
     folder = home / "models" / "run"
 

@@ -201,6 +201,11 @@ class EpochLoop:
             log.info("only the head is trained: the %s does not suffice for all layers", lack)
         return bool(lack)
 
+    @property
+    def _is_of_head(self) -> bool:
+        """Whether the current epoch trains the last layer alone."""
+        return self.trainer.epoch == 1 and self._run.config.is_pretrained
+
     def run_epoch(self) -> EpochRow:
         """Trains one epoch, or the rest of it, validates the averaged weights, and saves checkpoint, model and history.
 
@@ -233,7 +238,7 @@ class EpochLoop:
         """The measurements of the current epoch, and the seconds that validation took."""
         trainer = self.trainer
         lr, image_size = trainer.lr_at(trainer.epoch_start), trainer.size_at(trainer.epoch_start)
-        if trainer.epoch == 1 and self._run.config.is_pretrained:  # trains only the last layer
+        if self._is_of_head:
             lr, image_size, layers = 0.0, self._info.preprocessing.image_size, 1
             num_images = len(trainer.images.pixels)
             train_loss = train_head(
@@ -271,8 +276,11 @@ class EpochLoop:
         return probs
 
     def _after_step(self) -> None:
-        """Saves a checkpoint within an epoch if it is due, and stops if a signal asked for it."""
-        if self._checkpoint.is_due:
+        """Saves a checkpoint within an epoch if it is due, and stops if a signal asked for it.
+
+        The epoch of the head has none: repeated from a head that is fitted already, it would end elsewhere.
+        """
+        if self._checkpoint.is_due and not self._is_of_head:
             self._save_checkpoint(time.perf_counter() - self._start)
         signals.raise_if_stopped()
 
