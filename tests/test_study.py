@@ -130,8 +130,11 @@ def test_damaged_journal_is_an_error(shapes: Path, home: Path) -> None:
 # --- which study a search continues -----------------------------------------------------------------------------------
 
 
-def start(data: Path, space: dict[str, Any], name: str | None = None, *, force: bool = False, **settings: Any) -> str:
-    """The name of the study that a search uses."""
+def start(
+    data: Path, space: dict[str, Any], name: str | None = None, *, force: bool = False, finished: bool = True,
+    **settings: Any,
+) -> str:  # fmt: skip
+    """The name of the study that a search uses, in which it perhaps finishes a trial."""
     config = {**TINY, **{key: settings.pop(key) for key in list(settings) if key in ("width", "test_fraction")}}
     config |= {key: settings.pop(key) for key in list(settings) if key in ("threads", "cache_limit")}
     plan = Plan.of([data], space, config, settings)
@@ -140,6 +143,8 @@ def start(data: Path, space: dict[str, Any], name: str | None = None, *, force: 
     resolved = plan.config.resolved(machine.options, num_train=len(dataset.split_rows("train")), is_synthetic=False)
     with closing(start_study(Target(name, force=force), "shapes", identity_of(dataset, plan, resolved))) as study:
         study.enqueue([{}])
+        if finished:
+            study.shared.tell(study.shared.ask(), 0.5)
         return study.name
 
 
@@ -172,6 +177,26 @@ def test_study_of_other_images_is_refused(shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "shorter" / "images").symlink_to(shapes / "images")
     with pytest.raises(LabelrError, match="the number of images was 60 and is 59"):
         start(tmp_path / "shorter", {"lr": [1e-3, 4e-3]}, "mine")
+
+
+def test_study_of_a_given_name_without_a_finished_trial_is_replaced(
+    shapes: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="labelr")
+    start(shapes, {"lr": [1e-3, 4e-3]}, "mine", finished=False)
+    with (
+        closing(Study("mine", home / "studies" / "mine", None)) as study,
+        study.working("someone"),
+        pytest.raises(LabelrError, match="is of another search"),
+    ):
+        start(shapes, {"dropout": [0.1, 0.2]}, "mine")
+    start(shapes, {"dropout": [0.1, 0.2]}, "mine")
+    assert (
+        "the study 'mine' has no finished trial, and starts over: dropout was 0.3 and is 0.1,0.2; lr was 0.001,0.004"
+        in caplog.text
+    )
+    with pytest.raises(LabelrError, match="is of another search"):
+        start(shapes, {"lr": [1e-3, 4e-3]}, "mine")
 
 
 def test_settings_of_the_machine_may_change(shapes: Path) -> None:

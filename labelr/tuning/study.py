@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -38,6 +39,8 @@ from labelr.tuning.trials import (
     is_interrupted,
     read_trials,
 )
+
+log = logging.getLogger(__name__)
 
 IDENTITY = "identity"
 JOURNAL_FILE = "study.log"
@@ -144,6 +147,12 @@ class Study:
         """Whether any process of this machine works on it."""
         return any(map(locks.is_held, (self.folder / "workers").glob("*.lock")))
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing is lost with it: a journal without a finished trial that no process of this machine uses."""
+        finished = (TrialState.COMPLETE, TrialState.PRUNED)
+        return not (self.url or self.attempts(*finished) or self.has_workers())
+
     def _worker_lock(self, worker: str) -> Path:
         return self.folder / "workers" / f"{worker}.lock"
 
@@ -201,7 +210,8 @@ class Target:
 def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) -> Study:
     """The study of a search: the existing one, or a new one.
 
-    Without a name, it is called like the data; in a journal with ``-2``, ... if that is a study of another search.
+    Without a name, it is called like the data; in a journal with ``-2``, ... if that is a study of another search. One
+    of a name that was given is replaced if it has come to nothing, as where an image could not be read for a moment.
 
     Raises:
         LabelrError: If a study of that name searches something else, or its storage cannot be reached.
@@ -214,7 +224,10 @@ def start_study(target: Target, default_name: str, identity: Mapping[str, Any]) 
         for name in names:
             study = Study(name, parent / name, url)
             changes = differences(study.identity, identity) if study.identity else []
-            if target.force and study.identity and (chosen or not changes):
+            is_forced = target.force and study.identity and (chosen or not changes)
+            if is_forced or (chosen and changes and study.is_unused):
+                if not is_forced:
+                    log.info("the study %r has no finished trial, and starts over: %s", name, "; ".join(changes))
                 _delete(study)
                 study, changes = Study(name, study.folder, url), []
             if not changes:
