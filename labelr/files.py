@@ -196,20 +196,23 @@ def replacing(path: Path, *, durable: bool = True, like: Path | None = None) -> 
                 os.utime(temporary)  # programs look at the time to see what has changed
                 with suppress(OSError):
                     shutil.chown(temporary, like.stat().st_uid, like.stat().st_gid)
-            _move(temporary, path)
+            move(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
-def _move(temporary: Path, path: Path) -> None:
-    """Renames a file; an error that NFS reports though the file was renamed, since an answer was lost, is none."""
-    status = temporary.stat()
+def move(source: Path, target: Path) -> None:
+    """Renames a file, also over another one, or a folder.
+
+    An error that NFS reports though it was renamed, since an answer was lost, is none.
+    """
+    status = source.stat()
     try:
-        temporary.replace(path)
+        source.replace(target)
     except OSError as error:
         with suppress(OSError):
-            if error.errno in (errno.ENOENT, errno.ESTALE) and os.path.samestat(path.stat(), status):
+            if error.errno in (errno.ENOENT, errno.ESTALE) and os.path.samestat(target.stat(), status):
                 return
         raise
 

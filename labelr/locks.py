@@ -1,5 +1,6 @@
 """The lock of a folder that a run writes, which the operating system releases when the process ends."""
 
+import os
 import shutil
 import sys
 import time
@@ -53,9 +54,11 @@ def locked(folder: Path, owner: Path | None = None) -> Iterator[None]:
 
 def delete_lock(folder: Path) -> None:
     """Deletes the lock of a folder, which this process holds, if there is one."""
+    path, own = folder / LOCK_FILE, f"{os.getpid()}\n".encode()
     with suppress(OSError):  # of Windows, where the file stays, and where the folder is gone
-        if not (folder / LOCK_FILE).lstat().st_size:  # else the file is of another program
-            (folder / LOCK_FILE).unlink()
+        # where the system has no locks, its content names this process; any other is of another program
+        if not path.lstat().st_size or path.read_bytes().startswith(own):
+            path.unlink()
 
 
 def check_lock(folder: Path) -> None:

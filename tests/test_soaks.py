@@ -124,6 +124,16 @@ def test_model_whose_files_are_still_open_is_removed_and_its_name_is_free(place:
     assert code == 0, err
 
 
+@pytest.mark.parametrize(("call", "number", "times"), [("lock", errno.ENOSYS, 10**9), ("renamed", errno.ENOENT, 1)])
+def test_renamed_model_has_no_lock_and_no_error(place: Path, call: str, number: int, times: int) -> None:
+    fault = faults.calls(call, place / "home", number, 0, times)
+    code, err = run(COMMANDS["models-rename"], place, environment=fault.environment)
+    assert code == 0, err
+    assert "flock" not in err
+    assert not (place / "home" / "models" / "third" / ".lock").exists()
+    assert run(COMMANDS["models-verify"], place)[0] == 0
+
+
 @pytest.mark.parametrize("call", ["open", "read"])
 def test_stale_handle_of_an_image_is_its_reason_and_the_next_run_tags_it(place: Path, call: str) -> None:
     command = COMMANDS["tag"]

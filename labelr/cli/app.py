@@ -99,7 +99,7 @@ def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 error, 2 usage, 3 needs attention, 75 in use, 128 + n on signal n."""
     console.keep_bytes_of_names()
     completion.answer(lambda: app(prog_name="labelr"))
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported with its reason
+    warnings.filterwarnings("ignore", module=r"(PIL|filelock)\.")  # damaged images are reported, and soft locks suffice
     signals.install_handlers(*SIGNALS, first=console.show_stopping)
     try:
         code = app(prog_name="labelr", standalone_mode=False)

@@ -188,10 +188,12 @@ def _move(folder: Path, models: Path, stem: str, name: str | None) -> Path:
         target = models / free
         if not os.path.lexists(target):
             try:
-                return folder.rename(target)
+                files.move(folder, target)
             except OSError as error:
                 if not os.path.lexists(target):  # else another process was faster
                     raise files.write_error(target, error) from error
+            else:
+                return target
     raise _taken(target)
 
 

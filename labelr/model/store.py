@@ -317,7 +317,7 @@ def rename(folder: Path, name: str) -> Path:
         raise LabelrError(f"{target} exists already", "choose another name")
     is_default = folder == listed_default()
     with locks.locked(folder), files.writing(target):
-        folder.rename(target)
+        files.move(folder, target)
         locks.delete_lock(target)
     if is_default:
         files.write_atomically(models_folder() / DEFAULT_FILE, f"{name}\n")

@@ -247,7 +247,7 @@ def main(folder: Path, plan: str, level: int) -> int:
     """Works on the study in a directory by a plan in JSON; the exit code."""
     signals.install_handlers(signal.SIGTERM, first=lambda: None)
     signals.stop_with_parent()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is reported by its reason
+    warnings.filterwarnings("ignore", module=r"(PIL|filelock)\.")  # damaged images are reported, and soft locks suffice
     handler = _PipeHandler(os.dup(1))
     os.dup2(2, 1)  # what others print must not disturb the messages
     threading.Thread(target=handler.send_signs_of_life, daemon=True).start()
