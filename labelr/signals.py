@@ -41,6 +41,7 @@ class _State:
     """The signal that was received and not yet handled, and the number of nested `deferred` blocks."""
 
     received: int | None = None
+    is_lost: bool = False  # whether `Stopped` was raised where Python ignores exceptions, and the signal comes again
     depth: int = 0
 
 
@@ -59,21 +60,19 @@ def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
 
     def receive(number: int, _: FrameType | None) -> None:
         nonlocal stopped_at
-        if stopped_at is not None:
-            if not _state.depth:
-                raise_if_stopped()  # it was lost
+        if stopped_at is not None and not _state.is_lost:
             if number not in IGNORABLE and time.monotonic() - stopped_at >= IMPATIENT_SECONDS:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
         stopped_at = time.monotonic()
         _restore_later(numbers, receive)
-        _state.received = number
+        _state.received, _state.is_lost = number, False
         if not _state.depth:
             raise_if_stopped()
         first()
 
-    _state.received, _state.depth = None, 0
+    _state.received, _state.is_lost, _state.depth = None, False, 0
     sys.unraisablehook = partial(_raise_again, sys.unraisablehook)
     for number in numbers:
         if number not in IGNORABLE or signal.getsignal(number) != signal.SIG_IGN:
@@ -83,8 +82,8 @@ def install_handlers(*numbers: int, first: Callable[[], None]) -> None:
 def _raise_again(show: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sys.UnraisableHookArgs") -> None:
     """Keeps `Stopped` from being lost where Python ignores exceptions, as in the callback of a weak reference."""
     if isinstance(unraisable.exc_value, Stopped):
-        _state.received = unraisable.exc_value.number
-        threading.Timer(AGAIN_SECONDS, _send_to_main_thread, [_state.received]).start()
+        _state.is_lost = True
+        threading.Timer(AGAIN_SECONDS, _send_to_main_thread, [unraisable.exc_value.number]).start()
     else:
         show(unraisable)
 

@@ -42,6 +42,18 @@ def work_with_a_signal_in_a_callback(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def test_second_signal_while_deferred_work_fails_does_not_interrupt_the_end(handlers: list[str]) -> None:
+    done = []
+    try:
+        failing_work()
+    except ZeroDivisionError:
+        signal.raise_signal(signal.SIGINT)  # as a double Ctrl-C
+        done.append("cleaned up")
+    assert done == ["cleaned up"]
+    assert signals.received() == signal.SIGINT
+    assert handlers == ["first"]
+
+
 def test_signal_in_a_callback_stops_the_work(capfd: pytest.CaptureFixture[str]) -> None:
     start = time.monotonic()
     with pytest.raises(signals.Stopped) as caught:
