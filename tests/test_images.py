@@ -373,13 +373,14 @@ def test_large_jpeg_is_close_to_a_full_decode(size: int, photograph: Path) -> No
     assert np.abs(pixels_of(photograph, size) - expected).mean() < 0.01 * 255
 
 
-def test_large_jpeg_takes_less_time_than_a_full_decode(photograph: Path) -> None:
+def test_large_jpeg_takes_less_time_than_a_full_decode(tmp_path: Path) -> None:
+    thirds().resize((4000, 3000)).save(tmp_path / "a.jpg")
     spent: dict[Callable[[Path, int], object], list[float]] = {read_pixels: [], resized_in_full: []}
-    for work in 20 * list(spent):  # in turns, and the shortest counts: other processes only ever add time
+    for work in 5 * list(spent):  # in turns, and the shortest counts: other processes only ever add time
         started = time.thread_time()
-        work(photograph, 64)
+        work(tmp_path / "a.jpg", 64)
         spent[work].append(time.thread_time() - started)
-    assert min(spent[read_pixels]) < 0.8 * min(spent[resized_in_full])
+    assert min(spent[read_pixels]) < 0.5 * min(spent[resized_in_full])  # a fifth on a quiet machine
 
 
 def test_squish_keeps_the_whole_image(tmp_path: Path) -> None:
