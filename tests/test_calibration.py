@@ -1,5 +1,8 @@
 """Calibrated probabilities, and the fit of a calibration compared with logistic regression."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -13,6 +16,25 @@ def test_logits_are_divided_by_the_temperature_and_shifted_by_the_bias() -> None
     probs = np.array([[0.1, 0.5, 0.9]], np.float32)
     expected = expit(logit(probs.astype(float)) / 2 - 1)
     assert calibrate(probs, Calibration(2.0, -1.0)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("calibration", [Calibration(0.8, 0.3), Calibration(1e-3, 5.0), Calibration(1e3, -1e3)])
+def test_calibrated_probabilities_are_those_of_scipy(calibration: Calibration) -> None:
+    rng = np.random.default_rng(0)
+    probs = np.concatenate([rng.random(1000), 10 ** -rng.uniform(0, 45, 1000), 1 - 10 ** -rng.uniform(0, 8, 1000)])
+    logits = logit(probs.astype(np.float32).astype(float)) / calibration.temperature + calibration.bias
+    expected = expit(logits).astype(np.float32)
+    np.testing.assert_array_max_ulp(calibrate(probs.astype(np.float32), calibration), expected, 1)
+
+
+def test_calibrating_imports_no_scipy() -> None:
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport numpy as np\n"
+        "from labelr.model.calibration import Calibration, calibrate\n"
+        "calibrate(np.ones(1), Calibration(2.0))\nprint('scipy' in set(sys.modules) - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_higher_temperature_means_less_certainty() -> None:

@@ -84,14 +84,18 @@ def test_results_of_another_engine_are_not_mixed(
 
 
 @pytest.mark.slow
-def test_tagging_with_a_file_imports_only_what_it_needs(birds: Path, photos: Path) -> None:
+@pytest.mark.parametrize(("output", "needed"), [("-", ()), ("out", ("filelock",))])
+def test_tagging_with_a_file_imports_only_what_it_needs(
+    birds: Path, photos: Path, tmp_path: Path, output: str, needed: tuple[str, ...]
+) -> None:
+    unneeded = {*UNNEEDED} - {*needed}
     code = (
         "import sys\nbefore = set(sys.modules)  # of a tool that measures coverage\nfrom labelr.cli.app import main\n"
-        f"sys.argv = ['labelr', 'tag', {str(photos / 'z.png')!r}, '--model', {str(birds)!r}, '-o', '-']\n"
+        f"sys.argv = ['labelr', 'tag', {str(photos / 'z.png')!r}, '--model', {str(birds)!r}, '-o', {output!r}]\n"
         "try:\n    main()\nexcept SystemExit as end:\n    print('CODE', end.code)\n"
-        f"print('LOADED', *sorted({set(UNNEEDED)!r} & (set(sys.modules) - before)))"
+        f"print('LOADED', *sorted({unneeded!r} & (set(sys.modules) - before)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-2:] == ["CODE None", "LOADED"]
 
 

@@ -227,7 +227,7 @@ class DirectoryWriter:
             log.warning(
                 "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
             )
-        if self._photo_files.kept:
+        if "xmp" in self._tagger.options.formats and self._photo_files.kept:
             num_kept = pluralize(len(self._photo_files.kept), "image")
             log.info("XMP left as it is, since somebody reviewed its labels: of %s", num_kept)
         write_tables(self._folder, self._journal.results, self._tagger, self._base, self._replacing)
