@@ -56,6 +56,10 @@ def test_order_and_certainty_are_kept() -> None:
     assert calibrated.dtype == np.float32
 
 
+def test_nan_stays_nan_without_a_warning() -> None:
+    assert np.isnan(calibrate(np.array([np.nan], np.float32), Calibration(3.0, 0.2))).all()
+
+
 def overconfident(seed: int, temperature: float, bias: float = 0.0) -> tuple[FloatArray, FloatArray]:
     """Probabilities with shifted logits that are multiplied by `temperature`, and targets."""
     rng = np.random.default_rng(seed)

@@ -44,10 +44,10 @@ def calibrate(probs: NDArray[np.floating], calibration: Calibration) -> NDArray[
     if calibration == UNCALIBRATED:
         return probs.astype(np.float32)
     values = probs.astype(np.float64)
-    with np.errstate(divide="ignore"):  # the logits of 0 and 1 are infinite
+    with np.errstate(divide="ignore", invalid="ignore"):  # the logits of 0 and 1 are infinite, that of NaN is NaN
         logits = np.log(values) - np.log1p(-values)  # not by SciPy, whose import takes as long as tagging some images
-    logits = logits / calibration.temperature + calibration.bias
-    calibrated: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits)).astype(np.float32)
+        logits = logits / calibration.temperature + calibration.bias
+        calibrated: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits)).astype(np.float32)
     return calibrated
 
 

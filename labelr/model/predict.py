@@ -151,9 +151,10 @@ class Model(Predictor):
         return make_batcher(self.runtime, self.info.preprocessing.image_size)
 
     @property
-    def uncalibrated(self) -> Self:
-        """The same model with uncalibrated probabilities."""
-        return replace(self, info=replace(self.info, calibration=UNCALIBRATED))
+    def as_validated(self) -> Self:
+        """The same model as it is validated in training: without calibration and mirror images."""
+        preprocessing = replace(self.info.preprocessing, flip_averaging=False)
+        return replace(self, info=replace(self.info, calibration=UNCALIBRATED, preprocessing=preprocessing))
 
     def one_thread_per_operation(self) -> AbstractContextManager[None]:
         """As `Predictor` says."""

@@ -25,9 +25,9 @@ EventLog = Callable[[Mapping[str, float], int], None]
 class EpochRow:
     """One epoch: a row of ``history.csv``.
 
-    The metrics are of the validation split, uncalibrated, at a threshold of 0.5. `trained_layers` counts the layers
-    that were trained: 1 for the head alone. `images_per_second` is the speed of training alone, while `seconds` counts
-    validation and the start of the first epoch as well.
+    The metrics are of the validation split without mirror images, uncalibrated, at a threshold of 0.5. `trained_layers`
+    counts the layers that were trained: 1 for the head alone. `images_per_second` is the speed of training alone, while
+    `seconds` counts validation and the start of the first epoch as well.
     """
 
     epoch: int

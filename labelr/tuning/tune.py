@@ -298,11 +298,11 @@ def _new_folder(data: Sequence[Path]) -> Path:
 
 
 def _score_splits(model: FitResult, data: Dataset, result: TuneResult, track: Track) -> dict[str, float] | None:
-    """The scores on both splits, by uncalibrated probabilities, as trials are scored; None without a test split."""
+    """The scores on both splits as trials are scored, without calibration; None without a test split."""
     test, metric = data.split("test"), result.plan.options.metric
     if not len(test):
         return None
-    probs = predict_dataset(model.model.uncalibrated, test, options=result.plan.config, track=track)
+    probs = predict_dataset(model.model.as_validated, test, options=result.plan.config, track=track)
     scores = metrics.score(probs, test.targets, DEFAULT_THRESHOLD)
     val = best_epoch(model.epoch_rows, result.plan.config.select).score(metric)
     bias = {"val": val, "test": scores["map_macro" if metric == "map" else metric]}

@@ -23,6 +23,7 @@ import json
 import resource
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from labelr.config import ReadOptions, TrainConfig
 from labelr.data.load import load_dataset
 from labelr.data.splits import read_splits
 from labelr.model import store
-from labelr.model.calibration import calibrate, decide
+from labelr.model.calibration import UNCALIBRATED, calibrate, decide
 from labelr.model.predict import Model
 from labelr.model.predictor import Probs
 from labelr.scoring import bootstrap, metrics
@@ -48,7 +49,8 @@ def trained(train: Path, folder: Path, settings: dict[str, object]) -> Model:
     """The model in a folder, trained where it is not there yet, with the network's own probabilities."""
     if not (folder / store.METRICS_FILE).is_file():
         fit(train, {**settings, "test_fraction": 0}, output=folder, force=True)
-    return store.load(folder).uncalibrated
+    model = store.load(folder)
+    return replace(model, info=replace(model.info, calibration=UNCALIBRATED))
 
 
 def predictions(model: Model, data: Path, part: str | None) -> tuple[Probs, np.ndarray]:
