@@ -20,6 +20,8 @@ from labelr.errors import LabelrError, first_line, mask_passwords
 DRAFT_PREFIX, DRAFT_SUFFIX = ".labelr-", ".tmp"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)", re.IGNORECASE | re.DOTALL)
 """Of something on another machine; `Path` has left one slash of two."""
+EMPTY_PATH = ("a path is empty", "name a folder or a file; a variable of the shell may not be set")
+"""The message and the hint for an empty path, which Python takes for the working directory."""
 MAX_REASON = 200
 """Longer reasons are cut in messages: they may quote the file."""
 MAX_RECORD_BYTES = 256 * 2**20
@@ -37,7 +39,9 @@ def home() -> Path:
 
 
 def local_path(path: str | Path) -> Path:
-    """A path that a user gives. Raises LabelrError if it is an address, such as ``s3://bucket/photos``."""
+    """A path that a user gives. Raises LabelrError if it is empty or an address, such as ``s3://bucket/photos``."""
+    if path == "":
+        raise LabelrError(*EMPTY_PATH)
     address = _ADDRESS.fullmatch(os.fspath(path))
     if address and not os.path.exists(path):
         scheme, rest = address.groups()

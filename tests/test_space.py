@@ -55,7 +55,7 @@ def test_names_from_training_scripts_are_known() -> None:
         ({"augment": "none,lihgt"}, "augment: expected one of none, light, strong, got 'lihgt'"),
         ({"dropout": "auto,0.2"}, "dropout: expected .*, got 'auto'"),
         ({"dropout": "0.2,0.20"}, "dropout: 0.2 is given twice"),
-        ({"lr": "0.1..0.01"}, "'0.1..0.01' is not a range"),
+        ({"lr": "0.1..0.01"}, "'0.1..0.01' ends below its start"),
         ({"lr": "0.1..0.1"}, "is not a range"),
         ({"lr": "0.1..20"}, "got 20.0"),
         ({"lr": "auto..0.1"}, "is not a range"),

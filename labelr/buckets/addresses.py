@@ -40,8 +40,6 @@ _PERMANENT_NAMES = re.compile("Credential|Authenti|Profile|Token|Validation")
 """In the names of errors of the packages for buckets, which have no class in common."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 _CREDENTIALS_HINT = "credentials are read from the environment and the files of the bucket's own tools"
-EMPTY_PATH = ("a path is empty", "name a folder or a file; a variable of the shell may not be set")
-"""The message and the hint for an empty path."""
 
 
 class Address(NamedTuple):
@@ -109,8 +107,6 @@ def path_or_address(path: str | Path) -> Path:
     Raises:
         LabelrError: If it is empty, another address, such as ``https://example.org/photos``, or holds credentials.
     """
-    if path == "":  # else it would be the working directory
-        raise LabelrError(*EMPTY_PATH)
     return files.local_path(path) if parse(path) is None else Path(path)
 
 

@@ -105,7 +105,6 @@ def main() -> NoReturn:
         code = app(prog_name="labelr", standalone_mode=False)
         console.flush()
     except LabelrError as error:
-        error.message = re.sub("^[a-z_0-9]+(?=: expected)", lambda found: f"`{option_of(found[0])}`", error.message)
         _fail(error)
     except UsageError as error:
         _fail(_usage_error(error))

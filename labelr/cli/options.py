@@ -17,12 +17,11 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from labelr import console
-from labelr.buckets.addresses import EMPTY_PATH
 from labelr.cli import completion
 from labelr.config import PANELS
 from labelr.errors import suggest
 from labelr.fields import Field, SettingError, Settings, choices_of, is_list, kind_of, option_of, parsed
-from labelr.files import local_path
+from labelr.files import EMPTY_PATH, local_path
 from labelr.progress import Track
 
 Function = Callable[..., None]
@@ -32,6 +31,8 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _CONTEXT = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
 _SEVERAL = ",..."
 """The end of the metavar of an option whose one text holds several values."""
+_PATH = re.compile(r"\b(FILE|DIR|DATA|PHOTOS|TARGET)\b")
+"""What the metavars of options and arguments have that take a path."""
 COMMON, GENERAL = "Common", "General"
 """The panels of the options that a command is mostly used with, first, and of those that all commands have, last."""
 EXIT_ATTENTION = 3
@@ -74,7 +75,9 @@ class Command(_WithShortHelp, TyperCommand):
         with _naming_variables(ctx):
             if not ctx.resilient_parsing:  # as when a shell completes; what variables set is not in `args`
                 parser: Any = self.make_parser(ctx)
-                _check_given_once(parser.parse_args(args=[*args])[2])
+                values, _, given = parser.parse_args(args=[*args])
+                _check_given_once(given)
+                _check_paths(given, values)
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -96,6 +99,16 @@ def _check_given_once(parameters: list[Any]) -> None:
             )
 
 
+def _check_paths(parameters: list[Any], values: dict[str, Any]) -> None:
+    """Raises SettingError if a path on a command line is empty."""
+    for parameter in parameters:
+        value = values[parameter.name]
+        if _PATH.search(str(parameter.metavar)) and "" in (value if isinstance(value, (list, tuple)) else [value]):
+            message, hint = EMPTY_PATH
+            is_option = parameter.param_type_name == "option"
+            raise SettingError(f"`{parameter.opts[0]}`: {message}" if is_option else message, hint)
+
+
 def _variable(context: Any, parameter: Any) -> str:
     """The variable of the environment that sets an option of a command."""
     return f"{context.auto_envvar_prefix}_{parameter.name.upper()}"
@@ -103,7 +116,7 @@ def _variable(context: Any, parameter: Any) -> str:
 
 @contextmanager
 def _naming_variables(context: Any) -> Iterator[None]:
-    """Adds to an error on the value of an option the variable of the environment that it comes from."""
+    """Names an option in an error on a setting as on the command line, or the variable that the value comes from."""
     try:
         yield
     except typer.BadParameter as error:
@@ -112,6 +125,9 @@ def _naming_variables(context: Any) -> Iterator[None]:
             raise
         raise SettingError(f"{variable}: expected true or false, got {os.environ[variable]!r}") from error
     except SettingError as error:
+        name = error.message.partition(":")[0]
+        if any(option_of(name) in parameter.opts for parameter in context.command.params):
+            error.message = f"`{option_of(name)}`{error.message.removeprefix(name)}"
         text = f"{error.message} {error.hint}"
         variables = [
             _variable(context, parameter)
@@ -202,14 +218,7 @@ def model_option(help: str, metavar: str = "NAME|DIR") -> Any:
     return option("--model", help, "Model", metavar=metavar, find=completion.models)
 
 
-def filled_path(text: str) -> Path:
-    """A path or an address; raises SettingError for an empty text, as of an unset variable of a shell."""
-    if not text:
-        raise SettingError(*EMPTY_PATH)
-    return Path(text)
-
-
-_DATA = argument("DATA", "Folders of labelled images, read as one data set, or label files.", parser=filled_path)
+_DATA = argument("DATA", "Folders of labelled images, read as one data set, or label files.")
 Data = Annotated[list[Path], _DATA]
 OptionalData = Annotated[list[Path] | None, _DATA]
 Model = Annotated[

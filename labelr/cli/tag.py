@@ -44,9 +44,7 @@ Output = Annotated[
 @opt.takes_settings(TagOptions, common=COMMON)
 def tag(
     printing: opt.Printing,
-    photos: Annotated[
-        list[Path] | None, opt.argument("PHOTOS", "Folders of images, or image files.", parser=opt.filled_path)
-    ] = None,
+    photos: Annotated[list[Path] | None, opt.argument("PHOTOS", "Folders of images, or image files.")] = None,
     files_from: FilesFrom = None,
     model: Model = None,
     output: Output = None,

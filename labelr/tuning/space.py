@@ -285,6 +285,8 @@ def _range(name: str, text: str) -> Range:
     if not is_number(field) or scale not in ("", "log"):
         raise error
     first, last = parsed(field, low.strip()), parsed(field, high.strip())
-    if first is None or last is None or not first < last or (scale and first <= 0):
+    if first is not None and last is not None and first > last:
+        raise SettingError(f"{name}: {text!r} ends below its start", f"write the lower value first: `{high}..{low}`")
+    if first is None or last is None or first == last or (scale and first <= 0):
         raise error
     return Range(first, last, log=bool(scale), whole=kind_of(field) is int)
