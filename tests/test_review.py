@@ -302,6 +302,8 @@ PATCHED = {
              b"filename,tags,by\na.jpg,cat,me\nb.jpg,cat,me\nc d.jpg,cat,you\n"),
     "tags in quotes": (b'filename,tags\na.jpg,"dog, cat"\nb.jpg,"cat, cow"\nc d.jpg,cat\n', [("c d.jpg", "dog", "yes")],
                        b'filename,tags\na.jpg,"dog, cat"\nb.jpg,"cat, cow"\nc d.jpg,"cat, dog"\n'),
+    "groups of columns": (b",Animals,\nfilename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n", [("b.jpg", "dog", "yes")],
+                          b",Animals,\nfilename,dog,cat\na.jpg,1,0\nb.jpg,1,1\n"),
 }  # fmt: skip
 
 

@@ -303,10 +303,14 @@ def _find_file_column(table: Table) -> int:
         return (likely or mostly)[0]
     if named:
         return next((number for number in named if not table.holds_marks(number)), named[0])
-    columns = f": {preview(table.header)}" if table.header else ", nor any other"
+    columns = f": {preview(list(filter(None, table.header)))}" if any(table.header) else ", nor any other"
+    below = [
+        row for row, cells in enumerate(table.body[:PROBE_ROWS]) if {*map(column_key, cells)} & {*words.FILE_COLUMNS}
+    ]
+    remedy = f"delete the rows above row {table.numbers[below[0] + 1]} if that is the header, or " if below else ""
     raise LabelrError(
         f"{table.path} has no column of file names{columns}",
-        "name the column with `--image-column NAME`, which may be repeated for a folder and a file",
+        f"{remedy}name the column with `--image-column NAME`, which may be repeated for a folder and a file",
     )
 
 
