@@ -439,6 +439,16 @@ def test_other_layouts_are_written_as_a_table_beside_them(tmp_path: Path) -> Non
     assert b"dog/a.jpg,0,1" in again.close()
 
 
+def test_lines_in_quotes_are_written_as_a_table_beside_them(tmp_path: Path) -> None:
+    before = b'"filename,dog,cat"\n"a.jpg,1,0"\n"b.jpg,0,1"\n'
+    folder = make_photos(tmp_path / "photos", NAMES[:2], labels=before)
+    opened = Review(folder)
+    assert "labels.csv has lines in quotes" in opened.saver.writes
+    opened.answer([("a.jpg", "dog", "no")])
+    assert opened.close() == b"filename,dog,cat\na.jpg,0,0\nb.jpg,0,1\n"
+    assert (folder / "labels.csv").read_bytes() == before
+
+
 def test_table_of_answers_that_another_program_wrote_is_kept(tmp_path: Path) -> None:
     folder = make_photos(tmp_path / "photos", ["dog/a.jpg", "dog/b.jpg", "cat/c.jpg"])
     review(folder, [("dog/a.jpg", "dog", "no")])

@@ -454,3 +454,12 @@ def test_row_that_may_explain_the_header_is_no_header(second: str, tmp_path: Pat
 def test_row_below_groups_of_columns_keeps_its_number(tmp_path: Path) -> None:
     error = error_of(make_data(tmp_path, ",Animals,\nfilename,cat,dog\na.jpg,1,0\nb.jpg,0,maybe\n"))
     assert 'row 4, column "dog"' in error.message
+
+
+@pytest.mark.parametrize("header", ['"filename,dog,""cat, big"""', 'filename,dog,"cat, big"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_may_be_in_quotes_as_a_whole(header: str, end: str, tmp_path: Path) -> None:
+    text = end.join([header, '"a.jpg,1,0"', '"b.jpg,,""1"""', '"""c,d.jpg"",0,1"', ""])
+    table = read_table(make_data(tmp_path, text, ["a.jpg", "b.jpg", "c,d.jpg"]))
+    assert_table(table, ["a.jpg", "b.jpg", "c,d.jpg"], ["dog", "cat, big"], [[1, 0], [NAN, 1], [0, 1]])
+    assert table.layout == "one column a label, comma-separated, each line in quotes"
