@@ -25,6 +25,23 @@ def test_image_columns_that_the_user_names_are_joined_in_their_order(tmp_path: P
     assert_table(table, ["c1/7.jpg", "c2/7.jpg"], ["dog"], [[1], [0]])
 
 
+@pytest.mark.parametrize("names", ["before,after", "photo,image"])
+def test_other_column_of_file_names_is_said(names: str, tmp_path: Path) -> None:
+    text = f"{names},dog\n1.jpg,a.jpg,1\n2.jpg,b.jpg,0\n"
+    data = make_data(tmp_path, text, images=["a.jpg", "b.jpg", "1.jpg", "2.jpg"])
+    taken = read_table(data)
+    file, other = ("before", "after") if names == "before,after" else ("image", "photo")
+    note = f'file names are those of the column "{file}", not of {other} (use `--image-column {other}`)'
+    assert note in taken.findings.notes
+    assert read_table(data, image_column=[other]).files != taken.files
+
+
+@pytest.mark.parametrize("text", ["filename,mask,dog\na.jpg,m.png,1\n", "image,file,dog\na.jpg,a.jpg,1\n"])
+def test_column_of_file_names_that_is_certain_needs_no_note(text: str, tmp_path: Path) -> None:
+    notes = read_table(make_data(tmp_path, text, images=["a.jpg"])).findings.notes
+    assert not any("file names" in note for note in notes)
+
+
 def test_same_file_name_in_several_folders_is_asked_about(tmp_path: Path) -> None:
     text = "camera,file,dog\nc1,7.jpg,1\nc2,8.jpg,0\n"
     error = error_of(make_data(tmp_path, text, images=["c1/7.jpg", "c2/7.jpg", "c2/8.jpg"]))

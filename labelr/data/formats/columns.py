@@ -61,7 +61,8 @@ class Columns:
         if options.image_column:
             *folders, file = (_column_named(table, name, "--image-column") for name in options.image_column)
         elif file is None:
-            file = _find_file_column(table)
+            file, *others = _find_file_columns(table)
+            table = _note_other_names(table, file, others)
             folders = _folder_columns(table, file)
         if table.rounded.intersection((*folders, file)):
             raise LabelrError(
@@ -278,8 +279,22 @@ def _folder_columns(table: Table, file: int) -> list[int]:
     return found if len(found) == 1 and is_plain and any(table.column(found[0])) else []
 
 
-def _find_file_column(table: Table) -> int:
-    """The column of file names: by a certain name, by cells that name images, else by any common name."""
+def _note_other_names(table: Table, file: int, others: Iterable[int]) -> Table:
+    """The table with a note on other columns that may hold the file names as well as the one that is taken."""
+    cells = table.column(file)
+    differing = [table.header[number] for number in others if table.column(number) != cells]
+    if not differing:
+        return table
+    option = f"--image-column {shlex.quote(differing[0])}"
+    note = f'file names are those of the column "{table.header[file]}", not of {preview(differing)} (use `{option}`)'
+    return replace(table, notes=(*table.notes, note))
+
+
+def _find_file_columns(table: Table) -> list[int]:
+    """The columns that may hold the file names equally well, at least one.
+
+    They are found by a certain name, by cells that name images, else by any common name.
+    """
     first = next(filter(_names_image, table.header), None)
     if first is not None:
         raise LabelrError(
@@ -296,13 +311,13 @@ def _find_file_column(table: Table) -> int:
     certain = [number for number in named if table.keys[number] in words.CERTAIN_FILE_COLUMNS]
     for candidates in ([number for number in named if number in holding], certain, holding):
         if candidates:
-            return candidates[0]
+            return candidates
     mostly = [number for number in range(len(table.header)) if _names_images_mostly(table.column(number, PROBE_ROWS))]
     likely = [number for number in named if number in mostly]
     if likely or len(mostly) == 1:
-        return (likely or mostly)[0]
+        return likely or mostly
     if named:
-        return next((number for number in named if not table.holds_marks(number)), named[0])
+        return [next((number for number in named if not table.holds_marks(number)), named[0])]
     columns = f": {preview(list(filter(None, table.header)))}" if any(table.header) else ", nor any other"
     below = [
         row for row, cells in enumerate(table.body[:PROBE_ROWS]) if {*map(column_key, cells)} & {*words.FILE_COLUMNS}
