@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
+from labelr.data.splits import read_splits
+
 NAN = float("nan")
 SPECIES = "File,RelativePath,Species,Flag0\n1.jpg,north,fox,false\n1.jpg,south,deer,false\n2.jpg,south,,true\n"
 STYLES = "id,kind,season,sold\na.jpg,shirt,Fall,yes\nb.jpg,shoe,,no\nc.jpg,shirt,Summer,no\n"
@@ -93,6 +95,14 @@ def test_ignored_column_of_words_is_offered_as_labels(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, text, images=[f"{name}.jpg" for name in "abcd"]))
     (note,) = (note for note in table.findings.notes if "ignored: place" in note)
     assert "`--label-column place`" in note
+
+
+def test_splits_in_a_column_with_another_name_are_said(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,Type\na.jpg,1,train\nb.jpg,0,validation\n")
+    file = tmp_path / "labels.csv"
+    note = f"columns that hold no labels, ignored: Type (`--splits {file}` takes the split from Type)"
+    assert note in read_table(data).findings.notes
+    assert [row.split for row in read_splits(file)] == ["train", "val"]
 
 
 def test_common_name_is_preferred_to_taxonomy(tmp_path: Path) -> None:

@@ -177,9 +177,17 @@ class Columns:
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_advised = bool(classes) and not any(map(self.table.holds_text, used))  # beside columns of marks alone
         advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)" if is_advised else ""
+        splits = [self.table.header[number] for number in others if self.split is None and self._holds_splits(number)]
+        if splits:
+            advice = f" (`--splits {shlex.quote(str(self.table.path))}` takes the split from {splits[0]})"
         names = preview([self.table.header[number] for number in others], 10)
         ignored = f"columns that hold no labels, ignored: {names}{advice}"
         return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
+
+    def _holds_splits(self, number: int) -> bool:
+        """Whether a column holds the names of several splits and nothing else."""
+        cells = {cell.lower() for cell in self.table.column(number)}
+        return len(cells) > 1 and cells <= SPLIT_NAMES.keys()
 
     def _holds_classes(self, number: int) -> bool:
         """Whether a column has words that recur, as labels do."""
