@@ -8,7 +8,6 @@ from functools import cached_property
 
 from labelr.config import ReadOptions
 from labelr.data.formats import words
-from labelr.data.formats.archives import UNCOMPUTED
 from labelr.data.formats.arrange import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.formats.words import column_key
@@ -225,12 +224,11 @@ class Columns:
         reasons = [*ragged, *invalid.values()]
         if reasons and (not self.options.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
-            formulas = next((note for note in table.notes if note.startswith(UNCOMPUTED)), "")
             remedy = "correct the row"
             if "as in the header" in reasons[0]:
                 remedy = "put cells that contain the separator in quotes"
-            elif formulas and not all(self.names):
-                more += f"; {formulas}"
+            elif table.uncomputed and not all(self.names):
+                more += f"; formulas without a stored value: {preview(table.uncomputed)}"
                 remedy = "open the spreadsheet in Excel or LibreOffice and save it, so that it holds their values"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
         return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}

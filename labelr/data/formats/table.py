@@ -76,6 +76,7 @@ class Table:
         aside: The images that these rows may mean.
         padded: Whether names of images may have spaces around them.
         rounded: The columns of a sheet with numbers that have more digits than it keeps.
+        uncomputed: The cells of a sheet, such as ``A2``, with formulas without a stored value.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Table:
     aside: tuple[str, ...] = ()
     padded: bool = True
     rounded: frozenset[int] = frozenset()
+    uncomputed: tuple[str, ...] = ()
 
     @property
     def header(self) -> list[str]:
