@@ -112,6 +112,11 @@ def test_document_without_labels_of_images_is_not_guessed_at(document: Any, mess
     assert message in error_of(make(tmp_path, document)).message
 
 
+def test_column_that_a_data_frame_has_twice_is_an_error(tmp_path: Path) -> None:
+    error = error_of(make(tmp_path, {"columns": ["filename", "dog", "dog"], "data": [["a.jpg", 1, 0]]}))
+    assert "labels.json: it has columns twice: dog" in error.message
+
+
 def test_label_that_a_document_has_twice_is_an_error(tmp_path: Path) -> None:
     error = error_of(make(tmp_path, '{"dog": ["a.jpg"], "cat": ["b.jpg"], "dog": ["c.jpg"]}'))
     assert "1 key twice: dog" in error.message

@@ -436,6 +436,7 @@ def test_lines_of_a_title_are_left_out(titles: str, tmp_path: Path) -> None:
         "filename,Animals,,Plants,\nfilename,cat,dog,tree,rose\n",
         "Survey\n,Animals,,Plants,\nfilename,cat,dog,tree,rose\n",
         "which,Animals,,,Plants\n,cat,dog,tree,rose\n",
+        ",Animals,,Plants,\n,cat,dog,tree,rose\n",
         ",Animals,,Plants,\n,,,Plants,\nfilename,cat,dog,tree,rose\n",
     ],
 )

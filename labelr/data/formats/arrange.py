@@ -79,7 +79,7 @@ def _without_groups(table: Table) -> Table:
         files = [number for number, cells in enumerate(columns) if _holds_files_below(cells, count)]
         others = [cells for number, cells in enumerate(columns) if [number] != files]
         if len(files) == 1 and _are_groups(others, count, is_named=bool(header[files[0]])):
-            header[files[0]] = header[files[0]] or next(filter(None, columns[files[0]]))
+            header[files[0]] = header[files[0]] or next(filter(None, columns[files[0]][:count]), "")
             groups = dict.fromkeys(cells[row] for row in range(count) for cells in others if cells[row])
             note = f"names of groups of columns above the header, left out: {preview(list(groups))}"
             rows = [header, *table.rows[count + 1 :]]
@@ -92,8 +92,8 @@ def _holds_files_below(cells: Sequence[str], count: int) -> bool:
 
     Either the header or all cells below it say so.
     """
-    name, above = cells[count], set(cells[:count])
-    is_merged = above <= {"", name} if name else above != {""}
+    name = cells[count]
+    is_merged = not name or set(cells[:count]) <= {"", name}
     is_certain = column_key(name) in CERTAIN_FILE_COLUMNS or all(map(has_image_suffix, cells[count + 1 :]))
     return is_merged and is_certain and not any(map(has_image_suffix, cells[: count + 1]))
 

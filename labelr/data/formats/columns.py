@@ -11,7 +11,7 @@ from labelr.data.formats import words
 from labelr.data.formats.arrange import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.formats.words import column_key
-from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
+from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, is_from_python, normalize_name
 from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview, suggest
@@ -184,9 +184,9 @@ class Columns:
         return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
 
     def _holds_splits(self, number: int) -> bool:
-        """Whether a column holds the names of several splits and nothing else."""
+        """Whether a column of a file holds the names of several splits and nothing else."""
         cells = {cell.lower() for cell in self.table.column(number)}
-        return len(cells) > 1 and cells <= SPLIT_NAMES.keys()
+        return len(cells) > 1 and cells <= SPLIT_NAMES.keys() and not is_from_python(self.table.path)
 
     def _holds_classes(self, number: int) -> bool:
         """Whether a column has words that recur, as labels do."""
@@ -326,7 +326,9 @@ def _find_file_columns(table: Table) -> list[int]:
         return [next((number for number in named if not table.holds_marks(number)), named[0])]
     columns = f": {preview(list(filter(None, table.header)))}" if any(table.header) else ", nor any other"
     below = [
-        row for row, cells in enumerate(table.body[:PROBE_ROWS]) if {*map(column_key, cells)} & {*words.FILE_COLUMNS}
+        row
+        for row, cells in enumerate(table.body[:PROBE_ROWS])
+        if not {*map(column_key, cells)}.isdisjoint(words.FILE_COLUMNS) and 2 * sum(map(bool, cells)) > len(cells)
     ]
     remedy = f"delete the rows above row {table.numbers[below[0] + 1]} if that is the header, or " if below else ""
     raise LabelrError(

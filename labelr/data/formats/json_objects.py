@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from labelr.data.formats.words import column_key
-from labelr.data.label_table import SPLIT_NAMES
-from labelr.errors import LabelrError
+from labelr.data.label_table import SPLIT_NAMES, repeated_names
+from labelr.errors import LabelrError, preview
 
 FLAGS = frozenset({"labels", "label", "tags", "classes", "categories", "targets", "attributes"})
 """Keys, as `column_key` has them, of an object with a mark for each label."""
@@ -37,7 +37,7 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
         is_image: Whether a text is the name of an image.
 
     Raises:
-        LabelrError: If some keys of a mapping are no images, unlike the others.
+        LabelrError: If some keys of a mapping are no images, unlike the others, or a DataFrame has a column twice.
     """
     if isinstance(document, list):
         return _of_list(document, is_image)
@@ -87,11 +87,13 @@ def _of_frame(document: Object, is_image: IsImage) -> list[Object]:
 
 
 def _rows_of_frame(document: Object) -> list[tuple[Any, Object]]:
-    """The rows of a DataFrame, each with its index, by columns or in the orientation ``split``; empty for another."""
+    """The rows of a DataFrame, each with its index, by columns or in the orientation ``split``; else empty."""
     names, rows, index = document.get("columns"), document.get("data"), document.get("index")
     if isinstance(names, list) and isinstance(rows, list):
         if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
             return []
+        if repeated := repeated_names(map(str, names)):
+            raise LabelrError(f"it has columns twice: {preview(repeated)}", "rename or merge the columns")
         keys = index if isinstance(index, list) and len(index) == len(rows) else [None] * len(rows)
         return [(key, dict(zip(map(str, names), row, strict=True))) for key, row in zip(keys, rows, strict=True)]
     columns = list(document.values())
