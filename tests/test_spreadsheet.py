@@ -345,6 +345,13 @@ def test_index_of_file_names_is_the_column_of_files(shapes: Path) -> None:
     assert labelr.check(frame, images=shapes / "images").dataset.files == labelr.check(shapes).dataset.files
 
 
+def test_note_on_splits_names_no_file_of_a_data_frame(shapes: Path) -> None:
+    frame = pd.DataFrame({"filename": ["00000.png", "00001.png"], "dog": [1, 0], "Type": ["train", "test"]})
+    notes = labelr.check(frame, images=shapes / "images").dataset.findings.notes
+    assert any(note.startswith("columns that hold no labels, ignored: Type") for note in notes)
+    assert not any("--splits" in note for note in notes)
+
+
 def test_lists_of_tags_in_a_data_frame_are_tags(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         put(tmp_path, name, (Path(__file__).parent / "exports" / "spreadsheets" / "pixel.png").read_bytes())
