@@ -73,6 +73,8 @@ def _without_titles(table: Table) -> Table:
 def _without_groups(table: Table) -> Table:
     """The table without first rows that name groups of the columns below, as merged cells above a header do."""
     probed = table.rows[:PROBE_ROWS]
+    if "" not in table.header and len(set(table.header)) == len(max(probed, key=len)):
+        return table  # the most common case, soon
     columns = list(zip_longest(*probed, fillvalue=""))
     for count in range(1, min(MAX_GROUP_ROWS, len(probed) - 2) + 1):
         header = [cells[count] for cells in columns]
