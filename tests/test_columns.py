@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, error_of, make_data, put, read_table
 
+from labelr.data.splits import read_splits
+
 NAN = float("nan")
 SPECIES = "File,RelativePath,Species,Flag0\n1.jpg,north,fox,false\n1.jpg,south,deer,false\n2.jpg,south,,true\n"
 STYLES = "id,kind,season,sold\na.jpg,shirt,Fall,yes\nb.jpg,shoe,,no\nc.jpg,shirt,Summer,no\n"
@@ -23,6 +25,23 @@ def test_image_columns_that_the_user_names_are_joined_in_their_order(tmp_path: P
     data = make_data(tmp_path, text, images=["c1/7.jpg", "c2/7.jpg"])
     table = read_table(data, image_column=["camera", "picture"])
     assert_table(table, ["c1/7.jpg", "c2/7.jpg"], ["dog"], [[1], [0]])
+
+
+@pytest.mark.parametrize("names", ["before,after", "photo,image"])
+def test_other_column_of_file_names_is_said(names: str, tmp_path: Path) -> None:
+    text = f"{names},dog\n1.jpg,a.jpg,1\n2.jpg,b.jpg,0\n"
+    data = make_data(tmp_path, text, images=["a.jpg", "b.jpg", "1.jpg", "2.jpg"])
+    taken = read_table(data)
+    file, other = ("before", "after") if names == "before,after" else ("image", "photo")
+    note = f'file names are those of the column "{file}", not of {other} (use `--image-column {other}`)'
+    assert note in taken.findings.notes
+    assert read_table(data, image_column=[other]).files != taken.files
+
+
+@pytest.mark.parametrize("text", ["filename,mask,dog\na.jpg,m.png,1\n", "image,file,dog\na.jpg,a.jpg,1\n"])
+def test_column_of_file_names_that_is_certain_needs_no_note(text: str, tmp_path: Path) -> None:
+    notes = read_table(make_data(tmp_path, text, images=["a.jpg"])).findings.notes
+    assert not any("file names" in note for note in notes)
 
 
 def test_same_file_name_in_several_folders_is_asked_about(tmp_path: Path) -> None:
@@ -76,6 +95,14 @@ def test_ignored_column_of_words_is_offered_as_labels(tmp_path: Path) -> None:
     table = read_table(make_data(tmp_path, text, images=[f"{name}.jpg" for name in "abcd"]))
     (note,) = (note for note in table.findings.notes if "ignored: place" in note)
     assert "`--label-column place`" in note
+
+
+def test_splits_in_a_column_with_another_name_are_said(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,Type\na.jpg,1,train\nb.jpg,0,validation\n")
+    file = tmp_path / "labels.csv"
+    note = f"columns that hold no labels, ignored: Type (`--splits {file}` takes the split from Type)"
+    assert note in read_table(data).findings.notes
+    assert [row.split for row in read_splits(file)] == ["train", "val"]
 
 
 def test_common_name_is_preferred_to_taxonomy(tmp_path: Path) -> None:

@@ -168,3 +168,14 @@ def test_invalid_cell_of_a_label_column_beside_classes_is_emptied(shapes: Path, 
     text = f"filename,season,dog\n{FIRST},Fall,1\n{LAST},Fall,0\n{NAMES[1]},Fall,maybe\n"
     rows = fixed_rows(shapes, tmp_path, {"labels.csv": text}, label_column=["season", "dog"])
     assert rows[3][2:] == ["", 'emptied: "maybe" in the column "dog"']
+
+
+def test_image_with_two_names_is_left_out_of_the_corrected_sheet(data: Path, tmp_path: Path) -> None:
+    put(tmp_path, "data/labels.csv", "filename,dog\n00000.png,1\n00000,0\n00001.png,0\n00002.png,\n")
+    found = labelr.check(data)
+    assert any(
+        "00000.png (as 00000.png and 00000) is listed more than once" in text for text in found.to_json()["problems"]
+    )
+    found.fixed.write(tmp_path / "fixed.csv")
+    assert read_rows(tmp_path / "fixed.csv")[1:] == [["00001.png", "0", ""], ["00002.png", "", ""]]
+    assert "left out: 00000.png is listed under several names" in json.dumps(found.to_json()["fixes"])

@@ -82,6 +82,11 @@ def test_majority_of_annotations_counts() -> None:
     assert records.notes == ("labels affirmed as often as denied for an image, taken as unknown: 1",)
 
 
+def test_votes_of_tens_of_thousands_are_counted() -> None:
+    records = LabelTable.of([Annotation("a", {"dog"})] * 40_000 + [Annotation("a", {"cat"})] * 3, "votes")
+    np.testing.assert_array_equal(records.targets, [[0, 1]])
+
+
 def test_label_that_an_incomplete_annotation_does_not_name_is_unknown() -> None:
     records = LabelTable.of(
         [Annotation("a", {"dog"}, {"cat"}, complete=False), Annotation("b", {"cat"}, complete=False)], "some"

@@ -302,7 +302,32 @@ def test_folder_given_twice_is_an_error(tmp_path: Path) -> None:
 
 def test_two_names_of_one_image_are_an_error(tmp_path: Path) -> None:
     data = make_data(tmp_path, "filename,dog\na,1\na.jpg,0\nb.jpg,0\n")
-    assert "lists 1 image more than once: a.jpg (as a and a.jpg)" in error_of(data).message
+    error = error_of(data)
+    assert "lists 1 image more than once: a.jpg (as a and a.jpg)" in error.message
+    assert "`--skip-invalid`" in error.hint
+
+
+def test_image_with_two_names_can_be_left_out(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na,1\na.jpg,0\nb.jpg,0\n")
+    table = read_table(data, skip_invalid=True)
+    assert_table(table, ["b.jpg"], ["dog"], [[0]])
+    assert table.findings.invalid == (f"{data / 'labels.csv'}: a.jpg (as a and a.jpg) is listed more than once",)
+    assert table.findings.unlisted == ()
+
+
+def test_image_with_two_names_is_not_left_out_if_no_other_one_is_there(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog\na,1\na.jpg,0\n", images=["a.jpg"])
+    assert "lists 1 image more than once" in error_of(data, skip_invalid=True).message
+
+
+def test_image_that_two_folders_list_is_named(tmp_path: Path) -> None:
+    make_data(tmp_path, LABELS)
+    put(tmp_path, "inner/other.csv", "filename,dog\n../a.jpg,1\n")
+    put(tmp_path, "inner/c.jpg")
+    folders = [tmp_path, tmp_path / "inner"]
+    with pytest.raises(LabelrError, match=r"lists 1 image more than once: a.jpg") as caught:
+        read_labels(folders, ReadOptions(labels=(f"{tmp_path}/labels.csv", f"{tmp_path}/inner/other.csv")))
+    assert caught.value.hint == "name folders that have no images in common"
 
 
 def test_images_that_are_not_named_and_of_which_nothing_is_known_are_listed(tmp_path: Path) -> None:

@@ -173,6 +173,21 @@ def test_label_that_open_images_does_not_list_is_unknown(tmp_path: Path) -> None
     assert_table(table, ["0a.jpg", "1e5.jpg"], ["/m/01", "/m/02"], [[1, 0], [NAN, 1]])
 
 
+def test_subset_of_open_images_is_the_split(tmp_path: Path) -> None:
+    rows = "0a,verification,/m/01,1,train\n0a,verification,/m/02,0,train\n1e5,verification,/m/02,1,validation\n"
+    data = make_data(tmp_path, f"ImageID,Source,LabelName,Confidence,Subset\n{rows}", images=["0a.jpg", "1e5.jpg"])
+    assert read_table(data).named_splits == ("train", "val")
+
+
+@pytest.mark.parametrize("row", ["1e5,verification,/m/02,1.0,3", ",verification,/m/02,1.0"])
+def test_invalid_row_of_open_images_is_named(row: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"{OPEN_IMAGES}{row}\n", images=["0a.jpg", "1e5.jpg"])
+    assert "row 5: " in error_of(data).message
+    table = read_table(data, skip_invalid=True)
+    assert_table(table, ["0a.jpg", "1e5.jpg"], ["/m/01", "/m/02"], [[1, 0], [NAN, 1]])
+    assert len(table.findings.invalid) == 1
+
+
 @pytest.mark.parametrize("header", ["", "LabelName,DisplayName\n"])
 def test_class_descriptions_name_the_labels(header: str, tmp_path: Path) -> None:
     put(tmp_path, "class-descriptions.csv", f'{header}/m/01,Dog\n/m/02,"Cat, big"\n')

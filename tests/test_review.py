@@ -302,6 +302,8 @@ PATCHED = {
              b"filename,tags,by\na.jpg,cat,me\nb.jpg,cat,me\nc d.jpg,cat,you\n"),
     "tags in quotes": (b'filename,tags\na.jpg,"dog, cat"\nb.jpg,"cat, cow"\nc d.jpg,cat\n', [("c d.jpg", "dog", "yes")],
                        b'filename,tags\na.jpg,"dog, cat"\nb.jpg,"cat, cow"\nc d.jpg,"cat, dog"\n'),
+    "groups of columns": (b",Animals,\nfilename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n", [("b.jpg", "dog", "yes")],
+                          b",Animals,\nfilename,dog,cat\na.jpg,1,0\nb.jpg,1,1\n"),
 }  # fmt: skip
 
 
@@ -435,6 +437,16 @@ def test_other_layouts_are_written_as_a_table_beside_them(tmp_path: Path) -> Non
     assert again.answers() == {("dog/a.jpg", "dog"): "no"}
     again.session.undo()
     assert b"dog/a.jpg,0,1" in again.close()
+
+
+def test_lines_in_quotes_are_written_as_a_table_beside_them(tmp_path: Path) -> None:
+    before = b'"filename,dog,cat"\n"a.jpg,1,0"\n"b.jpg,0,1"\n'
+    folder = make_photos(tmp_path / "photos", NAMES[:2], labels=before)
+    opened = Review(folder)
+    assert "labels.csv has lines in quotes" in opened.saver.writes
+    opened.answer([("a.jpg", "dog", "no")])
+    assert opened.close() == b"filename,dog,cat\na.jpg,0,0\nb.jpg,0,1\n"
+    assert (folder / "labels.csv").read_bytes() == before
 
 
 def test_table_of_answers_that_another_program_wrote_is_kept(tmp_path: Path) -> None:

@@ -140,6 +140,20 @@ def test_value_of_merged_cells_counts_for_each_of_their_rows(tmp_path: Path) -> 
     assert "merged cells, whose value counts for each of their rows: 1" in table.findings.notes
 
 
+def test_groups_of_columns_in_merged_cells_are_left_out(tmp_path: Path) -> None:
+    rows: list[list[object]] = [
+        ["filename", "Animals", None, "Plants", None], [None, "dog", "cat", "tree", "rose"],
+        ["a.jpg", 1, 0, 1, 0], ["b.jpg", 0, 1, 0, 1],
+    ]  # fmt: skip
+    _, sheet = make_sheet(tmp_path, rows)
+    for cells in ("A1:A2", "B1:C1", "D1:E1"):
+        sheet.merge_cells(cells)
+    sheet.parent.save(tmp_path / "labels.xlsx")
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "cat", "tree", "rose"], [[1, 0, 1, 0], [0, 1, 0, 1]])
+    assert "names of groups of columns above the header, left out: Animals, Plants" in table.findings.notes
+
+
 @pytest.mark.parametrize("header", ["filename", "Datei"])
 def test_file_name_that_is_a_formula_without_a_stored_value_is_explained(header: str, tmp_path: Path) -> None:
     formulas = [f'=HYPERLINK("D:\\photos\\{name}","{name}")' for name in ("a.jpg", "b.jpg")]
@@ -329,6 +343,13 @@ def test_data_frame_is_checked_like_a_file(shapes: Path) -> None:
 def test_index_of_file_names_is_the_column_of_files(shapes: Path) -> None:
     frame = pd.read_csv(shapes / "labels.csv").set_index("filename")
     assert labelr.check(frame, images=shapes / "images").dataset.files == labelr.check(shapes).dataset.files
+
+
+def test_note_on_splits_names_no_file_of_a_data_frame(shapes: Path) -> None:
+    frame = pd.DataFrame({"filename": ["00000.png", "00001.png"], "dog": [1, 0], "Type": ["train", "test"]})
+    notes = labelr.check(frame, images=shapes / "images").dataset.findings.notes
+    assert any(note.startswith("columns that hold no labels, ignored: Type") for note in notes)
+    assert not any("--splits" in note for note in notes)
 
 
 def test_lists_of_tags_in_a_data_frame_are_tags(tmp_path: Path) -> None:

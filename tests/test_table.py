@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_table, make_data, read_table
 
+from labelr.data.formats import table
 from labelr.data.formats.words import Mark, marks_among
 
 NAN = float("nan")
@@ -50,3 +51,8 @@ def test_word_without_its_pair_is_a_tick_beside_marks(cell: str, absent: float, 
 )
 def test_word_without_its_pair_is_no_mark_elsewhere(columns: list[tuple[str, ...]]) -> None:
     assert not {"vero", "sand"} & {word for word, mark in marks_among(columns).items() if mark is Mark.YES}
+
+
+def test_quotes_around_the_only_cell_of_a_line_belong_to_the_cell(tmp_path: Path) -> None:
+    text = 'filename\n"Smith, John.jpg"\n"Doe, Jane.jpg"\n'
+    assert table.read_table(tmp_path / "list.csv", text).rows == [["filename"], ["Smith, John.jpg"], ["Doe, Jane.jpg"]]

@@ -117,6 +117,7 @@ def test_title_above_file_names_is_no_header(tmp_path: Path) -> None:
     rows = "".join(f"{name};0;1\n" for name in names)
     error = error_of(make_data(tmp_path, f"Projekt A;2023;Wald\nFoto;Hund;Katze\n{rows}", names))
     assert "has no column of file names: Projekt A, 2023, Wald" in error.message
+    assert "delete the rows above row 2 if that is the header" in error.hint
 
 
 def test_column_of_marks_is_not_the_file_column(tmp_path: Path) -> None:
@@ -424,3 +425,42 @@ def test_columns_of_other_numbers_are_named_where_there_are_no_label_columns(tmp
 def test_lines_of_a_title_are_left_out(titles: str, tmp_path: Path) -> None:
     data = make_data(tmp_path, f"{titles}filename;dog;cat\na.jpg;1;0\nb.jpg;0;1\n")
     assert_table(read_table(data), ["a.jpg", "b.jpg"], ["dog", "cat"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ",Animals,,Plants,\nfilename,cat,dog,tree,rose\n",
+        ",Animals,Animals,Plants,Plants\nfilename,cat,dog,tree,rose\n",
+        "filename,Animals,,Plants,\n,cat,dog,tree,rose\n",
+        "filename,Animals,,Plants,\nfilename,cat,dog,tree,rose\n",
+        "Survey\n,Animals,,Plants,\nfilename,cat,dog,tree,rose\n",
+        "which,Animals,,,Plants\n,cat,dog,tree,rose\n",
+        ",Animals,,Plants,\n,cat,dog,tree,rose\n",
+        ",Animals,,Plants,\n,,,Plants,\nfilename,cat,dog,tree,rose\n",
+    ],
+)
+def test_names_of_groups_of_columns_above_the_header_are_left_out_and_said(rows: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, f"{rows}a.jpg,1,0,1,0\nb.jpg,0,1,,1\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog", "tree", "rose"], [[1, 0, 1, 0], [0, 1, NAN, 1]])
+    assert "names of groups of columns above the header, left out: Animals, Plants" in table.findings.notes
+
+
+@pytest.mark.parametrize("second", [",Katze,Hund,Notiz", "Datei,Katze,Hund,", ",0,1,"])
+def test_row_that_may_explain_the_header_is_no_header(second: str, tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, f"filename,cat,dog,\n{second}\na.jpg,1,0,\nb.jpg,0,1,\n"))
+    assert "row 2" in error.message
+
+
+def test_row_below_groups_of_columns_keeps_its_number(tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, ",Animals,\nfilename,cat,dog\na.jpg,1,0\nb.jpg,0,maybe\n"))
+    assert 'row 4, column "dog"' in error.message
+
+
+@pytest.mark.parametrize("header", ['"filename,dog,""cat, big"""', 'filename,dog,"cat, big"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_may_be_in_quotes_as_a_whole(header: str, end: str, tmp_path: Path) -> None:
+    text = end.join([header, '"a.jpg,1,0"', '"b.jpg,,""1"""', '"""c,d.jpg"",0,1"', ""])
+    table = read_table(make_data(tmp_path, text, ["a.jpg", "b.jpg", "c,d.jpg"]))
+    assert_table(table, ["a.jpg", "b.jpg", "c,d.jpg"], ["dog", "cat, big"], [[1, 0], [NAN, 1], [0, 1]])
+    assert table.layout == "one column a label, comma-separated, each line in quotes"

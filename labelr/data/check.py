@@ -322,10 +322,12 @@ def _fix_names(dataset: Dataset) -> FixedTable:
 def _fix_table(dataset: Dataset, columns: Columns, options: ReadOptions) -> FixedTable:
     table, matched = columns.table, dataset.findings.matched
     invalid = columns.find_invalid(unique=not dataset.layout.startswith(listed.LONG))
+    names = {name for row, name in enumerate(columns.names) if row not in invalid}
+    count = Counter(matched[name] for name in names if name in matched)
     left_out = {
         row: reason
         for row, name in enumerate(columns.names)
-        if (reason := invalid.get(row) or _why_left_out(dataset, name, matched.get(name, "")))
+        if (reason := invalid.get(row) or _why_left_out(dataset, count, name, matched.get(name, "")))
     }
     kept = [row for row in range(len(columns.names)) if row not in left_out]
     corrected = _correct_marks(dataset, columns, kept, options)
@@ -379,10 +381,12 @@ def _cell_change(cell: str, text: str, column: str) -> str:
     return f'{f"written as {text}" if text else "emptied"}: "{cell}" in the column "{column}"'
 
 
-def _why_left_out(dataset: Dataset, name: str, file: str) -> str:
+def _why_left_out(dataset: Dataset, count: Counter[str], name: str, file: str) -> str:
     if not file:
         return f"{name or 'its image'} does not exist"
-    return f"{file} cannot be opened ({dataset.unreadable[file]})" if file in dataset.unreadable else ""
+    if file in dataset.unreadable:
+        return f"{file} cannot be opened ({dataset.unreadable[file]})"
+    return f"{file} is listed under several names" if count[file] > 1 else ""
 
 
 def _name_change(name: str, file: str) -> str:

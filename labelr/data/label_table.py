@@ -181,7 +181,7 @@ def _count_votes(annotations: Sequence[Annotation], rows: dict[str, int], labels
     """As `_majority`, of the votes in the annotations of each image."""
     columns = {label: column for column, label in enumerate(labels)}
     shape = (len(rows), len(labels))
-    votes_yes, votes_no = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
+    votes_yes, votes_no = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
     for annotation in annotations:
         row = rows[annotation.name]
         present = [columns[label] for label in annotation.present]

@@ -183,6 +183,8 @@ def _read_folder(data: Path, options: ReadOptions) -> Dataset:
         whole, match = whole.take(kept), match.take(kept)
         if not kept:
             raise LabelrError(f"`--ignore` leaves out every image that {origin} lists", "give narrower patterns")
+    whole, match, repeated = _without_repeated(origin, whole, match, skip=options.skip_invalid)
+    aside.update(repeated)
     whole = replace(whole, notes=(*whole.notes, *notes))
     dataset = _make_dataset(origin, whole, match, aside, finder, images)
     columns = frozenset(name for source in sources if source.table for name in source.table.header)
@@ -211,7 +213,6 @@ def _make_dataset(
     if prefix == "./" or not all(file.startswith(prefix) for file in found):
         prefix = ""
     files = [file.removeprefix(prefix) for file in found]
-    _check_once(source, files, existing.names)
     named_splits, split_notes = _named_splits(existing.splits or ())
     listed = {*found, *aside.values()}
     unlisted = [file for file in finder.files if file.startswith(prefix) and file not in listed]
@@ -265,21 +266,46 @@ def _named_splits(splits: Sequence[str]) -> tuple[tuple[str, ...] | None, list[s
     return tuple(split or "train" for split in splits), notes
 
 
-def _check_once(source: Path, files: Sequence[str], names: Sequence[str]) -> None:
-    """Raises LabelrError where several names mean one image file."""
+def _without_repeated(
+    source: Path, table: LabelTable, match: Match, *, skip: bool
+) -> tuple[LabelTable, Match, dict[str, str | None]]:
+    """A table and its matches without the images that several names mean, and the file of each of these names.
+
+    Raises:
+        LabelrError: If there are any, unless such images are skipped and others are left.
+    """
+    repeated = _find_repeated(match.files, table.names)
+    if not repeated:
+        return table, match, {}
+    left_out: dict[str, str | None] = {
+        name: file for file, name in zip(match.files, table.names, strict=True) if file in repeated
+    }
+    kept = [row for row, name in enumerate(table.names) if name not in left_out]
+    if not skip or not kept:
+        hint = (
+            "leave such images out with `--skip-invalid`, or name the folder that holds the folders in the names with"
+        )
+        raise _repeated_error(source, repeated, f"keep one row for each image, {hint} `--images`")
+    reasons = [f"{source}: {text} is listed more than once" for text in repeated.values()]
+    return replace(table.take(kept), invalid=(*table.invalid, *reasons)), match.take(kept), left_out
+
+
+def _find_repeated(files: Sequence[str | None], names: Sequence[str]) -> dict[str, str]:
+    """The image files that several names mean, each with these names if they differ, for messages."""
     names_of = defaultdict(list)
     for file, name in zip(files, names, strict=True):
-        names_of[file].append(name)
-    repeated = [
-        f"{file} (as {' and '.join(several)})" if len(set(several)) > 1 else file
+        if file is not None:
+            names_of[file].append(name)
+    return {
+        file: f"{file} (as {' and '.join(several)})" if len(set(several)) > 1 else file
         for file, several in names_of.items()
         if len(several) > 1
-    ]
-    if repeated:
-        raise LabelrError(
-            f"{source} lists {pluralize(len(repeated), 'image')} more than once: {preview(repeated)}",
-            "keep one row for each image, or name the folder that holds the folders in the names with `--images`",
-        )
+    }
+
+
+def _repeated_error(source: Path, repeated: Mapping[str, str], hint: str) -> LabelrError:
+    images = pluralize(len(repeated), "image")
+    return LabelrError(f"{source} lists {images} more than once: {preview(list(repeated.values()))}", hint)
 
 
 def _missing_message(dataset: Dataset) -> str:
@@ -306,7 +332,8 @@ def _join(datasets: Sequence[Dataset]) -> Dataset:
     root = common_folder(Path(os.path.abspath(dataset.root)) for dataset in datasets)
     labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
     files = [file for dataset in datasets for file in _relocate(dataset.files, dataset.root, root)]
-    _check_once(root, files, files)
+    if repeated := _find_repeated(files, files):
+        raise _repeated_error(root, repeated, "name folders that have no images in common")
     listed = set(files)
     unlisted = [file for dataset in datasets for file in _relocate(dataset.findings.unlisted, dataset.root, root)]
     notes = [f"{dataset.source}: {note}" for dataset in datasets for note in dataset.findings.notes]

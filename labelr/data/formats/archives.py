@@ -16,8 +16,6 @@ from labelr.errors import preview
 
 MAX_COLUMNS = 16_384
 """Of Excel, LibreOffice and their formats."""
-UNCOMPUTED = "formulas without a stored value"
-"""How the note on such formulas begins."""
 Format = tuple[str, int, str]
 """The text before a number, the number of its digits, and the text after it."""
 Range = tuple[tuple[int, int], tuple[int, int]]
@@ -142,7 +140,7 @@ class Look:
             f"hidden columns, read like the others: {preview(self.hidden_columns, 10)}": self.hidden_columns,
             f"hidden rows, read like the others: {self.hidden_rows:,}": self.hidden_rows,
             f"formulas, whose stored values are read: {self.formulas:,}": self.formulas,
-            f"{UNCOMPUTED}, taken as empty ({len(self.uncomputed):,}), until the spreadsheet is "
+            f"formulas without a stored value, taken as empty ({len(self.uncomputed):,}), until the spreadsheet is "
             f"opened and saved: {preview(self.uncomputed)}": self.uncomputed,
             f"cells with an error, taken as empty: {len(self.errors):,} "
             f"({preview(sorted(set(self.errors)))})": self.errors,

@@ -1,16 +1,19 @@
-"""Brings a table into shape: titles left out, a header added, rows as wide as it, vectors of 0 and 1 divided."""
+"""Brings a table into shape: rows above the header left out, a header added, rows as wide as it, vectors divided."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from labelr.config import ReadOptions
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.formats.words import (
+    CERTAIN_FILE_COLUMNS,
     COORDINATES,
     FILE_COLUMNS,
     LABEL_COLUMNS,
+    MARKS,
     NUMBER_MARK,
     NUMBERED_LABEL,
     Mark,
@@ -22,6 +25,8 @@ from labelr.errors import LabelrError, preview
 
 CLASSES = "class"
 """The name of a column of class numbers in a list without a header."""
+MAX_GROUP_ROWS = 3
+"""Rows above a header that may name groups of columns."""
 CLASS_NUMBER = re.compile(r"\d+(\.0+)?")
 WRAPPING = re.compile(r"(?:(?:np\.)?(?:array|tensor)\()?\s*[\[({]([^\[\](){}]*)[\])}]\s*(?:,[^)]*)?\)?")
 """Brackets of Python, NumPy and PyTorch around a vector."""
@@ -38,7 +43,7 @@ def arrange(table: Table, options: ReadOptions) -> Table:
     Raises:
         LabelrError: If there are no rows.
     """
-    table = _in_shape(_with_header(_without_titles(table)))
+    table = _in_shape(_with_header(_without_groups(_without_titles(table))))
     keys = table.keys
     free = [number for number, name in enumerate(table.header) if name not in options.exclude]
     named = [number for number in free if keys[number] in LABEL_COLUMNS or NUMBERED_LABEL.fullmatch(keys[number])]
@@ -63,6 +68,47 @@ def _without_titles(table: Table) -> Table:
         return table
     note = f"rows above the header, left out: {preview([cells[0] for cells in probed[:first]])}"
     return replace(table, rows=table.rows[first:], numbers=table.numbers[first:], notes=(*table.notes, note))
+
+
+def _without_groups(table: Table) -> Table:
+    """The table without first rows that name groups of the columns below, as merged cells above a header do."""
+    probed = table.rows[:PROBE_ROWS]
+    if "" not in table.header and len(set(table.header)) == len(max(probed, key=len)):
+        return table  # the most common case, soon
+    columns = list(zip_longest(*probed, fillvalue=""))
+    for count in range(1, min(MAX_GROUP_ROWS, len(probed) - 2) + 1):
+        header = [cells[count] for cells in columns]
+        files = [number for number, cells in enumerate(columns) if _holds_files_below(cells, count)]
+        others = [cells for number, cells in enumerate(columns) if [number] != files]
+        if len(files) == 1 and _are_groups(others, count, is_named=bool(header[files[0]])):
+            header[files[0]] = header[files[0]] or next(filter(None, columns[files[0]][:count]), "")
+            groups = dict.fromkeys(cells[row] for row in range(count) for cells in others if cells[row])
+            note = f"names of groups of columns above the header, left out: {preview(list(groups))}"
+            rows = [header, *table.rows[count + 1 :]]
+            return replace(table, rows=rows, numbers=table.numbers[count:], notes=(*table.notes, note))
+    return table
+
+
+def _holds_files_below(cells: Sequence[str], count: int) -> bool:
+    """Whether a column holds file names below a header, whose cell in the row `count` may be merged with those above.
+
+    Either the header or all cells below it say so.
+    """
+    name = cells[count]
+    is_merged = not name or set(cells[:count]) <= {"", name}
+    is_certain = column_key(name) in CERTAIN_FILE_COLUMNS or all(map(has_image_suffix, cells[count + 1 :]))
+    return is_merged and is_certain and not any(map(has_image_suffix, cells[: count + 1]))
+
+
+def _are_groups(columns: Sequence[Sequence[str]], count: int, *, is_named: bool) -> bool:
+    """Whether the first `count` rows of the columns beside the file names are of groups, and the next row of words.
+
+    In a row of groups cells are empty or equal. Where the column of file names `is_named` in a row above alone, that
+    row may be the header, and the next one explain it, unless a group has two columns on average.
+    """
+    most = len(columns) - 1 if is_named else len(columns) // 2
+    are_words = all(cells[count].lower() not in MARKS and not NUMBER.fullmatch(cells[count]) for cells in columns)
+    return are_words and all(0 < len({cells[row] for cells in columns} - {""}) <= most for row in range(count))
 
 
 def _with_header(table: Table) -> Table:
@@ -104,7 +150,7 @@ def _name_columns(table: Table, columns: Mapping[int, Sequence[str]], numbers: S
 
     A table with commas or semicolons was probably meant to have one, unless a cell holds a vector.
     """
-    is_list = table.how not in ("comma-separated", "semicolon-separated")
+    is_list = not table.how.startswith(("comma-separated", "semicolon-separated"))
     marks = marks_among(columns[number] for number in numbers)
     are_vectors = [all(map(read_vector, columns[number])) for number in numbers]
     are_marks = [all(cell.lower() in marks for cell in columns[number]) for number in numbers]

@@ -8,11 +8,10 @@ from functools import cached_property
 
 from labelr.config import ReadOptions
 from labelr.data.formats import words
-from labelr.data.formats.archives import UNCOMPUTED
 from labelr.data.formats.arrange import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
 from labelr.data.formats.words import column_key
-from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, normalize_name
+from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, is_from_python, normalize_name
 from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview, suggest
@@ -61,7 +60,8 @@ class Columns:
         if options.image_column:
             *folders, file = (_column_named(table, name, "--image-column") for name in options.image_column)
         elif file is None:
-            file = _find_file_column(table)
+            file, *others = _find_file_columns(table)
+            table = _note_other_names(table, file, others)
             folders = _folder_columns(table, file)
         if table.rounded.intersection((*folders, file)):
             raise LabelrError(
@@ -176,9 +176,17 @@ class Columns:
         classes = [self.table.header[number] for number in others if self._holds_classes(number)]
         is_advised = bool(classes) and not any(map(self.table.holds_text, used))  # beside columns of marks alone
         advice = f" (their words are labels with `--label-column {shlex.quote(classes[0])}`)" if is_advised else ""
+        splits = [self.table.header[number] for number in others if self.split is None and self._holds_splits(number)]
+        if splits:
+            advice = f" (`--splits {shlex.quote(str(self.table.path))}` takes the split from {splits[0]})"
         names = preview([self.table.header[number] for number in others], 10)
         ignored = f"columns that hold no labels, ignored: {names}{advice}"
         return [*self.table.notes, *[copies] * bool(self.copies), *[ignored] * bool(others)]
+
+    def _holds_splits(self, number: int) -> bool:
+        """Whether a column of a file holds the names of several splits and nothing else."""
+        cells = {cell.lower() for cell in self.table.column(number)}
+        return len(cells) > 1 and cells <= SPLIT_NAMES.keys() and not is_from_python(self.table.path)
 
     def _holds_classes(self, number: int) -> bool:
         """Whether a column has words that recur, as labels do."""
@@ -216,12 +224,11 @@ class Columns:
         reasons = [*ragged, *invalid.values()]
         if reasons and (not self.options.skip_invalid or len(invalid) == len(self.names)):
             more = f" ({pluralize(len(reasons) - 1, 'more row')} that cannot be read)" if len(reasons) > 1 else ""
-            formulas = next((note for note in table.notes if note.startswith(UNCOMPUTED)), "")
             remedy = "correct the row"
             if "as in the header" in reasons[0]:
                 remedy = "put cells that contain the separator in quotes"
-            elif formulas and not all(self.names):
-                more += f"; {formulas}"
+            elif table.uncomputed and not all(self.names):
+                more += f"; formulas without a stored value: {preview(table.uncomputed)}"
                 remedy = "open the spreadsheet in Excel or LibreOffice and save it, so that it holds their values"
             raise LabelrError(reasons[0] + more, f"{remedy}, or leave such rows out with `--skip-invalid`")
         return {**(self._find_conflicts() if unique and self.has_repeats else {}), **invalid}
@@ -278,8 +285,22 @@ def _folder_columns(table: Table, file: int) -> list[int]:
     return found if len(found) == 1 and is_plain and any(table.column(found[0])) else []
 
 
-def _find_file_column(table: Table) -> int:
-    """The column of file names: by a certain name, by cells that name images, else by any common name."""
+def _note_other_names(table: Table, file: int, others: Iterable[int]) -> Table:
+    """The table with a note on other columns that may hold the file names as well as the one that is taken."""
+    cells = table.column(file)
+    differing = [table.header[number] for number in others if table.column(number) != cells]
+    if not differing:
+        return table
+    option = f"--image-column {shlex.quote(differing[0])}"
+    note = f'file names are those of the column "{table.header[file]}", not of {preview(differing)} (use `{option}`)'
+    return replace(table, notes=(*table.notes, note))
+
+
+def _find_file_columns(table: Table) -> list[int]:
+    """The columns that may hold the file names equally well, at least one.
+
+    They are found by a certain name, by cells that name images, else by any common name.
+    """
     first = next(filter(_names_image, table.header), None)
     if first is not None:
         raise LabelrError(
@@ -296,17 +317,23 @@ def _find_file_column(table: Table) -> int:
     certain = [number for number in named if table.keys[number] in words.CERTAIN_FILE_COLUMNS]
     for candidates in ([number for number in named if number in holding], certain, holding):
         if candidates:
-            return candidates[0]
+            return candidates
     mostly = [number for number in range(len(table.header)) if _names_images_mostly(table.column(number, PROBE_ROWS))]
     likely = [number for number in named if number in mostly]
     if likely or len(mostly) == 1:
-        return (likely or mostly)[0]
+        return likely or mostly
     if named:
-        return next((number for number in named if not table.holds_marks(number)), named[0])
-    columns = f": {preview(table.header)}" if table.header else ", nor any other"
+        return [next((number for number in named if not table.holds_marks(number)), named[0])]
+    columns = f": {preview(list(filter(None, table.header)))}" if any(table.header) else ", nor any other"
+    below = [
+        row
+        for row, cells in enumerate(table.body[:PROBE_ROWS])
+        if not {*map(column_key, cells)}.isdisjoint(words.FILE_COLUMNS) and 2 * sum(map(bool, cells)) > len(cells)
+    ]
+    remedy = f"delete the rows above row {table.numbers[below[0] + 1]} if that is the header, or " if below else ""
     raise LabelrError(
         f"{table.path} has no column of file names{columns}",
-        "name the column with `--image-column NAME`, which may be repeated for a folder and a file",
+        f"{remedy}name the column with `--image-column NAME`, which may be repeated for a folder and a file",
     )
 
 

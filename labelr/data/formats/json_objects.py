@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from labelr.data.formats.words import column_key
-from labelr.data.label_table import SPLIT_NAMES
-from labelr.errors import LabelrError
+from labelr.data.label_table import SPLIT_NAMES, repeated_names
+from labelr.errors import LabelrError, preview
 
 FLAGS = frozenset({"labels", "label", "tags", "classes", "categories", "targets", "attributes"})
 """Keys, as `column_key` has them, of an object with a mark for each label."""
@@ -30,14 +30,14 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     """The objects of a list or of JSON Lines, or those that a mapping means; empty for any other document.
 
     A mapping may have images as keys, or labels as keys and lists of images as values, or hold such a mapping or a list
-    (of objects, or of images alone) for each split, or for one of its keys.
+    (of objects, or of images alone) for each split, or for one of its keys, or be a DataFrame as pandas writes it.
 
     Args:
         document: The parsed JSON.
         is_image: Whether a text is the name of an image.
 
     Raises:
-        LabelrError: If some keys of a mapping are no images, unlike the others.
+        LabelrError: If some keys of a mapping are no images, unlike the others, or a DataFrame has a column twice.
     """
     if isinstance(document, list):
         return _of_list(document, is_image)
@@ -53,6 +53,11 @@ def find_objects(document: Any, is_image: IsImage) -> list[Object]:
     are_labels = bool(nested) and not LISTS & set(map(column_key, nested))
     if are_labels and all(_are_images(value, is_image) for value in nested.values()):
         return _of_labels(nested)
+    return _of_frame(document, is_image) or _of_key(nested, is_image)
+
+
+def _of_key(nested: Object, is_image: IsImage) -> list[Object]:
+    """The objects that the value of one of some keys means; empty if none or several do."""
     holding = [found for value in nested.values() if _have_image(found := find_objects(value, is_image), is_image)]
     return holding[0] if len(holding) == 1 else []
 
@@ -69,6 +74,32 @@ def _of_list(values: list[Any], is_image: IsImage) -> list[Object]:
 def _of_split(value: Any, is_image: IsImage) -> list[Object]:
     """The objects of a split, of which nothing but the names of images may be listed."""
     return [{"filename": name} for name in value] if _are_images(value, is_image) else find_objects(value, is_image)
+
+
+def _of_frame(document: Object, is_image: IsImage) -> list[Object]:
+    """The rows of a DataFrame of which the index or a column names images; empty for any other mapping."""
+    rows = _rows_of_frame(document)
+    names = rows[0][1] if rows else {}
+    if any(all(isinstance(fields[name], str) and is_image(fields[name]) for _, fields in rows) for name in names):
+        return [_with_columns(fields) for _, fields in rows]
+    is_index = all(isinstance(key, str) and is_image(key) for key, _ in rows)
+    return [_of_image(key, fields) for key, fields in rows] if is_index else []
+
+
+def _rows_of_frame(document: Object) -> list[tuple[Any, Object]]:
+    """The rows of a DataFrame, each with its index, by columns or in the orientation ``split``; else empty."""
+    names, rows, index = document.get("columns"), document.get("data"), document.get("index")
+    if isinstance(names, list) and isinstance(rows, list):
+        if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+            return []
+        if repeated := repeated_names(map(str, names)):
+            raise LabelrError(f"it has columns twice: {preview(repeated)}", "rename or merge the columns")
+        keys = index if isinstance(index, list) and len(index) == len(rows) else [None] * len(rows)
+        return [(key, dict(zip(map(str, names), row, strict=True))) for key, row in zip(keys, rows, strict=True)]
+    columns = list(document.values())
+    if not columns or not all(isinstance(cells, dict) and cells.keys() == columns[0].keys() for cells in columns):
+        return []
+    return [(key, {name: document[name][key] for name in document}) for key in columns[0]]
 
 
 def _of_image(name: str, value: Any) -> Object:

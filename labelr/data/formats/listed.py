@@ -213,7 +213,11 @@ def fits_open_images(source: Source) -> int:
 
 
 def read_open_images(source: Source) -> LabelTable:
-    """The label table of a table of Open Images; a label that no row gives to an image is unknown."""
+    """The label table of a table of Open Images; a label that no row gives to an image is unknown.
+
+    Raises:
+        LabelrError: If it is no such table, or a row is invalid, unless the images of such rows are skipped.
+    """
     table = source.require_table()
     if not fits_open_images(source):
         raise LabelrError(
@@ -221,13 +225,15 @@ def read_open_images(source: Source) -> LabelTable:
         )
     columns = Columns.find(table, source.options, file=table.keys.index("imageid"))
     table = columns.table
+    invalid = columns.find_invalid(unique=False)
     display_names, notes = _read_display_names(source)
     label_column = table.keys.index("labelname")
     confidences = _read_confidences(columns, label_column)
+    confidences = confidences._replace(invalid={**confidences.invalid, **invalid})
     labels = ([display_names.get(code, code)] * bool(code) for code in table.column(label_column))
     merged = _merge_rows(columns, labels, confidences, empty_is_known=False)
-    annotations = [annotation._replace(split="", complete=False) for annotation in merged]
-    notes += confidences.notes
+    annotations = [annotation._replace(complete=False) for annotation in merged]
+    notes = [*columns.notes(columns.free), *notes, *confidences.notes]  # its other columns are known
     return _to_label_table(columns, annotations, confidences, "labels of Open Images", notes, source.limits)
 
 

@@ -230,7 +230,7 @@ def _read_sheet(path: Path, content: bytes, sheet: str | None, limits: Limits) -
         raise LabelrError(f"{path}: the sheet {name!r} is empty", "name another one with `--sheet NAME`")
     return Table(
         path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
-        notes=(*notes, *look.notes(rows)), rounded=_rounded_columns(values),
+        notes=(*notes, *look.notes(rows)), rounded=_rounded_columns(values), uncomputed=tuple(look.uncomputed),
     )  # fmt: skip
 
 

@@ -24,6 +24,10 @@ END = "\udfff"
 """A line appended after the last one; decoded text never contains it."""
 LINE, LINE_OF_ANY_SYSTEM = re.compile(r".*\n|.+"), re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """A line, where a carriage return does not end one, and where it may, as on old systems; the first is faster."""
+QUOTED_LINE = re.compile(r'^"((?:[^"\r\n]++|"")*+)"(?=\r?$)', re.MULTILINE)
+"""A line that is one quoted cell."""
+QUOTED = ", each line in quotes"
+"""How the description ends of cells whose lines are written so."""
 CHANGES = "changes"
 """The last column of a table that `labelr check --fix` wrote."""
 PROBE_ROWS = 100
@@ -72,6 +76,7 @@ class Table:
         aside: The images that these rows may mean.
         padded: Whether names of images may have spaces around them.
         rounded: The columns of a sheet with numbers that have more digits than it keeps.
+        uncomputed: The cells of a sheet, such as ``A2``, with formulas without a stored value.
     """
 
     path: Path
@@ -83,6 +88,7 @@ class Table:
     aside: tuple[str, ...] = ()
     padded: bool = True
     rounded: frozenset[int] = frozenset()
+    uncomputed: tuple[str, ...] = ()
 
     @property
     def header(self) -> list[str]:
@@ -194,6 +200,7 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
         LabelrError: If it is empty, not a table, or too large.
     """
     csv.field_size_limit(limits.cell_size)
+    as_written, text = text, _unquote_lines(text)
     lines = max(text.count("\n"), text.count("\r"))
     limits.check_cells(path, lines, "rows", weight=CELLS_OF_ROW)
     declared = re.match(r'"?sep=([,;\t])"?\r?\n', text)  # Excel writes such a line for itself
@@ -220,7 +227,21 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     rows, numbers = [cells for _, cells in filled], [number for number, _ in filled]
     limits.check_columns(path, max(map(len, rows)))
     rows, notes = _without_escapes(path, rows) if "'" in text and may_be_ours(path, rows[0]) else (rows, ())
-    return Table(path, rows, numbers, f"{DELIMITERS[delimiter]}-separated", notes, padded=bool(padded))
+    how = f"{DELIMITERS[delimiter]}-separated{QUOTED if text != as_written else ''}"
+    return Table(path, rows, numbers, how, notes, padded=bool(padded))
+
+
+def _unquote_lines(text: str) -> str:
+    """The text without the quotes around whole lines, as some programs write them; unchanged if few lines have them.
+
+    Names with commas in a list that has no other column are in quotes too, but its header has no delimiter.
+    """
+    lines = [line for line in text[:PROBE_SIZE].split("\n", 2 * PROBE_ROWS)[: 2 * PROBE_ROWS] if line.strip()]
+    delimited = [line for line in lines if not DELIMITERS.keys().isdisjoint(line)]
+    quoted = sum(QUOTED_LINE.match(line) is not None for line in delimited)
+    if 2 * quoted <= len(lines) or delimited[0] != lines[0]:
+        return text
+    return QUOTED_LINE.sub(lambda line: line[1].replace('""', '"'), text)
 
 
 def _own_delimiter(path: Path, text: str) -> str:

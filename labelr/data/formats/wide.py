@@ -222,7 +222,7 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
     if repeated:
         raise LabelrError(
             f"{table.path} has {pluralize(len(repeated), 'label')} twice in its header: {preview(repeated)}",
-            "merge the columns",
+            "rename or merge the columns",
         )
 
 
