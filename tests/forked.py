@@ -33,10 +33,14 @@ PATIENCE_SECONDS = 600
 """A command that takes longer hangs."""
 IMPORTED = [
     "forked", "matplotlib.backends.backend_agg", "pandas", "PIL.Image", "pytest", "safetensors.torch", "scipy.stats",
-    "sklearn.linear_model", "torchvision", "labelr.cli.app", "labelr.data.load", "labelr.model.backbones",
-    "labelr.scoring.compare", "labelr.tagging.tag", "labelr.training.fit", "labelr.tuning.tune",
+    "sklearn.linear_model", "torch._dynamo", "torchvision", "labelr.cli.app", "labelr.data.load",
+    "labelr.model.backbones", "labelr.scoring.compare", "labelr.tagging.tag", "labelr.training.fit",
+    "labelr.tuning.tune",
 ]  # fmt: skip
-"""The modules that the process from which others are forked has imported: all that commands need."""
+"""The modules that the process from which others are forked has imported: all that commands need.
+
+An optimizer imports ``torch._dynamo``, which takes over a second.
+"""
 MAX_STREAMS = 8
 """Files of output that are kept at most, so that a soak of thousands of runs leaves few."""
 TIMES = {"created", "seconds", "images_per_second", "waited_seconds", "minutes", "used", "duration"}
