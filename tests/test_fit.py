@@ -268,7 +268,9 @@ def test_failed_run_leaves_no_directory(tmp_path: Path, home: Path) -> None:
 
 @pytest.mark.slow
 def test_training_learns_synthetic_patterns() -> None:
-    config = {"synthetic": 600, "num_labels": 3, "image_size": 48, "epochs": 12, "width": 0.25, "lr": 4e-3}
+    config = {
+        "synthetic": 600, "num_labels": 3, "image_size": 48, "epochs": 12, "width": 0.25, "lr": 4e-3, "report": False,
+    }  # fmt: skip
     _, _, metrics = fit(config=config)
     assert metrics["f1_micro"] > 0.85
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,16 @@ def layer_of(name: str) -> int:
     return next(level for level, names in enumerate(LAYERS) if name in names)
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     """The labelr modules that a module imports at any depth of its code, as dotted names without ``labelr``."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found: set[str] = set()
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module == "labelr":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("labelr."):
@@ -56,7 +63,7 @@ def imports_of(path: Path) -> set[str]:
             found |= inside or {module}
         elif isinstance(node, ast.Import):
             found |= {alias.name.removeprefix("labelr.") for alias in node.names if alias.name.startswith("labelr")}
-    return found
+    return frozenset(found)
 
 
 def is_module(name: str) -> bool:
@@ -78,12 +85,12 @@ def test_modules_import_only_from_layers_below_or_their_own_package(path: Path) 
 
 def test_imports_have_no_cycle() -> None:
     graph = {dotted(path): imports_of(path) for path in MODULES if path.name != "__init__.py"}
-    reached: dict[str, set[str]] = {}
+    reached: dict[str, frozenset[str]] = {}
 
-    def reach(name: str, trail: tuple[str, ...]) -> set[str]:
+    def reach(name: str, trail: tuple[str, ...]) -> frozenset[str]:
         assert name not in trail, f"a cycle: {' -> '.join((*trail, name))}"
         if name not in reached:
-            below = graph.get(name, set())
+            below = graph.get(name, frozenset())
             reached[name] = below.union(*(reach(other, (*trail, name)) for other in below))
         return reached[name]
 
@@ -102,7 +109,7 @@ LIGHT_MODULES = [path for path in MODULES if dotted(path).split(".")[0] not in H
 @pytest.mark.parametrize("path", LIGHT_MODULES, ids=dotted)
 def test_light_modules_import_nothing_heavy_at_module_level(path: Path) -> None:
     names = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -124,5 +131,5 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_pandas_is_imported_where_it_is_used_and_nowhere_at_module_level(path: Path) -> None:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = parsed(path).body
     assert "pandas" not in {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}

@@ -4,6 +4,7 @@ import errno
 import random
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@cache
+def measured(name: str, template: Path) -> tuple[float, dict[str, object]]:
+    """How many seconds a command takes that nothing disturbs, and its outcome."""
+    return undisturbed(COMMANDS[name], template, template.with_name("place"))
+
+
 @pytest.mark.parametrize("name", ["fit", "tag", "tag-xmp", "models-import"])
 def test_command_that_is_killed_completes_when_it_is_run_again(template: Path, name: str) -> None:
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
-    seconds, expected = undisturbed(command, template, place)
+    seconds, expected = measured(name, template)
     for _ in range(2):
         delays = [rng.uniform(0, seconds), rng.uniform(0, seconds)]
         assert kills.disturbed(command, template, place, expected, delays)[1] == []
@@ -46,7 +53,7 @@ def test_command_that_is_killed_completes_when_it_is_run_again(template: Path, n
 @pytest.mark.parametrize("name", ["tag", "check", "models-import"])
 def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(template: Path, name: str) -> None:
     command, place, rng = COMMANDS[name], template.with_name("place"), random.Random(name)
-    seconds, expected = undisturbed(command, template, place)
+    seconds, expected = measured(name, template)
     for fault in UNPRIVILEGED:
         wrong, said = faults.disturbed(command, fault, template, place, expected, seconds, rng)
         assert not wrong, f"{fault}: {said}"
@@ -58,7 +65,7 @@ def test_fault_of_the_machine_is_an_error_after_which_the_command_completes(temp
 )
 def test_commands_at_the_same_time_do_not_harm_each_other(template: Path, first: str, second: str) -> None:
     place = template.with_name("place")
-    seconds, expected = undisturbed(COMMANDS[first], template, place)
+    seconds, expected = measured(first, template)
     for delay in (0, seconds / 2):
         assert races.race(first, second, template, place, expected, delay) == []
 
@@ -81,7 +88,7 @@ def under(call: str, folder: Path, number: int, after: int = 0) -> dict[str, str
 @pytest.mark.parametrize("after", range(4))
 def test_rename_of_which_a_network_drive_lost_the_answer_is_no_error(template: Path, after: int) -> None:
     command, folder = COMMANDS["tag"], template.with_name("place")
-    _, expected = undisturbed(command, template, folder)
+    _, expected = measured("tag", template)
     copy_place(template, folder, command)
     fault = faults.calls("renamed", folder / "out", errno.ENOENT, after, 1)
     code, err = run(command, folder, environment=fault.environment)

@@ -56,7 +56,7 @@ def test_transparent_image_is_the_same_as_composited_in_full(
     image, options = Image.fromarray(DETAIL), dict[str, Any]()
     if mode == "P":
         image, options = image.convert("RGB").quantize(64), {"transparency": bytes(range(0, 256, 4))}
-    image.convert(mode).save(tmp_path / "a.png", **options)
+    image.convert(mode).save(tmp_path / "a.png", compress_level=1, **options)
     with Image.open(tmp_path / "a.png") as saved:
         expected = in_full(over_white(saved), size, rule)
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.png", size, rule=rule), expected)
@@ -80,9 +80,9 @@ def test_image_that_is_turned_after_the_resize_is_as_if_turned_before(
     exif = Image.Exif()
     exif[274] = orientation
     image = Image.fromarray(DETAIL[..., :3])
-    image.save(tmp_path / "turned.png", exif=exif)
+    image.save(tmp_path / "turned.png", exif=exif, compress_level=1)
     how = {2: Image.Transpose.FLIP_LEFT_RIGHT, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270}
-    image.transpose(how[orientation]).save(tmp_path / "before.png")
+    image.transpose(how[orientation]).save(tmp_path / "before.png", compress_level=1)
     after, before = (
         read_pixels(tmp_path / f"{name}.png", 50, rule=rule).astype(float) for name in ("turned", "before")
     )
