@@ -214,16 +214,16 @@ def test_killed_process_ends_the_run_with_its_reason_and_another_number_resumes_
     shapes: Path, tmp_path: Path, cli: Cli
 ) -> None:
     folder = tmp_path / "model"
-    with training(shapes, folder, 2, epochs=20) as (running, others):
+    with training(shapes, folder, 2, epochs=40) as (running, others):
         os.kill(others[0], signal.SIGKILL)
         _, errors = running.communicate(timeout=SECONDS)
     assert running.returncode == 1
     assert "Error: process 1 of the 2 that train together was ended by SIGKILL" in errors
     assert "Traceback" not in errors
     assert "resume with the same command and `--resume`" in errors
-    done = cli("fit", shapes, "--output", folder, "--resume", "--devices", 1, *long_options(20))
+    done = cli("fit", shapes, "--output", folder, "--resume", "--devices", 1, *long_options(40))
     assert done.code == 0, done.err
-    fit(shapes, {**TINY, "batch_size": 16, "micro_batch": 4, "epochs": 20}, output=tmp_path / "one")
+    fit(shapes, {**TINY, "batch_size": 16, "micro_batch": 4, "epochs": 40}, output=tmp_path / "one")
     assert digest(folder) == digest(tmp_path / "one")
 
 

@@ -16,7 +16,7 @@ from labelr import files
 from labelr.errors import LabelrError, first_line, preview, suggest
 from labelr.fields import SettingError, hint_of_search
 from labelr.model.info import IMAGENET_MEAN, IMAGENET_STD, Channels
-from labelr.model.network import VARIANTS, make_efficientnet_lite
+from labelr.model.network import VARIANTS, EfficientNetLite
 from labelr.model.weight_files import State, read_weights
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ class LiteBackbone(Backbone):
 
     def build(self) -> Body:
         """The network with newly initialised weights."""
-        return make_efficientnet_lite(self.number), 1280
+        network = EfficientNetLite(self.number)
+        return network, network.num_features
 
     def local_weights(self) -> Path | None:
         """The file in the package, if that is installed."""

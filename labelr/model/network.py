@@ -337,18 +337,40 @@ class InvertedResidual(nn.Module):
         return result
 
 
-def make_efficientnet_lite(number: int) -> nn.Sequential:
-    """EfficientNet-Lite0, 1 or 2 without its classifier: normalised images ``(N, 3, H, W)`` to ``(N, 1280)``."""
-    variant = VARIANTS[number]
-    layers = _lite_convolution(3, LITE_STEM, 3, 2)
-    channels = LITE_STEM
-    for position, (expansion, kernel, stride, base, blocks) in enumerate(LITE_STAGES):
-        at_an_end = position in (0, len(LITE_STAGES) - 1)
-        out_channels = _lite_channels(base, variant.width)
-        for block in range(blocks if at_an_end else math.ceil(blocks * variant.depth)):
-            layers.append(InvertedResidual(channels, out_channels, expansion, kernel, stride if block == 0 else 1))
-            channels = out_channels
-    return nn.Sequential(*layers, *_lite_convolution(channels, LITE_FEATURES, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite0, 1 or 2 without its classifier.
+
+    Its features are those of the last layer, pooled, and before them those of all stages but the first: of a few
+    hundred images, a linear layer learns more from several depths of a frozen network than from the last (Evci et al.
+    2022, "Head2Toe").
+
+    Attributes:
+        num_features: C, their number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        variant = VARIANTS[number]
+        self.stem = nn.Sequential(*_lite_convolution(3, LITE_STEM, 3, 2))
+        self.stages = nn.ModuleList()
+        channels, self.num_features = LITE_STEM, LITE_FEATURES
+        for position, (expansion, kernel, stride, base, blocks) in enumerate(LITE_STAGES):
+            is_first, is_last = position == 0, position == len(LITE_STAGES) - 1
+            out_channels = _lite_channels(base, variant.width)
+            stage = nn.Sequential()
+            for block in range(blocks if is_first or is_last else math.ceil(blocks * variant.depth)):
+                stage.append(InvertedResidual(channels, out_channels, expansion, kernel, stride if block == 0 else 1))
+                channels = out_channels
+            self.stages.append(stage)
+            self.num_features += 0 if is_first else channels
+        self.last = nn.Sequential(*_lite_convolution(channels, LITE_FEATURES, 1))
+
+    def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, C)
+        """The pooled features of normalised images, those of the last layer last."""
+        maps = [self.stem(images)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return torch.cat([features.mean((2, 3)) for features in (*maps[2:], self.last(maps[-1]))], dim=1)
 
 
 def _lite_convolution(

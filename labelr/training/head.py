@@ -40,7 +40,7 @@ TOLERANCE = 1e-4
 MIN_STD = 1e-3
 """A lower bound of the standard deviation of a feature: one that hardly varies says nothing."""
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Increased whenever labelr computes other features than before."""
 BATCH_SIZE = 128
 MANY_IMAGES = 20_000
