@@ -236,12 +236,14 @@ def test_log_file_that_is_a_pipe_nobody_reads_is_an_error(cli: Cli, tmp_path: Pa
     assert (done.code, done.err.startswith(f"Error: cannot write the log {tmp_path / 'pipe'}: ")) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["", "-"])
-def test_log_file_needs_a_name(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("", "a path is empty"), ("-", "expected the name of a file, got '-'")])
+def test_log_file_needs_a_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = cli("cache", "ls", "--log-file", name)
     assert done.code == 2
-    assert done.err.startswith(f"Error: --log-file: expected the name of a file, got {name!r}\n")
+    assert done.err.startswith(f"Error: `--log-file`: {message}\n")
     assert not (tmp_path / "-").exists()
 
 

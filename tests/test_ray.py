@@ -308,9 +308,9 @@ def test_address_that_nobody_answers_is_an_error_at_once(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--num-gpus", "1"], "num_gpus: there is no Ray cluster whose GPUs to use"),
-        (["--ray", "local", "--num-gpus", "1", "--device", "cpu"], "num_gpus: workers on the CPU use no GPU"),
-        (["--ray", "local", "--device", "cuda"], "device: workers on a Ray cluster get no GPU"),
+        (["--num-gpus", "1"], "`--num-gpus`: there is no Ray cluster whose GPUs to use"),
+        (["--ray", "local", "--num-gpus", "1", "--device", "cpu"], "`--num-gpus`: workers on the CPU use no GPU"),
+        (["--ray", "local", "--device", "cuda"], "`--device`: workers on a Ray cluster get no GPU"),
         (["--ray", "cluster"], "`--ray`: expected local, auto or HOST:PORT, got 'cluster'"),
         (["--ray", "ray://10.0.0.1:10001"], "`--ray`: expected local, auto or HOST:PORT, got 'ray://10.0.0.1:10001'"),
     ],

@@ -244,9 +244,9 @@ def _open_log(context: typer.Context, name: str | None) -> None:
     if context.resilient_parsing:  # as when a shell completes
         return
     name = os.environ.get("LABELR_LOG_FILE") or None if name is None else name
-    if name in ("", "-"):
+    if name == "-":
         raise SettingError(
-            f"--log-file: expected the name of a file, got {name!r}",
+            "`--log-file`: expected the name of a file, got '-'",
             "name one, such as `--log-file labelr.log`; without the option, messages are on stderr alone",
         )
     console.open_log(None if name is None else local_path(name))
