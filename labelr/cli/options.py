@@ -72,7 +72,7 @@ class Command(_WithShortHelp, TyperCommand):
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """As Typer's."""
-        with _naming_variables(ctx):
+        with _naming_options(ctx):
             if not ctx.resilient_parsing:  # as when a shell completes; what variables set is not in `args`
                 parser: Any = self.make_parser(ctx)
                 values, _, given = parser.parse_args(args=[*args])
@@ -83,7 +83,7 @@ class Command(_WithShortHelp, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """As Typer's."""
         _warn_of_unknown_variables(ctx)
-        with _naming_variables(ctx):
+        with _naming_options(ctx):
             return super().invoke(ctx)
 
 
@@ -115,7 +115,7 @@ def _variable(context: Any, parameter: Any) -> str:
 
 
 @contextmanager
-def _naming_variables(context: Any) -> Iterator[None]:
+def _naming_options(context: Any) -> Iterator[None]:
     """Names an option in an error on a setting as on the command line, or the variable that the value comes from."""
     try:
         yield

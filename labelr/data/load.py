@@ -282,10 +282,11 @@ def _without_repeated(
     }
     kept = [row for row, name in enumerate(table.names) if name not in left_out]
     if not skip or not kept:
-        hint = (
-            "leave such images out with `--skip-invalid`, or name the folder that holds the folders in the names with"
-        )
-        raise _repeated_error(source, repeated, f"keep one row for each image, {hint} `--images`")
+        raise _repeated_error(
+            source, repeated,
+            "keep one row for each image, leave such images out with `--skip-invalid`, or name the folder that holds "
+            "the folders in the names with `--images`",
+        )  # fmt: skip
     reasons = [f"{source}: {text} is listed more than once" for text in repeated.values()]
     return replace(table.take(kept), invalid=(*table.invalid, *reasons)), match.take(kept), left_out
 

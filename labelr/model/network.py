@@ -367,10 +367,11 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, C)
         """The pooled features of normalised images, those of the last layer last."""
-        maps = [self.stem(images)]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return torch.cat([features.mean((2, 3)) for features in (*maps[2:], self.last(maps[-1]))], dim=1)
+        features, pooled = self.stem(images), []
+        for stage in (*self.stages, self.last):
+            features = stage(features)
+            pooled.append(features.mean((2, 3)))
+        return torch.cat(pooled[1:], dim=1)
 
 
 def _lite_convolution(
