@@ -69,9 +69,8 @@ def __getattr__(name: str) -> object:
         if name in names:
             value = getattr(importlib.import_module(module), name)
             if isinstance(value, FunctionType):
-                console = importlib.import_module("labelr.console")
-                has_progress = "track" in value.__annotations__
-                value = console.for_python(console.with_progress(value) if has_progress else value)
+                api = importlib.import_module("labelr.python_api")
+                value = api.for_python(api.with_progress(value) if "track" in value.__annotations__ else value)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'labelr' has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """Every setting once: its type, default, range, help text and option."""
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from labelr.fields import SettingError, Settings, kind_of, option_of, setting
+from labelr.fields import SettingError, Settings, option_of, setting
 
 PANELS = (
     "Data", "Invalid data", "Split", "Model", "Labels", "Search", "Network", "Training", "Machine", "Output",
@@ -417,27 +416,6 @@ def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, 
     unused |= {"test_fraction"} if settings["folds"] or settings["splits"] else set()
     unused |= {"epochs"} if settings["time"] else {"time"}
     return {name: value for name, value in settings.items() if name not in unused}
-
-
-def with_keywords(text: str) -> str:
-    """A message in which options of the command line, in backticks, are keywords of the Python API."""
-    sources = (TrainConfig, EvaluateOptions, TagOptions)
-    flags = {field.name for source in sources for field in dataclasses.fields(source) if kind_of(field) is bool}
-    flags |= {"force", "resume"}
-
-    def keyword(denied: str, name: str, value: str) -> str:
-        name = name.replace("-", "_")
-        if name in flags:
-            value = str(not denied)
-        elif value and not re.fullmatch(r"[A-Z|]+|[\d.]+", value):
-            value = json.dumps(value.strip("'"), ensure_ascii=False)
-        return f"{name}={value}" if value else name
-
-    def keywords(found: re.Match[str]) -> str:
-        options = re.findall(r"--(no-)?([a-z][a-z0-9-]*)(?: ((?:(?! --).)+))?", found[1])
-        return f"`{', '.join(keyword(*option) for option in options)}`"
-
-    return re.sub(r"`(--[a-z][^`]*)`", keywords, text)
 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])

@@ -1,7 +1,5 @@
 """Everything that people see on a terminal: tables, progress, notes, warnings and errors."""
 
-import functools
-import inspect
 import io
 import logging
 import os
@@ -28,7 +26,7 @@ from rich.theme import Theme
 
 from labelr import serialization
 from labelr.errors import LabelrError, printable
-from labelr.progress import Description, Total, Track, format_duration, untracked
+from labelr.progress import Description, Total, Track, format_duration
 from labelr.rich_tables import format_cell, make_tables, visible, whole_table
 from labelr.version import __version__
 
@@ -231,7 +229,7 @@ class _Count(ProgressColumn):
         return Text(f"{task.completed:,.0f}{known}" if task.completed or known else "", "progress.download")
 
 
-class _Bars(Progress):
+class Bars(Progress):
     """Progress bars below tables."""
 
     tables: Sequence[Table] = ()
@@ -241,6 +239,7 @@ class _Bars(Progress):
         super().__init__(*columns, console=stderr, transient=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
+        """The tables, and the bars below them."""
         yield from self.tables
         yield from super().get_renderables()
 
@@ -260,31 +259,7 @@ class _Bars(Progress):
             self.remove_task(task)
 
 
-class _NotebookBars(_Bars):
-    """Progress bars below a cell of a notebook; unlike rich's own, they need no ipywidgets."""
-
-    def start(self) -> None:
-        from IPython.display import display
-
-        self._shown_at = 0.0
-        self._handle = display(self, display_id=True)
-
-    def refresh(self) -> None:
-        """Shows them as they are now, unless that was done a moment ago."""
-        if time.monotonic() - self._shown_at >= LIVE_INTERVAL_SECONDS:
-            self._shown_at = time.monotonic()
-            self._handle.update(self)
-
-    def follow(self, items: Iterable[T], description: Description, total: Total = None) -> Iterator[T]:
-        for item in super().follow(items, description, total):
-            yield item
-            self.refresh()
-
-    def stop(self) -> None:
-        self._handle.update({"text/plain": ""}, raw=True)
-
-
-_bars = _Bars()
+_bars = Bars()
 
 
 def show_live(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
@@ -327,50 +302,6 @@ def _shown(description: Description) -> str:
 
 def _value(value: Any) -> Any:
     return value() if callable(value) else value
-
-
-def with_progress(function: Callable[..., T]) -> Callable[..., T]:
-    """A function of the Python API that shows progress bars in a terminal or a notebook, unless `progress` is False."""
-
-    @functools.wraps(function)
-    def run(*arguments: Any, progress: bool = True, **options: Any) -> T:
-        if not progress or "track" in options:
-            return function(*arguments, **options)
-        with _api_track() as track:
-            return function(*arguments, track=track, **options)
-
-    *parameters, settings = inspect.signature(function).parameters.values()
-    parameters.append(inspect.Parameter("progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool))
-    run.__signature__ = inspect.Signature([*parameters, settings])  # type: ignore[attr-defined]
-    return run
-
-
-def for_python(function: Callable[..., T]) -> Callable[..., T]:
-    """A function whose errors name keywords and what a caller passed, in place of options and labelr's own files."""
-
-    @functools.wraps(function)
-    def run(*arguments: Any, **options: Any) -> T:
-        try:
-            return function(*arguments, **options)
-        except LabelrError as error:
-            from labelr.config import with_keywords
-            from labelr.data.locate import name_tables
-
-            error.message, error.hint = (with_keywords(name_tables(text)) for text in (error.message, error.hint))
-            error.args = (error.message,)
-            raise
-
-    return run
-
-
-@contextmanager
-def _api_track() -> Iterator[Track]:
-    """What shows the progress of a function of the Python API: bars in a terminal or a notebook, nothing elsewhere."""
-    if stderr.is_jupyter or (stderr.is_terminal and not stderr.is_dumb_terminal):
-        with _NotebookBars() if stderr.is_jupyter else _Bars() as bars:
-            yield bars.follow
-    else:
-        yield untracked
 
 
 # --- notes and errors ------------------------------------------------------------------------------------------------

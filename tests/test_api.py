@@ -12,8 +12,9 @@ import pytest
 from conftest import put
 
 import labelr
-from labelr.config import EvaluateOptions, TagOptions, TrainConfig, with_keywords
+from labelr.config import EvaluateOptions, TagOptions, TrainConfig
 from labelr.fields import Settings
+from labelr.python_api import with_keywords
 
 
 def test_all_names_what_imports() -> None:

@@ -25,7 +25,7 @@ LAYERS = [
     ["review"],
     ["rich_tables"],
     ["console"],
-    ["cli"],
+    ["cli", "python_api"],
     ["__init__", "__main__"],
 ]
 """From the bottom up; packages of one layer do not import each other."""

@@ -13,7 +13,7 @@ import numpy as np
 from labelr import serialization
 from labelr.data.formats import tags, wide
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, QUOTED, may_be_ours
+from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, may_be_ours
 from labelr.data.formats.words import Mark
 from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
@@ -228,10 +228,11 @@ class TableFile:
 
 def _delimiter_of(source: Source) -> str:
     table = source.require_table()
-    found = next((sign for sign, name in DELIMITERS.items() if table.how == f"{name}-separated"), "")
-    if not found:
-        raise NotInPlaceError("has lines in quotes" if QUOTED in table.how else "has columns separated by spaces")
-    return found
+    if table.has_quoted_lines:
+        raise NotInPlaceError("has lines in quotes")
+    if table.delimiter not in DELIMITERS:
+        raise NotInPlaceError("has columns separated by spaces")
+    return table.delimiter
 
 
 def _split(text: str, delimiter: str) -> Iterator[str]:

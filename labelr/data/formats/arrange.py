@@ -150,7 +150,7 @@ def _name_columns(table: Table, columns: Mapping[int, Sequence[str]], numbers: S
 
     A table with commas or semicolons was probably meant to have one, unless a cell holds a vector.
     """
-    is_list = not table.how.startswith(("comma-separated", "semicolon-separated"))
+    is_list = table.delimiter not in (",", ";")
     marks = marks_among(columns[number] for number in numbers)
     are_vectors = [all(map(read_vector, columns[number])) for number in numbers]
     are_marks = [all(cell.lower() in marks for cell in columns[number]) for number in numbers]

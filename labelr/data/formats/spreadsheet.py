@@ -91,13 +91,13 @@ def read_spreadsheet(path: Path, sheet: str | None = None, limits: Limits = DEFA
     return _read_sheet(path, content, sheet, limits)
 
 
-def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
+def table_of_frame(frame: "pd.DataFrame", path: Path, origin: str = "") -> Table:
     """The cells of a DataFrame; its index is a column unless it only counts the rows.
 
     Args:
         frame: The DataFrame.
         path: What messages call it.
-        how: What descriptions call it.
+        origin: What descriptions call it.
 
     Raises:
         LabelrError: If its columns have names of several levels.
@@ -113,7 +113,7 @@ def table_of_frame(frame: "pd.DataFrame", path: Path, how: str = "") -> Table:
     _check_pictures(frame, path)
     columns = [list(map(cell_text, map(_plain, frame.iloc[:, column].tolist()))) for column in range(frame.shape[1])]
     rows = [[cell_text(name) for name in frame.columns], *map(list, zip(*columns, strict=True))]
-    return Table(path, rows, list(range(len(rows))), how)
+    return Table(path, rows, list(range(len(rows))), origin=origin)
 
 
 def _check_pictures(frame: "pd.DataFrame", path: Path) -> None:
@@ -229,7 +229,7 @@ def _read_sheet(path: Path, content: bytes, sheet: str | None, limits: Limits) -
     if not numbers:
         raise LabelrError(f"{path}: the sheet {name!r} is empty", "name another one with `--sheet NAME`")
     return Table(
-        path, [rows[number - 1] for number in numbers], numbers, f'sheet "{name}"',
+        path, [rows[number - 1] for number in numbers], numbers, origin=f'sheet "{name}"',
         notes=(*notes, *look.notes(rows)), rounded=_rounded_columns(values), uncomputed=tuple(look.uncomputed),
     )  # fmt: skip
 

@@ -26,8 +26,6 @@ LINE, LINE_OF_ANY_SYSTEM = re.compile(r".*\n|.+"), re.compile(r"[^\r\n]*(?:\r\n|
 """A line, where a carriage return does not end one, and where it may, as on old systems; the first is faster."""
 QUOTED_LINE = re.compile(r'^"((?:[^"\r\n]++|"")*+)"(?=\r?$)', re.MULTILINE)
 """A line that is one quoted cell."""
-QUOTED = ", each line in quotes"
-"""How the description ends of cells whose lines are written so."""
 CHANGES = "changes"
 """The last column of a table that `labelr check --fix` wrote."""
 PROBE_ROWS = 100
@@ -70,7 +68,9 @@ class Table:
         path: Its file.
         rows: Its cells as stripped text, including the header; rows without content are left out.
         numbers: The number of each row in the file, counted in records from 1.
-        how: How the cells are written, such as ``comma-separated``; empty for JSON objects.
+        delimiter: What separates the cells of a text: one of `DELIMITERS`, or spaces; empty for sheets and JSON.
+        has_quoted_lines: Whether each line of the text is in quotes.
+        origin: What descriptions call a table that is no text, such as ``sheet "birds"``; empty for JSON objects.
         notes: What was assumed, one sentence each.
         invalid: The numbers of the rows that were left out, each with the reason.
         aside: The images that these rows may mean.
@@ -82,7 +82,9 @@ class Table:
     path: Path
     rows: list[list[str]]
     numbers: list[int]
-    how: str = ""
+    delimiter: str = ""
+    has_quoted_lines: bool = False
+    origin: str = ""
     notes: tuple[str, ...] = ()
     invalid: Mapping[int, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
@@ -103,7 +105,10 @@ class Table:
     @property
     def described(self) -> str:
         """The end of a description such as ``, comma-separated``; empty for JSON objects."""
-        return f", {self.how}" if self.how else ""
+        name = DELIMITERS.get(self.delimiter)
+        separated = f"{name}-separated" if name else "separated by spaces" if self.delimiter else self.origin
+        parts = (separated, "each line in quotes" if self.has_quoted_lines else "")
+        return "".join(f", {part}" for part in parts if part)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -216,7 +221,7 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     if _is_aligned(probed) and (not is_fitting or _starts_with_image(probed, delimiter, fitness[delimiter][1])):
         limits.check_cells(path, text.count(" ") + CELLS_OF_ROW * text.count("\n"), "spaces and line breaks")
         split = _split_at_spaces(text)
-        return Table(path, list(split.values()), list(split), "separated by spaces")
+        return Table(path, list(split.values()), list(split), delimiter=" ")
     limits.check_cells(
         path, text.count(delimiter) + CELLS_OF_ROW * lines, f"cells, {CELLS_OF_ROW} for each row included"
     )
@@ -227,8 +232,7 @@ def read_table(path: Path, text: str, limits: Limits = DEFAULT_LIMITS) -> Table:
     rows, numbers = [cells for _, cells in filled], [number for number, _ in filled]
     limits.check_columns(path, max(map(len, rows)))
     rows, notes = _without_escapes(path, rows) if "'" in text and may_be_ours(path, rows[0]) else (rows, ())
-    how = f"{DELIMITERS[delimiter]}-separated{QUOTED if text != as_written else ''}"
-    return Table(path, rows, numbers, how, notes, padded=bool(padded))
+    return Table(path, rows, numbers, delimiter, has_quoted_lines=text != as_written, notes=notes, padded=bool(padded))
 
 
 def _unquote_lines(text: str) -> str:

@@ -27,7 +27,7 @@ def fits(source: Source) -> int:
     rows = [_without_split(row)[1] for row in source.table.rows[:PROBE_ROWS]]
     named = all(row and has_image_suffix(row[0]) for row in rows)
     labels = [cell for row in rows for cell in row[1:]]
-    are_numbers = not source.table.how.startswith("comma-separated") and all(map(str.isdecimal, labels))
+    are_numbers = source.table.delimiter != "," and all(map(str.isdecimal, labels))
     are_marks = all(label.lower() in MARKS or read_vector(label) for label in labels)
     return 2 if named and not are_marks and not are_numbers else 0
 
