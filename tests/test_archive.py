@@ -200,6 +200,13 @@ def test_model_with_a_backbone_has_all_its_weights_in_the_archive(home: Path, tm
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
+def test_import_of_a_missing_file_says_which_file_is_wanted(home: Path) -> None:
+    with pytest.raises(LabelrError, match=r"birds\.zip does not exist") as raised:
+        import_archive("birds.zip")
+    assert raised.value.hint == "name a file that `labelr models export` wrote"
+    assert not any(home.rglob("*"))
+
+
 def test_import_takes_the_name_in_the_archive_then_numbers(home: Path) -> None:
     assert [import_archive(PRESENT).name for _ in range(3)] == ["shapes", "shapes-2", "shapes-3"]
     assert import_archive(PRESENT, "other").name == "other"

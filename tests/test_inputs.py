@@ -156,6 +156,8 @@ def test_listed_image_in_a_folder_that_may_not_be_entered_is_found_to_fail_later
     [
         (b"a.jpg\nb c.jpg\n", ["a.jpg", "b c.jpg"]),
         (b"a.jpg\r\n\r\nb.jpg", ["a.jpg", "b.jpg"]),
+        (b'"a b.jpg"\r\n"\n', ["a b.jpg", '"']),
+        (b'"a.jpg"\0', ['"a.jpg"']),
         (b"a\nb.jpg\0c.jpg\0", ["a\nb.jpg", "c.jpg"]),
         (b"caf\xe9.jpg\n", [os.fsdecode(b"caf\xe9.jpg")]),
         ("B\u00e4r.jpg\r\nb.jpg\r\n".encode("utf-16"), ["B\u00e4r.jpg", "b.jpg"]),  # as of PowerShell
@@ -167,6 +169,12 @@ def test_listed_image_in_a_folder_that_may_not_be_entered_is_found_to_fail_later
 def test_lists_are_separated_by_lines_or_nul_bytes(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     path = put(tmp_path, "list", content)
     assert read_list(str(path)) == [Path(name) for name in expected]
+
+
+def test_quotes_that_are_part_of_a_name_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = put(tmp_path, '"a.jpg"')
+    monkeypatch.chdir(tmp_path)
+    assert read_list(str(put(tmp_path, "list", image.name))) == [Path(image.name)]
 
 
 def test_list_that_is_not_there_is_an_error(tmp_path: Path) -> None:

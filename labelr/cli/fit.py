@@ -22,9 +22,17 @@ COMMON = (
 Synthetic = Annotated[
     str | None, opt.option("--synthetic", _SYNTHETIC.metadata["help"], _SYNTHETIC.metadata["panel"], metavar="[N]")
 ]
+Name = Annotated[
+    str | None,
+    opt.option("--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output", metavar="NAME"),
+]
 Output = Annotated[
     Path | None, opt.option("--output -o", "Save the model here, not in the cache.", "Output", metavar="DIR")
 ]
+LogDir = Annotated[
+    Path | None, opt.option("--log-dir", "Write scores for TensorBoard, epoch by epoch.", "Output", metavar="DIR")
+]
+Resume = Annotated[bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output")]
 
 
 class FitCommand(opt.Command):
@@ -71,19 +79,10 @@ def fit(
     data: opt.OptionalData = None,
     synthetic: Synthetic = None,
     config: opt.Config = None,
-    name: Annotated[
-        str | None,
-        opt.option(
-            "--name", "Name of the model. Default: the data folder's, numbered if taken.", "Output", metavar="NAME"
-        ),
-    ] = None,
+    name: Name = None,
     output: Output = None,
-    log_dir: Annotated[
-        Path | None, opt.option("--log-dir", "Write scores for TensorBoard, epoch by epoch.", "Output", metavar="DIR")
-    ] = None,
-    resume: Annotated[
-        bool, opt.option("--resume", "Resume a stopped run if there is one; not with `--time`.", "Output")
-    ] = False,
+    log_dir: LogDir = None,
+    resume: Resume = False,
     suspects: opt.Suspects = None,
     force: opt.Force = False,
     **settings: Any,

@@ -25,6 +25,22 @@ MAX_ROWS = 30
 """Trials in the final table; trials.csv has all."""
 NARROW_WIDTH = 80
 """Narrower terminals get fewer columns."""
+Study = Annotated[
+    str | None,
+    opt.option(
+        "--study", "Name of the search. Default: the data folder's.", "Search", metavar="NAME", find=completion.studies
+    ),
+]
+Storage = Annotated[
+    str | None,
+    opt.option(
+        "--storage", "PostgreSQL or MySQL database of a search that several machines share. Requires labelr[storage].",
+        "Search", metavar="URL",
+    ),
+]  # fmt: skip
+Name = Annotated[
+    str | None, opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output", metavar="NAME")
+]
 _SWITCHES = [
     option_of(field.name) for field in fields(TrainConfig) if field.name in SEARCHABLE and kind_of(field) is bool
 ]
@@ -56,29 +72,9 @@ def tune(
     data: opt.OptionalData = None,
     synthetic: Synthetic = None,
     config: opt.Config = None,
-    study: Annotated[
-        str | None,
-        opt.option(
-            "--study",
-            "Name of the search. Default: the data folder's.",
-            "Search",
-            metavar="NAME",
-            find=completion.studies,
-        ),
-    ] = None,
-    storage: Annotated[
-        str | None,
-        opt.option(
-            "--storage",
-            "PostgreSQL or MySQL database of a search that several machines share. Requires labelr[storage].",
-            "Search",
-            metavar="URL",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        opt.option("--name", "Name of the best model. Default: as in `labelr fit`.", "Output", metavar="NAME"),
-    ] = None,
+    study: Study = None,
+    storage: Storage = None,
+    name: Name = None,
     output: Output = None,
     force: Annotated[bool, opt.option("--force", "Start the search from scratch.", "Output")] = False,
     **settings: Any,

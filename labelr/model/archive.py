@@ -156,9 +156,12 @@ def import_archive(path: str | Path, name: str | None = None) -> Path:
         The model's directory.
 
     Raises:
-        LabelrError: If the file is no archive of a model, damaged, or of a newer format, or the name is taken.
+        LabelrError: If the file does not exist, or is no archive of a model, damaged, or of a newer format, or if the
+            name is taken.
     """
     archive, models = files.local_path(path), store.models_folder()
+    if not archive.exists():
+        raise LabelrError(f"{archive} does not exist", "name a file that `labelr models export` wrote")
     if name is not None and os.path.lexists(models / store.check_name(name)):
         raise _taken(models / name)
     files.check_writable(models)

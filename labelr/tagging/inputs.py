@@ -209,8 +209,14 @@ def read_list(source: str | Path) -> list[Path]:
     if len(content) > MAX_LIST_BYTES:
         raise LabelrError(f"the list {source} is longer than {MAX_LIST_BYTES:,} bytes", "split it into several runs")
     content = _in_utf8(content)
-    parts = re.findall(rb"[^\0]+" if b"\0" in content else rb"[^\r\n]+", content)
+    parts = re.findall(rb"[^\0]+", content) if b"\0" in content else _lines(content)
     return [path_or_address(os.fsdecode(part)) for part in parts if part.strip() or os.path.exists(part)]
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines without the quotes around them, unless they are part of a name."""
+    lines = re.findall(rb"[^\r\n]+", content)
+    return [line[1:-1] if re.fullmatch(b'".+"', line) and not os.path.exists(line) else line for line in lines]
 
 
 def _in_utf8(content: bytes) -> bytes:
