@@ -48,6 +48,13 @@ def test_folder_with_xmp_files_is_recognised(tmp_path: Path) -> None:
     assert "images without keywords, left out: 1" in table.findings.notes
 
 
+def test_xmp_files_may_end_in_upper_case(tmp_path: Path) -> None:
+    make_album(tmp_path / "upper", {"a.XMP": DIGIKAM, "b.jpg.XMP": LIGHTROOM, "b.jpg.xmp": EXIFTOOL}, ["a.jpg"])
+    make_album(tmp_path / "lower", {"a.xmp": DIGIKAM, "b.jpg.xmp": EXIFTOOL}, ["a.jpg"])
+    upper, lower = read_table(tmp_path / "upper"), read_table(tmp_path / "lower")
+    assert_table(upper, ["a.jpg", "b.jpg"], lower.labels, lower.targets.tolist())
+
+
 def test_lowest_level_alone_is_a_label_on_request(tmp_path: Path) -> None:
     make_album(tmp_path, {"a.jpg.xmp": DIGIKAM, "b.jpg.xmp": DARKTABLE})
     assert_table(read_table(tmp_path, leaf_only=True), ["a.jpg", "b.jpg"], ["Beach", "Oslo"], [[1, 1], [0, 1]])

@@ -124,6 +124,21 @@ def test_nested_folders_are_labels_only_if_the_layout_is_chosen(tmp_path: Path) 
     assert read_table(tmp_path, layout="folders").labels == ("2024", "feb", "jan")
 
 
+@pytest.mark.parametrize(
+    ("outside", "hint"),
+    [
+        ("stray.jpg", "put each image into a folder named after its label"),
+        ("train/3.jpg", "folders called train count as splits, not as labels"),
+    ],
+)
+def test_images_in_no_folder_are_named_where_folders_are_labels(outside: str, hint: str, tmp_path: Path) -> None:
+    for name in ("cat/1.jpg", "dog/2.jpg", outside):
+        put(tmp_path, name, name)
+    error = error_of(tmp_path, layout="folders")
+    assert error.message == f"{tmp_path}: 1 image is in no folder: {outside}"
+    assert hint in error.hint
+
+
 COMBINATIONS = ("cat/1.jpg", "dog/2.jpg", "cat_dog/3.jpg", "unlabeled/4.jpg")
 
 
@@ -242,6 +257,33 @@ def test_text_file_beside_an_image_holds_its_tags(tmp_path: Path) -> None:
     reading = read_labels([tmp_path], ReadOptions())
     assert_table(reading, ["a.jpg", "x/b.png"], ["big cat", "bird (animal)", "dog"], [[1, 0, 1], [0, 1, 1]])
     assert reading.findings.unlisted == ("c.jpg",)
+
+
+@pytest.mark.parametrize("folder", ["pets", "pets/images"])
+def test_text_files_beside_images_may_end_in_upper_case(folder: str, tmp_path: Path) -> None:
+    for name, tags in (("a", "dog, pet"), ("b", "cat, pet")):
+        put(tmp_path, f"{folder}/{name}.JPG")
+        put(tmp_path, f"{folder}/{name}.{'TXT' if name == 'b' else 'txt'}", tags)
+    table = read_table(tmp_path / "pets")
+    assert table.labels == ("cat", "dog", "pet")
+    np.testing.assert_array_equal(table.targets, [[0, 1, 1], [1, 0, 1]])
+
+
+@pytest.mark.parametrize("place", ["images", "labels"])
+def test_files_of_boxes_may_end_in_upper_case(place: str, tmp_path: Path) -> None:
+    put(tmp_path, "data.yaml", "names: [cat, dog]\n")
+    for name, suffix in (("a", "txt"), ("b", "TXT")):
+        put(tmp_path, f"images/{name}.JPG")
+        put(tmp_path, f"{place}/{name}.{suffix}", "1 0.5 0.5 0.1 0.1\n")
+    np.testing.assert_array_equal(read_table(tmp_path).targets, [[0, 1], [0, 1]])
+
+
+def test_xml_of_voc_may_end_in_upper_case(tmp_path: Path) -> None:
+    for name, label, suffix in (("a", "cat", "xml"), ("b", "dog", "XML")):
+        put(tmp_path, f"{name}.jpg")
+        text = f"<annotation><filename>{name}.jpg</filename><object><name>{label}</name></object></annotation>"
+        put(tmp_path, f"{name}.{suffix}", text)
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 0], [0, 1]])
 
 
 @pytest.mark.parametrize("broken", ["a.txt", "z.txt"])

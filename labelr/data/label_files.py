@@ -64,7 +64,7 @@ def find_sources(data: Path, images: Path, options: ReadOptions, index: FileInde
             f"labels may be in {preview([source.path for source in sources])}, or be {others} in {data}",
             f"name the file with `--labels`, or use `--layout {folder_layouts[0]}`",
         )
-    if folder_layouts:
+    if folder_layouts or options.layout == "folders":  # its reader says which images are in no folder
         return [folder]
     if not sources:
         lists = [folder.beside(path) for path in _candidates(folder, TEXT_SUFFIXES)]

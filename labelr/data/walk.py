@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -365,9 +365,15 @@ class FileIndex:
         return self._images[folder]
 
     def find_suffix(self, folder: Path, suffix: str) -> Iterator[Path]:
-        """The files below a folder with a suffix, without broken links; raises as `find_images`."""
-        found = (path for path in self._find(folder) if path.endswith(suffix) and os.path.isfile(path))
+        """The files below a folder with a suffix, in any case, without broken links; raises as `find_images`."""
+        length = len(suffix)
+        found = (path for path in self._find(folder) if path[-length:].lower() == suffix and os.path.isfile(path))
         return map(Path, found)
+
+
+def by_lower_suffix(paths: Iterable[Path]) -> dict[Path, Path]:
+    """The paths by themselves with a suffix in lower case; of two that differ in its case, the one in lower case."""
+    return {path.with_suffix(path.suffix.lower()): path for path in sorted(paths)}
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

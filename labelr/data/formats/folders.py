@@ -46,7 +46,9 @@ def read(source: Source) -> LabelTable:
     if outside or not places:
         images = pluralize(len(outside), "image is", "images are")
         problem = f"{images} in no folder: {preview(outside)}" if outside else "no images"
-        raise LabelrError(f"{source.images}: {problem}", "put each image into a folder named after its label")
+        splits = sorted({name.split("/")[0] for name in outside if places[name][0]})
+        taken = f"; folders called {' or '.join(splits)} count as splits, not as labels" if splits else ""
+        raise LabelrError(f"{source.images}: {problem}", f"put each image into a folder named after its label{taken}")
     copies: dict[tuple[str, object], list[str]] = defaultdict(list)
     for name, content in zip(source.image_files, _contents(source.images, source.image_files), strict=True):
         copies[places[name][0], content].append(name)

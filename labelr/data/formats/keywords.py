@@ -16,6 +16,7 @@ from labelr.data.formats.source import Source
 from labelr.data.images import UnreadableError
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import read_bytes
+from labelr.data.walk import by_lower_suffix
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.xmp.packet import MARKS, DamagedError, KeywordPath, Packet, key, longest
 
@@ -126,10 +127,10 @@ def _labels_of(path: KeywordPath, roots: set[KeywordPath], *, leaf_only: bool) -
 
 def _read_photos(source: Source, invalid: dict[str, str]) -> Iterator[_Photo]:
     """The images that have keywords, or had those of labelr; what is wrong with an XMP file goes into `invalid`."""
-    root, sidecars = _root(source), set(_sidecars(source))
+    root, sidecars = _root(source), by_lower_suffix(_sidecars(source))
     stems = Counter(map(_stem, source.image_files))
     for name in source.image_files:
-        paths = [path for base in (name, _stem(name)) if (path := root / f"{base}{SUFFIX}") in sidecars]
+        paths = [sidecars[path] for base in (name, _stem(name)) if (path := root / f"{base}{SUFFIX}") in sidecars]
         if stems[_stem(name)] > 1:
             del paths[1:]  # it may be of another image
         try:

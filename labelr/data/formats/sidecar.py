@@ -19,7 +19,7 @@ from labelr.data.formats.tags import SEPARATORS, find_separator, split_tags
 from labelr.data.formats.words import NUMBERS, column_key
 from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import DEFAULT_LIMITS, Limits
-from labelr.data.walk import find_images, has_image_suffix
+from labelr.data.walk import by_lower_suffix, find_images, has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
 
 SUFFIXES = (".txt", ".caption", ".tags")
@@ -104,7 +104,7 @@ def separator_beside(images: Path, texts: Path) -> str | None:
         LabelrError: If it is ambiguous.
     """
     names = [path.name for path in find_images(images, recursive=False)]
-    candidates = {path for path in texts.iterdir() if path.suffix in SUFFIXES} if texts.is_dir() else set()
+    candidates = {path for path in texts.iterdir() if path.suffix.lower() in SUFFIXES} if texts.is_dir() else set()
     contents = []
     for paths in _match_images(texts, names, candidates).values():
         with suppress(LabelrError):  # not text
@@ -161,11 +161,11 @@ def _find_sidecars(source: Source) -> dict[str, list[Path]]:
 
 def _match_images(folder: Path, names: Iterable[str], texts: Collection[Path]) -> dict[str, list[Path]]:
     """Those of some text files in a folder that belong to an image, by the name of the image."""
-    matched = {}
+    matched, found = {}, by_lower_suffix(texts)
     for name in names:
         stem = PurePosixPath(name).with_suffix("").as_posix()
         candidates = (folder / f"{base}{suffix}" for suffix in SUFFIXES for base in (stem, name))
-        paths = [path for path in candidates if path in texts]
+        paths = [found[path] for path in candidates if path in found]
         if paths:
             matched[name] = paths
     return matched

@@ -163,14 +163,12 @@ def _find_box_files(images: Sequence[Path], source: Source) -> list[Path | None]
 
 def _own_box_file(image: Path) -> Path | None:
     """The text file of an image in ``labels`` instead of ``images``, or beside it; None if there is none."""
-    beside = image.with_suffix(".txt")
-    steps = list(beside.parts)
+    folders, steps = [image.parent], list(image.parts[:-1])
     if "images" in steps:
         last = len(steps) - 1 - steps[::-1].index("images")
-        moved = Path(*steps[:last], "labels", *steps[last + 1 :])
-        if os.path.isfile(moved):
-            return moved
-    return beside if os.path.isfile(beside) else None
+        folders.insert(0, Path(*steps[:last], "labels", *steps[last + 1 :]))
+    paths = (folder / f"{image.stem}{suffix}" for folder in folders for suffix in (".txt", ".TXT"))
+    return next(filter(os.path.isfile, paths), None)
 
 
 def _read_boxes(source: Source, path: Path | None, names: Mapping[int, str]) -> set[str]:
