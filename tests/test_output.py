@@ -1,5 +1,6 @@
 """The output directory: what is refused, replaced and kept, and its journal."""
 
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,18 @@ def test_fitted_thresholds_of_another_model_are_no_difference_of_their_own(tmp_p
     assert caught.value.message.endswith("other settings: model was m (1a) and is m (2b)")
 
 
+def test_same_thresholds_from_another_path_are_no_other_settings(
+    photos: Path, tmp_path: Path, trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("thresholds.csv").write_text("label,threshold\ndisc,0.3\n")
+    tag(photos, trained, output="out", threshold_file="thresholds.csv")
+    assert tag(photos, trained, output="out", threshold_file=tmp_path / "thresholds.csv").unchanged == 4
+    Path("thresholds.csv").write_text("label,threshold\ndisc,0.31\n")
+    with pytest.raises(LabelrError, match="other settings: threshold was"):
+        tag(photos, trained, output="out", threshold_file="thresholds.csv")
+
+
 def test_second_run_at_the_same_time_ends_with_exit_code_75(
     cli: Cli, photos: Path, tmp_path: Path, trained: Model
 ) -> None:
@@ -116,6 +129,32 @@ def test_second_run_at_the_same_time_ends_with_exit_code_75(
     assert second.code == 75
     assert f"Error: another run is writing to {tmp_path / 'out'}\n" in second.err
     assert "`--output`" in second.err
+
+
+def test_edited_list_of_uncertain_images_stays_in_runs_that_write_none(
+    photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    tag(photos, trained, output=tmp_path / "out", uncertain=2)
+    edited = tmp_path / "out" / "uncertain.csv"
+    edited.write_text(edited.read_text().replace(",,", ",1,", 1))
+    before = edited.read_text()
+    assert tag(photos, trained, output=tmp_path / "out").complete
+    assert edited.read_text() == before
+
+
+def test_interrupted_replacement_of_results_is_not_called_complete(
+    photos: Path, tmp_path: Path, trained: Model
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+
+    def stop(*_: object, **__: object) -> Iterator[Any]:
+        assert json.loads((out / "summary.json").read_text())["complete"] is False
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tag(photos, trained, output=out, force=True, track=stop)
+    assert json.loads((out / "summary.json").read_text())["complete"] is False
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "uncertain.csv"])
@@ -159,20 +198,6 @@ def test_unusable_journal_is_replaced_by_force(photos: Path, tmp_path: Path, dam
     with pytest.raises(LabelrError):
         tag(photos, trained, output=out)
     tag(photos, trained, output=out, force=True)
-    assert tree(out) == before
-
-
-def test_results_of_the_previous_version_are_updated(photos: Path, tmp_path: Path, trained: Model) -> None:
-    out = tmp_path / "out"
-    tag(photos, trained, output=out)
-    before = tree(out)
-    with closing(sqlite3.connect(out / ".labelr" / "journal.sqlite")) as database:
-        database.executescript(
-            "ALTER TABLE results DROP COLUMN pages; ALTER TABLE results DROP COLUMN note; DROP TABLE reported;"
-            "UPDATE facts SET value = '3' WHERE name = 'format'"
-        )
-    assert [tag(photos, trained, output=out).new_failures for _ in range(2)] == [1, 0]
-    assert tag(photos, trained, output=out).unchanged == 4
     assert tree(out) == before
 
 

@@ -129,6 +129,26 @@ def test_labels_are_selected_by_threshold_number_and_name(
     assert [selection.labels[index] for index in image.ranked] == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["triangle"]),
+        ({"min_labels": 1}, ["triangle"]),
+        ({"min_labels": 1, "top_k": 1}, ["triangle"]),
+        ({"min_labels": 2}, ["disc", "triangle"]),
+        ({"min_labels": 2, "top_k": 2}, ["disc", "triangle"]),
+    ],
+)
+def test_minimum_of_labels_adds_to_those_that_reach_their_thresholds(
+    trained: Model, tmp_path: Path, options: dict[str, Any], expected: list[str]
+) -> None:
+    table = tmp_path / "thresholds.csv"
+    table.write_text("label,threshold\ndisc,0.9\nhorizontal_stripes,0.9\ntriangle,0.1\n")
+    selection = LabelSelection.of(trained, TagOptions(threshold_file=str(table), **options))
+    image = selection.apply(Result("a.png", (1, 1, 1), "", 8, 8, "", np.array([0.4, 0.6, 0.2], np.float32)))
+    assert [selection.labels[index] for index in image.ranked] == expected
+
+
 @pytest.mark.parametrize("options", [{"threshold": 0.5}, {"threshold": 0.2, "top_k": 2, "min_labels": 1}])
 def test_labels_of_many_images_are_those_of_each_one(trained: Model, options: dict[str, Any]) -> None:
     selection = LabelSelection.of(trained, TagOptions.of(options))
@@ -154,7 +174,7 @@ def test_image_fails_where_the_output_is_not_a_number(photos: Path, shapes: Path
     model = replace(trained, module=network)
     (image,) = tag_names(model, photos, ["a.png"])
     assert (image.result.reason, len(image.probs)) == ("the model's output is NaN", 0)
-    with pytest.raises(LabelrError, match="output is NaN for image 1"):
+    with pytest.raises(LabelrError, match=r"output is NaN for images\[0\]"):
         model.predict(photos / "a.png")
     with pytest.raises(LabelrError, match=r"output is NaN for .* images of .*labels.csv: 00000"):
         evaluate(shapes, model, split="all")

@@ -492,6 +492,19 @@ def test_dry_run_counts_and_writes_nothing(cli: Cli, photos: Path, tmp_path: Pat
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_dry_run_counts_a_folder_that_cannot_be_listed_as_the_run_does(
+    photos: Path, tmp_path: Path, trained: Model, forbid: Callable[[Path], None], force: bool
+) -> None:
+    out = tmp_path / "out"
+    tag(photos, trained, output=out)
+    forbid(photos / "deep")
+    preview = tag(photos, trained, output=out, dry_run=True, force=force)
+    done = tag(photos, trained, output=out, force=force)
+    assert (preview.found, preview.failed) == (done.found, done.failed)
+    assert preview.vanished == (3 if force else 0)
+
+
 def test_progress_names_rate_and_failures_and_the_number_of_images(
     photos: Path, tmp_path: Path, trained: Model
 ) -> None:

@@ -40,7 +40,6 @@ CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, name BLOB, digests TEXT
 CREATE TABLE IF NOT EXISTS reported (name BLOB PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS links (path BLOB PRIMARY KEY, content BLOB, made INTEGER, signature TEXT) WITHOUT ROWID;
 """
-_NOT_IN_FORMAT_3 = ",pagesintegerdefault0,notetextdefault''"
 MAX_VALUE_BYTES = 2**24
 """Limit of one value in a journal; the probabilities of an image for a million labels take a quarter."""
 MAX_LOG_BYTES = 2**32
@@ -316,7 +315,7 @@ def check_journal(database: sqlite3.Connection) -> None:
     for kind, name, sql in database.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
         if kind == "index" and sql is None:
             continue
-        if kind != "table" or _squeeze(str(sql)) not in known.get(str(name), ()):
+        if kind != "table" or _squeeze(str(sql)) != known.get(str(name)):
             raise ValueError(f"it has a {kind} {name!r}, which is not of labelr")
         tables.append(name)
     for table in tables:
@@ -327,12 +326,12 @@ def check_journal(database: sqlite3.Connection) -> None:
 
 
 @cache
-def _journal_schema() -> dict[str, tuple[str, ...]]:
-    """The definitions that each table of a journal may have, without spaces."""
+def _journal_schema() -> dict[str, str]:
+    """The definition of each table of a journal, without spaces."""
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(JOURNAL_SCHEMA)
         tables = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
-    return {name: (_squeeze(sql), _squeeze(sql).replace(_NOT_IN_FORMAT_3, "")) for name, sql in tables}
+    return {name: _squeeze(sql) for name, sql in tables}
 
 
 def _squeeze(sql: str) -> str:

@@ -163,7 +163,7 @@ class Predictor(ABC):
         sequence: Iterable[ImageLike] = [images] if is_single else images  # type: ignore[list-item, assignment]
         probs = self.predict_pixels(map(np.stack, in_batches(map(self._pixels, sequence), BATCH_SIZE)))
         if not is_finite(probs).all():
-            raise LabelrError(f"{NOT_FINITE} for image {int(is_finite(probs).argmin()) + 1}", NOT_FINITE_HINT)
+            raise LabelrError(f"{NOT_FINITE} for images[{is_finite(probs).argmin()}]", NOT_FINITE_HINT)
         preds = decide(probs, self.thresholds(threshold))
         labels = [[label for label, applies in zip(self.labels, row, strict=True) if applies] for row in preds]
         return Predictions(labels, probs)

@@ -25,11 +25,6 @@ PAGE_BYTES = 4096
 """Size of a database without tables."""
 COMMIT_SECONDS = 1.0
 """If the process is killed, at most this much work is lost, and the batches in progress."""
-_FROM_FORMAT_3 = """
-ALTER TABLE results ADD COLUMN pages INTEGER DEFAULT 0;
-ALTER TABLE results ADD COLUMN note TEXT DEFAULT '';
-UPDATE facts SET value = '4' WHERE name = 'format';
-"""
 _WAS_READ, _IS_GONE = "digest != ''", "name NOT IN (SELECT name FROM found)"
 _ORPHAN = "name NOT IN (SELECT found.name FROM found JOIN results USING (name) WHERE reason = '')"
 
@@ -97,9 +92,6 @@ class Journal:
             self._database.executescript(JOURNAL_SCHEMA)
             self._database.execute("INSERT OR IGNORE INTO facts VALUES ('format', ?)", (str(FORMAT),))
             self._database.commit()
-        if self._fact("format") == "3":
-            with self._errors():
-                self._database.executescript(f"BEGIN;{_FROM_FORMAT_3}COMMIT;")
         if self._fact("format") != str(FORMAT):
             raise LabelrError(
                 f"the results in {self._output} are from another version of labelr", "replace them with `--force`"

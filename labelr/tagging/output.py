@@ -50,8 +50,12 @@ def check_unprotected(path: Path) -> None:
 
 
 @contextmanager
-def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> Iterator[Journal]:
+def open_output(
+    folder: Path, settings: Mapping[str, Any], tables: Collection[str] = TABLES, *, force: bool
+) -> Iterator[Journal]:
     """The journal of an output directory, in which a run was started. The directory is locked, and signals deferred.
+
+    `tables` are the names of those that the run may write.
 
     Raises:
         LabelrError: If the directory holds something else or results of other settings, or another run uses it.
@@ -63,7 +67,7 @@ def open_output(folder: Path, settings: Mapping[str, Any], *, force: bool) -> It
         with closing(Journal(folder)) as journal:
             _check_settings(folder, journal.settings, settings)
             if journal.is_complete:
-                _check_tables(folder, journal)
+                _check_tables(folder, journal, tables)
             for root in {folder, root_of(folder, settings)}:  # the last file of a complete run is its summary
                 files.delete_drafts(root, below=not journal.is_complete)
             journal.start(settings)
@@ -149,8 +153,9 @@ def _check_settings(folder: Path, previous: Mapping[str, Any], settings: Mapping
 
 
 def _identity(name: str, settings: Mapping[str, Any]) -> object:
-    """The value of a setting without a model's name, which may change."""
-    return settings[name].rpartition(" ")[2] if name == "model" else settings[name]
+    """The value of a setting: of a model or thresholds the digest, since their names and paths may change."""
+    value = settings[name]
+    return value.rpartition(" ")[2] if name in ("model", "threshold") and isinstance(value, str) else value
 
 
 def _are_fitted(*settings: Mapping[str, Any]) -> bool:
@@ -164,9 +169,9 @@ def _format(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
-def _check_tables(folder: Path, journal: Journal) -> None:
+def _check_tables(folder: Path, journal: Journal, tables: Collection[str]) -> None:
     """Raises LabelrError if a user has edited a table, which would be overwritten."""
-    for name in TABLES:
+    for name in tables:
         written = journal.table_digests(name)
         if written and is_changed(folder / name, written):
             raise LabelrError(
@@ -178,6 +183,7 @@ def _check_tables(folder: Path, journal: Journal) -> None:
 def _clear(folder: Path, settings: Mapping[str, Any]) -> None:
     """Deletes the results of earlier runs, and no other files; the journal still knows what was predicted."""
     with files.writing(folder), ExitStack() as stack:
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)  # first: it says that the results are complete
         try:
             journal = stack.enter_context(closing(Journal(folder)))
             kept = delete_files(journal, folder, root_of(folder, settings))

@@ -169,12 +169,11 @@ class LabelSelection:
         applies = decide(probs, self.thresholds)
         if self.top_k is None and not self.min_labels:
             return applies
-        order = np.argsort(-probs, axis=-1, kind="stable")  # the most probable first
-        ranked = np.take_along_axis(applies, order, axis=-1)
-        ranked[..., : self.min_labels] = True
+        order = np.lexsort((-probs, ~applies), axis=-1)  # those that reach their thresholds, then the most probable
+        num_written = np.maximum(applies.sum(axis=-1, keepdims=True), self.min_labels)
         if self.top_k is not None:
-            ranked &= ranked.cumsum(axis=-1) <= self.top_k
-        np.put_along_axis(applies, order, ranked, axis=-1)
+            num_written = np.minimum(num_written, self.top_k)
+        np.put_along_axis(applies, order, np.arange(probs.shape[-1]) < num_written, axis=-1)
         return applies
 
 

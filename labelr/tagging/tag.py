@@ -25,7 +25,7 @@ from labelr.tagging.output import SUMMARY_FILE, check_output, open_output, previ
 from labelr.tagging.pipeline import NO_PROBS, Result, TaggedImage, Tagger, Task
 from labelr.tagging.sorting import prepare_folder, sorted_folder
 from labelr.tagging.summary import Run, TagSummary
-from labelr.tagging.tables import ERRORS_FILE, check_formats
+from labelr.tagging.tables import ERRORS_FILE, TABLES, UNCERTAIN_FILE, check_formats
 from labelr.tagging.writers import DirectoryWriter, StreamWriter
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,8 @@ def _write(inputs: Inputs, tagger: Tagger, folder: Path, track: Track, *, force:
     if options.sort_into is not None:
         prepare_folder(sorted_folder(options), options.sort_as, inputs.paths[0])
     settings, start = _settings(inputs, tagger), time.perf_counter()
-    with open_output(folder, settings, force=force) as journal:
+    tables = [name for name in TABLES if name != UNCERTAIN_FILE or options.uncertain]
+    with open_output(folder, settings, tables, force=force) as journal:
         _write_summary(folder, TagSummary.of(tagger, folder))
         writer = DirectoryWriter(folder, inputs.base, tagger, journal, force=force)
         summary = _tag_all(inputs, tagger, writer, folder, track)
@@ -199,12 +200,15 @@ def _preview(inputs: Inputs, tagger: Tagger, folder: Path, *, force: bool) -> Ta
             summary.unchanged += is_unchanged and settings is not None
             gone.discard(name)
         for unreadable in search.unreadable:
-            kept = {name for name in gone if name.startswith(f"{unreadable}/")}
-            gone -= kept
+            kept = (
+                [] if force else [result for name in journal.names_below(unreadable) if (result := journal.get(name))]
+            )
+            gone.difference_update(result.name for result in kept)
             search.num_images += 1 + len(kept)
-            summary.failed += 1
-            summary.known_failures += journal.is_known_failure(unreadable)
-            summary.unchanged += len(kept)
+            failed = [unreadable, *(result.name for result in kept if result.failed)]
+            summary.failed += len(failed)
+            summary.known_failures += sum(map(journal.is_known_failure, failed))
+            summary.unchanged += len(kept) - len(failed) + 1
     summary.count_known(summary.known_failures)
     summary.count_found(search)
     summary.vanished = len(gone)

@@ -62,8 +62,8 @@ def headline(result: Result, images: str, *, seen_in_training: bool) -> Headline
     exact = result["metrics"]["exact_match"]
     prior = result["baselines"]["prior"]["exact_match"] or 0
     exact_sentence = (
-        f"All labels are correct on {100 * (exact or 0):.0f} of 100 images; predicting by the frequency of each label "
-        f"alone would reach {100 * prior:.0f}."
+        f"All labels are correct on {_of_100(exact or 0)} of 100 images; predicting by the frequency of each label "
+        f"alone would reach {_of_100(prior)}."
     )
     measured = f"Measured on {pluralize(result['images'], 'image')} {images}."
     rest = () if exact is None else (exact_sentence,)
@@ -207,7 +207,8 @@ def explain_metrics(result: Result) -> str:
         spread = f"Values are means over {len(result['folds']['images'])} folds; ± is the standard deviation."
     else:
         spread = (
-            "The pale band is the 95 % interval, which holds the values of 95 of 100 other samples of as many images."
+            "The pale band is the 95 % confidence interval: of 100 intervals from other samples of as many images, 95 "
+            "contain the value for all images of this kind."
         )
     return (
         f"{spread} The line is the label prior: the score without looking at the images, each label being predicted "
