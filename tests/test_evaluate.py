@@ -137,7 +137,7 @@ def test_output_that_cannot_be_written_is_an_error_before_the_evaluation(
     (tmp_path / "file").write_text("mine")
     result = cli("evaluate", shapes, "--model", trained.path, "--split", "all", "-v", "-o", tmp_path / "file")
     assert result.code == 1
-    assert f"cannot write {tmp_path / 'file'}" in result.err
+    assert f"the output {tmp_path / 'file'} is a file" in result.err
     assert (tmp_path / "file").read_text() == "mine"
 
 

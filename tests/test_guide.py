@@ -174,6 +174,13 @@ def test_guide_lists_shows_and_searches(cli: Cli) -> None:
             ["--search", "xyzzy"],
             "Error: the guide does not mention 'xyzzy'\n\nHint: try one word of it, or another word\n",
         ),
+        (
+            ["photos", "--search", "slurm"],
+            (
+                "Error: the page photos does not mention 'slurm'\n\n"
+                "Hint: search all pages: `labelr guide --search slurm`\n"
+            ),
+        ),
     ],
 )
 def test_guide_says_what_it_does_not_have(cli: Cli, arguments: list[str], message: str) -> None:

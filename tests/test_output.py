@@ -512,6 +512,19 @@ def test_files_are_found_after_the_output_directory_was_moved(output: Path, jour
         assert again.file(moved / "a.csv") == ("a.png", ("1",))
 
 
+@pytest.mark.parametrize("content", [b"no database", b""])
+def test_preview_names_the_journal_that_is_damaged_and_not_its_copy(tmp_path: Path, content: bytes) -> None:
+    with open_output(tmp_path, {}, force=False):
+        pass
+    path = tmp_path / FOLDER / "journal.sqlite"
+    if content:
+        path.write_bytes(content)
+    else:
+        plant(tmp_path, "REPLACE INTO facts VALUES ('settings', '[1]')")
+    with pytest.raises(LabelrError, match=f"^{re.escape(str(path))} is damaged"), preview_output(tmp_path, {}):
+        pass
+
+
 def test_damaged_database_is_a_reported_error(output: Path) -> None:
     (output / FOLDER / "journal.sqlite").write_bytes(b"x" * 5000)
     with pytest.raises(LabelrError, match="is damaged"):

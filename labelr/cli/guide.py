@@ -1,6 +1,7 @@
 """``labelr guide``: the guide, in the terminal."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -57,7 +58,13 @@ def guide(
         console.show_json([section._asdict() for section in found])
     elif search or topic:
         if not found:
-            raise LabelrError(f"the guide does not mention {search!r}", "try one word of it, or another word")
+            place, hint = "the guide", "try one word of it, or another word"
+            if topic is not None:
+                place, hint = (
+                    f"the page {topic}",
+                    f"search all pages: `labelr guide --search {shlex.quote(search or '')}`",
+                )
+            raise LabelrError(f"{place} does not mention {search!r}", hint)
         console.show_markdown("\n\n".join(_passages(found, search)))
     else:
         console.show_table([{"topic": section.topic, "about": section.heading} for section in found])

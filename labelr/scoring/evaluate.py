@@ -92,7 +92,9 @@ def evaluate(
 
 
 def check_output(folder: Path | None, *, force: bool) -> None:
-    """Raises LabelrError if a directory has results already that may not be replaced."""
+    """Raises LabelrError if a directory is a file, or has results already that may not be replaced."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise LabelrError(f"the output {folder} is a file", "name a directory with `--output DIR`")
     if folder is None or force:
         return
     names = (METRICS_FILE, PER_LABEL_FILE, PREDICTIONS_FILE, ERRORS_FILE)

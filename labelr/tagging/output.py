@@ -12,7 +12,7 @@ from typing import Any
 
 from labelr import files, locks, signals
 from labelr.data.predicted import check_journal_files
-from labelr.errors import LabelrError, pluralize, preview
+from labelr.errors import LabelrError, pluralize, preview, shown_as
 from labelr.tagging.journal import FOLDER, JOURNAL_FILE, Journal
 from labelr.tagging.tables import TABLES
 
@@ -97,9 +97,13 @@ def preview_output(folder: Path, settings: Mapping[str, Any] | None) -> Iterator
             for suffix in ("", "-wal"):  # the write-ahead log of a killed process
                 if (path := folder / FOLDER / f"{JOURNAL_FILE}{suffix}").exists():
                     shutil.copy(path, Path(copy, FOLDER))
-        with closing(Journal(Path(copy))) as journal:
-            _check_settings(folder, journal.settings, settings or {})
-            yield journal
+        shown_as[copy] = str(folder)
+        try:
+            with closing(Journal(Path(copy))) as journal:
+                _check_settings(folder, journal.settings, settings or {})
+                yield journal
+        finally:
+            del shown_as[copy]
 
 
 @contextmanager

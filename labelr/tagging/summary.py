@@ -125,7 +125,10 @@ class TagSummary:
     @property
     def _finished_run(self) -> Run:
         if self.run is None:
-            raise LabelrError("this run wrote no results", "call `labelr.tag` without `dry_run`")
+            raise LabelrError(
+                "this run wrote no results",
+                "a dry run, or one that found no images, has none: read those of an earlier run",
+            )
         return self.run
 
     @classmethod

@@ -224,9 +224,7 @@ class DirectoryWriter:
             )  # fmt: skip
         if self._renamed:
             renamed = pluralize(len(self._renamed), "file")
-            log.warning(
-                "nothing shows that labelr wrote %s, which have other names now: %s", renamed, preview(self._renamed)
-            )
+            log.warning("renamed %s, which nothing shows labelr wrote: %s", renamed, preview(self._renamed))
         if "xmp" in self._tagger.options.formats and self._photo_files.kept:
             num_kept = pluralize(len(self._photo_files.kept), "image")
             log.info("XMP left as it is, since somebody reviewed its labels: of %s", num_kept)
@@ -272,9 +270,7 @@ class DirectoryWriter:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             name = path.relative_to(self._folder).as_posix()
             if is_changed(path, (digest, *self._journal.table_digests(name))):
-                log.warning(
-                    "nothing shows that labelr wrote %s, which is now called %s", path, files.set_aside(path).name
-                )
+                log.warning("renamed %s, which nothing shows labelr wrote, to %s", path, files.set_aside(path).name)
             self._journal.put_table(name, files.digest(path), digest)
         self._tables.append(path)
 
