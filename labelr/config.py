@@ -243,8 +243,9 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         low=32,
         high=2048,
     )
-    resize: ResizeRule = _network(
-        "squish", "How images become square: squish (change the shape), letterbox (pad) or crop."
+    resize: ResizeRule | None = _network(
+        None,
+        "How images become square: squish (stretch), letterbox (pad) or crop; auto: squish, or as in `--init`.",
     )
     flip: bool = _network(True, "Flip images horizontally at random in training, and average both views in prediction.")
     stem: Stem = _network("deep", "First layers of the network: three 3x3 convolutions (deep) or one of 7x7 (classic).")
@@ -344,6 +345,8 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
                 f"without pretrained weights all layers are trained, not only {self.train}",
                 "name a `--backbone` or a model with `--init`, or leave `--train` out",
             )
+        if self.train in ("last", "all") and self.is_pretrained and self.epochs == 1:
+            raise SettingError("the first epoch trains the head alone", "give 2 `--epochs` or more, or `--train head`")
         if self.train == "head" and (self.devices or 1) > 1:
             raise SettingError(
                 "the head alone is trained in one process, on features that are computed once",
@@ -373,13 +376,14 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         optimizer = self.optimizer or ("adamw" if self.is_pretrained else "muon")
         default_lr = 1e-3 if self.is_pretrained else 4e-3 if is_synthetic or optimizer == "muon" else 1.5e-3
         has_width = self.init is None and self.backbone == "none"
-        epochs = self.epochs
+        epochs = 1 if self.train == "head" and self.time is None else self.epochs
         if epochs is None and self.time is None:
             epochs = self._default_epochs(num_train, num_train // batch_size, is_synthetic=is_synthetic)
         is_long = not self.is_pretrained and (epochs or 0) >= MIXUP_EPOCHS
         return dataclasses.replace(
             self,
             image_size=self.image_size or default_size,
+            resize=self.resize or "squish",
             epochs=epochs,
             mixup=(MIXUP if is_long else 0.0) if self.mixup is None else self.mixup,
             select=self.select or (DEFAULT_CRITERION if self.patience else None),
@@ -400,8 +404,6 @@ class TrainConfig(ReadOptions, ReportOptions, MachineOptions):
         if not self.is_pretrained:
             wanted = 0 if is_synthetic else round(EPOCHS_OF_1000 * math.sqrt(1000 / max(1, num_train)))
             return max(MIN_EPOCHS, min(MAX_EPOCHS, wanted))
-        if self.train == "head":
-            return 1
         return 1 + max(FINE_TUNING_EPOCHS, min(MAX_FINE_TUNING_EPOCHS, FINE_TUNING_STEPS // max(1, steps)))
 
 
@@ -420,6 +422,12 @@ def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])
 """The settings that `tune` may give several values."""
+
+
+def check_place(name: str | None, output: object) -> None:
+    """Raises SettingError if a model would have two places."""
+    if name is not None and output is not None:
+        raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,6 +147,17 @@ def test_contradicting_options_of_tagging_are_an_error(settings: dict[str, objec
         TagOptions.of(settings)
 
 
+@pytest.mark.parametrize("train", ["all", "last"])
+def test_one_epoch_does_not_suffice_for_layers_below_the_head(train: str) -> None:
+    with pytest.raises(SettingError, match="the first epoch trains the head alone"):
+        TrainConfig.of(train=train, epochs=1, backbone="efficientnet-lite0")
+
+
+def test_head_is_fitted_in_one_epoch() -> None:
+    config = TrainConfig(train="head", epochs=10, backbone="efficientnet-lite0")
+    assert config.resolved(MachineOptions(device="cpu"), num_train=100, is_synthetic=False).epochs == 1
+
+
 def test_fractions_must_leave_something_to_train_on() -> None:
     with pytest.raises(SettingError, match="leave nothing to train on"):
         TrainConfig(val_fraction=0.5, test_fraction=0.5)

@@ -5,6 +5,7 @@ import logging
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,9 +80,12 @@ def test_labels_that_cannot_promise_the_target_precision_are_named(
     assert f"Labels that miss the target precision or recall, 3 of 3 labels: {', '.join(model.labels)}." in page
 
 
-def test_target_without_validation_images_is_an_error_before_training(shapes: Path, home: Path) -> None:
+@pytest.mark.parametrize("setting", [{"target_recall": 0.9}, {"patience": 1}, {"select": "map"}])
+def test_what_needs_validation_images_is_an_error_before_training_without_any(
+    shapes: Path, home: Path, setting: dict[str, Any]
+) -> None:
     with pytest.raises(LabelrError, match="no validation images") as caught:
-        fit(shapes, {**TINY, "val_fraction": 0, "target_recall": 0.9})
+        fit(shapes, {**TINY, "val_fraction": 0, **setting})
     assert "--val-fraction" in caught.value.hint
     assert list((home / "models").iterdir()) == []
 

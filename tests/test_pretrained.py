@@ -18,8 +18,10 @@ from labelr.data.value_range import ValueRange
 from labelr.errors import LabelrError
 from labelr.fields import SettingError
 from labelr.model import store
+from labelr.model.device import pick_runtime
 from labelr.model.network import BackboneNetwork
 from labelr.model.predict import Model, build_network
+from labelr.model.pretrained import describe_start, load_start, resolve_start
 from labelr.training.fit import FitResult, fit
 from labelr.training.optim import layer_depths
 
@@ -203,8 +205,6 @@ def test_model_is_a_start_for_more_labels(
 
 
 def test_value_range_of_the_other_model_is_kept_until_the_data_has_one(trained: Model, tmp_path: Path) -> None:
-    from labelr.model.pretrained import describe_start
-
     value_range = ValueRange(integers=(0.0, 3584.0))
     preprocessing = replace(trained.info.preprocessing, value_range=value_range)
     (tmp_path / "model.json").write_text(replace(trained.info, preprocessing=preprocessing).to_json())
@@ -212,10 +212,19 @@ def test_value_range_of_the_other_model_is_kept_until_the_data_has_one(trained: 
 
 
 @pytest.mark.slow
-def test_rows_of_common_labels_are_copied(tuned: Model) -> None:
-    from labelr.model.device import pick_runtime
-    from labelr.model.pretrained import describe_start, load_start, resolve_start
+@pytest.mark.parametrize(("wanted", "rule"), [(None, "letterbox"), ("squish", "squish"), ("crop", "crop")])
+def test_resize_rule_is_that_of_the_start_unless_given(
+    trained: Model, tmp_path: Path, wanted: str | None, rule: str
+) -> None:
+    shutil.copytree(trained.path, tmp_path / "start")
+    info = trained.info
+    preprocessing = replace(info.preprocessing, resize="letterbox")
+    store.save_info(tmp_path / "start", replace(info, preprocessing=preprocessing))
+    config = TrainConfig.of(init=str(tmp_path / "start"), resize=wanted)
+    assert describe_start(resolve_start(config, pick_runtime(config)))[1].resize == rule
 
+
+def test_rows_of_common_labels_are_copied(tuned: Model) -> None:
     runtime = pick_runtime(TrainConfig(device="cpu", threads=1))
     config = resolve_start(TrainConfig(init=str(tuned.path)), runtime)
     architecture, preprocessing = describe_start(config)

@@ -94,10 +94,10 @@ def make_place(folder: Path, model: Path, data: Path) -> Place:
     loop = EpochLoop(
         Run(folder=run, config=config, runtime=runtime),
         dataset,
-        dataset.pixels(32, rule=config.resize, options=config, threads=1),
+        dataset.pixels(32, rule=info.preprocessing.resize, options=config, threads=1),
         info,
     )
-    (run / "run.json").write_text(RunRecord.of([data], CONFIG, config, dataset).to_json())
+    (run / "run.json").write_text(RunRecord.of([data], CONFIG.to_dict(), config, dataset).to_json())
     loop.run_epoch()
     with closing(Study("some", study, None)) as some:
         some.shared.set_user_attr("identity", {"settings": {"lr": "0.1"}, "labels": ["a"], "images": 1, "content": ""})

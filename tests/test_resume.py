@@ -382,7 +382,10 @@ def test_run_that_is_stopped_while_its_report_is_written_gives_the_same_calibrat
 
 @pytest.mark.slow
 def test_table_of_suspects_of_a_resumed_run_is_replaced(shapes: Path, late_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "suspects.csv").write_text("of the run that was stopped")
+    (tmp_path / "mine.csv").write_text("my,own,table\n")
+    with pytest.raises(LabelrError, match=r"mine\.csv exists already"):
+        fit(shapes, THREE, name="run", resume=True, suspects=tmp_path / "mine.csv")
+    (tmp_path / "suspects.csv").write_text("filename,label,given,probability,rank\nof the run that was stopped,")
     fit(shapes, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv")
     assert (tmp_path / "suspects.csv").read_text().startswith("filename,label,given")
     assert fit(shapes, THREE, name="run", resume=True, suspects=tmp_path / "suspects.csv").model.name == "run"
@@ -406,6 +409,52 @@ def test_finished_run_returns_its_result_again(
     assert again.metrics == first.metrics
     assert again.model.info == first.model.info
     assert "is finished already, with the same data and settings" in caplog.text
+
+
+def test_result_of_a_renamed_model_names_its_present_directory(trained: Model, home: Path) -> None:
+    shutil.copytree(trained.path, home / "models" / "before")
+    folder = store.rename(home / "models" / "before", "after")
+    result = FitResult.load(store.load(folder)).to_json()
+    assert (result["model"], result["name"]) == (str(folder), "after")
+
+
+def test_finished_run_needs_the_model_that_it_started_from_no_more(trained: Model, shapes: Path, home: Path) -> None:
+    source = Path(shutil.copytree(trained.path, home / "models" / "source"))
+    config = {**TINY, "init": "source", "train": "head", "epochs": None, "width": None}
+    first = fit(shapes, config, name="run")
+    shutil.rmtree(source)
+    assert fit(shapes, config, name="run", resume=True).metrics == first.metrics
+
+
+def test_setting_of_another_version_does_not_hinder_a_finished_run(trained: Model, shapes: Path, home: Path) -> None:
+    record = Path(shutil.copytree(trained.path, home / "models" / "run")) / "record.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "settings": {**content["settings"], "old_setting": 1}}))
+    assert fit(shapes, TINY, name="run", resume=True).model.name == "run"
+
+
+@pytest.mark.slow
+def test_settings_of_the_first_start_may_be_given_again_after_others_that_mean_the_same(shapes: Path) -> None:
+    stopped(shapes, THREE, name="run")
+    stopped(shapes, {**THREE, "device": "cpu"}, epoch=1, step=1, name="run", resume=True)
+    assert fit(shapes, THREE, name="run", resume=True).model.info.config["device"] == "cpu"
+
+
+def test_replacing_run_that_is_killed_before_its_first_model_can_be_started_again(
+    trained: Model, shapes: Path, home: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained.path, home / "models" / "run"))
+
+    def keep() -> None:
+        shutil.copytree(folder, tmp_path / "killed")  # what a kill at this point leaves
+
+    wanted = fit(shapes, {**ONE, "lr": 0.01}, name="run", force=True, track=at(1, 1, keep))
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "killed", folder)
+    assert store.load(folder).info == trained.info
+    again = fit(shapes, {**ONE, "lr": 0.01}, name="run", resume=True)
+    assert essence(again) == essence(wanted)
+    assert again.model.info.config["lr"] == 0.01
 
 
 def test_run_that_is_stopped_while_its_head_is_validated_ends_alike(trained: Model, shapes: Path, home: Path) -> None:

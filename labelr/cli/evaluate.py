@@ -54,7 +54,8 @@ def evaluate(
         evaluation = score(data, model, options, output=output, suspects=suspects, force=force, track=track)
         result = evaluation.to_json()
     printing.show(result, show_evaluation)
-    warn_of_few_positives(result)
+    if not printing.quiet:
+        warn_of_few_positives(result)
 
 
 def show_evaluation(result: Mapping[str, Any], *, to: Console = console.stdout) -> None:

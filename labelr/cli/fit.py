@@ -1,6 +1,7 @@
 """``labelr fit``."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 from labelr import console
 from labelr.cli import options as opt
 from labelr.cli.evaluate import show_evaluation, warn_of_few_positives
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, check_place
 from labelr.errors import UnconfirmedError
 from labelr.fields import SettingError, parsed
 from labelr.ranks import Place
@@ -36,12 +37,12 @@ Resume = Annotated[bool, opt.option("--resume", "Resume a stopped run if there i
 
 
 class FitCommand(opt.Command):
-    """A command whose option ``--synthetic`` can be given without its number."""
+    """A command whose option ``--synthetic`` can be given without its number, which may have separators."""
 
     def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
         """Replaces ``--synthetic`` without a number by ``--synthetic=auto``."""
         filled = [
-            "--synthetic=auto" if argument == "--synthetic" and not following.isdecimal() else argument
+            "--synthetic=auto" if argument == "--synthetic" and not re.fullmatch(r"\d[\d,._]*", following) else argument
             for argument, following in pairwise([*args, ""])
         ]
         return super().parse_args(ctx, filled)  # type: ignore[no-untyped-call]
@@ -65,12 +66,6 @@ def source_settings(command: str, data: list[Path] | None, synthetic: str | None
     if data and synthetic is not None:
         raise SettingError("DATA and `--synthetic` exclude each other", "give one of them")
     return {} if synthetic in (None, "auto") else {"synthetic": parsed(_SYNTHETIC, str(synthetic))}
-
-
-def check_place(name: str | None, output: Path | None) -> None:
-    """Raises SettingError if a model would have two places."""
-    if name is not None and output is not None:
-        raise SettingError("a model in a directory has the directory's name", "give `--name` or `--output`, not both")
 
 
 @opt.takes_settings(TrainConfig, leave_out=["synthetic"], common=COMMON)

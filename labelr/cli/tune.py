@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from labelr import console
 from labelr.cli import completion
 from labelr.cli import options as opt
-from labelr.cli.fit import FitCommand, Output, Synthetic, check_place, source_settings
-from labelr.config import SEARCHABLE, TrainConfig, TuneOptions
+from labelr.cli.fit import FitCommand, Output, Synthetic, source_settings
+from labelr.config import SEARCHABLE, TrainConfig, TuneOptions, check_place
 from labelr.errors import pluralize
 from labelr.fields import kind_of, option_of
 

@@ -33,8 +33,8 @@ def resolve_start(config: TrainConfig, runtime: Runtime) -> TrainConfig:
     if config.init is not None:
         folder = store.find(config.init)
         source = store.load_info(folder).preprocessing
-        resize = config.resize if config.resize != TrainConfig.resize else source.resize
-        return replace(config, init=str(folder), image_size=config.image_size or source.image_size, resize=resize)
+        size, resize = config.image_size or source.image_size, config.resize or source.resize
+        return replace(config, init=str(folder), image_size=size, resize=resize)
     if config.backbone == "none":
         return config
     device = runtime.device.type
@@ -68,7 +68,7 @@ def _image_size(backbone: Backbone, wanted: int | None, device: str) -> int:
 def describe_start(config: TrainConfig) -> tuple[Architecture, Preprocessing]:
     """The architecture and preprocessing of a model with these settings, which `resolve_start` has resolved."""
     preprocessing = Preprocessing(
-        image_size=cast("int", config.image_size), resize=config.resize, flip_averaging=config.flip
+        image_size=cast("int", config.image_size), resize=config.resize or "squish", flip_averaging=config.flip
     )
     if config.init is not None:
         source = store.load_info(Path(config.init))

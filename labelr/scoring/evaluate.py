@@ -25,7 +25,7 @@ from labelr.model.predictor import BATCH_SIZE, NOT_FINITE, NOT_FINITE_HINT, Pred
 from labelr.model.store import ERRORS_FILE, METRICS_FILE, PREDICTIONS_FILE
 from labelr.progress import Track, untracked
 from labelr.scoring.report.page import ReportData, report_files, write_report
-from labelr.scoring.results import PER_LABEL_FILE, Evaluation, write_results, write_suspects
+from labelr.scoring.results import PER_LABEL_FILE, Evaluation, is_suspects_table, write_results, write_suspects
 from labelr.scoring.thresholds import Thresholds, choose_thresholds
 
 FITTED = ("train", "val")
@@ -103,13 +103,16 @@ def check_output(folder: Path | None, *, force: bool) -> None:
             raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--output`")
 
 
-def check_suspects_file(path: Path | None, *, force: bool) -> None:
-    """Raises LabelrError if a table of suspects cannot be written, or may not be replaced."""
+def check_suspects_file(path: Path | None, *, force: bool, resume: bool = False) -> None:
+    """Raises LabelrError if a table of suspects cannot be written, or may not be replaced.
+
+    A run that is resumed replaces such a table, which it may have written before it was stopped.
+    """
     if path is None:
         return
     if path.is_dir():
         raise LabelrError(f"{path} is a folder", "name a file with `--suspects`, such as suspects.csv")
-    if path.exists() and not force:
+    if path.exists() and not (force or (resume and is_suspects_table(path))):
         raise LabelrError(f"{path} exists already", "replace it with `--force`, or choose another `--suspects`")
     files.check_writable(path.parent)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -309,3 +310,11 @@ def write_suspects(path: Path, evaluation: Evaluation) -> None:
     """
     rows = ((serialization.escape_formula_in_path(file), *rest) for file, *rest in suspect_rows(evaluation))
     files.write_atomically(path, serialization.csv_text(SUSPECT_COLUMNS, rows))
+
+
+def is_suspects_table(path: Path) -> bool:
+    """Whether a file starts as `write_suspects` writes it."""
+    header = serialization.csv_text(SUSPECT_COLUMNS, ()).encode()
+    with suppress(OSError), files.open_regular(path) as file:
+        return file.read(len(header)) == header
+    return False

@@ -30,7 +30,7 @@ from labelr.training.follower import send_job
 from labelr.training.head import train_head
 from labelr.training.history import EpochRow, best_epoch, event_log, format_epoch, history_csv
 from labelr.training.optim import Budget
-from labelr.training.record import START_OVER, versions
+from labelr.training.record import RECORD_FILE, START_OVER, versions
 from labelr.training.run import Run, write_data_files
 from labelr.training.trainer import Trainer
 
@@ -70,7 +70,7 @@ def train(
         log.info("value range of images of more than 8 bits, black to white: %s", value_range)
     run = replace(run, config=replace(run.config, epochs=epochs or run.config.epochs))
     pixels = dataset.pixels(
-        info.preprocessing.image_size, rule=run.config.resize, value_range=value_range, options=run.config,
+        info.preprocessing.image_size, rule=info.preprocessing.resize, value_range=value_range, options=run.config,
         threads=run.runtime.workers, track=run.track,
     )  # fmt: skip
     with signals.deferred(), event_log(run.log_dir) as log_events:
@@ -331,7 +331,7 @@ class EpochLoop:
     def _write_data_files(self, info: ModelInfo) -> None:
         """Writes the settings and data of the model before the model itself, so that none is without them."""
         folder = self._run.folder
-        for name in (store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is replaced
+        for name in (RECORD_FILE, store.METRICS_FILE, store.PREDICTIONS_FILE):  # of the model that is replaced
             (folder / name).unlink(missing_ok=True)
         remove_report(folder)
         files.write_atomically(folder / store.CONFIG_FILE, serialization.json_text(info.config))

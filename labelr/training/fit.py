@@ -13,7 +13,7 @@ import numpy as np
 from labelr import files
 from labelr.buckets import results
 from labelr.buckets.addresses import address_of
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, check_place
 from labelr.data.dataset import Dataset
 from labelr.data.label_table import SPLITS
 from labelr.data.load import load_dataset
@@ -114,13 +114,13 @@ class FitResult:
         """
         info = self.model.info
         return {
+            **read_metrics(self.model.path),  # first: it names the directory that the model was trained in
             "model": str(address_of(self.model.path) or self.model.path),
             "name": self.model.name,
             "best_epoch": info.best_epoch,
             "seconds": round(sum(row.seconds for row in self.epoch_rows), 3),
             "settings": applied_settings(self.model.path, info),
             "history": [row.to_json() for row in self.epoch_rows],
-            **read_metrics(self.model.path),
         }
 
 
@@ -163,6 +163,7 @@ def fit(
     """
     if Place.of_environment().rank:
         return FitResult.load(store.load_from(follow(), pick_runtime()))
+    check_place(name, output)
     data, settings = with_label_table(data, settings)
     folders, config = locate_data(data, torchrun_devices(TrainConfig.of(config, **settings)))
     events, table = (None if path is None else files.local_path(path) for path in (log_dir, suspects))
@@ -187,8 +188,9 @@ def fit_located(
         open_run(folders, config, **place) as run,
         opened(run.config, run.runtime, run.folder, is_needed=not run.is_finished) as run.group,
     ):
-        run.config = resolve_start(run.config, run.runtime)
-        check_suspects_file(suspects, force=place.get("force", False) or run.record is not None)
+        if run.record is None:  # a finished run needs neither the weights nor the model that it started from
+            run.config = resolve_start(run.config, run.runtime)
+        check_suspects_file(suspects, force=place.get("force", False), resume=run.record is not None)
         dataset = load_splits(folders, run.config, workers=run.runtime.workers, track=run.track)
         if run.record:
             dataset = run.record.restore_splits(dataset, run.folder)
@@ -197,7 +199,8 @@ def fit_located(
         num_train = len(dataset.split_rows("train"))
         resolved = run.config.resolved(run.runtime.options, num_train=num_train, is_synthetic=not folders)
         replaced = replaced_model(run, dataset)
-        record = RunRecord.of(folders, config, resolved, dataset, study)
+        given = run.record.merged(config) if run.record else config.to_dict()
+        record = RunRecord.of(folders, given, resolved, dataset, study)
         run.start(record)
         with _explain_failure(run.folder):
             if resolved.folds:
@@ -240,12 +243,23 @@ def load_splits(folders: Sequence[Path], config: TrainConfig, *, workers: int = 
     if sizes["train"] < 2:
         left = pluralize(sizes["train"], "image is", "images are")
         raise LabelrError(f"{left} left to train on, of {len(dataset):,} with labels", "label more images")
-    if (config.target_precision or config.target_recall) and not (config.folds or sizes["val"]):
+    if not (config.folds or sizes["val"]):
+        _check_needs_no_validation(config)
+    return dataset
+
+
+def _check_needs_no_validation(config: TrainConfig) -> None:
+    """Raises LabelrError if a setting has no meaning without validation images."""
+    if config.target_precision or config.target_recall:
         raise LabelrError(
             "there are no validation images to choose thresholds for a target on",
             "set `--val-fraction` above 0, or leave out `--target-precision` and `--target-recall`",
         )
-    return dataset
+    if config.patience or config.select:
+        raise LabelrError(
+            "there are no validation images to choose an epoch by",
+            "set `--val-fraction` above 0, or leave out `--patience` and `--select`",
+        )
 
 
 def _make_synthetic(config: TrainConfig, track: Track) -> Path:

@@ -194,6 +194,7 @@ class Follower:
         dist.broadcast(text, 0)
         job = json.loads(text.numpy().tobytes())
         info, config = serialization.convert(job["info"], ModelInfo), TrainConfig.of(job["config"])
+        preprocessing = info.preprocessing
         targets = torch.empty(len(job["paths"]), job["labels"])
         aspects = torch.empty(len(job["paths"]))
         for tensor in (targets, aspects):
@@ -203,8 +204,8 @@ class Follower:
             runtime = replace(runtime, device=torch.device("cuda", self.group.place.local_rank))
             torch.cuda.set_device(runtime.device)
         pixels = open_pixels(
-            list(map(Path, job["paths"])), job["digests"], info.preprocessing.image_size, rule=config.resize,
-            value_range=info.preprocessing.value_range, threads=runtime.workers,
+            list(map(Path, job["paths"])), job["digests"], preprocessing.image_size, rule=preprocessing.resize,
+            value_range=preprocessing.value_range, threads=runtime.workers,
             options=ReadOptions(max_pixels=config.max_pixels, cache_limit=0),  # process 0 has filled the cache
         )  # fmt: skip
         on_device = None if runtime.is_cpu else DeviceImages(pixels, runtime.device)

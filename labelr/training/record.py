@@ -39,6 +39,7 @@ FREE_SETTINGS = (
 )  # fmt: skip
 """Settings that a resumed run may change: the result does not depend on them, except on `micro_batch`, and on `devices`
 if these are GPUs, whose number stays."""
+_CHANGEABLE = frozenset({*FREE_SETTINGS, "epochs"})
 START_OVER = "start over with `--force`"
 
 log = logging.getLogger(__name__)
@@ -86,12 +87,12 @@ class RunRecord:
 
     @classmethod
     def of(
-        cls, data: Sequence[Path], given: TrainConfig, settings: TrainConfig, dataset: "Dataset", study: str = ""
+        cls, data: Sequence[Path], given: dict[str, Setting], settings: TrainConfig, dataset: "Dataset", study: str = ""
     ) -> Self:
         """The record of a run that starts now."""
         return cls(
             data=absolute_paths(data),
-            given=given.to_dict(),
+            given=given,
             settings=settings.to_dict(),
             labels=dataset.labels,
             images=recorded_images(dataset),
@@ -113,10 +114,19 @@ class RunRecord:
             if any(len(image.targets) != len(record.labels) for image in record.images.values()):
                 raise ValueError("images: expected a target for each label")
             try:
-                TrainConfig.of({name: value for name, value in record.settings.items() if name in TrainConfig.names()})
+                record.config()
             except SettingError as error:
                 raise ValueError(f"settings: {error.message}") from error
         return record
+
+    def config(self) -> TrainConfig:
+        """The settings that this version knows, with every "auto" resolved."""
+        return TrainConfig.of({name: value for name, value in self.settings.items() if name in TrainConfig.names()})
+
+    def merged(self, given: TrainConfig) -> dict[str, Setting]:
+        """The settings as given when the run was started; those that a resumed run may change, as given now."""
+        now = given.to_dict()
+        return {**now, **{name: value for name, value in self.given.items() if name in now.keys() - _CHANGEABLE}}
 
     def to_json(self) -> str:
         """The content of ``run.json``; file names that are not valid UTF-8 keep their bytes."""
@@ -139,8 +149,8 @@ class RunRecord:
         """The run's settings with "auto" resolved as before; `given` decides what a resumed run may change."""
         if given.micro_batch not in (None, self.settings.get("micro_batch")):
             log.warning("another micro_batch changes the result: BatchNorm sees other images together")
-        changed = {name: value for name in (*FREE_SETTINGS, "epochs") if (value := getattr(given, name)) is not None}
-        return replace(TrainConfig.of(self.settings), **changed)
+        changed = {name: value for name in _CHANGEABLE if (value := getattr(given, name)) is not None}
+        return replace(self.config(), **changed)
 
     def restore_splits(self, dataset: "Dataset", path: Path) -> "Dataset":
         """The data with the splits of the run.
@@ -240,8 +250,8 @@ def applied_settings(folder: Path, info: ModelInfo) -> dict[str, Any]:
 def find_run(default_name: str, data: Sequence[Path], given: TrainConfig, *, resume: bool) -> str | None:
     """The name of the existing run that a command without a name refers to; None if there is none.
 
-    That is an unfinished run on this data with the settings given. When resuming, one with other settings is the second
-    choice, and a finished run with the same settings the last.
+    That is an unfinished run on this data with the settings given. When resuming, a finished run with the same settings
+    is the second choice, and an unfinished one with other settings, which is then refused, the last.
     """
     pattern = re.compile(re.escape(store.make_name(default_name)) + r"(-\d+)?")
     found = []

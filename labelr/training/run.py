@@ -154,14 +154,14 @@ class Run:
     def start(self, record: RunRecord) -> None:
         """Takes over the settings of a record, and writes it, unless the run has a deadline.
 
-        A new run deletes the record and checkpoint of previous runs in its directory; a model stays.
+        A new run deletes the checkpoint of previous runs in its directory. A model stays with its record until the
+        first one of this run replaces it, so that a run that is killed before can be started again.
 
         Raises:
             LabelrError: If the record cannot be written.
         """
         if self.record is None:
             self.discard_progress()
-            (self.folder / RECORD_FILE).unlink(missing_ok=True)
         if self.deadline is None:
             files.write_atomically(self.folder / RUN_FILE, record.to_json())
         self.config = TrainConfig.of(record.settings)

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from labelr import files, serialization, signals
 from labelr.buckets.addresses import address_of
-from labelr.config import TrainConfig
+from labelr.config import TrainConfig, check_place
 from labelr.data.dataset import Dataset
 from labelr.data.locate import Data, locate_data, name_of_data, with_label_table
 from labelr.errors import LabelrError, pluralize, preview
@@ -95,6 +95,7 @@ def tune(
     Raises:
         LabelrError: If settings, data or environment do not allow it, or no trial is completed.
     """
+    check_place(name, output)
     data, settings = with_label_table(data, settings)
     plan = Plan.of([], space, config, settings)
     folders, located = locate_data(data, plan.config)
