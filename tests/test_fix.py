@@ -125,7 +125,8 @@ def fixed_rows(shapes: Path, tmp_path: Path, texts: dict[str, str], **options: A
         {"labels.csv": f"train,gs://b/{FIRST},dog\nval,gs://b/{LAST},cat\n"},
         {
             "media.csv": f"mediaID,deploymentID,filePath,split\nm1,d,{FIRST},train\nm2,d,{LAST},val\n",
-            "observations.csv": "observationID,deploymentID,mediaID,scientificName\no1,d,m1,fox\no2,d,m2,\n",
+            "observations.csv": "observationID,deploymentID,mediaID,observationType,scientificName\n"
+            "o1,d,m1,animal,fox\no2,d,m2,blank,\n",
         },
     ],
     ids=["tables", "coco", "vertex", "camtrap-dp"],
