@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import assert_table, error_of, put, read_table
 
@@ -63,3 +64,38 @@ def test_one_table_alone_is_not_camtrap_dp(tmp_path: Path) -> None:
     (data / "observations.csv").unlink()
     error = error_of(data, layout="camtrap-dp", labels=[str(data / "media.csv")])
     assert "put both into one folder" in error.hint
+
+
+def observe(kind: str, name: str = "") -> str:
+    """The observations of `OBSERVATIONS` with another one of the image 4."""
+    return f"{OBSERVATIONS}o6,d1,m4,e1,media,{kind},{name},\n"
+
+
+@pytest.mark.parametrize("kind", ["unclassified", "unknown", "Unknown", "animal", ""])
+def test_image_of_something_without_a_name_is_unknown(kind: str, tmp_path: Path) -> None:
+    table = read_table(make_package(tmp_path, observations=observe(kind)))
+    files = ["d1/1.jpg", "d1/2.jpg", "d1/3.jpg"]
+    assert_table(table, files, ["Sus scrofa", "Vulpes vulpes"], [[1, 1], [0, 0], [1, 0]])
+    assert table.findings.unlabelled == ("d1/4.jpg",)
+    note = "images with an observation that names no species, whose other labels are unknown: 1"
+    assert note in table.findings.notes
+
+
+def test_image_of_a_species_and_of_something_without_a_name_has_no_negatives(tmp_path: Path) -> None:
+    observations = observe("unclassified") + "o7,d1,m4,e1,media,animal,Vulpes vulpes,1\n"
+    table = read_table(make_package(tmp_path, observations=observations))
+    assert table.files[3] == "d1/4.jpg"
+    np.testing.assert_array_equal(table.targets[3], [NAN, 1])
+
+
+@pytest.mark.parametrize("kind", ["human", "vehicle"])
+def test_people_and_vehicles_without_a_species_are_labels(kind: str, tmp_path: Path) -> None:
+    table = read_table(make_package(tmp_path, observations=observe(kind)))
+    files = ["d1/1.jpg", "d1/2.jpg", "d1/3.jpg", "d1/4.jpg"]
+    targets: list[list[float]] = [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1]]
+    assert_table(table, files, ["Sus scrofa", "Vulpes vulpes", kind], targets)
+
+
+def test_species_of_a_person_is_the_only_label(tmp_path: Path) -> None:
+    table = read_table(make_package(tmp_path, observations=observe("human", "Homo sapiens")))
+    assert table.labels == ("Homo sapiens", "Sus scrofa", "Vulpes vulpes")

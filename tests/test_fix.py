@@ -125,7 +125,8 @@ def fixed_rows(shapes: Path, tmp_path: Path, texts: dict[str, str], **options: A
         {"labels.csv": f"train,gs://b/{FIRST},dog\nval,gs://b/{LAST},cat\n"},
         {
             "media.csv": f"mediaID,deploymentID,filePath,split\nm1,d,{FIRST},train\nm2,d,{LAST},val\n",
-            "observations.csv": "observationID,deploymentID,mediaID,scientificName\no1,d,m1,fox\no2,d,m2,\n",
+            "observations.csv": "observationID,deploymentID,mediaID,observationType,scientificName\n"
+            "o1,d,m1,animal,fox\no2,d,m2,blank,\n",
         },
     ],
     ids=["tables", "coco", "vertex", "camtrap-dp"],
@@ -134,6 +135,37 @@ def test_splits_are_kept(texts: dict[str, str], shapes: Path, tmp_path: Path) ->
     header, *rows = fixed_rows(shapes, tmp_path, texts)
     assert header[:2] == ["filename", "split"]
     assert {row[0]: row[1] for row in rows}[LAST] == "val"
+
+
+LABEL_STUDIO = [
+    {"id": number, "data": {"image": name}, "annotations": [{"result": [{"value": {"choices": [label]}}]}]}
+    for number, (name, label) in enumerate(((FIRST, "dog"), (LAST, "cat")))
+]
+VERTEX = [
+    {"imageGcsUri": f"gs://b/{name}", "classificationAnnotations": [{"displayName": label}]}
+    for name, label in ((FIRST, "dog"), (LAST, "cat"))
+]
+FLAT = "id,image,choice,annotator,annotation_id,created_at,updated_at,lead_time\n"
+OPEN_IMAGES = "ImageID,Source,LabelName,Confidence\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "unknown"),
+    [
+        ("labels.json", json.dumps(LABEL_STUDIO), "0"),
+        ("labels.jsonl", "\n".join(map(json.dumps, VERTEX)), "0"),
+        ("labels.csv", f"{FLAT}1,{FIRST},dog,1,1,x,x,1\n1,{FIRST},dog,2,2,x,x,1\n2,{LAST},cat,1,3,x,x,1\n", "0"),
+        ("labels.csv", f"{OPEN_IMAGES}{FIRST},x,dog,1\n{FIRST},x,cat,0\n{LAST},x,cat,1\n{LAST},x,dog,0\n", "0"),
+        ("labels.csv", f"{OPEN_IMAGES}{FIRST},x,dog,1\n{LAST},x,cat,1\n", "?"),
+    ],
+    ids=["label-studio", "vertex", "csv of label-studio", "open-images", "unknown in open-images"],
+)
+def test_file_whose_rows_are_no_images_becomes_one_column_a_label(
+    name: str, text: str, unknown: str, shapes: Path, tmp_path: Path
+) -> None:
+    header, *rows = fixed_rows(shapes, tmp_path, {name: text})
+    assert header == ["filename", "cat", "dog", "changes"]
+    assert [row[:3] for row in rows] == [[FIRST, unknown, "1"], [LAST, "1", unknown]]
 
 
 def test_folder_that_does_not_exist_leaves_no_label(shapes: Path, tmp_path: Path) -> None:

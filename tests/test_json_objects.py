@@ -135,3 +135,158 @@ def test_label_that_a_document_has_twice_is_an_error(tmp_path: Path) -> None:
 )
 def test_other_documents_about_images_are_no_labels(document: object) -> None:
     assert find_objects(document, lambda name: name.endswith(".jpg")) == []
+
+
+# --- class numbers ----------------------------------------------------------------------------------------------------
+
+NAMES = ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"classes": NAMES, "labels": {"a": [1], "b": [0, 1], "c": [0]}},
+        {"classes": NAMES, "labels": {"a": [{"label": 1}], "b": [{"label": 0}, {"label": 1}], "c": [{"label": 0.0}]}},
+        {"classes": NAMES, "a.jpg": 1, "b.jpg": [0, 1], "c.jpg": 0},
+        {"id2label": {"0": "cat", "1": "dog"}, "data": {"a": 1, "b": [0, 1], "c": 0}},
+        {"class_map": {"dog": 7, "cat": 3}, "data": {"a": 7, "b": [3, 7], "c": 3}},
+        {
+            "metainfo": {"dataset_type": "multi-label", "classes": NAMES},
+            "data_list": [
+                {"img_path": "a.jpg", "gt_label": [1]}, {"img_path": "b.jpg", "gt_label": [0, 1]},
+                {"img_path": "c.jpg", "gt_label": [0]},
+            ],
+        },
+        {
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            "images": [
+                {"file": "a.jpg", "label": 2}, {"file": "b.jpg", "label": [1, 2]}, {"file": "c.jpg", "label": 1},
+            ],
+        },
+    ],
+    ids=["FiftyOne", "objects of FiftyOne", "beside images", "id2label", "class_map", "MMPretrain", "categories"],
+)  # fmt: skip
+def test_class_numbers_have_the_names_in_the_file(document: object, tmp_path: Path) -> None:
+    assert_table(read_table(make(tmp_path, document)), IMAGES, NAMES, WANTED)
+
+
+@pytest.mark.parametrize("suffix", [".manifest", ".jsonl"])
+@pytest.mark.parametrize(
+    ("values", "metadata"),
+    [
+        ([[1], [0, 1], [0]], [{"class-map": {"0": "cat", "1": "dog"}}] * 3),
+        ([[1], [0, 1], [0]], [{"class-map": {"1": "dog"}}, {"class-map": {"0": "cat", "1": "dog"}},
+                              {"class-map": {"0": "cat"}}]),
+        ([{"annotations": [{"class_id": number, "left": 1} for number in own]} for own in ([1, 1], [0, 1], [0])],
+         [{"class-map": {"0": "cat", "1": "dog"}}] * 3),
+    ],
+    ids=["all names", "own names", "boxes"],
+)  # fmt: skip
+def test_class_numbers_of_a_manifest_have_its_names(
+    values: list[Any], metadata: list[dict[str, Any]], suffix: str, tmp_path: Path
+) -> None:
+    lines = [
+        json.dumps({"source-ref": f"s3://bucket/{image}", "pets": value, "pets-metadata": {**own, "type": "x"}})
+        for image, value, own in zip(IMAGES, values, metadata, strict=True)
+    ]
+    table = read_table(make(tmp_path, "\n".join(lines), f"output{suffix}"))
+    assert_table(table, IMAGES, NAMES, WANTED)
+
+
+def test_single_class_of_a_line_of_a_manifest_has_its_name(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"source-ref": image, "pets": number, "pets-metadata": {"class-name": name, "confidence": 0.9}})
+        for image, number, name in zip(IMAGES, (1, 1, 0), ("dog", "dog", "cat"), strict=True)
+    ]
+    table = read_table(make(tmp_path, "\n".join(lines), "output.manifest"))
+    assert_table(table, IMAGES, NAMES, [[0, 1], [0, 1], [1, 0]])
+
+
+def test_list_of_a_mark_for_each_name_is_no_list_of_numbers(tmp_path: Path) -> None:
+    images = [
+        {"file": "a.jpg", "labels": [0, 1]},
+        {"file": "b.jpg", "labels": [1, 1]},
+        {"file": "c.jpg", "labels": [1, 0]},
+    ]
+    assert_table(read_table(make(tmp_path, {"classes": NAMES, "images": images})), IMAGES, NAMES, WANTED)
+
+
+def test_class_number_without_a_name_is_an_error(tmp_path: Path) -> None:
+    error = error_of(make(tmp_path, {"classes": NAMES, "labels": {"a": 1, "b": 2, "c": 0}}))
+    assert error.message.startswith(f"{tmp_path / 'labels.json'}: the class number 2 has no name among cat, dog")
+
+
+def test_class_numbers_in_deep_lists_are_an_error(tmp_path: Path) -> None:
+    text = '{"classes": ["cat", "dog"], "labels": {"a": %s}}'
+    assert "labels.json is nested too deeply" in error_of(make(tmp_path, text % f"{'[' * 900}1{']' * 900}")).message
+
+
+def test_broken_line_of_a_manifest_is_named_or_left_out(tmp_path: Path) -> None:
+    data = make(tmp_path, '{"file": "a.jpg", "label": "cat"}\n{"file": \n', "output.manifest")
+    assert "output.manifest cannot be parsed: line 2" in error_of(data).message
+    assert_table(read_table(data, skip_invalid=True), ["a.jpg"], ["cat"], [[1]])
+
+
+def test_column_of_a_data_frame_holds_no_names_of_class_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"filename": IMAGES, "categories": ["p", "q", "p"], "label": [1, 0, 1]})
+    frame.to_json(tmp_path / "labels.json")
+    table = read_table(make(tmp_path, (tmp_path / "labels.json").read_text()), layout="wide")
+    assert_table(table, IMAGES, ["label"], [[1], [0], [1]])
+
+
+def test_names_of_class_numbers_may_have_commas_and_spaces(tmp_path: Path) -> None:
+    names = ["big cat, tabby", "dog"]
+    table = read_table(make(tmp_path, {"classes": names, "labels": {"a": 1, "b": [0, 1], "c": 0}}))
+    assert_table(table, IMAGES, names, WANTED)
+
+
+def test_tag_of_an_object_may_have_commas_and_spaces(tmp_path: Path) -> None:
+    document = [{"file": image, "label": {"name": "big cat, tabby"}} for image in IMAGES]
+    assert_table(read_table(make(tmp_path, document)), IMAGES, ["big cat, tabby"], [[1], [1], [1]])
+
+
+# --- objects as labels ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [{"id": 3, "name": "dog"}, [{"id": 3, "name": "dog"}, {"id": 4, "name": "cat"}], {"id": 4, "name": "cat"}],
+        [{"label": "dog", "score": 0.9}, ["dog", "cat"], [{"label": "dog", "score": 0.1}, {"label": "cat"}]],
+        [{"choices": ["dog"]}, {"choices": ["cat", "dog"]}, {"choices": ["cat"]}],
+    ],
+)
+def test_object_that_names_a_label_is_that_label(labels: list[Any], tmp_path: Path) -> None:
+    document = [{"file": image, "species": own} for image, own in zip(IMAGES, labels, strict=True)]
+    assert_table(read_table(make(tmp_path, document)), IMAGES, ["cat", "dog"], WANTED)
+
+
+def test_label_column_that_the_user_names_may_hold_objects(tmp_path: Path) -> None:
+    document = [{"file": image, "seen": {"name": "dog"}, "by": {"name": "Ada"}} for image in IMAGES]
+    table = read_table(make(tmp_path, document), label_column=["seen"])
+    assert_table(table, IMAGES, ["dog"], [[1], [1], [1]])
+
+
+def test_image_whose_label_is_null_has_none(tmp_path: Path) -> None:
+    labels = [{"label": "dog"}, {"label": None}, None]
+    document = [{"file": image, "label": own} for image, own in zip(IMAGES, labels, strict=True)]
+    table = read_table(make(tmp_path, document))
+    assert_table(table, IMAGES, ["dog"], [[1], [0], [0]])
+    assert "images without a tag, to which no label applies: 2" in table.findings.notes
+
+
+@pytest.mark.parametrize("label", [{"main": "cat", "by": "me"}, [{"name": "dog"}, {"main": "cat", "by": "me"}]])
+@pytest.mark.parametrize("options", [{}, {"layout": "tags"}, {"label_column": ["label"]}])
+def test_object_that_names_no_label_is_an_error_with_its_keys(
+    label: object, options: dict[str, Any], tmp_path: Path
+) -> None:
+    document = [{"file": "a.jpg", "label": {"name": "dog"}}, {"file": "b.jpg", "label": label}]
+    error = error_of(make(tmp_path, document), **options)
+    assert 'labels.json, object 2: "label" is an object that names no label, with the keys main, by' in error.message
+    assert "`--exclude label`" in error.hint
+
+
+def test_object_that_is_no_label_may_be_excluded(tmp_path: Path) -> None:
+    document = [{"file": image, "dog": 1, "attributes": {"weather": "sunny"}} for image in IMAGES]
+    table = read_table(make(tmp_path, document), exclude=["attributes"])
+    assert_table(table, IMAGES, ["dog"], [[1], [1], [1]])

@@ -487,6 +487,78 @@ def test_annotators_who_contradict_each_other_on_all_images_are_told(tmp_path: P
     assert "add a third" in error.hint
 
 
+def make_tasks(folder: Path, *results: list[dict[str, object]]) -> Path:
+    """An export of Label Studio with some results of each of the images ``a.jpg``, ``b.jpg``, ..."""
+    names = [f"{letter}.jpg" for letter in "abc"[: len(results)]]
+    tasks = [
+        {"data": {"image": name}, "annotations": [{"result": own}]} for name, own in zip(names, results, strict=True)
+    ]
+    put(folder, "export.json", json.dumps(tasks))
+    for name in names:
+        put(folder, name)
+    return folder
+
+
+def choose(control: str, *choices: str) -> dict[str, object]:
+    return {"from_name": control, "to_name": "image", "type": "choices", "value": {"choices": choices}}
+
+
+def test_equal_choices_of_several_controls_are_labels_of_their_own(tmp_path: Path) -> None:
+    data = make_tasks(
+        tmp_path,
+        [choose("roof", "Good"), choose("walls", "Bad")],
+        [choose("roof", "Bad"), choose("walls", "Bad"), choose("kind", "Barn")],
+    )
+    table = read_table(data)
+    labels = ["kind=Barn", "roof=Bad", "roof=Good", "walls=Bad"]
+    assert_table(table, ["a.jpg", "b.jpg"], labels, [[0, 0, 1, 1], [1, 1, 0, 1]])
+    assert table.findings.notes == ('choices of several controls, so that labels are called as in "roof=Bad": Bad',)
+
+
+def test_distinct_choices_of_several_controls_keep_their_names(tmp_path: Path) -> None:
+    table = read_table(make_tasks(tmp_path, [choose("place", "indoor"), choose("animal", "dog")], []))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog", "indoor"], [[1, 1], [0, 0]])
+    assert table.findings.notes == ()
+
+
+def test_shapes_of_several_tools_with_one_label_are_one_label(tmp_path: Path) -> None:
+    shapes: list[dict[str, object]] = [
+        {"from_name": "box", "type": "rectanglelabels", "value": {"x": 1, "rectanglelabels": ["dog"]}},
+        {"from_name": "line", "type": "polygonlabels", "value": {"points": [], "polygonlabels": ["dog"]}},
+    ]
+    table = read_table(make_tasks(tmp_path, shapes, []))
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert table.findings.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"), [("rating", 4), ("number", 3), ("text", ["fine"]), ("datetime", "2026-01-01")]
+)
+def test_results_that_are_no_choices_are_named(kind: str, held: object, tmp_path: Path) -> None:
+    other: dict[str, object] = {"from_name": "more", "type": kind, "value": {kind: held}}
+    table = read_table(make_tasks(tmp_path, [choose("animal", "dog"), other], [choose("animal", "cat")]))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[0, 1], [1, 0]])
+    assert table.findings.notes == (f"results that are no choices, not read: more ({kind})",)
+
+
+def test_equal_choices_in_several_fields_of_json_min_are_labels_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        '"roof": {"choices": ["Good", "New"]}, "walls": "Bad", "stars": [{"rating": 4}]',
+        '"roof": "Bad", "walls": {"choices": ["Bad", "Wet"]}',
+    ]
+    tasks = [f'{{"id": 1, "image": "{name}.jpg", {row}, {FIELDS}}}' for name, row in zip("ab", rows, strict=True)]
+    put(tmp_path, "export.json", f"[{','.join(tasks)}]")
+    for name in ("a.jpg", "b.jpg"):
+        put(tmp_path, name)
+    table = read_table(tmp_path)
+    labels = ["roof=Bad", "roof=Good", "roof=New", "walls=Bad", "walls=Wet"]
+    assert_table(table, ["a.jpg", "b.jpg"], labels, [[0, 1, 1, 1, 0], [1, 0, 0, 1, 1]])
+    assert table.findings.notes == (
+        "results that are no choices, not read: stars (rating)",
+        'choices of several controls, so that labels are called as in "roof=Bad": Bad',
+    )
+
+
 # --- YOLO ------------------------------------------------------------------------------------------------------------
 
 

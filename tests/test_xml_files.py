@@ -1,4 +1,4 @@
-"""Pascal VOC: a folder with an XML for each image."""
+"""Pascal VOC, a folder with an XML for each image, and CVAT, one XML for all."""
 
 from pathlib import Path
 
@@ -17,3 +17,13 @@ def test_object_without_a_name_is_invalid(unnamed: str, tmp_path: Path) -> None:
     assert "a.xml: object 2 has no name" in error.message
     assert "`--skip-invalid`" in error.hint
     assert_table(read_table(tmp_path, skip_invalid=True), ["b.jpg"], ["dog"], [[1]])
+
+
+def test_attributes_of_cvat_are_named_in_a_note(tmp_path: Path) -> None:
+    tag = '<tag label="scene"><attribute name="weather">sunny</attribute></tag>'
+    box = '<box label="car"><attribute name="make">VW</attribute><attribute name="weather">x</attribute></box>'
+    put(tmp_path, "annotations.xml", f'<annotations><image name="a.jpg">{tag}{box}</image></annotations>')
+    put(tmp_path, "a.jpg")
+    table = read_table(tmp_path)
+    assert_table(table, ["a.jpg"], ["car", "scene"], [[1, 1]])
+    assert table.findings.notes == ("attributes of annotations, not read: weather, make",)

@@ -14,8 +14,9 @@ from labelr.buckets.addresses import address_of
 from labelr.config import ReadOptions, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.data.duplicates import group_images
-from labelr.data.formats import camtrap, listed, wide
+from labelr.data.formats import listed, wide
 from labelr.data.formats.columns import Columns
+from labelr.data.formats.layouts import recognise
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import CHANGES
 from labelr.data.formats.words import EMPTY, MARKS, NOT_KNOWN, NOTHING, Mark
@@ -33,6 +34,8 @@ from labelr.serialization import rows_text
 if TYPE_CHECKING:
     import pandas as pd
 
+ROWS = frozenset({"wide", "tags", "long", "classes"})
+"""The layouts of which a row of the table is corrected; others may say of an image in several rows what is unknown."""
 MAX_NAME = 60
 """A longer label is probably a sentence."""
 MEANINGS = {1.0: "1", 0.0: "0"}
@@ -290,14 +293,12 @@ def _problems(found: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
 
 
 def _columns_of(dataset: Dataset, options: ReadOptions) -> Columns | None:
-    """The columns of the label file if it is a table whose rows are images."""
+    """The columns of the label file if it is one whose rows are images, or images with a label; else None."""
+    if dataset.source.is_dir():
+        return None
     source = Source(dataset.source, dataset.root, replace(options, skip_invalid=True))
-    if dataset.source.is_dir() or dataset.layout.startswith(camtrap.DESCRIPTION) or source.table is None:
-        return None
-    try:
-        return source.columns
-    except LabelrError:  # a layout without a header
-        return None
+    layouts = recognise(source)[1] if options.layout == "auto" else (options.layout,)
+    return source.columns if ROWS.issuperset(layouts) else None
 
 
 def _fix_names(dataset: Dataset) -> FixedTable:
@@ -307,7 +308,8 @@ def _fix_names(dataset: Dataset) -> FixedTable:
         for name, column in (("group", dataset.groups), ("split", dataset.named_splits))
         if column and name not in dataset.labels
     }
-    marks = np.where(np.isnan(dataset.targets), "", np.where(dataset.targets == 1, "1", "0")).tolist()
+    unknown = "" if (dataset.targets == 0).any() else "?"  # where no cell says no, an empty one would
+    marks = np.where(np.isnan(dataset.targets), unknown, np.where(dataset.targets == 1, "1", "0")).tolist()
     names = {file: name for name, file in dataset.findings.matched.items()}
     texts = {file: _name_change(names.get(file, file), file) for file in dataset.files}
     changes = [Change(None, file, text) for file, text in texts.items() if text]

@@ -19,7 +19,7 @@ from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
 from labelr.fields import option_of
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".manifest", ".xml", ".yaml", ".yml", *spreadsheet.SUFFIXES)
 """Suffixes of label files."""
 TEXT_SUFFIXES = (".txt", ".lst")
 """Suffixes of lists of images with their labels, which are looked for where nothing else is found."""

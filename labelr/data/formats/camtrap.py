@@ -1,7 +1,7 @@
 """Camtrap DP, which Agouti, TRAPPER and others export: images in media.csv, and their species in observations.csv."""
 
 import os
-from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 from labelr.data.formats.columns import Columns
@@ -18,6 +18,12 @@ COLUMNS = {
     OBSERVATIONS: {"observationid", "deploymentid", "mediaid"},
 }
 """Some columns of each of the two tables."""
+BLANK = "blank"
+"""The type of the observation that there is nothing on an image."""
+UNCLASSIFIED = ("unclassified", "unknown")
+"""The types of observations of something that nobody has named, or could name."""
+LABEL_TYPES = ("human", "vehicle")
+"""The types of observations that are labels themselves where no species is named."""
 
 
 def fits(source: Source) -> int:
@@ -27,8 +33,9 @@ def fits(source: Source) -> int:
 
 
 def read(source: Source) -> LabelTable:
-    """The label table of Camtrap DP: the species observed on each image; on an observed image without any, none is.
+    """The label table of Camtrap DP: the species observed on each image; on a blank one, there is none.
 
+    On an image with an observation that names none and is not blank, others than those that are named are unknown.
     Nothing is known of images without an observation of their own, such as those of which only the event is described.
 
     Raises:
@@ -43,26 +50,47 @@ def read(source: Source) -> LabelTable:
     media, observations = tables
     columns = Columns.find(media, replace(source.options, label_column=()), file=_file_column(media))
     species = _species_column(observations, source.options.label_column)
-    seen: dict[str, set[str]] = defaultdict(set)
     ids = observations.column(observations.keys.index("mediaid"))
-    for identifier, name in zip(ids, observations.column(species), strict=True):
-        seen[identifier] |= {name} - {""}
+    present, is_complete = _species_of_images(observations, ids, species)
     identifiers = columns.table.column(columns.table.keys.index("mediaid"))
     invalid = columns.find_invalid(unique=False)
+    kept = [row for row in range(len(columns.names)) if row not in invalid]
     annotations = [
-        Annotation(name, seen.get(identifier, ()), split=split, complete=identifier in seen)
-        for row, (name, identifier, split) in enumerate(zip(columns.names, identifiers, columns.splits, strict=True))
-        if row not in invalid
+        Annotation(
+            columns.names[row],
+            present.get(identifiers[row], ()),
+            split=columns.splits[row],
+            complete=is_complete.get(identifiers[row], False),
+        )
+        for row in kept
     ]
     of_events = f"observations of no single image, left out: {ids.count(''):,}"
+    num_open = sum(not is_complete.get(identifiers[row], True) for row in kept)
+    unnamed = f"images with an observation that names no species, whose other labels are unknown: {num_open:,}"
     return LabelTable.of(
         annotations,
         f'{DESCRIPTION}, in the column "{observations.header[species]}" of {observations.path.name}',
         groups=columns.groups,
-        notes=[of_events] * ("" in ids),
+        notes=[of_events] * ("" in ids) + [unnamed] * bool(num_open),
         invalid=[*columns.table.invalid.values(), *invalid.values()],
         limits=source.limits,
     )
+
+
+def _species_of_images(
+    observations: Table, ids: list[str], column: int
+) -> tuple[Mapping[str, set[str]], Mapping[str, bool]]:
+    """What was observed on each image by its id, and whether there is nothing else on it."""
+    keys, names = observations.keys, observations.column(column)
+    types = observations.column(keys.index("observationtype")) if "observationtype" in keys else [""] * len(ids)
+    present: dict[str, set[str]] = {}
+    is_complete: dict[str, bool] = {}
+    for identifier, name, kind in zip(ids, names, map(str.lower, types), strict=True):
+        label = kind if not name and kind in LABEL_TYPES and keys[column] in SPECIES_COLUMNS else name
+        present.setdefault(identifier, set()).update({label} - {""})
+        is_named = bool(label) and kind not in UNCLASSIFIED
+        is_complete[identifier] = is_complete.get(identifier, True) and (is_named or kind == BLANK)
+    return present, is_complete
 
 
 def _find_tables(source: Source) -> tuple[Table, Table] | None:

@@ -1,10 +1,11 @@
 """JSON of annotation tools: COCO, and Label Studio, whose JSON-MIN and CSV have the same fields."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from labelr.data.formats.source import Source
 from labelr.data.formats.spreadsheet import cell_text
@@ -18,6 +19,10 @@ FLAT_FIELDS = frozenset({"id", "annotator", "annotation_id", "created_at", "upda
 """The fields of JSON-MIN and CSV apart from those of the task and of its labels."""
 SUBMITTED = ("annotations", "completions")
 """The field of a task's annotations, now and in early versions."""
+CHOICES = ("choices", "taxonomy")
+"""The fields of labels in the value of a control that asks about the image, as another control may with equal words."""
+OTHER_VALUES = ("rating", "number", "text", "datetime", "ranker", "selected")
+"""The fields of what is no label in the value of a control."""
 
 
 def fits_coco(source: Source) -> int:
@@ -110,47 +115,97 @@ def read_label_studio(source: Source) -> LabelTable:
     is_predicted = is_nested and not any(field in task for task in source.objects for field in SUBMITTED)
     fields = ("predictions",) if is_predicted else SUBMITTED
     try:
-        annotations, notes = _read_nested(source, fields) if is_nested else _read_flat(source)
+        submissions, notes = _read_nested(source, fields) if is_nested else _read_flat(source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelrError(
             f"{source.path} is not an export of Label Studio: {error!r}", "export it again as JSON"
         ) from error
     layout = "tasks of Label Studio with predictions" if is_predicted else "an export of Label Studio"
+    annotations, notes_on_names = _name_labels(submissions)
+    notes += notes_on_names
     table = LabelTable.of(annotations, layout, notes=notes, limits=source.limits)
     return replace(table, unconfirmed=table.names) if is_predicted else table
 
 
-def _read_nested(source: Source, fields: Sequence[str]) -> tuple[list[Annotation], list[str]]:
-    """The annotations of JSON, which are in one of some fields of each task, and a note on those that do not count."""
-    annotations, num_others = [], 0
+class _Submission(NamedTuple):
+    """An annotation: its labels, each with the name of the control that asked for it, which is empty for shapes."""
+
+    name: str
+    answers: Collection[tuple[str, str]] = ()
+    complete: bool = True
+
+
+def _name_labels(submissions: Sequence[_Submission]) -> tuple[list[Annotation], list[str]]:
+    """The annotations, and a note where several controls have a choice in common, so that labels name their control."""
+    controls = defaultdict(set)
+    for submission in submissions:
+        for control, label in submission.answers:
+            controls[label].add(control)
+    shared = sorted(label for label, own in controls.items() if len(own - {""}) > 1)
+    annotations = [
+        Annotation(
+            name,
+            {f"{control}={label}" if shared and control else label for control, label in answers},
+            complete=complete,
+        )
+        for name, answers, complete in submissions
+    ]
+    if not shared:
+        return annotations, []
+    example = f"{min(controls[shared[0]] - {''})}={shared[0]}"
+    return annotations, [f'choices of several controls, so that labels are called as in "{example}": {preview(shared)}']
+
+
+def _read_nested(source: Source, fields: Sequence[str]) -> tuple[list[_Submission], list[str]]:
+    """The annotations of JSON, which are in one of some fields of each task, and notes on what does not count."""
+    submissions: list[_Submission] = []
+    others: list[str] = []
+    num_others = 0
     for task in source.objects:
         name = _image_of(source, task["data"])
-        annotations.append(Annotation(name, complete=False))
+        submissions.append(_Submission(name, complete=False))
         entries = next((task[field] for field in fields if field in task), None) or []
         submitted = [entry for entry in entries if not entry.get("was_cancelled") and not entry.get("skipped")]
         counted = [entry for entry in submitted if entry.get("ground_truth") is True] or submitted
         num_others += len(submitted) - len(counted)
         for entry in counted:
-            labels = {label for result in entry["result"] for label in _labels_in(result.get("value"))}
-            annotations.append(Annotation(name, labels))
+            results = [(str(result.get("from_name") or ""), result.get("value")) for result in entry["result"]]
+            answers = {answer for control, value in results for answer in _answers(control, value)}
+            submissions.append(_Submission(name, answers))
+            others += [_describe_other(control, value) for control, value in results]
     note = f"annotations without `ground_truth` beside one with it, left out: {num_others:,}"
-    return annotations, [note] if num_others else []
+    return submissions, [*[note] * bool(num_others), *_note_others(others)]
 
 
-def _read_flat(source: Source) -> tuple[list[Annotation], list[str]]:
-    """The annotations of JSON-MIN or CSV, and a note on the text fields that are ignored."""
+def _read_flat(source: Source) -> tuple[list[_Submission], list[str]]:
+    """The annotations of JSON-MIN or CSV, and notes on the fields that are ignored."""
     tasks = source.objects
     if not tasks:
         table = source.require_table()
         tasks = [dict(zip(table.header, map(_parse_cell, row), strict=False)) for row in table.body]
     names = [_image_of(source, {key: task[key] for key in task if key not in FLAT_FIELDS}) for task in tasks]
     fields, ignored = _label_fields(source, tasks, names)
-    annotations = []
+    submissions = []
     for name, task in zip(names, tasks, strict=True):
-        labels = {label for field in fields for label in _labels_in(task.get(field))}
-        annotations.append(Annotation(name, labels, complete=task.get("annotation_id") not in (None, "")))
+        answers = {answer for field in fields for answer in _answers(field, task.get(field))}
+        submissions.append(_Submission(name, answers, complete=task.get("annotation_id") not in (None, "")))
+    lists = [(key, value) for task in tasks for key, value in task.items() if isinstance(value, list) and value]
+    others = [_describe_other(key, value[0]) for key, value in lists]
     note = f"text fields, ignored, since only an export as JSON tells whether they are choices: {preview(ignored, 10)}"
-    return annotations, [note] if ignored else []
+    return submissions, [*[note] * bool(ignored), *_note_others(others)]
+
+
+def _describe_other(control: str, value: Any) -> str:
+    """A control and what its value holds if that is no label, such as ``quality (rating)``; else empty."""
+    if not isinstance(value, dict) or any(map(_holds_labels, value)):
+        return ""
+    return next((f"{control} ({kind})" for kind in OTHER_VALUES if kind in value), "")
+
+
+def _note_others(others: Iterable[str]) -> list[str]:
+    """A note on what `_describe_other` has found."""
+    found = list(dict.fromkeys(filter(None, others)))
+    return [f"results that are no choices, not read: {preview(found, 10)}"] if found else []
 
 
 def _parse_cell(cell: str) -> Any:
@@ -169,7 +224,7 @@ def _label_fields(source: Source, tasks: list[dict[str, Any]], names: list[str])
     fields = [
         key
         for key in own_fields
-        if any(isinstance(task.get(key), (dict, list)) and any(_labels_in(task[key])) for task in tasks)
+        if any(isinstance(task.get(key), (dict, list)) and any(_answers(key, task[key])) for task in tasks)
     ]
     named = list(zip(tasks, names, strict=True))
     text = [
@@ -197,14 +252,22 @@ def _image_of(source: Source, data: Mapping[str, Any]) -> str:
     return found
 
 
-def _labels_in(value: Any) -> Iterator[str]:
-    """The labels in the value of a control: text, ``{"choices": [...]}``, shapes with ``"...labels"``, a taxonomy."""
+def _answers(control: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The labels in the value of a control, each with its name: text, ``{"choices": [...]}``, a taxonomy.
+
+    Those of shapes, with ``"...labels"``, have none: a shape means the same whichever tool has drawn it.
+    """
     if isinstance(value, str):
-        yield from [value.strip()] * bool(value.strip())
+        yield from [(control, value.strip())] * bool(value.strip())
     elif isinstance(value, list):
         for item in value:
-            yield from _labels_in(item)
+            yield from _answers(control, item)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if isinstance(inner, Collection) and (key in ("choices", "taxonomy") or key.endswith("labels")):
-                yield from _labels_in(inner)
+            if isinstance(inner, Collection) and _holds_labels(key):
+                yield from _answers(control if key in CHOICES else "", inner)
+
+
+def _holds_labels(field: str) -> bool:
+    """Whether a field of a value holds labels."""
+    return field in CHOICES or field.endswith("labels")

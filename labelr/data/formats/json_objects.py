@@ -1,10 +1,16 @@
-"""JSON: its objects, one for each image, in the shapes in which people write images and their labels."""
+"""JSON: its objects, one for each image, in the shapes in which people write images and their labels, as a table."""
 
-from collections.abc import Callable, Mapping
+import json
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from labelr.data.formats.words import column_key
+from labelr.data.formats.table import Table, strip_cell
+from labelr.data.formats.tags import SEPARATORS, _tags_of_object
+from labelr.data.formats.words import LABEL_COLUMNS, column_key
 from labelr.data.label_table import SPLIT_NAMES, repeated_names
+from labelr.data.limits import DEFAULT_LIMITS, Limits
 from labelr.errors import LabelrError, preview
 
 FLAGS = frozenset({"labels", "label", "tags", "classes", "categories", "targets", "attributes"})
@@ -15,6 +21,21 @@ DETAILS = frozenset({
 })  # fmt: skip
 """Keys of what is said of the whole file, beside its images."""
 
+CLASS_NAMES = frozenset({
+    "categories", "classes", "classmap", "classnames", "id2label", "idx2label", "labelmap", "labelnames",
+})  # fmt: skip
+"""Keys, as `column_key` has them, of the names of all labels, beside images whose labels are numbers."""
+CLASS_NUMBERS = FLAGS | {
+    "category", "categoryid", "categoryids", "class", "classid", "classids", "gtlabel", "gtlabels", "labelid",
+    "labelids", "target",
+}  # fmt: skip
+"""Keys, as `column_key` has them, of these numbers."""
+HEADERS = frozenset({"datasetinfo", "info", "meta", "metadata", "metainfo"})
+"""Keys, as `column_key` has them, of what is said of the whole file, which may be these names."""
+METADATA = "-metadata"
+"""How the key ends that describes another one in the manifests of SageMaker."""
+LABEL_KEYS = ("categories", "category", "labels", "label", "choices")
+"""Keys of an object that hold what it says of an image."""
 OTHER_FORMATS = frozenset({"annotations", "detection_categories", "predictions"})
 """Keys of COCO, and of what MegaDetector and SpeciesNet found, whose labels have names elsewhere."""
 LISTS = frozenset(
@@ -137,8 +158,186 @@ def _have_image(objects: list[Object], is_image: IsImage) -> bool:
 
 
 def _check_keys(others: list[str]) -> None:
-    unknown = [key for key in others if column_key(key).strip("$") not in DETAILS]
+    unknown = [key for key in others if column_key(key).strip("$") not in DETAILS | CLASS_NAMES]
     if unknown:
         raise LabelrError(
             f"its other keys are names of images, but {unknown[0]!r} is not", "correct the key, or delete the entry"
         )
+
+
+# --- class numbers ---------------------------------------------------------------------------------------------------
+
+
+def name_classes(objects: list[Object], document: Any) -> list[Object]:
+    """The objects with names in place of class numbers, where the file has both.
+
+    The names are in the document beside the images, or in what it says of itself, such as in ``metainfo`` of
+    MMPretrain; in a manifest of SageMaker, they are in each line, such as in ``pets-metadata`` for ``pets``. A list
+    with 0 or 1 for each name means the names with 1.
+
+    Raises:
+        LabelrError: If a number has no name.
+    """
+    names = _names_beside(document)
+    if not names:
+        return list(map(_with_own_names, objects))
+    keys = {key for fields in objects for key in fields if column_key(key) in CLASS_NUMBERS}
+    vectors = {key for key in keys if _are_vectors([fields.get(key) for fields in objects], len(names))}
+    return [
+        {
+            key: _of_vector(value, names) if key in vectors else _named_label(value, names) if key in keys else value
+            for key, value in fields.items()
+        }
+        for fields in objects
+    ]
+
+
+def _names_beside(document: Any) -> dict[int, str]:
+    """The names of class numbers in a document; empty for a DataFrame, whose keys are columns, and for a list."""
+    if not isinstance(document, dict) or _rows_of_frame(document):
+        return {}
+    headers = [value for key, value in document.items() if column_key(key) in HEADERS]
+    return next((names for part in (document, *headers) if (names := _class_names(part))), {})
+
+
+def _class_names(part: Any) -> dict[int, str]:
+    """The names of class numbers that a mapping holds; empty for anything else."""
+    found = [value for key, value in part.items() if column_key(key) in CLASS_NAMES] if isinstance(part, dict) else []
+    for value in found:
+        pairs: list[tuple[Any, Any]] = list(value.items()) if isinstance(value, dict) else []
+        if isinstance(value, list):
+            are_objects = all(isinstance(item, dict) for item in value)
+            pairs = [(item.get("id"), item.get("name")) for item in value] if are_objects else list(enumerate(value))
+        if all(isinstance(number, int) for _, number in pairs):  # such as {"cat": 0}
+            pairs = [(number, name) for name, number in pairs]
+        if pairs and all(str(number).isdecimal() and isinstance(name, str) for number, name in pairs):
+            return dict(sorted((int(number), name) for number, name in pairs))
+    return {}
+
+
+def _with_own_names(fields: Object) -> Object:
+    """A line of a manifest of SageMaker with names in place of its class numbers; other objects unchanged."""
+    described = [key.removesuffix(METADATA) for key in fields if key.endswith(METADATA)]
+    named: Object = {}
+    for key in filter(fields.__contains__, described):
+        metadata, value = fields[f"{key}{METADATA}"], fields[key]
+        if isinstance(metadata, dict) and isinstance(metadata.get("class-name"), str):
+            named[key] = [metadata["class-name"]]
+        elif names := _class_names(metadata):
+            boxes = value.get("annotations") if isinstance(value, dict) else None
+            numbers = [box.get("class_id") for box in boxes] if isinstance(boxes, list) else value
+            named[key] = _named_label(numbers, names)
+    return {**fields, **named} if named else fields
+
+
+def _named_label(value: Any, names: Mapping[int, str]) -> Any:
+    """As `_named`; the name of a single number in a list, since commas and spaces in it separate no tags."""
+    named = _named(value, names)
+    return [named] if isinstance(named, str) and not isinstance(value, str) else named
+
+
+def _named(value: Any, names: Mapping[int, str]) -> Any:
+    """A value with names in place of class numbers: of a number, of a list, or of the label of an object."""
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: _named(inner, names) if column_key(key) in CLASS_NUMBERS else inner for key, inner in value.items()
+        }
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if value not in names:
+        raise LabelrError(
+            f"the class number {value} has no name among {preview(list(names.values()))}", "name it, or correct it"
+        )
+    return names[int(value)]
+
+
+def _are_vectors(values: list[Any], size: int) -> bool:
+    """Whether values are lists with 0 or 1 for each of some names, rather than of class numbers, which are sorted."""
+    lists = [value for value in values if value]
+    fits = all(
+        isinstance(value, list) and len(value) == size and all(item in (0, 1) for item in value) for value in lists
+    )
+    return fits and any(value != sorted(set(value)) for value in lists)
+
+
+def _of_vector(value: Any, names: Mapping[int, str]) -> Any:
+    """The names that a list marks with 1."""
+    return [name for name, mark in zip(names.values(), value, strict=True) if mark] if value else value
+
+
+# --- as a table ------------------------------------------------------------------------------------------------------
+
+
+def table_of_objects(
+    path: Path, objects: Sequence[Object], limits: Limits = DEFAULT_LIMITS, label_columns: Collection[str] = ()
+) -> Table:
+    """JSON objects as a table with a column for each key and a row for each object, such as ``metadata.jsonl``.
+
+    Lists become JSON, booleans ``true`` and ``false``, null an empty cell, and an object its categories or labels, or,
+    in a column of labels, by its name or as the user names it, the tags that it means; see `check_labels` for others.
+    An object with an error and without labels, as `labelr tag` writes for an unreadable image, is left out.
+    """
+    kept = {number: fields for number, fields in enumerate(objects, start=1) if not _is_failure(fields)}
+    names = list(dict.fromkeys(name for fields in kept.values() for name in fields))
+    limits.check_columns(path, len(names), "different keys")
+    limits.check_cells(path, len(names) * len(kept))
+    labels = {name for name in names if name in label_columns or column_key(name) in LABEL_COLUMNS}
+    rows = [
+        [_cell(_label_of(fields.get(name)) if name in labels else fields.get(name)) for name in names]
+        for fields in kept.values()
+    ]
+    return Table(path, [[name.strip() for name in names], *rows], [0, *kept])
+
+
+def _is_failure(fields: Mapping[str, Any]) -> bool:
+    return isinstance(fields.get("error"), str) and "labels" in fields and fields["labels"] is None
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in LABEL_KEYS if key in value), None)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return strip_cell(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _label_of(value: Any) -> Any:
+    """A value with tags in place of objects that name some; None if one names none, and empty for null."""
+    if isinstance(value, Mapping):
+        held = [value[key] for key in LABEL_KEYS if key in value][:1]
+        if held and not isinstance(held[0], str):
+            return _label_of(held[0])
+        tags = _tags_of_object(value)
+        if tags is None:
+            return held[0] if held else None
+        return tags[0] if len(tags) == 1 and SEPARATORS.keys().isdisjoint(tags[0]) else tags
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        items = list(map(_label_of, value))
+        return (
+            None if None in items else [tag for item in items for tag in (item if isinstance(item, list) else [item])]
+        )
+    return "" if value is None else value
+
+
+def check_labels(
+    path: Path, objects: Sequence[Object], label_columns: Collection[str], exclude: Collection[str]
+) -> None:
+    """Raises LabelrError if a label is an object that names none: its image would seem to have no label.
+
+    Labels are in the columns that the user names, else in the one with the most certain name that is not excluded.
+    """
+    keys = {column_key(name): name for fields in objects for name in fields if name not in exclude}
+    for column in label_columns or [keys[key] for key in LABEL_COLUMNS if key in keys][:1]:
+        for number, fields in enumerate(objects, start=1):
+            if _label_of(value := fields.get(column)) is None:
+                items = value if isinstance(value, list) else [value]
+                unread = next(item for item in items if _label_of(item) is None and isinstance(item, Mapping))
+                raise LabelrError(
+                    f'{path}, object {number}: "{column}" is an object that names no label, with the keys '
+                    f"{preview(list(unread))}",
+                    f'call the key of the label "name", or leave the column out with `--exclude {shlex.quote(column)}`',
+                )

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from labelr.config import ReadOptions
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.encodings import find_encodings
-from labelr.data.formats.json_objects import find_objects
+from labelr.data.formats.json_objects import check_labels, find_objects, name_classes, table_of_objects
 from labelr.data.formats.parsers import parse_yaml
 from labelr.data.formats.spreadsheet import is_spreadsheet, read_spreadsheet
-from labelr.data.formats.table import Table, read_table, table_of_objects
+from labelr.data.formats.table import Table, read_table
 from labelr.data.limits import CELLS_OF_KEY, CELLS_OF_OBJECT, DEFAULT_LIMITS, Limits, read_bytes
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 
-JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson", ".manifest")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -121,7 +121,7 @@ class Source:
 
     def _read_table(self) -> Table | None:
         if self.objects:
-            return table_of_objects(self.path, self.objects, self.limits)
+            return table_of_objects(self.path, self.objects, self.limits, self.options.label_column)
         if self.is_folder or self.suffix in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".xml"):
             return None
         if self.is_spreadsheet:
@@ -142,7 +142,9 @@ class Source:
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of its table; see `Columns.find`."""
+        """The columns of its table; see `Columns.find` and `check_labels`."""
+        if self.objects:
+            check_labels(self.path, self.objects, self.options.label_column, self.options.exclude)
         return Columns.find(self.require_table(), self.options)
 
     @cached_property
@@ -169,7 +171,7 @@ class Source:
             raise LabelrError(f"{self.path} cannot be parsed: it is nested too deeply", "export it again") from None
         except ValueError as error:
             hint = "export or save it again"
-            if self.suffix in (".jsonl", ".ndjson"):
+            if self.suffix in JSON_SUFFIXES and self.suffix != ".json":
                 hint = "correct the line, or leave such lines out with `--skip-invalid`"
             raise LabelrError(f"{self.path} cannot be parsed: {error}", hint) from error
         return None
@@ -201,9 +203,11 @@ class Source:
         """The objects of a JSON or of JSON Lines, one for each image; see `find_objects`."""
         document = self.document if self.suffix in JSON_SUFFIXES else None
         try:
-            found = find_objects(document, self._is_image)
+            found = name_classes(find_objects(document, self._is_image), document)
         except LabelrError as error:
             raise LabelrError(f"{self.path}: {error.message}", error.hint) from error
+        except RecursionError:
+            raise LabelrError(f"{self.path} is nested too deeply", "export it again") from None
         if found and isinstance(document, dict):
             self._check_keys()
         return found

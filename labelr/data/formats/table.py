@@ -1,7 +1,6 @@
 """Tables: the cells of a CSV file, of a sheet or of JSON objects under a header."""
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from labelr import serialization
 from labelr.data.formats.words import AMBIGUOUS, Mark, column_key, marks_among
@@ -359,31 +358,3 @@ def _explain(path: Path, error: csv.Error) -> LabelrError:
         f"{path} has a cell, or separators in a row, of more than {csv.field_size_limit():,} characters",
         "close the quote before it, or raise the limit with `--max-cells`",
     )
-
-
-def table_of_objects(path: Path, objects: Sequence[Mapping[str, Any]], limits: Limits = DEFAULT_LIMITS) -> Table:
-    """JSON objects as a table with a column for each key and a row for each object, such as ``metadata.jsonl``.
-
-    Lists become JSON, booleans ``true`` and ``false``, null an empty cell, and an object its categories or labels. An
-    object with an error and without labels, as `labelr tag` writes for an unreadable image, is left out.
-    """
-    kept = {number: fields for number, fields in enumerate(objects, start=1) if not _is_failure(fields)}
-    names = list(dict.fromkeys(name for fields in kept.values() for name in fields))
-    limits.check_columns(path, len(names), "different keys")
-    limits.check_cells(path, len(names) * len(kept))
-    rows = [[_cell(fields.get(name)) for name in names] for fields in kept.values()]
-    return Table(path, [[name.strip() for name in names], *rows], [0, *kept])
-
-
-def _is_failure(fields: Mapping[str, Any]) -> bool:
-    return isinstance(fields.get("error"), str) and "labels" in fields and fields["labels"] is None
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = next((value[key] for key in ("categories", "category", "labels", "label") if key in value), None)
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return strip_cell(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

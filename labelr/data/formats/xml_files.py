@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from labelr.data.formats.parsers import parse_xml
 from labelr.data.formats.source import Source
 from labelr.data.label_table import SPLIT_NAMES, Annotation, LabelTable, note_empty_images, split_in_name
-from labelr.errors import LabelrError
+from labelr.errors import LabelrError, preview
 
 CVAT_HEAD = 2000
 """The root element of CVAT is searched in this many characters."""
@@ -25,7 +25,8 @@ def fits_cvat(source: Source) -> int:
 def read_cvat(source: Source) -> LabelTable:
     """The label table of a CVAT XML: a label applies if the image has a tag or shape of it.
 
-    Declared labels that no image has are kept. To images without annotations no label applies.
+    Declared labels that no image has are kept. To images without annotations no label applies. Attributes, such as the
+    weather of a scene, are not read.
     """
     root = parse_xml(source.path, source.limits) if source.suffix == ".xml" else None
     if root is None or root.tag != "annotations":
@@ -43,7 +44,10 @@ def read_cvat(source: Source) -> LabelTable:
         )
         for image in images
     ]
+    attributes = dict.fromkeys(item.get("name", "") for item in root.iterfind("image/*/attribute"))
     notes = note_empty_images(annotations, "an annotation")
+    if attributes:
+        notes.append(f"attributes of annotations, not read: {preview(list(attributes), 10)}")
     return LabelTable.of(annotations, "CVAT for images", vocabulary=declared or None, notes=notes, limits=source.limits)
 
 
