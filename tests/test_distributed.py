@@ -373,16 +373,16 @@ def test_processes_of_torchrun_share_the_processors(monkeypatch: pytest.MonkeyPa
 def test_each_micro_batch_has_one_process_and_process_0_has_the_last(size: int, count: int) -> None:
     groups = [Group(Place(rank, size)) for rank in range(size)]
     order = [*range(1, min(size, count)), 0]
-    assert [part for rank in order for part in groups[rank].own_parts(count)] == list(range(count))
-    assert sum(len(group.own_parts(count)) for group in groups) == count
-    lengths = [len(groups[rank].own_parts(count)) for rank in order]
+    assert [part for rank in order for part in groups[rank].own_micro_batches(count)] == list(range(count))
+    assert sum(len(group.own_micro_batches(count)) for group in groups) == count
+    lengths = [len(groups[rank].own_micro_batches(count)) for rank in order]
     assert max(lengths) - min(lengths) <= 1
 
 
 def test_gpus_get_the_same_number_of_micro_batches() -> None:
     group = Group(Place(0, 4), is_gpu=True)
-    assert [group.even(count) for count in (1, 4, 5, 8)] == [4, 4, 8, 8]
-    assert ALONE.even(5) == 5
+    assert [group.round_up(count) for count in (1, 4, 5, 8)] == [4, 4, 8, 8]
+    assert ALONE.round_up(5) == 5
     assert group.share_of(30) == 8
 
 
@@ -390,7 +390,7 @@ def test_orders_arrive_in_their_order_without_signs_of_life() -> None:
     store = HashStore()
     sender, receiver = (Group(Place(rank, 2), store) for rank in (0, 1))
     for number in range(300):
-        sender.order("wait" if number % 3 == 0 else "step", number=number)
+        sender.send("wait" if number % 3 == 0 else "step", number=number)
         if number % 3:
             assert receiver.receive() == {"do": "step", "number": number}
 

@@ -181,13 +181,13 @@ class _Folder:
                 f"{self._address} holds objects that are not results of labelr", "name another place with `--output`"
             )
         same = {name for name in found if name in synced and synced[name] == (found[name], local.get(name))}
-        is_elsewhere = any(
+        changed_remotely = any(
             name not in synced or found.get(name) != synced[name].remote for name in {*found, *synced} - writing
         )
-        wanted = [name for name in found if name not in (same if is_elsewhere else local)]
-        if not is_elsewhere and {*wanted} <= {*self._record.deleting}:  # else the copy is gone
+        wanted = [name for name in found if name not in (same if changed_remotely else local)]
+        if not changed_remotely and {*wanted} <= {*self._record.deleting}:  # else the copy is gone
             self._deleted, wanted = {*wanted}, []
-        if is_elsewhere:
+        if changed_remotely:
             if any(name not in synced or local[name] != synced[name].local for name in local):
                 log.warning(
                     "%s was changed elsewhere, which replaces unfinished results of this machine", self._address
@@ -197,10 +197,10 @@ class _Folder:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as pool:
             list(pool.map(self._download, wanted, [found[name].size for name in wanted]))
         self._before = self._local()
-        if wanted or is_elsewhere:
-            kept = {name: synced[name] for name in synced if name in (same if is_elsewhere else found)}
+        if wanted or changed_remotely:
+            kept = {name: synced[name] for name in synced if name in (same if changed_remotely else found)}
             brought = {name: Synced(found[name], self._before[name]) for name in wanted}
-            self._record = Record({**kept, **brought}, [] if is_elsewhere else self._record.writing)
+            self._record = Record({**kept, **brought}, [] if changed_remotely else self._record.writing)
             self._save()
 
     def _is_mark(self, name: str) -> bool:

@@ -50,7 +50,7 @@ class Goal(NamedTuple):
     precision: float | None = None  # to reach on other images, with some confidence, at the highest recall
     recall: float | None = None  # to reach at the highest precision
 
-    def best(self, recall: FloatArray) -> int:
+    def index_for_recall(self, recall: FloatArray) -> int:
         """The index of the highest threshold that reaches the goal's recall, from those of K ascending ones, ``(K,)``.
 
         If none reaches it, it is the one that comes closest.
@@ -174,7 +174,7 @@ def common_threshold(probs: FloatArray, targets: FloatArray, goal: Goal = BEST_F
     if goal == BEST_F1:
         return float(COMMON[np.argmax([count.f1.mean() for count in counts])])
     recall = np.array([count.tp.sum() for count in counts]) / counts[0].support.sum()
-    return float(COMMON[goal.best(recall)])
+    return float(COMMON[goal.index_for_recall(recall)])
 
 
 def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
@@ -192,7 +192,7 @@ def best_threshold(probs: FloatArray, targets: FloatArray, goal: Goal) -> float:
     from sklearn.metrics import precision_recall_curve
 
     _, recall, cuts = precision_recall_curve(targets, probs.astype(np.float64))
-    index = goal.best(recall[:-1])  # the last point, where nothing is predicted, has no threshold
+    index = goal.index_for_recall(recall[:-1])  # the last point, where nothing is predicted, has no threshold
     below = cuts[index - 1] if index else 0.0
     return float(np.clip((below + cuts[index]) / 2, MIN_THRESHOLD, 1 - MIN_THRESHOLD))
 

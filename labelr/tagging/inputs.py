@@ -79,7 +79,11 @@ class Inputs:
 
     @property
     def are_empty(self) -> bool:
-        """Whether there are no images, ignored ones included, and no folders that cannot be listed."""
+        """Whether a search finds no image at all.
+
+        Ignored images, and folders that cannot be listed, count as found, so that results of an earlier run are not
+        taken for those of deleted images.
+        """
         walker = self.walker()
         passed = walker.passed_over
         return next(self.find(walker), None) is None and not passed.ignored and not passed.unreadable

@@ -102,7 +102,7 @@ class Group:
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
-    def order(self, what: str, **details: Any) -> None:
+    def send(self, what: str, **details: Any) -> None:
         """Tells the other processes what to do next."""
         if self.size == 1:
             return
@@ -136,7 +136,7 @@ class Group:
         """Sends an order every few seconds, until the group is closed."""
         while not self._closed.wait(SIGN_OF_LIFE_SECONDS):
             with suppress(LabelrError):  # the next order of the main thread fails, too
-                self.order("wait")
+                self.send("wait")
 
     # --- tensors ------------------------------------------------------------------------------------------------------
 
@@ -180,11 +180,11 @@ class Group:
         """How many images or micro-batches of a batch a process gets if all get the same number."""
         return -(-count // self.size)
 
-    def even(self, count: int) -> int:
+    def round_up(self, count: int) -> int:
         """A number of micro-batches, raised so that all processes get the same number if they are synchronised."""
         return self.size * self.share_of(count) if self.synchronises else count
 
-    def own_parts(self, count: int) -> range:
+    def own_micro_batches(self, count: int) -> range:
         """Which of the micro-batches of a batch this process computes; none if there are fewer than processes.
 
         Process 0 computes the last ones, since the sum over all ends there.
@@ -196,7 +196,7 @@ class Group:
         return range(count * block // active, count * (block + 1) // active)
 
     @torch.no_grad()
-    def sum(self, gradients: Sequence[Sequence[Tensor]], values: Tensor, pool: ThreadPool) -> list[Tensor]:
+    def sum_gradients(self, gradients: Sequence[Sequence[Tensor]], values: Tensor, pool: ThreadPool) -> list[Tensor]:
         """The sum of gradients in float32 over the micro-batches of all processes; complete in process 0 alone.
 
         Args:
@@ -303,7 +303,7 @@ class Group:
     def close(self, *, failed: bool, folder: Path) -> None:
         """Lets the other processes end, and ends those that this one has started."""
         with suppress(LabelrError):
-            self.order("end", failed=failed, folder=str(folder))
+            self.send("end", failed=failed, folder=str(folder))
             if not (failed or self.processes):
                 with suppress(RuntimeError):  # the store may be in this process: it stays until they have read that
                     self.store.wait([f"ended/{rank}" for rank in range(1, self.size)], MAX_END)

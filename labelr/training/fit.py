@@ -199,7 +199,7 @@ def fit_located(
         num_train = len(dataset.split_rows("train"))
         resolved = run.config.resolved(run.runtime.options, num_train=num_train, is_synthetic=not folders)
         replaced = replaced_model(run, dataset)
-        given = run.record.merged(config) if run.record else config.to_dict()
+        given = run.record.given_at_start(config) if run.record else config.to_dict()
         record = RunRecord.of(folders, given, resolved, dataset, study)
         run.start(record)
         with _explain_failure(run.folder):

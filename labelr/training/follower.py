@@ -158,7 +158,7 @@ def send_job(
         "labels": images.targets.shape[1],
     }
     text = torch.frombuffer(bytearray(json.dumps(job).encode()), dtype=torch.uint8)
-    group.order("train", bytes=len(text), is_gpu=group.is_gpu)
+    group.send("train", bytes=len(text), is_gpu=group.is_gpu)
     group.connect()
     with group.watched():
         for tensor in (text, images.targets.clone(), images.aspects.clone()):

@@ -148,7 +148,7 @@ class BatchGradients:
         if rows:
             with Processors.shared_by(self.group.place.local_size):
                 parts = self.own_pool.map(
-                    partial(self._compute_micro_batch, batch, size), self._replicas_for(count, len(rows)), rows
+                    partial(self._compute_micro_batch, batch, size), self._networks_for(count, len(rows)), rows
                 )
         loss = self._join(parts, count, batch.targets.numel()) if parts else torch.zeros(())
         self.group.share_signal()
@@ -157,9 +157,11 @@ class BatchGradients:
     def _own_rows(self, num_images: int, max_images: int) -> tuple[int, list[slice]]:
         """The number of micro-batches of a batch, of at most `max_images` images, and the rows of the own ones."""
         count = max(1, min(-(-num_images // max_images), num_images // 2))  # BatchNorm needs at least two images
-        count = self.group.even(count)
+        count = self.group.round_up(count)
         parts = torch.arange(num_images).tensor_split(count)
-        return count, [slice(int(parts[own][0]), int(parts[own][-1]) + 1) for own in self.group.own_parts(count)]
+        return count, [
+            slice(int(parts[own][0]), int(parts[own][-1]) + 1) for own in self.group.own_micro_batches(count)
+        ]
 
     def _compute_micro_batch(self, batch: Batch, size: int, replica: nn.Module, rows: slice) -> MicroBatchResult:
         generator = torch.Generator().manual_seed(batch.seed + rows.start)
@@ -209,9 +211,9 @@ class BatchGradients:
             for part in parts
         ])  # fmt: skip
         values = rows.new_zeros(count, rows.shape[1])
-        own = self.group.own_parts(count)
+        own = self.group.own_micro_batches(count)
         values[own.start : own.stop] = rows
-        total = self.group.sum([part.gradients for part in parts], values, self.own_pool)
+        total = self.group.sum_gradients([part.gradients for part in parts], values, self.own_pool)
         losses, num_known, *changes = torch.split(values, [1, 1, *(shape.numel() for shape in shapes)], dim=1)
         scale = num_cells / num_known.to(torch.int64).sum().clamp(min=1)
         torch._foreach_mul_(total, scale)
@@ -230,18 +232,18 @@ class BatchGradients:
     # --- replicas -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _replicas_for(self, count: int, number: int) -> list[nn.Module]:
-        """The networks of `number` of `count` micro-batches: the network itself if there is one.
+    def _networks_for(self, num_total: int, num_own: int) -> list[nn.Module]:
+        """One network for each own micro-batch of a batch that is divided into `num_total`.
 
-        Else they have its parameters, or their `low_precision_weights`, and copies of its buffers, such as the
-        statistics of BatchNorm. An accelerator, which computes whole batches or its part of them, is spared the copying
-        in each step.
+        It is the network itself if this process computes the whole batch in one. Else they are replicas with its
+        parameters, or their `low_precision_weights`, and buffers of their own, such as the statistics of BatchNorm. An
+        accelerator, which computes whole batches or its part of them, is spared the copying in each step.
         """
-        if count == 1 or (number == 1 and self.group.synchronises):
+        if num_total == 1 or (num_own == 1 and self.group.synchronises):
             return [self.forward]
-        while len(self.replicas) < number:
+        while len(self.replicas) < num_own:
             self.replicas.append(self._copy(shared=False))
-        replicas = self.replicas[:number]
+        replicas = self.replicas[:num_own]
         for weight, low_precision in self.low_precision_weights.items():
             low_precision.copy_(weight)
         buffers = list(self.network.buffers())

@@ -88,8 +88,8 @@ def best_epoch(history: Sequence[EpochRow], select: str | None) -> EpochRow:
     """The epoch whose weights are kept: the last, or the first that is best by a validation metric.
 
     The best on few validation images is best by chance: the last has seen more, with a lower learning rate, and its
-    averaged weights are smoother. If the first epoch trained the head of a pretrained network, it is the last epoch
-    that validates better than that, or else that one.
+    averaged weights are smoother. With pretrained weights, the first epoch trains the head alone; then it is the last
+    later epoch that scores higher than the first, or the first if none does.
 
     Args:
         history: One epoch or more.

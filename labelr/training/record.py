@@ -123,7 +123,7 @@ class RunRecord:
         """The settings that this version knows, with every "auto" resolved."""
         return TrainConfig.of({name: value for name, value in self.settings.items() if name in TrainConfig.names()})
 
-    def merged(self, given: TrainConfig) -> dict[str, Setting]:
+    def given_at_start(self, given: TrainConfig) -> dict[str, Setting]:
         """The settings as given when the run was started; those that a resumed run may change, as given now."""
         now = given.to_dict()
         return {**now, **{name: value for name, value in self.given.items() if name in now.keys() - _CHANGEABLE}}
@@ -138,7 +138,8 @@ class RunRecord:
         free = {*FREE_SETTINGS} - ({"devices"} if self.settings.get("device") != "cpu" else set())
         for name, value in given.to_dict().items():
             before, resolved = self.given.get(name), self.settings.get(name)
-            if name in free or value == before or (value is not None and value == resolved):
+            names_what_auto_chose = value is not None and value == resolved
+            if name in free or value == before or names_what_auto_chose:
                 continue
             if name == "epochs" and epochs_may_grow and not given.folds and (value is None or value >= resolved):
                 continue

@@ -110,7 +110,7 @@ class Trainer:
             LabelrError: If a loss is infinite or NaN, or memory does not suffice.
         """
         done = len(self.losses)
-        self.group.order("epoch", epoch=self.epoch, start=done, micro_batch=self.gradients.batcher.size)
+        self.group.send("epoch", epoch=self.epoch, start=done, micro_batch=self.gradients.batcher.size)
         batches = self._timed(self.gradients.start_epoch(self.epoch, done))
         for batch in track(batches, description, self.images.steps - done):
             with one_thread_per_operation(), self.runtime.exclusive():
@@ -206,7 +206,7 @@ class Trainer:
         self._update_schedule()
         size = self.size_at(self.progress)  # with a time limit, it depends on the clock
         if self.group.size > 1:
-            self.group.order("step", size=size, scale=self.gradients.scaler.get_scale())
+            self.group.send("step", size=size, scale=self.gradients.scaler.get_scale())
         with self.group.watched():
             loss = self.gradients.batcher.run(partial(self.gradients.compute, batch, size))
         for optimizer in self.optimizers:

@@ -17,7 +17,7 @@ from labelr.xmp.packet import (
     Record,
     key,
     label_path,
-    longest,
+    most_specific,
 )  # fmt: skip
 
 NEW_PACKET = (
@@ -87,7 +87,7 @@ def _without_labels(packet: Packet, old: Record) -> dict[Name, list[str]]:
 
 def _fill(values: dict[Name, list[str]]) -> None:
     """Gives a field that has no keywords those of the others: programs read the first field that they find alone."""
-    paths = longest(path for each in FIELDS for value in values[each.name] if (path := each.read(value)))
+    paths = most_specific(path for each in FIELDS for value in values[each.name] if (path := each.read(value)))
     for each in FIELDS:
         if not values[each.name]:
             values[each.name] = list(dict.fromkeys(map(each.write, paths)))

@@ -283,7 +283,7 @@ class Packet:
     def keywords(self) -> list[KeywordPath]:
         """The keywords of the image, without those that were removed, and without the state of darktable."""
         every = dict.fromkeys(path for paths in self.paths.values() for path in paths)
-        return [path for path in longest(every) if key(path[-1]) not in self.lost]
+        return [path for path in most_specific(every) if key(path[-1]) not in self.lost]
 
     @cached_property
     def written(self) -> set[str]:
@@ -304,8 +304,8 @@ class Packet:
         return bool(self.written & self.lost & labels or added & {*labels, *MARKS})
 
 
-def longest(paths: Iterable[KeywordPath]) -> list[KeywordPath]:
-    """The keywords that are no level of another one, without the state of darktable.
+def most_specific(paths: Iterable[KeywordPath]) -> list[KeywordPath]:
+    """The keywords without those that are only a level above another one, and without darktable's internal ones.
 
     Programs write the levels of a hierarchy as keywords of their own too.
     """

@@ -18,7 +18,7 @@ from labelr.data.label_table import Annotation, LabelTable
 from labelr.data.limits import read_bytes
 from labelr.data.walk import by_lower_suffix
 from labelr.errors import LabelrError, pluralize, preview
-from labelr.xmp.packet import MARKS, DamagedError, KeywordPath, Packet, key, longest
+from labelr.xmp.packet import MARKS, DamagedError, KeywordPath, Packet, key, most_specific
 
 SUFFIX = ".xmp"
 PROBED_FILES = 20
@@ -189,5 +189,5 @@ def _of_image(name: str, path: Path) -> _Photo | None:
     except UnreadableError:
         return None
     photo = _of_packet(name, packet, path) if packet else None
-    iptc = longest((keyword,) for keyword in keywords if keyword)
+    iptc = most_specific((keyword,) for keyword in keywords if keyword)
     return photo or (_Photo(name, iptc) if iptc else None)
