@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labelr.config import MachineOptions, TagOptions, TrainConfig, applicable
@@ -61,6 +62,31 @@ def test_invalid_value_is_an_error_with_the_expectation(setting: str, value: obj
         TrainConfig.of({setting: value})
     assert expected in caught.value.message
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "stored"),
+    [
+        ("epochs", np.int64(3), 3),
+        ("epochs", np.array(3), 3),
+        ("dropout", np.float32(0.25), 0.25),
+        ("lr", np.int32(1), 1),
+        ("flip", np.bool_(False), False),
+        ("stem", np.str_("classic"), "classic"),
+        ("only", np.array(["dog", "cat"]), ("dog", "cat")),
+    ],
+)
+def test_values_of_numpy_are_stored_as_those_of_python(setting: str, value: object, stored: object) -> None:
+    found = getattr(TrainConfig.of({setting: value}), setting)
+    assert found == stored
+    assert type(found) is type(stored)
+
+
+def test_number_of_numpy_out_of_range_is_shown_as_one_of_python() -> None:
+    with pytest.raises(SettingError, match=r"epochs: expected a whole number from 1, got 0$"):
+        TrainConfig.of(epochs=np.int64(0))
+    with pytest.raises(SettingError, match=r"epochs: expected a whole number from 1, got 3\.5$"):
+        TrainConfig.of(epochs=np.float64(3.5))
 
 
 @pytest.mark.parametrize(("setting", "value", "fraction"), [("target_precision", 90, "0.9"), ("dropout", 15, "0.15")])
