@@ -207,7 +207,7 @@ def hint_of_search(name: str, value: object) -> str:
     """How to search over several values, if that is what was given."""
     if isinstance(value, str) and ("," in value or ".." in value):
         return f"try several values with `labelr tune DATA {option_of(name)} {value}`"
-    is_list = isinstance(value, (list, tuple))
+    is_list = isinstance(value, (list, tuple, set))
     return f"try several values with `labelr.tune(data, {name}={value!r})`" if is_list else ""
 
 

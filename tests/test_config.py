@@ -124,6 +124,8 @@ def test_epochs_and_time_exclude_each_other() -> None:
         ({"lr": [1e-3, 1e-4]}, "try several values with `labelr.tune(data, lr=[0.001, 0.0001])`"),
         ({"lr": "1e-4..1e-2"}, "try several values with `labelr tune DATA --lr 1e-4..1e-2`"),
         ({"augment": "none,light"}, "try several values with `labelr tune DATA --augment none,light`"),
+        ({"lr": np.array([1e-3, 1e-4])}, "try several values with `labelr.tune(data, lr=[0.001, 0.0001])`"),
+        ({"lr": {1e-3}}, "try several values with `labelr.tune(data, lr={0.001})`"),
         ({"seed": [1, 2]}, ""),
     ],
 )

@@ -551,7 +551,9 @@ def test_unfinished_run_is_verified_as_unfinished_with_how_to_resume_it(cli: Cli
     assert cli("models", "verify").code == 0
 
 
-def test_path_of_a_run_without_a_model_is_an_error_that_names_resume(cli: Cli, interrupted: Path, tmp_path: Path) -> None:
+def test_path_of_a_run_without_a_model_is_an_error_that_names_resume(
+    cli: Cli, interrupted: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(interrupted, tmp_path / "elsewhere"))
     (folder / "model.json").unlink()
     shown = cli("models", "show", folder)

@@ -311,7 +311,9 @@ def _range(name: str, text: str) -> Range:
     if first is None or last is None or (scale and min(first, last) <= 0):
         raise error
     if first == last:
-        raise SettingError(f"{name}: the ends of the range {text!r} are equal", f"give one value, `{low}`, or a higher end")
+        raise SettingError(
+            f"{name}: the ends of the range {text!r} are equal", f"give one value, `{low}`, or a higher end"
+        )
     if first > last:
         raise SettingError(f"{name}: {text!r} ends below its start", f"write the lower value first: `{high}..{low}`")
     return Range(first, last, log=bool(scale), whole=kind_of(field) is int)
