@@ -422,6 +422,8 @@ def applicable(settings: Mapping[str, Any], *, is_synthetic: bool) -> dict[str, 
 
 SEARCHABLE = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata["searchable"])
 """The settings that `tune` may give several values."""
+DEPENDENT = ("backbone", "weights", "init", "train", "stem", "width")
+"""Those of them that do not all fit each other."""
 
 
 def check_place(name: str | None, output: object) -> None:

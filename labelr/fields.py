@@ -108,8 +108,14 @@ def _item_kind(field: Field) -> Any:
     return get_args(kind_of(field))[0] if is_list(field) else kind_of(field)
 
 
+def as_python(value: Any) -> Any:
+    """A number, a text or an array of NumPy, pandas or torch as Python has it; anything else unchanged."""
+    return value.tolist() if hasattr(type(value), "tolist") else value
+
+
 def checked(field: Field, value: Any) -> Any:
     """The value as stored: a list as a tuple, a path as text. Raises SettingError for a wrong type, or out of range."""
+    value = as_python(value)
     if value is None and is_optional(field):
         return None
     if not is_list(field):
@@ -153,7 +159,7 @@ def describe_value(value: object) -> str:
 
 
 def _checked_item(field: Field, value: Any) -> Any:
-    kind, choices = _item_kind(field), choices_of(field)
+    kind, choices, value = _item_kind(field), choices_of(field), as_python(value)
     is_path = is_path_setting(field)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -201,7 +207,7 @@ def hint_of_search(name: str, value: object) -> str:
     """How to search over several values, if that is what was given."""
     if isinstance(value, str) and ("," in value or ".." in value):
         return f"try several values with `labelr tune DATA {option_of(name)} {value}`"
-    is_list = isinstance(value, (list, tuple))
+    is_list = isinstance(value, (list, tuple, set))
     return f"try several values with `labelr.tune(data, {name}={value!r})`" if is_list else ""
 
 

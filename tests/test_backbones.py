@@ -264,4 +264,17 @@ def test_command_lists_backbones(cli: Cli, hub: Path) -> None:
         "image_size": 224, "accuracy": 69.758, "megabytes": 44.661, "local": False,
     }  # fmt: skip
     assert "45 MB to download" in cli("backbones", "--filter", "resnet18").out
+    (row, *_) = json.loads(cli("backbones", "--filter", "timm/test_resnet", "--json").out)
+    assert (row["parameters"], row["accuracy"]) == (None, None)
     assert cli("backbones", "--filter", "nonsense").err == "No backbone has 'nonsense' in its name.\n"
+
+
+def test_command_says_how_to_install_timm_where_the_filter_asks_for_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbones, "find_spec", lambda _: None)
+    for text in ("timm/vit", "timm"):
+        done = cli("backbones", "--filter", text)
+        assert (done.code, done.out) == (2, "")
+        assert "pip install 'labelr[timm]'" in done.err
+    assert "vit_b_16" in cli("backbones", "--filter", "vit").out

@@ -409,6 +409,7 @@ def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:
             "damaged": None,
             "hint": None,
             "checked": f"SHA-256 {next(model.glob('weights-*')).name[8:20]}..., shapes of 138 tensors, 3 labels",
+            "state": "ok",
         }
     ]
     weights = next(model.glob("weights-*"))
@@ -417,6 +418,43 @@ def test_verify_reads_the_weights(cli: Cli, model: Path) -> None:
     found = cli("models", "verify", "small", "--json")
     assert found.code == 3
     assert "its digest is not the one in model.json" in json.loads(found.out)[0]["damaged"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("metrics.json", None, "has no metrics.json"),
+        ("metrics.json", "{}", "metrics.json is damaged"),
+        ("history.csv", None, "has no history.csv"),
+        ("history.csv", "nonsense", "history.csv is damaged"),
+        ("history.csv", "epoch,lr\n1,high\n", "history.csv is damaged"),
+        ("config.json", None, "has no config.json"),
+        ("config.json", "{", "config.json is damaged"),
+        ("config.json", "[]", "config.json is damaged"),
+    ],
+)
+def test_verify_reads_scores_history_and_settings(
+    cli: Cli, model: Path, name: str, content: str | None, reason: str
+) -> None:
+    (model / name).unlink()
+    if content is not None:
+        (model / name).write_text(content)
+    found = cli("models", "verify", "--json")
+    assert found.code == 3
+    (row,) = json.loads(found.out)
+    assert (row["state"], row["checked"]) == ("damaged", None)
+    assert reason in row["damaged"]
+
+
+def test_verify_reports_a_model_whose_training_is_not_finished(cli: Cli, model: Path) -> None:
+    info = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(info | {"complete": False}))
+    (model / "metrics.json").unlink()  # as in the middle of a training
+    found = cli("models", "verify")
+    assert found.code == 3
+    assert "unfinished" in found.out
+    (row,) = json.loads(cli("models", "verify", "--json").out)
+    assert (row["state"], row["damaged"]) == ("unfinished", None)
 
 
 def test_verify_reports_each_model_once_and_each_hint_once_beside_unknown_names(cli: Cli, model: Path) -> None:
@@ -504,6 +542,10 @@ def test_default_model_elsewhere_is_listed_and_verified(cli: Cli, model: Path, t
     rows = json.loads(cli("models", "list", "--json").out)
     assert {row["path"]: row["default"] for row in rows} == {str(model): False, str(trained.path): True}
     assert len(json.loads(cli("models", "verify", "--json").out)) == 2
+    listed = cli("models", "list").out
+    assert "│ small " in listed
+    assert f"│ {trained.path} " in listed
+    assert listed.endswith(f"in {model.parent}\n")
 
 
 def test_default_model_must_have_its_weights_undamaged(cli: Cli, model: Path, home: Path) -> None:

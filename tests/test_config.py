@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labelr.config import MachineOptions, TagOptions, TrainConfig, applicable
@@ -63,6 +64,31 @@ def test_invalid_value_is_an_error_with_the_expectation(setting: str, value: obj
     assert len(caught.value.message) < 300
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "stored"),
+    [
+        ("epochs", np.int64(3), 3),
+        ("epochs", np.array(3), 3),
+        ("dropout", np.float32(0.25), 0.25),
+        ("lr", np.int32(1), 1),
+        ("flip", np.bool_(False), False),
+        ("stem", np.str_("classic"), "classic"),
+        ("only", np.array(["dog", "cat"]), ("dog", "cat")),
+    ],
+)
+def test_values_of_numpy_are_stored_as_those_of_python(setting: str, value: object, stored: object) -> None:
+    found = getattr(TrainConfig.of({setting: value}), setting)
+    assert found == stored
+    assert type(found) is type(stored)
+
+
+def test_number_of_numpy_out_of_range_is_shown_as_one_of_python() -> None:
+    with pytest.raises(SettingError, match=r"epochs: expected a whole number from 1, got 0$"):
+        TrainConfig.of(epochs=np.int64(0))
+    with pytest.raises(SettingError, match=r"epochs: expected a whole number from 1, got 3\.5$"):
+        TrainConfig.of(epochs=np.float64(3.5))
+
+
 @pytest.mark.parametrize(("setting", "value", "fraction"), [("target_precision", 90, "0.9"), ("dropout", 15, "0.15")])
 def test_percent_where_a_fraction_is_expected_hints_at_it(setting: str, value: float, fraction: str) -> None:
     with pytest.raises(SettingError) as caught:
@@ -98,6 +124,8 @@ def test_epochs_and_time_exclude_each_other() -> None:
         ({"lr": [1e-3, 1e-4]}, "try several values with `labelr.tune(data, lr=[0.001, 0.0001])`"),
         ({"lr": "1e-4..1e-2"}, "try several values with `labelr tune DATA --lr 1e-4..1e-2`"),
         ({"augment": "none,light"}, "try several values with `labelr tune DATA --augment none,light`"),
+        ({"lr": np.array([1e-3, 1e-4])}, "try several values with `labelr.tune(data, lr=[0.001, 0.0001])`"),
+        ({"lr": {1e-3}}, "try several values with `labelr.tune(data, lr={0.001})`"),
         ({"seed": [1, 2]}, ""),
     ],
 )

@@ -17,8 +17,10 @@ from PIL import Image
 
 import labelr
 from labelr.config import MachineOptions
+from labelr.data.synthetic import make_synthetic_dataset
 from labelr.errors import LabelrError
 from labelr.exporting.program import build_program, quantize
+from labelr.fields import SettingError
 from labelr.model.calibration import Calibration
 from labelr.model.device import pick_runtime
 from labelr.model.engine import OnnxInfo, OnnxModel, with_metadata
@@ -190,6 +192,38 @@ def test_int8_needs_the_training_data(trained: Model) -> None:
     with pytest.raises(LabelrError, match="cannot read the data that trained was trained on") as caught:
         _load_data(replace(trained, info=replace(trained.info, data=("/gone",))), (), lambda items, *_: items)
     assert "--data" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("folds", "hint"), [(None, "leave out `--int8`"), (2, "leave out `--int8`: a model of `--folds`")]
+)
+def test_int8_needs_a_validation_split(cli: Cli, shapes: Path, tmp_path: Path, folds: int | None, hint: str) -> None:
+    settings = {**TINY, "epochs": 1, **({"folds": folds} if folds else {"val_fraction": 0.0})}
+    fit(shapes, settings, output=tmp_path / "f2")
+    done = cli("export", tmp_path / "f2", "--int8", "--output", tmp_path / "f2.onnx")
+    assert done.code == 1
+    assert done.err.startswith(f"Error: int8 needs validation images, which f2 has none of\n\nHint: {hint}")
+    assert not (tmp_path / "f2.onnx").exists()
+
+
+@pytest.mark.parametrize("change", ["split", "label"])
+def test_int8_on_other_data_hints_at_the_option_that_names_it(trained: Model, tmp_path: Path, change: str) -> None:
+    from labelr.exporting.export import _load_data
+
+    data = make_synthetic_dataset(tmp_path / "other", 30, 3, seed=7)
+    if change == "label":
+        table = data / "labels.csv"
+        table.write_text(table.read_text().replace("disc", "disk", 1))
+    with pytest.raises(LabelrError, match="cannot read the data that trained was trained on") as caught:
+        _load_data(trained, data, lambda items, *_: items)
+    assert caught.value.hint == "name its folder with `--data`"
+
+
+def test_data_without_int8_is_an_error(cli: Cli, trained: Model, shapes: Path) -> None:
+    with pytest.raises(SettingError, match="data is only for int8"):
+        labelr.export(trained, data=shapes)
+    done = cli("export", trained.path, "--data", shapes)
+    assert (done.code, done.err) == (2, "Error: data is only for int8\n\nHint: add `--int8`, or leave `--data` out\n")
 
 
 def test_int8_that_scores_less_is_refused() -> None:

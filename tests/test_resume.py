@@ -586,6 +586,32 @@ def test_run_without_a_model_is_an_error_that_names_resume(cli: Cli, run: Path, 
     assert cli("models", "rm", "run").code == 0
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_unfinished_run_is_verified_as_unfinished_with_how_to_resume_it(cli: Cli, run: Path, kept: bool) -> None:
+    if not kept:
+        (run / "model.json").unlink()
+    for name in ("run", run):
+        found = cli("models", "verify", name)
+        assert found.code == 3
+        assert "unfinished, 1 of 3 epochs" in found.out
+        assert found.err == "Hint: resume it with the same `labelr fit` command and `--resume`\n"
+    (row,) = json.loads(cli("models", "verify", "run", "--json").out)
+    assert (row["state"], row["damaged"], row["checked"]) == ("unfinished", None, None)
+    assert cli("models", "verify").code == 0
+
+
+def test_path_of_a_run_without_a_model_is_an_error_that_names_resume(
+    cli: Cli, interrupted: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(interrupted, tmp_path / "elsewhere"))
+    (folder / "model.json").unlink()
+    shown = cli("models", "show", folder)
+    assert (shown.code, shown.err.splitlines()[0]) == (
+        1, f"Error: '{folder}' has no model yet: its training was stopped",
+    )  # fmt: skip
+    assert "`--resume`" in shown.err
+
+
 def test_model_of_a_running_run_is_not_removed(cli: Cli, home: Path) -> None:
     with reserve_folder("run", default_name="x") as folder:
         (folder / "run.json").write_text("{}")
@@ -706,3 +732,4 @@ def test_running_run_is_listed_as_running(cli: Cli, run: Path) -> None:
         row = json.loads(cli("models", "list", "--json").out)[0]
         assert (row["running"], row["resumable"]) == (True, False)
         assert "running, 1 of 3 epochs" in cli("models", "list").out
+        assert "running, 1 of 3 epochs" in cli("models", "verify", "run").out

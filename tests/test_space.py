@@ -3,12 +3,14 @@
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
-from labelr.config import SEARCHABLE
+from labelr.config import SEARCHABLE, TrainConfig
 from labelr.fields import SettingError
-from labelr.tuning.space import Range, Space, Values
+from labelr.tuning.space import Plan, Range, Space, Values
 
 
 def test_values_and_ranges_are_read_as_on_the_command_line() -> None:
@@ -29,6 +31,35 @@ def test_values_and_ranges_are_read_as_on_the_command_line() -> None:
     assert list(space.dimensions) == [name for name in SEARCHABLE if name in space.dimensions]
     assert space.size is None
     assert space.to_dict()["lr"] == "0.0001..0.01:log"
+
+
+@pytest.mark.parametrize(
+    ("values", "choices"),
+    [
+        (np.logspace(-4, -2, 3), (1e-4, 1e-3, 1e-2)),
+        ([np.float32(0.5), np.int64(1)], (0.5, 1.0)),
+        (pd.Series([0.1, 0.2]), (0.1, 0.2)),
+        ({1e-2, 1e-4, None, 1}, (None, 1e-4, 1e-2, 1.0)),
+        ({0.1: "a", 0.2: "b"}.keys(), (0.1, 0.2)),
+        ((number / 10 for number in (1, 2)), (0.1, 0.2)),
+    ],
+)
+def test_values_are_given_as_an_array_a_set_or_anything_with_items(values: object, choices: tuple[object, ...]) -> None:
+    space, _ = Space.of({"lr": values})
+    assert space.dimensions == {"lr": Values(choices)}
+    assert {type(choice) for choice in choices} <= {float, type(None)}
+
+
+def test_values_of_a_set_of_texts_have_one_order_in_each_process() -> None:
+    space, _ = Space.of({"augment": {"strong", "none", "light"}})
+    assert space.dimensions == {"augment": Values(("light", "none", "strong"))}
+
+
+@pytest.mark.parametrize("text", ["1e-3..", "..1e-3", "1e-3..1e-2..1e-1"])
+def test_range_without_two_ends_hints_at_how_it_is_written(text: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Space.of({"lr": text})
+    assert "LOW..HIGH" in caught.value.hint
 
 
 def test_setting_of_one_value_is_not_searched() -> None:
@@ -56,7 +87,12 @@ def test_names_from_training_scripts_are_known() -> None:
         ({"dropout": "auto,0.2"}, "dropout: expected .*, got 'auto'"),
         ({"dropout": "0.2,0.20"}, "dropout: 0.2 is given twice"),
         ({"lr": "0.1..0.01"}, "'0.1..0.01' ends below its start"),
-        ({"lr": "0.1..0.1"}, "is not a range"),
+        ({"lr": "0.1..0.1"}, "the ends of the range '0.1..0.1' are equal"),
+        ({"lr": "1e-3.."}, "'1e-3..' is not a range"),
+        ({"lr": "..1e-3"}, "'..1e-3' is not a range"),
+        ({"lr": "1e-3..1e-2..1e-1"}, "is not a range"),
+        ({"lr": "1e-3...1e-1"}, "is not a range"),
+        ({"lr": "1e-4,1e-3..1e-2"}, "is not a range"),
         ({"lr": "0.1..20"}, "got 20.0"),
         ({"lr": "auto..0.1"}, "is not a range"),
         ({"lr": "0.01..0.1:lg"}, "is not a range"),
@@ -99,3 +135,44 @@ def test_points_of_a_range_lie_in_it() -> None:
     assert all(1e-4 <= point["lr"] <= 1e-2 and 8 <= point["batch_size"] <= 64 for point in points)
     assert all(isinstance(point["batch_size"], int) for point in points)
     assert 8 <= sum(point["lr"] < 1e-3 for point in points) <= 22  # a decade is as likely as the next
+
+
+# --- settings that depend on each other -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({"backbone": "resnet18,resnet34", "train": "head"}, {"backbone": "resnet18", "train": "head"}),
+        ({"init": "a,b", "train": "last"}, {"init": "a", "train": "last"}),
+        ({"backbone": "resnet18,resnet34", "weights": "none"}, {"backbone": "resnet18", "weights": "none"}),
+        ({"backbone": "resnet18,resnet34", "train": "head,all"}, {"backbone": "resnet18", "train": "head"}),
+        ({"epochs": "5,7"}, {"epochs": 5}),
+        ({"epochs": "5..7"}, {"epochs": 5}),
+    ],
+)
+def test_settings_of_all_trials_have_the_first_value_of_each_searched_one(
+    settings: dict[str, str], first: dict[str, object]
+) -> None:
+    plan = Plan.of([], None, None, settings)
+    assert plan.config == TrainConfig.of(first)
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init": "a", "width": "0.25,0.5"}, "init and width exclude each other"),
+        ({"init": "a", "width": "auto,0.5"}, "with width 0.5: init and width exclude each other"),
+        ({"init": "a", "width": "0.25..0.5"}, "init and width exclude each other"),
+        ({"backbone": "resnet18,none", "train": "head"}, "with backbone none: without pretrained weights all layers"),
+        ({"backbone": "none,resnet18", "weights": "default,none"}, "with backbone none, weights none: weights are of"),
+        ({"backbone": "none,resnet18", "stem": "deep,classic"}, "with backbone resnet18, stem classic: `--stem` is of"),
+        ({"weights": "default,none", "lr": "0.1,0.2"}, "with weights none: weights are of a backbone"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_an_error_before_the_search(
+    settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        Plan.of([], None, None, settings)

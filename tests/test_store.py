@@ -18,6 +18,7 @@ from labelr.model import store
 from labelr.model.calibration import UNCALIBRATED
 from labelr.model.info import Architecture, ModelInfo, Preprocessing
 from labelr.model.predict import Model, build_network
+from labelr.training.record import list_models_and_runs
 
 
 @pytest.fixture
@@ -252,6 +253,39 @@ def test_default_is_of_the_models_folder_wherever_that_is_moved(
     assert store.find() == tmp_path / "moved" / "models" / "copy"
 
 
+@pytest.fixture
+def linked(copy: Path, home: Path, tmp_path: Path) -> Path:
+    """That copy by the path of a link to its cache directory."""
+    (tmp_path / "link").symlink_to(home)
+    return tmp_path / "link" / "models" / "copy"
+
+
+def test_default_that_is_deleted_by_another_path_is_no_longer_the_default(copy: Path, linked: Path) -> None:
+    store.pin(copy)
+    store.remove(linked)
+    assert store.pinned_model() is None
+
+
+def test_default_that_is_renamed_by_another_path_stays_the_default(copy: Path, linked: Path) -> None:
+    store.pin(copy)
+    renamed = store.rename(linked, "other")
+    assert store.find() == renamed == copy.with_name("other")
+
+
+def test_default_is_named_as_in_the_models_folder_by_whatever_path_it_was_chosen(copy: Path, linked: Path) -> None:
+    store.pin(linked)
+    assert (copy.parent / ".default").read_text() == "copy\n"
+    put(copy.parent, ".default", f"{linked}\n")
+    assert store.pinned_model() == copy
+    assert [(row["path"], row["default"]) for row in list_models_and_runs()] == [(str(copy), True)]
+
+
+def test_damaged_model_is_found_by_another_path_to_the_models_folder(copy: Path, linked: Path) -> None:
+    (copy / "model.json").unlink()
+    next(copy.glob("weights-*")).unlink()
+    assert store.find(linked, unfinished=True) == linked
+
+
 def test_unfinished_model_does_not_become_the_default(copy: Path) -> None:
     change(copy, complete=False)
     with pytest.raises(LabelrError, match="not finished"):
@@ -311,6 +345,13 @@ def test_path_to_photographs_is_not_a_run_of_that_name(home: Path, tmp_path: Pat
 def test_name_that_is_a_path_or_hidden_is_refused(name: str) -> None:
     with pytest.raises(LabelrError, match="cannot be called"):
         store.check_name(name)
+
+
+def test_too_long_name_is_told_how_long_it_may_be_and_of_which_characters() -> None:
+    assert store.check_name("x" * 100)
+    with pytest.raises(LabelrError, match="cannot be called") as caught:
+        store.check_name("x" * 101)
+    assert "at most 100 characters: letters, digits, `-`, `_`, `+` and single dots" in caught.value.hint
 
 
 def test_name_in_another_script_is_taken(home: Path) -> None:

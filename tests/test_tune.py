@@ -174,6 +174,7 @@ def test_search_without_a_complete_trial_is_an_error_with_the_reasons(shapes: Pa
         (["--lr", "0.1,0.2", "--name", "a", "--output", "b"], "give `--name` or `--output`"),
         (["--lr", "0.1,0.2", "--storage", "nonsense"], "'nonsense' is not the address of a database"),
         (["--flip", "true,no"], "`--flip`: expected true or false, got 'no'"),
+        (["--init", "some", "--width", "0.25,0.5"], "init and width exclude each other"),
     ],
 )
 def test_wrong_usage_is_reported_before_anything_is_done(

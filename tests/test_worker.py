@@ -128,6 +128,16 @@ def test_first_rung_is_a_share_of_the_longest_trial(
     assert vars(pruner)["_min_resource"] == first_rung
 
 
+def test_first_rung_counts_the_epochs_of_all_layers_where_the_head_alone_is_tried_first(
+    shapes: Path, tmp_path: Path
+) -> None:
+    settings = {"backbone": "efficientnet-lite0", "train": "head,all", "prune": True}
+    plan = Plan.of([shapes], None, {**TINY, "epochs": None, "width": None, "image_size": 64}, settings)
+    with closing(Study("some", tmp_path / "study", None)) as study:
+        make_worker(plan, study)
+        assert vars(study.shared.pruner)["_min_resource"] == 5  # 15 % of 31 epochs
+
+
 @pytest.mark.slow
 def test_score_that_cannot_be_evaluated_fails_the_trial(shapes: Path, tmp_path: Path) -> None:
     plan = Plan.of([shapes], {"lr": [1e-3, 4e-3]}, ONE_EPOCH, {})

@@ -239,9 +239,10 @@ def verify(
         opt.argument("NAME|FILE", "Models, or files of `export`. Default: all models.", completion.models_and_runs),
     ] = None,
 ) -> None:
-    """Check that no file of a model is missing or damaged. The exit code is 3 if one is, or there is no such model.
+    """Check that no file of a model is missing or damaged, and that its training is finished; else the exit code is 3.
 
-    Checked are the format, the digest of the weights, the shapes and values of all tensors, labels and thresholds.
+    Checked are the format, the digest of the weights, the shapes and values of all tensors, labels, thresholds, scores,
+    history and settings. Without names, runs that can be resumed are left out.
 
     Examples:
         labelr models verify
@@ -252,13 +253,16 @@ def verify(
 
     with printing.session():
         rows = verify_models(names or ())
-    damaged = [row for row in rows if row["damaged"]]
     if printing.json:
-        console.show_json([{key: row[key] for key in ("name", "path", "damaged", "hint", "checked")} for row in rows])
+        keys = ("name", "path", "damaged", "hint", "checked")
+        console.show_json([{**{key: row[key] for key in keys}, "state": _state(row)} for row in rows])
     elif rows:
-        console.show_table([{"name": row["name"], "state": row["damaged"] or f"ok: {row['checked']}"} for row in rows])
-        _show_hints(damaged)
-    if damaged:
+        details = [
+            row["damaged"] or (f"ok: {row['checked']}" if row["complete"] else _state_with_epochs(row)) for row in rows
+        ]
+        console.show_table([{"name": row["name"], "state": text} for row, text in zip(rows, details, strict=True)])
+        _show_hints(rows)
+    if any(_state(row) != "ok" for row in rows):
         raise typer.Exit(opt.EXIT_ATTENTION)
 
 
@@ -287,22 +291,24 @@ def rm(
 
 
 def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
+    from labelr.model.store import models_folder
+
     if not rows:
         console.show_note("No models yet: train one with `labelr fit DATA`.")
         return
     shown = [
         {
-            "name": row["name"],
+            "name": row["name"] if Path(row["path"]).parent == models_folder() else row["path"],
             "created": row["created"][:16].replace("T", " "),
             "labels": "" if row["labels"] is None else row["labels"],
-            "mAP": row["map_macro"] if row["complete"] else _state(row),
+            "mAP": row["map_macro"] if row["complete"] else _state_with_epochs(row),
             **({"default": "yes" if row["default"] else ""} if any(row["default"] for row in rows) else {}),
             "MB": round(row["bytes"] / 1e6),
         }
         for row in rows
     ]
     console.show_table(shown)
-    console.show_note(f"in {Path(rows[0]['path']).parent}", to=console.stdout)
+    console.show_note(f"in {models_folder()}", to=console.stdout)
     damaged = [row for row in rows if row["damaged"]]
     for row in damaged:
         console.show_warning(f"{row['name']} cannot be used: {row['damaged']}")
@@ -311,16 +317,20 @@ def _show_models(rows: Sequence[Mapping[str, Any]]) -> None:
         console.show_note("Resume an unfinished run by the same `labelr fit` command with `--resume`.")
 
 
-def _show_hints(damaged: Sequence[Mapping[str, Any]]) -> None:
-    """What to do with damaged models, each hint once."""
-    for hint in dict.fromkeys(row["hint"] for row in damaged if row["hint"]):
+def _show_hints(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What to do with models that are damaged or unfinished, each hint once."""
+    for hint in dict.fromkeys(row["hint"] for row in rows if row["hint"]):
         console.show_note(hint, prefix="Hint: ", style="hint")
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    """What is to be said of a model that is not complete: that it is damaged, or how far its training is."""
-    state = "damaged" if row["damaged"] else "running" if row["running"] else "unfinished"
-    return state + (f", {row['epochs_done']} of {pluralize(row['epochs'], 'epoch')}" if row.get("epochs") else "")
+    """A model's state in one word: ok, damaged, running or unfinished."""
+    return "damaged" if row["damaged"] else "ok" if row["complete"] else "running" if row["running"] else "unfinished"
+
+
+def _state_with_epochs(row: Mapping[str, Any]) -> str:
+    """A model's state, and of an unfinished run how far its training is."""
+    return _state(row) + (f", {row['epochs_done']} of {pluralize(row['epochs'], 'epoch')}" if row.get("epochs") else "")
 
 
 def _show_model(description: Mapping[str, Any]) -> None:

@@ -18,10 +18,12 @@ from labelr.data.dataset import Dataset
 from labelr.data.images import Pixels, UnreadableError, read_pixels
 from labelr.data.load import load_dataset
 from labelr.data.locate import image_paths
+from labelr.data.splits import SPLITS_FILE, read_splits
 from labelr.data.synthetic import PATTERNS, draw_image
 from labelr.data.walk import find_images
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.exporting.program import build_program, quantize
+from labelr.fields import SettingError
 from labelr.model import store
 from labelr.model.engine import MAX_BYTES, OnnxInfo, OnnxModel, Precision, with_metadata
 from labelr.model.network import count_parameters
@@ -97,16 +99,15 @@ def export(
 
     Raises:
         LabelrError: If the model or a package is missing, the file exists or cannot be written, probabilities differ,
-            or int8 lowers the validation score.
+            int8 lowers the validation score or there are no validation images, or data is given without int8.
     """
     chosen = ExportOptions.of(options, **settings)
     folder = model.path if isinstance(model, Model) else store.find(model)
     path = files.local_path(f"{folder.name}.onnx" if output is None else output)
-    _check(path, force=force)
+    _check(path, chosen, data, force=force)
     machine = MachineOptions(device="cpu", amp=False)
     loaded = store.resolve_model(None if model is None else folder, machine)
-    if 4 * count_parameters(loaded.module) > MAX_BYTES:
-        raise LabelrError("the network is larger than 2 GB, the most that an ONNX file holds", "train a smaller one")
+    _check_model(loaded, chosen)
 
     def start(program: bytes, precision: Precision) -> tuple[OnnxModel, bytes]:
         content = with_metadata(program, loaded.info, precision)
@@ -116,8 +117,7 @@ def export(
     fp32, content = start(program, "fp32")
     difference, scores, precision = _compare(fp32, loaded), {}, fp32.precision
     if chosen.int8:
-        dataset = _load_data(loaded, data, track)
-        train, val = (select_split(dataset, loaded, split) for split in ("train", "val"))
+        train, val = _load_data(loaded, data, track)
         int8, content = start(quantize(program, _calibration_batches(loaded, train, track)), "int8")
         scores = {each.precision: _score(each, val, track) for each in (fp32, int8)}
         _check_loss(scores)
@@ -129,8 +129,10 @@ def export(
     )
 
 
-def _check(path: Path, *, force: bool) -> None:
-    """Raises LabelrError if a package is missing, or a file cannot be written or may not be replaced."""
+def _check(path: Path, options: ExportOptions, data: object, *, force: bool) -> None:
+    """Raises LabelrError if data has no use, a package is missing, or a file cannot be written or replaced."""
+    if data and not options.int8:
+        raise SettingError("data is only for int8", "add `--int8`, or leave `--data` out")
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise LabelrError(
@@ -138,6 +140,23 @@ def _check(path: Path, *, force: bool) -> None:
             "install it with `pip install 'labelr[export]'`",
         )
     files.check_new(path, force=force)
+
+
+def _check_model(model: Model, options: ExportOptions) -> None:
+    """Raises LabelrError if a model is too large, or for int8 was trained without a validation split."""
+    if 4 * count_parameters(model.module) > MAX_BYTES:
+        raise LabelrError("the network is larger than 2 GB, the most that an ONNX file holds", "train a smaller one")
+    if not options.int8:
+        return
+    path = model.path / SPLITS_FILE
+    if not path.is_file():
+        lists = "which lists the images that int8 is fitted to and scored on"
+        raise LabelrError(f"{model.path} has no {SPLITS_FILE}, {lists}", "restore the file, or leave out `--int8`")
+    if not any(row.split == "val" for row in read_splits(path)):
+        of_folds = ": a model of `--folds` is trained on all images" if model.info.config.get("folds") else ""
+        raise LabelrError(
+            f"int8 needs validation images, which {model.name} has none of", f"leave out `--int8`{of_folds}"
+        )
 
 
 # --- the comparison with the saved model ------------------------------------------------------------------------------
@@ -178,17 +197,18 @@ def _synthetic_images(model: Model) -> Iterator[Pixels]:
 # --- int8 ----------------------------------------------------------------------------------------------------------
 
 
-def _load_data(model: Model, data: str | Path | Sequence[str | Path], track: Track) -> Dataset:
-    """The images that a model was trained on, read as then."""
+def _load_data(model: Model, data: str | Path | Sequence[str | Path], track: Track) -> tuple[Dataset, Dataset]:
+    """The images that a model was trained on, and those that it was validated on, read as then."""
     given = image_paths([data] if isinstance(data, (str, Path)) else data) if data else []
     try:
         folders, recorded = recorded_data(model)
         dataset = load_dataset(given or folders, ReadOptions.of(recorded), threads=model.runtime.workers, track=track)
+        dataset = match_labels(dataset, model, EvaluateOptions())
+        return select_split(dataset, model, "train"), select_split(dataset, model, "val")
     except LabelrError as error:
         raise LabelrError(
             f"cannot read the data that {model.name} was trained on: {error.message}", "name its folder with `--data`"
         ) from error
-    return match_labels(dataset, model, EvaluateOptions())
 
 
 def _calibration_batches(model: Model, train: Dataset, track: Track) -> Iterator[NDArray[np.uint8]]:

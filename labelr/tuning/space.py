@@ -4,14 +4,15 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from labelr.config import DEFAULT_CRITERION, DEFAULT_TRIALS, SEARCHABLE, TrainConfig, TuneOptions
+from labelr.config import DEFAULT_CRITERION, DEFAULT_TRIALS, DEPENDENT, SEARCHABLE, TrainConfig, TuneOptions
 from labelr.errors import preview, suggest
-from labelr.fields import ALIASES, SettingError, checked, is_number, kind_of, parsed
+from labelr.fields import ALIASES, SettingError, as_python, checked, is_number, kind_of, parsed
 
 if TYPE_CHECKING:
     import optuna
@@ -80,8 +81,8 @@ class Space:
         """The search space, and the settings that have a single value.
 
         Args:
-            settings: For each setting a text as on the command line (``"0.1,0.2"``, ``"1e-4..1e-2:log"``), a sequence
-                of values, or one value.
+            settings: For each setting a text as on the command line (``"0.1,0.2"``, ``"1e-4..1e-2:log"``), a sequence,
+                a set or an array of values, or one value.
 
         Raises:
             SettingError: If a setting is unknown or cannot be searched, or one of its values is out of range.
@@ -112,6 +113,12 @@ class Space:
 
     def _choices(self) -> dict[str, tuple[Any, ...]]:
         return {name: values.choices for name, values in self.dimensions.items() if isinstance(values, Values)}
+
+    def combinations(self, names: Collection[str]) -> Iterator[Point]:
+        """Each combination of the values of some settings, those that are searched; a range has its lower bound."""
+        bounds = {name: (values.low,) for name, values in self.dimensions.items() if isinstance(values, Range)}
+        choices = {name: values for name, values in {**self._choices(), **bounds}.items() if name in names}
+        return (dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
     def grid(self, seed: int) -> Iterator[Point]:
         """All points in a random order, so that the first ones cover every value.
@@ -154,7 +161,7 @@ class Plan:
 
     Attributes:
         data: The data folders; none for synthetic images.
-        config: The settings of all trials.
+        config: The settings of all trials; of a searched one, its first value.
         space: The searched settings.
         options: How they are searched.
         deadline: The time at which trials stop, in seconds since 1970; None for never.
@@ -187,9 +194,10 @@ class Plan:
                 arguments = (*TrainConfig.ARGUMENTS, "space", "study", "storage")
                 known = (*TrainConfig.names(), *TuneOptions.names(), *arguments)
                 raise SettingError(f"unknown setting {key!r}", suggest(key, known, ALIASES))
-        base = TrainConfig.of(config, **named, **single)
+        base = TrainConfig.of(config, **named, **single, **next(searched.combinations(SEARCHABLE)))
         options = TuneOptions.of({"metric": base.select or DEFAULT_CRITERION, **how})
         _check(base, searched, options)
+        _check_combinations(base, searched)
         deadline = time.time() + 60 * options.time if options.time else None
         if base.select or base.patience or "patience" in searched.dimensions:
             base = TrainConfig.of(base, select=options.metric)
@@ -249,6 +257,16 @@ def _check(config: TrainConfig, space: Space, options: TuneOptions) -> None:
         )
 
 
+def _check_combinations(config: TrainConfig, space: Space) -> None:
+    """Raises SettingError where settings that depend on each other do not fit in some of the trials."""
+    for point in space.combinations(DEPENDENT):
+        try:
+            dataclasses.replace(config, **point)
+        except SettingError as error:
+            chosen = ", ".join(f"{name} {format_value(value)}" for name, value in point.items())
+            raise SettingError(f"with {chosen}: {error.message}", error.hint) from error
+
+
 def _check_searchable(name: str, key: str) -> None:
     if name not in _FIELDS:
         raise SettingError(f"unknown setting {key!r}", suggest(key, SEARCHABLE, ALIASES))
@@ -258,13 +276,16 @@ def _check_searchable(name: str, key: str) -> None:
 
 
 def _dimension(name: str, given: Any) -> Dimension:
-    field = _FIELDS[name]
+    field, given = _FIELDS[name], as_python(given)
     if isinstance(given, str):
         if ".." in given:
             return _range(name, given)
-        values: Iterable[Any] = [parsed(field, text.strip()) for text in given.split(",")]
+        values: list[Any] = [parsed(field, text.strip()) for text in given.split(",")]
     else:
-        values = [checked(field, value) for value in (given if isinstance(given, Sequence) else [given])]
+        several = isinstance(given, Iterable) and not isinstance(given, (Mapping, bytes))
+        values = [checked(field, value) for value in (given if several else [given])]
+    if isinstance(given, Set):
+        values.sort(key=lambda value: (value is not None, value))  # texts have another order in each process
     if kind_of(field) is float:
         values = [float(value) if isinstance(value, int) else value for value in values]
     choices = tuple(values)
@@ -279,14 +300,20 @@ def _dimension(name: str, given: Any) -> Dimension:
 def _range(name: str, text: str) -> Range:
     field = _FIELDS[name]
     numbers, _, scale = text.partition(":")
-    low, _, high = numbers.partition("..")
+    ends = [end.strip() for end in numbers.split("..")]
     hint = "write LOW..HIGH, or LOW..HIGH:log for numbers above 0 such as a learning rate"
     error = SettingError(f"{name}: {text!r} is not a range of values", hint)
-    if not is_number(field) or scale not in ("", "log"):
+    is_pair = len(ends) == 2 and all(ends) and not any(wrong in numbers for wrong in ("...", ","))
+    if not is_number(field) or scale not in ("", "log") or not is_pair:
         raise error
-    first, last = parsed(field, low.strip()), parsed(field, high.strip())
-    if first is not None and last is not None and first > last:
+    low, high = ends
+    first, last = parsed(field, low), parsed(field, high)
+    if first is None or last is None or (scale and min(first, last) <= 0):
+        raise error
+    if first == last:
+        raise SettingError(
+            f"{name}: the ends of the range {text!r} are equal", f"give one value, `{low}`, or a higher end"
+        )
+    if first > last:
         raise SettingError(f"{name}: {text!r} ends below its start", f"write the lower value first: `{high}..{low}`")
-    if first is None or last is None or first == last or (scale and first <= 0):
-        raise error
     return Range(first, last, log=bool(scale), whole=kind_of(field) is int)

@@ -1,4 +1,9 @@
-"""The results of a search: the trial of each point as read from the study, their ranking and tables, the best one."""
+"""The results of a search: the trial of each point as read from the study, their ranking and tables, the best one.
+
+- Point: one combination of settings, listed or chosen by the sampler; points have numbers.
+- Attempt: one try at a point, a trial of Optuna. If it is interrupted, the point gets another one.
+- Trial: a point and its outcome, as users see it.
+"""
 
 import dataclasses
 import logging

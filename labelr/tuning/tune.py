@@ -76,7 +76,7 @@ def tune(
             images or alone; a DataFrame of labels with ``images``, the folder of its images; image files with
             ``labels``, a list of labels for each, or a 0/1 matrix with ``label_names``; a mapping from image files to
             labels; None for synthetic images.
-        space: The values of each searched setting: a sequence, or a text such as ``"0.2,0.5"`` or
+        space: The values of each searched setting: a sequence, a set or an array, or a text such as ``"0.2,0.5"`` or
             ``"1e-4..1e-2:log"``. Settings with a single value apply to all trials.
         config: The settings of all trials, as a `TrainConfig` or a mapping of its names.
         study: The study's name; None for the name of the data folder.
@@ -182,7 +182,7 @@ def _describe(plan: Plan) -> str:
 def _fill_pixel_cache(plan: Plan, dataset: Dataset, runtime: Runtime, track: Track) -> None:
     """Decodes the images here, with progress, at each size and by each rule that the trials use, if they are listed."""
     choices = {}
-    for name in ("backbone", "image_size", "resize"):
+    for name in ("backbone", "init", "image_size", "resize"):
         dimension = plan.space.dimensions.get(name, Values((getattr(plan.config, name),)))
         choices[name] = dimension.choices if isinstance(dimension, Values) else ()
     for values in product(*choices.values()):

@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from labelr import files, signals
-from labelr.config import TrainConfig
+from labelr.config import DEPENDENT, TrainConfig
 from labelr.data.dataset import Dataset
 from labelr.errors import LabelrError, first_line
 from labelr.model.device import Runtime, explain_device_error, is_device_failure, is_out_of_memory, pick_runtime
@@ -66,8 +66,9 @@ class Worker:
     def __init__(self, plan: Plan, study: Study, data: Dataset, runtime: Runtime) -> None:
         self.name = uuid.uuid4().hex
         self.plan, self.study, self.data, self.runtime = plan, study, data, runtime
-        auto_epochs = resolve_point(plan, {}, runtime, data).epochs if plan.options.prune else None
-        self.study.shared.pruner = make_pruner(plan, auto_epochs)
+        points = plan.space.combinations(DEPENDENT) if plan.options.prune else ()
+        epochs = [resolve_point(plan, {**point, "epochs": None}, runtime, data).epochs or 0 for point in points]
+        self.study.shared.pruner = make_pruner(plan, max(epochs, default=None))
 
     def run(self) -> None:
         """Works until no process has work left, or the time is up.
@@ -194,7 +195,7 @@ def reason_of(error: Exception) -> str:
 def make_pruner(plan: Plan, auto_epochs: int | None) -> BasePruner:
     """Asynchronous successive halving (Li et al. 2020), with rungs by the longest trial; or no pruning.
 
-    `auto_epochs` is the number of epochs of a trial whose settings leave it open.
+    `auto_epochs` is the largest number of epochs of a trial whose settings leave it open.
     """
     if not plan.options.prune:
         return NopPruner()
