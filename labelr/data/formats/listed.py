@@ -10,8 +10,18 @@ from typing import NamedTuple, Self
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import Table, read_table
-from labelr.data.formats.tags import PRESENT, holds_lists, split_tags
-from labelr.data.formats.words import COUNTS, LABEL_COLUMNS, MARKS, NOTHING, PRESENCE, SPECIES_COLUMNS, STATUS, Mark
+from labelr.data.formats.tags import PRESENT, holds_lists, parse_confidence, split_tags
+from labelr.data.formats.words import (
+    COUNTS,
+    LABEL_COLUMNS,
+    MARKS,
+    NOTHING,
+    PRESENCE,
+    SPECIES_COLUMNS,
+    STATUS,
+    STATUS_WORDS,
+    Mark,
+)
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.data.limits import Limits
 from labelr.errors import LabelrError, preview
@@ -24,8 +34,6 @@ FLAGS = frozenset({
 })  # fmt: skip
 """Columns of 0 and 1 that describe a box, not its label."""
 CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}
-STATUS_WORDS = {"present": 1.0, "absent": 0.0}
-"""The words of Darwin Core for whether there is something."""
 ZERO = re.compile(r"\+?0+([.,]0*)?")
 
 
@@ -301,7 +309,7 @@ def _numbers_rows(names: Sequence[str], cells: Sequence[str]) -> bool:
 def _read_column(columns: Columns, column: int) -> Confidences:
     table = columns.table
     cells = table.column(column)
-    values = [_parse_confidence(cell) for cell in cells]
+    values = [parse_confidence(cell) for cell in cells]
     invalid = {
         row: f'{table.location(row, column)}: expected a number from 0 to 1, got "{cells[row]}"'
         for row, value in enumerate(values)
@@ -317,18 +325,6 @@ def _read_column(columns: Columns, column: int) -> Confidences:
     between = sum(0 < value < 1 for value in values)
     note = f"rows with a confidence between 0 and 1, which count as yes from {PRESENT}, else as no: {between:,}"
     return Confidences([column], values, [note] if between else [], invalid)
-
-
-def _parse_confidence(cell: str) -> float:
-    """The value of a cell in ``[0, 1]``; NaN for anything else."""
-    if cell.lower() in STATUS_WORDS:
-        return STATUS_WORDS[cell.lower()]
-    code = MARKS.get(cell.lower())
-    try:
-        value = float(code == Mark.YES) if code in (Mark.YES, Mark.NO) else float(cell.replace(",", ".") or 1)
-    except ValueError:
-        return math.nan
-    return value if 0 <= value <= 1 else math.nan
 
 
 def _merge_rows(

@@ -69,6 +69,8 @@ PRESENCE = frozenset({"occurrencestatus", "presence", "present"})
 """Columns that say whether the label of a row applies."""
 STATUS = "status"
 """A column that does so where its cells are words for that."""
+STATUS_WORDS = {"present": 1.0, "absent": 0.0}
+"""The words of Darwin Core for whether there is something."""
 LABEL_COLUMNS = (
     *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
     "categoryname", "classname", *SPECIES_COLUMNS[len(COMMON_NAMES):], "class", "classes", "attributeids",
