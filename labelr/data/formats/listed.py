@@ -18,6 +18,7 @@ from labelr.data.formats.words import (
     NOTHING,
     PRESENCE,
     SPECIES_COLUMNS,
+    SPLIT_MARKS,
     STATUS,
     STATUS_WORDS,
     Mark,
@@ -29,7 +30,7 @@ from labelr.errors import LabelrError, preview
 LONG = "one row an image and label"
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
-    "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
+    "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded",
     "truncated", "verified",
 })  # fmt: skip
 """Columns of 0 and 1 that describe a box, not its label."""
@@ -201,7 +202,7 @@ def _label_column(columns: Columns) -> int | None:
 def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
-    known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS)}
+    known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS | SPLIT_MARKS)}
     for number in (number for number in columns.free if number not in known):
         cells = {MARKS.get(cell.lower()) for cell in table.column(number)}
         name = table.header[number]

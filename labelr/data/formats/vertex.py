@@ -34,14 +34,14 @@ def fits(source: Source) -> int:
     if not all(row and has_image_suffix(row[0]) for row in rows):
         return 0
     rows = [row[1:] for row in rows]
+    cells = [cell for row in rows for cell in row]
+    if all(cell.lower() in MARKS or _holds_marks(cell) for cell in cells):
+        return 0
     if places := _places_of_labels(rows):
         return 2 * (len(places) == 1)
-    cells = [cell for row in rows for cell in row]
     are_numbers = source.table.delimiter != "," and all(map(str.isdecimal, cells))
-    are_marks = all(cell.lower() in MARKS or _holds_marks(cell) for cell in cells)
     are_lists = all(map(read_vector, cells)) or any(cell.startswith(("[", "{")) for cell in cells)
-    is_table = are_numbers or are_marks or are_lists or _lacks_header(list(map(_without_corners, rows)))
-    return 0 if is_table else 2
+    return 0 if are_numbers or are_lists or _lacks_header(list(map(_without_corners, rows))) else 2
 
 
 def _holds_marks(cell: str) -> bool:
@@ -75,7 +75,7 @@ def _places_of_labels(rows: Sequence[Sequence[str]]) -> list[int]:
 def _is_box(cells: Sequence[str], place: int) -> bool:
     """Whether cells are the corners of a box, and a label in one of `LABEL_PLACES`, which may be a class number."""
     corners = [*cells[:place], *cells[place + 1 :]]
-    if len(corners) != 4 or not cells[place] or not all(map(PIXEL.fullmatch, corners)):
+    if len(cells) != 5 or not cells[place] or not all(map(PIXEL.fullmatch, corners)):
         return False
     left, top, right, bottom = map(float, corners)
     return not PIXEL.fullmatch(cells[place]) or (left < right and top < bottom)

@@ -25,6 +25,11 @@ FOLDER_COLUMNS = frozenset({
 SPLIT_COLUMNS = frozenset({
     "split", "subset", "set", "partition", "mluse", "datasplit", "dataset", "phase", "usage", "fold",
 })  # fmt: skip
+SPLIT_MARKS = SPLIT_COLUMNS | {
+    "foldid", "isdev", "istest", "istesting", "istestimage", "istestset", "istrain", "istraining", "istrainimage",
+    "istrainingimage", "istrainset", "isval", "isvalidation", "kfold",
+}  # fmt: skip
+"""Columns that may say by marks or numbers in which split an image is."""
 COUNTS = frozenset({
     "anzahl", "count", "individualcount", "individuals", "number", "numberofanimals", "numberofindividuals",
     "numberofobjects", "sightingquantity",
@@ -39,6 +44,8 @@ NUMBERS = COUNTS | {
 """Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
 LETTERS = frozenset({"country", "gender", "patientgender", "patientsex", "sex"})
 """Columns of letters that may look like marks, such as F or NO: no labels of yes and no, but their words may be."""
+NO_MARKS = NUMBERS | LETTERS | SPLIT_MARKS
+"""Columns whose cells may look like marks: no labels unless the user names them, or takes their words for labels."""
 NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
 """Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
 NUMBERED_LABEL = re.compile(r"label\d+")
