@@ -14,6 +14,7 @@ from labelr.data.formats.tags import PRESENT, holds_lists, parse_confidence, spl
 from labelr.data.formats.words import (
     COUNTS,
     LABEL_COLUMNS,
+    LABEL_IDS,
     MARKS,
     NOTHING,
     PRESENCE,
@@ -72,7 +73,7 @@ def fits_tags(source: Source) -> int:
     column = _tag_column(columns)
     if columns.has_repeats and not holds_lists(columns.table.column(column)):  # one row for each image and label
         return 0
-    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
+    return 2 if columns.chosen or columns.table.keys[column] in (*LABEL_COLUMNS, *LABEL_IDS) else 1
 
 
 def read_tags(source: Source) -> LabelTable:
@@ -139,7 +140,7 @@ def fits_long(source: Source) -> int:
         return 0
     if holds_lists(columns.table.column(column)):  # a table of tags, in which rows of an image contradict each other
         return 0
-    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
+    return 2 if columns.chosen or columns.table.keys[column] in (*LABEL_COLUMNS, *LABEL_IDS) else 1
 
 
 def read_long(source: Source) -> LabelTable:

@@ -81,6 +81,7 @@ def read_marks(columns: Columns, rows: int | None = None) -> Marks:
     table, options = columns.table, columns.options
     wanted = {*options.only, *options.label_column}
     special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(words.NO_MARKS)
+    special |= {number for number in table.columns_called(words.LABEL_IDS) if _holds_numbers(table, number)}
     candidates = [
         number
         for number, name in enumerate(table.header)
@@ -242,7 +243,8 @@ def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
         others = [n for n in sorted(table.columns_called(words.NO_MARKS)) if table.header[n]]
-        texts = [shlex.quote(table.header[column]) for column in others if table.holds_text(column)]
+        with_texts = [*others, *sorted(table.columns_called(words.TEXTS))]
+        texts = [shlex.quote(table.header[column]) for column in with_texts if table.holds_text(column)]
         numbers = [shlex.quote(table.header[column]) for column in others if not table.holds_text(column)]
         alternative = f", or take the words of a column with `--label-column {texts[0]}`" if texts else ""
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative

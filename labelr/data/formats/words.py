@@ -61,10 +61,13 @@ ANNOTATOR_COLUMNS = frozenset({
 })  # fmt: skip
 """Columns that say who judged an image."""
 TEXTS = frozenset({
-    "annotator", "author", "caption", "changes", "comment", "comments", "completedat", "createdat", "date",
-    "datetime", "description", "group", "identifiedby", "leadtime", "license", "note", "notes", "occurrencestatus",
-    "patientgender", "patientsex", "remark", "remarks", "sex", "source", "time", "timestamp", "title", "updatedat",
-    "url", "user",
+    "alt", "alttext", "anmerkung", "anmerkungen", "annotator", "author", "bemerkung", "bemerkungen", "beschreibung",
+    "caption", "changes", "comentario", "comentarios", "comment", "commentaire", "commentaires", "commenti", "commento",
+    "comments", "completedat", "createdat", "date", "datetime", "description", "group", "hinweis", "hinweise",
+    "identifiedby", "kommentar", "kommentare", "leadtime", "license", "note", "notes", "notiz", "notizen",
+    "observaciones", "occurrencestatus", "opmerking", "opmerkingen", "osservazioni", "patientgender", "patientsex",
+    "prompt", "remark", "remarks", "remarque", "remarques", "sex", "source", "text", "time", "timestamp", "title",
+    "updatedat", "url", "user",
 })  # fmt: skip
 """Columns of text that are not tags, and not labels if they are empty."""
 COMMON_NAMES = ("commonname", "vernacularname", "speciescommonname")
@@ -85,6 +88,8 @@ LABEL_COLUMNS = (
     "target", "targets",
 )  # fmt: skip
 """Names of the columns of labels, the most certain first."""
+LABEL_IDS = ("classid", "labelid")
+"""Names of columns of numbers that are labels where no column holds words or marks."""
 EMPTY = frozenset({"blank", "empty", "leer"})
 """Labels in lower case of images without an animal, which projects with camera traps use on purpose."""
 NOTHING = EMPTY | {
