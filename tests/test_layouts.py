@@ -546,6 +546,17 @@ def test_class_number_of_a_box_in_pixels_is_its_label(tmp_path: Path) -> None:
     assert_table(table, ["a.jpg", "b.jpg"], ["0", "7"], [[0, 1], [1, 0]])
 
 
+def test_class_numbers_of_boxes_in_one_cell_each_are_the_labels(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "train.txt",
+        "a.jpg 10,20,30,40,0 50,20,60,40,2\nb.jpg 1,2,3,4,0 5,6,7,8,0\nc.jpg 1,2,3,4,2 5,6,7,8,2\n",
+    )
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name)
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg", "c.jpg"], ["0", "2"], [[1, 1], [1, 0], [0, 1]])
+
+
 def test_row_without_a_box_among_boxes_is_an_error_or_left_out(tmp_path: Path) -> None:
     rows = "".join(f"{row}.jpg,1,2,3,4,dog\n" for row in range(100))
     data = make_data(tmp_path, f"{rows}a.jpg,1,2,x,4,dog\n", [f"{row}.jpg" for row in range(100)])
@@ -558,8 +569,9 @@ def test_row_without_a_box_among_boxes_is_an_error_or_left_out(tmp_path: Path) -
     [
         "a.jpg,1,0,note0\nb.jpg,0,0,note1\n", "a.jpg,3,0.30\nb.jpg,4,0.20\n", "a.jpg,dog,yes\nb.jpg,cat,no\n",
         "a.jpg,2021,dog\nb.jpg,2022,cat\n", "a.jpg,3,10,20,30,40\nb.jpg,0,50,60,70,80\n", "a.jpg,['dog']\nb.jpg,[]\n",
+        "a.jpg,10,20,30,40\nb.jpg,50,60,70,80\n",
     ],
-    ids=["marks and words", "probabilities", "words and marks", "years", "boxes whose order is open", "lists"],
+    ids=["marks and words", "probabilities", "words and marks", "years", "boxes whose order is open", "lists", "boxes"],
 )  # fmt: skip
 def test_table_that_lacks_its_header_is_said(text: str, tmp_path: Path) -> None:
     assert "has no header: its first row names an image, a.jpg" in error_of(make_data(tmp_path, text)).message

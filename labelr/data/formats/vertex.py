@@ -25,7 +25,7 @@ LABEL_PLACES = (4, 0)
 
 
 def fits(source: Source) -> int:
-    """Confidence that these are rows without a header, or JSON Lines of Vertex AI: 0 or 2."""
+    """Confidence that these are rows without a header, or JSON Lines of Vertex AI: 0, 2, or 3 for boxes in pixels."""
     if source.objects:
         return 2 if all("imageGcsUri" in entry for entry in source.objects) else 0
     if source.table is None:
@@ -38,7 +38,7 @@ def fits(source: Source) -> int:
     if all(cell.lower() in MARKS or _holds_marks(cell) for cell in cells):
         return 0
     if places := _places_of_labels(rows):
-        return 2 * (len(places) == 1)
+        return 3 * (len(places) == 1)
     are_numbers = source.table.delimiter != "," and all(map(str.isdecimal, cells))
     are_lists = all(map(read_vector, cells)) or any(cell.startswith(("[", "{")) for cell in cells)
     return 0 if are_numbers or are_lists or _lacks_header(list(map(_without_corners, rows))) else 2
@@ -51,16 +51,17 @@ def _holds_marks(cell: str) -> bool:
 
 
 def _lacks_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether rows are those of a table: with numbers or marks in a column beside words, or numbers such as 0.3."""
+    """Whether rows are those of a table: numbers or marks in a column beside words, numbers such as 0.3, or boxes."""
     columns = list(zip(*rows, strict=True)) if len(set(map(len, rows))) == 1 else []
     measured = [
         column
         for column in columns
         if all(cell and (cell.lower() in MARKS or NUMBER.fullmatch(cell)) for cell in column)
     ]
-    return bool(measured) and (
-        len(measured) < len(columns) or not all(CLASS_NUMBER.fullmatch(cell) for column in measured for cell in column)
-    )
+    are_words = len(measured) < len(columns)
+    are_classes = all(CLASS_NUMBER.fullmatch(cell) for column in measured for cell in column)
+    are_boxes = len(rows) > 1 and all(_is_box([*cells, "0"], place=4) for cells in rows)
+    return bool(measured) and (are_words or not are_classes or are_boxes)
 
 
 def _places_of_labels(rows: Sequence[Sequence[str]]) -> list[int]:
@@ -68,8 +69,15 @@ def _places_of_labels(rows: Sequence[Sequence[str]]) -> list[int]:
 
     A row of empty cells is an image without objects.
     """
-    filled = [cells for cells in rows if any(cells)]
-    return [place for place in LABEL_PLACES if filled and all(_is_box(cells, place) for cells in filled)]
+    boxes = [box for cells in rows for box in _boxes_in(cells)]
+    return [place for place in LABEL_PLACES if boxes and all(_is_box(box, place) for box in boxes)]
+
+
+def _boxes_in(cells: Sequence[str]) -> list[Sequence[str]]:
+    """What may be the boxes of a row: all its cells, or as in keras-yolo3 each one, such as ``10,20,30,40,0``."""
+    if any("," in cell for cell in cells):
+        return [cell.split(",") for cell in cells if cell]
+    return [cells] * any(cells)
 
 
 def _is_box(cells: Sequence[str], place: int) -> bool:
@@ -124,8 +132,9 @@ def _read_rows(source: Source, place: int | None, invalid: list[str]) -> Iterato
     for number, row in zip(table.numbers, table.rows, strict=True):
         split, (name, *cells) = _without_split(row)
         problem = "" if has_image_suffix(name) else f'expected an image, got "{name}"'
-        if not problem and place is not None and any(cells) and not _is_box(cells, place):
-            problem = f'expected the corners of a box and its label, got "{",".join(cells)}"'
+        boxes = [] if place is None else _boxes_in(cells)
+        if not problem and place is not None and not all(_is_box(box, place) for box in boxes):
+            problem = f'expected the corners of a box and its label, got "{table.delimiter.join(cells)}"'
         if problem:
             invalid.append(f"{source.path}, row {number}: {problem}")
             if not source.options.skip_invalid:
@@ -134,7 +143,7 @@ def _read_rows(source: Source, place: int | None, invalid: list[str]) -> Iterato
             labels = [label for cell in _without_corners(cells) for label in _split(cell, table.delimiter)]
             yield name, labels, split
         else:
-            yield name, cells[place : place + 1], split
+            yield name, [box[place] for box in boxes], split
 
 
 def _without_corners(cells: list[str]) -> list[str]:
