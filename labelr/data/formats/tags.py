@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from labelr.data.formats.words import MARKS, STATUS_WORDS, Mark, column_key
+from labelr.data.formats.words import LABEL_IDS, MARKS, NUMBERS, STATUS_WORDS, Mark, column_key
 from labelr.data.limits import MAX_LITERAL
 from labelr.errors import LabelrError, preview
 
@@ -22,8 +22,12 @@ NAME_KEYS = (
     "label", "name", "tag", "class", "category", "tagname", "classname", "displayname", "description", "title", "value"
 )  # fmt: skip
 """The fields that name the tag of an object, as `column_key` has them."""
+NUMBER_KEYS = ("label", "class", "category", *LABEL_IDS, "categoryid")
+"""The fields that do so by the number of a class."""
 SCORE_KEYS = ("confidence", "conf", "score", "probability", "prob")
 """The fields that say how likely it is, as does a number in `value`."""
+NO_LABELS = NUMBERS | {*SCORE_KEYS, "h", "left", "top", "w", "x", "y"}
+"""The fields of numbers that are no scores of labels, such as those of a box."""
 SEPARATORS = {"|": "`|`", ";": "`;`", ",": "`,`", " ": "spaces", "\n": "lines"}
 PRESENT = 0.5
 """A label applies if it has at least this confidence."""
@@ -153,15 +157,17 @@ def _tags_of_object(fields: Mapping[Any, Any], where: str) -> list[str]:
     """
     known = {column_key(str(key)): value for key, value in fields.items()}
     named = next((known[key] for key in NAME_KEYS if isinstance(known.get(key), str)), None)
+    if named is None:
+        named = next((str(known[key]) for key in NUMBER_KEYS if type(known.get(key)) is int), None)
     if named is not None:
         value = known.get("value")
         scores = [known[key] for key in SCORE_KEYS if known.get(key) is not None]
         scores += [value] * isinstance(value, (int, float))
         return [named.strip()] * (not scores or _score(scores[0], where) >= PRESENT)
     marks = {str(tag).strip(): MARKS.get(str(mark).lower()) for tag, mark in fields.items()}
-    if None not in marks.values():
+    if None not in marks.values() and known.keys().isdisjoint(SCORE_KEYS):
         return [tag for tag, mark in marks.items() if mark == Mark.YES]
-    if all(isinstance(score, (int, float)) for score in fields.values()):
+    if all(isinstance(score, (int, float)) for score in fields.values()) and known.keys().isdisjoint(NO_LABELS):
         return [str(tag).strip() for tag, score in fields.items() if _score(score, where) >= PRESENT]
     raise LabelrError(
         f"{where}: an object with the keys {preview([*fields])} names no label",
