@@ -48,7 +48,10 @@ def split_tags(cells: Sequence[str], separator: str | None, where: str) -> tuple
             f"{where}: {_shorten(boxes)} is a list of numbers, such as boxes, and names no labels",
             "add a column of the labels of each image, and name it with `--label-column NAME`",
         )
-    lists = [None if (value := _parse(cell)) is None else _tags_of(value, where) for cell in cells]
+    try:
+        lists = [None if (value := _parse(cell)) is None else _tags_of(value) for cell in cells]
+    except LabelrError as error:
+        raise LabelrError(f"{where}: {error.message}", error.hint) from error
     for cell, parsed in zip(cells, lists, strict=True):
         if parsed is None and BROKEN.match(cell):
             raise LabelrError(f"{where}: {_shorten(cell)} cannot be parsed as JSON", "correct or complete the cell")
@@ -141,19 +144,26 @@ def _parse(cell: str) -> Any:
     return None
 
 
-def _tags_of(value: Any, where: str) -> list[str]:
+def _tags_of(value: Any) -> list[str]:
     """The tags of a list of words, lists or objects, of an object, or of a word; a LabelrError for other objects."""
     if isinstance(value, dict):
-        return _tags_of_object(value, where)
+        tags = _tags_of_object(value)
+        if tags is None:
+            what = f"an object with the keys {preview([*value])} names no label"
+            raise LabelrError(what, "name the label of each object in a field `label`")
+        return tags
     if not isinstance(value, (list, tuple, set)):
         return [str(value).strip()]
-    return sorted({tag for item in value for tag in _tags_of(item, where)} - {""})
+    return sorted({tag for item in value for tag in _tags_of(item)} - {""})
 
 
-def _tags_of_object(fields: Mapping[Any, Any], where: str) -> list[str]:
+def _tags_of_object(fields: Mapping[Any, Any]) -> list[str] | None:
     """The tag that an object such as ``{"label": "dog"}`` names, unless it is unlikely, or those it marks or scores.
 
-    In ``{"dog": 1, "cat": 0}`` and ``{"dog": 0.9, "cat": 0.1}`` this is ``dog``.
+    In ``{"dog": 1, "cat": 0}`` and ``{"dog": 0.9, "cat": 0.1}`` this is ``dog``. None for any other object.
+
+    Raises:
+        LabelrError: If a score is not in ``[0, 1]``.
     """
     known = {column_key(str(key)): value for key, value in fields.items()}
     named = next((known[key] for key in NAME_KEYS if isinstance(known.get(key), str)), None)
@@ -163,23 +173,20 @@ def _tags_of_object(fields: Mapping[Any, Any], where: str) -> list[str]:
         value = known.get("value")
         scores = [known[key] for key in SCORE_KEYS if known.get(key) is not None]
         scores += [value] * isinstance(value, (int, float))
-        return [named.strip()] * (not scores or _score(scores[0], where) >= PRESENT)
+        return [named.strip()] * (not scores or _score(scores[0]) >= PRESENT)
     marks = {str(tag).strip(): MARKS.get(str(mark).lower()) for tag, mark in fields.items()}
     if None not in marks.values() and known.keys().isdisjoint(SCORE_KEYS):
         return [tag for tag, mark in marks.items() if mark == Mark.YES]
     if all(isinstance(score, (int, float)) for score in fields.values()) and known.keys().isdisjoint(NO_LABELS):
-        return [str(tag).strip() for tag, score in fields.items() if _score(score, where) >= PRESENT]
-    raise LabelrError(
-        f"{where}: an object with the keys {preview([*fields])} names no label",
-        "name the label of each object in a field `label`",
-    )
+        return [str(tag).strip() for tag, score in fields.items() if _score(score) >= PRESENT]
+    return None
 
 
-def _score(value: Any, where: str) -> float:
+def _score(value: Any) -> float:
     """The score of a tag in ``[0, 1]``; a LabelrError for anything else, such as a percentage."""
     score = parse_confidence(str(value))
     if math.isnan(score):
-        raise LabelrError(f"{where}: expected a score from 0 to 1, got {value!r}", "divide percentages by 100")
+        raise LabelrError(f"expected a score from 0 to 1, got {value!r}", "divide percentages by 100")
     return score
 
 
