@@ -518,3 +518,63 @@ def test_space_behind_every_file_name_does_not_divide_the_cells(
         assert read_table(data, label_column=["dog"]).labels == ("fox", "wolf")
     else:
         assert_table(read_table(data), names, ["dog", "cat"], [[1.0, 0.0]] * 4 + [[0.0, 1.0]] * 4)
+
+
+SEVERSTAL = "ImageId,ClassId,EncodedPixels\na.jpg,3,100 1 200 3\na.jpg,1,300 4\nb.jpg,3,400 2 500 1\n"
+
+
+def test_class_ids_beside_masks_are_labels(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, SEVERSTAL))
+    assert_table(table, ["a.jpg", "b.jpg"], ["1", "3"], [[1, 1], [0, 1]])
+    assert table.findings.notes == ("columns that hold no labels, ignored: EncodedPixels",)
+
+
+@pytest.mark.parametrize("name", ["class_id", "labelId", "ClassID"])
+def test_class_ids_are_labels_where_nothing_else_is(name: str, tmp_path: Path) -> None:
+    text = f"filename,{name}\na.jpg,1\nb.jpg,4\nc.jpg,0\n"
+    data = make_data(tmp_path, text, images=["a.jpg", "b.jpg", "c.jpg"])
+    assert_table(read_table(data), ["a.jpg", "b.jpg", "c.jpg"], ["0", "1", "4"], [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("filename,label,class_id\na.jpg,dog,1\nb.jpg,cat,4\n", ("cat", "dog")),
+        ("filename,animal,class_id\na.jpg,dog,1\nb.jpg,cat,4\n", ("cat", "dog")),
+        ("filename,dog,class_id\na.jpg,1,1\nb.jpg,0,4\n", ("dog",)),
+    ],
+)
+def test_class_ids_beside_labels_are_none(text: str, labels: tuple[str, ...], tmp_path: Path) -> None:
+    assert labels_of(tmp_path, text) == labels
+
+
+@pytest.mark.parametrize("name", ["EncodedPixels", "label", "mask"])
+@pytest.mark.parametrize(
+    "cells", [("100 1 200 3", "7 2 9 1"), ("2501 40", ""), ("557374 2 1015 8", ""), ("1 5 9 2", "nan")]
+)
+def test_runs_of_pixels_are_no_tags_unless_their_column_is_named(
+    name: str, cells: tuple[str, str], tmp_path: Path
+) -> None:
+    data = make_data(tmp_path, f"ImageId,{name}\na.jpg,{cells[0]}\nb.jpg,{cells[1]}\n")
+    assert "has no label columns" in error_of(data).message
+    assert cells[0].split()[0] in read_table(data, label_column=[name], tag_separator=" ").labels
+
+
+@pytest.mark.parametrize(
+    "cells", [("1 2 5 7", "3 4"), ("5 2", "9 1"), ("16 0 7 1", "2 4"), ("5 2 9 1", "3 4 6"), ("1003 1200", "7 9")]
+)
+def test_lists_of_class_numbers_are_no_runs_of_pixels(cells: tuple[str, str], tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"ImageId,found\na.jpg,{cells[0]}\nb.jpg,{cells[1]}\n")
+    assert set(read_table(data).labels) == {*" ".join(cells).split()}
+
+
+@pytest.mark.parametrize("name", ["text", "prompt", "caption", "alt", "Kommentar"])
+def test_free_text_is_no_label_unless_it_is_named(name: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"file_name,{name}\na.jpg,dog\nb.jpg,cat\n")
+    assert f"take the words of a column with `--label-column {name}`" in error_of(data).hint
+    assert read_table(data, label_column=[name]).labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["Bemerkungen", "Kommentar", "Notizen", "remarques", "commentaire", "Observaciones"])
+def test_empty_column_of_remarks_is_no_label(name: str, tmp_path: Path) -> None:
+    assert labels_of(tmp_path, f"filename;dog;{name}\na.jpg;x;\nb.jpg;;\n") == ("dog",)

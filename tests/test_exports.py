@@ -364,7 +364,7 @@ def check_tagged(folder: Path, rows: Mapping[str, str], corrected: Mapping[str, 
     [
         ("roboflow/masks", "train/a.jpg", "has no column of file names: Pixel Value", "`--image-column NAME`"),
         ("tools/via-regions", "images/Set1/5760_3.jpg", "labels may be in any of", "`--label-column"),
-        ("hugging-face/caption", "train/0001.png", "may be one label, or several", '`--tag-separator "|"` for'),
+        ("hugging-face/caption", "train/0001.png", "has no label columns", "a column with `--label-column text`"),
         ("sidecar/caption", "img1.jpg", 'field" may be one label, or several', '`--tag-separator "|"` for'),
         ("tables/google-sheets", "img1.jpg", "fits 2 layouts; its first lines:", "with `--layout`: `wide` ("),
         ("ultralytics/no-names", "images/train/a.jpg", "does not name its labels", "write `names: [cat, dog]`"),

@@ -55,6 +55,11 @@ def test_xmp_files_may_end_in_upper_case(tmp_path: Path) -> None:
     assert_table(upper, ["a.jpg", "b.jpg"], lower.labels, lower.targets.tolist())
 
 
+def test_images_without_keywords_are_said_only_where_there_are_some(tmp_path: Path) -> None:
+    make_album(tmp_path, {"a.jpg.xmp": DIGIKAM, "b.jpg.xmp": DARKTABLE})
+    assert not any("without keywords" in note for note in read_table(tmp_path).findings.notes)
+
+
 def test_lowest_level_alone_is_a_label_on_request(tmp_path: Path) -> None:
     make_album(tmp_path, {"a.jpg.xmp": DIGIKAM, "b.jpg.xmp": DARKTABLE})
     assert_table(read_table(tmp_path, leaf_only=True), ["a.jpg", "b.jpg"], ["Beach", "Oslo"], [[1, 1], [0, 1]])

@@ -640,6 +640,72 @@ def test_numbers_may_be_labels(tmp_path: Path) -> None:
     assert_table(table, ["a.jpg", "b.jpg"], ["0", "1", "cat"], [[1, 1, 1], [1, 0, 0]])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.jpg,10,20,30,40,dog\na.jpg,1,2,3,4,cat\nb.jpg,,,,,\n",
+        "a.jpg,dog,10,20,30,40\na.jpg,cat,1,2,3,4\nb.jpg,,,,,\n",
+        "train,a.jpg,1.5,2,3,4,dog\ntrain,a.jpg,1,2,3,4,cat\ntrain,b.jpg,,,,,\n",
+    ],
+    ids=["label last", "label first", "split"],
+)  # fmt: skip
+def test_label_of_a_box_in_pixels_is_the_label(text: str, tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, text))
+    assert_table(table, ["a.jpg", "b.jpg"], ["cat", "dog"], [[1, 1], [0, 0]])
+    assert table.findings.notes == ("images without an object, to which no label applies: 1",)
+
+
+def test_class_number_of_a_box_in_pixels_is_its_label(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "a.jpg,10,20,30,40,7\nb.jpg,50,20,60,40,0\n"))
+    assert_table(table, ["a.jpg", "b.jpg"], ["0", "7"], [[0, 1], [1, 0]])
+
+
+def test_class_numbers_of_boxes_in_one_cell_each_are_the_labels(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "train.txt",
+        "a.jpg 10,20,30,40,0 50,20,60,40,2\nb.jpg 1,2,3,4,0 5,6,7,8,0\nc.jpg 1,2,3,4,2 5,6,7,8,2\n",
+    )
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name)
+    assert_table(read_table(tmp_path), ["a.jpg", "b.jpg", "c.jpg"], ["0", "2"], [[1, 1], [1, 0], [0, 1]])
+
+
+def test_row_without_a_box_among_boxes_is_an_error_or_left_out(tmp_path: Path) -> None:
+    rows = "".join(f"{row}.jpg,1,2,3,4,dog\n" for row in range(100))
+    data = make_data(tmp_path, f"{rows}a.jpg,1,2,x,4,dog\n", [f"{row}.jpg" for row in range(100)])
+    assert error_of(data).message.endswith('row 101: expected the corners of a box and its label, got "1,2,x,4,dog"')
+    assert read_table(data, skip_invalid=True).labels == ("dog",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.jpg,1,0,note0\nb.jpg,0,0,note1\n", "a.jpg,3,0.30\nb.jpg,4,0.20\n", "a.jpg,dog,yes\nb.jpg,cat,no\n",
+        "a.jpg,2021,dog\nb.jpg,2022,cat\n", "a.jpg,3,10,20,30,40\nb.jpg,0,50,60,70,80\n", "a.jpg,['dog']\nb.jpg,[]\n",
+        "a.jpg,10,20,30,40\nb.jpg,50,60,70,80\n",
+    ],
+    ids=["marks and words", "probabilities", "words and marks", "years", "boxes whose order is open", "lists", "boxes"],
+)  # fmt: skip
+def test_table_that_lacks_its_header_is_said(text: str, tmp_path: Path) -> None:
+    assert "has no header: its first row names an image, a.jpg" in error_of(make_data(tmp_path, text)).message
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("a.jpg 3,5\nb.jpg 1\nc.jpg 2,5\n", ["1", "2", "3", "5"]),
+        ("a.jpg dog,cat\nb.jpg dog\nc.jpg cow\n", ["cat", "cow", "dog"]),
+        ("a.jpg\tdog,cat\nb.jpg\tdog\nc.jpg\tpug, small\n", ["cat", "dog", "pug, small"]),
+    ],
+)
+def test_commas_in_a_list_separate_labels(text: str, labels: list[str], tmp_path: Path) -> None:
+    put(tmp_path, "train.txt", text)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name)
+    assert read_table(tmp_path).labels == tuple(labels)
+
+
 # --- COCO ------------------------------------------------------------------------------------------------------------
 
 

@@ -149,11 +149,46 @@ def test_boxes_are_no_labels(cell: str, tmp_path: Path) -> None:
     [
         ("{'dog': 1, 'cat': -1}", {"dog"}), ("{'dog': 'yes', 'cat': 'no'}", {"dog"}), ("{'dog': True}", {"dog"}),
         ("[{'label': 'dog', 'score': 0.9}, {'label': 'cat', 'score': 0.02}]", {"dog"}),
+        ("[{'label': 'dog', 'score': '0.9'}, {'label': 'cat', 'score': '0.02'}]", {"dog"}),
+        ("[{'tagId': 'q', 'tagName': 'dog', 'probability': 0.9}, {'tagId': 'r', 'tagName': 'cat', 'probability': 0.1}]",
+         {"dog"}),
+        ("[{'Name': 'dog', 'Confidence': 0.98}, {'Name': 'cat', 'Confidence': 0.1, 'Parents': []}]", {"dog"}),
+        ("[{'mid': '/m/1', 'description': 'dog', 'score': 0.9}, {'mid': '/m/2', 'description': 'cat', 'score': 0}]",
+         {"dog"}),
+        ("[{'id': 'ai_1', 'name': 'dog', 'value': 0.98}, {'id': 'ai_2', 'name': 'cat', 'value': 0.1}]", {"dog"}),
+        ("[{'title': 'dog'}, {'class_name': 'cat'}, {'displayName': 'cow', 'score': null}]", {"cat", "cow", "dog"}),
+        ("[{'label': 1, 'score': 0.9}, {'class_id': 2, 'score': 1}, {'label': 3, 'score': 0}]", {"1", "2"}),
+        ("{'name': 'dog', 'value': 'big'}", {"dog"}), ("{'value': 'dog'}", {"dog"}),
+        ("{'title': 1, 'text': 0}", {"title"}), ("{'title': 0.9, 'name': 0.1}", {"title"}),
+        ("{'dog': 0.9, 'cat': 0.1}", {"dog"}), ("{'dog': 1, 'cat': 0.5, 'cow': 0}", {"cat", "dog"}),
+        ("{'label': 'dog'}, {'label': 'cat', 'crowd': null}", {"cat", "dog"}),
+        ("{'label': 'dog'}; {'label': 'cat'}", {"cat", "dog"}),
     ],
 )  # fmt: skip
 def test_objects_in_a_cell_are_read_by_their_marks_and_scores(cell: str, tags: set[str], tmp_path: Path) -> None:
+    cell = cell.replace("'", '""') if "null" in cell else cell
     table = read_table(make_data(tmp_path, f'filename,tags\na.jpg,"{cell}"\nb.jpg,"[]"\n'))
     assert {label for label, mark in zip(table.labels, table.targets[0], strict=True) if mark == 1} == tags
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("[{'tagId': 'q', 'region': 3}]", "an object with the keys tagId, region names no label"),
+        ("{'dog': 'maybe', 'cat': 'no'}", "an object with the keys dog, cat names no label"),
+        ("[{'Name': 'dog', 'Confidence': 98.2}]", "expected a score from 0 to 1, got 98.2"),
+        ("{'x': 0.1, 'y': 0.2, 'w': 0.5, 'h': 0.6}", "an object with the keys x, y, w, and 1 more names no label"),
+        ("[{'region': 1, 'score': 1}]", "an object with the keys region, score names no label"),
+        ("{'dog': 98, 'cat': 2}", "expected a score from 0 to 1, got 98"),
+        ("[{'label': 'dog', 'score': 'high'}]", "expected a score from 0 to 1, got 'high'"),
+        ("[{'label': 'dog', 'bbox': [1, 2", "[{'label': 'dog', 'bbox': [1, 2 cannot be parsed as JSON"),
+        ("['dog', 'ca", "['dog', 'ca cannot be parsed as JSON"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tags", "found"])
+def test_object_that_names_no_label_is_an_error(name: str, cell: str, message: str, tmp_path: Path) -> None:
+    error = error_of(make_data(tmp_path, f'filename,{name}\na.jpg,"{cell}"\nb.jpg,"[]"\n'))
+    assert error.message.endswith(f'labels.csv, column "{name}": {message}')
 
 
 def test_words_between_separators_among_lists_are_split(tmp_path: Path) -> None:

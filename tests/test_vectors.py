@@ -1,9 +1,10 @@
 """Cells that hold a number for each label."""
 
+import time
 from pathlib import Path
 
 import pytest
-from conftest import assert_table, error_of, make_data, put, read_table
+from conftest import assert_table, cpu_limit, error_of, make_data, put, read_table
 
 from labelr.data.formats.arrange import read_vector, vector_size
 
@@ -46,13 +47,33 @@ def test_wrong_vector_far_below_is_found(tmp_path: Path) -> None:
     assert 'row 252, column "labels"' in error_of(data).message
 
 
+def test_long_vectors_are_read_soon(tmp_path: Path) -> None:
+    data = make_data(
+        tmp_path, "filename,labels\n" + "".join(f"{row}.jpg,{'1 0 ' * 40}\n" for row in range(600)), ["0.jpg"]
+    )
+    start = time.process_time()
+    read_table(data, skip_missing=True)
+    assert time.process_time() - start < cpu_limit(3)  # seconds, in place of 12
+
+
+def test_class_numbers_between_spaces_are_tags_though_some_are_0_and_1(tmp_path: Path) -> None:
+    table = read_table(make_data(tmp_path, "Id,Target\na,0 25\nb,0 1\nc,2\n", ["a.png", "b.png", "c.png"]))
+    assert_table(table, ["a.png", "b.png", "c.png"], ["0", "1", "2", "25"], [[1, 0, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0]])
+
+
 def test_missing_vector_is_unknown(tmp_path: Path) -> None:
     table = read_table(make_vectors(tmp_path, ["[1, 0]", "", "nan", "[0, 1]"]))
     assert_table(table, ["a.jpg", "d.jpg"], ["labels_1", "labels_2"], [[1, 0], [0, 1]])
     assert table.findings.unlabelled == ("b.jpg", "c.jpg")
 
 
-@pytest.mark.parametrize("cells", [["[3, 17]", "[2, 5]"], ["[4]", "[4, 9]"], ["1,0", "0,0"], ["dog, cat", "cat"]])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["[3, 17]", "[2, 5]"], ["[4]", "[4, 9]"], ["1,0", "0,0"], ["dog, cat", "cat"], ["0 25", "0 1", "2"],
+        ["0 25", "0 1", "1 0", "16 0"],
+    ],
+)  # fmt: skip
 def test_lists_of_numbers_or_words_are_no_vectors(cells: list[str]) -> None:
     assert vector_size(cells) == 0
 

@@ -464,3 +464,74 @@ def test_line_may_be_in_quotes_as_a_whole(header: str, end: str, tmp_path: Path)
     table = read_table(make_data(tmp_path, text, ["a.jpg", "b.jpg", "c,d.jpg"]))
     assert_table(table, ["a.jpg", "b.jpg", "c,d.jpg"], ["dog", "cat, big"], [[1, 0], [NAN, 1], [0, 1]])
     assert table.layout == "one column a label, comma-separated, each line in quotes"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "is_train", "istrain", "is_test", "is_val", "is_training", "is_training_image", "kfold", "fold", "split",
+        "dataset", "Set",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False")])
+def test_column_of_splits_is_no_label_unless_it_is_named(name: str, yes: str, no: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path, f"filename,dog,{name}\na.jpg,1,{no}\nb.jpg,0,{yes}\n")
+    table = read_table(data)
+    assert_table(table, ["a.jpg", "b.jpg"], ["dog"], [[1], [0]])
+    assert table.findings.notes == (f"columns that hold no labels, ignored: {name}",)
+    for option in ("only", "label_column"):
+        assert_table(read_table(data, **{option: [name]}), ["a.jpg", "b.jpg"], [name], [[0], [1]])
+
+
+def test_marks_of_splits_beside_tags_are_no_labels(tmp_path: Path) -> None:
+    once = make_data(tmp_path / "once", "filename,tags,is_train\na.jpg,dog,1\nb.jpg,cat,0\n")
+    assert read_table(once).labels == ("cat", "dog")
+    several = make_data(tmp_path / "several", "filename,label,is_train\na.jpg,dog,1\na.jpg,cat,1\nb.jpg,cat,0\n")
+    assert read_table(several).labels == ("cat", "dog")
+
+
+def make_marks(folder: Path, header: str, rows: list[str]) -> Path:
+    names = [f"{number}.jpg" for number in range(len(rows))]
+    lines = "".join(f"{name},{row}\n" for name, row in zip(names, rows, strict=True))
+    return make_data(folder, f"filename,{header}\n{lines}", names)
+
+
+DERIVED = "; leave out what is no label of its own with `--exclude NAME`"
+
+
+def test_label_that_applies_wherever_another_does_is_said(tmp_path: Path) -> None:
+    data = make_marks(tmp_path, "dog,cat,any", ["1,0,1", "0,1,1", "1,1,1", "0,0,0", ",1,0"] * 3)
+    table = read_table(data)
+    assert table.labels == ("dog", "cat", "any")
+    assert f"labels that apply wherever any other one does: any{DERIVED}" in table.findings.notes
+
+
+def test_labels_that_are_the_opposite_of_each_other_are_said(tmp_path: Path) -> None:
+    data = make_marks(tmp_path, "dog,sick,cat,healthy", ["1,0,0,1", "0,1,1,0", "1,1,0,0", "0,0,0,1"] * 3)
+    table = read_table(data)
+    assert table.labels == ("dog", "sick", "cat", "healthy")
+    assert table.findings.notes == (f"labels that are the opposite of each other: sick and healthy{DERIVED}",)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("dog,cat", ["1,0", "0,1"] * 6),
+        ("dog,cat,any", ["1,0,1", "0,1,1", "1,1,1", "0,0,0"]),
+        ("dog,cat,cow", ["1,0,0", "0,1,0", "0,0,1"] * 4),
+        ("dog,cat,cow", ["1,1,1", "1,0,1", "0,1,1"] * 4),
+    ],
+    ids=["two labels", "few rows", "one label each", "a label everywhere"],
+)
+def test_labels_that_may_be_by_chance_what_others_say_need_no_note(
+    header: str, rows: list[str], tmp_path: Path
+) -> None:
+    assert read_table(make_marks(tmp_path, header, rows)).findings.notes == ()
+
+
+@pytest.mark.parametrize("column", ["level", "diagnosis class"])
+def test_class_numbers_in_the_only_column_lead_to_the_options_that_read_them(column: str, tmp_path: Path) -> None:
+    data = make_marks(tmp_path, column, [*"00100", "2", "4", "", "NA"])
+    quoted = f"'{column}'" if " " in column else column
+    assert f"use `--label-column {quoted} --layout tags`" in error_of(data).hint
+    assert read_table(data, label_column=[column], layout="tags").labels[:4] == ("0", "1", "2", "4")

@@ -198,17 +198,19 @@ def read_vector(cell: str) -> list[str]:
 def vector_size(cells: Sequence[str], *, strict: bool = False) -> int:
     """The number of labels if most cells that are not empty are vectors of one size, of 0, 1 or probabilities; else 0.
 
-    Lists of class numbers, such as ``[3, 17]``, are no vectors. With `strict`, all numbers are 0, 1 or -1.
+    Lists of class numbers, such as ``[3, 17]``, are no vectors, also where some of them hold 0 and 1 alone. With
+    `strict`, all numbers are 0, 1 or -1.
     """
-    filled = [cell for cell in cells if cell]
-    vectors = [vector for cell in filled if (vector := read_vector(cell))]
-    sizes = Counter(map(len, vectors)).most_common(1)
-    if not sizes or 2 * sizes[0][1] < len(filled) or all(map(_is_decimal_comma, filled)):
+    filled = [cell for cell in cells if MARKS.get(cell.lower()) not in _NOTHING]
+    sizes = Counter(len(vector) for cell in filled if (vector := read_vector(cell))).most_common(1)
+    if not sizes or all(map(_is_decimal_comma, filled)):
         return 0
-    values = [MARK.get(n.lower(), n) for vector in vectors if len(vector) == sizes[0][0] for n in vector]
-    if strict:
-        return sizes[0][0] * all(float(value) in (0, 1, -1) for value in values)
-    return sizes[0][0] * (2 * sum(-1 <= float(value) <= 1 for value in values) > len(values))
+    rows = [[float(MARK.get(value.lower(), value)) for value in read_vector(cell)] for cell in filled]
+    rows = [row for row in rows if len(row) == sizes[0][0]]
+    if strict and not all(value in (0, 1, -1) for row in rows for value in row):
+        return 0
+    fitting = sum(all(-1 <= value <= 1 for value in row) for row in rows)
+    return sizes[0][0] * (2 * fitting > len(filled))
 
 
 def _is_decimal_comma(cell: str) -> bool:
@@ -222,10 +224,10 @@ def _divide(table: Table, number: int, size: int) -> Table:
     labels = [f"{name}_{position}" for position in range(1, size + 1)]
     header, rows, numbers, invalid = table.header, [], [table.numbers[0]], dict(table.invalid)
     for row, cells in enumerate(table.body):
-        values = [MARK.get(value.lower(), value) for value in read_vector(cells[number])]
-        if table.marks.get(cells[number].lower()) in _NOTHING:
-            values = [""] * size
-        if len(values) == size and all(value.lower() in marks_among([values]) for value in values):
+        is_nothing = table.marks.get(cells[number].lower()) in _NOTHING
+        values = [MARK.get(value.lower(), value.lower()) for value in read_vector(cells[number])]
+        if is_nothing or (len(values) == size and all(map(NUMBER_MARK.fullmatch, values))):
+            values = [""] * size if is_nothing else values
             rows.append([*cells[:number], *values, *cells[number + 1 :]])
             numbers.append(table.numbers[row + 1])
         else:

@@ -1,5 +1,6 @@
 """What the columns of a table hold: file names, groups, splits, annotators, labels; and which rows are invalid."""
 
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from labelr.config import ReadOptions
 from labelr.data.formats import words
 from labelr.data.formats.arrange import arrange
 from labelr.data.formats.table import PROBE_ROWS, Table
-from labelr.data.formats.words import column_key
+from labelr.data.formats.words import MARKS, column_key
 from labelr.data.label_table import SPLIT_NAMES, LabelTable, Targets, is_from_python, normalize_name
 from labelr.data.match_images import plain_path
 from labelr.data.walk import has_image_suffix
@@ -18,6 +19,9 @@ from labelr.errors import LabelrError, pluralize, preview, suggest
 
 MOST = 0.8
 """A column whose filled cells name images in at least this share holds the file names, if no other one is likelier."""
+RUNS = re.compile(r"\d{1,15} \d{1,15}( \d{1,15} \d{1,15})*", re.ASCII)
+MAX_CLASS, MAX_ID = 1_000, 10_000
+"""Greater numbers are hardly those of classes, and rarely ids of labels."""
 
 
 @dataclass(frozen=True)
@@ -138,18 +142,36 @@ class Columns:
     def label_columns(self) -> list[int]:
         """The columns that may hold labels as text: those that the user names, or called in `LABEL_COLUMNS`, or others.
 
-        A column of common names is preferred to the scientific ones beside it; columns of metadata are left out.
+        A column of common names is preferred to the scientific ones beside it; columns of metadata and of runs of
+        pixels are left out. Numbers of classes are labels if nothing else is.
         """
         if self.chosen:
             return list(self.chosen)
-        keys = self.table.keys
-        named = [number for name in words.LABEL_COLUMNS for number in self.free if keys[number] == name]
+        keys, free = self.table.keys, [number for number in self.free if not self._holds_runs(number)]
+        named = [number for name in words.LABEL_COLUMNS for number in free if keys[number] == name]
         if named:
             return named[:1] if keys[named[0]] in words.COMMON_NAMES else named
         metadata = self.metadata(words.NUMBERS | words.TEXTS | words.ANNOTATOR_COLUMNS)
-        texts = [number for number in self.free if number not in metadata and self.table.holds_text(number)]
+        texts = [number for number in free if number not in metadata and self.table.holds_text(number)]
         letters = self.table.columns_called(words.LETTERS)
-        return [number for number in texts if number not in letters] or texts
+        ids = [number for name in words.LABEL_IDS for number in free if keys[number] == name]
+        has_marks = any(self.table.holds_marks(number) for number in free if number not in {*ids, *metadata})
+        return [number for number in texts if number not in letters] or texts or ([] if has_marks else ids)
+
+    def _holds_runs(self, number: int) -> bool:
+        """Whether a column holds runs of pixels, as run-length encodings of masks such as ``100 1 200 3`` are.
+
+        The cells are pairs of a start and a length, each run behind the one before, or numbers too large for classes.
+        Class numbers may be so by chance: then they are sorted, or there are two in each cell.
+        """
+        cells = [cell for cell in self.table.column(number, PROBE_ROWS) if cell.lower() not in MARKS]
+        if not cells or not all(map(RUNS.fullmatch, cells)):
+            return False
+        numbers = [list(map(int, cell.split())) for cell in cells]
+        largest = max(map(max, numbers))
+        has_several = any(len(values) > 2 for values in numbers) or largest > MAX_CLASS
+        are_runs = largest > MAX_ID or (has_several and all(map(_are_runs, numbers)))
+        return are_runs and any(values != sorted(values) for values in numbers)
 
     def label_table(
         self, layout: str, labels: Sequence[str], targets: Targets, notes: Iterable[str], invalid: Mapping[int, str]
@@ -266,6 +288,13 @@ def _column_named(table: Table, name: str, option: str) -> int:
         hint = suggest(name, table.header) or f"name one of its columns with `{option}`"
         raise LabelrError(f"{table.path} has no column {name!r}", hint)
     return table.header.index(name)
+
+
+def _are_runs(numbers: Sequence[int]) -> bool:
+    """Whether numbers are pairs of a start and a length that do not overlap, in their order."""
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    ends = [0, *(start + length for start, length in pairs)]
+    return all(length > 0 and start >= end for (start, length), end in zip(pairs, ends, strict=False))
 
 
 def _first_rows(table: Table, names: Sequence[str]) -> list[int]:

@@ -106,6 +106,7 @@ def _notes(photos: Sequence[_Photo], source: Source) -> list[str]:
     deep = sum(any(len(path) > 1 for path in photo.keywords) for photo in photos)
     empty = [photo.name for photo in photos if not (photo.keywords or photo.is_unconfirmed)]
     tagged = sum(photo.tagged is not None for photo in photos)
+    without = len(source.image_files) - len(photos)
     unreviewed = sum(photo.is_unconfirmed for photo in photos)
     levels = "only the lowest level is a label" if options.leaf_only else "each level is a label"
     use = {True: ", used as labels", False: ", left out", None: ""}[options.trust_predictions]
@@ -114,7 +115,7 @@ def _notes(photos: Sequence[_Photo], source: Source) -> list[str]:
         f"images from which all keywords were removed: {len(empty):,} ({preview(empty)})": empty,
         f"keywords that `labelr tag` wrote: on {pluralize(tagged, 'image')}, {tagged - unreviewed:,} reviewed": tagged,
         f"predictions that nobody reviewed{use}: on {pluralize(unreviewed, 'image')}": unreviewed,
-        f"images without keywords, left out: {len(source.image_files) - len(photos):,}": True,
+        f"images without keywords, left out: {without:,}": without,
     }
     return [note for note, applies in notes.items() if applies]
 

@@ -10,8 +10,20 @@ from typing import NamedTuple, Self
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source, read_text
 from labelr.data.formats.table import Table, read_table
-from labelr.data.formats.tags import PRESENT, holds_lists, split_tags
-from labelr.data.formats.words import COUNTS, LABEL_COLUMNS, MARKS, NOTHING, PRESENCE, SPECIES_COLUMNS, STATUS, Mark
+from labelr.data.formats.tags import PRESENT, holds_lists, parse_confidence, split_tags
+from labelr.data.formats.words import (
+    COUNTS,
+    LABEL_COLUMNS,
+    LABEL_IDS,
+    MARKS,
+    NOTHING,
+    PRESENCE,
+    SPECIES_COLUMNS,
+    SPLIT_MARKS,
+    STATUS,
+    STATUS_WORDS,
+    Mark,
+)
 from labelr.data.label_table import Annotation, LabelTable, note_empty_images
 from labelr.data.limits import Limits
 from labelr.errors import LabelrError, preview
@@ -19,13 +31,11 @@ from labelr.errors import LabelrError, preview
 LONG = "one row an image and label"
 OPEN_IMAGES_COLUMNS = {"imageid", "source", "labelname", "confidence"}
 FLAGS = frozenset({
-    "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded", "split",
+    "difficult", "isdepiction", "iscrowd", "isgroupof", "isinside", "isoccluded", "istruncated", "occluded",
     "truncated", "verified",
 })  # fmt: skip
 """Columns of 0 and 1 that describe a box, not its label."""
 CONFIDENCE_COLUMNS = PRESENCE | {"confidence", "predictionscore", "prob", "probability", "score"}
-STATUS_WORDS = {"present": 1.0, "absent": 0.0}
-"""The words of Darwin Core for whether there is something."""
 ZERO = re.compile(r"\+?0+([.,]0*)?")
 
 
@@ -63,7 +73,7 @@ def fits_tags(source: Source) -> int:
     column = _tag_column(columns)
     if columns.has_repeats and not holds_lists(columns.table.column(column)):  # one row for each image and label
         return 0
-    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
+    return 2 if columns.chosen or columns.table.keys[column] in (*LABEL_COLUMNS, *LABEL_IDS) else 1
 
 
 def read_tags(source: Source) -> LabelTable:
@@ -130,7 +140,7 @@ def fits_long(source: Source) -> int:
         return 0
     if holds_lists(columns.table.column(column)):  # a table of tags, in which rows of an image contradict each other
         return 0
-    return 2 if columns.chosen or columns.table.keys[column] in LABEL_COLUMNS else 1
+    return 2 if columns.chosen or columns.table.keys[column] in (*LABEL_COLUMNS, *LABEL_IDS) else 1
 
 
 def read_long(source: Source) -> LabelTable:
@@ -193,7 +203,7 @@ def _label_column(columns: Columns) -> int | None:
 def _check_marks(columns: Columns, label_column: int) -> None:
     """Raises LabelrError where a further column of yes and no may negate the labels of its rows."""
     table = columns.table
-    known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS)}
+    known = {label_column, *columns.metadata(), *table.columns_called(FLAGS | CONFIDENCE_COLUMNS | SPLIT_MARKS)}
     for number in (number for number in columns.free if number not in known):
         cells = {MARKS.get(cell.lower()) for cell in table.column(number)}
         name = table.header[number]
@@ -301,7 +311,7 @@ def _numbers_rows(names: Sequence[str], cells: Sequence[str]) -> bool:
 def _read_column(columns: Columns, column: int) -> Confidences:
     table = columns.table
     cells = table.column(column)
-    values = [_parse_confidence(cell) for cell in cells]
+    values = [parse_confidence(cell) for cell in cells]
     invalid = {
         row: f'{table.location(row, column)}: expected a number from 0 to 1, got "{cells[row]}"'
         for row, value in enumerate(values)
@@ -317,18 +327,6 @@ def _read_column(columns: Columns, column: int) -> Confidences:
     between = sum(0 < value < 1 for value in values)
     note = f"rows with a confidence between 0 and 1, which count as yes from {PRESENT}, else as no: {between:,}"
     return Confidences([column], values, [note] if between else [], invalid)
-
-
-def _parse_confidence(cell: str) -> float:
-    """The value of a cell in ``[0, 1]``; NaN for anything else."""
-    if cell.lower() in STATUS_WORDS:
-        return STATUS_WORDS[cell.lower()]
-    code = MARKS.get(cell.lower())
-    try:
-        value = float(code == Mark.YES) if code in (Mark.YES, Mark.NO) else float(cell.replace(",", ".") or 1)
-    except ValueError:
-        return math.nan
-    return value if 0 <= value <= 1 else math.nan
 
 
 def _merge_rows(

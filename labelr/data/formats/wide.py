@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labelr.config import ReadOptions
 from labelr.data.formats import words
+from labelr.data.formats.arrange import CLASS_NUMBER
 from labelr.data.formats.columns import Columns
 from labelr.data.formats.source import Source
 from labelr.data.formats.table import PROBE_ROWS, Table
@@ -25,6 +26,8 @@ DESCRIPTION = "one column a label"
 CLASSES = "classes in the columns"
 SLOT_NUMBER = re.compile(r"[\s_.-]*\d+$")
 """The end of the name of one of several equal columns of classes, such as ``label2`` beside ``label1``."""
+MIN_DERIVED_ROWS = 10
+"""In fewer rows it may be by chance that a label follows from others."""
 
 
 def fits(source: Source) -> int:
@@ -57,7 +60,7 @@ def read(source: Source) -> LabelTable:
     labels = [table.header[column] for column in marks.columns]
     source.limits.check_labels(labels)
     targets, assumptions, invalid = read_targets(table, marks, options)
-    notes = [*columns.notes(marks.columns), *assumptions]
+    notes = [*columns.notes(marks.columns), *assumptions, *_note_derived_labels(labels, targets)]
     return columns.label_table(f"{DESCRIPTION}{table.described}", labels, targets, notes, {**skipped, **invalid})
 
 
@@ -77,7 +80,8 @@ def read_marks(columns: Columns, rows: int | None = None) -> Marks:
     """
     table, options = columns.table, columns.options
     wanted = {*options.only, *options.label_column}
-    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(words.NUMBERS | words.LETTERS)
+    special = {*range(len(table.header))} - {*columns.unassigned()} | columns.metadata(words.NO_MARKS)
+    special |= {number for number in table.columns_called(words.LABEL_IDS) if _holds_numbers(table, number)}
     candidates = [
         number
         for number, name in enumerate(table.header)
@@ -138,13 +142,21 @@ def read_targets(table: Table, marks: Marks, options: ReadOptions) -> tuple[Targ
     if rows and (not options.skip_invalid or len(rows) == len(is_other)):
         others = int(is_other.sum()) - 1
         more = f" ({pluralize(others, 'more cell')} like it)" if others else ""
-        exclude = f"`--exclude {shlex.quote(table.header[_other_column(marks, rows[0])])}`"
-        raise LabelrError(
-            _describe_cell(table, marks, rows[0]) + more,
-            "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
-            f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with {exclude}",
-        )
+        raise LabelrError(_describe_cell(table, marks, rows[0]) + more, _suggest_remedy(table, marks, rows[0]))
     return *to_targets(table, marks, options), {row: _describe_cell(table, marks, row) for row in rows}
+
+
+def _suggest_remedy(table: Table, marks: Marks, row: int) -> str:
+    """What to do about a row with a cell that is no mark; numbers in the only column of marks may be classes."""
+    column = _other_column(marks, row)
+    name = shlex.quote(table.header[column])
+    cells = [cell for cell in table.column(column) if MARKS.get(cell.lower()) not in (Mark.BLANK, Mark.UNKNOWN)]
+    if len(marks.columns) == 1 and all(map(CLASS_NUMBER.fullmatch, cells)):
+        return f"if the numbers are classes, use `--label-column {name} --layout tags`; else correct the cell"
+    return (
+        "correct the cell (`?` stands for unknown), make such cells unknown in a corrected copy with `labelr check "
+        f"DATA --fix FILE`, skip such rows with `--skip-invalid`, or exclude the column with `--exclude {name}`"
+    )
 
 
 def _other_column(marks: Marks, row: int) -> int:
@@ -193,6 +205,33 @@ def _note_on_unknown(table: Table, marks: Marks) -> list[str]:
     return [f"labels for which no cell says no: {preview(unsaid)}; {hint}"] if unsaid else []
 
 
+def _note_derived_labels(labels: Sequence[str], targets: Targets) -> list[str]:
+    """Notes on labels that follow from the others: that any of them applies, or that another one does not.
+
+    Args:
+        labels: L label names.
+        targets: Shape ``(N, L)``; rows with an unknown cell do not count.
+    """
+    is_yes = (targets == 1)[~np.isnan(targets).any(axis=1)]
+    if len(labels) < 3 or len(is_yes) < MIN_DERIVED_ROWS:
+        return []
+    varied = is_yes.any(axis=0) & ~is_yes.all(axis=0)
+    counts = is_yes.sum(axis=1)
+    is_any = varied & (is_yes == (counts > 0)[:, np.newaxis]).all(axis=0) & (counts != 1).all()
+    sums = [labels[label] for label in np.flatnonzero(is_any).tolist()]
+    columns: dict[bytes, list[int]] = defaultdict(list)  # bits of a column: comparing each two takes L * L * N
+    for label in np.flatnonzero(varied).tolist():
+        columns[np.packbits(is_yes[:, label]).tobytes()].append(label)
+    opposites = []
+    for own in columns.values():
+        others = columns.get(np.packbits(~is_yes[:, own[0]]).tobytes(), [])
+        if len(own) == len(others) == 1 and own < others:
+            opposites.append(f"{labels[own[0]]} and {labels[others[0]]}")
+    exclude = "leave out what is no label of its own with `--exclude NAME`"
+    notes = [f"labels that apply wherever any other one does: {preview(sums)}; {exclude}"] * bool(sums)
+    return notes + [f"labels that are the opposite of each other: {preview(opposites)}; {exclude}"] * bool(opposites)
+
+
 def _holds_numbers(table: Table, column: int) -> bool:
     """Whether the first cells of a column are numbers, not all of them marks, such as counts or probabilities."""
     cells = [cell for cell in table.column(column, PROBE_ROWS) if cell]
@@ -203,8 +242,9 @@ def _holds_numbers(table: Table, column: int) -> bool:
 def _check_labels(table: Table, columns: Sequence[int]) -> None:
     """Raises LabelrError unless there are label columns, each with a name of its own."""
     if not columns:
-        others = [n for n in sorted(table.columns_called(words.NUMBERS | words.LETTERS)) if table.header[n]]
-        texts = [shlex.quote(table.header[column]) for column in others if table.holds_text(column)]
+        others = [n for n in sorted(table.columns_called(words.NO_MARKS)) if table.header[n]]
+        with_texts = [*others, *sorted(table.columns_called(words.TEXTS))]
+        texts = [shlex.quote(table.header[column]) for column in with_texts if table.holds_text(column)]
         numbers = [shlex.quote(table.header[column]) for column in others if not table.holds_text(column)]
         alternative = f", or take the words of a column with `--label-column {texts[0]}`" if texts else ""
         alternative = f", or select a column as a label with `--only {numbers[0]}`" if numbers else alternative

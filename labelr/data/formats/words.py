@@ -25,6 +25,11 @@ FOLDER_COLUMNS = frozenset({
 SPLIT_COLUMNS = frozenset({
     "split", "subset", "set", "partition", "mluse", "datasplit", "dataset", "phase", "usage", "fold",
 })  # fmt: skip
+SPLIT_MARKS = SPLIT_COLUMNS | {
+    "foldid", "isdev", "istest", "istesting", "istestimage", "istestset", "istrain", "istraining", "istrainimage",
+    "istrainingimage", "istrainset", "isval", "isvalidation", "kfold",
+}  # fmt: skip
+"""Columns that may say by marks or numbers in which split an image is."""
 COUNTS = frozenset({
     "anzahl", "count", "individualcount", "individuals", "number", "numberofanimals", "numberofindividuals",
     "numberofobjects", "sightingquantity",
@@ -39,6 +44,8 @@ NUMBERS = COUNTS | {
 """Columns of numbers or flags that may be 0 and 1: not labels unless the user names them."""
 LETTERS = frozenset({"country", "gender", "patientgender", "patientsex", "sex"})
 """Columns of letters that may look like marks, such as F or NO: no labels of yes and no, but their words may be."""
+NO_MARKS = NUMBERS | LETTERS | SPLIT_MARKS
+"""Columns whose cells may look like marks: no labels unless the user names them, or takes their words for labels."""
 NUMBERED = re.compile(r"(comment|count|counter|flag|note)\d+|(n|num)_.+")
 """Columns of Timelapse that have no name of their own, and counts such as ``n_animals``, in lower case."""
 NUMBERED_LABEL = re.compile(r"label\d+")
@@ -54,10 +61,13 @@ ANNOTATOR_COLUMNS = frozenset({
 })  # fmt: skip
 """Columns that say who judged an image."""
 TEXTS = frozenset({
-    "annotator", "author", "caption", "changes", "comment", "comments", "completedat", "createdat", "date",
-    "datetime", "description", "group", "identifiedby", "leadtime", "license", "note", "notes", "occurrencestatus",
-    "patientgender", "patientsex", "remark", "remarks", "sex", "source", "time", "timestamp", "title", "updatedat",
-    "url", "user",
+    "alt", "alttext", "anmerkung", "anmerkungen", "annotator", "author", "bemerkung", "bemerkungen", "beschreibung",
+    "caption", "changes", "comentario", "comentarios", "comment", "commentaire", "commentaires", "commenti", "commento",
+    "comments", "completedat", "createdat", "date", "datetime", "description", "group", "hinweis", "hinweise",
+    "identifiedby", "kommentar", "kommentare", "leadtime", "license", "note", "notes", "notiz", "notizen",
+    "observaciones", "occurrencestatus", "opmerking", "opmerkingen", "osservazioni", "patientgender", "patientsex",
+    "prompt", "remark", "remarks", "remarque", "remarques", "sex", "source", "text", "time", "timestamp", "title",
+    "updatedat", "url", "user",
 })  # fmt: skip
 """Columns of text that are not tags, and not labels if they are empty."""
 COMMON_NAMES = ("commonname", "vernacularname", "speciescommonname")
@@ -69,6 +79,8 @@ PRESENCE = frozenset({"occurrencestatus", "presence", "present"})
 """Columns that say whether the label of a row applies."""
 STATUS = "status"
 """A column that does so where its cells are words for that."""
+STATUS_WORDS = {"present": 1.0, "absent": 0.0}
+"""The words of Darwin Core for whether there is something."""
 LABEL_COLUMNS = (
     *COMMON_NAMES, "label", "labels", "tag", "tags", "labelname", "tagname", "keywords", "category", "categories",
     "categoryname", "classname", *SPECIES_COLUMNS[len(COMMON_NAMES):], "class", "classes", "attributeids",
@@ -76,6 +88,8 @@ LABEL_COLUMNS = (
     "target", "targets",
 )  # fmt: skip
 """Names of the columns of labels, the most certain first."""
+LABEL_IDS = ("classid", "labelid")
+"""Names of columns of numbers that are labels where no column holds words or marks."""
 EMPTY = frozenset({"blank", "empty", "leer"})
 """Labels in lower case of images without an animal, which projects with camera traps use on purpose."""
 NOTHING = EMPTY | {
