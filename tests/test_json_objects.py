@@ -286,6 +286,16 @@ def test_object_that_names_no_label_is_an_error_with_its_keys(
     assert "`--exclude label`" in error.hint
 
 
+def test_score_above_one_is_an_error_that_names_the_object(tmp_path: Path) -> None:
+    scored = [
+        {"file": name, "labels": [{"name": "dog", "confidence": score}]}
+        for name, score in (("a.jpg", 1), ("b.jpg", 98.2))
+    ]
+    error = error_of(make(tmp_path, scored))
+    assert "labels.json, object 2: expected a score from 0 to 1, got 98.2" in error.message
+    assert error.hint.startswith("divide percentages by 100")
+
+
 def test_object_that_is_no_label_may_be_excluded(tmp_path: Path) -> None:
     document = [{"file": image, "dog": 1, "attributes": {"weather": "sunny"}} for image in IMAGES]
     table = read_table(make(tmp_path, document), exclude=["attributes"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelr.data.formats.table import Table, strip_cell
-from labelr.data.formats.tags import SEPARATORS, _tags_of_object
+from labelr.data.formats.tags import SEPARATORS, tags_of_object
 from labelr.data.formats.words import LABEL_COLUMNS, column_key
 from labelr.data.label_table import SPLIT_NAMES, repeated_names
 from labelr.data.limits import DEFAULT_LIMITS, Limits
@@ -284,11 +284,14 @@ def table_of_objects(
     limits.check_columns(path, len(names), "different keys")
     limits.check_cells(path, len(names) * len(kept))
     labels = {name for name in names if name in label_columns or column_key(name) in LABEL_COLUMNS}
-    rows = [
-        [_cell(_label_of(fields.get(name)) if name in labels else fields.get(name)) for name in names]
-        for fields in kept.values()
-    ]
-    return Table(path, [[name.strip() for name in names], *rows], [0, *kept])
+    rows = [[name.strip() for name in names]]
+    for number, fields in kept.items():
+        try:
+            values = [_label_of(fields.get(name)) if name in labels else fields.get(name) for name in names]
+        except LabelrError as error:
+            raise LabelrError(f"{path}, object {number}: {error.message}", error.hint) from error
+        rows.append(list(map(_cell, values)))
+    return Table(path, rows, [0, *kept])
 
 
 def _is_failure(fields: Mapping[str, Any]) -> bool:
@@ -311,7 +314,7 @@ def _label_of(value: Any) -> Any:
         held = [value[key] for key in LABEL_KEYS if key in value][:1]
         if held and not isinstance(held[0], str):
             return _label_of(held[0])
-        tags = _tags_of_object(value)
+        tags = tags_of_object(value)
         if tags is None:
             return held[0] if held else None
         return tags[0] if len(tags) == 1 and SEPARATORS.keys().isdisjoint(tags[0]) else tags

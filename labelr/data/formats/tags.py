@@ -147,7 +147,7 @@ def _parse(cell: str) -> Any:
 def _tags_of(value: Any) -> list[str]:
     """The tags of a list of words, lists or objects, of an object, or of a word; a LabelrError for other objects."""
     if isinstance(value, dict):
-        tags = _tags_of_object(value)
+        tags = tags_of_object(value)
         if tags is None:
             what = f"an object with the keys {preview([*value])} names no label"
             raise LabelrError(what, "name the label of each object in a field `label`")
@@ -157,7 +157,7 @@ def _tags_of(value: Any) -> list[str]:
     return sorted({tag for item in value for tag in _tags_of(item)} - {""})
 
 
-def _tags_of_object(fields: Mapping[Any, Any]) -> list[str] | None:
+def tags_of_object(fields: Mapping[Any, Any]) -> list[str] | None:
     """The tag that an object such as ``{"label": "dog"}`` names, unless it is unlikely, or those it marks or scores.
 
     In ``{"dog": 1, "cat": 0}`` and ``{"dog": 0.9, "cat": 0.1}`` this is ``dog``. None for any other object.
