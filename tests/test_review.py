@@ -52,10 +52,10 @@ def make_photos(folder: Path, names: Sequence[str] = NAMES, **tables: bytes) -> 
 class Review:
     """A review of a folder in this process, without a server."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False, **options: Any) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, blind: bool = False, **options: Any) -> None:
         self.target: Target = read_target(folder, ReadOptions(**options))
         self.saver = Saver(self.target, read_only=read_only)
-        self.session = Session(self.target, read_only=read_only)
+        self.session = Session(self.target, read_only=read_only, blind=blind)
         self.saver.start(self.session)
 
     def answer(self, answers: Answers) -> None:
@@ -684,10 +684,10 @@ def test_label_needs_a_new_name(photos: Path, name: str) -> None:
 
 
 def make_queues(photos: Path, *, blind: bool = False) -> Queues:
-    opened = Review(photos)
-    opened.target.probs = np.array([[0.1, 0.9, 0.4, 0.6], [0.2, 0.3, 0.95, 0.52]], np.float32)
-    opened.target.thresholds = np.array([0.5, 0.5])
-    return Queues(opened.session, blind=blind)
+    opened = Review(photos, blind=blind)
+    probs = np.array([[0.1, 0.9, 0.4, 0.6], [0.2, 0.3, 0.95, 0.52]], np.float32)
+    opened.session.predict({0: (probs[0], 0.5), 1: (probs[1], 0.5)})
+    return Queues(opened.session)
 
 
 def names_in(queues: Queues, queue: str, label: int | None = None, chosen: Filter = Filter()) -> list[str]:  # noqa: B008
@@ -702,9 +702,8 @@ def test_sweep_is_sorted_by_probability(photos: Path) -> None:
 
 def test_probability_at_its_threshold_is_told_in_full(photos: Path) -> None:
     queues = make_queues(photos)
-    prob = np.float32(0.233346)
-    assert queues.session.target.probs is not None
-    queues.session.target.probs[1, 1], queues.session.target.thresholds[1] = prob, prob
+    prob = float(np.float32(0.233346))
+    queues.session.predict({1: (np.full(4, prob, np.float32), prob)})
     item = next(item for item in queues.items("sweep", 1, np.arange(4)) if item["name"] == "b.jpg")
     assert item["value"]
     assert item["prob"] >= float(queues.session.target.thresholds[1])
@@ -729,7 +728,7 @@ def test_suspects_contradict_their_probability(photos: Path) -> None:
     queues = make_queues(photos)
     assert names_in(queues, "suspects") == ["a.jpg", "b.jpg", "e.jpg"]
     first = queues.items("suspects", None, queues.order("suspects", None, Filter()))[0]
-    assert first["cells"] == [[0, pytest.approx(0.1), 1, None]]
+    assert first["cells"] == [[0, pytest.approx(0.1), 1, None, 0]]
     assert first["reason"] == "dog: given yes, probability 0.10"
 
 
@@ -753,7 +752,37 @@ def test_blind_review_hides_what_is_given_and_predicted(photos: Path) -> None:
     queues = make_queues(photos, blind=True)
     assert names_in(queues, "sweep", 0) == list(NAMES)
     items = queues.items("sweep", 0, queues.order("sweep", 0, Filter()))
-    assert {(item["prob"], item["given"], item["value"]) for item in items} == {(None, None, None)}
+    assert {(item["prob"], item["given"], item["predicted"], item["value"]) for item in items} == {(None,) * 4}
+
+
+def make_api(opened: Review) -> Api:
+    queues = Queues(opened.session)
+    return Api(opened.session, queues, opened.saver, Background(opened.session, queues, opened.saver, None))
+
+
+def test_blind_review_filters_and_counts_by_answers(photos: Path) -> None:
+    opened = Review(photos, blind=True)
+    queues, api = Queues(opened.session), make_api(opened)
+    assert names_in(queues, "all", 1) == names_in(queues, "unreviewed", 1) == []
+    assert [api.state(None)["labels"][1][key] for key in ("yes", "no", "unknown")] == [0, 0, 4]  # type: ignore[arg-type]
+    opened.answer([("b.jpg", "cat", "yes")])
+    assert names_in(queues, "all", 1) == ["b.jpg"]
+    assert api.state(None)["labels"][1]["yes"] == 1  # type: ignore[arg-type]
+
+
+def test_blind_review_shows_what_is_given_and_predicted_once_there_is_an_answer(photos: Path) -> None:
+    opened = Review(photos, blind=True)
+    opened.session.predict({0: (np.array([0.1, 0.9, 0.4, 0.6], np.float32), 0.5)})
+    api, answer = make_api(opened), {"image": 0, "label": 0, "answer": "no"}
+    queues = api.queues
+    suspect = queues.order("suspects", None, Filter())[:1]
+    assert queues.items("suspects", None, suspect)[0]["reason"] == ""
+    shown = {"prob": pytest.approx(0.1), "given": 1, "predicted": 0}
+    assert api.answer({"answers": [answer]})["changes"] == [answer | shown]
+    assert queues.cell(0, 0) == {"answer": "no", **shown}
+    assert queues.items("suspects", None, suspect)[0]["reason"] == "dog: given yes, probability 0.10"
+    hidden = {"prob": None, "given": None, "predicted": None}
+    assert api.undo({})["changes"] == [answer | hidden | {"answer": None}]
 
 
 # --- the output of `labelr tag` ---------------------------------------------------------------------------------------
@@ -806,6 +835,22 @@ def test_corrections_in_the_table_of_an_output_are_given(output: Path, trained: 
     given = Review(output).target.given
     assert given[0, 0] == int(changed)
     assert (given == -1).sum() == given.size - 1
+
+
+@pytest.mark.parametrize("setting", ["top_k", "min_labels"])
+def test_predicted_labels_of_an_output_are_those_that_were_written(
+    setting: str, shapes: Path, trained: Model, tmp_path: Path
+) -> None:
+    threshold = 0.0 if setting == "top_k" else 1.0
+    tag(shapes / "images", trained, {setting: 1, "threshold": threshold}, output=tmp_path / "out")
+    opened = Review(tmp_path / "out")
+    written = [line.split(",")[1:] for line in (tmp_path / "out" / "labels.csv").read_text().splitlines()[1:]]
+    predicted = [opened.session.values(label) for label in range(3)]
+    assert np.stack(predicted, axis=1).astype(str).tolist() == written
+    assert sum(row.count("1") for row in written) == len(written)
+    assert sum(Queues(opened.session).cell(label, 0)["predicted"] for label in range(3)) == 1
+    opened.session.predict({0: (np.full(len(opened.target.names), 0.5, np.float32), 0.5)})
+    assert (opened.session.values(0) == 1).all()
 
 
 def test_labels_of_an_output_keep_their_probabilities_under_other_names(
@@ -1006,6 +1051,51 @@ def test_given_labels_of_a_data_set_count_as_trained_on(shapes: Path, trained: M
     opened.answer([(name, label, "no") for name in opened.target.names])
     assert label in work.refusal()
     opened.close()
+
+
+def predicted(work: Background) -> Background:
+    """The work once a model has predicted, by a process of its own."""
+    work.predict()
+    wait_until(lambda: not work.running)
+    return work
+
+
+@pytest.mark.slow
+def test_image_that_does_not_open_costs_no_other_prediction(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "shapes")
+    put(tmp_path / "shapes" / "images", "00001.png", b"no image")
+    opened, work = make_background(tmp_path / "shapes", trained)
+    assert predicted(work).error == ""
+    assert opened.target.probs is not None
+    has_none = np.isnan(opened.target.probs).all(axis=0)
+    assert [opened.target.names[image] for image in np.flatnonzero(has_none)] == ["00001.png"]
+    opened.saver.stop()
+
+
+@pytest.mark.slow
+def test_reason_why_a_model_cannot_predict_is_shown(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "shapes")
+    model = shutil.copytree(trained.path, tmp_path / "model")
+    opened = Review(tmp_path / "shapes")
+    work = Background(opened.session, Queues(opened.session), opened.saver, str(model))
+    next(model.glob("*.safetensors")).write_bytes(b"damaged")
+    assert ".safetensors" in predicted(work).error
+    opened.saver.stop()
+
+
+@pytest.mark.slow
+def test_options_in_the_environment_do_not_change_predictions(
+    shapes: Path, trained: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"PREFIX": "auto:", "GALLERY": "true", "ONLY": trained.labels[0], "THREADS": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"LABELR_TAG_{name}", value)
+    shutil.copytree(shapes, tmp_path / "shapes")
+    opened, work = make_background(tmp_path / "shapes", trained)
+    assert predicted(work).error == ""
+    assert opened.target.probs is not None
+    assert not np.isnan(opened.target.probs).any()
+    opened.saver.stop()
 
 
 @pytest.mark.slow

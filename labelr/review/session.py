@@ -1,7 +1,7 @@
 """The state of a review: what is given, predicted and answered, in arrays; undo and redo."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import RLock
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.errors import LabelrError
+from labelr.model.calibration import decide
 from labelr.review.journal import FORMAT, Entry, Journal, locked
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target, is_wanted
 
@@ -60,11 +61,12 @@ class Session:
         answers: YES, NO, UNKNOWN or NONE of each cell, shape ``(L, N)``.
         when: When each cell was answered, in seconds since 1970; 0 for never; shape ``(L, N)``.
         read_only: Whether answers are refused.
+        blind: Whether what is given and predicted is hidden where there is no answer.
         lock: Held while the state is read or changed.
     """
 
-    def __init__(self, target: Target, *, read_only: bool = False) -> None:
-        self.target, self.read_only = target, read_only
+    def __init__(self, target: Target, *, read_only: bool = False, blind: bool = False) -> None:
+        self.target, self.read_only, self.blind = target, read_only, blind
         self.lock = RLock()
         self.journal = Journal(target.journal)
         self.answers = np.full_like(target.given, NONE)
@@ -175,6 +177,8 @@ class Session:
         target.thresholds = np.append(target.thresholds, np.nan)
         if target.probs is not None:
             target.probs = np.concatenate([target.probs, np.full_like(blank, np.nan, np.float32)])
+        if target.predicted is not None:
+            target.predicted = np.concatenate([target.predicted, blank])
         return len(target.labels) - 1
 
     def answer(self, cells: Sequence[Cell]) -> list[Cell]:
@@ -305,18 +309,38 @@ class Session:
         Of a label for all images, shape ``(N,)``, or of all labels, as a slice, for an image, shape ``(L,)``.
         """
         target, answers = self.target, self.answers[labels, images]
-        value = target.given[labels, images]
-        if target.probs is not None:
-            probs, thresholds = target.probs[labels, images], target.thresholds[labels]
-            predicted = np.where(np.isnan(probs) | np.isnan(thresholds), NONE, probs >= thresholds)
-            value = np.where(value == NONE, predicted, value)
-        values: Codes = np.where(answers == NONE, value, answers).astype(np.int8)
-        return values
+        values = target.given[labels, images]
+        if target.predicted is not None:
+            values = np.where(values == NONE, target.predicted[labels, images], values)
+        held: Codes = np.where(answers == NONE, values, answers)
+        return held
+
+    def visible(self, labels: Any, images: Any = slice(None)) -> Codes:
+        """What the page shows of cells, as `values`; in a blind review only answers."""
+        return self.answers[labels, images] if self.blind else self.values(labels, images)
+
+    def predict(self, predictions: Mapping[int, tuple[NDArray[np.float32], float]]) -> None:
+        """Takes over what a model predicts.
+
+        Args:
+            predictions: The probabilities of a label for all images, shape ``(N,)``, and its threshold, by the label's
+                number; the other labels stay as they are.
+        """
+        target = self.target
+        with self.lock:
+            if target.probs is None:
+                target.probs = np.full(target.given.shape, np.nan, np.float32)
+            if target.predicted is None:
+                target.predicted = np.full_like(target.given, NONE)
+            for label, (probs, threshold) in predictions.items():
+                target.probs[label], target.thresholds[label] = probs, threshold
+                target.predicted[label] = np.where(np.isnan(probs), NONE, decide(probs, threshold))
+            self.forget_counts()
 
     def counts(self, label: int) -> dict[str, int]:
         """Numbers of images of a label: ``yes``, ``no``, ``unknown``, and ``reviewed`` by a person."""
         if label not in self._counts:
-            values = self.values(label)
+            values = self.visible(label)
             yes, no = (int(np.count_nonzero(values == code)) for code in (YES, NO))
             reviewed = int(np.count_nonzero(self.answers[label] != NONE))
             self._counts[label] = {"yes": yes, "no": no, "unknown": len(values) - yes - no, "reviewed": reviewed}

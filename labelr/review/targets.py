@@ -48,6 +48,7 @@ class Target:
     table: Path  # the file that answers are written into
     options: ReadOptions  # how the label file is read
     probs: NDArray[np.float32] | None = None  # (L, N), of a model, NaN where there is none; None without a model
+    predicted: Codes | None = None  # (L, N), as `probs`: YES, NO or NONE, which thresholds alone need not decide
     thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (L,), NaN where unknown
     source: Path | None = None  # the label file or folder that was read; None for the output of `labelr tag`
     data: Path | None = None  # the folder of the data set; None for the output of `labelr tag`
@@ -139,7 +140,7 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     given = _read_given(folder / LABELS_FILE, names, labels, options)
     given[given == written] = NONE
     return Target(
-        folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, thresholds,
+        folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, written, thresholds,
         model=model.rpartition(" ")[0], of_model=dict(zip(settings["labels"], of_model, strict=True)),
     )  # fmt: skip
 
