@@ -930,6 +930,30 @@ def test_uncertain_images_of_an_output_come_in_its_order(trained: Model, shapes:
     assert names_in(Queues(Session(target)), "uncertain") == listed
 
 
+def test_uncertain_images_are_read_as_a_spreadsheet_writes_them(trained: Model, shapes: Path, tmp_path: Path) -> None:
+    tag(shapes / "images", trained, {"uncertain": 5, "csv_style": "excel"}, output=tmp_path / "out")
+    lines = (tmp_path / "out" / "uncertain.csv").read_text("utf-8-sig").splitlines()
+    target = read_target(tmp_path / "out" / "uncertain.csv", ReadOptions())
+    assert target.uncertain is not None
+    assert [target.names[image] for image in target.uncertain] == [line.split(";")[0] for line in lines[1:]]
+
+
+def test_suspects_are_read_with_semicolons_and_decimal_commas(photos: Path, tmp_path: Path) -> None:
+    table = put(tmp_path, "worst.csv", "\ufefffilename;label;given;probability;rank\nb.jpg;dog;0;0,9;1\n")
+    target = read_target(table, ReadOptions(), data=photos)
+    assert target.suspects == [(1, 0)]
+    assert target.probs is not None
+    assert target.probs[0, 1] == np.float32(0.9)
+
+
+def test_table_of_suspects_with_a_huge_cell_is_an_error(photos: Path, tmp_path: Path) -> None:
+    table = put(tmp_path, "worst.csv", f"filename,label,given\n{'x' * 200_000},dog,1\n")
+    with pytest.raises(LabelrError, match="1 image not in"):
+        read_target(table, ReadOptions(), data=photos)
+    with pytest.raises(LabelrError, match="characters"):
+        read_target(table, ReadOptions(max_cells=100_000), data=photos)
+
+
 # --- processes --------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,5 @@
 """What is reviewed: the output of `labelr tag`, a labelled data set, or a table of some of its images."""
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +12,7 @@ from labelr import files
 from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.formats.layouts import read_source
-from labelr.data.formats.source import Source, read_text
+from labelr.data.formats.source import Source
 from labelr.data.label_table import normalize_name
 from labelr.data.load import read_with_unlabelled
 from labelr.data.predicted import JOURNAL, REVIEWED_FILE, UNFILLED_FILE, read_results
@@ -23,7 +21,6 @@ from labelr.fields import SettingError
 from labelr.model import store
 from labelr.review.journal import Journal
 from labelr.scoring.results import SUSPECT_COLUMNS
-from labelr.serialization import unescape_formula
 
 Codes = NDArray[np.int8]
 NO, YES, UNKNOWN, NONE = 0, 1, 2, -1
@@ -32,8 +29,6 @@ FOLDER = ".labelr-review"
 """The folder of journals, beside the table that is written."""
 LABELS_FILE = "labels.csv"
 """The table of labels in the output of `labelr tag`."""
-MAX_ROWS = 2_000_000
-"""Rows of a table of suspects that are read, at most."""
 
 
 @dataclass
@@ -208,17 +203,11 @@ def to_codes(targets: NDArray[np.floating]) -> Codes:
 
 def _read_listed(path: Path, options: ReadOptions) -> tuple[bool, list[list[str]]]:
     """Whether a table is of suspects, not of uncertain images, and its rows."""
-    text = read_text(path, options.encoding).content
-    rows = []
-    for row in csv.reader(io.StringIO(text, newline="")):
-        rows.append([unescape_formula(cell) for cell in row])
-        if len(rows) > MAX_ROWS:
-            raise LabelrError(f"{path} has more than {MAX_ROWS:,} rows", "name a shorter table")
-    header = rows[0] if rows else []
-    if header[:3] == list(SUSPECT_COLUMNS[:3]):
-        return True, rows[1:]
-    if path.name == UNFILLED_FILE and header[:1] == ["filename"]:
-        return False, rows[1:]
+    table = Source(path, path.parent, options, keep_spaces=True).require_table()
+    if table.header[:3] == list(SUSPECT_COLUMNS[:3]):
+        return True, table.body
+    if path.name == UNFILLED_FILE and table.header[:1] == ["filename"]:
+        return False, table.body
     raise LabelrError(
         f"{path} is neither a table of suspected label errors nor {UNFILLED_FILE}",
         "name the folder of the data set, and its label file with `--labels`",
@@ -246,7 +235,7 @@ def _add_listed(target: Target, is_of_suspects: bool, rows: list[list[str]]) -> 
         target.probs = np.full(target.given.shape, np.nan, np.float32)
     for image, row in found:
         try:
-            label, prob = row[1], float(row[3]) if len(row) > 3 else None
+            label, prob = row[1], float(row[3].replace(",", ".")) if len(row) > 3 else None
         except (IndexError, ValueError):
             label, prob = "", None
         if not label or not (prob is None or 0 <= prob <= 1):
