@@ -1282,18 +1282,40 @@ def test_chosen_labels_of_an_output(output: Path, trained: Model) -> None:
 
 
 @pytest.mark.parametrize("is_output", [True, False])
+@pytest.mark.parametrize("option", ["only", "exclude"])
 def test_table_of_answers_keeps_the_labels_that_a_review_leaves_out(
-    is_output: bool, output: Path, trained: Model, tmp_path: Path
+    option: str, is_output: bool, output: Path, trained: Model, tmp_path: Path
 ) -> None:
     folder, labels = output, trained.labels
     if not is_output:  # folders named after labels
         folder, labels = make_photos(tmp_path / "folders", ["cat/a.jpg", "dog/b.jpg"]), ("cat", "dog")
     name = Review(folder).target.names[0]
     review(folder, [(name, labels[0], "no")])
-    content = review(folder, [(name, labels[1], "yes")], only=(labels[1],)).decode().splitlines()
+    chosen: dict[str, Any] = {option: labels[1:2] if option == "only" else labels[:1]}
+    content = review(folder, [(name, labels[1], "yes")], **chosen).decode().splitlines()
     assert content[0].split(",") == ["filename", *labels]
     assert content[1].split(",")[:3] == [name, "0", "1"]
     assert review(folder, []).decode().splitlines() == content
+
+
+def test_column_that_cannot_be_read_stays_out_of_the_table_of_answers(tmp_path: Path) -> None:
+    table = b'"filename,dog,cat,rest"\n"a.jpg,1,0,1"\n"b.jpg,0,1,what"\n"c d.jpg,0,1,0"\n'
+    folder = make_photos(tmp_path / "photos", NAMES[:3], labels=table)
+    assert review(folder, [("a.jpg", "dog", "no")], exclude=("rest",)).startswith(b"filename,dog,cat\na.jpg,0,0\n")
+
+
+def test_table_of_answers_that_was_deleted_is_written_again(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", ["dog/a.jpg", "dog/b.jpg", "cat/c.jpg"])
+    content = review(folder, [("dog/a.jpg", "dog", "no")])
+    (folder / "reviewed.csv").unlink()
+    assert review(folder, []) == content
+
+
+def test_answers_about_images_left_out_meanwhile_come_back_into_the_table_of_answers(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", ["dog/a.jpg", "dog/b.jpg", "cat/c.jpg"])
+    review(folder, [("dog/a.jpg", "dog", "no")])
+    assert b"a.jpg" not in review(folder, [("cat/c.jpg", "dog", "yes")], ignore=("a.jpg",))
+    assert b"dog/a.jpg,0,0" in review(folder, [])
 
 
 def test_data_is_of_a_table(photos: Path) -> None:

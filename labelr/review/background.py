@@ -240,10 +240,12 @@ class Background:
         self._predict()
 
     def _options(self) -> list[str]:
-        """The options of how images and labels are read; of a table of answers, those of images alone."""
+        """The options of how images and labels are read; of a table of answers, those of images, and the labels."""
         target = self._session.target
-        names = ReadOptions.names() if target.data and target.table == target.source else OF_IMAGES
-        given = []
+        is_source = target.data is not None and target.table == target.source
+        names = ReadOptions.names() if is_source else OF_IMAGES
+        is_part = not is_source and (target.options.only or target.options.exclude)
+        given = [f"--only={label}" for label in target.labels if is_part]  # the table of answers has the others too
         for field in dataclasses.fields(target.options):
             value = getattr(target.options, field.name)
             if field.name not in names or field.name in ("labels", "skip_missing") or value == field.default:

@@ -87,6 +87,8 @@ class Saver:
             counts = session.reconcile(says_unknown=self._table.is_wide)
             if any(counts) and session.saved_digest != self._table.digest:
                 self.warning = f"{self._path.name} was changed by another program{_describe_edit(*counts)}."
+        elif session.is_partial or (session.saved_digest and session.saved_digest != files.digest(self._path)):
+            session.saved_at = 0  # the table lacks some answers, or was deleted or replaced: it is written again
         if not self._read_only:
             self._thread.start()
             self.notify()
@@ -145,9 +147,9 @@ class Saver:
                 revision, unsaved = session.revision, session.unsaved()
                 names, labels = session.target.names, list(session.target.labels)
                 changes = {(names[image], labels[label]): code for (label, image), code in unsaved.items()}
-            digest = self._patch(changes, labels) if self._table else self._rewrite()
+            digest, is_partial = (self._patch(changes, labels), False) if self._table else self._rewrite()
             self._status = _status(self._path)
-            session.saved(revision, digest, changes)
+            session.saved(revision, digest, changes, is_partial=is_partial)
 
     def _patch(self, changes: dict[tuple[str, str], int], labels: list[str]) -> str:
         """Replaces cells of the label file as it is now; returns its new digest."""
@@ -186,29 +188,37 @@ class Saver:
                     shutil.copy2(self._path, backup)
             self._session.backed_up(backup.name)
 
-    def _rewrite(self) -> str:
-        """Writes the table of answers; returns its digest."""
+    def _rewrite(self) -> tuple[str, bool]:
+        """Writes the table of answers; returns its digest, and whether it lacks answers of earlier reviews."""
         session, target = self._session, self._target
         whole = self._with_all_labels()
         with whole.lock:
             content = serialization.csv_text(*_reviewed_rows(whole)).encode("utf-8", "surrogateescape")
+            is_partial = any(step.skipped for step in whole.log)
         found = files.digest(self._path)
         if found and found != session.saved_digest:
             kept = files.set_aside(self._path)
             self.warning = f"{target.table.name} was changed by another program; that file is now called {kept.name}."
         files.write_atomically(self._path, content, like=self._path if self._path.exists() else None)
-        return files.digest(self._path)
+        return files.digest(self._path), is_partial
 
     def _with_all_labels(self) -> Session:
-        """The session, with `only` another one of the same answers that has all labels: the table keeps them."""
+        """The session to write.
+
+        With `--only` or `--exclude`, a second session over the same journal that has all labels, so that the file keeps
+        the others; unless they cannot be read, as a column that is left out because of its cells.
+        """
         target = self._target
-        if not target.options.only:
+        if not target.options.only and not target.options.exclude:
             return self._session
         if self._whole is None:
-            options = replace(target.options, only=())
-            whole = read_data(target.data, options) if target.data else read_output(target.table.parent, options)
-            whole.table = target.table
-            self._whole = Session(whole, read_only=True)
+            options = replace(target.options, only=(), exclude=())
+            with suppress(LabelrError):
+                whole = read_data(target.data, options) if target.data else read_output(target.table.parent, options)
+                whole.table = target.table
+                self._whole = Session(whole, read_only=True)
+            if self._whole is None or not set(target.labels) <= set(self._whole.target.labels):
+                self._whole = self._session
         self._whole.refresh()
         return self._whole
 

@@ -78,6 +78,8 @@ class Session:
         """The revision up to which the label file holds the answers."""
         self.saved_digest = ""
         """The SHA-256 that the label file had then."""
+        self.is_partial = False
+        """Whether it was written as a whole then, without some answers."""
         self.backup = ""
         """The name of the copy of the label file as it was before the first answer; empty before there is one."""
         self.has_entries = False
@@ -127,6 +129,7 @@ class Session:
             self.backup = str(entry["backup"])
         elif "saved" in entry:
             self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
+            self.is_partial = bool(entry.get("partial"))
             self._left = {(image, label) for image, label in entry.get("left", ())}
             self._left.update(*(step.skipped for step in self.log[self.saved_at :]))
 
@@ -234,11 +237,17 @@ class Session:
             self.refresh()
             return self.saved_at != self.revision or bool(self._left_here())
 
-    def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
-        """Notes that the label file, of a SHA-256, has the answers up to a revision, and the cells `written` now."""
+    def saved(
+        self, revision: int, digest: str, written: Iterable[tuple[str, str]], *, is_partial: bool = False
+    ) -> None:
+        """Notes that the label file, of a SHA-256, has the answers up to a revision, and the cells `written` now.
+
+        It `is_partial` if it was written as a whole, without answers that this review leaves out.
+        """
         with self.writing():
             left = sorted(self._left.difference(written))
-            self.write({"saved": digest, "revision": revision} | ({"left": left} if left else {}))
+            more = ({"left": left} if left else {}) | ({"partial": True} if is_partial else {})
+            self.write({"saved": digest, "revision": revision, **more})
 
     def backed_up(self, name: str) -> None:
         """Notes that there is a copy of the label file as it was before the first answer."""
