@@ -347,21 +347,37 @@ def test_new_label_is_a_column(photos: Path) -> None:
 UNFIT = {
     "an encoding without it": ("filename,größe,cat\na.jpg,1,0\nb.jpg,0,1\n".encode("cp1252"), "日本", "größe"),
     "the separator of tags": (b"filename,tags\na.jpg,dog|cat\nb.jpg,cat\n", "a|b", "dog"),
+    "another separator": (b"filename,tags\na.jpg,dog|cat\nb.jpg,cat\n", "a;b", "dog"),
     "another column": (b"filename,cat,note\na.jpg,1,x y\nb.jpg,0,hello z\n", "note", "cat"),
+    "a column of another layout": (b"filename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n", "label", "dog"),
 }
 
 
 @pytest.mark.parametrize(("content", "name", "other"), UNFIT.values(), ids=UNFIT)
 def test_label_that_the_file_cannot_hold_is_refused(content: bytes, name: str, other: str, tmp_path: Path) -> None:
     opened = Review(make_photos(tmp_path / "photos", ["a.jpg", "b.jpg"], labels=content))
-    work = Background(opened.session, Queues(opened.session), opened.saver, None)
-    api = Api(opened.session, Queues(opened.session), opened.saver, work)
     with pytest.raises(LabelrError) as caught:
-        api.add_label({"name": f" {name} "})
+        make_api(opened).add_label({"name": f" {name} "})
     assert caught.value.hint
     opened.session.add_label(name)  # as a file may be converted later
     opened.answer([("a.jpg", other, "no")])
     assert opened.close() != content
+
+
+def test_label_that_the_table_of_answers_cannot_hold_is_refused(tmp_path: Path) -> None:
+    opened = Review(make_photos(tmp_path / "photos", ["dog/a.jpg", "cat/b.jpg"]))
+    with pytest.raises(LabelrError, match=r"reviewed\.csv could no longer be read with a label called"):
+        make_api(opened).add_label({"name": "label"})
+    assert make_api(opened).add_label({"name": "owl"})["label"] == 2
+
+
+def test_label_with_which_the_file_could_not_be_read_is_not_written(photos: Path) -> None:
+    opened = Review(photos)
+    opened.session.add_label("label")  # as of another program
+    opened.answer([("a.jpg", "label", "yes")])
+    opened.saver.stop()
+    assert "could no longer be read with a label called 'label'" in opened.saver.warning
+    assert (photos / "labels.csv").read_bytes() == WIDE
 
 
 def test_new_label_in_a_table_of_1_and_minus_1(tmp_path: Path) -> None:

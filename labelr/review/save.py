@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from labelr import files, serialization
+from labelr.config import ReadOptions
 from labelr.errors import LabelrError, pluralize
 from labelr.review.journal import locked
-from labelr.review.label_file import NotInPlaceError, TableFile
+from labelr.review.label_file import NotInPlaceError, TableFile, check_reads
 from labelr.review.session import Session
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Target, read_data, read_output
 
@@ -99,8 +100,14 @@ class Saver:
 
     def check_label(self, name: str) -> None:
         """Raises LabelrError if the label file cannot hold a new label of this name."""
-        if self._table is not None and name not in self._target.labels:
+        if name in self._target.labels:
+            return
+        if self._table is not None:
             self._table.check_label(name)
+        else:
+            labels = [*self._with_all_labels().target.labels, name]
+            marks = (["a.jpg", *["1"] * len(labels)], ["b.jpg", *["0"] * len(labels)])
+            check_reads(self._path, [["filename", *labels], *marks], labels, ReadOptions())
 
     def stop(self) -> None:
         """Writes what is not written yet, and ends."""
