@@ -78,10 +78,10 @@ class Queues:
         With a label, those of which it is in question, or to which it applies where no cells are in question.
         """
         with self.session.lock:
-            images = self._whole(queue, label)
+            images = self._unfiltered(queue, label)
             if label is not None and queue in ("suspects", "duplicates"):
-                asked = self._asked(queue)
-                images = images[[label in asked[image].labels for image in images.tolist()]]
+                items = self._items_by_image(queue)
+                images = images[[label in items[image].labels for image in images.tolist()]]
             elif label is not None and queue in ("all", "unreviewed"):
                 images = images[self.session.visible(label)[images] == YES]
             if not chosen.folder and not chosen.text:
@@ -117,13 +117,13 @@ class Queues:
             else:
                 for position in range(start, len(images)):
                     image = int(images[position])
-                    if (answers[self._questions(queue, None, image).labels, image] == NONE).any():
+                    if (answers[self._item_to_show(queue, None, image).labels, image] == NONE).any():
                         return position
                 return None
         found = np.flatnonzero(is_open[start:])
         return start + int(found[0]) if len(found) else None
 
-    def _whole(self, queue: str, label: int | None) -> Rows:
+    def _unfiltered(self, queue: str, label: int | None) -> Rows:
         session, count = self.session, len(self.target.names)
         if queue == "unreviewed":
             return np.flatnonzero((session.answers == NONE).all(axis=0))
@@ -134,7 +134,7 @@ class Queues:
             elif queue == "sweep" and label is not None and not session.blind:  # from the most to the least probable
                 found = np.argsort(-self._ranks(label), kind="stable")
             elif queue in ("suspects", "duplicates"):
-                found = np.array(list(self._asked(queue)), np.int64)
+                found = np.array(list(self._items_by_image(queue)), np.int64)
             else:
                 found = np.arange(count)
             if queue == "duplicates" and self.duplicates is None:
@@ -169,24 +169,24 @@ class Queues:
         return np.abs(_log_odds(self.target.probs[labels, images]) - _log_odds(self.target.thresholds[labels]))
 
     def _item(self, queue: str, label: int | None, image: int) -> dict[str, Any]:
-        item = self._questions(queue, label, image)
+        item = self._item_to_show(queue, label, image)
         cells = [[each, *self.cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
         reason = "" if queue == "suspects" and self._is_hidden(item.labels[0], image) else item.reason
         return {"image": image, "name": self.target.names[image], "cells": cells, "reason": reason}
 
-    def _questions(self, queue: str, label: int | None, image: int) -> Item:
+    def _item_to_show(self, queue: str, label: int | None, image: int) -> Item:
         """The cells of an image that a queue is about; else those of the labels that apply."""
         if queue in ("suspects", "duplicates"):
-            return self._asked(queue)[image]
+            return self._items_by_image(queue)[image]
         if queue == "uncertain" and self.target.probs is not None and not self.session.blind:
             distances = self._distance(slice(None), image)
             near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
             return Item(image, near.tolist() if label is None else [label])
         return Item(image, np.flatnonzero(self.session.visible(slice(None), image) == YES).tolist())
 
-    def _asked(self, queue: str) -> dict[int, Item]:
+    def _items_by_image(self, queue: str) -> dict[int, Item]:
         """The images of the suspects or of the near-duplicates, with the labels in question, the worst first."""
-        key = (f"asked {queue}",)
+        key = (f"items of {queue}",)
         if key not in self._cached:
             if queue == "duplicates" and self.duplicates is None:
                 return {}

@@ -15,7 +15,7 @@ import numpy as np
 from labelr import files, serialization
 from labelr.config import ReadOptions
 from labelr.errors import LabelrError, pluralize
-from labelr.review.journal import locked
+from labelr.review.journal import locked_file
 from labelr.review.label_file import NotInPlaceError, TableFile, check_reads
 from labelr.review.session import Session
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Target, read_data, read_output
@@ -89,7 +89,7 @@ class Saver:
             if any(counts) and session.saved_digest != self._table.digest:
                 self.warning = f"{self._path.name} was changed by another program{_describe_edit(*counts)}."
         elif session.is_partial or (session.saved_digest and session.saved_digest != files.digest(self._path)):
-            session.saved_at = 0  # the table lacks some answers, or was deleted or replaced: it is written again
+            session.saved_revision = 0  # the table lacks some answers, or was deleted or replaced: it is written again
         if not self._read_only:
             self._thread.start()
             self.notify()
@@ -146,14 +146,14 @@ class Saver:
         session = self._session
         if not session.is_pending():
             return
-        with locked(session.target.lock("table")):
+        with locked_file(session.target.lock("table")):
             if not session.is_pending():  # another process may have written meanwhile
                 return
             self._note_edit()
             with session.lock:
-                revision, unsaved = session.revision, session.unsaved()
+                revision, cells = session.revision, session.cells_to_write()
                 names, labels = session.target.names, list(session.target.labels)
-                changes = {(names[image], labels[label]): code for (label, image), code in unsaved.items()}
+                changes = {(names[image], labels[label]): code for (label, image), code in cells.items()}
             digest, is_partial = (self._patch(changes, labels), False) if self._table else self._rewrite()
             self._status = _status(self._path)
             session.saved(revision, digest, changes, is_partial=is_partial)
@@ -213,7 +213,7 @@ class Saver:
         """The session to write.
 
         With `--only` or `--exclude`, a second session over the same journal that has all labels, so that the file keeps
-        the others; unless they cannot be read, as a column that is left out because of its cells.
+        the others. Not if they cannot be read, such as a column that is left out because of its cells.
         """
         target = self._target
         if not target.options.only and not target.options.exclude:

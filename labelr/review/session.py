@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelr import files
 from labelr.errors import LabelrError
 from labelr.model.calibration import decide
-from labelr.review.journal import FORMAT, Entry, Journal, locked
+from labelr.review.journal import FORMAT, AnswerLog, Entry, locked_file
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target, is_wanted
 
 ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN, None: NONE}
@@ -68,13 +68,13 @@ class Session:
     def __init__(self, target: Target, *, read_only: bool = False, blind: bool = False) -> None:
         self.target, self.read_only, self.blind = target, read_only, blind
         self.lock = RLock()
-        self.journal = Journal(target.journal)
+        self.journal = AnswerLog(target.journal)
         self.answers = np.full_like(target.given, NONE)
         self.when = np.zeros(target.given.shape, np.uint32)
         self.done: list[Step] = []
         self.undone: list[Step] = []
         self.log: list[Step] = []
-        self.saved_at = 0
+        self.saved_revision = 0
         """The revision up to which the label file holds the answers."""
         self.saved_digest = ""
         """The SHA-256 that the label file had then."""
@@ -83,8 +83,8 @@ class Session:
         self.backup = ""
         """The name of the copy of the label file as it was before the first answer; empty before there is one."""
         self.has_entries = False
-        self._left: set[tuple[str, str]] = set()
-        """Cells, by image and label, whose answers the label file lacks although `saved_at` says otherwise."""
+        self._unwritten: set[tuple[str, str]] = set()
+        """Cells, by image and label, whose answers the label file lacks although `saved_revision` says otherwise."""
         self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
         self._learnable: dict[int, bool] = {}
@@ -128,10 +128,10 @@ class Session:
         elif "backup" in entry:
             self.backup = str(entry["backup"])
         elif "saved" in entry:
-            self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
+            self.saved_revision, self.saved_digest = int(entry["revision"]), str(entry["saved"])
             self.is_partial = bool(entry.get("partial"))
-            self._left = {(image, label) for image, label in entry.get("left", ())}
-            self._left.update(*(step.skipped for step in self.log[self.saved_at :]))
+            self._unwritten = {(image, label) for image, label in entry.get("left", ())}
+            self._unwritten.update(*(step.skipped for step in self.log[self.saved_revision :]))
 
     def _do(self, step: Step, at: int) -> None:
         self.done.append(step)
@@ -141,7 +141,7 @@ class Session:
         self.answers[step.labels, step.images] = step.after
         self.when[step.labels, step.images] = at
         self.log.append(step)
-        self._left |= step.skipped
+        self._unwritten |= step.skipped
         for label in np.unique(step.labels).tolist():
             self._counts.pop(label, None)
             self._learnable.pop(label, None)
@@ -227,7 +227,7 @@ class Session:
         """Holds the locks of the session and of its journal, with what other processes have written applied."""
         if self.read_only:
             raise ConflictError("this page was opened to read only", "start `labelr review` without `--read-only`")
-        with self.lock, locked(self.target.lock("journal")):
+        with self.lock, locked_file(self.target.lock("journal")):
             self.refresh()
             yield
 
@@ -235,7 +235,7 @@ class Session:
         """Whether the label file lacks answers, of any process, that can be written into it."""
         with self.lock:
             self.refresh()
-            return self.saved_at != self.revision or bool(self._left_here())
+            return self.saved_revision != self.revision or bool(self._unwritten_here())
 
     def saved(
         self, revision: int, digest: str, written: Iterable[tuple[str, str]], *, is_partial: bool = False
@@ -245,7 +245,7 @@ class Session:
         It `is_partial` if it was written as a whole, without answers that this review leaves out.
         """
         with self.writing():
-            left = sorted(self._left.difference(written))
+            left = sorted(self._unwritten.difference(written))
             more = ({"left": left} if left else {}) | ({"partial": True} if is_partial else {})
             self.write({"saved": digest, "revision": revision, **more})
 
@@ -254,17 +254,19 @@ class Session:
         with self.writing():
             self.write({"backup": name})
 
-    def unsaved(self) -> dict[tuple[int, int], int]:
+    def cells_to_write(self) -> dict[tuple[int, int], int]:
         """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
-        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._left_here()
-        return {key: self.wanted(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
+        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_revision)} | self._unwritten_here()
+        return {key: self.file_value(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
 
-    def _left_here(self) -> set[tuple[int, int]]:
-        """The cells of `_left` by the numbers of label and image, without those that this review leaves out."""
+    def _unwritten_here(self) -> set[tuple[int, int]]:
+        """The cells of `_unwritten` by the numbers of label and image, without those that this review leaves out."""
         images, label_of = self._image_of, self.label_of()
-        return {(label_of[label], images[name]) for name, label in self._left if name in images and label in label_of}
+        return {
+            (label_of[label], images[name]) for name, label in self._unwritten if name in images and label in label_of
+        }
 
-    def wanted(self, cell: Cell) -> int:
+    def file_value(self, cell: Cell) -> int:
         """What the label file must say of a cell: the answer, else what it said before there was one."""
         if cell.answer == NONE:
             return int(self.target.given[cell.label, cell.image])
@@ -283,20 +285,20 @@ class Session:
         Returns:
             The numbers of answers to be written again, and of those that no longer count.
         """
-        left, num_again, num_dropped = self._left_here(), 0, 0
+        left, num_again, num_dropped = self._unwritten_here(), 0, 0
         saved: dict[tuple[int, int], int] = {}
-        for step in reversed(self.log[self.saved_at :]):
+        for step in reversed(self.log[self.saved_revision :]):
             saved |= zip(step.cells(), step.before.tolist(), strict=True)
         for cell in self.changes(0):
             key, found = (cell.label, cell.image), int(self.target.given[cell.label, cell.image])
             before = saved.get(key, cell.answer)
             original = self._originals.get(key, found)
             self.target.given[key] = original
-            expected = [self.wanted(cell._replace(answer=answer)) for answer in (before, cell.answer)]
+            expected = [self.file_value(cell._replace(answer=answer)) for answer in (before, cell.answer)]
             if key in left or found in expected or (not says_unknown and found == NO and NONE in expected):
                 continue
             if found == original:
-                self._left.add((self.target.names[cell.image], self.target.labels[cell.label]))
+                self._unwritten.add((self.target.names[cell.image], self.target.labels[cell.label]))
                 num_again += 1
                 continue
             self.target.given[key] = found

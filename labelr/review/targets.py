@@ -19,7 +19,7 @@ from labelr.data.predicted import JOURNAL, REVIEWED_FILE, UNFILLED_FILE, read_re
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.model import store
-from labelr.review.journal import Journal
+from labelr.review.journal import AnswerLog
 from labelr.scoring.results import SUSPECT_COLUMNS
 
 Codes = NDArray[np.int8]
@@ -190,7 +190,7 @@ def read_data(folder: Path, options: ReadOptions) -> Target:
 
 def reviewed_source(folder: Path) -> Path | None:
     """The label file or folder of a data set that an earlier review read, and wrote answers about into a table."""
-    entries = Journal(folder / FOLDER / f"{REVIEWED_FILE}.jsonl").read()
+    entries = AnswerLog(folder / FOLDER / f"{REVIEWED_FILE}.jsonl").read()
     name = next((entry.get("source") for entry in entries), None)
     source = folder / name if isinstance(name, str) and name else None
     return source if source and (folder / REVIEWED_FILE).is_file() and os.path.exists(source) else None
