@@ -52,10 +52,10 @@ def make_photos(folder: Path, names: Sequence[str] = NAMES, **tables: bytes) -> 
 class Review:
     """A review of a folder in this process, without a server."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False, **options: Any) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, blind: bool = False, **options: Any) -> None:
         self.target: Target = read_target(folder, ReadOptions(**options))
         self.saver = Saver(self.target, read_only=read_only)
-        self.session = Session(self.target, read_only=read_only)
+        self.session = Session(self.target, read_only=read_only, blind=blind)
         self.saver.start(self.session)
 
     def answer(self, answers: Answers) -> None:
@@ -347,21 +347,37 @@ def test_new_label_is_a_column(photos: Path) -> None:
 UNFIT = {
     "an encoding without it": ("filename,größe,cat\na.jpg,1,0\nb.jpg,0,1\n".encode("cp1252"), "日本", "größe"),
     "the separator of tags": (b"filename,tags\na.jpg,dog|cat\nb.jpg,cat\n", "a|b", "dog"),
+    "another separator": (b"filename,tags\na.jpg,dog|cat\nb.jpg,cat\n", "a;b", "dog"),
     "another column": (b"filename,cat,note\na.jpg,1,x y\nb.jpg,0,hello z\n", "note", "cat"),
+    "a column of another layout": (b"filename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n", "label", "dog"),
 }
 
 
 @pytest.mark.parametrize(("content", "name", "other"), UNFIT.values(), ids=UNFIT)
 def test_label_that_the_file_cannot_hold_is_refused(content: bytes, name: str, other: str, tmp_path: Path) -> None:
     opened = Review(make_photos(tmp_path / "photos", ["a.jpg", "b.jpg"], labels=content))
-    work = Background(opened.session, Queues(opened.session), opened.saver, None)
-    api = Api(opened.session, Queues(opened.session), opened.saver, work)
     with pytest.raises(LabelrError) as caught:
-        api.add_label({"name": f" {name} "})
+        make_api(opened).add_label({"name": f" {name} "})
     assert caught.value.hint
     opened.session.add_label(name)  # as a file may be converted later
     opened.answer([("a.jpg", other, "no")])
     assert opened.close() != content
+
+
+def test_label_that_the_table_of_answers_cannot_hold_is_refused(tmp_path: Path) -> None:
+    opened = Review(make_photos(tmp_path / "photos", ["dog/a.jpg", "cat/b.jpg"]))
+    with pytest.raises(LabelrError, match=r"reviewed\.csv could no longer be read with a label called"):
+        make_api(opened).add_label({"name": "label"})
+    assert make_api(opened).add_label({"name": "owl"})["label"] == 2
+
+
+def test_label_with_which_the_file_could_not_be_read_is_not_written(photos: Path) -> None:
+    opened = Review(photos)
+    opened.session.add_label("label")  # as of another program
+    opened.answer([("a.jpg", "label", "yes")])
+    opened.saver.stop()
+    assert "could no longer be read with a label called 'label'" in opened.saver.warning
+    assert (photos / "labels.csv").read_bytes() == WIDE
 
 
 def test_new_label_in_a_table_of_1_and_minus_1(tmp_path: Path) -> None:
@@ -684,10 +700,10 @@ def test_label_needs_a_new_name(photos: Path, name: str) -> None:
 
 
 def make_queues(photos: Path, *, blind: bool = False) -> Queues:
-    opened = Review(photos)
-    opened.target.probs = np.array([[0.1, 0.9, 0.4, 0.6], [0.2, 0.3, 0.95, 0.52]], np.float32)
-    opened.target.thresholds = np.array([0.5, 0.5])
-    return Queues(opened.session, blind=blind)
+    opened = Review(photos, blind=blind)
+    probs = np.array([[0.1, 0.9, 0.4, 0.6], [0.2, 0.3, 0.95, 0.52]], np.float32)
+    opened.session.predict({0: (probs[0], 0.5), 1: (probs[1], 0.5)})
+    return Queues(opened.session)
 
 
 def names_in(queues: Queues, queue: str, label: int | None = None, chosen: Filter = Filter()) -> list[str]:  # noqa: B008
@@ -702,9 +718,8 @@ def test_sweep_is_sorted_by_probability(photos: Path) -> None:
 
 def test_probability_at_its_threshold_is_told_in_full(photos: Path) -> None:
     queues = make_queues(photos)
-    prob = np.float32(0.233346)
-    assert queues.session.target.probs is not None
-    queues.session.target.probs[1, 1], queues.session.target.thresholds[1] = prob, prob
+    prob = float(np.float32(0.233346))
+    queues.session.predict({1: (np.full(4, prob, np.float32), prob)})
     item = next(item for item in queues.items("sweep", 1, np.arange(4)) if item["name"] == "b.jpg")
     assert item["value"]
     assert item["prob"] >= float(queues.session.target.thresholds[1])
@@ -729,7 +744,7 @@ def test_suspects_contradict_their_probability(photos: Path) -> None:
     queues = make_queues(photos)
     assert names_in(queues, "suspects") == ["a.jpg", "b.jpg", "e.jpg"]
     first = queues.items("suspects", None, queues.order("suspects", None, Filter()))[0]
-    assert first["cells"] == [[0, pytest.approx(0.1), 1, None]]
+    assert first["cells"] == [[0, pytest.approx(0.1), 1, None, 0]]
     assert first["reason"] == "dog: given yes, probability 0.10"
 
 
@@ -753,7 +768,37 @@ def test_blind_review_hides_what_is_given_and_predicted(photos: Path) -> None:
     queues = make_queues(photos, blind=True)
     assert names_in(queues, "sweep", 0) == list(NAMES)
     items = queues.items("sweep", 0, queues.order("sweep", 0, Filter()))
-    assert {(item["prob"], item["given"], item["value"]) for item in items} == {(None, None, None)}
+    assert {(item["prob"], item["given"], item["predicted"], item["value"]) for item in items} == {(None,) * 4}
+
+
+def make_api(opened: Review) -> Api:
+    queues = Queues(opened.session)
+    return Api(opened.session, queues, opened.saver, Background(opened.session, queues, opened.saver, None))
+
+
+def test_blind_review_filters_and_counts_by_answers(photos: Path) -> None:
+    opened = Review(photos, blind=True)
+    queues, api = Queues(opened.session), make_api(opened)
+    assert names_in(queues, "all", 1) == names_in(queues, "unreviewed", 1) == []
+    assert [api.state(None)["labels"][1][key] for key in ("yes", "no", "unknown")] == [0, 0, 4]  # type: ignore[arg-type]
+    opened.answer([("b.jpg", "cat", "yes")])
+    assert names_in(queues, "all", 1) == ["b.jpg"]
+    assert api.state(None)["labels"][1]["yes"] == 1  # type: ignore[arg-type]
+
+
+def test_blind_review_shows_what_is_given_and_predicted_once_there_is_an_answer(photos: Path) -> None:
+    opened = Review(photos, blind=True)
+    opened.session.predict({0: (np.array([0.1, 0.9, 0.4, 0.6], np.float32), 0.5)})
+    api, answer = make_api(opened), {"image": 0, "label": 0, "answer": "no"}
+    queues = api.queues
+    suspect = queues.order("suspects", None, Filter())[:1]
+    assert queues.items("suspects", None, suspect)[0]["reason"] == ""
+    shown = {"prob": pytest.approx(0.1), "given": 1, "predicted": 0}
+    assert api.answer({"answers": [answer]})["changes"] == [answer | shown]
+    assert queues.cell(0, 0) == {"answer": "no", **shown}
+    assert queues.items("suspects", None, suspect)[0]["reason"] == "dog: given yes, probability 0.10"
+    hidden = {"prob": None, "given": None, "predicted": None}
+    assert api.undo({})["changes"] == [answer | hidden | {"answer": None}]
 
 
 # --- the output of `labelr tag` ---------------------------------------------------------------------------------------
@@ -806,6 +851,22 @@ def test_corrections_in_the_table_of_an_output_are_given(output: Path, trained: 
     given = Review(output).target.given
     assert given[0, 0] == int(changed)
     assert (given == -1).sum() == given.size - 1
+
+
+@pytest.mark.parametrize("setting", ["top_k", "min_labels"])
+def test_predicted_labels_of_an_output_are_those_that_were_written(
+    setting: str, shapes: Path, trained: Model, tmp_path: Path
+) -> None:
+    threshold = 0.0 if setting == "top_k" else 1.0
+    tag(shapes / "images", trained, {setting: 1, "threshold": threshold}, output=tmp_path / "out")
+    opened = Review(tmp_path / "out")
+    written = [line.split(",")[1:] for line in (tmp_path / "out" / "labels.csv").read_text().splitlines()[1:]]
+    predicted = [opened.session.values(label) for label in range(3)]
+    assert np.stack(predicted, axis=1).astype(str).tolist() == written
+    assert sum(row.count("1") for row in written) == len(written)
+    assert sum(Queues(opened.session).cell(label, 0)["predicted"] for label in range(3)) == 1
+    opened.session.predict({0: (np.full(len(opened.target.names), 0.5, np.float32), 0.5)})
+    assert (opened.session.values(0) == 1).all()
 
 
 def test_labels_of_an_output_keep_their_probabilities_under_other_names(
@@ -885,6 +946,30 @@ def test_uncertain_images_of_an_output_come_in_its_order(trained: Model, shapes:
     assert names_in(Queues(Session(target)), "uncertain") == listed
 
 
+def test_uncertain_images_are_read_as_a_spreadsheet_writes_them(trained: Model, shapes: Path, tmp_path: Path) -> None:
+    tag(shapes / "images", trained, {"uncertain": 5, "csv_style": "excel"}, output=tmp_path / "out")
+    lines = (tmp_path / "out" / "uncertain.csv").read_text("utf-8-sig").splitlines()
+    target = read_target(tmp_path / "out" / "uncertain.csv", ReadOptions())
+    assert target.uncertain is not None
+    assert [target.names[image] for image in target.uncertain] == [line.split(";")[0] for line in lines[1:]]
+
+
+def test_suspects_are_read_with_semicolons_and_decimal_commas(photos: Path, tmp_path: Path) -> None:
+    table = put(tmp_path, "worst.csv", "\ufefffilename;label;given;probability;rank\nb.jpg;dog;0;0,9;1\n")
+    target = read_target(table, ReadOptions(), data=photos)
+    assert target.suspects == [(1, 0)]
+    assert target.probs is not None
+    assert target.probs[0, 1] == np.float32(0.9)
+
+
+def test_table_of_suspects_with_a_huge_cell_is_an_error(photos: Path, tmp_path: Path) -> None:
+    table = put(tmp_path, "worst.csv", f"filename,label,given\n{'x' * 200_000},dog,1\n")
+    with pytest.raises(LabelrError, match="1 image not in"):
+        read_target(table, ReadOptions(), data=photos)
+    with pytest.raises(LabelrError, match="characters"):
+        read_target(table, ReadOptions(max_cells=100_000), data=photos)
+
+
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
@@ -925,9 +1010,7 @@ def test_two_processes_see_each_others_answers(photos: Path) -> None:
         first.answer(0, 0, "no")
         second.answer(1, 1, "yes")
         changes = second.get(f"/api/changes?since={since}")["changes"]
-        assert changes == [
-            {"image": 0, "label": 0, "answer": "no"}, {"image": 1, "label": 1, "answer": "yes"}
-        ]  # fmt: skip
+        assert [(one["image"], one["label"], one["answer"]) for one in changes] == [(0, 0, "no"), (1, 1, "yes")]
         assert first.stop() == second.stop() == 143
     expected = WIDE.replace(b"a.jpg,1", b"a.jpg,0").replace(b"b.jpg,0,", b"b.jpg,0,1")
     assert (photos / "labels.csv").read_bytes() == expected
@@ -1008,6 +1091,51 @@ def test_given_labels_of_a_data_set_count_as_trained_on(shapes: Path, trained: M
     opened.close()
 
 
+def predicted(work: Background) -> Background:
+    """The work once a model has predicted, by a process of its own."""
+    work.predict()
+    wait_until(lambda: not work.running)
+    return work
+
+
+@pytest.mark.slow
+def test_image_that_does_not_open_costs_no_other_prediction(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "shapes")
+    put(tmp_path / "shapes" / "images", "00001.png", b"no image")
+    opened, work = make_background(tmp_path / "shapes", trained)
+    assert predicted(work).error == ""
+    assert opened.target.probs is not None
+    has_none = np.isnan(opened.target.probs).all(axis=0)
+    assert [opened.target.names[image] for image in np.flatnonzero(has_none)] == ["00001.png"]
+    opened.saver.stop()
+
+
+@pytest.mark.slow
+def test_reason_why_a_model_cannot_predict_is_shown(shapes: Path, trained: Model, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "shapes")
+    model = shutil.copytree(trained.path, tmp_path / "model")
+    opened = Review(tmp_path / "shapes")
+    work = Background(opened.session, Queues(opened.session), opened.saver, str(model))
+    next(model.glob("*.safetensors")).write_bytes(b"damaged")
+    assert ".safetensors" in predicted(work).error
+    opened.saver.stop()
+
+
+@pytest.mark.slow
+def test_options_in_the_environment_do_not_change_predictions(
+    shapes: Path, trained: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"PREFIX": "auto:", "GALLERY": "true", "ONLY": trained.labels[0], "THREADS": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"LABELR_TAG_{name}", value)
+    shutil.copytree(shapes, tmp_path / "shapes")
+    opened, work = make_background(tmp_path / "shapes", trained)
+    assert predicted(work).error == ""
+    assert opened.target.probs is not None
+    assert not np.isnan(opened.target.probs).any()
+    opened.saver.stop()
+
+
 @pytest.mark.slow
 def test_label_that_a_model_lacks_keeps_its_probabilities(output: Path, shapes: Path, tmp_path: Path) -> None:
     kept = opened_labels(output)[1]
@@ -1022,23 +1150,26 @@ def test_label_that_a_model_lacks_keeps_its_probabilities(output: Path, shapes: 
     opened.saver.stop()
 
 
-def make_data_with_notes(shapes: Path, folder: Path) -> Path:
-    """The data set with two more columns."""
+def make_data_with_notes(shapes: Path, folder: Path, *, in_quotes: bool) -> Path:
+    """The data set with two more columns, which may have its lines in quotes."""
     shutil.copytree(shapes, folder)
     header, *rows = (folder / "labels.csv").read_text().splitlines()
     lines = [f"{header},-a,b", *(f"{row},{number % 2},{number % 2}" for number, row in enumerate(rows))]
+    lines = [f'"{line}"' if in_quotes else line for line in lines]
     (folder / "labels.csv").write_text("\n".join(lines))
     return folder
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_quotes", [False, True])  # the second one is not written in place
 def test_training_reads_with_the_options_of_the_page_and_replaces_no_other_model(
-    shapes: Path, trained: Model, tmp_path: Path, home: Path
+    in_quotes: bool, shapes: Path, trained: Model, tmp_path: Path, home: Path
 ) -> None:
-    data = make_data_with_notes(shapes, tmp_path / "data")
+    data = make_data_with_notes(shapes, tmp_path / "data", in_quotes=in_quotes)
     earlier = put(home / "models" / f"{trained.path.name}-reviewed", "model.json", "an earlier one")
     with opened(data, "--model", trained.path, "--exclude=-a", "--exclude=b", "--max-pixels=5000") as page:
         wait_until(lambda: page.get("/api/refit")["done"])
+        page.answer(0, 0, "yes")
         assert page.post("/api/refit") == {"running": True}
         wait_until(lambda: not page.get("/api/refit")["running"])
         assert page.get("/api/refit")["error"] is None
@@ -1168,18 +1299,40 @@ def test_chosen_labels_of_an_output(output: Path, trained: Model) -> None:
 
 
 @pytest.mark.parametrize("is_output", [True, False])
+@pytest.mark.parametrize("option", ["only", "exclude"])
 def test_table_of_answers_keeps_the_labels_that_a_review_leaves_out(
-    is_output: bool, output: Path, trained: Model, tmp_path: Path
+    option: str, is_output: bool, output: Path, trained: Model, tmp_path: Path
 ) -> None:
     folder, labels = output, trained.labels
     if not is_output:  # folders named after labels
         folder, labels = make_photos(tmp_path / "folders", ["cat/a.jpg", "dog/b.jpg"]), ("cat", "dog")
     name = Review(folder).target.names[0]
     review(folder, [(name, labels[0], "no")])
-    content = review(folder, [(name, labels[1], "yes")], only=(labels[1],)).decode().splitlines()
+    chosen: dict[str, Any] = {option: labels[1:2] if option == "only" else labels[:1]}
+    content = review(folder, [(name, labels[1], "yes")], **chosen).decode().splitlines()
     assert content[0].split(",") == ["filename", *labels]
     assert content[1].split(",")[:3] == [name, "0", "1"]
     assert review(folder, []).decode().splitlines() == content
+
+
+def test_column_that_cannot_be_read_stays_out_of_the_table_of_answers(tmp_path: Path) -> None:
+    table = b'"filename,dog,cat,rest"\n"a.jpg,1,0,1"\n"b.jpg,0,1,what"\n"c d.jpg,0,1,0"\n'
+    folder = make_photos(tmp_path / "photos", NAMES[:3], labels=table)
+    assert review(folder, [("a.jpg", "dog", "no")], exclude=("rest",)).startswith(b"filename,dog,cat\na.jpg,0,0\n")
+
+
+def test_table_of_answers_that_was_deleted_is_written_again(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", ["dog/a.jpg", "dog/b.jpg", "cat/c.jpg"])
+    content = review(folder, [("dog/a.jpg", "dog", "no")])
+    (folder / "reviewed.csv").unlink()
+    assert review(folder, []) == content
+
+
+def test_answers_about_images_left_out_meanwhile_come_back_into_the_table_of_answers(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", ["dog/a.jpg", "dog/b.jpg", "cat/c.jpg"])
+    review(folder, [("dog/a.jpg", "dog", "no")])
+    assert b"a.jpg" not in review(folder, [("cat/c.jpg", "dog", "yes")], ignore=("a.jpg",))
+    assert b"dog/a.jpg,0,0" in review(folder, [])
 
 
 def test_data_is_of_a_table(photos: Path) -> None:

@@ -16,7 +16,7 @@ from labelr.errors import LabelrError
 from labelr.review.background import Background
 from labelr.review.queues import TITLES, Filter, Queues
 from labelr.review.save import Saver
-from labelr.review.session import ANSWERS, NAMES, Cell, Session
+from labelr.review.session import ANSWERS, Cell, Session
 
 MAX_ITEMS = 500
 """Items in a response, at most."""
@@ -50,7 +50,7 @@ class Api:
                 "target": str(self.target.path),
                 "writes": self.saver.writes,
                 "read_only": session.read_only,
-                "blind": self.queues.blind,
+                "blind": session.blind,
                 "images": len(self.target.names),
                 "labels": self._labels(),
                 "folders": self.queues.folders,
@@ -175,7 +175,9 @@ class Api:
     def _changed(self, cells: list[Cell]) -> dict[str, Any]:
         self.saver.notify()
         with self.session.lock:
-            changes = [{"image": one.image, "label": one.label, "answer": NAMES[one.answer]} for one in cells]
+            changes = [
+                {"image": one.image, "label": one.label, **self.queues.cell(one.label, one.image)} for one in cells
+            ]
             return {"changes": changes, "labels": self._labels(), "refit": self._refit(), **self._position()}
 
     def _list(self, request: Request) -> tuple[str, int | None, Any]:

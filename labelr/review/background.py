@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from labelr import files
-from labelr.config import ImageOptions, ReadOptions
+from labelr.config import ImageOptions, MachineOptions, ReadOptions
 from labelr.data.duplicates import group_images
 from labelr.data.label_table import relative_name
 from labelr.data.scan import scan_images
@@ -35,6 +35,8 @@ COMMAND = "from labelr import __main__, signals; signals.stop_with_parent(); __m
 """A command of labelr that ends when the process that started it does."""
 TAIL = 20
 """Lines of a command that failed in which its error is looked for."""
+DONE, SOME_FAILED = 0, 3
+"""Exit codes of commands; `labelr tag` has the second one where images cannot be opened."""
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -177,45 +179,45 @@ class Background:
         paths = [os.path.abspath(target.root / name) for name in target.names]
         base = files.common_folder(Path(path).parent for path in paths)
         image_of = {relative_name(Path(path), base): number for number, path in enumerate(paths)}
-        probs = np.full(target.given.shape, np.nan, np.float32)
+        probs = {label: np.full(len(paths), np.nan, np.float32) for label in label_of}
         with tempfile.NamedTemporaryFile(prefix="labelr-review-") as listed:
             listed.write(b"\0".join(map(os.fsencode, paths)))
             listed.flush()
             command = ["tag", "--files-from", listed.name, "--output", "-", "--format", "jsonl", "--model", str(model)]
             limit = ["--max-pixels", str(target.options.max_pixels)]
-            for done, line in enumerate(self._lines([*command, *limit, "--quiet"], errors=subprocess.DEVNULL), start=1):
+            for done, line in enumerate(self._lines([*command, *limit, "--quiet"]), start=1):
                 fields = json.loads(line)
                 for label, prob in (fields["probabilities"] or {}).items():
-                    if label in label_of:
-                        probs[label_of[label], image_of[fields["path"]]] = prob
+                    if label in probs:
+                        probs[label][image_of[fields["path"]]] = prob
                 self.progress = done / len(paths)
                 self.line = f"{model.name} predicts: {done:,} of {len(paths):,} images"
-        with self._session.lock:
-            missing = len(target.labels) - len(probs)  # labels that were added meanwhile
-            probs = np.pad(probs, ((0, missing), (0, 0)), constant_values=np.nan)
-            if target.probs is not None:  # what it does not know keeps its probabilities
-                others = [number for number in range(len(probs)) if number not in label_of.values()]
-                probs[others] = target.probs[others]
-            target.probs = probs
-            for label, number in label_of.items():
-                target.thresholds[number] = info.thresholds[info.labels.index(label)]
-            self._session.forget_counts()
+        thresholds = dict(zip(info.labels, info.thresholds, strict=True))
+        self._session.predict({label_of[label]: (own, thresholds[label]) for label, own in probs.items()})
         self._queues.forget()
 
-    def _lines(self, arguments: list[str], errors: int) -> Iterator[str]:
-        """The lines that a command of labelr prints. Raises LabelrError if it fails."""
-        last: deque[str] = deque(maxlen=TAIL)
+    def _lines(self, arguments: list[str], *, with_stderr: bool = False) -> Iterator[str]:
+        """The lines that a command of labelr prints on stdout, or also on stderr.
+
+        Raises:
+            LabelrError: If it fails, with the error that it has printed.
+        """
         if self._stopped:
             return
-        with subprocess.Popen(  # noqa: S603 - labelr itself
-            [sys.executable, "-c", COMMAND, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", errors="replace",
-        ) as self._process:  # fmt: skip
-            for line in self._process.stdout or ():
-                last.append(line.strip())
-                yield line.strip()
-            self._process.wait()  # before its stdin is closed, which would end it
-        if self._process.returncode and not self._stopped:
+        with tempfile.TemporaryFile() as errors:
+            with subprocess.Popen(  # noqa: S603 - labelr itself
+                [sys.executable, "-c", COMMAND, *arguments],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if with_stderr else errors,
+                encoding="utf-8", errors="replace", env=_environment(arguments[0]),
+            ) as self._process:  # fmt: skip
+                last: deque[str] = deque(maxlen=TAIL)
+                for line in self._process.stdout or ():
+                    last.append(line.strip())
+                    yield line.strip()
+                self._process.wait()  # before its stdin is closed, which would end it
+            errors.seek(0)
+            last.extend(line.decode("utf-8", "replace").strip() for line in errors)
+        if self._process.returncode not in (DONE, SOME_FAILED) and not self._stopped:
             said = next((line for line in last if line.startswith("Error: ")), "")
             raise LabelrError(said.removeprefix("Error: ") or f"`labelr {arguments[0]}` has failed")
 
@@ -229,7 +231,7 @@ class Background:
         command += ["--train", "head"] if self.kind == "head" else []
         self._made = name
         command += self._options()
-        for line in self._lines(command, errors=subprocess.STDOUT):
+        for line in self._lines(command, with_stderr=True):
             self.line = line or self.line
             if epoch := re.match(r"epoch (\d+)/(\d+)", line):
                 self.progress = int(epoch[1]) / int(epoch[2])
@@ -238,10 +240,12 @@ class Background:
         self._predict()
 
     def _options(self) -> list[str]:
-        """The options of how images and labels are read; of a table of answers, those of images alone."""
+        """The options of how images and labels are read; of a table of answers, those of images, and the labels."""
         target = self._session.target
-        names = ReadOptions.names() if target.data and target.table == target.source else OF_IMAGES
-        given = []
+        is_source = target.data is not None and target.table == target.source
+        names = ReadOptions.names() if is_source else OF_IMAGES
+        is_part = not is_source and (target.options.only or target.options.exclude)
+        given = [f"--only={label}" for label in target.labels if is_part]  # the table of answers has the others too
         for field in dataclasses.fields(target.options):
             value = getattr(target.options, field.name)
             if field.name not in names or field.name in ("labels", "skip_missing") or value == field.default:
@@ -254,6 +258,16 @@ class Background:
                 values = value if isinstance(value, tuple) else [value]
                 given += [f"{option_of(field.name)}={each}" for each in values]  # one may start with a hyphen
         return given
+
+
+def _environment(command: str) -> dict[str, str]:
+    """The environment of a command: of the variables that set its options, only those about the machine."""
+    prefix, kept = f"LABELR_{command.upper()}_", [name.upper() for name in MachineOptions.names()]
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(prefix) or name.removeprefix(prefix) in kept
+    }
 
 
 def _free_name(model: Path) -> str:

@@ -17,7 +17,7 @@ LOCK_SECONDS = 10.0
 Entry = Mapping[str, Any]
 
 
-class Journal:
+class AnswerLog:
     """The entries that a review has written, in order; the first one says what is reviewed.
 
     An entry is whole once its line ends. What follows the last line break is of a process that was killed while it
@@ -98,7 +98,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked_file(path: Path) -> Iterator[None]:
     """Holds a lock, which no two processes and no two threads hold; its file is created if it does not exist.
 
     Raises:

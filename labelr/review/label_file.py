@@ -6,14 +6,18 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from labelr import serialization
+from labelr.config import ReadOptions
 from labelr.data.formats import tags, wide
+from labelr.data.formats.layouts import read_source
 from labelr.data.formats.source import Source
-from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, may_be_ours
+from labelr.data.formats.table import DELIMITERS, LINE, LINE_OF_ANY_SYSTEM, Table, may_be_ours
 from labelr.data.formats.words import Mark
 from labelr.data.label_table import Targets
 from labelr.data.limits import Limits, read_bytes
@@ -108,6 +112,15 @@ class TableFile:
             )
         if self.is_wide and label in self._table.header:
             raise LabelrError(f"{self.path} has a column {label!r} already, which is no label", "choose another name")
+        rows = [self._table.header[self._shift :], *map(list, self._table.body)]
+        if self.is_wide:
+            known = self._labels()
+            for number, row in enumerate(rows):
+                row.append(str(number % 2) if number else label)
+        else:
+            known = [tag for own in self._tags for tag in own]
+            rows[1][self._column] = self._joint.join([*self._tags[0], label])
+        check_reads(self.path, rows, [*known, label], self._options)
 
     def patched(self, changes: Changes, labels: Sequence[str]) -> bytes:
         """The content of the file with some cells replaced, and with columns for those of some labels that it lacks.
@@ -118,6 +131,8 @@ class TableFile:
         if self.is_wide:
             known = {label for (_, label), code in changes.items() if code != NONE}
             added = [label for label in labels if label in known.difference(self._labels())]
+            for label in added:
+                self.check_label(label)
             # before the columns are added, whose "?" may change what -1 means
             before, _ = wide.to_targets(self._table, self._marks, self._options)
             self._add_columns(added)
@@ -144,7 +159,8 @@ class TableFile:
         numbers = {number: row for row, number in enumerate(self._table.numbers)}
         for label in labels:
             column = len(self._table.header)
-            is_escaped = may_be_ours(self.path, self._table.header)  # only then it is read without its apostrophe
+            header = self._table.header[self._shift :]
+            is_escaped = may_be_ours(self.path, header)  # only then it is read without its apostrophe
             name = serialization.escape_formula(label) if is_escaped else label
             for index, record in enumerate(self._records):
                 row = numbers.get(index + 1)
@@ -212,18 +228,34 @@ class TableFile:
 
     def _patch_tags(self, changes: Changes) -> None:
         changed: dict[int, list[str]] = {}
+        known = {tag for own in self._tags for tag in own}
         for (image, label), code in changes.items():
             if (row := self._row_of.get(image)) is None:
                 continue
             own = changed.setdefault(row, list(self._tags[row]))
             if code == YES and label not in own:
-                self.check_label(label)
+                if label not in known:
+                    self.check_label(label)
+                    known.add(label)
                 own.append(label)
             elif code != YES and label in own:
                 own.remove(label)
         for row, own in changed.items():
             self._tags[row] = own
             self._replace(row, {self._column: self._joint.join(own)})
+
+
+def check_reads(path: Path, rows: list[list[str]], labels: Sequence[str], options: ReadOptions) -> None:
+    """Raises LabelrError unless all labels are read from a label file with these cells; the last label is new.
+
+    A column ``label``, for instance, is that of another layout.
+    """
+    source = Source(path, path.parent, options)
+    source.table = Table(path, rows, list(range(1, len(rows) + 1)))
+    with suppress(LabelrError):
+        if set(labels) <= set(read_source(source).labels):
+            return
+    raise LabelrError(f"{path} could no longer be read with a label called {labels[-1]!r}", "choose another name")
 
 
 def _delimiter_of(source: Source) -> str:

@@ -49,12 +49,11 @@ class Queues:
 
     Attributes:
         session: The answers.
-        blind: Whether proposals are hidden, and so the order that they give.
         duplicates: Groups of near-duplicates, once they are known.
     """
 
-    def __init__(self, session: Session, *, blind: bool = False) -> None:
-        self.session, self.target, self.blind = session, session.target, blind
+    def __init__(self, session: Session) -> None:
+        self.session, self.target = session, session.target
         self.duplicates: list[list[int]] | None = None
         self._cached: dict[tuple[Any, ...], Any] = {}
         self.folders = self._find_folders()
@@ -79,12 +78,12 @@ class Queues:
         With a label, those of which it is in question, or to which it applies where no cells are in question.
         """
         with self.session.lock:
-            images = self._whole(queue, label)
+            images = self._unfiltered(queue, label)
             if label is not None and queue in ("suspects", "duplicates"):
-                asked = self._asked(queue)
-                images = images[[label in asked[image].labels for image in images.tolist()]]
+                items = self._items_by_image(queue)
+                images = images[[label in items[image].labels for image in images.tolist()]]
             elif label is not None and queue in ("all", "unreviewed"):
-                images = images[self.session.values(label)[images] == YES]
+                images = images[self.session.visible(label)[images] == YES]
             if not chosen.folder and not chosen.text:
                 return images
             return images[self._passing(chosen)[images]]
@@ -93,7 +92,7 @@ class Queues:
         """What the page shows of some images of a queue."""
         with self.session.lock:
             if queue == "sweep" and label is not None:
-                values = self.session.answers[label] if self.blind else self.session.values(label)
+                values = self.session.visible(label)
                 return [
                     {"image": image, "name": self.target.names[image], **self.cell(label, image)}
                     | {"value": {YES: True, NO: False}.get(int(values[image]))}
@@ -103,7 +102,7 @@ class Queues:
 
     def threshold_at(self, label: int, images: Rows) -> int | None:
         """The position of the first image below the threshold of a label in a sweep; None without a threshold."""
-        if self.blind or self.target.probs is None or np.isnan(self.target.thresholds[label]):
+        if self.session.blind or self.target.probs is None or np.isnan(self.target.thresholds[label]):
             return None
         return int(np.count_nonzero(self._ranks(label)[images] >= self.target.thresholds[label]))
 
@@ -118,24 +117,24 @@ class Queues:
             else:
                 for position in range(start, len(images)):
                     image = int(images[position])
-                    if (answers[self._questions(queue, None, image).labels, image] == NONE).any():
+                    if (answers[self._item_to_show(queue, None, image).labels, image] == NONE).any():
                         return position
                 return None
         found = np.flatnonzero(is_open[start:])
         return start + int(found[0]) if len(found) else None
 
-    def _whole(self, queue: str, label: int | None) -> Rows:
+    def _unfiltered(self, queue: str, label: int | None) -> Rows:
         session, count = self.session, len(self.target.names)
         if queue == "unreviewed":
             return np.flatnonzero((session.answers == NONE).all(axis=0))
         key = (queue, label if queue in ("sweep", "uncertain") else None)
         if key not in self._cached:
-            if queue == "uncertain" and not self.blind:
+            if queue == "uncertain" and not session.blind:
                 found = self._uncertain(label)
-            elif queue == "sweep" and label is not None and not self.blind:  # from the most to the least probable
+            elif queue == "sweep" and label is not None and not session.blind:  # from the most to the least probable
                 found = np.argsort(-self._ranks(label), kind="stable")
             elif queue in ("suspects", "duplicates"):
-                found = np.array(list(self._asked(queue)), np.int64)
+                found = np.array(list(self._items_by_image(queue)), np.int64)
             else:
                 found = np.arange(count)
             if queue == "duplicates" and self.duplicates is None:
@@ -170,24 +169,24 @@ class Queues:
         return np.abs(_log_odds(self.target.probs[labels, images]) - _log_odds(self.target.thresholds[labels]))
 
     def _item(self, queue: str, label: int | None, image: int) -> dict[str, Any]:
-        item = self._questions(queue, label, image)
+        item = self._item_to_show(queue, label, image)
         cells = [[each, *self.cell(each, image).values()] for each in item.labels[:MAX_CELLS]]
-        return {"image": image, "name": self.target.names[image], "cells": cells, "reason": item.reason}
+        reason = "" if queue == "suspects" and self._is_hidden(item.labels[0], image) else item.reason
+        return {"image": image, "name": self.target.names[image], "cells": cells, "reason": reason}
 
-    def _questions(self, queue: str, label: int | None, image: int) -> Item:
+    def _item_to_show(self, queue: str, label: int | None, image: int) -> Item:
         """The cells of an image that a queue is about; else those of the labels that apply."""
         if queue in ("suspects", "duplicates"):
-            return self._asked(queue)[image]
-        if queue == "uncertain" and self.target.probs is not None and not self.blind:
+            return self._items_by_image(queue)[image]
+        if queue == "uncertain" and self.target.probs is not None and not self.session.blind:
             distances = self._distance(slice(None), image)
             near = np.argsort(distances)[: min(3, np.count_nonzero(~np.isnan(distances)))]  # NaN is last
             return Item(image, near.tolist() if label is None else [label])
-        values = self.session.answers[:, image] if self.blind else self.session.values(slice(None), image)
-        return Item(image, np.flatnonzero(values == YES).tolist())
+        return Item(image, np.flatnonzero(self.session.visible(slice(None), image) == YES).tolist())
 
-    def _asked(self, queue: str) -> dict[int, Item]:
+    def _items_by_image(self, queue: str) -> dict[int, Item]:
         """The images of the suspects or of the near-duplicates, with the labels in question, the worst first."""
-        key = (f"asked {queue}",)
+        key = (f"items of {queue}",)
         if key not in self._cached:
             if queue == "duplicates" and self.duplicates is None:
                 return {}
@@ -203,7 +202,7 @@ class Queues:
                 reason = f"{target.labels[label]}: given {says}"
                 if target.probs is not None and not np.isnan(target.probs[label, image]):
                     reason += f", probability {target.probs[label, image]:.2f}"
-                found[image] = Item(image, [], "" if self.blind else reason)
+                found[image] = Item(image, [], reason)
             found[image].labels.append(label)
         return found
 
@@ -233,14 +232,21 @@ class Queues:
         return found
 
     def cell(self, label: int, image: int) -> dict[str, Any]:
-        """What is known of a cell, ready for JSON: ``prob``, ``given`` and ``answer``."""
-        prob = np.nan if self.blind or self.target.probs is None else float(self.target.probs[label, image])
-        given = NONE if self.blind else int(self.target.given[label, image])
+        """What is known of a cell, ready for JSON: ``prob``, ``given``, ``answer`` and ``predicted``."""
+        target, is_hidden = self.target, self._is_hidden(label, image)
+        prob = np.nan if is_hidden or target.probs is None else float(target.probs[label, image])
+        given = NONE if is_hidden else int(target.given[label, image])
+        predicted = NONE if is_hidden or target.predicted is None else int(target.predicted[label, image])
         return {
-            "prob": None if np.isnan(prob) else prob,  # in full, for the page compares
+            "prob": None if np.isnan(prob) else prob,
             "given": None if given == NONE else given,
             "answer": NAMES[int(self.session.answers[label, image])],
+            "predicted": None if predicted == NONE else predicted,
         }
+
+    def _is_hidden(self, label: int, image: int) -> bool:
+        """Whether a blind review hides what is given and predicted of a cell."""
+        return self.session.blind and self.session.answers[label, image] == NONE
 
     def _passing(self, chosen: Filter) -> NDArray[np.bool_]:
         """Which images pass a filter, shape ``(N,)``."""

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from labelr import files, serialization
+from labelr.config import ReadOptions
 from labelr.errors import LabelrError, pluralize
-from labelr.review.journal import locked
-from labelr.review.label_file import NotInPlaceError, TableFile
+from labelr.review.journal import locked_file
+from labelr.review.label_file import NotInPlaceError, TableFile, check_reads
 from labelr.review.session import Session
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Target, read_data, read_output
 
@@ -87,6 +88,8 @@ class Saver:
             counts = session.reconcile(says_unknown=self._table.is_wide)
             if any(counts) and session.saved_digest != self._table.digest:
                 self.warning = f"{self._path.name} was changed by another program{_describe_edit(*counts)}."
+        elif session.is_partial or (session.saved_digest and session.saved_digest != files.digest(self._path)):
+            session.saved_revision = 0  # the table lacks some answers, or was deleted or replaced: it is written again
         if not self._read_only:
             self._thread.start()
             self.notify()
@@ -97,8 +100,14 @@ class Saver:
 
     def check_label(self, name: str) -> None:
         """Raises LabelrError if the label file cannot hold a new label of this name."""
-        if self._table is not None and name not in self._target.labels:
+        if name in self._target.labels:
+            return
+        if self._table is not None:
             self._table.check_label(name)
+        else:
+            labels = [*self._with_all_labels().target.labels, name]
+            marks = (["a.jpg", *["1"] * len(labels)], ["b.jpg", *["0"] * len(labels)])
+            check_reads(self._path, [["filename", *labels], *marks], labels, ReadOptions())
 
     def stop(self) -> None:
         """Writes what is not written yet, and ends."""
@@ -137,17 +146,17 @@ class Saver:
         session = self._session
         if not session.is_pending():
             return
-        with locked(session.target.lock("table")):
+        with locked_file(session.target.lock("table")):
             if not session.is_pending():  # another process may have written meanwhile
                 return
             self._note_edit()
             with session.lock:
-                revision, unsaved = session.revision, session.unsaved()
+                revision, cells = session.revision, session.cells_to_write()
                 names, labels = session.target.names, list(session.target.labels)
-                changes = {(names[image], labels[label]): code for (label, image), code in unsaved.items()}
-            digest = self._patch(changes, labels) if self._table else self._rewrite()
+                changes = {(names[image], labels[label]): code for (label, image), code in cells.items()}
+            digest, is_partial = (self._patch(changes, labels), False) if self._table else self._rewrite()
             self._status = _status(self._path)
-            session.saved(revision, digest, changes)
+            session.saved(revision, digest, changes, is_partial=is_partial)
 
     def _patch(self, changes: dict[tuple[str, str], int], labels: list[str]) -> str:
         """Replaces cells of the label file as it is now; returns its new digest."""
@@ -186,29 +195,37 @@ class Saver:
                     shutil.copy2(self._path, backup)
             self._session.backed_up(backup.name)
 
-    def _rewrite(self) -> str:
-        """Writes the table of answers; returns its digest."""
+    def _rewrite(self) -> tuple[str, bool]:
+        """Writes the table of answers; returns its digest, and whether it lacks answers of earlier reviews."""
         session, target = self._session, self._target
         whole = self._with_all_labels()
         with whole.lock:
             content = serialization.csv_text(*_reviewed_rows(whole)).encode("utf-8", "surrogateescape")
+            is_partial = any(step.skipped for step in whole.log)
         found = files.digest(self._path)
         if found and found != session.saved_digest:
             kept = files.set_aside(self._path)
             self.warning = f"{target.table.name} was changed by another program; that file is now called {kept.name}."
         files.write_atomically(self._path, content, like=self._path if self._path.exists() else None)
-        return files.digest(self._path)
+        return files.digest(self._path), is_partial
 
     def _with_all_labels(self) -> Session:
-        """The session, with `only` another one of the same answers that has all labels: the table keeps them."""
+        """The session to write.
+
+        With `--only` or `--exclude`, a second session over the same journal that has all labels, so that the file keeps
+        the others. Not if they cannot be read, such as a column that is left out because of its cells.
+        """
         target = self._target
-        if not target.options.only:
+        if not target.options.only and not target.options.exclude:
             return self._session
         if self._whole is None:
-            options = replace(target.options, only=())
-            whole = read_data(target.data, options) if target.data else read_output(target.table.parent, options)
-            whole.table = target.table
-            self._whole = Session(whole, read_only=True)
+            options = replace(target.options, only=(), exclude=())
+            with suppress(LabelrError):
+                whole = read_data(target.data, options) if target.data else read_output(target.table.parent, options)
+                whole.table = target.table
+                self._whole = Session(whole, read_only=True)
+            if self._whole is None or not set(target.labels) <= set(self._whole.target.labels):
+                self._whole = self._session
         self._whole.refresh()
         return self._whole
 

@@ -79,8 +79,8 @@ def review(
     """
     target = read_target(path, options, data=data)
     saver = Saver(target, read_only=read_only)
-    session = Session(target, read_only=read_only)
-    queues = Queues(session, blind=blind)
+    session = Session(target, read_only=read_only, blind=blind)
+    queues = Queues(session)
     work = Background(session, queues, saver, model)
     if refit and (reason := work.refusal()):
         hint = "name one with `--model`" if work.kind is None else "start without `--refit`, and answer these first"

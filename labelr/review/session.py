@@ -1,7 +1,7 @@
 """The state of a review: what is given, predicted and answered, in arrays; undo and redo."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import RLock
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from labelr import files
 from labelr.errors import LabelrError
-from labelr.review.journal import FORMAT, Entry, Journal, locked
+from labelr.model.calibration import decide
+from labelr.review.journal import FORMAT, AnswerLog, Entry, locked_file
 from labelr.review.targets import NO, NONE, UNKNOWN, YES, Codes, Target, is_wanted
 
 ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN, None: NONE}
@@ -60,27 +61,30 @@ class Session:
         answers: YES, NO, UNKNOWN or NONE of each cell, shape ``(L, N)``.
         when: When each cell was answered, in seconds since 1970; 0 for never; shape ``(L, N)``.
         read_only: Whether answers are refused.
+        blind: Whether what is given and predicted is hidden where there is no answer.
         lock: Held while the state is read or changed.
     """
 
-    def __init__(self, target: Target, *, read_only: bool = False) -> None:
-        self.target, self.read_only = target, read_only
+    def __init__(self, target: Target, *, read_only: bool = False, blind: bool = False) -> None:
+        self.target, self.read_only, self.blind = target, read_only, blind
         self.lock = RLock()
-        self.journal = Journal(target.journal)
+        self.journal = AnswerLog(target.journal)
         self.answers = np.full_like(target.given, NONE)
         self.when = np.zeros(target.given.shape, np.uint32)
         self.done: list[Step] = []
         self.undone: list[Step] = []
         self.log: list[Step] = []
-        self.saved_at = 0
+        self.saved_revision = 0
         """The revision up to which the label file holds the answers."""
         self.saved_digest = ""
         """The SHA-256 that the label file had then."""
+        self.is_partial = False
+        """Whether it was written as a whole then, without some answers."""
         self.backup = ""
         """The name of the copy of the label file as it was before the first answer; empty before there is one."""
         self.has_entries = False
-        self._left: set[tuple[str, str]] = set()
-        """Cells, by image and label, whose answers the label file lacks although `saved_at` says otherwise."""
+        self._unwritten: set[tuple[str, str]] = set()
+        """Cells, by image and label, whose answers the label file lacks although `saved_revision` says otherwise."""
         self._originals: dict[tuple[int, int], int] = {}
         self._counts: dict[int, dict[str, int]] = {}
         self._learnable: dict[int, bool] = {}
@@ -124,9 +128,10 @@ class Session:
         elif "backup" in entry:
             self.backup = str(entry["backup"])
         elif "saved" in entry:
-            self.saved_at, self.saved_digest = int(entry["revision"]), str(entry["saved"])
-            self._left = {(image, label) for image, label in entry.get("left", ())}
-            self._left.update(*(step.skipped for step in self.log[self.saved_at :]))
+            self.saved_revision, self.saved_digest = int(entry["revision"]), str(entry["saved"])
+            self.is_partial = bool(entry.get("partial"))
+            self._unwritten = {(image, label) for image, label in entry.get("left", ())}
+            self._unwritten.update(*(step.skipped for step in self.log[self.saved_revision :]))
 
     def _do(self, step: Step, at: int) -> None:
         self.done.append(step)
@@ -136,7 +141,7 @@ class Session:
         self.answers[step.labels, step.images] = step.after
         self.when[step.labels, step.images] = at
         self.log.append(step)
-        self._left |= step.skipped
+        self._unwritten |= step.skipped
         for label in np.unique(step.labels).tolist():
             self._counts.pop(label, None)
             self._learnable.pop(label, None)
@@ -175,6 +180,8 @@ class Session:
         target.thresholds = np.append(target.thresholds, np.nan)
         if target.probs is not None:
             target.probs = np.concatenate([target.probs, np.full_like(blank, np.nan, np.float32)])
+        if target.predicted is not None:
+            target.predicted = np.concatenate([target.predicted, blank])
         return len(target.labels) - 1
 
     def answer(self, cells: Sequence[Cell]) -> list[Cell]:
@@ -220,7 +227,7 @@ class Session:
         """Holds the locks of the session and of its journal, with what other processes have written applied."""
         if self.read_only:
             raise ConflictError("this page was opened to read only", "start `labelr review` without `--read-only`")
-        with self.lock, locked(self.target.lock("journal")):
+        with self.lock, locked_file(self.target.lock("journal")):
             self.refresh()
             yield
 
@@ -228,30 +235,38 @@ class Session:
         """Whether the label file lacks answers, of any process, that can be written into it."""
         with self.lock:
             self.refresh()
-            return self.saved_at != self.revision or bool(self._left_here())
+            return self.saved_revision != self.revision or bool(self._unwritten_here())
 
-    def saved(self, revision: int, digest: str, written: Iterable[tuple[str, str]]) -> None:
-        """Notes that the label file, of a SHA-256, has the answers up to a revision, and the cells `written` now."""
+    def saved(
+        self, revision: int, digest: str, written: Iterable[tuple[str, str]], *, is_partial: bool = False
+    ) -> None:
+        """Notes that the label file, of a SHA-256, has the answers up to a revision, and the cells `written` now.
+
+        It `is_partial` if it was written as a whole, without answers that this review leaves out.
+        """
         with self.writing():
-            left = sorted(self._left.difference(written))
-            self.write({"saved": digest, "revision": revision} | ({"left": left} if left else {}))
+            left = sorted(self._unwritten.difference(written))
+            more = ({"left": left} if left else {}) | ({"partial": True} if is_partial else {})
+            self.write({"saved": digest, "revision": revision, **more})
 
     def backed_up(self, name: str) -> None:
         """Notes that there is a copy of the label file as it was before the first answer."""
         with self.writing():
             self.write({"backup": name})
 
-    def unsaved(self) -> dict[tuple[int, int], int]:
+    def cells_to_write(self) -> dict[tuple[int, int], int]:
         """What cells, by label and image, must say in the label file and do not yet: YES, NO, or NONE for unknown."""
-        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_at)} | self._left_here()
-        return {key: self.wanted(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
+        keys = {(cell.label, cell.image) for cell in self.changes(self.saved_revision)} | self._unwritten_here()
+        return {key: self.file_value(Cell(*key, int(self.answers[key]))) for key in sorted(keys)}
 
-    def _left_here(self) -> set[tuple[int, int]]:
-        """The cells of `_left` by the numbers of label and image, without those that this review leaves out."""
+    def _unwritten_here(self) -> set[tuple[int, int]]:
+        """The cells of `_unwritten` by the numbers of label and image, without those that this review leaves out."""
         images, label_of = self._image_of, self.label_of()
-        return {(label_of[label], images[name]) for name, label in self._left if name in images and label in label_of}
+        return {
+            (label_of[label], images[name]) for name, label in self._unwritten if name in images and label in label_of
+        }
 
-    def wanted(self, cell: Cell) -> int:
+    def file_value(self, cell: Cell) -> int:
         """What the label file must say of a cell: the answer, else what it said before there was one."""
         if cell.answer == NONE:
             return int(self.target.given[cell.label, cell.image])
@@ -270,20 +285,20 @@ class Session:
         Returns:
             The numbers of answers to be written again, and of those that no longer count.
         """
-        left, num_again, num_dropped = self._left_here(), 0, 0
+        left, num_again, num_dropped = self._unwritten_here(), 0, 0
         saved: dict[tuple[int, int], int] = {}
-        for step in reversed(self.log[self.saved_at :]):
+        for step in reversed(self.log[self.saved_revision :]):
             saved |= zip(step.cells(), step.before.tolist(), strict=True)
         for cell in self.changes(0):
             key, found = (cell.label, cell.image), int(self.target.given[cell.label, cell.image])
             before = saved.get(key, cell.answer)
             original = self._originals.get(key, found)
             self.target.given[key] = original
-            expected = [self.wanted(cell._replace(answer=answer)) for answer in (before, cell.answer)]
+            expected = [self.file_value(cell._replace(answer=answer)) for answer in (before, cell.answer)]
             if key in left or found in expected or (not says_unknown and found == NO and NONE in expected):
                 continue
             if found == original:
-                self._left.add((self.target.names[cell.image], self.target.labels[cell.label]))
+                self._unwritten.add((self.target.names[cell.image], self.target.labels[cell.label]))
                 num_again += 1
                 continue
             self.target.given[key] = found
@@ -305,18 +320,38 @@ class Session:
         Of a label for all images, shape ``(N,)``, or of all labels, as a slice, for an image, shape ``(L,)``.
         """
         target, answers = self.target, self.answers[labels, images]
-        value = target.given[labels, images]
-        if target.probs is not None:
-            probs, thresholds = target.probs[labels, images], target.thresholds[labels]
-            predicted = np.where(np.isnan(probs) | np.isnan(thresholds), NONE, probs >= thresholds)
-            value = np.where(value == NONE, predicted, value)
-        values: Codes = np.where(answers == NONE, value, answers).astype(np.int8)
-        return values
+        values = target.given[labels, images]
+        if target.predicted is not None:
+            values = np.where(values == NONE, target.predicted[labels, images], values)
+        held: Codes = np.where(answers == NONE, values, answers)
+        return held
+
+    def visible(self, labels: Any, images: Any = slice(None)) -> Codes:
+        """What the page shows of cells, as `values`; in a blind review only answers."""
+        return self.answers[labels, images] if self.blind else self.values(labels, images)
+
+    def predict(self, predictions: Mapping[int, tuple[NDArray[np.float32], float]]) -> None:
+        """Takes over what a model predicts.
+
+        Args:
+            predictions: The probabilities of a label for all images, shape ``(N,)``, and its threshold, by the label's
+                number; the other labels stay as they are.
+        """
+        target = self.target
+        with self.lock:
+            if target.probs is None:
+                target.probs = np.full(target.given.shape, np.nan, np.float32)
+            if target.predicted is None:
+                target.predicted = np.full_like(target.given, NONE)
+            for label, (probs, threshold) in predictions.items():
+                target.probs[label], target.thresholds[label] = probs, threshold
+                target.predicted[label] = np.where(np.isnan(probs), NONE, decide(probs, threshold))
+            self.forget_counts()
 
     def counts(self, label: int) -> dict[str, int]:
         """Numbers of images of a label: ``yes``, ``no``, ``unknown``, and ``reviewed`` by a person."""
         if label not in self._counts:
-            values = self.values(label)
+            values = self.visible(label)
             yes, no = (int(np.count_nonzero(values == code)) for code in (YES, NO))
             reviewed = int(np.count_nonzero(self.answers[label] != NONE))
             self._counts[label] = {"yes": yes, "no": no, "unknown": len(values) - yes - no, "reviewed": reviewed}

@@ -1,7 +1,5 @@
 """What is reviewed: the output of `labelr tag`, a labelled data set, or a table of some of its images."""
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,16 +12,15 @@ from labelr import files
 from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.formats.layouts import read_source
-from labelr.data.formats.source import Source, read_text
+from labelr.data.formats.source import Source
 from labelr.data.label_table import normalize_name
 from labelr.data.load import read_with_unlabelled
 from labelr.data.predicted import JOURNAL, REVIEWED_FILE, UNFILLED_FILE, read_results
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
 from labelr.model import store
-from labelr.review.journal import Journal
+from labelr.review.journal import AnswerLog
 from labelr.scoring.results import SUSPECT_COLUMNS
-from labelr.serialization import unescape_formula
 
 Codes = NDArray[np.int8]
 NO, YES, UNKNOWN, NONE = 0, 1, 2, -1
@@ -32,8 +29,6 @@ FOLDER = ".labelr-review"
 """The folder of journals, beside the table that is written."""
 LABELS_FILE = "labels.csv"
 """The table of labels in the output of `labelr tag`."""
-MAX_ROWS = 2_000_000
-"""Rows of a table of suspects that are read, at most."""
 
 
 @dataclass
@@ -48,6 +43,7 @@ class Target:
     table: Path  # the file that answers are written into
     options: ReadOptions  # how the label file is read
     probs: NDArray[np.float32] | None = None  # (L, N), of a model, NaN where there is none; None without a model
+    predicted: Codes | None = None  # (L, N), as `probs`: YES, NO or NONE, which thresholds alone need not decide
     thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (L,), NaN where unknown
     source: Path | None = None  # the label file or folder that was read; None for the output of `labelr tag`
     data: Path | None = None  # the folder of the data set; None for the output of `labelr tag`
@@ -139,7 +135,7 @@ def read_output(folder: Path, options: ReadOptions) -> Target:
     given = _read_given(folder / LABELS_FILE, names, labels, options)
     given[given == written] = NONE
     return Target(
-        folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, thresholds,
+        folder, root, names, labels, given, folder / REVIEWED_FILE, options, probs, written, thresholds,
         model=model.rpartition(" ")[0], of_model=dict(zip(settings["labels"], of_model, strict=True)),
     )  # fmt: skip
 
@@ -194,7 +190,7 @@ def read_data(folder: Path, options: ReadOptions) -> Target:
 
 def reviewed_source(folder: Path) -> Path | None:
     """The label file or folder of a data set that an earlier review read, and wrote answers about into a table."""
-    entries = Journal(folder / FOLDER / f"{REVIEWED_FILE}.jsonl").read()
+    entries = AnswerLog(folder / FOLDER / f"{REVIEWED_FILE}.jsonl").read()
     name = next((entry.get("source") for entry in entries), None)
     source = folder / name if isinstance(name, str) and name else None
     return source if source and (folder / REVIEWED_FILE).is_file() and os.path.exists(source) else None
@@ -207,17 +203,11 @@ def to_codes(targets: NDArray[np.floating]) -> Codes:
 
 def _read_listed(path: Path, options: ReadOptions) -> tuple[bool, list[list[str]]]:
     """Whether a table is of suspects, not of uncertain images, and its rows."""
-    text = read_text(path, options.encoding).content
-    rows = []
-    for row in csv.reader(io.StringIO(text, newline="")):
-        rows.append([unescape_formula(cell) for cell in row])
-        if len(rows) > MAX_ROWS:
-            raise LabelrError(f"{path} has more than {MAX_ROWS:,} rows", "name a shorter table")
-    header = rows[0] if rows else []
-    if header[:3] == list(SUSPECT_COLUMNS[:3]):
-        return True, rows[1:]
-    if path.name == UNFILLED_FILE and header[:1] == ["filename"]:
-        return False, rows[1:]
+    table = Source(path, path.parent, options, keep_spaces=True).require_table()
+    if table.header[:3] == list(SUSPECT_COLUMNS[:3]):
+        return True, table.body
+    if path.name == UNFILLED_FILE and table.header[:1] == ["filename"]:
+        return False, table.body
     raise LabelrError(
         f"{path} is neither a table of suspected label errors nor {UNFILLED_FILE}",
         "name the folder of the data set, and its label file with `--labels`",
@@ -245,7 +235,7 @@ def _add_listed(target: Target, is_of_suspects: bool, rows: list[list[str]]) -> 
         target.probs = np.full(target.given.shape, np.nan, np.float32)
     for image, row in found:
         try:
-            label, prob = row[1], float(row[3]) if len(row) > 3 else None
+            label, prob = row[1], float(row[3].replace(",", ".")) if len(row) > 3 else None
         except (IndexError, ValueError):
             label, prob = "", None
         if not label or not (prob is None or 0 <= prob <= 1):

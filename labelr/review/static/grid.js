@@ -34,7 +34,7 @@ function drawTile(node, item) {
     return;
   }
   const now = shown(cell);
-  const pressed = now === "unknown" ? "mixed" : proposed(cell) ? corrected(cell) : now === "yes";
+  const pressed = now === "unknown" ? "mixed" : proposed(cell) && !store.state.blind ? corrected(cell) : now === "yes";
   node.classList.toggle("wrong", corrected(cell));
   node.classList.toggle("yes", now === "yes");
   node.setAttribute("aria-pressed", pressed);

@@ -22,12 +22,12 @@ export const perLabel = () => queueNow().per_label;
 export const itemNow = () => store.page.items[store.cursor];
 export const nameOf = (label) => store.state.labels[label].name;
 
-// --- cells: {image, label, prob, given, answer} -------------------------------------------------------------------------
+// --- cells: {image, label, prob, given, answer, predicted} -------------------------------------------------------------------------
 
 /** "yes" or "no" as given, else as predicted; null if neither is known or proposals are hidden. */
-export function proposed({ label, given, prob }) {
-  if (given !== null) return given ? "yes" : "no";
-  return prob === null ? null : prob >= (store.state.labels[label].threshold ?? 0.5) ? "yes" : "no";
+export function proposed({ given, predicted }) {
+  const value = given ?? predicted;
+  return value === null ? null : value ? "yes" : "no";
 }
 
 /** What a cell shows: the answer, else the proposal; "undecided" without one, but "no" where all proposals are hidden. */
@@ -77,8 +77,9 @@ function withCells(item, cells) {
 }
 
 function makePage({ total, items, threshold_at: thresholdAt, progress = 1 }, label) {
-  const cellsOf = ({ cells, prob, given, answer: told }) =>
-    cells?.map(([id, ...rest]) => ({ label: id, prob: rest[0], given: rest[1], answer: rest[2] })) ?? [{ label, prob, given, answer: told }];
+  const cellsOf = ({ cells, prob, given, answer: told, predicted }) =>
+    cells?.map(([id, ...rest]) => ({ label: id, prob: rest[0], given: rest[1], answer: rest[2], predicted: rest[3] }))
+      ?? [{ label, prob, given, answer: told, predicted }];
   const all = items.map((item) => withCells(item, cellsOf(item)));
   return { total, thresholdAt, progress, items: all, byImage: new Map(all.map((item) => [item.image, item])) };
 }
@@ -190,10 +191,15 @@ export function update(news) {
     state.labels = news.labels;
   }
   if ("warning" in news) banner("warning", news.warning);
+  for (const change of news.changes) { // with an answer, a blind review shows what it has hidden
+    const { prob, given, predicted } = change;
+    for (const cell of copiesOf(change)) Object.assign(cell, { prob, given, predicted });
+  }
   const unsaved = queue.answers();
   const changes = news.changes.filter((change) => copiesOf(change).some((cell) => cell.answer !== change.answer)
     && !unsaved.some(({ image, label }) => image === change.image && label === change.label));
   if (changes.length) apply(changes);
+  else if (state.blind && news.changes.length) emit("answers", news.changes);
   emit("state");
   return changes;
 }
