@@ -69,7 +69,7 @@ def test_errors_name_keywords_and_what_was_passed(tmp_path: Path) -> None:
     with pytest.raises(labelr.LabelrError) as caught:
         labelr.read(pd.DataFrame({"filename": ["a.jpg", "b.jpg", "gone.jpg"], "dog": [1, 0, 7]}), images=tmp_path)
     assert str(caught.value).startswith('the DataFrame, position 2, column "dog": expected 0, 1 or nothing, got "7"')
-    assert '`exclude="dog"`' in caught.value.hint
+    assert '`label_column="dog", layout="tags"`' in caught.value.hint
     with pytest.raises(labelr.LabelrError, match="epochs and time") as caught:
         labelr.fit(tmp_path, epochs=3, time=5)
     assert caught.value.hint == "give `epochs` or `time`, not both"

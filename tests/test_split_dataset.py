@@ -125,9 +125,12 @@ def test_invalid_split_cell_is_named_with_its_row(data: Path) -> None:
         dataset(data)
 
 
-def test_label_called_split_with_zeros_and_ones_is_a_label(data: Path) -> None:
+def test_column_called_split_with_zeros_and_ones_is_a_label_only_where_it_is_named(data: Path) -> None:
     add_column(data, "split", ["0", "1"] * 30)
-    assert "split" in dataset(data).labels
+    read = dataset(data)
+    assert "split" not in read.labels
+    assert any("split" in note and "no label" in note for note in read.findings.notes)
+    assert dataset(data, only=("split",)).labels == ("split",)
 
 
 @pytest.mark.slow
