@@ -578,3 +578,12 @@ def test_free_text_is_no_label_unless_it_is_named(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["Bemerkungen", "Kommentar", "Notizen", "remarques", "commentaire", "Observaciones"])
 def test_empty_column_of_remarks_is_no_label(name: str, tmp_path: Path) -> None:
     assert labels_of(tmp_path, f"filename;dog;{name}\na.jpg;x;\nb.jpg;;\n") == ("dog",)
+
+
+def test_column_of_other_name_holds_the_images_that_exist_without_their_endings(tmp_path: Path) -> None:
+    for name in ("1.2.826", "1.2.827"):
+        put(tmp_path, f"{name}.jpg")
+    put(tmp_path, "train.csv", "StudyInstanceUID,PatientID,ETT,NGT\n1.2.826,p1,1,0\n1.2.827,p2,0,1\n")
+    assert_table(read_table(tmp_path), ["1.2.826.jpg", "1.2.827.jpg"], ["ETT", "NGT"], [[1, 0], [0, 1]])
+    put(tmp_path, "train.csv", "StudyInstanceUID,ETT,NGT\n1.2.826,1,0\n1.2.999,0,1\n")
+    assert "has no column of file names" in error_of(tmp_path).message

@@ -178,3 +178,13 @@ def test_column_of_words_does_not_count_beside_a_surer_file(tmp_path: Path) -> N
     put(tmp_path, "cameras.csv", "file,camera\na.jpg,Canon\nb.jpg,Nikon\n")
     path = put(tmp_path, "labels.csv", LABELS)
     assert find_label_file(tmp_path) == path
+
+
+def test_file_of_a_split_in_which_no_label_applies_is_said_to_be_perhaps_unlabelled(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        put(tmp_path, name)
+    put(tmp_path, "train.csv", "filename,cat,dog\na.jpg,1,0\nb.jpg,0,1\n")
+    put(tmp_path, "test.csv", "filename,cat,dog\nc.jpg,0,0\n")
+    (note,) = (note for note in read_table(tmp_path).findings.notes if "still to be labelled" in note)
+    assert note.startswith("test.csv: no label applies to any of its images")
+    assert read_table(tmp_path, labels=[str(tmp_path / "train.csv")]).files == ("a.jpg", "b.jpg")

@@ -543,6 +543,19 @@ def test_config_json_has_the_settings_of_the_model(trained: Model) -> None:
     assert TrainConfig.read(trained.path / "config.json").to_dict() == trained.info.config
 
 
+def test_config_json_names_the_same_files_from_every_directory(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(shapes / "labels.csv", tmp_path / "mine.csv")
+    monkeypatch.chdir(tmp_path)
+    config = fit(shapes, ONE, labels="mine.csv", images=os.path.relpath(shapes / "images")).model.path / "config.json"
+    monkeypatch.chdir("/")
+    again = TrainConfig.read(config)
+    assert again.labels == (str(tmp_path / "mine.csv"),)
+    assert again.images is not None
+    assert Path(again.images).resolve() == (shapes / "images").resolve()
+
+
 @pytest.mark.slow
 def test_other_versions_are_logged(shapes: Path, caplog: pytest.LogCaptureFixture, late_run: Path) -> None:
     path = late_run / "run.json"

@@ -37,6 +37,10 @@ WRITTEN_BY_LABELR = frozenset({
 """Files that labelr writes and that hold no labels."""
 WEAK = 1
 """Confidence of a match that gives way to any better one: words in a column may be tags, or anything else."""
+NO_POSITIVES = (
+    "no label applies to any of its images: if they are still to be labelled, name only the other files with `--labels`"
+)
+"""A note on one of several files, such as the one in which a competition wants predictions."""
 MAX_FILES = 50
 """More files of one suffix in a folder are annotations of single images, not label files."""
 
@@ -185,7 +189,14 @@ def concat_tables(data: Path, sources: Sequence[Source], tables: Sequence[LabelT
         for table, own in zip(tables, splits_of(sources), strict=True)
         for split in table.splits or (own,) * len(table.names)
     ]
-    notes = [[*table.notes, *([] if table.closed else note_missing_labels(table.labels, labels))] for table in tables]
+    notes = [
+        [
+            *table.notes,
+            *([] if table.closed else note_missing_labels(table.labels, labels)),
+            *([] if (table.targets == 1).any() else [NO_POSITIVES]),
+        ]
+        for table in tables
+    ]
     described = [
         note if all(note in others for others in notes) else f"{os.path.relpath(source.path, data)}: {note}"
         for source, own in zip(sources, notes, strict=True)

@@ -30,7 +30,7 @@ from labelr.training.follower import send_job
 from labelr.training.head import train_head
 from labelr.training.history import EpochRow, best_epoch, event_log, format_epoch, history_csv
 from labelr.training.optim import Budget
-from labelr.training.record import RECORD_FILE, START_OVER, versions
+from labelr.training.record import RECORD_FILE, START_OVER, versions, with_absolute_paths
 from labelr.training.run import Run, write_data_files
 from labelr.training.trainer import Trainer
 
@@ -98,7 +98,7 @@ def describe_model(dataset: Dataset, config: TrainConfig) -> ModelInfo:
         preprocessing=preprocessing,
         architecture=architecture,
         calibration=UNCALIBRATED,
-        config=config.to_dict(),
+        config=with_absolute_paths(config.to_dict()),
         counts=dataset.counts,
         versions=versions(),
     )

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from msgspec import Meta
 
 from labelr import files, locks, serialization
-from labelr.buckets.addresses import address_of
+from labelr.buckets.addresses import address_of, parse
 from labelr.config import TrainConfig, applicable
 from labelr.errors import LabelrError, pluralize, preview
 from labelr.fields import SettingError
@@ -219,6 +219,17 @@ def recorded_images(dataset: "Dataset") -> dict[str, RecordedImage]:
 def absolute_paths(data: Sequence[Path]) -> tuple[str, ...]:
     """Data folders as a record keeps them."""
     return tuple(str(address_of(folder) or folder.resolve()) for folder in data)
+
+
+def with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that name the same files from every working directory."""
+
+    def absolute(path: str) -> str:
+        return path if parse(path) else str(Path(path).absolute())
+
+    lists = {name: list(map(absolute, settings[name])) for name in ("labels", "splits") if settings.get(name)}
+    images = {"images": absolute(settings["images"])} if settings.get("images") else {}
+    return {**settings, **lists, **images}
 
 
 def format_setting(value: object) -> str:

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -53,8 +53,15 @@ class Columns:
     copies: tuple[int, ...] = ()
 
     @classmethod
-    def find(cls, table: Table, options: ReadOptions, *, file: int | None = None) -> "Columns":
-        """The columns of a table; `file` is found unless it is given.
+    def find(
+        cls,
+        table: Table,
+        options: ReadOptions,
+        *,
+        file: int | None = None,
+        is_image: Callable[[str], bool] = has_image_suffix,
+    ) -> "Columns":
+        """The columns of a table; `file` is found unless it is given, if need be by the images that `is_image` knows.
 
         Raises:
             LabelrError: If there are no rows, no column of file names, or no column that the user names.
@@ -64,7 +71,7 @@ class Columns:
         if options.image_column:
             *folders, file = (_column_named(table, name, "--image-column") for name in options.image_column)
         elif file is None:
-            file, *others = _find_file_columns(table)
+            file, *others = _find_file_columns(table, is_image)
             table = _note_other_names(table, file, others)
             folders = _folder_columns(table, file)
         if table.rounded.intersection((*folders, file)):
@@ -325,10 +332,10 @@ def _note_other_names(table: Table, file: int, others: Iterable[int]) -> Table:
     return replace(table, notes=(*table.notes, note))
 
 
-def _find_file_columns(table: Table) -> list[int]:
+def _find_file_columns(table: Table, is_image: Callable[[str], bool]) -> list[int]:
     """The columns that may hold the file names equally well, at least one.
 
-    They are found by a certain name, by cells that name images, else by any common name.
+    They are found by a certain name, by cells that name images, by any common name, else by cells that are images.
     """
     first = next(filter(_names_image, table.header), None)
     if first is not None:
@@ -353,6 +360,13 @@ def _find_file_columns(table: Table) -> list[int]:
         return likely or mostly
     if named:
         return [next((number for number in named if not table.holds_marks(number)), named[0])]
+    existing = [
+        number
+        for number in range(len(table.header))
+        if (cells := list(filter(None, table.column(number, PROBE_ROWS)))) and all(map(is_image, cells))
+    ]
+    if len(existing) == 1:
+        return existing
     columns = f": {preview(list(filter(None, table.header)))}" if any(table.header) else ", nor any other"
     below = [
         row

@@ -106,7 +106,7 @@ class Source:
 
     @cached_property
     def table(self) -> Table | None:
-        """Its cells, also those of JSON Lines or of a list of objects; None for a folder and for other suffixes."""
+        """Its cells, also of JSON Lines or a list of objects; None for a folder, other JSON, YAML and XML."""
         table = self._read_table()
         return table and table.with_exact_names(self._has_exactly)
 
@@ -145,7 +145,7 @@ class Source:
         """The columns of its table; see `Columns.find` and `check_labels`."""
         if self.objects:
             check_labels(self.path, self.objects, self.options.label_column, self.options.exclude)
-        return Columns.find(self.require_table(), self.options)
+        return Columns.find(self.require_table(), self.options, is_image=self._is_image)
 
     @cached_property
     def problem(self) -> LabelrError | None:
