@@ -92,8 +92,9 @@ def test_row_number_in_a_message_is_that_of_the_spreadsheet(tmp_path: Path) -> N
     assert 'labels.xlsx, row 7, column "dog": expected 0, 1 or nothing, got "yess"' in error.message
 
 
-def test_title_above_the_header_is_left_out_and_said(tmp_path: Path) -> None:
-    make_sheet(tmp_path, [["Photos of May"], [None], *ROWS])
+@pytest.mark.parametrize("before", [[], [None], [None, None]])
+def test_title_above_the_header_is_left_out_and_said(before: list[None], tmp_path: Path) -> None:
+    make_sheet(tmp_path, [[*before, *cells] for cells in [["Photos of May"], [None], *ROWS]])
     table = read_table(tmp_path)
     assert table.labels == ("dog", "cat")
     assert "rows above the header, left out: Photos of May" in table.findings.notes

@@ -60,7 +60,10 @@ def arrange(table: Table, options: ReadOptions) -> Table:
 
 def _without_titles(table: Table) -> Table:
     """The table without first rows of a single cell, such as a title, or the number of images."""
-    probed = table.rows[:PROBE_ROWS]
+    start = min(
+        (next((place for place, cell in enumerate(row) if cell), 0) for row in table.rows[:PROBE_ROWS]), default=0
+    )
+    probed = [row[start:] for row in table.rows[:PROBE_ROWS]]  # a sheet may begin with empty columns
     first = next((row for row, cells in enumerate(probed) if not any(cells[:1]) or sum(map(bool, cells)) > 1), 0)
     if first and any(map(has_image_suffix, probed[first])) and not probed[first - 1][0].isdecimal():
         first -= 1  # the header: it has a name for each label, and none for the file names
