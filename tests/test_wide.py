@@ -535,3 +535,11 @@ def test_class_numbers_in_the_only_column_lead_to_the_options_that_read_them(col
     quoted = f"'{column}'" if " " in column else column
     assert f"use `--label-column {quoted} --layout tags`" in error_of(data).hint
     assert read_table(data, label_column=[column], layout="tags").labels[:4] == ("0", "1", "2", "4")
+
+
+def test_cells_that_repeat_the_name_of_their_column_are_marks(tmp_path: Path) -> None:
+    rows = "file,Dog,Cat,Notes\na.jpg,Dog,,Notes\nb.jpg,dog,Cat,\nc.jpg,,,late\n"
+    table = read_table(make_data(tmp_path, rows, ["a.jpg", "b.jpg", "c.jpg"]))
+    assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["Dog", "Cat"], [[1, 0], [1, 1], [0, 0]])
+    note = "cells that repeat the name of their column, which count as yes: in 2 columns"
+    assert note in table.findings.notes

@@ -13,7 +13,14 @@ from labelr.config import ReadOptions
 from labelr.data.formats import sidecar, spreadsheet
 from labelr.data.formats.layouts import recognise
 from labelr.data.formats.source import Source
-from labelr.data.label_table import SPLIT_NAMES, LabelTable, note_missing_labels, split_in_name, spread_targets
+from labelr.data.label_table import (
+    FEW_POSITIVES,
+    SPLIT_NAMES,
+    LabelTable,
+    note_missing_labels,
+    split_in_name,
+    spread_targets,
+)
 from labelr.data.predicted import read_reviewed
 from labelr.data.walk import FileIndex, has_image_suffix
 from labelr.errors import LabelrError, preview
@@ -193,7 +200,7 @@ def concat_tables(data: Path, sources: Sequence[Source], tables: Sequence[LabelT
         [
             *table.notes,
             *([] if table.closed else note_missing_labels(table.labels, labels)),
-            *([] if (table.targets == 1).any() else [NO_POSITIVES]),
+            *([] if (table.targets == 1).any() or len(table.names) < FEW_POSITIVES else [NO_POSITIVES]),
         ]
         for table in tables
     ]

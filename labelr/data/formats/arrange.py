@@ -21,7 +21,7 @@ from labelr.data.formats.words import (
     marks_among,
 )
 from labelr.data.walk import has_image_suffix
-from labelr.errors import LabelrError, preview
+from labelr.errors import LabelrError, pluralize, preview
 
 CLASSES = "class"
 """The name of a column of class numbers in a list without a header."""
@@ -43,7 +43,7 @@ def arrange(table: Table, options: ReadOptions) -> Table:
     Raises:
         LabelrError: If there are no rows.
     """
-    table = _in_shape(_with_header(_without_groups(_without_titles(table))))
+    table = _with_ticks(_in_shape(_with_header(_without_groups(_without_titles(table)))))
     keys = table.keys
     free = [number for number, name in enumerate(table.header) if name not in options.exclude]
     named = [number for number in free if keys[number] in LABEL_COLUMNS or NUMBERED_LABEL.fullmatch(keys[number])]
@@ -56,6 +56,25 @@ def arrange(table: Table, options: ReadOptions) -> Table:
         size = vector_size(table.column(number, PROBE_ROWS), strict=number not in named)
         table = _divide(table, number, size) if size else table
     return table
+
+
+def _with_ticks(table: Table) -> Table:
+    """The table with ``x`` in cells that repeat the name of their column, as surveys write choices that were ticked.
+
+    A single such column may be one of tags, which has a tag of its own name.
+    """
+    names = [name.casefold() for name in table.header]
+    ticked = {
+        number
+        for number, name in enumerate(names)
+        if name and {cell.casefold() for cell in table.column(number, PROBE_ROWS)} <= {name, ""}
+        if {cell.casefold() for cell in table.column(number)} == {name, ""}
+    }
+    if len(ticked) < 2:
+        return table
+    rows = [["x" if cell and number in ticked else cell for number, cell in enumerate(cells)] for cells in table.body]
+    note = f"cells that repeat the name of their column, which count as yes: in {pluralize(len(ticked), 'column')}"
+    return replace(table, rows=[table.header, *rows], notes=(*table.notes, note))
 
 
 def _without_titles(table: Table) -> Table:
