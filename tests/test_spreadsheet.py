@@ -94,7 +94,8 @@ def test_row_number_in_a_message_is_that_of_the_spreadsheet(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("before", [[], [None], [None, None]])
 def test_title_above_the_header_is_left_out_and_said(before: list[None], tmp_path: Path) -> None:
-    make_sheet(tmp_path, [[*before, *cells] for cells in [["Photos of May"], [None], *ROWS]])
+    rows: list[list[object]] = [["Photos of May"], [None], *ROWS]
+    make_sheet(tmp_path, [[*before, *cells] for cells in rows])
     table = read_table(tmp_path)
     assert table.labels == ("dog", "cat")
     assert "rows above the header, left out: Photos of May" in table.findings.notes
