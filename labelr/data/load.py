@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +14,14 @@ from labelr.buckets.mirror import local
 from labelr.config import ReadOptions
 from labelr.data.dataset import Dataset, Findings
 from labelr.data.formats.source import Source
+from labelr.data.join import find_repeated, join_datasets, repeated_error
 from labelr.data.label_files import concat_tables, find_sources, read_sources, splits_of
 from labelr.data.label_table import (
     TIES,
     LabelTable,
     is_from_python,
     look_alikes,
-    note_missing_labels,
-    relative_name,
     split_in_name,
-    spread_targets,
 )
 from labelr.data.locate import COMPLETE, NO_IMAGES_HINT, Data, locate_data, with_label_table
 from labelr.data.match_images import ImageFinder, Match
@@ -32,7 +29,6 @@ from labelr.data.predicted import check_has_images
 from labelr.data.walk import FileIndex
 from labelr.errors import LabelrError, UnconfirmedError, pluralize, preview, preview_reasons, suggest
 from labelr.fields import SettingError, hint_of_list
-from labelr.files import common_folder
 from labelr.progress import Track, untracked
 
 if TYPE_CHECKING:
@@ -134,7 +130,7 @@ def read_with_unlabelled(data: Sequence[Path], options: ReadOptions) -> Dataset:
     if repeated and not options.labels:
         raise SettingError(f"the folder {repeated[0]} is given twice", "name each folder once")
     datasets = [_read_folder(folder, own) for folder, own in zip(data, _options_per_folder(data, options), strict=True)]
-    return _with_wanted_labels(datasets[0] if len(datasets) == 1 else _join(datasets), options)
+    return _with_wanted_labels(datasets[0] if len(datasets) == 1 else join_datasets(datasets), options)
 
 
 def _options_per_folder(data: Sequence[Path], options: ReadOptions) -> list[ReadOptions]:
@@ -274,7 +270,7 @@ def _without_repeated(
     Raises:
         LabelrError: If there are any, unless such images are skipped and others are left.
     """
-    repeated = _find_repeated(match.files, table.names)
+    repeated = find_repeated(match.files, table.names)
     if not repeated:
         return table, match, {}
     left_out: dict[str, str | None] = {
@@ -282,31 +278,13 @@ def _without_repeated(
     }
     kept = [row for row, name in enumerate(table.names) if name not in left_out]
     if not skip or not kept:
-        raise _repeated_error(
+        raise repeated_error(
             source, repeated,
             "keep one row for each image, leave such images out with `--skip-invalid`, or name the folder that holds "
             "the folders in the names with `--images`",
         )  # fmt: skip
     reasons = [f"{source}: {text} is listed more than once" for text in repeated.values()]
     return replace(table.take(kept), invalid=(*table.invalid, *reasons)), match.take(kept), left_out
-
-
-def _find_repeated(files: Sequence[str | None], names: Sequence[str]) -> dict[str, str]:
-    """The image files that several names mean, each with these names if they differ, for messages."""
-    names_of = defaultdict(list)
-    for file, name in zip(files, names, strict=True):
-        if file is not None:
-            names_of[file].append(name)
-    return {
-        file: f"{file} (as {' and '.join(several)})" if len(set(several)) > 1 else file
-        for file, several in names_of.items()
-        if len(several) > 1
-    }
-
-
-def _repeated_error(source: Path, repeated: Mapping[str, str], hint: str) -> LabelrError:
-    images = pluralize(len(repeated), "image")
-    return LabelrError(f"{source} lists {images} more than once: {preview(list(repeated.values()))}", hint)
 
 
 def _missing_message(dataset: Dataset) -> str:
@@ -326,64 +304,6 @@ def _missing_error(dataset: Dataset, hint: str) -> LabelrError:
 def _unreadable_message(findings: Findings) -> str:
     folders = dict(findings.unreadable_folders)
     return f"{pluralize(len(folders), 'folder')} cannot be listed: {preview_reasons(folders)}"
-
-
-def _join(datasets: Sequence[Dataset]) -> Dataset:
-    """Several folders, without a common image, as one data set: a label that one does not name is unknown there."""
-    root = common_folder(Path(os.path.abspath(dataset.root)) for dataset in datasets)
-    labels = tuple(dict.fromkeys(label for dataset in datasets for label in dataset.labels))
-    files = [file for dataset in datasets for file in _relocate(dataset.files, dataset.root, root)]
-    if repeated := _find_repeated(files, files):
-        raise _repeated_error(root, repeated, "name folders that have no images in common")
-    listed = set(files)
-    unlisted = [file for dataset in datasets for file in _relocate(dataset.findings.unlisted, dataset.root, root)]
-    notes = [f"{dataset.source}: {note}" for dataset in datasets for note in dataset.findings.notes]
-    for dataset in datasets:
-        notes += note_missing_labels(dataset.labels, labels, str(dataset.source))
-    if len({dataset.named_splits is None for dataset in datasets}) > 1:
-        notes.append("images of folders without splits count as train")
-    findings = Findings(
-        missing=tuple(name for dataset in datasets for name in dataset.findings.missing),
-        similar=tuple(text for dataset in datasets for text in dataset.findings.similar),
-        unlisted=tuple(file for file in unlisted if file not in listed),
-        invalid=tuple(reason for dataset in datasets for reason in dataset.findings.invalid),
-        unconfirmed=tuple(name for dataset in datasets for name in dataset.findings.unconfirmed),
-        unreadable_folders=tuple(
-            (relative_name(Path(os.path.abspath(dataset.root / folder)), root), reason)
-            for dataset in datasets
-            for folder, reason in dataset.findings.unreadable_folders
-        ),
-        passed_over=tuple(note for dataset in datasets for note in dataset.findings.passed_over),
-        notes=tuple(notes),
-        columns=frozenset().union(*(dataset.findings.columns for dataset in datasets)),
-    )
-    return Dataset(
-        source=root,
-        layout=f"{len(datasets)} folders: " + "; ".join(dict.fromkeys(dataset.layout for dataset in datasets)),
-        root=root,
-        files=tuple(files),
-        labels=labels,
-        targets=np.concatenate([
-            spread_targets(dataset.labels, dataset.targets, labels, closed=False) for dataset in datasets
-        ]),
-        groups=_join_columns([dataset.groups for dataset in datasets], datasets, ""),
-        named_splits=_join_columns([dataset.named_splits for dataset in datasets], datasets, "train"),
-        findings=findings,
-    )  # fmt: skip
-
-
-def _relocate(files: Sequence[str], folder: Path, root: Path) -> list[str]:
-    return [relative_name(Path(os.path.abspath(folder / file)), root) for file in files]
-
-
-def _join_columns(
-    columns: Sequence[tuple[str, ...] | None], datasets: Sequence[Dataset], default: str
-) -> tuple[str, ...] | None:
-    """The concatenated columns, `default` where a data set has none; None if none of them has any."""
-    if all(column is None for column in columns):
-        return None
-    filled = (column or (default,) * len(dataset) for column, dataset in zip(columns, datasets, strict=True))
-    return tuple(value for column in filled for value in column)
 
 
 def _with_wanted_labels(dataset: Dataset, options: ReadOptions) -> Dataset:
