@@ -543,3 +543,11 @@ def test_cells_that_repeat_the_name_of_their_column_are_marks(tmp_path: Path) ->
     assert_table(table, ["a.jpg", "b.jpg", "c.jpg"], ["Dog", "Cat"], [[1, 0], [1, 1], [0, 0]])
     note = "cells that repeat the name of their column, which count as yes: in 2 columns"
     assert note in table.findings.notes
+
+
+def test_table_of_which_all_labels_are_excluded_says_so(tmp_path: Path) -> None:
+    data = make_data(tmp_path, "filename,dog,cat\na.jpg,1,0\nb.jpg,0,1\n")
+    error = error_of(data, layout="wide", exclude=["dog", "cat"])
+    assert error.message == f"no label of {data / 'labels.csv'} is left"
+    assert "--exclude" in error.hint
+    assert "is left" in error_of(data, exclude=["dog", "cat"]).message

@@ -43,7 +43,7 @@ class TagSummary:
         new_failures: Those among `failed` that had not failed in the previous run, or with other content.
         known_failures: The others among `failed`.
         skipped: Images that match a pattern of `ignore`.
-        unchanged: Images among `ok` whose results are from an earlier run.
+        unchanged: Images among `ok` whose results are from an earlier run, and whose files were not touched since.
         vanished: Images of an earlier run that are gone, and whose results were deleted.
         other_formats: Number of pictures that labelr does not open, by ending.
         other_files: Number of files that are no pictures, by ending.

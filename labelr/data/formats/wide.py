@@ -56,6 +56,8 @@ def read(source: Source) -> LabelTable:
     table = columns.table
     skipped = columns.find_invalid()
     marks = read_marks(columns)
+    if not marks.columns and options.exclude:
+        raise LabelrError(f"no label of {table.path} is left", "exclude fewer with `--exclude`")
     _check_labels(table, marks.columns)
     labels = [table.header[column] for column in marks.columns]
     source.limits.check_labels(labels)
